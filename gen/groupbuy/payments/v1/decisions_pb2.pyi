@@ -319,19 +319,23 @@ class ActionRequired(_message.Message):
 
     ORDER_FIELD_NUMBER: _builtins.int
     ACTION_URL_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order."""
     action_url: _builtins.str
     """Where the shopper confirms."""
+    hold: _builtins.str
+    """The provider's reference of the hold to be."""
     def __init__(
         self,
         *,
         order: _builtins.str = ...,
         action_url: _builtins.str = ...,
+        hold: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_url", b"action_url", "order", b"order"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_url", b"action_url", "hold", b"hold", "order", b"order"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
