@@ -1,0 +1,52 @@
+"""Record headers: CloudEvents in binary mode, so that ordinary Kafka tools can say what a record is, undecoded.
+
+Headers of a processor's output are derived from its input, never fresh: two owners write the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+Headers = Sequence[tuple[str, bytes]]
+
+_CONTENT_TYPE = ("content-type", b"application/protobuf")
+_SPEC_VERSION = ("ce_specversion", b"1.0")
+
+
+def headers(
+    ce_id: str,
+    ce_type: str,
+    ce_source: str,
+    time_ms: int,
+    subject: str = "",
+    extra: Mapping[str, str] | None = None,
+) -> list[tuple[str, bytes]]:
+    """Headers of one record. `time_ms` is in milliseconds since the epoch; `subject` names what it is about."""
+    made = [
+        _SPEC_VERSION,
+        ("ce_id", ce_id.encode()),
+        ("ce_type", ce_type.encode()),
+        ("ce_source", ce_source.encode()),
+        ("ce_time", rfc3339(time_ms).encode()),
+        _CONTENT_TYPE,
+    ]
+    if subject:
+        made.append(("ce_subject", subject.encode()))
+    if extra:
+        made.extend((name, value.encode()) for name, value in extra.items())
+    return made
+
+
+def rfc3339(time_ms: int) -> str:
+    """A time in milliseconds since the epoch as RFC 3339 in UTC, milliseconds kept."""
+    whole = datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{whole}.{time_ms % 1000:03d}Z"
+
+
+def header(found: Iterable[tuple[str, bytes | None]], name: str) -> str | None:
+    """Value of the first header of that name, or None. What is not UTF-8 is shown with replacement signs."""
+    for key, value in found:
+        if key == name and value is not None:
+            return value.decode(errors="replace")
+    return None

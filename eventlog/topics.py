@@ -1,0 +1,147 @@
+"""What a topic is, how topics are made, and whether a broker's topics are what they should be.
+
+One list of TopicSpec is the only place that knows a product's topics. A process never makes topics by itself: a
+declared first start does (`create`), which also commits offset 0 for every reader, so that a missing offset later means loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.partitioner import murmur2
+from google.protobuf.message import Message
+
+from eventlog.errors import TopicsDiffer
+
+FOR_EVER = -1
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic: its one message type, its key, its one writer, and the consumer groups that read it."""
+
+    name: str
+    message: type[Message] | None
+    key: str
+    writer: str
+    readers: tuple[str, ...]
+    retention_ms: int
+    compacted: bool = False
+
+    def config(self) -> dict[str, str]:
+        """Settings of the topic at the broker. LogAppendTime: the broker's time is the only time."""
+        return {
+            "message.timestamp.type": "LogAppendTime",
+            "cleanup.policy": "compact" if self.compacted else "delete",
+            "retention.ms": str(FOR_EVER if self.compacted else self.retention_ms),
+            "retention.bytes": "-1",
+        }
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """Partition of a key, as every Kafka client's default partitioner has it (murmur2 over UTF-8)."""
+    return int(murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+
+
+def dead_letter(topic: TopicSpec, service: str) -> TopicSpec:
+    """Topic for what a service could not decode of another topic: the raw bytes, their origin in headers."""
+    return TopicSpec(f"{topic.name}.{service}.dlq", None, topic.key, service, (), 30 * DAY_MS)
+
+
+def _service(reader: str) -> str:
+    """`groupbuy.groups.sequencer` -> `groups`."""
+    return reader.split(".")[-2]
+
+
+def with_dead_letters(topics: Iterable[TopicSpec]) -> tuple[TopicSpec, ...]:
+    """The topics, and the dead-letter topic of every service that reads what another service writes."""
+    found: dict[str, TopicSpec] = {}
+    for topic in topics:
+        found[topic.name] = topic
+        for reader in topic.readers:
+            service = _service(reader)
+            spec = dead_letter(topic, service)
+            if topic.writer != service or reader.endswith(".projection"):
+                found.setdefault(spec.name, spec)
+    return tuple(found.values())
+
+
+async def create(kafka: str, topics: Sequence[TopicSpec], *, partitions: int, replication: int) -> list[str]:
+    """Makes the topics that don't exist yet and commits offset 0 for their readers. Returns the names of the new ones.
+
+    The number of partitions is fixed here for ever: keys map to partitions, another number means new topics.
+    Raises TopicsDiffer when an existing topic is not what the registry says.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        existing = set(await admin.list_topics())
+        missing = [topic for topic in topics if topic.name not in existing]
+        floor = {"min.insync.replicas": "2" if replication > 2 else "1", "unclean.leader.election.enable": "false"}
+        made = [
+            NewTopic(topic.name, partitions, replication, topic_configs={**topic.config(), **floor})
+            for topic in missing
+        ]
+        if made:
+            reply = await admin.create_topics(made)
+            for name, code, *rest in reply.topic_errors:
+                if code and for_code(code) is not TopicAlreadyExistsError:
+                    raise TopicsDiffer(f"the broker did not create topic {name}: {for_code(code).__name__} {rest}")
+    finally:
+        await admin.close()
+    await _commit_beginnings(kafka, missing, partitions)
+    await check(kafka, topics, partitions=partitions)
+    return [topic.name for topic in missing]
+
+
+async def _commit_beginnings(kafka: str, topics: Sequence[TopicSpec], partitions: int) -> None:
+    by_reader: dict[str, list[TopicPartition]] = {}
+    for topic in topics:
+        for reader in topic.readers:
+            by_reader.setdefault(reader, []).extend(TopicPartition(topic.name, p) for p in range(partitions))
+    for reader, tps in by_reader.items():
+        consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=reader, enable_auto_commit=False)
+        await consumer.start()
+        try:
+            consumer.assign(tps)
+            await consumer.commit(dict.fromkeys(tps, 0))
+        finally:
+            await consumer.stop()
+
+
+async def check(kafka: str, topics: Sequence[TopicSpec], *, partitions: int | None = None) -> int:
+    """Compares the broker's topics with the registry, partition count first. Returns the number of partitions.
+
+    Raises TopicsDiffer, naming each difference and what to do about it.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        described = {row["topic"]: row for row in await admin.describe_topics([topic.name for topic in topics])}
+        missing = [t.name for t in topics if t.name not in described or described[t.name]["error_code"]]
+        if missing:
+            raise TopicsDiffer(f"missing topics {', '.join(missing)}: make them with `groupbuy-ops topics create`")
+        counts = {name: len(row["partitions"]) for name, row in described.items()}
+        wanted = partitions if partitions is not None else counts[topics[0].name]
+        wrong = [f"{name} has {count} partitions" for name, count in counts.items() if count != wanted]
+        if wrong:
+            raise TopicsDiffer(f"every topic must have {wanted} partitions: {'; '.join(wrong)}")
+        resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics]
+        for response in await admin.describe_configs(resources):
+            for _code, _message, _type, name, entries in response.resources:
+                values = {entry[0]: entry[1] for entry in entries}
+                spec = next(topic for topic in topics if topic.name == name)
+                for setting, value in spec.config().items():
+                    if values.get(setting) != value:
+                        wrong.append(f"{name}: {setting} is {values.get(setting)}, should be {value}")
+        if wrong:
+            raise TopicsDiffer("; ".join(wrong))
+        return wanted
+    finally:
+        await admin.close()
