@@ -1,7 +1,7 @@
 """What a topic is, how topics are made, and whether a broker's topics are what they should be.
 
 One list of TopicSpec is the only place that knows a product's topics. A process never makes topics by itself: a
-declared first start does (`create`), which also commits offset 0 for every reader, so that a missing offset later means loss.
+declared first start does (`create`). It also commits offset 0 for every reader: a missing offset later means loss.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ class TopicSpec:
     readers: tuple[str, ...]
     retention_ms: int
     compacted: bool = False
+
+    @property
+    def type_name(self) -> str:
+        """Full name of the message type; empty for raw bytes."""
+        return str(self.message.DESCRIPTOR.full_name) if self.message else ""
 
     def config(self) -> dict[str, str]:
         """Settings of the topic at the broker. LogAppendTime: the broker's time is the only time."""

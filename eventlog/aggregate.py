@@ -1,0 +1,161 @@
+"""One aggregate and the two things that can be done to it: decide an input, apply a decision from the log.
+
+Pure: no I/O, no clock. This is where exactness is kept, so both the processors and the simulator run this very code.
+What the log rules out raises Impossible; an error of the domain's `decide` is a decision of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Generic, Protocol, TypeVar
+
+from eventlog.errors import Impossible
+
+S = TypeVar("S")
+
+
+class DecisionMessage(Protocol):
+    """What the kernel reads of a decision, whatever its type."""
+
+    version: int
+    cause: int
+    time_ms: int
+    previous_sha256: bytes
+    events: Any
+
+
+class Domain(Protocol[S]):
+    """What a domain fills in. It has no state of its own, reads no clock and draws no random number."""
+
+    def initial(self, key: str) -> S:
+        """State of an aggregate that nothing has happened to."""
+        ...
+
+    def decode_input(self, value: bytes) -> Any:
+        """An input record's value. Raises on what can't be decoded or has an unknown body."""
+        ...
+
+    def decide(self, state: S, command: Any, at_ms: int) -> Iterator[Any]:
+        """Yields events; each is applied to `state` before the next is asked for. Never changes `state` itself."""
+        ...
+
+    def evolve(self, state: S, event: Any, at_ms: int) -> None:
+        """Applies one event in place. Total over everything that `decide` ever yielded."""
+        ...
+
+    def faulted(self, state: S, error: str) -> Iterator[Any]:
+        """Events for when `decide` raised; the same protocol as `decide`."""
+        ...
+
+    def due(self, state: S) -> int | None:
+        """Time, in milliseconds since the epoch, from which a tick would change something; None: never."""
+        ...
+
+    def tick(self, due_ms: int) -> bytes:
+        """Value of an input record that says: look at the time."""
+        ...
+
+    def seal(  # noqa: D102 - the fields are those of DecisionMessage
+        self, key: str, version: int, cause: int, time_ms: int, previous_sha256: bytes, events: list[Any]
+    ) -> bytes: ...
+
+    def open(self, value: bytes) -> DecisionMessage:
+        """A decision record's value. Raises on what can't be decoded or holds an unknown event."""
+        ...
+
+
+@dataclass(slots=True)
+class Aggregate(Generic[S]):
+    """State of one key, and where it stands in the log."""
+
+    key: str
+    state: S
+    #: Version of the last decision; 0: none yet.
+    version: int = 0
+    #: Offset of the input that caused it.
+    cause: int = -1
+    #: Its time, in milliseconds since the epoch.
+    time_ms: int = 0
+    #: SHA-256 of its bytes.
+    digest: bytes = b""
+
+
+def decide(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int, timestamp_ms: int) -> bytes | None:
+    """Decides one input record and evolves the aggregate. Returns the decision's bytes, or None if nothing happened.
+
+    An input at or before the aggregate's cause was decided before: nothing happens again.
+    """
+    if offset <= aggregate.cause:
+        return None
+    try:
+        command = domain.decode_input(value)
+    except Exception as error:
+        raise Impossible(f"input {offset} of {aggregate.key} can't be decoded: {error!r}") from error
+    at_ms = max(timestamp_ms, aggregate.time_ms)
+    state = aggregate.state
+    events: list[Any] = []
+    try:
+        _run(domain, state, domain.decide(state, command, at_ms), at_ms, events)
+    except _DecideFailed as failed:
+        # The state holds every event so far, so the fault is decided on what is true.
+        _run(domain, state, domain.faulted(state, type(failed.error).__name__), at_ms, events)
+    if not events:
+        return None
+    sealed = domain.seal(aggregate.key, aggregate.version + 1, offset, at_ms, aggregate.digest, events)
+    aggregate.version += 1
+    aggregate.cause = offset
+    aggregate.time_ms = at_ms
+    aggregate.digest = sha256(sealed).digest()
+    return sealed
+
+
+class _DecideFailed(Exception):
+    def __init__(self, error: Exception) -> None:
+        super().__init__(repr(error))
+        self.error = error
+
+
+def _run(domain: Domain[S], state: S, decided: Iterable[Any], at_ms: int, events: list[Any]) -> None:
+    """Draws events and applies each at once. Only an error of the generator is a fault; one of evolve is a defect."""
+    steps = iter(decided)
+    evolve = domain.evolve
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration:
+            return
+        except Exception as error:
+            raise _DecideFailed(error) from error
+        evolve(state, event, at_ms)
+        events.append(event)
+
+
+def apply(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int) -> bool:
+    """Applies a decision from the log. Returns False for a repeat, which changes nothing.
+
+    Raises Impossible at a gap, at two different decisions of one version, and where the chain of digests is broken.
+    """
+    try:
+        decision = domain.open(value)
+    except Exception as error:
+        raise Impossible(f"decision {offset} of {aggregate.key} can't be decoded: {error!r}") from error
+    version = decision.version
+    if version <= aggregate.version:
+        if version == aggregate.version and sha256(value).digest() != aggregate.digest:
+            raise Impossible(f"two different decisions of {aggregate.key} version {version}, the second at {offset}")
+        return False
+    if version != aggregate.version + 1:
+        raise Impossible(f"{aggregate.key} jumps from version {aggregate.version} to {version} at {offset}")
+    if decision.previous_sha256 != aggregate.digest:
+        raise Impossible(f"the chain of {aggregate.key} is broken at version {version}, offset {offset}")
+    at_ms = decision.time_ms
+    evolve = domain.evolve
+    for event in decision.events:
+        evolve(aggregate.state, event, at_ms)
+    aggregate.version = version
+    aggregate.cause = decision.cause
+    aggregate.time_ms = at_ms
+    aggregate.digest = sha256(value).digest()
+    return True

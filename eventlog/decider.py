@@ -1,0 +1,181 @@
+"""The decider: reads an inbox, decides, and appends decisions to the event log that its own state is the fold of.
+
+One inbox record gives at most one decision record, on the partition of its input. Beside it run the timers, which only
+append ticks to the inbox. Must never read anything but the inbox to decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Sequence
+from typing import Any, Generic, TypeVar
+
+from eventlog.aggregate import Aggregate, Domain
+from eventlog.envelope import header, headers
+from eventlog.errors import NotReady
+from eventlog.output import Output
+from eventlog.partition import PartitionState
+from eventlog.processor import Batch, Connection, Processor, Slices
+from eventlog.timers import BrokerClock
+from eventlog.topics import TopicSpec, partition_of
+from eventlog.watch import Watchers
+
+S = TypeVar("S")
+
+#: Longest wait of the timers between two looks at the clock.
+LOOK_S = 0.5
+#: Ticks appended to one partition in one go.
+TICKS_AT_ONCE = 500
+#: Milliseconds without an acknowledgement after which the broker's clock is asked for by a tick.
+CLOCK_STALE_MS = 30_000
+
+
+class Decider(Processor, Generic[S]):
+    """Runs one domain. It is also the view of its aggregates for reads."""
+
+    def __init__(self, group: str, inbox: TopicSpec, log: TopicSpec, domain: Domain[S], connection: Connection) -> None:
+        self.domain = domain
+        self._inbox = inbox
+        self._log = log
+        self._type = log.type_name
+        self._tick_type = inbox.type_name
+        self._source = f"/{log.writer}"
+        self._partitions = 0
+        self._clock = BrokerClock()
+        self._wake = asyncio.Event()
+        self.watchers = Watchers()
+        super().__init__(group, (inbox.name,), connection)
+        changelog = self.app.topic(log.name, key_serializer="raw", value_serializer="raw")
+        self._table = self.app.Table(
+            log.name,
+            changelog_topic=changelog,
+            store="eventlog://",
+            recovery_buffer_size=4,
+            standby_buffer_size=2,
+        )
+        self._table.make_state = lambda partition: PartitionState(domain, partition)
+        self._table.on_ready = self._on_ready
+
+    # Reads ------------------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether every partition assigned here is recovered."""
+        if not self._partitions:
+            return False
+        assigned = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == self._inbox.name}
+        return assigned == {state.partition for state in self._store.owned(self.epoch)}
+
+    def get(self, key: str) -> Aggregate[S] | None:
+        """The aggregate of a key, None if nothing ever happened to it. Raises NotReady when it is not ours to say."""
+        partition = partition_of(key, self._partitions) if self._partitions else -1
+        state = self._store.ready(partition, self.epoch) if self._partitions else None
+        if state is None:
+            raise NotReady(f"{self.group}: partition {partition} is not ready here")
+        found: Aggregate[S] | None = state.get(key)
+        return found
+
+    @property
+    def _store(self) -> Any:
+        return self._table.data
+
+    def _on_ready(self) -> None:
+        self._wake.set()
+        self.watchers.notify_all()
+
+    # Deciding ---------------------------------------------------------------------------------------------------
+
+    async def start(self, partitions: int = 0) -> None:
+        """Starts; every topic has so many partitions."""
+        self._partitions = partitions
+        self._table.partitions = partitions
+        await super().start()
+        self.spawn(self._run_timers(), "timers")
+
+    async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
+        """Decides a partition batch."""
+        state = self._store.ready(batch.partition, batch.epoch)
+        records = batch.records
+        if state is None or records[-1].offset < state.next_input:
+            return None
+        if records[0].offset > state.next_input:
+            raise RuntimeError(f"input jumps from {state.next_input} to {records[0].offset} on {batch.partition}")
+        output = Output(self.producer, self._log.name, batch.partition, self._acknowledged)
+        written: list[Awaitable[Any]] = []
+        slices = Slices()
+        for record in records:
+            if record.offset < state.next_input:
+                continue
+            self._decide(state, record, output)
+            if slices.over():
+                # What is decided is on its way before anybody else runs.
+                written += await output.send()
+                await slices.breathe()
+                if self._store.ready(batch.partition, batch.epoch) is not state:
+                    return None
+        written += await output.send()
+        self._clock.seen(records[-1].timestamp, _monotonic_ms())
+        self._wake.set()
+        return written
+
+    def _decide(self, state: PartitionState[S], record: Any, output: Output) -> None:
+        decision = state.decide(record)
+        state.next_input = record.offset + 1
+        if decision is None:
+            return
+        key = record.key.decode()
+        aggregate = state.get(key)
+        version = aggregate.version if aggregate else 0
+        time_ms = aggregate.time_ms if aggregate else 0
+        trace = header(record.headers, "traceparent")
+        extra = {"traceparent": trace} if trace else None
+        output.append(record.key, decision, headers(f"{key}:{version}", self._type, self._source, time_ms, extra=extra))
+        self.watchers.notify(key)
+
+    # Timers -----------------------------------------------------------------------------------------------------
+
+    def _acknowledged(self, timestamp_ms: int) -> None:
+        self._clock.acknowledged(timestamp_ms, _monotonic_ms())
+
+    async def _run_timers(self) -> None:
+        while True:
+            wait_s = LOOK_S
+            for state in self._store.owned(self.epoch):
+                due = state.timers.earliest()
+                if due is None:
+                    continue
+                wait_s = min(wait_s, await self._nudge(state, due))
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), max(wait_s, 0.005))
+            except TimeoutError:
+                continue
+
+    async def _nudge(self, state: PartitionState[S], due: int) -> float:
+        """Appends ticks for what is due. Returns the seconds until the partition's next timer."""
+        monotonic = _monotonic_ms()
+        now = self._clock.now(monotonic)
+        age = self._clock.age(monotonic)
+        if now is None or age is None or age > CLOCK_STALE_MS:
+            # One tick asks the broker for its time; it changes nothing if it comes too early.
+            now = max(due, now or 0)
+            keys = state.timers.pop_due(now, 1)
+        else:
+            keys = state.timers.pop_due(now, TICKS_AT_ONCE)
+        if keys:
+            output = Output(self.producer, self._inbox.name, state.partition, self._acknowledged)
+            for key, due_ms in keys:
+                output.append(
+                    key.encode(),
+                    self.domain.tick(due_ms),
+                    headers(f"{key}:tick:{due_ms}", self._tick_type, self._source, due_ms),
+                )
+            for written in await output.send():
+                await written
+        upcoming = state.timers.earliest()
+        return LOOK_S if upcoming is None else max(upcoming - now, 0) / 1000
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -1,0 +1,109 @@
+"""Effects: reads decisions, makes the calls to the outside that they ask for, and appends what came of them to an inbox.
+
+At least once: an offset moves only when the outcomes of all calls before it are in the log, so a call may be made again
+after a crash and must carry a key of its own. Calls of one lane are made in order; lanes don't wait for each other. A
+call must end: what can't be settled now is an outcome too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from eventlog.output import Output
+from eventlog.processor import Batch, Connection, Processor, Slices
+from eventlog.topics import TopicSpec
+
+C = TypeVar("C")
+
+#: Calls under way at once.
+CONCURRENCY = 512
+
+
+class Call(NamedTuple, Generic[C]):
+    """One call: those of a lane are made one after the other."""
+
+    lane: str
+    call: C
+
+
+class Outcome(NamedTuple):
+    """What came of a call: an inbox record's value and headers."""
+
+    value: bytes
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Calling(Protocol[C]):
+    """What a domain fills in."""
+
+    def calls(self, record: Any) -> Iterable[Call[C]]:
+        """The calls that a decision record asks for."""
+        ...
+
+    async def perform(self, key: str, call: C) -> Outcome:
+        """Makes a call. Must end within seconds and must not raise: what went wrong is an outcome."""
+        ...
+
+
+class Effects(Processor, Generic[C]):
+    """Makes the calls of `log` and appends their outcomes to `inbox`."""
+
+    def __init__(
+        self, group: str, log: TopicSpec, inbox: TopicSpec, calling: Calling[C], connection: Connection
+    ) -> None:
+        super().__init__(group, (log.name,), connection)
+        self._inbox = inbox
+        self._calling = calling
+        self._free = asyncio.Semaphore(CONCURRENCY)
+        #: Last call of each lane that has one under way.
+        self._lanes: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def ready(self) -> bool:
+        """It has no state to be read."""
+        return bool(self.epoch)
+
+    @property
+    def under_way(self) -> int:
+        """Lanes with a call under way."""
+        return len(self._lanes)
+
+    async def start(self, partitions: int = 0) -> None:
+        """Starts. The number of partitions does not matter here."""
+        await super().start()
+
+    async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
+        """Starts the calls of a partition batch; they end in any order, and are acknowledged in the log's."""
+        begun: list[Awaitable[Any]] = []
+        slices = Slices()
+        for record in batch.records:
+            for call in self._calling.calls(record):
+                await self._free.acquire()
+                begun.append(self._begin(record.key, batch.partition, call))
+            if slices.over():
+                await slices.breathe()
+        return begun
+
+    def _begin(self, key: bytes, partition: int, call: Call[C]) -> asyncio.Task[None]:
+        before = self._lanes.get(call.lane)
+        task = asyncio.get_running_loop().create_task(self._make(key, partition, call, before))
+        self._lanes[call.lane] = task
+        task.add_done_callback(lambda done: self._ended(call.lane, done))
+        return task
+
+    def _ended(self, lane: str, task: asyncio.Task[None]) -> None:
+        self._free.release()
+        if self._lanes.get(lane) is task:
+            del self._lanes[lane]
+
+    async def _make(self, key: bytes, partition: int, call: Call[C], before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        outcome = await self._calling.perform(key.decode(), call.call)
+        # One record each: an outcome should reach its decider at once. The producer batches what comes together.
+        future = await self.producer.send(
+            self._inbox.name, outcome.value, key=key, partition=partition, headers=list(outcome.headers)
+        )
+        await future

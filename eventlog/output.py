@@ -1,0 +1,87 @@
+"""Collects a processor's output for one partition and sends it in whole producer batches.
+
+Whatever was appended is sent, in order, before anything else is awaited for: state that was decided must not stay ahead
+of the log. A record that the broker would not take stops the process; nothing is ever dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aiokafka.errors import KafkaTimeoutError
+
+from eventlog.crash import die
+
+log = logging.getLogger(__name__)
+
+#: Bytes of one producer batch.
+BATCH_BYTES = 512 * 1024
+#: Bytes of one record; Kafka's own limit is 1 MiB for a whole batch.
+RECORD_BYTES = 900 * 1024
+
+
+class Output:
+    """Output to one partition of one topic."""
+
+    def __init__(
+        self, producer: Any, topic: str, partition: int, acknowledged: Callable[[int], None] | None = None
+    ) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._partition = partition
+        self._acknowledged = acknowledged
+        self._open: Any = None
+        self._sealed: list[Any] = []
+
+    def append(self, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
+        """Adds one record. A record too large for the broker ends the process."""
+        if len(value) > RECORD_BYTES:
+            die("a record is larger than the broker takes", topic=self._topic, key=key, bytes=len(value))
+        if self._open is None:
+            self._open = self._producer.create_batch()
+        if self._open.append(timestamp=None, key=key, value=value, headers=headers) is None:
+            self._seal()
+            self._open = self._producer.create_batch()
+            if self._open.append(timestamp=None, key=key, value=value, headers=headers) is None:
+                die("a record does not fit into an empty batch", topic=self._topic, key=key, bytes=len(value))
+
+    def _seal(self) -> None:
+        self._open.close()
+        self._sealed.append(self._open)
+        self._open = None
+
+    async def send(self) -> list[asyncio.Future[Any]]:
+        """Hands all that was appended to the producer. The futures end when the broker has it; none fails."""
+        if self._open is not None:
+            self._seal()
+        sealed, self._sealed = self._sealed, []
+        futures = []
+        for batch in sealed:
+            future = await self._send(batch)
+            future.add_done_callback(self._done)
+            futures.append(future)
+        return futures
+
+    async def _send(self, batch: Any) -> asyncio.Future[Any]:
+        while True:
+            try:
+                sent: asyncio.Future[Any] = await self._producer.send_batch(
+                    batch, self._topic, partition=self._partition
+                )
+            except KafkaTimeoutError:
+                # The batch was not taken: the ones before it wait for a broker that is away.
+                log.warning("%s-%s: output waits for the broker", self._topic, self._partition)
+            else:
+                return sent
+
+    def _done(self, future: asyncio.Future[Any]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or error is not None:
+            die("output was not written", error, topic=self._topic, partition=self._partition)
+        if self._acknowledged is not None:
+            timestamp = future.result().timestamp
+            if timestamp and timestamp > 0:
+                self._acknowledged(timestamp)

@@ -1,0 +1,202 @@
+"""A processor: one Faust app, and so one consumer group, that handles partition batches in order.
+
+The shell is the same for all: take a batch, hand it to `handle`, acknowledge it once everything that `handle` gave to
+the broker is there. An exception anywhere ends the process before Faust can swallow it. One app a processor, so that a
+slow one never holds up another, and offsets have one meaning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faust
+
+from eventlog.crash import die
+from eventlog.transport.start import StartPolicy, at_committed
+
+log = logging.getLogger(__name__)
+
+#: Batches decided and sent, but not acknowledged yet, in one processor.
+IN_FLIGHT = 16
+#: Work between two chances for the event loop to do something else.
+SLICE_S = 0.005
+MAX_POLL_RECORDS = 10_000
+SESSION_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a processor needs to know of the process it runs in."""
+
+    #: host:port, several separated by commas
+    kafka: str
+    #: Name of this process among its replicas; static membership hangs on it, so it must be unique and stay.
+    instance: str
+    state_dir: Path
+
+
+class Batch(NamedTuple):
+    """Records of one partition in sequence, and the epoch they were fetched in."""
+
+    topic: str
+    partition: int
+    records: list[Any]
+    epoch: int
+
+
+class Processor(ABC):
+    """Base of all processors. Subclasses fill in `handle`; `ready` says whether state can be read."""
+
+    start_policy: StartPolicy = staticmethod(at_committed)
+
+    def __init__(self, group: str, inputs: Sequence[str], connection: Connection) -> None:
+        self.group = group
+        self.connection = connection
+        self.inputs = tuple(inputs)
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._stopping = False
+        self.app = self._make_app()
+        self._topic = self.app.topic(*self.inputs, key_serializer="raw", value_serializer="raw")
+        self.app.agent(self._topic, name=f"{group}.agent", concurrency=1)(self._consume)
+
+    def _make_app(self) -> Any:
+        broker = ";".join(f"eventlog://{one}" for one in self.connection.kafka.split(","))
+        app = faust.App(
+            self.group,
+            broker=broker,
+            store="memory://",
+            datadir=str(self.connection.state_dir / self.group),
+            web_enabled=False,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            consumer_group_instance_id=f"{self.connection.instance}.{self.group}",
+            consumer_auto_offset_reset="earliest",
+            stream_wait_empty=True,
+            stream_buffer_maxsize=IN_FLIGHT,
+            broker_session_timeout=SESSION_S,
+            broker_heartbeat_interval=2.0,
+            broker_request_timeout=30.0,
+            broker_rebalance_timeout=20.0,
+            broker_commit_interval=0.5,
+            broker_commit_every=None,
+            broker_max_poll_records=MAX_POLL_RECORDS,
+            producer_request_timeout=30.0,
+            producer_linger=0,
+            producer_max_batch_size=512 * 1024,
+            producer_max_request_size=1_000_000,
+        )
+        app.start_policy = self.start_policy
+        return app
+
+    @property
+    def producer(self) -> Any:
+        """The app's aiokafka producer."""
+        return self.app.producer._ensure_producer()
+
+    @property
+    def epoch(self) -> int:
+        """Our count of revocations and assignments."""
+        return int(self.app.consumer.epoch)
+
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether the state of all partitions owned here is up to date enough to be read."""
+
+    @abstractmethod
+    async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
+        """Handles a batch; returns what must be done before it may be acknowledged, or None to let go of it.
+
+        Let go of a batch only when its partition is not ours any more: it is then neither acknowledged nor lost.
+        """
+
+    async def start(self) -> None:
+        """Starts the app; returns when recovered. A crash of the app, now or later, ends the process."""
+        self.app.finalize()
+        self.spawn(self._watch_app(), "watch")
+        await self.app.start()
+        if self.app.crashed:
+            die("the stream processor did not start", self.app.crash_reason, processor=self.group)
+        log.info("%s started", self.group)
+
+    async def stop(self) -> None:
+        """Finishes what is under way, commits, and leaves."""
+        self._stopping = True
+        await self.app.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def spawn(self, work: Any, name: str) -> None:
+        """Runs a task beside the app. Its end before the stop, by an error or not, ends the process."""
+        task = asyncio.get_running_loop().create_task(work, name=f"{self.group}.{name}")
+        task.add_done_callback(self._task_ended)
+        self._tasks.append(task)
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        if self._stopping or task.cancelled():
+            return
+        die("a task ended", task.exception(), task=task.get_name())
+
+    async def _watch_app(self) -> None:
+        await self.app._crashed.wait()
+        if not self._stopping:
+            die("the stream processor crashed", self.app.crash_reason, processor=self.group)
+
+    async def _consume(self, stream: Any) -> None:
+        waiting: asyncio.Queue[tuple[Any, Sequence[Awaitable[Any]]]] = asyncio.Queue(IN_FLIGHT)
+        acknowledger = asyncio.get_running_loop().create_task(self._acknowledge(waiting))
+        try:
+            async for event in stream.noack().events():
+                message = event.message
+                batch = Batch(message.topic, message.partition, message.value, message.checksum)
+                outputs = await self.handle(batch) if batch.epoch == self.epoch else None
+                if outputs is None:
+                    # Neither acknowledged nor waited for: the partition's owner reads it again.
+                    message.acked = True
+                    continue
+                await waiting.put((event, outputs))
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the process ends here
+            die("a batch could not be handled", error, processor=self.group)
+        finally:
+            acknowledger.cancel()
+
+    async def _acknowledge(self, waiting: asyncio.Queue[tuple[Any, Sequence[Awaitable[Any]]]]) -> None:
+        """In the order of the batches, so that an offset is committed only when all before it is done."""
+        try:
+            while True:
+                event, outputs = await waiting.get()
+                for output in outputs:
+                    await output
+                event.ack()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the process ends here
+            die("output was not acknowledged", error, processor=self.group)
+
+
+class Slices:
+    """Says when work on the event loop has lasted long enough."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until = time.perf_counter() + SLICE_S
+
+    def over(self) -> bool:
+        """Whether it is time to yield."""
+        return time.perf_counter() >= self._until
+
+    async def breathe(self) -> None:
+        """Yields once, and begins the next slice."""
+        await asyncio.sleep(0)
+        self._until = time.perf_counter() + SLICE_S

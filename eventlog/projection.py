@@ -1,0 +1,178 @@
+"""A projection: a read model that folds one or several co-partitioned topics, and nothing else.
+
+State is kept in memory and rebuilt from the logs at every start. Offsets are committed all the same, so that ordinary
+tools show its lag, and so that a record that can't be decoded is dead-lettered once and not at every rebuild.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from faust.types import TP
+
+from eventlog.deadletter import Undecodable, dead_letter_headers
+from eventlog.errors import NotReady
+from eventlog.output import Output
+from eventlog.processor import Batch, Connection, Processor, Slices
+from eventlog.topics import TopicSpec, dead_letter, partition_of
+from eventlog.transport.start import StartPolicy, at_beginning
+from eventlog.watch import Watchers
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+
+
+class Folding(Protocol[S]):
+    """What a domain fills in."""
+
+    def initial(self, key: str) -> S:
+        """State of a key that nothing was said about."""
+        ...
+
+    def fold(self, state: S, record: Any) -> None:
+        """Folds a record into the state of its key, in place. Raises Undecodable; any other error stops the process."""
+        ...
+
+
+class _Partition(Generic[S]):
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.states: dict[str, S] = {}
+        #: Next offset, by topic.
+        self.position: dict[str, int] = {}
+        #: Offset that each topic must reach before reads are answered; empty until known.
+        self.target: dict[str, int] = {}
+        #: Offset from which dead letters are new, by topic.
+        self.committed: dict[str, int] = {}
+
+    @property
+    def caught_up(self) -> bool:
+        return bool(self.target) and all(self.position.get(topic, 0) >= end for topic, end in self.target.items())
+
+
+class Projection(Processor, Generic[S]):
+    """Folds `sources` into states by key. It is also the view of them for reads."""
+
+    def __init__(
+        self, group: str, sources: Sequence[TopicSpec], service: str, folding: Folding[S], connection: Connection
+    ) -> None:
+        self._sources = {source.name: dead_letter(source, service).name for source in sources}
+        self._folding = folding
+        self._partitions = 0
+        self._owned: dict[int, _Partition[S]] = {}
+        self._committed: dict[TP, int] = {}
+        self.watchers = Watchers()
+        self.dead_letters: dict[str, int] = {}
+        super().__init__(group, list(self._sources), connection)
+
+    @property
+    def start_policy(self) -> StartPolicy:  # type: ignore[override]
+        """From the beginning, noting what was committed."""
+
+        def start(tp: TP, committed: int | None, begin: int, end: int) -> int:
+            self._committed[tp] = committed or 0
+            return at_beginning(tp, committed, begin, end)
+
+        return start
+
+    # Reads ------------------------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether every partition assigned here has caught up with its topics once."""
+        if not self._partitions:
+            return False
+        assigned = {tp.partition for tp in self.app.consumer.assignment()}
+        return bool(assigned or self.epoch) and all(self._caught_up(partition) for partition in assigned)
+
+    def _caught_up(self, partition: int) -> bool:
+        owned = self._owned.get(partition)
+        return owned is not None and owned.epoch == self.epoch and owned.caught_up
+
+    def get(self, key: str) -> S | None:
+        """State of a key, None if nothing was said about it. Raises NotReady when it is not ours to say."""
+        partition = partition_of(key, self._partitions) if self._partitions else -1
+        if not self._caught_up(partition):
+            raise NotReady(f"{self.group}: partition {partition} is not ready here")
+        return self._owned[partition].states.get(key)
+
+    def position(self, topic: str, partition: int) -> int:
+        """Offset of a topic's partition that is folded next."""
+        owned = self._owned.get(partition)
+        return 0 if owned is None else owned.position.get(topic, 0)
+
+    # Folding ----------------------------------------------------------------------------------------------------
+
+    async def start(self, partitions: int = 0) -> None:
+        """Starts; every topic has so many partitions. Returns when subscribed, before all is folded."""
+        self._partitions = partitions
+        await super().start()
+        self.spawn(self._watch_targets(), "targets")
+
+    async def _watch_targets(self) -> None:
+        """Learns, once in each epoch, how far every partition must come before reads are answered."""
+        known = -1
+        while True:
+            epoch = self.epoch
+            tps = list(self.app.consumer.assignment())
+            started = tps and all(self.app.consumer.start_of(tp) is not None for tp in tps)
+            if epoch != known and started:
+                ends = await self.app.consumer.ends(tps)
+                if epoch == self.epoch:
+                    for tp, end in ends.items():
+                        owned = self._partition(tp.partition, epoch)
+                        begin = self.app.consumer.start_of(tp) or 0
+                        owned.position.setdefault(tp.topic, begin)
+                        owned.target[tp.topic] = end
+                    known = epoch
+                    self.watchers.notify_all()
+            await asyncio.sleep(0.05 if epoch != known else 0.5)
+
+    def _partition(self, partition: int, epoch: int) -> _Partition[S]:
+        owned = self._owned.get(partition)
+        if owned is None or owned.epoch != epoch:
+            owned = self._owned[partition] = _Partition(epoch)
+            for topic in self._sources:
+                owned.committed[topic] = self._committed.get(TP(topic, partition), 0)
+        return owned
+
+    async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
+        """Folds a partition batch."""
+        owned = self._partition(batch.partition, batch.epoch)
+        dead = Output(self.producer, self._sources[batch.topic], batch.partition)
+        slices = Slices()
+        touched: set[str] = set()
+        for count, record in enumerate(batch.records):
+            if record.offset < owned.position.get(batch.topic, 0):
+                continue
+            self._fold(owned, record, dead, touched)
+            owned.position[batch.topic] = record.offset + 1
+            if not count & 31 and slices.over():
+                await slices.breathe()
+                if batch.epoch != self.epoch:
+                    return None
+        for key in touched:
+            self.watchers.notify(key)
+        return await dead.send()
+
+    def _fold(self, owned: _Partition[S], record: Any, dead: Output, touched: set[str]) -> None:
+        key = (record.key or b"").decode(errors="replace")
+        state = owned.states.get(key)
+        fresh = state is None
+        if state is None:
+            state = self._folding.initial(key)
+        try:
+            self._folding.fold(state, record)
+        except Undecodable as error:
+            if record.offset >= owned.committed.get(record.topic, 0):
+                self.dead_letters[record.topic] = self.dead_letters.get(record.topic, 0) + 1
+                log.error("dead-lettered %s-%s offset %s: %s", record.topic, record.partition, record.offset, error)
+                dead.append(record.key, record.value or b"", dead_letter_headers(record, str(error)))
+            return
+        if fresh:
+            owned.states[key] = state
+        touched.add(key)

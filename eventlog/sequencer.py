@@ -1,0 +1,93 @@
+"""The sequencer: copies facts of several topics into one inbox, partition by partition, so that there is one sequence.
+
+It copies bytes without building objects from them: a fact is wrapped by putting a tag and a length before it. What
+can't be decoded is dead-lettered with its origin, counted, and rejected in the open where that can be said.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from eventlog.deadletter import Undecodable, dead_letter_headers
+from eventlog.output import Output
+from eventlog.processor import Batch, Connection, Processor, Slices
+from eventlog.topics import TopicSpec, dead_letter
+
+log = logging.getLogger(__name__)
+
+
+class Copying(Protocol):
+    """What a domain fills in."""
+
+    async def prepare(self, records: Sequence[Any]) -> None:
+        """Called before a batch is copied: fetches what `wrap` will need to know beside the records."""
+        ...
+
+    def wrap(self, record: Any) -> bytes:
+        """Value of the inbox record for a fact. Raises Undecodable."""
+        ...
+
+    def reject(self, record: Any, error: str) -> bytes | None:
+        """Value of an inbox record that says that a fact could not be read; None when nobody waits for it."""
+        ...
+
+
+class Sequencer(Processor):
+    """Copies `sources` into `inbox`."""
+
+    def __init__(
+        self, group: str, sources: Sequence[TopicSpec], inbox: TopicSpec, copying: Copying, connection: Connection
+    ) -> None:
+        super().__init__(group, [source.name for source in sources], connection)
+        self._inbox = inbox
+        self._copying = copying
+        self._dead_letter = {source.name: dead_letter(source, inbox.writer).name for source in sources}
+        #: Records dead-lettered by this process, by topic.
+        self.dead_letters: dict[str, int] = {}
+        #: Called after each batch with the number of records copied.
+        self.on_copied: Callable[[int], None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """It has no state to be read."""
+        return bool(self.app.consumer.assignment()) or bool(self.epoch)
+
+    async def start(self, partitions: int = 0) -> None:
+        """Starts. The number of partitions does not matter here."""
+        await super().start()
+
+    async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
+        """Copies a partition batch."""
+        await self._copying.prepare(batch.records)
+        if batch.epoch != self.epoch:
+            return None
+        output = Output(self.producer, self._inbox.name, batch.partition)
+        dead = Output(self.producer, self._dead_letter[batch.topic], batch.partition)
+        wrap, append = self._copying.wrap, output.append
+        slices = Slices()
+        written: list[Awaitable[Any]] = []
+        for count, record in enumerate(batch.records):
+            try:
+                wrapped = wrap(record)
+            except Undecodable as error:
+                self._bury(record, str(error), output, dead)
+            else:
+                append(record.key, wrapped, record.headers)
+            if not count & 31 and slices.over():
+                written += await output.send()
+                await slices.breathe()
+        written += await output.send()
+        written += await dead.send()
+        if self.on_copied is not None:
+            self.on_copied(len(batch.records))
+        return written
+
+    def _bury(self, record: Any, error: str, output: Output, dead: Output) -> None:
+        self.dead_letters[record.topic] = self.dead_letters.get(record.topic, 0) + 1
+        log.error("dead-lettered %s-%s offset %s: %s", record.topic, record.partition, record.offset, error)
+        dead.append(record.key, record.value or b"", dead_letter_headers(record, error))
+        rejection = self._copying.reject(record, error)
+        if rejection is not None:
+            output.append(record.key, rejection, record.headers)

@@ -1,0 +1,256 @@
+"""The consumer of a processor: one Faust message for each fetched partition batch, safe for state that folds a log.
+
+It keeps these rules, without which records are lost or state runs ahead of its log:
+
+R1  A batch is delivered only in the epoch (our own count of revocations and assignments) it was fetched in, and only if
+    it continues the batch before it. Generation ids do not tell owners apart: a static member keeps its generation.
+R2  Input starts where the group had committed *before* the changelog's end was read, never later.
+R3  An offset is committed only from acknowledgements, which processors give in order and only for what is durable.
+    A commit that failed forgets nothing.
+R4  Whatever is unexpected ends the process with code 70.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from eventlog.crash import die
+from eventlog.transport.start import StartPolicy, at_committed
+
+log = logging.getLogger(__name__)
+
+# Faust asks the broker to hold an idle fetch for 1.5 s, and the node's next fetch waits behind it.
+FETCH_MAX_WAIT_MS = 100
+POLL_S = 1.0
+MAX_RESEEKS = 200
+
+
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread that speaks to the broker."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        return consumer
+
+    async def start_offsets(self, tps: list[TP], policy: StartPolicy) -> dict[TP, int]:
+        """Where each partition is to be read from; runs on the consumer's own thread."""
+        return dict(await self.call_thread(self._start_offsets, tps, policy))
+
+    async def _start_offsets(self, tps: list[TP], policy: StartPolicy) -> dict[TP, int]:
+        if not tps:
+            return {}
+        consumer = self._ensure_consumer()
+        begin = await consumer.beginning_offsets(tps)
+        end = await consumer.end_offsets(tps)
+        return {tp: policy(tp, await consumer.committed(tp), begin[tp], end[tp]) for tp in tps}
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        consumer = self._ensure_consumer()
+        mine = self.assignment()
+        wanted = {
+            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+            if tp in mine
+        }
+        try:
+            await consumer.commit(wanted)
+        except (CommitFailedError, IllegalStateError) as error:
+            log.info("offsets not committed, the partitions are moving: %r", error)
+            return False
+        except KafkaError as error:
+            if not error.retriable:
+                die("offsets can't be committed", error)
+            # Stock Faust crashes here. A broker that is away for a while is no reason: the acknowledgements are kept.
+            log.warning("offsets not committed, trying again: %r", error)
+            return False
+        return True
+
+    async def crash(self, reason: BaseException) -> None:
+        """Faust's hook for what it can't handle."""
+        die("the consumer's thread failed", reason)
+
+
+class BatchConsumer(driver.Consumer):  # type: ignore[misc]
+    """Delivers partition batches under the rules above. Message.value is a list of records, checksum the epoch."""
+
+    epoch = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._next: dict[TP, int] = {}
+        self._start: dict[TP, int] = {}
+        self._start_epoch = -1
+        self._armed: dict[TP, int] = {}
+        self.stale_batches = 0
+        self.reseeks = 0
+        self._reseeks_in_row: dict[TP, int] = {}
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def crash(self, reason: BaseException) -> None:
+        """Faust's hook for what it can't handle."""
+        die("the consumer failed", reason)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Faust's hook. From here on nothing of the old assignment is delivered."""
+        self._new_epoch()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Faust's hook."""
+        self._new_epoch()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def _new_epoch(self) -> None:
+        self.epoch += 1
+        self._next.clear()
+        self._armed = {}
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Faust's hook; it would stop fetching and pause for a second. Ours blocks at the full queue instead."""
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Faust's hook, see on_buffer_full."""
+
+    def start_of(self, tp: TP) -> int | None:
+        """Offset from which the current epoch reads a partition of the input; None while it is not known."""
+        return self._start.get(tp) if self._start_epoch == self.epoch else None
+
+    # R2: called by recovery before it reads the changelog, so the commit is read first.
+    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
+        """Ends of partitions; the committed offsets of the input are read before them."""
+        await self._read_start()
+        return dict(await super().highwaters(*partitions))
+
+    async def ends(self, tps: list[TP]) -> dict[TP, int]:
+        """Ends of partitions, nothing else."""
+        return dict(await super().highwaters(*tps))
+
+    async def _read_start(self) -> None:
+        if self._start_epoch == self.epoch:
+            return
+        epoch = self.epoch
+        inputs = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
+        policy: StartPolicy = getattr(self.app, "start_policy", at_committed)
+        start = await self._thread.start_offsets(inputs, policy)
+        self._same_epoch(epoch)
+        self._start, self._start_epoch = start, epoch
+
+    def _same_epoch(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            # Faust starts its recovery anew at this error.
+            raise IllegalStateError("rebalanced meanwhile")
+
+    async def perform_seek(self) -> None:
+        """Seeks the input to where it starts in this epoch."""
+        epoch = self.epoch
+        await self._read_start()
+        starts = {ensure_TP(tp): offset for tp, offset in self._start.items()}
+        await self._thread.seek_wait(starts)
+        self._same_epoch(epoch)
+        for tp, offset in starts.items():
+            self._read_offset[tp] = None
+            self._committed_offset[tp] = offset
+        self._armed = starts
+
+    def resume_flow(self) -> None:
+        """Lets batches through. Recovery calls this last, after clearing the agents' queues."""
+        # Recovery runs with the flow active and clears the queues after the seek: a batch delivered in between would be
+        # lost. So the input is armed only here.
+        super().resume_flow()
+        if self._armed:
+            self._next.update(self._armed)
+            self._armed = {}
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Seeks partitions, and expects their next batches there."""
+        await super().seek_wait(partitions)
+        for tp, offset in partitions.items():
+            self._next[ensure_TP(tp)] = offset
+
+    # R1
+    async def _drain_messages(self, fetcher: Any) -> None:
+        while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+            epoch = self.epoch
+            try:
+                fetched, _active = await self._wait_next_records(POLL_S)
+            except self.consumer_stopped_errors:
+                if self.app.should_stop:
+                    return
+                raise
+            if self.should_stop:
+                return
+            if fetched:
+                await self._deliver(fetched, epoch)
+            await asyncio.sleep(0)
+
+    async def _deliver(self, fetched: Mapping[TP, list[Any]], epoch: int) -> None:
+        for tp, records in fetched.items():
+            if not records:
+                continue
+            if self.epoch != epoch or not self.flow_active:
+                self.stale_batches += 1
+                return
+            batch = self._continuing(tp, records)
+            if not batch:
+                continue
+            message = self._to_message(tp, batch[-1])
+            message.value = batch
+            message.checksum = epoch
+            self._next[tp] = batch[-1].offset + 1
+            await self.wait_first(self.callback(message), self.suspend_flow.wait())
+
+    def _continuing(self, tp: TP, records: list[Any]) -> list[Any]:
+        """The part of a batch that continues the one before; empty if it does not."""
+        want = self._next.get(tp)
+        if want is None:
+            self.stale_batches += 1
+            return []
+        readable = tp in self._active_partitions or tp in self._buffered_partitions
+        if records[0].offset > want or not readable:
+            if tp not in self._paused_partitions:
+                self._reseek(tp, want)
+            return []
+        self._reseeks_in_row.pop(tp, None)
+        if records[0].offset < want:
+            return [record for record in records if record.offset >= want]
+        return records
+
+    def _reseek(self, tp: TP, offset: int) -> None:
+        """Asks again for what is missing: a batch may have been dropped by Faust; the log itself has no holes."""
+        self.reseeks += 1
+        again = self._reseeks_in_row[tp] = self._reseeks_in_row.get(tp, 0) + 1
+        if again > MAX_RESEEKS:
+            die("records are missing from the log", topic=tp.topic, partition=tp.partition, offset=offset)
+        self._thread.seek(tp, offset)
+
+    # R3
+    def _new_offset(self, tp: TP) -> int | None:
+        acked = self._acked[tp]
+        return max(acked) + 1 if acked else None
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        epoch = self.epoch
+        mine = self.assignment()
+        wanted = {tp: offset for tp, offset in offsets.items() if tp in mine}
+        if not wanted:
+            return False
+        committed = bool(await self._commit(wanted))
+        if committed and epoch == self.epoch:
+            self._committed_offset.update(wanted)
+            for tp, offset in wanted.items():
+                self._acked[tp][:] = [one for one in self._acked[tp] if one >= offset]
+                self._acked_index[tp] = set(self._acked[tp])
+        return committed
