@@ -47,7 +47,7 @@ class CompactedReader(Generic[T]):
         tps = [TopicPartition(self._topic, partition) for partition in range(partitions)]
         self._consumer.assign(tps)
         await self._consumer.seek_to_beginning(*tps)
-        self._positions = {tp: offset for tp, offset in (await self._consumer.beginning_offsets(tps)).items()}
+        self._positions = dict(await self._consumer.beginning_offsets(tps))
         self._task = asyncio.get_running_loop().create_task(self._read())
         self._task.add_done_callback(self._ended)
         await self.refresh()

@@ -1,4 +1,4 @@
-"""Effects: reads decisions, makes the calls to the outside that they ask for, and appends what came of them to an inbox.
+"""Effects: reads decisions, makes the calls to the outside that they ask for, and appends what came of them.
 
 At least once: an offset moves only when the outcomes of all calls before it are in the log, so a call may be made again
 after a crash and must carry a key of its own. Calls of one lane are made in order; lanes don't wait for each other. A
@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from eventlog.output import Output
 from eventlog.processor import Batch, Connection, Processor, Slices
 from eventlog.topics import TopicSpec
 

@@ -1,0 +1,89 @@
+"""Copies order facts and payment decisions into the group inbox; beside an order that opens a group goes its campaign.
+
+A fact is checked for being one, then wrapped as the bytes it came in. Must never decide anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from groupbuy.groups.v1.campaigns_pb2 import Campaign
+from groupbuy.groups.v1.inbox_pb2 import GroupInput, OrderRejected
+from groupbuy.log.v1.log_pb2 import Source
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+
+from eventlog.deadletter import Undecodable
+from eventlog.envelope import header
+from eventlog.wire import bytes_field
+
+#: Header with the id of the campaign that an order opens a group of.
+CAMPAIGN_HEADER = "groupbuy-campaign"
+
+_SOURCE = GroupInput.SOURCE_FIELD_NUMBER
+_ORDER_FACT = GroupInput.ORDER_FACT_FIELD_NUMBER
+_PAYMENT_DECISION = GroupInput.PAYMENT_DECISION_FIELD_NUMBER
+_CAMPAIGN = GroupInput.CAMPAIGN_FIELD_NUMBER
+
+
+class GroupCopying:
+    """Copying rules of the group inbox."""
+
+    def __init__(
+        self,
+        orders_topic: str,
+        payments_topic: str,
+        find: Callable[[str], Campaign | None],
+        find_fresh: Callable[[str], Awaitable[Campaign | None]],
+    ) -> None:
+        self._orders_topic = orders_topic
+        self._payments_topic = payments_topic
+        self._find = find
+        self._find_fresh = find_fresh
+
+    async def prepare(self, records: Sequence[Any]) -> None:
+        """Reads the campaigns' topic to its end if a record names a campaign that is not known yet."""
+        for record in records:
+            if record.topic != self._orders_topic:
+                return
+            campaign = header(record.headers, CAMPAIGN_HEADER)
+            if campaign and self._find(campaign) is None:
+                await self._find_fresh(campaign)
+
+    def wrap(self, record: Any) -> bytes:
+        """The inbox record of a fact. Raises Undecodable."""
+        value = record.value or b""
+        source = Source(topic=record.topic, partition=record.partition, offset=record.offset).SerializeToString()
+        wrapped = bytes_field(_SOURCE, source)
+        if record.topic == self._payments_topic:
+            _check(PaymentDecision, value, record.key)
+            return wrapped + bytes_field(_PAYMENT_DECISION, value)
+        _check(OrderFact, value, record.key)
+        wrapped += bytes_field(_ORDER_FACT, value)
+        name = header(record.headers, CAMPAIGN_HEADER)
+        campaign = self._find(name) if name else None
+        return wrapped if campaign is None else wrapped + bytes_field(_CAMPAIGN, campaign.SerializeToString())
+
+    def reject(self, record: Any, error: str) -> bytes | None:
+        """Tells the group of an order that could not be read; its name stands in the headers."""
+        subject = header(record.headers, "ce_subject") or ""
+        parts = subject.split("/")
+        if record.topic != self._orders_topic or len(parts) != 4 or parts[1].encode() != record.key:
+            return None
+        source = Source(topic=record.topic, partition=record.partition, offset=record.offset)
+        rejected = OrderRejected(order=parts[3], error=error[:500])
+        return GroupInput(source=source, order_rejected=rejected).SerializeToString()
+
+
+def _check(message: type[OrderFact] | type[PaymentDecision], value: bytes, key: bytes | None) -> None:
+    """Raises Undecodable when the bytes are not such a message, or not of the group that the key names."""
+    try:
+        decoded = message.FromString(value)
+    except DecodeError as error:
+        raise Undecodable(f"not a {message.DESCRIPTOR.name}: {error}") from error
+    if key is None or decoded.group.encode() != key:
+        raise Undecodable(f"a {message.DESCRIPTOR.name} of group {decoded.group!r} under the key {key!r}")
+    if isinstance(decoded, OrderFact) and decoded.WhichOneof("body") is None:
+        raise Undecodable("an OrderFact with an unknown body")

@@ -1,0 +1,40 @@
+"""Copies group decisions into the payment inbox, as the bytes they came in. Must never decide anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+from groupbuy.log.v1.log_pb2 import Source
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+
+from eventlog.deadletter import Undecodable
+from eventlog.wire import bytes_field
+
+_SOURCE = PaymentInput.SOURCE_FIELD_NUMBER
+_GROUP_DECISION = PaymentInput.GROUP_DECISION_FIELD_NUMBER
+
+
+class PaymentCopying:
+    """Copying rules of the payment inbox."""
+
+    async def prepare(self, records: Sequence[Any]) -> None:
+        """Needs nothing beside the records."""
+
+    def wrap(self, record: Any) -> bytes:
+        """The inbox record of a group decision. Raises Undecodable."""
+        value = record.value or b""
+        try:
+            decision = GroupDecision.FromString(value)
+        except DecodeError as error:
+            raise Undecodable(f"not a GroupDecision: {error}") from error
+        if record.key is None or decision.group.encode() != record.key:
+            raise Undecodable(f"a GroupDecision of group {decision.group!r} under the key {record.key!r}")
+        source = Source(topic=record.topic, partition=record.partition, offset=record.offset).SerializeToString()
+        return bytes_field(_SOURCE, source) + bytes_field(_GROUP_DECISION, value)
+
+    def reject(self, record: Any, error: str) -> bytes | None:
+        """Nobody waits for a decision that can't be read; the dead letter is the alarm."""
+        return None

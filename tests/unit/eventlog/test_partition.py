@@ -1,0 +1,58 @@
+"""A partition's state is the fold of its log, whoever folds it and in whatever pieces."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventlog.errors import Impossible
+from eventlog.partition import PartitionState
+from tests.unit.eventlog.counting import Counter, Counting, add, record
+
+
+def fresh() -> PartitionState[Counter]:
+    return PartitionState(Counting(), 0)
+
+
+def test_a_hole_in_the_log_is_impossible() -> None:
+    live = fresh()
+    values = [live.decide(record(n, add(1, str(n)))) for n in range(3)]
+    replayed = fresh()
+    replayed.apply(record(0, values[0]))
+    with pytest.raises(Impossible, match="jumps from 0 to 2"):
+        replayed.apply(record(2, values[2]))
+
+
+def test_an_input_that_yields_nothing_makes_no_aggregate() -> None:
+    live = fresh()
+    assert live.decide(record(0, b'{"tick": 1}')) is None
+    assert len(live) == 0
+
+
+@given(
+    inputs=st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4), st.integers(0, 3)), max_size=40),
+    zombie_from=st.integers(0, 40),
+    zombie_to=st.integers(0, 40),
+)
+def test_two_owners_write_the_same_bytes_and_any_replay_gives_one_state(
+    inputs: list[tuple[str, int, int]], zombie_from: int, zombie_to: int
+) -> None:
+    records = [
+        record(n, add(amount, str(id_)), key.encode(), timestamp=5_000 + 90 * n)
+        for n, (key, amount, id_) in enumerate(inputs)
+    ]
+    owner = fresh()
+    decided = {r.offset: owner.decide(r) for r in records}
+    # A zombie decides a part of the same inbox again, from the state it had, and its output lands late.
+    zombie = fresh()
+    again = {r.offset: zombie.decide(r) for r in records if r.offset < zombie_to}
+    assert all(decided[offset] == value for offset, value in again.items())
+    log = [(r.key, decided[r.offset]) for r in records if decided[r.offset]]
+    log += [(r.key, again[r.offset]) for r in records if zombie_from <= r.offset < zombie_to and again[r.offset]]
+    replayed = fresh()
+    for offset, (key, value) in enumerate(log):
+        # Only the latest version can be compared; older repeats are dropped by their version.
+        replayed.apply(record(offset, value, key))
+    assert {k: replayed.get(k) for k in "abc"} == {k: owner.get(k) for k in "abc"}
+    assert replayed.greatest_cause == owner.greatest_cause

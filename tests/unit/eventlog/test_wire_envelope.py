@@ -1,0 +1,46 @@
+"""Wrapping by tag and length gives what protobuf itself would; headers are CloudEvents and never fresh."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.log.v1.log_pb2 import Source
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventlog.envelope import header, headers, rfc3339
+from eventlog.topics import partition_of
+from eventlog.wire import bytes_field
+
+
+@given(fact=st.binary(max_size=400), offset=st.integers(0, 2**62))
+def test_wrapped_bytes_are_the_message(fact: bytes, offset: int) -> None:
+    source = Source(topic="t", partition=3, offset=offset)
+    wrapped = bytes_field(1, source.SerializeToString()) + bytes_field(2, fact)
+    assert GroupInput.FromString(wrapped) == GroupInput(source=source, order_fact=fact)
+
+
+def test_headers_are_cloud_events_in_binary_mode() -> None:
+    made = headers("k:1", "groupbuy.T", "/groups", 1_700_000_000_123, "groups/g", {"traceparent": "00-1"})
+    assert header(made, "ce_time") == "2023-11-14T22:13:20.123Z"
+    assert header(made, "ce_subject") == "groups/g"
+    assert header(made, "traceparent") == "00-1"
+    assert header(made, "missing") is None
+    assert made == headers("k:1", "groupbuy.T", "/groups", 1_700_000_000_123, "groups/g", {"traceparent": "00-1"})
+    assert rfc3339(7) == "1970-01-01T00:00:00.007Z"
+
+
+def test_partitions_are_those_of_every_kafka_client() -> None:
+    # From Kafka's own Utils.murmur2 test vectors: murmur2("21") = -973932308, murmur2("foobar") = -790332482.
+    assert partition_of("21", 1_000_003) == (-973932308 & 0x7FFFFFFF) % 1_000_003
+    assert partition_of("foobar", 64) == (-790332482 & 0x7FFFFFFF) % 64
+
+
+def test_the_impossible_ends_the_process_with_code_70_and_says_where() -> None:
+    code = "from eventlog.crash import die\ntry: 1/0\nexcept Exception as e: die('it broke', e, topic='t', offset=3)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 70
+    assert "it broke topic=t offset=3" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
