@@ -41,7 +41,6 @@ class Decider(Processor, Generic[S]):
         self._type = log.type_name
         self._tick_type = inbox.type_name
         self._source = f"/{log.writer}"
-        self._partitions = 0
         self._clock = BrokerClock()
         self._wake = asyncio.Event()
         self.watchers = Watchers()
@@ -50,7 +49,8 @@ class Decider(Processor, Generic[S]):
         self._table = self.app.Table(
             log.name,
             changelog_topic=changelog,
-            store="eventlog://",
+            # The URL needs a host: an empty one is false to Faust, which then takes its default store.
+            store="eventlog://fold",
             recovery_buffer_size=4,
             standby_buffer_size=2,
         )
@@ -62,15 +62,15 @@ class Decider(Processor, Generic[S]):
     @property
     def ready(self) -> bool:
         """Whether every partition assigned here is recovered."""
-        if not self._partitions:
+        if not self.partitions:
             return False
         assigned = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == self._inbox.name}
         return assigned == {state.partition for state in self._store.owned(self.epoch)}
 
     def get(self, key: str) -> Aggregate[S] | None:
         """The aggregate of a key, None if nothing ever happened to it. Raises NotReady when it is not ours to say."""
-        partition = partition_of(key, self._partitions) if self._partitions else -1
-        state = self._store.ready(partition, self.epoch) if self._partitions else None
+        partition = partition_of(key, self.partitions) if self.partitions else -1
+        state = self._store.ready(partition, self.epoch) if self.partitions else None
         if state is None:
             raise NotReady(f"{self.group}: partition {partition} is not ready here")
         found: Aggregate[S] | None = state.get(key)
@@ -86,11 +86,10 @@ class Decider(Processor, Generic[S]):
 
     # Deciding ---------------------------------------------------------------------------------------------------
 
-    async def start(self, partitions: int = 0) -> None:
-        """Starts; every topic has so many partitions."""
-        self._partitions = partitions
+    async def start(self, partitions: int) -> None:
+        """Starts; returns when the state is recovered."""
         self._table.partitions = partitions
-        await super().start()
+        await super().start(partitions)
         self.spawn(self._run_timers(), "timers")
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:

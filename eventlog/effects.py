@@ -69,10 +69,6 @@ class Effects(Processor, Generic[C]):
         """Lanes with a call under way."""
         return len(self._lanes)
 
-    async def start(self, partitions: int = 0) -> None:
-        """Starts. The number of partitions does not matter here."""
-        await super().start()
-
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Starts the calls of a partition batch; they end in any order, and are acknowledged in the log's."""
         begun: list[Awaitable[Any]] = []

@@ -60,6 +60,8 @@ class Processor(ABC):
         self.group = group
         self.connection = connection
         self.inputs = tuple(inputs)
+        #: Partitions of every topic; 0 before the start.
+        self.partitions = 0
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = False
         self.app = self._make_app()
@@ -117,8 +119,13 @@ class Processor(ABC):
         Let go of a batch only when its partition is not ours any more: it is then neither acknowledged nor lost.
         """
 
-    async def start(self) -> None:
-        """Starts the app; returns when recovered. A crash of the app, now or later, ends the process."""
+    async def start(self, partitions: int) -> None:
+        """Starts the app; returns when recovered. A crash of the app, now or later, ends the process.
+
+        Every topic has so many partitions.
+        """
+        self.partitions = partitions
+        (self.connection.state_dir / self.group).mkdir(parents=True, exist_ok=True)
         self.app.finalize()
         self.spawn(self._watch_app(), "watch")
         await self.app.start()

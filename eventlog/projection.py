@@ -62,7 +62,6 @@ class Projection(Processor, Generic[S]):
     ) -> None:
         self._sources = {source.name: dead_letter(source, service).name for source in sources}
         self._folding = folding
-        self._partitions = 0
         self._owned: dict[int, _Partition[S]] = {}
         self._committed: dict[TP, int] = {}
         self.watchers = Watchers()
@@ -84,7 +83,7 @@ class Projection(Processor, Generic[S]):
     @property
     def ready(self) -> bool:
         """Whether every partition assigned here has caught up with its topics once."""
-        if not self._partitions:
+        if not self.partitions:
             return False
         assigned = {tp.partition for tp in self.app.consumer.assignment()}
         return bool(assigned or self.epoch) and all(self._caught_up(partition) for partition in assigned)
@@ -95,7 +94,7 @@ class Projection(Processor, Generic[S]):
 
     def get(self, key: str) -> S | None:
         """State of a key, None if nothing was said about it. Raises NotReady when it is not ours to say."""
-        partition = partition_of(key, self._partitions) if self._partitions else -1
+        partition = partition_of(key, self.partitions) if self.partitions else -1
         if not self._caught_up(partition):
             raise NotReady(f"{self.group}: partition {partition} is not ready here")
         return self._owned[partition].states.get(key)
@@ -107,10 +106,9 @@ class Projection(Processor, Generic[S]):
 
     # Folding ----------------------------------------------------------------------------------------------------
 
-    async def start(self, partitions: int = 0) -> None:
-        """Starts; every topic has so many partitions. Returns when subscribed, before all is folded."""
-        self._partitions = partitions
-        await super().start()
+    async def start(self, partitions: int) -> None:
+        """Starts; returns when subscribed, before all is folded: `ready` says when."""
+        await super().start(partitions)
         self.spawn(self._watch_targets(), "targets")
 
     async def _watch_targets(self) -> None:

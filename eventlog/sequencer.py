@@ -54,10 +54,6 @@ class Sequencer(Processor):
         """It has no state to be read."""
         return bool(self.app.consumer.assignment()) or bool(self.epoch)
 
-    async def start(self, partitions: int = 0) -> None:
-        """Starts. The number of partitions does not matter here."""
-        await super().start()
-
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Copies a partition batch."""
         await self._copying.prepare(batch.records)

@@ -98,6 +98,9 @@ class FoldStore(base.Store):  # type: ignore[misc]
         ends = self.table.app.tables.recovery.active_highwaters
         epoch = consumer.epoch
         inputs = {tp.partition: tp for tp in consumer.assignment() if not consumer._is_changelog_tp(tp)}
+        input_ends = await consumer.ends(list(inputs.values()))
+        if consumer.epoch != epoch:
+            return
         for tp in active:
             state = self._states.get(tp.partition)
             source = inputs.get(tp.partition)
@@ -107,9 +110,7 @@ class FoldStore(base.Store):  # type: ignore[misc]
                 continue
             if state.applied < ends.get(tp, -1):
                 die("recovery ended too early", topic=tp.topic, partition=tp.partition, at=state.applied)
-            end = (await consumer.ends([source]))[source]
-            if consumer.epoch != epoch:
-                return
+            end = input_ends[source]
             if state.greatest_cause >= end:
                 die(
                     "the inbox ends before what was decided from it",

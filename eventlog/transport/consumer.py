@@ -30,7 +30,7 @@ from eventlog.transport.start import StartPolicy, at_committed
 log = logging.getLogger(__name__)
 
 # Faust asks the broker to hold an idle fetch for 1.5 s, and the node's next fetch waits behind it.
-FETCH_MAX_WAIT_MS = 100
+FETCH_MAX_WAIT_MS = 40
 POLL_S = 1.0
 MAX_RESEEKS = 200
 
