@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from eventlog.aggregate import Aggregate, Domain
+from eventlog.checkpoint import Checkpointer
 from eventlog.envelope import header, headers
 from eventlog.errors import NotReady
 from eventlog.output import Output
 from eventlog.partition import PartitionState
 from eventlog.processor import Batch, Connection, Processor, Slices
+from eventlog.rocks import Codec, RocksStates
 from eventlog.timers import BrokerClock
 from eventlog.topics import TopicSpec, partition_of
 from eventlog.watch import Watchers
@@ -29,12 +32,22 @@ LOOK_S = 0.5
 TICKS_AT_ONCE = 500
 #: Milliseconds without an acknowledgement after which the broker's clock is asked for by a tick.
 CLOCK_STALE_MS = 30_000
+#: How far ahead the timers of kept aggregates are held in memory.
+HORIZON_MS = 120_000
 
 
 class Decider(Processor, Generic[S]):
     """Runs one domain. It is also the view of its aggregates for reads."""
 
-    def __init__(self, group: str, inbox: TopicSpec, log: TopicSpec, domain: Domain[S], connection: Connection) -> None:
+    def __init__(
+        self,
+        group: str,
+        inbox: TopicSpec,
+        log: TopicSpec,
+        domain: Domain[S],
+        connection: Connection,
+        codec: Codec[S] | None = None,
+    ) -> None:
         self.domain = domain
         self._inbox = inbox
         self._log = log
@@ -54,8 +67,21 @@ class Decider(Processor, Generic[S]):
             recovery_buffer_size=4,
             standby_buffer_size=2,
         )
-        self._table.make_state = lambda partition: PartitionState(domain, partition)
+        self._codec = codec
+        self._table.make_state = self._make_state
         self._table.on_ready = self._on_ready
+
+        self._in_flight: dict[int, set[asyncio.Future[Any]]] = {}
+        self._checkpointer = Checkpointer(
+            connection.kafka, log.name, lambda: self._store.owned(self.epoch), lambda p: self._in_flight.get(p, ())
+        )
+
+    def _make_state(self, partition: int) -> PartitionState[S]:
+        """State of a partition: in RocksDB if its states can be encoded, else in memory."""
+        if self._codec is None:
+            return PartitionState(self.domain, partition)
+        path = self.connection.state_dir / self.group / str(partition)
+        return PartitionState(self.domain, partition, RocksStates(path, self._codec))
 
     # Reads ------------------------------------------------------------------------------------------------------
 
@@ -91,6 +117,12 @@ class Decider(Processor, Generic[S]):
         self._table.partitions = partitions
         await super().start(partitions)
         self.spawn(self._run_timers(), "timers")
+        self.spawn(self._checkpointer.run(), "checkpoints")
+
+    async def stop(self) -> None:
+        """Drains, then lets go of the state."""
+        await super().stop()
+        self._store.reset_state()
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Decides a partition batch."""
@@ -100,8 +132,8 @@ class Decider(Processor, Generic[S]):
             return None
         if records[0].offset > state.next_input:
             raise RuntimeError(f"input jumps from {state.next_input} to {records[0].offset} on {batch.partition}")
-        output = Output(self.producer, self._log.name, batch.partition, self._acknowledged)
-        written: list[Awaitable[Any]] = []
+        output = Output(self.producer, self._log.name, batch.partition, partial(self._decided, state))
+        written: list[asyncio.Future[Any]] = []
         slices = Slices()
         for record in records:
             if record.offset < state.next_input:
@@ -109,14 +141,26 @@ class Decider(Processor, Generic[S]):
             self._decide(state, record, output)
             if slices.over():
                 # What is decided is on its way before anybody else runs.
-                written += await output.send()
+                written += await self._send(batch.partition, output)
                 await slices.breathe()
                 if self._store.ready(batch.partition, batch.epoch) is not state:
                     return None
-        written += await output.send()
+        written += await self._send(batch.partition, output)
         self._clock.seen(records[-1].timestamp, _monotonic_ms())
         self._wake.set()
         return written
+
+    async def _send(self, partition: int, output: Output) -> list[asyncio.Future[Any]]:
+        sent = await output.send()
+        pending = self._in_flight.setdefault(partition, set())
+        for future in sent:
+            pending.add(future)
+            future.add_done_callback(pending.discard)
+        return sent
+
+    def _decided(self, state: PartitionState[S], first: int, count: int, timestamp_ms: int) -> None:
+        state.acknowledged(first, count)
+        self._ticked(first, count, timestamp_ms)
 
     def _decide(self, state: PartitionState[S], record: Any, output: Output) -> None:
         decision = state.decide(record)
@@ -134,17 +178,18 @@ class Decider(Processor, Generic[S]):
 
     # Timers -----------------------------------------------------------------------------------------------------
 
-    def _acknowledged(self, timestamp_ms: int) -> None:
-        self._clock.acknowledged(timestamp_ms, _monotonic_ms())
+    def _ticked(self, first: int, count: int, timestamp_ms: int) -> None:
+        if timestamp_ms > 0:
+            self._clock.acknowledged(timestamp_ms, _monotonic_ms())
 
     async def _run_timers(self) -> None:
         while True:
             wait_s = LOOK_S
             for state in self._store.owned(self.epoch):
+                state.look_ahead(self._clock.now(_monotonic_ms()) or 0, HORIZON_MS)
                 due = state.timers.earliest()
-                if due is None:
-                    continue
-                wait_s = min(wait_s, await self._nudge(state, due))
+                if due is not None:
+                    wait_s = min(wait_s, await self._nudge(state, due))
             self._wake.clear()
             try:
                 await asyncio.wait_for(self._wake.wait(), max(wait_s, 0.005))
@@ -159,11 +204,11 @@ class Decider(Processor, Generic[S]):
         if now is None or age is None or age > CLOCK_STALE_MS:
             # One tick asks the broker for its time; it changes nothing if it comes too early.
             now = max(due, now or 0)
-            keys = state.timers.pop_due(now, 1)
+            keys = state.pop_due(now, 1)
         else:
-            keys = state.timers.pop_due(now, TICKS_AT_ONCE)
+            keys = state.pop_due(now, TICKS_AT_ONCE)
         if keys:
-            output = Output(self.producer, self._inbox.name, state.partition, self._acknowledged)
+            output = Output(self.producer, self._inbox.name, state.partition, self._ticked)
             for key, due_ms in keys:
                 output.append(
                     key.encode(),

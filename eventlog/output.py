@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from aiokafka.errors import KafkaTimeoutError
@@ -23,12 +24,14 @@ BATCH_BYTES = 512 * 1024
 RECORD_BYTES = 900 * 1024
 
 
+#: (offset of the first record, records, the broker's time of them in milliseconds since the epoch)
+Acknowledged = Callable[[int, int, int], None]
+
+
 class Output:
     """Output to one partition of one topic."""
 
-    def __init__(
-        self, producer: Any, topic: str, partition: int, acknowledged: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, producer: Any, topic: str, partition: int, acknowledged: Acknowledged | None = None) -> None:
         self._producer = producer
         self._topic = topic
         self._partition = partition
@@ -61,7 +64,7 @@ class Output:
         futures = []
         for batch in sealed:
             future = await self._send(batch)
-            future.add_done_callback(self._done)
+            future.add_done_callback(partial(self._done, batch.record_count()))
             futures.append(future)
         return futures
 
@@ -77,11 +80,10 @@ class Output:
             else:
                 return sent
 
-    def _done(self, future: asyncio.Future[Any]) -> None:
+    def _done(self, count: int, future: asyncio.Future[Any]) -> None:
         error = None if future.cancelled() else future.exception()
         if future.cancelled() or error is not None:
             die("output was not written", error, topic=self._topic, partition=self._partition)
         if self._acknowledged is not None:
-            timestamp = future.result().timestamp
-            if timestamp and timestamp > 0:
-                self._acknowledged(timestamp)
+            metadata = future.result()
+            self._acknowledged(metadata.offset, count, metadata.timestamp or 0)

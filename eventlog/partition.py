@@ -1,6 +1,7 @@
 """State of one partition: all its aggregates, as the fold of its decision log, and how far that fold has come.
 
-Pure: no I/O, no clock. Must only be used by one processor at a time; a new owner makes its own from the log.
+Pure: no clock, and no I/O of its own (the keeper of the aggregates may have some). Must only be used by one processor
+at a time; a new owner makes its own from the log.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from eventlog.aggregate import Aggregate, Domain, apply, decide
 from eventlog.errors import Impossible
+from eventlog.states import FOR_EVER_MS, MemoryStates, States
 from eventlog.timers import Timers
 
 S = TypeVar("S")
@@ -24,26 +26,29 @@ class Record(Protocol):
 
 
 class PartitionState(Generic[S]):
-    """Aggregates of a partition by key, in memory."""
+    """Aggregates of a partition by key."""
 
-    def __init__(self, domain: Domain[S], partition: int) -> None:
+    def __init__(self, domain: Domain[S], partition: int, states: States[S] | None = None) -> None:
         self.domain = domain
         self.partition = partition
-        #: Offset in the decision log up to which everything is folded in; -1: nothing.
-        self.applied = -1
+        self.states: States[S] = states if states is not None else MemoryStates()
+        origin = self.states.origin
+        #: Offset in the decision log up to which everything is folded in and acknowledged; -1: nothing.
+        self.applied = origin.applied
         #: Greatest inbox offset that a decision names as its cause.
-        self.greatest_cause = -1
+        self.greatest_cause = origin.greatest_cause
         #: Inbox offset that comes next; -1 until the partition is recovered.
         self.next_input = -1
-        self.timers = Timers()
-        self._aggregates: dict[str, Aggregate[S]] = {}
+        #: Own output at an offset beyond `applied + 1`: somebody else has written in between.
+        self.written_ahead = -1
+        self.timers = Timers(FOR_EVER_MS if isinstance(self.states, MemoryStates) else -1)
 
     def __len__(self) -> int:
-        return len(self._aggregates)
+        return len(self.states)
 
     def get(self, key: str) -> Aggregate[S] | None:
         """The aggregate of a key, or None."""
-        return self._aggregates.get(key)
+        return self.states.get(key)
 
     def apply(self, record: Record) -> None:
         """Folds one record of the decision log. Raises Impossible at a hole in the log and as `aggregate.apply`."""
@@ -53,7 +58,8 @@ class PartitionState(Generic[S]):
             raise Impossible(f"the decision log jumps from {self.applied} to {record.offset}")
         if record.key is None or record.value is None:
             raise Impossible(f"decision {record.offset} has no key or no value")
-        aggregate = self._get_or_make(record.key.decode())
+        key = record.key.decode()
+        aggregate = self.states.get(key) or Aggregate(key, self.domain.initial(key))
         if apply(self.domain, aggregate, record.value, record.offset):
             self._changed(aggregate)
         self.applied = record.offset
@@ -63,23 +69,56 @@ class PartitionState(Generic[S]):
         if record.key is None or record.value is None:
             raise Impossible(f"input {record.offset} has no key or no value")
         key = record.key.decode()
-        known = self._aggregates.get(key)
-        aggregate = known or Aggregate(key, self.domain.initial(key))
+        aggregate = self.states.get(key) or Aggregate(key, self.domain.initial(key))
         decision = decide(self.domain, aggregate, record.value, record.offset, record.timestamp)
-        if decision is None:
-            # A nudge that changed nothing is sent again later, with growing pauses.
-            return None
-        if known is None:
-            self._aggregates[key] = aggregate
-        self._changed(aggregate)
+        if decision is not None:
+            self._changed(aggregate)
         return decision
-
-    def _get_or_make(self, key: str) -> Aggregate[S]:
-        aggregate = self._aggregates.get(key)
-        if aggregate is None:
-            aggregate = self._aggregates[key] = Aggregate(key, self.domain.initial(key))
-        return aggregate
 
     def _changed(self, aggregate: Aggregate[S]) -> None:
         self.greatest_cause = max(self.greatest_cause, aggregate.cause)
-        self.timers.set(aggregate.key, self.domain.due(aggregate.state))
+        due_ms = self.domain.due(aggregate.state)
+        self.states.changed(aggregate, due_ms)
+        self.timers.set(aggregate.key, due_ms)
+
+    def acknowledged(self, first: int, count: int) -> None:
+        """Own output of `count` decisions stands in the log from offset `first` on.
+
+        It moves `applied` only where it continues it: what somebody else wrote in between is not folded in here.
+        """
+        if first == self.applied + 1:
+            self.applied += count
+        elif first > self.applied:
+            self.written_ahead = max(self.written_ahead, first + count - 1)
+
+    def covers(self, record: Record) -> bool:
+        """Whether a record that somebody else wrote is one that this state has already, so nothing is missing."""
+        if record.key is None or record.value is None:
+            return False
+        aggregate = self.states.get(record.key.decode())
+        return aggregate is not None and self.domain.open(record.value).version <= aggregate.version
+
+    def look_ahead(self, now_ms: int, ahead_ms: int) -> None:
+        """Makes the timers know all that falls due soon; does something twice in `ahead_ms` milliseconds."""
+        if now_ms + ahead_ms // 2 <= self.timers.horizon_ms:
+            return
+        until_ms = self.timers.horizon_ms = now_ms + ahead_ms
+        for due_ms, key in self.states.due_until(until_ms):
+            self.timers.add(key, due_ms)
+
+    def pop_due(self, now_ms: int, limit: int) -> list[tuple[str, int]]:
+        """Keys to nudge now, at most `limit`, each with its due time."""
+        found = []
+        for key, due_ms in self.timers.pop_due(now_ms, limit):
+            # The index of due times may be out of date; the aggregate is not.
+            aggregate = self.states.get(key)
+            really = None if aggregate is None else self.domain.due(aggregate.state)
+            if really == due_ms:
+                found.append((key, due_ms))
+            else:
+                self.timers.set(key, really)
+        return found
+
+    def close(self) -> None:
+        """Lets go of the aggregates."""
+        self.states.close()

@@ -77,6 +77,8 @@ class FoldStore(base.Store):  # type: ignore[misc]
 
     def reset_state(self) -> None:
         """Forgets everything."""
+        for state in self._states.values():
+            state.close()
         self._states.clear()
         self._epochs.clear()
 
@@ -86,7 +88,7 @@ class FoldStore(base.Store):  # type: ignore[misc]
         """Drops what is not ours; what stays may not be used before it is recovered again."""
         mine = {tp.partition for tp in assigned if tp.topic == self._log_topic}
         for partition in [one for one in self._states if one not in mine]:
-            del self._states[partition]
+            self._states.pop(partition).close()
         self._epochs.clear()
         for partition in mine:
             if partition not in self._states:

@@ -15,9 +15,11 @@ LONGEST_PAUSE_MS = 300_000
 class Timers:
     """Due times of a partition's aggregates, in milliseconds since the epoch."""
 
-    __slots__ = ("_due", "_heap")
+    __slots__ = ("_due", "_heap", "horizon_ms")
 
-    def __init__(self) -> None:
+    def __init__(self, horizon_ms: int) -> None:
+        #: What falls due later than this is not held here; its keeper knows it.
+        self.horizon_ms = horizon_ms
         #: key -> (due, when to nudge next, nudges so far)
         self._due: dict[str, tuple[int, int, int]] = {}
         #: (when to nudge, key); entries that no longer match _due are dropped when they come up.
@@ -29,11 +31,17 @@ class Timers:
     def set(self, key: str, due_ms: int | None) -> None:
         """Says when an aggregate is due now. An unchanged due time keeps its pauses."""
         known = self._due.get(key)
-        if due_ms is None:
+        if due_ms is None or due_ms > self.horizon_ms:
             if known is not None:
                 del self._due[key]
             return
         if known is None or known[0] != due_ms:
+            self._due[key] = (due_ms, due_ms, 0)
+            heapq.heappush(self._heap, (due_ms, key))
+
+    def add(self, key: str, due_ms: int) -> None:
+        """Says when an aggregate was due when it was kept; what is known already is newer."""
+        if key not in self._due:
             self._due[key] = (due_ms, due_ms, 0)
             heapq.heappush(self._heap, (due_ms, key))
 

@@ -1,0 +1,103 @@
+"""Writes checkpoints of partition states, so that recovery need not fold the log from its beginning.
+
+A checkpoint may hold nothing that is not acknowledged, and may not claim a log offset before which something is not
+folded in. So the offset is taken first, then the aggregates are encoded while deciding goes on, then everything decided
+by then must be acknowledged, and only then is it written: later versions than the offset says are dropped by the fold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from eventlog.partition import PartitionState
+from eventlog.processor import Slices
+from eventlog.rocks import RocksStates
+from eventlog.states import Origin
+
+log = logging.getLogger(__name__)
+
+#: Changed aggregates that make a checkpoint due, and the age that does.
+UNSAVED = 25_000
+AGE_S = 20.0
+LOOK_S = 0.5
+
+
+class Checkpointer:
+    """Keeps the checkpoints of one decider's partitions fresh."""
+
+    def __init__(
+        self,
+        kafka: str,
+        log_topic: str,
+        owned: Callable[[], Iterable[PartitionState[Any]]],
+        in_flight: Callable[[int], Iterable[asyncio.Future[Any]]],
+        *,
+        age_s: float = AGE_S,
+    ) -> None:
+        self._kafka = kafka
+        self._log_topic = log_topic
+        self._owned = owned
+        self._in_flight = in_flight
+        self._age_s = age_s
+        self._written_at: dict[int, float] = {}
+        self.written = 0
+
+    async def run(self) -> None:
+        """Looks at the partitions for ever."""
+        while True:
+            for state in list(self._owned()):
+                states = state.states
+                if isinstance(states, RocksStates) and self._is_due(state.partition, states.unsaved):
+                    await self.write(state, states)
+            await asyncio.sleep(LOOK_S)
+
+    def _is_due(self, partition: int, unsaved: int) -> bool:
+        since = self._written_at.setdefault(partition, time.monotonic())
+        return unsaved >= UNSAVED or (unsaved > 0 and time.monotonic() - since >= self._age_s)
+
+    async def write(self, state: PartitionState[Any], states: RocksStates[Any]) -> None:
+        """Writes one checkpoint; does nothing if the partition is lost meanwhile."""
+        self._written_at[state.partition] = time.monotonic()
+        if state.written_ahead > state.applied and not await self._close_gap(state, states):
+            return
+        origin = Origin(state.applied, state.greatest_cause)
+        slices = Slices()
+        for _ in states.begin_checkpoint():
+            if slices.over():
+                await slices.breathe()
+        try:
+            for future in list(self._in_flight(state.partition)):
+                await future
+            await asyncio.to_thread(states.finish_checkpoint, origin)
+            self.written += 1
+        finally:
+            states.end_checkpoint()
+
+    async def _close_gap(self, state: PartitionState[Any], states: RocksStates[Any]) -> bool:
+        """Reads what another owner wrote between our own records: repeats of ours, or we have lost the partition."""
+        first, last = state.applied + 1, state.written_ahead
+        consumer = AIOKafkaConsumer(bootstrap_servers=self._kafka, enable_auto_commit=False)
+        await consumer.start()
+        try:
+            tp = TopicPartition(self._log_topic, state.partition)
+            consumer.assign([tp])
+            consumer.seek(tp, first)
+            position = first
+            while position <= last:
+                for record in (await consumer.getmany(tp, timeout_ms=1_000)).get(tp, []):
+                    if states.closed or not state.covers(record):
+                        log.warning("%s-%s: somebody else decides here; no checkpoint", *tp)
+                        return False
+                    position = record.offset + 1
+        finally:
+            await consumer.stop()
+        log.info("%s-%s: offsets %s to %s are repeats by another owner", *tp, first, last)
+        # More may have been acknowledged meanwhile, in sequence or not; it is looked at next time.
+        state.applied = max(state.applied, position - 1)
+        return True
