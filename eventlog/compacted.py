@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from eventlog.crash import die
+from eventlog.errors import BrokerUnavailable
 from eventlog.watch import Watchers
 
 log = logging.getLogger(__name__)
@@ -76,8 +78,11 @@ class CompactedReader(Generic[T]):
         return found
 
     async def refresh(self) -> None:
-        """Returns when everything is read that was in the topic at the call."""
-        ends = await self._consumer.end_offsets(list(self._positions))
+        """Returns when everything is read that was in the topic at the call. Raises BrokerUnavailable."""
+        try:
+            ends = await self._consumer.end_offsets(list(self._positions))
+        except KafkaError as error:
+            raise BrokerUnavailable(f"the end of {self._topic} is not known: {error!r}") from error
         while any(self._positions[tp] < end for tp, end in ends.items()):
             self._progress.clear()
             await self._progress.wait()

@@ -31,7 +31,7 @@ from eventlog.transport.start import at_beginning, at_committed
 TP0 = TP("inbox", 0)
 
 
-def consumer(cls: type[Any], **attributes: Any) -> Any:
+def consumer(cls: Any, **attributes: Any) -> Any:
     """A consumer object without a broker: only what the method under test touches."""
     made = cls.__new__(cls)
     made._acked = defaultdict(list)

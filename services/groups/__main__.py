@@ -1,0 +1,13 @@
+"""`python -m services.groups`: runs the groups service until it is told to stop."""
+
+from __future__ import annotations
+
+import sys
+
+from chassis.process import run
+from chassis.settings import load
+from services.groups.app import wire
+from services.groups.settings import GroupsSettings
+
+if __name__ == "__main__":
+    sys.exit(run(load(GroupsSettings), wire))

@@ -1,0 +1,13 @@
+"""`python -m services.orders`: runs the orders service until it is told to stop."""
+
+from __future__ import annotations
+
+import sys
+
+from chassis.process import run
+from chassis.settings import load
+from services.orders.app import wire
+from services.orders.settings import OrdersSettings
+
+if __name__ == "__main__":
+    sys.exit(run(load(OrdersSettings), wire))

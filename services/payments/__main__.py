@@ -1,0 +1,13 @@
+"""`python -m services.payments`: runs the payments service until it is told to stop."""
+
+from __future__ import annotations
+
+import sys
+
+from chassis.process import run
+from chassis.settings import load
+from services.payments.app import wire
+from services.payments.settings import PaymentsSettings
+
+if __name__ == "__main__":
+    sys.exit(run(load(PaymentsSettings), wire))
