@@ -1,0 +1,43 @@
+"""Paced inputs for the kernel's chaos test: counters that are added to, with repeats, some of them long after."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+
+from aiokafka import AIOKafkaProducer
+
+from eventlog.topics import partition_of
+from tests.unit.eventlog.counting import add
+
+
+async def load(
+    kafka: str, topic: str, *, facts: int, aggregates: int, seconds: float, partitions: int = 4, seed: int = 7
+) -> int:
+    """Appends `facts` inputs over `aggregates` keys within about `seconds`; returns how many keys were used."""
+    chance = random.Random(seed)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=kafka, acks="all", linger_ms=5, enable_idempotence=True, request_timeout_ms=60_000
+    )
+    await producer.start()
+    began, pending, keys = time.monotonic(), [], set()
+    try:
+        for n in range(facts):
+            # Aggregates live for a while and are then left behind, so that some lapse by ticks.
+            key = f"c{(n * aggregates // facts + chance.randrange(200)) % aggregates:07d}"
+            keys.add(key)
+            value = add(chance.randrange(1, 4), str(chance.randrange(8)))
+            partition = partition_of(key, partitions)
+            pending.append(await producer.send(topic, value, key=key.encode(), partition=partition))
+            if n % 50 == 0:
+                behind = began + n * seconds / facts - time.monotonic()
+                if behind > 0:
+                    await asyncio.sleep(behind)
+            if len(pending) >= 5_000:
+                await asyncio.gather(*pending)
+                pending = []
+        await asyncio.gather(*pending)
+    finally:
+        await producer.stop()
+    return len(keys)
