@@ -1,0 +1,152 @@
+"""Waits until the broker and its topics are there, and says afterwards whether the broker still is.
+
+Must never make topics: a service that makes what it misses hides that something was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator, Sequence
+
+import structlog
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from chassis.logging import quiet
+from eventlog.errors import TopicsDiffer
+from eventlog.topics import TopicSpec, check
+
+log = structlog.stdlib.get_logger(__name__)
+
+FIRST_WAIT_S = 0.3
+LONGEST_WAIT_S = 5.0
+#: Seconds that the broker gets to answer a question.
+ANSWER_S = 3.0
+#: Seconds between two questions whether it is still there.
+PROBE_S = 1.0
+#: Questions without an answer, in a row, after which it is not.
+FAILED_PROBES = 2
+#: Seconds after which readers without a committed offset mean loss, and not that the topics are being made.
+OFFSETS_GRACE_S = 60.0
+
+_FAILURES = (KafkaError, OSError, TimeoutError)
+
+
+def waits() -> Iterator[float]:
+    """Seconds to wait after each failure: doubling up to LONGEST_WAIT_S, and less by chance, never at once."""
+    longest = FIRST_WAIT_S
+    while True:
+        yield longest * random.uniform(0.5, 1.0)
+        longest = min(longest * 2, LONGEST_WAIT_S)
+
+
+class Broker:
+    """The broker as one service sees it."""
+
+    def __init__(self, kafka: str, topics: Sequence[TopicSpec], service: str) -> None:
+        self._kafka = kafka
+        self._topics = tuple(topics)
+        self._service = service
+        self._admin: AIOKafkaAdminClient | None = None
+        #: Whether it answered lately.
+        self.there = False
+
+    async def wait(self) -> int:
+        """Returns the number of partitions of every topic once all is there, trying for ever.
+
+        Raises TopicsDiffer when topics are there that are not what the registry says, or offsets were lost.
+        """
+        since = time.monotonic()
+        with quiet("aiokafka"):
+            for delay_s in waits():
+                try:
+                    trouble = await self._trouble(time.monotonic() - since > OFFSETS_GRACE_S)
+                    if trouble is None:
+                        partitions = await check(self._kafka, self._topics)
+                        self.there = True
+                        return partitions
+                except _FAILURES as error:
+                    trouble = f"broker {self._kafka} is not there"
+                    log.debug("no answer from the broker", error=repr(error))
+                    # It may come back somewhere else.
+                    await self._disconnect()
+                log.warning(f"{trouble}, trying again in {delay_s:.1f} s")
+                await asyncio.sleep(delay_s)
+        raise AssertionError("unreachable: the waits never end")
+
+    async def watch(self) -> None:
+        """Keeps `there` up to date, for ever. Run it as a task once `wait` has returned."""
+        failed = 0
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    admin = await self._client()
+                    # One topic: a cluster's whole metadata takes long enough to decode to be felt by calls.
+                    await admin.describe_topics([self._topics[0].name])
+            except _FAILURES:
+                failed += 1
+                if failed == FAILED_PROBES:
+                    await self._disconnect()
+            else:
+                failed = 0
+            self.there = failed < FAILED_PROBES
+            await asyncio.sleep(PROBE_S)
+
+    async def close(self) -> None:
+        """Lets go of the connection."""
+        self.there = False
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            await admin.close()
+
+    async def _client(self) -> AIOKafkaAdminClient:
+        if self._admin is None:
+            admin = AIOKafkaAdminClient(
+                bootstrap_servers=self._kafka,
+                client_id=f"groupbuy.{self._service}.health",
+                request_timeout_ms=int(ANSWER_S * 1000),
+            )
+            try:
+                await admin.start()
+            except BaseException:
+                await admin.close()
+                raise
+            self._admin = admin
+        return self._admin
+
+    async def _trouble(self, grace_is_over: bool) -> str | None:
+        """What is still to come before the service can start, None if nothing is."""
+        admin = await self._client()
+        # Never asked for by name before they are known to exist: a broker may be set to make what is asked for.
+        existing = set(await admin.list_topics())
+        missing = [topic.name for topic in self._topics if topic.name not in existing]
+        if missing:
+            few = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+            return f"the broker has no topics {few}: make them with `groupbuy-ops topics create`"
+        unknown = await self._readers_without_offsets(admin)
+        if unknown and grace_is_over:
+            raise TopicsDiffer(
+                f"no committed offset for {', '.join(unknown)}: it expired, or `groupbuy-ops topics create` did not end"
+            )
+        if unknown:
+            return f"{', '.join(unknown)} has no committed offset yet: `groupbuy-ops topics create` must end first"
+        return None
+
+    async def _readers_without_offsets(self, admin: AIOKafkaAdminClient) -> list[str]:
+        """Our consumer groups for which not every topic they read has offsets: its making is not complete."""
+        readers: dict[str, set[str]] = {}
+        for topic in self._topics:
+            for reader in topic.readers:
+                if reader.startswith(f"groupbuy.{self._service}."):
+                    readers.setdefault(reader, set()).add(topic.name)
+        unknown = []
+        for reader, wanted in readers.items():
+            committed = await admin.list_consumer_group_offsets(reader)
+            if wanted - {tp.topic for tp, found in committed.items() if found.offset >= 0}:
+                unknown.append(reader)
+        return unknown

@@ -1,0 +1,199 @@
+"""What stands between the wire and a servicer: every handler is wrapped once, when the server is built.
+
+A business call passes, in this order: places under way, deadline, size, decoding, the proto's rules, the servicer; what
+any of them raises becomes a google.rpc.Status. This does the work of a chain of interceptors, but grpc.aio runs those
+anew for each call, which costs more than all the checks here together. Must never hand a servicer a request that is not
+valid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from groupbuy.errors.v1 import errors_pb2
+
+from chassis import validation
+from chassis.calls import Calls
+from chassis.errors import ApiError, to_api_error, trailing_metadata
+
+#: Bytes of a business request at most.
+MAX_MESSAGE_BYTES = 256 * 1024
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Behaviour = Callable[[Any, Context], Any]
+M = TypeVar("M", bound=Message)
+
+
+def implemented(handler: Handler) -> bool:
+    """Whether a servicer has its own method for it, and not the generated base class's, which only says that it has
+    none. A method that isn't registered is answered UNIMPLEMENTED by gRPC itself."""
+    return not (getattr(_behaviour(handler), "__module__", "") or "").endswith("_pb2_grpc")
+
+
+class Unreadable:
+    """Stands for a request that was not decoded, and says why: a deserialiser that raises gives no status."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: ApiError) -> None:
+        self.error = error
+
+
+class Reader(Generic[M]):
+    """Deserialises requests of one method."""
+
+    __slots__ = ("_parse",)
+
+    def __init__(self, parse: Callable[[bytes], M]) -> None:
+        self._parse = parse
+
+    def __call__(self, data: bytes) -> M | Unreadable:
+        """The message, or why it can't be had."""
+        if len(data) > MAX_MESSAGE_BYTES:
+            return Unreadable(_too_large(len(data)))
+        try:
+            return self._parse(data)
+        except DecodeError:
+            return Unreadable(validation.invalid_fields([("", "these bytes are not this method's request")]))
+
+
+class Guard:
+    """Wraps handlers. `unary` and `streams` are what is under way."""
+
+    def __init__(self, *, max_calls: int, max_streams: int) -> None:
+        self.unary = Calls(max_calls)
+        self.streams = Calls(max_streams)
+        self.operations = Calls(max_streams)
+
+    def business(self, method: str, handler: Handler) -> Handler:
+        """A handler of ours, with everything a business call must pass. Raises TypeError if it is not async."""
+        behaviour = _behaviour(handler)
+        _require_async(method, behaviour)
+        reader = Reader(handler.request_deserializer) if handler.request_deserializer else None
+        if handler.response_streaming:
+            wrapped = self._streaming(method, behaviour, self.streams, checked=not handler.request_streaming)
+        else:
+            wrapped = self._single(method, behaviour, checked=not handler.request_streaming)
+        return _handler(handler, wrapped, reader)
+
+    def operational(self, method: str, handler: Handler) -> Handler:
+        """A handler of health, reflection or channelz: exempt from all rules, but told when the process stops."""
+        behaviour = _behaviour(handler)
+        if not handler.response_streaming:
+            return handler
+        return _handler(handler, self._streaming(method, behaviour, self.operations, checked=None), None)
+
+    def _single(self, method: str, behaviour: Behaviour, *, checked: bool) -> Behaviour:
+        places = self.unary
+
+        async def call(request: Any, context: Context) -> Any:
+            try:
+                with places:
+                    if checked:
+                        _require_deadline(context)
+                        return await behaviour(_valid(request), context)
+                    return await behaviour(_all_valid(request), context)
+            except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
+                await _refuse(context, method, error)
+
+        return call
+
+    def _streaming(self, method: str, behaviour: Behaviour, places: Calls, *, checked: bool | None) -> Behaviour:
+        """`checked`: one request, True; a stream of them, False; no rules at all, None."""
+        prepared = {True: _valid, False: _all_valid, None: _as_it_is}[checked]
+        generates = inspect.isasyncgenfunction(behaviour)
+
+        async def call(request: Any, context: Context) -> None:
+            try:
+                with places:
+                    answers = behaviour(prepared(request), context)
+                    if not generates:
+                        await answers
+                        return
+                    # Closed here, not by the garbage collector: a watch ends when its call does.
+                    async with aclosing(answers):
+                        async for answer in answers:
+                            await context.write(answer)
+            except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
+                await _refuse(context, method, error)
+
+        return call
+
+
+def _valid(request: Any) -> Any:
+    if isinstance(request, Unreadable):
+        raise request.error
+    validation.validate(request)
+    return request
+
+
+async def _all_valid(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _valid(request)
+
+
+def _as_it_is(request: Any) -> Any:
+    return request
+
+
+async def _refuse(context: Context, method: str, error: Exception) -> None:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    traceparent = ""
+    for name, value in context.invocation_metadata() or ():
+        if name == "traceparent" and isinstance(value, str):
+            traceparent = value
+    refusal = to_api_error(error, method=method, traceparent=traceparent)
+    await context.abort(refusal.code, refusal.message, trailing_metadata(refusal))
+
+
+def _too_large(size: int) -> ApiError:
+    return ApiError(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
+        f"the message has {size} bytes, {MAX_MESSAGE_BYTES} are allowed",
+        metadata={"limit_bytes": str(MAX_MESSAGE_BYTES)},
+    )
+
+
+def _require_deadline(context: Context) -> None:
+    if context.time_remaining() is None:
+        raise ApiError(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            errors_pb2.ERROR_REASON_DEADLINE_REQUIRED,
+            "set a deadline on this call",
+        )
+
+
+def _behaviour(handler: Handler) -> Behaviour:
+    found: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    behaviour: Behaviour = found
+    return behaviour
+
+
+def _require_async(method: str, behaviour: Callable[..., Awaitable[Any] | AsyncIterator[Any]]) -> None:
+    if not (asyncio.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)):
+        raise TypeError(f"{method} is served by {behaviour!r}, which is not async")
+
+
+def _handler(handler: Handler, behaviour: Behaviour, reader: Reader[Any] | None) -> Handler:
+    kinds = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }
+    kind: Any = kinds[handler.request_streaming, handler.response_streaming]
+    made: Handler = kind(
+        behaviour,
+        request_deserializer=reader or handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+    return made

@@ -1,0 +1,181 @@
+"""The gRPC server of a service process: its servicers behind the guard, and beside them health, reflection, channelz.
+
+Must say NOT_SERVING until it is told otherwise, and must never share its port with another process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_channelz.v1 import _async as channelz
+from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
+from grpc_health.v1 import _async as health
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import _async as reflection
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from chassis import validation
+from chassis.guard import Guard, Handler, implemented
+from chassis.settings import host_and_port
+
+#: Bytes of any message at most; what is larger than the guard allows is still read, to be answered with a reason.
+MAX_RECEIVE_BYTES = 4 * 1024 * 1024
+#: Calls that gRPC itself keeps waiting before it drops some, and before it drops all. Far above our own bounds.
+MAX_PENDING = 20_000
+MAX_PENDING_HARD = 40_000
+#: Seconds that gRPC gets to send the last answers, after every call was told to end.
+LAST_WORDS_S = 1.0
+
+OPTIONS: tuple[tuple[str, int], ...] = (
+    # Two processes on one port would each get half of the calls, and no error.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    ("grpc.server.max_pending_requests", MAX_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_HARD),
+    ("grpc.enable_channelz", 1),
+    # A watcher whose network went away is noticed within a minute; clients may ping as often as every 10 s.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Servicer:
+    """One service: the generated function that adds it, the object that serves it, its full name."""
+
+    add: Callable[[Any, Any], None]
+    servicer: object
+    full_name: str
+
+
+class PortTaken(Exception):
+    """The address can't be listened on. The message says why."""
+
+
+class Server:
+    """Serves until drained. All methods but `bind` are to be called on the event loop."""
+
+    def __init__(self, servicers: Sequence[Servicer], *, max_calls: int, max_streams: int) -> None:
+        self.guard = Guard(max_calls=max_calls, max_streams=max_streams)
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._names = tuple(one.full_name for one in servicers)
+        self._health = health.HealthServicer()
+        self._serving: bool | None = None
+        for one in servicers:
+            wrapping = _Wrapping(self._server, self.guard.business)
+            one.add(one.servicer, wrapping)
+            if wrapping.added != [one.full_name]:
+                raise ValueError(f"the service named {one.full_name} is {wrapping.added}")
+            _prepare(one.full_name)
+        self._add_operations()
+
+    def bind(self, listen: str) -> int:
+        """Takes `host:port` and returns the port, chosen by the system if it was 0. Raises PortTaken."""
+        _try_out(listen)
+        try:
+            return int(self._server.add_insecure_port(listen))
+        except RuntimeError as error:
+            raise PortTaken(f"can't listen on {listen}: {error}") from error
+
+    async def start(self) -> None:
+        """Begins to answer, NOT_SERVING."""
+        await self.set_serving(False)
+        await self._server.start()
+
+    @property
+    def serving(self) -> bool:
+        """What health says."""
+        return bool(self._serving)
+
+    async def set_serving(self, serving: bool) -> None:
+        """Sets health, overall and of each service."""
+        if serving == self._serving:
+            return
+        self._serving = serving
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *self._names):
+            await self._health.set(name, status)
+
+    async def drain(self, seconds: float) -> None:
+        """Stops taking calls, ends the streams, gives unary calls so many seconds, then ends these too."""
+        await self.set_serving(False)
+        await self._health.enter_graceful_shutdown()
+        stopping = asyncio.ensure_future(self._server.stop(seconds + LAST_WORDS_S))
+        # Health's watchers hear of it before their streams end.
+        await asyncio.wait([stopping], timeout=0.05)
+        self.guard.operations.tell()
+        self.guard.streams.tell()
+        try:
+            await asyncio.wait_for(self.guard.unary.idle(), seconds)
+        except TimeoutError:
+            self.guard.unary.tell()
+        # What is left now is only on its way to the caller, who may not be reading.
+        await self._server.stop(LAST_WORDS_S)
+        await stopping
+
+    def _add_operations(self) -> None:
+        names = (*self._names, *(_only_service(file) for file in (health_pb2, channelz_pb2, reflection_pb2)))
+        wrapping = _Wrapping(self._server, self.guard.operational)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, wrapping)
+        channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.ChannelzServicer(), wrapping)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.ReflectionServicer(names), wrapping)
+
+
+class _Wrapping:
+    """Stands in for the server while a generated function adds a servicer to it, and wraps each handler."""
+
+    def __init__(self, server: Any, wrap: Callable[[str, Handler], Handler]) -> None:
+        self._server = server
+        self._wrap = wrap
+        #: Full names of the services that were added.
+        self.added: list[str] = []
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """The same handlers come again, by name, in the next call."""
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
+        """Adds them, wrapped, both ways."""
+        wrapped = {
+            name: self._wrap(f"/{service}/{name}", handler)
+            for name, handler in handlers.items()
+            if implemented(handler)
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
+        self._server.add_registered_method_handlers(service, wrapped)
+        self.added.append(service)
+
+
+def _only_service(file: Any) -> str:
+    """Full name of the one service of a generated module."""
+    (service,) = file.DESCRIPTOR.services_by_name.values()
+    return str(service.full_name)
+
+
+def _prepare(full_name: str) -> None:
+    """Compiles the rules of every request now: the first call of a method is as quick as the next."""
+    for method in descriptor_pool.Default().FindServiceByName(full_name).methods:
+        validation.prepare(GetMessageClass(method.input_type))
+
+
+def _try_out(listen: str) -> None:
+    """Listens for a moment, because gRPC does not say why it could not. Raises PortTaken."""
+    host, port = host_and_port(listen)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+            trial.listen()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise PortTaken(f"can't listen on {listen}: {reason.lower()}") from error

@@ -1,0 +1,61 @@
+"""How a call waits for something to be seen in a view: woken by its changes, and never past the caller's deadline.
+
+Must stop early enough that the answer still reaches the caller before the deadline does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from eventlog.watch import Watchers
+
+T = TypeVar("T")
+
+#: Seconds before the deadline at which waiting ends, so that what is true can still be told.
+MARGIN_S = 0.05
+#: Seconds that a call without a deadline may take.
+UNLIMITED_S = 60.0
+
+
+class Timed(Protocol):
+    """What is needed of a call's context."""
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the caller's deadline; None: there is none."""
+        ...
+
+
+class Patience:
+    """How long one call may still wait."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self, context: Timed) -> None:
+        remaining = context.time_remaining()
+        self._until = time.monotonic() + (UNLIMITED_S if remaining is None else remaining - MARGIN_S)
+
+    def left_s(self, at_most_s: float = UNLIMITED_S) -> float:
+        """Seconds left, never below 0 nor above `at_most_s`."""
+        return min(max(self._until - time.monotonic(), 0.0), at_most_s)
+
+
+async def until(
+    watchers: Watchers, key: str, look: Callable[[], T | None], within_s: float, *, again_s: float | None = None
+) -> T:
+    """Looks now and after each change of the key, and returns the first thing found. Raises TimeoutError.
+
+    `again_s` is for what no change of the key announces: looks again after so many seconds at the latest.
+    """
+    with watchers.watch(key) as watch:
+        async with asyncio.timeout(within_s):
+            while (found := look()) is None:
+                try:
+                    async with asyncio.timeout(again_s):
+                        await watch.changed()
+                except TimeoutError:
+                    # Only the inner time-out arrives here: it says to look again.
+                    continue
+            return found
