@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from eventlog.processor import Processor
@@ -24,9 +24,16 @@ class Reader(Protocol):
 class Fleet:
     """Processors of one process, and the readers that they lean on."""
 
-    def __init__(self, processors: Sequence[Processor], readers: Sequence[Reader] = ()) -> None:
+    def __init__(
+        self,
+        processors: Sequence[Processor],
+        readers: Sequence[Reader] = (),
+        closing: Sequence[Callable[[], Awaitable[None]]] = (),
+    ) -> None:
+        """`closing` is called at the end of `stop`: for what the processors use and nobody else closes."""
         self._processors = list(processors)
         self._readers = list(readers)
+        self._closing = list(closing)
         self._started = False
 
     @property
@@ -47,3 +54,5 @@ class Fleet:
         await asyncio.gather(*(processor.stop() for processor in self._processors))
         for reader in self._readers:
             await reader.stop()
+        for close in self._closing:
+            await close()
