@@ -37,6 +37,8 @@ class Workers:
         self._kafka, self._tag, self._directory, self._producer = kafka, tag, directory, producer
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._frozen_names: set[str] = set()
+        #: Also those whose name another process has taken.
+        self._all: list[subprocess.Popen[bytes]] = []
         self._starts = 0
         self.codes: dict[int, int] = {}
 
@@ -50,6 +52,7 @@ class Workers:
         with (self._directory / f"{name}.{self._starts:03d}.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         self._processes[name] = process
+        self._all.append(process)
         return process
 
     def restart_ended(self) -> None:
@@ -76,9 +79,9 @@ class Workers:
         return process
 
     def stop(self) -> None:
-        for process in self._processes.values():
+        for process in self._all:
             process.send_signal(signal.SIGTERM)
-        for process in self._processes.values():
+        for process in self._all:
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
