@@ -1,0 +1,41 @@
+"""Whether a gRPC server says SERVING, by the standard health service. Loads gRPC only when asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_OPTIONS = (
+    # What is down now may be up in a moment; the default waits a second and more between attempts.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 300),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Health:
+    """Asks one server. Close it after use."""
+
+    def __init__(self, endpoint: str) -> None:
+        """`endpoint` is host:port."""
+        import grpc
+        from grpc_health.v1 import health_pb2_grpc
+
+        self._channel: Any = grpc.insecure_channel(endpoint, options=_OPTIONS)
+        self._stub = health_pb2_grpc.HealthStub(self._channel)
+
+    def serving(self, *, timeout_s: float = 1.0) -> bool:
+        """Whether it answers SERVING within `timeout_s` seconds."""
+        import grpc
+        from grpc_health.v1 import health_pb2
+
+        try:
+            answer = self._stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def close(self) -> None:
+        """Disconnects."""
+        self._channel.close()

@@ -1,0 +1,192 @@
+"""The whole system on this machine: broker, simulated provider, three services, supervised, in one run directory.
+
+`python -m deploy.stack` runs it in the foreground (`make up`). Must never leave a process behind, nor start where a
+live stack is, nor delete what another stack works on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from deploy import ports
+from deploy.errors import AlreadyRunning, BrokerFailed, StackFailed
+from deploy.kafka.broker import Broker
+from deploy.kafka.jars import try_lock
+from deploy.kafka.probe import addresses, answers
+from deploy.process import Process
+from deploy.processes import START_S, Processes
+from deploy.product import PRODUCT, Layout, Plan
+from deploy.waiting import wait_for
+
+BROKER = "broker"
+_EXTERNAL_S = 15.0
+
+
+class Stack(Processes):
+    """One system. `start` once, `stop` once; in between, break and mend any of its processes by name.
+
+    Names are `orders`, `groups`, `payments`, `provider` and, unless the broker is somebody else's, `broker`.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        kafka: str | None = None,
+        data: Path | None = None,
+        keep_data: bool = False,
+        keep_logs: bool = True,
+        partitions: int = 4,
+        environment: Mapping[str, Mapping[str, str]] | None = None,
+        plan: Plan = PRODUCT,
+    ) -> None:
+        """`kafka`, else $KAFKA, is a broker to use; without either one of our own is started.
+
+        `data` (default: in the run directory) is where all keep theirs; emptied at start and removed at stop unless
+        `keep_data`. Logs are removed at stop unless `keep_logs` or something failed. `environment` adds variables by
+        process name: `{"provider": {"GROUPBUY_SIMPROVIDER_LATENCY_MAX_MS": "200"}}`.
+        """
+        super().__init__(run_dir)
+        self.data = (data or self.run_dir / "data").absolute()
+        self.partitions = partitions
+        self._keep_data = keep_data
+        self._keep_logs = keep_logs
+        self._external = kafka or os.environ.get("KAFKA") or None
+        self._broker = None if self._external else Broker(cancel=self._cancel)
+        self._plan = plan
+        self._environment = environment or {}
+        self._lock_handle: int | None = None
+        # Held while starting: stop waits for a start on another thread to give up.
+        self._starting = threading.Lock()
+
+    @property
+    def kafka(self) -> str:
+        """host:port of the broker."""
+        return self._external or self.broker.bootstrap
+
+    @property
+    def broker(self) -> Broker:
+        """The broker of our own, to kill and restart. Raises BrokerFailed where it is somebody else's."""
+        if self._broker is None:
+            raise BrokerFailed(f"the broker at {self._external} is not ours")
+        return self._broker
+
+    def start(self) -> None:
+        """Starts everything; returns once every service is SERVING. Stops what it started where that fails.
+
+        Raises a DeployError: MissingTool, BadAddress, AlreadyRunning, BrokerFailed, StackFailed; Cancelled after
+        `cancel` or `stop`.
+        """
+        with self._starting:
+            try:
+                self._start()
+            except BaseException:
+                self._stop(well=False)
+                raise
+
+    def cancel(self) -> None:
+        """Makes a `start` on another thread give up soon, with Cancelled."""
+        self._cancel.set()
+
+    def stop(self) -> None:
+        """Drains the services, then stops provider and broker. Harmless when nothing runs, or when called again."""
+        self.cancel()
+        with self._starting:
+            self._stop(well=self.failure() is None)
+
+    def _start(self) -> None:
+        self._lock()
+        if not self._keep_data:
+            shutil.rmtree(self.data, ignore_errors=True)
+        self.data.mkdir(parents=True, exist_ok=True)
+        self.logs.mkdir(exist_ok=True)
+        for name in (*self._plan.first, *self._plan.then):
+            self.endpoints[name] = f"127.0.0.1:{ports.free_port()}"
+        self._supervisor.start()
+        self._start_broker()
+        self._make_topics()
+        layout = Layout(self.kafka, self.data, self.endpoints)
+        children = [make(layout) for make in (*self._plan.first.values(), *self._plan.then.values())]
+        for child in children:
+            environment = {"PYTHONUNBUFFERED": "1", **child.environment, **self._environment.get(child.name, {})}
+            # Not in our caller's directory: a module is looked for there first.
+            process = Process(child.argv, log=self.log_file(child.name), cwd=self.data, environment=environment)
+            self._add(child.name, process, health=child.health)
+            process.start()
+        self._write_record()
+        for child in children:
+            self.wait_serving(child.name, timeout=START_S)
+
+    def _stop(self, *, well: bool) -> None:
+        self.cancel()
+        self._supervisor.stop()
+        self._stop_together(self._plan.then)
+        self._stop_together(self._plan.first)
+        if self._broker is not None:
+            self._broker.release()
+        ports.release(*(int(endpoint.rpartition(":")[2]) for endpoint in self.endpoints.values()))
+        if self._lock_handle is not None:
+            self._clean(well=well)
+            os.close(self._lock_handle)
+            self._lock_handle = None
+
+    def _clean(self, *, well: bool) -> None:
+        self._record.remove()
+        if not self._keep_data:
+            shutil.rmtree(self.data, ignore_errors=True)
+        if not self._keep_logs and well:
+            shutil.rmtree(self.logs, ignore_errors=True)
+        if not any(self.run_dir.iterdir()):
+            self.run_dir.rmdir()
+
+    def _lock(self) -> None:
+        """Locks the run directory itself: the kernel holds it for as long as we live, and no file is left."""
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.run_dir, os.O_RDONLY)
+        if not try_lock(handle):
+            os.close(handle)
+            raise AlreadyRunning(f"a stack is running in {self.run_dir} already ({self._record.said()}): stop it first.")
+        self._lock_handle = handle
+
+    def _start_broker(self) -> None:
+        if self._broker is not None:
+            self._broker.start(self.data / "kafka", log=self.log_file(BROKER))
+            self._add(BROKER, self._broker.process)
+            return
+        addresses(self.kafka)
+        if not wait_for(lambda: answers(self.kafka), timeout_s=_EXTERNAL_S, cancel=self._cancel, every_s=0.3):
+            raise BrokerFailed(f"no broker answers at KAFKA={self.kafka}: start it, or unset KAFKA.")
+
+    def _make_topics(self) -> None:
+        if self._plan.topics is None:
+            return
+        command = self._plan.topics(self.kafka, self.partitions)
+        process = Process(command, log=self.log_file("topics"), cwd=self.data)
+        try:
+            process.start()
+            ended = wait_for(lambda: not process.running, timeout_s=START_S, cancel=self._cancel)
+            if not ended or process.code != 0:
+                raise StackFailed(f"the topics could not be made at {self.kafka}:\n{process.tail()}")
+        finally:
+            process.kill()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+if __name__ == "__main__":
+    from deploy.up import main
+
+    raise SystemExit(main())

@@ -1,0 +1,53 @@
+"""The pytest plugin: a running system, or a bare broker, for integration tests of this and of other repositories.
+
+Loaded into every pytest run where the package is installed, so it imports nothing of weight until a fixture is used.
+Without Java or Maven the fixtures fail and say what to install; they never skip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from groupbuy_testing.running import RunningStack
+
+_LINES = 60
+_RUNNING = pytest.StashKey["RunningStack"]()
+
+
+@pytest.fixture(scope="session")
+def groupbuy_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """The whole system: broker, simulated provider, three services that serve. One a session, in its own directory."""
+    from deploy.stack import Stack
+    from groupbuy_testing.running import RunningStack
+
+    running = RunningStack(Stack(tmp_path_factory.mktemp("groupbuy-stack")))
+    # Before the start, so that a start that fails shows the logs too.
+    request.config.stash[_RUNNING] = running
+    try:
+        _started(running.stack.start)
+        yield running
+    finally:
+        running.close()
+        running.stack.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """host:port of a real Kafka broker without any topics: $KAFKA, else one of the session's own."""
+    import os
+
+    from deploy.kafka.broker import Broker
+
+    if external := os.environ.get("KAFKA"):
+        yield external
+        return
+    broker = Broker()
+    try:
+        _started(lambda: broker.start(tmp_path_factory.mktemp("kafka")))
+        yield broker.bootstrap
+    finally:
+        broker.release()

@@ -1,0 +1,69 @@
+"""Whether a group closed as its frozen terms say: at the right time, with enough members, at the right price.
+
+Pure functions over what is known at the close; each yields what is wrong, nothing when all is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from groupbuy.groups.v1.campaigns_pb2 import CLOSE_POLICY_AT_DEADLINE
+from groupbuy.groups.v1.decisions_pb2 import GroupCompleted, GroupExpired, Terms
+
+from ops.audit.findings import Invariant
+
+Problem = tuple[Invariant, str]
+
+
+def completion_problems(
+    terms: Terms, event: GroupCompleted, confirmed: Sequence[str], at_ms: int, deadline_ms: int
+) -> Iterator[Problem]:
+    """What is wrong with a completion at `at_ms`; `confirmed` are the confirmed orders in order of confirmation."""
+    orders = list(event.orders)
+    if orders != list(confirmed):
+        missing = [order for order in confirmed if order not in orders]
+        extra = [order for order in orders if order not in confirmed]
+        yield (
+            Invariant.ONE_END_OF_GROUP,
+            "completed with other orders than the confirmed ones"
+            f" (missing {missing}, not confirmed {extra}, {len(orders)} named)",
+        )
+    full = len(orders) >= terms.capacity and terms.close_policy != CLOSE_POLICY_AT_DEADLINE
+    if not (full or terms.solo) and at_ms < deadline_ms:
+        yield Invariant.ENDS_IN_TIME, f"completed {deadline_ms - at_ms} ms before its deadline, not full"
+    yield from _price_problems(terms, event, len(orders))
+
+
+def _price_problems(terms: Terms, event: GroupCompleted, members: int) -> Iterator[Problem]:
+    if terms.solo:
+        wanted = (1, terms.solo_price_minor)
+    else:
+        reached = [tier for tier in terms.tiers if tier.members <= members]
+        if not reached and not (0 < terms.house_fill_members <= members):
+            yield Invariant.ONE_END_OF_GROUP, f"completed with {members} members, too few for any tier"
+            return
+        if event.house_filled == bool(reached):
+            yield Invariant.RIGHT_AMOUNT, f"house_filled is {event.house_filled} with {members} members"
+        tier = reached[-1] if reached else terms.tiers[0]
+        wanted = (tier.members, tier.unit_price_minor)
+    if (event.tier_members, event.unit_price_minor) != wanted:
+        yield (
+            Invariant.RIGHT_AMOUNT,
+            f"{members} members pay tier {event.tier_members} → {event.unit_price_minor}, "
+            f"should be {wanted[0]} → {wanted[1]}",
+        )
+
+
+def expiry_problems(
+    terms: Terms | None, event: GroupExpired, members: int, at_ms: int, deadline_ms: int
+) -> Iterator[Problem]:
+    """What is wrong with an expiry at `at_ms` with so many confirmed members."""
+    if event.members != members:
+        yield Invariant.ONE_END_OF_GROUP, f"expired with {event.members} members, {members} are confirmed"
+    if terms is None or terms.solo:
+        return
+    enough = min(terms.house_fill_members or terms.tiers[0].members, terms.tiers[0].members)
+    if members >= enough:
+        yield Invariant.ONE_END_OF_GROUP, f"expired with {members} members, enough to complete"
+    if at_ms < deadline_ms:
+        yield Invariant.ENDS_IN_TIME, f"expired {deadline_ms - at_ms} ms before its deadline"

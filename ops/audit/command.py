@@ -1,0 +1,53 @@
+"""`audit`: the whole check from the command line."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+from aiokafka.errors import KafkaError
+
+from ops import where
+from ops.audit.report import Report
+from ops.audit.run import NotQuiet, wait_quiet
+from ops.audit.run import audit as run_audit
+from ops.console import console
+from ops.errors import USAGE, OpsError
+
+
+def audit(
+    kafka: where.Kafka = None,
+    provider: where.Provider = None,
+    settled: Annotated[
+        bool, typer.Option("--settled", help="Demand that nothing is under way; else that is only counted.")
+    ] = False,
+    wait_s: Annotated[
+        float, typer.Option("--wait", min=0, help="Wait so many seconds at most until all is settled, then demand it.")
+    ] = 0.0,
+    without_provider: Annotated[
+        bool, typer.Option("--without-provider", help="Leave the provider's books out.")
+    ] = False,
+) -> None:
+    """Reads all topics again and checks every invariant, and our books against the provider's.
+
+    The last line is one JSON object. Exit 1 on a violation.
+    """
+    address = where.broker(kafka)
+    statement_from = None if without_provider else where.provider(provider)
+
+    async def run() -> Report:
+        if wait_s:
+            await wait_quiet(address, deadline_s=wait_s)
+        return await run_audit(address, statement_from, settled=settled or wait_s > 0)
+
+    try:
+        report = asyncio.run(run())
+    except NotQuiet as error:
+        raise OpsError(str(error)) from error
+    except KafkaError as error:
+        raise OpsError(f"the broker at {address} stopped answering: {error!r}", USAGE) from error
+    report.print(console())
+    typer.echo(report.json())
+    if not report.clean:
+        raise typer.Exit(1)

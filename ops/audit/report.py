@@ -1,0 +1,134 @@
+"""The result of an audit: figures, findings, and how people and programs read them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+from ops.audit.books import Totals
+from ops.audit.findings import TITLES, Findings, Invariant
+from ops.audit.membership import GroupState
+from ops.audit.seats import SeatState
+from ops.money import amount
+
+MOST_SHOWN = 50
+#: Checked by other commands: `replay`, and whoever knows what was acknowledged.
+_ELSEWHERE = {Invariant.REPLAY: "see `groupbuy-ops replay`"}
+
+
+@dataclass(slots=True)
+class Report:
+    """What an audit found. Money is in minor units by currency."""
+
+    findings: Findings
+    #: Whether it was demanded that nothing is under way.
+    settled: bool
+    #: Whether the provider's statement was compared.
+    books_compared: bool
+    groups: Counter[GroupState] = field(default_factory=Counter)
+    orders: Counter[SeatState] = field(default_factory=Counter)
+    #: Distinct orders in the log of facts, and further records of the same ones.
+    placed: int = 0
+    repeats: int = 0
+    holds: int = 0
+    open_holds: int = 0
+    money: dict[str, Totals] = field(default_factory=dict)
+    #: Repeated records of decisions, all byte-identical unless invariant 14 says otherwise.
+    duplicates: int = 0
+    dead_letters: int = 0
+    records: int = 0
+    seconds: float = 0.0
+
+    @property
+    def clean(self) -> bool:
+        """Whether every invariant holds."""
+        return self.findings.violation_count == 0
+
+    @property
+    def books_equal(self) -> bool | None:
+        """Whether the provider's books equal ours; None where they were not compared."""
+        if not self.books_compared:
+            return None
+        return not self.findings.by_invariant.get(Invariant.BOOKS_EQUAL)
+
+    def json(self) -> str:
+        """One line for programs."""
+        figures = {
+            "groups": self.groups.total(),
+            "orders": self.placed,
+            "violations": self.findings.violation_count,
+            "books_equal": self.books_equal,
+            "holds": self.holds,
+            "open_holds": self.open_holds,
+            "held_minor": {currency: totals.held for currency, totals in sorted(self.money.items())},
+            "captured_minor": {currency: totals.captured for currency, totals in sorted(self.money.items())},
+            "released_minor": {currency: totals.released for currency, totals in sorted(self.money.items())},
+            "refunded_minor": {currency: totals.refunded for currency, totals in sorted(self.money.items())},
+            "duplicates": self.duplicates,
+            "dead_letters": self.dead_letters,
+            "under_way": self.findings.under_way_count,
+            "alarms": len(self.findings.alarms),
+            "records": self.records,
+            "seconds": round(self.seconds, 2),
+        }
+        return json.dumps(figures)
+
+    def print(self, console: Console) -> None:
+        """Tables for people."""
+        console.print(self._figures())
+        console.print(self._money())
+        console.print(self._invariants())
+        for violation in self.findings.violations[:MOST_SHOWN]:
+            console.print(f"[bold red]violation[/] {violation}", highlight=False)
+        if (more := self.findings.violation_count - MOST_SHOWN) > 0:
+            console.print(f"[red]and {more} more[/]")
+        for alarm in self.findings.alarms[:MOST_SHOWN]:
+            console.print(f"[yellow]alarm[/] {alarm}", highlight=False)
+        for one in self.findings.under_way[:10]:
+            console.print(f"[dim]under way[/] {one}", highlight=False)
+        if self.findings.under_way_count > 10:
+            console.print(f"[dim]{self.findings.under_way_count} things are under way[/]")
+
+    def _figures(self) -> Table:
+        table = Table(title="Audit: the topics, read again", title_justify="left", show_header=False, box=None)
+        table.add_column(style="dim")
+        table.add_column()
+        table.add_row("records", f"{self.records:,} in {self.seconds:.1f} s")
+        table.add_row("groups", _counts(self.groups.total(), {s.name: self.groups[s] for s in GroupState}))
+        table.add_row("orders", _counts(self.placed, {s.name: self.orders[s] for s in SeatState}))
+        table.add_row("repeated", f"{self.repeats:,} order records, {self.duplicates:,} decisions (byte for byte)")
+        table.add_row("dead letters", f"{self.dead_letters:,}")
+        return table
+
+    def _money(self) -> Table:
+        table = Table(title="Money", title_justify="left")
+        for column in ("currency", "held", "captured", "let go", "still held", "given back"):
+            table.add_column(column, justify="left" if column == "currency" else "right")
+        for currency, totals in sorted(self.money.items()):
+            sums = (totals.held, totals.captured, totals.released, totals.open, totals.refunded)
+            table.add_row(currency, *(amount(minor, currency) for minor in sums))
+        return table
+
+    def _invariants(self) -> Table:
+        table = Table(title="Invariants", title_justify="left")
+        table.add_column("", justify="right")
+        table.add_column("")
+        table.add_column("", justify="right")
+        for invariant, title in TITLES.items():
+            count = self.findings.by_invariant.get(invariant, 0)
+            verdict = f"[bold red]{count} broken[/]" if count else "[green]holds[/]"
+            if invariant in _ELSEWHERE:
+                verdict = f"[dim]{_ELSEWHERE[invariant]}[/]"
+            if invariant is Invariant.BOOKS_EQUAL and not self.books_compared:
+                verdict = "[yellow]not compared[/]"
+            table.add_row(str(int(invariant)), title, verdict)
+        return table
+
+
+def _counts(total: int, parts: dict[str, int]) -> str:
+    some = ", ".join(f"{count:,} {name.lower()}" for name, count in parts.items() if count)
+    return f"{total:,}" + (f" ({some})" if some else "")

@@ -1,0 +1,123 @@
+"""Audits a running system: reads its topics, asks the provider for its books, and says what holds.
+
+Imports no service: what they share with this check is the contract alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
+
+import grpc
+from aiokafka.errors import KafkaError
+
+from ops.audit.auditor import TOPICS, Auditor
+from ops.audit.books import statement
+from ops.audit.report import Report
+from ops.errors import OpsError
+from ops.reader import Reader
+
+POLL_S = 0.3
+
+#: Offsets by topic and partition.
+Marks = Mapping[tuple[str, int], int]
+
+
+class NotQuiet(TimeoutError):
+    """Something is still under way at the deadline. `under_way` names some of it."""
+
+    def __init__(self, under_way: list[str], deadline_s: float) -> None:
+        some = "; ".join(under_way[:5]) or "the topics keep growing"
+        super().__init__(f"not quiet within {deadline_s:g} s: {some}")
+        self.under_way = under_way
+
+
+async def marks(kafka: str) -> Marks:
+    """Where all topics end now, for an audit of what comes after. Right only while nothing is under way."""
+    async with Reader(kafka, TOPICS) as reader:
+        return {(tp.topic, tp.partition): end for tp, end in (await reader.ends()).items()}
+
+
+async def audit(
+    kafka: str,
+    provider: str | None,
+    *,
+    settled: bool = False,
+    acknowledged: Iterable[tuple[str, str]] = (),
+    since: Marks | None = None,
+) -> Report:
+    """Reads all topics from their beginning to their end of now and checks them against the provider's books.
+
+    `settled` demands that nothing is under way. `provider` None leaves the books uncompared. `acknowledged` are the
+    (group, order) that clients were told are placed. `since` leaves out what lies before: for a broker that has
+    seen other runs, with other providers.
+    """
+    begun = monotonic()
+    async with Reader(kafka, TOPICS) as reader:
+        auditor = await _auditor(reader, since)
+        await reader.read_to_end(auditor.take)
+    return await _report(auditor, provider, settled, acknowledged, begun)
+
+
+async def wait_quiet(
+    kafka: str,
+    *,
+    deadline_s: float = 60.0,
+    since: Marks | None = None,
+    on_poll: Callable[[list[str]], None] | None = None,
+) -> None:
+    """Waits until every group is final and nothing is pending. Raises NotQuiet after `deadline_s` seconds.
+
+    A broker that is away meanwhile is waited for. `on_poll` hears a sample of what is under way at each look.
+    """
+    until = monotonic() + deadline_s
+    async with Reader(kafka, TOPICS) as reader:
+        auditor = await _auditor(reader, since)
+        quiet_before = False
+        while True:
+            began = monotonic()
+            try:
+                grown = await reader.read_to_end(auditor.take)
+            except KafkaError as error:
+                grown, under_way = 1, [f"the broker does not answer: {error!r}"]
+            else:
+                under_way = auditor.under_way()
+            if on_poll is not None:
+                on_poll(under_way)
+            # Twice in a row, with nothing new in between: what was read last may have been about to grow.
+            quiet = not under_way and not grown
+            if quiet and quiet_before:
+                return
+            quiet_before = quiet
+            if monotonic() > until:
+                raise NotQuiet(under_way, deadline_s)
+            # A look at a large log costs more than a pause; it must not take the whole machine.
+            await asyncio.sleep(max(POLL_S, monotonic() - began))
+
+
+async def _auditor(reader: Reader, since: Marks | None) -> Auditor:
+    auditor = Auditor()
+    begins = await reader.beginnings()
+    if since is not None:
+        reader.seek(since)
+        begins.update(since)
+    for (topic, partition), offset in begins.items():
+        auditor.begins_at(topic, partition, offset)
+    return auditor
+
+
+async def _report(
+    auditor: Auditor, provider: str | None, settled: bool, acknowledged: Iterable[tuple[str, str]], begun: float
+) -> Report:
+    entries = None
+    if provider is not None:
+        try:
+            entries = await statement(provider)
+        except grpc.aio.AioRpcError as error:
+            raise OpsError(
+                f"the provider at {provider} does not give its statement ({error.code().name}): is it running there?"
+            ) from error
+    report = auditor.report(settled=settled, entries=entries, acknowledged=acknowledged)
+    report.seconds = monotonic() - begun
+    return report

@@ -1,0 +1,122 @@
+"""What the evening came to: a table by campaign, and what each group paid. Printed once all is settled."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ops.audit.groups import GroupFold
+from ops.audit.membership import GroupState
+from ops.audit.seats import SeatState
+from ops.demo.board import Board, Money
+from ops.demo.player import Tally
+from ops.money import amount
+
+#: Groups whose members are shown one by one.
+IN_FULL = 3
+
+
+def print_results(console: Console, board: Board, tally: Tally) -> None:
+    """Everything that people want to know at the end."""
+    console.print(_by_campaign(board))
+    console.print(Text("What each group paid", style="italic"))
+    groups = sorted(board.opened(), key=lambda group: (board.title(group), group.state, -len(group.members), group.key))
+    lines = [_line(board, group) for group in groups if group.terms and not group.terms.solo]
+    console.print(Columns(lines, equal=True, column_first=True, padding=(0, 3)))
+    for group in _in_full(groups):
+        console.print(_members(board, group))
+    console.print(_answers(tally), highlight=False)
+
+
+def _by_campaign(board: Board) -> Table:
+    table = Table(title="The evening by campaign", title_justify="left")
+    for column in ("campaign", "completed", "expired", "members", "prices paid", "solo", "captured", "let go"):
+        table.add_column(column, justify="left" if column in {"campaign", "prices paid"} else "right")
+    by_title: dict[str, list[GroupFold]] = {}
+    for group in board.opened():
+        by_title.setdefault(board.title(group), []).append(group)
+    for title, groups in sorted(by_title.items()):
+        pooled = [group for group in groups if group.terms and not group.terms.solo]
+        states = Counter(group.state for group in pooled)
+        prices = Counter(group.unit_price_minor for group in pooled if group.state is GroupState.COMPLETED)
+        currency = groups[0].terms.currency if groups[0].terms else ""
+        money = Money()
+        for group in groups:
+            of_group = board.money_of(group)
+            money.captured += of_group.captured
+            money.let_go += of_group.let_go
+        table.add_row(
+            title,
+            str(states[GroupState.COMPLETED]),
+            str(states[GroupState.EXPIRED] + states[GroupState.CANCELLED]),
+            str(sum(len(group.members) for group in pooled)),
+            ", ".join(f"{amount(price, currency)} ×{count}" for price, count in sorted(prices.items(), reverse=True)),
+            str(len(groups) - len(pooled)),
+            amount(money.captured, currency),
+            amount(money.let_go, currency),
+        )
+    return table
+
+
+def _line(board: Board, group: GroupFold) -> Text:
+    assert group.terms is not None
+    currency = group.terms.currency
+    text = Text(f"{board.title(group):<12} {group.key[:6]} ", no_wrap=True)
+    if group.state is not GroupState.COMPLETED:
+        text.append(f"{group.state.name.lower()}, all let go", style="red")
+        return text
+    captured = board.money_of(group).captured
+    text.append(f"{len(group.members):>2} at {amount(group.unit_price_minor, currency)}", style="green")
+    text.append(f" = {amount(captured, currency)}")
+    return text
+
+
+def _in_full(groups: list[GroupFold]) -> list[GroupFold]:
+    """A few worth looking into: the largest, one that lost somebody on the way, one that expired."""
+    pooled = [group for group in groups if group.terms and not group.terms.solo]
+    completed = sorted((g for g in pooled if g.state is GroupState.COMPLETED), key=lambda g: -len(g.seats))
+    eventful = [g for g in completed if any(s.state is SeatState.DECLINED for s in g.seats.values())]
+    expired = sorted((g for g in pooled if g.state is GroupState.EXPIRED), key=lambda g: -len(g.seats))
+    chosen = {g.key: g for g in (*completed[:1], *eventful[-1:], *expired[:1])}
+    return list(chosen.values())[:IN_FULL]
+
+
+def _members(board: Board, group: GroupFold) -> Table:
+    assert group.terms is not None
+    currency = group.terms.currency
+    table = Table(title=f"{board.title(group)}, groups/{group.key}: {group.state.name.lower()}", title_justify="left")
+    for column in ("order", "customer", "pieces", "end", "held", "captured", "let go"):
+        table.add_column(column, justify="right" if column in {"pieces", "held", "captured", "let go"} else "left")
+    purse = board.purses.get(group.key)
+    shown = sorted(group.seats.values(), key=lambda seat: seat.state)
+    refused = [seat for seat in shown if seat.state is SeatState.REFUSED]
+    for seat in shown:
+        if seat.state is SeatState.REFUSED and len(refused) > 5:
+            continue
+        holds = purse.payments[seat.order].holds.values() if purse and seat.order in purse.payments else ()
+        held, kept = sum(hold.held for hold in holds), sum(hold.kept for hold in holds)
+        let_go = sum(hold.released + hold.own_refunds for hold in holds)
+        leads = " (leads)" if seat.order == group.leader_order else ""
+        table.add_row(
+            seat.order[:8],
+            seat.customer + leads,
+            str(seat.quantity or ""),
+            seat.state.name.lower(),
+            *(amount(minor, currency) if held else "" for minor in (held, kept, let_go)),
+        )
+    if len(refused) > 5:
+        table.add_row("", f"and {len(refused)} more", "", "refused", "", "", "")
+    return table
+
+
+def _answers(tally: Tally) -> str:
+    answers = ", ".join(f"{count:,} {state.lower()}" for state, count in sorted(tally.answers.items()))
+    return (
+        f"The shop placed {tally.placed:,} orders ({answers}), repeated {tally.repeats:,} requests, "
+        f"retried {tally.retries:,} calls, cancelled {tally.cancelled:,} orders, "
+        f"{tally.too_late_to_cancel:,} wishes to leave came too late."
+    )

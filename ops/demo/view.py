@@ -1,0 +1,189 @@
+"""What people see while the evening runs: a live view on a terminal, a plain line every two seconds anywhere else.
+
+Draws what the board and the tally hold; computes nothing that anybody relies on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ops.audit.groups import GroupFold
+from ops.audit.membership import GroupState
+from ops.demo.board import Board
+from ops.demo.plan import Evening
+from ops.demo.player import Tally
+from ops.money import amount
+
+PLAIN_EVERY_S = 2.0
+FRAMES_A_SECOND = 5
+BAR_CELLS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """A process of the stack as its supervisor sees it."""
+
+    up: bool
+    pid: int
+    #: How often it was started again.
+    restarts: int
+
+
+class Watched(Protocol):
+    """Who knows how the processes are."""
+
+    def states(self) -> Mapping[str, ServiceState]:
+        """By name."""
+        ...
+
+
+@dataclass(slots=True)
+class View:
+    """All that is drawn, and how."""
+
+    evening: Evening
+    board: Board
+    tally: Tally
+    services: Watched
+    #: What is being done, for people.
+    stage: str = "starting"
+    #: What was done to the services.
+    incident: str = ""
+    begun_s: float = field(default_factory=time.monotonic)
+    _plain_at_s: float = 0.0
+
+    def __rich__(self) -> RenderableType:
+        """The whole live view."""
+        side = Group(self._services(), self._money(), self._totals(), self._news())
+        both = Table.grid(padding=(0, 1), expand=True)
+        both.add_column(ratio=3)
+        both.add_column(ratio=2)
+        both.add_row(self._forming(), side)
+        return Group(self._head(), both)
+
+    def print_plain(self, console: Console) -> None:
+        """One line, not more often than every PLAIN_EVERY_S seconds."""
+        now = time.monotonic()
+        if now - self._plain_at_s < PLAIN_EVERY_S:
+            return
+        self._plain_at_s = now
+        states = self.board.states()
+        money = "; ".join(
+            f"{amount(m.open, c)} held, {amount(m.captured, c)} captured, {amount(m.let_go, c)} let go"
+            for c, m in self.board.money().items()
+        )
+        down = [name for name, state in self.services.states().items() if not state.up]
+        console.print(
+            f"{self._elapsed()} {self.stage}: {self.tally.placed} of {self.evening.orders} orders, "
+            f"{states[GroupState.FORMING]} groups forming, {states[GroupState.COMPLETED]} completed, "
+            f"{states[GroupState.EXPIRED]} expired; {money or 'no money yet'}"
+            + (f"; down: {', '.join(down)}" if down else ""),
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _elapsed(self) -> str:
+        seconds = int(time.monotonic() - self.begun_s)
+        return f"{seconds // 60:02d}:{seconds % 60:02d}"
+
+    def _head(self) -> Text:
+        text = Text()
+        text.append(" A shop's evening ", style="bold reverse")
+        text.append(f"  {self._elapsed()}  {self.stage}  ", style="bold")
+        text.append(f"{self.tally.placed:,} of {self.evening.orders:,} orders", style="cyan")
+        text.append(f", {self.tally.repeats:,} repeats, {self.tally.retries:,} retries", style="dim")
+        if self.tally.errors:
+            text.append(f"  {len(self.tally.errors)} unexpected errors", style="bold red")
+        return text
+
+    def _forming(self) -> Panel:
+        table = Table(box=None, expand=True, padding=(0, 1))
+        for column in ("", "group", "seats", "members", "price now", "closes in"):
+            table.add_column(column, justify="right" if column in {"members", "price now", "closes in"} else "left")
+        forming = self.board.forming()
+        now_ms = time.time() * 1000
+        for group in forming[:24]:
+            left_s = max(0.0, (group.deadline_ms - now_ms) / 1000)
+            table.add_row(
+                self.board.title(group),
+                group.key[:6],
+                bar(group),
+                f"{len(group.confirmed)}/{group.terms.capacity if group.terms else 0}",
+                price_now(group),
+                f"{left_s:.0f} s",
+            )
+        return Panel(table, title=f"{len(forming)} groups forming", title_align="left", border_style="green")
+
+    def _services(self) -> Panel:
+        table = Table(box=None, show_header=False, padding=(0, 1))
+        for name, state in self.services.states().items():
+            lamp = Text("● up", style="green") if state.up else Text("● down", style="bold red")
+            again = f"started again {state.restarts}×" if state.restarts else ""
+            table.add_row(name, lamp, Text(f"pid {state.pid}" if state.up else "", style="dim"), again)
+        shown: RenderableType = table
+        if self.incident:
+            shown = Group(table, Text(self.incident, style="bold yellow"))
+        return Panel(shown, title="services", title_align="left", border_style="blue")
+
+    def _money(self) -> Panel:
+        table = Table(box=None, padding=(0, 1), expand=True)
+        for column in ("", "held now", "captured", "let go"):
+            table.add_column(column, justify="right" if column else "left")
+        for currency, money in self.board.money().items():
+            table.add_row(
+                currency,
+                Text(amount(money.open, currency), style="yellow"),
+                Text(amount(money.captured, currency), style="green"),
+                amount(money.let_go, currency),
+            )
+        return Panel(table, title="money", title_align="left", border_style="yellow")
+
+    def _totals(self) -> Columns:
+        states = self.board.states()
+        return Columns(
+            [
+                Text(f"{states[GroupState.COMPLETED]:,} completed", style="green"),
+                Text(f"{states[GroupState.EXPIRED]:,} expired", style="red"),
+                Text(f"{self.board.tiers_reached:,} tiers reached", style="cyan"),
+                Text(f"{self.tally.cancelled:,} left", style="dim"),
+            ],
+            padding=(0, 2),
+        )
+
+    def _news(self) -> Panel:
+        news = Text("\n".join(self.board.news), overflow="ellipsis", no_wrap=True)
+        return Panel(news, title="news", title_align="left", border_style="magenta")
+
+
+def bar(group: GroupFold) -> Text:
+    """Seats of a group: full ones members, half ones reserved; a bar before each tier not reached yet."""
+    text = Text()
+    if group.terms is None:
+        return text
+    confirmed = len(group.confirmed)
+    tiers = {tier.members for tier in group.terms.tiers}
+    for seat in range(1, min(group.terms.capacity, BAR_CELLS) + 1):
+        if seat <= confirmed:
+            text.append("█", style="green")
+        elif seat <= group.taken:
+            text.append("▒", style="yellow")
+        else:
+            text.append("│" if seat in tiers else "·", style="cyan" if seat in tiers else "dim")
+    return text
+
+
+def price_now(group: GroupFold) -> str:
+    """Price that the members would pay if nobody else came; a dash below the first tier."""
+    if group.terms is None:
+        return ""
+    reached = [tier.unit_price_minor for tier in group.terms.tiers if tier.members <= len(group.confirmed)]
+    return amount(reached[-1], group.terms.currency) if reached else "–"

@@ -1,0 +1,13 @@
+"""The one error of the command line: a sentence that says what is wrong and what to do, and the exit code."""
+
+from __future__ import annotations
+
+USAGE = 2
+
+
+class OpsError(Exception):
+    """Ends a command. The message is one sentence for people."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

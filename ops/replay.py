@@ -1,0 +1,184 @@
+"""`replay`: decides every inbox anew with the production rules and compares with the decision log, byte for byte.
+
+Where `audit` is a second opinion, this is the first one asked again: it proves that the log is what these rules make of
+their input, and that nothing else had a hand in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from time import monotonic
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from chassis.topics import GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG
+from eventlog.aggregate import Aggregate, Domain, decide
+from eventlog.topics import TopicSpec
+from ops.console import console
+from ops.reader import Reader
+from ops.where import Kafka, broker
+
+_DIGEST_BYTES = 32
+MOST_SHOWN = 20
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What came of replaying one inbox."""
+
+    log: str
+    aggregates: int = 0
+    inputs: int = 0
+    decisions: int = 0
+    #: Decided just now, with the log not there yet.
+    not_yet_logged: int = 0
+    #: Aggregates whose first input is no longer kept.
+    skipped: int = 0
+    differences: list[str] = field(default_factory=list)
+
+
+class Replay:
+    """Replays one inbox against one decision log; records may be given in any number of portions, the log's first."""
+
+    def __init__(self, domain: Domain[Any], log: TopicSpec) -> None:
+        self._domain = domain
+        self._log = log
+        self._aggregates: dict[str, Aggregate[Any]] = {}
+        #: Digests of versions 1, 2, 3 … of each aggregate, end to end.
+        self._logged: dict[str, bytearray] = {}
+        self._first_cause: dict[str, tuple[int, int]] = {}
+        self._unknown: set[str] = set()
+        self.result = Replayed(log.name)
+
+    def take_log(self, records: Iterable[Any]) -> None:
+        """Takes what was decided. Repeats of a version are left to `audit`."""
+        for record in records:
+            key = record.key.decode()
+            decision = self._domain.open(record.value)
+            logged = self._logged.setdefault(key, bytearray())
+            if decision.version == len(logged) // _DIGEST_BYTES + 1:
+                logged += sha256(record.value).digest()
+                self._first_cause.setdefault(key, (record.partition, decision.cause))
+            elif decision.version > len(logged) // _DIGEST_BYTES:
+                self._unknown.add(key)
+
+    def inbox_begins_at(self, partition: int, offset: int) -> None:
+        """Leaves out the aggregates that began before the first input that is still kept."""
+        self._unknown |= {key for key, (at, cause) in self._first_cause.items() if at == partition and cause < offset}
+
+    def take_inbox(self, records: Iterable[Any]) -> None:
+        """Decides inputs anew and compares."""
+        result = self.result
+        for record in records:
+            result.inputs += 1
+            key = record.key.decode()
+            if key in self._unknown:
+                continue
+            aggregate = self._aggregates.get(key)
+            if aggregate is None:
+                aggregate = self._aggregates[key] = Aggregate(key, self._domain.initial(key))
+            sealed = decide(self._domain, aggregate, record.value, record.offset, record.timestamp)
+            if sealed is None:
+                continue
+            result.decisions += 1
+            at = (aggregate.version - 1) * _DIGEST_BYTES
+            wanted = self._logged.get(key, b"")[at : at + _DIGEST_BYTES]
+            if not wanted:
+                result.not_yet_logged += 1
+            elif wanted != aggregate.digest:
+                result.differences.append(f"{self._log.name} {key}: version {aggregate.version} is decided differently")
+                # Everything after it differs too: one line says it all.
+                self._unknown.add(key)
+
+    def finish(self) -> Replayed:
+        """Adds what the log has and the inbox does not lead to."""
+        result = self.result
+        result.aggregates = len(self._logged)
+        result.skipped = len(self._unknown) - len(result.differences)
+        for key, logged in self._logged.items():
+            versions = len(logged) // _DIGEST_BYTES
+            replayed = self._aggregates[key].version if key in self._aggregates else 0
+            if key not in self._unknown and replayed < versions:
+                result.differences.append(
+                    f"{self._log.name} {key}: {versions - replayed} decisions that nothing led to"
+                )
+        return result
+
+    def digest(self) -> bytes:
+        """SHA-256 over every aggregate's key, version and last digest: the same log gives the same one for ever."""
+        whole = sha256()
+        for key in sorted(self._logged):
+            logged = self._logged[key]
+            whole.update(f"{key} {len(logged) // _DIGEST_BYTES} ".encode() + logged[-_DIGEST_BYTES:])
+        return whole.digest()
+
+
+def domains() -> list[tuple[TopicSpec, TopicSpec, Domain[Any]]]:
+    """Inbox, decision log and production rules of everything that is decided."""
+    from services.payments.domain.domain import PurseDomain
+
+    from services.groups.domain.domain import GroupDomain
+
+    return [(GROUP_INBOX, GROUP_LOG, GroupDomain()), (PAYMENT_INBOX, PAYMENT_LOG, PurseDomain())]
+
+
+def replay(kafka: Kafka = None) -> None:
+    """Decides all inboxes anew with the production rules and compares with the decision logs, byte for byte.
+
+    The last line is one JSON object. Exit 1 where they differ.
+    """
+    begun = monotonic()
+    address = broker(kafka)
+    results: list[Replayed] = []
+    digest = sha256()
+    for inbox, log, domain in domains():
+        played = asyncio.run(_replay(address, inbox, log, domain))
+        results.append(played.finish())
+        digest.update(played.digest())
+    _print(results)
+    figures = {
+        "aggregates": sum(result.aggregates for result in results),
+        "inputs": sum(result.inputs for result in results),
+        "decisions": sum(result.decisions for result in results),
+        "differences": sum(len(result.differences) for result in results),
+        "skipped": sum(result.skipped for result in results),
+        "digest": digest.hexdigest(),
+        "seconds": round(monotonic() - begun, 2),
+    }
+    typer.echo(json.dumps(figures))
+    if figures["differences"]:
+        raise typer.Exit(1)
+
+
+async def _replay(kafka: str, inbox: TopicSpec, log: TopicSpec, domain: Domain[Any]) -> Replay:
+    played = Replay(domain, log)
+    # The log first: an input that is decided meanwhile is then one without a decision, and not the other way round.
+    async with Reader(kafka, [log.name]) as reader:
+        await reader.read_to_end(lambda _topic, records: played.take_log(records))
+    async with Reader(kafka, [inbox.name]) as reader:
+        for (_topic, partition), offset in (await reader.beginnings()).items():
+            played.inbox_begins_at(partition, offset)
+        await reader.read_to_end(lambda _topic, records: played.take_inbox(records))
+    return played
+
+
+def _print(results: list[Replayed]) -> None:
+    out = console()
+    table = Table(title="Replay with the production rules", title_justify="left")
+    for column in ("decision log", "groups", "inputs", "decided anew", "not logged yet", "left out", "different"):
+        table.add_column(column, justify="left" if column == "decision log" else "right")
+    for result in results:
+        counts = (result.aggregates, result.inputs, result.decisions, result.not_yet_logged, result.skipped)
+        different = len(result.differences)
+        shown = f"[bold red]{different}[/]" if different else "[green]0[/]"
+        table.add_row(result.log, *(f"{count:,}" for count in counts), shown)
+    out.print(table)
+    for result in results:
+        for difference in result.differences[:MOST_SHOWN]:
+            out.print(f"[bold red]different[/] {difference}", highlight=False)

@@ -1,0 +1,64 @@
+"""Where the broker and the provider are: what was said on the command line, else the environment, else a running stack.
+
+Guesses nothing: without any of these a command ends with one sentence that says what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ops.errors import USAGE, OpsError
+
+STACK_FILE = Path(".run/stack.json")
+
+Kafka = Annotated[
+    str | None, typer.Option("--kafka", help="The broker, host:port. Else $KAFKA, else the stack of `make up`.")
+]
+Provider = Annotated[
+    str | None, typer.Option("--provider", help="The simulated provider, host:port. Else $PROVIDER, else the stack's.")
+]
+
+
+def broker(given: str | None, stack_file: Path = STACK_FILE) -> str:
+    """Address of the broker, host:port. Raises OpsError."""
+    found = given or os.environ.get("KAFKA") or _of_stack(stack_file, lambda stack: stack["kafka"])
+    if not found:
+        raise OpsError("no broker is known: start a stack with `make up`, or name one with --kafka host:port", USAGE)
+    return _address(found, "--kafka")
+
+
+def provider(given: str | None, stack_file: Path = STACK_FILE) -> str:
+    """Address of the simulated provider, host:port. Raises OpsError."""
+    found = given or os.environ.get("PROVIDER") or _of_stack(stack_file, lambda stack: stack["endpoints"]["provider"])
+    if not found:
+        raise OpsError(
+            "no provider is known: start a stack with `make up`, name one with --provider host:port, "
+            "or leave the books out with --without-provider",
+            USAGE,
+        )
+    return _address(found, "--provider")
+
+
+def _of_stack(stack_file: Path, pick: Callable[[Any], str]) -> str | None:
+    try:
+        return pick(json.loads(stack_file.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OpsError(
+            f"{stack_file} can't be used ({error!r}): start the stack again with `make up`", USAGE
+        ) from error
+
+
+def _address(text: str, option: str) -> str:
+    for one in text.split(","):
+        host, _, port = one.strip().rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise OpsError(f"{text!r} is no address: {option} takes host:port", USAGE)
+    return text

@@ -1,0 +1,122 @@
+"""GroupService: shows groups as their decider has them, and passes on the wish to end one.
+
+Must never change a group: a wish goes into the group's inbox, and the answer is what was decided.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+from groupbuy.groups.v1.groups_pb2 import (
+    CancelGroupRequest,
+    GetGroupRequest,
+    Group,
+    WatchGroupRequest,
+)
+from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceServicer
+from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput
+
+from chassis.topics import GROUP_INBOX
+from chassis.waiting import Patience, until
+from eventlog.aggregate import Aggregate
+from eventlog.envelope import headers
+from services.groups.api import refusals
+from services.groups.api.ports import GroupsView, Publishes
+from services.groups.api.view import PHASES, group_message
+from services.groups.domain.state import Phase, State
+from services.groups.domain.terms import Terms
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+SOURCE = "/groupbuy/groups"
+#: Seconds for the broker to acknowledge, where the caller's deadline leaves them.
+PUBLISH_S = 10.0
+
+
+def wall_clock_ms() -> int:
+    """Milliseconds since the epoch, for what people read."""
+    return time.time_ns() // 1_000_000
+
+
+class GroupServicer(GroupServiceServicer):
+    """The service `groupbuy.groups.v1.GroupService`."""
+
+    def __init__(self, view: GroupsView, publisher: Publishes, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+        self._view = view
+        self._publisher = publisher
+        self._now_ms = now_ms
+
+    async def GetGroup(self, request: GetGroupRequest, context: Context) -> Group:
+        """A group as it is."""
+        return group_message(*self._require(_group_of(request.name)))
+
+    async def WatchGroup(self, request: WatchGroupRequest, context: Context) -> AsyncIterator[Group]:
+        """The group, then its changes; several at once are sent as one. Ends when nothing can change any more."""
+        group = _group_of(request.name)
+        sent = request.from_version
+        with self._view.watchers.watch(group) as watch:
+            while True:
+                aggregate, terms = self._require(group)
+                # Taken now: while an answer is on its way, the state moves on.
+                done = aggregate.state.is_done
+                if aggregate.version > sent:
+                    sent = aggregate.version
+                    yield group_message(aggregate, terms)
+                if done:
+                    return
+                await watch.changed()
+
+    async def CancelGroup(self, request: CancelGroupRequest, context: Context) -> Group:
+        """Asks to end a forming group, and answers with what was decided."""
+        patience = Patience(context)
+        group = _group_of(request.name)
+        aggregate, terms = self._require(group)
+        if aggregate.state.phase is Phase.FORMING:
+            await self._ask_to_cancel(group, request, patience)
+            aggregate, terms = await self._closed(group, patience)
+        if aggregate.state.phase is not Phase.CANCELLED:
+            raise refusals.group_closed(group, PHASES[aggregate.state.phase])
+        return group_message(aggregate, terms)
+
+    def _require(self, group: str) -> tuple[Aggregate[State], Terms]:
+        """An opened group and its terms. Raises ApiError GROUP_NOT_FOUND, and NotReady."""
+        aggregate = self._view.get(group)
+        if aggregate is None or aggregate.state.terms is None:
+            raise refusals.group_not_found(group)
+        return aggregate, aggregate.state.terms
+
+    async def _ask_to_cancel(self, group: str, request: CancelGroupRequest, patience: Patience) -> None:
+        command = CancelGroupCommand(request_id=request.request_id, reason=request.reason)
+        await self._publisher.publish(
+            GROUP_INBOX.name,
+            group,
+            GroupInput(cancel_group=command).SerializeToString(),
+            headers(
+                f"{group}:cancel:{request.request_id}",
+                CancelGroupCommand.DESCRIPTOR.full_name,
+                SOURCE,
+                self._now_ms(),
+                f"groups/{group}",
+            ),
+            # Never 0, which would mean the publisher's own time-out.
+            timeout_s=max(patience.left_s(PUBLISH_S), 0.001),
+        )
+
+    async def _closed(self, group: str, patience: Patience) -> tuple[Aggregate[State], Terms]:
+        """The group once it has ended, whichever way: the wish stands in its inbox, so it does."""
+
+        def look() -> tuple[Aggregate[State], Terms] | None:
+            found = self._require(group)
+            return None if found[0].state.phase is Phase.FORMING else found
+
+        try:
+            return await until(self._view.watchers, group, look, patience.left_s())
+        except TimeoutError:
+            raise refusals.answer_pending(f"groups/{group}") from None
+
+
+def _group_of(name: str) -> str:
+    return name.removeprefix("groups/")

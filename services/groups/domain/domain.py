@@ -1,0 +1,97 @@
+"""The group domain as the kernel runs it: bytes to inputs, inputs to events, events to state and to decisions.
+
+It has no state of its own. Must never do anything twice differently: the same state, input and time give the same bytes
+on every machine, for ever, which is why the rules are picked by the version that a group has frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from groupbuy.groups.v1.decisions_pb2 import (
+    REFUSAL_REASON_GROUP_CANCELLED,
+    REFUSAL_REASON_UNREADABLE,
+    GroupDecision,
+    GroupEvent,
+)
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.log.v1.log_pb2 import Tick
+
+from services.groups.domain import events
+from services.groups.domain.command import Command, decode
+from services.groups.domain.decide import VERSION_1, Rules
+from services.groups.domain.evolve import UnknownEvent, evolve
+from services.groups.domain.state import Phase, Standing, State
+from services.groups.domain.terms import DEFAULT_RULES_VERSION, RULES_VERSIONS, UnknownRules
+
+RULES: Mapping[int, Rules] = {1: VERSION_1}
+if RULES.keys() != RULES_VERSIONS:
+    raise RuntimeError("terms.RULES_VERSIONS is not what there are rules for")
+
+
+class GroupDomain:
+    """Decider domain of groups: GroupInput in, GroupDecision out, one State a group."""
+
+    def initial(self, key: str) -> State:
+        """A group that nothing has happened to."""
+        return State()
+
+    def decode_input(self, value: bytes) -> Command:
+        """A GroupInput. Raises DecodeError, UnknownInput and UnknownRules."""
+        return decode(value)
+
+    def decide(self, state: State, command: Command, at_ms: int) -> Iterator[GroupEvent]:
+        """Events of one input, each to be applied before the next is asked for."""
+        version = command.rules_version if state.terms is None else state.terms.rules_version
+        try:
+            yield from RULES[version].decide(state, command, at_ms)
+        except Exception:
+            # The fault itself is the kernel's to record. Here the order gets its answer, or it would wait for ever.
+            yield from self._answer(state, command)
+            raise
+
+    def _answer(self, state: State, command: Command) -> Iterator[GroupEvent]:
+        forming = state.phase is Phase.FORMING
+        reason = REFUSAL_REASON_GROUP_CANCELLED if forming else REFUSAL_REASON_UNREADABLE
+        for item in command.items:
+            if item.kind in ("opens", "joins") and state.standing(item.order) is Standing.UNKNOWN:
+                yield events.seat_refused(item.message, reason)
+
+    def evolve(self, state: State, event: GroupEvent, at_ms: int) -> None:
+        """Applies one event in place."""
+        evolve(state, event, at_ms)
+
+    def faulted(self, state: State, error: str) -> Iterator[GroupEvent]:
+        """Events for when `decide` raised `error`."""
+        return _rules(state).fault(state, error)
+
+    def due(self, state: State) -> int | None:
+        """When a tick would change something next, in milliseconds since the epoch; None: never."""
+        return None if state.terms is None else _rules(state).due(state)
+
+    def tick(self, due_ms: int) -> bytes:
+        """An input that says: look at the time."""
+        return GroupInput(tick=Tick(due_ms=due_ms)).SerializeToString()
+
+    def seal(
+        self, key: str, version: int, cause: int, time_ms: int, previous_sha256: bytes, events: list[GroupEvent]
+    ) -> bytes:
+        """A GroupDecision."""
+        return GroupDecision(
+            group=key, version=version, cause=cause, time_ms=time_ms, previous_sha256=previous_sha256, events=events
+        ).SerializeToString()
+
+    def open(self, value: bytes) -> GroupDecision:
+        """A GroupDecision. Raises DecodeError, UnknownEvent and UnknownRules."""
+        decision = GroupDecision.FromString(value)
+        for event in decision.events:
+            body = event.WhichOneof("body")
+            if body is None:
+                raise UnknownEvent("a GroupEvent without a body that is known here")
+            if body == "opened" and event.opened.terms.rules_version not in RULES_VERSIONS:
+                raise UnknownRules(f"rules_version {event.opened.terms.rules_version}")
+        return decision
+
+
+def _rules(state: State) -> Rules:
+    return RULES[DEFAULT_RULES_VERSION if state.terms is None else state.terms.rules_version]

@@ -1,0 +1,221 @@
+"""From a state and an event to the next state, in place. Total over every event that any version of the rules wrote.
+
+The same code folds a decision just made and one read from the log. Must never raise on an event that stands in a log,
+never decide, and never cost more than the event is long.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from groupbuy.groups.v1 import decisions_pb2 as pb
+from groupbuy.groups.v1.decisions_pb2 import GroupEvent
+
+from services.groups.domain.state import (
+    CANCEL_REFUSED,
+    RELEASE_DONE,
+    RELEASE_REQUESTED,
+    STANDING_BITS,
+    Phase,
+    Seat,
+    Standing,
+    State,
+    Waiter,
+)
+from services.groups.domain.terms import terms_of
+
+_END_BY_REASON: dict[int, Standing] = {
+    pb.RELEASE_REASON_CANCELLED: Standing.CANCELLED,
+    pb.RELEASE_REASON_LAPSED: Standing.LAPSED,
+    pb.RELEASE_REASON_DECLINED: Standing.DECLINED,
+}
+
+
+class UnknownEvent(ValueError):
+    """An event that this build does not know. Deploy one that does: nothing may be skipped."""
+
+
+def evolve(state: State, event: GroupEvent, at_ms: int) -> None:
+    """Applies one event. Raises UnknownEvent, and UnknownRules at terms of unknown rules."""
+    body = event.WhichOneof("body")
+    if body is None:
+        raise UnknownEvent("a GroupEvent without a body that is known here")
+    EVOLVE[body](state, getattr(event, body), at_ms)
+
+
+# The group ----------------------------------------------------------------------------------------------------------
+
+
+def _opened(state: State, event: pb.GroupOpened, at_ms: int) -> None:
+    state.terms = terms_of(event.terms.SerializeToString())
+    state.phase = Phase.FORMING
+    state.leader = event.leader_order
+    state.opened_ms = at_ms
+    state.deadline_ms = event.deadline_ms
+
+
+def _leader_changed(state: State, event: pb.LeaderChanged, at_ms: int) -> None:
+    state.leader = event.order
+
+
+def _tier_reached(state: State, event: pb.TierReached, at_ms: int) -> None:
+    state.tiers_reached += 1
+
+
+def _completed(state: State, event: pb.GroupCompleted, at_ms: int) -> None:
+    state.unit_price_minor = event.unit_price_minor
+    state.leader = event.leader_order
+    _close(state, Phase.COMPLETED)
+
+
+def _expired(state: State, event: pb.GroupExpired, at_ms: int) -> None:
+    _close(state, Phase.EXPIRED)
+
+
+def _cancelled(state: State, event: pb.GroupCancelled, at_ms: int) -> None:
+    _close(state, Phase.CANCELLED)
+
+
+def _close(state: State, phase: Phase) -> None:
+    state.phase = phase
+    state.members = len(state.confirmed)
+    # Counts of live orders matter to joiners alone.
+    state.customers = {}
+
+
+def _nothing(state: State, event: Any, at_ms: int) -> None:
+    """Said to others, or for the record."""
+
+
+# Seats --------------------------------------------------------------------------------------------------------------
+
+
+def _seat_reserved(state: State, event: pb.SeatReserved, at_ms: int) -> None:
+    order = event.order
+    customer = event.customer
+    waiter = state.waiting.pop(order, None) if state.waiting else None
+    if waiter is None:
+        state.customers[customer] = state.customers.get(customer, 0) + 1
+    state.reserved[order] = Seat(customer, event.quantity, event.reserved_until_ms)
+    state.moved_ms = at_ms
+
+
+def _seat_refused(state: State, event: pb.SeatRefused, at_ms: int) -> None:
+    cancelled = event.reason == pb.REFUSAL_REASON_CANCELLED
+    _end(state, event.order, Standing.CANCELLED if cancelled else Standing.REFUSED)
+
+
+def _seat_waitlisted(state: State, event: pb.SeatWaitlisted, at_ms: int) -> None:
+    customer = event.customer
+    waiter = Waiter(customer, event.quantity, event.payment_method, event.request_sha256)
+    state.waiting[event.order] = waiter
+    state.customers[customer] = state.customers.get(customer, 0) + 1
+
+
+def _member_confirmed(state: State, event: pb.MemberConfirmed, at_ms: int) -> None:
+    order = event.order
+    seat = state.reserved.pop(order)
+    seat.until_ms = 0
+    seat.hold = event.hold
+    state.confirmed[order] = seat
+
+
+def _seat_released(state: State, event: pb.SeatReleased, at_ms: int) -> None:
+    order = event.order
+    seat = state.reserved.pop(order, None) or state.confirmed.pop(order, None) or state.waiting.pop(order, None)
+    _end(state, order, _END_BY_REASON.get(event.reason, Standing.RELEASED))
+    state.moved_ms = at_ms
+    if state.phase is not Phase.FORMING:
+        _shrink(state)
+    elif seat is not None:
+        left = state.customers[seat.customer] - 1
+        if left:
+            state.customers[seat.customer] = left
+        else:
+            del state.customers[seat.customer]
+
+
+def _cancel_refused(state: State, event: pb.CancelRefused, at_ms: int) -> None:
+    seat = state.confirmed.get(event.order)
+    if seat is not None:
+        seat.cancel_refused = True
+    else:
+        _mark(state, event.order, CANCEL_REFUSED)
+
+
+# Money --------------------------------------------------------------------------------------------------------------
+
+
+def _release_requested(state: State, event: pb.ReleaseRequested, at_ms: int) -> None:
+    _mark(state, event.order, RELEASE_REQUESTED)
+    state.unreleased += 1
+
+
+def _member_released(state: State, event: pb.MemberReleased, at_ms: int) -> None:
+    if state.ended.get(event.order, 0) & RELEASE_REQUESTED:
+        state.unreleased -= 1
+    _mark(state, event.order, RELEASE_DONE)
+
+
+def _member_settled(state: State, event: pb.MemberSettled, at_ms: int) -> None:
+    state.settled += 1
+    state.captured_minor += event.amount_minor
+    _leave_settlement(state, event.order, Standing.SETTLED)
+
+
+def _member_failed(state: State, event: pb.MemberFailed, at_ms: int) -> None:
+    state.failed += 1
+    _leave_settlement(state, event.order, Standing.FAILED)
+
+
+def _leave_settlement(state: State, order: str, standing: Standing) -> None:
+    seat = state.confirmed.pop(order)
+    _end(state, order, standing)
+    if seat.cancel_refused:
+        _mark(state, order, CANCEL_REFUSED)
+    _shrink(state)
+
+
+# Ends ---------------------------------------------------------------------------------------------------------------
+
+
+def _end(state: State, order: str, standing: Standing) -> None:
+    """An order is at its end; what was said about it before stays said."""
+    state.ended[order] = int(standing) | (state.ended.get(order, 0) & ~STANDING_BITS)
+
+
+def _mark(state: State, order: str, flag: int) -> None:
+    state.ended[order] = state.ended.get(order, int(Standing.STRAY)) | flag
+
+
+def _shrink(state: State) -> None:
+    """With the last live order of a closed group goes all that only live orders needed, hash tables included."""
+    if not (state.reserved or state.confirmed or state.waiting):
+        state.reserved = OrderedDict()
+        state.confirmed = OrderedDict()
+        state.waiting = OrderedDict()
+
+
+EVOLVE: dict[str, Callable[[State, Any, int], None]] = {
+    "opened": _opened,
+    "seat_reserved": _seat_reserved,
+    "seat_refused": _seat_refused,
+    "seat_waitlisted": _seat_waitlisted,
+    "member_confirmed": _member_confirmed,
+    "seat_released": _seat_released,
+    "leader_changed": _leader_changed,
+    "tier_reached": _tier_reached,
+    "completed": _completed,
+    "expired": _expired,
+    "cancelled": _cancelled,
+    "settlement_requested": _nothing,
+    "release_requested": _release_requested,
+    "member_settled": _member_settled,
+    "member_released": _member_released,
+    "member_failed": _member_failed,
+    "settled": _nothing,
+    "cancel_refused": _cancel_refused,
+    "faulted": _nothing,
+}

@@ -1,0 +1,213 @@
+"""State of one group: the fold of its decisions, and nothing that is not in them.
+
+An order is in exactly one of `waiting`, `reserved`, `confirmed` and `ended`, or unknown. At its end one small integer
+is left of it, so a closed group shrinks by itself to a stub; the integers stay, so that nothing late is ever taken for
+new. Must never be changed by anything but evolve.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from services.groups.domain.terms import Terms, terms_of
+
+
+class Phase(IntEnum):
+    """Where a group stands. The last three are absorbing."""
+
+    UNOPENED = 0
+    FORMING = 1
+    COMPLETED = 2
+    EXPIRED = 3
+    CANCELLED = 4
+
+
+class Standing(IntEnum):
+    """Where an order stands within its group."""
+
+    UNKNOWN = 0
+    # Ends: nothing can give such an order a seat again.
+    REFUSED = 1
+    CANCELLED = 2
+    LAPSED = 3
+    DECLINED = 4
+    RELEASED = 5
+    SETTLED = 6
+    FAILED = 7
+    #: Money came for it, but the order itself never did.
+    STRAY = 8
+    # Live.
+    WAITLISTED = 9
+    RESERVED = 10
+    CONFIRMED = 11
+    #: The group has completed; the member is to be charged.
+    SETTLING = 12
+
+
+#: What is kept of an order at its end: its standing in the low bits, and what must not happen twice.
+STANDING_BITS = 15
+RELEASE_REQUESTED = 16
+RELEASE_DONE = 32
+CANCEL_REFUSED = 64
+
+
+@dataclass(slots=True)
+class Seat:
+    """A seat and who has it."""
+
+    customer: str
+    #: Pieces.
+    quantity: int
+    #: Until when it waits for money, in milliseconds since the epoch; 0 once confirmed.
+    until_ms: int
+    #: The provider's reference of the hold; empty until confirmed.
+    hold: str = ""
+    #: Whether a cancel that came after completion has had its answer.
+    cancel_refused: bool = False
+
+
+@dataclass(slots=True)
+class Waiter:
+    """An order that waits for a seat, with all that its reservation will have to say."""
+
+    customer: str
+    #: Pieces.
+    quantity: int
+    payment_method: str
+    request_sha256: bytes
+
+
+@dataclass(slots=True)
+class State:
+    """One group. The ordered mappings give their first entry in constant time, however many have left."""
+
+    phase: Phase = Phase.UNOPENED
+    #: None: not opened.
+    terms: Terms | None = None
+    #: Order that leads; empty: nobody is confirmed, the next one to be leads.
+    leader: str = ""
+    #: When it opened and when it closes at the latest, in milliseconds since the epoch.
+    opened_ms: int = 0
+    deadline_ms: int = 0
+    #: Seats that wait for money. Time never runs backwards and the hold window is one, so the first lapses first.
+    reserved: OrderedDict[str, Seat] = field(default_factory=OrderedDict)
+    #: Members by order of confirmation; after completion those who are still to be charged.
+    confirmed: OrderedDict[str, Seat] = field(default_factory=OrderedDict)
+    #: First come, first served.
+    waiting: OrderedDict[str, Waiter] = field(default_factory=OrderedDict)
+    #: Live orders of each customer, while the group forms.
+    customers: dict[str, int] = field(default_factory=dict)
+    #: Orders at their end.
+    ended: dict[str, int] = field(default_factory=dict)
+    #: Tiers announced so far.
+    tiers_reached: int = 0
+    #: When a seat was last taken or freed, in milliseconds since the epoch.
+    moved_ms: int = 0
+    #: Confirmed members when it closed.
+    members: int = 0
+    #: Price of one piece that it completed at, in minor units.
+    unit_price_minor: int = 0
+    #: Members charged, members who could not be, and the money, in minor units.
+    settled: int = 0
+    failed: int = 0
+    captured_minor: int = 0
+    #: Orders whose money is asked back but not reported back.
+    unreleased: int = 0
+
+    def standing(self, order: str) -> Standing:
+        """Where an order stands."""
+        ended = self.ended.get(order)
+        if ended is not None:
+            return _STANDINGS[ended & STANDING_BITS]
+        if order in self.reserved:
+            return Standing.RESERVED
+        if order in self.confirmed:
+            return Standing.CONFIRMED if self.phase is Phase.FORMING else Standing.SETTLING
+        return Standing.WAITLISTED if order in self.waiting else Standing.UNKNOWN
+
+    @property
+    def frozen(self) -> Terms:
+        """The terms. Raises ValueError in a group that never opened."""
+        if self.terms is None:
+            raise ValueError("the group never opened")
+        return self.terms
+
+    @property
+    def seats_left(self) -> int:
+        """Seats that nobody has; 0 once the group is closed."""
+        if self.terms is None or self.phase is not Phase.FORMING:
+            return 0
+        return self.terms.capacity - len(self.reserved) - len(self.confirmed)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that was to be charged or let go has been: no input but a new order can add anything."""
+        closed = self.phase > Phase.FORMING
+        return closed and not (self.reserved or self.confirmed or self.waiting or self.unreleased)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles as plain tuples, a fifth of the size of the objects; what follows from the rest is left out."""
+        seats = [
+            (order, seat.customer, seat.quantity, seat.until_ms, seat.hold, seat.cancel_refused)
+            for held in (self.reserved, self.confirmed)
+            for order, seat in held.items()
+        ]
+        waiting = [(o, w.customer, w.quantity, w.payment_method, w.request_sha256) for o, w in self.waiting.items()]
+        head = (int(self.phase), None if self.terms is None else self.terms.raw, self.leader)
+        times = (self.opened_ms, self.deadline_ms, self.moved_ms)
+        counts = (self.tiers_reached, self.members, self.unit_price_minor, self.settled, self.failed)
+        money = (self.captured_minor, self.unreleased)
+        return _restore, (*head, *times, *counts, *money, len(self.reserved), seats, waiting, self.ended)
+
+
+_STANDINGS = tuple(Standing)
+
+
+def _restore(
+    phase: int,
+    terms: bytes | None,
+    leader: str,
+    opened_ms: int,
+    deadline_ms: int,
+    moved_ms: int,
+    tiers_reached: int,
+    members: int,
+    unit_price_minor: int,
+    settled: int,
+    failed: int,
+    captured_minor: int,
+    unreleased: int,
+    reserved: int,
+    seats: list[tuple[str, str, int, int, str, bool]],
+    waiting: list[tuple[str, str, int, str, bytes]],
+    ended: dict[str, int],
+) -> State:
+    state = State(
+        phase=Phase(phase),
+        terms=None if terms is None else terms_of(terms),
+        leader=leader,
+        opened_ms=opened_ms,
+        deadline_ms=deadline_ms,
+        moved_ms=moved_ms,
+        tiers_reached=tiers_reached,
+        members=members,
+        unit_price_minor=unit_price_minor,
+        settled=settled,
+        failed=failed,
+        captured_minor=captured_minor,
+        unreleased=unreleased,
+        ended=ended,
+    )
+    for index, (order, customer, quantity, until_ms, hold, cancel_refused) in enumerate(seats):
+        held = state.reserved if index < reserved else state.confirmed
+        held[order] = Seat(customer, quantity, until_ms, hold, cancel_refused)
+    for order, customer, quantity, payment_method, request_sha256 in waiting:
+        state.waiting[order] = Waiter(customer, quantity, payment_method, request_sha256)
+    if state.phase is Phase.FORMING:
+        live: list[Seat | Waiter] = [*state.reserved.values(), *state.confirmed.values(), *state.waiting.values()]
+        for one in live:
+            state.customers[one.customer] = state.customers.get(one.customer, 0) + 1
+    return state

@@ -1,0 +1,220 @@
+"""Terms of a group: whether a campaign's terms make sense, how they are frozen, and the form that the rules read.
+
+One judge for both moments, when a campaign is made and when an order opens a group of it. Must never depend on anything
+but the campaign: a frozen group is decided by what stands in its own log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+from google.protobuf.duration_pb2 import Duration
+from groupbuy.groups.v1 import campaigns_pb2, decisions_pb2
+from groupbuy.groups.v1.campaigns_pb2 import Campaign
+
+from services.groups.domain.currencies import CURRENCIES
+
+MAX_SEATS = 2_000
+MAX_TIERS = 20
+MAX_SEATS_PER_CUSTOMER = 100
+MAX_QUANTITY = 10_000
+MAX_PRICE_MINOR = 10**12
+MAX_AMOUNT_MINOR = 2**63 - 1
+DAY_MS = 86_400_000
+#: The shortest time that a provider lets an authorisation be captured in.
+SHORTEST_HOLD_MS = 7 * DAY_MS
+#: After the deadline money must stay capturable for so long, so that settlement can survive a bad day.
+SETTLING_MS = DAY_MS
+SHORTEST_WINDOW_MS = 100
+LONGEST_HOLD_WINDOW_MS = DAY_MS
+DEFAULT_SEATS_PER_CUSTOMER = 1
+DEFAULT_MAX_QUANTITY = 99
+#: Rules that this build knows. A change of what is decided gets a new number; old groups keep theirs.
+RULES_VERSIONS = frozenset({1})
+DEFAULT_RULES_VERSION = 1
+
+INVALID_FIELDS = "INVALID_FIELDS"
+TIERS_NOT_MONOTONIC = "TIERS_NOT_MONOTONIC"
+WINDOW_TOO_LONG = "WINDOW_TOO_LONG"
+AMOUNT_OVERFLOW = "AMOUNT_OVERFLOW"
+
+
+class UnknownRules(ValueError):
+    """A rules_version that this build does not know. Deploy one that does: nothing may be decided without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a campaign."""
+
+    #: Path within Campaign.
+    field: str
+    #: Name of a groupbuy.errors.v1.ErrorReason without its prefix.
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """With at least so many members, a piece costs so much, in minor units."""
+
+    members: int
+    unit_price_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Frozen terms as the rules read them. Shared by all groups that froze the same; `raw` is the message itself."""
+
+    raw: bytes
+    campaign: str
+    currency: str
+    tiers: tuple[Tier, ...]
+    #: The most that a piece can cost a member: the first tier's price, or the solo price. In minor units.
+    entry_price_minor: int
+    capacity: int
+    window_ms: int
+    hold_window_ms: int
+    closes_when_full: bool
+    waitlist: bool
+    house_fill_members: int
+    leader_discount_minor: int
+    seats_per_customer: int
+    max_quantity: int
+    rules_version: int
+    solo: bool
+
+
+@lru_cache(maxsize=4_096)
+def terms_of(raw: bytes) -> Terms:
+    """Terms from their bytes. Raises UnknownRules."""
+    terms = decisions_pb2.Terms.FromString(raw)
+    if terms.rules_version not in RULES_VERSIONS:
+        raise UnknownRules(f"rules_version {terms.rules_version}")
+    return Terms(
+        raw=raw,
+        campaign=terms.campaign,
+        currency=terms.currency,
+        tiers=tuple(Tier(tier.members, tier.unit_price_minor) for tier in terms.tiers),
+        entry_price_minor=terms.solo_price_minor if terms.solo else terms.tiers[0].unit_price_minor,
+        capacity=terms.capacity,
+        window_ms=terms.window_ms,
+        hold_window_ms=terms.hold_window_ms,
+        closes_when_full=terms.close_policy != campaigns_pb2.CLOSE_POLICY_AT_DEADLINE,
+        waitlist=terms.waitlist,
+        house_fill_members=terms.house_fill_members,
+        leader_discount_minor=terms.leader_discount_minor,
+        seats_per_customer=terms.seats_per_customer,
+        max_quantity=terms.max_quantity,
+        rules_version=terms.rules_version,
+        solo=terms.solo,
+    )
+
+
+def freeze(campaign: Campaign, solo: bool) -> decisions_pb2.Terms:
+    """The snapshot that goes into GroupOpened, defaults filled in. The campaign must have no problems.
+
+    A solo purchase is a group of one at the solo price: it has no ladder and nothing to wait for.
+    """
+    rules_version = campaign.rules_version or DEFAULT_RULES_VERSION
+    if rules_version not in RULES_VERSIONS:
+        raise UnknownRules(f"rules_version {rules_version}")
+    terms = decisions_pb2.Terms(
+        campaign=campaign.name.removeprefix("campaigns/"),
+        product=campaign.product,
+        currency=campaign.currency,
+        solo_price_minor=campaign.solo_price_minor,
+        capacity=1,
+        window_ms=milliseconds(campaign.window),
+        hold_window_ms=milliseconds(campaign.hold_window),
+        close_policy=campaigns_pb2.CLOSE_POLICY_WHEN_FULL,
+        seats_per_customer=1,
+        max_quantity=campaign.max_quantity or DEFAULT_MAX_QUANTITY,
+        rules_version=rules_version,
+        solo=solo,
+        campaign_revision=campaign.revision,
+    )
+    if not solo:
+        terms.tiers.extend(campaign.tiers)
+        terms.capacity = campaign.capacity
+        terms.close_policy = campaign.close_policy or campaigns_pb2.CLOSE_POLICY_WHEN_FULL
+        terms.waitlist = campaign.waitlist
+        terms.house_fill_members = campaign.house_fill_members
+        terms.leader_discount_minor = campaign.leader_discount_minor
+        terms.seats_per_customer = campaign.seats_per_customer or DEFAULT_SEATS_PER_CUSTOMER
+    return terms
+
+
+def milliseconds(duration: Duration) -> int:
+    """Whole milliseconds of a Duration, what is left cut off."""
+    return duration.seconds * 1_000 + duration.nanos // 1_000_000
+
+
+def problems(campaign: Campaign) -> list[Problem]:
+    """All that is wrong with a campaign's terms; none: groups may be opened of it."""
+    return [*_ranges(campaign), *_ladder(campaign), *_times(campaign), *_amounts(campaign)]
+
+
+def _ranges(campaign: Campaign) -> Iterator[Problem]:
+    if campaign.currency not in CURRENCIES:
+        yield Problem("currency", INVALID_FIELDS, f"{campaign.currency!r} is not a currency of ISO 4217")
+    if not campaign.product:
+        yield Problem("product", INVALID_FIELDS, "is empty")
+    bounds = {
+        "solo_price_minor": (1, MAX_PRICE_MINOR),
+        "capacity": (2, MAX_SEATS),
+        "seats_per_customer": (0, MAX_SEATS_PER_CUSTOMER),
+        "max_quantity": (0, MAX_QUANTITY),
+        "house_fill_members": (0, MAX_SEATS),
+        "leader_discount_minor": (0, MAX_PRICE_MINOR),
+        "rules_version": (0, 2**31 - 1),
+    }
+    for name, (least, most) in bounds.items():
+        if not least <= getattr(campaign, name) <= most:
+            yield Problem(name, INVALID_FIELDS, f"must lie between {least} and {most}")
+    if campaign.close_policy not in campaigns_pb2.ClosePolicy.values():
+        yield Problem("close_policy", INVALID_FIELDS, f"{campaign.close_policy} is not a policy")
+
+
+def _ladder(campaign: Campaign) -> Iterator[Problem]:
+    tiers = campaign.tiers
+    if not 1 <= len(tiers) <= MAX_TIERS:
+        yield Problem("tiers", INVALID_FIELDS, f"must be 1 to {MAX_TIERS}")
+        return
+    for index, tier in enumerate(tiers):
+        if tier.members < 2:
+            yield Problem(f"tiers[{index}].members", INVALID_FIELDS, "must be at least 2")
+        if not 1 <= tier.unit_price_minor <= MAX_PRICE_MINOR:
+            yield Problem(f"tiers[{index}].unit_price_minor", INVALID_FIELDS, f"must lie in 1 to {MAX_PRICE_MINOR}")
+        if tier.unit_price_minor >= campaign.solo_price_minor:
+            yield Problem(f"tiers[{index}].unit_price_minor", TIERS_NOT_MONOTONIC, "must be below the solo price")
+    for index, (before, after) in enumerate(pairwise(tiers), start=1):
+        if after.members <= before.members:
+            yield Problem(f"tiers[{index}].members", TIERS_NOT_MONOTONIC, "must be more than the tier before asks for")
+        if after.unit_price_minor >= before.unit_price_minor:
+            yield Problem(f"tiers[{index}].unit_price_minor", TIERS_NOT_MONOTONIC, "must be below the tier before")
+    if campaign.capacity < max(tier.members for tier in tiers):
+        yield Problem("capacity", INVALID_FIELDS, "must be at least the members that the last tier asks for")
+    if campaign.house_fill_members >= tiers[0].members:
+        yield Problem("house_fill_members", INVALID_FIELDS, "must be fewer than the first tier asks for")
+    if campaign.leader_discount_minor >= min(tier.unit_price_minor for tier in tiers):
+        yield Problem("leader_discount_minor", INVALID_FIELDS, "must be below every tier's price")
+
+
+def _times(campaign: Campaign) -> Iterator[Problem]:
+    window_ms = milliseconds(campaign.window)
+    if window_ms < SHORTEST_WINDOW_MS:
+        yield Problem("window", INVALID_FIELDS, f"must be at least {SHORTEST_WINDOW_MS} ms")
+    if window_ms + SETTLING_MS >= SHORTEST_HOLD_MS:
+        yield Problem("window", WINDOW_TOO_LONG, "a hold must outlast it by a day, and the shortest hold is of 7 days")
+    if not SHORTEST_WINDOW_MS <= milliseconds(campaign.hold_window) <= LONGEST_HOLD_WINDOW_MS:
+        yield Problem("hold_window", INVALID_FIELDS, f"must lie in {SHORTEST_WINDOW_MS} ms to 24 h")
+
+
+def _amounts(campaign: Campaign) -> Iterator[Problem]:
+    most = max([campaign.solo_price_minor, *(tier.unit_price_minor for tier in campaign.tiers)])
+    if most * (campaign.max_quantity or DEFAULT_MAX_QUANTITY) * MAX_SEATS > MAX_AMOUNT_MINOR:
+        yield Problem("max_quantity", AMOUNT_OVERFLOW, f"{MAX_SEATS} orders of so many pieces don't fit in 64 bits")

@@ -1,0 +1,31 @@
+"""The token of PlaceOrder: where the order's fact stands in its topic. Opaque to callers, and no secret."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import NamedTuple
+
+
+class Token(NamedTuple):
+    """A record's place in the orders topic."""
+
+    partition: int
+    offset: int
+
+
+def encode(token: Token) -> str:
+    """URL-safe text."""
+    return base64.urlsafe_b64encode(f"{token.partition}:{token.offset}".encode()).decode().rstrip("=")
+
+
+def decode(text: str) -> Token:
+    """The place that a token names. Raises ValueError for what is no token of ours."""
+    try:
+        plain = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except (binascii.Error, UnicodeError) as error:
+        raise ValueError("not a token of PlaceOrder") from error
+    partition, _, offset = plain.partition(":")
+    if not (partition.isdigit() and offset.isdigit()):
+        raise ValueError("not a token of PlaceOrder")
+    return Token(int(partition), int(offset))

@@ -1,0 +1,150 @@
+"""What a group's decisions make of an order's seat. A final state absorbs: what comes after it changes no state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from sys import intern
+from typing import Any
+
+from groupbuy.groups.v1.decisions_pb2 import (
+    RELEASE_REASON_CANCELLED,
+    RELEASE_REASON_DECLINED,
+    RELEASE_REASON_LAPSED,
+    CancelRefused,
+    MemberConfirmed,
+    MemberFailed,
+    MemberReleased,
+    MemberSettled,
+    RefusalReason,
+    ReleaseReason,
+    SeatRefused,
+    SeatReleased,
+    SeatReserved,
+    SeatWaitlisted,
+)
+from groupbuy.orders.v1.orders_pb2 import (
+    ORDER_STATE_CANCELLED,
+    ORDER_STATE_CONFIRMED,
+    ORDER_STATE_DECLINED,
+    ORDER_STATE_LAPSED,
+    ORDER_STATE_PLACED,
+    ORDER_STATE_REFUSED,
+    ORDER_STATE_RELEASED,
+    ORDER_STATE_RESERVED,
+    ORDER_STATE_SETTLED,
+    ORDER_STATE_WAITLISTED,
+    OrderState,
+)
+
+from services.orders.domain.view import FINAL, OrderView
+
+#: States in which an order can be given its seat, or be refused one.
+UNSEATED = (ORDER_STATE_PLACED, ORDER_STATE_WAITLISTED)
+#: What a seat's release makes of the order; any other reason: RELEASED.
+RELEASED_AS: Mapping[ReleaseReason.ValueType, OrderState.ValueType] = {
+    RELEASE_REASON_CANCELLED: ORDER_STATE_CANCELLED,
+    RELEASE_REASON_LAPSED: ORDER_STATE_LAPSED,
+    RELEASE_REASON_DECLINED: ORDER_STATE_DECLINED,
+}
+#: Names of reasons without the enum's prefix, one string for all orders.
+REFUSALS = {number: intern(name.removeprefix("REFUSAL_REASON_")) for name, number in RefusalReason.items()}
+RELEASES = {number: intern(name.removeprefix("RELEASE_REASON_")) for name, number in ReleaseReason.items()}
+
+
+def fold(order: OrderView, kind: str, event: Any, time_ms: int) -> None:
+    """Folds one event that names this order; `kind` is one of RULES."""
+    if RULES[kind](order, event):
+        order.changes += 1
+        order.seen(time_ms)
+
+
+def completed(order: OrderView, unit_price_minor: int, time_ms: int) -> None:
+    """The group completed with this order, at this price of one piece."""
+    order.unit_price_minor = unit_price_minor
+    order.changes += 1
+    order.seen(time_ms)
+
+
+def _to(order: OrderView, state: OrderState.ValueType, reason: str = "") -> bool:
+    if order.seat in FINAL or order.seat == state:
+        return False
+    order.seat = state
+    order.seat_reason = reason
+    return True
+
+
+def _answer(
+    order: OrderView,
+    event: SeatReserved | SeatWaitlisted | SeatRefused,
+    state: OrderState.ValueType,
+    reason: str = "",
+) -> bool:
+    """The answer to an order that was placed or waits. It names the request that won the order's id."""
+    if order.seat not in UNSEATED or not _to(order, state, reason):
+        return False
+    order.customer = event.customer or order.customer
+    order.request_sha256 = event.request_sha256 or order.request_sha256
+    if not isinstance(event, SeatRefused):
+        order.quantity = event.quantity
+    if isinstance(event, SeatReserved):
+        order.currency = intern(event.currency)
+    return True
+
+
+def _waitlisted(order: OrderView, event: SeatWaitlisted) -> bool:
+    return _answer(order, event, ORDER_STATE_WAITLISTED)
+
+
+def _reserved(order: OrderView, event: SeatReserved) -> bool:
+    return _answer(order, event, ORDER_STATE_RESERVED)
+
+
+def _refused(order: OrderView, event: SeatRefused) -> bool:
+    return _answer(order, event, ORDER_STATE_REFUSED, REFUSALS.get(event.reason, str(event.reason)))
+
+
+def _confirmed(order: OrderView, event: MemberConfirmed) -> bool:
+    return _to(order, ORDER_STATE_CONFIRMED)
+
+
+def _released(order: OrderView, event: SeatReleased) -> bool:
+    state = RELEASED_AS.get(event.reason, ORDER_STATE_RELEASED)
+    return _to(order, state, RELEASES.get(event.reason, str(event.reason)))
+
+
+def _settled(order: OrderView, event: MemberSettled) -> bool:
+    if not _to(order, ORDER_STATE_SETTLED):
+        return False
+    order.settled_minor = event.amount_minor
+    return True
+
+
+def _failed(order: OrderView, event: MemberFailed) -> bool:
+    return _to(order, ORDER_STATE_DECLINED, event.reason or "CAPTURE_DECLINED")
+
+
+def _money_back(order: OrderView, event: MemberReleased) -> bool:
+    changed = not order.let_go
+    order.let_go = True
+    return changed
+
+
+def _cancel_refused(order: OrderView, event: CancelRefused) -> bool:
+    reason = event.reason or "CLOSED"
+    changed = order.cancel_refused != reason
+    order.cancel_refused = reason
+    return changed
+
+
+#: Every event that changes what is seen of one order. The others are about the group, or between group and purse.
+RULES: Mapping[str, Callable[[OrderView, Any], bool]] = {
+    "seat_waitlisted": _waitlisted,
+    "seat_reserved": _reserved,
+    "seat_refused": _refused,
+    "member_confirmed": _confirmed,
+    "seat_released": _released,
+    "member_settled": _settled,
+    "member_failed": _failed,
+    "member_released": _money_back,
+    "cancel_refused": _cancel_refused,
+}

@@ -1,0 +1,44 @@
+"""When a call that could not be settled is asked again. The log's time alone decides, so every owner waits as long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
+
+from services.payments.domain import events
+from services.payments.domain.parts import Call
+from services.payments.domain.state import Purse
+
+#: Pauses double from the first to the longest.
+FIRST_MS = 1_000
+LONGEST_MS = 300_000
+#: The same while a shopper is at the provider's to confirm.
+FIRST_LOOK_MS = 5_000
+LONGEST_LOOK_MS = 60_000
+#: A provider that asks to be left alone is asked again after this time all the same.
+LONGEST_WISH_MS = 86_400_000
+#: A renewed hold that still wants to be confirmed after so many looks, about a day, can't be captured.
+RENEWAL_LOOKS = 1_440
+#: Calls asked again in one decision, so that it stays small; the rest is due at once.
+RETRIES_AT_ONCE = 500
+
+
+def put_off(
+    order: str, call: Call, at_ms: int, error: str, *, after_ms: int = 0, looking: bool = False, attempt: int = 0
+) -> PaymentEvent:
+    """Puts a call off, under its own attempt unless another is named."""
+    first_ms, longest_ms = (FIRST_LOOK_MS, LONGEST_LOOK_MS) if looking else (FIRST_MS, LONGEST_MS)
+    pause_ms = min(first_ms << min(call.deferrals, 20), longest_ms)
+    wish_ms = min(after_ms, LONGEST_WISH_MS)
+    return events.call_deferred(order, call, attempt or call.attempt, at_ms + max(pause_ms, wish_ms), error)
+
+
+def ask_again(purse: Purse, at_ms: int) -> Iterator[PaymentEvent]:
+    """Asks again for what has waited long enough."""
+    for _ in range(RETRIES_AT_ONCE):
+        due = purse.next_due(at_ms)
+        if due is None:
+            return
+        order, payment, call = due
+        yield events.call_retried(order, payment, call, call.attempt)

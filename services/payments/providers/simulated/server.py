@@ -1,0 +1,225 @@
+"""The provider's gRPC face: checks requests, plays the faults it is told to, and leaves money to the ledger.
+
+It decides nothing about money. An answer goes out only after the ledger has committed it. Faults and latency befall the
+merchant's calls alone; confirming, exporting and configuring are the test's own hands and always work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from itertools import islice
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import protovalidate
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped, unused-ignore]
+from groupbuy.simprovider.v1 import simprovider_pb2 as pb
+from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health  # type: ignore[attr-defined, unused-ignore]
+from grpc_reflection.v1alpha import reflection
+
+from services.payments.providers.simulated.ledger import Ledger, Request
+from services.payments.providers.simulated.rules import KeyReused, NotConfirmable, NotFound, Refusal
+from services.payments.providers.simulated.settings import Settings
+from services.payments.providers.simulated.writer import Writer
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+SERVICE = pb.DESCRIPTOR.services_by_name["SimProviderService"].full_name
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+DOMAIN = "simprovider"
+STATEMENT_CHUNK = 500
+MOST_TEXT = 500
+
+#: Status and ErrorInfo reason of each refusal.
+REFUSALS: dict[type[Refusal], tuple[grpc.StatusCode, str]] = {
+    KeyReused: (grpc.StatusCode.INVALID_ARGUMENT, "IDEMPOTENCY_KEY_REUSED"),
+    NotFound: (grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
+    NotConfirmable: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_CONFIRMABLE"),
+}
+
+OPTIONS = (
+    # Two providers on one port would share its calls in silence.
+    ("grpc.so_reuseport", 0),
+    # grpc.aio refuses bursts of over about a thousand pending calls otherwise.
+    ("grpc.server.max_pending_requests", 20_000),
+    ("grpc.server.max_pending_requests_hard_limit", 40_000),
+    # Clients look every few seconds whether we are still there.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+)
+
+
+def system_clock_ms() -> int:
+    """The time, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class SimProvider(pb_grpc.SimProviderServiceServicer):
+    """The service. `behaviour` is how it behaves now."""
+
+    def __init__(self, ledger: Ledger, writer: Writer, behaviour: pb.Behaviour, chance: random.Random) -> None:
+        self._ledger = ledger
+        self._writer = writer
+        self._chance = chance
+        self.behaviour = behaviour
+
+    async def Authorise(self, request: pb.AuthoriseRequest, context: Context) -> pb.CallResult:
+        """Holds money, or takes it at once."""
+        return await self._call(request, context)
+
+    async def Capture(self, request: pb.CaptureRequest, context: Context) -> pb.CallResult:
+        """Takes held money."""
+        return await self._call(request, context)
+
+    async def Void(self, request: pb.VoidRequest, context: Context) -> pb.CallResult:
+        """Lets a hold go."""
+        return await self._call(request, context)
+
+    async def Refund(self, request: pb.RefundRequest, context: Context) -> pb.CallResult:
+        """Gives taken money back."""
+        return await self._call(request, context)
+
+    async def LookUp(self, request: pb.LookUpRequest, context: Context) -> pb.CallResult:
+        """What came of a call. It has no effect, so it can't fail after one."""
+        return await self._call(request, context, effect=False)
+
+    async def Confirm(self, request: pb.ConfirmRequest, context: Context) -> pb.CallResult:
+        """Confirms a payment in the owner's place."""
+        await _check(request, context)
+        return await self._submit(request, context)
+
+    async def ExportStatement(
+        self, request: pb.ExportStatementRequest, context: Context
+    ) -> AsyncIterator[pb.StatementEntry]:
+        """The books, hold by hold."""
+        entries = self._ledger.statement()
+
+        def chunk() -> list[pb.StatementEntry]:
+            return list(islice(entries, STATEMENT_CHUNK))
+
+        while some := await asyncio.to_thread(chunk):
+            for entry in some:
+                yield entry
+
+    async def Configure(self, request: pb.ConfigureRequest, context: Context) -> pb.Behaviour:
+        """Sets how it behaves, until it is set again or the process ends."""
+        await _check(request, context)
+        if request.behaviour.latency_min_ms > request.behaviour.latency_max_ms:
+            await _refuse_fields(context, [("behaviour.latency_min_ms", "must not be above latency_max_ms")])
+        self.behaviour = request.behaviour
+        self._ledger.hold_life_ms = request.behaviour.hold_life_ms
+        return self.behaviour
+
+    async def _call(self, request: Request, context: Context, *, effect: bool = True) -> pb.CallResult:
+        await _check(request, context)
+        behaviour = self.behaviour
+        # Spent partly before and partly after the effect, so that a caller's deadline can cut off either.
+        latency_ms = self._chance.uniform(behaviour.latency_min_ms, behaviour.latency_max_ms)
+        before_ms = latency_ms * self._chance.random()
+        await _take(before_ms)
+        await self._fail(behaviour.fail_before_per_mille, context, "failed before the effect")
+        result = await self._submit(request, context)
+        await _take(latency_ms - before_ms)
+        await self._fail(behaviour.fail_after_per_mille if effect else 0, context, "failed after the effect")
+        return result
+
+    async def _fail(self, per_mille: int, context: Context, why: str) -> None:
+        if self._chance.random() * 1000 < per_mille:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, why)
+
+    async def _submit(self, request: Request, context: Context) -> pb.CallResult:
+        try:
+            return await self._writer.submit(request)
+        except Refusal as refusal:
+            code, reason = REFUSALS[type(refusal)]
+            info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
+            await _abort(context, code, str(refusal), info)
+
+
+async def _take(latency_ms: float) -> None:
+    if latency_ms > 0:
+        await asyncio.sleep(latency_ms / 1000)
+
+
+async def _check(request: Message, context: Context) -> None:
+    if violations := protovalidate.collect_violations(request):
+        await _refuse_fields(context, [(_path(one.proto.field), one.proto.message) for one in violations])
+
+
+def _path(field: protovalidate.FieldPathPb | None) -> str:
+    return ".".join(element.field_name for element in field.elements) if field is not None else ""
+
+
+async def _refuse_fields(context: Context, fields: list[tuple[str, str]]) -> NoReturn:
+    bad = error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
+            for field, description in fields
+        ]
+    )
+    message = "; ".join(f"{field}: {description}" for field, description in fields)
+    await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, message, bad)
+
+
+async def _abort(context: Context, code: grpc.StatusCode, message: str, detail: Message) -> NoReturn:
+    # Travels in headers, which are small.
+    message = message[:MOST_TEXT]
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status = status_pb2.Status(code=code.value[0], message=message, details=[packed])
+    await context.abort(code, message, (("grpc-status-details-bin", status.SerializeToString()),))
+
+
+class Server:
+    """The provider, running: ledger, writer, gRPC server, health and reflection."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock_ms: Callable[[], int] = system_clock_ms,
+        chance: random.Random | None = None,
+    ) -> None:
+        """Opens the books. Raises LedgerUnusable."""
+        self._settings = settings
+        self._ledger = Ledger(settings.database, clock_ms, settings.hold_life_ms)
+        self._writer = Writer(self._ledger)
+        self._health = health.HealthServicer()
+        behaviour = pb.Behaviour(
+            latency_min_ms=settings.latency_min_ms,
+            latency_max_ms=settings.latency_max_ms,
+            hold_life_ms=settings.hold_life_ms,
+            fail_before_per_mille=settings.fail_before_per_mille,
+            fail_after_per_mille=settings.fail_after_per_mille,
+        )
+        self._service = SimProvider(self._ledger, self._writer, behaviour, chance or random.Random())
+        self._grpc: grpc.aio.Server | None = None
+
+    async def start(self) -> str:
+        """Serves; returns host:port. Raises RuntimeError when the port is taken."""
+        server = grpc.aio.server(options=OPTIONS)
+        pb_grpc.add_SimProviderServiceServicer_to_server(self._service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
+        host = self._settings.listen.rpartition(":")[0]
+        port = server.add_insecure_port(self._settings.listen)
+        self._writer.start()
+        await server.start()
+        self._grpc = server
+        for name in ("", SERVICE):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return f"{host}:{port}"
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Takes no more calls, lets those under way end, and closes the books."""
+        await self._health.enter_graceful_shutdown()
+        if self._grpc is not None:
+            await self._grpc.stop(drain_seconds)
+        await self._writer.stop()
+        self._ledger.close()

@@ -1,0 +1,132 @@
+"""A service process with nothing behind it, to see how a process starts and ends. Run it as a module.
+
+What its parts do is set by lines on standard input: `broker 1`, `ready 0`, `partitions 4`, `differ`, `stuck`, `boom`.
+With REAL_BROKER in the environment it looks for a real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from typing import Any, cast
+
+from groupbuy.orders.v1 import orders_pb2_grpc
+
+from chassis.broker import Broker
+from chassis.process import Servicer, Wiring, run
+from chassis.settings import load
+from chassis.topics import BUSINESS
+from eventlog.errors import TopicsDiffer
+from eventlog.publisher import Publisher
+from services.orders.settings import OrdersSettings
+from tests.unit.chassis.support import ORDERS, FakeOrders
+
+
+class FakeBroker:
+    def __init__(self, *_: object) -> None:
+        self.there = False
+        self.differs = False
+        self.changed = asyncio.Event()
+
+    async def wait(self) -> int:
+        while not self.there:
+            self.changed.clear()
+            await self.changed.wait()
+            if self.differs:
+                raise TopicsDiffer("orders.order.v1 has 3 partitions")
+        return 4
+
+    async def watch(self) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        said("broker closed")
+
+
+class FakePublisher:
+    def __init__(self) -> None:
+        self.partitions = 0
+
+    async def start(self, partitions: int) -> None:
+        self.partitions = partitions
+
+    async def stop(self) -> None:
+        said("publisher stopped")
+
+
+class FakeProcessors:
+    def __init__(self) -> None:
+        self.ready = False
+        self.recovered = asyncio.Event()
+        self.never_stop = False
+
+    async def start(self, partitions: int) -> None:
+        said(f"processors start with {partitions}")
+        await self.recovered.wait()
+        self.ready = True
+
+    async def stop(self) -> None:
+        if self.never_stop:
+            await asyncio.Event().wait()
+        said("processors stopped")
+
+
+def said(what: str) -> None:
+    print(f"said {what}", flush=True)
+
+
+class Controls:
+    """Does what standard input says."""
+
+    def __init__(self, broker: FakeBroker, processors: FakeProcessors) -> None:
+        self.broker = broker
+        self.processors = processors
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._read)
+
+    def _read(self) -> None:
+        for line in os.read(sys.stdin.fileno(), 1000).decode().splitlines():
+            word, _, value = line.partition(" ")
+            getattr(self, word)(value == "1")
+
+    def there(self, value: bool) -> None:
+        self.broker.there = value
+        self.broker.changed.set()
+
+    def differ(self, _value: bool) -> None:
+        self.broker.differs = True
+        self.broker.changed.set()
+
+    def recovered(self, _value: bool) -> None:
+        self.processors.recovered.set()
+
+    def ready(self, value: bool) -> None:
+        self.processors.ready = value
+
+    def never_stop(self, _value: bool) -> None:
+        self.processors.never_stop = True
+
+    def stuck(self, _value: bool) -> None:
+        said("stuck")
+        while True:
+            time.monotonic()
+
+
+def main() -> int:
+    processors = FakeProcessors()
+    broker = FakeBroker()
+
+    def wire(settings: OrdersSettings) -> Wiring:
+        Controls(broker, processors)
+        real = "REAL_BROKER" in os.environ
+        publisher: Any = Publisher(settings.kafka, client_id="test") if real else FakePublisher()
+        add = cast(Any, orders_pb2_grpc.add_OrderServiceServicer_to_server)
+        return Wiring([Servicer(add, FakeOrders(), ORDERS)], publisher, processors, BUSINESS)
+
+    make: Any = Broker if "REAL_BROKER" in os.environ else lambda *_: broker
+    return run(load(OrdersSettings), wire, make_broker=make, stuck_s=0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

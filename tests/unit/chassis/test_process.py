@@ -1,0 +1,220 @@
+"""How a service process starts, waits, serves and ends, seen from outside: by health, logs and exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.unit.chassis.support import ORDERS, SOON_S
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Started:
+    """A fake service in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self.logs: list[dict[str, Any]] = []
+
+    async def see(self, wanted: Callable[[str], bool]) -> str:
+        """Reads standard output up to the line that is wanted."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(SOON_S):
+            while line := (await self.process.stdout.readline()).decode().rstrip():
+                self.lines.append(line)
+                if not line.startswith("said"):
+                    self.logs.append(json.loads(line))
+                if wanted(line):
+                    return line
+        raise AssertionError(f"it ended without saying so; it said {self.lines}")
+
+    async def see_text(self, text: str) -> str:
+        """Reads standard output up to a line that has the text."""
+        return await self.see(lambda line: text in line)
+
+    async def port(self) -> int:
+        """Where it listens."""
+        return int(json.loads(await self.see_text('"listening"'))["port"])
+
+    def tell(self, line: str) -> None:
+        """Sends a line to its controls."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n".encode())
+
+    async def ended(self) -> tuple[int, list[str], str]:
+        """Its exit code, the lines it still said, and its last words."""
+        out, err = await asyncio.wait_for(self.process.communicate(), SOON_S)
+        return self.process.returncode or 0, out.decode().splitlines(), err.decode()
+
+
+@asynccontextmanager
+async def started(tmp_path: Path, **environment: str) -> AsyncIterator[Started]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.unit.chassis.fake_service",
+        env={
+            **os.environ,
+            "GROUPBUY_ORDERS_LISTEN": "127.0.0.1:0",
+            "GROUPBUY_ORDERS_STATE_DIR": str(tmp_path / "state"),
+            "GROUPBUY_ORDERS_DRAIN_SECONDS": "5",
+            **environment,
+        },
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Started(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+@asynccontextmanager
+async def health(port: int, service: str = "") -> AsyncIterator[Any]:
+    """The stream of what health says."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        yield stub.Watch(health_pb2.HealthCheckRequest(service=service), timeout=SOON_S)
+
+
+def closed_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+async def test_without_a_broker_it_says_so_is_not_serving_and_ends_promptly_when_told(tmp_path: Path) -> None:
+    kafka = f"127.0.0.1:{closed_port()}"
+    async with started(tmp_path, REAL_BROKER="1", GROUPBUY_ORDERS_KAFKA=kafka) as service:
+        async with health(await service.port(), ORDERS) as said:
+            assert (await said.read()).status == NOT_SERVING
+        for _ in range(2):
+            line = json.loads(await service.see_text("is not there"))
+            assert line["event"].startswith(f"broker {kafka} is not there, trying again in ")
+            assert line["service"] == "orders"
+        attempts = [log for log in service.logs if log["level"] != "info"]
+        assert len(attempts) == 2, "one line for each attempt, and no other"
+        service.process.send_signal(signal.SIGTERM)
+        code, out, err = await service.ended()
+        assert code == 0
+        assert '"stopped"' in out[-1]
+        assert err == ""
+
+
+async def test_it_serves_once_recovered_and_while_broker_and_state_are_there(tmp_path: Path) -> None:
+    async with started(tmp_path) as service, health(await service.port(), ORDERS) as said:
+        assert (await said.read()).status == NOT_SERVING
+        service.tell("there 1")
+        await service.see_text("processors start with 4")
+        service.tell("recovered")
+        assert (await said.read()).status == SERVING
+        service.tell("ready 0")
+        assert (await said.read()).status == NOT_SERVING
+        service.tell("ready 1")
+        assert (await said.read()).status == SERVING
+        service.tell("there 0")
+        assert (await said.read()).status == NOT_SERVING
+        service.tell("there 1")
+        assert (await said.read()).status == SERVING
+        service.process.send_signal(signal.SIGINT)
+        assert (await said.read()).status == NOT_SERVING
+        code, out, _ = await service.ended()
+        assert code == 0
+        stopped = [line for line in out if line.startswith("said")]
+        assert stopped == ["said processors stopped", "said publisher stopped", "said broker closed"]
+
+
+async def test_told_while_it_recovers_it_ends_with_0(tmp_path: Path) -> None:
+    async with started(tmp_path) as service:
+        service.tell("there 1")
+        await service.see_text("processors start")
+        service.process.send_signal(signal.SIGTERM)
+        code, out, _ = await service.ended()
+        assert code == 0
+        assert "said processors stopped" in out
+
+
+async def test_topics_that_differ_end_it_with_70(tmp_path: Path) -> None:
+    async with started(tmp_path) as service:
+        await service.port()
+        service.tell("differ")
+        line = await service.see_text("critical")
+        assert "not what they should be: orders.order.v1 has 3 partitions" in line
+        assert (await service.ended())[0] == 70
+
+
+async def test_processors_that_do_not_stop_end_it_with_70(tmp_path: Path) -> None:
+    async with started(tmp_path, GROUPBUY_ORDERS_DRAIN_SECONDS="0.2") as service:
+        service.tell("there 1\nnever_stop")
+        await service.see_text("processors start")
+        service.process.send_signal(signal.SIGTERM)
+        await service.see_text("not drained within 0.2 s")
+        assert (await service.ended())[0] == 70
+
+
+async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    async with started(tmp_path) as service:
+        service.tell("there 1\nnever_stop")
+        await service.see_text("processors start")
+        service.process.send_signal(signal.SIGTERM)
+        await service.see_text("stopping")
+        service.process.send_signal(signal.SIGTERM)
+        await service.see_text("told to stop again")
+        assert (await service.ended())[0] == 128 + signal.SIGTERM
+
+
+async def test_a_stuck_event_loop_ends_it_with_70_and_says_where(tmp_path: Path) -> None:
+    async with started(tmp_path) as service:
+        await service.port()
+        service.tell("stuck")
+        code, _, err = await service.ended()
+        assert code == 70
+        assert "the event loop has been stuck" in err
+        assert "fake_service.py" in err
+
+
+async def test_a_port_that_is_taken_is_a_bad_setting(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        async with started(tmp_path, GROUPBUY_ORDERS_LISTEN=listen) as service:
+            code, _, err = await service.ended()
+            assert code == 2
+            assert err == (
+                f"orders can't start: can't listen on {listen}: address already in use (GROUPBUY_ORDERS_LISTEN)\n"
+            )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [("KAFKA", "nowhere", "must be host:port"), ("STATE_DIR", "/dev/null/state", "can't make /dev/null/state")],
+)
+async def test_a_setting_that_cannot_be_used_ends_it_with_2(
+    tmp_path: Path, variable: str, value: str, sentence: str
+) -> None:
+    environment = {f"GROUPBUY_ORDERS_{variable}": value}
+    async with started(tmp_path, **environment) as service:
+        code, _, err = await service.ended()
+        assert code == 2
+        assert sentence in err
+        assert f"GROUPBUY_ORDERS_{variable}" in err
+        assert "Traceback" not in err

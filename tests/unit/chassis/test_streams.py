@@ -1,0 +1,165 @@
+"""Streams pass the same checks as unary calls but the deadline, are bounded, and end when the process stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from groupbuy.errors.v1 import errors_pb2
+from groupbuy.orders.v1 import orders_pb2
+from grpc_health.v1 import health_pb2
+
+from chassis.errors import ApiError
+from tests.unit.chassis.support import NAME, ORDERS, SOON_S, a_request, eventually, refusal, running
+
+WATCH = orders_pb2.WatchOrderRequest(name=NAME)
+
+
+async def test_a_watch_needs_no_deadline_and_gives_all_answers() -> None:
+    async with running() as run:
+        run.fake.release.set()
+        revisions = [order.revision async for order in run.orders.WatchOrder(WATCH)]
+        assert revisions == [1, 2]
+
+
+async def test_a_watch_of_something_malformed_is_refused_with_its_field() -> None:
+    async with running() as run:
+        got = await refusal(run.orders.WatchOrder(orders_pb2.WatchOrderRequest(name="orders/1")).read())
+        assert got.info.reason == "INVALID_FIELDS"
+        assert set(got.fields) == {"name"}
+
+
+async def test_an_error_in_the_middle_of_a_watch_arrives_after_what_was_sent() -> None:
+    async with running() as run:
+
+        async def fail() -> None:
+            raise ApiError(grpc.StatusCode.NOT_FOUND, errors_pb2.ERROR_REASON_ORDER_NOT_FOUND, "no such order")
+
+        run.fake.place = fail
+        watch = run.orders.WatchOrder(WATCH)
+        assert (await watch.read()).revision == 1
+        got = await refusal(watch.read())
+        assert got.info.reason == "ORDER_NOT_FOUND"
+
+
+async def test_a_watch_that_its_caller_leaves_is_closed_at_once() -> None:
+    async with running() as run:
+        watch = run.orders.WatchOrder(WATCH)
+        assert (await watch.read()).revision == 1
+        await asyncio.wait_for(run.fake.inside.wait(), SOON_S)
+        watch.cancel()
+        await asyncio.wait_for(run.fake.ended.wait(), SOON_S)
+
+
+async def test_streams_are_bounded() -> None:
+    async with running(max_streams=1) as run:
+        first = run.orders.WatchOrder(WATCH)
+        await first.read()
+        got = await refusal(run.orders.WatchOrder(WATCH).read())
+        assert got.info.reason == "OVERLOADED"
+        first.cancel()
+
+
+async def test_requests_of_a_client_stream_are_each_checked() -> None:
+    taken: list[str] = []
+
+    async def place_all(requests: AsyncIterator[Any], context: Any) -> orders_pb2.PlaceOrderResponse:
+        async for request in requests:
+            taken.append(request.customer)
+        return orders_pb2.PlaceOrderResponse(token=f"{len(taken)}")
+
+    def add(servicer: Any, server: Any) -> None:
+        handler = grpc.stream_unary_rpc_method_handler(
+            place_all,
+            request_deserializer=orders_pb2.PlaceOrderRequest.FromString,
+            response_serializer=orders_pb2.PlaceOrderResponse.SerializeToString,
+        )
+        server.add_registered_method_handlers(ORDERS, {"PlaceAll": handler})
+
+    async with running(add=add) as run:
+        call: Any = run.channel.stream_unary(
+            f"/{ORDERS}/PlaceAll",
+            orders_pb2.PlaceOrderRequest.SerializeToString,
+            orders_pb2.PlaceOrderResponse.FromString,
+        )
+        answer = await call([a_request(customer="a"), a_request(customer="b")], timeout=SOON_S)
+        assert answer.token == "2"
+        got = await refusal(call([a_request(customer="c"), a_request(customer="")], timeout=SOON_S))
+        assert set(got.fields) == {"customer"}
+        assert taken == ["a", "b", "c"]
+
+
+async def test_a_drain_ends_watches_at_once_and_lets_unary_calls_finish() -> None:
+    async with running() as run:
+        watch = run.orders.WatchOrder(WATCH)
+        await watch.read()
+        await asyncio.wait_for(run.fake.inside.wait(), SOON_S)
+        run.fake.inside.clear()
+        run.fake.place = run.fake.hang
+        placing = asyncio.ensure_future(run.place())
+        await asyncio.wait_for(run.fake.inside.wait(), SOON_S)
+        draining = asyncio.ensure_future(run.server.drain(30))
+        got = await refusal(watch.read())
+        assert got.code is grpc.StatusCode.UNAVAILABLE
+        assert got.info.reason == "NOT_READY"
+        assert not draining.done()
+        run.fake.release.set()
+        assert (await placing).token == "1:2"
+        await asyncio.wait_for(draining, SOON_S)
+
+
+async def test_a_drain_gives_up_on_a_unary_call_after_its_time() -> None:
+    async with running() as run:
+        run.fake.place = run.fake.hang
+        placing = asyncio.ensure_future(refusal(run.place(within_s=60)))
+        await asyncio.wait_for(run.fake.inside.wait(), SOON_S)
+        await asyncio.wait_for(run.server.drain(0.1), SOON_S)
+        got = await placing
+        assert got.code is grpc.StatusCode.UNAVAILABLE
+        assert got.info.reason == "NOT_READY"
+
+
+async def test_a_watcher_that_reads_nothing_does_not_hold_up_a_drain() -> None:
+    stuck_for = 0
+
+    async def flood(_request: Any, _context: Any) -> AsyncIterator[orders_pb2.Order]:
+        nonlocal stuck_for
+        while True:
+            stuck_for = 0
+            yield orders_pb2.Order(name="n" * 100_000)
+
+    def is_stuck() -> bool:
+        nonlocal stuck_for
+        stuck_for += 1
+        return stuck_for > 20
+
+    def add(_servicer: Any, server: Any) -> None:
+        handler = grpc.unary_stream_rpc_method_handler(
+            flood,
+            request_deserializer=orders_pb2.WatchOrderRequest.FromString,
+            response_serializer=orders_pb2.Order.SerializeToString,
+        )
+        server.add_registered_method_handlers(ORDERS, {"WatchOrder": handler})
+
+    async with running(add=add) as run:
+        watch = run.orders.WatchOrder(WATCH)
+        await watch.read()
+        # Nothing more fits into the connection once the flood has stood still for many looks at it.
+        await eventually(is_stuck)
+        await asyncio.wait_for(run.server.drain(30), SOON_S)
+
+
+async def test_health_watchers_hear_of_a_drain_before_their_stream_ends() -> None:
+    async with running() as run:
+        await run.server.set_serving(True)
+        watch = run.health.Watch(health_pb2.HealthCheckRequest(service=ORDERS))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        draining = asyncio.ensure_future(run.server.drain(30))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await watch.read()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        await asyncio.wait_for(draining, SOON_S)

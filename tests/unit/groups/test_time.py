@@ -1,0 +1,139 @@
+"""What falls due happens before an input is looked at, in time order, to the millisecond."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.groups.domain.decide import PROMOTIONS_AT_ONCE
+from services.groups.domain.state import Phase, Standing
+from tests.unit.groups.given import (
+    HOLD_WINDOW,
+    HOUR,
+    MINUTE,
+    T0,
+    WINDOW,
+    campaign,
+    cancel_group,
+    cancels,
+    declined,
+    duration,
+    forming,
+    given,
+    joins,
+    opens,
+    pays,
+    tick,
+)
+
+
+def test_a_seat_that_is_not_paid_in_time_lapses() -> None:
+    group = given(opens("a"), joins("b"), pays("a")).when(tick(), at=HOLD_WINDOW)
+    group.then("seat_released b LAPSED", "release_requested b LAPSED").when(tick()).then_nothing()
+
+
+def test_a_seat_lasts_until_the_millisecond_before_its_end() -> None:
+    group = given(opens("a"), joins("b"), pays("a")).when(tick(), at=HOLD_WINDOW - 1).then_nothing()
+    group.when(pays("b")).then("member_confirmed b 2", "tier_reached 2 900")
+
+
+def test_a_payment_in_the_very_millisecond_of_its_seats_end_comes_too_late() -> None:
+    group = given(opens("a"), joins("b"), pays("a")).when(pays("b"), at=HOLD_WINDOW)
+    group.then("seat_released b LAPSED", "release_requested b LAPSED")
+    assert group.state.standing("b") is Standing.LAPSED
+
+
+def test_a_payment_in_the_very_millisecond_of_the_deadline_loses_to_it() -> None:
+    # The reservation is cut off at the deadline, so both end in one millisecond: the closing lets the seat go.
+    offer = campaign(hold_window=duration(2 * HOUR))
+    group = given(opens("a", offer), joins("b"), pays("a")).when(pays("b"), at=WINDOW)
+    assert group.last[0].WhichOneof("body") == "expired"
+    assert group.of("b") == ["seat_released b GROUP_EXPIRED", "release_requested b GROUP_EXPIRED"]
+
+
+def test_a_payment_in_the_millisecond_before_the_deadline_still_counts() -> None:
+    offer = campaign(hold_window=duration(2 * HOUR))
+    group = given(opens("a", offer), joins("b"), pays("a")).when(pays("b"), at=WINDOW - 1)
+    group.then("member_confirmed b 2", "tier_reached 2 900").when(tick(), at=WINDOW)
+    assert group.state.phase is Phase.COMPLETED
+
+
+def test_what_fell_due_happens_in_time_order_even_when_nobody_looked_for_long() -> None:
+    group = given(opens("a"), pays("a")).when(joins("b"), at=MINUTE).when(joins("c"), at=55 * MINUTE)
+    group.when(joins("d"), at=3 * HOUR)
+    group.then(
+        "seat_released b LAPSED",
+        "release_requested b LAPSED",
+        "expired 1",
+        "seat_released a GROUP_EXPIRED",
+        "release_requested a GROUP_EXPIRED",
+        "seat_released c GROUP_EXPIRED",
+        "release_requested c GROUP_EXPIRED",
+        "seat_refused d GROUP_EXPIRED",
+    )
+
+
+def test_a_seat_that_lapses_goes_to_the_waitlist_before_the_input_is_looked_at() -> None:
+    offer = campaign(capacity=3, waitlist=True)
+    group = given(opens("a", offer), joins("b"), joins("c"), pays("a"), pays("b"), joins("d"))
+    group.when(joins("e"), at=HOLD_WINDOW)
+    group.then("seat_released c LAPSED", "release_requested c LAPSED", "seat_reserved d", "seat_waitlisted e")
+    assert group.last[2].seat_reserved.reserved_until_ms == T0 + 2 * HOLD_WINDOW
+
+
+def test_nobody_is_seated_from_the_waitlist_at_the_deadline() -> None:
+    offer = campaign(capacity=3, waitlist=True)
+    group = given(opens("a", offer), joins("b"), joins("c"), pays("a"), pays("b"), joins("d")).when(tick(), at=WINDOW)
+    assert group.of("c") == ["seat_released c LAPSED", "release_requested c LAPSED"]
+    assert group.of("d") == ["seat_released d GROUP_COMPLETED"]
+
+
+def test_a_long_waitlist_is_seated_step_by_step_and_nobody_overtakes_it() -> None:
+    seats = 3 * PROMOTIONS_AT_ONCE
+    group = given(opens("s0", campaign(capacity=seats, waitlist=True)), *(joins(f"s{n}") for n in range(1, seats)))
+    group.when(*(joins(f"w{n}") for n in range(seats)), at=MINUTE)
+    group.when(tick(), at=HOLD_WINDOW)
+    seated = [event.seat_reserved.order for event in group.last if event.HasField("seat_reserved")]
+    assert seated == [f"w{n}" for n in range(PROMOTIONS_AT_ONCE)]
+    assert group.due == HOLD_WINDOW
+    group.when(joins("late"), at=HOLD_WINDOW + 1)
+    # What was due comes first, and the newcomer goes behind those who wait; then the next of them are seated.
+    assert group.of("late") == ["seat_waitlisted late"]
+    group.when(tick(), at=HOLD_WINDOW + 2)
+    assert group.due == MINUTE + HOLD_WINDOW or group.due == 2 * HOLD_WINDOW
+    assert list(group.state.waiting) == ["late"]
+
+
+def test_due_says_when_a_tick_would_change_something() -> None:
+    group = given()
+    assert group.due is None
+    group.when(opens("a"))
+    assert group.due == HOLD_WINDOW
+    group.when(joins("b"), at=MINUTE)
+    assert group.due == HOLD_WINDOW
+    group.when(pays("a"))
+    assert group.due == MINUTE + HOLD_WINDOW
+    group.when(declined("b"))
+    assert group.due == WINDOW
+    group.when(tick(), at=WINDOW)
+    assert group.due is None
+
+
+def test_a_tick_before_anything_is_due_changes_nothing() -> None:
+    given().when(tick(), at=HOUR).then_nothing()
+    forming("a", "b").when(tick(), at=WINDOW - 1).then_nothing()
+
+
+def test_a_cancel_by_the_merchant_in_the_millisecond_of_the_deadline_finds_the_group_closed() -> None:
+    group = forming("a", "b").when(cancel_group(), at=WINDOW)
+    assert group.state.phase is Phase.COMPLETED
+
+
+@pytest.mark.parametrize("last", [pays("d"), cancels("d"), joins("e"), cancel_group(), tick(), declined("d")])
+def test_at_the_deadline_a_group_completes_or_expires_whatever_comes_in_that_millisecond(last: bytes) -> None:
+    offer = campaign(hold_window=duration(2 * HOUR))
+    for paid, phase in ((("a",), Phase.EXPIRED), (("a", "b"), Phase.COMPLETED)):
+        group = given(opens("a", offer), joins("b"), joins("c"), joins("d"), *(pays(order) for order in paid))
+        group.when(last, at=WINDOW)
+        assert group.state.phase is phase
+        closings = [e for e in group.last if e.WhichOneof("body") in ("completed", "expired", "cancelled")]
+        assert len(closings) == 1

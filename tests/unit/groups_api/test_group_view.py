@@ -1,0 +1,108 @@
+"""A group is shown with the price that holds now, and with everybody who has a seat or waits for one."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import pytest
+from groupbuy.groups.v1.groups_pb2 import (
+    GROUP_STATE_COMPLETED,
+    GROUP_STATE_EXPIRED,
+    GROUP_STATE_FORMING,
+    Group,
+    MemberState,
+)
+
+from eventlog.aggregate import Aggregate
+from services.groups.api.view import group_message
+from services.groups.domain.state import Phase, Standing, State, Waiter
+from services.groups.domain.terms import freeze, terms_of
+from tests.unit.groups_api.world import GROUP, TIME_MS, campaign, forming
+
+
+def shown(state: State, version: int = 3) -> Group:
+    assert state.terms is not None
+    return group_message(Aggregate(GROUP, state, version, 0, TIME_MS + 5, b""), state.terms)
+
+
+def members(group: Group) -> list[tuple[str, str, int, str]]:
+    return [
+        (
+            member.order.removeprefix(f"groups/{GROUP}/orders/"),
+            member.customer,
+            member.quantity,
+            MemberState.Name(member.state).removeprefix("MEMBER_STATE_"),
+        )
+        for member in group.members
+    ]
+
+
+def test_a_forming_group_shows_who_is_in_it() -> None:
+    state = forming(1)
+    state.waiting = OrderedDict(w=Waiter("will", 4, "card_secret", b""))
+    group = shown(state)
+    assert (group.name, group.campaign, group.state) == (f"groups/{GROUP}", "campaigns/mug", GROUP_STATE_FORMING)
+    assert group.leader_order == f"groups/{GROUP}/orders/o0"
+    assert members(group) == [
+        ("o0", "c0", 1, "CONFIRMED"),
+        ("r", "rita", 3, "RESERVED"),
+        ("w", "will", 4, "WAITLISTED"),
+    ]
+    assert (group.confirmed_members, group.seats_left, group.version, group.settled) == (1, 8, 3, False)
+    assert group.terms.campaign == "mug"
+    assert group.create_time.ToMilliseconds() == TIME_MS
+    assert group.deadline_time.ToMilliseconds() == TIME_MS + 3_600_000
+    assert group.update_time.ToMilliseconds() == TIME_MS + 5
+    assert "card_secret" not in str(group)
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "price", "upcoming"),
+    [(0, 8900, 2), (1, 8900, 2), (2, 8900, 5), (4, 8900, 5), (5, 7900, 0), (7, 7900, 0)],
+)
+def test_the_price_is_that_of_the_tier_reached_so_far(confirmed: int, price: int, upcoming: int) -> None:
+    group = shown(forming(confirmed))
+    assert (group.unit_price_minor, group.next_tier_members) == (price, upcoming)
+
+
+def test_a_completed_group_shows_the_price_it_completed_at_and_its_ends() -> None:
+    state = forming(2)
+    state.phase = Phase.COMPLETED
+    state.members = 5
+    state.unit_price_minor = 7900
+    state.reserved.clear()
+    state.confirmed.popitem()
+    state.ended = {
+        "s": int(Standing.SETTLED),
+        "f": int(Standing.FAILED),
+        "x": int(Standing.RELEASED),
+        "gone": int(Standing.CANCELLED),
+        "refused": int(Standing.REFUSED),
+    }
+    group = shown(state)
+    assert (group.state, group.confirmed_members, group.unit_price_minor) == (GROUP_STATE_COMPLETED, 5, 7900)
+    assert (group.next_tier_members, group.seats_left, group.settled) == (0, 0, False)
+    assert members(group) == [
+        ("o0", "c0", 1, "CONFIRMED"),
+        ("s", "", 0, "SETTLED"),
+        ("f", "", 0, "FAILED"),
+        ("x", "", 0, "RELEASED"),
+    ]
+
+
+def test_an_expired_group_is_done_when_all_are_let_go() -> None:
+    state = forming()
+    state.phase = Phase.EXPIRED
+    state.reserved.clear()
+    state.unreleased = 1
+    assert not shown(state).settled
+    state.unreleased = 0
+    group = shown(state)
+    assert (group.state, group.settled, group.unit_price_minor) == (GROUP_STATE_EXPIRED, True, 8900)
+
+
+def test_a_solo_purchase_has_the_solo_price_and_no_ladder() -> None:
+    made = campaign(name="campaigns/mug")
+    state = State(phase=Phase.FORMING, terms=terms_of(freeze(made, solo=True).SerializeToString()))
+    group = shown(state)
+    assert (group.unit_price_minor, group.next_tier_members, group.seats_left) == (9900, 0, 1)

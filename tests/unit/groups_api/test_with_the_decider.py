@@ -1,0 +1,113 @@
+"""Goal: what GroupService shows and answers is what the real decider decided.
+
+Method: the broker of these tests hands each record of the inbox to the domain, through the kernel's own `decide`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from groupbuy.groups.v1.groups_pb2 import (
+    GROUP_STATE_CANCELLED,
+    MEMBER_STATE_CONFIRMED,
+    MEMBER_STATE_RESERVED,
+    CancelGroupRequest,
+    GetGroupRequest,
+    Group,
+    WatchGroupRequest,
+)
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
+from groupbuy.payments.v1.decisions_pb2 import HoldAuthorised, PaymentDecision, PaymentEvent, PaymentReleased
+
+from eventlog.aggregate import Aggregate, decide
+from eventlog.watch import Watchers
+from services.groups.api.groups import GroupServicer
+from services.groups.domain.domain import GroupDomain
+from services.groups.domain.state import State
+from tests.unit.groups_api.world import GROUP, TIME_MS, Broker, call, campaign, upcoming
+
+NAME = f"groups/{GROUP}"
+REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
+
+
+class Decider:
+    """One group, decided as it would be by the process."""
+
+    def __init__(self) -> None:
+        self.watchers = Watchers()
+        self._domain: Any = GroupDomain()
+        self._aggregate: Aggregate[State] = Aggregate(GROUP, self._domain.initial(GROUP))
+        self._offset = 0
+
+    def get(self, key: str) -> Aggregate[State] | None:
+        return self._aggregate if key == GROUP and self._aggregate.version else None
+
+    def take(self, topic: str, key: str, value: bytes) -> None:
+        self._offset += 1
+        if decide(self._domain, self._aggregate, value, self._offset, TIME_MS + self._offset):
+            self.watchers.notify(key)
+
+    def say(self, record: GroupInput) -> None:
+        self.take("", GROUP, record.SerializeToString())
+
+    def place(self, order: str, *, opens: bool = False) -> None:
+        placed = OrderPlaced(
+            campaign="mug",
+            opens_group=opens,
+            quantity=1,
+            currency="CNY",
+            max_unit_price_minor=8900,
+            payment_method="card_ok",
+        )
+        fact = OrderFact(order=order, group=GROUP, customer=f"customer-{order}", placed=placed)
+        beside = campaign(name="campaigns/mug", revision=1, rules_version=1) if opens else None
+        self.say(GroupInput(order_fact=fact.SerializeToString(), campaign=beside))
+
+    def pay(self, *events: PaymentEvent) -> None:
+        self.say(GroupInput(payment_decision=PaymentDecision(group=GROUP, events=events).SerializeToString()))
+
+
+@pytest.fixture
+def decider() -> Decider:
+    made = Decider()
+    made.place("a", opens=True)
+    made.place("b")
+    made.pay(PaymentEvent(hold_authorised=HoldAuthorised(order="a", hold="h", amount_minor=8900, currency="CNY")))
+    return made
+
+
+def standings(group: Group) -> list[tuple[str, int]]:
+    return [(member.customer, member.state) for member in group.members]
+
+
+async def test_a_group_is_shown_as_it_was_decided(decider: Decider) -> None:
+    groups = GroupServicer(decider, Broker())
+    group = await groups.GetGroup(GetGroupRequest(name=NAME), call())
+    assert standings(group) == [("customer-a", MEMBER_STATE_CONFIRMED), ("customer-b", MEMBER_STATE_RESERVED)]
+    assert (group.version, group.seats_left, group.unit_price_minor, group.next_tier_members) == (3, 8, 8900, 2)
+    assert group.leader_order == f"{NAME}/orders/a"
+
+
+async def test_a_cancelled_group_is_watched_until_all_money_is_back(decider: Decider) -> None:
+    broker = Broker()
+    broker.reacts = decider.take
+    groups = GroupServicer(decider, broker)
+    watching = groups.WatchGroup(WatchGroupRequest(name=NAME, from_version=3), call(None))
+    wish = CancelGroupRequest(name=NAME, reason="sold out", request_id=REQUEST)
+    cancelled = await groups.CancelGroup(wish, call())
+    assert (cancelled.state, cancelled.settled) == (GROUP_STATE_CANCELLED, False)
+    assert await upcoming(watching) == cancelled
+    decider.pay(*(PaymentEvent(payment_released=PaymentReleased(order=order)) for order in "ab"))
+    assert (await upcoming(watching)).settled
+    with pytest.raises(StopAsyncIteration):
+        await upcoming(watching)
+
+
+async def test_a_second_wish_to_cancel_changes_nothing(decider: Decider) -> None:
+    broker = Broker()
+    broker.reacts = decider.take
+    groups = GroupServicer(decider, broker)
+    wish = CancelGroupRequest(name=NAME, reason="sold out", request_id=REQUEST)
+    assert await groups.CancelGroup(wish, call()) == await groups.CancelGroup(wish, call())

@@ -1,0 +1,141 @@
+"""What stands around the servicers in tests: a broker, a decider's table and a campaigns' reader, all in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import cast
+
+from google.protobuf.duration_pb2 import Duration
+from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
+from groupbuy.groups.v1.groups_pb2 import Group
+
+from chassis.topics import CAMPAIGNS, GROUP_INBOX
+from eventlog.aggregate import Aggregate
+from eventlog.errors import BrokerUnavailable
+from eventlog.publisher import Position
+from eventlog.watch import Watchers
+from services.groups.api.groups import Context
+from services.groups.domain.state import Phase, Seat, State
+from services.groups.domain.terms import freeze, terms_of
+
+GROUP = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a10"
+TIME_MS = 1_700_000_000_000
+
+
+class Call:
+    """The context of a call, as far as servicers look at it."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+
+    def time_remaining(self) -> float | None:
+        return self._seconds
+
+
+def call(seconds: float | None = 5.0) -> Context:
+    return cast(Context, Call(seconds))
+
+
+def campaign(**more: object) -> Campaign:
+    said: dict[str, object] = {
+        "product": "mug",
+        "currency": "CNY",
+        "solo_price_minor": 9900,
+        "tiers": [Tier(members=2, unit_price_minor=8900), Tier(members=5, unit_price_minor=7900)],
+        "capacity": 10,
+        "window": Duration(seconds=3600),
+        "hold_window": Duration(seconds=60),
+    }
+    return Campaign(**{**said, **more})  # type: ignore[arg-type] # fields by name
+
+
+class Table:
+    """A decider's table."""
+
+    def __init__(self) -> None:
+        self.watchers = Watchers()
+        self._aggregates: dict[str, Aggregate[State]] = {}
+
+    def get(self, key: str) -> Aggregate[State] | None:
+        return self._aggregates.get(key)
+
+    def put(self, state: State, version: int) -> None:
+        self._aggregates[GROUP] = Aggregate(GROUP, state, version, version, TIME_MS + version, b"")
+        self.watchers.notify(GROUP)
+
+
+class Broker:
+    """Appends, and lets somebody react in the loop's next turn."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, str, bytes, dict[str, bytes]]] = []
+        self.reacts: Callable[[str, str, bytes], None] = lambda topic, key, value: None
+        self.here = True
+
+    async def publish(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]],
+        *,
+        timeout_s: float | None = None,
+    ) -> Position:
+        assert topic in {GROUP_INBOX.name, CAMPAIGNS.name}
+        assert timeout_s
+        if not self.here:
+            raise BrokerUnavailable("away")
+        self.records.append((topic, key, value, dict(headers)))
+        asyncio.get_running_loop().call_soon(self.reacts, topic, key, value)
+        return Position(0, len(self.records) - 1, TIME_MS)
+
+
+class Reader:
+    """The campaigns' topic; what is `unread` is found only by reading it to its end."""
+
+    def __init__(self) -> None:
+        self.read: dict[str, Campaign] = {}
+        self.unread: dict[str, Campaign] = {}
+        self.away = False
+
+    def take(self, topic: str, key: str, value: bytes) -> None:
+        self.unread[key] = Campaign.FromString(value)
+
+    def find(self, key: str, /) -> Campaign | None:
+        return self.read.get(key)
+
+    async def find_fresh(self, key: str, /) -> Campaign | None:
+        if self.away:
+            await asyncio.Event().wait()
+        if key not in self.read:
+            # As with a real topic, reading it takes a turn of the loop.
+            loop = asyncio.get_running_loop()
+            turn = loop.create_future()
+            loop.call_soon(turn.set_result, None)
+            await turn
+            self.read.update(self.unread)
+        return self.read.get(key)
+
+
+def forming(confirmed: int = 0, **more: object) -> State:
+    """A group that forms, with so many confirmed members and one reserved seat."""
+    made = campaign(**more)
+    made.name = "campaigns/mug"
+    terms = freeze(made, solo=False)
+    return State(
+        phase=Phase.FORMING,
+        terms=terms_of(terms.SerializeToString(deterministic=True)),
+        leader="o0" if confirmed else "",
+        opened_ms=TIME_MS,
+        deadline_ms=TIME_MS + 3_600_000,
+        reserved=OrderedDict(r=Seat("rita", 3, TIME_MS + 60_000)),
+        confirmed=OrderedDict((f"o{n}", Seat(f"c{n}", n + 1, 0, f"h{n}")) for n in range(confirmed)),
+    )
+
+
+async def upcoming(groups: AsyncIterator[Group]) -> Group:
+    """The next group of a watch, within a second."""
+    async with asyncio.timeout(1):
+        return await anext(groups)

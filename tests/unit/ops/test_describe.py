@@ -1,0 +1,92 @@
+"""Goal: people can read every event of the contract. Method: one of each, described."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from groupbuy.groups.v1.decisions_pb2 import GroupEvent
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
+
+from chassis.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX
+from ops import describe
+from ops.decode import as_json, line
+from ops.money import amount
+from tests.unit.ops.story import GROUP, Story, completed_group
+
+
+@dataclass
+class Record:
+    value: bytes | None
+    topic: str = "topic"
+    partition: int = 1
+    offset: int = 7
+    timestamp: int = 1_700_000_000_123
+    key: bytes = GROUP.encode()
+    headers: tuple[tuple[str, bytes], ...] = field(default=(("ce_id", b"x:1"),))
+
+
+@pytest.mark.parametrize(
+    ("minor", "currency", "text"),
+    [(8900, "CNY", "¥89.00"), (3200, "JPY", "JP¥3,200"), (-5, "USD", "-$0.05"), (123456, "SEK", "1,234.56 SEK")],
+)
+def test_money_is_written_as_people_write_it(minor: int, currency: str, text: str) -> None:
+    assert amount(minor, currency) == text
+
+
+@pytest.mark.parametrize("event", [GroupEvent, PaymentEvent])
+def test_every_event_has_words_of_its_own(event: type[GroupEvent] | type[PaymentEvent]) -> None:
+    told = describe.GROUP if event is GroupEvent else describe.PAYMENT
+    kinds = [one.name for one in event.DESCRIPTOR.oneofs_by_name["body"].fields]
+    assert sorted(told) == sorted(kinds)
+    for kind in kinds:
+        made = event()
+        getattr(made, kind).SetInParent()
+        assert describe.event_line(made)
+        assert isinstance(describe.orders_of(made), tuple)
+
+
+def test_an_event_of_the_future_is_said_to_be_unknown() -> None:
+    assert "does not know" in describe.event_line(GroupEvent())
+
+
+def test_a_whole_story_can_be_told() -> None:
+    story = completed_group()
+    told = [line(GROUP_LOG, Record(one.value)) for one in story.groups]
+    assert "COMPLETED with 3 members" in "\n".join(told)
+    assert "a of ann, 2 pieces, to hold ¥178.00" in told[0]
+    assert "charged ¥156.00" in "\n".join(told)
+
+
+def test_an_order_is_found_in_the_events_that_are_about_it() -> None:
+    story = completed_group()
+    found = [
+        event.WhichOneof("body")
+        for one in story.purses
+        for event in PaymentDecision.FromString(one.value).events
+        if "c" in describe.orders_of(event)
+    ]
+    assert found == ["hold_requested", "hold_authorised", "void_requested", "voided", "payment_released"]
+
+
+def test_copies_in_an_inbox_are_decoded_too() -> None:
+    story = completed_group()
+    first = Record(story.inbox[0].value)
+    assert "opened by ann" in line(PAYMENT_INBOX, first)
+    shown = json.loads(as_json(PAYMENT_INBOX, first))
+    assert shown["value"]["group_decision"]["version"] == "1"
+    assert shown["headers"] == {"ce_id": "x:1"}
+
+
+def test_what_can_not_be_decoded_is_shown_as_bytes() -> None:
+    record = Record(b"\xff\xff")
+    assert "2 bytes that can't be decoded" in line(ORDERS, record)
+    assert json.loads(as_json(ORDERS, record))["value"] == "ffff"
+
+
+def test_a_wish_to_leave_is_told() -> None:
+    story = Story()
+    story.cancel("c", "cid")
+    assert describe.fact_line(OrderFact.FromString(story.facts[0].value)) == "cid: c wants out"

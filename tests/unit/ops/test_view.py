@@ -1,0 +1,92 @@
+"""Goal: the demo's picture says what the logs say. Method: the hand-written story on the board, drawn."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from chassis.topics import GROUP_LOG, PAYMENT_LOG
+from ops.audit.membership import GroupState
+from ops.demo.board import Board, Money
+from ops.demo.plan import plan
+from ops.demo.player import Tally
+from ops.demo.results import print_results
+from ops.demo.view import ServiceState, View, bar, price_now
+from tests.unit.ops.story import Story, completed_group, expired_group, opening
+
+
+@dataclass
+class Services:
+    def states(self) -> Mapping[str, ServiceState]:
+        return {"orders": ServiceState(True, 17, 0), "groups": ServiceState(False, 18, 2)}
+
+
+def board(story: Story) -> Board:
+    made = Board({"mug": "Ceramic mug"})
+    # As it happens: repeats, and the two topics in any interleaving.
+    made.take(PAYMENT_LOG.name, story.purses[:3])
+    made.take(GROUP_LOG.name, story.groups)
+    made.take(GROUP_LOG.name, story.groups[-1:])
+    made.take(PAYMENT_LOG.name, story.purses[3:])
+    return made
+
+
+def drawn(view: View) -> str:
+    console = Console(file=io.StringIO(), width=160, height=50)
+    console.print(view)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_forming_group_is_a_bar_with_its_price() -> None:
+    story = Story()
+    opening(story)
+    group = board(story).forming()[0]
+    assert bar(group).plain == "██│"
+    assert price_now(group) == "¥89.00"
+
+
+def test_the_live_view_shows_groups_money_and_services() -> None:
+    story = Story()
+    opening(story)
+    text = drawn(View(plan(10, 1), board(story), Tally(placed=2), Services(), incident="groups was killed"))
+    for said in ("Ceramic mug", "2/3", "¥267.00", "● down", "started again 2×", "groups was killed", "2 of 10 orders"):
+        assert said in text
+
+
+def test_money_is_what_was_held_taken_and_let_go() -> None:
+    assert board(completed_group()).money() == {"CNY": Money(held=44500, captured=31400, let_go=13100)}
+    assert board(expired_group()).money()["CNY"].open == 0
+
+
+def test_a_plain_line_says_how_far_it_is_and_not_too_often() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    view = View(plan(10, 1), board(completed_group()), Tally(placed=5), Services(), stage="the evening")
+    view.print_plain(console)
+    view.print_plain(console)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 1
+    assert "the evening: 5 of 10 orders, 0 groups forming, 1 completed" in lines[0]
+    assert "down: groups" in lines[0]
+
+
+def test_the_results_name_what_each_group_paid() -> None:
+    console = Console(file=io.StringIO(), width=160)
+    print_results(console, board(completed_group()), Tally(placed=5))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    for said in ("¥79.00 ×1", "¥314.00", " 3 at ¥79.00 = ¥314.00", "ann (leads)", "refused"):
+        assert said in text
+
+
+def test_the_results_name_groups_that_expired() -> None:
+    console = Console(file=io.StringIO(), width=160)
+    made = board(expired_group())
+    print_results(console, made, Tally(placed=2))
+    assert made.states() == {GroupState.EXPIRED: 1}
+    assert isinstance(console.file, io.StringIO)
+    assert "expired, all let go" in console.file.getvalue()

@@ -1,0 +1,268 @@
+"""Given facts and decisions, a shopper sees where the order stands, why, and what became of the money."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf.message import DecodeError
+from groupbuy.groups.v1 import decisions_pb2 as g
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.orders.v1.orders_pb2 import Order, OrderState
+from groupbuy.payments.v1 import decisions_pb2 as p
+
+from services.orders.api.render import order_message
+from services.orders.domain.ids import OrderName
+from services.orders.domain.orders import GroupOrders, HistoryBroken, OrdersFold
+from tests.unit.orders import history as h
+from tests.unit.orders import stories
+from tests.unit.orders.stories import Story
+
+
+def folded(*records: h.Record) -> GroupOrders:
+    state = OrdersFold().initial(h.GROUP)
+    for record in records:
+        record.fold(state)
+    return state
+
+
+def told(story: Story) -> GroupOrders:
+    return folded(*story.facts, *story.decisions, *story.payments)
+
+
+def seen(state: GroupOrders, order: str) -> Order:
+    view = state.find(order)
+    assert view is not None
+    return order_message(OrderName(h.GROUP, order), state, view)
+
+
+def where(order: Order) -> tuple[str, str]:
+    return OrderState.Name(order.state).removeprefix("ORDER_STATE_"), order.reason
+
+
+def money(order: Order) -> tuple[int, int, int]:
+    return order.held_minor, order.captured_minor, order.refunded_minor
+
+
+def test_an_order_in_the_log_is_placed() -> None:
+    order = seen(folded(h.placed("a", 1234, opens=True)), "a")
+    assert order.name == f"groups/{h.GROUP}/orders/a"
+    assert (order.campaign, order.customer, order.quantity, order.currency) == ("campaigns/mug", "customer-a", 2, "CNY")
+    assert (order.max_unit_price_minor, order.opened_group, order.solo) == (8900, True, False)
+    assert where(order) == ("PLACED", "")
+    assert order.revision == 1
+    assert order.create_time.ToMilliseconds() == order.update_time.ToMilliseconds() == 1234
+
+
+def test_an_order_whose_fact_is_gone_is_known_by_its_decisions() -> None:
+    log = h.GroupLog()
+    order = seen(folded(log.decide(1010, h.opened("a", solo=True), h.reserved("a"))), "a")
+    assert (order.campaign, order.customer, order.quantity, order.currency) == ("campaigns/mug", "customer-a", 2, "CNY")
+    assert (order.opened_group, order.solo) == (True, True)
+    assert where(order) == ("RESERVED", "")
+    assert order.create_time.ToMilliseconds() == 1010
+
+
+def test_a_settled_order_shows_price_and_money() -> None:
+    order = seen(told(stories.two_settle_and_one_is_refunded()), "a")
+    assert where(order) == ("SETTLED", "")
+    assert order.unit_price_minor == 7900
+    assert money(order) == (0, 15800, 0)
+    assert order.action_url == ""
+
+
+def test_a_settled_order_given_back_in_full_is_refunded() -> None:
+    story = stories.two_settle_and_one_is_refunded()
+    in_part = folded(*story.facts, *story.decisions, *story.payments[:-1])
+    assert where(seen(in_part, "b")) == ("SETTLED", "")
+    assert money(seen(in_part, "b")) == (0, 15800, 5800)
+    assert where(seen(told(story), "b")) == ("REFUNDED", "")
+    assert money(seen(told(story), "b")) == (0, 15800, 15800)
+
+
+def test_the_shopper_is_sent_to_confirm_until_the_money_is_held() -> None:
+    log, purse = h.GroupLog(), h.PurseLog()
+    state = folded(log.decide(1, h.opened("a"), h.reserved("a")), purse.decide(2, h.action_required("a")))
+    assert seen(state, "a").action_url == "https://pay.example/3ds"
+    purse.decide(3, h.authorised("a")).fold(state)
+    assert seen(state, "a").action_url == ""
+    assert seen(state, "a").held_minor == 17800
+
+
+def test_nobody_is_sent_to_confirm_for_an_order_that_is_over() -> None:
+    log, purse = h.GroupLog(), h.PurseLog()
+    state = folded(log.decide(1, h.opened("a"), h.reserved("a")), purse.decide(2, h.action_required("a")))
+    log.decide(3, h.seat_released("a", g.RELEASE_REASON_LAPSED)).fold(state)
+    assert seen(state, "a").action_url == ""
+
+
+def test_who_is_let_go_has_nothing_held() -> None:
+    state = told(stories.a_group_expires_short())
+    assert where(seen(state, "a")) == ("RELEASED", "GROUP_EXPIRED")
+    assert where(seen(state, "b")) == ("LAPSED", "LAPSED")
+    assert money(seen(state, "a")) == money(seen(state, "b")) == (0, 0, 0)
+
+
+def test_money_is_shown_as_held_until_it_is_let_go() -> None:
+    story = stories.a_group_expires_short()
+    state = folded(*story.facts, *story.decisions[:5], *story.payments[:1])
+    assert where(seen(state, "a")) == ("RELEASED", "GROUP_EXPIRED")
+    assert money(seen(state, "a")) == (17800, 0, 0)
+
+
+def test_a_seat_that_falls_free_goes_to_who_waits() -> None:
+    story = stories.a_joiner_is_refused_and_another_waits()
+    assert where(seen(folded(*story.facts, *story.decisions[:3]), "c")) == ("WAITLISTED", "")
+    state = told(story)
+    assert where(seen(state, "a")) == ("DECLINED", "DECLINED")
+    assert where(seen(state, "b")) == ("REFUSED", "GROUP_FULL")
+    assert where(seen(state, "c")) == ("CONFIRMED", "")
+
+
+def test_a_sale_counts_as_held_until_the_group_completes() -> None:
+    story = stories.a_sale_settles_with_its_excess_given_back()
+    assert money(seen(folded(*story.facts, *story.decisions[:2], story.payments[0]), "a")) == (17800, 0, 0)
+    taken = folded(*story.facts, *story.decisions[:2], *story.payments[:2])
+    assert money(seen(taken, "a")) == (2000, 15800, 0)
+    assert money(seen(told(story), "a")) == (0, 15800, 0)
+
+
+def test_a_sale_for_nothing_is_given_back_and_was_never_captured() -> None:
+    log, purse = h.GroupLog(), h.PurseLog()
+    state = folded(log.decide(1, h.opened("a"), h.reserved("a")), purse.decide(2, h.authorised("a", sale=True)))
+    purse.decide(3, h.given_back("a", 17800), h.payment_released("a")).fold(state)
+    assert money(seen(state, "a")) == (0, 0, 0)
+
+
+def test_money_given_back_by_the_purse_itself_after_a_capture_counts_as_refunded() -> None:
+    log, purse = h.GroupLog(), h.PurseLog()
+    state = folded(log.decide(1, h.opened("a"), h.reserved("a")), purse.decide(2, h.authorised("a")))
+    purse.decide(3, h.captured("a"), h.given_back("a", 15800)).fold(state)
+    assert money(seen(state, "a")) == (0, 15800, 15800)
+
+
+def test_money_that_nobody_asked_for_comes_and_goes_unseen() -> None:
+    log, purse = h.GroupLog(), h.PurseLog()
+    state = folded(log.decide(1, h.opened("a"), h.reserved("a")), purse.decide(2, h.authorised("a")))
+    before = seen(state, "a")
+    purse.decide(3, h.suspense("a", 17800, "second")).fold(state)
+    purse.decide(4, h.voided("a", 17800, "second")).fold(state)
+    assert seen(state, "a") == before
+    purse.decide(5, h.captured("a")).fold(state)
+    log.decide(6, h.confirmed("a"), h.completed("a"), h.settled("a")).fold(state)
+    # Its own hold captured a second time: given back, and the order stays charged once.
+    purse.decide(7, h.suspense("a", 15800)).fold(state)
+    purse.decide(8, h.given_back("a", 15800)).fold(state)
+    assert where(seen(state, "a")) == ("SETTLED", "")
+    assert money(seen(state, "a")) == (0, 15800, 0)
+
+
+def test_a_declined_capture_ends_the_hold_and_the_order() -> None:
+    state = told(stories.a_capture_is_declined())
+    order = seen(state, "a")
+    assert where(order) == ("DECLINED", "card_expired")
+    assert order.cancel_refused == "COMPLETED"
+    assert money(order) == (0, 0, 0)
+
+
+def test_a_final_state_absorbs() -> None:
+    log = h.GroupLog()
+    state = folded(log.decide(1, h.opened("a"), h.reserved("a")))
+    log.decide(2, h.seat_released("a", g.RELEASE_REASON_CANCELLED)).fold(state)
+    before = seen(state, "a")
+    late = [h.reserved("a"), h.confirmed("a"), h.refused("a"), h.settled("a"), h.failed("a"), h.waitlisted("a")]
+    log.decide(3, *late, h.seat_released("a", g.RELEASE_REASON_LAPSED)).fold(state)
+    assert seen(state, "a") == before
+
+
+def test_a_refusal_of_a_second_payload_takes_nobodys_seat() -> None:
+    log = h.GroupLog()
+    state = folded(log.decide(1, h.opened("a"), h.reserved("a")), log.decide(2, h.refused("a")))
+    assert where(seen(state, "a")) == ("RESERVED", "")
+
+
+@pytest.mark.parametrize("number", [number for number in g.RefusalReason.values() if number])
+def test_every_refusal_says_why(number: g.RefusalReason.ValueType) -> None:
+    order = seen(folded(h.GroupLog().decide(1, h.refused("a", number))), "a")
+    assert where(order) == ("REFUSED", g.RefusalReason.Name(number).removeprefix("REFUSAL_REASON_"))
+
+
+@pytest.mark.parametrize("number", [number for number in g.ReleaseReason.values() if number])
+def test_every_release_says_why(number: g.ReleaseReason.ValueType) -> None:
+    log = h.GroupLog()
+    order = seen(folded(log.decide(1, h.opened("a"), h.reserved("a"), h.seat_released("a", number))), "a")
+    name = g.ReleaseReason.Name(number).removeprefix("RELEASE_REASON_")
+    own = {"CANCELLED", "LAPSED", "DECLINED"}
+    assert where(order) == (name if name in own else "RELEASED", name)
+
+
+def test_the_first_of_two_payloads_under_one_id_is_the_order() -> None:
+    state = folded(h.placed("a", 1, quantity=2), h.placed("a", 2, quantity=9, request_sha256=b"other"))
+    assert seen(state, "a").quantity == 2
+    assert state.orders["a"].request_sha256 == h.digest_of("a")
+
+
+def test_the_decision_says_which_request_won() -> None:
+    late_fact = folded(h.GroupLog().decide(1, h.reserved("a")), h.placed("a", 2, quantity=9, request_sha256=b"other"))
+    assert late_fact.orders["a"].request_sha256 == h.digest_of("a")
+    assert seen(late_fact, "a").quantity == 2
+
+
+def test_a_purse_alone_makes_no_order() -> None:
+    state = folded(h.PurseLog().decide(1, h.authorised("stray")))
+    assert state.find("stray") is None
+
+
+def test_a_wish_to_cancel_changes_nothing_by_itself() -> None:
+    state = folded(h.placed("a"))
+    before = seen(state, "a")
+    h.cancel_wish("a").fold(state)
+    assert seen(state, "a") == before
+
+
+def test_repeats_change_nothing() -> None:
+    story = stories.two_settle_and_one_is_refunded()
+    state = told(story)
+    before = [seen(state, order) for order in ("a", "b")]
+    again: list[h.Record] = [*story.facts, *story.decisions, *story.payments]
+    for record in again:
+        record.fold(state)
+    assert [seen(state, order) for order in ("a", "b")] == before
+
+
+def test_two_different_decisions_of_one_version_are_impossible() -> None:
+    one, other = h.GroupLog(), h.GroupLog()
+    state = folded(one.decide(1, h.opened("a")))
+    with pytest.raises(HistoryBroken, match="two different decisions"):
+        other.decide(2, h.opened("a")).fold(state)
+
+
+def test_a_gap_is_impossible() -> None:
+    purse = h.PurseLog()
+    state = folded(purse.decide(1, h.authorised("a")))
+    purse.decide(2, h.voided("a"))
+    with pytest.raises(HistoryBroken, match="jumps from version 1 to 3"):
+        purse.decide(3, h.payment_released("a")).fold(state)
+
+
+def test_a_broken_chain_is_impossible() -> None:
+    log, other = h.GroupLog(), h.GroupLog()
+    state = folded(log.decide(1, h.opened("a")))
+    other.decide(1, h.opened("b"))
+    with pytest.raises(HistoryBroken, match="chain"):
+        other.decide(2, h.reserved("a")).fold(state)
+
+
+def test_an_event_of_a_newer_program_stops_the_fold() -> None:
+    with pytest.raises(HistoryBroken, match="unknown event"):
+        h.GroupLog().decide(1, g.GroupEvent()).fold(OrdersFold().initial(h.GROUP))
+    with pytest.raises(HistoryBroken, match="unknown event"):
+        h.PurseLog().decide(1, p.PaymentEvent()).fold(OrdersFold().initial(h.GROUP))
+
+
+def test_a_fact_without_a_body_can_not_be_read() -> None:
+    with pytest.raises(DecodeError):
+        folded(h.Fact(OrderFact(order="a", group=h.GROUP, customer="ann"), 1))
+
+
+def test_the_token_of_the_payment_method_is_not_kept() -> None:
+    state = folded(h.placed("a", payment_method="card_secret"))
+    assert "card_secret" not in repr(state)

@@ -1,0 +1,135 @@
+"""Goal: the order in which the three topics are read can't be told from what is shown.
+
+Method: stories, and logs of events drawn at random, are folded in interleavings that keep each topic's own order, and
+with parts read twice; what is shown at the end is the same every time, and on the way there revisions only rise.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+
+from groupbuy.groups.v1 import decisions_pb2 as g
+from groupbuy.orders.v1.orders_pb2 import Order
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.orders.api.render import order_message
+from services.orders.domain.ids import OrderName
+from services.orders.domain.orders import GroupOrders, OrdersFold
+from tests.unit.orders import history as h
+from tests.unit.orders.stories import STORIES, Story
+
+ORDERS = ("a", "b", "c")
+
+
+def shown(state: GroupOrders) -> dict[str, Order]:
+    return {
+        order: order_message(OrderName(h.GROUP, order), state, view)
+        for order in sorted(state.orders)
+        if (view := state.find(order)) is not None
+    }
+
+
+def fold(records: Sequence[h.Record]) -> GroupOrders:
+    """Folds, and looks after every record at what must hold on the way."""
+    state = OrdersFold().initial(h.GROUP)
+    revisions: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    for record in records:
+        record.fold(state)
+        for order, view in state.orders.items():
+            assert view.revision >= revisions.get(order, 0)
+            revisions[order] = view.revision
+            assert view.seat == ends.get(order, view.seat)
+            if view.final:
+                ends[order] = view.seat
+            assert min(view.held_minor, view.captured_minor, view.refunded_minor) >= 0
+    return state
+
+
+@st.composite
+def interleavings(draw: st.DrawFn, story: Story) -> list[h.Record]:
+    topics: list[list[h.Record]] = [list(story.facts), list(story.decisions), list(story.payments)]
+    turns = draw(st.permutations([topic for topic, records in enumerate(topics) for _ in records]))
+    upcoming = [iter(records) for records in topics]
+    return [next(upcoming[topic]) for topic in turns]
+
+
+group_events = st.one_of(
+    st.builds(h.opened, st.sampled_from(ORDERS)),
+    st.builds(h.reserved, st.sampled_from(ORDERS)),
+    st.builds(h.waitlisted, st.sampled_from(ORDERS)),
+    st.builds(h.refused, st.sampled_from(ORDERS)),
+    st.builds(h.confirmed, st.sampled_from(ORDERS)),
+    st.builds(h.seat_released, st.sampled_from(ORDERS), st.sampled_from(g.ReleaseReason.values()[1:])),
+    st.builds(h.completed, st.sampled_from(ORDERS)),
+    st.builds(h.settled, st.sampled_from(ORDERS)),
+    st.builds(h.failed, st.sampled_from(ORDERS)),
+    st.builds(h.money_back, st.sampled_from(ORDERS)),
+    st.builds(h.cancel_refused, st.sampled_from(ORDERS)),
+)
+purse_events = st.one_of(
+    st.builds(h.action_required, st.sampled_from(ORDERS)),
+    st.builds(h.authorised, st.sampled_from(ORDERS), sale=st.booleans()),
+    st.builds(h.hold_declined, st.sampled_from(ORDERS)),
+    st.builds(h.captured, st.sampled_from(ORDERS)),
+    st.builds(h.capture_declined, st.sampled_from(ORDERS)),
+    st.builds(h.voided, st.sampled_from(ORDERS)),
+    st.builds(h.hold_lapsed, st.sampled_from(ORDERS)),
+    st.builds(h.given_back, st.sampled_from(ORDERS), st.integers(1, 20_000), st.sampled_from(["", "r"])),
+    st.builds(h.payment_released, st.sampled_from(ORDERS)),
+    st.builds(h.suspense, st.sampled_from(ORDERS), st.integers(1, 20_000), st.sampled_from(["", "second"])),
+)
+facts = st.one_of(
+    st.builds(h.placed, st.sampled_from(ORDERS), st.integers(1, 9_000), opens=st.booleans()),
+    st.builds(h.cancel_wish, st.sampled_from(ORDERS)),
+)
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> Story:
+    """Logs that no decider would write: what is shown must not depend on their making sense."""
+    group, purse = h.GroupLog(), h.PurseLog()
+    for time_ms, events in enumerate(draw(st.lists(st.lists(group_events, min_size=1, max_size=3), max_size=5))):
+        group.decide(1_000 + time_ms, *events)
+    for time_ms, money in enumerate(draw(st.lists(st.lists(purse_events, min_size=1, max_size=3), max_size=5))):
+        purse.decide(1_000 + time_ms, *money)
+    return Story(draw(st.lists(facts, max_size=4)), group.records, purse.records)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_story_is_shown_alike_however_its_topics_interleave(data: st.DataObject) -> None:
+    story = data.draw(st.sampled_from(STORIES))()
+    plain = fold([*story.facts, *story.decisions, *story.payments])
+    assert shown(fold(data.draw(interleavings(story)))) == shown(plain)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_any_logs_are_shown_alike_however_they_interleave(data: st.DataObject) -> None:
+    story = data.draw(logs())
+    assert shown(fold(data.draw(interleavings(story)))) == shown(fold(data.draw(interleavings(story))))
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_records_read_twice_are_shown_once(data: st.DataObject) -> None:
+    story = data.draw(st.sampled_from(STORIES))()
+    records = data.draw(interleavings(story))
+    to = data.draw(st.integers(0, len(records)))
+    since = data.draw(st.integers(0, to))
+    assert shown(fold([*records[:to], *records[since:]])) == shown(fold(records))
+
+
+@given(st.data())
+@settings(max_examples=50, deadline=None)
+def test_a_state_that_was_kept_and_read_again_goes_on(data: st.DataObject) -> None:
+    story = data.draw(st.sampled_from(STORIES))()
+    records = data.draw(interleavings(story))
+    cut = data.draw(st.integers(0, len(records)))
+    state: GroupOrders = pickle.loads(pickle.dumps(fold(records[:cut])))
+    for record in records[cut:]:
+        record.fold(state)
+    assert shown(state) == shown(fold(records))

@@ -1,0 +1,97 @@
+"""Ids, digests and tokens are functions of the request alone."""
+
+from __future__ import annotations
+
+import pytest
+from groupbuy.orders.v1.orders_pb2 import WAIT_ACCEPTED, PlaceOrderRequest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.orders.api.tokens import Token, decode, encode
+from services.orders.domain.ids import OrderName, group_id, is_id, order_id, parse_order, request_digest
+
+REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
+OTHER = "6b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
+
+
+def request(**more: object) -> PlaceOrderRequest:
+    said: dict[str, object] = {
+        "customer": "ann",
+        "campaign": "campaigns/mug",
+        "quantity": 1,
+        "currency": "CNY",
+        "max_unit_price_minor": 8900,
+        "payment_method": "card_ok",
+        "request_id": REQUEST,
+    }
+    return PlaceOrderRequest(**{**said, **more})  # type: ignore[arg-type] # fields by name
+
+
+def test_ids_stay_what_they_are_in_every_version() -> None:
+    group = group_id("ann", REQUEST)
+    assert group == "2e56554c-9037-5aa3-af60-fe19308df859"
+    assert order_id(group, "ann", REQUEST) == "a8b6987b-2b27-519f-8489-d40239791354"
+
+
+def test_another_customer_or_request_opens_another_group() -> None:
+    assert len({group_id("ann", REQUEST), group_id("bob", REQUEST), group_id("ann", OTHER)}) == 3
+
+
+def test_a_request_id_means_another_order_in_another_group() -> None:
+    one, two = group_id("ann", REQUEST), group_id("bob", REQUEST)
+    assert order_id(one, "cid", REQUEST) != order_id(two, "cid", REQUEST)
+
+
+def test_only_one_spelling_of_a_uuid_is_an_id() -> None:
+    good = group_id("ann", REQUEST)
+    assert is_id(good)
+    assert not any(map(is_id, ["", good.upper(), good.replace("-", ""), "-" * 36, f"{{{good}}}", "a" * 36]))
+
+
+def test_an_order_name_is_its_two_ids() -> None:
+    assert parse_order("groups/a/orders/b") == OrderName("a", "b")
+    assert str(OrderName("a", "b")) == "groups/a/orders/b"
+    for wrong in ("", "groups/a", "groups/a/orders", "orders/b/groups/a", "groups/a/orders/b/payment"):
+        with pytest.raises(ValueError, match="groups/"):
+            parse_order(wrong)
+
+
+def test_how_long_the_caller_waits_is_no_part_of_the_payload() -> None:
+    assert request_digest(request(wait=WAIT_ACCEPTED)) == request_digest(request())
+    assert request_digest(request(request_id=OTHER)) == request_digest(request())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"customer": "bob"},
+        {"campaign": "campaigns/cup"},
+        {"group": "groups/x"},
+        {"solo": True},
+        {"quantity": 2},
+        {"currency": "EUR"},
+        {"max_unit_price_minor": 8901},
+        {"payment_method": "card_other"},
+    ],
+)
+def test_anything_else_is(change: dict[str, object]) -> None:
+    assert request_digest(request(**change)) != request_digest(request())
+
+
+def test_the_digest_leaves_the_request_alone() -> None:
+    asked = request(wait=WAIT_ACCEPTED)
+    request_digest(asked)
+    assert asked == request(wait=WAIT_ACCEPTED)
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
+def test_a_token_says_where_the_fact_is(partition: int, offset: int) -> None:
+    token = encode(Token(partition, offset))
+    assert decode(token) == Token(partition, offset)
+    assert not set(token) & set("+/=")
+
+
+@pytest.mark.parametrize("text", ["!", "a", "MTow!", "", "MTI", "LTE6MA", "OjE", "MTpx", "wrI6MQ"])
+def test_what_is_no_token_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="token"):
+        decode(text)

@@ -1,0 +1,241 @@
+"""GetOrder, CancelOrder and WatchOrder: what was written is seen, and a wish to leave is answered by its verdict."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+from groupbuy.groups.v1 import decisions_pb2 as g
+from groupbuy.orders.v1.orders_pb2 import (
+    ORDER_STATE_CANCELLED,
+    ORDER_STATE_CONFIRMED,
+    ORDER_STATE_PLACED,
+    ORDER_STATE_REFUSED,
+    ORDER_STATE_RESERVED,
+    ORDER_STATE_SETTLED,
+    WAIT_ACCEPTED,
+    CancelOrderRequest,
+    GetOrderRequest,
+    Order,
+    WatchOrderRequest,
+)
+
+from chassis.errors import ApiError
+from eventlog.errors import NotReady
+from services.orders.api.tokens import Token, decode, encode
+from services.orders.domain.ids import OrderName, parse_order
+from tests.unit.orders import history as h
+from tests.unit.orders.test_place_order import opens, reason, refuses
+from tests.unit.orders.world import OTHER, PARTITIONS, World, call, still_waits, upcoming
+
+UNKNOWN = f"groups/{h.GROUP}/orders/{h.GROUP}"
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.decides = lambda fact: opens(fact) if fact.HasField("placed") else ()
+    return made
+
+
+async def get(world: World, name: str, token: str = "", seconds: float = 5.0) -> Order:
+    return await world.orders.GetOrder(GetOrderRequest(name=name, token=token), call(seconds))
+
+
+async def cancel(world: World, name: str, seconds: float = 5.0) -> Order:
+    request = CancelOrderRequest(name=name, reason="changed my mind", request_id=OTHER)
+    return await world.orders.CancelOrder(request, call(seconds))
+
+
+async def reserved(world: World) -> OrderName:
+    order, _ = await world.place()
+    return parse_order(order.name)
+
+
+# GetOrder ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_order_is_read_as_it_is(world: World) -> None:
+    order, token = await world.place()
+    assert await get(world, order.name) == order
+    assert await get(world, order.name, token) == order
+
+
+async def test_an_unknown_order_is_not_found(world: World) -> None:
+    await world.place()
+    for name in (UNKNOWN, f"{(await world.place())[0].group}/orders/{h.GROUP}"):
+        with pytest.raises(ApiError) as caught:
+            await get(world, name)
+        assert reason(caught) == (grpc.StatusCode.NOT_FOUND, "ORDER_NOT_FOUND")
+
+
+async def test_with_a_token_ones_own_write_is_waited_for(world: World) -> None:
+    world.folds = False
+    order, token = await world.place(wait=WAIT_ACCEPTED)
+    reading = asyncio.create_task(get(world, order.name, token))
+    await still_waits(reading)
+    world.fold(world.records[0][0])
+    assert (await reading).state == ORDER_STATE_RESERVED
+
+
+async def test_what_this_process_wrote_is_waited_for_without_a_token(world: World) -> None:
+    world.folds = False
+    order, _ = await world.place(wait=WAIT_ACCEPTED)
+    reading = asyncio.create_task(get(world, order.name))
+    await still_waits(reading)
+    world.fold(world.records[0][0])
+    assert (await reading).state == ORDER_STATE_RESERVED
+
+
+async def test_a_token_that_is_not_passed_by_the_deadline_is_pending(world: World) -> None:
+    order, token = await world.place()
+    far = encode(Token(decode(token).partition, 10**9))
+    with pytest.raises(ApiError) as caught:
+        await get(world, order.name, far, 0.1)
+    assert reason(caught) == (grpc.StatusCode.DEADLINE_EXCEEDED, "ANSWER_PENDING")
+
+
+async def test_a_token_that_is_none_or_of_another_partition_is_refused(world: World) -> None:
+    order, token = await world.place()
+    other = encode(Token((decode(token).partition + 1) % PARTITIONS, 0))
+    for wrong in ("nonsense!", other):
+        with pytest.raises(ApiError) as caught:
+            await get(world, order.name, wrong)
+        assert reason(caught) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
+        assert [field for field, _ in caught.value.fields] == ["token"]
+
+
+async def test_before_the_broker_was_met_nothing_is_called_unknown(world: World) -> None:
+    world.partitions = 0
+    with pytest.raises(NotReady):
+        await get(world, UNKNOWN)
+
+
+# CancelOrder ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_shopper_leaves_and_hears_the_verdict(world: World) -> None:
+    name = await reserved(world)
+    world.decides = lambda fact: [h.seat_released(fact.order, g.RELEASE_REASON_CANCELLED)]
+    assert (await cancel(world, str(name))).state == ORDER_STATE_CANCELLED
+    fact, headers = world.records[-1]
+    assert (fact.order, fact.group, fact.customer) == (name.order, name.group, "ann")
+    assert (fact.cancel_requested.request_id, fact.cancel_requested.reason) == (OTHER, "changed my mind")
+    assert headers["ce_id"] == f"{name.order}:cancel_requested:{OTHER}".encode()
+    assert headers["ce_type"] == b"groupbuy.orders.v1.OrderCancelRequested"
+    assert "groupbuy-campaign" not in headers
+
+
+async def test_cancelling_twice_is_cancelling_once(world: World) -> None:
+    name = await reserved(world)
+    world.decides = lambda fact: [h.seat_released(fact.order, g.RELEASE_REASON_CANCELLED)]
+    first = await cancel(world, str(name))
+    assert await cancel(world, str(name)) == first
+    assert len(world.records) == 2
+
+
+async def test_who_comes_too_late_hears_why(world: World) -> None:
+    name = await reserved(world)
+    world.decides = lambda fact: [h.cancel_refused(fact.order, "COMPLETED")]
+    for _ in range(2):
+        with pytest.raises(ApiError) as caught:
+            await cancel(world, str(name))
+        assert reason(caught) == (grpc.StatusCode.FAILED_PRECONDITION, "ORDER_NOT_CANCELLABLE")
+        assert caught.value.metadata["reason"] == "COMPLETED"
+    # The refusal is for ever: nothing was written for the second wish.
+    assert len(world.records) == 2
+
+
+async def test_an_order_at_its_end_can_not_be_cancelled_and_nothing_is_written(world: World) -> None:
+    name = await reserved(world)
+    world.decide(name.group, h.confirmed(name.order), h.completed(name.order), h.settled(name.order))
+    with pytest.raises(ApiError) as caught:
+        await cancel(world, str(name))
+    assert reason(caught) == (grpc.StatusCode.FAILED_PRECONDITION, "ORDER_NOT_CANCELLABLE")
+    assert (caught.value.metadata["state"], caught.value.metadata["reason"]) == ("SETTLED", "SETTLED")
+    assert len(world.records) == 1
+
+
+async def test_a_wish_that_overtook_its_order_was_granted(world: World) -> None:
+    world.decides = lambda fact: refuses(fact, g.REFUSAL_REASON_CANCELLED)
+    order, _ = await world.place()
+    assert (await cancel(world, order.name)).state == ORDER_STATE_REFUSED
+    assert len(world.records) == 1
+
+
+async def test_an_unknown_order_can_not_be_cancelled(world: World) -> None:
+    with pytest.raises(ApiError) as caught:
+        await cancel(world, UNKNOWN)
+    assert reason(caught) == (grpc.StatusCode.NOT_FOUND, "ORDER_NOT_FOUND")
+    assert not world.records
+
+
+async def test_a_verdict_that_does_not_come_is_pending(world: World) -> None:
+    name = await reserved(world)
+    with pytest.raises(ApiError) as caught:
+        await cancel(world, str(name), 0.1)
+    assert reason(caught) == (grpc.StatusCode.DEADLINE_EXCEEDED, "ANSWER_PENDING")
+    assert caught.value.metadata["order"] == str(name)
+
+
+# WatchOrder -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_watch_shows_the_order_then_its_changes_and_ends_with_it(world: World) -> None:
+    name = await reserved(world)
+    watching = world.orders.WatchOrder(WatchOrderRequest(name=str(name)), call(None))
+    assert (await upcoming(watching)).state == ORDER_STATE_RESERVED
+    world.decide(name.group, h.confirmed(name.order))
+    assert (await upcoming(watching)).state == ORDER_STATE_CONFIRMED
+    world.decide(name.group, h.completed(name.order))
+    world.pay(name.group, h.authorised(name.order), h.captured(name.order))
+    world.decide(name.group, h.settled(name.order))
+    last = await upcoming(watching)
+    assert (last.state, last.unit_price_minor, last.captured_minor) == (ORDER_STATE_SETTLED, 7900, 15800)
+    with pytest.raises(StopAsyncIteration):
+        await upcoming(watching)
+    assert len(world.watchers) == 0
+
+
+async def test_a_settled_order_shows_its_money_whichever_log_is_read_first(world: World) -> None:
+    name = await reserved(world)
+    world.decide(name.group, h.confirmed(name.order), h.completed(name.order), h.settled(name.order))
+    watching = world.orders.WatchOrder(WatchOrderRequest(name=str(name)), call(None))
+    assert (await upcoming(watching)).captured_minor == 15800
+
+
+async def test_a_watch_goes_on_from_a_revision(world: World) -> None:
+    name = await reserved(world)
+    seen = await get(world, str(name))
+    watching = world.orders.WatchOrder(WatchOrderRequest(name=str(name), from_revision=seen.revision), call(None))
+    pending = asyncio.create_task(upcoming(watching))
+    await still_waits(pending)
+    world.decide(name.group, h.confirmed(name.order))
+    assert (await pending).revision == seen.revision + 1
+
+
+async def test_a_change_of_somebody_elses_order_is_not_shown(world: World) -> None:
+    name = await reserved(world)
+    watching = world.orders.WatchOrder(WatchOrderRequest(name=str(name)), call(None))
+    first = await upcoming(watching)
+    world.decide(name.group, h.refused("somebody"))
+    world.decide(name.group, h.confirmed(name.order))
+    assert (await upcoming(watching)).revision == first.revision + 1
+
+
+async def test_an_order_accepted_a_moment_ago_can_be_watched(world: World) -> None:
+    world.folds = False
+    order, _ = await world.place(wait=WAIT_ACCEPTED)
+    world.decides = lambda fact: ()
+    watching = world.orders.WatchOrder(WatchOrderRequest(name=order.name), call(None))
+    pending = asyncio.create_task(upcoming(watching))
+    await still_waits(pending)
+    world.fold(world.records[0][0])
+    assert (await pending).state == ORDER_STATE_PLACED
+
+
+async def test_an_unknown_order_can_not_be_watched(world: World) -> None:
+    with pytest.raises(ApiError) as caught:
+        await upcoming(world.orders.WatchOrder(WatchOrderRequest(name=UNKNOWN), call(None)))
+    assert reason(caught) == (grpc.StatusCode.NOT_FOUND, "ORDER_NOT_FOUND")

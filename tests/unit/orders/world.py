@@ -1,0 +1,171 @@
+"""What stands around the servicer in tests: a broker in memory, the real projection, and a decider to be scripted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, cast
+
+from groupbuy.groups.v1.campaigns_pb2 import Campaign
+from groupbuy.groups.v1.decisions_pb2 import GroupEvent
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.orders.v1.orders_pb2 import Order, PlaceOrderRequest
+
+from chassis.topics import ORDERS
+from eventlog.errors import BrokerUnavailable, NotReady
+from eventlog.publisher import Position
+from eventlog.topics import partition_of
+from eventlog.watch import Watchers
+from services.orders.api.orders import Context, OrderServicer
+from services.orders.domain.orders import GroupOrders, OrdersFold
+from tests.unit.orders.history import Fact, GroupLog, Payment, PurseLog
+
+PARTITIONS = 4
+TIME_MS = 1_700_000_000_000
+REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
+OTHER = "6b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
+
+
+class Call:
+    """The context of a call, as far as servicers look at it."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+
+    def time_remaining(self) -> float | None:
+        return self._seconds
+
+
+def call(seconds: float | None = 5.0) -> Context:
+    return cast(Context, Call(seconds))
+
+
+class Campaigns:
+    """Campaigns; `late` ones are found only when the topic is read to its end."""
+
+    def __init__(self) -> None:
+        self.known = {"mug": Campaign(name="campaigns/mug", currency="CNY")}
+        self.late: dict[str, Campaign] = {}
+        self.away = False
+
+    def find(self, key: str, /) -> Campaign | None:
+        return self.known.get(key)
+
+    async def find_fresh(self, key: str, /) -> Campaign | None:
+        if self.away:
+            await asyncio.Event().wait()
+        return self.known.get(key) or self.late.get(key)
+
+
+class World:
+    """Broker, projection and decider in one. It is both the publisher and the view.
+
+    A published fact is folded in the loop's next turn if `folds`, after `decides` has said what is decided about it.
+    """
+
+    def __init__(self) -> None:
+        self.partitions = PARTITIONS
+        self.records: list[tuple[OrderFact, dict[str, bytes]]] = []
+        self.timeouts: list[float | None] = []
+        self.watchers = Watchers()
+        self.campaigns = Campaigns()
+        self.ready = True
+        self.broker = True
+        self.folds = True
+        self.decides: Callable[[OrderFact], Sequence[GroupEvent]] = lambda fact: ()
+        self._rules = OrdersFold()
+        self._states: dict[str, GroupOrders] = {}
+        self._groups: dict[str, GroupLog] = {}
+        self._purses: dict[str, PurseLog] = {}
+        self._ends = dict.fromkeys(range(PARTITIONS), 0)
+        self._positions = dict.fromkeys(range(PARTITIONS), 0)
+        self.orders = OrderServicer(self, self.campaigns, self, now_ms=lambda: TIME_MS)
+
+    # The broker ---------------------------------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]],
+        *,
+        timeout_s: float | None = None,
+    ) -> Position:
+        assert topic == ORDERS.name
+        self.timeouts.append(timeout_s)
+        if not self.broker:
+            raise BrokerUnavailable("away")
+        fact = OrderFact.FromString(value)
+        assert fact.group == key
+        self.records.append((fact, dict(headers)))
+        partition = partition_of(key, PARTITIONS)
+        offset = self._ends[partition]
+        self._ends[partition] += 1
+        if self.folds:
+            asyncio.get_running_loop().call_soon(self.fold, fact)
+        return Position(partition, offset, TIME_MS)
+
+    # The projection -----------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> GroupOrders | None:
+        if not self.ready:
+            raise NotReady("recovering")
+        return self._states.get(key)
+
+    def position(self, topic: str, partition: int, /) -> int:
+        assert topic == ORDERS.name
+        return self._positions[partition]
+
+    def fold(self, fact: OrderFact) -> None:
+        """Folds a fact, and what is decided about it before that: the topics are read in any order."""
+        decided = self.decides(fact)
+        if decided:
+            self.decide(fact.group, *decided)
+        Fact(fact, TIME_MS).fold(self._state(fact.group))
+        self._positions[partition_of(fact.group, PARTITIONS)] += 1
+        self.watchers.notify(fact.group)
+
+    def decide(self, group: str, *events: GroupEvent) -> None:
+        self._groups.setdefault(group, GroupLog(group)).decide(TIME_MS, *events).fold(self._state(group))
+        self.watchers.notify(group)
+
+    def pay(self, group: str, *events: Any) -> None:
+        payment: Payment = self._purses.setdefault(group, PurseLog(group)).decide(TIME_MS, *events)
+        payment.fold(self._state(group))
+        self.watchers.notify(group)
+
+    def _state(self, group: str) -> GroupOrders:
+        return self._states.setdefault(group, self._rules.initial(group))
+
+    # What shoppers do ---------------------------------------------------------------------------------------------
+
+    async def place(self, seconds: float = 5.0, **more: object) -> tuple[Order, str]:
+        """Places an order and returns it with its token."""
+        response = await self.orders.PlaceOrder(asked(**more), call(seconds))
+        return response.order, response.token
+
+
+def asked(**more: object) -> PlaceOrderRequest:
+    said: dict[str, object] = {
+        "customer": "ann",
+        "campaign": "campaigns/mug",
+        "quantity": 2,
+        "currency": "CNY",
+        "max_unit_price_minor": 8900,
+        "payment_method": "card_ok",
+        "request_id": REQUEST,
+    }
+    return PlaceOrderRequest(**{**said, **more})  # type: ignore[arg-type] # fields by name
+
+
+async def still_waits(task: asyncio.Task[Any]) -> None:
+    """Lets a task run as far as it can, which is not to its end."""
+    await asyncio.wait([task], timeout=0)
+    assert not task.done()
+
+
+async def upcoming(orders: AsyncIterator[Order]) -> Order:
+    """The next order of a watch, within a second."""
+    async with asyncio.timeout(1):
+        return await anext(orders)
