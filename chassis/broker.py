@@ -21,7 +21,7 @@ from eventlog.topics import TopicSpec, check
 log = structlog.stdlib.get_logger(__name__)
 
 FIRST_WAIT_S = 0.3
-LONGEST_WAIT_S = 5.0
+LONGEST_WAIT_S = 2.0
 #: Seconds that the broker gets to answer a question.
 ANSWER_S = 3.0
 #: Seconds between two questions whether it is still there.

@@ -198,6 +198,8 @@ class _Process:
         return self._crash("the service failed", error)
 
     def _crash(self, why: str, error: BaseException | None = None) -> int:
+        # Whatever is left running must not keep the process.
+        self._watchdog.end_within(STOP_SLACK_S)
         log.critical(f"ending with code {CRASH}: {why}", exc_info=error)
         return CRASH
 

@@ -1,8 +1,8 @@
 """A child process that can be started again: its own session, its output in a log file, never left behind.
 
 A child must never outlive its supervisor. On Linux the kernel sees to it (PR_SET_PDEATHSIG, SIGKILL), but it goes by
-the THREAD that made the child, not by the process: a child made in a short-lived thread would be killed when that thread
-ends. So all children are made by one thread that lives until the interpreter ends. Elsewhere only `stop` and `kill` help.
+the THREAD that made the child, not by the process: a child of a short-lived thread would be killed when that thread
+ends. So one thread, which lives until the interpreter ends, makes all children. Elsewhere only `stop` and `kill` help.
 """
 
 from __future__ import annotations

@@ -134,7 +134,8 @@ class Processes:
         try:
             return self._processes[name]
         except KeyError:
-            raise StackFailed(f"the stack has no {name!r}, only {', '.join(self._processes) or 'nothing yet'}") from None
+            there = ", ".join(self._processes) or "nothing yet"
+            raise StackFailed(f"the stack has no {name!r}, only {there}") from None
 
     def _write_record(self) -> None:
         with self._recording:

@@ -1,4 +1,4 @@
-"""`stack.json`: what runs where, for tools and people. Written whole or not at all; its pids are those of this moment."""
+"""`stack.json`: what runs where, for tools and people. Written whole or not at all; its pids are always fresh."""
 
 from __future__ import annotations
 

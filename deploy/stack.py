@@ -151,7 +151,8 @@ class Stack(Processes):
         handle = os.open(self.run_dir, os.O_RDONLY)
         if not try_lock(handle):
             os.close(handle)
-            raise AlreadyRunning(f"a stack is running in {self.run_dir} already ({self._record.said()}): stop it first.")
+            who = self._record.said()
+            raise AlreadyRunning(f"a stack is running in {self.run_dir} already ({who}): stop it first.")
         self._lock_handle = handle
 
     def _start_broker(self) -> None:

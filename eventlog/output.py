@@ -43,12 +43,14 @@ class Output:
         """Adds one record. A record too large for the broker ends the process."""
         if len(value) > RECORD_BYTES:
             die("a record is larger than the broker takes", topic=self._topic, key=key, bytes=len(value))
+        # The batch builder takes a list only; a consumed record has a tuple.
+        listed = headers if isinstance(headers, list) else list(headers)
         if self._open is None:
             self._open = self._producer.create_batch()
-        if self._open.append(timestamp=None, key=key, value=value, headers=headers) is None:
+        if self._open.append(timestamp=None, key=key, value=value, headers=listed) is None:
             self._seal()
             self._open = self._producer.create_batch()
-            if self._open.append(timestamp=None, key=key, value=value, headers=headers) is None:
+            if self._open.append(timestamp=None, key=key, value=value, headers=listed) is None:
                 die("a record does not fit into an empty batch", topic=self._topic, key=key, bytes=len(value))
 
     def _seal(self) -> None:

@@ -6,7 +6,8 @@ Without Java or Maven the fixtures fail and say what to install; they never skip
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import os
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +29,7 @@ def groupbuy_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
     # Before the start, so that a start that fails shows the logs too.
     request.config.stash[_RUNNING] = running
     try:
-        _started(running.stack.start)
+        _start(running.stack.start)
         yield running
     finally:
         running.close()
@@ -38,8 +39,6 @@ def groupbuy_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """host:port of a real Kafka broker without any topics: $KAFKA, else one of the session's own."""
-    import os
-
     from deploy.kafka.broker import Broker
 
     if external := os.environ.get("KAFKA"):
@@ -47,7 +46,27 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     broker = Broker()
     try:
-        _started(lambda: broker.start(tmp_path_factory.mktemp("kafka")))
+        _start(lambda: broker.start(tmp_path_factory.mktemp("kafka")))
         yield broker.bootstrap
     finally:
         broker.release()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attaches the end of every process's log to the report of a failed test that uses the stack."""
+    report = yield
+    running = item.config.stash.get(_RUNNING, None)
+    if report.failed and running is not None and groupbuy_stack.__name__ in getattr(item, "fixturenames", ()):
+        report.sections.extend((f"end of {name}", text) for name, text in running.log_ends(_LINES))
+    return report
+
+
+def _start(start: Callable[[], None]) -> None:
+    """Starts; what a person can mend fails the test with its one sentence, not with a traceback."""
+    from deploy.errors import DeployError
+
+    try:
+        start()
+    except DeployError as error:
+        pytest.fail(str(error), pytrace=False)

@@ -119,7 +119,7 @@ class Replay:
         return whole.digest()
 
 
-def domains() -> list[tuple[TopicSpec, TopicSpec, Domain[Any]]]:
+def domains() -> list[tuple[TopicSpec, TopicSpec, Any]]:
     """Inbox, decision log and production rules of everything that is decided."""
     from services.payments.domain.domain import PurseDomain
 

@@ -1,4 +1,4 @@
-"""`python -m deploy.kafka`: one broker in the foreground until Ctrl-C. Prints its address, alone, on standard output."""
+"""`python -m deploy.kafka`: one broker in the foreground until Ctrl-C. Prints its address alone on standard output."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class _Alone:
 
     def failure(self) -> BrokerFailed | None:
         process = self.broker.process
-        return None if process.running else BrokerFailed(f"the broker ended with code {process.code}:\n{process.tail()}")
+        if process.running:
+            return None
+        return BrokerFailed(f"the broker ended with code {process.code}:\n{process.tail()}")
 
     def stop(self) -> None:
         self.broker.release()

@@ -214,9 +214,14 @@ class PurseFold:
     def _suspense(self, event: Any) -> None:
         payment = self._payment(event.order)
         hold = payment.holds.get(event.hold)
-        if hold is None and event.amount_minor:
-            hold = payment.holds[event.hold] = Hold(event.order, event.amount_minor, event.currency, sale=False)
-            hold.suspense = event.amount_minor
+        if hold is None:
+            if event.amount_minor:
+                hold = payment.holds[event.hold] = Hold(event.order, event.amount_minor, event.currency, sale=False)
+                hold.suspense = event.amount_minor
+        else:
+            # Taken from a hold that had been let go, or beyond what was asked for.
+            hold.released -= event.amount_minor
+            hold.captured += event.amount_minor
         self._findings.alarm(
             f"group {self.key} order {event.order}: {event.amount_minor} {event.currency} that nobody asked for, "
             f"hold {event.hold}: {event.reason}"

@@ -40,7 +40,19 @@ def demo(
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from None
     except DeployError as error:
         raise OpsError(str(error), error.exit_code) from error
+    except ExceptionGroup as errors:
+        # What goes wrong under the view comes in a group, together with what that tore down.
+        failed = errors.subgroup(DeployError)
+        if failed is None:
+            raise
+        first = _leaf(failed)
+        raise OpsError(str(first), getattr(first, "exit_code", 1)) from errors
     raise typer.Exit(0 if good else 1)
+
+
+def _leaf(group: ExceptionGroup[DeployError]) -> DeployError:
+    first = group.exceptions[0]
+    return _leaf(first) if isinstance(first, ExceptionGroup) else first
 
 
 async def _until_signal(director: Director, received: list[signal.Signals]) -> bool:

@@ -83,9 +83,10 @@ class Director:
 
     async def _in_stage(self) -> bool:
         options, plots = self._options, self._evening.plots()
+        stories = ", ".join(f"{count} {plot.value}" for plot, count in sorted(plots.items(), key=lambda one: -one[1]))
         self._console.print(
-            f"An evening of {self._evening.orders:,} orders in {len(self._evening.parties):,} groups, seed {options.seed}: "
-            + ", ".join(f"{count} {plot.value}" for plot, count in sorted(plots.items(), key=lambda one: -one[1])),
+            f"An evening of {self._evening.orders:,} orders in {len(self._evening.parties):,} groups, "
+            f"seed {options.seed}: {stories}",
             highlight=False,
             soft_wrap=True,
         )
@@ -177,10 +178,7 @@ class Director:
         pid = self._stage.kill(VICTIM)
         killed_s = time.monotonic()
         self._say(f"{VICTIM} (pid {pid}) was killed with SIGKILL")
-        # The supervisor needs a moment to see it; before that the old answer would still count.
-        while self._stage.states()[VICTIM].pid == pid:
-            await asyncio.sleep(0.02)
-        await self._stage.serving(VICTIM)
+        await self._stage.back(VICTIM, pid)
         self._say(f"{VICTIM} was killed with SIGKILL and served again after {time.monotonic() - killed_s:.1f} s")
 
     def _say(self, what: str) -> None:

@@ -77,8 +77,12 @@ class Stage:
         self._stack.kill(service)
         return pid or 0
 
-    async def serving(self, service: str) -> None:
-        """Waits until a service serves. Raises StackFailed where it does not come back."""
+    async def back(self, service: str, killed_pid: int) -> None:
+        """Waits until a killed service serves again. Raises StackFailed where it does not."""
+        # Before the supervisor has seen the death, the old process might still count as serving.
+        while self._stack.pid(service) in {None, killed_pid}:
+            self.check()
+            await asyncio.sleep(0.02)
         await asyncio.to_thread(self._stack.wait_serving, service)
 
     def states(self) -> Mapping[str, ServiceState]:

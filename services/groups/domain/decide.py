@@ -40,7 +40,7 @@ def decide(state: State, command: Command, at_ms: int) -> Iterator[GroupEvent]:
         row = find(state, item.kind, item.order)
         if row is not None:
             yield from row.act(state, item, at_ms)
-    if state.waiting:
+    if state.waiting and command.items:
         yield from _fill_seats(state, at_ms)
 
 

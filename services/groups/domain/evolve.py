@@ -150,11 +150,13 @@ def _cancel_refused(state: State, event: pb.CancelRefused, at_ms: int) -> None:
 
 def _release_requested(state: State, event: pb.ReleaseRequested, at_ms: int) -> None:
     _mark(state, event.order, RELEASE_REQUESTED)
-    state.unreleased += 1
+    # Payments reports once. Where it let the order go by itself before, there is nothing more to wait for.
+    if not state.ended[event.order] & RELEASE_DONE:
+        state.unreleased += 1
 
 
 def _member_released(state: State, event: pb.MemberReleased, at_ms: int) -> None:
-    if state.ended.get(event.order, 0) & RELEASE_REQUESTED:
+    if state.ended.get(event.order, 0) & (RELEASE_REQUESTED | RELEASE_DONE) == RELEASE_REQUESTED:
         state.unreleased -= 1
     _mark(state, event.order, RELEASE_DONE)
 

@@ -35,6 +35,13 @@ def fold(order: OrderView, kind: str, event: Any, time_ms: int) -> None:
 def _action_required(money: Money, event: ActionRequired) -> bool:
     changed = money.action_url != event.action_url
     money.action_url = event.action_url
+    money.action_hold = event.hold
+    return changed
+
+
+def _no_action(money: Money) -> bool:
+    changed = bool(money.action_url)
+    money.action_url = money.action_hold = ""
     return changed
 
 
@@ -42,66 +49,66 @@ def _authorised(money: Money, event: HoldAuthorised) -> bool:
     # A sale counts as held as well, until the group closes: its money is the shopper's unless the group completes.
     money.held_minor += event.amount_minor
     money.sale = event.operation == OPERATION_SALE
-    money.action_url = ""
+    _no_action(money)
     return True
 
 
-def _declined(money: Money, event: HoldDeclined) -> bool:
-    changed = bool(money.action_url)
-    money.action_url = ""
-    return changed
+def _declined(money: Money, event: HoldDeclined | CaptureDeclined) -> bool:
+    # Where a hold outlives its declined capture, a void ends it.
+    return _no_action(money)
 
 
 def _captured(money: Money, event: Captured) -> bool:
     money.captured_minor += event.amount_minor
-    # What a sale took too much is not let go by its capture, only by a refund.
-    _take(money, event.amount_minor if money.sale else event.amount_minor + event.released_minor)
+    taken = _take(money, event.amount_minor + event.released_minor)
+    if money.sale and taken > event.amount_minor:
+        # What a sale took too much is not let go by its settlement, but on its way back.
+        _expect_back(money, event.hold, taken - event.amount_minor)
     return True
 
 
-def _capture_declined(money: Money, event: CaptureDeclined) -> bool:
-    return _take(money, money.held_minor) > 0
-
-
 def _let_go(money: Money, event: Voided | HoldLapsed) -> bool:
-    return _take(money, event.amount_minor - _unasked(money, event)) > 0
+    moot = event.hold == money.action_hold and _no_action(money)
+    return _take(money, event.amount_minor - _came_back(money, event)) > 0 or moot
 
 
 def _refunded(money: Money, event: Refunded) -> bool:
-    """The purse's own refunds give back first what nobody asked for, then what a sale took and nothing captured."""
+    """The purse's own refunds give back first what was on its way back, then what a sale took and nothing captured."""
     amount = event.amount_minor
     if not event.refund:
-        amount -= _unasked(money, event)
-        taken = _take(money, amount)
-        money.refunded_minor += amount - taken
-        return amount > 0
+        amount -= _came_back(money, event)
+        amount -= (taken := _take(money, amount))
+        money.refunded_minor += amount
+        return amount + taken > 0
     money.refunded_minor += amount
     return True
 
 
 def _suspense(money: Money, event: SuspenseRecorded) -> bool:
-    """Money that no order asked for is shown nowhere; it is noted so that its way back is not shown either."""
-    if money.suspense is None:
-        money.suspense = {}
-    money.suspense[event.hold] = money.suspense.get(event.hold, 0) + event.amount_minor
-    return False
+    """Money that no order asked for is shown nowhere, nor is its way back."""
+    _expect_back(money, event.hold, event.amount_minor)
+    return event.hold == money.action_hold and _no_action(money)
 
 
 def _released(money: Money, event: PaymentReleased) -> bool:
-    changed = bool(money.held_minor or money.action_url)
-    money.held_minor = 0
-    money.action_url = ""
-    return changed
+    changed = _no_action(money)
+    return _take(money, money.held_minor) > 0 or changed
 
 
-def _unasked(money: Money, event: Voided | HoldLapsed | Refunded) -> int:
-    """How much of what goes back was in suspense, and is no longer."""
-    if money.suspense is None:
+def _expect_back(money: Money, hold: str, amount_minor: int) -> None:
+    if money.returning is None:
+        money.returning = {}
+    money.returning[hold] = money.returning.get(hold, 0) + amount_minor
+
+
+def _came_back(money: Money, event: Voided | HoldLapsed | Refunded) -> int:
+    """How much of an amount had been expected back, and is no longer."""
+    if money.returning is None:
         return 0
-    noted = money.suspense.pop(event.hold, 0)
-    back = min(noted, event.amount_minor)
-    if noted > back:
-        money.suspense[event.hold] = noted - back
+    expected = money.returning.pop(event.hold, 0)
+    back = min(expected, event.amount_minor)
+    if expected > back:
+        money.returning[event.hold] = expected - back
     return back
 
 
@@ -118,7 +125,7 @@ RULES: Mapping[str, Callable[[Money, Any], bool]] = {
     "hold_authorised": _authorised,
     "hold_declined": _declined,
     "captured": _captured,
-    "capture_declined": _capture_declined,
+    "capture_declined": _declined,
     "voided": _let_go,
     "hold_lapsed": _let_go,
     "refunded": _refunded,

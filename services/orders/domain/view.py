@@ -44,8 +44,10 @@ class Money:
     action_url: str = ""
     #: Taken at once, not held: the provider knows no delayed capture.
     sale: bool = False
-    #: By hold, what turned up unasked and is on its way back; None: nothing ever did.
-    suspense: dict[str, int] | None = None
+    #: The provider's reference of the hold that a confirmation will make.
+    action_hold: str = ""
+    #: By hold, what counts for nothing and is on its way back; None: nothing ever was.
+    returning: dict[str, int] | None = None
 
 
 @dataclass(slots=True)

@@ -37,11 +37,11 @@ class OrdersFolding:
             elif record.topic == self._groups_topic:
                 decision = GroupDecision.FromString(value)
                 _of(decision.group, record.key)
-                self._fold.fold_group(state, decision)
+                self._fold.fold_group(state, decision, value)
             else:
                 payment = PaymentDecision.FromString(value)
                 _of(payment.group, record.key)
-                self._fold.fold_payment(state, payment)
+                self._fold.fold_payment(state, payment, value)
         except DecodeError as error:
             raise Undecodable(f"can't be decoded: {error}") from error
 

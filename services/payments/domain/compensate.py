@@ -37,7 +37,7 @@ def send_back(
 def captured(purse: Purse, order: str, hold: str, amount: int) -> Iterator[PaymentEvent]:
     """Money was taken from a hold, asked for or not."""
     record = purse.orders.get(order)
-    if record is not None and _is_old_news(record, hold):
+    if record is not None and record.took(hold):
         return
     if isinstance(record, Payment):
         if _is_wanted(record, hold):
@@ -51,16 +51,10 @@ def captured(purse: Purse, order: str, hold: str, amount: int) -> Iterator[Payme
     yield from send_back(purse, order, hold, amount, currency, TAKEN_UNASKED, taken=True)
 
 
-def _is_old_news(record: object, hold: str) -> bool:
-    if isinstance(record, Payment):
-        known = record.holds.get(hold)
-        return known is not None and (known.taken > 0 or known.compensated)
-    return False
-
-
 def _is_wanted(payment: Payment, hold: str) -> bool:
+    known = payment.holds.get(hold) if hold == payment.hold else None
     asked = payment.intent in (Intent.CAPTURE, Intent.RELEASE) and not payment.refused
-    return asked and hold == payment.hold and payment.holds[hold].held > 0
+    return known is not None and known.held > 0 and asked
 
 
 def _take(purse: Purse, order: str, payment: Payment, amount: int) -> Iterator[PaymentEvent]:

@@ -257,6 +257,7 @@ def _refunded(payment: Payment, body: pb.Refunded) -> None:
     hold.returned += body.amount_minor
     if under_way is None and late:
         hold.owed = max(hold.owed - body.amount_minor, 0)
+        payment.owed = max(payment.owed - body.amount_minor, 0)
 
 
 def _forget_given_up(payment: Payment, hold: str, refund: str) -> bool:
@@ -275,6 +276,7 @@ def _refund_declined(payment: Payment, body: pb.RefundDeclined) -> None:
             _give_up(payment, call)
             if not body.refund:
                 payment.holds[call.hold].owed += call.amount
+                payment.owed += call.amount
             break
     if body.refund:
         refunds = payment.refunds = payment.refunds or {}

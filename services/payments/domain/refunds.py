@@ -1,4 +1,7 @@
-"""Refunds by command: full or in part, never above what was captured, each id once. Must never touch what is only held."""
+"""Refunds by command: full or in part, never above what was captured, each id once.
+
+Must never touch what is only held.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +55,4 @@ def _refusal(record: Record | None, amount: int) -> str:
     left = record.refundable()
     if left <= 0:
         return NOTHING_LEFT
-    if amount < 0:
-        return f"{amount} is not an amount"
-    if amount > left:
-        return f"{amount} is more than the {left} left"
-    return ""
+    return "" if 0 <= amount <= left else f"{amount} is not an amount between 1 and the {left} left"

@@ -38,6 +38,8 @@ class Record(Compact):
     captured: int = 0
     #: Given back by command.
     refunded: int = 0
+    #: Not to be kept, but the provider refused to give it back: for a person to mend.
+    owed: int = 0
     #: Opaque token of the payment method.
     method: str = ""
     #: The provider's reference of the hold that counts.
@@ -66,6 +68,13 @@ class Record(Compact):
         """Whether money of this hold was ever booked here."""
         return hold == self.hold or hold in self.others
 
+    def took(self, hold: str) -> bool:
+        """Whether it is known that money was taken from a hold."""
+        return self._counts(hold) or hold in self.compensated
+
+    def _counts(self, hold: str) -> bool:
+        return hold == self.hold and (self.sale or self.captured > 0)
+
     def refundable(self) -> int:
         """Captured money that no refund has claimed, in minor units."""
         return self.captured - self.refunded if self.intent is Intent.CAPTURE else 0
@@ -88,6 +97,11 @@ class Payment(Record):
     def knows(self, hold: str) -> bool:
         """Whether money of this hold was ever booked here, or its end was asked for."""
         return hold in self.holds
+
+    def took(self, hold: str) -> bool:
+        """Whether it is known that money was taken from a hold."""
+        known = self.holds.get(hold)
+        return known is not None and (self._counts(hold) or known.compensated)
 
     def asking(self) -> Call | None:
         """The call that may still make a hold; there is at most one."""

@@ -1,6 +1,6 @@
 """A service process with nothing behind it, to see how a process starts and ends. Run it as a module.
 
-What its parts do is set by lines on standard input: `broker 1`, `ready 0`, `partitions 4`, `differ`, `stuck`, `boom`.
+What its parts do is set by lines on standard input: `there 1`, `recovered`, `ready 0`, `differ`, `never_stop`, `stuck`.
 With REAL_BROKER in the environment it looks for a real one.
 """
 
@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 import time
-from typing import Any, cast
+from typing import Any
 
 from groupbuy.orders.v1 import orders_pb2_grpc
 
@@ -121,8 +121,8 @@ def main() -> int:
         Controls(broker, processors)
         real = "REAL_BROKER" in os.environ
         publisher: Any = Publisher(settings.kafka, client_id="test") if real else FakePublisher()
-        add = cast(Any, orders_pb2_grpc.add_OrderServiceServicer_to_server)
-        return Wiring([Servicer(add, FakeOrders(), ORDERS)], publisher, processors, BUSINESS)
+        servicer = Servicer(orders_pb2_grpc.add_OrderServiceServicer_to_server, FakeOrders(), ORDERS)
+        return Wiring([servicer], publisher, processors, BUSINESS)
 
     make: Any = Broker if "REAL_BROKER" in os.environ else lambda *_: broker
     return run(load(OrdersSettings), wire, make_broker=make, stuck_s=0.5)

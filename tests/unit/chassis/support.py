@@ -61,7 +61,6 @@ class FakeOrders(orders_pb2_grpc.OrderServiceServicer):
         return orders_pb2.PlaceOrderResponse(token="1:2")
 
     async def GetOrder(self, request: Any, context: Any) -> orders_pb2.Order:
-        # A coroutine function that answers with another's result.
         return orders_pb2.Order(name=request.name)
 
     async def CancelOrder(self, request: Any, context: Any) -> orders_pb2.Order:

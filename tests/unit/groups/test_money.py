@@ -1,8 +1,9 @@
-"""What a purse says: in every state of an order it has one recorded outcome, and money without a seat goes back once."""
+"""What a purse says has one recorded outcome in every state of an order, and money without a seat goes back once."""
 
 from __future__ import annotations
 
 import pytest
+from groupbuy.payments.v1.decisions_pb2 import Captured, PaymentEvent
 
 from services.groups.domain.state import Phase, Standing
 from tests.unit.groups.given import (
@@ -82,15 +83,8 @@ def test_a_group_is_settled_when_every_member_is_charged_or_failed() -> None:
 
 def test_several_outcomes_in_one_decision_of_the_purse_are_taken_in_turn() -> None:
     group = settling("a", "b")
-    both = [purse_event for value in (captured("a"), captured("b")) for purse_event in events_of(value)]
+    both = (PaymentEvent(captured=Captured(order=order, amount_minor=800)) for order in ("a", "b"))
     group.when(purse(*both)).then("member_settled a 800", "member_settled b 800", "settled 2 0 1600")
-
-
-def events_of(value: bytes) -> list[object]:
-    from groupbuy.groups.v1.inbox_pb2 import GroupInput
-    from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
-
-    return list(PaymentDecision.FromString(GroupInput.FromString(value).payment_decision).events)
 
 
 def test_a_hold_that_is_not_renewed_fails_its_member_alone() -> None:

@@ -98,6 +98,7 @@ def a_capture_is_declined() -> Story:
     t.group.decide(1030, h.confirmed("a"), h.completed("a"))
     t.group.decide(1035, h.cancel_refused("a"))
     t.purse.decide(1040, h.capture_declined("a"))
+    t.purse.decide(1050, h.voided("a"))
     t.group.decide(1060, h.failed("a"))
     return t.done()
 

@@ -1,5 +1,5 @@
-"""The provider over the wire: errors that machines can read, faults that are played, health, reflection. Method: the whole
-server in this process, and for its start and end a process of its own."""
+"""The provider over the wire: errors that machines can read, faults that are played, health, reflection. Method: the
+whole server in this process, and for its start and end a process of its own."""
 
 from __future__ import annotations
 

@@ -1,0 +1,63 @@
+"""The purse as a domain of the kernel: PaymentInput in, PaymentDecision out. Must never have a state of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from groupbuy.log.v1.log_pb2 import Tick
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+
+from services.payments.domain import events
+from services.payments.domain.decide import Input, decide, decode
+from services.payments.domain.errors import UnknownInput
+from services.payments.domain.evolve import evolve
+from services.payments.domain.state import Purse
+
+
+class PurseDomain:
+    """Decides purses. Times are in milliseconds since the epoch."""
+
+    def initial(self, key: str) -> Purse:
+        """The purse of a group that nothing has happened to."""
+        return Purse(key)
+
+    def decode_input(self, value: bytes) -> Input:
+        """A PaymentInput's content. Raises DecodeError and UnknownInput."""
+        return decode(value)
+
+    def decide(self, state: Purse, command: Input, at_ms: int) -> Iterator[PaymentEvent]:
+        """Events that follow from an input. Raises Impossible."""
+        return decide(state, command, at_ms)
+
+    def evolve(self, state: Purse, event: PaymentEvent, at_ms: int) -> None:
+        """Applies an event in place."""
+        evolve(state, event)
+
+    def faulted(self, state: Purse, error: str) -> Iterator[PaymentEvent]:
+        """The rules failed on an input: said in the open, and nothing else changes."""
+        yield events.faulted(error)
+
+    def due(self, state: Purse) -> int | None:
+        """When the next waiting call is to be made; None: none waits."""
+        return state.retries[0][0] if state.retries else None
+
+    def tick(self, due_ms: int) -> bytes:
+        """An input that says: look at the time."""
+        return PaymentInput(tick=Tick(due_ms=due_ms)).SerializeToString(deterministic=True)
+
+    def seal(
+        self, key: str, version: int, cause: int, time_ms: int, previous_sha256: bytes, events: list[PaymentEvent]
+    ) -> bytes:
+        """A decision's bytes."""
+        return PaymentDecision(
+            group=key, version=version, cause=cause, time_ms=time_ms, previous_sha256=previous_sha256, events=events
+        ).SerializeToString(deterministic=True)
+
+    def open(self, value: bytes) -> PaymentDecision:
+        """A decision. Raises DecodeError and UnknownInput."""
+        decision = PaymentDecision.FromString(value)
+        for event in decision.events:
+            if event.WhichOneof("body") is None:
+                raise UnknownInput(f"version {decision.version} of purse {decision.group} holds an unknown event")
+        return decision

@@ -1,0 +1,189 @@
+"""The domain as the kernel sees it: what it refuses to read, what it does about its own faults, how small it is kept."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from google.protobuf.message import DecodeError
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent, GroupOpened, SeatReleased, Terms
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.payments.v1.decisions_pb2 import CallDeferred, PaymentDecision, PaymentEvent
+
+from eventlog.aggregate import Aggregate, decide
+from eventlog.errors import Impossible
+from services.groups.domain import transitions
+from services.groups.domain.command import UnknownInput
+from services.groups.domain.domain import GroupDomain
+from services.groups.domain.evolve import EVOLVE, UnknownEvent
+from services.groups.domain.state import Phase, State
+from services.groups.domain.terms import UnknownRules
+from services.groups.domain.transitions import Row
+from tests.unit.groups.given import (
+    KEY,
+    T0,
+    WINDOW,
+    Group,
+    campaign,
+    captured,
+    forming,
+    given,
+    joins,
+    opens,
+    pays,
+    purse,
+    tick,
+)
+
+DOMAIN = GroupDomain()
+#: A length-delimited field number 99, which no message of ours has.
+UNKNOWN_FIELD = b"\x9a\x06\x00"
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (b"\xff", DecodeError),
+        (b"", UnknownInput),
+        (UNKNOWN_FIELD, UnknownInput),
+        (GroupInput(order_fact=b"\xff").SerializeToString(), DecodeError),
+        (GroupInput(order_fact=b"").SerializeToString(), UnknownInput),
+        (GroupInput(order_fact=OrderFact(order="a").SerializeToString()).SerializeToString(), UnknownInput),
+        (GroupInput(payment_decision=b"\xff").SerializeToString(), DecodeError),
+        (purse(PaymentEvent()), UnknownInput),
+        (opens("a", campaign(rules_version=2)), UnknownRules),
+    ],
+)
+def test_an_input_that_can_not_be_read_or_is_not_known_here_stops_the_kernel(
+    value: bytes, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        DOMAIN.decode_input(value)
+    with pytest.raises(Impossible):
+        decide(DOMAIN, Aggregate(KEY, State()), value, 0, T0)
+
+
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [(GroupEvent(), UnknownEvent), (GroupEvent(opened=GroupOpened(terms=Terms(rules_version=2))), UnknownRules)],
+)
+def test_a_decision_that_is_not_known_here_stops_the_kernel(event: GroupEvent, error: type[Exception]) -> None:
+    value = GroupDecision(group=KEY, version=1, events=[event]).SerializeToString()
+    with pytest.raises(error):
+        DOMAIN.open(value)
+    with pytest.raises(error):
+        DOMAIN.evolve(State(), event, T0)
+
+
+def test_a_decision_that_can_not_be_read_raises() -> None:
+    with pytest.raises(DecodeError):
+        DOMAIN.open(b"\xff")
+
+
+def test_every_event_of_the_contract_can_be_applied() -> None:
+    assert set(EVOLVE) == {field.name for field in GroupEvent.DESCRIPTOR.oneofs_by_name["body"].fields}
+
+
+def test_what_a_purse_says_to_others_leaves_no_trace() -> None:
+    given(opens("a")).when(purse(PaymentEvent(call_deferred=CallDeferred(order="a")))).then_nothing()
+    empty = GroupInput(payment_decision=PaymentDecision(group=KEY).SerializeToString()).SerializeToString()
+    given(opens("a")).when(empty).then_nothing()
+
+
+def test_a_tick_is_an_input_that_says_nothing_else() -> None:
+    assert DOMAIN.decode_input(DOMAIN.tick(7)).items == []
+    assert GroupInput.FromString(DOMAIN.tick(7)).tick.due_ms == 7
+
+
+def test_decisions_carry_version_cause_time_and_the_digest_of_the_one_before() -> None:
+    value = DOMAIN.seal(KEY, 3, 17, T0, b"digest", [GroupEvent(seat_released=SeatReleased(order="a"))])
+    decision = DOMAIN.open(value)
+    assert (decision.group, decision.version, decision.cause, decision.time_ms) == (KEY, 3, 17, T0)
+    assert decision.previous_sha256 == b"digest"
+    assert [event.seat_released.order for event in decision.events] == ["a"]
+
+
+def test_two_owners_write_the_same_bytes() -> None:
+    inputs = (opens("a"), joins("b"), pays("b"), joins("c"), pays("a"), pays("c"), joins("d"), pays("d"))
+    assert given(*inputs).log == given(*inputs).log
+
+
+# Faults -------------------------------------------------------------------------------------------------------------
+
+
+def break_row(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Row]], state: int, on: str) -> None:
+    def act(state: State, item: Any, at_ms: int) -> Iterator[GroupEvent]:
+        raise ZeroDivisionError
+
+    sound = rows[state][on]
+    broken = Row(sound.when, sound.on, act, sound.events, sound.to, sound.note)
+    monkeypatch.setitem(rows[state], on, broken)
+
+
+def test_a_fault_cancels_a_forming_group_lets_all_go_and_answers_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = given(opens("a", campaign(capacity=3, waitlist=True)), joins("b"), joins("c"), joins("w"), pays("a"))
+    break_row(monkeypatch, transitions.ON_GROUP, Phase.FORMING, "joins")
+    group.when(joins("d")).then(
+        "seat_refused d GROUP_CANCELLED",
+        "faulted ZeroDivisionError",
+        "cancelled fault: ZeroDivisionError",
+        "seat_released a FAULTED",
+        "release_requested a FAULTED",
+        "seat_released b FAULTED",
+        "release_requested b FAULTED",
+        "seat_released c FAULTED",
+        "release_requested c FAULTED",
+        "seat_released w FAULTED",
+    )
+    group.when(joins("d")).then_nothing().when(joins("e")).then("seat_refused e GROUP_CANCELLED")
+
+
+def test_a_fault_in_a_closed_group_changes_nothing_but_raises_the_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = forming("a", "b").when(tick(), at=WINDOW)
+    break_row(monkeypatch, transitions.ON_GROUP, Phase.COMPLETED, "joins")
+    group.when(joins("c")).then("seat_refused c UNREADABLE", "faulted ZeroDivisionError")
+    group.when(captured("a")).then("member_settled a 800")
+
+
+def test_a_fault_at_the_opening_leaves_no_group_and_answers_the_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_row(monkeypatch, transitions.ON_GROUP, Phase.UNOPENED, "opens")
+    group = given(opens("a")).then("seat_refused a UNREADABLE", "faulted ZeroDivisionError")
+    assert group.state.phase is Phase.UNOPENED
+
+
+def test_a_fault_at_the_deadline_ends_the_group_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = forming("a", "b")
+    break_row(monkeypatch, transitions.ON_GROUP, Phase.FORMING, "deadline due")
+    group.when(tick(), at=WINDOW)
+    assert group.state.phase is Phase.CANCELLED
+    assert group.due is None
+
+
+# State --------------------------------------------------------------------------------------------------------------
+
+
+def uuid(number: int) -> str:
+    return f"0f5fd1f1-2f7a-5b41-9a45-{number:012d}"
+
+
+def test_states_are_pickled_small() -> None:
+    small = given(opens(uuid(1)), joins(uuid(2)), pays(uuid(1)))
+    assert len(pickle.dumps(small.state, 5)) < 500
+    done = forming(*(uuid(number) for number in range(4)))
+    done.when(*(captured(uuid(number)) for number in range(4)))
+    assert done.state.is_done
+    assert len(pickle.dumps(done.state, 5)) < 430
+
+
+def test_a_pickled_group_goes_on_as_if_nothing_had_happened() -> None:
+    group = given(opens("a", campaign(capacity=3, waitlist=True)), joins("b"), joins("c"), joins("d"), pays("b"))
+    thawed = Group()
+    thawed.decided, thawed.replayed = pickle.loads(pickle.dumps((group.decided, group.replayed)))
+    thawed.offset = group.offset
+    for one in (group, thawed):
+        one.when(pays("a"), pays("c"))
+    assert thawed.log == group.log[-len(thawed.log) :]
+    assert thawed.state == group.state

@@ -1,0 +1,196 @@
+"""Whatever comes, in whatever order, however often: what must always hold of a group holds after every input.
+
+hypothesis draws the inputs. The checks read the log's events, never the state's own counts alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from groupbuy.groups.v1.campaigns_pb2 import CLOSE_POLICY_AT_DEADLINE, Tier
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.groups.domain.decide import due
+from services.groups.domain.state import Phase, Standing
+from services.groups.domain.transitions import find
+from tests.unit.groups.given import (
+    FIRST,
+    HOLD_WINDOW,
+    MINUTE,
+    T0,
+    Group,
+    campaign,
+    cancel_group,
+    cancels,
+    capture_declined,
+    captured,
+    declined,
+    describe,
+    duration,
+    joins,
+    opens,
+    pays,
+    rejected,
+    released,
+    tick,
+)
+
+ORDERS = st.sampled_from([f"o{number}" for number in range(8)])
+CUSTOMERS = st.sampled_from(["ann", "bob", "cem", "dee", "eva"])
+OFFERS = [
+    campaign(capacity=3, max_quantity=2),
+    campaign(capacity=3, waitlist=True, leader_discount_minor=10, seats_per_customer=2),
+    campaign(capacity=4, close_policy=CLOSE_POLICY_AT_DEADLINE, hold_window=duration(2 * HOLD_WINDOW)),
+    campaign(tiers=[Tier(members=4, unit_price_minor=FIRST)], house_fill_members=2, waitlist=True),
+]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[int, bytes]]:
+    """Inputs with the time since the one before. Most are what a sound system sends, some are not."""
+    offer = draw(st.sampled_from(OFFERS))
+    placing = st.builds(lambda order, customer: joins(order, customer=customer), ORDERS, CUSTOMERS)
+    paying = st.builds(pays, ORDERS, st.sampled_from([FIRST, FIRST, FIRST, FIRST - 1]))
+    others = [st.builds(make, ORDERS) for make in (cancels, declined, captured, capture_declined, released, rejected)]
+    opening = st.builds(lambda order, solo: opens(order, offer, solo=solo), ORDERS, st.booleans())
+    rare = st.one_of(opening, st.just(cancel_group()), st.just(tick()))
+    inputs = st.one_of(placing, placing, paying, paying, *others, rare)
+    waits = st.sampled_from([0, 0, 0, 0, 1, MINUTE, HOLD_WINDOW - 1, HOLD_WINDOW])
+    first = [(0, opens("o0", offer, solo=draw(st.integers(0, 9)) == 0))]
+    return first + draw(st.lists(st.tuples(waits, inputs), max_size=60))
+
+
+class Witness:
+    """What the log has said so far, read without any code of the domain."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.confirmed: list[str] = []
+        self.seated: set[str] = set()
+        self.ends: Counter[str] = Counter()
+        self.closings: list[str] = []
+
+    def hear(self, event: Any, capacity: int) -> None:
+        body = event.WhichOneof("body")
+        what = getattr(event, body)
+        if body == "seat_reserved":
+            self.seated.add(what.order)
+            assert len(self.seated) <= capacity
+        elif body == "member_confirmed":
+            self.confirmed.append(what.order)
+            assert what.members == len(self.confirmed)
+        elif body in ("seat_released", "member_settled", "member_failed", "seat_refused"):
+            self.ends[what.order] += 1
+            self.seated.discard(what.order)
+            if body == "seat_released" and what.order in self.confirmed:
+                self.confirmed.remove(what.order)
+        elif body in ("completed", "expired", "cancelled"):
+            self.closings.append(body)
+            if body == "completed":
+                assert list(what.orders) == self.confirmed
+                assert what.leader_order in self.confirmed
+        self.events.append(event)
+
+    def once(self, body: str) -> None:
+        """Such an event is written at most once for an order."""
+        orders = [getattr(event, body).order for event in self.events if event.WhichOneof("body") == body]
+        assert len(orders) == len(set(orders)), body
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(histories())
+def test_what_must_always_hold_of_a_group_holds_after_every_input(history: list[tuple[int, bytes]]) -> None:
+    group, witness = Group(), Witness()
+    at = 0
+    for wait, value in history:
+        at += wait
+        # `when` also folds the decision into a second group and compares.
+        group.when(value, at=at)
+        capacity = 0 if group.state.terms is None else group.state.terms.capacity
+        for event in group.last:
+            witness.hear(event, capacity)
+        check(group, witness)
+    group.when(tick(), at=at + 24 * 60 * MINUTE)
+    for event in group.last:
+        witness.hear(event, capacity)
+    check(group, witness)
+    assert group.state.phase is not Phase.FORMING
+    for order in list(group.state.ended) + list(group.state.confirmed):
+        group.when(captured(order), released(order))
+    assert group.state.is_done or group.state.phase is Phase.UNOPENED
+    group.when(*(value for _, value in history))
+    assert not [line for line in map(describe, group.last) if line.split()[0] in ("seat_reserved", "opened")]
+
+
+def check(group: Group, witness: Witness) -> None:
+    state = group.state
+    assert len(witness.closings) <= 1
+    assert all(count == 1 for count in witness.ends.values())
+    for body in ("seat_reserved", "release_requested", "member_released", "cancel_refused", "settlement_requested"):
+        witness.once(body)
+    live = {*state.reserved, *state.confirmed, *state.waiting}
+    assert not live & state.ended.keys()
+    if state.phase is Phase.FORMING:
+        assert set(witness.confirmed) == set(state.confirmed)
+        assert state.leader == "" or state.leader in state.reserved or state.leader in state.confirmed
+        # Nobody leads only while nobody is confirmed, and time never stands still in a forming group.
+        assert state.leader or not state.confirmed
+        assert sum(state.customers.values()) == len(live)
+        assert state.terms is None or max(state.customers.values(), default=0) <= state.terms.seats_per_customer
+        next_ms = due(state)
+        assert next_ms is not None and next_ms > group.time
+        assert [seat.until_ms for seat in state.reserved.values()] == sorted(
+            s.until_ms for s in state.reserved.values()
+        )
+    else:
+        assert due(state) is None
+    assert group.decided.version == len(group.log)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(histories())
+def test_every_row_of_the_table_leads_only_to_what_it_says(history: list[tuple[int, bytes]]) -> None:
+    group = Group()
+    at = 0
+    for wait, value in history:
+        at += wait
+        group.when(tick(), at=at)
+        before: dict[str, tuple[Any, Standing, Phase]] = {}
+        for item in group.domain.decode_input(value).items:
+            row = find(group.state, item.kind, item.order)
+            before[item.order] = (row, group.state.standing(item.order), group.state.phase)
+        group.when(value)
+        bodies = {str(event.WhichOneof("body")) for event in group.last}
+        for order, (row, standing, phase) in before.items():
+            # A seat that fell free may have been given to the waitlist in the same decision.
+            assert bodies <= {"seat_reserved", *(row.events if row else ())}
+            if row is None:
+                assert not bodies
+            elif row.to and standing in row.when and isinstance(row.when[0], Standing):
+                assert group.state.standing(order) in (*row.to, standing)
+            elif row.to and phase in row.when and isinstance(row.when[0], Phase):
+                assert group.state.phase in (*row.to, phase)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(histories())
+def test_inputs_that_come_again_after_all_else_change_nothing(history: list[tuple[int, bytes]]) -> None:
+    # A process that was frozen wakes and copies what others have copied long since.
+    group = Group()
+    at = 0
+    for wait, value in history:
+        at += wait
+        group.when(value, at=at)
+    group.when(tick(), at=at + 24 * 60 * MINUTE)
+    # What payments still had to hear of may be answered once more, then nothing is left to say.
+    values = [value for _, value in history]
+    group.when(*values)
+    answered = {line.split()[0] for line in map(describe, group.last)}
+    assert answered <= {"release_requested", "member_released", "cancel_refused", "member_settled", "member_failed"} | {
+        "settled",
+        "seat_refused",
+    }
+    group.when(*values).when(*values).then_nothing()
+    assert group.time >= T0

@@ -1,0 +1,61 @@
+"""The table of transitions is what decides: each row is reached, and leads to nothing but what it says."""
+
+from __future__ import annotations
+
+import pytest
+from groupbuy.groups.v1.decisions_pb2 import GroupEvent
+
+from services.groups.domain.command import MONEY
+from services.groups.domain.state import Phase, Standing
+from services.groups.domain.transitions import GROUP, ON_GROUP, ON_ORDER, ORDER, Row, find, table
+from tests.unit.groups.given import given, opens
+
+ORDER_INPUTS = {"opens", "joins", "cancel_requested", "order_rejected", *MONEY}
+TIME_INPUTS = {"reservation due", "seat free", "deadline due", "rules failed"}
+EVENTS = {field.name for field in GroupEvent.DESCRIPTOR.oneofs_by_name["body"].fields}
+
+
+@pytest.mark.parametrize("row", [*GROUP, *ORDER], ids=lambda row: f"{row.when[0].name}-{row.on}")
+def test_rows_speak_of_inputs_and_events_that_there_are(row: Row) -> None:
+    assert row.on in ORDER_INPUTS | TIME_INPUTS | {"cancel_group"}
+    assert set(row.events) <= EVENTS
+    assert row.note
+
+
+def test_every_event_of_the_contract_comes_from_some_row() -> None:
+    assert {event for row in (*GROUP, *ORDER) for event in row.events} == EVENTS
+
+
+def test_every_phase_answers_every_new_order() -> None:
+    assert all({"opens", "joins"} <= set(ON_GROUP[phase]) for phase in Phase)
+
+
+def test_money_that_moved_is_answered_in_every_standing_but_those_that_have_it() -> None:
+    for standing in Standing:
+        kept = {Standing.CONFIRMED, Standing.SETTLING, Standing.SETTLED}
+        assert ("hold_authorised" in ON_ORDER[standing]) == (standing not in kept)
+        assert ("captured" in ON_ORDER[standing]) == (standing is not Standing.SETTLED)
+
+
+def test_every_live_order_can_be_let_go_by_payments() -> None:
+    for standing in (Standing.WAITLISTED, Standing.RESERVED, Standing.CONFIRMED, Standing.SETTLING):
+        assert "payment_released" in ON_ORDER[standing]
+
+
+def test_an_order_that_is_known_never_falls_back_to_the_groups_rows() -> None:
+    state = given(opens("a")).state
+    assert find(state, "joins", "a") is None
+    assert find(state, "joins", "b") is ON_GROUP[Phase.FORMING]["joins"]
+
+
+def test_closed_groups_stay_closed() -> None:
+    closed = {Phase.COMPLETED, Phase.EXPIRED, Phase.CANCELLED}
+    assert not [row for row in GROUP if set(row.when) & closed and row.to]
+
+
+def test_the_page_shows_every_row_and_both_diagrams() -> None:
+    page = table()
+    assert page.count("stateDiagram-v2") == 2
+    for row in (*GROUP, *ORDER):
+        assert f"| {', '.join(one.name for one in row.when)} | {row.on}" in page
+    assert page == table()

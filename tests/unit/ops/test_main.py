@@ -1,0 +1,52 @@
+"""Goal: whatever is wrong with a command's arguments is said in one sentence, with exit 2."""
+
+from __future__ import annotations
+
+import pytest
+
+from ops.main import main
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["nope"], "No such command 'nope'"),
+        (["tail"], "Missing argument 'topic'"),
+        (["tail", "nope"], "no topic nope: `groupbuy-ops topics list` has them all"),
+        (["show", "order", "x"], "'x' is no order: write groups/{group}/orders/{order}"),
+        (["show", "group", "groups/x"], "'groups/x' is no group"),
+        (["show", "group", "9F6C1C5E-0000-4000-8000-000000000001"], "is no group"),
+        (["dlq", "show", "orders.order.v2"], "no dead-letter topic orders.order.v2"),
+        (["topics", "create", "--kafka", "x", "--partitions", "4"], "--kafka takes host:port"),
+        (["topics", "create", "--partitions", "0"], "should be greater than or equal to 1"),
+        (["audit", "--kafka", "127.0.0.1:1", "--provider", "there"], "--provider takes host:port"),
+        (["demo", "--orders", "0"], "should be greater than or equal to 1"),
+        (["demo", "--orders", "many"], "Invalid value"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_2(
+    args: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAFKA", "127.0.0.1:1")
+    assert main(args) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.startswith("groupbuy-ops: ")
+    assert error.count("\n") == 1
+
+
+def test_a_broker_that_does_not_answer_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "--kafka", "127.0.0.1:1", "--without-provider"]) == 2
+    assert "no Kafka broker answers at 127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_the_registry_is_listed_without_any_broker(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["topics", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert "payments.payment.v1" in listed
+    assert "orders.order.v1.groups.dlq" in listed
+
+
+def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "redrive" not in capsys.readouterr().err

@@ -1,0 +1,264 @@
+"""How tests of the purse are told: given inputs, when an input comes, then these events, each in one line of text.
+
+Everything goes through the kernel's own decide and apply, as bytes. Beside every decision the log is folded into a
+second state, which must stay equal to the one that decided.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from groupbuy.groups.v1.decisions_pb2 import (
+    GroupDecision,
+    GroupEvent,
+    GroupExpired,
+    ReleaseRequested,
+    SeatReserved,
+    SettlementRequested,
+)
+from groupbuy.log.v1.log_pb2 import Tick
+from groupbuy.payments.v1 import decisions_pb2 as pb
+from groupbuy.payments.v1 import inbox_pb2 as inbox
+from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentDecision, PaymentEvent, ProviderCall
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome, RefundCommand
+
+from eventlog.aggregate import Aggregate, apply, decide
+from services.payments.domain.calls import calls_of, key
+from services.payments.domain.domain import PurseDomain
+from services.payments.domain.state import Purse
+
+GROUP = "9f6c1c5e-0000-4000-8000-000000000001"
+START_MS = 1_700_000_000_000
+AUTHORISE, SALE = pb.OPERATION_AUTHORISE, pb.OPERATION_SALE
+CAPTURE, VOID, REFUND = pb.OPERATION_CAPTURE, pb.OPERATION_VOID, pb.OPERATION_REFUND
+
+
+# Inputs -------------------------------------------------------------------------------------------------------------
+
+
+def group(*events: GroupEvent) -> PaymentInput:
+    decision = GroupDecision(group=GROUP, version=1, events=events)
+    return PaymentInput(group_decision=decision.SerializeToString())
+
+
+def seat(order: str = "o1", amount: int = 100, method: str = "card_ok", currency: str = "CNY") -> GroupEvent:
+    reserved = SeatReserved(
+        order=order,
+        customer=f"customer of {order}",
+        quantity=1,
+        hold_amount_minor=amount,
+        currency=currency,
+        payment_method=method,
+        hold_until_ms=START_MS + 86_400_000,
+    )
+    return GroupEvent(seat_reserved=reserved)
+
+
+def settlement(amount: int = 60, order: str = "o1", hold: str = "h1", currency: str = "CNY") -> GroupEvent:
+    wanted = SettlementRequested(order=order, hold=hold, amount_minor=amount, currency=currency)
+    return GroupEvent(settlement_requested=wanted)
+
+
+def let_go(order: str = "o1") -> GroupEvent:
+    return GroupEvent(release_requested=ReleaseRequested(order=order))
+
+
+def reserved(order: str = "o1", amount: int = 100, method: str = "card_ok", currency: str = "CNY") -> PaymentInput:
+    return group(seat(order, amount, method, currency))
+
+
+def settle(amount: int = 60, order: str = "o1", hold: str = "h1", currency: str = "CNY") -> PaymentInput:
+    return group(settlement(amount, order, hold, currency))
+
+
+def release(order: str = "o1") -> PaymentInput:
+    return group(let_go(order))
+
+
+def expired() -> PaymentInput:
+    return group(GroupEvent(expired=GroupExpired()))
+
+
+def refund(name: str = "r1", amount: int = 0, order: str = "o1", digest: bytes = b"digest") -> PaymentInput:
+    return PaymentInput(
+        refund=RefundCommand(order=order, refund=name, amount_minor=amount, reason="torn", request_sha256=digest)
+    )
+
+
+def tick() -> PaymentInput:
+    return PaymentInput(tick=Tick())
+
+
+def _outcome(order: str, operation: Operation.ValueType, attempt: int, **result: Any) -> PaymentInput:
+    return PaymentInput(outcome=ProviderOutcome(order=order, operation=operation, attempt=attempt, **result))
+
+
+def authorised(
+    hold: str = "h1",
+    amount: int = 100,
+    attempt: int = 1,
+    order: str = "o1",
+    operation: Operation.ValueType = AUTHORISE,
+    currency: str = "CNY",
+) -> PaymentInput:
+    body = inbox.OutcomeAuthorised(hold=hold, amount_minor=amount, currency=currency, capturable_until_ms=START_MS * 2)
+    return _outcome(order, operation, attempt, authorised=body)
+
+
+def sold(hold: str = "h1", amount: int = 100, attempt: int = 1, order: str = "o1") -> PaymentInput:
+    return authorised(hold, amount, attempt, order, SALE)
+
+
+def action(
+    hold: str = "h1",
+    url: str = "https://confirm",
+    operation: Operation.ValueType = AUTHORISE,
+    attempt: int = 1,
+    order: str = "o1",
+) -> PaymentInput:
+    return _outcome(order, operation, attempt, action_required=inbox.OutcomeActionRequired(action_url=url, hold=hold))
+
+
+def declined(
+    operation: Operation.ValueType = AUTHORISE, attempt: int = 1, reason: str = "no funds", order: str = "o1"
+) -> PaymentInput:
+    return _outcome(order, operation, attempt, declined=inbox.OutcomeDeclined(reason=reason))
+
+
+def captured(
+    hold: str = "h1",
+    amount: int = 60,
+    attempt: int = 1,
+    operation: Operation.ValueType = CAPTURE,
+    order: str = "o1",
+) -> PaymentInput:
+    return _outcome(order, operation, attempt, captured=inbox.OutcomeCaptured(hold=hold, amount_minor=amount))
+
+
+def voided(
+    hold: str = "h1", attempt: int = 1, operation: Operation.ValueType = VOID, order: str = "o1"
+) -> PaymentInput:
+    return _outcome(order, operation, attempt, voided=inbox.OutcomeVoided(hold=hold))
+
+
+def refunded(amount: int, attempt: int = 1, hold: str = "h1", order: str = "o1") -> PaymentInput:
+    return _outcome(order, REFUND, attempt, refunded=inbox.OutcomeRefunded(hold=hold, amount_minor=amount))
+
+
+def absent(operation: Operation.ValueType = AUTHORISE, attempt: int = 1, order: str = "o1") -> PaymentInput:
+    return _outcome(order, operation, attempt, absent=inbox.OutcomeAbsent())
+
+
+def gone(
+    operation: Operation.ValueType = CAPTURE, attempt: int = 1, hold: str = "h1", order: str = "o1"
+) -> PaymentInput:
+    return _outcome(order, operation, attempt, hold_gone=inbox.OutcomeHoldGone(hold=hold))
+
+
+def later(
+    operation: Operation.ValueType = AUTHORISE, attempt: int = 1, after_ms: int = 0, order: str = "o1"
+) -> PaymentInput:
+    return _outcome(order, operation, attempt, retry_later=inbox.OutcomeRetryLater(error="timeout", after_ms=after_ms))
+
+
+# Events as text -----------------------------------------------------------------------------------------------------
+
+
+def name_of(event: PaymentEvent) -> str:
+    """HoldRequested, Captured, …"""
+    return "".join(part.capitalize() for part in str(event.WhichOneof("body")).split("_"))
+
+
+def _call(call: ProviderCall) -> str:
+    name = f"{Operation.Name(call.operation)[10:].lower()}:{call.attempt}"
+    return " ".join(str(part) for part in (name, call.hold, call.amount_minor, call.refund) if part not in ("", 0))
+
+
+def text_of(event: PaymentEvent) -> str:
+    """An event of order o1 in one line; another order stands in front."""
+    kind = str(event.WhichOneof("body"))
+    body = getattr(event, kind)
+    order = getattr(body, "order", "") or (body.call.order if hasattr(body, "call") else "")
+    match kind:
+        case "hold_requested" | "capture_requested" | "void_requested" | "refund_requested" | "call_retried":
+            said = "nothing yet" if kind == "void_requested" and not body.call.hold else _call(body.call)
+        case "captured":
+            said = f"{body.hold} {body.amount_minor} released {body.released_minor}"
+        case "hold_authorised" | "voided" | "hold_lapsed":
+            said = f"{body.hold} {body.amount_minor}"
+        case "refunded":
+            said = f"{body.hold} {body.amount_minor} {body.refund}".rstrip()
+        case "suspense_recorded":
+            said = f"{body.hold} {body.amount_minor} {body.currency}"
+        case "refund_declined":
+            said = f"{body.refund} {body.amount_minor}".strip()
+        case "call_deferred":
+            said = f"{Operation.Name(body.operation)[10:].lower()}:{body.attempt}"
+        case "action_required":
+            said = f"{body.hold} {body.action_url}"
+        case "faulted":
+            said = body.error
+        case _:
+            said = ""
+    prefix = "" if order in ("o1", "") else f"{order}: "
+    return f"{prefix}{name_of(event)} {said}".rstrip()
+
+
+# The story ----------------------------------------------------------------------------------------------------------
+
+
+class Story:
+    """One purse, told input by input."""
+
+    def __init__(self) -> None:
+        self.domain = PurseDomain()
+        self.aggregate: Aggregate[Purse] = Aggregate(GROUP, self.domain.initial(GROUP))
+        self.folded: Aggregate[Purse] = Aggregate(GROUP, self.domain.initial(GROUP))
+        self.inputs: list[tuple[bytes, int]] = []
+        self.log: list[bytes] = []
+        self.at_ms = START_MS
+        self.last: PaymentDecision | None = None
+
+    @property
+    def purse(self) -> Purse:
+        return self.aggregate.state
+
+    @property
+    def events(self) -> list[PaymentEvent]:
+        return list(self.last.events) if self.last is not None else []
+
+    @property
+    def calls(self) -> list[str]:
+        """Keys of the calls that the last decision asks for."""
+        return [key(call) for call in calls_of(self.last)] if self.last is not None else []
+
+    def when(self, told: PaymentInput, after_ms: int = 10) -> Story:
+        """Decides one input, some time after the one before."""
+        self.at_ms += after_ms
+        value = told.SerializeToString()
+        self.inputs.append((value, self.at_ms))
+        sealed = decide(self.domain, self.aggregate, value, len(self.inputs), self.at_ms)
+        self.last = None
+        if sealed is not None:
+            self.log.append(sealed)
+            self.last = self.domain.open(sealed)
+            assert apply(self.domain, self.folded, sealed, len(self.log))
+        assert self.folded.state == self.aggregate.state, "the fold of the log differs from what was decided on"
+        return self
+
+    def then(self, *lines: str) -> Story:
+        """Checks the events of the last input, all of them, in order."""
+        assert [text_of(event) for event in self.events] == list(lines)
+        return self
+
+    def then_nothing(self) -> Story:
+        """The last input changed nothing and left no trace."""
+        return self.then()
+
+
+def given(*inputs: PaymentInput) -> Story:
+    """A purse to which these inputs have happened."""
+    story = Story()
+    for one in inputs:
+        story.when(one)
+    return story
