@@ -6,7 +6,7 @@ What the log rules out raises Impossible; an error of the domain's `decide` is a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Generic, Protocol, TypeVar
@@ -38,7 +38,10 @@ class Domain(Protocol[S]):
         ...
 
     def decide(self, state: S, command: Any, at_ms: int) -> Iterator[Any]:
-        """Yields events; each is applied to `state` before the next is asked for. Never changes `state` itself."""
+        """Yields events, each applied to `state` before the next is asked for; never changes `state` itself.
+
+        Must be a generator: where it stands tells its own errors from those of `evolve`.
+        """
         ...
 
     def evolve(self, state: S, event: Any, at_ms: int) -> None:
@@ -93,14 +96,15 @@ def decide(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int
         command = domain.decode_input(value)
     except Exception as error:
         raise Impossible(f"input {offset} of {aggregate.key} can't be decoded: {error!r}") from error
-    at_ms = max(timestamp_ms, aggregate.time_ms)
+    at_ms = timestamp_ms if timestamp_ms > aggregate.time_ms else aggregate.time_ms
     state = aggregate.state
     events: list[Any] = []
-    try:
-        _run(domain, state, domain.decide(state, command, at_ms), at_ms, events)
-    except _DecideFailed as failed:
+    failed = _run(domain, state, domain.decide(state, command, at_ms), at_ms, events)
+    if failed is not None:
         # The state holds every event so far, so the fault is decided on what is true.
-        _run(domain, state, domain.faulted(state, type(failed.error).__name__), at_ms, events)
+        again = _run(domain, state, domain.faulted(state, type(failed).__name__), at_ms, events)
+        if again is not None:
+            raise Impossible(f"{aggregate.key}: the answer to a fault failed: {again!r}") from failed
     if not events:
         return None
     sealed = domain.seal(aggregate.key, aggregate.version + 1, offset, at_ms, aggregate.digest, events)
@@ -111,25 +115,19 @@ def decide(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int
     return sealed
 
 
-class _DecideFailed(Exception):
-    def __init__(self, error: Exception) -> None:
-        super().__init__(repr(error))
-        self.error = error
-
-
-def _run(domain: Domain[S], state: S, decided: Iterable[Any], at_ms: int, events: list[Any]) -> None:
-    """Draws events and applies each at once. Only an error of the generator is a fault; one of evolve is a defect."""
-    steps = iter(decided)
+def _run(domain: Domain[S], state: S, steps: Iterator[Any], at_ms: int, events: list[Any]) -> Exception | None:
+    """Draws events and applies each at once. Returns the error that ended the drawing; one of evolve is raised."""
     evolve = domain.evolve
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration:
-            return
-        except Exception as error:
-            raise _DecideFailed(error) from error
-        evolve(state, event, at_ms)
-        events.append(event)
+    try:
+        for event in steps:
+            evolve(state, event, at_ms)
+            events.append(event)
+    except Exception as error:
+        if getattr(steps, "gi_frame", None) is not None:
+            # The generator only waits: it was evolve that failed, and that is a defect, not a fault.
+            raise
+        return error
+    return None
 
 
 def apply(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int) -> bool:

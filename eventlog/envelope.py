@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -40,8 +41,13 @@ def headers(
 
 def rfc3339(time_ms: int) -> str:
     """A time in milliseconds since the epoch as RFC 3339 in UTC, milliseconds kept."""
-    whole = datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{whole}.{time_ms % 1000:03d}Z"
+    return f"{_whole_second(time_ms // 1000)}.{time_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _whole_second(seconds: int) -> str:
+    # Records come thousands a second, so nearly all find theirs here.
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def header(found: Iterable[tuple[str, bytes | None]], name: str) -> str | None:

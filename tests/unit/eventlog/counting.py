@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +31,7 @@ class Counting:
             raise ValueError("unknown body")
         return dict(command)
 
-    def decide(self, state: Counter, command: dict[str, Any], at_ms: int) -> Iterator[dict[str, Any]]:
+    def decide(self, state: Counter, command: dict[str, Any], at_ms: int) -> Generator[dict[str, Any], None, None]:
         due = self.due(state)
         if due is not None and due <= at_ms:
             yield {"lapsed": due}
@@ -51,7 +51,7 @@ class Counting:
             state.seen.append(event["id"])
         state.lapsed = state.lapsed or "lapsed" in event or "full" in event
 
-    def faulted(self, state: Counter, error: str) -> Iterator[dict[str, Any]]:
+    def faulted(self, state: Counter, error: str) -> Generator[dict[str, Any], None, None]:
         yield {"faulted": error, "total": state.total}
 
     def due(self, state: Counter) -> int | None:
