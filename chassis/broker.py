@@ -85,7 +85,8 @@ class Broker:
                     admin = await self._client()
                     # One topic: a cluster's whole metadata takes long enough to decode to be felt by calls.
                     await admin.describe_topics([self._topics[0].name])
-            except _FAILURES:
+            except Exception as error:  # noqa: BLE001 - whatever the client makes of it, there was no answer
+                log.debug("no answer from the broker", error=repr(error))
                 failed += 1
                 if failed == FAILED_PROBES:
                     await self._disconnect()

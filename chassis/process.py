@@ -165,14 +165,11 @@ class _Process:
         seconds = self._settings.drain_seconds
         self._watchdog.end_within(2 * seconds + STOP_SLACK_S)
         log.info("stopping", calls=len(server.guard.unary), streams=len(server.guard.streams))
-        starting = not server.serving
-        if starting:
-            living.cancel()
-        await server.drain(seconds)
         living.cancel()
-        await asyncio.wait([living])
+        await server.drain(seconds)
         try:
             async with asyncio.timeout(seconds):
+                await asyncio.wait([living])
                 for name, stop in reversed(self._started):
                     log.debug("stopping", part=name)
                     await stop()

@@ -17,6 +17,8 @@ from typing import Any, Protocol, Self
 from deploy.errors import Cancelled, DeployError
 
 _EVERY_S = 0.1
+# What did not drain is no clean end.
+_KILLED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -77,11 +79,12 @@ def run(work: Runnable, ready: Callable[[], None]) -> int:
             sys.stderr.write(f"{error}\n")
         if not isinstance(error, DeployError):
             raise error
-    return max((error.exit_code for error in errors if isinstance(error, DeployError)), default=0)
+    codes = [error.exit_code for error in errors if isinstance(error, DeployError)]
+    return max(codes, default=_KILLED if signals.count >= 2 else 0)
 
 
 def _attend(step: Callable[[], None], work: Runnable, signals: _Signals) -> list[Exception]:
-    """Runs one step on a thread; the first signal of all cancels a start, each later one kills."""
+    """Runs one step on a thread; the first signal of all cancels a start, the second kills."""
     errors: list[Exception] = []
 
     def run_step() -> None:
@@ -92,13 +95,11 @@ def _attend(step: Callable[[], None], work: Runnable, signals: _Signals) -> list
 
     thread = threading.Thread(target=run_step)
     thread.start()
-    seen = signals.count
     while thread.is_alive():
         thread.join(_EVERY_S)
-        if signals.count > seen:
-            seen = signals.count
-            if seen == 1:
-                work.cancel()
-            else:
-                work.kill_all()
+        # Signals are counted over all steps, so none that comes between two of them is lost.
+        if signals.count >= 1:
+            work.cancel()
+        if signals.count >= 2:
+            work.kill_all()
     return errors

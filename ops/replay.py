@@ -121,9 +121,8 @@ class Replay:
 
 def domains() -> list[tuple[TopicSpec, TopicSpec, Any]]:
     """Inbox, decision log and production rules of everything that is decided."""
-    from services.payments.domain.domain import PurseDomain
-
     from services.groups.domain.domain import GroupDomain
+    from services.payments.domain.domain import PurseDomain
 
     return [(GROUP_INBOX, GROUP_LOG, GroupDomain()), (PAYMENT_INBOX, PAYMENT_LOG, PurseDomain())]
 

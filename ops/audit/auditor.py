@@ -183,7 +183,8 @@ class Auditor:
         cases = self._cases
         for case in cases.values():
             AcrossLogs(case, self._scope(settled), findings).check()
-        for group, order in acknowledged:
+        told = list(acknowledged)
+        for group, order in told:
             if group not in cases or order not in cases[group].placed:
                 findings.breach(Invariant.ACKNOWLEDGED_IS_LOGGED, group, order, "acknowledged, and not in the log")
         if entries is not None:
@@ -195,6 +196,7 @@ class Auditor:
             findings=findings,
             settled=settled,
             books_compared=entries is not None,
+            acknowledged=len(told),
             groups=Counter(case.group.state for case in cases.values() if case.group.state is not GroupState.NONE),
             orders=Counter(
                 seat.state

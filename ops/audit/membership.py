@@ -176,7 +176,8 @@ class Membership:
             seat = self.seats[event.order] = Seat(event.order)
         if seat.release_requested:
             self._complain(Invariant.ONE_END_OF_ORDER, "to be let go twice", event.order)
-        if seat.to_settle_minor >= 0:
+        # One that could not be charged may be let go: an old word of its hold may come late.
+        if seat.to_settle_minor >= 0 and seat.state is not SeatState.DECLINED:
             self._complain(Invariant.ONE_END_OF_ORDER, "to be let go though it is to be charged", event.order)
         seat.release_requested = True
 

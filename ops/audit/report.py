@@ -16,7 +16,7 @@ from ops.audit.seats import SeatState
 from ops.money import amount
 
 MOST_SHOWN = 50
-#: Checked by other commands: `replay`, and whoever knows what was acknowledged.
+#: Checked by another command.
 _ELSEWHERE = {Invariant.REPLAY: "see `groupbuy-ops replay`"}
 
 
@@ -31,6 +31,8 @@ class Report:
     books_compared: bool
     groups: Counter[GroupState] = field(default_factory=Counter)
     orders: Counter[SeatState] = field(default_factory=Counter)
+    #: Orders that clients were told are placed, as far as somebody kept a list.
+    acknowledged: int = 0
     #: Distinct orders in the log of facts, and further records of the same ones.
     placed: int = 0
     repeats: int = 0
@@ -125,6 +127,8 @@ class Report:
                 verdict = f"[dim]{_ELSEWHERE[invariant]}[/]"
             if invariant is Invariant.BOOKS_EQUAL and not self.books_compared:
                 verdict = "[yellow]not compared[/]"
+            if invariant is Invariant.ACKNOWLEDGED_IS_LOGGED and not self.acknowledged:
+                verdict = "[dim]known to clients alone[/]"
             table.add_row(str(int(invariant)), title, verdict)
         return table
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -78,6 +78,8 @@ class Director:
         run_dir = self._options.run_dir
         if remove and not self._options.keep:
             shutil.rmtree(run_dir, ignore_errors=True)
+            with suppress(OSError):
+                run_dir.parent.rmdir()  # unless something else is in it
         elif run_dir.exists():
             self._console.print(f"logs and data are kept in {run_dir}", highlight=False, soft_wrap=True)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,8 @@ class Stage:
     """A running stack. Use as an async context manager."""
 
     def __init__(self, run_dir: Path, kafka: str | None, partitions: int) -> None:
+        # The supervisor logs each restart; the view shows it, and a line of log would tear the view.
+        logging.getLogger("deploy").setLevel(logging.ERROR)
         low, high = LATENCY_MS
         latency = {"GROUPBUY_SIMPROVIDER_LATENCY_MIN_MS": str(low), "GROUPBUY_SIMPROVIDER_LATENCY_MAX_MS": str(high)}
         self._stack = Stack(run_dir, kafka=kafka, partitions=partitions, environment={PROVIDER: latency})

@@ -7,6 +7,7 @@ on every machine, for ever, which is why the rules are picked by the version tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from groupbuy.groups.v1.decisions_pb2 import (
     REFUSAL_REASON_GROUP_CANCELLED,
@@ -81,7 +82,7 @@ class GroupDomain:
             group=key, version=version, cause=cause, time_ms=time_ms, previous_sha256=previous_sha256, events=events
         ).SerializeToString()
 
-    def open(self, value: bytes) -> GroupDecision:
+    def open(self, value: bytes) -> Any:
         """A GroupDecision. Raises DecodeError, UnknownEvent and UnknownRules."""
         decision = GroupDecision.FromString(value)
         for event in decision.events:

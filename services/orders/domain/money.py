@@ -60,10 +60,13 @@ def _declined(money: Money, event: HoldDeclined | CaptureDeclined) -> bool:
 
 def _captured(money: Money, event: Captured) -> bool:
     money.captured_minor += event.amount_minor
-    taken = _take(money, event.amount_minor + event.released_minor)
-    if money.sale and taken > event.amount_minor:
-        # What a sale took too much is not let go by its settlement, but on its way back.
-        _expect_back(money, event.hold, taken - event.amount_minor)
+    if not money.sale:
+        _take(money, event.amount_minor + event.released_minor)
+        return True
+    # A sale's settlement lets nothing go: what was taken too much is back already, on its way, or owed.
+    excess = _take(money, money.held_minor) - event.amount_minor
+    if excess > 0:
+        _expect_back(money, event.hold, excess)
     return True
 
 
@@ -74,14 +77,10 @@ def _let_go(money: Money, event: Voided | HoldLapsed) -> bool:
 
 def _refunded(money: Money, event: Refunded) -> bool:
     """The purse's own refunds give back first what was on its way back, then what a sale took and nothing captured."""
-    amount = event.amount_minor
-    if not event.refund:
-        amount -= _came_back(money, event)
-        amount -= (taken := _take(money, amount))
-        money.refunded_minor += amount
-        return amount + taken > 0
-    money.refunded_minor += amount
-    return True
+    own = not event.refund
+    counts = event.amount_minor - (_came_back(money, event) if own else 0)
+    money.refunded_minor += counts - (_take(money, counts) if own else 0)
+    return counts > 0
 
 
 def _suspense(money: Money, event: SuspenseRecorded) -> bool:

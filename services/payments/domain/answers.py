@@ -163,7 +163,10 @@ def _refunded(
 
 def _absent(purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
     order = outcome.order
-    if call.operation not in ASKING or payment.intent is not Intent.RELEASE:
+    if payment.intent is Intent.RELEASE and call.operation == pb.OPERATION_CAPTURE:
+        hold = payment.holds[call.hold]
+        yield events.void_requested(order, payment, call.hold, hold.held, hold.currency)
+    elif payment.intent is not Intent.RELEASE or call.operation not in ASKING:
         yield events.call_retried(order, payment, call, payment.next_attempt(call.operation))
     elif payment.idle(but=call):
         yield events.payment_released(order)

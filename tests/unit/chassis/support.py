@@ -20,7 +20,8 @@ from chassis.server import Server, Servicer
 ORDERS = "groupbuy.orders.v1.OrderService"
 GROUP = "6f1c0a1e-0d5d-4f4e-9a57-0a3a1f0a8d10"
 NAME = f"groups/{GROUP}/orders/{GROUP}"
-SOON_S = 10.0
+#: Bound of every wait: reached only when something is wrong, so wide enough for a machine that is busy.
+SOON_S = 30.0
 
 M = TypeVar("M", bound=Message)
 

@@ -34,13 +34,15 @@ class Started:
     async def see(self, wanted: Callable[[str], bool]) -> str:
         """Reads standard output up to the line that is wanted."""
         assert self.process.stdout is not None
-        async with asyncio.timeout(SOON_S):
-            while line := (await self.process.stdout.readline()).decode().rstrip():
+        try:
+            while line := (await asyncio.wait_for(self.process.stdout.readline(), SOON_S)).decode().rstrip():
                 self.lines.append(line)
                 if not line.startswith("said"):
                     self.logs.append(json.loads(line))
                 if wanted(line):
                     return line
+        except TimeoutError:
+            raise AssertionError(f"it says nothing more; it said {self.lines}") from None
         raise AssertionError(f"it ended without saying so; it said {self.lines}")
 
     async def see_text(self, text: str) -> str:

@@ -1,4 +1,4 @@
-"""The domain as the kernel sees it: what it refuses to read, what it does about its own faults, how small it is kept."""
+"""The domain as the kernel sees it: what it refuses to read, what it does about its faults, how small it is kept."""
 
 from __future__ import annotations
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from groupbuy.groups.v1.campaigns_pb2 import Tier
+from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
 from groupbuy.groups.v1.decisions_pb2 import SeatReserved
 
 from services.groups.domain.state import Phase, Standing
@@ -23,8 +25,8 @@ from tests.unit.groups.given import (
 )
 
 
-def reservation(*, offer: object = None, **changes: object) -> SeatReserved:
-    return given(opens("a", offer, **changes)).last[-1].seat_reserved  # type: ignore[arg-type]
+def reservation(*, offer: Campaign | None = None, **changes: Any) -> SeatReserved:
+    return given(opens("a", offer, **changes)).last[-1].seat_reserved
 
 
 def test_the_leader_opens_the_group_and_has_the_first_seat() -> None:
@@ -85,7 +87,7 @@ def test_an_order_for_an_unknown_campaign_is_refused_and_remembered() -> None:
         ({"solo": True, "max_unit_price_minor": SOLO - 1}, "PRICE_CHANGED"),
     ],
 )
-def test_an_order_against_the_terms_is_refused(changes: dict[str, object], reason: str) -> None:
+def test_an_order_against_the_terms_is_refused(changes: dict[str, Any], reason: str) -> None:
     group = given(opens("a", **changes)).then(f"seat_refused a {reason}")
     assert group.state.phase is Phase.UNOPENED
     assert group.state.standing("a") is Standing.REFUSED
@@ -93,7 +95,7 @@ def test_an_order_against_the_terms_is_refused(changes: dict[str, object], reaso
 
 
 @pytest.mark.parametrize("changes", [{"quantity": 1}, {"quantity": 5}, {"max_unit_price_minor": 900}])
-def test_an_order_at_the_edge_of_the_terms_is_taken(changes: dict[str, object]) -> None:
+def test_an_order_at_the_edge_of_the_terms_is_taken(changes: dict[str, Any]) -> None:
     given(opens("a", **changes)).then("opened a", "seat_reserved a")
 
 

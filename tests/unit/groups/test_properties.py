@@ -37,6 +37,8 @@ from tests.unit.groups.given import (
     tick,
 )
 
+# The same histories in each run: it is the simulator that goes looking for new ones.
+RUNS = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 ORDERS = st.sampled_from([f"o{number}" for number in range(8)])
 CUSTOMERS = st.sampled_from(["ann", "bob", "cem", "dee", "eva"])
 OFFERS = [
@@ -99,7 +101,7 @@ class Witness:
         assert len(orders) == len(set(orders)), body
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@RUNS
 @given(histories())
 def test_what_must_always_hold_of_a_group_holds_after_every_input(history: list[tuple[int, bytes]]) -> None:
     group, witness = Group(), Witness()
@@ -149,7 +151,7 @@ def check(group: Group, witness: Witness) -> None:
     assert group.decided.version == len(group.log)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@RUNS
 @given(histories())
 def test_every_row_of_the_table_leads_only_to_what_it_says(history: list[tuple[int, bytes]]) -> None:
     group = Group()
@@ -174,7 +176,7 @@ def test_every_row_of_the_table_leads_only_to_what_it_says(history: list[tuple[i
                 assert group.state.phase in (*row.to, phase)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@RUNS
 @given(histories())
 def test_inputs_that_come_again_after_all_else_change_nothing(history: list[tuple[int, bytes]]) -> None:
     # A process that was frozen wakes and copies what others have copied long since.

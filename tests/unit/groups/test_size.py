@@ -90,8 +90,8 @@ def test_the_completion_of_the_largest_group_is_a_small_record() -> None:
 
 
 def test_the_failure_of_the_largest_group_is_a_small_record() -> None:
-    long_hold = {"hold_window": duration(WINDOW)}
-    for group, closing, at in ((Large(**long_hold), tick(), WINDOW), (Large(), cancel_group("x" * 500), 0)):
+    patient = Large(hold_window=duration(WINDOW))
+    for group, closing, at in ((patient, tick(), WINDOW), (Large(), cancel_group("x" * 500), 0)):
         group.when(closing, at=at)
         assert sum(event.HasField("release_requested") for event in group.last) == MAX_SEATS
         assert group.largest() < LIMIT_BYTES

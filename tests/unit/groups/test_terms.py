@@ -104,7 +104,7 @@ def test_every_problem_is_named_at_once() -> None:
 
 def test_the_reasons_are_those_of_the_api() -> None:
     for reason in (INVALID_FIELDS, TIERS_NOT_MONOTONIC, WINDOW_TOO_LONG, AMOUNT_OVERFLOW):
-        assert f"ERROR_REASON_{reason}" in ErrorReason.keys()
+        assert ErrorReason.Value(f"ERROR_REASON_{reason}")
 
 
 def frozen(solo: bool = False, **changes: Any) -> Terms:

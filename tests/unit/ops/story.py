@@ -37,6 +37,8 @@ class Line:
     key: bytes = GROUP.encode()
     partition: int = 0
     headers: tuple[tuple[str, bytes], ...] = ()
+    #: Milliseconds since the epoch.
+    timestamp: int = 0
 
 
 @dataclass

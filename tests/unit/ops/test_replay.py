@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,15 +37,16 @@ class Counting:
     def decode_input(self, value: bytes) -> bytes:
         return value
 
-    def decide(self, state: Count, command: bytes, at_ms: int) -> Iterator[GroupEvent]:
+    def decide(self, state: Count, command: bytes, at_ms: int) -> Generator[GroupEvent, None, None]:
         if command:
             yield GroupEvent(expired=GroupExpired(members=state.inputs + 1))
 
     def evolve(self, state: Count, event: GroupEvent, at_ms: int) -> None:
         state.inputs = event.expired.members
 
-    def faulted(self, state: Count, error: str) -> Iterator[GroupEvent]:
+    def faulted(self, state: Count, error: str) -> Generator[GroupEvent, None, None]:
         raise AssertionError(error)
+        yield
 
     def due(self, state: Count) -> int | None:
         return None

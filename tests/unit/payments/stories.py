@@ -141,8 +141,14 @@ def voided(
     return _outcome(order, operation, attempt, voided=inbox.OutcomeVoided(hold=hold))
 
 
-def refunded(amount: int, attempt: int = 1, hold: str = "h1", order: str = "o1") -> PaymentInput:
-    return _outcome(order, REFUND, attempt, refunded=inbox.OutcomeRefunded(hold=hold, amount_minor=amount))
+def refunded(
+    amount: int,
+    attempt: int = 1,
+    hold: str = "h1",
+    order: str = "o1",
+    operation: Operation.ValueType = REFUND,
+) -> PaymentInput:
+    return _outcome(order, operation, attempt, refunded=inbox.OutcomeRefunded(hold=hold, amount_minor=amount))
 
 
 def absent(operation: Operation.ValueType = AUTHORISE, attempt: int = 1, order: str = "o1") -> PaymentInput:
@@ -211,7 +217,7 @@ class Story:
     """One purse, told input by input."""
 
     def __init__(self) -> None:
-        self.domain = PurseDomain()
+        self.domain: Any = PurseDomain()
         self.aggregate: Aggregate[Purse] = Aggregate(GROUP, self.domain.initial(GROUP))
         self.folded: Aggregate[Purse] = Aggregate(GROUP, self.domain.initial(GROUP))
         self.inputs: list[tuple[bytes, int]] = []

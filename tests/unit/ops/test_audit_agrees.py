@@ -1,0 +1,83 @@
+"""Goal: the audit accuses the production rules of nothing, at the end and at any moment before.
+
+Method: whole evenings through both domains and the provider's ledger, with repeats, late copies and lost answers; the
+records that come out are audited, whole and cut off anywhere, and replayed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chassis.topics import GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
+from ops.audit.auditor import Auditor
+from ops.audit.membership import GroupState
+from ops.audit.seats import SeatState
+from ops.replay import Replay, domains
+from tests.unit.ops.evening import World
+
+
+def audited(world: World) -> Auditor:
+    auditor = Auditor()
+    for spec in (PAYMENT_LOG, PAYMENT_INBOX, GROUP_LOG, ORDERS):
+        auditor.take(spec.name, world.topics[spec.name])
+    return auditor
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_evening_by_the_production_rules_is_clean(seed: int, tmp_path: Path) -> None:
+    world = World(120, seed, tmp_path)
+    world.run()
+    report = audited(world).report(settled=True, entries=world.entries())
+    assert report.findings.violations == []
+    assert report.findings.alarms == []
+    assert report.books_equal is True
+    assert report.placed == world.evening.orders
+    assert report.orders.total() == report.placed
+    assert report.duplicates > 0
+    assert report.groups[GroupState.COMPLETED] > 0
+
+
+def test_many_orders_meet_every_end(tmp_path: Path) -> None:
+    world = World(1500, 99, tmp_path)
+    world.run()
+    report = audited(world).report(settled=True, entries=world.entries())
+    assert report.findings.violations == []
+    ends = {SeatState.SETTLED, SeatState.REFUSED, SeatState.DECLINED, SeatState.CANCELLED, SeatState.RELEASED}
+    assert ends <= set(report.orders)
+    assert report.groups[GroupState.EXPIRED] > 0
+    assert report.money["CNY"].refunded > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_cut_off_anywhere_is_under_way_and_accused_of_nothing(seed: int, tmp_path: Path) -> None:
+    world = World(60, seed, tmp_path)
+    checked = 0
+    whole: dict[str, int] = {}
+
+    def check() -> None:
+        nonlocal checked
+        checked += 1
+        report = audited(world).report(settled=False, entries=world.entries())
+        assert report.findings.violations == []
+        whole.update({name: len(lines) for name, lines in world.topics.items()})
+
+    for at_ms in range(0, 40_000, 400):
+        world._later(at_ms, check)
+    world.run()
+    assert checked == 100
+    assert audited(world).report(settled=True, entries=world.entries()).clean
+
+
+def test_the_log_is_what_the_rules_make_of_the_inbox(tmp_path: Path) -> None:
+    world = World(120, 5, tmp_path)
+    world.run()
+    for inbox, log, domain in domains():
+        replay = Replay(domain, log)
+        replay.take_log(world.topics[log.name])
+        replay.take_inbox(world.topics[inbox.name])
+        result = replay.finish()
+        assert result.differences == []
+        assert result.decisions > 100
+    assert GROUP_INBOX.name in world.topics

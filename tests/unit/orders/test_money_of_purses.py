@@ -1,0 +1,139 @@
+"""Goal: the money that an order shows is the money that its payment shows, though the two services share only a log.
+
+Method: the real payment decider is told what a group, a merchant and a provider please, in any order; each decision
+that comes of it is folded, and what the order shows is compared with what the payment shows. Holds and sales, declines,
+confirmations, refunds, releases, and money that comes late or unasked are all among it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from groupbuy.groups.v1.decisions_pb2 import (
+    GroupDecision,
+    GroupEvent,
+    ReleaseRequested,
+    SeatReserved,
+    SettlementRequested,
+)
+from groupbuy.payments.v1 import decisions_pb2 as p
+from groupbuy.payments.v1 import inbox_pb2 as i
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
+from eventlog.aggregate import Aggregate, decide
+from services.orders.domain.orders import OrdersFold
+from services.orders.domain.view import Money
+from services.payments.domain.domain import PurseDomain
+from services.payments.domain.state import Purse
+from services.payments.domain.view import payment_of
+from tests.unit.orders import history as h
+from tests.unit.orders.history import Payment
+
+HELD, PRICE, FAR_MS = 17800, 15800, 10**15
+
+
+def from_group(event: GroupEvent) -> i.PaymentInput:
+    return i.PaymentInput(group_decision=GroupDecision(group=h.GROUP, events=[event]).SerializeToString())
+
+
+def reserve(method: str) -> i.PaymentInput:
+    seat = SeatReserved(
+        order="a", customer="ann", hold_amount_minor=HELD, currency="CNY", payment_method=method, hold_until_ms=1
+    )
+    return from_group(GroupEvent(seat_reserved=seat))
+
+
+def settle(amount: int) -> i.PaymentInput:
+    return from_group(
+        GroupEvent(settlement_requested=SettlementRequested(order="a", hold="h1", amount_minor=amount, currency="CNY"))
+    )
+
+
+release = from_group(GroupEvent(release_requested=ReleaseRequested(order="a")))
+
+
+def refund(number: int, amount: int) -> i.PaymentInput:
+    return i.PaymentInput(refund=i.RefundCommand(order="a", refund=f"r{number}", amount_minor=amount))
+
+
+def outcome(operation: Any, attempt: int, **result: Any) -> i.PaymentInput:
+    return i.PaymentInput(outcome=i.ProviderOutcome(order="a", operation=operation, attempt=attempt, **result))
+
+
+def results(operation: int, hold: str) -> list[dict[str, Any]]:
+    """What a provider may say to a call of this operation."""
+    held = i.OutcomeAuthorised(hold=hold, amount_minor=HELD, currency="CNY", capturable_until_ms=FAR_MS)
+    said: dict[int, list[dict[str, Any]]] = {
+        p.OPERATION_AUTHORISE: [
+            {"authorised": held},
+            {"authorised": held},
+            {"action_required": i.OutcomeActionRequired(action_url="https://pay.example", hold=hold)},
+        ],
+        p.OPERATION_SALE: [{"authorised": held}, {"authorised": held}],
+        p.OPERATION_CAPTURE: [
+            {"captured": i.OutcomeCaptured(hold=hold, amount_minor=PRICE)},
+            {"hold_gone": i.OutcomeHoldGone(hold=hold)},
+        ],
+        p.OPERATION_VOID: [{"voided": i.OutcomeVoided(hold=hold)}, {"hold_gone": i.OutcomeHoldGone(hold=hold)}],
+        p.OPERATION_REFUND: [{"refunded": i.OutcomeRefunded(hold=hold)}],
+    }
+    return [*said[operation], {"declined": i.OutcomeDeclined(reason="no")}, {"absent": i.OutcomeAbsent()}]
+
+
+class Both:
+    """A purse, and what the order projection makes of its decisions."""
+
+    def __init__(self) -> None:
+        self.domain: Any = PurseDomain()
+        self.purse: Aggregate[Purse] = Aggregate(h.GROUP, self.domain.initial(h.GROUP))
+        self.orders = OrdersFold().initial(h.GROUP)
+        self.offset = 0
+        #: What the group wants in the end: it never changes its mind.
+        self.end: i.PaymentInput | None = None
+
+    def say(self, record: i.PaymentInput) -> None:
+        self.offset += 1
+        value = decide(self.domain, self.purse, record.SerializeToString(), self.offset, self.offset)
+        if value is not None:
+            note(str(p.PaymentDecision.FromString(value).events))
+            Payment(value).fold(self.orders)
+
+    def said(self, data: st.DataObject) -> i.PaymentInput:
+        """Something that a group, a merchant or a provider says next: mostly the answer to a call that is under way."""
+        payment = self.purse.state.payment("a")
+        calls = list(payment.calls.values()) if payment is not None else []
+        match data.draw(st.integers(0, 9)):
+            case 0 | 1:
+                ends = [settle(PRICE), settle(HELD), release]
+                self.end = self.end or data.draw(st.sampled_from(ends))
+                return self.end
+            case 2:
+                return refund(data.draw(st.integers(1, 2)), data.draw(st.sampled_from([0, 100])))
+            case 3 | 4 | 5 | 6 | 7 if calls:
+                call = data.draw(st.sampled_from(calls))
+                said = results(call.operation, call.hold or f"h{call.attempt}")
+                # The first two are what was asked for.
+                return outcome(call.operation, call.attempt, **data.draw(st.sampled_from([*said[:2] * 2, *said])))
+            case _:
+                operation = data.draw(st.sampled_from(p.Operation.values()[1:]))
+                said = results(operation, data.draw(st.sampled_from(["h1", "h2"])))
+                return outcome(operation, data.draw(st.integers(1, 3)), **data.draw(st.sampled_from(said)))
+
+    def compare(self) -> None:
+        payment = payment_of(self.purse.state, "a")
+        order = self.orders.orders.get("a")
+        money = (order.money if order else None) or Money()
+        if payment is not None:
+            shown = (money.held_minor, money.captured_minor, money.refunded_minor, money.action_url)
+            assert shown == (payment.held, payment.captured, payment.refunded, payment.action_url)
+
+
+@given(st.sampled_from(["card_ok", "wallet_ok"]), st.integers(0, 12), st.data())
+@settings(max_examples=400, deadline=None)
+def test_an_order_shows_the_money_that_its_payment_shows(method: str, steps: int, data: st.DataObject) -> None:
+    both = Both()
+    both.say(reserve(method))
+    for _ in range(steps):
+        both.say(both.said(data))
+        both.compare()

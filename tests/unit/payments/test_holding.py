@@ -1,0 +1,203 @@
+"""A seat's money is held: asked once, answered in any order, and never held twice."""
+
+from __future__ import annotations
+
+from groupbuy.payments.v1 import decisions_pb2 as pb
+
+from tests.unit.payments.stories import (
+    AUTHORISE,
+    START_MS,
+    absent,
+    action,
+    authorised,
+    declined,
+    expired,
+    given,
+    gone,
+    group,
+    later,
+    let_go,
+    release,
+    reserved,
+    seat,
+    tick,
+    voided,
+)
+
+
+def test_a_reserved_seat_is_held_with_all_that_a_provider_needs() -> None:
+    story = given().when(reserved())
+    assert list(story.events[0].hold_requested.call.ListFields()) == list(
+        pb.ProviderCall(
+            order="o1",
+            operation=pb.OPERATION_AUTHORISE,
+            attempt=1,
+            amount_minor=100,
+            currency="CNY",
+            payment_method="card_ok",
+            customer="customer of o1",
+            hold_until_ms=START_MS + 86_400_000,
+        ).ListFields()
+    )
+    assert story.calls == ["o1:authorise:1"]
+
+
+def test_a_wallet_pays_at_once() -> None:
+    story = given().when(reserved(method="wallet_wechat")).then("HoldRequested sale:1 100")
+    assert story.calls == ["o1:sale:1"]
+
+
+def test_a_seat_reserved_twice_is_held_once() -> None:
+    given(reserved()).when(reserved()).then_nothing()
+
+
+def test_all_events_of_a_group_decision_are_followed_in_order() -> None:
+    given().when(group(seat("o1"), seat("o2", 250), let_go("o3"), seat("o3"))).then(
+        "HoldRequested authorise:1 100", "o2: HoldRequested authorise:1 250", "o3: PaymentReleased"
+    )
+
+
+def test_what_a_group_says_beside_money_is_ignored() -> None:
+    given(reserved()).when(expired()).then_nothing()
+
+
+def test_a_seat_without_an_amount_faults_the_purse() -> None:
+    given().when(reserved(amount=0)).then("Faulted Impossible")
+
+
+def test_one_bad_order_does_not_cost_the_others_of_its_decision() -> None:
+    given().when(group(seat("o1"), seat("o2", 0), seat("o3"))).then(
+        "HoldRequested authorise:1 100", "o3: HoldRequested authorise:1 100", "Faulted Impossible"
+    )
+
+
+def test_amounts_are_integers_of_minor_units_whatever_the_currency() -> None:
+    for currency, amount in (("JPY", 1500), ("KWD", 12_345), ("CNY", 8900)):
+        story = given(reserved(amount=amount, currency=currency)).when(authorised(amount=amount, currency=currency))
+        body = story.events[0].hold_authorised
+        assert (body.amount_minor, body.currency) == (amount, currency)
+
+
+def test_a_hold_says_until_when_it_can_be_captured() -> None:
+    story = given(reserved()).when(authorised()).then("HoldAuthorised h1 100")
+    body = story.events[0].hold_authorised
+    assert (body.capturable_until_ms, body.attempt, body.operation) == (START_MS * 2, 1, AUTHORISE)
+
+
+def test_a_hold_that_is_reported_again_and_again_is_held_once() -> None:
+    story = given(reserved()).when(authorised())
+    for _ in range(10):
+        story.when(authorised()).then_nothing()
+
+
+def test_a_decline_says_why() -> None:
+    story = given(reserved()).when(declined(reason="stolen")).then("HoldDeclined")
+    assert story.events[0].hold_declined.reason == "stolen"
+    story.when(declined(reason="stolen")).then_nothing()
+
+
+def test_a_decline_after_the_hold_is_no_news() -> None:
+    given(reserved(), authorised()).when(declined()).then_nothing()
+
+
+def test_a_hold_after_its_decline_goes_back() -> None:
+    given(reserved(), declined()).when(authorised()).then("SuspenseRecorded h1 100 CNY", "VoidRequested void:1 h1 100")
+
+
+def test_a_call_proven_absent_is_made_again_under_the_next_attempt() -> None:
+    story = given(reserved()).when(absent()).then("CallRetried authorise:2 100")
+    assert story.calls == ["o1:authorise:2"]
+    call = story.events[0].call_retried.call
+    assert (call.customer, call.payment_method, call.hold_until_ms) == (
+        "customer of o1",
+        "card_ok",
+        START_MS + 86_400_000,
+    )
+    story.when(absent()).then_nothing()
+    story.when(authorised(attempt=2)).then("HoldAuthorised h1 100")
+
+
+def test_a_call_wrongly_proven_absent_has_its_hold_sent_back() -> None:
+    story = given(reserved(), absent()).when(authorised("h1"))
+    story.then("SuspenseRecorded h1 100 CNY", "VoidRequested void:1 h1 100")
+    story.when(authorised("h2", attempt=2)).then("HoldAuthorised h2 100")
+    story.when(voided("h1")).then("Voided h1 100")
+
+
+def test_a_payment_ended_at_the_providers_before_it_was_held_is_declined() -> None:
+    given(reserved()).when(gone(AUTHORISE)).then("HoldDeclined")
+
+
+# Confirmation by the shopper ----------------------------------------------------------------------------------------
+
+
+def test_a_confirmation_is_asked_for_once_and_looked_after() -> None:
+    story = given(reserved()).when(action()).then("ActionRequired h1 https://confirm", "CallDeferred authorise:1")
+    assert story.events[1].call_deferred.retry_at_ms == story.at_ms + 5_000
+    assert story.calls == []
+    story.when(action()).then_nothing()
+    story.when(tick(), after_ms=5_000).then("CallRetried authorise:1 100")
+    story.when(action()).then("CallDeferred authorise:1")
+    assert story.events[0].call_deferred.retry_at_ms == story.at_ms + 10_000
+
+
+def test_looks_at_a_confirmation_come_at_least_every_minute() -> None:
+    story = given(reserved(), action())
+    for _ in range(10):
+        due = story.domain.due(story.purse)
+        story.when(tick(), after_ms=due - story.at_ms).then("CallRetried authorise:1 100")
+        story.when(action()).then("CallDeferred authorise:1")
+    assert story.events[0].call_deferred.retry_at_ms == story.at_ms + 60_000
+
+
+def test_another_address_to_confirm_at_is_passed_on() -> None:
+    given(reserved(), action()).when(action(url="https://other")).then("ActionRequired h1 https://other")
+
+
+def test_a_confirmed_payment_is_held() -> None:
+    story = given(reserved(), action()).when(authorised()).then("HoldAuthorised h1 100")
+    assert story.domain.due(story.purse) is None
+
+
+def test_a_confirmation_that_the_provider_puts_off_is_still_looked_after_within_a_minute() -> None:
+    story = given(reserved(), action())
+    for _ in range(8):
+        story.when(tick(), after_ms=story.domain.due(story.purse) - story.at_ms).when(later())
+    assert story.events[0].call_deferred.retry_at_ms <= story.at_ms + 60_000
+
+
+# Wrong money --------------------------------------------------------------------------------------------------------
+
+
+def test_a_hold_of_another_amount_is_sent_back_and_the_order_declined() -> None:
+    story = given(reserved()).when(authorised(amount=90))
+    story.then("HoldDeclined", "SuspenseRecorded h1 90 CNY", "VoidRequested void:1 h1 90")
+    story.when(voided()).then("Voided h1 90")
+
+
+def test_a_hold_in_another_currency_is_sent_back_in_that_currency() -> None:
+    story = given(reserved()).when(authorised(currency="JPY"))
+    story.then("HoldDeclined", "SuspenseRecorded h1 100 JPY", "VoidRequested void:1 h1 100")
+    assert story.events[2].void_requested.call.currency == "JPY"
+    story.when(voided())
+    assert story.events[0].voided.currency == "JPY"
+
+
+def test_wrong_money_after_a_confirmation_does_not_look_like_a_release() -> None:
+    story = given(reserved(), action()).when(authorised(amount=90))
+    story.then("HoldDeclined", "SuspenseRecorded h1 90 CNY", "VoidRequested void:1 h1 90")
+    story.when(voided()).then("Voided h1 90")
+    story.when(release()).then("PaymentReleased")
+
+
+def test_an_answer_without_a_reference_is_asked_for_again_and_not_believed() -> None:
+    given(reserved()).when(authorised(hold="")).then("CallDeferred authorise:1")
+
+
+def test_unasked_money_without_a_reference_faults_the_purse() -> None:
+    given(reserved()).when(authorised(hold="", attempt=7)).then("Faulted Impossible")
+
+
+def test_an_answer_with_a_hold_that_is_over_is_a_decline() -> None:
+    story = given(reserved(), authorised("h9", attempt=4), voided("h9"))
+    story.when(authorised("h9")).then("HoldDeclined")

@@ -1,0 +1,157 @@
+"""Goal: GetPayment shows what the real payment decider decided.
+
+Method: each input is decided by the domain through the kernel's own `decide`, then the payment is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import grpc
+import pytest
+from groupbuy.groups.v1.decisions_pb2 import (
+    GroupDecision,
+    GroupEvent,
+    ReleaseRequested,
+    SeatReserved,
+    SettlementRequested,
+)
+from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, OPERATION_CAPTURE
+from groupbuy.payments.v1.inbox_pb2 import (
+    OutcomeActionRequired,
+    OutcomeAuthorised,
+    OutcomeCaptured,
+    OutcomeDeclined,
+    PaymentInput,
+    ProviderOutcome,
+)
+from groupbuy.payments.v1.payments_pb2 import (
+    PAYMENT_STATE_ACTION_REQUIRED,
+    PAYMENT_STATE_AUTHORISED,
+    PAYMENT_STATE_CAPTURED,
+    PAYMENT_STATE_DECLINED,
+    PAYMENT_STATE_REQUESTED,
+    GetPaymentRequest,
+    Payment,
+    PaymentState,
+)
+
+from chassis.errors import ApiError
+from eventlog.aggregate import Aggregate, decide
+from eventlog.watch import Watchers
+from services.payments.api.payments import Context, PaymentServicer, payment_message
+from services.payments.domain.domain import PurseDomain
+from services.payments.domain.state import Purse
+from services.payments.domain.view import payment_of
+
+GROUP = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a10"
+NAME = f"groups/{GROUP}/orders/a/payment"
+TIME_MS = 1_700_000_000_000
+STATES = [name for name, number in PaymentState.items() if number]
+HELD = OutcomeAuthorised(hold="h", amount_minor=17800, currency="CNY", capturable_until_ms=TIME_MS * 2)
+
+
+class Decider:
+    """One purse, decided as it would be by the process."""
+
+    def __init__(self) -> None:
+        self.watchers = Watchers()
+        self._domain: Any = PurseDomain()
+        self._aggregate: Aggregate[Purse] = Aggregate(GROUP, self._domain.initial(GROUP))
+        self._offset = 0
+
+    def get(self, key: str) -> Aggregate[Purse] | None:
+        return self._aggregate if key == GROUP and self._aggregate.version else None
+
+    def say(self, record: PaymentInput) -> None:
+        self._offset += 1
+        decide(self._domain, self._aggregate, record.SerializeToString(), self._offset, TIME_MS + self._offset)
+
+    def group(self, event: GroupEvent) -> None:
+        self.say(PaymentInput(group_decision=GroupDecision(group=GROUP, events=[event]).SerializeToString()))
+
+    def provider(self, operation: int, **result: Any) -> None:
+        self.say(PaymentInput(outcome=ProviderOutcome(order="a", operation=cast(Any, operation), attempt=1, **result)))
+
+
+@pytest.fixture
+def decider() -> Decider:
+    made = Decider()
+    seat = SeatReserved(
+        order="a",
+        customer="ann",
+        quantity=2,
+        hold_amount_minor=17800,
+        currency="CNY",
+        payment_method="card_secret",
+        hold_until_ms=TIME_MS + 1000,
+    )
+    made.group(GroupEvent(seat_reserved=seat))
+    return made
+
+
+async def read(decider: Decider, name: str = NAME) -> Payment:
+    return await PaymentServicer(decider).GetPayment(GetPaymentRequest(name=name), cast(Context, None))
+
+
+async def test_a_payment_is_requested_then_held_then_captured(decider: Decider) -> None:
+    asked = await read(decider)
+    assert (asked.name, asked.state, asked.currency, asked.amount_minor) == (
+        NAME,
+        PAYMENT_STATE_REQUESTED,
+        "CNY",
+        17800,
+    )
+    assert asked.version == 1
+    assert asked.update_time.ToMilliseconds() == TIME_MS + 1
+    decider.provider(OPERATION_AUTHORISE, authorised=HELD)
+    held = await read(decider)
+    assert (held.state, held.held_minor, held.hold) == (PAYMENT_STATE_AUTHORISED, 17800, "h")
+    settlement = SettlementRequested(order="a", hold="h", amount_minor=15800, currency="CNY")
+    decider.group(GroupEvent(settlement_requested=settlement))
+    decider.provider(OPERATION_CAPTURE, captured=OutcomeCaptured(hold="h", amount_minor=15800))
+    taken = await read(decider)
+    assert (taken.state, taken.held_minor, taken.captured_minor) == (PAYMENT_STATE_CAPTURED, 0, 15800)
+
+
+async def test_the_shopper_is_told_where_to_confirm(decider: Decider) -> None:
+    decider.provider(
+        OPERATION_AUTHORISE, action_required=OutcomeActionRequired(action_url="https://pay.example", hold="h")
+    )
+    payment = await read(decider)
+    assert (payment.state, payment.action_url) == (PAYMENT_STATE_ACTION_REQUIRED, "https://pay.example")
+
+
+async def test_a_declined_payment_says_why(decider: Decider) -> None:
+    decider.provider(OPERATION_AUTHORISE, declined=OutcomeDeclined(reason="insufficient_funds"))
+    payment = await read(decider)
+    assert (payment.state, payment.reason) == (PAYMENT_STATE_DECLINED, "insufficient_funds")
+
+
+async def test_the_payment_method_is_not_shown(decider: Decider) -> None:
+    assert "card_secret" not in str(await read(decider))
+
+
+async def test_without_money_asked_for_there_is_no_payment(decider: Decider) -> None:
+    decider.group(GroupEvent(release_requested=ReleaseRequested(order="never-reserved")))
+    for name in (f"groups/{GROUP}/orders/b/payment", "groups/none/orders/a/payment"):
+        with pytest.raises(ApiError) as caught:
+            await read(decider, name)
+        assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.NOT_FOUND, "PAYMENT_NOT_FOUND")
+
+
+async def test_what_is_no_payments_name_is_refused(decider: Decider) -> None:
+    with pytest.raises(ApiError) as caught:
+        await read(decider, f"groups/{GROUP}/orders/a")
+    assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_state_can_be_shown(decider: Decider, state: str) -> None:
+    aggregate = decider.get(GROUP)
+    assert aggregate is not None
+    view = payment_of(aggregate.state, "a")
+    assert view is not None
+    shown = payment_message(NAME, replace(view, state=state.removeprefix("PAYMENT_STATE_")), 1, TIME_MS)
+    assert PaymentState.Name(shown.state) == state
