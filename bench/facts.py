@@ -68,7 +68,12 @@ def group_inputs(index: int, chance: random.Random, *, settle: bool = True) -> I
     chance.shuffle(shuffled)
     for version, order in enumerate(shuffled, 1):
         held = pay.HoldAuthorised(
-            order=order, hold=f"hold_{order[:24]}", amount_minor=PRICE, currency="CNY", attempt=1, operation=1
+            order=order,
+            hold=f"hold_{order[:24]}",
+            amount_minor=PRICE,
+            currency="CNY",
+            attempt=1,
+            operation=pay.OPERATION_AUTHORISE,
         )
         yield group, _paid(group, version, pay.PaymentEvent(hold_authorised=held))
     if not settle:

@@ -19,11 +19,16 @@ S = TypeVar("S")
 class DecisionMessage(Protocol):
     """What the kernel reads of a decision, whatever its type."""
 
-    version: int
-    cause: int
-    time_ms: int
-    previous_sha256: bytes
-    events: Any
+    @property
+    def version(self) -> int: ...  # noqa: D102 - as in the decision's message
+    @property
+    def cause(self) -> int: ...  # noqa: D102
+    @property
+    def time_ms(self) -> int: ...  # noqa: D102
+    @property
+    def previous_sha256(self) -> bytes: ...  # noqa: D102
+    @property
+    def events(self) -> Any: ...  # noqa: D102
 
 
 class Domain(Protocol[S]):

@@ -100,12 +100,14 @@ async def create(kafka: str, topics: Sequence[TopicSpec], *, partitions: int, re
                     raise TopicsDiffer(f"the broker did not create topic {name}: {for_code(code).__name__} {rest}")
     finally:
         await admin.close()
-    await _commit_beginnings(kafka, missing, partitions)
+    # For all topics, since an earlier run may have been interrupted after it made some.
+    await _commit_beginnings(kafka, topics, partitions)
     await check(kafka, topics, partitions=partitions)
     return [topic.name for topic in missing]
 
 
 async def _commit_beginnings(kafka: str, topics: Sequence[TopicSpec], partitions: int) -> None:
+    """Commits offset 0 for every reader of a partition that is still empty, where it has no offset yet."""
     by_reader: dict[str, list[TopicPartition]] = {}
     for topic in topics:
         for reader in topic.readers:
@@ -115,7 +117,11 @@ async def _commit_beginnings(kafka: str, topics: Sequence[TopicSpec], partitions
         await consumer.start()
         try:
             consumer.assign(tps)
-            await consumer.commit(dict.fromkeys(tps, 0))
+            ends = await consumer.end_offsets(tps)
+            # An empty partition: nothing can have been lost. Anything else with no offset is not ours to excuse.
+            unread = [tp for tp in tps if ends[tp] == 0 and await consumer.committed(tp) is None]
+            if unread:
+                await consumer.commit(dict.fromkeys(unread, 0))
         finally:
             await consumer.stop()
 

@@ -1,4 +1,4 @@
-"""The command line, `groupbuy-ops`. Each group of commands is a module of its own; this one only puts them together.
+"""The command line, `groupbuy-ops`: runs one command and turns what went wrong into a sentence and an exit code.
 
 Whatever goes wrong for a reason a person can mend ends in one sentence on standard error: exit 2 for wrong arguments
 and for what is not there, 1 where the answer is no, 130 after Ctrl-C.
@@ -11,34 +11,30 @@ import os
 import sys
 from collections.abc import Sequence
 
-import typer
-from typer.exceptions import TyperException
-
-from ops import dlq, replay, show, tail, topics
-from ops.audit import command as audit
-from ops.demo import command as demo
-from ops.errors import OpsError
-
 PROGRAM = "groupbuy-ops"
 INTERRUPTED = 130
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    help="Looks after group buying: its topics, its history, its books.",
-)
-app.add_typer(topics.app, name="topics")
-app.command("tail")(tail.tail)
-app.add_typer(show.app, name="show")
-app.add_typer(dlq.app, name="dlq")
-app.command("audit")(audit.audit)
-app.command("replay")(replay.replay)
-app.command("demo")(demo.demo)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit code."""
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain once more while it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(args: Sequence[str] | None) -> int:
+    # Imported only here: it takes long enough for a Ctrl-C.
+    import typer
+    from typer.exceptions import TyperException
+
+    from ops.commands import app
+    from ops.errors import OpsError
+
     # What the Kafka client has to say of its connections is said by our own sentences.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     command = typer.main.get_command(app)
@@ -49,19 +45,14 @@ def main(args: Sequence[str] | None = None) -> int:
     except TyperException as error:
         # Wrong arguments; Typer would print a box and the whole usage.
         message = getattr(error, "format_message", error.__str__)().rstrip(".")
-        return _say(f"{message}; see `{_called(error)} --help`", getattr(error, "exit_code", 2))
-    except (KeyboardInterrupt, typer.Abort):
+        if not message:
+            return 2  # no command at all: the help has been printed
+        context = getattr(error, "ctx", None)
+        called = context.command_path if context is not None else PROGRAM
+        return _say(f"{message}; see `{called} --help`", getattr(error, "exit_code", 2))
+    except typer.Abort:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain once more while it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return code if isinstance(code, int) else 0
-
-
-def _called(error: TyperException) -> str:
-    context = getattr(error, "ctx", None)
-    return context.command_path if context is not None else PROGRAM
 
 
 def _say(message: str, code: int) -> int:

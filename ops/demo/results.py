@@ -69,9 +69,11 @@ def _line(board: Board, group: GroupFold) -> Text:
     if group.state is not GroupState.COMPLETED:
         text.append(f"{group.state.name.lower()}, all let go", style="red")
         return text
-    captured = board.money_of(group).captured
-    text.append(f"{len(group.members):>2} at {amount(group.unit_price_minor, currency)}", style="green")
-    text.append(f" = {amount(captured, currency)}")
+    charged = [seat for seat in group.seats.values() if seat.state is SeatState.SETTLED]
+    pieces = sum(seat.quantity for seat in charged)
+    text.append(f"{len(charged):>2} paid {amount(group.unit_price_minor, currency)}", style="green")
+    # The leader's discount is off the sum, so it is not always the product.
+    text.append(f" × {pieces} = {amount(board.money_of(group).captured, currency)}")
     return text
 
 

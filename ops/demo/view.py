@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from rich.columns import Columns
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +26,8 @@ from ops.money import amount
 PLAIN_EVERY_S = 2.0
 FRAMES_A_SECOND = 5
 BAR_CELLS = 20
+#: Lines around the list of groups.
+FRAME_LINES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +63,15 @@ class View:
     begun_s: float = field(default_factory=time.monotonic)
     _plain_at_s: float = 0.0
 
-    def __rich__(self) -> RenderableType:
-        """The whole live view."""
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The whole live view, no taller than the terminal."""
         side = Group(self._services(), self._money(), self._totals(), self._news())
         both = Table.grid(padding=(0, 1), expand=True)
         both.add_column(ratio=3)
         both.add_column(ratio=2)
-        both.add_row(self._forming(), side)
-        return Group(self._head(), both)
+        both.add_row(self._forming(max(5, options.size.height - FRAME_LINES)), side)
+        yield self._head()
+        yield both
 
     def print_plain(self, console: Console) -> None:
         """One line, not more often than every PLAIN_EVERY_S seconds."""
@@ -105,13 +108,13 @@ class View:
             text.append(f"  {len(self.tally.errors)} unexpected errors", style="bold red")
         return text
 
-    def _forming(self) -> Panel:
+    def _forming(self, most: int) -> Panel:
         table = Table(box=None, expand=True, padding=(0, 1))
         for column in ("", "group", "seats", "members", "price now", "closes in"):
             table.add_column(column, justify="right" if column in {"members", "price now", "closes in"} else "left")
         forming = self.board.forming()
         now_ms = time.time() * 1000
-        for group in forming[:24]:
+        for group in forming[:most]:
             left_s = max(0.0, (group.deadline_ms - now_ms) / 1000)
             table.add_row(
                 self.board.title(group),

@@ -13,7 +13,7 @@ from chassis.errors import PREFIX, ApiError
 from services.groups.domain.terms import INVALID_FIELDS, Problem
 
 #: Reason of a group that is closed already.
-NOT_CANCELLABLE = errors_pb2.ERROR_REASON_ORDER_NOT_CANCELLABLE
+NOT_CANCELLABLE = errors_pb2.ERROR_REASON_GROUP_NOT_CANCELLABLE
 
 
 def group_not_found(group: str) -> ApiError:

@@ -54,7 +54,7 @@ def due(state: State) -> int | None:
     if state.phase is not Phase.FORMING:
         return None
     if state.waiting and state.seats_left > 0:
-        return state.moved_ms
+        return state.seated_ms
     return _next(state)[1]
 
 

@@ -99,7 +99,7 @@ def _seat_reserved(state: State, event: pb.SeatReserved, at_ms: int) -> None:
     if waiter is None:
         state.customers[customer] = state.customers.get(customer, 0) + 1
     state.reserved[order] = Seat(customer, event.quantity, event.reserved_until_ms)
-    state.moved_ms = at_ms
+    state.seated_ms = at_ms
 
 
 def _seat_refused(state: State, event: pb.SeatRefused, at_ms: int) -> None:
@@ -126,7 +126,6 @@ def _seat_released(state: State, event: pb.SeatReleased, at_ms: int) -> None:
     order = event.order
     seat = state.reserved.pop(order, None) or state.confirmed.pop(order, None) or state.waiting.pop(order, None)
     _end(state, order, _END_BY_REASON.get(event.reason, Standing.RELEASED))
-    state.moved_ms = at_ms
     if state.phase is not Phase.FORMING:
         _shrink(state)
     elif seat is not None:

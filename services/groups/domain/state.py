@@ -104,8 +104,8 @@ class State:
     ended: dict[str, int] = field(default_factory=dict)
     #: Tiers announced so far.
     tiers_reached: int = 0
-    #: When a seat was last taken or freed, in milliseconds since the epoch.
-    moved_ms: int = 0
+    #: When a seat was last taken, in milliseconds since the epoch.
+    seated_ms: int = 0
     #: Confirmed members when it closed.
     members: int = 0
     #: Price of one piece that it completed at, in minor units.
@@ -157,7 +157,7 @@ class State:
         ]
         waiting = [(o, w.customer, w.quantity, w.payment_method, w.request_sha256) for o, w in self.waiting.items()]
         head = (int(self.phase), None if self.terms is None else self.terms.raw, self.leader)
-        times = (self.opened_ms, self.deadline_ms, self.moved_ms)
+        times = (self.opened_ms, self.deadline_ms, self.seated_ms)
         counts = (self.tiers_reached, self.members, self.unit_price_minor, self.settled, self.failed)
         money = (self.captured_minor, self.unreleased)
         return _restore, (*head, *times, *counts, *money, len(self.reserved), seats, waiting, self.ended)
@@ -172,7 +172,7 @@ def _restore(
     leader: str,
     opened_ms: int,
     deadline_ms: int,
-    moved_ms: int,
+    seated_ms: int,
     tiers_reached: int,
     members: int,
     unit_price_minor: int,
@@ -191,7 +191,7 @@ def _restore(
         leader=leader,
         opened_ms=opened_ms,
         deadline_ms=deadline_ms,
-        moved_ms=moved_ms,
+        seated_ms=seated_ms,
         tiers_reached=tiers_reached,
         members=members,
         unit_price_minor=unit_price_minor,

@@ -21,7 +21,7 @@ from chassis.topics import BUSINESS
 from eventlog.errors import TopicsDiffer
 from eventlog.publisher import Publisher
 from services.orders.settings import OrdersSettings
-from tests.unit.chassis.support import ORDERS, FakeOrders
+from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
 
 
 class FakeBroker:

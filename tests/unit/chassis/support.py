@@ -1,4 +1,4 @@
-"""A small orders service to test the chassis with. What it answers is set by each test."""
+"""A running server to test the chassis with, and what a refused call was answered, unpacked."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis.server import Server, Servicer
+from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
 
-ORDERS = "groupbuy.orders.v1.OrderService"
 GROUP = "6f1c0a1e-0d5d-4f4e-9a57-0a3a1f0a8d10"
 NAME = f"groups/{GROUP}/orders/{GROUP}"
 #: Bound of every wait: reached only when something is wrong, so wide enough for a machine that is busy.
@@ -38,50 +38,6 @@ def a_request(**changes: Any) -> orders_pb2.PlaceOrderRequest:
         "request_id": str(uuid.UUID(int=7)),
     }
     return orders_pb2.PlaceOrderRequest(**{**fields, **changes})
-
-
-class FakeOrders(orders_pb2_grpc.OrderServiceServicer):
-    """Answers as it is told to, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.seen: list[Message] = []
-        self.place: Callable[[], Awaitable[None]] = _at_once
-        #: Set while a call or stream is inside the servicer.
-        self.inside = asyncio.Event()
-        self.release = asyncio.Event()
-        self.ended = asyncio.Event()
-
-    async def hang(self) -> None:
-        """Waits inside the servicer until it is released."""
-        self.inside.set()
-        await self.release.wait()
-
-    async def PlaceOrder(self, request: Any, context: Any) -> orders_pb2.PlaceOrderResponse:
-        self.seen.append(request)
-        await self.place()
-        return orders_pb2.PlaceOrderResponse(token="1:2")
-
-    async def GetOrder(self, request: Any, context: Any) -> orders_pb2.Order:
-        return orders_pb2.Order(name=request.name)
-
-    async def CancelOrder(self, request: Any, context: Any) -> orders_pb2.Order:
-        await context.abort(grpc.StatusCode.ABORTED, "by its own hand")
-        raise AssertionError("abort returned")
-
-    async def WatchOrder(self, request: Any, context: Any) -> AsyncIterator[orders_pb2.Order]:
-        self.seen.append(request)
-        try:
-            yield orders_pb2.Order(name=request.name, revision=1)
-            await self.place()
-            self.inside.set()
-            await self.release.wait()
-            yield orders_pb2.Order(name=request.name, revision=2)
-        finally:
-            self.ended.set()
-
-
-async def _at_once() -> None:
-    return
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

@@ -19,7 +19,8 @@ from chassis import validation
 from chassis.errors import ApiError
 from chassis.guard import MAX_MESSAGE_BYTES
 from eventlog.errors import BrokerUnavailable, NotReady
-from tests.unit.chassis.support import NAME, ORDERS, SOON_S, Running, a_request, eventually, refusal, running
+from tests.unit.chassis.fake_orders import ORDERS
+from tests.unit.chassis.support import NAME, SOON_S, Running, a_request, eventually, refusal, running
 
 
 def raising(run: Running, error: Exception) -> None:

@@ -13,7 +13,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chassis.server import PortTaken, Server, Servicer
-from tests.unit.chassis.support import ORDERS, FakeOrders, running
+from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
+from tests.unit.chassis.support import running
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -17,7 +17,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.unit.chassis.support import ORDERS, SOON_S
+from tests.unit.chassis.fake_orders import ORDERS
+from tests.unit.chassis.support import SOON_S
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -72,6 +73,9 @@ async def started(tmp_path: Path, **environment: str) -> AsyncIterator[Started]:
         "tests.unit.chassis.fake_service",
         env={
             **os.environ,
+            # Compiled once for all of these processes, whatever the environment says.
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": str(tmp_path.parent / "bytecode"),
             "GROUPBUY_ORDERS_LISTEN": "127.0.0.1:0",
             "GROUPBUY_ORDERS_STATE_DIR": str(tmp_path / "state"),
             "GROUPBUY_ORDERS_DRAIN_SECONDS": "5",

@@ -13,7 +13,8 @@ from groupbuy.orders.v1 import orders_pb2
 from grpc_health.v1 import health_pb2
 
 from chassis.errors import ApiError
-from tests.unit.chassis.support import NAME, ORDERS, SOON_S, a_request, eventually, refusal, running
+from tests.unit.chassis.fake_orders import ORDERS
+from tests.unit.chassis.support import NAME, SOON_S, a_request, eventually, refusal, running
 
 WATCH = orders_pb2.WatchOrderRequest(name=NAME)
 

@@ -26,7 +26,8 @@ raise SystemExit(foreground.run(stack, lambda: print(*(stack.pid(name) for name 
 """
 STUBBORN = "import signal; signal.signal(15, signal.SIG_IGN); print(1, flush=True); signal.pause()"
 BREAKING = (
-    "import signal, sys; signal.signal(10, lambda *_: sys.exit('out of luck')); print(1, flush=True); signal.pause()"
+    "import signal, sys; signal.signal(signal.SIGUSR1, lambda *_: sys.exit('out of luck'));"
+    " print(1, flush=True); signal.pause()"
 )
 
 

@@ -119,11 +119,11 @@ def test_it_outlives_the_thread_that_asked_for_it(make: Make) -> None:
 def test_it_does_not_outlive_a_killed_supervisor(tmp_path: Path, *, frozen: bool) -> None:
     code = (
         "from pathlib import Path; import signal\n"
-        "from deploy.process import Process\n"
+        "from deploy.process import Process; from deploy.waiting import wait_for\n"
         f"process = Process([{sys.executable!r}, '-c', 'print(1, flush=True); {FOR_EVER}'],"
         f" log=Path({str(tmp_path / 'log')!r}), cwd=Path({str(tmp_path)!r}))\n"
         "process.start()\n"
-        "while process.tail() != '1': pass\n"
+        "assert wait_for(lambda: process.tail() == '1', timeout_s=10)\n"
         f"process.freeze() if {frozen} else None\n"
         "print(process.pid, flush=True); signal.pause()"
     )

@@ -21,14 +21,15 @@ def _tiny():
         yield
 """
 TESTS = """
+from deploy.waiting import wait_for
+
 def test_it_is_up(groupbuy_stack):
     assert groupbuy_stack.stack.pid("orders")
     assert groupbuy_stack.endpoints["orders"].startswith("127.0.0.1:")
     assert groupbuy_stack.orders is groupbuy_stack.orders
 
 def test_it_fails(groupbuy_stack):
-    while not groupbuy_stack.log_ends(10):
-        pass
+    assert wait_for(lambda: groupbuy_stack.log_ends(10), timeout_s=10)
     assert False
 
 def test_it_fails_without_the_stack():

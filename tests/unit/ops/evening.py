@@ -85,7 +85,8 @@ class World:
         """The provider's statement."""
         return list(self.ledger.statement())
 
-    def _later(self, delay_ms: float, action: Callable[[], None]) -> None:
+    def later(self, delay_ms: float, action: Callable[[], None]) -> None:
+        """Lets something happen after so many milliseconds."""
         heapq.heappush(self._due, (self.now_ms + round(delay_ms), next(self._numbers), action))
 
     # Shoppers ---------------------------------------------------------------------------------------------------------
@@ -98,9 +99,9 @@ class World:
         campaign.rules_version = campaign.revision = 1
         for visit in party.visits:
             for _ in range(visit.copies):
-                self._later(visit.at_s * 1000 + self.random.random() * 5, self._placing(party, visit, group, campaign))
+                self.later(visit.at_s * 1000 + self.random.random() * 5, self._placing(party, visit, group, campaign))
             if visit.leaves_at_s is not None:
-                self._later(visit.leaves_at_s * 1000, self._leaving(visit, group))
+                self.later(visit.leaves_at_s * 1000, self._leaving(visit, group))
 
     def _placing(self, party: Party, visit: Visit, group: str, campaign: Campaign) -> Callable[[], None]:
         offer, solo = party.offer, visit.role is Role.SOLO
@@ -144,9 +145,9 @@ class World:
 
     def _deliver(self, side: Side, name: str, value: bytes) -> None:
         """A record reaches an inbox a little later, and sometimes once more much later."""
-        self._later(self.random.random() * 3, lambda: self._decide(side, name, value))
+        self.later(self.random.random() * 3, lambda: self._decide(side, name, value))
         if self.random.random() < REPEATED:
-            self._later(self.random.random() * 20_000, lambda: self._decide(side, name, value))
+            self.later(self.random.random() * 20_000, lambda: self._decide(side, name, value))
 
     def _decide(self, side: Side, name: str, value: bytes) -> None:
         record = self._append(side.inbox, name, value)
@@ -171,7 +172,7 @@ class World:
         due_ms = side.domain.due(aggregate.state)
         if due_ms is not None:
             tick = side.domain.tick(due_ms)
-            self._later(max(0, due_ms - self.now_ms) + 1, lambda: self._decide_if_due(side, name, tick))
+            self.later(max(0, due_ms - self.now_ms) + 1, lambda: self._decide_if_due(side, name, tick))
 
     def _decide_if_due(self, side: Side, name: str, tick: bytes) -> None:
         due_ms = side.domain.due(side.aggregates[name].state)
@@ -183,12 +184,12 @@ class World:
     def _perform_all(self, group: str, sealed: bytes) -> None:
         decision = PaymentDecision.FromString(sealed)
         for call in calls_of(decision):
-            self._later(self.random.uniform(5, 40), lambda call=call: self._perform(group, call))  # type: ignore[misc]
+            self.later(self.random.uniform(5, 40), lambda call=call: self._perform(group, call))  # type: ignore[misc]
         for event in decision.events:
             if event.WhichOneof("body") == "captured" and self.random.random() < REFUNDED:
                 command = RefundCommand(order=event.captured.order, refund=f"refund-{event.captured.order}")
                 value = PaymentInput(refund=command).SerializeToString()
-                self._later(self.random.random() * 1000, lambda value=value: self._decide(self._purses, group, value))  # type: ignore[misc]
+                self.later(self.random.random() * 1000, lambda value=value: self._decide(self._purses, group, value))  # type: ignore[misc]
 
     def _perform(self, group: str, call: ProviderCall) -> None:
         outcome = ProviderOutcome(

@@ -20,6 +20,7 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
 from chassis.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from ops.audit.auditor import Auditor
+from ops.audit.findings import Invariant
 from ops.audit.report import Report
 
 GROUP = "9f6c1c5e-0000-4000-8000-000000000001"
@@ -115,6 +116,11 @@ class Story:
         auditor.take(GROUP_LOG.name, self.groups)
         auditor.take(ORDERS.name, self.facts)
         return auditor.report(settled=settled, entries=list(self.entries.values()), acknowledged=acknowledged)
+
+    def broken(self, *, settled: bool = True, acknowledged: tuple[tuple[str, str], ...] = ()) -> set[Invariant]:
+        """Invariants that the audit says are broken."""
+        found = self.audit(settled=settled, acknowledged=acknowledged).findings
+        return {violation.invariant for violation in found.violations}
 
     def _edited(self, step: str, events: tuple[Any, ...]) -> list[Any]:
         assert step not in self.played, f"step {step} twice"

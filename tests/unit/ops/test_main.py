@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from ops.main import main
@@ -47,6 +50,25 @@ def test_the_registry_is_listed_without_any_broker(capsys: pytest.CaptureFixture
     assert "orders.order.v1.groups.dlq" in listed
 
 
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    said = capsys.readouterr()
+    assert "audit" in said.out
+    assert said.err == ""
+
+
 def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "redrive" not in capsys.readouterr().err
+
+
+def test_the_audit_is_independent_of_every_service() -> None:
+    """Nothing that decides may have a hand in the check of what was decided."""
+    seen = subprocess.run(
+        [sys.executable, "-c", "import sys, ops.audit; print(*sorted(sys.modules))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "ops.audit.run" in seen
+    assert [name for name in seen if name == "services" or name.startswith("services.")] == []

@@ -79,7 +79,7 @@ def test_the_results_name_what_each_group_paid() -> None:
     print_results(console, board(completed_group()), Tally(placed=5))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    for said in ("¥79.00 ×1", "¥314.00", " 3 at ¥79.00 = ¥314.00", "ann (leads)", "refused"):
+    for said in ("¥79.00 ×1", "¥314.00", " 3 paid ¥79.00 × 4 = ¥314.00", "ann (leads)", "refused"):
         assert said in text
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from groupbuy.payments.v1.decisions_pb2 import Operation
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
@@ -47,7 +49,7 @@ def told(state: str, name: str) -> PaymentInput:
     _, operation, attempt = REACHED[state]
     hold, amount = ("h2", 60) if state == "RENEWING" else ("h1", 100)
     method = "wallet_ok" if STATES[state].sale else "card_ok"
-    made = {
+    made: dict[str, Callable[[], PaymentInput]] = {
         "SeatReserved": lambda: s.reserved(method=method),
         "SettlementRequested": s.settle,
         "ReleaseRequested": s.release,

@@ -72,6 +72,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS: the campaign was changed by somebody else; read it again."""
     ERROR_REASON_CAMPAIGN_ARCHIVED: _ErrorReason.ValueType  # 24
     """FAILED_PRECONDITION: the campaign is archived."""
+    ERROR_REASON_GROUP_NOT_CANCELLABLE: _ErrorReason.ValueType  # 25
+    """FAILED_PRECONDITION: the group has closed and can no longer be cancelled."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. The name without its prefix is ErrorInfo.reason."""
@@ -126,4 +128,6 @@ ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 23
 """ALREADY_EXISTS: the campaign was changed by somebody else; read it again."""
 ERROR_REASON_CAMPAIGN_ARCHIVED: ErrorReason.ValueType  # 24
 """FAILED_PRECONDITION: the campaign is archived."""
+ERROR_REASON_GROUP_NOT_CANCELLABLE: ErrorReason.ValueType  # 25
+"""FAILED_PRECONDITION: the group has closed and can no longer be cancelled."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -107,9 +107,9 @@ class Member(_message.Message):
     order: _builtins.str
     """groups/{group}/orders/{order}"""
     customer: _builtins.str
-    """Opaque id of the customer."""
+    """Opaque id of the customer; empty once the member is charged or let go."""
     quantity: _builtins.int
-    """Pieces."""
+    """Pieces; 0 once the member is charged or let go."""
     state: Global___MemberState.ValueType
     """Where it stands."""
     captured_minor: _builtins.int

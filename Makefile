@@ -1,0 +1,64 @@
+# The commands for people, CI and other repositories. Each sets up .venv first, from the lock. `make` lists them.
+# KAFKA=host:port uses a broker of your own; PYTHON names the interpreter that .venv is made with.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+READY := .venv/.done
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo up test lint unit contract integration audit topics format proto clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-13s%s\n", $$1, $$2}'
+
+demo: $(READY) ## a shop's evening of real orders, with a service killed in the middle; ORDERS=n, KAFKA=host:port
+	$(BIN)/python -m ops.main demo
+
+up: $(READY) ## the whole system in the foreground until Ctrl-C; UP="--keep" goes on from the last data
+	$(BIN)/python -m deploy.stack $(UP)
+
+test: lint unit contract integration ## all that CI runs, under 10 minutes
+
+lint: $(READY) ## style, types, layers, and the protos
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint protos
+	$(BIN)/buf format protos --exclude-path protos/buf --diff --exit-code
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py --check
+
+unit: $(READY) ## tests without a broker; ARGS="-k name" picks some
+	$(PYTEST) tests/unit $(ARGS)
+
+contract: $(READY) ## tests of what others rely on: protos, topics, generated code
+	$(PYTEST) tests/contract $(ARGS)
+
+integration: $(READY) ## tests on a real broker with real processes
+	$(PYTEST) tests/integration $(ARGS)
+
+audit: $(READY) ## refolds the topics of a running system: invariants and books
+	$(BIN)/python -m ops.main audit
+
+topics: $(READY) ## compares the topics of a running system with the registry
+	$(BIN)/python -m ops.main topics check
+
+format: $(READY) ## puts code and protos into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format protos --exclude-path protos/buf --write
+
+proto: $(READY) ## generates gen/ from protos/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+
+clean: ## removes .venv, data and caches of this clone; not while `make up` runs
+	@if [ -f .run/stack.json ] && kill -0 "$$(sed -n 's/.*"supervisor": \([0-9]*\).*/\1/p' .run/stack.json)" 2>/dev/null; \
+	then echo "a stack is running in .run: stop it first." >&2; exit 2; fi
+	rm -rf .venv .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements-dev.lock pyproject.toml deploy/setup.sh
+	@PYTHON="$(PYTHON)" sh deploy/setup.sh

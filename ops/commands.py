@@ -1,0 +1,23 @@
+"""All commands of the command line, put together. Each group of commands is a module of its own."""
+
+from __future__ import annotations
+
+import typer
+
+from ops import dlq, replay, show, tail, topics
+from ops.audit import command as audit
+from ops.demo import command as demo
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Looks after group buying: its topics, its history, its books.",
+)
+app.add_typer(topics.app, name="topics")
+app.command("tail")(tail.tail)
+app.add_typer(show.app, name="show")
+app.add_typer(dlq.app, name="dlq")
+app.command("audit")(audit.audit)
+app.command("replay")(replay.replay)
+app.command("demo")(demo.demo)

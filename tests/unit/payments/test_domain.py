@@ -1,0 +1,215 @@
+"""The purse as the kernel sees it: bytes in, bytes out, the same on every machine, small in memory and in the log."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from google.protobuf.message import DecodeError
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent
+from groupbuy.payments.v1 import decisions_pb2 as pb
+from groupbuy.payments.v1 import inbox_pb2 as inbox
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent, ProviderCall
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
+
+from eventlog.aggregate import Aggregate, decide
+from services.payments.domain.calls import calls_of, key
+from services.payments.domain.domain import PurseDomain
+from services.payments.domain.errors import AmountOutOfRange, UnknownInput
+from services.payments.domain.money import MOST_MINOR, minor
+from services.payments.domain.state import Payment, Purse
+from tests.unit.payments.stories import (
+    AUTHORISE,
+    CAPTURE,
+    GROUP,
+    REFUND,
+    SALE,
+    VOID,
+    authorised,
+    captured,
+    declined,
+    given,
+    group,
+    later,
+    refund,
+    refunded,
+    release,
+    reserved,
+    seat,
+    settle,
+    settlement,
+    tick,
+    voided,
+)
+
+DOMAIN = PurseDomain()
+LARGEST_RECORD = 1 << 20
+
+
+def uuid(number: int) -> str:
+    return f"{number:08x}-0000-4000-8000-{number:012x}"
+
+
+# Decoding -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        PaymentInput(),
+        PaymentInput(outcome=ProviderOutcome(order="o1", operation=VOID)),
+        PaymentInput(outcome=ProviderOutcome(order="o1", absent=inbox.OutcomeAbsent())),
+        PaymentInput(
+            outcome=ProviderOutcome(order="o1", operation=pb.Operation.ValueType(99), absent=inbox.OutcomeAbsent())
+        ),
+        PaymentInput(group_decision=GroupDecision(events=[GroupEvent()]).SerializeToString()),
+    ],
+    ids=["no body", "no result", "no operation", "an unknown operation", "an unknown group event"],
+)
+def test_an_input_of_an_unknown_kind_is_not_guessed_at(value: PaymentInput) -> None:
+    with pytest.raises(UnknownInput):
+        DOMAIN.decode_input(value.SerializeToString())
+
+
+def test_bytes_that_are_no_input_are_refused() -> None:
+    with pytest.raises(DecodeError):
+        DOMAIN.decode_input(b"\xff\xff")
+    with pytest.raises(DecodeError):
+        DOMAIN.decode_input(PaymentInput(group_decision=b"\xff\xff").SerializeToString())
+
+
+def test_a_decision_with_an_unknown_event_is_refused() -> None:
+    with pytest.raises(UnknownInput):
+        DOMAIN.open(PaymentDecision(group=GROUP, version=1, events=[PaymentEvent()]).SerializeToString())
+
+
+def test_a_tick_is_an_input() -> None:
+    assert DOMAIN.decode_input(DOMAIN.tick(17)).due_ms == 17  # type: ignore[union-attr]
+
+
+def test_a_sealed_decision_opens_to_what_was_sealed() -> None:
+    story = given().when(reserved())
+    sealed = DOMAIN.seal(GROUP, 3, 17, 1_000, b"before", story.events)
+    opened = DOMAIN.open(sealed)
+    assert (opened.group, opened.version, opened.cause, opened.time_ms) == (GROUP, 3, 17, 1_000)
+    assert (opened.previous_sha256, list(opened.events)) == (b"before", story.events)
+
+
+# Money --------------------------------------------------------------------------------------------------------------
+
+
+def test_an_amount_that_the_log_has_no_room_for_is_refused() -> None:
+    assert minor(MOST_MINOR) == MOST_MINOR
+    for wrong in (MOST_MINOR + 1, -1):
+        with pytest.raises(AmountOutOfRange):
+            minor(wrong)
+
+
+def test_the_largest_amount_can_be_held_charged_and_refunded() -> None:
+    story = given(reserved(amount=MOST_MINOR), authorised(amount=MOST_MINOR), settle(MOST_MINOR))
+    story.when(captured(amount=MOST_MINOR)).then(f"Captured h1 {MOST_MINOR} released 0")
+    story.when(refund()).then(f"RefundRequested refund:1 h1 {MOST_MINOR} r1")
+
+
+# Exactness ----------------------------------------------------------------------------------------------------------
+
+
+def test_two_owners_write_the_same_bytes_even_if_one_was_restored_from_a_checkpoint() -> None:
+    story = given(
+        group(seat("o1"), seat("o2", method="wallet_ok"), seat("o3")),
+        later(),
+        later(order="o3"),
+        authorised("h9", order="o9"),
+        authorised(),
+        authorised("h2", order="o1"),
+        settle(),
+        captured(),
+        refund(),
+        declined(VOID, order="o9"),
+        release("o3"),
+        tick(),
+    )
+    other: Aggregate[Purse] = Aggregate(GROUP, DOMAIN.initial(GROUP))
+    written = []
+    for offset, (value, at_ms) in enumerate(story.inputs, 1):
+        other.state = pickle.loads(pickle.dumps(other.state))
+        sealed = decide(story.domain, other, value, offset, at_ms)
+        if sealed is not None:
+            written.append(sealed)
+    assert written == story.log
+
+
+def test_deciding_alone_changes_nothing() -> None:
+    purse = given(reserved(), authorised(), later()).purse
+    before = pickle.dumps(purse)
+    command = DOMAIN.decode_input(release().SerializeToString())
+    next(iter(DOMAIN.decide(purse, command, 1)))
+    assert pickle.dumps(purse) == before
+
+
+def test_a_fault_is_said_in_the_open_and_changes_nothing_else() -> None:
+    story = given(reserved(), authorised())
+    before = pickle.dumps(story.purse)
+    story.when(settle(999)).then("Faulted Impossible")
+    assert pickle.dumps(story.purse) == before
+
+
+# Size ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_largest_decision_fits_into_one_record() -> None:
+    orders = [uuid(number) for number in range(2_000)]
+    story = given(group(*(seat(order, method="card_" + "x" * 40) for order in orders)))
+    assert len(story.log[-1]) < LARGEST_RECORD
+    for number, order in enumerate(orders):
+        story.inputs.append((b"", story.at_ms))
+        value = authorised(f"hold_{uuid(number)}", order=order).SerializeToString()
+        decide(story.domain, story.aggregate, value, len(story.inputs), story.at_ms)
+    story.folded.state = story.aggregate.state
+    settlements = [settlement(60, order, f"hold_{uuid(number)}") for number, order in enumerate(orders)]
+    sealed = decide(story.domain, story.aggregate, group(*settlements).SerializeToString(), 10_000, story.at_ms)
+    assert sealed is not None
+    assert len(calls_of(DOMAIN.open(sealed))) == 2_000
+    assert len(sealed) < LARGEST_RECORD
+
+
+def test_an_order_at_its_end_shrinks_to_a_record() -> None:
+    ends = [
+        given(reserved(), authorised(), settle(), captured()),
+        given(reserved(), authorised(), settle(), captured(), refund(), refunded(60)),
+        given(reserved(), declined()),
+        given(reserved(), authorised(), release(), voided()),
+        given(release()),
+        given(authorised("h9"), voided("h9")),
+    ]
+    for story in ends:
+        assert not isinstance(story.purse.orders["o1"], Payment)
+        assert len(pickle.dumps(story.purse, pickle.HIGHEST_PROTOCOL)) < 500
+
+
+# Calls --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_is_named_by_its_order_its_operation_and_its_attempt() -> None:
+    call = ProviderCall(order="o1", operation=REFUND, attempt=3)
+    assert key(call) == "o1:refund:3"
+    with pytest.raises(KeyError):
+        key(ProviderCall(order="o1"))
+
+
+def test_every_request_and_every_retry_is_a_call_and_nothing_else_is() -> None:
+    made = [
+        PaymentEvent(hold_requested=pb.HoldRequested(call=ProviderCall(order="a", operation=AUTHORISE, attempt=1))),
+        PaymentEvent(capture_requested=pb.CaptureRequested(call=ProviderCall(order="b", operation=CAPTURE, attempt=1))),
+        PaymentEvent(
+            void_requested=pb.VoidRequested(call=ProviderCall(order="c", operation=VOID, attempt=1, hold="h"))
+        ),
+        PaymentEvent(void_requested=pb.VoidRequested(call=ProviderCall(order="d", operation=VOID))),
+        PaymentEvent(refund_requested=pb.RefundRequested(call=ProviderCall(order="e", operation=REFUND, attempt=1))),
+        PaymentEvent(call_retried=pb.CallRetried(call=ProviderCall(order="f", operation=SALE, attempt=2))),
+        PaymentEvent(call_retried=pb.CallRetried(call=ProviderCall(order="g", operation=VOID, attempt=2, hold="h"))),
+        PaymentEvent(call_deferred=pb.CallDeferred(order="g", operation=VOID, attempt=2)),
+        PaymentEvent(payment_released=pb.PaymentReleased(order="h")),
+    ]
+    found = [key(call) for call in calls_of(PaymentDecision(events=made))]
+    assert found == ["a:authorise:1", "b:capture:1", "c:void:1", "e:refund:1", "f:sale:2"]

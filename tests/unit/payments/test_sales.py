@@ -1,0 +1,127 @@
+"""Wallets without delayed capture: paid in full at the join, the difference given back at the close."""
+
+from __future__ import annotations
+
+from services.payments.domain.view import payment_of
+from tests.unit.payments.stories import (
+    REFUND,
+    SALE,
+    Story,
+    absent,
+    action,
+    captured,
+    declined,
+    given,
+    gone,
+    later,
+    refund,
+    refunded,
+    release,
+    reserved,
+    settle,
+    sold,
+    tick,
+)
+
+
+def taken() -> Story:
+    return given(reserved(method="wallet_ok"), sold())
+
+
+def test_the_difference_is_given_back_before_the_order_counts_as_charged() -> None:
+    story = taken().when(settle(60)).then("RefundRequested refund:1 h1 40")
+    assert story.calls == ["o1:refund:1"]
+    story.when(refunded(40)).then("Refunded h1 40", "Captured h1 60 released 0")
+    story.when(refunded(40)).then_nothing()
+    story.when(settle(60)).then_nothing()
+
+
+def test_a_sale_at_the_very_price_is_charged_without_a_call() -> None:
+    story = taken().when(settle(100)).then("Captured h1 100 released 0")
+    assert story.calls == []
+    story.when(settle(100)).then_nothing()
+
+
+def test_a_difference_that_the_provider_refuses_to_give_back_is_owed_and_the_price_still_stands() -> None:
+    story = taken().when(settle(60)).when(declined(REFUND)).then("RefundDeclined 40", "Captured h1 60 released 0")
+    seen = payment_of(story.purse, "o1")
+    assert seen is not None
+    assert (seen.captured, seen.owed) == (60, 40)
+
+
+def test_an_owed_difference_that_went_back_after_all_is_booked_once() -> None:
+    story = taken().when(settle(60)).when(declined(REFUND)).when(refunded(40)).then("Refunded h1 40")
+    story.when(refunded(40)).then_nothing()
+    seen = payment_of(story.purse, "o1")
+    assert seen is not None
+    assert (seen.captured, seen.refunded, seen.owed) == (60, 0, 0)
+
+
+def test_a_refund_of_the_difference_with_an_unknown_result_is_asked_again_under_its_own_key() -> None:
+    story = taken().when(settle(60)).when(later(REFUND)).then("CallDeferred refund:1")
+    story.when(tick(), after_ms=1_000).then("CallRetried refund:1 h1 40")
+    story.when(refunded(40)).then("Refunded h1 40", "Captured h1 60 released 0")
+
+
+def test_an_outage_of_a_day_between_a_refund_and_its_answer_gives_the_money_back_once() -> None:
+    story = taken().when(settle(60)).when(later(REFUND))
+    keys = set()
+    for _ in range(300):
+        story.when(tick(), after_ms=300_000)
+        keys.update(story.calls)
+        story.when(later(REFUND))
+    assert keys == {"o1:refund:1"}
+    story.when(refunded(40)).then("Refunded h1 40", "Captured h1 60 released 0")
+
+
+def test_a_refund_of_the_difference_proven_absent_is_made_under_the_next_attempt() -> None:
+    story = taken().when(settle(60)).when(absent(REFUND)).then("CallRetried refund:2 h1 40")
+    story.when(refunded(40, 2)).then("Refunded h1 40", "Captured h1 60 released 0")
+
+
+def test_a_refund_that_gave_back_too_little_is_completed() -> None:
+    story = taken().when(settle(60)).when(refunded(30)).then("Refunded h1 30", "RefundRequested refund:2 h1 10")
+    story.when(refunded(10, 2)).then("Refunded h1 10", "Captured h1 60 released 0")
+
+
+def test_a_release_while_the_difference_goes_back_gives_the_rest_back_too() -> None:
+    story = taken().when(settle(60)).when(release()).then("VoidRequested nothing yet")
+    story.when(refunded(40)).then("Refunded h1 40", "RefundRequested refund:2 h1 60")
+    story.when(refunded(60, 2)).then("Refunded h1 60", "PaymentReleased")
+
+
+def test_a_prepayment_is_confirmed_by_the_shopper_and_then_taken() -> None:
+    story = given(reserved(method="wallet_ok")).when(action(operation=SALE))
+    story.then("ActionRequired h1 https://confirm", "CallDeferred sale:1")
+    story.when(sold()).then("HoldAuthorised h1 100")
+    story.when(sold()).then_nothing()
+
+
+def test_a_sale_reported_as_captured_is_taken() -> None:
+    story = given(reserved(method="wallet_ok")).when(captured(amount=100, operation=SALE)).then("HoldAuthorised h1 100")
+    story.when(captured(amount=100, operation=SALE)).then_nothing()
+
+
+def test_a_prepayment_that_was_never_paid_is_declined() -> None:
+    given(reserved(method="wallet_ok"), action(operation=SALE)).when(gone(SALE)).then("HoldDeclined")
+
+
+def test_a_sale_of_another_amount_is_given_back() -> None:
+    story = given(reserved(method="wallet_ok")).when(sold(amount=90))
+    story.then("HoldDeclined", "SuspenseRecorded h1 90 CNY", "RefundRequested refund:1 h1 90")
+    story.when(refunded(90)).then("Refunded h1 90")
+
+
+def test_a_charged_sale_can_be_refunded_by_command_up_to_its_price() -> None:
+    story = taken().when(settle(60)).when(refunded(40)).when(refund("r1", 61)).then("RefundDeclined r1 61")
+    story.when(refund("r2")).then("RefundRequested refund:2 h1 60 r2")
+    story.when(refunded(60, 2)).then("Refunded h1 60 r2")
+
+
+def test_two_sales_of_one_order_that_are_both_refused_their_refund_are_both_told_apart() -> None:
+    story = taken().when(sold("h2", attempt=2)).then("SuspenseRecorded h2 100 CNY", "RefundRequested refund:1 h2 100")
+    story.when(release()).then("RefundRequested refund:2 h1 100")
+    # The second is refused; the event can't say which, so the first counts as refused and the second is asked anew.
+    story.when(declined(REFUND, 2)).then("RefundDeclined 100", "CallRetried refund:3 h1 100")
+    story.when(refunded(100, 1, "h2")).then("Refunded h2 100")
+    story.when(refunded(100, 3)).then("Refunded h1 100", "PaymentReleased")

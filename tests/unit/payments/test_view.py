@@ -1,0 +1,96 @@
+"""What the API shows of a payment in each of its states."""
+
+from __future__ import annotations
+
+import pytest
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+from groupbuy.payments.v1.payments_pb2 import PaymentState
+
+from services.payments.domain.view import PaymentView, payment_of, refund_of
+from tests.unit.payments.stories import (
+    AUTHORISE,
+    CAPTURE,
+    REFUND,
+    action,
+    authorised,
+    captured,
+    declined,
+    given,
+    gone,
+    refund,
+    refunded,
+    release,
+    reserved,
+    settle,
+    sold,
+    voided,
+)
+
+HELD = [reserved(), authorised()]
+NAMES = set(PaymentState.keys())
+CHARGED = [*HELD, settle(), captured()]
+TAKEN = [reserved(method="wallet_ok"), sold()]
+
+
+def view(*inputs: PaymentInput) -> PaymentView:
+    found = payment_of(given(*inputs).purse, "o1")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("inputs", "state", "held", "taken", "refunds"),
+    [
+        ([reserved()], "REQUESTED", 0, 0, 0),
+        ([reserved(), action()], "ACTION_REQUIRED", 0, 0, 0),
+        ([reserved(), declined()], "DECLINED", 0, 0, 0),
+        (HELD, "AUTHORISED", 100, 0, 0),
+        ([*HELD, gone(AUTHORISE)], "LAPSED", 0, 0, 0),
+        ([*HELD, release()], "AUTHORISED", 100, 0, 0),
+        ([*HELD, release(), voided()], "VOIDED", 0, 0, 0),
+        ([release()], "VOIDED", 0, 0, 0),
+        ([*HELD, settle()], "AUTHORISED", 100, 0, 0),
+        ([*HELD, settle(), gone()], "REQUESTED", 0, 0, 0),
+        ([*HELD, settle(), declined(CAPTURE)], "DECLINED", 100, 0, 0),
+        (CHARGED, "CAPTURED", 0, 60, 0),
+        ([*CHARGED, refund("r1", 20)], "CAPTURED", 0, 60, 0),
+        ([*CHARGED, refund("r1", 20), refunded(20)], "PARTLY_REFUNDED", 0, 60, 20),
+        ([*CHARGED, refund("r1", 20), refunded(20), release()], "PARTLY_REFUNDED", 0, 60, 20),
+        ([*CHARGED, release(), refunded(60)], "REFUNDED", 0, 60, 60),
+        ([*CHARGED, release(), declined(REFUND)], "CAPTURED", 0, 60, 0),
+        (TAKEN, "AUTHORISED", 100, 0, 0),
+        ([*TAKEN, settle(), refunded(40)], "CAPTURED", 0, 60, 0),
+        ([*TAKEN, release(), refunded(100)], "VOIDED", 0, 0, 0),
+    ],
+)
+def test_a_payment_shows_its_state_and_its_amounts(
+    inputs: list[PaymentInput], state: str, held: int, taken: int, refunds: int
+) -> None:
+    seen = view(*inputs)
+    assert (seen.state, seen.held, seen.captured, seen.refunded) == (state, held, taken, refunds)
+    assert f"PAYMENT_STATE_{seen.state}" in NAMES
+
+
+def test_a_payment_shows_its_hold_its_currency_and_what_was_asked() -> None:
+    seen = view(reserved(currency="KWD", amount=12_345), authorised(currency="KWD", amount=12_345))
+    assert (seen.hold, seen.currency, seen.amount) == ("h1", "KWD", 12_345)
+
+
+def test_a_confirmation_shows_where_until_it_is_done() -> None:
+    assert view(reserved(), action()).action_url == "https://confirm"
+    assert view(reserved(), action(), authorised()).action_url == ""
+
+
+def test_a_declined_payment_says_why() -> None:
+    assert view(reserved(), declined(reason="stolen")).reason == "stolen"
+
+
+def test_an_order_that_the_group_never_spoke_of_has_no_payment() -> None:
+    assert payment_of(given().purse, "o1") is None
+    assert payment_of(given(authorised("h9")).purse, "o1") is None
+
+
+def test_a_refund_that_was_never_decided_is_not_there() -> None:
+    purse = given(*CHARGED).purse
+    assert refund_of(purse, "o1", "r1") is None
+    assert refund_of(purse, "o9", "r1") is None
