@@ -115,11 +115,13 @@ def _declined(
 def _refund_declined(order: str, payment: Payment, call: Call, reason: str) -> Iterator[PaymentEvent]:
     known = payment.refunds.get(call.refund) if payment.refunds is not None else None
     digest = known.request_sha256 if known is not None else b""
-    yield events.refund_declined(order, call.refund, reason, call.amount, digest)
-    if (call.operation, call.attempt) in payment.calls:
-        # The event does not name its attempt: of two refunds of the purse itself with one amount it ends the first.
-        # This one is then asked for anew, and the first one's answer is booked when it comes.
-        yield events.call_retried(order, payment, call, payment.next_attempt(call.operation))
+    while (call.operation, call.attempt) in payment.calls:
+        # The event names no attempt. Where it ends another refund of the purse itself over the same amount, that one
+        # is taken up again under its own key, and said once more of this one.
+        ended = payment.declining(call.refund, call.amount) or call
+        yield events.refund_declined(order, call.refund, reason, call.amount, digest)
+        if ended is not call:
+            yield events.call_retried(order, payment, ended, ended.attempt)
 
 
 def _captured(

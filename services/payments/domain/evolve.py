@@ -75,6 +75,10 @@ def _call_retried(payment: Payment, body: pb.CallRetried) -> None:
     if again is not None:
         again.retry_at_ms = 0
         return
+    if made.operation == pb.OPERATION_REFUND and (payment.given_up or {}).pop(made.attempt, None) is not None:
+        # It was not this one that had been declined.
+        payment.holds[made.hold].owed -= made.amount_minor
+        payment.owed -= made.amount_minor
     # The next attempt takes the place of the one before: there is one call for one purpose.
     deferrals = 0
     for name, call in list(payment.calls.items()):
@@ -268,16 +272,13 @@ def _forget_given_up(payment: Payment, hold: str, refund: str) -> bool:
 
 
 def _refund_declined(payment: Payment, body: pb.RefundDeclined) -> None:
-    for name, call in list(payment.calls.items()):
-        if call.operation != pb.OPERATION_REFUND or call.refund != body.refund:
-            continue
-        if body.refund or call.amount == body.amount_minor:
-            del payment.calls[name]
-            _give_up(payment, call)
-            if not body.refund:
-                payment.holds[call.hold].owed += call.amount
-                payment.owed += call.amount
-            break
+    call = payment.declining(body.refund, body.amount_minor)
+    if call is not None:
+        del payment.calls[call.operation, call.attempt]
+        _give_up(payment, call)
+        if not body.refund:
+            payment.holds[call.hold].owed += call.amount
+            payment.owed += call.amount
     if body.refund:
         refunds = payment.refunds = payment.refunds or {}
         refunds[body.refund] = Refund(RefundStatus.DECLINED, body.amount_minor, body.request_sha256, body.reason)

@@ -124,6 +124,13 @@ class Payment(Record):
                 return call
         return None
 
+    def declining(self, refund: str, amount: int) -> Call | None:
+        """The call that RefundDeclined ends, which names no attempt: the first of this refund and amount."""
+        for call in self.calls.values():
+            if call.operation == pb.OPERATION_REFUND and call.refund == refund and (refund or call.amount == amount):
+                return call
+        return None
+
     def refundable(self) -> int:
         """Captured money that no refund has claimed, in minor units."""
         return Record.refundable(self) - self._commanded() if self.intent is Intent.CAPTURE else 0
