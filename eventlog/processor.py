@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import faust
+from faust.tables.manager import TableManager
 
 from eventlog.crash import die
 from eventlog.transport.start import StartPolicy, at_committed
@@ -40,6 +41,16 @@ class Connection:
     #: Name of this process among its replicas; static membership hangs on it, so it must be unique and stay.
     instance: str
     state_dir: Path
+
+
+class PromptTableManager(TableManager):  # type: ignore[misc]
+    """Faust waits a second here for tables that are still being declared; ours are all declared before the start."""
+
+    async def on_start(self) -> None:
+        """Faust's hook, without the wait."""
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()
 
 
 class Batch(NamedTuple):
@@ -93,6 +104,7 @@ class Processor(ABC):
             producer_linger=0,
             producer_max_batch_size=512 * 1024,
             producer_max_request_size=1_000_000,
+            TableManager=PromptTableManager,
         )
         app.start_policy = self.start_policy
         return app

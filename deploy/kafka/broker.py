@@ -139,7 +139,7 @@ class Broker:
         settings = beside / "server.properties"
         _write_settings(settings, 9092, 9093, beside / "data")
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = ("kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(settings))
+        tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", str(settings))
         options = (*_QUICK.split(), *_ALWAYS, _logging())
         formatter = Process((java, *options, "-cp", classpath, *tool), log=log, cwd=directory)
         try:

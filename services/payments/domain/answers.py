@@ -13,7 +13,7 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
-from services.payments.domain import compensate, events
+from services.payments.domain import compensate, events, requests
 from services.payments.domain.parts import ASKING, ENDING, Call, Intent
 from services.payments.domain.retries import RENEWAL_LOOKS, put_off
 from services.payments.domain.state import Payment, Purse
@@ -82,7 +82,7 @@ def _action_required(
         yield events.action_required(order, body.action_url, body.hold)
     if payment.intent is Intent.CAPTURE and call.deferrals >= RENEWAL_LOOKS:
         if body.hold:
-            yield events.void_requested(order, payment, body.hold, 0, payment.currency)
+            yield requests.void_requested(order, payment, body.hold, 0, payment.currency)
         yield events.capture_declined(order, payment.hold, NEVER_CONFIRMED)
     elif not call.retry_at_ms:
         yield put_off(order, call, at_ms, "", looking=True)
@@ -103,11 +103,11 @@ def _declined(
         # A hold can't be given up: in the end it is let go, or over by itself. A new attempt, since the provider may
         # answer the old one with the same refusal for ever, and later, since this decision itself defers it.
         attempt = payment.next_attempt(call.operation)
-        yield events.call_retried(order, payment, call, attempt)
+        yield requests.call_retried(order, payment, call, attempt)
         yield put_off(order, call, at_ms, f"{AGAIN}: {reason}", attempt=attempt)
     elif payment.intent is Intent.RELEASE:
         hold = payment.holds[call.hold]
-        yield events.void_requested(order, payment, call.hold, hold.held, hold.currency)
+        yield requests.void_requested(order, payment, call.hold, hold.held, hold.currency)
     else:
         yield events.capture_declined(order, call.hold, reason)
 
@@ -121,7 +121,7 @@ def _refund_declined(order: str, payment: Payment, call: Call, reason: str) -> I
         ended = payment.declining(call.refund, call.amount) or call
         yield events.refund_declined(order, call.refund, reason, call.amount, digest)
         if ended is not call:
-            yield events.call_retried(order, payment, ended, ended.attempt)
+            yield requests.call_retried(order, payment, ended, ended.attempt)
 
 
 def _captured(
@@ -167,9 +167,9 @@ def _absent(purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome
     order = outcome.order
     if payment.intent is Intent.RELEASE and call.operation == pb.OPERATION_CAPTURE:
         hold = payment.holds[call.hold]
-        yield events.void_requested(order, payment, call.hold, hold.held, hold.currency)
+        yield requests.void_requested(order, payment, call.hold, hold.held, hold.currency)
     elif payment.intent is not Intent.RELEASE or call.operation not in ASKING:
-        yield events.call_retried(order, payment, call, payment.next_attempt(call.operation))
+        yield requests.call_retried(order, payment, call, payment.next_attempt(call.operation))
     elif payment.idle(but=call):
         yield events.payment_released(order)
     else:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import events
+from services.payments.domain import events, requests
 from services.payments.domain.errors import Impossible
 from services.payments.domain.parts import Intent
 from services.payments.domain.state import Payment, Purse
@@ -30,7 +30,7 @@ def send_back(
         raise Impossible(f"order {order}: {amount} {currency} of hold {hold!r}, {reason}")
     yield events.suspense_recorded(order, hold, amount, currency, reason)
     record = purse.orders[order]
-    made = events.refund_requested if taken else events.void_requested
+    made = requests.refund_requested if taken else requests.void_requested
     yield made(order, record, hold, amount, currency)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision, ReleaseRequested, SeatReserved, SettlementRequested
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import events
+from services.payments.domain import events, requests
 from services.payments.domain.errors import Impossible
 from services.payments.domain.parts import Intent
 from services.payments.domain.pursue import pursue
@@ -44,7 +44,7 @@ def _reserve(purse: Purse, seat: SeatReserved) -> Iterator[PaymentEvent]:
         return
     if seat.hold_amount_minor <= 0:
         raise Impossible(f"order {seat.order}: nothing is to be held")
-    yield events.hold_requested(seat, 1 if record is None else record.asks + 1)
+    yield requests.hold_requested(seat, 1 if record is None else record.asks + 1)
 
 
 def _settle(purse: Purse, wanted: SettlementRequested) -> Iterator[PaymentEvent]:
@@ -69,10 +69,10 @@ def _settle(purse: Purse, wanted: SettlementRequested) -> Iterator[PaymentEvent]
 def _charge(order: str, payment: Payment, amount: int) -> Iterator[PaymentEvent]:
     hold = payment.holds[payment.hold]
     if not payment.sale:
-        made = events.capture_requested if hold.held else events.hold_renewed
+        made = requests.capture_requested if hold.held else requests.hold_renewed
         yield made(order, payment, amount)
     elif hold.taken > amount:
-        yield events.refund_requested(order, payment, payment.hold, hold.taken - amount, payment.currency)
+        yield requests.refund_requested(order, payment, payment.hold, hold.taken - amount, payment.currency)
     else:
         yield events.captured(order, payment, amount, 0)
 
@@ -88,7 +88,7 @@ def _release(purse: Purse, wanted: ReleaseRequested) -> Iterator[PaymentEvent]:
     if isinstance(record, Payment) and record.intent is Intent.HOLD and not record.refused:
         yield _undo(order, record)
     else:
-        yield events.release_noted(order, record)
+        yield requests.release_noted(order, record)
     yield from pursue(purse, order)
 
 
@@ -96,12 +96,12 @@ def _undo(order: str, payment: Payment) -> PaymentEvent:
     """The first step back from a hold. Each of these events marks the order as one to be let go."""
     hold = payment.holds.get(payment.hold)
     if hold is not None and hold.held:
-        return events.void_requested(order, payment, payment.hold, hold.held, payment.currency)
+        return requests.void_requested(order, payment, payment.hold, hold.held, payment.currency)
     if hold is not None and payment.sale:
-        return events.refund_requested(order, payment, payment.hold, hold.taken, payment.currency)
+        return requests.refund_requested(order, payment, payment.hold, hold.taken, payment.currency)
     if payment.action_hold:
-        return events.void_requested(order, payment, payment.action_hold, 0, payment.currency)
-    return events.release_noted(order, payment)
+        return requests.void_requested(order, payment, payment.action_hold, 0, payment.currency)
+    return requests.release_noted(order, payment)
 
 
 _REACTIONS: dict[str, Callable[[Purse, Any], Iterator[PaymentEvent]]] = {

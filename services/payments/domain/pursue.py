@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import events
+from services.payments.domain import events, requests
 from services.payments.domain.parts import Intent
 from services.payments.domain.state import Payment, Purse
 
@@ -35,17 +35,17 @@ def _let_go(order: str, payment: Payment, reference: str) -> Iterator[PaymentEve
     """What may not stay of a hold goes back: held money by a void, taken money by a refund."""
     hold = payment.holds[reference]
     if hold.held and payment.must_go(reference) and payment.ending(reference) is None:
-        yield events.void_requested(order, payment, reference, hold.held, hold.currency)
+        yield requests.void_requested(order, payment, reference, hold.held, hold.currency)
     excess = payment.excess(reference)
     if excess > 0 and payment.refunding(reference, "") is None:
-        yield events.refund_requested(order, payment, reference, excess, hold.currency)
+        yield requests.refund_requested(order, payment, reference, excess, hold.currency)
 
 
 def _release(order: str, payment: Payment) -> Iterator[PaymentEvent]:
     reference = payment.action_hold
     if reference and payment.asking() is not None and payment.ending(reference) is None:
         # Nothing is held there yet; once it is let go the shopper can't confirm any more.
-        yield events.void_requested(order, payment, reference, 0, payment.currency)
+        yield requests.void_requested(order, payment, reference, 0, payment.currency)
     if not payment.released and payment.idle():
         yield events.payment_released(order)
 
@@ -59,8 +59,8 @@ def _charge(order: str, payment: Payment) -> Iterator[PaymentEvent]:
     if payment.asking() is not None or payment.ending(payment.hold) is not None:
         return
     if payment.holds[payment.hold].held:
-        yield events.capture_requested(order, payment, payment.to_capture)
+        yield requests.capture_requested(order, payment, payment.to_capture)
     elif not payment.renewed:
-        yield events.hold_renewed(order, payment, payment.to_capture)
+        yield requests.hold_renewed(order, payment, payment.to_capture)
     else:
         yield events.capture_declined(order, payment.hold, LAPSED_TWICE)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import RefundCommand
 
-from services.payments.domain import events
+from services.payments.domain import events, requests
 from services.payments.domain.errors import Impossible
 from services.payments.domain.parts import Intent
 from services.payments.domain.state import Purse, Record
@@ -33,7 +33,7 @@ def refund(purse: Purse, command: RefundCommand) -> Iterator[PaymentEvent]:
     if record is None or refusal:
         yield events.refund_declined(order, command.refund, refusal, max(amount, 0), command.request_sha256)
         return
-    yield events.refund_requested(
+    yield requests.refund_requested(
         order,
         record,
         record.hold,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import events
+from services.payments.domain import requests
 from services.payments.domain.parts import Call
 from services.payments.domain.state import Purse
 
@@ -31,7 +31,7 @@ def put_off(
     first_ms, longest_ms = (FIRST_LOOK_MS, LONGEST_LOOK_MS) if looking else (FIRST_MS, LONGEST_MS)
     pause_ms = min(first_ms << min(call.deferrals, 20), longest_ms)
     wish_ms = min(after_ms, LONGEST_WISH_MS)
-    return events.call_deferred(order, call, attempt or call.attempt, at_ms + max(pause_ms, wish_ms), error)
+    return requests.call_deferred(order, call, attempt or call.attempt, at_ms + max(pause_ms, wish_ms), error)
 
 
 def ask_again(purse: Purse, at_ms: int) -> Iterator[PaymentEvent]:
@@ -41,4 +41,4 @@ def ask_again(purse: Purse, at_ms: int) -> Iterator[PaymentEvent]:
         if due is None:
             return
         order, payment, call = due
-        yield events.call_retried(order, payment, call, call.attempt)
+        yield requests.call_retried(order, payment, call, call.attempt)
