@@ -17,6 +17,7 @@ from typing import Self
 from deploy import ports
 from deploy.errors import AlreadyRunning, BrokerFailed, StackFailed
 from deploy.kafka.broker import Broker
+from deploy.kafka import jars
 from deploy.kafka.jars import try_lock
 from deploy.kafka.probe import addresses, answers
 from deploy.process import Process
@@ -146,9 +147,11 @@ class Stack(Processes):
             self.run_dir.rmdir()
 
     def _python(self) -> dict[str, str]:
-        """A restart is quick only with compiled modules, wherever they were installed from; they go to our data."""
-        cache = str(self.data / "pycache")
-        return {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": cache}
+        """A restart is quick only with compiled modules: where they must not lie beside the sources, in a cache."""
+        found = {"PYTHONUNBUFFERED": "1"}
+        if os.environ.get("PYTHONDONTWRITEBYTECODE") and not os.environ.get("PYTHONPYCACHEPREFIX"):
+            found |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(jars.home() / "pycache")}
+        return found
 
     def _lock(self) -> None:
         """Locks the run directory itself: the kernel holds it for as long as we live, and no file is left."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from eventlog import crashpoints
 from eventlog.partition import PartitionState
 from eventlog.processor import Slices
 from eventlog.rocks import RocksStates
@@ -74,7 +75,11 @@ class Checkpointer:
         try:
             for future in list(self._in_flight(state.partition)):
                 await future
+            if crashpoints.armed:
+                crashpoints.passed("checkpoint encoded, not written")
             await asyncio.to_thread(states.finish_checkpoint, origin)
+            if crashpoints.armed:
+                crashpoints.passed("checkpoint written")
             self.written += 1
         finally:
             states.end_checkpoint()

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from eventlog import crashpoints
 from eventlog.aggregate import Aggregate, Domain
-from eventlog.checkpoint import Checkpointer
+from eventlog.checkpoint import AGE_S, Checkpointer
 from eventlog.envelope import header, headers
 from eventlog.errors import NotReady
 from eventlog.output import Output
@@ -47,6 +48,8 @@ class Decider(Processor, Generic[S]):
         domain: Domain[S],
         connection: Connection,
         codec: Codec[S] | None = None,
+        *,
+        checkpoint_s: float = AGE_S,
     ) -> None:
         self.domain = domain
         self._inbox = inbox
@@ -73,7 +76,11 @@ class Decider(Processor, Generic[S]):
 
         self._in_flight: dict[int, set[asyncio.Future[Any]]] = {}
         self._checkpointer = Checkpointer(
-            connection.kafka, log.name, lambda: self._store.owned(self.epoch), lambda p: self._in_flight.get(p, ())
+            connection.kafka,
+            log.name,
+            lambda: self._store.owned(self.epoch),
+            lambda p: self._in_flight.get(p, ()),
+            age_s=checkpoint_s,
         )
 
     def _make_state(self, partition: int) -> PartitionState[S]:
@@ -91,7 +98,7 @@ class Decider(Processor, Generic[S]):
         if not self.partitions:
             return False
         assigned = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == self._inbox.name}
-        return assigned == {state.partition for state in self._store.owned(self.epoch)}
+        return assigned == {state.partition for state in self._owned()}
 
     def get(self, key: str) -> Aggregate[S] | None:
         """The aggregate of a key, None if nothing ever happened to it. Raises NotReady when it is not ours to say."""
@@ -105,6 +112,9 @@ class Decider(Processor, Generic[S]):
     @property
     def _store(self) -> Any:
         return self._table.data
+
+    def _owned(self) -> list[PartitionState[S]]:
+        return list(self._store.owned(self.epoch))
 
     def _on_ready(self) -> None:
         self._wake.set()
@@ -127,17 +137,15 @@ class Decider(Processor, Generic[S]):
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Decides a partition batch."""
         state = self._store.ready(batch.partition, batch.epoch)
-        records = batch.records
-        if state is None or records[-1].offset < state.next_input:
+        if state is None:
             return None
-        if records[0].offset > state.next_input:
-            raise RuntimeError(f"input jumps from {state.next_input} to {records[0].offset} on {batch.partition}")
+        records = state.following(batch.records)
+        if not records:
+            return None
         output = Output(self.producer, self._log.name, batch.partition, partial(self._decided, state))
         written: list[asyncio.Future[Any]] = []
         slices = Slices()
         for record in records:
-            if record.offset < state.next_input:
-                continue
             self._decide(state, record, output)
             if slices.over():
                 # What is decided is on its way before anybody else runs.
@@ -151,7 +159,11 @@ class Decider(Processor, Generic[S]):
         return written
 
     async def _send(self, partition: int, output: Output) -> list[asyncio.Future[Any]]:
+        if crashpoints.armed:
+            crashpoints.passed("batch decided, nothing sent")
         sent = await output.send()
+        if crashpoints.armed:
+            crashpoints.passed("output sent, not acknowledged")
         pending = self._in_flight.setdefault(partition, set())
         for future in sent:
             pending.add(future)
@@ -185,7 +197,7 @@ class Decider(Processor, Generic[S]):
     async def _run_timers(self) -> None:
         while True:
             wait_s = LOOK_S
-            for state in self._store.owned(self.epoch):
+            for state in self._owned():
                 state.look_ahead(self._clock.now(_monotonic_ms()) or 0, HORIZON_MS)
                 due = state.timers.earliest()
                 if due is not None:

@@ -6,6 +6,7 @@ at a time; a new owner makes its own from the log.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 from eventlog.aggregate import Aggregate, Domain, apply, decide
@@ -23,6 +24,9 @@ class Record(Protocol):
     timestamp: int
     key: bytes | None
     value: bytes | None
+
+
+R = TypeVar("R", bound=Record)
 
 
 class PartitionState(Generic[S]):
@@ -63,6 +67,13 @@ class PartitionState(Generic[S]):
         if apply(self.domain, aggregate, record.value, record.offset):
             self._changed(aggregate)
         self.applied = record.offset
+
+    def following(self, records: Sequence[R]) -> Sequence[R]:
+        """What of a fetched batch comes next; nothing if all of it was decided before. Raises Impossible at a hole."""
+        first = records[0].offset
+        if first > self.next_input:
+            raise Impossible(f"input jumps from {self.next_input} to {first} on {self.partition}")
+        return records if first == self.next_input else [one for one in records if one.offset >= self.next_input]
 
     def decide(self, record: Record) -> bytes | None:
         """Decides one record of the inbox. Returns the decision's bytes, or None. Raises as `aggregate.decide`."""

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import faust
 from faust.tables.manager import TableManager
 
+from eventlog import crashpoints
 from eventlog.crash import die
 from eventlog.transport.start import StartPolicy, at_committed
 
@@ -176,6 +177,8 @@ class Processor(ABC):
             async for event in stream.noack().events():
                 message = event.message
                 batch = Batch(message.topic, message.partition, message.value, message.checksum)
+                if crashpoints.armed:
+                    crashpoints.passed("batch delivered")
                 outputs = await self.handle(batch) if batch.epoch == self.epoch else None
                 if outputs is None:
                     # Neither acknowledged nor waited for: the partition's owner reads it again.
@@ -196,7 +199,11 @@ class Processor(ABC):
                 event, outputs = await waiting.get()
                 for output in outputs:
                     await output
+                if crashpoints.armed:
+                    crashpoints.passed("output acknowledged, input not")
                 event.ack()
+                if crashpoints.armed:
+                    crashpoints.passed("input acknowledged, not committed")
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - the process ends here

@@ -16,6 +16,7 @@ from typing import Any
 from faust.stores import base
 from faust.types import TP
 
+from eventlog import crashpoints
 from eventlog.crash import die
 from eventlog.partition import PartitionState
 
@@ -64,6 +65,8 @@ class FoldStore(base.Store):  # type: ignore[misc]
                     if end is not None and record.offset > end:
                         break
                     state.apply(record)
+            if crashpoints.armed:
+                crashpoints.passed("changelog folded")
         except BaseException as error:  # noqa: BLE001 - the process ends here
             die("the event log can't be folded", error)
 
@@ -121,6 +124,8 @@ class FoldStore(base.Store):  # type: ignore[misc]
                     end=end,
                     cause=state.greatest_cause,
                 )
+            if crashpoints.armed:
+                crashpoints.passed("partition recovered")
             state.next_input = start
             self._epochs[tp.partition] = epoch
             log.info("%s-%s ready: %s aggregates, log %s, input %s", *tp, len(state), state.applied, start)

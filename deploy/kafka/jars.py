@@ -27,10 +27,14 @@ _FETCH_S = 900.0
 log = logging.getLogger(__name__)
 
 
+def home() -> Path:
+    """Our part of the user's cache directory: what is worth keeping between runs, and may be deleted."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groupbuy"
+
+
 def folder() -> Path:
     """Where this version of the jars is, or will be."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "groupbuy" / f"kafka-{hashlib.sha256(POM.read_bytes()).hexdigest()[:16]}"
+    return home() / f"kafka-{hashlib.sha256(POM.read_bytes()).hexdigest()[:16]}"
 
 
 def resolve(cancel: threading.Event | None = None) -> Path:

@@ -24,6 +24,7 @@ from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from eventlog import crashpoints
 from eventlog.crash import die
 from eventlog.transport.start import StartPolicy, at_committed
 
@@ -248,6 +249,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if not wanted:
             return False
         committed = bool(await self._commit(wanted))
+        if crashpoints.armed:
+            crashpoints.passed("offsets committed")
         if committed and epoch == self.epoch:
             self._committed_offset.update(wanted)
             for tp, offset in wanted.items():

@@ -143,13 +143,9 @@ class Payment(Record):
         return self.refused or self.intent is Intent.RELEASE or hold != self.hold
 
     def excess(self, reference: str) -> int:
-        """Taken money of a hold that may not be kept and that nobody gives back yet, in minor units."""
+        """Taken money of a hold that may not be kept and did not go back yet, in minor units."""
         hold = self.holds[reference]
-        if not hold.taken:
-            return 0
-        excess = hold.taken - hold.returned - hold.owed - self._kept(reference, hold)
-        under_way = self.refunding(reference, "")
-        return excess - under_way.amount if under_way is not None else excess
+        return hold.taken - hold.returned - hold.owed - self._kept(reference, hold) if hold.taken else 0
 
     def _kept(self, reference: str, hold: Hold) -> int:
         if reference != self.hold or self.refused:

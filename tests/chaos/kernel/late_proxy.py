@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import random
 
+from tests.waiting import moment
+
 
 class LateProxy:
     """Listens on a port of its own; `late_after_death` counts requests delivered after their client had gone."""
@@ -42,7 +44,7 @@ class LateProxy:
         try:
             while data := await reader.read(1 << 20):
                 if late and self._random.random() < self._share:
-                    await asyncio.sleep(self._random.uniform(0.2, self._longest_s))
+                    await moment(self._random.uniform(0.2, self._longest_s))
                     if reader.at_eof():
                         self.late_after_death += 1
                 writer.write(data)

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 
 from eventlog.topics import partition_of
 from tests.unit.eventlog.counting import add
+from tests.waiting import moment
 
 
 async def load(
@@ -33,7 +34,7 @@ async def load(
             if n % 50 == 0:
                 behind = began + n * seconds / facts - time.monotonic()
                 if behind > 0:
-                    await asyncio.sleep(behind)
+                    await moment(behind)
             if len(pending) >= 5_000:
                 await asyncio.gather(*pending)
                 pending = []

@@ -25,6 +25,7 @@ from tests.chaos.kernel.late_proxy import LateProxy
 from tests.chaos.kernel.load import load
 from tests.chaos.kernel.refold import compare, read
 from tests.chaos.kernel.topics import topics
+from tests.waiting import moment
 
 PARTITIONS = 4
 SESSION_S = 10.0
@@ -149,7 +150,7 @@ async def chaos(
     plan.sort()
     try:
         while plan or frozen or not loading.done():
-            await asyncio.sleep(0.05)
+            await moment()
             workers.restart_ended()
             now = time.monotonic()
             for entry in list(frozen):
@@ -176,7 +177,7 @@ async def chaos(
             workers.restart_ended()
             if await lag(kafka, inbox.readers[0]) == 0:
                 break
-            await asyncio.sleep(0.5)
+            await moment(0.5)
     finally:
         for _, process in frozen:
             process.send_signal(signal.SIGCONT)

@@ -19,7 +19,9 @@ async def work(arguments: argparse.Namespace) -> None:
     inbox, decisions = topics(arguments.tag)
     connection = Connection(arguments.kafka, arguments.instance, Path(arguments.state_dir))
     codec: Codec[Counter] = Codec("counting-1")
-    decider = Decider(inbox.readers[0], inbox, decisions, Counting(), connection, codec)
+    decider = Decider(
+        inbox.readers[0], inbox, decisions, Counting(), connection, codec, checkpoint_s=arguments.checkpoint
+    )
     # A proxy that delays produce requests, and delivers some after their client was killed.
     decider.app.producer_bootstrap = arguments.producer or None
     told = asyncio.Event()
@@ -39,6 +41,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--producer", default="")
     parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--checkpoint", type=float, default=2.0)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     for noisy in ("aiokafka", "faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
