@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from eventlog import crashpoints
 from eventlog.aggregate import Aggregate, Domain
 from eventlog.checkpoint import AGE_S, Checkpointer
-from eventlog.envelope import header, headers
+from eventlog.envelope import Stamp, headers
 from eventlog.errors import NotReady
 from eventlog.output import Output
 from eventlog.partition import PartitionState
@@ -54,7 +54,7 @@ class Decider(Processor, Generic[S]):
         self.domain = domain
         self._inbox = inbox
         self._log = log
-        self._type = log.type_name
+        self._stamp = Stamp(log.type_name, f"/{log.writer}")
         self._tick_type = inbox.type_name
         self._source = f"/{log.writer}"
         self._clock = BrokerClock()
@@ -183,9 +183,9 @@ class Decider(Processor, Generic[S]):
         aggregate = state.get(key)
         version = aggregate.version if aggregate else 0
         time_ms = aggregate.time_ms if aggregate else 0
-        trace = header(record.headers, "traceparent")
-        extra = {"traceparent": trace} if trace else None
-        output.append(record.key, decision, headers(f"{key}:{version}", self._type, self._source, time_ms, extra=extra))
+        made = self._stamp.headers(f"{key}:{version}", time_ms)
+        made.extend(one for one in record.headers if one[0] == "traceparent")
+        output.append(record.key, decision, made)
         self.watchers.notify(key)
 
     # Timers -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from groupbuy.log.v1.log_pb2 import Source
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog.envelope import header, headers, rfc3339
+from eventlog.envelope import Stamp, header, headers, rfc3339
 from eventlog.topics import partition_of
 from eventlog.wire import bytes_field
 
@@ -30,6 +30,12 @@ def test_headers_are_cloud_events_in_binary_mode() -> None:
     assert header(made, "missing") is None
     assert made == headers("k:1", "groupbuy.T", "/groups", 1_700_000_000_123, "groups/g", {"traceparent": "00-1"})
     assert rfc3339(7) == "1970-01-01T00:00:00.007Z"
+
+
+def test_a_stamp_makes_the_same_headers_for_every_time() -> None:
+    stamp = Stamp("groupbuy.T", "/groups")
+    for time_ms in (1_700_000_000_123, 1_700_000_000_123, 1_700_000_000_124, 5):
+        assert stamp.headers("k:1", time_ms) == headers("k:1", "groupbuy.T", "/groups", time_ms)
 
 
 def test_partitions_are_those_of_every_kafka_client() -> None:
