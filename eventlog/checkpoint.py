@@ -23,8 +23,8 @@ from eventlog.states import Origin
 
 log = logging.getLogger(__name__)
 
-#: Changed aggregates that make a checkpoint due, and the age that does.
-UNSAVED = 25_000
+#: Changed aggregates, of all partitions, that make a checkpoint due, and the age that does.
+UNSAVED = 40_000
 AGE_S = 20.0
 LOOK_S = 0.5
 
@@ -52,15 +52,16 @@ class Checkpointer:
     async def run(self) -> None:
         """Looks at the partitions for ever."""
         while True:
-            for state in list(self._owned()):
+            owned = list(self._owned())
+            for state in owned:
                 states = state.states
-                if isinstance(states, RocksStates) and self._is_due(state.partition, states.unsaved):
+                if isinstance(states, RocksStates) and self._is_due(state.partition, states.unsaved, len(owned)):
                     await self.write(state, states)
             await asyncio.sleep(LOOK_S)
 
-    def _is_due(self, partition: int, unsaved: int) -> bool:
+    def _is_due(self, partition: int, unsaved: int, partitions: int) -> bool:
         since = self._written_at.setdefault(partition, time.monotonic())
-        return unsaved >= UNSAVED or (unsaved > 0 and time.monotonic() - since >= self._age_s)
+        return unsaved >= UNSAVED // partitions or (unsaved > 0 and time.monotonic() - since >= self._age_s)
 
     async def write(self, state: PartitionState[Any], states: RocksStates[Any]) -> None:
         """Writes one checkpoint; does nothing if the partition is lost meanwhile."""

@@ -33,6 +33,8 @@ LOOK_S = 0.5
 TICKS_AT_ONCE = 500
 #: Milliseconds without an acknowledgement after which the broker's clock is asked for by a tick.
 CLOCK_STALE_MS = 30_000
+#: Decoded aggregates in memory of all partitions, beside those that wait for a checkpoint.
+CACHED_BY_ALL = 24_000
 #: How far ahead the timers of kept aggregates are held in memory.
 HORIZON_MS = 120_000
 
@@ -88,7 +90,8 @@ class Decider(Processor, Generic[S]):
         if self._codec is None:
             return PartitionState(self.domain, partition)
         path = self.connection.state_dir / self.group / str(partition)
-        return PartitionState(self.domain, partition, RocksStates(path, self._codec))
+        cached = max(CACHED_BY_ALL // max(self.partitions, 1), 256)
+        return PartitionState(self.domain, partition, RocksStates(path, self._codec, cached))
 
     # Reads ------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from typing import Generic, Protocol, TypeVar
 
 from eventlog.aggregate import Aggregate, Domain, apply, decide
 from eventlog.errors import Impossible
-from eventlog.states import FOR_EVER_MS, MemoryStates, States
+from eventlog.rocks import FOLDED, RocksStates
+from eventlog.states import FOR_EVER_MS, MemoryStates, Origin, States
 from eventlog.timers import Timers
 
 S = TypeVar("S")
@@ -67,6 +68,8 @@ class PartitionState(Generic[S]):
         if apply(self.domain, aggregate, record.value, record.offset):
             self._changed(aggregate)
         self.applied = record.offset
+        if isinstance(self.states, RocksStates) and self.states.unsaved >= FOLDED:
+            self.states.keep_folded(Origin(self.applied, self.greatest_cause))
 
     def following(self, records: Sequence[R]) -> Sequence[R]:
         """What of a fetched batch comes next; nothing if all of it was decided before. Raises Impossible at a hole."""

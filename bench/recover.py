@@ -1,0 +1,185 @@
+"""bench-recover: from SIGKILL to the first new decision, with many open groups in state, again and again.
+
+A group is opened every few milliseconds throughout; a kill is over when a decision of a group opened after it stands in
+the log. The worker is started again at once. Prints one JSON object as its last line; exits 1 when the claim fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from uuid import uuid4
+
+ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("BENCH_TAG", str(os.getpid()))
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa: E402 - the tag comes first
+
+from bench.facts import group_inputs  # noqa: E402
+from bench.fold_topics import ALL, INBOX, LOG  # noqa: E402
+from deploy.kafka.broker import Broker  # noqa: E402
+from eventlog.topics import create, partition_of  # noqa: E402
+
+PARTITIONS = 4
+WANTED_S = 5.0
+WANTED_MB = 400
+DEADLINE_S = 600.0
+#: An index that no group of the filling has.
+PROBES_FROM = 10**9
+
+
+class Log:
+    """The decision log as it grows."""
+
+    def __init__(self, kafka: str) -> None:
+        self._tps = [TopicPartition(LOG.name, partition) for partition in range(PARTITIONS)]
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
+        self.keys: dict[str, float] = {}
+        self.count = 0
+
+    async def start(self) -> None:
+        """Begins at the present end."""
+        await self._consumer.start()
+        self._consumer.assign(self._tps)
+        await self._consumer.seek_to_end(*self._tps)
+
+    async def read(self) -> None:
+        """Notes what has come."""
+        for records in (await self._consumer.getmany(timeout_ms=20, max_records=50_000)).values():
+            now = time.monotonic()
+            self.count += len(records)
+            for record in records:
+                self.keys.setdefault(record.key.decode(), now)
+
+    async def stop(self) -> None:
+        """Disconnects."""
+        await self._consumer.stop()
+
+
+def start(kafka: str, state: Path) -> subprocess.Popen[bytes]:
+    """A worker."""
+    command = [sys.executable, "-m", "bench.recover_worker", "--kafka", kafka, "--partitions", str(PARTITIONS)]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    return subprocess.Popen([*command, "--state-dir", str(state)], cwd=ROOT, env=environment)
+
+
+def memory_mb(pid: int) -> int:
+    """Peak resident memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.split("VmHWM:")[1].split()[0]) // 1024
+
+
+async def fill(producer: AIOKafkaProducer, groups: int) -> None:
+    """Opens so many groups, with one seat reserved in each."""
+    chance = random.Random(1)
+    pending = []
+    for index in range(groups):
+        key, value = next(group_inputs(index, chance))
+        pending.append(
+            await producer.send(INBOX.name, value, key=key.encode(), partition=partition_of(key, PARTITIONS))
+        )
+        if len(pending) >= 20_000:
+            await asyncio.gather(*pending)
+            pending = []
+    await asyncio.gather(*pending)
+
+
+async def measure(kafka: str, *, groups: int, kills: int) -> dict[str, float]:
+    """Fills, kills, and measures."""
+    await create(kafka, ALL, partitions=PARTITIONS, replication=1)
+    state = Path(tempfile.mkdtemp(prefix="bench-recover-"))
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=20, max_batch_size=512 * 1024)
+    await producer.start()
+    log = Log(kafka)
+    await log.start()
+    worker = start(kafka, state)
+    chance = random.Random(2)
+    probe = PROBES_FROM
+    peak = 0
+
+    async def one() -> float:
+        """Kills the worker; returns the seconds until a group that was opened since has a decision."""
+        nonlocal worker, probe, peak
+        peak = max(peak, memory_mb(worker.pid))
+        worker.kill()
+        worker.wait()
+        killed = time.monotonic()
+        worker = start(kafka, state)
+        since: list[str] = []
+        while time.monotonic() < killed + DEADLINE_S:
+            probe += 1
+            key, value = next(group_inputs(probe, chance))
+            since.append(key)
+            await producer.send_and_wait(INBOX.name, value, key=key.encode(), partition=partition_of(key, PARTITIONS))
+            await log.read()
+            decided = [log.keys[one] for one in since if one in log.keys]
+            if decided:
+                return min(decided) - killed
+        raise SystemExit("no decision came after a kill")
+
+    try:
+        await fill(producer, groups)
+        while log.count < groups:
+            await log.read()
+        print(f"{groups:,} groups are open, {memory_mb(worker.pid)} MB", flush=True)
+        # The last changes are kept within the checkpoint's age.
+        await asyncio.sleep(8)
+        times = []
+        for number in range(kills):
+            times.append(await one())
+            print(f"kill {number + 1}: {times[-1]:.2f} s", flush=True)
+            await asyncio.sleep(chance.uniform(0.5, 2.0))
+        worker.kill()
+        worker.wait()
+        shutil.rmtree(state)
+        worker = start(kafka, state)
+        without = await one()
+        print(f"without a checkpoint: {without:.1f} s", flush=True)
+        peak = max(peak, memory_mb(worker.pid))
+    finally:
+        worker.kill()
+        worker.wait()
+        await log.stop()
+        await producer.stop()
+        shutil.rmtree(state, ignore_errors=True)
+    times.sort()
+    return {
+        "groups": groups,
+        "kills": kills,
+        "p50_s": round(times[len(times) // 2], 2),
+        "p99_s": round(times[-1], 2),
+        "without_checkpoint_s": round(without, 1),
+        "peak_rss_mb": peak,
+    }
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--groups", type=int, default=1_000_000)
+    parser.add_argument("--kills", type=int, default=30)
+    given = vars(parser.parse_args())
+    if kafka := os.environ.get("KAFKA"):
+        found = asyncio.run(measure(kafka, **given))
+    else:
+        broker = Broker()
+        broker.start(Path(tempfile.mkdtemp(prefix=f"bench-kafka-{uuid4().hex[:6]}-")))
+        try:
+            found = asyncio.run(measure(broker.bootstrap, **given))
+        finally:
+            broker.release()
+    print(json.dumps(found))
+    sys.exit(0 if found["p99_s"] <= WANTED_S and found["peak_rss_mb"] <= WANTED_MB else 1)
+
+
+if __name__ == "__main__":
+    main()
