@@ -1,7 +1,7 @@
 """One worker of bench-fold, on one core: drains a topic once and says how long it took. Three ways to do it.
 
-`ours` is the product's group decider with its state in RocksDB, `sequencer` the groups sequencer, `stock` the same group
-rules in a plain Faust agent with its state in a dict: one message at a time, output sent without waiting for it.
+`ours` is the product's group decider with its state in RocksDB, `sequencer` the groups sequencer, `stock` the same
+group rules in a plain Faust agent with its state in a dict: one message at a time, output sent without waiting for it.
 """
 
 from __future__ import annotations

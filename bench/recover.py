@@ -93,64 +93,82 @@ async def fill(producer: AIOKafkaProducer, groups: int) -> None:
     await asyncio.gather(*pending)
 
 
-async def measure(kafka: str, *, groups: int, kills: int) -> dict[str, float]:
-    """Fills, kills, and measures."""
-    await create(kafka, ALL, partitions=PARTITIONS, replication=1)
-    state = Path(tempfile.mkdtemp(prefix="bench-recover-"))
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=20, max_batch_size=512 * 1024)
-    await producer.start()
-    log = Log(kafka)
-    await log.start()
-    worker = start(kafka, state)
-    chance = random.Random(2)
-    probe = PROBES_FROM
-    peak = 0
+class Trial:
+    """One worker that is killed again and again, and the groups that are opened meanwhile."""
 
-    async def one() -> float:
+    def __init__(self, kafka: str, producer: AIOKafkaProducer, log: Log) -> None:
+        self._kafka = kafka
+        self._producer = producer
+        self._log = log
+        self._chance = random.Random(2)
+        self._probe = PROBES_FROM
+        self.state = Path(tempfile.mkdtemp(prefix="bench-recover-"))
+        self.worker = start(kafka, self.state)
+        self.peak_mb = 0
+
+    async def fill(self, groups: int) -> None:
+        """Opens the groups, waits until all are decided and kept."""
+        await fill(self._producer, groups)
+        while self._log.count < groups:
+            await self._log.read()
+        print(f"{groups:,} groups are open, {memory_mb(self.worker.pid)} MB", flush=True)
+        # The last changes are kept within the checkpoint's age.
+        await asyncio.sleep(8)
+
+    async def kill(self, *, lose_state: bool = False) -> float:
         """Kills the worker; returns the seconds until a group that was opened since has a decision."""
-        nonlocal worker, probe, peak
-        peak = max(peak, memory_mb(worker.pid))
-        worker.kill()
-        worker.wait()
+        self.stop()
         killed = time.monotonic()
-        worker = start(kafka, state)
+        if lose_state:
+            shutil.rmtree(self.state)
+        self.worker = start(self._kafka, self.state)
         since: list[str] = []
         while time.monotonic() < killed + DEADLINE_S:
-            probe += 1
-            key, value = next(group_inputs(probe, chance))
+            self._probe += 1
+            key, value = next(group_inputs(self._probe, self._chance))
             since.append(key)
-            await producer.send_and_wait(INBOX.name, value, key=key.encode(), partition=partition_of(key, PARTITIONS))
-            await log.read()
-            decided = [log.keys[one] for one in since if one in log.keys]
+            partition = partition_of(key, PARTITIONS)
+            await self._producer.send_and_wait(INBOX.name, value, key=key.encode(), partition=partition)
+            await self._log.read()
+            decided = [self._log.keys[one] for one in since if one in self._log.keys]
             if decided:
                 return min(decided) - killed
         raise SystemExit("no decision came after a kill")
 
+    async def rest(self) -> None:
+        """Lets it work for a while."""
+        await asyncio.sleep(self._chance.uniform(0.5, 2.0))
+
+    def stop(self) -> None:
+        """SIGKILL."""
+        if self.worker.poll() is None:
+            self.peak_mb = max(self.peak_mb, memory_mb(self.worker.pid))
+            self.worker.kill()
+        self.worker.wait()
+
+
+async def measure(kafka: str, *, groups: int, kills: int) -> dict[str, float]:
+    """Fills, kills, and measures."""
+    await create(kafka, ALL, partitions=PARTITIONS, replication=1)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=20, max_batch_size=512 * 1024)
+    await producer.start()
+    log = Log(kafka)
+    await log.start()
+    trial = Trial(kafka, producer, log)
     try:
-        await fill(producer, groups)
-        while log.count < groups:
-            await log.read()
-        print(f"{groups:,} groups are open, {memory_mb(worker.pid)} MB", flush=True)
-        # The last changes are kept within the checkpoint's age.
-        await asyncio.sleep(8)
+        await trial.fill(groups)
         times = []
         for number in range(kills):
-            times.append(await one())
+            times.append(await trial.kill())
             print(f"kill {number + 1}: {times[-1]:.2f} s", flush=True)
-            await asyncio.sleep(chance.uniform(0.5, 2.0))
-        worker.kill()
-        worker.wait()
-        shutil.rmtree(state)
-        worker = start(kafka, state)
-        without = await one()
+            await trial.rest()
+        without = await trial.kill(lose_state=True)
         print(f"without a checkpoint: {without:.1f} s", flush=True)
-        peak = max(peak, memory_mb(worker.pid))
     finally:
-        worker.kill()
-        worker.wait()
+        trial.stop()
         await log.stop()
         await producer.stop()
-        shutil.rmtree(state, ignore_errors=True)
+        shutil.rmtree(trial.state, ignore_errors=True)
     times.sort()
     return {
         "groups": groups,
@@ -158,7 +176,7 @@ async def measure(kafka: str, *, groups: int, kills: int) -> dict[str, float]:
         "p50_s": round(times[len(times) // 2], 2),
         "p99_s": round(times[-1], 2),
         "without_checkpoint_s": round(without, 1),
-        "peak_rss_mb": peak,
+        "peak_rss_mb": trial.peak_mb,
     }
 
 

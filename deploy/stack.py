@@ -16,8 +16,8 @@ from typing import Self
 
 from deploy import ports
 from deploy.errors import AlreadyRunning, BrokerFailed, StackFailed
-from deploy.kafka.broker import Broker
 from deploy.kafka import jars
+from deploy.kafka.broker import Broker
 from deploy.kafka.jars import try_lock
 from deploy.kafka.probe import addresses, answers
 from deploy.process import Process

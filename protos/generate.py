@@ -32,10 +32,11 @@ def generate(into: Path) -> None:
     if protoc.main(["protoc", *include, *grpc, *ours]):
         raise SystemExit("protoc failed on the services")
     for folder in {path.parent for path in into.rglob("*_pb2.py")}:
-        while folder != into:
-            (folder / "__init__.py").touch()
-            (folder / "py.typed").touch()
-            folder = folder.parent
+        for package in (folder, *folder.parents):
+            if package == into:
+                break
+            (package / "__init__.py").touch()
+            (package / "py.typed").touch()
 
 
 def differences(left: Path, right: Path) -> list[str]:

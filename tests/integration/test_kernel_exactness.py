@@ -54,7 +54,10 @@ async def test_a_crash_at_any_step_leaves_the_log_exact(kafka_broker: str, tmp_p
         return _start(kafka_broker, tag, tmp_path, tmp_path / "state", crash_at)
 
     # A fold of the log needs a log: the first worker writes one, and leaves no checkpoint behind.
-    worker = start("input acknowledged, not committed:2") if step == "changelog folded" else start(f"{step}:{PASSES.get(step, 2)}")
+    if step == "changelog folded":
+        worker = start("input acknowledged, not committed:2")
+    else:
+        worker = start(f"{step}:{PASSES.get(step, 2)}")
     try:
         assert worker.wait(40) == -9, (tmp_path / "worker.log").read_text()
         if step == "changelog folded":

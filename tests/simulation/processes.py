@@ -1,0 +1,314 @@
+"""The processors of a simulated system, one partition each: the production's logic, driven step by step.
+
+What a step does is what the Faust shells do between two awaits: fetch a batch and handle it, give some output to the
+broker, commit what is done. In between a process can die, freeze, or lose its partition. Must never decide anything
+itself: deciding, folding, wrapping and asking are the production's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from groupbuy.groups.v1.campaigns_pb2 import Campaign
+from groupbuy.payments.v1.decisions_pb2 import ProviderCall
+
+from chassis import topics
+from eventlog.aggregate import Domain
+from eventlog.deadletter import Undecodable, dead_letter_headers
+from eventlog.effects import Calling
+from eventlog.partition import PartitionState
+from eventlog.sequencer import Copying
+from services.groups.processors.sequencer import GroupCopying
+from tests.simulation.broker import Broker, Headers, Record
+from tests.simulation.kept import Checkpoint, KeptStates, take
+
+#: Records fetched, and records written, in one go.
+SIZES = (1, 1, 2, 3, 5, 8, 16, 40)
+
+
+class Batch:
+    """A fetched batch: may be committed when nothing of it is left to be written."""
+
+    __slots__ = ("end", "left", "topic")
+
+    def __init__(self, topic: str, end: int) -> None:
+        self.topic = topic
+        self.end = end
+        self.left = 0
+
+
+class Out:
+    """A record given to the producer."""
+
+    __slots__ = ("batch", "headers", "key", "topic", "value")
+
+    def __init__(self, batch: Batch, topic: str, key: bytes, value: bytes, headers: Headers = ()) -> None:
+        self.batch = batch
+        self.topic = topic
+        self.key = key
+        self.value = value
+        self.headers = headers
+        batch.left += 1
+
+
+class Process:
+    """One processor on one partition."""
+
+    def __init__(self, broker: Broker, reader: str, sources: tuple[str, ...], partition: int, chance: Random) -> None:
+        self.broker = broker
+        self.reader = reader
+        self.sources = sources
+        self.partition = partition
+        self.chance = chance
+        #: False once the partition went to somebody else: its commits count for nothing.
+        self.current = True
+        self.positions = {one: broker.committed.get((reader, one, partition), 0) for one in sources}
+        self.outbox: deque[Out] = deque()
+        self.batches: deque[Batch] = deque()
+
+    def unread(self) -> list[str]:
+        """Topics with records not fetched yet."""
+        logs, partition = self.broker.logs, self.partition
+        return [one for one, position in self.positions.items() if position < len(logs[one, partition])]
+
+    def step(self) -> bool:
+        """Does one step. False if there is nothing to do."""
+        if self.outbox and self.chance.random() < 0.6:
+            self.flush(self.size())
+            return True
+        unread = self.unread()
+        if unread:
+            self.fetch(unread[0] if len(unread) == 1 else self.chance.choice(unread))
+        elif not self.work():
+            if self.outbox:
+                self.flush(self.size())
+            elif self.batches and self.batches[0].left == 0:
+                self.commit()
+            else:
+                return False
+        elif self.chance.random() < 0.2:
+            self.commit()
+        return True
+
+    def size(self) -> int:
+        """Records of one go."""
+        return SIZES[int(self.chance.random() * len(SIZES))]
+
+    def fetch(self, topic: str) -> None:
+        """Fetches a batch and handles it."""
+        position = self.positions[topic]
+        records = self.broker.logs[topic, self.partition][position : position + self.size()]
+        self.positions[topic] = position + len(records)
+        batch = Batch(topic, position + len(records))
+        self.batches.append(batch)
+        self.handle(records, batch)
+
+    def handle(self, records: list[Record], batch: Batch) -> None:
+        """Does the processor's work."""
+        raise NotImplementedError
+
+    def work(self) -> bool:
+        """Does work that is no fetching. False if there is none."""
+        return False
+
+    def flush(self, count: int) -> None:
+        """The broker takes up to so many records, and acknowledges them."""
+        outbox, first, taken = self.outbox, -1, 0
+        append, partition = self.broker.append, self.partition
+        while outbox and taken < count:
+            out = outbox.popleft()
+            record = append(out.topic, partition, out.key, out.value, out.headers)
+            out.batch.left -= 1
+            first = record.offset if first < 0 else first
+            taken += 1
+        self.acknowledged(first, taken)
+
+    def acknowledged(self, first: int, count: int) -> None:
+        """Output stands in the log."""
+
+    def commit(self) -> None:
+        """Commits the batches that are done, in their order."""
+        while self.batches and self.batches[0].left == 0:
+            batch = self.batches.popleft()
+            if self.current:
+                self.broker.commit(self.reader, batch.topic, self.partition, batch.end)
+
+
+class SequencerProcess(Process):
+    """Copies facts into an inbox."""
+
+    def __init__(
+        self, broker: Broker, reader: str, sources: tuple[str, ...], partition: int, chance: Random,
+        inbox: str, service: str, copying: Copying, on_dead_letter: Callable[[], None],
+    ) -> None:  # fmt: skip
+        super().__init__(broker, reader, sources, partition, chance)
+        self._inbox = inbox
+        self._service = service
+        self._copying = copying
+        self._on_dead_letter = on_dead_letter
+
+    def handle(self, records: list[Record], batch: Batch) -> None:
+        ended(self._copying.prepare(records))
+        for record in records:
+            assert record.key is not None
+            try:
+                wrapped = self._copying.wrap(record)
+            except Undecodable as error:
+                self._bury(record, str(error), batch)
+            else:
+                self.outbox.append(Out(batch, self._inbox, record.key, wrapped, record.headers))
+
+    def _bury(self, record: Record, error: str, batch: Batch) -> None:
+        self._on_dead_letter()
+        key = record.key or b""
+        headers = dead_letter_headers(record, error)
+        self.outbox.append(Out(batch, f"{record.topic}.{self._service}.dlq", key, record.value or b"", headers))
+        rejection = self._copying.reject(record, error)
+        if rejection is not None:
+            self.outbox.append(Out(batch, self._inbox, key, rejection, record.headers))
+
+
+class DeciderProcess(Process):
+    """Decides an inbox. Recovers from a checkpoint, or from the log alone."""
+
+    def __init__(
+        self, broker: Broker, reader: str, partition: int, chance: Random,
+        inbox: str, log: str, domain: Domain[Any], checkpoint: Checkpoint | None,
+    ) -> None:  # fmt: skip
+        super().__init__(broker, reader, (inbox,), partition, chance)
+        self.inbox = inbox
+        self.log = log
+        #: How far this service's clock is ahead, in milliseconds. Timers alone look at it.
+        self.clock_skew_ms = 0
+        self.states = KeptStates(checkpoint)
+        self.state: PartitionState[Any] = PartitionState(domain, partition, self.states)
+        self.recover(list(broker.logs[log, partition]))
+
+    def recover(self, records: list[Record]) -> None:
+        """Folds the log from where the checkpoint ends."""
+        state = self.state
+        for record in records[state.applied + 1 :]:
+            state.apply(record)
+        end = len(self.broker.logs[self.inbox, self.partition])
+        assert state.greatest_cause < end, "the inbox ends before what was decided from it"
+        state.next_input = self.positions[self.inbox]
+
+    def handle(self, records: list[Record], batch: Batch) -> None:
+        state = self.state
+        for record in state.following(records):
+            decision = state.decide(record)
+            state.next_input = record.offset + 1
+            if decision is not None:
+                assert record.key is not None
+                self.outbox.append(Out(batch, self.log, record.key, decision))
+
+    def acknowledged(self, first: int, count: int) -> None:
+        if count:
+            self.state.acknowledged(first, count)
+
+    def checkpoint(self) -> Checkpoint | None:
+        """A checkpoint, if nothing is under way."""
+        if self.outbox:
+            return None
+        return take(self.state, self.states, self.broker.logs[self.log, self.partition])
+
+    # Timers -----------------------------------------------------------------------------------------------------
+
+    def clock_ms(self) -> int:
+        """The broker's time as this process believes it to be."""
+        return self.broker.now_ms + self.broker.skew_ms + self.clock_skew_ms
+
+    def earliest_ms(self) -> int | None:
+        """In how many milliseconds the next nudge is to be sent; None: there is none."""
+        now_ms = self.clock_ms()
+        self.state.look_ahead(now_ms, 1_000_000_000)
+        due_ms = self.state.timers.earliest()
+        return None if due_ms is None else max(due_ms - now_ms, 0)
+
+    def nudge(self, lost: bool) -> bool:
+        """Appends ticks for what is due, unless they are lost on the way. Returns whether there were any."""
+        keys = self.state.pop_due(self.clock_ms(), 500)
+        if not lost:
+            for key, due_ms in keys:
+                self.broker.append(self.inbox, self.partition, key.encode(), self.state.domain.tick(due_ms))
+        return bool(keys)
+
+
+class EffectsProcess(Process):
+    """Makes the calls that decisions ask for, one at a time a lane."""
+
+    def __init__(
+        self, broker: Broker, partition: int, chance: Random, calling: Calling[ProviderCall]
+    ) -> None:
+        super().__init__(broker, topics.PAYMENTS_EFFECTS, (topics.PAYMENT_LOG.name,), partition, chance)
+        self._calling = calling
+        self._lanes: dict[str, deque[tuple[bytes, ProviderCall, Batch]]] = {}
+
+    def handle(self, records: list[Record], batch: Batch) -> None:
+        for record in records:
+            assert record.key is not None
+            for call in self._calling.calls(record):
+                batch.left += 1
+                self._lanes.setdefault(call.lane, deque()).append((record.key, call.call, batch))
+
+    def work(self) -> bool:
+        lanes = self._lanes
+        if not lanes:
+            return False
+        lane = next(iter(lanes)) if len(lanes) == 1 or self.chance.random() < 0.5 else self.chance.choice(list(lanes))
+        key, call, batch = lanes[lane].popleft()
+        if not lanes[lane]:
+            del lanes[lane]
+        outcome = ended(self._calling.perform(key.decode(), call))
+        out = Out(batch, topics.PAYMENT_INBOX.name, key, outcome.value)
+        batch.left -= 1
+        self.outbox.append(out)
+        return True
+
+
+def ended(work: Any) -> Any:
+    """The result of a coroutine that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("it waits for something")
+
+
+class Campaigns:
+    """What one sequencer knows of the campaigns: perhaps not the latest."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._log = broker.logs[topics.CAMPAIGNS.name, 0]
+        self._read = 0
+        self._known: dict[str, Campaign] = {}
+
+    def read(self, count: int) -> None:
+        """Reads on."""
+        for record in self._log[self._read : self._read + count]:
+            self._known[(record.key or b"").decode()] = Campaign.FromString(record.value or b"")
+        self._read = min(self._read + count, len(self._log))
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is an edit that it does not know."""
+        return self._read < len(self._log)
+
+    def find(self, campaign: str) -> Campaign | None:
+        """What is known."""
+        return self._known.get(campaign)
+
+    async def find_fresh(self, campaign: str) -> Campaign | None:
+        """Reads the topic to its end first."""
+        self.read(len(self._log))
+        return self.find(campaign)
+
+
+def group_copying(broker: Broker) -> tuple[GroupCopying, Campaigns]:
+    """Copying rules of one group sequencer, and its campaigns."""
+    campaigns = Campaigns(broker)
+    copying = GroupCopying(topics.ORDERS.name, topics.PAYMENT_LOG.name, campaigns.find, campaigns.find_fresh)
+    return copying, campaigns
