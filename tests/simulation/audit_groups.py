@@ -181,6 +181,8 @@ class GroupAudit:
         self.phase = "COMPLETED"
         self.completed = list(event.orders)
         self.unit_price = event.unit_price_minor
+        for order in self.confirmed.values():
+            order.status = "SETTLING"
 
     def _expired(self, event: pb.GroupExpired) -> None:
         self.check(self.phase == "FORMING", f"expired after {self.phase}")
@@ -335,7 +337,7 @@ class GroupAudit:
     def _release_requested(self, event: pb.ReleaseRequested) -> None:
         name, order = event.order, self.order(event.order)
         self.check(not order.release_requested, f"the money of {name} is asked back twice")
-        self.check(order.status not in (*LIVE, "SETTLED"), f"the money of {name} is asked back though it is {order.status}")
+        self.check(order.status not in (*LIVE, "SETTLING", "SETTLED"), f"the money of {name} is asked back though it is {order.status}")
         order.status = order.status or "STRAY"
         order.release_requested = True
 

@@ -19,6 +19,7 @@ from tests.simulation.audit_purses import PurseAudit
 from tests.simulation.broker import Broker, Record
 from tests.simulation.coverage import Coverage
 from tests.simulation.provider import Account
+from tests.simulation.shop import DEFECT
 from tests.simulation.violation import Violation
 
 
@@ -123,6 +124,9 @@ class Auditor:
                 order.cancel_at = record.offset if order.cancel_at < 0 else order.cancel_at
             elif order.placed is None:
                 order.placed = fact
+                if fact.placed.payment_method == DEFECT:
+                    group.defects += 1
+                    self._counts["fault", "defect in the rules"] += 1
         elif body == "cancel_group":
             group.cancel_asked = True
         elif body == "payment_decision" and not message.source.topic:

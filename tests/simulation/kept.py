@@ -3,6 +3,7 @@ but by `take`, which keeps to the checkpointer's promise: nothing unacknowledged
 
 from __future__ import annotations
 
+import heapq
 import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,10 +41,12 @@ class KeptStates:
 
     def changed(self, aggregate: Aggregate[Any], due_ms: int | None) -> None:
         self._live[aggregate.key] = aggregate
+        if due_ms is not None:
+            heapq.heappush(self._due, (due_ms, aggregate.key))
 
     def due_until(self, until_ms: int) -> Iterable[tuple[int, str]]:
         while self._due and self._due[0][0] <= until_ms:
-            yield self._due.pop(0)
+            yield heapq.heappop(self._due)
 
     def close(self) -> None:
         self._live.clear()

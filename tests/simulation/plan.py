@@ -13,7 +13,7 @@ from random import Random
 from tests.simulation.shop import Act, GroupPlan, group_plan
 
 #: Orders of one seed, at least; an order leads to about ten inputs.
-ORDERS = 26
+ORDERS = 36
 GROUPS = 4
 PARTITIONS = 2
 START_MS = 1_760_000_000_000

@@ -65,6 +65,10 @@ class Process:
         self.chance = chance
         #: False once the partition went to somebody else: its commits count for nothing.
         self.current = True
+        #: Steps left to a zombie that woke; -1: no zombie.
+        self.lives = -1
+        #: Slow: does nothing for a while.
+        self.paused = False
         self.positions = {one: broker.committed.get((reader, one, partition), 0) for one in sources}
         self.outbox: deque[Out] = deque()
         self.batches: deque[Batch] = deque()

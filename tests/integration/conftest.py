@@ -1,0 +1,28 @@
+"""Every test that uses a shop ends with the independent check: the topics, and the provider's books beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from groupbuy_testing.running import RunningStack
+    from tests.integration.shop import Shop
+
+
+@pytest.fixture
+def shop(groupbuy_stack: RunningStack) -> Iterator[Shop]:
+    from ops.audit.run import audit, wait_quiet
+    from tests.integration.shop import Shop
+
+    made = Shop(groupbuy_stack)
+    yield made
+    made.behave()
+    asyncio.run(wait_quiet(groupbuy_stack.kafka, deadline_s=60))
+    provider = groupbuy_stack.endpoints["provider"]
+    report = asyncio.run(audit(groupbuy_stack.kafka, provider, settled=True, acknowledged=made.placed))
+    assert report.clean, report.json()
+    assert report.books_equal

@@ -1,0 +1,310 @@
+"""What goes wrong, one function a kind. A fault that finds nothing to spoil does nothing, and is not counted."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from groupbuy.payments.v1 import decisions_pb2 as pb
+from groupbuy.payments.v1.decisions_pb2 import ProviderCall
+from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, OUTCOME_ORIGIN_RECONCILIATION, ProviderOutcome
+
+from tests.simulation.plan import Fault
+from tests.simulation.processes import DeciderProcess, Out, Process
+from tests.simulation.provider import HOLD_LIFE_MS, Account
+from tests.simulation.world import Slot, World
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+
+def apply(world: World, fault: Fault) -> None:
+    """Lets something go wrong."""
+    if world.trace is not None:
+        world.trace(f"{world.clock()} FAULT {fault.kind}")
+    _FAULTS[fault.kind](world, fault.pick)
+
+
+def calm(world: World) -> None:
+    """Mends everything: from here on the system has to end what it began, by itself."""
+    world.calm = True
+    world.provider.unwell = False
+    world.lost_ticks = 0
+    for slot, process in world.slots.items():
+        if process is None:
+            world.start(slot)
+        elif process.paused:
+            process.paused = False
+            world.runnable.append(process)
+    for decider in world.deciders():
+        decider.clock_skew_ms = 0
+
+
+# Processes ----------------------------------------------------------------------------------------------------------
+
+
+def _victim(world: World, pick: int) -> tuple[Slot, Process] | None:
+    """A process that is up; more often than not one with output under way."""
+    up = [(slot, one) for slot, one in world.slots.items() if one is not None]
+    busy = [(slot, one) for slot, one in up if one.outbox]
+    found = busy if busy and pick & 3 else up
+    return found[pick // 4 % len(found)] if found else None
+
+
+def _take_away(world: World, slot: Slot, process: Process, *, down_ms: int) -> None:
+    """The partition goes to a new process, after a while."""
+    process.current = False
+    world.slots[slot] = None
+    if process in world.runnable:
+        world.runnable.remove(process)
+    if down_ms:
+        world.after(down_ms, lambda: world.start(slot))
+    else:
+        world.start(slot)
+
+
+def _crash(world: World, pick: int) -> None:
+    found = _victim(world, pick)
+    if found is not None:
+        world.coverage.count("fault", "crash")
+        _take_away(world, *found, down_ms=(0, 0, 400, 10_000)[pick % 4])
+
+
+def _half(world: World, pick: int) -> None:
+    found = _victim(world, pick | 1)
+    if found is not None and found[1].outbox:
+        world.coverage.count("fault", "crash, half its output written")
+        found[1].flush(1 + pick % len(found[1].outbox))
+        _take_away(world, *found, down_ms=(0, 300)[pick % 2])
+
+
+def _late(world: World, pick: int) -> None:
+    found = _victim(world, pick | 1)
+    if found is not None and found[1].outbox:
+        world.coverage.count("fault", "crash, output arrives after its death")
+        _deliver_later(world, found[1], pick)
+        _take_away(world, *found, down_ms=(0, 0, 3_000)[pick % 3])
+
+
+def _deliver_later(world: World, process: Process, pick: int) -> None:
+    """What the broker's socket still held arrives in its order, perhaps not all of it."""
+    sent: deque[Out] = deque(list(process.outbox)[: 1 + pick % len(process.outbox)])
+    partition = process.partition
+
+    def arrive() -> None:
+        for _ in range(min(len(sent), 1 + pick % 5)):
+            out = sent.popleft()
+            world.broker.append(out.topic, partition, out.key, out.value, out.headers)
+        if sent:
+            world.after(5, arrive)
+
+    world.after((0, 1, 2_000, 20_000)[pick % 4], arrive)
+
+
+def _zombie(world: World, pick: int) -> None:
+    found = _victim(world, pick)
+    if found is None:
+        return
+    slot, process = found
+    _take_away(world, slot, process, down_ms=0)
+
+    def wake() -> None:
+        if not world.calm:
+            world.coverage.count("fault", "zombie woke")
+            process.lives = 1 + pick % 25
+            world.runnable.append(process)
+            if isinstance(process, DeciderProcess) and pick & 1:
+                checkpoint = process.checkpoint()
+                if checkpoint is not None:
+                    world.checkpoints[slot] = checkpoint
+                    world.from_zombie.add(slot)
+
+    world.after((1, 700, 11_000, 60_000)[pick % 4], wake)
+
+
+def _rebalance(world: World, pick: int) -> None:
+    found = _victim(world, pick)
+    if found is not None:
+        world.coverage.count("fault", "rebalance")
+        slot, process = found
+        if process.outbox:
+            process.flush(pick % 6)
+            process.commit()
+        if process.outbox:
+            _deliver_later(world, process, len(process.outbox) - 1)
+        _take_away(world, slot, process, down_ms=0)
+
+
+def _slow(world: World, pick: int) -> None:
+    found = _victim(world, pick)
+    if found is None or found[1].paused:
+        return
+    process = found[1]
+    world.coverage.count("fault", "slow consumer")
+    process.paused = True
+    if process in world.runnable:
+        world.runnable.remove(process)
+
+    def go_on() -> None:
+        if process.paused and process.current:
+            process.paused = False
+            world.runnable.append(process)
+
+    world.after((50, 5_000, 90_000)[pick % 3], go_on)
+
+
+def _checkpoint(world: World, pick: int) -> None:
+    for slot, process in world.slots.items():
+        if isinstance(process, DeciderProcess):
+            checkpoint = process.checkpoint()
+            if checkpoint is not None:
+                world.checkpoints[slot] = checkpoint
+                world.from_zombie.discard(slot)
+
+
+def _lose_state(world: World, pick: int) -> None:
+    world.checkpoints.clear()
+    world.from_zombie.clear()
+    _crash(world, pick)
+
+
+# Clocks -------------------------------------------------------------------------------------------------------------
+
+
+def _clock_back(world: World, pick: int) -> None:
+    world.coverage.count("fault", "broker clock back an hour")
+    world.broker.skew_ms -= HOUR_MS
+
+
+def _clock_ahead(world: World, pick: int) -> None:
+    world.coverage.count("fault", "broker clock ahead")
+    world.broker.skew_ms += pick % (HOUR_MS // 4)
+
+
+def _service_clock(skew_ms: int, name: str) -> Callable[[World, int], None]:
+    def wrong(world: World, pick: int) -> None:
+        deciders = world.deciders()
+        if deciders:
+            world.coverage.count("fault", name)
+            deciders[pick % len(deciders)].clock_skew_ms = skew_ms
+
+    return wrong
+
+
+def _broker_away(world: World, pick: int) -> None:
+    world.coverage.count("fault", "broker away")
+    world.broker.now_ms += (5_000, 30_000, 120_000)[pick % 3]
+    world.provider.now_ms = world.broker.now_ms
+
+
+def _lost_tick(world: World, pick: int) -> None:
+    world.lost_ticks += 1 + pick % 3
+
+
+# Money --------------------------------------------------------------------------------------------------------------
+
+
+def _open_account(world: World, pick: int) -> Account | None:
+    found = [one for one in world.provider.accounts.values() if one.open]
+    return found[pick % len(found)] if found else None
+
+
+def _lapse(told: bool) -> Callable[[World, int], None]:
+    def lapse(world: World, pick: int) -> None:
+        account = _open_account(world, pick)
+        if account is None:
+            return
+        world.coverage.count("fault", "hold lapsed, told" if told else "hold lapsed, not told")
+        account.let_go()
+        account.until_ms = world.broker.now_ms
+        if told:
+            outcome = _news(account.made_by)
+            outcome.hold_gone.hold = account.reference
+            world.tell(account.group, outcome)
+
+    return lapse
+
+
+def _second_hold(world: World, pick: int) -> None:
+    found = [one for one in world.provider.accounts.values() if one.held]
+    if found:
+        world.coverage.count("fault", "second hold of one order")
+        first = found[pick % len(found)]
+        _hold(world, first.group, first.made_by, f"{first.reference}.again")
+
+
+def _unknown_money(world: World, pick: int) -> None:
+    world.coverage.count("fault", "money for an unknown order")
+    group = world.plan.groups[pick % len(world.plan.groups)].group
+    call = ProviderCall(order=f"ghost-{pick}", attempt=1, amount_minor=700, currency="EUR", payment_method="card_ok")
+    call.operation = pb.OPERATION_SALE if pick & 16 else pb.OPERATION_AUTHORISE
+    _hold(world, group, call, f"ghost.{pick}")
+
+
+def _hold(world: World, group: str, call: ProviderCall, reference: str) -> None:
+    """The provider holds, or takes, money on its own account, and says so."""
+    if reference in world.provider.accounts:
+        return
+    account = Account(reference, group, call, world.broker.now_ms + HOLD_LIFE_MS)
+    world.provider.accounts[reference] = account
+    sale = call.operation == pb.OPERATION_SALE
+    account.take_up(call.amount_minor, sale)
+    outcome = _news(call)
+    outcome.origin = OUTCOME_ORIGIN_RECONCILIATION
+    outcome.authorised.hold = reference
+    outcome.authorised.amount_minor = call.amount_minor
+    outcome.authorised.currency = call.currency
+    outcome.authorised.capturable_until_ms = 0 if sale else account.until_ms
+    world.tell(group, outcome)
+
+
+def _taken_unasked(world: World, pick: int) -> None:
+    account = _open_account(world, pick)
+    if account is not None:
+        world.coverage.count("fault", "taken unasked")
+        amount = account.open
+        world.provider.take(account, amount)
+        outcome = _news(account.made_by)
+        outcome.captured.hold = account.reference
+        outcome.captured.amount_minor = amount
+        world.tell(account.group, outcome)
+
+
+def _nonsense(world: World, pick: int) -> None:
+    world.coverage.count("fault", "claim without sense")
+    group = world.plan.groups[pick % len(world.plan.groups)].group
+    outcome = ProviderOutcome(order=f"nobody-{pick}", operation=pb.OPERATION_AUTHORISE, attempt=1)
+    outcome.authorised.amount_minor = 5
+    world.auditor.group(group)
+    world.auditor.purses[group].misled = True
+    world.tell(group, outcome)
+
+
+def _news(call: ProviderCall) -> ProviderOutcome:
+    return ProviderOutcome(
+        order=call.order, operation=call.operation, attempt=call.attempt, origin=OUTCOME_ORIGIN_NOTIFICATION
+    )
+
+
+_FAULTS: dict[str, Callable[[World, int], None]] = {
+    "crash": _crash,
+    "half": _half,
+    "late": _late,
+    "zombie": _zombie,
+    "rebalance": _rebalance,
+    "slow": _slow,
+    "checkpoint": _checkpoint,
+    "lose_state": _lose_state,
+    "clock_back": _clock_back,
+    "clock_ahead": _clock_ahead,
+    "service_ahead": _service_clock(DAY_MS, "service clock a day ahead"),
+    "service_behind": _service_clock(-DAY_MS, "service clock a day behind"),
+    "broker_away": _broker_away,
+    "lost_tick": _lost_tick,
+    "lapse_told": _lapse(True),
+    "lapse_silent": _lapse(False),
+    "second_hold": _second_hold,
+    "unknown_money": _unknown_money,
+    "taken_unasked": _taken_unasked,
+    "nonsense": _nonsense,
+}
