@@ -21,7 +21,7 @@ def shop(groupbuy_stack: RunningStack) -> Iterator[Shop]:
     made = Shop(groupbuy_stack)
     yield made
     made.behave()
-    asyncio.run(wait_quiet(groupbuy_stack.kafka, deadline_s=60))
+    asyncio.run(wait_quiet(groupbuy_stack.kafka, deadline_s=100))
     provider = groupbuy_stack.endpoints["provider"]
     report = asyncio.run(audit(groupbuy_stack.kafka, provider, settled=True, acknowledged=made.placed))
     assert report.clean, report.json()

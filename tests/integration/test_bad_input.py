@@ -62,7 +62,7 @@ CASES: dict[str, tuple[Callable[[Shop, str], object], grpc.StatusCode, str, str]
             bad_campaign(tiers=[Tier(members=5, unit_price_minor=8_900), Tier(members=2, unit_price_minor=7_900)]),
             timeout=CALL_S,
         ),
-        INVALID, "TIERS_NOT_MONOTONIC", "campaign.tiers",
+        INVALID, "TIERS_NOT_MONOTONIC", "campaign.tiers[1].members",
     ),
     "a negative price": (
         lambda s, c: s.campaigns.CreateCampaign(bad_campaign(solo_price_minor=-1), timeout=CALL_S),
