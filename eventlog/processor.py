@@ -47,6 +47,9 @@ class Connection:
 class PromptTableManager(TableManager):  # type: ignore[misc]
     """Faust waits a second here for tables that are still being declared; ours are all declared before the start."""
 
+    # The library announces its every step here: its chatter, under its name.
+    logger = logging.getLogger("faust.eventlog")
+
     async def on_start(self) -> None:
         """Faust's hook, without the wait."""
         if not self.should_stop:

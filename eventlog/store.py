@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 class FoldStore(base.Store):  # type: ignore[misc]
     """Partition states of one table. The table's `make_state` makes an empty one for a partition."""
 
+    # The library announces its every step here: its chatter, under its name.
+    logger = logging.getLogger("faust.eventlog")
+
     def __post_init__(self) -> None:
         """Faust's hook."""
 

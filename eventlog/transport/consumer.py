@@ -85,6 +85,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     """Delivers partition batches under the rules above. Message.value is a list of records, checksum the epoch."""
 
+    # The library announces its every step here: its chatter, under its name.
+    logger = logging.getLogger("faust.eventlog")
+
     epoch = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -112,7 +112,7 @@ class Load:
 
 
 def test_a_broker_lost_for_half_a_minute_under_load_loses_nothing(shop: Shop) -> None:
-    campaign = shop.campaign(capacity=2, window_s=70, hold_s=55)
+    campaign = shop.campaign(capacity=2, window_s=50, hold_s=48)
     broker = shop.stack.stack.broker
     with Load(shop, campaign, shoppers=4) as load:
         assert wait_for(lambda: len(shop.placed) >= 40, timeout_s=30)
