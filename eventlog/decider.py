@@ -182,12 +182,13 @@ class Decider(Processor, Generic[S]):
         state.next_input = record.offset + 1
         if decision is None:
             return
-        key = record.key.decode()
-        aggregate = state.get(key)
-        version = aggregate.version if aggregate else 0
-        time_ms = aggregate.time_ms if aggregate else 0
-        made = self._stamp.headers(f"{key}:{version}", time_ms)
-        made.extend(one for one in record.headers if one[0] == "traceparent")
+        aggregate = state.decided
+        assert aggregate is not None
+        key = aggregate.key
+        made = self._stamp.headers(f"{key}:{aggregate.version}", aggregate.time_ms)
+        for one in record.headers:
+            if one[0] == "traceparent":
+                made.append(one)
         output.append(record.key, decision, made)
         self.watchers.notify(key)
 

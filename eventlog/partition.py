@@ -47,6 +47,8 @@ class PartitionState(Generic[S]):
         #: Own output at an offset beyond `applied + 1`: somebody else has written in between.
         self.written_ahead = -1
         self.timers = Timers(FOR_EVER_MS if isinstance(self.states, MemoryStates) else -1)
+        #: What the last decision made here was about.
+        self.decided: Aggregate[S] | None = None
 
     def __len__(self) -> int:
         return len(self.states)
@@ -83,14 +85,18 @@ class PartitionState(Generic[S]):
         if record.key is None or record.value is None:
             raise Impossible(f"input {record.offset} has no key or no value")
         key = record.key.decode()
-        aggregate = self.states.get(key) or Aggregate(key, self.domain.initial(key))
+        aggregate = self.states.get(key)
+        if aggregate is None:
+            aggregate = Aggregate(key, self.domain.initial(key))
         decision = decide(self.domain, aggregate, record.value, record.offset, record.timestamp)
         if decision is not None:
             self._changed(aggregate)
+            self.decided = aggregate
         return decision
 
     def _changed(self, aggregate: Aggregate[S]) -> None:
-        self.greatest_cause = max(self.greatest_cause, aggregate.cause)
+        if aggregate.cause > self.greatest_cause:
+            self.greatest_cause = aggregate.cause
         due_ms = self.domain.due(aggregate.state)
         self.states.changed(aggregate, due_ms)
         self.timers.set(aggregate.key, due_ms)

@@ -49,8 +49,10 @@ class Watchers:
 
     def notify(self, key: str) -> None:
         """Wakes all who watch the key."""
-        for watch in self._by_key.get(key, ()):
-            watch.set()
+        waiting = self._by_key.get(key)
+        if waiting is not None:
+            for watch in waiting:
+                watch.set()
 
     def notify_all(self) -> None:
         """Wakes everybody, for instance when ownership changed."""

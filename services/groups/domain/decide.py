@@ -19,6 +19,8 @@ from services.groups.domain.transitions import ON_GROUP, find
 #: Seats given to the waitlist in one go; the next tick goes on. A reservation can take 1.5 KB, and a decision must stay
 #: below 512 KiB even where all of 2,000 seats fall free in one millisecond.
 PROMOTIONS_AT_ONCE = 64
+#: Looking a member up in its enumeration takes as long as the rest of `due`, which runs twice a decision.
+_FORMING = Phase.FORMING
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,29 +53,29 @@ def fault(state: State, error: str) -> Iterator[GroupEvent]:
 
 def due(state: State) -> int | None:
     """When the state changes by itself next; None: never. In the past where the waitlist is still being seated."""
-    if state.phase is not Phase.FORMING:
+    if state.phase is not _FORMING:
         return None
     if state.waiting and state.seats_left > 0:
         return state.seated_ms
-    return _next(state)[1]
+    return _next_ms(state)
 
 
-def _next(state: State) -> tuple[str, int]:
-    """What time does next to a forming group, and when."""
+def _next_ms(state: State) -> int:
+    """When time does something to a forming group: a reservation falls due, or the deadline."""
+    deadline_ms = state.deadline_ms
     for seat in state.reserved.values():
         # A seat is never kept beyond the deadline; one that ends with it is let go by the closing itself.
-        if seat.until_ms < state.deadline_ms:
-            return "reservation due", seat.until_ms
-        break
-    return "deadline due", state.deadline_ms
+        return seat.until_ms if seat.until_ms < deadline_ms else deadline_ms
+    return deadline_ms
 
 
 def _fall_due(state: State, at_ms: int) -> Iterator[GroupEvent]:
     rows = ON_GROUP[Phase.FORMING]
     while state.phase is Phase.FORMING:
-        kind, due_ms = _next(state)
+        due_ms = _next_ms(state)
         if due_ms > at_ms:
             return
+        kind = "reservation due" if due_ms < state.deadline_ms else "deadline due"
         yield from rows[kind].act(state, None, at_ms)
 
 
