@@ -17,12 +17,12 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
 from eventlog.deadletter import Undecodable
 from eventlog.envelope import header
-from eventlog.wire import bytes_field
+from eventlog.wire import OriginField, bytes_field
 
 #: Header with the id of the campaign that an order opens a group of.
 CAMPAIGN_HEADER = "groupbuy-campaign"
 
-_SOURCE = GroupInput.SOURCE_FIELD_NUMBER
+_SOURCE = OriginField(GroupInput.SOURCE_FIELD_NUMBER)
 _ORDER_FACT = GroupInput.ORDER_FACT_FIELD_NUMBER
 _PAYMENT_DECISION = GroupInput.PAYMENT_DECISION_FIELD_NUMBER
 _CAMPAIGN = GroupInput.CAMPAIGN_FIELD_NUMBER
@@ -55,8 +55,7 @@ class GroupCopying:
     def wrap(self, record: Any) -> bytes:
         """The inbox record of a fact. Raises Undecodable."""
         value = record.value or b""
-        source = Source(topic=record.topic, partition=record.partition, offset=record.offset).SerializeToString()
-        wrapped = bytes_field(_SOURCE, source)
+        wrapped = _SOURCE.of(record.topic, record.partition, record.offset)
         if record.topic == self._payments_topic:
             _check(PaymentDecision, value, record.key)
             return wrapped + bytes_field(_PAYMENT_DECISION, value)

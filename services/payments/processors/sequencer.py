@@ -7,13 +7,12 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
-from groupbuy.log.v1.log_pb2 import Source
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.deadletter import Undecodable
-from eventlog.wire import bytes_field
+from eventlog.wire import OriginField, bytes_field
 
-_SOURCE = PaymentInput.SOURCE_FIELD_NUMBER
+_SOURCE = OriginField(PaymentInput.SOURCE_FIELD_NUMBER)
 _GROUP_DECISION = PaymentInput.GROUP_DECISION_FIELD_NUMBER
 
 
@@ -32,8 +31,8 @@ class PaymentCopying:
             raise Undecodable(f"not a GroupDecision: {error}") from error
         if record.key is None or decision.group.encode() != record.key:
             raise Undecodable(f"a GroupDecision of group {decision.group!r} under the key {record.key!r}")
-        source = Source(topic=record.topic, partition=record.partition, offset=record.offset).SerializeToString()
-        return bytes_field(_SOURCE, source) + bytes_field(_GROUP_DECISION, value)
+        source = _SOURCE.of(record.topic, record.partition, record.offset)
+        return source + bytes_field(_GROUP_DECISION, value)
 
     def reject(self, record: Any, error: str) -> bytes | None:
         """Nobody waits for a decision that can't be read; the dead letter is the alarm."""
