@@ -56,8 +56,8 @@ async def _prepare(kafka: str, facts: int) -> int:
     await create(kafka, ALL, partitions=PARTITIONS, replication=1)
     records = list(inputs(facts))
     await _fill(kafka, INBOX.name, records, 20_000)
-    facts = ((key, GroupInput.FromString(value).order_fact) for key, value in records)
-    orders = [(key, fact) for key, fact in facts if fact]
+    decoded = ((key, GroupInput.FromString(value).order_fact) for key, value in records)
+    orders = [(key, fact) for key, fact in decoded if fact]
     # A second of work is too short to measure.
     return await _fill(kafka, FACTS.name, orders * 3, 20_000)
 

@@ -95,8 +95,7 @@ class PartitionState(Generic[S]):
         return decision
 
     def _changed(self, aggregate: Aggregate[S]) -> None:
-        if aggregate.cause > self.greatest_cause:
-            self.greatest_cause = aggregate.cause
+        self.greatest_cause = max(self.greatest_cause, aggregate.cause)
         due_ms = self.domain.due(aggregate.state)
         self.states.changed(aggregate, due_ms)
         self.timers.set(aggregate.key, due_ms)

@@ -152,7 +152,7 @@ class Shop:
         """Waits as long as a broker waits for a frozen member, and somewhat longer: time itself is the condition."""
         pause(SESSION_S + 2)
 
-    def behave(self, **behaviour: int) -> None:
+    def behave(self, **behaviour: Any) -> None:
         """Sets how the provider behaves from now on; nothing given: at its best."""
         self.provider.Configure(ConfigureRequest(behaviour=Behaviour(**behaviour)), timeout=CALL_S)
 

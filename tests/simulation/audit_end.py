@@ -59,7 +59,9 @@ def _purse(purse: PurseAudit, charged: Counter[str]) -> None:
             kept += hold.captured - hold.refunded
         paid = seat.settled_amount if seat.status == "SETTLED" else 0
         if kept != paid - payment.spent:
-            raise Violation("debits = credits", purse.key, f"{order}: {kept} kept, {paid} charged, {payment.spent} refunded")
+            raise Violation(
+                "debits = credits", purse.key, f"{order}: {kept} kept, {paid} charged, {payment.spent} refunded"
+            )
 
 
 def _books(holds: dict[str, tuple[str, Hold]], accounts: list[Account]) -> None:
@@ -72,7 +74,9 @@ def _books(holds: dict[str, tuple[str, Hold]], accounts: list[Account]) -> None:
         if account.captures > 1:
             raise Violation("one capture a hold", key, f"{account.order}: {account.reference} captured twice")
         if there != here:
-            raise Violation("our books = the provider's", key, f"{account.order} {account.reference}: {there} there, {here} here")
+            raise Violation(
+                "our books = the provider's", key, f"{account.order} {account.reference}: {there} there, {here} here"
+            )
     for reference, (key, hold) in holds.items():
         if hold.booked:
             raise Violation("our books = the provider's", key, f"nobody there knows {reference}")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from groupbuy.payments.v1 import decisions_pb2 as pb
 
-from tests.simulation.audit_groups import GroupAudit, Order
+from tests.simulation.audit_groups import GroupAudit
+from tests.simulation.audit_order import Order
 from tests.simulation.violation import Violation
 
 
@@ -86,7 +87,9 @@ class PurseAudit:
         call = event.call
         seat = self.seat(call.order)
         wanted = {seat.hold_amount, seat.to_capture}
-        self.check(call.amount_minor > 0 and call.amount_minor in wanted, f"{call.order} is to be held {call.amount_minor}")
+        self.check(
+            call.amount_minor > 0 and call.amount_minor in wanted, f"{call.order} is to be held {call.amount_minor}"
+        )
         self.payment(call.order).sale = call.operation == pb.OPERATION_SALE
 
     def _hold_authorised(self, event: pb.HoldAuthorised) -> None:
@@ -104,7 +107,9 @@ class PurseAudit:
     def _capture_requested(self, event: pb.CaptureRequested) -> None:
         call = event.call
         self.check(self.group.phase == "COMPLETED", f"{call.order} is to be captured before the group completed")
-        self.check(call.amount_minor == self.seat(call.order).to_capture, f"{call.order} is to be captured {call.amount_minor}")
+        self.check(
+            call.amount_minor == self.seat(call.order).to_capture, f"{call.order} is to be captured {call.amount_minor}"
+        )
         self.check(call.amount_minor <= self.hold(call.order, call.hold).open, f"{call.order}: more than is held")
 
     def _captured(self, event: pb.Captured) -> None:
@@ -117,7 +122,9 @@ class PurseAudit:
             self.check(amount == seat.to_capture, f"{order} was captured {amount}, {seat.to_capture} was right")
             payment.charged = amount
         if not payment.sale:
-            self.check(hold.open == amount + event.released_minor, f"{order}: {hold.open} was held, and is not accounted for")
+            self.check(
+                hold.open == amount + event.released_minor, f"{order}: {hold.open} was held, and is not accounted for"
+            )
             hold.open = 0
             hold.captured += amount
             hold.released += event.released_minor

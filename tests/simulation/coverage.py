@@ -12,13 +12,15 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
 from services.groups.domain import transitions
+from services.groups.domain.state import Phase, Standing
 
 #: Faults that a world knows; every one is to be met in a long run.
 FAULTS = (
     "crash", "crash, half its output written", "crash, output arrives after its death", "zombie woke", "rebalance",
     "recovered from a checkpoint", "recovered from nothing", "recovered from a zombie's checkpoint",
     "broker clock back an hour", "broker clock ahead", "service clock a day ahead", "service clock a day behind",
-    "broker away", "slow consumer", "lost tick", "request repeated", "request with another payload", "late notification",
+    "broker away", "slow consumer", "lost tick", "request repeated", "request with another payload",
+    "late notification",
     "time-out, not done", "time-out, done", "proven absent", "declined at authorise", "declined at capture",
     "refund declined", "hold lapsed, told", "hold lapsed, not told", "second hold of one order",
     "money for an unknown order", "taken unasked", "claim without sense", "poison record", "old schema",
@@ -67,7 +69,7 @@ def counted_transitions(coverage: Coverage) -> Iterator[None]:
     """Counts each use of a row of the group's table."""
     tables = (transitions.ON_GROUP, transitions.ON_ORDER)
     before = [[dict(rows) for rows in table] for table in tables]
-    for table, names in zip(tables, (transitions.P, transitions.S), strict=True):
+    for table, names in zip(tables, (Phase, Standing), strict=True):
         for state, rows in zip(names, table, strict=True):
             for on, row in rows.items():
                 rows[on] = replace(row, act=_counting(coverage, f"{state.name} {on}", row.act))

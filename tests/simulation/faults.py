@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from groupbuy.payments.v1 import decisions_pb2 as pb
-from groupbuy.payments.v1.decisions_pb2 import ProviderCall
-from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, OUTCOME_ORIGIN_RECONCILIATION, ProviderOutcome
-
+from tests.simulation.money_faults import MONEY_FAULTS
 from tests.simulation.plan import Fault
 from tests.simulation.processes import DeciderProcess, Out, Process
-from tests.simulation.provider import HOLD_LIFE_MS, Account
 from tests.simulation.world import Slot, World
 
 HOUR_MS = 3_600_000
@@ -201,91 +197,6 @@ def _lost_tick(world: World, pick: int) -> None:
     world.lost_ticks += 1 + pick % 3
 
 
-# Money --------------------------------------------------------------------------------------------------------------
-
-
-def _open_account(world: World, pick: int) -> Account | None:
-    found = [one for one in world.provider.accounts.values() if one.open]
-    return found[pick % len(found)] if found else None
-
-
-def _lapse(told: bool) -> Callable[[World, int], None]:
-    def lapse(world: World, pick: int) -> None:
-        account = _open_account(world, pick)
-        if account is None:
-            return
-        world.coverage.count("fault", "hold lapsed, told" if told else "hold lapsed, not told")
-        account.let_go()
-        account.until_ms = world.broker.now_ms
-        if told:
-            outcome = _news(account.made_by)
-            outcome.hold_gone.hold = account.reference
-            world.tell(account.group, outcome)
-
-    return lapse
-
-
-def _second_hold(world: World, pick: int) -> None:
-    found = [one for one in world.provider.accounts.values() if one.held]
-    if found:
-        world.coverage.count("fault", "second hold of one order")
-        first = found[pick % len(found)]
-        _hold(world, first.group, first.made_by, f"{first.reference}.again")
-
-
-def _unknown_money(world: World, pick: int) -> None:
-    world.coverage.count("fault", "money for an unknown order")
-    group = world.plan.groups[pick % len(world.plan.groups)].group
-    call = ProviderCall(order=f"ghost-{pick}", attempt=1, amount_minor=700, currency="EUR", payment_method="card_ok")
-    call.operation = pb.OPERATION_SALE if pick & 16 else pb.OPERATION_AUTHORISE
-    _hold(world, group, call, f"ghost.{pick}")
-
-
-def _hold(world: World, group: str, call: ProviderCall, reference: str) -> None:
-    """The provider holds, or takes, money on its own account, and says so."""
-    if reference in world.provider.accounts:
-        return
-    account = Account(reference, group, call, world.broker.now_ms + HOLD_LIFE_MS)
-    world.provider.accounts[reference] = account
-    sale = call.operation == pb.OPERATION_SALE
-    account.take_up(call.amount_minor, sale)
-    outcome = _news(call)
-    outcome.origin = OUTCOME_ORIGIN_RECONCILIATION
-    outcome.authorised.hold = reference
-    outcome.authorised.amount_minor = call.amount_minor
-    outcome.authorised.currency = call.currency
-    outcome.authorised.capturable_until_ms = 0 if sale else account.until_ms
-    world.tell(group, outcome)
-
-
-def _taken_unasked(world: World, pick: int) -> None:
-    account = _open_account(world, pick)
-    if account is not None:
-        world.coverage.count("fault", "taken unasked")
-        amount = account.open
-        world.provider.take(account, amount)
-        outcome = _news(account.made_by)
-        outcome.captured.hold = account.reference
-        outcome.captured.amount_minor = amount
-        world.tell(account.group, outcome)
-
-
-def _nonsense(world: World, pick: int) -> None:
-    world.coverage.count("fault", "claim without sense")
-    group = world.plan.groups[pick % len(world.plan.groups)].group
-    outcome = ProviderOutcome(order=f"nobody-{pick}", operation=pb.OPERATION_AUTHORISE, attempt=1)
-    outcome.authorised.amount_minor = 5
-    world.auditor.group(group)
-    world.auditor.purses[group].misled = True
-    world.tell(group, outcome)
-
-
-def _news(call: ProviderCall) -> ProviderOutcome:
-    return ProviderOutcome(
-        order=call.order, operation=call.operation, attempt=call.attempt, origin=OUTCOME_ORIGIN_NOTIFICATION
-    )
-
-
 _FAULTS: dict[str, Callable[[World, int], None]] = {
     "crash": _crash,
     "half": _half,
@@ -301,10 +212,5 @@ _FAULTS: dict[str, Callable[[World, int], None]] = {
     "service_behind": _service_clock(-DAY_MS, "service clock a day behind"),
     "broker_away": _broker_away,
     "lost_tick": _lost_tick,
-    "lapse_told": _lapse(True),
-    "lapse_silent": _lapse(False),
-    "second_hold": _second_hold,
-    "unknown_money": _unknown_money,
-    "taken_unasked": _taken_unasked,
-    "nonsense": _nonsense,
+    **MONEY_FAULTS,
 }

@@ -85,7 +85,9 @@ def _events(events: Iterable[Any]) -> Iterable[str]:
         words = [kind, str(getattr(call, "order", ""))[:6]]
         if kind in REASONS:
             words.append(REASONS[kind].Name(body.reason).split("REASON_")[1])
-        amount = next((getattr(call, name) for name in ("amount_minor", "hold_amount_minor") if hasattr(call, name)), "")
+        amount = next(
+            (getattr(call, name) for name in ("amount_minor", "hold_amount_minor") if hasattr(call, name)), ""
+        )
         yield " ".join(word for word in (*words, str(amount)) if word)
 
 

@@ -69,5 +69,8 @@ def take(state: PartitionState[Any], states: KeptStates, log: list[Record]) -> C
     origin = Origin(state.applied, state.greatest_cause)
     return Checkpoint(
         origin,
-        {one.key: (state.domain.due(one.state), pickle.dumps(one, pickle.HIGHEST_PROTOCOL)) for one in states.aggregates()},
+        {
+            one.key: (state.domain.due(one.state), pickle.dumps(one, pickle.HIGHEST_PROTOCOL))
+            for one in states.aggregates()
+        },
     )

@@ -20,8 +20,9 @@ START_MS = 1_760_000_000_000
 
 PROCESS_FAULTS = ("crash", "crash", "half", "late", "zombie", "zombie", "rebalance", "slow")
 OTHER_FAULTS = (
-    "checkpoint", "checkpoint", "lose_state", "clock_back", "clock_ahead", "service_ahead", "service_behind", "broker_away",
-    "lost_tick", "lapse_told", "lapse_silent", "second_hold", "unknown_money", "taken_unasked", "nonsense",
+    "checkpoint", "checkpoint", "lose_state", "clock_back", "clock_ahead", "service_ahead", "service_behind",
+    "broker_away", "lost_tick", "lapse_told", "lapse_silent", "second_hold", "unknown_money", "taken_unasked",
+    "nonsense",
 )  # fmt: skip
 
 
@@ -74,8 +75,12 @@ def plan(seed: int) -> Plan:
         orders += made.orders
     acts = sorted((act for group in groups for act in group.acts), key=lambda act: act.at_ms)
     steps = 40 * orders
-    faults = [Fault(chance.randrange(20, steps), chance.choice(PROCESS_FAULTS), chance.getrandbits(24)) for _ in range(7)]
-    faults += [Fault(chance.randrange(20, steps), chance.choice(OTHER_FAULTS), chance.getrandbits(24)) for _ in range(7)]
+    faults = [
+        Fault(chance.randrange(20, steps), chance.choice(PROCESS_FAULTS), chance.getrandbits(24)) for _ in range(7)
+    ]
+    faults += [
+        Fault(chance.randrange(20, steps), chance.choice(OTHER_FAULTS), chance.getrandbits(24)) for _ in range(7)
+    ]
     faults.sort(key=lambda fault: fault.step)
     return Plan(
         seed, tuple(groups), tuple(acts), tuple(faults), {group.group: group.late for group in groups if group.late}

@@ -8,20 +8,15 @@ itself: deciding, folding, wrapping and asking are the production's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 
 from chassis import topics
 from eventlog.aggregate import Domain
-from eventlog.deadletter import Undecodable, dead_letter_headers
 from eventlog.effects import Calling
 from eventlog.partition import PartitionState
-from eventlog.sequencer import Copying
-from services.groups.processors.sequencer import GroupCopying
 from tests.simulation.broker import Broker, Headers, Record
 from tests.simulation.kept import Checkpoint, KeptStates, take
 
@@ -141,40 +136,6 @@ class Process:
                 self.broker.commit(self.reader, batch.topic, self.partition, batch.end)
 
 
-class SequencerProcess(Process):
-    """Copies facts into an inbox."""
-
-    def __init__(
-        self, broker: Broker, reader: str, sources: tuple[str, ...], partition: int, chance: Random,
-        inbox: str, service: str, copying: Copying, on_dead_letter: Callable[[], None],
-    ) -> None:  # fmt: skip
-        super().__init__(broker, reader, sources, partition, chance)
-        self._inbox = inbox
-        self._service = service
-        self._copying = copying
-        self._on_dead_letter = on_dead_letter
-
-    def handle(self, records: list[Record], batch: Batch) -> None:
-        ended(self._copying.prepare(records))
-        for record in records:
-            assert record.key is not None
-            try:
-                wrapped = self._copying.wrap(record)
-            except Undecodable as error:
-                self._bury(record, str(error), batch)
-            else:
-                self.outbox.append(Out(batch, self._inbox, record.key, wrapped, record.headers))
-
-    def _bury(self, record: Record, error: str, batch: Batch) -> None:
-        self._on_dead_letter()
-        key = record.key or b""
-        headers = dead_letter_headers(record, error)
-        self.outbox.append(Out(batch, f"{record.topic}.{self._service}.dlq", key, record.value or b"", headers))
-        rejection = self._copying.reject(record, error)
-        if rejection is not None:
-            self.outbox.append(Out(batch, self._inbox, key, rejection, record.headers))
-
-
 class DeciderProcess(Process):
     """Decides an inbox. Recovers from a checkpoint, or from the log alone."""
 
@@ -244,9 +205,7 @@ class DeciderProcess(Process):
 class EffectsProcess(Process):
     """Makes the calls that decisions ask for, one at a time a lane."""
 
-    def __init__(
-        self, broker: Broker, partition: int, chance: Random, calling: Calling[ProviderCall]
-    ) -> None:
+    def __init__(self, broker: Broker, partition: int, chance: Random, calling: Calling[ProviderCall]) -> None:
         super().__init__(broker, topics.PAYMENTS_EFFECTS, (topics.PAYMENT_LOG.name,), partition, chance)
         self._calling = calling
         self._lanes: dict[str, deque[tuple[bytes, ProviderCall, Batch]]] = {}
@@ -280,39 +239,3 @@ def ended(work: Any) -> Any:
     except StopIteration as stop:
         return stop.value
     raise AssertionError("it waits for something")
-
-
-class Campaigns:
-    """What one sequencer knows of the campaigns: perhaps not the latest."""
-
-    def __init__(self, broker: Broker) -> None:
-        self._log = broker.logs[topics.CAMPAIGNS.name, 0]
-        self._read = 0
-        self._known: dict[str, Campaign] = {}
-
-    def read(self, count: int) -> None:
-        """Reads on."""
-        for record in self._log[self._read : self._read + count]:
-            self._known[(record.key or b"").decode()] = Campaign.FromString(record.value or b"")
-        self._read = min(self._read + count, len(self._log))
-
-    @property
-    def behind(self) -> bool:
-        """Whether there is an edit that it does not know."""
-        return self._read < len(self._log)
-
-    def find(self, campaign: str) -> Campaign | None:
-        """What is known."""
-        return self._known.get(campaign)
-
-    async def find_fresh(self, campaign: str) -> Campaign | None:
-        """Reads the topic to its end first."""
-        self.read(len(self._log))
-        return self.find(campaign)
-
-
-def group_copying(broker: Broker) -> tuple[GroupCopying, Campaigns]:
-    """Copying rules of one group sequencer, and its campaigns."""
-    campaigns = Campaigns(broker)
-    copying = GroupCopying(topics.ORDERS.name, topics.PAYMENT_LOG.name, campaigns.find, campaigns.find_fresh)
-    return copying, campaigns

@@ -71,9 +71,7 @@ Tell = Callable[[int, str, ProviderOutcome], None]
 class Provider:
     """The provider of one world. Shares of a thousand say how often something goes wrong while `unwell`."""
 
-    def __init__(
-        self, seed: int, coverage: Coverage, tell: Tell, on_capture: Callable[[Account, int], None]
-    ) -> None:
+    def __init__(self, seed: int, coverage: Coverage, tell: Tell, on_capture: Callable[[Account, int], None]) -> None:
         self._salt = f"{seed}/"
         self._coverage = coverage
         self._tell = tell
@@ -184,7 +182,7 @@ class Provider:
         return outcome
 
     def confirm(self, asked: ProviderOutcome) -> ProviderOutcome | None:
-        """The shopper confirms, or refuses, at the provider's. Returns the news, None if there is nothing to confirm."""
+        """The shopper confirms, or refuses, at the provider's. Returns the news; None: there is nothing to confirm."""
         name = f"{asked.order}:{'sale' if asked.operation == pb.OPERATION_SALE else 'authorise'}:{asked.attempt}"
         call, _ = self._waiting.pop(name)
         known = self.results.get(name)

@@ -29,7 +29,9 @@ def check_replay(broker: Broker, domains: dict[str, Domain[Any]], chance: Random
             for key in sorted(written.keys() | decided.keys()):
                 if written.get(key) != decided.get(key):
                     mine, theirs = len(decided.get(key, [])), len(written.get(key, []))
-                    raise Violation("the log is what the rules make of the inbox", key, f"{log}: {theirs} there, {mine} anew")
+                    raise Violation(
+                        "the log is what the rules make of the inbox", key, f"{log}: {theirs} there, {mine} anew"
+                    )
 
 
 def distinct(log: list[Record]) -> dict[str, list[bytes]]:

@@ -11,8 +11,7 @@ from hashlib import sha256
 from random import Random
 from typing import NamedTuple
 
-from google.protobuf.duration_pb2 import Duration
-from groupbuy.groups.v1.campaigns_pb2 import CLOSE_POLICY_AT_DEADLINE, Campaign, Tier
+from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput
 from groupbuy.log.v1.log_pb2 import Tick
 from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderPlaced
@@ -23,6 +22,7 @@ from chassis import topics
 from services.groups.processors.sequencer import CAMPAIGN_HEADER
 from services.orders.domain.ids import group_id, order_id
 from tests.simulation.broker import Headers
+from tests.simulation.offers import make_campaign
 
 METHODS = (
     *("card_ok",) * 22, *("card_ok_declined",) * 2, *("card_ok_decline_capture",) * 2, *("card_ok_action",) * 3,
@@ -32,7 +32,6 @@ METHODS = (
 DEFECT = "card_defect"
 #: Field number that no message has: what a newer writer might add.
 NEWER = b"\xaa\x3f\x05newer"
-PRICES = (9_900, 1_999, 100_001, 1_003)
 
 
 class Act(NamedTuple):
@@ -65,43 +64,6 @@ def group_plan(chance: Random, seed: int, index: int, wanted: int) -> GroupPlan:
     return _Script(chance, seed, index, wanted).write()
 
 
-def duration(milliseconds: int) -> Duration:
-    return Duration(seconds=milliseconds // 1_000, nanos=milliseconds % 1_000 * 1_000_000)
-
-
-def make_campaign(chance: Random, name: str) -> Campaign:
-    """Terms of all kinds; all of them make sense."""
-    first = chance.choice((2, 2, 3, 4))
-    price = chance.choice(PRICES)
-    tiers = [Tier(members=first, unit_price_minor=price * 9 // 10)]
-    for _ in range(chance.randrange(3)):
-        last = tiers[-1]
-        tiers.append(Tier(members=last.members + chance.randint(1, 2), unit_price_minor=last.unit_price_minor * 9 // 10))
-    made = Campaign(
-        name=f"campaigns/{name}",
-        product="mug",
-        currency="EUR",
-        solo_price_minor=price,
-        tiers=tiers,
-        capacity=tiers[-1].members + chance.choice((0, 0, 0, 1, 3)),
-        window=duration(chance.randint(120_000, 1_800_000)),
-        hold_window=duration(chance.choice((20_000, 90_000, 300_000, 3_600_000))),
-        waitlist=chance.random() < 0.4,
-        max_quantity=chance.choice((0, 3, 5)),
-        rules_version=1,
-        revision=1,
-    )
-    if chance.random() < 0.3:
-        made.close_policy = CLOSE_POLICY_AT_DEADLINE
-    if chance.random() < 0.3:
-        made.house_fill_members = chance.randrange(first)
-    if chance.random() < 0.4:
-        made.leader_discount_minor = tiers[-1].unit_price_minor // 7
-    if chance.random() < 0.2:
-        made.seats_per_customer = 2
-    return made
-
-
 class _Script:
     """Writes one group's acts."""
 
@@ -119,7 +81,9 @@ class _Script:
         self.customers = [self.leader]
         self.plan = GroupPlan(self.group, self.campaign)
         self.late: list[Act] = []
-        self.placed: list[str] = []
+        #: Orders that a lie may be told about. Not those whose shopper must confirm: the group would believe that their
+        #: money is back, and the provider, asked for ever, would wait for somebody who has left.
+        self.believed: list[str] = []
 
     def write(self) -> GroupPlan:
         self._edit_campaign()
@@ -164,7 +128,6 @@ class _Script:
         chance = self.chance
         request = f"q{number}"
         order = order_id(self.group, customer, request)
-        self.placed.append(order)
         most = self.campaign.solo_price_minor + (1 if chance.random() < 0.9 else 0)
         quantity = chance.choice((1, 1, 1, 2, 3))
         odd = chance.random()
@@ -178,6 +141,8 @@ class _Script:
         }
         fields |= changes
         placed = OrderPlaced(**fields)  # type: ignore[arg-type]
+        if not placed.payment_method.endswith("_action"):
+            self.believed.append(order)
         placed.request_sha256 = sha256(placed.SerializeToString()).digest()
         return OrderFact(order=order, group=self.group, customer=customer, placed=placed)
 
@@ -206,7 +171,9 @@ class _Script:
             headers = [(CAMPAIGN_HEADER, self.name.encode())]
         if chance.random() < 0.3:
             at_ms = chance.choice((-3, -2, -1, -1, 0, 0, 1))
-            act = Act(at_ms, "at the deadline", topics.ORDERS.name, self.group, fact.SerializeToString(), (), fact.order)
+            act = Act(
+                at_ms, "at the deadline", topics.ORDERS.name, self.group, fact.SerializeToString(), (), fact.order
+            )
             self.late.append(act)
             return
         # Some come before the group is open.
@@ -241,14 +208,23 @@ class _Script:
             other.placed.quantity += 1
             other.placed.request_sha256 = sha256(b"other").digest()
             later_ms = at_ms + chance.choice((0, 1, 5_000))
-            self.add(later_ms, "request with another payload", topics.ORDERS.name, other.SerializeToString(), subject, fact.order)
+            self.add(
+                later_ms,
+                "request with another payload",
+                topics.ORDERS.name,
+                other.SerializeToString(),
+                subject,
+                fact.order,
+            )
         if chance.random() < 0.13:
             self._cancel(fact, at_ms + chance.choice((-1_000, 0, 1, 300, 20_000, 200_000, self.window_ms)))
         if chance.random() < 0.12:
             self._refund(fact.order, at_ms + chance.randint(0, 2 * self.window_ms))
 
     def _cancel(self, fact: OrderFact, at_ms: int) -> None:
-        wish = OrderFact(order=fact.order, group=self.group, customer=fact.customer, cancel_requested=OrderCancelRequested())
+        wish = OrderFact(
+            order=fact.order, group=self.group, customer=fact.customer, cancel_requested=OrderCancelRequested()
+        )
         for _ in range(self.chance.choice((1, 1, 2))):
             self.add(max(at_ms, 0), "cancelled", topics.ORDERS.name, wish.SerializeToString(), (), fact.order)
 
@@ -274,7 +250,7 @@ class _Script:
         if self.chance.random() > 0.12:
             return
         for _ in range(4):
-            order = self.chance.choice((*self.placed, "stranger", "stranger"))
+            order = self.chance.choice((*self.believed, "stranger", "stranger"))
             event = self._false_word(order)
             decision = money.PaymentDecision(group=self.group, version=1, events=[event])
             value = GroupInput(payment_decision=decision.SerializeToString()).SerializeToString()
@@ -301,7 +277,9 @@ class _Script:
         if kind == "declined":
             return money.PaymentEvent(hold_declined=money.HoldDeclined(order=order, reason="false"))
         if kind == "captured":
-            return money.PaymentEvent(captured=money.Captured(order=order, hold="false", amount_minor=1, currency="EUR"))
+            return money.PaymentEvent(
+                captured=money.Captured(order=order, hold="false", amount_minor=1, currency="EUR")
+            )
         if kind == "capture_declined":
             return money.PaymentEvent(capture_declined=money.CaptureDeclined(order=order, reason="false"))
         return money.PaymentEvent(payment_released=money.PaymentReleased(order=order))

@@ -14,7 +14,8 @@ from typing import Any
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 
 from chassis import topics
-from eventlog.topics import partition_of
+from eventlog.sequencer import Copying
+from eventlog.topics import TopicSpec, partition_of
 from services.groups.domain.domain import GroupDomain
 from services.payments.domain.domain import PurseDomain
 from services.payments.processors.effects import PaymentCalling
@@ -22,12 +23,13 @@ from services.payments.processors.sequencer import PaymentCopying
 from tests.simulation.audit_end import check_end
 from tests.simulation.auditor import Auditor
 from tests.simulation.broker import Broker, Record
+from tests.simulation.copying import Campaigns, SequencerProcess, group_copying
 from tests.simulation.coverage import Coverage
 from tests.simulation.kept import Checkpoint
 from tests.simulation.plan import PARTITIONS, START_MS, Plan
-from tests.simulation.processes import Campaigns, DeciderProcess, EffectsProcess, Process, SequencerProcess, group_copying
+from tests.simulation.processes import DeciderProcess, EffectsProcess, Process
 from tests.simulation.provider import Provider
-from tests.simulation.replay import check_replay
+from tests.simulation.replay import LOGS, check_replay
 from tests.simulation.shop import Act
 from tests.simulation.violation import Violation
 
@@ -92,25 +94,26 @@ class World:
     def _process(self, reader: str, partition: int) -> Process:
         broker, chance = self.broker, self.chance
         if reader == G_SEQ:
-            copying, campaigns = group_copying(broker)
+            rules, campaigns = group_copying(broker)
             self.campaigns.append(campaigns)
-            sources = (topics.ORDERS.name, topics.PAYMENT_LOG.name)
-            return SequencerProcess(
-                broker, reader, sources, partition, chance, topics.GROUP_INBOX.name, "groups", copying, self._dead_letter
-            )
+            return self._sequencer(reader, partition, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, rules)
         if reader == P_SEQ:
-            sources = (topics.GROUP_LOG.name,)
-            inbox = topics.PAYMENT_INBOX.name
-            return SequencerProcess(
-                broker, reader, sources, partition, chance, inbox, "payments", PaymentCopying(), self._dead_letter
-            )
+            return self._sequencer(reader, partition, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, PaymentCopying())
         if reader == P_EFF:
             return EffectsProcess(broker, partition, chance, self.calling)
-        inbox, log = (topics.GROUP_INBOX, topics.GROUP_LOG) if reader == G_DEC else (topics.PAYMENT_INBOX, topics.PAYMENT_LOG)
+        inbox, log = LOGS[reader]
         checkpoint = self.checkpoints.get((reader, partition))
-        if broker.logs[log.name, partition]:
+        if broker.logs[log, partition]:
             self._count_recovery((reader, partition), checkpoint)
-        return DeciderProcess(broker, reader, partition, chance, inbox.name, log.name, self.domains[reader], checkpoint)
+        return DeciderProcess(broker, reader, partition, chance, inbox, log, self.domains[reader], checkpoint)
+
+    def _sequencer(
+        self, reader: str, partition: int, sources: tuple[TopicSpec, ...], inbox: TopicSpec, copying: Copying
+    ) -> SequencerProcess:
+        names = tuple(one.name for one in sources)
+        return SequencerProcess(
+            self.broker, reader, names, partition, self.chance, inbox.name, inbox.writer, copying, self._dead_letter
+        )
 
     def _count_recovery(self, slot: Slot, checkpoint: Checkpoint | None) -> None:
         kind = "checkpoint" if checkpoint is not None else "nothing"

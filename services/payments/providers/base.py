@@ -7,7 +7,7 @@ their callers.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from groupbuy.payments.v1.decisions_pb2 import Operation, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OutcomeOrigin, ProviderOutcome
@@ -32,13 +32,32 @@ class Provider(Protocol):
         """
         ...
 
+    @property
+    def well(self) -> bool:
+        """Whether it is asked at present; False while it is left alone after too many failures."""
+        ...
+
     async def close(self) -> None:
         """Ends its connections. Calls under way are cut off."""
         ...
 
 
+@runtime_checkable
+class Forgetful(Protocol):
+    """A provider that forgets keys after a while, and so has to be asked before an old call is sent again."""
+
+    async def perform_again(self, call: ProviderCall, group: str) -> ProviderOutcome:
+        """The same as Provider.perform, for a call that may have been sent long ago: looks it up before it sends it."""
+        ...
+
+
 class ProviderError(Exception):
     """Base of what can go wrong between an adapter and its provider."""
+
+    def __init__(self, message: str, *, after_ms: int = 0) -> None:
+        """`after_ms`: the provider asked to be left alone for so long, in milliseconds."""
+        super().__init__(message)
+        self.after_ms = after_ms
 
 
 class ResultUnknown(ProviderError):
@@ -51,6 +70,10 @@ class KeyTaken(ProviderError):
 
 class NotPossibleNow(ProviderError):
     """The provider did not take the call, and won't within seconds (bad credentials, …). Ask again later."""
+
+
+class NotYet(NotPossibleNow):
+    """The provider is well, but has no final answer to this call yet. Ask again later."""
 
 
 def idempotency_key(call: ProviderCall) -> str:

@@ -1,8 +1,8 @@
 """How an adapter gets from a call to an outcome when answers go missing: send, look up, send again, give up in time.
 
-For providers that honour the idempotency key for longer than any call may be asked again. There the same call is safe
-to send however often, so a look-up that finds nothing is no proof of absence and needs none: the call is sent again.
-Must never report ABSENT, and never raises what went wrong outside.
+The same call is safe to send again while the provider honours its key, so a look-up that finds nothing is no proof of
+absence and needs none: the call is sent again. A provider that is down is left alone by its breaker: what is asked of
+it meanwhile is for later at once. Must never report ABSENT, and never raises what went wrong outside.
 """
 
 from __future__ import annotations
@@ -10,17 +10,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import stamina
 import structlog
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, ProviderOutcome
 
-from services.payments.providers.base import KeyTaken, NotPossibleNow, ResultUnknown, idempotency_key, outcome_of
+from services.payments.providers.base import (
+    KeyTaken,
+    NotPossibleNow,
+    NotYet,
+    ProviderError,
+    ResultUnknown,
+    idempotency_key,
+    outcome_of,
+)
+from services.payments.providers.breaker import Breaker, State
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 #: Makes the call; its parameter is the time it may take, in seconds. Raises the errors of base.py.
 Send: TypeAlias = Callable[[float], Awaitable[ProviderOutcome]]
 #: Looks the call's key up; None when the provider has not seen it.
@@ -40,28 +50,48 @@ class Limits:
     wait_s: float = 0.1
 
 
-async def resolve(call: ProviderCall, send: Send, look_up: LookUp, limits: Limits) -> ProviderOutcome:
-    """What came of a call: the provider's word, or RETRY_LATER once the limits are reached."""
+class Resting(NotYet):
+    """The provider is left alone for now."""
+
+
+async def resolve(
+    call: ProviderCall,
+    send: Send,
+    look_up: LookUp,
+    limits: Limits,
+    breaker: Breaker | None = None,
+    *,
+    look_first: bool = False,
+) -> ProviderOutcome:
+    """What came of a call: the provider's word, or RETRY_LATER once the limits are reached.
+
+    With `look_first` it is looked up before it is sent, each time: for a call whose key may be forgotten by now.
+    """
     clock = asyncio.get_running_loop().time
     ends_s = clock() + limits.budget_s
 
-    def left_s() -> float:
-        return max(LEAST_S, min(limits.try_s, ends_s - clock()))
+    async def ask(question: Callable[[float], Awaitable[T]]) -> T:
+        timeout_s = max(LEAST_S, min(limits.try_s, ends_s - clock()))
+        return await _watched(question, timeout_s, breaker, clock)
 
     async def once() -> ProviderOutcome:
+        if look_first:
+            found = await ask(look_up)
+            if found is not None:
+                return found
         try:
-            return await send(left_s())
+            return await ask(send)
         except KeyTaken as error:
             # A defect of ours: the payload of a key must never change. What was done under it stands all the same.
             log.error("idempotency key reused", key=idempotency_key(call), error=str(error))
-            return await _found(str(error))
+            return await _found(error)
         except ResultUnknown as error:
-            return await _found(str(error))
+            return await _found(error)
 
-    async def _found(why: str) -> ProviderOutcome:
-        found = await look_up(left_s())
+    async def _found(why: ProviderError) -> ProviderOutcome:
+        found = await ask(look_up)
         if found is None:
-            raise ResultUnknown(why)
+            raise ResultUnknown(str(why), after_ms=why.after_ms)
         return found
 
     retrying = stamina.AsyncRetryingCaller(
@@ -77,4 +107,37 @@ async def resolve(call: ProviderCall, send: Send, look_up: LookUp, limits: Limit
     except (ResultUnknown, NotPossibleNow) as error:
         outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
         outcome.retry_later.error = str(error)
+        outcome.retry_later.after_ms = error.after_ms
         return outcome
+
+
+async def _watched(
+    question: Callable[[float], Awaitable[T]],
+    timeout_s: float,
+    breaker: Breaker | None,
+    clock: Callable[[], float],
+) -> T:
+    """Asks, if the breaker lets it, and tells the breaker how it went."""
+    if breaker is None:
+        return await question(timeout_s)
+    if not breaker.allows(clock()):
+        raise Resting("too many failures: left alone for a while", after_ms=int(breaker.wait_s(clock()) * 1000))
+    before = breaker.state
+    try:
+        answer = await question(timeout_s)
+    except (ResultUnknown, NotPossibleNow) as error:
+        if isinstance(error, NotYet):
+            breaker.succeeded()
+        else:
+            breaker.failed(clock())
+        raise
+    except KeyTaken:
+        breaker.succeeded()
+        raise
+    else:
+        breaker.succeeded()
+        return answer
+    finally:
+        if breaker.state is not before:
+            say = log.warning if breaker.state is State.OPEN else log.info
+            say("the provider is left alone" if breaker.state is State.OPEN else "the provider is asked again")

@@ -30,6 +30,7 @@ from services.payments.providers.base import (
     idempotency_key,
     outcome_of,
 )
+from services.payments.providers.breaker import Breaker, State
 from services.payments.providers.resolve import Limits, resolve
 
 CHANNEL_OPTIONS = (
@@ -67,8 +68,9 @@ class SimulatedProvider:
 
     name = "simulated"
 
-    def __init__(self, target: str, limits: Limits | None = None) -> None:
+    def __init__(self, target: str, limits: Limits | None = None, breaker: Breaker | None = None) -> None:
         self._limits = limits or Limits()
+        self._breaker = breaker or Breaker()
         self._target = target
         self._channel: grpc.aio.Channel | None = None
         self._stub: pb_grpc.SimProviderServiceAsyncStub | None = None
@@ -94,7 +96,12 @@ class SimulatedProvider:
                 raise _raised(error) from error
             return _outcome(call, result, OUTCOME_ORIGIN_LOOKUP)
 
-        return await resolve(call, send, look_up, self._limits)
+        return await resolve(call, send, look_up, self._limits, self._breaker)
+
+    @property
+    def well(self) -> bool:
+        """Whether it is asked at present."""
+        return self._breaker.state is State.CLOSED
 
     async def close(self) -> None:
         """Ends the connection. Calls under way are cut off."""

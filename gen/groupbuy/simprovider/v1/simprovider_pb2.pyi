@@ -3,8 +3,10 @@
 isort:skip_file
 A payment provider to test with. It keeps books of its own and honours idempotency keys for ever."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -60,6 +62,30 @@ STATUS_REFUNDED: Status.ValueType  # 6
 STATUS_HOLD_GONE: Status.ValueType  # 7
 """The hold had ended by itself."""
 Global___Status: _TypeAlias = Status  # noqa: Y015
+
+class _Latency:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LatencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Latency.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LATENCY_UNSPECIFIED: _Latency.ValueType  # 0
+    """Evenly between the least and the most."""
+    LATENCY_UNIFORM: _Latency.ValueType  # 1
+    """Evenly between the least and the most."""
+    LATENCY_LOGNORMAL: _Latency.ValueType  # 2
+    """Lognormal: most calls near the median, a few far above."""
+
+class Latency(_Latency, metaclass=_LatencyEnumTypeWrapper):
+    """How the time that calls take is spread."""
+
+LATENCY_UNSPECIFIED: Latency.ValueType  # 0
+"""Evenly between the least and the most."""
+LATENCY_UNIFORM: Latency.ValueType  # 1
+"""Evenly between the least and the most."""
+LATENCY_LOGNORMAL: Latency.ValueType  # 2
+"""Lognormal: most calls near the median, a few far above."""
+Global___Latency: _TypeAlias = Latency  # noqa: Y015
 
 @_typing.final
 class AuthoriseRequest(_message.Message):
@@ -375,6 +401,21 @@ class Behaviour(_message.Message):
     HOLD_LIFE_MS_FIELD_NUMBER: _builtins.int
     FAIL_BEFORE_PER_MILLE_FIELD_NUMBER: _builtins.int
     FAIL_AFTER_PER_MILLE_FIELD_NUMBER: _builtins.int
+    LATENCY_FIELD_NUMBER: _builtins.int
+    LATENCY_MEDIAN_MS_FIELD_NUMBER: _builtins.int
+    LATENCY_SIGMA_PER_MILLE_FIELD_NUMBER: _builtins.int
+    TIMEOUT_BEFORE_PER_MILLE_FIELD_NUMBER: _builtins.int
+    TIMEOUT_AFTER_PER_MILLE_FIELD_NUMBER: _builtins.int
+    LIMITED_PER_MILLE_FIELD_NUMBER: _builtins.int
+    MOST_CALLS_PER_S_FIELD_NUMBER: _builtins.int
+    NOTIFY_TWICE_PER_MILLE_FIELD_NUMBER: _builtins.int
+    NOTIFY_LATE_PER_MILLE_FIELD_NUMBER: _builtins.int
+    NOTIFY_LATE_MS_FIELD_NUMBER: _builtins.int
+    NOTIFY_SHUFFLE_MS_FIELD_NUMBER: _builtins.int
+    DECLINE_METHODS_FIELD_NUMBER: _builtins.int
+    DECLINE_AMOUNTS_MINOR_FIELD_NUMBER: _builtins.int
+    DECLINE_ABOVE_MINOR_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
     latency_min_ms: _builtins.int
     """Least time that a call takes, in milliseconds."""
     latency_max_ms: _builtins.int
@@ -385,6 +426,40 @@ class Behaviour(_message.Message):
     """Share of calls that are answered UNAVAILABLE before they take effect, in per mille."""
     fail_after_per_mille: _builtins.int
     """Share of calls that are answered UNAVAILABLE after they took effect, in per mille."""
+    latency: Global___Latency.ValueType
+    """How the time that a call takes is spread; unspecified: evenly."""
+    latency_median_ms: _builtins.int
+    """Median of a lognormal latency, in milliseconds; the least and the most time still bound it."""
+    latency_sigma_per_mille: _builtins.int
+    """Spread of a lognormal latency: the sigma of its logarithm, in per mille."""
+    timeout_before_per_mille: _builtins.int
+    """Share of calls that are never answered and never take effect, in per mille."""
+    timeout_after_per_mille: _builtins.int
+    """Share of calls that take effect and are never answered, in per mille."""
+    limited_per_mille: _builtins.int
+    """Share of calls that are refused as too many, without effect, in per mille."""
+    most_calls_per_s: _builtins.int
+    """Calls a second; what is above is refused as too many. 0: no limit."""
+    notify_twice_per_mille: _builtins.int
+    """Share of notifications that are sent twice, in per mille."""
+    notify_late_per_mille: _builtins.int
+    """Share of notifications that come late, in per mille."""
+    notify_late_ms: _builtins.int
+    """How late, in milliseconds."""
+    notify_shuffle_ms: _builtins.int
+    """Every notification waits for up to so many milliseconds, so that they overtake each other."""
+    decline_above_minor: _builtins.int
+    """Amounts above this are declined, in minor units; 0: none."""
+    seed: _builtins.int
+    """What befalls a call follows from this, its key, and how often that key was sent. 0: from a seed drawn at the start."""
+    @_builtins.property
+    def decline_methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Payment methods that are declined, beside those whose suffix says so."""
+
+    @_builtins.property
+    def decline_amounts_minor(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Amounts that are declined, in minor units."""
+
     def __init__(
         self,
         *,
@@ -393,10 +468,25 @@ class Behaviour(_message.Message):
         hold_life_ms: _builtins.int = ...,
         fail_before_per_mille: _builtins.int = ...,
         fail_after_per_mille: _builtins.int = ...,
+        latency: Global___Latency.ValueType = ...,
+        latency_median_ms: _builtins.int = ...,
+        latency_sigma_per_mille: _builtins.int = ...,
+        timeout_before_per_mille: _builtins.int = ...,
+        timeout_after_per_mille: _builtins.int = ...,
+        limited_per_mille: _builtins.int = ...,
+        most_calls_per_s: _builtins.int = ...,
+        notify_twice_per_mille: _builtins.int = ...,
+        notify_late_per_mille: _builtins.int = ...,
+        notify_late_ms: _builtins.int = ...,
+        notify_shuffle_ms: _builtins.int = ...,
+        decline_methods: _abc.Iterable[_builtins.str] | None = ...,
+        decline_amounts_minor: _abc.Iterable[_builtins.int] | None = ...,
+        decline_above_minor: _builtins.int = ...,
+        seed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fail_after_per_mille", b"fail_after_per_mille", "fail_before_per_mille", b"fail_before_per_mille", "hold_life_ms", b"hold_life_ms", "latency_max_ms", b"latency_max_ms", "latency_min_ms", b"latency_min_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decline_above_minor", b"decline_above_minor", "decline_amounts_minor", b"decline_amounts_minor", "decline_methods", b"decline_methods", "fail_after_per_mille", b"fail_after_per_mille", "fail_before_per_mille", b"fail_before_per_mille", "hold_life_ms", b"hold_life_ms", "latency", b"latency", "latency_max_ms", b"latency_max_ms", "latency_median_ms", b"latency_median_ms", "latency_min_ms", b"latency_min_ms", "latency_sigma_per_mille", b"latency_sigma_per_mille", "limited_per_mille", b"limited_per_mille", "most_calls_per_s", b"most_calls_per_s", "notify_late_ms", b"notify_late_ms", "notify_late_per_mille", b"notify_late_per_mille", "notify_shuffle_ms", b"notify_shuffle_ms", "notify_twice_per_mille", b"notify_twice_per_mille", "seed", b"seed", "timeout_after_per_mille", b"timeout_after_per_mille", "timeout_before_per_mille", b"timeout_before_per_mille"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -35,7 +35,7 @@ async def serve(settings: Settings) -> int:
         log.error("can't listen", listen=settings.listen, error=str(error))
         await server.stop(0)
         return UNUSABLE
-    log.info("listening", address=address, database=str(settings.database))
+    log.info("listening", address=address, http=server.http_address, database=str(settings.database))
     await stopping.wait()
     log.info("draining", seconds=settings.drain_seconds)
     await server.stop(settings.drain_seconds)

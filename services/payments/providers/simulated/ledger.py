@@ -13,17 +13,29 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from google.protobuf.message import Message
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
-from services.payments.providers.simulated import rules
-from services.payments.providers.simulated.rules import Hold, KeyReused, NotConfirmable, NotFound, Refusal, State
+from services.payments.providers.simulated import outbox, rules
+from services.payments.providers.simulated.outbox import Change, Notice
+from services.payments.providers.simulated.rules import (
+    NO_DECLINES,
+    Declines,
+    Hold,
+    KeyReused,
+    NotConfirmable,
+    NotFound,
+    Refusal,
+    State,
+)
+
+__all__ = ["Account", "Declines", "Ledger", "LedgerUnusable", "Request"]
 
 #: What the ledger can be asked to do.
 Request: TypeAlias = (
@@ -50,9 +62,22 @@ CREATE TABLE holds (
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
+# Came later than the tables, and are made where they are missing.
+ADDED = f"""
+CREATE INDEX IF NOT EXISTS calls_of_hold ON calls (hold);
+{outbox.SCHEMA}
+"""
+
 #: A hold's fields in the order of the table's columns.
 _COLUMNS = attrgetter(*Hold.__slots__)
 _SAVE_HOLD = f"INSERT OR REPLACE INTO holds VALUES ({', '.join('?' * len(Hold.__slots__))})"
+
+
+class Account(NamedTuple):
+    """A hold as it is now, and the calls about it by their keys, the authorisation too."""
+
+    hold: Hold
+    calls: dict[str, pb.CallResult]
 
 
 class LedgerUnusable(Exception):
@@ -67,6 +92,9 @@ class Ledger:
         self._path = path
         self._clock_ms = clock_ms
         self.hold_life_ms = hold_life_ms
+        self.declines = NO_DECLINES
+        #: What is told to the merchant of a change; kept in the change's own transaction.
+        self.notices: Callable[[Change], Iterable[Notice]] = lambda change: ()
         #: Transactions made.
         self.commits = 0
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +105,8 @@ class Ledger:
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
+            if version in {0, SCHEMA_VERSION}:
+                self._db.executescript(f"BEGIN IMMEDIATE; {ADDED} COMMIT;")
         except sqlite3.Error as error:
             raise LedgerUnusable(f"{path}: {error}") from error
         if version not in {0, SCHEMA_VERSION}:
@@ -104,6 +134,18 @@ class Ledger:
             raise
         self.commits += 1
         return answers
+
+    def account(self, hold: str) -> Account:
+        """What the books say of a hold. Raises NotFound."""
+        found = self._load(hold)
+        found.lapse(self._clock_ms())
+        rows = self._db.execute("SELECT key, result FROM calls WHERE hold = ? ORDER BY key", (hold,))
+        return Account(found, {key: pb.CallResult.FromString(result) for key, result in rows})
+
+    @property
+    def outbox(self) -> outbox.Outbox:
+        """Notifications that wait to be sent."""
+        return outbox.Outbox(self._db)
 
     def statement(self) -> Iterator[pb.StatementEntry]:
         """The books at one moment, by hold, on a connection of its own: may run in another thread, beside `apply`.
@@ -147,13 +189,14 @@ class Ledger:
             "INSERT INTO calls VALUES (?, ?, ?, ?)",
             (request.key, fingerprint, result.hold, result.SerializeToString()),
         )
+        outbox.keep(self._db, self.notices(Change(request, result, hold, at_ms)))
         return result
 
     def _make(
         self, request: pb.AuthoriseRequest | pb.CaptureRequest | pb.VoidRequest | pb.RefundRequest, at_ms: int
     ) -> tuple[Hold | None, pb.CallResult]:
         if isinstance(request, pb.AuthoriseRequest):
-            return rules.authorise(request, at_ms, self._life_ms())
+            return rules.authorise(request, at_ms, self._life_ms(), self.declines)
         hold = self._load(request.hold)
         if isinstance(request, pb.CaptureRequest):
             return hold, rules.capture(hold, request, at_ms)
@@ -171,6 +214,7 @@ class Ledger:
         result = rules.confirm(hold, at_ms, self._life_ms())
         self._save(hold)
         self._db.execute("UPDATE calls SET result = ? WHERE key = ?", (result.SerializeToString(), request.key))
+        outbox.keep(self._db, self.notices(Change(request, result, hold, at_ms)))
         return result
 
     def _life_ms(self) -> int:

@@ -73,6 +73,25 @@ REFUND_ANSWERS: Mapping[State, Answer] = {
 }
 
 
+class Declines(NamedTuple):
+    """What is declined beside the methods whose suffix says so. Amounts are in minor units; `above` 0: none."""
+
+    methods: frozenset[str] = frozenset()
+    amounts_minor: frozenset[int] = frozenset()
+    above_minor: int = 0
+
+    def refuse(self, method: str, amount_minor: int) -> bool:
+        """Whether an authorisation is declined. A method's name is what stands behind the last `/`."""
+        return (
+            method.rpartition("/")[2] in self.methods
+            or amount_minor in self.amounts_minor
+            or 0 < self.above_minor < amount_minor
+        )
+
+
+NO_DECLINES = Declines()
+
+
 @dataclass(slots=True)
 class Hold:
     """One hold and what became of its money. Amounts are in minor units."""
@@ -139,10 +158,13 @@ def hold_id(key: str) -> str:
     return "hold_" + hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
-def authorise(request: pb.AuthoriseRequest, at_ms: int, life_ms: int) -> tuple[Hold | None, pb.CallResult]:
+def authorise(
+    request: pb.AuthoriseRequest, at_ms: int, life_ms: int, declines: Declines = NO_DECLINES
+) -> tuple[Hold | None, pb.CallResult]:
     """Holds money, or takes it at once. Without a hold when declined. The method's suffix says how it goes."""
     method = request.payment_method
-    if method.endswith("_declined") or (request.sale and method.endswith("_decline_capture")):
+    refused = method.endswith("_declined") or (request.sale and method.endswith("_decline_capture"))
+    if refused or declines.refuse(method, request.amount_minor):
         declined = pb.CallResult(
             key=request.key, status=pb.STATUS_DECLINED, currency=request.currency, reason="card declined"
         )

@@ -1,13 +1,12 @@
-"""The provider's gRPC face: checks requests, plays the faults it is told to, and leaves money to the ledger.
+"""The provider's gRPC face, and the provider as a whole: checks requests and hands them to the desk.
 
-It decides nothing about money. An answer goes out only after the ledger has committed it. Faults and latency befall the
-merchant's calls alone; confirming, exporting and configuring are the test's own hands and always work.
+It decides nothing about money. Faults befall the merchant's calls alone; confirming, exporting and configuring are the
+test's own hands and always work.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Callable
 from itertools import islice
@@ -24,9 +23,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health  # type: ignore[attr-defined, unused-ignore]
 from grpc_reflection.v1alpha import reflection
 
+from services.payments.providers.simulated.desk import Desk, TooMany, Unavailable, behaviour_of
 from services.payments.providers.simulated.ledger import Ledger, Request
 from services.payments.providers.simulated.rules import KeyReused, NotConfirmable, NotFound, Refusal
 from services.payments.providers.simulated.settings import Settings
+from services.payments.providers.simulated.web import Web
 from services.payments.providers.simulated.writer import Writer
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -62,13 +63,10 @@ def system_clock_ms() -> int:
 
 
 class SimProvider(pb_grpc.SimProviderServiceServicer):
-    """The service. `behaviour` is how it behaves now."""
+    """The service."""
 
-    def __init__(self, ledger: Ledger, writer: Writer, behaviour: pb.Behaviour, chance: random.Random) -> None:
-        self._ledger = ledger
-        self._writer = writer
-        self._chance = chance
-        self.behaviour = behaviour
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
 
     async def Authorise(self, request: pb.AuthoriseRequest, context: Context) -> pb.CallResult:
         """Holds money, or takes it at once."""
@@ -93,13 +91,16 @@ class SimProvider(pb_grpc.SimProviderServiceServicer):
     async def Confirm(self, request: pb.ConfirmRequest, context: Context) -> pb.CallResult:
         """Confirms a payment in the owner's place."""
         await _check(request, context)
-        return await self._submit(request, context)
+        try:
+            return await self._desk.submit(request)
+        except Refusal as refusal:
+            await _refuse(context, refusal)
 
     async def ExportStatement(
         self, request: pb.ExportStatementRequest, context: Context
     ) -> AsyncIterator[pb.StatementEntry]:
         """The books, hold by hold."""
-        entries = self._ledger.statement()
+        entries = self._desk.ledger.statement()
 
         def chunk() -> list[pb.StatementEntry]:
             return list(islice(entries, STATEMENT_CHUNK))
@@ -113,39 +114,24 @@ class SimProvider(pb_grpc.SimProviderServiceServicer):
         await _check(request, context)
         if request.behaviour.latency_min_ms > request.behaviour.latency_max_ms:
             await _refuse_fields(context, [("behaviour.latency_min_ms", "must not be above latency_max_ms")])
-        self.behaviour = request.behaviour
-        self._ledger.hold_life_ms = request.behaviour.hold_life_ms
-        return self.behaviour
+        self._desk.behave(request.behaviour)
+        return request.behaviour
 
     async def _call(self, request: Request, context: Context, *, effect: bool = True) -> pb.CallResult:
         await _check(request, context)
-        behaviour = self.behaviour
-        # Spent partly before and partly after the effect, so that a caller's deadline can cut off either.
-        latency_ms = self._chance.uniform(behaviour.latency_min_ms, behaviour.latency_max_ms)
-        before_ms = latency_ms * self._chance.random()
-        await _take(before_ms)
-        await self._fail(behaviour.fail_before_per_mille, context, "failed before the effect")
-        result = await self._submit(request, context)
-        await _take(latency_ms - before_ms)
-        await self._fail(behaviour.fail_after_per_mille if effect else 0, context, "failed after the effect")
-        return result
-
-    async def _fail(self, per_mille: int, context: Context, why: str) -> None:
-        if self._chance.random() * 1000 < per_mille:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, why)
-
-    async def _submit(self, request: Request, context: Context) -> pb.CallResult:
         try:
-            return await self._writer.submit(request)
+            return await self._desk.call(request, effect=effect)
+        except Unavailable as failed:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(failed))
+        except TooMany as failed:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(failed))
         except Refusal as refusal:
-            code, reason = REFUSALS[type(refusal)]
-            info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
-            await _abort(context, code, str(refusal), info)
+            await _refuse(context, refusal)
 
 
-async def _take(latency_ms: float) -> None:
-    if latency_ms > 0:
-        await asyncio.sleep(latency_ms / 1000)
+async def _refuse(context: Context, refusal: Refusal) -> NoReturn:
+    code, reason = REFUSALS[type(refusal)]
+    await _abort(context, code, str(refusal), error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
 
 
 async def _check(request: Message, context: Context) -> None:
@@ -178,38 +164,30 @@ async def _abort(context: Context, code: grpc.StatusCode, message: str, detail: 
 
 
 class Server:
-    """The provider, running: ledger, writer, gRPC server, health and reflection."""
+    """The provider, running: ledger, writer, gRPC server, health, reflection, and where it is wanted HTTP."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        clock_ms: Callable[[], int] = system_clock_ms,
-        chance: random.Random | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, clock_ms: Callable[[], int] = system_clock_ms) -> None:
         """Opens the books. Raises LedgerUnusable."""
         self._settings = settings
         self._ledger = Ledger(settings.database, clock_ms, settings.hold_life_ms)
         self._writer = Writer(self._ledger)
         self._health = health.HealthServicer()
-        behaviour = pb.Behaviour(
-            latency_min_ms=settings.latency_min_ms,
-            latency_max_ms=settings.latency_max_ms,
-            hold_life_ms=settings.hold_life_ms,
-            fail_before_per_mille=settings.fail_before_per_mille,
-            fail_after_per_mille=settings.fail_after_per_mille,
-        )
-        self._service = SimProvider(self._ledger, self._writer, behaviour, chance or random.Random())
+        self._desk = Desk(self._ledger, self._writer, clock_ms, behaviour_of(settings))
         self._grpc: grpc.aio.Server | None = None
+        self._web = Web(settings, self._desk, self._writer)
+        #: host:port of HTTP, once started; empty where there is none.
+        self.http_address = ""
 
     async def start(self) -> str:
-        """Serves; returns host:port. Raises RuntimeError when the port is taken."""
+        """Serves; returns host:port. Raises RuntimeError when a port is taken."""
         server = grpc.aio.server(options=OPTIONS)
-        pb_grpc.add_SimProviderServiceServicer_to_server(self._service, server)
+        pb_grpc.add_SimProviderServiceServicer_to_server(SimProvider(self._desk), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
         host = self._settings.listen.rpartition(":")[0]
         port = server.add_insecure_port(self._settings.listen)
         self._writer.start()
+        self.http_address = await self._web.start()
         await server.start()
         self._grpc = server
         for name in ("", SERVICE):
@@ -221,5 +199,6 @@ class Server:
         await self._health.enter_graceful_shutdown()
         if self._grpc is not None:
             await self._grpc.stop(drain_seconds)
+        await self._web.stop()
         await self._writer.stop()
         self._ledger.close()

@@ -8,13 +8,15 @@ been taken and takes effect.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
 from services.payments.providers.simulated.ledger import Ledger, Request
+
+T = TypeVar("T")
 
 #: Most calls in one transaction: a caller waits for the others, so not for too many.
 BATCH = 500
@@ -50,6 +52,10 @@ class Writer:
         answer: asyncio.Future[pb.CallResult] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(_Waiting(request, answer))
         return await answer
+
+    async def ask(self, question: Callable[[], T]) -> T:
+        """Asks or changes the books between two transactions, in the thread that writes them."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, question)
 
     async def _run(self) -> None:
         while (first := await self._queue.get()) is not None:
