@@ -137,7 +137,7 @@ def replay(kafka: Kafka = None) -> None:
     results: list[Replayed] = []
     digest = sha256()
     for inbox, log, domain in domains():
-        played = asyncio.run(_replay(address, inbox, log, domain))
+        played = asyncio.run(replayed(address, inbox, log, domain))
         results.append(played.finish())
         digest.update(played.digest())
     _print(results)
@@ -155,7 +155,8 @@ def replay(kafka: Kafka = None) -> None:
         raise typer.Exit(1)
 
 
-async def _replay(kafka: str, inbox: TopicSpec, log: TopicSpec, domain: Domain[Any]) -> Replay:
+async def replayed(kafka: str, inbox: TopicSpec, log: TopicSpec, domain: Domain[Any]) -> Replay:
+    """Replays one inbox of a broker up to its end of now."""
     played = Replay(domain, log)
     # The log first: an input that is decided meanwhile is then one without a decision, and not the other way round.
     async with Reader(kafka, [log.name]) as reader:
