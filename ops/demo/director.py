@@ -76,7 +76,8 @@ class Director:
 
     def _clean_up(self, remove: bool) -> None:
         run_dir = self._options.run_dir
-        if remove and not self._options.keep:
+        empty = not any(path.is_file() for path in run_dir.rglob("*"))
+        if empty or (remove and not self._options.keep):
             shutil.rmtree(run_dir, ignore_errors=True)
             with suppress(OSError):
                 run_dir.parent.rmdir()  # unless something else is in it
