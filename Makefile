@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit contract integration chaos bench bench-fold bench-recover audit topics format proto clean
+.PHONY: help demo up test lint unit contract integration chaos bench bench-fold bench-recover docs audit topics format proto clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ bench-fold: $(READY) ## facts a second on one core: stock Faust, and ours with R
 
 bench-recover: $(READY) ## SIGKILL to the first new decision with 1,000,000 open groups; ARGS="--groups n --kills n"
 	$(BIN)/python -m bench.recover $(ARGS)
+
+docs: $(READY) ## writes docs/transitions.md from the deciders' tables
+	$(BIN)/python -m docs.generate
 
 audit: $(READY) ## refolds the topics of a running system: invariants and books
 	$(BIN)/python -m ops.main audit
