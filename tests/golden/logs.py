@@ -1,0 +1,49 @@
+"""Golden logs: inboxes and what was decided on them, kept as they were written, one file a version of the rules.
+
+A file is gzipped JSON lines: `{"seed": …}`, then records `[topic, partition, offset, time_ms, key, value in base64]` in
+the order of each log. Must never be written anew by anything but record.py, which refuses to overwrite.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.simulation.broker import Record
+
+FOLDER = Path(__file__).parent
+Logs = dict[tuple[str, int], list[Record]]
+
+
+def files() -> list[Path]:
+    """All golden files."""
+    return sorted(FOLDER.glob("rules-*.jsonl.gz"))
+
+
+def write(path: Path, histories: Iterable[tuple[int, Logs]]) -> None:
+    """Writes a new file. Raises FileExistsError where there is one."""
+    lines = []
+    for seed, logs in histories:
+        lines.append(json.dumps({"seed": seed}))
+        for record in (record for name in sorted(logs) for record in logs[name]):
+            key, value = (record.key or b"").decode(), base64.b64encode(record.value or b"").decode()
+            lines.append(json.dumps([record.topic, record.partition, record.offset, record.timestamp, key, value]))
+    with path.open("xb") as out:
+        out.write(gzip.compress("\n".join(lines).encode(), mtime=0))
+
+
+def read(path: Path) -> list[Logs]:
+    """The logs of each history in a file."""
+    found: list[Logs] = []
+    for line in gzip.decompress(path.read_bytes()).decode().splitlines():
+        entry = json.loads(line)
+        if isinstance(entry, dict):
+            found.append({})
+            continue
+        topic, partition, offset, time_ms, key, value = entry
+        record = Record(topic, partition, offset, time_ms, key.encode(), base64.b64decode(value), ())
+        found[-1].setdefault((topic, partition), []).append(record)
+    return found

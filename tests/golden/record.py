@@ -1,0 +1,74 @@
+"""`python -m tests.golden.record 1` records golden logs of rules version 1 from simulated histories, once and for all.
+
+It takes seeds in turn and keeps those that bring an event that none before had, until every event of both decision logs
+has occurred.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
+
+from chassis import topics
+from tests.golden.logs import FOLDER, Logs, write
+from tests.simulation.coverage import Coverage
+from tests.simulation.plan import plan
+from tests.simulation.replay import LOGS
+from tests.simulation.world import World
+
+DECISIONS: dict[str, Any] = {topics.GROUP_LOG.name: GroupDecision, topics.PAYMENT_LOG.name: PaymentDecision}
+KEPT = frozenset(name for pair in LOGS.values() for name in pair)
+#: Of a fault in the rules themselves: those of the product have none that is known.
+NEVER = frozenset({"GroupEvent.faulted", "PaymentEvent.faulted"})
+MOST_SEEDS = 400
+
+
+def every_event() -> set[str]:
+    """Every kind of event that a sound system writes."""
+    messages = (GroupEvent, PaymentEvent)
+    return {f"{m.DESCRIPTOR.name}.{field.name}" for m in messages for field in m.DESCRIPTOR.oneofs[0].fields} - NEVER
+
+
+def events(logs: Logs) -> set[str]:
+    """Kinds of events in a history."""
+    return {
+        f"{type(event).DESCRIPTOR.name}.{event.WhichOneof('body')}"
+        for (topic, _), records in logs.items()
+        if topic in DECISIONS
+        for record in records
+        for event in DECISIONS[topic].FromString(record.value or b"").events
+    }
+
+
+def record() -> list[tuple[int, Logs]]:
+    """Histories that have every event between them."""
+    kept: list[tuple[int, Logs]] = []
+    missing = every_event()
+    for seed in range(MOST_SEEDS):
+        world = World(plan(seed), Coverage())
+        world.run()
+        logs = {name: log for name, log in world.broker.logs.items() if name[0] in KEPT and log}
+        if fresh := events(logs) & missing:
+            missing -= fresh
+            kept.append((seed, logs))
+        if not missing:
+            return kept
+    raise SystemExit(f"{MOST_SEEDS} seeds, and still no {sorted(missing)}")
+
+
+def main() -> None:
+    """Records a version."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("version", type=int, help="of the rules that decide now")
+    path = FOLDER / f"rules-{parser.parse_args().version}.jsonl.gz"
+    if path.exists():
+        raise SystemExit(f"{path.name} is there: golden logs are never written anew")
+    write(path, record())
+    print(f"{path.name}: {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
