@@ -96,6 +96,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._start: dict[TP, int] = {}
         self._start_epoch = -1
         self._armed: dict[TP, int] = {}
+        #: Partitions of which something was fetched and dropped before it was known where they begin.
+        self._missed: set[TP] = set()
         self.stale_batches = 0
         self.reseeks = 0
         self._reseeks_in_row: dict[TP, int] = {}
@@ -121,6 +123,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self.epoch += 1
         self._next.clear()
         self._armed = {}
+        self._missed = set()
 
     def on_buffer_full(self, tp: TP) -> None:
         """Faust's hook; it would stop fetching and pause for a second. Ours blocks at the full queue instead."""
@@ -177,6 +180,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if self._armed:
             self._next.update(self._armed)
             self._armed = {}
+        missed, self._missed = self._missed, set()
+        for tp in missed:
+            self._drop(tp)
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
         """Seeks partitions, and expects their next batches there."""
@@ -205,7 +211,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             if not records:
                 continue
             if self.epoch != epoch or not self.flow_active:
-                self.stale_batches += 1
+                # The wait for records may have begun before a rebalance and ended with the first records after it.
+                for dropped in fetched:
+                    self._drop(dropped)
                 return
             batch = self._continuing(tp, records)
             if not batch:
@@ -220,7 +228,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """The part of a batch that continues the one before; empty if it does not."""
         want = self._next.get(tp)
         if want is None:
-            self.stale_batches += 1
+            self._drop(tp)
             return []
         readable = tp in self._active_partitions or tp in self._buffered_partitions
         if records[0].offset > want or not readable:
@@ -231,6 +239,15 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if records[0].offset < want:
             return [record for record in records if record.offset >= want]
         return records
+
+    def _drop(self, tp: TP) -> None:
+        """What was fetched is not delivered, so it is fetched again: a quiet partition has no next batch to tell."""
+        self.stale_batches += 1
+        want = self._next.get(tp) if self.flow_active else None
+        if want is None:
+            self._missed.add(tp)
+        elif tp not in self._paused_partitions:
+            self._reseek(tp, want)
 
     def _reseek(self, tp: TP, offset: int) -> None:
         """Asks again for what is missing: a batch may have been dropped by Faust; the log itself has no holes."""
