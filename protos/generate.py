@@ -21,7 +21,8 @@ GEN = ROOT / "gen"
 
 def generate(into: Path) -> None:
     """Writes the generated packages below `into`. Raises SystemExit when protoc refuses a file."""
-    files = [str(path) for path in sorted(PROTOS.rglob("*.proto"))]
+    # google/ is there for other tools: Python has these messages from googleapis-common-protos.
+    files = [str(path) for path in sorted(PROTOS.rglob("*.proto")) if path.relative_to(PROTOS).parts[0] != "google"]
     services = [name for name in files if "service " in Path(name).read_text(encoding="utf-8")]
     include = [f"-I{PROTOS}", f"-I{resources.files('grpc_tools') / '_proto'}"]
     typed = [f"--mypy_out=quiet:{into}", f"--python_out={into}"]

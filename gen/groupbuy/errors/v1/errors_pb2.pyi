@@ -69,11 +69,31 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 22
     """INTERNAL: a defect of ours; the log of the service has it under the same trace."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 23
-    """ALREADY_EXISTS: the campaign was changed by somebody else; read it again."""
+    """ABORTED: the campaign was changed by somebody else; read it again."""
     ERROR_REASON_CAMPAIGN_ARCHIVED: _ErrorReason.ValueType  # 24
     """FAILED_PRECONDITION: the campaign is archived."""
     ERROR_REASON_GROUP_NOT_CANCELLABLE: _ErrorReason.ValueType  # 25
     """FAILED_PRECONDITION: the group has closed and can no longer be cancelled."""
+    ERROR_REASON_LINK_MALFORMED: _ErrorReason.ValueType  # 40
+    """INVALID_ARGUMENT: the share link is no token of ours: cut, extended, or encoded otherwise."""
+    ERROR_REASON_LINK_KEY_UNKNOWN: _ErrorReason.ValueType  # 41
+    """PERMISSION_DENIED: the share link is signed with a key that is not, or no longer, known."""
+    ERROR_REASON_LINK_SIGNATURE: _ErrorReason.ValueType  # 42
+    """PERMISSION_DENIED: the share link was tampered with."""
+    ERROR_REASON_LINK_EXPIRED: _ErrorReason.ValueType  # 43
+    """FAILED_PRECONDITION: the share link has expired."""
+    ERROR_REASON_LINK_WRONG_CAMPAIGN: _ErrorReason.ValueType  # 44
+    """INVALID_ARGUMENT: the share link is of another campaign."""
+    ERROR_REASON_LINK_WRONG_GROUP: _ErrorReason.ValueType  # 45
+    """INVALID_ARGUMENT: the share link is of another group."""
+    ERROR_REASON_LINKS_NOT_SET_UP: _ErrorReason.ValueType  # 46
+    """FAILED_PRECONDITION: the service has no keys for share links."""
+    ERROR_REASON_IDENTITY_REQUIRED: _ErrorReason.ValueType  # 47
+    """UNAUTHENTICATED: the caller has no certificate with an identity of ours."""
+    ERROR_REASON_METHOD_NOT_ALLOWED: _ErrorReason.ValueType  # 48
+    """PERMISSION_DENIED: the caller's identity may not call this method."""
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 49
+    """RESOURCE_EXHAUSTED: the caller's identity calls more often than it may; call again after the delay."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. The name without its prefix is ErrorInfo.reason."""
@@ -125,9 +145,29 @@ ERROR_REASON_BAD_SIGNATURE: ErrorReason.ValueType  # 21
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 22
 """INTERNAL: a defect of ours; the log of the service has it under the same trace."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 23
-"""ALREADY_EXISTS: the campaign was changed by somebody else; read it again."""
+"""ABORTED: the campaign was changed by somebody else; read it again."""
 ERROR_REASON_CAMPAIGN_ARCHIVED: ErrorReason.ValueType  # 24
 """FAILED_PRECONDITION: the campaign is archived."""
 ERROR_REASON_GROUP_NOT_CANCELLABLE: ErrorReason.ValueType  # 25
 """FAILED_PRECONDITION: the group has closed and can no longer be cancelled."""
+ERROR_REASON_LINK_MALFORMED: ErrorReason.ValueType  # 40
+"""INVALID_ARGUMENT: the share link is no token of ours: cut, extended, or encoded otherwise."""
+ERROR_REASON_LINK_KEY_UNKNOWN: ErrorReason.ValueType  # 41
+"""PERMISSION_DENIED: the share link is signed with a key that is not, or no longer, known."""
+ERROR_REASON_LINK_SIGNATURE: ErrorReason.ValueType  # 42
+"""PERMISSION_DENIED: the share link was tampered with."""
+ERROR_REASON_LINK_EXPIRED: ErrorReason.ValueType  # 43
+"""FAILED_PRECONDITION: the share link has expired."""
+ERROR_REASON_LINK_WRONG_CAMPAIGN: ErrorReason.ValueType  # 44
+"""INVALID_ARGUMENT: the share link is of another campaign."""
+ERROR_REASON_LINK_WRONG_GROUP: ErrorReason.ValueType  # 45
+"""INVALID_ARGUMENT: the share link is of another group."""
+ERROR_REASON_LINKS_NOT_SET_UP: ErrorReason.ValueType  # 46
+"""FAILED_PRECONDITION: the service has no keys for share links."""
+ERROR_REASON_IDENTITY_REQUIRED: ErrorReason.ValueType  # 47
+"""UNAUTHENTICATED: the caller has no certificate with an identity of ours."""
+ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 48
+"""PERMISSION_DENIED: the caller's identity may not call this method."""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 49
+"""RESOURCE_EXHAUSTED: the caller's identity calls more often than it may; call again after the delay."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"groupbuy/groups/v1/campaigns.proto\x12\x12groupbuy.groups.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"M\n\x04Tier\x12\x1b\n\x07members\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xd0\x0f(\x02\x12(\n\x10unit_price_minor\x18\x02 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d \x00\"\xcb\x05\n\x08\x43\x61mpaign\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18P\x12\x1b\n\x07product\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12#\n\x08\x63urrency\x18\x03 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12(\n\x10solo_price_minor\x18\x04 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d \x00\x12\x33\n\x05tiers\x18\x05 \x03(\x0b\x32\x18.groupbuy.groups.v1.TierB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x14\x12\x1c\n\x08\x63\x61pacity\x18\x06 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xd0\x0f(\x02\x12\x42\n\x06window\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x17\xbaH\x14\xaa\x01\x0e\"\x05\x08\x80\x9a\x9e\x01\x32\x05\x10\x80\xc2\xd7/\xc8\x01\x01\x12\x46\n\x0bhold_window\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xbaH\x13\xaa\x01\r\"\x04\x08\x80\xa3\x05\x32\x05\x10\x80\xc2\xd7/\xc8\x01\x01\x12?\n\x0c\x63lose_policy\x18\t \x01(\x0e\x32\x1f.groupbuy.groups.v1.ClosePolicyB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x10\n\x08waitlist\x18\n \x01(\x08\x12&\n\x12house_fill_members\x18\x0b \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xd0\x0f(\x00\x12-\n\x15leader_discount_minor\x18\x0c \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00\x12%\n\x12seats_per_customer\x18\r \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12 \n\x0cmax_quantity\x18\x0e \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\x12\x15\n\rrules_version\x18\x0f \x01(\x05\x12\x10\n\x08revision\x18\x10 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61rchived\x18\x12 \x01(\x08\"\xb2\x01\n\x15\x43reateCampaignRequest\x12\x36\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x1c.groupbuy.groups.v1.CampaignB\x06\xbaH\x03\xc8\x01\x01\x12\x43\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\tB.\xbaH+r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"F\n\x12GetCampaignRequest\x12\x30\n\x04name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^campaigns/[a-z0-9-]{1,63}$*e\n\x0b\x43losePolicy\x12\x1c\n\x18\x43LOSE_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43LOSE_POLICY_WHEN_FULL\x10\x01\x12\x1c\n\x18\x43LOSE_POLICY_AT_DEADLINE\x10\x02\x32\xc1\x01\n\x0f\x43\x61mpaignService\x12Y\n\x0e\x43reateCampaign\x12).groupbuy.groups.v1.CreateCampaignRequest\x1a\x1c.groupbuy.groups.v1.Campaign\x12S\n\x0bGetCampaign\x12&.groupbuy.groups.v1.GetCampaignRequest\x1a\x1c.groupbuy.groups.v1.Campaignb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"groupbuy/groups/v1/campaigns.proto\x12\x12groupbuy.groups.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"M\n\x04Tier\x12\x1b\n\x07members\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xd0\x0f(\x02\x12(\n\x10unit_price_minor\x18\x02 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d \x00\"\xe2\x05\n\x08\x43\x61mpaign\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18P\x12\x1b\n\x07product\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12#\n\x08\x63urrency\x18\x03 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12(\n\x10solo_price_minor\x18\x04 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d \x00\x12\x33\n\x05tiers\x18\x05 \x03(\x0b\x32\x18.groupbuy.groups.v1.TierB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x14\x12\x1c\n\x08\x63\x61pacity\x18\x06 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xd0\x0f(\x02\x12\x42\n\x06window\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x17\xbaH\x14\xaa\x01\x0e\"\x05\x08\x80\x9a\x9e\x01\x32\x05\x10\x80\xc2\xd7/\xc8\x01\x01\x12\x46\n\x0bhold_window\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x16\xbaH\x13\xaa\x01\r\"\x04\x08\x80\xa3\x05\x32\x05\x10\x80\xc2\xd7/\xc8\x01\x01\x12?\n\x0c\x63lose_policy\x18\t \x01(\x0e\x32\x1f.groupbuy.groups.v1.ClosePolicyB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x10\n\x08waitlist\x18\n \x01(\x08\x12&\n\x12house_fill_members\x18\x0b \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xd0\x0f(\x00\x12-\n\x15leader_discount_minor\x18\x0c \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00\x12%\n\x12seats_per_customer\x18\r \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12 \n\x0cmax_quantity\x18\x0e \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x00\x12\x15\n\rrules_version\x18\x0f \x01(\x05\x12\x10\n\x08revision\x18\x10 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61rchived\x18\x12 \x01(\x08\x12\x15\n\x04\x65tag\x18\x13 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"\xb2\x01\n\x15\x43reateCampaignRequest\x12\x36\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x1c.groupbuy.groups.v1.CampaignB\x06\xbaH\x03\xc8\x01\x01\x12\x43\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\tB.\xbaH+r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"F\n\x12GetCampaignRequest\x12\x30\n\x04name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^campaigns/[a-z0-9-]{1,63}$\"g\n\x14ListCampaignsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x15\n\rshow_archived\x18\x03 \x01(\x08\"a\n\x15ListCampaignsResponse\x12/\n\tcampaigns\x18\x01 \x03(\x0b\x32\x1c.groupbuy.groups.v1.Campaign\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x15UpdateCampaignRequest\x12\x36\n\x08\x63\x61mpaign\x18\x01 \x01(\x0b\x32\x1c.groupbuy.groups.v1.CampaignB\x06\xbaH\x03\xd8\x01\x03\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"a\n\x16\x41rchiveCampaignRequest\x12\x30\n\x04name\x18\x01 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^campaigns/[a-z0-9-]{1,63}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64*e\n\x0b\x43losePolicy\x12\x1c\n\x18\x43LOSE_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43LOSE_POLICY_WHEN_FULL\x10\x01\x12\x1c\n\x18\x43LOSE_POLICY_AT_DEADLINE\x10\x02\x32\xdf\x03\n\x0f\x43\x61mpaignService\x12Y\n\x0e\x43reateCampaign\x12).groupbuy.groups.v1.CreateCampaignRequest\x1a\x1c.groupbuy.groups.v1.Campaign\x12S\n\x0bGetCampaign\x12&.groupbuy.groups.v1.GetCampaignRequest\x1a\x1c.groupbuy.groups.v1.Campaign\x12\x64\n\rListCampaigns\x12(.groupbuy.groups.v1.ListCampaignsRequest\x1a).groupbuy.groups.v1.ListCampaignsResponse\x12Y\n\x0eUpdateCampaign\x12).groupbuy.groups.v1.UpdateCampaignRequest\x1a\x1c.groupbuy.groups.v1.Campaign\x12[\n\x0f\x41rchiveCampaign\x12*.groupbuy.groups.v1.ArchiveCampaignRequest\x1a\x1c.groupbuy.groups.v1.Campaignb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,6 +65,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CAMPAIGN'].fields_by_name['seats_per_customer']._serialized_options = b'\272H\006\032\004\030d(\000'
   _globals['_CAMPAIGN'].fields_by_name['max_quantity']._loaded_options = None
   _globals['_CAMPAIGN'].fields_by_name['max_quantity']._serialized_options = b'\272H\007\032\005\030\220N(\000'
+  _globals['_CAMPAIGN'].fields_by_name['etag']._loaded_options = None
+  _globals['_CAMPAIGN'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030d'
   _globals['_CREATECAMPAIGNREQUEST'].fields_by_name['campaign']._loaded_options = None
   _globals['_CREATECAMPAIGNREQUEST'].fields_by_name['campaign']._serialized_options = b'\272H\003\310\001\001'
   _globals['_CREATECAMPAIGNREQUEST'].fields_by_name['campaign_id']._loaded_options = None
@@ -72,16 +75,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATECAMPAIGNREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_GETCAMPAIGNREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETCAMPAIGNREQUEST'].fields_by_name['name']._serialized_options = b'\272H\037r\0352\033^campaigns/[a-z0-9-]{1,63}$'
-  _globals['_CLOSEPOLICY']._serialized_start=1202
-  _globals['_CLOSEPOLICY']._serialized_end=1303
-  _globals['_TIER']._serialized_start=152
-  _globals['_TIER']._serialized_end=229
-  _globals['_CAMPAIGN']._serialized_start=232
-  _globals['_CAMPAIGN']._serialized_end=947
-  _globals['_CREATECAMPAIGNREQUEST']._serialized_start=950
-  _globals['_CREATECAMPAIGNREQUEST']._serialized_end=1128
-  _globals['_GETCAMPAIGNREQUEST']._serialized_start=1130
-  _globals['_GETCAMPAIGNREQUEST']._serialized_end=1200
-  _globals['_CAMPAIGNSERVICE']._serialized_start=1306
-  _globals['_CAMPAIGNSERVICE']._serialized_end=1499
+  _globals['_LISTCAMPAIGNSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTCAMPAIGNSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_LISTCAMPAIGNSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTCAMPAIGNSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\364\003'
+  _globals['_UPDATECAMPAIGNREQUEST'].fields_by_name['campaign']._loaded_options = None
+  _globals['_UPDATECAMPAIGNREQUEST'].fields_by_name['campaign']._serialized_options = b'\272H\003\330\001\003'
+  _globals['_ARCHIVECAMPAIGNREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ARCHIVECAMPAIGNREQUEST'].fields_by_name['name']._serialized_options = b'\272H\037r\0352\033^campaigns/[a-z0-9-]{1,63}$'
+  _globals['_ARCHIVECAMPAIGNREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_ARCHIVECAMPAIGNREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_CLOSEPOLICY']._serialized_start=1693
+  _globals['_CLOSEPOLICY']._serialized_end=1794
+  _globals['_TIER']._serialized_start=186
+  _globals['_TIER']._serialized_end=263
+  _globals['_CAMPAIGN']._serialized_start=266
+  _globals['_CAMPAIGN']._serialized_end=1004
+  _globals['_CREATECAMPAIGNREQUEST']._serialized_start=1007
+  _globals['_CREATECAMPAIGNREQUEST']._serialized_end=1185
+  _globals['_GETCAMPAIGNREQUEST']._serialized_start=1187
+  _globals['_GETCAMPAIGNREQUEST']._serialized_end=1257
+  _globals['_LISTCAMPAIGNSREQUEST']._serialized_start=1259
+  _globals['_LISTCAMPAIGNSREQUEST']._serialized_end=1362
+  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_start=1364
+  _globals['_LISTCAMPAIGNSRESPONSE']._serialized_end=1461
+  _globals['_UPDATECAMPAIGNREQUEST']._serialized_start=1464
+  _globals['_UPDATECAMPAIGNREQUEST']._serialized_end=1592
+  _globals['_ARCHIVECAMPAIGNREQUEST']._serialized_start=1594
+  _globals['_ARCHIVECAMPAIGNREQUEST']._serialized_end=1691
+  _globals['_CAMPAIGNSERVICE']._serialized_start=1797
+  _globals['_CAMPAIGNSERVICE']._serialized_end=2276
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,21 @@ class CampaignServiceStub:
                 request_serializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.GetCampaignRequest.SerializeToString,
                 response_deserializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.Campaign.FromString,
                 _registered_method=True)
+        self.ListCampaigns = channel.unary_unary(
+                '/groupbuy.groups.v1.CampaignService/ListCampaigns',
+                request_serializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.ListCampaignsRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.ListCampaignsResponse.FromString,
+                _registered_method=True)
+        self.UpdateCampaign = channel.unary_unary(
+                '/groupbuy.groups.v1.CampaignService/UpdateCampaign',
+                request_serializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.UpdateCampaignRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.Campaign.FromString,
+                _registered_method=True)
+        self.ArchiveCampaign = channel.unary_unary(
+                '/groupbuy.groups.v1.CampaignService/ArchiveCampaign',
+                request_serializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.ArchiveCampaignRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.Campaign.FromString,
+                _registered_method=True)
 
 
 class CampaignServiceServicer:
@@ -65,6 +80,27 @@ class CampaignServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCampaigns(self, request, context):
+        """Campaigns by name. One that is there from the first page to the last is listed exactly once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateCampaign(self, request, context):
+        """Edits a campaign; new groups have the new terms. ABORTED where the etag is out of date.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveCampaign(self, request, context):
+        """No new groups from now on; open ones go on. Can't be undone. Archiving again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CampaignServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +112,21 @@ def add_CampaignServiceServicer_to_server(servicer, server):
             'GetCampaign': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCampaign,
                     request_deserializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.GetCampaignRequest.FromString,
+                    response_serializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.Campaign.SerializeToString,
+            ),
+            'ListCampaigns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCampaigns,
+                    request_deserializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.ListCampaignsRequest.FromString,
+                    response_serializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.ListCampaignsResponse.SerializeToString,
+            ),
+            'UpdateCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCampaign,
+                    request_deserializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.UpdateCampaignRequest.FromString,
+                    response_serializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.Campaign.SerializeToString,
+            ),
+            'ArchiveCampaign': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveCampaign,
+                    request_deserializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.ArchiveCampaignRequest.FromString,
                     response_serializer=groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.Campaign.SerializeToString,
             ),
     }
@@ -133,6 +184,87 @@ class CampaignService:
             target,
             '/groupbuy.groups.v1.CampaignService/GetCampaign',
             groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.GetCampaignRequest.SerializeToString,
+            groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.Campaign.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCampaigns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.groups.v1.CampaignService/ListCampaigns',
+            groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.ListCampaignsRequest.SerializeToString,
+            groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.ListCampaignsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.groups.v1.CampaignService/UpdateCampaign',
+            groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.UpdateCampaignRequest.SerializeToString,
+            groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.Campaign.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveCampaign(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.groups.v1.CampaignService/ArchiveCampaign',
+            groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.ArchiveCampaignRequest.SerializeToString,
             groupbuy_dot_groups_dot_v1_dot_campaigns__pb2.Campaign.FromString,
             options,
             channel_credentials,

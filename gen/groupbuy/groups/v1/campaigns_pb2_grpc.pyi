@@ -37,6 +37,12 @@ class CampaignServiceStub:
     """Makes a campaign. INVALID_ARGUMENT where its terms don't make sense."""
     GetCampaign: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.GetCampaignRequest, _campaigns_pb2.Campaign]
     """Reads one campaign."""
+    ListCampaigns: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.ListCampaignsRequest, _campaigns_pb2.ListCampaignsResponse]
+    """Campaigns by name. One that is there from the first page to the last is listed exactly once."""
+    UpdateCampaign: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.UpdateCampaignRequest, _campaigns_pb2.Campaign]
+    """Edits a campaign; new groups have the new terms. ABORTED where the etag is out of date."""
+    ArchiveCampaign: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.ArchiveCampaignRequest, _campaigns_pb2.Campaign]
+    """No new groups from now on; open ones go on. Can't be undone. Archiving again changes nothing."""
 
 @_typing.type_check_only
 class CampaignServiceAsyncStub(CampaignServiceStub):
@@ -47,6 +53,12 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
     """Makes a campaign. INVALID_ARGUMENT where its terms don't make sense."""
     GetCampaign: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.GetCampaignRequest, _campaigns_pb2.Campaign]  # type: ignore[assignment]
     """Reads one campaign."""
+    ListCampaigns: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.ListCampaignsRequest, _campaigns_pb2.ListCampaignsResponse]  # type: ignore[assignment]
+    """Campaigns by name. One that is there from the first page to the last is listed exactly once."""
+    UpdateCampaign: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.UpdateCampaignRequest, _campaigns_pb2.Campaign]  # type: ignore[assignment]
+    """Edits a campaign; new groups have the new terms. ABORTED where the etag is out of date."""
+    ArchiveCampaign: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.ArchiveCampaignRequest, _campaigns_pb2.Campaign]  # type: ignore[assignment]
+    """No new groups from now on; open ones go on. Can't be undone. Archiving again changes nothing."""
 
 class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
     """Offers."""
@@ -66,5 +78,29 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_campaigns_pb2.Campaign, _abc.Awaitable[_campaigns_pb2.Campaign]]:
         """Reads one campaign."""
+
+    @_abc_1.abstractmethod
+    def ListCampaigns(
+        self,
+        request: _campaigns_pb2.ListCampaignsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaigns_pb2.ListCampaignsResponse, _abc.Awaitable[_campaigns_pb2.ListCampaignsResponse]]:
+        """Campaigns by name. One that is there from the first page to the last is listed exactly once."""
+
+    @_abc_1.abstractmethod
+    def UpdateCampaign(
+        self,
+        request: _campaigns_pb2.UpdateCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaigns_pb2.Campaign, _abc.Awaitable[_campaigns_pb2.Campaign]]:
+        """Edits a campaign; new groups have the new terms. ABORTED where the etag is out of date."""
+
+    @_abc_1.abstractmethod
+    def ArchiveCampaign(
+        self,
+        request: _campaigns_pb2.ArchiveCampaignRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_campaigns_pb2.Campaign, _abc.Awaitable[_campaigns_pb2.Campaign]]:
+        """No new groups from now on; open ones go on. Can't be undone. Archiving again changes nothing."""
 
 def add_CampaignServiceServicer_to_server(servicer: CampaignServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from groupbuy.groups.v1 import campaigns_pb2 as _campaigns_pb2
+from groupbuy.links.v1 import links_pb2 as _links_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -469,6 +470,7 @@ class SeatReserved(_message.Message):
     RESERVED_UNTIL_MS_FIELD_NUMBER: _builtins.int
     HOLD_UNTIL_MS_FIELD_NUMBER: _builtins.int
     REQUEST_SHA256_FIELD_NUMBER: _builtins.int
+    INVITATION_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order."""
     customer: _builtins.str
@@ -487,6 +489,10 @@ class SeatReserved(_message.Message):
     """Until when the money must be capturable, in milliseconds since the epoch: the deadline and a day."""
     request_sha256: _builtins.bytes
     """SHA-256 of the request that won the order's id."""
+    @_builtins.property
+    def invitation(self) -> _links_pb2.Invitation:
+        """How the customer was invited; missing: not by a link."""
+
     def __init__(
         self,
         *,
@@ -499,10 +505,11 @@ class SeatReserved(_message.Message):
         reserved_until_ms: _builtins.int = ...,
         hold_until_ms: _builtins.int = ...,
         request_sha256: _builtins.bytes = ...,
+        invitation: _links_pb2.Invitation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["invitation", b"invitation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "customer", b"customer", "hold_amount_minor", b"hold_amount_minor", "hold_until_ms", b"hold_until_ms", "order", b"order", "payment_method", b"payment_method", "quantity", b"quantity", "request_sha256", b"request_sha256", "reserved_until_ms", b"reserved_until_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "customer", b"customer", "hold_amount_minor", b"hold_amount_minor", "hold_until_ms", b"hold_until_ms", "invitation", b"invitation", "order", b"order", "payment_method", b"payment_method", "quantity", b"quantity", "request_sha256", b"request_sha256", "reserved_until_ms", b"reserved_until_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -553,6 +560,7 @@ class SeatWaitlisted(_message.Message):
     QUANTITY_FIELD_NUMBER: _builtins.int
     PAYMENT_METHOD_FIELD_NUMBER: _builtins.int
     REQUEST_SHA256_FIELD_NUMBER: _builtins.int
+    INVITATION_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order."""
     customer: _builtins.str
@@ -563,6 +571,10 @@ class SeatWaitlisted(_message.Message):
     """Opaque token of the payment method."""
     request_sha256: _builtins.bytes
     """SHA-256 of the request that won the order's id."""
+    @_builtins.property
+    def invitation(self) -> _links_pb2.Invitation:
+        """How the customer was invited; missing: not by a link."""
+
     def __init__(
         self,
         *,
@@ -571,10 +583,11 @@ class SeatWaitlisted(_message.Message):
         quantity: _builtins.int = ...,
         payment_method: _builtins.str = ...,
         request_sha256: _builtins.bytes = ...,
+        invitation: _links_pb2.Invitation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["invitation", b"invitation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "order", b"order", "payment_method", b"payment_method", "quantity", b"quantity", "request_sha256", b"request_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "invitation", b"invitation", "order", b"order", "payment_method", b"payment_method", "quantity", b"quantity", "request_sha256", b"request_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,11 @@ class GroupServiceStub:
                 request_serializer=groupbuy_dot_groups_dot_v1_dot_groups__pb2.GetGroupRequest.SerializeToString,
                 response_deserializer=groupbuy_dot_groups_dot_v1_dot_groups__pb2.Group.FromString,
                 _registered_method=True)
+        self.ListGroups = channel.unary_unary(
+                '/groupbuy.groups.v1.GroupService/ListGroups',
+                request_serializer=groupbuy_dot_groups_dot_v1_dot_groups__pb2.ListGroupsRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_groups_dot_v1_dot_groups__pb2.ListGroupsResponse.FromString,
+                _registered_method=True)
         self.WatchGroup = channel.unary_stream(
                 '/groupbuy.groups.v1.GroupService/WatchGroup',
                 request_serializer=groupbuy_dot_groups_dot_v1_dot_groups__pb2.WatchGroupRequest.SerializeToString,
@@ -58,6 +63,14 @@ class GroupServiceServicer:
 
     def GetGroup(self, request, context):
         """Reads one group.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGroups(self, request, context):
+        """Groups of a campaign that a stranger can join, nearest to completion first. A group that does not change while its
+        pages are read is listed exactly once; one that changes moves to its new place.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,6 +97,11 @@ def add_GroupServiceServicer_to_server(servicer, server):
                     servicer.GetGroup,
                     request_deserializer=groupbuy_dot_groups_dot_v1_dot_groups__pb2.GetGroupRequest.FromString,
                     response_serializer=groupbuy_dot_groups_dot_v1_dot_groups__pb2.Group.SerializeToString,
+            ),
+            'ListGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGroups,
+                    request_deserializer=groupbuy_dot_groups_dot_v1_dot_groups__pb2.ListGroupsRequest.FromString,
+                    response_serializer=groupbuy_dot_groups_dot_v1_dot_groups__pb2.ListGroupsResponse.SerializeToString,
             ),
             'WatchGroup': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchGroup,
@@ -124,6 +142,33 @@ class GroupService:
             '/groupbuy.groups.v1.GroupService/GetGroup',
             groupbuy_dot_groups_dot_v1_dot_groups__pb2.GetGroupRequest.SerializeToString,
             groupbuy_dot_groups_dot_v1_dot_groups__pb2.Group.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.groups.v1.GroupService/ListGroups',
+            groupbuy_dot_groups_dot_v1_dot_groups__pb2.ListGroupsRequest.SerializeToString,
+            groupbuy_dot_groups_dot_v1_dot_groups__pb2.ListGroupsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class GroupServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GroupServiceAsyncStub: ...
     GetGroup: _grpc.UnaryUnaryMultiCallable[_groups_pb2.GetGroupRequest, _groups_pb2.Group]
     """Reads one group."""
+    ListGroups: _grpc.UnaryUnaryMultiCallable[_groups_pb2.ListGroupsRequest, _groups_pb2.ListGroupsResponse]
+    """Groups of a campaign that a stranger can join, nearest to completion first. A group that does not change while its
+    pages are read is listed exactly once; one that changes moves to its new place.
+    """
     WatchGroup: _grpc.UnaryStreamMultiCallable[_groups_pb2.WatchGroupRequest, _groups_pb2.Group]
     """The group as it is, then again at each change; ends when nothing can change any more."""
     CancelGroup: _grpc.UnaryUnaryMultiCallable[_groups_pb2.CancelGroupRequest, _groups_pb2.Group]
@@ -47,6 +51,10 @@ class GroupServiceAsyncStub(GroupServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetGroup: _aio.UnaryUnaryMultiCallable[_groups_pb2.GetGroupRequest, _groups_pb2.Group]  # type: ignore[assignment]
     """Reads one group."""
+    ListGroups: _aio.UnaryUnaryMultiCallable[_groups_pb2.ListGroupsRequest, _groups_pb2.ListGroupsResponse]  # type: ignore[assignment]
+    """Groups of a campaign that a stranger can join, nearest to completion first. A group that does not change while its
+    pages are read is listed exactly once; one that changes moves to its new place.
+    """
     WatchGroup: _aio.UnaryStreamMultiCallable[_groups_pb2.WatchGroupRequest, _groups_pb2.Group]  # type: ignore[assignment]
     """The group as it is, then again at each change; ends when nothing can change any more."""
     CancelGroup: _aio.UnaryUnaryMultiCallable[_groups_pb2.CancelGroupRequest, _groups_pb2.Group]  # type: ignore[assignment]
@@ -62,6 +70,16 @@ class GroupServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_groups_pb2.Group, _abc.Awaitable[_groups_pb2.Group]]:
         """Reads one group."""
+
+    @_abc_1.abstractmethod
+    def ListGroups(
+        self,
+        request: _groups_pb2.ListGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_groups_pb2.ListGroupsResponse, _abc.Awaitable[_groups_pb2.ListGroupsResponse]]:
+        """Groups of a campaign that a stranger can join, nearest to completion first. A group that does not change while its
+        pages are read is listed exactly once; one that changes moves to its new place.
+        """
 
     @_abc_1.abstractmethod
     def WatchGroup(

@@ -5,6 +5,7 @@ The messages of topic orders.order.v1: what shoppers asked for. Key: the group's
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from groupbuy.links.v1 import links_pb2 as _links_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -75,6 +76,7 @@ class OrderPlaced(_message.Message):
     PAYMENT_METHOD_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REQUEST_SHA256_FIELD_NUMBER: _builtins.int
+    INVITATION_FIELD_NUMBER: _builtins.int
     campaign: _builtins.str
     """Id of the campaign that the shopper saw."""
     opens_group: _builtins.bool
@@ -93,6 +95,10 @@ class OrderPlaced(_message.Message):
     """The caller's request id."""
     request_sha256: _builtins.bytes
     """SHA-256 of the request, so that the same id with another payload is found out."""
+    @_builtins.property
+    def invitation(self) -> _links_pb2.Invitation:
+        """How the shopper was invited, as the share link said; missing: not by a link."""
+
     def __init__(
         self,
         *,
@@ -105,10 +111,11 @@ class OrderPlaced(_message.Message):
         payment_method: _builtins.str = ...,
         request_id: _builtins.str = ...,
         request_sha256: _builtins.bytes = ...,
+        invitation: _links_pb2.Invitation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["invitation", b"invitation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "currency", b"currency", "max_unit_price_minor", b"max_unit_price_minor", "opens_group", b"opens_group", "payment_method", b"payment_method", "quantity", b"quantity", "request_id", b"request_id", "request_sha256", b"request_sha256", "solo", b"solo"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "currency", b"currency", "invitation", b"invitation", "max_unit_price_minor", b"max_unit_price_minor", "opens_group", b"opens_group", "payment_method", b"payment_method", "quantity", b"quantity", "request_id", b"request_id", "request_sha256", b"request_sha256", "solo", b"solo"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

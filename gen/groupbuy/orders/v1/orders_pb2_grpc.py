@@ -40,10 +40,25 @@ class OrderServiceStub:
                 request_serializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.PlaceOrderRequest.SerializeToString,
                 response_deserializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.PlaceOrderResponse.FromString,
                 _registered_method=True)
+        self.BatchPlaceOrders = channel.unary_unary(
+                '/groupbuy.orders.v1.OrderService/BatchPlaceOrders',
+                request_serializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.BatchPlaceOrdersRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.BatchPlaceOrdersResponse.FromString,
+                _registered_method=True)
+        self.PlaceOrders = channel.stream_stream(
+                '/groupbuy.orders.v1.OrderService/PlaceOrders',
+                request_serializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.PlaceOrdersRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.PlaceOrdersResponse.FromString,
+                _registered_method=True)
         self.GetOrder = channel.unary_unary(
                 '/groupbuy.orders.v1.OrderService/GetOrder',
                 request_serializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.GetOrderRequest.SerializeToString,
                 response_deserializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.Order.FromString,
+                _registered_method=True)
+        self.ListOrders = channel.unary_unary(
+                '/groupbuy.orders.v1.OrderService/ListOrders',
+                request_serializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.ListOrdersRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.ListOrdersResponse.FromString,
                 _registered_method=True)
         self.CancelOrder = channel.unary_unary(
                 '/groupbuy.orders.v1.OrderService/CancelOrder',
@@ -68,8 +83,30 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchPlaceOrders(self, request, context):
+        """Places up to 500 orders at once; each succeeds or fails by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlaceOrders(self, request_iterator, context):
+        """Places any number of orders; each is answered as soon as it can be. What is under way is bounded: while it is much,
+        no more is read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetOrder(self, request, context):
         """Reads one order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOrders(self, request, context):
+        """Orders of a group, or of a customer. An order that is there from the first page to the last is listed exactly once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,10 +134,25 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     request_deserializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.PlaceOrderRequest.FromString,
                     response_serializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.PlaceOrderResponse.SerializeToString,
             ),
+            'BatchPlaceOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchPlaceOrders,
+                    request_deserializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.BatchPlaceOrdersRequest.FromString,
+                    response_serializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.BatchPlaceOrdersResponse.SerializeToString,
+            ),
+            'PlaceOrders': grpc.stream_stream_rpc_method_handler(
+                    servicer.PlaceOrders,
+                    request_deserializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.PlaceOrdersRequest.FromString,
+                    response_serializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.PlaceOrdersResponse.SerializeToString,
+            ),
             'GetOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOrder,
                     request_deserializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.GetOrderRequest.FromString,
                     response_serializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.Order.SerializeToString,
+            ),
+            'ListOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOrders,
+                    request_deserializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.ListOrdersRequest.FromString,
+                    response_serializer=groupbuy_dot_orders_dot_v1_dot_orders__pb2.ListOrdersResponse.SerializeToString,
             ),
             'CancelOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelOrder,
@@ -152,6 +204,60 @@ class OrderService:
             _registered_method=True)
 
     @staticmethod
+    def BatchPlaceOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.orders.v1.OrderService/BatchPlaceOrders',
+            groupbuy_dot_orders_dot_v1_dot_orders__pb2.BatchPlaceOrdersRequest.SerializeToString,
+            groupbuy_dot_orders_dot_v1_dot_orders__pb2.BatchPlaceOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlaceOrders(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/groupbuy.orders.v1.OrderService/PlaceOrders',
+            groupbuy_dot_orders_dot_v1_dot_orders__pb2.PlaceOrdersRequest.SerializeToString,
+            groupbuy_dot_orders_dot_v1_dot_orders__pb2.PlaceOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetOrder(request,
             target,
             options=(),
@@ -168,6 +274,33 @@ class OrderService:
             '/groupbuy.orders.v1.OrderService/GetOrder',
             groupbuy_dot_orders_dot_v1_dot_orders__pb2.GetOrderRequest.SerializeToString,
             groupbuy_dot_orders_dot_v1_dot_orders__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.orders.v1.OrderService/ListOrders',
+            groupbuy_dot_orders_dot_v1_dot_orders__pb2.ListOrdersRequest.SerializeToString,
+            groupbuy_dot_orders_dot_v1_dot_orders__pb2.ListOrdersResponse.FromString,
             options,
             channel_credentials,
             insecure,

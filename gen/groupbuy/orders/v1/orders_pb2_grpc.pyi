@@ -35,8 +35,16 @@ class OrderServiceStub:
     def __new__(cls, channel: _aio.Channel) -> OrderServiceAsyncStub: ...
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.PlaceOrderRequest, _orders_pb2.PlaceOrderResponse]
     """Places an order. A closed or full group answers with an order that is REFUSED, and why."""
+    BatchPlaceOrders: _grpc.UnaryUnaryMultiCallable[_orders_pb2.BatchPlaceOrdersRequest, _orders_pb2.BatchPlaceOrdersResponse]
+    """Places up to 500 orders at once; each succeeds or fails by itself."""
+    PlaceOrders: _grpc.StreamStreamMultiCallable[_orders_pb2.PlaceOrdersRequest, _orders_pb2.PlaceOrdersResponse]
+    """Places any number of orders; each is answered as soon as it can be. What is under way is bounded: while it is much,
+    no more is read.
+    """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]
     """Reads one order."""
+    ListOrders: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ListOrdersRequest, _orders_pb2.ListOrdersResponse]
+    """Orders of a group, or of a customer. An order that is there from the first page to the last is listed exactly once."""
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.CancelOrderRequest, _orders_pb2.Order]
     """Leaves the group, and answers with what was decided: FAILED_PRECONDITION once the group has closed."""
     WatchOrder: _grpc.UnaryStreamMultiCallable[_orders_pb2.WatchOrderRequest, _orders_pb2.Order]
@@ -49,8 +57,16 @@ class OrderServiceAsyncStub(OrderServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.PlaceOrderRequest, _orders_pb2.PlaceOrderResponse]  # type: ignore[assignment]
     """Places an order. A closed or full group answers with an order that is REFUSED, and why."""
+    BatchPlaceOrders: _aio.UnaryUnaryMultiCallable[_orders_pb2.BatchPlaceOrdersRequest, _orders_pb2.BatchPlaceOrdersResponse]  # type: ignore[assignment]
+    """Places up to 500 orders at once; each succeeds or fails by itself."""
+    PlaceOrders: _aio.StreamStreamMultiCallable[_orders_pb2.PlaceOrdersRequest, _orders_pb2.PlaceOrdersResponse]  # type: ignore[assignment]
+    """Places any number of orders; each is answered as soon as it can be. What is under way is bounded: while it is much,
+    no more is read.
+    """
     GetOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Reads one order."""
+    ListOrders: _aio.UnaryUnaryMultiCallable[_orders_pb2.ListOrdersRequest, _orders_pb2.ListOrdersResponse]  # type: ignore[assignment]
+    """Orders of a group, or of a customer. An order that is there from the first page to the last is listed exactly once."""
     CancelOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.CancelOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Leaves the group, and answers with what was decided: FAILED_PRECONDITION once the group has closed."""
     WatchOrder: _aio.UnaryStreamMultiCallable[_orders_pb2.WatchOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
@@ -68,12 +84,38 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Places an order. A closed or full group answers with an order that is REFUSED, and why."""
 
     @_abc_1.abstractmethod
+    def BatchPlaceOrders(
+        self,
+        request: _orders_pb2.BatchPlaceOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.BatchPlaceOrdersResponse, _abc.Awaitable[_orders_pb2.BatchPlaceOrdersResponse]]:
+        """Places up to 500 orders at once; each succeeds or fails by itself."""
+
+    @_abc_1.abstractmethod
+    def PlaceOrders(
+        self,
+        request_iterator: _MaybeAsyncIterator[_orders_pb2.PlaceOrdersRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_orders_pb2.PlaceOrdersResponse], _abc.AsyncIterator[_orders_pb2.PlaceOrdersResponse]]:
+        """Places any number of orders; each is answered as soon as it can be. What is under way is bounded: while it is much,
+        no more is read.
+        """
+
+    @_abc_1.abstractmethod
     def GetOrder(
         self,
         request: _orders_pb2.GetOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
         """Reads one order."""
+
+    @_abc_1.abstractmethod
+    def ListOrders(
+        self,
+        request: _orders_pb2.ListOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.ListOrdersResponse, _abc.Awaitable[_orders_pb2.ListOrdersResponse]]:
+        """Orders of a group, or of a customer. An order that is there from the first page to the last is listed exactly once."""
 
     @_abc_1.abstractmethod
     def CancelOrder(

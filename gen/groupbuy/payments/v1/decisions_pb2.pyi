@@ -800,6 +800,7 @@ class SuspenseRecorded(_message.Message):
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    PAYMENT_METHOD_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order that the provider named."""
     hold: _builtins.str
@@ -810,6 +811,8 @@ class SuspenseRecorded(_message.Message):
     """ISO 4217 code."""
     reason: _builtins.str
     """What was odd, for people."""
+    payment_method: _builtins.str
+    """A payment method of the provider that has the money; empty: the order's own."""
     def __init__(
         self,
         *,
@@ -818,10 +821,11 @@ class SuspenseRecorded(_message.Message):
         amount_minor: _builtins.int = ...,
         currency: _builtins.str = ...,
         reason: _builtins.str = ...,
+        payment_method: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "order", b"order", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold", "order", b"order", "payment_method", b"payment_method", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

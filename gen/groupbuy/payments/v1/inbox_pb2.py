@@ -26,37 +26,37 @@ from groupbuy.log.v1 import log_pb2 as groupbuy_dot_log_dot_v1_dot_log__pb2
 from groupbuy.payments.v1 import decisions_pb2 as groupbuy_dot_payments_dot_v1_dot_decisions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n groupbuy/payments/v1/inbox.proto\x12\x14groupbuy.payments.v1\x1a\x19groupbuy/log/v1/log.proto\x1a$groupbuy/payments/v1/decisions.proto\"\xf1\x01\n\x0cPaymentInput\x12\'\n\x06source\x18\x01 \x01(\x0b\x32\x17.groupbuy.log.v1.Source\x12\x18\n\x0egroup_decision\x18\x02 \x01(\x0cH\x00\x12\x38\n\x07outcome\x18\x03 \x01(\x0b\x32%.groupbuy.payments.v1.ProviderOutcomeH\x00\x12\x35\n\x06refund\x18\x04 \x01(\x0b\x32#.groupbuy.payments.v1.RefundCommandH\x00\x12%\n\x04tick\x18\x05 \x01(\x0b\x32\x15.groupbuy.log.v1.TickH\x00\x42\x06\n\x04\x62ody\"\xc6\x05\n\x0fProviderOutcome\x12\r\n\x05order\x18\x01 \x01(\t\x12\x32\n\toperation\x18\x02 \x01(\x0e\x32\x1f.groupbuy.payments.v1.Operation\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x33\n\x06origin\x18\x04 \x01(\x0e\x32#.groupbuy.payments.v1.OutcomeOrigin\x12=\n\nauthorised\x18\n \x01(\x0b\x32\'.groupbuy.payments.v1.OutcomeAuthorisedH\x00\x12\x46\n\x0f\x61\x63tion_required\x18\x0b \x01(\x0b\x32+.groupbuy.payments.v1.OutcomeActionRequiredH\x00\x12\x39\n\x08\x64\x65\x63lined\x18\x0c \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeDeclinedH\x00\x12\x39\n\x08\x63\x61ptured\x18\r \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeCapturedH\x00\x12\x35\n\x06voided\x18\x0e \x01(\x0b\x32#.groupbuy.payments.v1.OutcomeVoidedH\x00\x12\x39\n\x08refunded\x18\x0f \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeRefundedH\x00\x12\x35\n\x06\x61\x62sent\x18\x10 \x01(\x0b\x32#.groupbuy.payments.v1.OutcomeAbsentH\x00\x12:\n\thold_gone\x18\x11 \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeHoldGoneH\x00\x12>\n\x0bretry_later\x18\x12 \x01(\x0b\x32\'.groupbuy.payments.v1.OutcomeRetryLaterH\x00\x42\x08\n\x06result\"f\n\x11OutcomeAuthorised\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x1b\n\x13\x63\x61pturable_until_ms\x18\x04 \x01(\x03\"9\n\x15OutcomeActionRequired\x12\x12\n\naction_url\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\"!\n\x0fOutcomeDeclined\x12\x0e\n\x06reason\x18\x01 \x01(\t\"5\n\x0fOutcomeCaptured\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\"\x1d\n\rOutcomeVoided\x12\x0c\n\x04hold\x18\x01 \x01(\t\"5\n\x0fOutcomeRefunded\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\"\x0f\n\rOutcomeAbsent\"\x1f\n\x0fOutcomeHoldGone\x12\x0c\n\x04hold\x18\x01 \x01(\t\"4\n\x11OutcomeRetryLater\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x10\n\x08\x61\x66ter_ms\x18\x02 \x01(\x03\"l\n\rRefundCommand\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0e\n\x06refund\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x16\n\x0erequest_sha256\x18\x05 \x01(\x0c*\xa7\x01\n\rOutcomeOrigin\x12\x1e\n\x1aOUTCOME_ORIGIN_UNSPECIFIED\x10\x00\x12\x17\n\x13OUTCOME_ORIGIN_CALL\x10\x01\x12\x19\n\x15OUTCOME_ORIGIN_LOOKUP\x10\x02\x12\x1f\n\x1bOUTCOME_ORIGIN_NOTIFICATION\x10\x03\x12!\n\x1dOUTCOME_ORIGIN_RECONCILIATION\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n groupbuy/payments/v1/inbox.proto\x12\x14groupbuy.payments.v1\x1a\x19groupbuy/log/v1/log.proto\x1a$groupbuy/payments/v1/decisions.proto\"\xf1\x01\n\x0cPaymentInput\x12\'\n\x06source\x18\x01 \x01(\x0b\x32\x17.groupbuy.log.v1.Source\x12\x18\n\x0egroup_decision\x18\x02 \x01(\x0cH\x00\x12\x38\n\x07outcome\x18\x03 \x01(\x0b\x32%.groupbuy.payments.v1.ProviderOutcomeH\x00\x12\x35\n\x06refund\x18\x04 \x01(\x0b\x32#.groupbuy.payments.v1.RefundCommandH\x00\x12%\n\x04tick\x18\x05 \x01(\x0b\x32\x15.groupbuy.log.v1.TickH\x00\x42\x06\n\x04\x62ody\"\xde\x05\n\x0fProviderOutcome\x12\r\n\x05order\x18\x01 \x01(\t\x12\x32\n\toperation\x18\x02 \x01(\x0e\x32\x1f.groupbuy.payments.v1.Operation\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x33\n\x06origin\x18\x04 \x01(\x0e\x32#.groupbuy.payments.v1.OutcomeOrigin\x12\x16\n\x0epayment_method\x18\x05 \x01(\t\x12=\n\nauthorised\x18\n \x01(\x0b\x32\'.groupbuy.payments.v1.OutcomeAuthorisedH\x00\x12\x46\n\x0f\x61\x63tion_required\x18\x0b \x01(\x0b\x32+.groupbuy.payments.v1.OutcomeActionRequiredH\x00\x12\x39\n\x08\x64\x65\x63lined\x18\x0c \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeDeclinedH\x00\x12\x39\n\x08\x63\x61ptured\x18\r \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeCapturedH\x00\x12\x35\n\x06voided\x18\x0e \x01(\x0b\x32#.groupbuy.payments.v1.OutcomeVoidedH\x00\x12\x39\n\x08refunded\x18\x0f \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeRefundedH\x00\x12\x35\n\x06\x61\x62sent\x18\x10 \x01(\x0b\x32#.groupbuy.payments.v1.OutcomeAbsentH\x00\x12:\n\thold_gone\x18\x11 \x01(\x0b\x32%.groupbuy.payments.v1.OutcomeHoldGoneH\x00\x12>\n\x0bretry_later\x18\x12 \x01(\x0b\x32\'.groupbuy.payments.v1.OutcomeRetryLaterH\x00\x42\x08\n\x06result\"f\n\x11OutcomeAuthorised\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x1b\n\x13\x63\x61pturable_until_ms\x18\x04 \x01(\x03\"9\n\x15OutcomeActionRequired\x12\x12\n\naction_url\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\"!\n\x0fOutcomeDeclined\x12\x0e\n\x06reason\x18\x01 \x01(\t\"G\n\x0fOutcomeCaptured\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\"\x1d\n\rOutcomeVoided\x12\x0c\n\x04hold\x18\x01 \x01(\t\"G\n\x0fOutcomeRefunded\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\"\x0f\n\rOutcomeAbsent\"\x1f\n\x0fOutcomeHoldGone\x12\x0c\n\x04hold\x18\x01 \x01(\t\"4\n\x11OutcomeRetryLater\x12\r\n\x05\x65rror\x18\x01 \x01(\t\x12\x10\n\x08\x61\x66ter_ms\x18\x02 \x01(\x03\"~\n\rRefundCommand\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0e\n\x06refund\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x16\n\x0erequest_sha256\x18\x05 \x01(\x0c\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t*\xa7\x01\n\rOutcomeOrigin\x12\x1e\n\x1aOUTCOME_ORIGIN_UNSPECIFIED\x10\x00\x12\x17\n\x13OUTCOME_ORIGIN_CALL\x10\x01\x12\x19\n\x15OUTCOME_ORIGIN_LOOKUP\x10\x02\x12\x1f\n\x1bOUTCOME_ORIGIN_NOTIFICATION\x10\x03\x12!\n\x1dOUTCOME_ORIGIN_RECONCILIATION\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'groupbuy.payments.v1.inbox_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOMEORIGIN']._serialized_start=1634
-  _globals['_OUTCOMEORIGIN']._serialized_end=1801
+  _globals['_OUTCOMEORIGIN']._serialized_start=1712
+  _globals['_OUTCOMEORIGIN']._serialized_end=1879
   _globals['_PAYMENTINPUT']._serialized_start=124
   _globals['_PAYMENTINPUT']._serialized_end=365
   _globals['_PROVIDEROUTCOME']._serialized_start=368
-  _globals['_PROVIDEROUTCOME']._serialized_end=1078
-  _globals['_OUTCOMEAUTHORISED']._serialized_start=1080
-  _globals['_OUTCOMEAUTHORISED']._serialized_end=1182
-  _globals['_OUTCOMEACTIONREQUIRED']._serialized_start=1184
-  _globals['_OUTCOMEACTIONREQUIRED']._serialized_end=1241
-  _globals['_OUTCOMEDECLINED']._serialized_start=1243
-  _globals['_OUTCOMEDECLINED']._serialized_end=1276
-  _globals['_OUTCOMECAPTURED']._serialized_start=1278
-  _globals['_OUTCOMECAPTURED']._serialized_end=1331
-  _globals['_OUTCOMEVOIDED']._serialized_start=1333
-  _globals['_OUTCOMEVOIDED']._serialized_end=1362
-  _globals['_OUTCOMEREFUNDED']._serialized_start=1364
-  _globals['_OUTCOMEREFUNDED']._serialized_end=1417
-  _globals['_OUTCOMEABSENT']._serialized_start=1419
-  _globals['_OUTCOMEABSENT']._serialized_end=1434
-  _globals['_OUTCOMEHOLDGONE']._serialized_start=1436
-  _globals['_OUTCOMEHOLDGONE']._serialized_end=1467
-  _globals['_OUTCOMERETRYLATER']._serialized_start=1469
-  _globals['_OUTCOMERETRYLATER']._serialized_end=1521
-  _globals['_REFUNDCOMMAND']._serialized_start=1523
-  _globals['_REFUNDCOMMAND']._serialized_end=1631
+  _globals['_PROVIDEROUTCOME']._serialized_end=1102
+  _globals['_OUTCOMEAUTHORISED']._serialized_start=1104
+  _globals['_OUTCOMEAUTHORISED']._serialized_end=1206
+  _globals['_OUTCOMEACTIONREQUIRED']._serialized_start=1208
+  _globals['_OUTCOMEACTIONREQUIRED']._serialized_end=1265
+  _globals['_OUTCOMEDECLINED']._serialized_start=1267
+  _globals['_OUTCOMEDECLINED']._serialized_end=1300
+  _globals['_OUTCOMECAPTURED']._serialized_start=1302
+  _globals['_OUTCOMECAPTURED']._serialized_end=1373
+  _globals['_OUTCOMEVOIDED']._serialized_start=1375
+  _globals['_OUTCOMEVOIDED']._serialized_end=1404
+  _globals['_OUTCOMEREFUNDED']._serialized_start=1406
+  _globals['_OUTCOMEREFUNDED']._serialized_end=1477
+  _globals['_OUTCOMEABSENT']._serialized_start=1479
+  _globals['_OUTCOMEABSENT']._serialized_end=1494
+  _globals['_OUTCOMEHOLDGONE']._serialized_start=1496
+  _globals['_OUTCOMEHOLDGONE']._serialized_end=1527
+  _globals['_OUTCOMERETRYLATER']._serialized_start=1529
+  _globals['_OUTCOMERETRYLATER']._serialized_end=1581
+  _globals['_REFUNDCOMMAND']._serialized_start=1583
+  _globals['_REFUNDCOMMAND']._serialized_end=1709
 # @@protoc_insertion_point(module_scope)

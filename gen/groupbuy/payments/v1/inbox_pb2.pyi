@@ -109,6 +109,7 @@ class ProviderOutcome(_message.Message):
     OPERATION_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    PAYMENT_METHOD_FIELD_NUMBER: _builtins.int
     AUTHORISED_FIELD_NUMBER: _builtins.int
     ACTION_REQUIRED_FIELD_NUMBER: _builtins.int
     DECLINED_FIELD_NUMBER: _builtins.int
@@ -126,6 +127,10 @@ class ProviderOutcome(_message.Message):
     """Its attempt."""
     origin: Global___OutcomeOrigin.ValueType
     """How it was learned."""
+    payment_method: _builtins.str
+    """A payment method of the provider that said it; for claims that nobody asked for. Says who is to be asked to give money
+    back of an order that is not known here.
+    """
     @_builtins.property
     def authorised(self) -> Global___OutcomeAuthorised:
         """The money is held; taken, if by a sale."""
@@ -169,6 +174,7 @@ class ProviderOutcome(_message.Message):
         operation: _decisions_pb2.Operation.ValueType = ...,
         attempt: _builtins.int = ...,
         origin: Global___OutcomeOrigin.ValueType = ...,
+        payment_method: _builtins.str = ...,
         authorised: Global___OutcomeAuthorised | None = ...,
         action_required: Global___OutcomeActionRequired | None = ...,
         declined: Global___OutcomeDeclined | None = ...,
@@ -181,7 +187,7 @@ class ProviderOutcome(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "action_required", b"action_required", "authorised", b"authorised", "captured", b"captured", "declined", b"declined", "hold_gone", b"hold_gone", "refunded", b"refunded", "result", b"result", "retry_later", b"retry_later", "voided", b"voided"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "action_required", b"action_required", "attempt", b"attempt", "authorised", b"authorised", "captured", b"captured", "declined", b"declined", "hold_gone", b"hold_gone", "operation", b"operation", "order", b"order", "origin", b"origin", "refunded", b"refunded", "result", b"result", "retry_later", b"retry_later", "voided", b"voided"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "action_required", b"action_required", "attempt", b"attempt", "authorised", b"authorised", "captured", b"captured", "declined", b"declined", "hold_gone", b"hold_gone", "operation", b"operation", "order", b"order", "origin", b"origin", "payment_method", b"payment_method", "refunded", b"refunded", "result", b"result", "retry_later", b"retry_later", "voided", b"voided"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["authorised", "action_required", "declined", "captured", "voided", "refunded", "absent", "hold_gone", "retry_later"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
@@ -279,19 +285,23 @@ class OutcomeCaptured(_message.Message):
 
     HOLD_FIELD_NUMBER: _builtins.int
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
     hold: _builtins.str
     """The provider's reference of the hold."""
     amount_minor: _builtins.int
     """Money taken, in minor units."""
+    currency: _builtins.str
+    """ISO 4217 code; empty: the one that was asked for."""
     def __init__(
         self,
         *,
         hold: _builtins.str = ...,
         amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -327,19 +337,23 @@ class OutcomeRefunded(_message.Message):
 
     HOLD_FIELD_NUMBER: _builtins.int
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
     hold: _builtins.str
     """The provider's reference of the hold that it had been taken from."""
     amount_minor: _builtins.int
     """Money given back, in minor units."""
+    currency: _builtins.str
+    """ISO 4217 code; empty: the one that was asked for."""
     def __init__(
         self,
         *,
         hold: _builtins.str = ...,
         amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "hold", b"hold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "hold", b"hold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -421,6 +435,7 @@ class RefundCommand(_message.Message):
     AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_SHA256_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """Id of the order."""
     refund: _builtins.str
@@ -431,6 +446,8 @@ class RefundCommand(_message.Message):
     """Why, for people."""
     request_sha256: _builtins.bytes
     """SHA-256 of the request, so that the same id with another payload is found out."""
+    currency: _builtins.str
+    """ISO 4217 code; empty: the payment's."""
     def __init__(
         self,
         *,
@@ -439,10 +456,11 @@ class RefundCommand(_message.Message):
         amount_minor: _builtins.int = ...,
         reason: _builtins.str = ...,
         request_sha256: _builtins.bytes = ...,
+        currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "order", b"order", "reason", b"reason", "refund", b"refund", "request_sha256", b"request_sha256"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "order", b"order", "reason", b"reason", "refund", b"refund", "request_sha256", b"request_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -69,6 +71,34 @@ PAYMENT_STATE_PARTLY_REFUNDED: PaymentState.ValueType  # 8
 PAYMENT_STATE_REFUNDED: PaymentState.ValueType  # 9
 """Given back in full."""
 Global___PaymentState: _TypeAlias = PaymentState  # noqa: Y015
+
+class _RefundState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RefundStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REFUND_STATE_UNSPECIFIED: _RefundState.ValueType  # 0
+    """Not used."""
+    REFUND_STATE_PENDING: _RefundState.ValueType  # 1
+    """Decided, and asked of the provider."""
+    REFUND_STATE_SUCCEEDED: _RefundState.ValueType  # 2
+    """The money was given back."""
+    REFUND_STATE_DECLINED: _RefundState.ValueType  # 3
+    """The provider refused; its amount can be refunded again, by another request."""
+
+class RefundState(_RefundState, metaclass=_RefundStateEnumTypeWrapper):
+    """Where a refund stands."""
+
+REFUND_STATE_UNSPECIFIED: RefundState.ValueType  # 0
+"""Not used."""
+REFUND_STATE_PENDING: RefundState.ValueType  # 1
+"""Decided, and asked of the provider."""
+REFUND_STATE_SUCCEEDED: RefundState.ValueType  # 2
+"""The money was given back."""
+REFUND_STATE_DECLINED: RefundState.ValueType  # 3
+"""The provider refused; its amount can be refunded again, by another request."""
+Global___RefundState: _TypeAlias = RefundState  # noqa: Y015
 
 @_typing.final
 class Payment(_message.Message):
@@ -159,3 +189,231 @@ class GetPaymentRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetPaymentRequest: _TypeAlias = GetPaymentRequest  # noqa: Y015
+
+@_typing.final
+class Refund(_message.Message):
+    """Money of one payment that is given back by request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """groups/{group}/orders/{order}/payment/refunds/{refund}; derived from the payment and the request id."""
+    state: Global___RefundState.ValueType
+    """Where it stands."""
+    amount_minor: _builtins.int
+    """Money, in minor units."""
+    currency: _builtins.str
+    """ISO 4217 code."""
+    reason: _builtins.str
+    """Why it was declined; empty: it was not."""
+    @_builtins.property
+    def payment(self) -> Global___Payment:
+        """The payment as it is now."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        state: Global___RefundState.ValueType = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        payment: Global___Payment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "name", b"name", "payment", b"payment", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refund: _TypeAlias = Refund  # noqa: Y015
+
+@_typing.final
+class RefundPaymentRequest(_message.Message):
+    """Gives captured money back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """groups/{group}/orders/{order}/payment"""
+    request_id: _builtins.str
+    """A UUID of the caller's, scoped to the payment. The same id and payload always mean the same refund."""
+    amount_minor: _builtins.int
+    """Money, in minor units; 0: all that was captured and is not claimed by another refund."""
+    currency: _builtins.str
+    """ISO 4217 code of the payment; required with an amount."""
+    reason: _builtins.str
+    """Why, for people."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        amount_minor: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_minor", b"amount_minor", "currency", b"currency", "name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundPaymentRequest: _TypeAlias = RefundPaymentRequest  # noqa: Y015
+
+@_typing.final
+class ListPaymentsRequest(_message.Message):
+    """Lists the payments of a group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """groups/{group}"""
+    page_size: _builtins.int
+    """Payments at most in one page; 0 means 50. More than 500 are cut to 500."""
+    page_token: _builtins.str
+    """next_page_token of the page before; everything else must be as it was there."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPaymentsRequest: _TypeAlias = ListPaymentsRequest  # noqa: Y015
+
+@_typing.final
+class ListPaymentsResponse(_message.Message):
+    """A page of payments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty: this was the last one."""
+    @_builtins.property
+    def payments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Payment]:
+        """Payments by the ids of their orders."""
+
+    def __init__(
+        self,
+        *,
+        payments: _abc.Iterable[Global___Payment] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "payments", b"payments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPaymentsResponse: _TypeAlias = ListPaymentsResponse  # noqa: Y015
+
+@_typing.final
+class NotificationHeader(_message.Message):
+    """One header of a notification."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name; case does not matter."""
+    value: _builtins.str
+    """Its value."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NotificationHeader: _TypeAlias = NotificationHeader  # noqa: Y015
+
+@_typing.final
+class NotifyPaymentRequest(_message.Message):
+    """What a provider sent by itself, as it came."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """Who sent it: simulated, stripe, wechat."""
+    body: _builtins.bytes
+    """The body's very bytes: the signature is of these."""
+    @_builtins.property
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___NotificationHeader]:
+        """The headers of the HTTP request."""
+
+    def __init__(
+        self,
+        *,
+        provider: _builtins.str = ...,
+        body: _builtins.bytes = ...,
+        headers: _abc.Iterable[Global___NotificationHeader] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "headers", b"headers", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NotifyPaymentRequest: _TypeAlias = NotifyPaymentRequest  # noqa: Y015
+
+@_typing.final
+class NotifyPaymentResponse(_message.Message):
+    """The notification is in the log, or tells of nothing that concerns a payment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    payment: _builtins.str
+    """groups/{group}/orders/{order}/payment that it was noted under; empty: it tells of no payment."""
+    partition: _builtins.int
+    """Partition of the payment inbox that it stands in."""
+    offset: _builtins.int
+    """Offset there."""
+    def __init__(
+        self,
+        *,
+        payment: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "partition", b"partition", "payment", b"payment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NotifyPaymentResponse: _TypeAlias = NotifyPaymentResponse  # noqa: Y015

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from groupbuy.payments.v1 import ledger_pb2 as groupbuy_dot_payments_dot_v1_dot_ledger__pb2
 from groupbuy.payments.v1 import payments_pb2 as groupbuy_dot_payments_dot_v1_dot_payments__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -40,6 +41,31 @@ class PaymentServiceStub:
                 request_serializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.GetPaymentRequest.SerializeToString,
                 response_deserializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.Payment.FromString,
                 _registered_method=True)
+        self.ListPayments = channel.unary_unary(
+                '/groupbuy.payments.v1.PaymentService/ListPayments',
+                request_serializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.ListPaymentsRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.ListPaymentsResponse.FromString,
+                _registered_method=True)
+        self.RefundPayment = channel.unary_unary(
+                '/groupbuy.payments.v1.PaymentService/RefundPayment',
+                request_serializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.RefundPaymentRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.Refund.FromString,
+                _registered_method=True)
+        self.NotifyPayment = channel.unary_unary(
+                '/groupbuy.payments.v1.PaymentService/NotifyPayment',
+                request_serializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.NotifyPaymentRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.NotifyPaymentResponse.FromString,
+                _registered_method=True)
+        self.GetBalances = channel.unary_unary(
+                '/groupbuy.payments.v1.PaymentService/GetBalances',
+                request_serializer=groupbuy_dot_payments_dot_v1_dot_ledger__pb2.GetBalancesRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_payments_dot_v1_dot_ledger__pb2.GetBalancesResponse.FromString,
+                _registered_method=True)
+        self.ListEntries = channel.unary_unary(
+                '/groupbuy.payments.v1.PaymentService/ListEntries',
+                request_serializer=groupbuy_dot_payments_dot_v1_dot_ledger__pb2.ListEntriesRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_payments_dot_v1_dot_ledger__pb2.ListEntriesResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer:
@@ -53,6 +79,44 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPayments(self, request, context):
+        """Payments of a group. One that is there from the first page to the last is listed exactly once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefundPayment(self, request, context):
+        """Gives captured money back, all or a part, and answers once that is decided. FAILED_PRECONDITION where there is not so
+        much left. The same request again gets the same refund, as it stands by then; another payload under the same id is
+        ALREADY_EXISTS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def NotifyPayment(self, request, context):
+        """Takes what a provider sent by itself; answers once it is in the log. May be called again with the same. PERMISSION_DENIED
+        where the signature is wrong.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBalances(self, request, context):
+        """Balances of the ledger.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEntries(self, request, context):
+        """Entries of the ledger.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +124,31 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.GetPayment,
                     request_deserializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.GetPaymentRequest.FromString,
                     response_serializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.Payment.SerializeToString,
+            ),
+            'ListPayments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPayments,
+                    request_deserializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.ListPaymentsRequest.FromString,
+                    response_serializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.ListPaymentsResponse.SerializeToString,
+            ),
+            'RefundPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundPayment,
+                    request_deserializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.RefundPaymentRequest.FromString,
+                    response_serializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.Refund.SerializeToString,
+            ),
+            'NotifyPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.NotifyPayment,
+                    request_deserializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.NotifyPaymentRequest.FromString,
+                    response_serializer=groupbuy_dot_payments_dot_v1_dot_payments__pb2.NotifyPaymentResponse.SerializeToString,
+            ),
+            'GetBalances': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBalances,
+                    request_deserializer=groupbuy_dot_payments_dot_v1_dot_ledger__pb2.GetBalancesRequest.FromString,
+                    response_serializer=groupbuy_dot_payments_dot_v1_dot_ledger__pb2.GetBalancesResponse.SerializeToString,
+            ),
+            'ListEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEntries,
+                    request_deserializer=groupbuy_dot_payments_dot_v1_dot_ledger__pb2.ListEntriesRequest.FromString,
+                    response_serializer=groupbuy_dot_payments_dot_v1_dot_ledger__pb2.ListEntriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +179,141 @@ class PaymentService:
             '/groupbuy.payments.v1.PaymentService/GetPayment',
             groupbuy_dot_payments_dot_v1_dot_payments__pb2.GetPaymentRequest.SerializeToString,
             groupbuy_dot_payments_dot_v1_dot_payments__pb2.Payment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPayments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.payments.v1.PaymentService/ListPayments',
+            groupbuy_dot_payments_dot_v1_dot_payments__pb2.ListPaymentsRequest.SerializeToString,
+            groupbuy_dot_payments_dot_v1_dot_payments__pb2.ListPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefundPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.payments.v1.PaymentService/RefundPayment',
+            groupbuy_dot_payments_dot_v1_dot_payments__pb2.RefundPaymentRequest.SerializeToString,
+            groupbuy_dot_payments_dot_v1_dot_payments__pb2.Refund.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NotifyPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.payments.v1.PaymentService/NotifyPayment',
+            groupbuy_dot_payments_dot_v1_dot_payments__pb2.NotifyPaymentRequest.SerializeToString,
+            groupbuy_dot_payments_dot_v1_dot_payments__pb2.NotifyPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBalances(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.payments.v1.PaymentService/GetBalances',
+            groupbuy_dot_payments_dot_v1_dot_ledger__pb2.GetBalancesRequest.SerializeToString,
+            groupbuy_dot_payments_dot_v1_dot_ledger__pb2.GetBalancesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.payments.v1.PaymentService/ListEntries',
+            groupbuy_dot_payments_dot_v1_dot_ledger__pb2.ListEntriesRequest.SerializeToString,
+            groupbuy_dot_payments_dot_v1_dot_ledger__pb2.ListEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,
