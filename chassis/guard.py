@@ -21,6 +21,7 @@ from groupbuy.errors.v1 import errors_pb2
 from chassis import validation
 from chassis.calls import Calls
 from chassis.errors import ApiError, to_api_error, trailing_metadata
+from chassis.fanout import serialising
 
 #: Bytes of a business request at most.
 MAX_MESSAGE_BYTES = 256 * 1024
@@ -191,9 +192,10 @@ def _handler(handler: Handler, behaviour: Behaviour, reader: Reader[Any] | None)
         (True, True): grpc.stream_stream_rpc_method_handler,
     }
     kind: Any = kinds[handler.request_streaming, handler.response_streaming]
+    serialise: Any = handler.response_serializer
     made: Handler = kind(
         behaviour,
         request_deserializer=reader or handler.request_deserializer,
-        response_serializer=handler.response_serializer,
+        response_serializer=serialising(serialise) if serialise else None,
     )
     return made

@@ -21,6 +21,10 @@ _NAMES = (
     "credential",
     "api_?key",
     "private_?key",
+    "link_?keys?",
+    "share_?link",
+    "parent_?link",
+    "sasl",
     "signature",
     "cookie",
 )
@@ -31,6 +35,8 @@ _IN_TEXT = re.compile(
     r"""(?:\\?"(?:[^"\\]|\\[^"])*\\?"|\\?'(?:[^'\\]|\\[^'])*\\?'|(?:Bearer\s+|Basic\s+)?[^\s"',;)}\]]+)""",
     re.IGNORECASE,
 )
+
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 
 
 def is_secret(name: str) -> bool:
@@ -46,7 +52,9 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
 
 
 def clean_text(text: str) -> str:
-    """A text in which what follows the name of a secret field is replaced."""
+    """A text in which what follows the name of a secret field is replaced, and a private key wherever it stands."""
+    if "PRIVATE KEY" in text:
+        text = _PRIVATE_KEY.sub(REDACTED, text)
     if _NAME.search(text) is None:
         return text
     return _IN_TEXT.sub(rf"\g<name>{REDACTED}", text)

@@ -16,6 +16,7 @@ GROUPS_DECIDER = "groupbuy.groups.decider"
 PAYMENTS_SEQUENCER = "groupbuy.payments.sequencer"
 PAYMENTS_DECIDER = "groupbuy.payments.decider"
 PAYMENTS_EFFECTS = "groupbuy.payments.effects"
+PAYMENTS_LEDGER = "groupbuy.payments.ledger"
 ORDERS_PROJECTION = "groupbuy.orders.projection"
 
 ORDERS = TopicSpec("orders.order.v1", OrderFact, "group", "orders", (GROUPS_SEQUENCER, ORDERS_PROJECTION), 90 * DAY_MS)
@@ -31,7 +32,7 @@ PAYMENT_LOG = TopicSpec(
     PaymentDecision,
     "group",
     "payments",
-    (GROUPS_SEQUENCER, PAYMENTS_EFFECTS, ORDERS_PROJECTION),
+    (GROUPS_SEQUENCER, PAYMENTS_EFFECTS, PAYMENTS_LEDGER, ORDERS_PROJECTION),
     FOR_EVER,
 )
 
