@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from groupbuy.payments.v1 import payments_pb2_grpc
 
 from chassis import topics
@@ -15,23 +13,28 @@ from eventlog.processor import Connection
 from eventlog.publisher import Publisher
 from eventlog.rocks import Codec
 from eventlog.sequencer import Sequencer
-from services.payments.api.payments import PaymentServicer
+from services.payments.api.notifying import Notifying
+from services.payments.api.payments import PaymentServicer, wall_clock_ms
 from services.payments.domain.domain import PurseDomain
 from services.payments.domain.state import Purse
 from services.payments.processors.effects import PaymentCalling
+from services.payments.processors.ledger import Ledger
 from services.payments.processors.sequencer import PaymentCopying
-from services.payments.providers.registry import simulated
+from services.payments.providers import registry
 from services.payments.settings import PaymentsSettings
+from services.payments.webhooks import Webhooks
 
 #: Changes with the meaning of a kept state, which is then folded anew from the log.
-STATE_STAMP = "payments-1"
+STATE_STAMP = "payments-2"
 
 
 def wire(settings: PaymentsSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
     connection = Connection(settings.kafka, settings.instance, settings.state_dir)
     publisher = Publisher(settings.kafka, client_id=settings.instance)
-    providers = simulated(settings.provider)
+    providers = registry.configured(settings)
+    notifying = Notifying(registry.notifications(settings), publisher, wall_clock_ms)
+    webhooks = Webhooks(settings.webhook_listen, notifying, providers.health)
     sequencer = Sequencer(
         topics.PAYMENTS_SEQUENCER, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, PaymentCopying(), connection
     )
@@ -39,17 +42,18 @@ def wire(settings: PaymentsSettings) -> Wiring:
     decider = Decider(
         topics.PAYMENTS_DECIDER, topics.PAYMENT_INBOX, topics.PAYMENT_LOG, PurseDomain(), connection, codec
     )
-    calling = PaymentCalling(providers.provider_for, lambda: time.time_ns() // 1_000_000)
+    calling = PaymentCalling(providers.provider_for, wall_clock_ms)
     effects = Effects(topics.PAYMENTS_EFFECTS, topics.PAYMENT_LOG, topics.PAYMENT_INBOX, calling, connection)
+    ledger = Ledger(topics.PAYMENTS_LEDGER, topics.PAYMENT_LOG, connection)
     return Wiring(
         servicers=(
             Servicer(
                 payments_pb2_grpc.add_PaymentServiceServicer_to_server,
-                PaymentServicer(decider),
+                PaymentServicer(decider, publisher, notifying, ledger),
                 "groupbuy.payments.v1.PaymentService",
             ),
         ),
         publisher=publisher,
-        processors=Fleet((sequencer, decider, effects), closing=(providers.close,)),
+        processors=Fleet((sequencer, decider, effects, ledger), readers=(webhooks,), closing=(providers.close,)),
         topics=topics.ALL,
     )

@@ -42,8 +42,8 @@ async def perform(rig: Rig, call: ProviderCall) -> ProviderOutcome:
     return outcome
 
 
-async def hold_of(rig: Rig, method: str, operation: d.Operation.ValueType = d.OPERATION_AUTHORISE) -> str:
-    outcome = await perform(rig, asks(operation, method))
+async def hold_of(rig: Rig, method: str, operation: d.Operation.ValueType | None = None) -> str:
+    outcome = await perform(rig, asks(operation or rig.asking, method))
     assert outcome.WhichOneof("result") == "authorised"
     return outcome.authorised.hold
 
@@ -59,3 +59,22 @@ async def books(rig: Rig) -> tuple[int, int, int, int, int]:
         entry.refunded_minor,
         entry.open_minor,
     )
+
+
+def settles(rig: Rig, hold: str, minor: int, *, order: str = "a") -> ProviderCall:
+    """The call that leaves an order charged so much: a capture, or a refund of the rest of a sale."""
+    if rig.asking == d.OPERATION_SALE:
+        return asks(d.OPERATION_REFUND, rig.ok, order=order, hold=hold, minor=8900 - minor)
+    return asks(d.OPERATION_CAPTURE, rig.ok, order=order, hold=hold, minor=minor)
+
+
+def moved(outcome: ProviderOutcome) -> int:
+    """Money that a settling call moved."""
+    return outcome.captured.amount_minor or outcome.refunded.amount_minor
+
+
+def books_when(rig: Rig, minor: int | None) -> tuple[int, int, int, int, int]:
+    """What the books must say of an order of 8900 that was charged so much; None: it was only asked for."""
+    if rig.asking == d.OPERATION_SALE:
+        return (8900, 8900, 0, 8900 - (8900 if minor is None else minor), 0)
+    return (8900, 0, 0, 0, 8900) if minor is None else (8900, minor, 8900 - minor, 0, 0)

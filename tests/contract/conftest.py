@@ -1,6 +1,7 @@
 """A provider's adapter together with its provider, which the contract's tests can steer: one Rig for each adapter.
 
-Another adapter joins the suite by a Rig of its own in RIGS.
+Another adapter joins the suite by a Rig of its own in RIGS. Stripe's and WeChat Pay's wires are played by the simulated
+provider, over HTTP on this machine; the adapter to Stripe uses Stripe's own SDK.
 """
 
 from __future__ import annotations
@@ -11,15 +12,24 @@ from typing import Protocol
 
 import grpc
 import pytest
+from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
+from services.payments.providers import wechat_client, wechat_refs
 from services.payments.providers.base import Provider, idempotency_key
 from services.payments.providers.resolve import Limits
+from services.payments.providers.simulated import wechat_seal
 from services.payments.providers.simulated.server import Server
 from services.payments.providers.simulated.settings import Settings
 from services.payments.providers.simulated_adapter import SimulatedProvider
+from services.payments.providers.stripe_adapter import StripeProvider
+from services.payments.providers.wechat_adapter import WeChatProvider
+from services.payments.providers.wechat_client import WeChatClient
+
+LIMITS = Limits(tries=3, try_s=1, budget_s=2, wait_s=0.01)
+WEBHOOK_URL = "https://shop.invalid/webhooks/wechat"
 
 
 class Rig(Protocol):
@@ -31,6 +41,10 @@ class Rig(Protocol):
     declined: str
     declined_at_capture: str
     needs_action: str
+    #: What asks for money here: AUTHORISE, or SALE where the provider knows no holds.
+    asking: d.Operation.ValueType
+    #: Amounts in minor units by currency, as large and as odd as the provider takes them.
+    amounts: dict[str, int]
 
     async def confirm(self, call: ProviderCall) -> None:
         """The shopper does what an ACTION_REQUIRED asked for."""
@@ -58,25 +72,46 @@ class Rig(Protocol):
 
 
 class SimulatedRig:
-    """The simulated provider, in this process, on a free port."""
+    """The simulated provider, in this process, on free ports."""
 
     ok = "card_ok"
     declined = "card_declined"
     declined_at_capture = "card_decline_capture"
     needs_action = "card_action"
+    asking = d.OPERATION_AUTHORISE
+    amounts = {"CNY": 8900, "JPY": 1, "KWD": 1_234_567, "EUR": 2**53 + 1}  # noqa: RUF012
+    provider: Provider
 
-    def __init__(self, database: Path) -> None:
-        self._database = database
-        self._address = "127.0.0.1:0"
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._address = self._http = "127.0.0.1:0"
         self._server: Server | None = None
 
     async def start(self) -> None:
         await self.come_back()
-        self.provider: Provider = SimulatedProvider(self._address, Limits(tries=3, try_s=1, budget_s=2, wait_s=0.01))
+        self.provider = self.connected()
+
+    def connected(self) -> Provider:
+        """The adapter to this rig's provider."""
+        return SimulatedProvider(self._address, LIMITS)
+
+    @property
+    def url(self) -> str:
+        """Where the provider speaks HTTP."""
+        return f"http://{self._http}"
+
+    @property
+    def keys(self) -> Path:
+        """Where the keys of WeChat Pay's merchant are."""
+        return self._directory / "wechat_keys"
+
+    def key(self, call: ProviderCall) -> str:
+        """What the provider's books know a call by."""
+        return idempotency_key(call)
 
     async def confirm(self, call: ProviderCall) -> None:
         async with grpc.aio.insecure_channel(self._address) as channel:
-            await _stub(channel).Confirm(pb.ConfirmRequest(key=idempotency_key(call)), timeout=5)
+            await _stub(channel).Confirm(pb.ConfirmRequest(key=self.key(call)), timeout=5)
 
     async def behave(self, behaviour: pb.Behaviour) -> None:
         async with grpc.aio.insecure_channel(self._address) as channel:
@@ -92,29 +127,92 @@ class SimulatedRig:
             self._server = None
 
     async def come_back(self) -> None:
-        self._server = Server(Settings(listen=self._address, database=self._database))
+        database = self._directory / "books.sqlite"
+        self._server = Server(Settings(listen=self._address, http_listen=self._http, database=database))
         self._address = await self._server.start()
+        self._http = self._server.http_address
 
     async def close(self) -> None:
         await self.provider.close()
         await self.go_down()
 
 
+class StripeRig(SimulatedRig):
+    """Stripe's SDK against the simulated provider's HTTP."""
+
+    ok = "stripe_pm_card_ok"
+    declined = "stripe_pm_card_declined"
+    declined_at_capture = "stripe_pm_card_decline_capture"
+    needs_action = "stripe_pm_card_action"
+    amounts = {"CNY": 8900, "JPY": 1, "KWD": 1_234_560, "EUR": 99_999_999}  # noqa: RUF012
+
+    def connected(self) -> Provider:
+        return StripeProvider("sk_test_simulated", self.url, limits=LIMITS)
+
+
+class WeChatRig(SimulatedRig):
+    """The client of WeChat Pay against the simulated provider's HTTP."""
+
+    ok = "wechat_o_ok"
+    declined = "wechat_o_declined"
+    declined_at_capture = "wechat_o_decline_capture"
+    needs_action = "wechat_o_action"
+    asking = d.OPERATION_SALE
+    amounts = {"CNY": 8900}  # noqa: RUF012
+
+    def connected(self) -> Provider:
+        return WeChatProvider(WeChatClient(merchant(self.keys), self.url), notify_url=WEBHOOK_URL, limits=LIMITS)
+
+    def key(self, call: ProviderCall) -> str:
+        return wechat_refs.trade_number(call)
+
+
+def merchant(keys: Path) -> wechat_client.Account:
+    """The merchant's account at the simulated WeChat Pay."""
+    return wechat_client.account(
+        merchant=wechat_seal.MERCHANT,
+        app=wechat_seal.APP,
+        serial=wechat_seal.MERCHANT_SERIAL,
+        platform_serial=wechat_seal.PLATFORM_SERIAL,
+        private=keys / "merchant_private.pem",
+        platform=keys / "platform_public.pem",
+        secret=(keys / "apiv3_key").read_text(),
+    )
+
+
 def _stub(channel: grpc.aio.Channel) -> pb_grpc.SimProviderServiceAsyncStub:
     return pb_grpc.SimProviderServiceStub(channel)
 
 
-async def _simulated(directory: Path) -> Rig:
-    rig = SimulatedRig(directory / "books.sqlite")
-    await rig.start()
+RIGS = {"simulated": SimulatedRig, "stripe": StripeRig, "wechat": WeChatRig}
+#: Those that can hold money.
+HOLDING = ("simulated", "stripe")
+
+
+@pytest.fixture
+async def rig(request: pytest.FixtureRequest, tmp_path: Path, wechat_keys: Path) -> AsyncIterator[Rig]:
+    made = RIGS[request.param](tmp_path)
+    (tmp_path / "wechat_keys").symlink_to(wechat_keys)
+    await made.start()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def holding(rig: Rig) -> Rig:
+    """A rig that can hold money."""
     return rig
 
 
-RIGS = {"simulated": _simulated}
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test runs over every provider; tests of holds over those that know them."""
+    if "rig" in metafunc.fixturenames:
+        metafunc.parametrize("rig", HOLDING if "holding" in metafunc.fixturenames else sorted(RIGS), indirect=True)
 
 
-@pytest.fixture(params=sorted(RIGS))
-async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
-    made = await RIGS[request.param](tmp_path)
-    yield made
-    await made.close()
+@pytest.fixture(scope="session")
+def wechat_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keys take a while to make: once for all tests."""
+    directory = tmp_path_factory.mktemp("wechat")
+    wechat_seal.Seal(directory)
+    return directory

@@ -1,72 +1,124 @@
-"""PaymentService: shows payments as their decider has them. Must never move money, nor show a payment method."""
+"""PaymentService: shows payments as their decider has them, and passes on what refunds them or what a provider says.
+
+Must never move money by itself, nor show a payment method.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
-from groupbuy.errors.v1 import errors_pb2
-from groupbuy.payments.v1.payments_pb2 import GetPaymentRequest, Payment, PaymentState
+from groupbuy.payments.v1.ledger_pb2 import (
+    GetBalancesRequest,
+    GetBalancesResponse,
+    ListEntriesRequest,
+    ListEntriesResponse,
+)
+from groupbuy.payments.v1.payments_pb2 import (
+    GetPaymentRequest,
+    ListPaymentsRequest,
+    ListPaymentsResponse,
+    NotifyPaymentRequest,
+    NotifyPaymentResponse,
+    Payment,
+    Refund,
+    RefundPaymentRequest,
+)
 from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceServicer
 
-from chassis.errors import ApiError
-from services.payments.api.ports import PursesView
+from chassis.paging import Key, Paging, page_size
+from chassis.waiting import Patience
+from services.payments.api import refusals
+from services.payments.api.books import Books
+from services.payments.api.messages import payment_message
+from services.payments.api.names import PaymentName, parse_payment
+from services.payments.api.notifying import Notifying
+from services.payments.api.ports import BooksView, Publishes, PursesView
+from services.payments.api.refunding import PUBLISH_S, Refunding
 from services.payments.domain.view import PaymentView, payment_of
 
+__all__ = ["Context", "PaymentServicer", "payment_message", "wall_clock_ms"]
+
 Context = grpc.aio.ServicerContext[Any, Any]
+
+DEFAULT_SIZE = 50
+MOST = 500
+
+
+def wall_clock_ms() -> int:
+    """Milliseconds since the epoch, for what people read."""
+    return time.time_ns() // 1_000_000
 
 
 class PaymentServicer(PaymentServiceServicer):
     """The service `groupbuy.payments.v1.PaymentService`."""
 
-    def __init__(self, view: PursesView) -> None:
+    def __init__(
+        self,
+        view: PursesView,
+        publisher: Publishes,
+        notifying: Notifying,
+        books: BooksView,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> None:
         self._view = view
+        self._refunding = Refunding(view, publisher, now_ms)
+        self._notifying = notifying
+        self._books = Books(books)
 
     async def GetPayment(self, request: GetPaymentRequest, context: Context) -> Payment:
         """The payment of one order."""
-        group, order = _parsed(request.name)
+        group, order = parse_payment(request.name)
         aggregate = self._view.get(group)
         found = None if aggregate is None else payment_of(aggregate.state, order)
         if aggregate is None or found is None:
-            raise ApiError(
-                grpc.StatusCode.NOT_FOUND,
-                errors_pb2.ERROR_REASON_PAYMENT_NOT_FOUND,
-                f"there is no {request.name} yet: no money was asked for",
-                metadata={"payment": request.name},
-            )
+            raise refusals.payment_not_found(request.name)
         return payment_message(request.name, found, aggregate.version, aggregate.time_ms)
 
+    async def ListPayments(self, request: ListPaymentsRequest, context: Context) -> ListPaymentsResponse:
+        """Payments of a group, by what never changes about them: the ids of their orders."""
+        group = request.parent.removeprefix("groups/")
+        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MOST)
+        paging = Paging(f"payments/{group}", (str,), size, request.page_token)
+        aggregate = self._view.get(group)
+        if aggregate is None:
+            raise refusals.group_not_found(group)
+        purse = aggregate.state
+        seen = ((order, payment) for order in purse.orders if (payment := payment_of(purse, order)) is not None)
+        page = paging.of(seen, _by_order)
+        return ListPaymentsResponse(
+            payments=[
+                payment_message(str(PaymentName(group, order)), payment, aggregate.version, aggregate.time_ms)
+                for order, payment in page.items
+            ],
+            next_page_token=page.next_token,
+        )
 
-def payment_message(name: str, payment: PaymentView, version: int, time_ms: int) -> Payment:
-    """A payment as the API shows it; version and time are its purse's."""
-    update_time = Timestamp()
-    update_time.FromMilliseconds(time_ms)
-    return Payment(
-        name=name,
-        state=PaymentState.Value(f"PAYMENT_STATE_{payment.state}"),
-        currency=payment.currency,
-        amount_minor=payment.amount,
-        held_minor=payment.held,
-        captured_minor=payment.captured,
-        refunded_minor=payment.refunded,
-        hold=payment.hold,
-        action_url=payment.action_url,
-        reason=payment.reason,
-        version=version,
-        update_time=update_time,
-    )
+    async def RefundPayment(self, request: RefundPaymentRequest, context: Context) -> Refund:
+        """Gives captured money back, and answers with what was decided."""
+        return await self._refunding.refund(request, Patience(context))
+
+    async def NotifyPayment(self, request: NotifyPaymentRequest, context: Context) -> NotifyPaymentResponse:
+        """Takes what a provider sent; answers once it is in the log."""
+        found = {one.name: one.value for one in request.headers}
+        # Never 0, which would mean the publisher's own time-out.
+        timeout_s = max(Patience(context).left_s(PUBLISH_S), 0.001)
+        noted = await self._notifying.take(request.provider, found, request.body, timeout_s)
+        if noted is None:
+            return NotifyPaymentResponse()
+        position = noted.position
+        return NotifyPaymentResponse(payment=str(noted.payment), partition=position.partition, offset=position.offset)
+
+    async def GetBalances(self, request: GetBalancesRequest, context: Context) -> GetBalancesResponse:
+        """Balances of the ledger, of the partitions that are here."""
+        return self._books.balances(request)
+
+    async def ListEntries(self, request: ListEntriesRequest, context: Context) -> ListEntriesResponse:
+        """Entries of the ledger, in the order of the log."""
+        return self._books.entries(request)
 
 
-def _parsed(name: str) -> tuple[str, str]:
-    """`groups/{group}/orders/{order}/payment` -> group, order. Raises ApiError."""
-    match name.split("/"):
-        case ["groups", group, "orders", order, "payment"]:
-            return group, order
-    wrong = "not groups/{group}/orders/{order}/payment"
-    raise ApiError(
-        grpc.StatusCode.INVALID_ARGUMENT,
-        errors_pb2.ERROR_REASON_INVALID_FIELDS,
-        f"name: {wrong}",
-        fields=[("name", wrong)],
-    )
+def _by_order(one: tuple[str, PaymentView]) -> Key:
+    return (one[0],)

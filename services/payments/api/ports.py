@@ -2,11 +2,65 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
 from eventlog.aggregate import Aggregate
+from eventlog.publisher import Position
 from eventlog.view import View
+from services.payments.domain.ledger import Account, Entry, Head
 from services.payments.domain.state import Purse
 
 #: The payment decider's table.
 PursesView: TypeAlias = View[Aggregate[Purse]]
+
+
+class Publishes(Protocol):
+    """Appends records; eventlog.publisher.Publisher is one."""
+
+    async def publish(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]],
+        *,
+        timeout_s: float | None = None,
+    ) -> Position:
+        """Appends one record and returns where it stands. Raises BrokerUnavailable."""
+        ...
+
+
+class Notifications(Protocol):
+    """Understands what a provider sent by itself."""
+
+    def verify_and_parse(
+        self, provider: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[str, ProviderOutcome] | None:
+        """The group, empty where the provider does not name it, and what is claimed. None: of no concern to a payment.
+
+        Raises BadSignature, NotUnderstood and UnknownProvider of services/payments/providers/notifications.py.
+        """
+        ...
+
+
+class BooksView(Protocol):
+    """The ledger of the partitions that are here. Each raises NotReady while a partition of it is not ready."""
+
+    def balances(self) -> Mapping[tuple[str, Account], tuple[int, int]]:
+        """Debits and credits in minor units, by currency and account."""
+        ...
+
+    def heads(self) -> Sequence[Head]:
+        """How far each partition has come, by partition."""
+        ...
+
+    def of_group(self, group: str, after: tuple[int, int], most: int) -> Sequence[Entry]:
+        """Entries of a group after an offset and number, in order."""
+        ...
+
+    def of_partition(self, partition: int, after: tuple[int, int], most: int) -> Sequence[Entry]:
+        """Entries of a partition after an offset and number, in order."""
+        ...

@@ -132,12 +132,12 @@ def _captured(
     asking = payment.asking()
     if asking is not None and payment.sale and (asking is call or hold == payment.action_hold):
         # Paid after all, while its prepayment was to be called off, or said in other words.
-        yield from _held(purse, payment, asking, order, hold, amount, payment.currency, 0)
+        yield from _held(purse, payment, asking, order, hold, amount, body.currency or payment.currency, 0)
     elif call.operation in ENDING:
-        yield from compensate.captured(purse, order, hold, amount)
+        yield from compensate.captured(purse, order, hold, amount, body.currency)
     elif call.operation == pb.OPERATION_AUTHORISE and not payment.knows(hold):
         yield _refused(order, payment, compensate.TAKEN_UNASKED)
-        yield from compensate.captured(purse, order, hold, amount)
+        yield from compensate.captured(purse, order, hold, amount, body.currency)
 
 
 def _over(purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
@@ -157,9 +157,12 @@ def _over(purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, 
 def _refunded(
     purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
-    if call.operation == pb.OPERATION_REFUND:
+    if call.operation != pb.OPERATION_REFUND:
+        return
+    currency = payment.holds[call.hold].currency
+    # Said to have gone back in another currency is no answer: it is asked for again, and a person will see it.
+    if outcome.refunded.currency in ("", currency):
         amount = outcome.refunded.amount_minor or call.amount
-        currency = payment.holds[call.hold].currency
         yield events.refunded(outcome.order, call.hold, amount, currency, call.refund)
 
 

@@ -23,32 +23,36 @@ TOO_LITTLE = "less was taken than was asked for"
 
 
 def send_back(
-    purse: Purse, order: str, hold: str, amount: int, currency: str, reason: str, *, taken: bool
+    purse: Purse, order: str, hold: str, amount: int, currency: str, reason: str, *, taken: bool, method: str = ""
 ) -> Iterator[PaymentEvent]:
     """Records money of a hold and asks for its return. Raises Impossible where there is nothing to ask it for by."""
     if not hold or amount <= 0:
         raise Impossible(f"order {order}: {amount} {currency} of hold {hold!r}, {reason}")
-    yield events.suspense_recorded(order, hold, amount, currency, reason)
+    known = purse.orders.get(order)
+    method = "" if known is not None and known.method else method
+    yield events.suspense_recorded(order, hold, amount, currency, reason, method)
     record = purse.orders[order]
     made = requests.refund_requested if taken else requests.void_requested
     yield made(order, record, hold, amount, currency)
 
 
-def captured(purse: Purse, order: str, hold: str, amount: int) -> Iterator[PaymentEvent]:
-    """Money was taken from a hold, asked for or not."""
+def captured(
+    purse: Purse, order: str, hold: str, amount: int, said_currency: str = "", method: str = ""
+) -> Iterator[PaymentEvent]:
+    """Money was taken from a hold, asked for or not. Another currency than was asked for counts as unasked."""
     record = purse.orders.get(order)
     if record is not None and record.took(hold):
         return
     if isinstance(record, Payment):
-        if _is_wanted(record, hold):
+        if _is_wanted(record, hold) and said_currency in ("", record.currency):
             yield from _take(purse, order, record, amount)
             return
         known = record.holds.get(hold)
         if known is not None and (known.held or record.ending(hold) is not None):
             # What was held there is not held any more; what was taken instead is money on its own account.
             yield events.hold_lapsed(order, hold, known.held, known.currency)
-    currency = record.currency if record is not None else ""
-    yield from send_back(purse, order, hold, amount, currency, TAKEN_UNASKED, taken=True)
+    currency = said_currency or (record.currency if record is not None else "")
+    yield from send_back(purse, order, hold, amount, currency, TAKEN_UNASKED, taken=True, method=method)
 
 
 def _is_wanted(payment: Payment, hold: str) -> bool:

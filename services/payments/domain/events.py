@@ -119,8 +119,13 @@ def payment_released(order: str) -> PaymentEvent:
     return event
 
 
-def suspense_recorded(order: str, hold: str, amount: int, currency: str, reason: str) -> PaymentEvent:
-    """Money that nobody asked for, or with amount 0 an alarm about money that is booked elsewhere."""
+def suspense_recorded(
+    order: str, hold: str, amount: int, currency: str, reason: str, payment_method: str = ""
+) -> PaymentEvent:
+    """Money that nobody asked for, or with amount 0 an alarm about money that is booked elsewhere or did not move.
+
+    `payment_method` names the provider that has it, for an order that has none of its own.
+    """
     event = PaymentEvent()
     body = event.suspense_recorded
     body.order = order
@@ -128,6 +133,7 @@ def suspense_recorded(order: str, hold: str, amount: int, currency: str, reason:
     body.amount_minor = minor(amount)
     body.currency = currency
     body.reason = reason
+    body.payment_method = payment_method
     return event
 
 

@@ -22,7 +22,7 @@ def refund_requested(payment: Payment, body: pb.RefundRequested) -> None:
         hold.compensated = True
     if made.refund:
         refunds = payment.refunds = payment.refunds or {}
-        refunds[made.refund] = Refund(RefundStatus.UNDER_WAY, made.amount_minor, body.request_sha256)
+        refunds[made.refund] = Refund(RefundStatus.UNDER_WAY, made.amount_minor, body.request_sha256, asked=True)
     elif payment.sale and payment.intent is Intent.HOLD and made.hold == payment.hold:
         # All of a sale goes back for a release; a part of it at its settlement.
         payment.intent = Intent.RELEASE if made.amount_minor >= hold.taken else Intent.CAPTURE
@@ -67,7 +67,9 @@ def refund_declined(payment: Payment, body: pb.RefundDeclined) -> None:
             payment.owed += call.amount
     if body.refund:
         refunds = payment.refunds = payment.refunds or {}
-        refunds[body.refund] = Refund(RefundStatus.DECLINED, body.amount_minor, body.request_sha256, body.reason)
+        refunds[body.refund] = Refund(
+            RefundStatus.DECLINED, body.amount_minor, body.request_sha256, body.reason, asked=body.refund in refunds
+        )
 
 
 def suspense_recorded(payment: Payment, body: pb.SuspenseRecorded) -> None:
@@ -75,5 +77,12 @@ def suspense_recorded(payment: Payment, body: pb.SuspenseRecorded) -> None:
     if body.hold == payment.action_hold:
         # Its money goes back whatever the order wants: what comes of the confirmation is another hold.
         forget_action(payment)
+    if not payment.method:
+        # An order that nobody named: whoever reported the money is asked to give it back.
+        payment.method = body.payment_method
     if body.amount_minor:
-        payment.holds.setdefault(body.hold, Hold(body.currency)).suspense += body.amount_minor
+        hold = payment.holds.setdefault(body.hold, Hold(body.currency))
+        if not hold.held and not hold.taken and not hold.suspense:
+            # What was there is gone, and what came may be in another currency.
+            hold.currency = body.currency
+        hold.suspense += body.amount_minor

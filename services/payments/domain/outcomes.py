@@ -9,13 +9,22 @@ from collections.abc import Iterator
 
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
-from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
+from groupbuy.payments.v1.inbox_pb2 import (
+    OUTCOME_ORIGIN_NOTIFICATION,
+    OUTCOME_ORIGIN_RECONCILIATION,
+    ProviderOutcome,
+)
 
 from services.payments.domain import compensate, events
 from services.payments.domain.answers import answered
 from services.payments.domain.parts import Intent
 from services.payments.domain.pursue import pursue
 from services.payments.domain.state import Payment, Purse
+
+#: What a provider says without being asked. Only this is worth an alarm where nobody knows of the order.
+_UNASKED = frozenset({OUTCOME_ORIGIN_NOTIFICATION, OUTCOME_ORIGIN_RECONCILIATION})
+
+NEWS_OF_NOBODY = "told of an order that was never asked for"
 
 
 def learn(purse: Purse, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
@@ -29,7 +38,12 @@ def learn(purse: Purse, outcome: ProviderOutcome, at_ms: int) -> Iterator[Paymen
     elif kind == "authorised":
         yield from _authorised(purse, outcome)
     elif kind == "captured":
-        yield from compensate.captured(purse, order, outcome.captured.hold, outcome.captured.amount_minor)
+        said = outcome.captured
+        yield from compensate.captured(
+            purse, order, said.hold, said.amount_minor, said.currency, outcome.payment_method
+        )
+    elif order not in purse.orders and outcome.origin in _UNASKED:
+        yield _news_of_nobody(outcome, str(kind))
     elif kind in ("voided", "hold_gone") and payment is not None:
         yield from _over(payment, outcome)
     elif kind == "refunded":
@@ -45,7 +59,24 @@ def _authorised(purse: Purse, outcome: ProviderOutcome) -> Iterator[PaymentEvent
     known = record is not None and record.intent is not Intent.NONE
     reason = compensate.SECOND_HOLD if known else compensate.UNKNOWN_ORDER
     taken = outcome.operation == pb.OPERATION_SALE
-    yield from compensate.send_back(purse, order, body.hold, body.amount_minor, body.currency, reason, taken=taken)
+    yield from compensate.send_back(
+        purse,
+        order,
+        body.hold,
+        body.amount_minor,
+        body.currency,
+        reason,
+        taken=taken,
+        method=outcome.payment_method,
+    )
+
+
+def _news_of_nobody(outcome: ProviderOutcome, kind: str) -> PaymentEvent:
+    """A provider speaks of a payment that was never asked for. No money came, but a person should know, once."""
+    said = getattr(outcome, kind)
+    hold, currency = getattr(said, "hold", ""), getattr(said, "currency", "")
+    reason = f"{NEWS_OF_NOBODY}: {kind} {getattr(said, 'reason', '')}".rstrip()
+    return events.suspense_recorded(outcome.order, hold, 0, currency, reason, outcome.payment_method)
 
 
 def _over(payment: Payment, outcome: ProviderOutcome) -> Iterator[PaymentEvent]:

@@ -107,6 +107,8 @@ class Refund(Compact):
     request_sha256: bytes
     #: Why it was declined.
     reason: str = ""
+    #: The provider was asked; else our own rules declined it.
+    asked: bool = False
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ def refund(purse: Purse, command: RefundCommand) -> Iterator[PaymentEvent]:
     record = purse.orders.get(order)
     if record is not None and record.refunds is not None and command.refund in record.refunds:
         return
-    refusal = _refusal(record, amount)
+    refusal = _refusal(record, amount, command.currency)
     if record is None or refusal:
         yield events.refund_declined(order, command.refund, refusal, max(amount, 0), command.request_sha256)
         return
@@ -44,12 +44,14 @@ def refund(purse: Purse, command: RefundCommand) -> Iterator[PaymentEvent]:
     )
 
 
-def _refusal(record: Record | None, amount: int) -> str:
+def _refusal(record: Record | None, amount: int, currency: str) -> str:
     """Why not; empty: there is nothing against it."""
     if record is None or record.intent is Intent.NONE:
         return NO_PAYMENT
     if record.intent is Intent.RELEASE:
         return RELEASED
+    if currency not in ("", record.currency):
+        return f"the payment is in {record.currency}, not in {currency}"
     if not record.captured:
         return NOT_CAPTURED
     left = record.refundable()

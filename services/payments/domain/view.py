@@ -42,6 +42,8 @@ class RefundView:
     reason: str
     #: SHA-256 of the command, so that the same id with another payload is found out.
     request_sha256: bytes
+    #: The provider was asked; else our own rules declined it.
+    asked: bool
 
 
 def payment_of(purse: Purse, order: str) -> PaymentView | None:
@@ -69,7 +71,9 @@ def refund_of(purse: Purse, order: str, refund: str) -> RefundView | None:
     """A refund by its id; None: it was never decided."""
     record = purse.orders.get(order)
     known = (record.refunds or {}).get(refund) if record is not None else None
-    return RefundView(known.status, known.amount, known.reason, known.request_sha256) if known is not None else None
+    if known is None:
+        return None
+    return RefundView(known.status, known.amount, known.reason, known.request_sha256, known.asked)
 
 
 def _held(payment: Payment | None) -> int:

@@ -68,6 +68,10 @@ class KeyTaken(ProviderError):
     """The provider has another payload under this key. What it did under the key is what counts: look it up."""
 
 
+class DoneBefore(ProviderError):
+    """The provider says that this call was made before, as one that is repeated is. Look it up."""
+
+
 class NotPossibleNow(ProviderError):
     """The provider did not take the call, and won't within seconds (bad credentials, …). Ask again later."""
 

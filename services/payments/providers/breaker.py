@@ -44,8 +44,9 @@ class Rules:
 class Breaker:
     """One provider's. Times are seconds of any steady clock."""
 
-    def __init__(self, rules: Rules | None = None, chance: Callable[[], float] = random.random) -> None:
-        """`chance` draws from [0, 1)."""
+    def __init__(self, name: str = "", rules: Rules | None = None, chance: Callable[[], float] = random.random) -> None:
+        """`name` is the provider's, for logs; `chance` draws from [0, 1)."""
+        self.name = name
         self._rules = rules or Rules()
         self._chance = chance
         self.state = State.CLOSED
@@ -71,25 +72,33 @@ class Breaker:
         left_s = max(self._until_s - now_s, 0.0) if self.state is State.OPEN else self._rules.first_pause_s
         return left_s + self._rules.first_pause_s * self._chance()
 
-    def succeeded(self) -> None:
-        """The provider answered a call. Late answers to calls from before it opened prove nothing."""
+    def succeeded(self) -> bool:
+        """The provider answered a call. True: so it is asked again.
+
+        Late answers to calls from before it opened prove nothing.
+        """
         if self.state is State.OPEN:
-            return
+            return False
+        closes = self.state is State.HALF_OPEN
         self.state = State.CLOSED
         self._failures = self._openings = 0
+        return closes
 
-    def failed(self, now_s: float) -> None:
-        """A call got no answer, or one that says that the provider is not well."""
+    def failed(self, now_s: float) -> bool:
+        """A call got no answer, or one that says that the provider is not well. True: so it is left alone now."""
         if self.state is State.OPEN:
-            return
+            return False
         if self.state is State.HALF_OPEN:
             self._open(now_s)
-            return
+            return False
         if not self._failures:
             self._failing_since_s = now_s
         self._failures += 1
-        if self._failures >= self._rules.failures and now_s - self._failing_since_s >= self._rules.patience_s:
-            self._open(now_s)
+        long_enough = now_s - self._failing_since_s >= self._rules.patience_s
+        if self._failures < self._rules.failures or not long_enough:
+            return False
+        self._open(now_s)
+        return True
 
     def _open(self, now_s: float) -> None:
         rules = self._rules

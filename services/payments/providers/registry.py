@@ -1,4 +1,4 @@
-"""Which provider an order's money goes through: it follows from the payment method's prefix, up to the first `_`.
+"""Which provider an order's money goes through: it follows from the payment method's prefix; the longest one counts.
 
 The one place to add a provider to. Must never change what a known prefix means while orders with it are under way:
 their later calls would reach a provider that never saw their holds.
@@ -8,30 +8,100 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from services.payments.providers import wechat_client
 from services.payments.providers.base import Provider
+from services.payments.providers.notifications import Notifications
 from services.payments.providers.simulated_adapter import SimulatedProvider
+from services.payments.providers.stripe_adapter import StripeProvider
+from services.payments.providers.unconfigured import Unconfigured
+from services.payments.providers.wechat_adapter import WeChatProvider
+from services.payments.providers.wechat_client import WeChatClient
+from services.payments.settings import PaymentsSettings
 
 
 class Registry:
     """The providers of a process."""
 
     def __init__(self, by_prefix: Mapping[str, Provider], default: Provider) -> None:
-        """`by_prefix` names prefixes without their `_`; whatever has none of them goes to `default`."""
-        self._by_prefix = dict(by_prefix)
+        """`by_prefix` names prefixes without their last `_`; whatever has none of them goes to `default`."""
+        self._by_prefix = sorted(by_prefix.items(), key=lambda one: -len(one[0]))
         self._default = default
 
     def provider_for(self, payment_method: str) -> Provider:
         """The provider of a payment method."""
-        prefix = payment_method.partition("_")[0]
-        return self._by_prefix.get(prefix, self._default)
+        for prefix, provider in self._by_prefix:
+            if payment_method.startswith(prefix) and payment_method[len(prefix) : len(prefix) + 1] == "_":
+                return provider
+        return self._default
+
+    def health(self) -> dict[str, bool]:
+        """Of each provider by its name, whether it is asked at present."""
+        return {provider.name: provider.well for provider in self._all()}
 
     async def close(self) -> None:
         """Closes every provider, once."""
-        for provider in {id(one): one for one in (*self._by_prefix.values(), self._default)}.values():
+        for provider in self._all():
             await provider.close()
+
+    def _all(self) -> list[Provider]:
+        providers = [provider for _, provider in self._by_prefix]
+        return list({id(one): one for one in (*providers, self._default)}.values())
 
 
 def simulated(target: str) -> Registry:
     """All payment methods at the simulated provider at `target`, host:port."""
     provider = SimulatedProvider(target)
     return Registry({"card": provider, "wallet": provider}, provider)
+
+
+def configured(settings: PaymentsSettings) -> Registry:
+    """The providers that the settings name. Raises ValueError, OSError for keys that can't be used."""
+    simulated_provider = SimulatedProvider(settings.provider)
+    wechat = _wechat(settings)
+    by_prefix: dict[str, Provider] = {
+        "card": simulated_provider,
+        "wallet": simulated_provider,
+        "stripe": _stripe(settings),
+        "wechat": wechat,
+        # Reads as a sale to the purse, which knows wallets by this prefix.
+        "wallet_wechat": wechat,
+    }
+    return Registry(by_prefix, simulated_provider)
+
+
+def notifications(settings: PaymentsSettings) -> Notifications:
+    """Checks notifications by the settings' secrets. Raises ValueError, OSError for keys that can't be used."""
+    return Notifications(
+        stripe_secret=settings.stripe_webhook_secret.get_secret_value(),
+        wechat=_wechat_account(settings),
+        simulated_secret=settings.provider_notify_secret.get_secret_value(),
+    )
+
+
+def _stripe(settings: PaymentsSettings) -> Provider:
+    key = settings.stripe_key.get_secret_value()
+    if not key:
+        return Unconfigured("stripe", settings.variable("stripe_key"))
+    return StripeProvider(key, settings.stripe_api_base, return_url=settings.stripe_return_url)
+
+
+def _wechat(settings: PaymentsSettings) -> Provider:
+    account = _wechat_account(settings)
+    if account is None:
+        return Unconfigured("wechat", settings.variable("wechat_merchant"))
+    client = WeChatClient(account, settings.wechat_api_base)
+    return WeChatProvider(client, notify_url=settings.wechat_notify_url)
+
+
+def _wechat_account(settings: PaymentsSettings) -> wechat_client.Account | None:
+    if settings.wechat_private_key is None or settings.wechat_platform_key is None:
+        return None
+    return wechat_client.account(
+        merchant=settings.wechat_merchant,
+        app=settings.wechat_app,
+        serial=settings.wechat_serial,
+        platform_serial=settings.wechat_platform_serial,
+        private=settings.wechat_private_key,
+        platform=settings.wechat_platform_key,
+        secret=settings.wechat_apiv3_key.get_secret_value(),
+    )

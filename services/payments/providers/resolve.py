@@ -18,6 +18,7 @@ from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, ProviderOutcome
 
 from services.payments.providers.base import (
+    DoneBefore,
     KeyTaken,
     NotPossibleNow,
     NotYet,
@@ -26,9 +27,12 @@ from services.payments.providers.base import (
     idempotency_key,
     outcome_of,
 )
-from services.payments.providers.breaker import Breaker, State
+from services.payments.providers.breaker import Breaker
 
 log = structlog.get_logger(__name__)
+
+# A line for each try would drown the log while a provider is down; the breaker says when that is so.
+stamina.instrumentation.set_on_retry_hooks([])
 
 T = TypeVar("T")
 #: Makes the call; its parameter is the time it may take, in seconds. Raises the errors of base.py.
@@ -85,7 +89,7 @@ async def resolve(
             # A defect of ours: the payload of a key must never change. What was done under it stands all the same.
             log.error("idempotency key reused", key=idempotency_key(call), error=str(error))
             return await _found(error)
-        except ResultUnknown as error:
+        except (DoneBefore, ResultUnknown) as error:
             return await _found(error)
 
     async def _found(why: ProviderError) -> ProviderOutcome:
@@ -119,25 +123,34 @@ async def _watched(
 ) -> T:
     """Asks, if the breaker lets it, and tells the breaker how it went."""
     if breaker is None:
-        return await question(timeout_s)
+        return await _readable(question, timeout_s)
     if not breaker.allows(clock()):
         raise Resting("too many failures: left alone for a while", after_ms=int(breaker.wait_s(clock()) * 1000))
-    before = breaker.state
     try:
-        answer = await question(timeout_s)
+        answer = await _readable(question, timeout_s)
     except (ResultUnknown, NotPossibleNow) as error:
-        if isinstance(error, NotYet):
-            breaker.succeeded()
-        else:
-            breaker.failed(clock())
+        _tell(breaker, None if isinstance(error, NotYet) else error, clock)
         raise
-    except KeyTaken:
-        breaker.succeeded()
+    except (KeyTaken, DoneBefore):
+        _tell(breaker, None, clock)
         raise
-    else:
-        breaker.succeeded()
-        return answer
-    finally:
-        if breaker.state is not before:
-            say = log.warning if breaker.state is State.OPEN else log.info
-            say("the provider is left alone" if breaker.state is State.OPEN else "the provider is asked again")
+    _tell(breaker, None, clock)
+    return answer
+
+
+def _tell(breaker: Breaker, error: ProviderError | None, clock: Callable[[], float]) -> None:
+    """Tells the breaker how a call went, and the log what follows from it."""
+    if error is None:
+        if breaker.succeeded():
+            log.info("the provider is asked again", provider=breaker.name)
+    elif breaker.failed(clock()):
+        log.warning("the provider is left alone for a while", provider=breaker.name, error=str(error))
+
+
+async def _readable(question: Callable[[float], Awaitable[T]], timeout_s: float) -> T:
+    """An answer in a form that nobody expected must not end the process: whatever it meant may have been done."""
+    try:
+        return await question(timeout_s)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        log.exception("an answer that can't be read")
+        raise ResultUnknown(f"an answer that can't be read: {error!r}") from error

@@ -70,7 +70,7 @@ class SimulatedProvider:
 
     def __init__(self, target: str, limits: Limits | None = None, breaker: Breaker | None = None) -> None:
         self._limits = limits or Limits()
-        self._breaker = breaker or Breaker()
+        self._breaker = breaker or Breaker(self.name)
         self._target = target
         self._channel: grpc.aio.Channel | None = None
         self._stub: pb_grpc.SimProviderServiceAsyncStub | None = None
@@ -142,6 +142,12 @@ def _request(stub: pb_grpc.SimProviderServiceAsyncStub, call: ProviderCall, grou
 def _outcome(call: ProviderCall, result: pb.CallResult, origin: OutcomeOrigin.ValueType) -> ProviderOutcome:
     """What the provider's answer says. Raises NotPossibleNow for a status that this adapter doesn't know."""
     outcome = outcome_of(call, origin)
+    tell(outcome, result)
+    return outcome
+
+
+def tell(outcome: ProviderOutcome, result: pb.CallResult) -> None:
+    """Puts what the provider says into an outcome. Raises NotPossibleNow for a status that is not known here."""
     match result.status:
         case pb.STATUS_AUTHORISED:
             outcome.authorised.hold = result.hold
@@ -165,7 +171,6 @@ def _outcome(call: ProviderCall, result: pb.CallResult, origin: OutcomeOrigin.Va
             outcome.hold_gone.hold = result.hold
         case _:
             raise NotPossibleNow(f"the provider answered with status {result.status}, which is not known here")
-    return outcome
 
 
 def _refused(call: ProviderCall, error: grpc.aio.AioRpcError) -> ProviderOutcome:

@@ -6,12 +6,11 @@ Method: each input is decided by the domain through the kernel's own `decide`, t
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import grpc
 import pytest
 from groupbuy.groups.v1.decisions_pb2 import (
-    GroupDecision,
     GroupEvent,
     ReleaseRequested,
     SeatReserved,
@@ -23,8 +22,6 @@ from groupbuy.payments.v1.inbox_pb2 import (
     OutcomeAuthorised,
     OutcomeCaptured,
     OutcomeDeclined,
-    PaymentInput,
-    ProviderOutcome,
 )
 from groupbuy.payments.v1.payments_pb2 import (
     PAYMENT_STATE_ACTION_REQUIRED,
@@ -38,41 +35,14 @@ from groupbuy.payments.v1.payments_pb2 import (
 )
 
 from chassis.errors import ApiError
-from eventlog.aggregate import Aggregate, decide
-from eventlog.watch import Watchers
-from services.payments.api.payments import Context, PaymentServicer, payment_message
-from services.payments.domain.domain import PurseDomain
-from services.payments.domain.state import Purse
+from services.payments.api.messages import payment_message
+from services.payments.api.payments import Context
 from services.payments.domain.view import payment_of
+from tests.unit.payments_api.purse import GROUP, TIME_MS, Decider, servicer
 
-GROUP = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a10"
 NAME = f"groups/{GROUP}/orders/a/payment"
-TIME_MS = 1_700_000_000_000
 STATES = [name for name, number in PaymentState.items() if number]
 HELD = OutcomeAuthorised(hold="h", amount_minor=17800, currency="CNY", capturable_until_ms=TIME_MS * 2)
-
-
-class Decider:
-    """One purse, decided as it would be by the process."""
-
-    def __init__(self) -> None:
-        self.watchers = Watchers()
-        self._domain: Any = PurseDomain()
-        self._aggregate: Aggregate[Purse] = Aggregate(GROUP, self._domain.initial(GROUP))
-        self._offset = 0
-
-    def get(self, key: str) -> Aggregate[Purse] | None:
-        return self._aggregate if key == GROUP and self._aggregate.version else None
-
-    def say(self, record: PaymentInput) -> None:
-        self._offset += 1
-        decide(self._domain, self._aggregate, record.SerializeToString(), self._offset, TIME_MS + self._offset)
-
-    def group(self, event: GroupEvent) -> None:
-        self.say(PaymentInput(group_decision=GroupDecision(group=GROUP, events=[event]).SerializeToString()))
-
-    def provider(self, operation: int, **result: Any) -> None:
-        self.say(PaymentInput(outcome=ProviderOutcome(order="a", operation=cast(Any, operation), attempt=1, **result)))
 
 
 @pytest.fixture
@@ -92,7 +62,7 @@ def decider() -> Decider:
 
 
 async def read(decider: Decider, name: str = NAME) -> Payment:
-    return await PaymentServicer(decider).GetPayment(GetPaymentRequest(name=name), cast(Context, None))
+    return await servicer(decider).GetPayment(GetPaymentRequest(name=name), cast(Context, None))
 
 
 async def test_a_payment_is_requested_then_held_then_captured(decider: Decider) -> None:

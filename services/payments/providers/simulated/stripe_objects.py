@@ -177,4 +177,4 @@ def _told(change: Change) -> tuple[str, Json] | None:
             return "refund.created", refund(hold, request.key, result.amount_minor)
         case _:
             return None
-    return kind, intent(hold, capture_key)
+    return kind, {**intent(hold, capture_key), "created": change.at_ms // 1000}

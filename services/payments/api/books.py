@@ -1,0 +1,102 @@
+"""The ledger as callers see it: balances with their totals, and pages of entries. Must never add up two currencies."""
+
+from __future__ import annotations
+
+from groupbuy.payments.v1 import ledger_pb2 as pb
+
+from chassis.paging import Key, Paging, page_size
+from services.payments.api import refusals
+from services.payments.api.messages import timestamp
+from services.payments.api.names import is_id
+from services.payments.api.ports import BooksView
+from services.payments.domain.ledger import Entry
+
+DEFAULT_SIZE = 100
+MOST = 500
+_MOST_MINOR = (1 << 63) - 1
+#: Instead of a group: all of a partition.
+ANY = "-"
+
+
+class Books:
+    """Answers about the ledger."""
+
+    def __init__(self, view: BooksView) -> None:
+        self._view = view
+
+    def balances(self, request: pb.GetBalancesRequest) -> pb.GetBalancesResponse:
+        """Balances, by currency and account. Raises NotReady, and ApiError AMOUNT_OVERFLOW."""
+        answer = pb.GetBalancesResponse()
+        totals: dict[str, list[int]] = {}
+        for (currency, account), (debits, credits_) in sorted(self._view.balances().items()):
+            if request.currency not in ("", currency):
+                continue
+            sums = totals.setdefault(currency, [0, 0])
+            sums[0] += debits
+            sums[1] += credits_
+            if max(*sums) > _MOST_MINOR:
+                raise refusals.amount_overflow(f"the turnover in {currency}")
+            answer.balances.add(
+                account=pb.LedgerAccount.Name(int(account)),  # type: ignore[arg-type] # numbered alike
+                currency=currency,
+                debits_minor=debits,
+                credits_minor=credits_,
+                balance_minor=debits - credits_,
+            )
+        for currency, (debits, credits_) in sorted(totals.items()):
+            answer.totals.add(currency=currency, debits_minor=debits, credits_minor=credits_)
+        for head in self._view.heads():
+            answer.heads.add(
+                partition=head.partition, next_offset=head.next_offset, entries=head.entries, hash=head.hash
+            )
+        return answer
+
+    def entries(self, request: pb.ListEntriesRequest) -> pb.ListEntriesResponse:
+        """A page of entries. Raises NotReady, and ApiError INVALID_FIELDS."""
+        group = request.parent.removeprefix("groups/")
+        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MOST)
+        start = request.start
+        scope = f"entries/{group}/{start.partition}/{start.offset}/{start.number}"
+        paging = Paging(scope, (int, int), size, request.page_token)
+        # One more than the page tells whether there is a next one.
+        if group == ANY:
+            after = _pair(paging.after) if paging.after else (start.offset, start.number - 1)
+            found = self._view.of_partition(start.partition, after, size + 1)
+        elif is_id(group):
+            found = self._view.of_group(group, _pair(paging.after) if paging.after else (-1, -1), size + 1)
+        else:
+            raise refusals.invalid_field("parent", "is not the name of a group")
+        page = paging.cut(list(found), _key)
+        return pb.ListEntriesResponse(entries=map(entry_message, page.items), next_page_token=page.next_token)
+
+
+def entry_message(entry: Entry) -> pb.LedgerEntry:
+    """An entry as the API shows it."""
+    return pb.LedgerEntry(
+        position=pb.LedgerPosition(partition=entry.partition, offset=entry.offset, number=entry.number),
+        time=timestamp(entry.time_ms),
+        group=f"groups/{entry.group}",
+        version=entry.version,
+        order=entry.order,
+        hold=entry.hold,
+        event=entry.event,
+        postings=[
+            pb.LedgerPosting(
+                account=int(one.account),  # type: ignore[arg-type] # numbered alike
+                currency=one.currency,
+                amount_minor=one.amount,
+            )
+            for one in entry.postings
+        ],
+        decision_sha256=entry.decision_sha256,
+        hash=entry.hash,
+    )
+
+
+def _key(entry: Entry) -> Key:
+    return (entry.offset, entry.number)
+
+
+def _pair(key: Key) -> tuple[int, int]:
+    """A token's sort key: checked by its kinds, so whole numbers."""
+    return int(key[0]), int(key[1])

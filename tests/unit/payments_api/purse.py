@@ -1,0 +1,138 @@
+"""What the tests of the payments API lean on: a purse that is decided as it would be, and an inbox beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent, SeatReserved, SettlementRequested
+from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, OPERATION_CAPTURE
+from groupbuy.payments.v1.inbox_pb2 import OutcomeAuthorised, OutcomeCaptured, PaymentInput, ProviderOutcome
+
+from eventlog.aggregate import Aggregate, decide
+from eventlog.errors import BrokerUnavailable
+from eventlog.publisher import Position
+from eventlog.watch import Watchers
+from services.payments.api.notifying import Notifying
+from services.payments.api.payments import Context, PaymentServicer
+from services.payments.api.ports import BooksView, Notifications
+from services.payments.domain.domain import PurseDomain
+from services.payments.domain.state import Purse
+
+GROUP = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a10"
+ORDER = "6e2d0f6a-4c1b-4c53-8f2e-1a0b5f7d9c01"
+TIME_MS = 1_700_000_000_000
+
+
+class Decider:
+    """Purses, decided as they would be by the process."""
+
+    def __init__(self) -> None:
+        self.watchers = Watchers()
+        self._domain: Any = PurseDomain()
+        self._aggregates: dict[str, Aggregate[Purse]] = {}
+        self._offset = 0
+        self.log: list[bytes] = []
+
+    def get(self, key: str) -> Aggregate[Purse] | None:
+        found = self._aggregates.get(key)
+        return found if found is not None and found.version else None
+
+    def say(self, record: PaymentInput, key: str = GROUP) -> None:
+        self._offset += 1
+        aggregate = self._aggregates.setdefault(key, Aggregate(key, self._domain.initial(key)))
+        sealed = decide(self._domain, aggregate, record.SerializeToString(), self._offset, TIME_MS + self._offset)
+        if sealed is not None:
+            self.log.append(sealed)
+            self.watchers.notify(key)
+
+    def group(self, *events: GroupEvent) -> None:
+        self.say(PaymentInput(group_decision=GroupDecision(group=GROUP, events=events).SerializeToString()))
+
+    def provider(self, operation: int, order: str = "a", attempt: int = 1, **result: Any) -> None:
+        outcome = ProviderOutcome(order=order, operation=cast(Any, operation), attempt=attempt, **result)
+        self.say(PaymentInput(outcome=outcome))
+
+    def charge(self, order: str = ORDER, amount: int = 100, currency: str = "CNY") -> None:
+        """An order is held and charged."""
+        hold = f"hold-{order}"
+        seat = SeatReserved(
+            order=order,
+            customer="ann",
+            quantity=1,
+            hold_amount_minor=amount,
+            currency=currency,
+            payment_method="card_secret",
+            hold_until_ms=TIME_MS + 1000,
+        )
+        self.group(GroupEvent(seat_reserved=seat))
+        held = OutcomeAuthorised(hold=hold, amount_minor=amount, currency=currency, capturable_until_ms=TIME_MS * 2)
+        self.provider(OPERATION_AUTHORISE, order, authorised=held)
+        wanted = SettlementRequested(order=order, hold=hold, amount_minor=amount, currency=currency)
+        self.group(GroupEvent(settlement_requested=wanted))
+        self.provider(OPERATION_CAPTURE, order, captured=OutcomeCaptured(hold=hold, amount_minor=amount))
+
+
+class Inbox:
+    """The payment inbox: what is appended is decided at once, unless it is held back or away."""
+
+    def __init__(self, decider: Decider) -> None:
+        self._decider = decider
+        self.records: list[tuple[str, PaymentInput, dict[str, str]]] = []
+        self.away = False
+        self.holds_back = False
+
+    async def publish(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]],
+        *,
+        timeout_s: float | None = None,
+    ) -> Position:
+        assert topic == "payments.inbox.v1"
+        # As with a real broker, others run meanwhile.
+        await asyncio.sleep(0)
+        if self.away:
+            raise BrokerUnavailable("away")
+        record = PaymentInput.FromString(value)
+        self.records.append((key, record, {name: raw.decode() for name, raw in headers}))
+        if not self.holds_back:
+            self._decider.say(record, key)
+        return Position(3, len(self.records) - 1, TIME_MS)
+
+
+class Calling:
+    """A call's context with a deadline."""
+
+    def __init__(self, seconds: float = 5.0) -> None:
+        self._seconds = seconds
+
+    def time_remaining(self) -> float:
+        return self._seconds
+
+
+def calling(seconds: float = 5.0) -> Context:
+    return cast(Context, Calling(seconds))
+
+
+class Deaf:
+    """Understands no notification: where none is to come."""
+
+    def verify_and_parse(self, provider: str, headers: Any, body: bytes) -> None:
+        raise AssertionError("nobody notifies here")
+
+
+def servicer(
+    decider: Decider,
+    inbox: Inbox | None = None,
+    notifications: Notifications | None = None,
+    books: BooksView | None = None,
+    now_ms: Callable[[], int] = lambda: TIME_MS,
+) -> PaymentServicer:
+    """The service over a purse."""
+    publisher = inbox or Inbox(decider)
+    notifying = Notifying(notifications or Deaf(), publisher, now_ms)
+    return PaymentServicer(decider, publisher, notifying, cast(BooksView, books), now_ms)

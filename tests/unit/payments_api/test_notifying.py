@@ -1,0 +1,186 @@
+"""Goal: what a provider says by itself is appended before it is thanked, counts once, and is never dropped.
+
+Method: the simulated provider's own signatures, a fake reader where the claim is the matter, and the real decider.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+import pytest
+from groupbuy.payments.v1 import decisions_pb2 as d
+from groupbuy.payments.v1 import inbox_pb2 as inbox_pb
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, ProviderOutcome
+from groupbuy.payments.v1.payments_pb2 import NotificationHeader, NotifyPaymentRequest, NotifyPaymentResponse
+
+from chassis.errors import ApiError
+from eventlog.errors import BrokerUnavailable
+from services.payments.api.notifying import BODY
+from services.payments.api.ports import Notifications
+from services.payments.providers import notifications as real
+from tests.unit.payments_api.purse import GROUP, ORDER, Decider, Inbox, calling, servicer
+
+SECRET = "shared"
+NOW_S = 1_700_000_000
+
+
+class Reads:
+    """Reads every notification as one claim, or fails as told."""
+
+    def __init__(self, claim: tuple[str, ProviderOutcome] | None = None, error: Exception | None = None) -> None:
+        self._claim = claim
+        self._error = error
+
+    def verify_and_parse(
+        self, provider: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[str, ProviderOutcome] | None:
+        if self._error is not None:
+            raise self._error
+        return self._claim
+
+
+@pytest.fixture
+def decider() -> Decider:
+    made = Decider()
+    made.charge(amount=100)
+    return made
+
+
+@pytest.fixture
+def inbox(decider: Decider) -> Inbox:
+    return Inbox(decider)
+
+
+def signed(body: bytes, secret: str = SECRET, at_s: int = NOW_S) -> list[NotificationHeader]:
+    digest = hmac.new(secret.encode(), f"{at_s}.".encode() + body, hashlib.sha256).hexdigest()
+    return [NotificationHeader(name="Simprovider-Signature", value=f"t={at_s},v1={digest}")]
+
+
+def told(**fields: Any) -> bytes:
+    said = {
+        "key": f"{ORDER}:capture:1",
+        "group": GROUP,
+        "status": "STATUS_CAPTURED",
+        "hold": f"hold-{ORDER}",
+        "amount_minor": 100,
+        "currency": "CNY",
+        "capturable_until_ms": 0,
+        "reason": "",
+        "action_url": "",
+    }
+    return json.dumps(said | fields).encode()
+
+
+async def notify(
+    decider: Decider,
+    inbox: Inbox,
+    body: bytes = b"{}",
+    headers: list[NotificationHeader] | None = None,
+    reader: Notifications | None = None,
+    provider: str = "simulated",
+) -> NotifyPaymentResponse:
+    reads = reader or real.Notifications(simulated_secret=SECRET, now_s=lambda: NOW_S)
+    request = NotifyPaymentRequest(provider=provider, body=body, headers=headers or [])
+    return await servicer(decider, inbox, reads).NotifyPayment(request, calling())
+
+
+def said(decider: Decider) -> list[str]:
+    """Names of the events of the last decision."""
+    return [str(event.WhichOneof("body")) for event in PaymentDecision.FromString(decider.log[-1]).events]
+
+
+async def test_a_notification_is_in_the_log_before_it_is_thanked(decider: Decider, inbox: Inbox) -> None:
+    answer = await notify(decider, inbox, told(), signed(told()))
+    assert (answer.payment, answer.partition, answer.offset) == (f"groups/{GROUP}/orders/{ORDER}/payment", 3, 0)
+    ((key, record, headers),) = inbox.records
+    assert key == GROUP
+    assert (record.outcome.origin, record.outcome.captured.amount_minor) == (OUTCOME_ORIGIN_NOTIFICATION, 100)
+    assert headers["ce_subject"] == answer.payment
+    inbox.away = True
+    with pytest.raises(BrokerUnavailable):
+        await notify(decider, inbox, told(), signed(told()))
+
+
+async def test_a_repeat_changes_nothing(decider: Decider, inbox: Inbox) -> None:
+    before = len(decider.log)
+    for _ in range(3):
+        await notify(decider, inbox, told(), signed(told()))
+    assert len(decider.log) == before
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        signed(told(), secret="other"),
+        signed(told(amount_minor=99)),
+        signed(told(), at_s=NOW_S - 301),
+        signed(told(), at_s=NOW_S + 301),
+        [NotificationHeader(name="simprovider-signature", value="t=ä,v1=ö")],
+    ],
+    ids=["none", "another secret", "another body", "too old", "from the future", "nonsense"],
+)
+async def test_what_is_not_genuine_is_refused_and_not_appended(
+    decider: Decider, inbox: Inbox, headers: list[NotificationHeader]
+) -> None:
+    with pytest.raises(ApiError) as caught:
+        await notify(decider, inbox, told(), headers)
+    assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.PERMISSION_DENIED, "BAD_SIGNATURE")
+    assert inbox.records == []
+
+
+async def test_an_unknown_provider_is_refused(decider: Decider, inbox: Inbox) -> None:
+    with pytest.raises(ApiError) as caught:
+        await notify(decider, inbox, provider="nobody")
+    assert caught.value.reason_name == "INVALID_FIELDS"
+
+
+async def test_what_concerns_no_payment_is_thanked_and_not_appended(decider: Decider, inbox: Inbox) -> None:
+    assert await notify(decider, inbox, reader=Reads(None)) == NotifyPaymentResponse()
+    assert inbox.records == []
+
+
+async def test_money_of_an_order_that_nobody_knows_is_recorded_and_sent_back_by_whoever_has_it(
+    decider: Decider, inbox: Inbox
+) -> None:
+    body = inbox_pb.OutcomeCaptured(hold="pi_1", amount_minor=500, currency="USD")
+    claim = ProviderOutcome(
+        order="", operation=d.OPERATION_CAPTURE, attempt=1, origin=OUTCOME_ORIGIN_NOTIFICATION, captured=body
+    )
+    answers = [await notify(decider, inbox, reader=Reads(("", claim)), provider="stripe") for _ in range(2)]
+    assert answers[0].payment == answers[1].payment
+    assert said(decider) == ["suspense_recorded", "refund_requested"]
+    events = PaymentDecision.FromString(decider.log[-1]).events
+    assert (events[0].suspense_recorded.amount_minor, events[0].suspense_recorded.currency) == (500, "USD")
+    assert events[1].refund_requested.call.payment_method.startswith("stripe_")
+    # A repeat led to nothing, and other money does not share the purse.
+    assert [key for key, _, _ in inbox.records] == [answers[0].payment.split("/")[1]] * 2
+    claim.captured.hold = "pi_2"
+    other = await notify(decider, inbox, reader=Reads(("", claim)), provider="stripe")
+    assert other.payment != answers[0].payment
+
+
+async def test_news_of_an_order_that_nobody_knows_is_reported_once(decider: Decider, inbox: Inbox) -> None:
+    body = told(key=f"{ORDER[::-1].replace('-', 'a')}:refund:1", status="STATUS_REFUNDED", amount_minor=5)
+    for _ in range(2):
+        await notify(decider, inbox, body, signed(body))
+    assert said(decider) == ["suspense_recorded"]
+    recorded = PaymentDecision.FromString(decider.log[-1]).events[0].suspense_recorded
+    assert recorded.amount_minor == 0
+    assert "refunded" in recorded.reason
+
+
+async def test_what_is_genuine_and_not_understood_is_kept_whole_and_reported(decider: Decider, inbox: Inbox) -> None:
+    reader = Reads(error=real.NotUnderstood("new"))
+    answer = await notify(decider, inbox, b'{"new": 1}', reader=reader)
+    assert answer.payment
+    ((_, _, headers),) = inbox.records
+    assert headers[BODY] == '{"new": 1}'
+    assert said(decider) == ["suspense_recorded"]
+    assert "not understood" in PaymentDecision.FromString(decider.log[-1]).events[0].suspense_recorded.reason

@@ -1,0 +1,269 @@
+"""What providers tell is believed only when it is theirs, whole and of these minutes. Method: notifications as the
+simulated provider makes them, by hand where they are to be wrong; time by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from groupbuy.payments.v1 import decisions_pb2 as d
+from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION
+
+from services.payments.providers import wechat_client
+from services.payments.providers.notifications import BadSignature, Notifications, NotUnderstood, UnknownProvider
+from services.payments.providers.simulated import wechat_seal
+from services.payments.providers.simulated.wechat_seal import Seal
+
+GROUP, ORDER = "0f1e2d3c-0000-4000-8000-000000000001", "0f1e2d3c-0000-4000-8000-000000000002"
+KEY = f"{ORDER}:authorise:2"
+NAMES = {"order": ORDER, "group": GROUP, "key": KEY}
+STRIPE, OWN = "whsec_test", "own"
+Sent = tuple[str, dict[str, str], bytes]
+
+
+@pytest.fixture(scope="module")
+def seal(tmp_path_factory: pytest.TempPathFactory) -> tuple[Seal, Path]:
+    directory = tmp_path_factory.mktemp("keys")
+    return Seal(directory), directory
+
+
+@pytest.fixture
+def account(seal: tuple[Seal, Path]) -> wechat_client.Account:
+    keys = seal[1]
+    return wechat_client.account(
+        merchant=wechat_seal.MERCHANT,
+        app=wechat_seal.APP,
+        serial=wechat_seal.MERCHANT_SERIAL,
+        platform_serial=wechat_seal.PLATFORM_SERIAL,
+        private=keys / "merchant_private.pem",
+        platform=keys / "platform_public.pem",
+        secret=(keys / "apiv3_key").read_text(),
+    )
+
+
+def reads(account: wechat_client.Account | None = None, *, later_s: float = 0.0) -> Notifications:
+    return Notifications(
+        stripe_secret=STRIPE, wechat=account, simulated_secret=OWN, now_s=lambda: time.time() + later_s
+    )
+
+
+def signed(header: str, secret: str, body: dict[str, Any]) -> tuple[dict[str, str], bytes]:
+    text, at = json.dumps(body).encode(), int(time.time())
+    digest = hmac.new(secret.encode(), f"{at}.".encode() + text, hashlib.sha256).hexdigest()
+    return {header: f"t={at},v1={digest}"}, text
+
+
+def of_stripe(kind: str, said: dict[str, Any], secret: str = STRIPE) -> Sent:
+    body = {"id": "evt_1", "object": "event", "type": kind, "data": {"object": said}}
+    return "stripe", *signed("Stripe-Signature", secret, body)
+
+
+def of_simulated(secret: str = OWN, **fields: Any) -> Sent:
+    body = {
+        "key": KEY,
+        "group": GROUP,
+        "status": "STATUS_AUTHORISED",
+        "hold": "h",
+        "amount_minor": 100,
+        "currency": "CNY",
+        "capturable_until_ms": 7,
+        "reason": "",
+        "action_url": "",
+        **fields,
+    }
+    return "simulated", *signed("Simprovider-Signature", secret, body)
+
+
+def paid(**fields: Any) -> dict[str, Any]:
+    return {
+        "out_trade_no": "n1",
+        "trade_state": "SUCCESS",
+        "attach": f"{GROUP}/{ORDER}/sale/2",
+        "amount": {"total": 100, "currency": "CNY"},
+        **fields,
+    }
+
+
+def of_wechat(seal: Seal, said: dict[str, Any], kind: str = "TRANSACTION.SUCCESS") -> Sent:
+    body = seal.encrypted(kind, "EV-1", said)
+    return "wechat", seal.headers(body), body
+
+
+INTENT = {
+    "id": "pi_1",
+    "status": "requires_capture",
+    "currency": "kwd",
+    "amount": 1230,
+    "amount_capturable": 1230,
+    "amount_received": 0,
+    "created": 1000,
+    "metadata": NAMES,
+}
+TAKEN = {**INTENT, "status": "succeeded", "amount_received": 1000}
+CAPTURED_BY = {**NAMES, "capture_key": f"{ORDER}:capture:3"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "expected"),
+    [
+        ("payment_intent.amount_capturable_updated", INTENT, (d.OPERATION_AUTHORISE, 2, "authorised")),
+        ("payment_intent.succeeded", {**TAKEN, "metadata": CAPTURED_BY}, (d.OPERATION_CAPTURE, 3, "captured")),
+        # Captured by hand, in the dashboard.
+        ("payment_intent.succeeded", TAKEN, (d.OPERATION_CAPTURE, 0, "captured")),
+        (
+            "payment_intent.succeeded",
+            {**TAKEN, "metadata": {**NAMES, "key": f"{ORDER}:sale:1"}},
+            (d.OPERATION_SALE, 1, "authorised"),
+        ),
+        ("payment_intent.canceled", {**INTENT, "status": "canceled"}, (d.OPERATION_VOID, 0, "voided")),
+        (
+            "payment_intent.canceled",
+            {**INTENT, "status": "canceled", "cancellation_reason": "automatic"},
+            (d.OPERATION_VOID, 0, "hold_gone"),
+        ),
+        (
+            "payment_intent.payment_failed",
+            {**INTENT, "status": "requires_payment_method"},
+            (d.OPERATION_AUTHORISE, 2, "declined"),
+        ),
+        (
+            "refund.created",
+            {
+                "status": "succeeded",
+                "payment_intent": "pi_1",
+                "amount": 10,
+                "currency": "kwd",
+                "metadata": {**NAMES, "key": f"{ORDER}:refund:4"},
+            },
+            (d.OPERATION_REFUND, 4, "refunded"),
+        ),
+    ],
+)
+def test_stripes_events_say_which_call_they_are_about(
+    kind: str, said: dict[str, Any], expected: tuple[int, int, str]
+) -> None:
+    claim = reads().verify_and_parse(*of_stripe(kind, said))
+    assert claim is not None
+    group, outcome = claim
+    assert (group, outcome.order, outcome.origin) == (GROUP, ORDER, OUTCOME_ORIGIN_NOTIFICATION)
+    assert (outcome.operation, outcome.attempt, outcome.WhichOneof("result")) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("customer.created", {"id": "cus_1", "metadata": NAMES}),
+        # Another system shares the account.
+        ("payment_intent.succeeded", {**TAKEN, "metadata": {}}),
+        ("payment_intent.succeeded", {**TAKEN, "metadata": {"key": "invoice-7", "group": "x"}}),
+        ("refund.created", {"status": "pending", "metadata": NAMES}),
+    ],
+)
+def test_what_no_order_of_ours_waits_for_is_no_claim(kind: str, said: dict[str, Any]) -> None:
+    assert reads().verify_and_parse(*of_stripe(kind, said)) is None
+
+
+def test_what_is_signed_and_can_not_be_read_is_said_to_be_so() -> None:
+    with pytest.raises(NotUnderstood):
+        reads().verify_and_parse(*of_stripe("payment_intent.succeeded", {"metadata": NAMES}))
+    with pytest.raises(NotUnderstood):
+        reads().verify_and_parse(*of_simulated(status="STATUS_NEW"))
+
+
+def test_wechats_notifications_are_opened_and_name_their_order(
+    seal: tuple[Seal, Path], account: wechat_client.Account
+) -> None:
+    claim = reads(account).verify_and_parse(*of_wechat(seal[0], paid()))
+    assert claim is not None
+    assert (claim[0], claim[1].order, claim[1].attempt) == (GROUP, ORDER, 2)
+    assert (claim[1].authorised.hold, claim[1].authorised.amount_minor) == ("n1", 100)
+    assert reads(account).verify_and_parse(*of_wechat(seal[0], paid(attach="not ours"))) is None
+
+
+def test_the_simulated_providers_own_are_read() -> None:
+    claim = reads().verify_and_parse(*of_simulated())
+    assert claim is not None
+    assert (claim[0], claim[1].order, claim[1].attempt, claim[1].authorised.hold) == (GROUP, ORDER, 2, "h")
+
+
+@pytest.fixture(params=["stripe", "wechat", "simulated"])
+def sent(request: pytest.FixtureRequest, seal: tuple[Seal, Path]) -> Sent:
+    made: dict[str, Callable[[], Sent]] = {
+        "stripe": lambda: of_stripe("payment_intent.succeeded", TAKEN),
+        "wechat": lambda: of_wechat(seal[0], paid()),
+        "simulated": of_simulated,
+    }
+    return made[request.param]()
+
+
+def test_a_repeat_reads_as_the_same(sent: Sent, account: wechat_client.Account) -> None:
+    one = reads(account)
+    first, second = one.verify_and_parse(*sent), one.verify_and_parse(*sent)
+    assert first == second
+    assert first is not None
+
+
+def test_a_body_that_was_changed_is_refused(sent: Sent, account: wechat_client.Account) -> None:
+    provider, headers, body = sent
+    for changed in (body.replace(b"1", b"2", 1), body + b" ", b"", b"\xff\xfe"):
+        with pytest.raises(BadSignature):
+            reads(account).verify_and_parse(provider, headers, changed)
+
+
+def test_headers_that_are_missing_or_broken_are_refused(sent: Sent, account: wechat_client.Account) -> None:
+    provider, headers, body = sent
+    for name in headers:
+        for value in (None, "", "t=x,v1=y", "nonsense", "t=,v1="):
+            broken = {one: old for one, old in headers.items() if one != name}
+            if value is not None:
+                broken[name] = value
+            with pytest.raises(BadSignature):
+                reads(account).verify_and_parse(provider, broken, body)
+
+
+@pytest.mark.parametrize("later_s", [301.0, -301.0])
+def test_a_timestamp_that_is_minutes_away_is_refused(
+    sent: Sent, account: wechat_client.Account, later_s: float
+) -> None:
+    with pytest.raises(BadSignature, match="away"):
+        reads(account, later_s=later_s).verify_and_parse(*sent)
+
+
+def test_another_key_is_refused(tmp_path: Path, account: wechat_client.Account) -> None:
+    for forged in (
+        of_stripe("payment_intent.succeeded", TAKEN, "whsec_other"),
+        of_simulated("other"),
+        of_wechat(Seal(tmp_path), paid()),
+    ):
+        with pytest.raises(BadSignature):
+            reads(account).verify_and_parse(*forged)
+
+
+def test_what_is_signed_but_encrypted_for_somebody_else_is_refused(
+    seal: tuple[Seal, Path], account: wechat_client.Account
+) -> None:
+    event = json.loads(seal[0].encrypted("TRANSACTION.SUCCESS", "EV-1", paid()))
+    event["resource"]["nonce"] = "x" * 12
+    body = json.dumps(event).encode()
+    with pytest.raises(BadSignature, match="decrypted"):
+        reads(account).verify_and_parse("wechat", seal[0].headers(body), body)
+
+
+def test_without_a_secret_nothing_of_a_provider_is_taken(sent: Sent) -> None:
+    with pytest.raises(UnknownProvider):
+        Notifications().verify_and_parse(*sent)
+    with pytest.raises(UnknownProvider):
+        reads().verify_and_parse("paypal", {}, b"{}")
+
+
+def test_no_secret_is_told(account: wechat_client.Account) -> None:
+    assert account.secret.decode() not in repr(account)
+    with pytest.raises(BadSignature) as caught:
+        reads().verify_and_parse(*of_simulated("other"))
+    assert OWN not in str(caught.value).split()

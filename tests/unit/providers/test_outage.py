@@ -1,0 +1,195 @@
+"""A provider that is down for minutes costs nobody anything: what can't be asked is parked in the purse, the provider
+is hardly asked, nothing piles up, and all is settled after its return. Method: the purse's rules, the effects' calling
+and resolve with its breaker in virtual time; the provider is a few lines, and keeps books."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent, SeatReserved, SettlementRequested
+from groupbuy.payments.v1 import decisions_pb2 as d
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, ProviderCall
+from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, PaymentInput, ProviderOutcome
+
+from services.payments.domain.calls import key
+from services.payments.domain.domain import PurseDomain
+from services.payments.domain.state import Purse
+from services.payments.processors.effects import PaymentCalling
+from services.payments.providers.base import ResultUnknown, outcome_of
+from services.payments.providers.breaker import Breaker, State
+from services.payments.providers.resolve import Limits, resolve
+from tests.unit.providers.virtual import run
+
+GROUPS = 300
+ARRIVES_EVERY_S = 0.5
+DOWN_S, BACK_S = 20.0, 140.0
+START_MS = 1_700_000_000_000
+
+
+class Flaky:
+    """A provider that is down between two times. Its books: each key once."""
+
+    name = "flaky"
+
+    def __init__(self) -> None:
+        self.breaker = Breaker(self.name)
+        self.asked_while_down = 0
+        self.under_way = self.most_under_way = 0
+        self.captured: dict[str, int] = {}
+        self.holds: dict[str, int] = {}
+
+    async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            return await resolve(call, lambda _: self._send(call), self._look_up, Limits(), self.breaker)
+        finally:
+            self.under_way -= 1
+
+    async def _send(self, call: ProviderCall) -> ProviderOutcome:
+        now_s = asyncio.get_running_loop().time()
+        if DOWN_S <= now_s < BACK_S:
+            self.asked_while_down += 1
+            raise ResultUnknown("connection refused")
+        await asyncio.sleep(0.02)
+        outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
+        if call.operation == d.OPERATION_AUTHORISE:
+            self.holds[key(call)] = call.amount_minor
+            outcome.authorised.hold = key(call)
+            outcome.authorised.amount_minor = call.amount_minor
+            outcome.authorised.currency = call.currency
+        else:
+            assert call.operation == d.OPERATION_CAPTURE
+            assert self.captured.setdefault(call.hold, call.amount_minor) == call.amount_minor
+            outcome.captured.hold = call.hold
+            outcome.captured.amount_minor = call.amount_minor
+        return outcome
+
+    async def _look_up(self, timeout_s: float) -> ProviderOutcome | None:
+        if DOWN_S <= asyncio.get_running_loop().time() < BACK_S:
+            self.asked_while_down += 1
+            raise ResultUnknown("connection refused")
+        return None
+
+
+@dataclass
+class One:
+    """One group's purse, and its log."""
+
+    group: str
+    purse: Purse
+    version: int = 0
+    previous: bytes = b""
+    settled_s: float = 0.0
+    ticks: set[int] = field(default_factory=set)
+
+
+class Record:
+    def __init__(self, value: bytes) -> None:
+        self.value = value
+
+
+class Shop:
+    """The decider, the timers and the effects of the payments service, without a broker."""
+
+    def __init__(self, provider: Flaky) -> None:
+        self.provider = provider
+        self.domain = PurseDomain()
+        self.calling = PaymentCalling(lambda method: provider, self.now_ms)
+        self.timers: list[tuple[int, int, One]] = []
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.due = asyncio.Event()
+
+    def now_ms(self) -> int:
+        return START_MS + int(asyncio.get_running_loop().time() * 1000)
+
+    def take(self, one: One, value: bytes) -> None:
+        """Decides one input, and starts the calls that the decision asks for."""
+        at_ms = self.now_ms()
+        events = []
+        for event in self.domain.decide(one.purse, self.domain.decode_input(value), at_ms):
+            self.domain.evolve(one.purse, event, at_ms)
+            events.append(event)
+        due_ms = self.domain.due(one.purse)
+        if due_ms is not None and due_ms not in one.ticks:
+            one.ticks.add(due_ms)
+            heapq.heappush(self.timers, (due_ms, id(one), one))
+        if not events:
+            return
+        one.version += 1
+        decision = self.domain.seal(one.group, one.version, one.version, at_ms, b"", events)
+        self._follow(one, PaymentDecision.FromString(decision))
+        for call in self.calling.calls(Record(decision)):
+            task = asyncio.get_running_loop().create_task(self._make(one, call.call))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    def _follow(self, one: One, decision: PaymentDecision) -> None:
+        """The group's side: what is held is charged."""
+        for event in decision.events:
+            match event.WhichOneof("body"):
+                case "hold_authorised":
+                    hold = event.hold_authorised
+                    wanted = SettlementRequested(order=hold.order, hold=hold.hold, amount_minor=69, currency="CNY")
+                    self.later(one, [GroupEvent(settlement_requested=wanted)])
+                case "captured":
+                    one.settled_s = asyncio.get_running_loop().time()
+
+    def later(self, one: One, events: Iterable[GroupEvent]) -> None:
+        """A group decision arrives."""
+        said = GroupDecision(group=one.group, events=events).SerializeToString()
+        value = PaymentInput(group_decision=said).SerializeToString()
+        asyncio.get_running_loop().call_soon(self.take, one, value)
+
+    async def _make(self, one: One, call: ProviderCall) -> None:
+        outcome = await self.calling.perform(one.group, call)
+        self.take(one, outcome.value)
+
+    async def tick(self) -> None:
+        """The timers."""
+        while True:
+            while self.timers and self.timers[0][0] <= self.now_ms():
+                due_ms, _, one = heapq.heappop(self.timers)
+                one.ticks.discard(due_ms)
+                self.take(one, self.domain.tick(due_ms))
+            await asyncio.sleep(0.1)
+
+
+async def evening() -> tuple[Flaky, list[One]]:
+    provider = Flaky()
+    shop = Shop(provider)
+    ticking = asyncio.create_task(shop.tick())
+    ones = []
+    for n in range(GROUPS):
+        one = One(f"g{n}", shop.domain.initial(f"g{n}"))
+        ones.append(one)
+        seat = SeatReserved(
+            order=f"o{n}", customer="ann", payment_method="card_ok", hold_amount_minor=89, currency="CNY"
+        )
+        shop.later(one, [GroupEvent(seat_reserved=seat)])
+        await asyncio.sleep(ARRIVES_EVERY_S)
+    loop = asyncio.get_running_loop()
+    while not all(one.settled_s for one in ones):
+        assert loop.time() < BACK_S + 600, "not settled"
+        await asyncio.sleep(0.1)
+    ticking.cancel()
+    assert not shop.tasks
+    assert not shop.timers
+    return provider, ones
+
+
+def test_a_provider_down_for_two_minutes_under_load_costs_nothing() -> None:
+    provider, ones = run(evening())
+    assert len(provider.captured) == GROUPS
+    assert set(provider.captured.values()) == {69}
+    assert len(provider.holds) == GROUPS
+    # Asked by each call that comes, it would have been some thousands of times.
+    assert provider.asked_while_down < 60
+    assert provider.most_under_way < 20
+    assert provider.breaker.state is State.CLOSED
+    last_s = max(one.settled_s for one in ones)
+    # The purse's pauses double, so what waited longest waits no longer than it had waited by then.
+    assert last_s - BACK_S < BACK_S - DOWN_S + 30, f"settled only {last_s - BACK_S:.0f} s after its return"

@@ -1,0 +1,230 @@
+"""A provider's notifications reach the payment inbox, signed and whole, also when they come late or twice, when the
+broker is away, and when the provider was stopped in between. Method: the simulated provider and the service's webhook
+server in this process, over real HTTP; the broker is a list."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from groupbuy.payments.v1 import decisions_pb2 as d
+from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentInput, ProviderOutcome
+from groupbuy.simprovider.v1 import simprovider_pb2 as pb
+from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
+
+from eventlog.errors import BrokerUnavailable
+from eventlog.publisher import Position
+from services.payments.api.notifying import Notifying
+from services.payments.providers.base import Provider
+from services.payments.providers.notifications import Notifications
+from services.payments.providers.simulated import wechat_seal
+from services.payments.providers.simulated.server import Server
+from services.payments.providers.simulated.settings import Settings
+from services.payments.providers.simulated_adapter import SimulatedProvider
+from services.payments.providers.stripe_adapter import StripeProvider
+from services.payments.providers.wechat_adapter import WeChatProvider
+from services.payments.providers.wechat_client import WeChatClient
+from services.payments.webhooks import Webhooks
+from tests.contract.conftest import merchant
+from tests.waiting import wait_for_async
+
+GROUP = "0f1e2d3c-0000-4000-8000-000000000001"
+ORDER = "0f1e2d3c-0000-4000-8000-000000000002"
+SECRET = "own"
+
+
+class Log:
+    """The payment inbox."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.said: list[tuple[str, ProviderOutcome]] = []
+
+    async def publish(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]],
+        *,
+        timeout_s: float | None = None,
+    ) -> Position:
+        if self.away:
+            raise BrokerUnavailable("away")
+        self.said.append((key, PaymentInput.FromString(value).outcome))
+        return Position(0, len(self.said), 0)
+
+
+class World:
+    """A simulated provider that notifies a webhook server."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.log = Log()
+        self.health: Mapping[str, bool] = {"simulated": True}
+        self.webhooks: Webhooks
+        self.server: Server | None = None
+        self.address = ""
+
+    async def start(self) -> None:
+        keys = self._directory / "wechat_keys"
+        wechat_seal.Seal(keys)
+        reads = Notifications(stripe_secret="whsec_simulated", wechat=merchant(keys), simulated_secret=SECRET)
+        self.webhooks = Webhooks("127.0.0.1:0", Notifying(reads, self.log, lambda: 0), lambda: self.health)
+        await self.webhooks.start(4)
+        await self.start_provider()
+
+    async def start_provider(self, **settings: Any) -> None:
+        made = Settings(
+            listen="127.0.0.1:0",
+            http_listen="127.0.0.1:0",
+            database=self._directory / "books.sqlite",
+            notify_url=f"http://{self.webhooks.address}/webhooks",
+            notify_secret=SECRET,  # type: ignore[arg-type]
+            **settings,
+        )
+        self.server = Server(made)
+        self.address = await self.server.start()
+
+    async def stop_provider(self) -> None:
+        if self.server is not None:
+            await self.server.stop(0)
+            self.server = None
+
+    @asynccontextmanager
+    async def adapter(self, name: str) -> AsyncIterator[Provider]:
+        assert self.server is not None
+        url = f"http://{self.server.http_address}"
+        made: Provider
+        match name:
+            case "stripe":
+                made = StripeProvider("sk_test_simulated", url)
+            case "wechat":
+                client = WeChatClient(merchant(self._directory / "wechat_keys"), url)
+                made = WeChatProvider(client, notify_url="https://shop.invalid")
+            case _:
+                made = SimulatedProvider(self.address)
+        yield made
+        await made.close()
+
+    async def behave(self, behaviour: pb.Behaviour) -> None:
+        async with grpc.aio.insecure_channel(self.address) as channel:
+            stub: pb_grpc.SimProviderServiceAsyncStub = pb_grpc.SimProviderServiceStub(channel)
+            await stub.Configure(pb.ConfigureRequest(behaviour=behaviour), timeout=5)
+
+    async def heard(self, count: int) -> list[tuple[str, ProviderOutcome]]:
+        async def enough() -> bool:
+            return len(self.log.said) >= count
+
+        await wait_for_async(enough, seconds=10, every=0.02)
+        return self.log.said
+
+    async def url(self, path: str) -> str:
+        return f"http://{self.webhooks.address}{path}"
+
+    async def close(self) -> None:
+        await self.stop_provider()
+        await self.webhooks.stop()
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path)
+    await made.start()
+    yield made
+    await made.close()
+
+
+def call(operation: d.Operation.ValueType, method: str, *, minor: int = 8900, hold: str = "") -> d.ProviderCall:
+    return d.ProviderCall(
+        order=ORDER,
+        operation=operation,
+        attempt=1,
+        amount_minor=minor,
+        currency="CNY",
+        payment_method=method,
+        hold=hold,
+    )
+
+
+async def order(world: World, name: str) -> list[ProviderOutcome]:
+    """Holds and settles an order; what the calls themselves said."""
+    method = {"stripe": "stripe_pm_card_ok", "wechat": "wechat_o_ok"}.get(name, "card_ok")
+    async with world.adapter(name) as provider:
+        asking = d.OPERATION_SALE if name == "wechat" else d.OPERATION_AUTHORISE
+        held = await provider.perform(call(asking, method), GROUP)
+        hold = held.authorised.hold
+        ending = d.OPERATION_REFUND if name == "wechat" else d.OPERATION_CAPTURE
+        ended = await provider.perform(call(ending, method, minor=2000, hold=hold), GROUP)
+        return [held, ended]
+
+
+def gist(outcome: ProviderOutcome) -> tuple[object, ...]:
+    kind = outcome.WhichOneof("result") or ""
+    body = getattr(outcome, kind)
+    return outcome.order, outcome.operation, outcome.attempt, kind, body.hold, body.amount_minor
+
+
+@pytest.mark.parametrize("name", ["simulated", "stripe", "wechat"])
+async def test_notifications_say_the_same_as_the_calls_answers(world: World, name: str) -> None:
+    answers = await order(world, name)
+    said = await world.heard(2)
+    assert {group for group, _ in said} == {GROUP}
+    assert {outcome.origin for _, outcome in said} == {OUTCOME_ORIGIN_NOTIFICATION}
+    assert sorted(gist(outcome) for _, outcome in said) == sorted(gist(outcome) for outcome in answers)
+
+
+async def test_a_notification_that_comes_twice_and_shuffled_is_the_same_claim(world: World) -> None:
+    await world.behave(pb.Behaviour(notify_twice_per_mille=1000, notify_shuffle_ms=200))
+    await order(world, "stripe")
+    said = [outcome.SerializeToString() for _, outcome in await world.heard(4)]
+    assert len(said) == 4
+    assert len(set(said)) == 2
+
+
+async def test_what_could_not_be_appended_is_sent_again(world: World) -> None:
+    world.log.away = True
+    await order(world, "simulated")
+    refused = aiohttp.ClientSession()
+    async with refused, refused.get(await world.url("/health")) as answer:
+        assert answer.status == 200
+    world.log.away = False
+    assert len({outcome.SerializeToString() for _, outcome in await world.heard(2)}) == 2
+
+
+async def test_what_a_stopped_provider_had_to_say_is_said_after_its_return(world: World) -> None:
+    await world.behave(pb.Behaviour(notify_late_per_mille=1000, notify_late_ms=700))
+    await order(world, "simulated")
+    await world.stop_provider()
+    assert world.log.said == []
+    await world.start_provider()
+    assert len(await world.heard(2)) == 2
+
+
+async def test_what_is_not_signed_gets_nowhere(world: World) -> None:
+    async with aiohttp.ClientSession() as session:
+        for path, status in (("stripe", 401), ("wechat", 401), ("simulated", 401), ("paypal", 404)):
+            async with session.post(await world.url(f"/webhooks/{path}"), data=b"{}") as answer:
+                assert (answer.status, (await answer.json())["code"]) == (status, "FAIL")
+        async with session.post(await world.url("/webhooks/stripe"), data=b"x" * 200_000) as answer:
+            assert answer.status == 413
+    assert world.log.said == []
+
+
+async def test_health_names_the_provider_that_is_left_alone(world: World) -> None:
+    world.health = {"simulated": True, "stripe": False}
+    async with aiohttp.ClientSession() as session, session.get(await world.url("/health")) as answer:
+        assert answer.status == 503
+        assert (await answer.json())["providers"] == {"simulated": "SERVING", "stripe": "NOT_SERVING"}
+
+
+async def test_without_an_address_nothing_is_served() -> None:
+    webhooks = Webhooks("", Notifying(Notifications(), Log(), lambda: 0), dict)
+    await webhooks.start(4)
+    assert webhooks.address == ""
+    await webhooks.stop()
