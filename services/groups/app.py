@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc
+from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_grpc
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from chassis import topics
 from chassis.process import Servicer, Wiring
 from eventlog.compacted import CompactedReader
-from eventlog.decider import Decider
 from eventlog.fleet import Fleet
 from eventlog.processor import Connection
 from eventlog.publisher import Publisher
 from eventlog.rocks import Codec
 from eventlog.sequencer import Sequencer
+from services.groups.api import links
 from services.groups.api.campaigns import CampaignServicer
 from services.groups.api.groups import GroupServicer
+from services.groups.api.links import LinkServicer
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.state import State
+from services.groups.processors.open_groups import GroupDecider
 from services.groups.processors.sequencer import GroupCopying
 from services.groups.settings import GroupsSettings
 
 #: Changes with the meaning of a kept state, which is then folded anew from the log.
-STATE_STAMP = "groups-1"
+STATE_STAMP = "groups-2"
 
 
 def wire(settings: GroupsSettings) -> Wiring:
@@ -37,18 +39,27 @@ def wire(settings: GroupsSettings) -> Wiring:
         topics.GROUPS_SEQUENCER, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, copying, connection
     )
     codec: Codec[State] = Codec(STATE_STAMP)
-    decider = Decider(topics.GROUPS_DECIDER, topics.GROUP_INBOX, topics.GROUP_LOG, GroupDomain(), connection, codec)
+    decider = GroupDecider(
+        topics.GROUPS_DECIDER, topics.GROUP_INBOX, topics.GROUP_LOG, GroupDomain(), connection, codec
+    )
+    group_servicer = GroupServicer(decider, publisher)
+    campaign_servicer = CampaignServicer(campaigns, publisher)
     return Wiring(
         servicers=(
             Servicer(
                 groups_pb2_grpc.add_GroupServiceServicer_to_server,
-                GroupServicer(decider, publisher),
+                group_servicer,
                 "groupbuy.groups.v1.GroupService",
             ),
             Servicer(
                 campaigns_pb2_grpc.add_CampaignServiceServicer_to_server,
-                CampaignServicer(campaigns, publisher),
+                campaign_servicer,
                 "groupbuy.groups.v1.CampaignService",
+            ),
+            Servicer(
+                links_pb2_grpc.add_LinkServiceServicer_to_server,
+                LinkServicer(settings.keys_of_links, group_servicer, campaign_servicer, settings.link_base_url),
+                links.SERVICE,
             ),
         ),
         publisher=publisher,

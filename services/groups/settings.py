@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from chassis.settings import HostPort, Instance, ServiceSettings
+from chassis.links import Keys
+from chassis.settings import HostPort, Instance, LinkKeys, ServiceSettings
 
 
 class GroupsSettings(ServiceSettings):
@@ -19,3 +21,12 @@ class GroupsSettings(ServiceSettings):
     listen: HostPort = "127.0.0.1:50052"
     state_dir: Path = Path(".run/state/groups")
     instance: Instance = "groups-0"
+    #: Share links are signed with the first; a key that only verifies is left in until its last link has expired.
+    link_keys: LinkKeys = SecretStr("")
+    #: What stands before a link's token in its URL and its QR code; empty: the token alone.
+    link_base_url: str = Field(default="", max_length=1_000)
+
+    @property
+    def keys_of_links(self) -> Keys:
+        """The keys, parsed."""
+        return Keys.parse(self.link_keys.get_secret_value())

@@ -6,30 +6,41 @@ Must never write a campaign that a group could not be opened of, nor a second on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid5
 from weakref import WeakValueDictionary
 
 import grpc
-from groupbuy.groups.v1.campaigns_pb2 import Campaign, CreateCampaignRequest, GetCampaignRequest
+from groupbuy.groups.v1.campaigns_pb2 import (
+    ArchiveCampaignRequest,
+    Campaign,
+    CreateCampaignRequest,
+    GetCampaignRequest,
+    ListCampaignsRequest,
+    ListCampaignsResponse,
+    UpdateCampaignRequest,
+)
 from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceServicer
 
+from chassis.paging import Paging, page_size
 from chassis.topics import CAMPAIGNS
 from chassis.waiting import Patience
 from eventlog.envelope import headers
 from eventlog.errors import BrokerUnavailable
-from services.groups.api import refusals
+from services.groups.api import edits, refusals
 from services.groups.api.groups import PUBLISH_S, SOURCE, wall_clock_ms
 from services.groups.api.ports import Campaigns, Publishes
-from services.groups.domain.terms import DEFAULT_RULES_VERSION, problems
+from services.groups.domain.terms import problems
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 #: Namespace of ids made from request ids. Changing it would make every retry a new campaign.
 NAMESPACE = UUID("12f2e20f-cabd-5978-abea-6fddd8720562")
-#: What the service itself sets: no part of what a caller asks for.
-OUTPUT_FIELDS = ("name", "rules_version", "revision", "create_time", "archived")
+#: Campaigns in one page.
+DEFAULT_SIZE = 50
+MOST = 500
 
 
 class CampaignServicer(CampaignServiceServicer):
@@ -46,62 +57,102 @@ class CampaignServicer(CampaignServiceServicer):
         """Makes a campaign. The same request again answers with what is stored."""
         patience = Patience(context)
         key = request.campaign_id or str(uuid5(NAMESPACE, request.request_id))
-        asked = _asked(request.campaign)
+        asked = edits.asked(request.campaign)
         wrong = problems(asked)
         if wrong:
             raise refusals.bad_terms(wrong)
-        turn = self._turns.setdefault(key, asyncio.Lock())
-        try:
-            async with asyncio.timeout(patience.left_s()), turn:
-                stored = await self._campaigns.find_fresh(key)
-                if stored is None:
-                    await self._write(key, asked, patience)
-                    # Read back: what is answered is what every group will be opened of.
-                    stored = await self._campaigns.find_fresh(key)
-        except TimeoutError:
-            raise BrokerUnavailable("the campaigns' topic could not be written and read back in time") from None
-        if stored is None:
-            raise BrokerUnavailable("the campaign was written and can't be read back yet")
-        if _asked(stored) != asked:
+        async with self._turn(key, patience):
+            stored = await self._campaigns.find_fresh(key)
+            if stored is None:
+                stored = await self._store(key, edits.made(key, asked, self._now_ms()), patience)
+        if edits.asked(stored) != asked:
             raise refusals.campaign_exists(key)
-        return stored
+        return edits.shown(stored)
 
     async def GetCampaign(self, request: GetCampaignRequest, context: Context) -> Campaign:
         """A campaign as it is now."""
         key = request.name.removeprefix("campaigns/")
         campaign = self._campaigns.find(key)
         if campaign is None:
-            try:
-                async with asyncio.timeout(Patience(context).left_s()):
-                    campaign = await self._campaigns.find_fresh(key)
-            except TimeoutError:
-                raise BrokerUnavailable("the campaigns' topic could not be read to its end in time") from None
+            async with _in_time(Patience(context)):
+                campaign = await self._campaigns.find_fresh(key)
         if campaign is None:
             raise refusals.campaign_not_found(key)
-        return campaign
+        return edits.shown(campaign)
 
-    async def _write(self, key: str, asked: Campaign, patience: Patience) -> None:
-        now_ms = self._now_ms()
-        made = Campaign()
-        made.CopyFrom(asked)
-        made.name = f"campaigns/{key}"
-        made.rules_version = DEFAULT_RULES_VERSION
-        made.revision = 1
-        made.create_time.FromMilliseconds(now_ms)
+    async def ListCampaigns(self, request: ListCampaignsRequest, context: Context) -> ListCampaignsResponse:
+        """A page of all campaigns, by name."""
+        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MOST)
+        paging = Paging(f"campaigns/{request.show_archived}", (str,), size, request.page_token)
+        async with _in_time(Patience(context)):
+            await self._campaigns.refresh()
+        found = (one for one in self._campaigns.values() if request.show_archived or not one.archived)
+        page = paging.of(found, lambda campaign: (campaign.name,))
+        campaigns = [edits.shown(one) for one in page.items]
+        return ListCampaignsResponse(campaigns=campaigns, next_page_token=page.next_token)
+
+    async def UpdateCampaign(self, request: UpdateCampaignRequest, context: Context) -> Campaign:
+        """Edits a campaign. Who gives no etag overwrites whatever is there."""
+        fields = edits.fields(request)
+
+        def edit(stored: Campaign) -> Campaign:
+            return edits.edited(stored, request.campaign, fields)
+
+        return await self._edit(request.campaign.name, request.campaign.etag, edit, Patience(context))
+
+    async def ArchiveCampaign(self, request: ArchiveCampaignRequest, context: Context) -> Campaign:
+        """Lets no more groups be opened. Archiving again changes nothing."""
+        return await self._edit(request.name, request.etag, edits.archived, Patience(context))
+
+    async def _edit(self, name: str, etag: str, edit: Callable[[Campaign], Campaign], patience: Patience) -> Campaign:
+        """Edits what is stored, read to the topic's end. An edit that changes nothing is not written."""
+        key = edits.id_of(name)
+        async with self._turn(key, patience):
+            await self._campaigns.refresh()
+            stored = self._campaigns.find(key)
+            if stored is None:
+                raise refusals.campaign_not_found(key)
+            if etag and etag != edits.etag(stored):
+                raise refusals.etag_mismatch(key, edits.etag(stored))
+            wanted = edit(stored)
+            if wanted != stored:
+                wanted.revision = stored.revision + 1
+                stored = await self._store(key, wanted, patience)
+                if stored != wanted:
+                    # Another replica's edit of the same revision came last: it stands, and ours does not.
+                    raise refusals.etag_mismatch(key, edits.etag(stored))
+        return edits.shown(stored)
+
+    @asynccontextmanager
+    async def _turn(self, key: str, patience: Patience) -> AsyncIterator[None]:
+        """The campaign for oneself, among the calls of this process. Raises BrokerUnavailable when time is up."""
+        turn = self._turns.setdefault(key, asyncio.Lock())
+        async with _in_time(patience), turn:
+            yield
+
+    async def _store(self, key: str, campaign: Campaign, patience: Patience) -> Campaign:
+        """Writes a campaign and reads it back: what is answered is what every group will be opened of."""
+        kind = Campaign.DESCRIPTOR.full_name
         await self._publisher.publish(
             CAMPAIGNS.name,
             key,
-            made.SerializeToString(),
-            headers(f"{key}:{made.revision}", Campaign.DESCRIPTOR.full_name, SOURCE, now_ms, made.name),
+            campaign.SerializeToString(),
+            headers(f"{key}:{campaign.revision}", kind, SOURCE, self._now_ms(), campaign.name),
             # Never 0, which would mean the publisher's own time-out.
             timeout_s=max(patience.left_s(PUBLISH_S), 0.001),
         )
+        await self._campaigns.refresh()
+        stored = self._campaigns.find(key)
+        if stored is None:
+            raise BrokerUnavailable("the campaign was written and can't be read back yet")
+        return stored
 
 
-def _asked(campaign: Campaign) -> Campaign:
-    """What a caller asks for of a campaign."""
-    asked = Campaign()
-    asked.CopyFrom(campaign)
-    for field in OUTPUT_FIELDS:
-        asked.ClearField(field)  # type: ignore[arg-type] # the stubs want each name as a literal
-    return asked
+@asynccontextmanager
+async def _in_time(patience: Patience) -> AsyncIterator[None]:
+    """What must be done before the caller's deadline. Raises BrokerUnavailable when it is not."""
+    try:
+        async with asyncio.timeout(patience.left_s()):
+            yield
+    except TimeoutError:
+        raise BrokerUnavailable("the campaigns' topic could not be read or written in time") from None

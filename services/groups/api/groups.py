@@ -14,12 +14,17 @@ from groupbuy.groups.v1.groups_pb2 import (
     CancelGroupRequest,
     GetGroupRequest,
     Group,
+    ListGroupsRequest,
+    ListGroupsResponse,
     WatchGroupRequest,
 )
 from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceServicer
 from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput
 
+from chassis.fanout import Fanout, Shared
+from chassis.paging import Paging, page_size
 from chassis.topics import GROUP_INBOX
+from chassis.validation import invalid_fields
 from chassis.waiting import Patience, until
 from eventlog.aggregate import Aggregate
 from eventlog.envelope import headers
@@ -36,6 +41,13 @@ SOURCE = "/groupbuy/groups"
 PUBLISH_S = 10.0
 
 
+#: Groups in one page.
+DEFAULT_SIZE = 20
+MOST = 100
+#: Groups whose newest message is kept for those who watch them.
+MOST_RENDERED = 500
+
+
 def wall_clock_ms() -> int:
     """Milliseconds since the epoch, for what people read."""
     return time.time_ns() // 1_000_000
@@ -48,26 +60,54 @@ class GroupServicer(GroupServiceServicer):
         self._view = view
         self._publisher = publisher
         self._now_ms = now_ms
+        self._fanout = Fanout(view.watchers)
+        #: The newest version that was shown of a group.
+        self._rendered: dict[str, tuple[int, Shared[Group]]] = {}
 
     async def GetGroup(self, request: GetGroupRequest, context: Context) -> Group:
         """A group as it is."""
         return group_message(*self._require(_group_of(request.name)))
 
-    async def WatchGroup(self, request: WatchGroupRequest, context: Context) -> AsyncIterator[Group]:
-        """The group, then its changes; several at once are sent as one. Ends when nothing can change any more."""
+    async def ListGroups(self, request: ListGroupsRequest, context: Context) -> ListGroupsResponse:
+        """A page of the groups of a campaign that a stranger can join, without their members."""
+        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MOST)
+        campaign = request.campaign.removeprefix("campaigns/")
+        paging = Paging(f"groups/{campaign}", (int, int, str), size, request.page_token)
+        found = self._view.nearest(campaign, _place(paging), size + 1)
+        page = paging.cut(list(found), lambda one: (one.seats_left, one.deadline_ms, one.group))
+        groups = [group_message(*self._require(one.group), members=False) for one in page.items]
+        return ListGroupsResponse(groups=groups, next_page_token=page.next_token)
+
+    async def WatchGroup(  # type: ignore[override] # the guard sends what a Shared holds
+        self, request: WatchGroupRequest, context: Context
+    ) -> AsyncIterator[Shared[Group]]:
+        """The group, then its changes; several at once are sent as one. Ends when nothing can change any more.
+
+        All who watch a group are sent the same message, which is made and serialised once.
+        """
         group = _group_of(request.name)
         sent = request.from_version
-        with self._view.watchers.watch(group) as watch:
+        with self._fanout.follow(group) as watch:
             while True:
                 aggregate, terms = self._require(group)
                 # Taken now: while an answer is on its way, the state moves on.
                 done = aggregate.state.is_done
                 if aggregate.version > sent:
                     sent = aggregate.version
-                    yield group_message(aggregate, terms)
+                    yield self._shown(aggregate, terms)
                 if done:
                     return
                 await watch.changed()
+
+    def _shown(self, aggregate: Aggregate[State], terms: Terms) -> Shared[Group]:
+        known = self._rendered.get(aggregate.key)
+        if known is not None and known[0] == aggregate.version:
+            return known[1]
+        shown = Shared(group_message(aggregate, terms))
+        if len(self._rendered) >= MOST_RENDERED:
+            del self._rendered[next(iter(self._rendered))]
+        self._rendered[aggregate.key] = (aggregate.version, shown)
+        return shown
 
     async def CancelGroup(self, request: CancelGroupRequest, context: Context) -> Group:
         """Asks to end a forming group, and answers with what was decided."""
@@ -120,3 +160,13 @@ class GroupServicer(GroupServiceServicer):
 
 def _group_of(name: str) -> str:
     return name.removeprefix("groups/")
+
+
+def _place(paging: Paging) -> tuple[int, int, str] | None:
+    """What a page begins after. Raises ApiError INVALID_FIELDS for numbers that no group has."""
+    if paging.after is None:
+        return None
+    seats_left, deadline_ms, group = paging.after
+    if not (0 <= int(seats_left) < 1 << 16 and 0 <= int(deadline_ms) < 1 << 63):
+        raise invalid_fields([("page_token", "is not a next_page_token")])
+    return int(seats_left), int(deadline_ms), str(group)

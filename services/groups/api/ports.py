@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
@@ -12,8 +12,33 @@ from eventlog.publisher import Position
 from eventlog.view import View
 from services.groups.domain.state import State
 
-#: The group decider's table.
-GroupsView: TypeAlias = View[Aggregate[State]]
+
+class OpenGroup(Protocol):
+    """An open group in the order of the list."""
+
+    @property
+    def seats_left(self) -> int:
+        """Free seats, at least 1."""
+        ...
+
+    @property
+    def deadline_ms(self) -> int:
+        """When it closes at the latest, in milliseconds since the epoch."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """Its id."""
+        ...
+
+
+class GroupsView(View[Aggregate[State]], Protocol):
+    """The group decider's table, and which groups of a campaign are open."""
+
+    def nearest(self, campaign: str, after: tuple[int, int, str] | None, limit: int, /) -> Sequence[OpenGroup]:
+        """At most so many open groups of a campaign that come after (seats left, deadline in ms, id), nearest to full
+        first. Raises NotReady where not all groups are known here."""
+        ...
 
 
 class Campaigns(Protocol):
@@ -25,6 +50,14 @@ class Campaigns(Protocol):
 
     async def find_fresh(self, key: str, /) -> Campaign | None:
         """A campaign; None only when the topic, read to its present end, has none. Raises BrokerUnavailable."""
+        ...
+
+    async def refresh(self) -> None:
+        """Returns when everything is read that was in the topic at the call. Raises BrokerUnavailable."""
+        ...
+
+    def values(self) -> list[Campaign]:
+        """All campaigns as far as the topic has been read."""
         ...
 
 

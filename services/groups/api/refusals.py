@@ -67,6 +67,26 @@ def campaign_exists(campaign: str) -> ApiError:
     )
 
 
+def campaign_archived(campaign: str) -> ApiError:
+    """What is archived stays as it is."""
+    return ApiError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        errors_pb2.ERROR_REASON_CAMPAIGN_ARCHIVED,
+        f"campaigns/{campaign} is archived: it can't be edited any more",
+        metadata={"campaign": f"campaigns/{campaign}"},
+    )
+
+
+def etag_mismatch(campaign: str, etag: str) -> ApiError:
+    """Somebody else's edit came between."""
+    return ApiError(
+        grpc.StatusCode.ABORTED,
+        errors_pb2.ERROR_REASON_ETAG_MISMATCH,
+        f"campaigns/{campaign} was changed by somebody else; read it again",
+        metadata={"campaign": f"campaigns/{campaign}", "etag": etag},
+    )
+
+
 def bad_terms(problems: Sequence[Problem]) -> ApiError:
     """The terms don't make sense. The reason that says most is given; every problem is a field violation."""
     telling = next((problem for problem in problems if problem.reason != INVALID_FIELDS), problems[0])

@@ -42,8 +42,8 @@ ENDS: Mapping[Standing, MemberState.ValueType] = {
 }
 
 
-def group_message(aggregate: Aggregate[State], terms: Terms) -> Group:
-    """An opened group as the API shows it; `terms` are its own."""
+def group_message(aggregate: Aggregate[State], terms: Terms, *, members: bool = True) -> Group:
+    """An opened group as the API shows it; `terms` are its own. In a list it comes without its members."""
     state = aggregate.state
     forming = state.phase is Phase.FORMING
     confirmed = len(state.confirmed) if forming else state.members
@@ -59,7 +59,7 @@ def group_message(aggregate: Aggregate[State], terms: Terms) -> Group:
         seats_left=state.seats_left,
         unit_price_minor=state.unit_price_minor or _price(terms, confirmed),
         next_tier_members=_next_tier(terms, confirmed) if forming else 0,
-        members=_members(aggregate.key, state),
+        members=_members(aggregate.key, state) if members else (),
         version=aggregate.version,
         settled=state.is_done,
         update_time=_timestamp(aggregate.time_ms),

@@ -49,7 +49,14 @@ def promote(state: State, item: Item | None, at_ms: int) -> Iterator[GroupEvent]
     """The first in the waitlist takes a free seat. Its time to pay starts now, when payments first hears of it."""
     order, waiter = next(iter(state.waiting.items()))
     yield events.seat_reserved(
-        state, order, waiter.customer, waiter.quantity, waiter.payment_method, waiter.request_sha256, at_ms
+        state,
+        order,
+        waiter.customer,
+        waiter.quantity,
+        waiter.payment_method,
+        waiter.request_sha256,
+        at_ms,
+        waiter.invitation,
     )
 
 

@@ -34,9 +34,16 @@ def opened(terms: Terms, fact: OrderFact, deadline_ms: int) -> GroupEvent:
 
 
 def seat_reserved(
-    state: State, order: str, customer: str, quantity: int, payment_method: str, request_sha256: bytes, at_ms: int
+    state: State,
+    order: str,
+    customer: str,
+    quantity: int,
+    payment_method: str,
+    request_sha256: bytes,
+    at_ms: int,
+    invitation: bytes = b"",
 ) -> GroupEvent:
-    """A seat waits for its money from now on, at the latest until the deadline."""
+    """A seat waits for its money from now on, at the latest until the deadline. `invitation` is an encoded one."""
     terms = state.frozen
     event = GroupEvent()
     body = event.seat_reserved
@@ -51,6 +58,8 @@ def seat_reserved(
     body.reserved_until_ms = min(at_ms + terms.hold_window_ms, state.deadline_ms)
     body.hold_until_ms = state.deadline_ms + SETTLING_MS
     body.request_sha256 = request_sha256
+    if invitation:
+        body.invitation.MergeFromString(invitation)
     return event
 
 
@@ -85,6 +94,8 @@ def seat_waitlisted(fact: OrderFact) -> GroupEvent:
     body.quantity = placed.quantity
     body.payment_method = placed.payment_method
     body.request_sha256 = placed.request_sha256
+    if placed.HasField("invitation"):
+        body.invitation.CopyFrom(placed.invitation)
     return event
 
 

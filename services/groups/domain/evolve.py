@@ -109,7 +109,8 @@ def _seat_refused(state: State, event: pb.SeatRefused, at_ms: int) -> None:
 
 def _seat_waitlisted(state: State, event: pb.SeatWaitlisted, at_ms: int) -> None:
     customer = event.customer
-    waiter = Waiter(customer, event.quantity, event.payment_method, event.request_sha256)
+    invitation = event.invitation.SerializeToString() if event.HasField("invitation") else b""
+    waiter = Waiter(customer, event.quantity, event.payment_method, event.request_sha256, invitation)
     state.waiting[event.order] = waiter
     state.customers[customer] = state.customers.get(customer, 0) + 1
 

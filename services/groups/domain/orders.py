@@ -113,7 +113,14 @@ def _joining(state: State, fact: OrderFact) -> RefusalReason.ValueType | None:
 def _reserve(state: State, fact: OrderFact, at_ms: int) -> GroupEvent:
     placed = fact.placed
     return events.seat_reserved(
-        state, fact.order, fact.customer, placed.quantity, placed.payment_method, placed.request_sha256, at_ms
+        state,
+        fact.order,
+        fact.customer,
+        placed.quantity,
+        placed.payment_method,
+        placed.request_sha256,
+        at_ms,
+        placed.invitation.SerializeToString() if placed.HasField("invitation") else b"",
     )
 
 

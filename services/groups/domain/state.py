@@ -78,6 +78,8 @@ class Waiter:
     quantity: int
     payment_method: str
     request_sha256: bytes
+    #: How the customer was invited, an encoded Invitation; empty: not by a link.
+    invitation: bytes = b""
 
 
 @dataclass(slots=True)
@@ -155,7 +157,10 @@ class State:
             for held in (self.reserved, self.confirmed)
             for order, seat in held.items()
         ]
-        waiting = [(o, w.customer, w.quantity, w.payment_method, w.request_sha256) for o, w in self.waiting.items()]
+        waiting = [
+            (order, one.customer, one.quantity, one.payment_method, one.request_sha256, one.invitation)
+            for order, one in self.waiting.items()
+        ]
         head = (int(self.phase), None if self.terms is None else self.terms.raw, self.leader)
         times = (self.opened_ms, self.deadline_ms, self.seated_ms)
         counts = (self.tiers_reached, self.members, self.unit_price_minor, self.settled, self.failed)
@@ -182,7 +187,7 @@ def _restore(
     unreleased: int,
     reserved: int,
     seats: list[tuple[str, str, int, int, str, bool]],
-    waiting: list[tuple[str, str, int, str, bytes]],
+    waiting: list[tuple[str, str, int, str, bytes, bytes]],
     ended: dict[str, int],
 ) -> State:
     state = State(
@@ -204,8 +209,8 @@ def _restore(
     for index, (order, customer, quantity, until_ms, hold, cancel_refused) in enumerate(seats):
         held = state.reserved if index < reserved else state.confirmed
         held[order] = Seat(customer, quantity, until_ms, hold, cancel_refused)
-    for order, customer, quantity, payment_method, request_sha256 in waiting:
-        state.waiting[order] = Waiter(customer, quantity, payment_method, request_sha256)
+    for order, customer, quantity, payment_method, request_sha256, invitation in waiting:
+        state.waiting[order] = Waiter(customer, quantity, payment_method, request_sha256, invitation)
     if state.phase is Phase.FORMING:
         live: list[Seat | Waiter] = [*state.reserved.values(), *state.confirmed.values(), *state.waiting.values()]
         for one in live:

@@ -7,12 +7,23 @@ import asyncio
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
-from groupbuy.groups.v1.campaigns_pb2 import Campaign, CreateCampaignRequest, GetCampaignRequest, Tier
+from groupbuy.groups.v1.campaigns_pb2 import (
+    ArchiveCampaignRequest,
+    Campaign,
+    CreateCampaignRequest,
+    GetCampaignRequest,
+    ListCampaignsRequest,
+    ListCampaignsResponse,
+    Tier,
+    UpdateCampaignRequest,
+)
 
 from chassis.errors import ApiError
 from chassis.topics import CAMPAIGNS
 from eventlog.errors import BrokerUnavailable
+from services.groups.api import edits
 from services.groups.api.campaigns import CampaignServicer
 from services.groups.domain.terms import problems
 from tests.unit.groups_api.world import TIME_MS, Broker, Reader, call, campaign
@@ -47,13 +58,14 @@ async def test_a_campaign_is_written_under_its_id_and_can_be_read(
 ) -> None:
     made = await campaigns.CreateCampaign(asked(), call())
     ((topic, key, value, headers),) = broker.records
-    assert (topic, key, Campaign.FromString(value)) == (CAMPAIGNS.name, "mug", made)
+    assert (topic, key) == (CAMPAIGNS.name, "mug")
+    assert edits.shown(Campaign.FromString(value)) == made
     assert (made.name, made.revision, made.rules_version, made.archived) == ("campaigns/mug", 1, 1, False)
     assert made.create_time.ToMilliseconds() == TIME_MS
     assert (made.product, made.capacity, len(made.tiers)) == ("mug", 10, 2)
     assert not problems(made)
     assert (headers["ce_id"], headers["ce_type"]) == (b"mug:1", b"groupbuy.groups.v1.Campaign")
-    assert reader.find("mug") == made
+    assert reader.find("mug") == Campaign.FromString(value)
     assert await campaigns.GetCampaign(GetCampaignRequest(name=made.name), call()) == made
 
 
@@ -155,3 +167,156 @@ async def test_a_broker_that_is_away_is_said(broker: Broker, campaigns: Campaign
     broker.here = False
     with pytest.raises(BrokerUnavailable):
         await campaigns.CreateCampaign(asked(), call())
+
+
+# Editing --------------------------------------------------------------------------------------------------------------
+
+
+def edit(*paths: str, etag: str = "", **more: object) -> UpdateCampaignRequest:
+    wanted = Campaign(name="campaigns/mug", etag=etag, **more)  # type: ignore[arg-type] # fields by name
+    return UpdateCampaignRequest(campaign=wanted, update_mask=FieldMask(paths=paths))
+
+
+async def test_an_edit_changes_what_its_mask_says_and_nothing_else(
+    broker: Broker, reader: Reader, campaigns: CampaignServicer
+) -> None:
+    made = await campaigns.CreateCampaign(asked(), call())
+    edited = await campaigns.UpdateCampaign(
+        edit("capacity", "waitlist", capacity=20, waitlist=True, product="x"), call()
+    )
+    assert (edited.capacity, edited.waitlist, edited.product) == (20, True, "mug")
+    assert (edited.revision, edited.create_time, edited.name) == (2, made.create_time, made.name)
+    assert made.etag
+    assert edited.etag not in ("", made.etag)
+    stored = reader.find("mug")
+    assert stored is not None
+    assert (stored.capacity, stored.etag) == (20, "")
+    assert broker.records[-1][3]["ce_id"] == b"mug:2"
+    cleared = await campaigns.UpdateCampaign(edit("waitlist"), call())
+    assert (cleared.waitlist, cleared.capacity, cleared.revision) == (False, 20, 3)
+
+
+async def test_without_a_mask_what_is_set_changes_and_a_star_changes_all(campaigns: CampaignServicer) -> None:
+    await campaigns.CreateCampaign(asked(max_quantity=7), call())
+    edited = await campaigns.UpdateCampaign(edit(product="cup"), call())
+    assert (edited.product, edited.max_quantity) == ("cup", 7)
+    whole = campaign(product="bowl", name="campaigns/mug")
+    request = UpdateCampaignRequest(campaign=whole, update_mask=FieldMask(paths=["*"]))
+    edited = await campaigns.UpdateCampaign(request, call())
+    assert (edited.product, edited.max_quantity, edited.capacity) == ("bowl", 0, 10)
+
+
+async def test_lists_are_replaced_whole(campaigns: CampaignServicer) -> None:
+    await campaigns.CreateCampaign(asked(), call())
+    edited = await campaigns.UpdateCampaign(edit("tiers", tiers=[Tier(members=3, unit_price_minor=8000)]), call())
+    assert list(edited.tiers) == [Tier(members=3, unit_price_minor=8000)]
+
+
+async def test_an_edit_that_changes_nothing_is_not_written(broker: Broker, campaigns: CampaignServicer) -> None:
+    made = await campaigns.CreateCampaign(asked(), call())
+    assert await campaigns.UpdateCampaign(edit("capacity", capacity=10, etag=made.etag), call()) == made
+    assert len(broker.records) == 1
+
+
+async def test_an_edit_of_what_somebody_else_has_changed_is_refused(
+    broker: Broker, campaigns: CampaignServicer
+) -> None:
+    made = await campaigns.CreateCampaign(asked(), call())
+    await campaigns.UpdateCampaign(edit("capacity", capacity=11, etag=made.etag), call())
+    with pytest.raises(ApiError) as caught:
+        await campaigns.UpdateCampaign(edit("capacity", capacity=12, etag=made.etag), call())
+    assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+    with pytest.raises(ApiError):
+        await campaigns.ArchiveCampaign(ArchiveCampaignRequest(name=made.name, etag=made.etag), call())
+    assert len(broker.records) == 2
+
+
+async def test_of_two_edits_at_once_with_one_etag_one_is_refused(campaigns: CampaignServicer) -> None:
+    made = await campaigns.CreateCampaign(asked(), call())
+    edits = (edit("capacity", capacity=seats, etag=made.etag) for seats in (11, 12))
+    found = await asyncio.gather(*(campaigns.UpdateCampaign(one, call()) for one in edits), return_exceptions=True)
+    assert [type(one) for one in found] == [Campaign, ApiError]
+
+
+async def test_an_edit_that_another_process_has_overwritten_is_not_confirmed(
+    broker: Broker, reader: Reader, campaigns: CampaignServicer
+) -> None:
+    made = await campaigns.CreateCampaign(asked(), call())
+
+    def overwritten(topic: str, key: str, value: bytes) -> None:
+        theirs = Campaign.FromString(value)
+        theirs.capacity = 99
+        reader.take(topic, key, theirs.SerializeToString())
+
+    broker.reacts = overwritten
+    with pytest.raises(ApiError) as caught:
+        await campaigns.UpdateCampaign(edit("capacity", capacity=12, etag=made.etag), call())
+    assert caught.value.reason_name == "ETAG_MISMATCH"
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "reason"),
+    [
+        (edit("window.seconds"), "update_mask", "INVALID_FIELDS"),
+        (edit("revision", revision=9), "update_mask", "INVALID_FIELDS"),
+        (edit("*", "capacity"), "update_mask", "INVALID_FIELDS"),
+        (edit("product"), "campaign.product", "INVALID_FIELDS"),
+        (edit("capacity", capacity=3), "campaign.capacity", "INVALID_FIELDS"),
+        (edit("solo_price_minor", solo_price_minor=1), "campaign.tiers[0].unit_price_minor", "TIERS_NOT_MONOTONIC"),
+        (UpdateCampaignRequest(), "campaign.name", "INVALID_FIELDS"),
+    ],
+)
+async def test_an_edit_must_leave_a_campaign_that_makes_sense(
+    campaigns: CampaignServicer, broker: Broker, request_: UpdateCampaignRequest, field: str, reason: str
+) -> None:
+    await campaigns.CreateCampaign(asked(), call())
+    with pytest.raises(ApiError) as caught:
+        await campaigns.UpdateCampaign(request_, call())
+    assert caught.value.reason_name == reason
+    assert field in dict(caught.value.fields)
+    assert len(broker.records) == 1
+
+
+async def test_an_archived_campaign_stays_as_it_is(broker: Broker, campaigns: CampaignServicer) -> None:
+    made = await campaigns.CreateCampaign(asked(), call())
+    archived = await campaigns.ArchiveCampaign(ArchiveCampaignRequest(name=made.name), call())
+    assert (archived.archived, archived.revision) == (True, 2)
+    assert await campaigns.ArchiveCampaign(ArchiveCampaignRequest(name=made.name), call()) == archived
+    with pytest.raises(ApiError) as caught:
+        await campaigns.UpdateCampaign(edit("capacity", capacity=12), call())
+    assert (caught.value.code, caught.value.reason_name) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "CAMPAIGN_ARCHIVED",
+    )
+    assert len(broker.records) == 2
+
+
+async def test_what_nobody_made_can_not_be_edited(campaigns: CampaignServicer) -> None:
+    with pytest.raises(ApiError) as caught:
+        await campaigns.UpdateCampaign(edit("capacity", capacity=12), call())
+    assert caught.value.reason_name == "CAMPAIGN_NOT_FOUND"
+    with pytest.raises(ApiError) as caught:
+        await campaigns.ArchiveCampaign(ArchiveCampaignRequest(name="campaigns/mug"), call())
+    assert caught.value.reason_name == "CAMPAIGN_NOT_FOUND"
+
+
+async def test_campaigns_are_listed_by_name_each_once(campaigns: CampaignServicer) -> None:
+    for number in (3, 1, 4, 0, 2):
+        await campaigns.CreateCampaign(asked(f"c{number}"), call())
+    await campaigns.ArchiveCampaign(ArchiveCampaignRequest(name="campaigns/c1"), call())
+
+    async def page(token: str = "", **more: object) -> ListCampaignsResponse:
+        request = ListCampaignsRequest(page_size=2, page_token=token, **more)  # type: ignore[arg-type]
+        return await campaigns.ListCampaigns(request, call())
+
+    first = await page()
+    assert [one.name for one in first.campaigns] == ["campaigns/c0", "campaigns/c2"]
+    assert all(one.etag for one in first.campaigns)
+    await campaigns.CreateCampaign(asked("c1a"), call())
+    second = await page(first.next_page_token)
+    assert [one.name for one in second.campaigns] == ["campaigns/c3", "campaigns/c4"]
+    assert not second.next_page_token
+    assert "campaigns/c1" in [one.name for one in (await page(show_archived=True)).campaigns]
+    with pytest.raises(ApiError) as caught:
+        await page(first.next_page_token, show_archived=True)
+    assert dict(caught.value.fields).keys() == {"page_token"}

@@ -26,6 +26,7 @@ from eventlog.watch import Watchers
 from services.groups.api.groups import GroupServicer
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.state import State
+from services.groups.processors.open_groups import OpenGroup
 from tests.unit.groups_api.world import GROUP, TIME_MS, Broker, call, campaign, upcoming
 
 NAME = f"groups/{GROUP}"
@@ -43,6 +44,9 @@ class Decider:
 
     def get(self, key: str) -> Aggregate[State] | None:
         return self._aggregate if key == GROUP and self._aggregate.version else None
+
+    def nearest(self, campaign: str, after: tuple[int, int, str] | None, limit: int, /) -> list[OpenGroup]:
+        return []
 
     def take(self, topic: str, key: str, value: bytes) -> None:
         self._offset += 1

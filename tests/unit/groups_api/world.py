@@ -11,14 +11,16 @@ from google.protobuf.duration_pb2 import Duration
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
 from groupbuy.groups.v1.groups_pb2 import Group
 
+from chassis.fanout import Shared
 from chassis.topics import CAMPAIGNS, GROUP_INBOX
 from eventlog.aggregate import Aggregate
-from eventlog.errors import BrokerUnavailable
+from eventlog.errors import BrokerUnavailable, NotReady
 from eventlog.publisher import Position
 from eventlog.watch import Watchers
 from services.groups.api.groups import Context
 from services.groups.domain.state import Phase, Seat, State
 from services.groups.domain.terms import freeze, terms_of
+from services.groups.processors.open_groups import OpenGroup, OpenGroups
 
 GROUP = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a10"
 TIME_MS = 1_700_000_000_000
@@ -57,13 +59,21 @@ class Table:
     def __init__(self) -> None:
         self.watchers = Watchers()
         self._aggregates: dict[str, Aggregate[State]] = {}
+        self.open = OpenGroups()
+        self.whole = True
 
     def get(self, key: str) -> Aggregate[State] | None:
         return self._aggregates.get(key)
 
-    def put(self, state: State, version: int) -> None:
-        self._aggregates[GROUP] = Aggregate(GROUP, state, version, version, TIME_MS + version, b"")
-        self.watchers.notify(GROUP)
+    def put(self, state: State, version: int, key: str = GROUP) -> None:
+        self._aggregates[key] = Aggregate(key, state, version, version, TIME_MS + version, b"")
+        self.open.note(self._aggregates[key])
+        self.watchers.notify(key)
+
+    def nearest(self, campaign: str, after: tuple[int, int, str] | None, limit: int, /) -> list[OpenGroup]:
+        if not self.whole:
+            raise NotReady("being looked through")
+        return self.open.nearest(campaign, after, limit)
 
 
 class Broker:
@@ -107,16 +117,22 @@ class Reader:
         return self.read.get(key)
 
     async def find_fresh(self, key: str, /) -> Campaign | None:
+        if self.away or key not in self.read:
+            await self.refresh()
+        return self.read.get(key)
+
+    async def refresh(self) -> None:
         if self.away:
             await asyncio.Event().wait()
-        if key not in self.read:
-            # As with a real topic, reading it takes a turn of the loop.
-            loop = asyncio.get_running_loop()
-            turn = loop.create_future()
-            loop.call_soon(turn.set_result, None)
-            await turn
-            self.read.update(self.unread)
-        return self.read.get(key)
+        # As with a real topic, reading it takes a turn of the loop.
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        loop.call_soon(turn.set_result, None)
+        await turn
+        self.read.update(self.unread)
+
+    def values(self) -> list[Campaign]:
+        return list(self.read.values())
 
 
 def forming(confirmed: int = 0, **more: object) -> State:
@@ -135,7 +151,7 @@ def forming(confirmed: int = 0, **more: object) -> State:
     )
 
 
-async def upcoming(groups: AsyncIterator[Group]) -> Group:
+async def upcoming(groups: AsyncIterator[Shared[Group]]) -> Group:
     """The next group of a watch, within a second."""
     async with asyncio.timeout(1):
-        return await anext(groups)
+        return (await anext(groups)).message

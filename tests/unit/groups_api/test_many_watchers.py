@@ -1,0 +1,114 @@
+"""Goal: 10,000 watchers of one group in one process share what they are sent, and a slow one costs nobody anything.
+
+Method: watches of the servicer itself, without a network; a table in memory changes under them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from groupbuy.groups.v1.groups_pb2 import Group, WatchGroupRequest
+
+from chassis.fanout import Shared
+from services.groups.api import groups as api
+from services.groups.api import view
+from services.groups.api.groups import GroupServicer
+from services.groups.domain.state import Phase
+from tests.unit.chassis.support import eventually
+from tests.unit.groups_api.world import GROUP, Broker, Table, call, forming, upcoming
+
+NAME = f"groups/{GROUP}"
+WATCHERS = 10_000
+
+
+@pytest.fixture
+def renderings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Versions that were rendered, in order."""
+    made: list[int] = []
+    render = view.group_message
+
+    def counting(aggregate: Any, terms: Any, **more: Any) -> Group:
+        made.append(aggregate.version)
+        return render(aggregate, terms, **more)
+
+    monkeypatch.setattr(api, "group_message", counting)
+    return made
+
+
+def watch(groups: GroupServicer, from_version: int = 0) -> AsyncIterator[Shared[Group]]:
+    return groups.WatchGroup(WatchGroupRequest(name=NAME, from_version=from_version), call(None))
+
+
+async def test_each_version_is_made_and_serialised_once_for_all(renderings: list[int]) -> None:
+    table = Table()
+    groups = GroupServicer(table, Broker())
+    table.put(forming(1), 1)
+    seen: list[list[int]] = [[] for _ in range(WATCHERS)]
+    sent: dict[int, set[int]] = {}
+
+    async def follow(versions: list[int]) -> None:
+        async for shared in watch(groups):
+            versions.append(shared.message.version)
+            data = shared.data(Group.SerializeToString)
+            sent.setdefault(shared.message.version, set()).add(id(data))
+
+    following = [asyncio.create_task(follow(versions)) for versions in seen]
+    await eventually(lambda: all(versions for versions in seen))
+    table.put(forming(2), 2)
+    await eventually(lambda: all(versions[-1] == 2 for versions in seen))
+    done = forming(2)
+    done.phase = Phase.EXPIRED
+    done.reserved.clear()
+    done.confirmed.clear()
+    table.put(done, 3)
+    async with asyncio.timeout(30):
+        await asyncio.gather(*following)
+    assert all(versions == [1, 2, 3] for versions in seen)
+    assert renderings == [1, 2, 3]
+    assert {version: len(data) for version, data in sent.items()} == {1: 1, 2: 1, 3: 1}
+    assert len(table.watchers) == 0
+
+
+async def test_a_slow_watcher_is_sent_the_newest_state_and_nothing_in_between(renderings: list[int]) -> None:
+    table = Table()
+    groups = GroupServicer(table, Broker())
+    table.put(forming(1), 1)
+    slow = watch(groups)
+    assert (await upcoming(slow)).version == 1
+    for version in range(2, 500):
+        table.put(forming(version % 8), version)
+        await asyncio.wait([asyncio.ensure_future(_turn())])
+    assert (await upcoming(slow)).version == 499
+    assert renderings == [1, 499]
+
+
+async def test_who_resumes_is_sent_only_what_is_newer(renderings: list[int]) -> None:
+    table = Table()
+    groups = GroupServicer(table, Broker())
+    table.put(forming(1), 7)
+    behind, level = watch(groups, 6), watch(groups, 7)
+    assert (await upcoming(behind)).version == 7
+    waiting = asyncio.create_task(upcoming(level))
+    await asyncio.wait([waiting], timeout=0.01)
+    assert not waiting.done()
+    table.put(forming(2), 8)
+    assert (await waiting).version == (await upcoming(behind)).version == 8
+
+
+async def test_of_many_groups_only_the_latest_messages_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "MOST_RENDERED", 3)
+    table = Table()
+    groups = GroupServicer(table, Broker())
+    for number in range(10):
+        key = f"{GROUP[:-2]}{number:02}"
+        table.put(forming(1), 1, key)
+        request = WatchGroupRequest(name=f"groups/{key}")
+        assert (await upcoming(groups.WatchGroup(request, call(None)))).version == 1
+    assert len(groups._rendered) == 3
+
+
+async def _turn() -> None:
+    return
