@@ -7,31 +7,30 @@ from groupbuy.orders.v1 import orders_pb2_grpc
 
 from chassis import topics
 from chassis.process import Servicer, Wiring
+from chassis.publishing import BatchPublisher
 from eventlog.compacted import CompactedReader
 from eventlog.fleet import Fleet
 from eventlog.processor import Connection
-from eventlog.projection import Projection
-from eventlog.publisher import Publisher
 from services.orders.api.orders import OrderServicer
-from services.orders.processors.projection import OrdersFolding
+from services.orders.processors.projection import OrdersProjection
 from services.orders.settings import OrdersSettings
 
 
 def wire(settings: OrdersSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
     connection = Connection(settings.kafka, settings.instance, settings.state_dir)
-    publisher = Publisher(settings.kafka, client_id=settings.instance)
+    publisher = BatchPublisher(settings.kafka, client_id=settings.instance)
     campaigns = CompactedReader(
         settings.kafka, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"
     )
-    sources = (topics.ORDERS, topics.GROUP_LOG, topics.PAYMENT_LOG)
-    folding = OrdersFolding(*(source.name for source in sources))
-    projection = Projection(topics.ORDERS_PROJECTION, sources, settings.service, folding, connection)
+    projection = OrdersProjection(
+        topics.ORDERS_PROJECTION, topics.ORDERS, topics.GROUP_LOG, topics.PAYMENT_LOG, settings.service, connection
+    )
     return Wiring(
         servicers=(
             Servicer(
                 orders_pb2_grpc.add_OrderServiceServicer_to_server,
-                OrderServicer(projection, campaigns, publisher),
+                OrderServicer(projection, campaigns, publisher, link_keys=settings.keys_of_links),
                 "groupbuy.orders.v1.OrderService",
             ),
         ),

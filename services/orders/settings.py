@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from chassis.settings import HostPort, Instance, ServiceSettings
+from chassis.links import Keys
+from chassis.settings import HostPort, Instance, LinkKeys, ServiceSettings
 
 
 class OrdersSettings(ServiceSettings):
@@ -19,3 +21,10 @@ class OrdersSettings(ServiceSettings):
     listen: HostPort = "127.0.0.1:50051"
     state_dir: Path = Path(".run/state/orders")
     instance: Instance = "orders-0"
+    #: The keys of the groups service, to check the links that orders come with.
+    link_keys: LinkKeys = SecretStr("")
+
+    @property
+    def keys_of_links(self) -> Keys:
+        """The keys, parsed."""
+        return Keys.parse(self.link_keys.get_secret_value())

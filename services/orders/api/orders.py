@@ -6,62 +6,49 @@ group's decider alone. Must never log a request: it holds the token of a payment
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
-from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.decisions_pb2 import REFUSAL_REASON_CANCELLED
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.orders.v1.orders_pb2 import (
     ORDER_STATE_CANCELLED,
     ORDER_STATE_REFUSED,
-    WAIT_ACCEPTED,
-    WAIT_GROUP_CLOSED,
-    WAIT_SEAT_DECIDED,
-    WAIT_UNSPECIFIED,
+    BatchPlaceOrdersRequest,
+    BatchPlaceOrdersResponse,
     CancelOrderRequest,
     GetOrderRequest,
+    ListOrdersRequest,
+    ListOrdersResponse,
     Order,
     PlaceOrderRequest,
     PlaceOrderResponse,
-    Wait,
+    PlaceOrdersRequest,
+    PlaceOrdersResponse,
     WatchOrderRequest,
 )
 from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceServicer
 
+from chassis.fanout import Fanout
+from chassis.links import Keys
 from chassis.waiting import Patience
-from eventlog.errors import BrokerUnavailable
-from eventlog.publisher import Position
 from services.orders.api import refusals
-from services.orders.api.facts import Facts, cancel_requested, placed
+from services.orders.api.bulk import Bulk
+from services.orders.api.facts import Facts, cancel_requested
+from services.orders.api.links import Invitations
+from services.orders.api.listing import Listing
+from services.orders.api.placing import Placing
 from services.orders.api.ports import Campaigns, OrdersView, Publishes
 from services.orders.api.reading import Reader, Seen
-from services.orders.api.tokens import Token, decode, encode
-from services.orders.domain.ids import (
-    OrderName,
-    campaign_of,
-    group_id,
-    group_of,
-    is_id,
-    order_id,
-    parse_order,
-    request_digest,
-)
-from services.orders.domain.orders import OrdersFold
+from services.orders.api.tokens import Token
+from services.orders.domain.ids import OrderName, parse_order
 from services.orders.domain.seat import REFUSALS
 from services.orders.domain.view import OrderView
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-#: What PlaceOrder waits for.
-WAITS: Mapping[Wait.ValueType, Callable[[OrderView], bool]] = {
-    WAIT_UNSPECIFIED: lambda order: order.decided,
-    WAIT_SEAT_DECIDED: lambda order: order.decided,
-    WAIT_GROUP_CLOSED: lambda order: order.final,
-}
 
 
 def wall_clock_ms() -> int:
@@ -73,43 +60,48 @@ class OrderServicer(OrderServiceServicer):
     """The service `groupbuy.orders.v1.OrderService`."""
 
     def __init__(
-        self, view: OrdersView, campaigns: Campaigns, publisher: Publishes, now_ms: Callable[[], int] = wall_clock_ms
+        self,
+        view: OrdersView,
+        campaigns: Campaigns,
+        publisher: Publishes,
+        now_ms: Callable[[], int] = wall_clock_ms,
+        link_keys: Keys | None = None,
     ) -> None:
         self._campaigns = campaigns
         self._reader = Reader(view, publisher)
         self._facts = Facts(publisher, now_ms)
-        self._fold = OrdersFold()
+        self._placing = Placing(self._reader, campaigns, self._facts, Invitations(link_keys or Keys({}), now_ms))
+        self._bulk = Bulk(self._placing, self._facts)
+        self._listing = Listing(self._reader)
+        self._fanout = Fanout(view.watchers)
 
     async def PlaceOrder(self, request: PlaceOrderRequest, context: Context) -> PlaceOrderResponse:
         """Places an order and waits as asked. The same request again answers with the same order."""
-        patience = Patience(context)
-        name = _named(request)
-        digest = request_digest(request)
-        seen = self._reader.find(name)
-        fresh = seen is None
-        if seen is None:
-            await self._check(request, name, patience)
-            seen, token = await self._place(name, placed(name, request, digest), patience)
-        else:
-            token = self._reader.here(name)
-        _same_request(seen, digest)
-        if request.wait != WAIT_ACCEPTED:
-            enough = WAITS[request.wait]
-            # A decision may be read before the fact it is about; with the fact the answer is whole.
-            seen = await self._reader.when(
-                name, lambda order: enough(order) and (order.placed or not fresh), patience, token
-            )
-            # Two requests with one id may have been under way at once: the log says whose the order is.
-            _same_request(seen, digest)
-        return PlaceOrderResponse(order=seen.message(), token=encode(token))
+        return await self._placing.place(request, Patience(context))
+
+    async def BatchPlaceOrders(self, request: BatchPlaceOrdersRequest, context: Context) -> BatchPlaceOrdersResponse:
+        """Places several orders together; each succeeds or fails by itself."""
+        return BatchPlaceOrdersResponse(results=await self._bulk.batch(request.requests, Patience(context)))
+
+    async def PlaceOrders(
+        self, requests: AsyncIterator[PlaceOrdersRequest], context: Context
+    ) -> AsyncIterator[PlaceOrdersResponse]:
+        """Places orders as they come, and answers each as soon as it can."""
+        async with aclosing(self._bulk.stream(requests, context)) as found:
+            async for results in found:
+                yield PlaceOrdersResponse(results=results)
 
     async def GetOrder(self, request: GetOrderRequest, context: Context) -> Order:
         """An order as it is; with a token, not before what the token stands for is seen."""
         patience = Patience(context)
         name = _parsed(request.name)
         if request.token:
-            await self._reader.passed(name, self._token(request.token, name), patience)
+            await self._reader.passed(name, self._reader.token(request.token, name.group), patience)
         return (await self._reader.require(name, patience)).message()
+
+    async def ListOrders(self, request: ListOrdersRequest, context: Context) -> ListOrdersResponse:
+        """A page of a group's orders, or of a customer's; with a token, not before what it stands for is seen."""
+        return await self._listing.page(request, Patience(context))
 
     async def CancelOrder(self, request: CancelOrderRequest, context: Context) -> Order:
         """Asks to leave the group, and answers with the decider's verdict."""
@@ -128,7 +120,7 @@ class OrderServicer(OrderServiceServicer):
         name = _parsed(request.name)
         sent = request.from_revision
         seen: Seen | None = await self._reader.require(name, Patience(context))
-        with self._reader.watchers.watch(name.group) as watch:
+        with self._fanout.follow(name.group) as watch:
             while True:
                 seen = self._reader.find(name)
                 if seen is None:
@@ -142,73 +134,9 @@ class OrderServicer(OrderServiceServicer):
                     return
                 await watch.changed()
 
-    # Placing ----------------------------------------------------------------------------------------------------
-
-    async def _check(self, request: PlaceOrderRequest, name: OrderName, patience: Patience) -> None:
-        """Refuses what is plainly a mistake. Raises ApiError."""
-        wanted = campaign_of(request.campaign)
-        campaign = await self._campaign(wanted, patience)
-        currency = campaign.currency
-        if not request.group:
-            if campaign.archived:
-                raise refusals.campaign_archived(wanted)
-        else:
-            group = await self._reader.opened(name.group, patience)
-            if group is None:
-                raise refusals.group_not_found(name.group)
-            if group.campaign != wanted:
-                raise refusals.campaign_mismatch(wanted, group.campaign)
-            # The group's frozen terms count, not the campaign as it is now.
-            currency = group.currency or currency
-        if request.currency != currency:
-            raise refusals.currency_mismatch(request.currency, currency)
-
-    async def _campaign(self, wanted: str, patience: Patience) -> Campaign:
-        campaign = self._campaigns.find(wanted)
-        if campaign is None:
-            try:
-                async with asyncio.timeout(patience.left_s()):
-                    campaign = await self._campaigns.find_fresh(wanted)
-            except TimeoutError:
-                raise BrokerUnavailable("the campaigns' topic could not be read to its end in time") from None
-        if campaign is None:
-            raise refusals.campaign_not_found(wanted)
-        return campaign
-
-    async def _place(self, name: OrderName, fact: OrderFact, patience: Patience) -> tuple[Seen, Token]:
-        """Appends the fact, and says what can be said before anybody has decided."""
-        position = await self._append(fact, patience)
-        seen = self._reader.find(name)
-        if seen is None:
-            group = self._fold.initial(name.group)
-            self._fold.fold_fact(group, fact, position.timestamp_ms)
-            seen = Seen(name, group, group.orders[name.order])
-        return seen, Token(position.partition, position.offset)
-
-    async def _append(self, fact: OrderFact, patience: Patience) -> Position:
+    async def _append(self, fact: OrderFact, patience: Patience) -> None:
         position = await self._facts.append(fact, patience)
         self._reader.wrote(Token(position.partition, position.offset))
-        return position
-
-    def _token(self, text: str, name: OrderName) -> Token:
-        try:
-            token = decode(text)
-        except ValueError as error:
-            raise refusals.invalid_field("token", str(error)) from None
-        if token.partition != self._reader.partition(name.group):
-            raise refusals.invalid_field("token", "is of another order")
-        return token
-
-
-def _named(request: PlaceOrderRequest) -> OrderName:
-    """Ids of the order that a request places: the same for the same customer, request id and group."""
-    if request.group:
-        group = group_of(request.group)
-        if not is_id(group):
-            raise refusals.invalid_field("group", "is not the name of a group")
-    else:
-        group = group_id(request.customer, request.request_id)
-    return OrderName(group, order_id(group, request.customer, request.request_id))
 
 
 def _parsed(name: str) -> OrderName:
@@ -216,12 +144,6 @@ def _parsed(name: str) -> OrderName:
         return parse_order(name)
     except ValueError as error:
         raise refusals.invalid_field("name", str(error)) from None
-
-
-def _same_request(seen: Seen, digest: bytes) -> None:
-    """Raises ApiError where the request id stands for another payload."""
-    if seen.view.request_sha256 and seen.view.request_sha256 != digest:
-        raise refusals.request_id_reused(seen.name)
 
 
 def _left(order: OrderView) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
+from chassis.publishing import Record
+from eventlog.errors import BrokerUnavailable
 from eventlog.publisher import Position
 from eventlog.view import View
 from services.orders.domain.orders import GroupOrders
@@ -31,9 +33,13 @@ class OrdersView(View[GroupOrders], Protocol):
         """Offset of a topic's partition that is folded next."""
         ...
 
+    def of_customer(self, customer: str, /) -> Mapping[str, str]:
+        """Group by order of the customer's newest orders, as far as partitions are here; some may be gone again."""
+        ...
+
 
 class Publishes(Protocol):
-    """Appends records; eventlog.publisher.Publisher is one."""
+    """Appends records; chassis.publishing.BatchPublisher is one."""
 
     partitions: int
 
@@ -47,4 +53,10 @@ class Publishes(Protocol):
         timeout_s: float | None = None,
     ) -> Position:
         """Appends one record and returns where it stands. Raises BrokerUnavailable."""
+        ...
+
+    async def publish_all(
+        self, topic: str, records: Sequence[Record], *, timeout_s: float | None = None
+    ) -> list[Position | BrokerUnavailable]:
+        """Appends many records at once, and says of each where it stands or that it was not acknowledged."""
         ...

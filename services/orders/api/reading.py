@@ -7,6 +7,7 @@ anything but the projection.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import NamedTuple
 
 from groupbuy.orders.v1.orders_pb2 import Order
@@ -17,9 +18,9 @@ from eventlog.errors import NotReady
 from eventlog.topics import partition_of
 from eventlog.watch import Watchers
 from services.orders.api.ports import OrdersView, Publishes
-from services.orders.api.refusals import answer_pending, order_not_found
+from services.orders.api.refusals import answer_pending, invalid_field, list_pending, order_not_found
 from services.orders.api.render import order_message
-from services.orders.api.tokens import Token, encode
+from services.orders.api.tokens import Token, decode, encode
 from services.orders.domain.ids import OrderName
 from services.orders.domain.orders import GroupOrders
 from services.orders.domain.view import OrderView
@@ -50,6 +51,8 @@ class Reader:
         self._publisher = publisher
         #: Partition -> offset of the last order fact that this process wrote there.
         self._written: dict[int, int] = {}
+        #: A key of each partition; empty: the number of partitions is not known yet.
+        self._probes: list[str] = []
 
     @property
     def watchers(self) -> Watchers:
@@ -77,6 +80,48 @@ class Reader:
             raise NotReady("the number of partitions is not known yet")
         return partition_of(group, self._publisher.partitions)
 
+    def group(self, group: str) -> GroupOrders | None:
+        """All orders of a group, None if nothing was ever said about it. Raises NotReady."""
+        return self._view.get(group)
+
+    def of_customer(self, customer: str) -> list[Seen]:
+        """The newest orders of a customer, in no order. Raises NotReady unless all partitions are read here."""
+        for probe in self._probe():
+            self._view.get(probe)
+        found = []
+        for order, group in self._view.of_customer(customer).items():
+            seen = self.find(OrderName(group, order))
+            if seen is not None and seen.view.customer == customer:
+                found.append(seen)
+        return found
+
+    async def group_caught_up(self, group: str, token: Token | None, patience: Patience) -> None:
+        """Returns once what this process wrote to the group's partition is seen, and what the token stands for.
+
+        Raises ApiError ANSWER_PENDING.
+        """
+        offset = self._written.get(self.partition(group), -1)
+        await self._list_passed(group, max(offset, token.offset if token else -1), patience)
+
+    async def all_caught_up(self, token: Token | None, patience: Patience) -> None:
+        """As group_caught_up, of all partitions. Raises NotReady unless all of them are read here."""
+        for partition, probe in enumerate(self._probe()):
+            offset = self._written.get(partition, -1)
+            if token is not None and token.partition == partition:
+                offset = max(offset, token.offset)
+            await self._list_passed(probe, offset, patience)
+
+    async def _list_passed(self, key: str, offset: int, patience: Patience) -> None:
+        try:
+            await self._reached(key, offset, patience)
+        except TimeoutError:
+            raise list_pending() from None
+
+    def _probe(self) -> list[str]:
+        if len(self._probes) != self._publisher.partitions or not self._probes:
+            self._probes = one_of_each(self._publisher.partitions)
+        return self._probes
+
     async def require(self, name: OrderName, patience: Patience) -> Seen:
         """The order, after what this process wrote. Raises ApiError ORDER_NOT_FOUND."""
         await self._passed(name, self._written.get(self.partition(name.group), -1), patience)
@@ -85,31 +130,47 @@ class Reader:
             raise order_not_found(name)
         return found
 
+    def token(self, text: str, group: str = "") -> Token:
+        """A token of PlaceOrder, about this group's partition where one is named. Raises ApiError INVALID_FIELDS."""
+        try:
+            token = decode(text)
+        except ValueError as error:
+            raise invalid_field("token", str(error)) from None
+        if token.partition >= self._publisher.partitions or (group and token.partition != self.partition(group)):
+            raise invalid_field("token", "is of another order")
+        return token
+
     async def passed(self, name: OrderName, token: Token, patience: Patience) -> None:
         """Returns once the projection has folded the token's record. Raises ApiError ANSWER_PENDING."""
         await self._passed(name, token.offset, patience)
 
     async def _passed(self, name: OrderName, offset: int, patience: Patience) -> None:
-        partition = self.partition(name.group)
-
-        def look() -> bool | None:
-            self._view.get(name.group)  # Raises NotReady as soon as the partition is not ours.
-            return True if self._view.position(ORDERS.name, partition) > offset else None
-
         try:
-            await until(self._view.watchers, name.group, look, patience.left_s(), again_s=LOOK_AGAIN_S)
+            await self._reached(name.group, offset, patience)
         except TimeoutError:
             raise answer_pending(name) from None
+
+    async def _reached(self, key: str, offset: int, patience: Patience) -> None:
+        """Returns once the key's partition is folded past an offset. Raises TimeoutError."""
+        partition = self.partition(key)
+
+        def look() -> bool | None:
+            self._view.get(key)  # Raises NotReady as soon as the partition is not ours.
+            return True if self._view.position(ORDERS.name, partition) > offset else None
+
+        if look() is None:
+            await until(self._view.watchers, key, look, patience.left_s(), again_s=LOOK_AGAIN_S)
+
+    def opened_now(self, group: str) -> GroupOrders | None:
+        """A group that somebody has opened, as far as is known now. Raises NotReady."""
+        found = self._view.get(group)
+        return found if found is not None and found.opener else None
 
     async def opened(self, group: str, patience: Patience) -> GroupOrders | None:
         """A group that somebody has opened, None where that is not seen within a moment."""
 
-        def look() -> GroupOrders | None:
-            found = self._view.get(group)
-            return found if found is not None and found.opener else None
-
         try:
-            return await until(self._view.watchers, group, look, patience.left_s(APPEAR_S))
+            return await until(self._view.watchers, group, lambda: self.opened_now(group), patience.left_s(APPEAR_S))
         except TimeoutError:
             return None
 
@@ -126,3 +187,16 @@ class Reader:
             return await until(self._view.watchers, name.group, look, patience.left_s())
         except TimeoutError:
             raise answer_pending(name, encode(token) if token else "") from None
+
+
+def one_of_each(partitions: int) -> list[str]:
+    """A key of each partition, by partition: what is asked of all of them is asked of these. Raises NotReady where the
+    number of partitions is not known."""
+    if not partitions:
+        raise NotReady("the number of partitions is not known yet")
+    found: dict[int, str] = {}
+    numbers = count()
+    while len(found) < partitions:
+        key = f"probe-{next(numbers)}"
+        found.setdefault(partition_of(key, partitions), key)
+    return [found[partition] for partition in range(partitions)]

@@ -110,3 +110,12 @@ def answer_pending(name: OrderName, token: str = "") -> ApiError:
         f"the answer had not come by the deadline; GetOrder of {name} tells",
         metadata=metadata,
     )
+
+
+def list_pending() -> ApiError:
+    """What must be seen before a list is answered had not been seen by the deadline."""
+    return ApiError(
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        errors_pb2.ERROR_REASON_ANSWER_PENDING,
+        "what was written last had not been seen by the deadline; list again",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
@@ -11,13 +11,16 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.orders.v1.orders_pb2 import Order, PlaceOrderRequest
 
+from chassis.publishing import Record
 from chassis.topics import ORDERS
+from chassis.waiting import Patience
 from eventlog.errors import BrokerUnavailable, NotReady
 from eventlog.publisher import Position
 from eventlog.topics import partition_of
 from eventlog.watch import Watchers
 from services.orders.api.orders import Context, OrderServicer
 from services.orders.domain.orders import GroupOrders, OrdersFold
+from services.orders.processors.customers import Customers
 from tests.unit.orders.history import Fact, GroupLog, Payment, PurseLog
 
 PARTITIONS = 4
@@ -67,12 +70,20 @@ class World:
         self.partitions = PARTITIONS
         self.records: list[tuple[OrderFact, dict[str, bytes]]] = []
         self.timeouts: list[float | None] = []
+        #: Sizes of what was published together, and groups whose records are not acknowledged there.
+        self.together: list[int] = []
+        self.lost: set[str] = set()
+        #: Partitions that another process reads.
+        self.away: set[int] = set()
         self.watchers = Watchers()
         self.campaigns = Campaigns()
         self.ready = True
         self.broker = True
         self.folds = True
         self.decides: Callable[[OrderFact], Sequence[GroupEvent]] = lambda fact: ()
+        self.customers = Customers()
+        #: The broker's time.
+        self.now_ms = TIME_MS
         self._rules = OrdersFold()
         self._states: dict[str, GroupOrders] = {}
         self._groups: dict[str, GroupLog] = {}
@@ -104,12 +115,24 @@ class World:
         self._ends[partition] += 1
         if self.folds:
             asyncio.get_running_loop().call_soon(self.fold, fact)
-        return Position(partition, offset, TIME_MS)
+        return Position(partition, offset, self.now_ms)
+
+    async def publish_all(
+        self, topic: str, records: Sequence[Record], *, timeout_s: float | None = None
+    ) -> list[Position | BrokerUnavailable]:
+        self.together.append(len(records))
+        found: list[Position | BrokerUnavailable] = []
+        for key, value, headers in records:
+            if key in self.lost:
+                found.append(BrokerUnavailable("not acknowledged"))
+            else:
+                found.append(await self.publish(topic, key, value, headers, timeout_s=timeout_s))
+        return found
 
     # The projection -----------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> GroupOrders | None:
-        if not self.ready:
+        if not self.ready or partition_of(key, PARTITIONS) in self.away:
             raise NotReady("recovering")
         return self._states.get(key)
 
@@ -117,12 +140,17 @@ class World:
         assert topic == ORDERS.name
         return self._positions[partition]
 
+    def of_customer(self, customer: str, /) -> Mapping[str, str]:
+        return self.customers.of(customer)
+
     def fold(self, fact: OrderFact) -> None:
         """Folds a fact, and what is decided about it before that: the topics are read in any order."""
         decided = self.decides(fact)
         if decided:
             self.decide(fact.group, *decided)
-        Fact(fact, TIME_MS).fold(self._state(fact.group))
+        Fact(fact, self.now_ms).fold(self._state(fact.group))
+        if fact.HasField("placed"):
+            self.customers.add(fact.customer, fact.order, fact.group)
         self._positions[partition_of(fact.group, PARTITIONS)] += 1
         self.watchers.notify(fact.group)
 
@@ -137,6 +165,9 @@ class World:
 
     def _state(self, group: str) -> GroupOrders:
         return self._states.setdefault(group, self._rules.initial(group))
+
+    def patience(self, seconds: float = 5.0) -> Patience:
+        return Patience(call(seconds))
 
     # What shoppers do ---------------------------------------------------------------------------------------------
 

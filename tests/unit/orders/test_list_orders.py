@@ -1,0 +1,154 @@
+"""ListOrders: pages of a group's or a customer's orders that stay stable while data changes."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import grpc
+import pytest
+from groupbuy.orders.v1.orders_pb2 import WAIT_ACCEPTED, ListOrdersRequest, ListOrdersResponse
+
+from chassis.errors import ApiError
+from eventlog.errors import NotReady
+from eventlog.topics import partition_of
+from services.orders.api.reading import one_of_each
+from services.orders.processors.customers import Customers
+from tests.unit.orders.test_place_order import opens
+from tests.unit.orders.world import TIME_MS, World, call
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.decides = opens
+    return made
+
+
+async def fill(world: World, count: int, group: str = "", first: int = 0) -> list[str]:
+    """Places orders of customers c0, c1, c2, … c0 …; returns their names."""
+    names = []
+    for number in range(first, first + count):
+        world.now_ms = TIME_MS + number
+        order, _ = await world.place(
+            customer=f"c{number % 3}", request_id=str(UUID(int=number + 1)), group=group, wait=WAIT_ACCEPTED
+        )
+        names.append(order.name)
+    return names
+
+
+async def page(world: World, parent: str, **more: object) -> ListOrdersResponse:
+    request = ListOrdersRequest(parent=parent, **more)  # type: ignore[arg-type] # fields by name
+    return await world.orders.ListOrders(request, call())
+
+
+async def test_a_groups_orders_come_in_pages_each_once_while_orders_come_and_change(world: World) -> None:
+    leader, _ = await world.place()
+    names = await fill(world, 9, leader.group)
+    seen: list[str] = []
+    token = ""
+    while True:
+        got = await page(world, leader.group, page_size=3, page_token=token)
+        seen += [order.name for order in got.orders]
+        await fill(world, 1, leader.group, first=100 + len(seen))
+        token = got.next_page_token
+        if not token:
+            break
+    assert len(seen) == len(set(seen))
+    assert {leader.name, *names} <= set(seen)
+
+
+async def test_a_group_is_narrowed_to_a_customer(world: World) -> None:
+    leader, _ = await world.place()
+    names = await fill(world, 6, leader.group)
+    got = await page(world, leader.group, customer="c1")
+    assert sorted(order.name for order in got.orders) == sorted(names[1::3])
+
+
+async def test_a_customers_orders_come_newest_first_from_all_groups(world: World) -> None:
+    names = await fill(world, 12)
+    mine = list(reversed(names[0::3]))
+    first = await page(world, "groups/-", customer="c0", page_size=3)
+    assert [order.name for order in first.orders] == mine[:3]
+    # What is newer than the first page does not move the second.
+    await fill(world, 3, first=30)
+    second = await page(world, "groups/-", customer="c0", page_size=3, page_token=first.next_page_token)
+    assert [order.name for order in second.orders] == mine[3:]
+    assert not second.next_page_token
+    assert not (await page(world, "groups/-", customer="nobody")).orders
+
+
+async def test_a_list_shows_what_was_written_before_it_and_with_a_token_what_others_wrote(world: World) -> None:
+    leader, token = await world.place()
+    world.folds = False
+    joined = await fill(world, 1, leader.group)
+    with pytest.raises(ApiError) as caught:
+        await world.orders.ListOrders(ListOrdersRequest(parent=leader.group), call(0.1))
+    assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.DEADLINE_EXCEEDED, "ANSWER_PENDING")
+    world.fold(world.records[-1][0])
+    assert joined[0] in [order.name for order in (await page(world, leader.group)).orders]
+    assert (await page(world, "groups/-", customer="ann", token=token)).orders
+    assert (await page(world, leader.group, token=token)).orders
+
+
+@pytest.mark.parametrize(
+    ("parent", "more", "field"),
+    [
+        ("", {"page_token": "nonsense"}, "page_token"),
+        ("", {"page_token": "e30"}, "page_token"),
+        ("", {"token": "nonsense"}, "token"),
+        ("groups/" + "-" * 36, {}, "parent"),
+    ],
+)
+async def test_what_is_no_token_or_no_group_is_refused(
+    world: World, parent: str, more: dict[str, object], field: str
+) -> None:
+    leader, _ = await world.place()
+    with pytest.raises(ApiError) as caught:
+        await page(world, parent or leader.group, **more)
+    assert [name for name, _ in caught.value.fields] == [field]
+
+
+async def test_a_page_token_is_of_one_list_only(world: World) -> None:
+    leader, _ = await world.place()
+    await fill(world, 6, leader.group)
+    first = await page(world, leader.group, page_size=2)
+    for parent, customer in ((leader.group, "c1"), ("groups/-", "c1")):
+        with pytest.raises(ApiError) as caught:
+            await page(world, parent, customer=customer, page_token=first.next_page_token)
+        assert [name for name, _ in caught.value.fields] == ["page_token"]
+    assert (await page(world, leader.group, page_size=500, page_token=first.next_page_token)).orders
+
+
+async def test_nobodys_group_is_not_found_and_an_unread_partition_is_not_an_empty_list(world: World) -> None:
+    with pytest.raises(ApiError) as caught:
+        await page(world, f"groups/{UUID(int=9)}")
+    assert caught.value.reason_name == "GROUP_NOT_FOUND"
+    world.ready = False
+    for parent in (f"groups/{UUID(int=9)}", "groups/-"):
+        with pytest.raises(NotReady):
+            await page(world, parent, customer="ann")
+
+
+async def test_a_customers_list_is_not_answered_from_a_part_of_the_partitions(world: World) -> None:
+    await world.place()
+    world.away.add(2)
+    with pytest.raises(NotReady):
+        await page(world, "groups/-", customer="ann")
+
+
+def test_there_is_a_key_of_each_partition() -> None:
+    for partitions in (1, 4, 64):
+        keys = one_of_each(partitions)
+        assert [partition_of(key, partitions) for key in keys] == list(range(partitions))
+    with pytest.raises(NotReady):
+        one_of_each(0)
+
+
+def test_of_a_customer_only_the_newest_are_known() -> None:
+    customers = Customers(most=3)
+    for number in range(5):
+        customers.add("ann", f"o{number}", "g")
+        customers.add("ann", f"o{number}", "g")
+    assert list(customers.of("ann")) == ["o2", "o3", "o4"]
+    customers.clear()
+    assert not customers.of("ann")

@@ -1,0 +1,220 @@
+"""BatchPlaceOrders and PlaceOrders: stated together, answered one by one; one that fails leaves the others alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from uuid import UUID
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from groupbuy.errors.v1 import errors_pb2
+from groupbuy.orders.v1.orders_pb2 import (
+    ORDER_STATE_PLACED,
+    ORDER_STATE_RESERVED,
+    WAIT_ACCEPTED,
+    WAIT_SEAT_DECIDED,
+    BatchPlaceOrdersRequest,
+    PlaceOrderRequest,
+    PlaceOrderResult,
+    PlaceOrdersRequest,
+    PlaceOrdersResponse,
+)
+
+from chassis.errors import ApiError
+from chassis.room import Room
+from services.orders.api.bulk import MOST_OF_A_STREAM, Bulk
+from tests.unit.orders.test_place_order import opens
+from tests.unit.orders.world import OTHER, REQUEST, World, asked, call
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.decides = opens
+    return made
+
+
+def wanted(number: int, **more: object) -> PlaceOrderRequest:
+    """A request of its own for each number."""
+    return asked(**{"request_id": str(UUID(int=number + 1)), "wait": WAIT_ACCEPTED, **more})
+
+
+async def batch(world: World, *requests: PlaceOrderRequest) -> list[PlaceOrderResult]:
+    response = await world.orders.BatchPlaceOrders(BatchPlaceOrdersRequest(requests=requests), call())
+    assert [result.index for result in response.results] == list(range(len(requests)))
+    return list(response.results)
+
+
+def why(result: PlaceOrderResult) -> str:
+    """Reason of a result that failed; empty: it did not."""
+    if not result.HasField("status"):
+        assert result.token
+        assert result.order.name == result.name
+        return ""
+    assert not result.HasField("order")
+    assert not result.token
+    info = ErrorInfo()
+    assert any(detail.Unpack(info) for detail in result.status.details)
+    return str(info.reason)
+
+
+async def test_orders_of_a_batch_are_stated_together_and_answered_in_their_order(world: World) -> None:
+    results = await batch(world, *(wanted(number) for number in range(20)))
+    assert world.together == [20]
+    assert [result.order.state for result in results] == [ORDER_STATE_PLACED] * 20
+    assert [f"groups/{fact.group}/orders/{fact.order}" for fact, _ in world.records] == [one.name for one in results]
+    unary = await world.orders.PlaceOrder(wanted(3), call())
+    assert unary.order.name == results[3].name
+
+
+async def test_each_order_waits_as_it_asks_to(world: World) -> None:
+    accepted, decided = await batch(world, wanted(1), wanted(2, wait=WAIT_SEAT_DECIDED))
+    assert (accepted.order.state, decided.order.state) == (ORDER_STATE_PLACED, ORDER_STATE_RESERVED)
+
+
+async def test_one_that_fails_leaves_the_others_alone(world: World) -> None:
+    world.campaigns.late["late"] = world.campaigns.known["mug"]
+    results = await batch(
+        world,
+        wanted(0),
+        wanted(1, quantity=0, currency="cny"),
+        wanted(2, currency="EUR"),
+        wanted(3, campaign="campaigns/nothing"),
+        wanted(4, group=f"groups/{UUID(int=5)}"),
+        wanted(5, campaign="campaigns/late"),
+        wanted(6),
+    )
+    assert [why(result) for result in results] == [
+        "",
+        "INVALID_FIELDS",
+        "CURRENCY_MISMATCH",
+        "CAMPAIGN_NOT_FOUND",
+        "GROUP_NOT_FOUND",
+        "",
+        "",
+    ]
+    assert len(world.records) == 3
+    fields = BadRequest()
+    assert any(detail.Unpack(fields) for detail in results[1].status.details)
+    assert {one.field for one in fields.field_violations} == {"quantity", "currency"}
+    assert results[1].name == ""
+    assert results[2].status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert results[2].name
+
+
+async def test_a_broker_that_does_not_acknowledge_one_group_fails_its_order_only(world: World) -> None:
+    first, second = await batch(world, wanted(1), wanted(2))
+    world = World()
+    world.lost.add(first.name.split("/")[1])
+    lost, kept = await batch(world, wanted(1), wanted(2))
+    assert (why(lost), why(kept)) == ("BROKER_UNAVAILABLE", "")
+    assert any(detail.Is(RetryInfo.DESCRIPTOR) for detail in lost.status.details)
+    assert (lost.name, kept.name) == (first.name, second.name)
+
+
+async def test_the_same_request_twice_in_a_batch_is_one_order_and_another_payload_an_error(world: World) -> None:
+    first, again, other = await batch(world, wanted(1), wanted(1), wanted(1, quantity=7))
+    assert (why(first), why(again), why(other)) == ("", "", "REQUEST_ID_REUSED")
+    assert first.name == again.name == other.name
+    assert {fact.order for fact, _ in world.records} == {first.name.split("/")[3]}
+
+
+async def test_what_was_placed_before_is_answered_and_not_stated_again(world: World) -> None:
+    order, _ = await world.place()
+    same, reused = await batch(world, asked(), asked(quantity=9))
+    assert (same.order.name, same.order.state) == (order.name, ORDER_STATE_RESERVED)
+    assert why(reused) == "REQUEST_ID_REUSED"
+    assert len(world.records) == 1
+
+
+async def test_friends_join_a_group_that_the_same_batch_opens(world: World) -> None:
+    leader = (await batch(World(), wanted(1)))[0].name
+    group = leader.rpartition("/orders/")[0]
+    opened, joined = await batch(world, wanted(1), wanted(2, group=group, customer="bob"))
+    assert (why(opened), why(joined)) == ("", "")
+    assert joined.order.group == group
+
+
+async def test_a_state_that_can_not_be_read_fails_each_order_with_a_delay(world: World) -> None:
+    world.ready = False
+    (result,) = await batch(world, wanted(1))
+    assert why(result) == "NOT_READY"
+    assert not world.records
+
+
+async def test_batches_are_refused_where_there_is_no_room(world: World) -> None:
+    room = Room(10)
+    bulk = Bulk(world.orders._placing, world.orders._facts, room)
+    room.try_take(8)
+    with pytest.raises(ApiError) as caught:
+        await bulk.batch([wanted(n) for n in range(3)], world.patience())
+    assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+    assert caught.value.retry_after_ms
+    assert len(await bulk.batch([wanted(n) for n in range(2)], world.patience())) == 2
+    assert room.taken == 8
+
+
+# The stream ----------------------------------------------------------------------------------------------------------
+
+
+async def sent(messages: Iterable[list[PlaceOrderRequest]]) -> AsyncIterator[PlaceOrdersRequest]:
+    for requests in messages:
+        yield PlaceOrdersRequest(requests=requests)
+
+
+async def answers(stream: AsyncIterator[PlaceOrdersResponse]) -> list[PlaceOrderResult]:
+    async with asyncio.timeout(5):
+        return [result async for response in stream for result in response.results]
+
+
+async def test_a_stream_answers_each_order_once(world: World) -> None:
+    messages = [[wanted(10 * m + n) for n in range(10)] for m in range(5)]
+    messages[2][3].quantity = 0
+    results = await answers(world.orders.PlaceOrders(sent(messages), call(None)))
+    assert sorted(result.index for result in results) == list(range(50))
+    failed = {result.index: why(result) for result in results if why(result)}
+    assert failed == {23: "INVALID_FIELDS"}
+    assert len(world.records) == 49
+
+
+async def test_a_stream_takes_no_more_in_than_there_is_room_for(world: World) -> None:
+    read = 0
+
+    async def endless() -> AsyncIterator[PlaceOrdersRequest]:
+        nonlocal read
+        while True:
+            requests = [wanted(read + n, wait=WAIT_SEAT_DECIDED) for n in range(100)]
+            read += 100
+            yield PlaceOrdersRequest(requests=requests)
+
+    world.folds = False
+    stream = world.orders.PlaceOrders(endless(), call(None))
+    first = asyncio.ensure_future(anext(aiter(stream)))
+    for _ in range(2_000):
+        await asyncio.wait([first], timeout=0)
+    assert not first.done()
+    assert MOST_OF_A_STREAM <= read <= MOST_OF_A_STREAM + 100
+    for fact, _ in list(world.records):
+        world.fold(fact)
+    assert (await first).results
+    await stream.aclose()  # type: ignore[attr-defined] # an async generator
+    assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+
+async def test_an_error_of_the_stream_comes_after_the_answers_to_what_came_before(world: World) -> None:
+    async def broken() -> AsyncIterator[PlaceOrdersRequest]:
+        yield PlaceOrdersRequest(requests=[wanted(1), wanted(2)])
+        raise ApiError(grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_INVALID_FIELDS, "not a request")
+
+    results: list[PlaceOrderResult] = []
+    with pytest.raises(ApiError, match="not a request"):
+        async for response in world.orders.PlaceOrders(broken(), call(None)):
+            results.extend(response.results)
+    assert len(results) == 2
+
+
+async def test_other_requests_of_a_customer_are_other_orders(world: World) -> None:
+    first, second = await batch(world, asked(request_id=REQUEST), asked(request_id=OTHER))
+    assert first.name != second.name
