@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from chassis import topics
+from tests.simulation.lies import FALSE_WORDS, false_word
 from tests.simulation.money_faults import MONEY_FAULTS
+from tests.simulation.odd_answers import odd_answer
 from tests.simulation.plan import Fault
 from tests.simulation.processes import DeciderProcess, Out, Process
 from tests.simulation.world import Slot, World
@@ -197,6 +200,23 @@ def _lost_tick(world: World, pick: int) -> None:
     world.lost_ticks += 1 + pick % 3
 
 
+def _lie(world: World, pick: int) -> None:
+    """The purse says of a live order what it would never say, put straight into the group's inbox."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for group in world.auditor.groups.values():
+        for name, order in group.orders.items():
+            # Who must confirm with the provider is left alone, as in `shop`.
+            if order.placed is not None and not order.placed.placed.payment_method.endswith("_action"):
+                found.setdefault(order.status, []).append((group.key, name))
+    for status in ("WAITLISTED", "SETTLING", "RESERVED", "FAILED")[pick % 4 :]:
+        if status in found:
+            key, name = found[status][pick // 4 % len(found[status])]
+            value = false_word(FALSE_WORDS[pick // 64 % len(FALSE_WORDS)], key, name, 900)
+            world.coverage.count("fault", "false word of the purse")
+            world.broker.append(topics.GROUP_INBOX.name, world.keys[key], key.encode(), value)
+            return
+
+
 _FAULTS: dict[str, Callable[[World, int], None]] = {
     "crash": _crash,
     "half": _half,
@@ -212,5 +232,7 @@ _FAULTS: dict[str, Callable[[World, int], None]] = {
     "service_behind": _service_clock(-DAY_MS, "service clock a day behind"),
     "broker_away": _broker_away,
     "lost_tick": _lost_tick,
+    "lie": _lie,
+    "odd_answer": odd_answer,
     **MONEY_FAULTS,
 }

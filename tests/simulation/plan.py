@@ -6,15 +6,18 @@ which is how a failing history is made small. Must never know what the system an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from itertools import count
 from random import Random
 
 from tests.simulation.shop import Act, GroupPlan, group_plan
 
 #: Orders of one seed, at least; an order leads to about ten inputs.
-ORDERS = 36
+ORDERS = 34
 GROUPS = 4
+#: Inputs of a history, at least: where the groups' leaders were all turned away, more groups follow.
+LEAST_INPUTS = 200
 PARTITIONS = 2
 START_MS = 1_760_000_000_000
 
@@ -22,7 +25,7 @@ PROCESS_FAULTS = ("crash", "crash", "half", "late", "zombie", "zombie", "rebalan
 OTHER_FAULTS = (
     "checkpoint", "checkpoint", "lose_state", "clock_back", "clock_ahead", "service_ahead", "service_behind",
     "broker_away", "lost_tick", "lapse_told", "lapse_silent", "second_hold", "unknown_money", "taken_unasked",
-    "nonsense",
+    "nonsense", "lie",
 )  # fmt: skip
 
 
@@ -46,42 +49,64 @@ class Plan:
     faults: tuple[Fault, ...]
     #: Acts at a group's deadline, by group: milliseconds after it, and the act.
     at_deadline: dict[str, tuple[Act, ...]] = field(default_factory=dict)
+    #: Acts of the groups that follow where too little happened; counted from then.
+    spare: tuple[Act, ...] = ()
 
-    def without(self, acts: Sequence[Act] = (), faults: Sequence[Fault] = ()) -> Plan:
-        """The plan without some of it."""
-        gone = set(map(id, acts))
+    def __len__(self) -> int:
+        """Acts and faults."""
+        return len(self._all_acts()) + len(self.faults)
+
+    def keeping(self, kept: Collection[int]) -> Plan:
+        """The plan with some of it only. Numbers: its acts, those at the deadlines, those to spare, then its faults."""
+        number = count()
         return replace(
             self,
-            acts=tuple(act for act in self.acts if id(act) not in gone),
-            faults=tuple(fault for fault in self.faults if fault not in faults),
+            acts=tuple(act for act in self.acts if next(number) in kept),
             at_deadline={
-                group: tuple(act for act in late if id(act) not in gone) for group, late in self.at_deadline.items()
+                group: tuple(act for act in late if next(number) in kept) for group, late in self.at_deadline.items()
             },
+            spare=tuple(act for act in self.spare if next(number) in kept),
+            faults=tuple(fault for fault in self.faults if next(number) in kept),
         )
 
-    def all_acts(self) -> list[Act]:
-        """Acts, those at the deadlines last."""
-        return [*self.acts, *(act for late in self.at_deadline.values() for act in late)]
+    def of_groups(self, groups: Collection[str]) -> list[int]:
+        """Numbers of the acts of some groups, and of all faults."""
+        acts = self._all_acts()
+        return [number for number in range(len(self)) if number >= len(acts) or acts[number].group in groups]
+
+    def _all_acts(self) -> list[Act]:
+        return [*self.acts, *(act for late in self.at_deadline.values() for act in late), *self.spare]
 
 
 def plan(seed: int) -> Plan:
     """The plan of a seed."""
     chance = Random(seed)
+    groups = _groups(chance, seed, 0)
+    steps = 40 * sum(group.orders for group in groups)
+    faults = [Fault(chance.randrange(20, steps), kind, chance.getrandbits(24)) for kind in _kinds(chance)]
+    faults.sort(key=lambda fault: fault.step)
+    more = _groups(chance, seed, len(groups))
+    late = {group.group: tuple(group.late) for group in (*groups, *more) if group.late}
+    return Plan(seed, (*groups, *more), _acts(groups), tuple(faults), late, _acts(more))
+
+
+def _groups(chance: Random, seed: int, first: int) -> list[GroupPlan]:
     groups: list[GroupPlan] = []
     orders = 0
     while orders < ORDERS or len(groups) < GROUPS:
-        made = group_plan(chance, seed, len(groups), ORDERS - orders)
+        made = group_plan(chance, seed, first + len(groups), ORDERS - orders)
         groups.append(made)
         orders += made.orders
-    acts = sorted((act for group in groups for act in group.acts), key=lambda act: act.at_ms)
-    steps = 40 * orders
-    faults = [
-        Fault(chance.randrange(20, steps), chance.choice(PROCESS_FAULTS), chance.getrandbits(24)) for _ in range(7)
-    ]
-    faults += [
-        Fault(chance.randrange(20, steps), chance.choice(OTHER_FAULTS), chance.getrandbits(24)) for _ in range(7)
-    ]
-    faults.sort(key=lambda fault: fault.step)
-    return Plan(
-        seed, tuple(groups), tuple(acts), tuple(faults), {group.group: group.late for group in groups if group.late}
+    return groups
+
+
+def _acts(groups: list[GroupPlan]) -> tuple[Act, ...]:
+    return tuple(sorted((act for group in groups for act in group.acts), key=lambda act: act.at_ms))
+
+
+def _kinds(chance: Random) -> list[str]:
+    return (
+        [chance.choice(PROCESS_FAULTS) for _ in range(7)]
+        + [chance.choice(OTHER_FAULTS) for _ in range(7)]
+        + ["odd_answer"] * 4
     )

@@ -65,13 +65,14 @@ class Process:
         #: Slow: does nothing for a while.
         self.paused = False
         self.positions = {one: broker.committed.get((reader, one, partition), 0) for one in sources}
+        self._logs = [(one, broker.logs[one, partition]) for one in sources]
         self.outbox: deque[Out] = deque()
         self.batches: deque[Batch] = deque()
 
     def unread(self) -> list[str]:
         """Topics with records not fetched yet."""
-        logs, partition = self.broker.logs, self.partition
-        return [one for one, position in self.positions.items() if position < len(logs[one, partition])]
+        positions = self.positions
+        return [one for one, log in self._logs if positions[one] < len(log)]
 
     def step(self) -> bool:
         """Does one step. False if there is nothing to do."""
@@ -208,17 +209,18 @@ class EffectsProcess(Process):
     def __init__(self, broker: Broker, partition: int, chance: Random, calling: Calling[ProviderCall]) -> None:
         super().__init__(broker, topics.PAYMENTS_EFFECTS, (topics.PAYMENT_LOG.name,), partition, chance)
         self._calling = calling
-        self._lanes: dict[str, deque[tuple[bytes, ProviderCall, Batch]]] = {}
+        #: Calls to be made, by lane.
+        self.lanes: dict[str, deque[tuple[bytes, ProviderCall, Batch]]] = {}
 
     def handle(self, records: list[Record], batch: Batch) -> None:
         for record in records:
             assert record.key is not None
             for call in self._calling.calls(record):
                 batch.left += 1
-                self._lanes.setdefault(call.lane, deque()).append((record.key, call.call, batch))
+                self.lanes.setdefault(call.lane, deque()).append((record.key, call.call, batch))
 
     def work(self) -> bool:
-        lanes = self._lanes
+        lanes = self.lanes
         if not lanes:
             return False
         lane = next(iter(lanes)) if len(lanes) == 1 or self.chance.random() < 0.5 else self.chance.choice(list(lanes))

@@ -82,6 +82,8 @@ class Provider:
         self.results: dict[str, ProviderOutcome] = {}
         self._payloads: dict[str, tuple[int, str, str]] = {}
         self._tries: dict[str, int] = {}
+        #: The call made last, and its group, by order; the order of it last.
+        self.last: dict[str, tuple[ProviderCall, str]] = {}
         #: Holds that were asked to be confirmed: key -> (call, group).
         self._waiting: dict[str, tuple[ProviderCall, str]] = {}
 
@@ -92,6 +94,8 @@ class Provider:
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
         """Makes a call and says what is known of it afterwards; the adapter's protocol."""
         name = key(call)
+        self.last.pop(call.order, None)
+        self.last[call.order] = (call, group)
         payload = (call.amount_minor, call.hold, call.currency)
         if self._payloads.setdefault(name, payload) != payload:
             raise Violation("one payload a key", group, f"{name} was sent with another payload")

@@ -15,13 +15,13 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput
 from groupbuy.log.v1.log_pb2 import Tick
 from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderPlaced
-from groupbuy.payments.v1 import decisions_pb2 as money
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, RefundCommand
 
 from chassis import topics
 from services.groups.processors.sequencer import CAMPAIGN_HEADER
 from services.orders.domain.ids import group_id, order_id
 from tests.simulation.broker import Headers
+from tests.simulation.lies import FALSE_WORDS, false_word
 from tests.simulation.offers import make_campaign
 
 METHODS = (
@@ -251,9 +251,8 @@ class _Script:
             return
         for _ in range(4):
             order = self.chance.choice((*self.believed, "stranger", "stranger"))
-            event = self._false_word(order)
-            decision = money.PaymentDecision(group=self.group, version=1, events=[event])
-            value = GroupInput(payment_decision=decision.SerializeToString()).SerializeToString()
+            price = self.campaign.tiers[0].unit_price_minor
+            value = false_word(self.chance.choice(FALSE_WORDS), self.group, order, price)
             at_ms = self.start_ms + self.chance.randint(-500, self.window_ms + 10_000)
             self.add(max(at_ms, 0), "false word of the purse", topics.GROUP_INBOX.name, value, (), order)
         if self.chance.random() < 0.5:
@@ -264,22 +263,3 @@ class _Script:
             fact.placed.request_sha256 = b"stranger"
             at_ms = self.start_ms + self.chance.randint(0, self.window_ms)
             self.add(at_ms, "placed", topics.ORDERS.name, fact.SerializeToString(), (), "stranger")
-
-    def _false_word(self, order: str) -> money.PaymentEvent:
-        kind = self.chance.choice(("authorised", "declined", "captured", "capture_declined", "released"))
-        if kind == "authorised":
-            tier = self.campaign.tiers[0]
-            return money.PaymentEvent(
-                hold_authorised=money.HoldAuthorised(
-                    order=order, hold="false", amount_minor=tier.unit_price_minor, currency="EUR"
-                )
-            )
-        if kind == "declined":
-            return money.PaymentEvent(hold_declined=money.HoldDeclined(order=order, reason="false"))
-        if kind == "captured":
-            return money.PaymentEvent(
-                captured=money.Captured(order=order, hold="false", amount_minor=1, currency="EUR")
-            )
-        if kind == "capture_declined":
-            return money.PaymentEvent(capture_declined=money.CaptureDeclined(order=order, reason="false"))
-        return money.PaymentEvent(payment_released=money.PaymentReleased(order=order))

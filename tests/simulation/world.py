@@ -26,7 +26,7 @@ from tests.simulation.broker import Broker, Record
 from tests.simulation.copying import Campaigns, SequencerProcess, group_copying
 from tests.simulation.coverage import Coverage
 from tests.simulation.kept import Checkpoint
-from tests.simulation.plan import PARTITIONS, START_MS, Plan
+from tests.simulation.plan import LEAST_INPUTS, PARTITIONS, START_MS, Plan
 from tests.simulation.processes import DeciderProcess, EffectsProcess, Process
 from tests.simulation.provider import Provider
 from tests.simulation.replay import LOGS, check_replay
@@ -77,6 +77,7 @@ class World:
             self.at(START_MS + act.at_ms, lambda act=act: self.act(act))  # type: ignore[misc]
         self._deadlines = dict(plan.at_deadline)
         self._faults = list(plan.faults)
+        self._spare = plan.spare
         for reader in READERS:
             for partition in range(PARTITIONS):
                 self.start((reader, partition))
@@ -265,7 +266,7 @@ class World:
                 if not self.pass_time(None):
                     if self.calm:
                         return
-                    faults.calm(self)
+                    self._go_on()
                 continue
             if random() < 0.03:
                 self.pass_time(LAPSES_MS[int(random() * len(LAPSES_MS))])
@@ -281,6 +282,17 @@ class World:
                 process.lives -= 1
                 if process.lives <= 0:
                     self.bury(process)
+
+    def _go_on(self) -> None:
+        """Nothing comes of itself any more: more shoppers come, or everything is mended."""
+        from tests.simulation import faults
+
+        if self._spare and self.auditor.inputs < LEAST_INPUTS:
+            for act in self._spare:
+                self.after(act.at_ms, lambda act=act: self.act(act))  # type: ignore[misc]
+            self._spare = ()
+        else:
+            faults.calm(self)
 
     def bury(self, zombie: Process) -> None:
         """A process that lost its partition is gone for good."""
