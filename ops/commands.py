@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ops import dlq, replay, show, tail, topics
+from ops import dlq, invites, replay, show, tail, topics
 from ops.audit import command as audit
 from ops.demo import command as demo
 
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.add_typer(topics.app, name="topics")
 app.command("tail")(tail.tail)
 app.add_typer(show.app, name="show")
+app.command("invites")(invites.invites)
 app.add_typer(dlq.app, name="dlq")
 app.command("audit")(audit.audit)
 app.command("replay")(replay.replay)

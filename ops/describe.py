@@ -65,8 +65,9 @@ def _opened(event: Any) -> str:
 
 
 def _reserved(event: Any) -> str:
+    invited = f", invited by {event.invitation.inviter}" if event.HasField("invitation") else ""
     return (
-        f"seat reserved for {short(event.order)} of {event.customer}, {event.quantity} pieces, "
+        f"seat reserved for {short(event.order)} of {event.customer}{invited}, {event.quantity} pieces, "
         f"to hold {amount(event.hold_amount_minor, event.currency)} until {clock(event.reserved_until_ms)}"
     )
 

@@ -53,7 +53,7 @@ class Entry:
 def group(name: Annotated[str, typer.Argument(help="groups/{group}")], kafka: Kafka = None) -> None:
     """A group: what was asked, what was decided, what became of the money."""
     match name.split("/"):
-        case ["groups", key] | [key] if _is_id(key):
+        case ["groups", key] | [key] if is_id(key):
             _show(broker(kafka), key, None)
         case _:
             raise OpsError(f"{name!r} is no group: write groups/{{group}}, with the group's UUID", USAGE)
@@ -63,13 +63,14 @@ def group(name: Annotated[str, typer.Argument(help="groups/{group}")], kafka: Ka
 def order(name: Annotated[str, typer.Argument(help="groups/{group}/orders/{order}")], kafka: Kafka = None) -> None:
     """An order: its part of its group's history."""
     match name.split("/"):
-        case ["groups", key, "orders", one] if _is_id(key) and _is_id(one):
+        case ["groups", key, "orders", one] if is_id(key) and is_id(one):
             _show(broker(kafka), key, one)
         case _:
             raise OpsError(f"{name!r} is no order: write groups/{{group}}/orders/{{order}}, with their UUIDs", USAGE)
 
 
-def _is_id(text: str) -> bool:
+def is_id(text: str) -> bool:
+    """Whether a text is a UUID as we write them."""
     try:
         return str(UUID(text)) == text
     except ValueError:
