@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit contract integration chaos bench bench-fold bench-recover docs audit topics format proto clean
+.PHONY: help demo up test lint unit contract integration mutants chaos bench bench-fold bench-recover docs audit topics format proto clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ contract: $(READY) ## tests of what others rely on: protos, topics, generated co
 
 integration: $(READY) ## tests on a real broker with real processes
 	$(PYTEST) tests/integration $(ARGS)
+
+mutants: $(READY) ## plants bugs in the rules, the money and the kernel; the simulation must find each one; ARGS="--only name"
+	$(BIN)/python -m tests.simulation.run_mutants $(ARGS)
 
 chaos: $(READY) ## kills, freezes and broker outages under load on a real broker, then an exact check; MINUTES=5
 	$(BIN)/python -m tests.chaos.run --minutes $(or $(MINUTES),5)

@@ -5,9 +5,10 @@ The only place in deploy/ that knows their names and variables. Starts nothing.
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SERVICES = ("orders", "groups", "payments")
@@ -23,6 +24,8 @@ class Layout:
     kafka: str
     data: Path
     endpoints: Mapping[str, str]
+    #: Signs share links, in hexadecimal; another one each time.
+    link_key: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ def _service(name: str) -> Callable[[Layout], Child]:
             "INSTANCE": f"{name}-0",
             "DRAIN_SECONDS": str(_DRAIN_S),
         }
+        if name in {"orders", "groups"}:
+            environment["LINK_KEYS"] = f"local:{layout.link_key}"
         if name == "payments":
             environment["PROVIDER"] = layout.endpoints[PROVIDER]
         prefixed = {prefix + key: value for key, value in environment.items()}

@@ -38,6 +38,21 @@ class FakeOrders(orders_pb2_grpc.OrderServiceServicer):
         await self.place()
         return orders_pb2.PlaceOrderResponse(token="1:2")
 
+    async def BatchPlaceOrders(self, request: Any, context: Any) -> orders_pb2.BatchPlaceOrdersResponse:
+        self.seen.append(request)
+        return orders_pb2.BatchPlaceOrdersResponse()
+
+    async def PlaceOrders(self, requests: Any, context: Any) -> AsyncIterator[orders_pb2.PlaceOrdersResponse]:
+        async for request in requests:
+            self.seen.append(request)
+            yield orders_pb2.PlaceOrdersResponse(
+                results=[orders_pb2.PlaceOrderResult(index=index) for index in range(len(request.requests))]
+            )
+
+    async def ListOrders(self, request: Any, context: Any) -> orders_pb2.ListOrdersResponse:
+        name = "n" * 1_000
+        return orders_pb2.ListOrdersResponse(orders=[orders_pb2.Order(name=name)] * (request.page_size or 1))
+
     async def GetOrder(self, request: Any, context: Any) -> orders_pb2.Order:
         return orders_pb2.Order(name=request.name)
 

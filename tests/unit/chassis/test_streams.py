@@ -93,6 +93,25 @@ async def test_requests_of_a_client_stream_are_each_checked() -> None:
         assert taken == ["a", "b", "c"]
 
 
+async def test_a_stream_of_both_sides_answers_as_it_is_asked_and_refuses_what_is_malformed() -> None:
+    async with running() as run:
+        call = run.orders.PlaceOrders()
+        # Orders in it are the servicer's to check, one by one; the message itself is not.
+        await call.write(orders_pb2.PlaceOrdersRequest(requests=[a_request(), orders_pb2.PlaceOrderRequest()]))
+        assert len((await call.read()).results) == 2
+        await call.write(orders_pb2.PlaceOrdersRequest())
+        got = await refusal(call.read())
+        assert set(got.fields) == {"requests"}
+
+
+async def test_a_message_of_a_stream_that_is_too_large_is_refused_with_a_reason() -> None:
+    async with running() as run:
+        call = run.orders.PlaceOrders()
+        await call.write(orders_pb2.PlaceOrdersRequest(requests=[a_request(payment_method="x" * 300_000)]))
+        got = await refusal(call.read())
+        assert got.info.reason == "MESSAGE_TOO_LARGE"
+
+
 async def test_a_drain_ends_watches_at_once_and_lets_unary_calls_finish() -> None:
     async with running() as run:
         watch = run.orders.WatchOrder(WATCH)

@@ -10,6 +10,7 @@ LAYOUT = Layout(
     kafka="127.0.0.1:9",
     data=Path("/data"),
     endpoints={"orders": "h:1", "groups": "h:2", "payments": "h:3", "provider": "h:4"},
+    link_key="0" * 64,
 )
 
 
@@ -22,7 +23,17 @@ def test_a_service_is_told_broker_address_state_and_name() -> None:
         "GROUPBUY_ORDERS_STATE_DIR": "/data/state/orders",
         "GROUPBUY_ORDERS_INSTANCE": "orders-0",
         "GROUPBUY_ORDERS_DRAIN_SECONDS": "3",
+        "GROUPBUY_ORDERS_LINK_KEYS": f"local:{'0' * 64}",
     }
+
+
+def test_both_services_that_look_at_links_have_one_key_another_each_time_and_no_one_else_has_it() -> None:
+    fresh, other = (Layout(LAYOUT.kafka, LAYOUT.data, LAYOUT.endpoints) for _ in range(2))
+    assert len(fresh.link_key) == 64
+    assert fresh.link_key != other.link_key
+    assert fresh.link_key not in repr(fresh)
+    told = {name: str(PRODUCT.then[name](fresh).environment) for name in PRODUCT.then}
+    assert [name for name in told if fresh.link_key in told[name]] == ["orders", "groups"]
 
 
 def test_payments_alone_knows_the_provider() -> None:
