@@ -80,7 +80,10 @@ class Reader:
             self._by_topic[topic] = [
                 TopicPartition(topic, one) for one in found if self._only is None or one in self._only
             ]
-        self._consumer.assign([tp for tps in self._by_topic.values() for tp in tps])
+        assigned = [tp for tps in self._by_topic.values() for tp in tps]
+        self._consumer.assign(assigned)
+        # Until something is to be read: a question for offsets would wait behind each fetch that finds nothing.
+        self._consumer.pause(*assigned)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, ClosePolicy, CreateCampaignRequest, Tier
 from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceStub
-from groupbuy.groups.v1.groups_pb2 import GetGroupRequest, Group
+from groupbuy.groups.v1.groups_pb2 import CancelGroupRequest, GetGroupRequest, Group, ListGroupsRequest
 from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceStub
 from groupbuy.orders.v1 import orders_pb2 as pb
 from groupbuy.orders.v1.orders_pb2 import Order, OrderState
@@ -136,6 +137,13 @@ class Shop:
     def group(self, order: Order) -> Group:
         """The group of an order."""
         return retried(lambda: self.groups.GetGroup(GetGroupRequest(name=order.group), timeout=CALL_S))
+
+    def cancel_open_groups(self, campaign: str) -> None:
+        """Ends what a test leaves open, so that nobody waits for its deadline."""
+        while groups := self.groups.ListGroups(ListGroupsRequest(campaign=campaign), timeout=CALL_S).groups:
+            for group in groups:
+                request = CancelGroupRequest(name=group.name, request_id=str(uuid4()))
+                retried(partial(self.groups.CancelGroup, request, timeout=CALL_S))
 
     def full_group(self, campaign: str, size: int, **fields: Any) -> list[Order]:
         """A leader and friends, all with a seat."""

@@ -137,3 +137,4 @@ def test_a_broker_lost_for_half_a_minute_under_load_loses_nothing(shop: Shop) ->
     for name in full:
         shop.wait(shop.get(name), "SETTLED", seconds=90)
     assert back > gone
+    shop.cancel_open_groups(campaign)
