@@ -21,10 +21,11 @@ from deploy.waiting import wait_for
 TOPIC = "notes"
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One for all tests that leave it serving."""
     started = Broker()
-    started.start(tmp_path / "kafka")
+    started.start(tmp_path_factory.mktemp("kafka"))
     yield started
     started.release()
 
@@ -93,7 +94,9 @@ def test_another_broker_can_go_on_from_the_same_directory_on_other_ports(tmp_pat
     assert addresses[0] != addresses[1]
 
 
-def test_stopping_leaves_no_process_and_no_half_made_directory(broker: Broker, tmp_path: Path) -> None:
+def test_stopping_leaves_no_process_and_no_half_made_directory(tmp_path: Path) -> None:
+    broker = Broker()
+    broker.start(tmp_path / "kafka")
     pid = broker.process.pid
     assert pid is not None
     broker.stop()
