@@ -13,6 +13,8 @@ from pathlib import Path
 
 SERVICES = ("orders", "groups", "payments")
 PROVIDER = "provider"
+#: Where the provider speaks the wires of real ones, and where payments takes what those tell by themselves.
+PROVIDER_HTTP, WEBHOOKS = "provider_http", "payments_webhooks"
 # Calls get so long to finish when a service drains, and its processors as long again.
 _DRAIN_S = 3
 
@@ -26,6 +28,14 @@ class Layout:
     endpoints: Mapping[str, str]
     #: Signs share links, in hexadecimal; another one each time.
     link_key: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
+    #: What the provider signs its notifications with, and our key at its Stripe; others each time.
+    notify_secret: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
+    stripe_key: str = field(default_factory=lambda: f"sk_test_{secrets.token_hex(16)}", repr=False)
+
+    @property
+    def wechat_keys(self) -> Path:
+        """The directory with the keys of our account at the provider's WeChat Pay."""
+        return self.data / "wechat_keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,10 @@ class Plan:
     topics: Callable[[str, int], Sequence[str]] | None
     first: Mapping[str, Callable[[Layout], Child]]
     then: Mapping[str, Callable[[Layout], Child]]
+    #: Names of addresses that are needed beside one for each process.
+    more: tuple[str, ...] = ()
+    #: What has to be there before anything is started.
+    prepare: Callable[[Layout], None] | None = None
 
 
 def _topics(kafka: str, partitions: int) -> Sequence[str]:
@@ -54,11 +68,25 @@ def _topics(kafka: str, partitions: int) -> Sequence[str]:
     return (sys.executable, "-m", "ops.main", *create)
 
 
+def _prepare(layout: Layout) -> None:
+    # Heavy to load, and wanted only where the product itself is started.
+    from services.payments.providers.simulated.wechat_seal import Seal
+
+    Seal(layout.wechat_keys)
+
+
 def _provider(layout: Layout) -> Child:
-    environment = {
-        "GROUPBUY_SIMPROVIDER_LISTEN": layout.endpoints[PROVIDER],
-        "GROUPBUY_SIMPROVIDER_DATABASE": str(layout.data / "provider.sqlite"),
+    told = {
+        "LISTEN": layout.endpoints[PROVIDER],
+        "HTTP_LISTEN": layout.endpoints[PROVIDER_HTTP],
+        "DATABASE": str(layout.data / "provider.sqlite"),
+        "NOTIFY_URL": f"http://{layout.endpoints[WEBHOOKS]}/webhooks",
+        "NOTIFY_SECRET": layout.notify_secret,
+        "STRIPE_KEY": layout.stripe_key,
+        "STRIPE_WEBHOOK_SECRET": layout.notify_secret,
+        "WECHAT_KEYS": str(layout.wechat_keys),
     }
+    environment = {f"GROUPBUY_SIMPROVIDER_{key}": value for key, value in told.items()}
     return Child(PROVIDER, (sys.executable, "-m", "services.payments.providers.simulated"), environment)
 
 
@@ -75,11 +103,41 @@ def _service(name: str) -> Callable[[Layout], Child]:
         if name in {"orders", "groups"}:
             environment["LINK_KEYS"] = f"local:{layout.link_key}"
         if name == "payments":
-            environment["PROVIDER"] = layout.endpoints[PROVIDER]
+            environment |= _accounts(layout)
         prefixed = {prefix + key: value for key, value in environment.items()}
         return Child(name, (sys.executable, "-m", f"services.{name}"), prefixed)
 
     return child
 
 
-PRODUCT = Plan(topics=_topics, first={PROVIDER: _provider}, then={name: _service(name) for name in SERVICES})
+def _accounts(layout: Layout) -> Mapping[str, str]:
+    """Our accounts at the provider, by each of the wires that it speaks."""
+    from services.payments.providers.simulated import wechat_seal
+
+    http, webhooks = layout.endpoints[PROVIDER_HTTP], layout.endpoints[WEBHOOKS]
+    return {
+        "PROVIDER": layout.endpoints[PROVIDER],
+        "PROVIDER_NOTIFY_SECRET": layout.notify_secret,
+        "WEBHOOK_LISTEN": webhooks,
+        "STRIPE_KEY": layout.stripe_key,
+        "STRIPE_API_BASE": f"http://{http}",
+        "STRIPE_WEBHOOK_SECRET": layout.notify_secret,
+        "WECHAT_MERCHANT": wechat_seal.MERCHANT,
+        "WECHAT_APP": wechat_seal.APP,
+        "WECHAT_SERIAL": wechat_seal.MERCHANT_SERIAL,
+        "WECHAT_PRIVATE_KEY": str(layout.wechat_keys / "merchant_private.pem"),
+        "WECHAT_PLATFORM_SERIAL": wechat_seal.PLATFORM_SERIAL,
+        "WECHAT_PLATFORM_KEY": str(layout.wechat_keys / "platform_public.pem"),
+        "WECHAT_APIV3_KEY": (layout.wechat_keys / "apiv3_key").read_text(encoding="utf-8"),
+        "WECHAT_API_BASE": f"http://{http}",
+        "WECHAT_NOTIFY_URL": f"http://{webhooks}/webhooks/wechat",
+    }
+
+
+PRODUCT = Plan(
+    topics=_topics,
+    first={PROVIDER: _provider},
+    then={name: _service(name) for name in SERVICES},
+    more=(PROVIDER_HTTP, WEBHOOKS),
+    prepare=_prepare,
+)

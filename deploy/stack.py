@@ -107,12 +107,14 @@ class Stack(Processes):
             shutil.rmtree(self.data, ignore_errors=True)
         self.data.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
-        for name in (*self._plan.first, *self._plan.then):
+        for name in (*self._plan.first, *self._plan.then, *self._plan.more):
             self.endpoints[name] = f"127.0.0.1:{ports.free_port()}"
         self._supervisor.start()
         self._start_broker()
         self._make_topics()
         layout = Layout(self.kafka, self.data, self.endpoints)
+        if self._plan.prepare is not None:
+            self._plan.prepare(layout)
         children = [make(layout) for make in (*self._plan.first.values(), *self._plan.then.values())]
         for child in children:
             environment = {**self._python(), **child.environment, **self._environment.get(child.name, {})}

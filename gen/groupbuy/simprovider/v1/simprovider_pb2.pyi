@@ -416,6 +416,7 @@ class Behaviour(_message.Message):
     DECLINE_AMOUNTS_MINOR_FIELD_NUMBER: _builtins.int
     DECLINE_ABOVE_MINOR_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    NOTIFY_OWN_FIELD_NUMBER: _builtins.int
     latency_min_ms: _builtins.int
     """Least time that a call takes, in milliseconds."""
     latency_max_ms: _builtins.int
@@ -452,6 +453,10 @@ class Behaviour(_message.Message):
     """Amounts above this are declined, in minor units; 0: none."""
     seed: _builtins.int
     """What befalls a call follows from this, its key, and how often that key was sent. 0: from a seed drawn at the start."""
+    notify_own: _builtins.bool
+    """Tells also of calls that came by this service. They are answered anyway, so by default only those that came by another
+    provider's wire are told of.
+    """
     @_builtins.property
     def decline_methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Payment methods that are declined, beside those whose suffix says so."""
@@ -483,10 +488,11 @@ class Behaviour(_message.Message):
         decline_amounts_minor: _abc.Iterable[_builtins.int] | None = ...,
         decline_above_minor: _builtins.int = ...,
         seed: _builtins.int = ...,
+        notify_own: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decline_above_minor", b"decline_above_minor", "decline_amounts_minor", b"decline_amounts_minor", "decline_methods", b"decline_methods", "fail_after_per_mille", b"fail_after_per_mille", "fail_before_per_mille", b"fail_before_per_mille", "hold_life_ms", b"hold_life_ms", "latency", b"latency", "latency_max_ms", b"latency_max_ms", "latency_median_ms", b"latency_median_ms", "latency_min_ms", b"latency_min_ms", "latency_sigma_per_mille", b"latency_sigma_per_mille", "limited_per_mille", b"limited_per_mille", "most_calls_per_s", b"most_calls_per_s", "notify_late_ms", b"notify_late_ms", "notify_late_per_mille", b"notify_late_per_mille", "notify_shuffle_ms", b"notify_shuffle_ms", "notify_twice_per_mille", b"notify_twice_per_mille", "seed", b"seed", "timeout_after_per_mille", b"timeout_after_per_mille", "timeout_before_per_mille", b"timeout_before_per_mille"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decline_above_minor", b"decline_above_minor", "decline_amounts_minor", b"decline_amounts_minor", "decline_methods", b"decline_methods", "fail_after_per_mille", b"fail_after_per_mille", "fail_before_per_mille", b"fail_before_per_mille", "hold_life_ms", b"hold_life_ms", "latency", b"latency", "latency_max_ms", b"latency_max_ms", "latency_median_ms", b"latency_median_ms", "latency_min_ms", b"latency_min_ms", "latency_sigma_per_mille", b"latency_sigma_per_mille", "limited_per_mille", b"limited_per_mille", "most_calls_per_s", b"most_calls_per_s", "notify_late_ms", b"notify_late_ms", "notify_late_per_mille", b"notify_late_per_mille", "notify_own", b"notify_own", "notify_shuffle_ms", b"notify_shuffle_ms", "notify_twice_per_mille", b"notify_twice_per_mille", "seed", b"seed", "timeout_after_per_mille", b"timeout_after_per_mille", "timeout_before_per_mille", b"timeout_before_per_mille"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

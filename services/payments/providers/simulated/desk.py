@@ -118,4 +118,5 @@ def behaviour_of(settings: Settings) -> pb.Behaviour:
         decline_amounts_minor=settings.decline_amounts_minor,
         decline_above_minor=settings.decline_above_minor,
         seed=settings.seed,
+        notify_own=settings.notify_own,
     )

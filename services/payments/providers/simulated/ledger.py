@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 from google.protobuf.message import Message
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
-from services.payments.providers.simulated import outbox, rules
+from services.payments.providers.simulated import outbox, rules, statement
 from services.payments.providers.simulated.outbox import Change, Notice
 from services.payments.providers.simulated.rules import (
     NO_DECLINES,
@@ -158,18 +158,7 @@ class Ledger:
             for row in db.execute("SELECT * FROM holds WHERE authorised_minor > 0 ORDER BY hold"):
                 hold = _hold(row)
                 hold.lapse(at_ms)
-                yield pb.StatementEntry(
-                    hold=hold.hold,
-                    order=hold.order,
-                    group=hold.group,
-                    currency=hold.currency,
-                    authorised_minor=hold.authorised_minor,
-                    captured_minor=hold.captured_minor,
-                    released_minor=hold.released_minor,
-                    refunded_minor=hold.refunded_minor,
-                    open_minor=hold.open_minor,
-                    captures=hold.captures,
-                )
+                yield statement.entry(hold)
 
     def _answer(self, request: Request, at_ms: int) -> pb.CallResult:
         if isinstance(request, pb.LookUpRequest):

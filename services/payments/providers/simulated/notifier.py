@@ -21,6 +21,7 @@ from services.payments.providers.simulated import stripe_objects, wechat_objects
 from services.payments.providers.simulated.desk import Desk
 from services.payments.providers.simulated.outbox import Change, Kept, Notice
 from services.payments.providers.simulated.settings import Settings
+from services.payments.providers.simulated.statement import wire_of
 from services.payments.providers.simulated.wechat_seal import Seal
 from services.payments.providers.simulated.writer import Writer
 
@@ -78,7 +79,9 @@ class Notifier:
     def notices(self, change: Change) -> Iterable[Notice]:
         """The copies of the notification of a change, and when they are sent. In the thread that writes the books."""
         method = change.hold.payment_method if change.hold is not None else change.request.payment_method
-        wire = method.partition("/")[0] if "/" in method else OWN
+        wire = wire_of(method) or OWN
+        if wire == OWN and not self._desk.faults.behaviour.notify_own:
+            return
         event = _EVENTS.get(wire, own_event)(change)
         if event is None:
             return

@@ -48,6 +48,8 @@ class Settings(BaseSettings):
 
     #: Where notifications go: `{url}/simulated`, `{url}/stripe`, `{url}/wechat`. Empty: nowhere, none are kept.
     notify_url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
+    #: Tells also of calls that came by gRPC.
+    notify_own: bool = False
     #: Signs notifications of this provider's own kind.
     notify_secret: SecretStr = SecretStr("simulated")
     notify_twice_per_mille: PerMille = 0
