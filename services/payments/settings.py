@@ -35,6 +35,8 @@ class PaymentsSettings(ServiceSettings):
     listen: HostPort = "127.0.0.1:50053"
     state_dir: Path = Path(".run/state/payments")
     instance: Instance = "payments-0"
+    #: How long a provider may take to answer one try of a call; all tries together get twice as long.
+    call_seconds: Annotated[float, Field(gt=0, le=30)] = 5.0
     #: The simulated provider.
     provider: HostPort = "127.0.0.1:50054"
     #: Checks notifications of the simulated provider. Empty: they are refused.

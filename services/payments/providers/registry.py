@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from services.payments.providers import wechat_client
 from services.payments.providers.base import Provider
 from services.payments.providers.notifications import Notifications
+from services.payments.providers.resolve import Limits
 from services.payments.providers.simulated_adapter import SimulatedProvider
 from services.payments.providers.stripe_adapter import StripeProvider
 from services.payments.providers.unconfigured import Unconfigured
@@ -56,12 +57,13 @@ def simulated(target: str) -> Registry:
 
 def configured(settings: PaymentsSettings) -> Registry:
     """The providers that the settings name. Raises ValueError, OSError for keys that can't be used."""
-    simulated_provider = SimulatedProvider(settings.provider)
-    wechat = _wechat(settings)
+    limits = Limits(try_s=settings.call_seconds, budget_s=2 * settings.call_seconds)
+    simulated_provider = SimulatedProvider(settings.provider, limits)
+    wechat = _wechat(settings, limits)
     by_prefix: dict[str, Provider] = {
         "card": simulated_provider,
         "wallet": simulated_provider,
-        "stripe": _stripe(settings),
+        "stripe": _stripe(settings, limits),
         "wechat": wechat,
         # Reads as a sale to the purse, which knows wallets by this prefix.
         "wallet_wechat": wechat,
@@ -78,19 +80,19 @@ def notifications(settings: PaymentsSettings) -> Notifications:
     )
 
 
-def _stripe(settings: PaymentsSettings) -> Provider:
+def _stripe(settings: PaymentsSettings, limits: Limits) -> Provider:
     key = settings.stripe_key.get_secret_value()
     if not key:
         return Unconfigured("stripe", settings.variable("stripe_key"))
-    return StripeProvider(key, settings.stripe_api_base, return_url=settings.stripe_return_url)
+    return StripeProvider(key, settings.stripe_api_base, return_url=settings.stripe_return_url, limits=limits)
 
 
-def _wechat(settings: PaymentsSettings) -> Provider:
+def _wechat(settings: PaymentsSettings, limits: Limits) -> Provider:
     account = _wechat_account(settings)
     if account is None:
         return Unconfigured("wechat", settings.variable("wechat_merchant"))
     client = WeChatClient(account, settings.wechat_api_base)
-    return WeChatProvider(client, notify_url=settings.wechat_notify_url)
+    return WeChatProvider(client, notify_url=settings.wechat_notify_url, limits=limits)
 
 
 def _wechat_account(settings: PaymentsSettings) -> wechat_client.Account | None:

@@ -26,16 +26,16 @@ def test_a_parked_call_asks_for_nothing_until_its_time() -> None:
     assert story.domain.due(story.purse) is None
 
 
-def test_pauses_double_up_to_five_minutes() -> None:
+def test_pauses_double_up_to_half_a_minute_and_after_many_are_of_five_minutes() -> None:
     story = given(reserved())
     pauses = []
-    for deferrals in range(1, 13):
+    for deferrals in range(1, 24):
         story.when(later())
         body = story.events[0].call_deferred
         assert (body.deferrals, body.error) == (deferrals, "timeout")
         pauses.append((body.retry_at_ms - story.at_ms) // 1_000)
         story.when(tick(), after_ms=body.retry_at_ms - story.at_ms)
-    assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
+    assert pauses == [1, 2, 4, 8, 16, *[30] * 15, 300, 300, 300]
 
 
 def test_the_providers_wish_is_honoured_for_up_to_a_day() -> None:

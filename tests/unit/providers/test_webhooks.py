@@ -86,6 +86,7 @@ class World:
             database=self._directory / "books.sqlite",
             notify_url=f"http://{self.webhooks.address}/webhooks",
             notify_secret=SECRET,  # type: ignore[arg-type]
+            notify_own=True,
             **settings,
         )
         self.server = Server(made)
@@ -198,12 +199,20 @@ async def test_what_could_not_be_appended_is_sent_again(world: World) -> None:
 
 
 async def test_what_a_stopped_provider_had_to_say_is_said_after_its_return(world: World) -> None:
-    await world.behave(pb.Behaviour(notify_late_per_mille=1000, notify_late_ms=700))
+    await world.behave(pb.Behaviour(notify_own=True, notify_late_per_mille=1000, notify_late_ms=700))
     await order(world, "simulated")
     await world.stop_provider()
     assert world.log.said == []
     await world.start_provider()
     assert len(await world.heard(2)) == 2
+
+
+async def test_of_calls_by_its_own_wire_it_tells_only_where_that_is_wanted(world: World) -> None:
+    await world.behave(pb.Behaviour())
+    await order(world, "simulated")
+    await order(world, "wechat")
+    said = [outcome for _, outcome in await world.heard(2)]
+    assert not [outcome for outcome in said if "hold_" in str(outcome)]
 
 
 async def test_what_is_not_signed_gets_nowhere(world: World) -> None:
