@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ops import dlq, invites, replay, show, tail, topics
+from ops import dlq, invites, ledger, reconcile, replay, show, tail, topics
 from ops.audit import command as audit
 from ops.demo import command as demo
 
@@ -20,5 +20,7 @@ app.add_typer(show.app, name="show")
 app.command("invites")(invites.invites)
 app.add_typer(dlq.app, name="dlq")
 app.command("audit")(audit.audit)
+app.add_typer(ledger.app, name="ledger")
+app.command("reconcile")(reconcile.reconcile)
 app.command("replay")(replay.replay)
 app.command("demo")(demo.demo)

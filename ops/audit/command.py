@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from aiokafka.errors import KafkaError
 
-from ops import where
+from ops import ledger, where
 from ops.audit.report import Report
 from ops.audit.run import NotQuiet, wait_quiet
 from ops.audit.run import audit as run_audit
@@ -28,6 +29,10 @@ def audit(
     without_provider: Annotated[
         bool, typer.Option("--without-provider", help="Leave the provider's books out.")
     ] = False,
+    roots: Annotated[
+        Path | None,
+        typer.Option("--roots", help="A file of `ledger roots`: find what was changed since, and name it."),
+    ] = None,
 ) -> None:
     """Reads all topics again and checks every invariant, and our books against the provider's.
 
@@ -47,6 +52,8 @@ def audit(
         raise OpsError(str(error)) from error
     except KafkaError as error:
         raise OpsError(f"the broker at {address} stopped answering: {error!r}", USAGE) from error
+    if roots is not None:
+        report.roots = ledger.check(address, roots, report.findings)
     report.print(console())
     typer.echo(report.json())
     if not report.clean:

@@ -44,6 +44,8 @@ class Report:
     dead_letters: int = 0
     records: int = 0
     seconds: float = 0.0
+    #: Roots of the ledger that were compared with a file; None: there was no file.
+    roots: int | None = None
 
     @property
     def clean(self) -> bool:
@@ -75,6 +77,7 @@ class Report:
             "under_way": self.findings.under_way_count,
             "alarms": len(self.findings.alarms),
             "records": self.records,
+            "roots": self.roots,
             "seconds": round(self.seconds, 2),
         }
         return json.dumps(figures)
@@ -104,6 +107,8 @@ class Report:
         table.add_row("orders", _counts(self.placed, {s.name: self.orders[s] for s in SeatState}))
         table.add_row("repeated", f"{self.repeats:,} order records, {self.duplicates:,} decisions (byte for byte)")
         table.add_row("dead letters", f"{self.dead_letters:,}")
+        if self.roots is not None:
+            table.add_row("ledger", f"{self.roots:,} roots compared with those that were exported")
         return table
 
     def _money(self) -> Table:

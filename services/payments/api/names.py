@@ -9,9 +9,9 @@ from uuid import UUID, uuid5
 from groupbuy.payments.v1.payments_pb2 import RefundPaymentRequest
 
 from services.payments.api import refusals
+from services.payments.domain.ids import is_id, of_nobody
 
-#: Namespace of ids of payments that nobody of ours asked for. Changing it would make every repeat a new one.
-NAMESPACE = UUID("5f0c7f0e-6f0b-5f0a-9d58-3f1f8f6f5b7d")
+__all__ = ["PaymentName", "is_id", "of_nobody", "parse_payment", "refund_id", "request_digest"]
 
 
 class PaymentName(NamedTuple):
@@ -32,14 +32,6 @@ def parse_payment(name: str) -> PaymentName:
     raise refusals.not_a_payment()
 
 
-def is_id(text: str) -> bool:
-    """Whether a text is a UUID as we write them: other spellings of the same number would be other keys."""
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
-
-
 def refund_id(order: str, request_id: str) -> str:
     """Id of the refund that a request stands for. Raises ApiError for an order that is no UUID."""
     if not is_id(order):
@@ -53,8 +45,3 @@ def request_digest(request: RefundPaymentRequest) -> bytes:
         name=request.name, amount_minor=request.amount_minor, currency=request.currency, reason=request.reason
     )
     return sha256(asked.SerializeToString(deterministic=True)).digest()
-
-
-def of_nobody(provider: str, *parts: str) -> str:
-    """An id for what a provider speaks of and we never named: the same for every repeat."""
-    return str(uuid5(NAMESPACE, "/".join((provider, *parts))))

@@ -331,6 +331,7 @@ class StatementEntry(_message.Message):
     REFUNDED_MINOR_FIELD_NUMBER: _builtins.int
     OPEN_MINOR_FIELD_NUMBER: _builtins.int
     CAPTURES_FIELD_NUMBER: _builtins.int
+    WIRE_FIELD_NUMBER: _builtins.int
     hold: _builtins.str
     """Reference of the hold."""
     order: _builtins.str
@@ -351,6 +352,8 @@ class StatementEntry(_message.Message):
     """Still held."""
     captures: _builtins.int
     """Captures that took effect."""
+    wire: _builtins.str
+    """The wire it came by: simulated, stripe, or wechat. References and minor units are those of this wire."""
     def __init__(
         self,
         *,
@@ -364,10 +367,11 @@ class StatementEntry(_message.Message):
         refunded_minor: _builtins.int = ...,
         open_minor: _builtins.int = ...,
         captures: _builtins.int = ...,
+        wire: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorised_minor", b"authorised_minor", "captured_minor", b"captured_minor", "captures", b"captures", "currency", b"currency", "group", b"group", "hold", b"hold", "open_minor", b"open_minor", "order", b"order", "refunded_minor", b"refunded_minor", "released_minor", b"released_minor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorised_minor", b"authorised_minor", "captured_minor", b"captured_minor", "captures", b"captures", "currency", b"currency", "group", b"group", "hold", b"hold", "open_minor", b"open_minor", "order", b"order", "refunded_minor", b"refunded_minor", "released_minor", b"released_minor", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

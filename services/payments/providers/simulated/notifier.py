@@ -21,12 +21,10 @@ from services.payments.providers.simulated import stripe_objects, wechat_objects
 from services.payments.providers.simulated.desk import Desk
 from services.payments.providers.simulated.outbox import Change, Kept, Notice
 from services.payments.providers.simulated.settings import Settings
-from services.payments.providers.simulated.statement import wire_of
+from services.payments.providers.simulated.statement import OWN, wire_of
 from services.payments.providers.simulated.wechat_seal import Seal
 from services.payments.providers.simulated.writer import Writer
 
-#: The wire of what came by gRPC.
-OWN = "simulated"
 AT_ONCE = 64
 LOOK_S = 0.05
 TRY_S = 5.0
@@ -79,7 +77,7 @@ class Notifier:
     def notices(self, change: Change) -> Iterable[Notice]:
         """The copies of the notification of a change, and when they are sent. In the thread that writes the books."""
         method = change.hold.payment_method if change.hold is not None else change.request.payment_method
-        wire = wire_of(method) or OWN
+        wire = wire_of(method)
         if wire == OWN and not self._desk.faults.behaviour.notify_own:
             return
         event = _EVENTS.get(wire, own_event)(change)

@@ -12,16 +12,19 @@ from services.payments.providers.simulated import stripe_objects, wechat_objects
 from services.payments.providers.simulated.rules import Hold
 from services.payments.providers.stripe_money import from_stripe
 
+#: The wire of what came by gRPC.
+OWN = "simulated"
+
 
 def wire_of(payment_method: str) -> str:
-    """By which wire of another provider a hold came; empty for this provider's own."""
+    """By which wire a hold came."""
     wire, slash, _ = payment_method.partition("/")
-    return wire if slash else ""
+    return wire if slash else OWN
 
 
 def entry(hold: Hold) -> pb.StatementEntry:
     """The line of a hold."""
-    reference = hold.hold
+    reference, wire = hold.hold, wire_of(hold.payment_method)
     made = pb.StatementEntry(
         order=hold.order,
         group=hold.group,
@@ -32,8 +35,9 @@ def entry(hold: Hold) -> pb.StatementEntry:
         refunded_minor=hold.refunded_minor,
         open_minor=hold.open_minor,
         captures=hold.captures,
+        wire=wire,
     )
-    match wire_of(hold.payment_method):
+    match wire:
         case stripe_objects.WIRE:
             reference = stripe_objects.intent_id(hold.hold)
             for name in ("authorised_minor", "captured_minor", "released_minor", "refunded_minor", "open_minor"):

@@ -31,6 +31,7 @@ COLUMNS = (
     "refunded_minor",
     "open_minor",
     "captures",
+    "wire",
 )
 CHUNK = 500
 #: Calls under way get so long to end.
