@@ -1,0 +1,140 @@
+"""The payments' part: an evening of orders while three provider calls in ten get no answer, notifications come twice
+and late, and the payments service is killed every few seconds; then the audit, and the books against the statement.
+
+Half of the calls without an answer took effect. Exact means: no order lost, none charged twice, no hold left open, and
+our ledger is the provider's statement to the cent. ORDERS=n sets how many orders there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from uuid import uuid4
+
+import grpc
+from groupbuy.simprovider.v1.simprovider_pb2 import Behaviour, ConfigureRequest
+from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
+
+from deploy.stack import Stack
+from ops.demo.plan import Evening, plan
+from ops.demo.player import Player, Tally
+from tests.chaos.verdict import verdict
+from tests.waiting import moment, wait_for_async
+
+ORDERS = 20_000
+#: Of a thousand calls: no answer and nothing done, no answer though it is done.
+LOST_BEFORE, LOST_AFTER = 150, 150
+#: Of a thousand notifications.
+TWICE, LATE, LATE_MS = 50, 50, 8_000
+#: How long payments waits for an answer to one try.
+CALL_S = 1
+BETWEEN_KILLS_S = (5.0, 10.0)
+#: From the last order to the last cent, at most.
+SETTLED_WITHIN_S = 180.0
+#: From then to the last notification taken, whose pauses double up to a minute while payments is away.
+TOLD_WITHIN_S = 90.0
+OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.enable_http_proxy", 0),
+)
+ENVIRONMENT = {"payments": {"GROUPBUY_PAYMENTS_CALL_SECONDS": str(CALL_S)}}
+
+
+def orders_wanted() -> int:
+    """How many orders, by $ORDERS."""
+    return int(os.environ.get("ORDERS") or ORDERS)
+
+
+async def behave(stack: Stack, behaviour: Behaviour) -> None:
+    """Sets how the provider behaves from now on."""
+    async with grpc.aio.insecure_channel(stack.endpoints["provider"], options=OPTIONS) as channel:
+        stub = SimProviderServiceStub(channel)
+        await stub.Configure(ConfigureRequest(behaviour=behaviour), timeout=10)
+
+
+async def play(stack: Stack, evening: Evening, tally: Tally) -> None:
+    """One evening, as the demo plays it."""
+    async with (
+        grpc.aio.insecure_channel(stack.endpoints["orders"], options=OPTIONS) as orders,
+        grpc.aio.insecure_channel(stack.endpoints["groups"], options=OPTIONS) as groups,
+    ):
+        player = Player(orders, groups, uuid4(), tally)
+        await player.open_shop(evening)
+        await player.play(evening)
+
+
+def untold(stack: Stack) -> int:
+    """Notifications that the provider still has to send."""
+    with closing(sqlite3.connect(f"file:{stack.data / 'provider.sqlite'}?mode=ro", uri=True)) as books:
+        return int(books.execute("SELECT count(*) FROM notices").fetchone()[0])
+
+
+async def kill_again_and_again(stack: Stack, seed: int, count: Callable[[], None]) -> None:
+    """SIGKILL to payments every few seconds, until cancelled. It is started again at once, not after a pause."""
+    chance = random.Random(seed)
+    while True:
+        await moment(chance.uniform(*BETWEEN_KILLS_S))
+        await asyncio.to_thread(stack.kill, "payments", restart=False)
+        await asyncio.to_thread(stack.start_service, "payments")
+        count()
+
+
+async def run(stack: Stack, orders: int, seed: int) -> tuple[dict[str, object], bool]:
+    """One run. Returns its figures, and whether all of it was exact."""
+    tally, kills = Tally(), 0
+
+    def count() -> None:
+        nonlocal kills
+        kills += 1
+
+    await behave(
+        stack,
+        Behaviour(
+            latency_min_ms=5,
+            latency_max_ms=60,
+            timeout_before_per_mille=LOST_BEFORE,
+            timeout_after_per_mille=LOST_AFTER,
+            notify_own=True,
+            notify_twice_per_mille=TWICE,
+            notify_late_per_mille=LATE,
+            notify_late_ms=LATE_MS,
+            notify_shuffle_ms=300,
+        ),
+    )
+    begun = time.monotonic()
+    killing = asyncio.create_task(kill_again_and_again(stack, seed, count))
+    try:
+        await play(stack, plan(orders, seed), tally)
+    finally:
+        killing.cancel()
+        await asyncio.wait([killing])
+    played = time.monotonic()
+    await behave(stack, Behaviour())
+
+    async def all_told() -> bool:
+        return not await asyncio.to_thread(untold, stack)
+
+    found, good = await verdict(stack, tally, within_s=SETTLED_WITHIN_S)
+    settled = time.monotonic()
+    await wait_for_async(all_told, seconds=TOLD_WITHIN_S)
+    # What was said last may have been claims of money.
+    found, good = await verdict(stack, tally, within_s=SETTLED_WITHIN_S)
+    times = {"load_s": round(played - begun, 1), "settle_s": round(settled - played, 1)}
+    return {**found, "kills": kills, **times}, good and kills > 0
+
+
+def part(seconds: float, seed: int) -> tuple[dict[str, object], bool]:
+    """The payments' part of `make chaos`, on a whole system of its own; it takes the time that its orders take."""
+    with (
+        tempfile.TemporaryDirectory(prefix="groupbuy-chaos-") as directory,
+        Stack(Path(directory) / "run", environment=ENVIRONMENT) as stack,
+    ):
+        return asyncio.run(run(stack, orders_wanted(), seed))

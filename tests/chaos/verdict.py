@@ -1,0 +1,69 @@
+"""Whether a run against the whole product was exact: the audit, every inbox decided anew, what clients were told, and
+our ledger against the provider's statement.
+
+Asks only once nothing is under way. Must never take what it can't read for good.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from deploy.stack import Stack
+from ops.audit.findings import Invariant
+from ops.audit.run import audit, wait_quiet
+from ops.audit.seats import SeatState
+from ops.demo.player import Tally
+from ops.reconcile import compared
+from ops.reconcile_books import Kind
+from ops.replay import domains, replayed
+
+MOST_SHOWN = 20
+
+
+async def verdict(
+    stack: Stack, tally: Tally, *, within_s: float, say: Callable[[str], None] = print
+) -> tuple[dict[str, object], bool]:
+    """Waits until all is settled, for `within_s` seconds at most; then figures, and whether all of it was exact.
+
+    Raises NotQuiet.
+    """
+    await wait_quiet(stack.kafka, deadline_s=within_s)
+    report = await audit(stack.kafka, stack.endpoints["provider"], settled=True, acknowledged=tally.acknowledged)
+    played = [(await replayed(stack.kafka, inbox, log, domain)).finish() for inbox, log, domain in domains()]
+    differences = [line for one in played for line in one.differences]
+    unequal = [
+        line for line in await compared(stack.kafka, stack.endpoints["provider"]) if line.kind is not Kind.MATCHED
+    ]
+    extra = [line for line in differences if "nothing led to" in line]
+    for kind, lines in (
+        ("violation", [str(one) for one in report.findings.violations]),
+        ("different", differences),
+        ("unequal", [f"{line.kind} {line.order} {line.hold}: {line.what}" for line in unequal]),
+        ("unexpected", sorted(set(tally.errors))),
+    ):
+        for line in lines[:MOST_SHOWN]:
+            say(f"{kind} {line}")
+    by_invariant = report.findings.by_invariant
+    figures = json.loads(report.json())
+    found: dict[str, object] = {
+        "orders": figures["orders"],
+        "groups": figures["groups"],
+        "settled": report.orders[SeatState.SETTLED],
+        "missing": by_invariant.get(Invariant.ACKNOWLEDGED_IS_LOGGED, 0) + sum(one.not_yet_logged for one in played),
+        "extra": len(extra),
+        "conflicting": len(differences) - len(extra) + by_invariant.get(Invariant.VERSIONS, 0),
+        "double_captures": by_invariant.get(Invariant.ONE_CAPTURE, 0),
+        "open_holds": report.open_holds,
+        "books_equal": bool(report.books_equal) and not unequal,
+        "violations": figures["violations"],
+        "captured_minor": figures["captured_minor"],
+        "refunded_minor": figures["refunded_minor"],
+        "alarms": figures["alarms"],
+        "dead_letters": figures["dead_letters"],
+        "acknowledged": len(tally.acknowledged),
+        "retries": tally.retries,
+        "unexpected": len(tally.errors),
+    }
+    good = report.clean and bool(found["books_equal"]) and not differences and not tally.errors
+    return found, good and not found["missing"] and not report.open_holds
