@@ -69,6 +69,8 @@ class Checkpointer:
         if state.written_ahead > state.applied and not await self._close_gap(state, states):
             return
         origin = Origin(state.applied, state.greatest_cause)
+        if crashpoints.armed:
+            crashpoints.passed("checkpoint begun, not encoded")
         slices = Slices()
         for _ in states.begin_checkpoint():
             if slices.over():

@@ -11,25 +11,42 @@ import signal
 
 VARIABLE = "EVENTLOG_CRASH_AT"
 
-#: All steps, in the order in which a batch passes them.
+#: All steps: from the start to a batch, in the order in which one passes them, and what goes on beside.
 STEPS = (
-    "batch delivered",
-    "batch decided, nothing sent",
-    "output sent, not acknowledged",
-    "output acknowledged, input not",
-    "input acknowledged, not committed",
-    "offsets committed",
-    "checkpoint encoded, not written",
-    "checkpoint written",
+    "start read, log's end not",
     "changelog folded",
     "partition recovered",
+    "batch fetched, not delivered",
+    "batch delivered",
+    "record decided, batch not",
+    "batch decided, nothing sent",
+    "output sent, not acknowledged",
+    "output acknowledged, state not told",
+    "output acknowledged, input not",
+    "input acknowledged, not committed",
+    "offsets due, not committed",
+    "offsets committed",
+    "tick due, not sent",
+    "tick sent, not acknowledged",
+    "checkpoint begun, not encoded",
+    "checkpoint encoded, not written",
+    "checkpoint written",
+    "partitions revoked",
+    "partitions drained",
 )
 
-_step, _, _count = os.environ.get(VARIABLE, "").rpartition(":")
-armed = bool(_step)
-_left = int(_count) if armed else 0
-if armed and _step not in STEPS:
-    raise ValueError(f"{VARIABLE} names no step: {_step!r}; there are {', '.join(STEPS)}")
+armed = False
+_step = ""
+_left = 0
+
+
+def arm(where: str) -> None:
+    """Arms `step:n`. Raises ValueError when there is no such step."""
+    global armed, _step, _left
+    step, _, count = where.rpartition(":")
+    if step not in STEPS:
+        raise ValueError(f"{VARIABLE} names no step: {step!r}; there are {', '.join(STEPS)}")
+    armed, _step, _left = True, step, int(count)
 
 
 def passed(step: str) -> None:
@@ -39,3 +56,7 @@ def passed(step: str) -> None:
         _left -= 1
         if _left <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+if os.environ.get(VARIABLE):
+    arm(os.environ[VARIABLE])

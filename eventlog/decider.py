@@ -132,10 +132,10 @@ class Decider(Processor, Generic[S]):
         self.spawn(self._run_timers(), "timers")
         self.spawn(self._checkpointer.run(), "checkpoints")
 
-    async def stop(self) -> None:
-        """Drains, then lets go of the state."""
-        await super().stop()
+    def let_go(self) -> None:
+        """See Processor."""
         self._store.reset_state()
+        super().let_go()
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Decides a partition batch."""
@@ -174,6 +174,8 @@ class Decider(Processor, Generic[S]):
         return sent
 
     def _decided(self, state: PartitionState[S], first: int, count: int, timestamp_ms: int) -> None:
+        if crashpoints.armed:
+            crashpoints.passed("output acknowledged, state not told")
         state.acknowledged(first, count)
         self._ticked(first, count, timestamp_ms)
 
@@ -190,6 +192,8 @@ class Decider(Processor, Generic[S]):
             if one[0] == "traceparent":
                 made.append(one)
         output.append(record.key, decision, made)
+        if crashpoints.armed:
+            crashpoints.passed("record decided, batch not")
         self.watchers.notify(key)
 
     # Timers -----------------------------------------------------------------------------------------------------
@@ -231,7 +235,12 @@ class Decider(Processor, Generic[S]):
                     self.domain.tick(due_ms),
                     headers(f"{key}:tick:{due_ms}", self._tick_type, self._source, due_ms),
                 )
-            for written in await output.send():
+            if crashpoints.armed:
+                crashpoints.passed("tick due, not sent")
+            sent = await output.send()
+            if crashpoints.armed:
+                crashpoints.passed("tick sent, not acknowledged")
+            for written in sent:
                 await written
         upcoming = state.timers.earliest()
         return LOOK_S if upcoming is None else max(upcoming - now, 0) / 1000

@@ -8,7 +8,9 @@ slow one never holds up another, and offsets have one meaning.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Sequence
@@ -79,6 +81,8 @@ class Processor(ABC):
         self.partitions = 0
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = False
+        #: Of the state directory, which is locked as long as it is open.
+        self._directory: int | None = None
         self.app = self._make_app()
         self._topic = self.app.topic(*self.inputs, key_serializer="raw", value_serializer="raw")
         self.app.agent(self._topic, name=f"{group}.agent", concurrency=1)(self._consume)
@@ -141,7 +145,7 @@ class Processor(ABC):
         Every topic has so many partitions.
         """
         self.partitions = partitions
-        (self.connection.state_dir / self.group).mkdir(parents=True, exist_ok=True)
+        self._take_directory(self.connection.state_dir / self.group)
         self.app.finalize()
         self.spawn(self._watch_app(), "watch")
         await self.app.start()
@@ -156,6 +160,22 @@ class Processor(ABC):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Leaves the state directory to others, once drained; first what is kept there must be closed."""
+        if self._directory is not None:
+            os.close(self._directory)
+            self._directory = None
+
+    def _take_directory(self, path: Path) -> None:
+        """Before joining the group: whoever would fail at the directory's lock must not displace its owner first."""
+        path.mkdir(parents=True, exist_ok=True)
+        directory = self._directory = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            die("another process uses the state directory", path=path, processor=self.group)
 
     def spawn(self, work: Any, name: str) -> None:
         """Runs a task beside the app. Its end before the stop, by an error or not, ends the process."""

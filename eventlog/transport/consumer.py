@@ -26,6 +26,7 @@ from faust.types import TP
 
 from eventlog import crashpoints
 from eventlog.crash import die
+from eventlog.transport.membership import end_when_displaced
 from eventlog.transport.start import StartPolicy, at_committed
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
         return consumer
+
+    async def on_start(self) -> None:
+        """Faust's hook."""
+        await super().on_start()
+        end_when_displaced(self._consumer._coordinator)
 
     async def start_offsets(self, tps: list[TP], policy: StartPolicy) -> dict[TP, int]:
         """Where each partition is to be read from; runs on the consumer's own thread."""
@@ -112,7 +118,11 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Faust's hook. From here on nothing of the old assignment is delivered."""
         self._new_epoch()
+        if crashpoints.armed:
+            crashpoints.passed("partitions revoked")
         await super().on_partitions_revoked(revoked)
+        if crashpoints.armed:
+            crashpoints.passed("partitions drained")
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Faust's hook."""
@@ -139,6 +149,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
         """Ends of partitions; the committed offsets of the input are read before them."""
         await self._read_start()
+        if crashpoints.armed:
+            crashpoints.passed("start read, log's end not")
         return dict(await super().highwaters(*partitions))
 
     async def ends(self, tps: list[TP]) -> dict[TP, int]:
@@ -222,6 +234,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             message.value = batch
             message.checksum = epoch
             self._next[tp] = batch[-1].offset + 1
+            if crashpoints.armed:
+                crashpoints.passed("batch fetched, not delivered")
             await self.wait_first(self.callback(message), self.suspend_flow.wait())
 
     def _continuing(self, tp: TP, records: list[Any]) -> list[Any]:
@@ -268,6 +282,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         wanted = {tp: offset for tp, offset in offsets.items() if tp in mine}
         if not wanted:
             return False
+        if crashpoints.armed:
+            crashpoints.passed("offsets due, not committed")
         committed = bool(await self._commit(wanted))
         if crashpoints.armed:
             crashpoints.passed("offsets committed")

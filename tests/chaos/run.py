@@ -1,4 +1,4 @@
-"""Kills, freezes and broker outages under load, first against the kernel, then against the whole product; then a check.
+"""Kills, freezes and broker outages under load, part by part, each with an exact check of its own at the end.
 
 `python -m tests.chaos.run --minutes 5` prints one JSON object as its last line and exits 1 unless all of it is exact:
 no decision missing, extra or in conflict, nothing charged twice, no hold left open, and the provider's books are ours.
@@ -7,186 +7,50 @@ no decision missing, extra or in conflict, nothing charged twice, no hold left o
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import logging
-import random
 import sys
-import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
-from uuid import uuid4
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-import grpc
-from groupbuy.simprovider.v1.simprovider_pb2 import Behaviour, ConfigureRequest
-from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
+from tests.chaos import product
+from tests.chaos.kernel import part as kernel
 
-from deploy.kafka.broker import Broker
-from deploy.stack import Stack
-from ops.audit.findings import Invariant
-from ops.audit.run import audit, wait_quiet
-from ops.demo.plan import plan
-from ops.demo.player import Player, Tally
-from ops.replay import Replayed, domains, replayed
-from tests.chaos.kernel.run import chaos as kernel_chaos
-from tests.chaos.kernel.run import exact
-from tests.waiting import moment
+#: What a part found, by name, and whether it was exact.
+Found = tuple[dict[str, object], bool]
 
-SERVICES = ("orders", "groups", "payments")
-#: Of a thousand calls to the provider: no answer and nothing done, no answer though it is done.
-LOST_BEFORE, LOST_AFTER = 150, 150
-BETWEEN_S = (3.0, 7.0)
-#: Longer than a consumer's session: its partitions have gone to nobody else here, but its membership is over.
-FREEZE_S = (11.0, 14.0)
-BROKER_AWAY_S = (1.0, 5.0, 15.0)
-EVENING = 1_000
-OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.enable_http_proxy", 0),
+
+class Part(NamedTuple):
+    """One part: it is given its seconds and a seed, and sets up and takes down whatever it needs."""
+
+    name: str
+    does: str
+    #: Of the whole time.
+    share: float
+    play: Callable[[float, int], Found]
+
+
+PARTS = (
+    Part("kernel", "kills, freezes, doubles, late requests and broker restarts", 0.5, kernel.part),
+    Part("product", "orders, with everything going wrong", 0.5, product.part),
 )
 
 
-class Trouble:
-    """Breaks one process after the other, and counts."""
-
-    def __init__(self, stack: Stack, seed: int) -> None:
-        self._stack = stack
-        self._chance = random.Random(seed)
-        self.counts: Counter[str] = Counter()
-
-    async def make(self, until_s: float) -> None:
-        """Goes on until a time of the monotonic clock; the broker is killed at one and at two thirds of it."""
-        begun = time.monotonic()
-        outages = [begun + (until_s - begun) * part for part in (1 / 3, 2 / 3)]
-        while time.monotonic() < until_s:
-            await moment(self._chance.uniform(*BETWEEN_S))
-            if outages and time.monotonic() >= outages[0]:
-                outages.pop(0)
-                await self._outage()
-            elif self._chance.random() < 0.15:
-                await self._freeze()
-            else:
-                self.counts["kills"] += 1
-                self._stack.kill(self._chance.choice(SERVICES))
-
-    async def _freeze(self) -> None:
-        name = self._chance.choice(SERVICES)
-        self.counts["freezes"] += 1
-        self._stack.freeze(name)
-        try:
-            await moment(self._chance.uniform(*FREEZE_S))
-        finally:
-            self._stack.thaw(name)
-
-    async def _outage(self) -> None:
-        self.counts["broker_kills"] += 1
-        self._stack.broker.kill()
-        await moment(self._chance.choice(BROKER_AWAY_S))
-        await asyncio.to_thread(self._stack.broker.restart)
-
-
-async def load(stack: Stack, tally: Tally, until_s: float, seed: int) -> None:
-    """One evening after the other, as the demo plays them."""
-    async with (
-        grpc.aio.insecure_channel(stack.endpoints["orders"], options=OPTIONS) as orders,
-        grpc.aio.insecure_channel(stack.endpoints["groups"], options=OPTIONS) as groups,
-    ):
-        while time.monotonic() < until_s:
-            seed += 1
-            player = Player(orders, groups, uuid4(), tally)
-            evening = plan(EVENING, seed)
-            await player.open_shop(evening)
-            await player.play(evening)
-
-
-async def behave(stack: Stack, behaviour: Behaviour) -> None:
-    """Sets how the provider behaves from now on."""
-    async with grpc.aio.insecure_channel(stack.endpoints["provider"], options=OPTIONS) as channel:
-        stub = SimProviderServiceStub(channel)
-        await stub.Configure(ConfigureRequest(behaviour=behaviour), timeout=10)
-
-
-async def product(stack: Stack, *, seconds: float, seed: int) -> tuple[dict[str, int | bool | None], bool]:
-    """One run against the whole product. Returns its figures, and whether all of it was exact."""
-    tally = Tally()
-    trouble = Trouble(stack, seed)
-    await behave(
-        stack,
-        Behaviour(
-            latency_min_ms=5, latency_max_ms=60, fail_before_per_mille=LOST_BEFORE, fail_after_per_mille=LOST_AFTER
-        ),
-    )
-    until_s = time.monotonic() + seconds
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(load(stack, tally, until_s, seed))
-        tasks.create_task(trouble.make(until_s))
-    await behave(stack, Behaviour())
-    await wait_quiet(stack.kafka, deadline_s=180)
-    report = await audit(stack.kafka, stack.endpoints["provider"], settled=True, acknowledged=tally.acknowledged)
-    for violation in report.findings.violations[:20]:
-        print(f"violation {violation}")
-    for error in sorted(set(tally.errors))[:20]:
-        print(f"unexpected {error}")
-    played: list[Replayed] = [
-        (await replayed(stack.kafka, inbox, log, domain)).finish() for inbox, log, domain in domains()
-    ]
-    differences = [line for one in played for line in one.differences]
-    for line in differences[:20]:
-        print(f"different {line}")
-    figures = json.loads(report.json())
-    names = ("orders", "groups", "violations", "books_equal", "open_holds", "duplicates", "dead_letters")
-    found = {name: figures[name] for name in names}
-    found |= {"acknowledged": len(tally.acknowledged), "retries": tally.retries, "unexpected": len(tally.errors)}
-    found |= {
-        "double_captures": report.findings.by_invariant[Invariant.ONE_CAPTURE],
-        "replay_differences": len(differences),
-        **trouble.counts,
-    }
-    good = report.clean and bool(report.books_equal) and not differences and not tally.errors
-    return found, good and report.open_holds == 0
-
-
-async def kernel(*, seconds: float, seed: int) -> dict[str, int]:
-    """The kernel's own run, on a broker of its own that is killed and restarted twice."""
-    with tempfile.TemporaryDirectory(prefix="groupbuy-chaos-") as directory:
-        broker = Broker()
-        await asyncio.to_thread(broker.start, Path(directory) / "kafka")
-
-        async def restart() -> None:
-            broker.kill()
-            await asyncio.to_thread(broker.restart)
-
-        try:
-            return await kernel_chaos(
-                broker.bootstrap,
-                facts=int(seconds * 1_100),
-                aggregates=20_000,
-                seconds=seconds,
-                kills=max(int(seconds / 6), 1),
-                freezes=max(int(seconds / 36), 1),
-                seed=seed,
-                broker_restart=restart,
-                broker_restarts=2,
-                directory=Path(directory),
-            )
-        finally:
-            broker.release()
-
-
-def run(minutes: float, seed: int, say: Callable[[str], None]) -> tuple[dict[str, object], bool]:
-    """Both runs, each half of the time."""
-    say(f"the kernel: {minutes / 2:g} minutes of kills, freezes, doubles, late requests and broker restarts")
-    counts = asyncio.run(kernel(seconds=minutes * 30, seed=seed))
-    say(json.dumps(counts))
-    say(f"the product: {minutes / 2:g} minutes of orders, with everything going wrong")
-    with tempfile.TemporaryDirectory(prefix="groupbuy-chaos-") as directory, Stack(Path(directory) / "run") as stack:
-        found, good = asyncio.run(product(stack, seconds=minutes * 30, seed=seed))
-    kills = counts["kills"] + int(found.get("kills") or 0)
-    summary = {name: counts[name] for name in ("missing", "extra", "conflicting")}
-    return {**found, **summary, "kills": kills, "kernel": counts}, good and exact(counts)
+def run(parts: Sequence[Part], minutes: float, seed: int, say: Callable[[str], None]) -> Found:
+    """All parts, one after the other; the figures of each under its name, and those of the whole beside them."""
+    found: dict[str, dict[str, object]] = {}
+    good = True
+    for part in parts:
+        seconds = minutes * 60 * part.share
+        say(f"{part.name}: {seconds:g} seconds of {part.does}")
+        figures, exact = part.play(seconds, seed)
+        found[part.name] = figures
+        good = good and exact
+        say(json.dumps({part.name: figures, "exact": exact}))
+    whole = {**found.get("product", {})}
+    whole |= {name: found["kernel"][name] for name in ("missing", "extra", "conflicting") if "kernel" in found}
+    whole["kills"] = sum(int(str(figures.get("kills", 0))) for figures in found.values())
+    return {**whole, **{name: figures for name, figures in found.items() if name != "product"}}, good
 
 
 def main() -> None:
@@ -194,9 +58,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=[part.name for part in PARTS], help="one part, with its share of the time")
     given = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
-    figures, good = run(given.minutes, given.seed, lambda line: print(line, flush=True))
+    # The broker is away on purpose, and every client says so again and again.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    parts = [part for part in PARTS if given.only in {None, part.name}]
+    figures, good = run(parts, given.minutes, given.seed, lambda line: print(line, flush=True))
     print(json.dumps(figures))
     sys.exit(0 if good else 1)
 

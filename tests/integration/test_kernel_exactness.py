@@ -5,90 +5,64 @@ The long form, with more of everything, is tests/chaos.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import asyncio
 from pathlib import Path
-from uuid import uuid4
-
-import pytest
+from subprocess import Popen
 
 from eventlog import crashpoints
-from eventlog.topics import create
-from tests.chaos.kernel.load import load
-from tests.chaos.kernel.refold import compare, read
-from tests.chaos.kernel.run import PARTITIONS, chaos, exact, lag
-from tests.chaos.kernel.topics import topics
-from tests.waiting import wait_for_async
+from tests.chaos.kernel.run import Trouble, chaos, exact
+from tests.chaos.kernel.site import Site
 
-FACTS = 400
-#: The second time, where a small load passes a step twice.
-PASSES = {"offsets committed": 1}
-
-
-def _start(kafka: str, tag: str, directory: Path, state: Path, crash_at: str = "") -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.chaos.kernel.worker", "--kafka", kafka, "--tag", tag]
-    command += ["--instance", "w0", "--state-dir", str(state), "--checkpoint", "0.3"]
-    with (directory / "worker.log").open("ab") as out:
-        environment = {**os.environ, crashpoints.VARIABLE: crash_at}
-        return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+#: Passed once, before there is anybody to tell a worker to arm them.
+AT_START = ("start read, log's end not", "changelog folded", "partition recovered")
+#: Passed when another worker comes.
+AT_REBALANCE = ("partitions revoked", "partitions drained")
+#: Side by side: a start is mostly waiting.
+CHAINS = 4
 
 
-async def test_kills_freezes_and_late_requests_lose_and_change_nothing(kafka_broker: str, tmp_path: Path) -> None:
-    counts = await chaos(
-        kafka_broker, facts=20_000, aggregates=2_000, seconds=25, kills=5, freezes=1, seed=3, directory=tmp_path
-    )
+async def test_kills_freezes_doubles_and_late_requests_lose_and_change_nothing(
+    kafka_broker: str, tmp_path: Path
+) -> None:
+    trouble = Trouble(facts=12_000, aggregates=1_200, seconds=18, kills=4, freezes=1, doubles=1, seed=3, session_s=6)
+    counts = await chaos(kafka_broker, trouble, tmp_path)
     assert exact(counts), counts
-    assert counts["facts"] >= 20_000
-    assert counts["kills"] == 5
+    assert counts["facts"] >= 12_000
+    assert (counts["kills"], counts["woken"], counts["doubles"]) == (4, 1, 1)
 
 
-@pytest.mark.parametrize("step", crashpoints.STEPS)
-async def test_a_crash_at_any_step_leaves_the_log_exact(kafka_broker: str, tmp_path: Path, step: str) -> None:
-    tag = uuid4().hex[:12]
-    inbox, log = topics(tag)
-    await create(kafka_broker, [inbox, log], partitions=PARTITIONS, replication=1)
-    await load(kafka_broker, inbox.name, facts=FACTS, aggregates=60, seconds=0.1)
-
-    def start(crash_at: str) -> subprocess.Popen[bytes]:
-        return _start(kafka_broker, tag, tmp_path, tmp_path / "state", crash_at)
-
-    # A fold of the log needs a log: the first worker writes one, and leaves no checkpoint behind.
-    if step == "changelog folded":
-        worker = start("input acknowledged, not committed:2")
-    else:
-        worker = start(f"{step}:{PASSES.get(step, 2)}")
-    try:
-        assert worker.wait(40) == -9, (tmp_path / "worker.log").read_text()
-        if step == "changelog folded":
-            worker = start(f"{step}:1")
-            assert worker.wait(40) == -9, (tmp_path / "worker.log").read_text()
-        await load(kafka_broker, inbox.name, facts=FACTS, aggregates=60, seconds=0.1, seed=8)
-        worker = start("")
-        await wait_for_async(lambda: _drained(kafka_broker, inbox.readers[0]), seconds=40)
-    finally:
-        worker.kill()
-        worker.wait()
-    counts = compare(await read(kafka_broker, inbox.name, PARTITIONS), await read(kafka_broker, log.name, PARTITIONS))
-    assert exact(counts), counts
+async def test_a_crash_at_any_step_leaves_the_log_exact(kafka_broker: str, tmp_path: Path) -> None:
+    async with asyncio.TaskGroup() as chains:
+        for n in range(CHAINS):
+            chains.create_task(_crashes(kafka_broker, tmp_path / str(n), crashpoints.STEPS[n::CHAINS]))
 
 
-async def _drained(kafka: str, group: str) -> bool:
-    return await lag(kafka, group) == 0
+async def _crashes(kafka: str, directory: Path, steps: tuple[str, ...]) -> None:
+    """One worker after the other on one log: each recovers what the one before left, then dies at its own step."""
+    async with Site(kafka, directory) as site:
+        last = "nothing"
+        for step in sorted(steps, key=lambda step: step in AT_REBALANCE):
+            if step in AT_START:
+                # With nothing kept, there is a log to fold.
+                (await _exact_after(last, site)).kill()
+                site.forget("w0")
+                await site.feed()
+                worker = site.start(crash_at=f"{step}:1")
+            else:
+                worker = await _exact_after(last, site, arm=f"{step}:1")
+                await site.tell(worker)
+                if step in AT_REBALANCE:
+                    site.start(f"beside {step}")
+                await site.feed()
+            assert await site.end_of(worker) == -9, f"not killed at: {step}\n{site.log_of('w0').read_text()}"
+            last = step
+        await _exact_after(last, site)
 
 
-async def test_a_lost_state_directory_loses_nothing(kafka_broker: str, tmp_path: Path) -> None:
-    tag = uuid4().hex[:12]
-    inbox, log = topics(tag)
-    await create(kafka_broker, [inbox, log], partitions=PARTITIONS, replication=1)
-    for run in range(2):
-        await load(kafka_broker, inbox.name, facts=FACTS, aggregates=60, seconds=0.1, seed=run)
-        # Another directory each time: to the worker it is as if the first had been deleted.
-        worker = _start(kafka_broker, tag, tmp_path, tmp_path / f"state{run}")
-        try:
-            await wait_for_async(lambda: _drained(kafka_broker, inbox.readers[0]), seconds=40)
-        finally:
-            worker.kill()
-            worker.wait()
-    counts = compare(await read(kafka_broker, inbox.name, PARTITIONS), await read(kafka_broker, log.name, PARTITIONS))
-    assert exact(counts), counts
+async def _exact_after(step: str, site: Site, arm: str = "") -> Popen[bytes]:
+    worker = site.start(arm=arm)
+    await site.feed()
+    await site.drained()
+    counts = await site.counts()
+    assert exact(counts), (step, counts)
+    return worker

@@ -1,13 +1,16 @@
 """A TCP proxy in front of the broker whose requests stall now and then, and still arrive after their client was killed.
 
-A plain kill hardly ever leaves a produce request on the way; this does.
+A plain kill hardly ever leaves a produce request on the way; this does. A client asks the broker where to connect, so
+it would go past any proxy: `LateProducer` goes through it whatever the broker says.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
+from eventlog.transport.producer import BatchProducer
 from tests.waiting import moment
 
 
@@ -21,6 +24,8 @@ class LateProxy:
         self._longest_s = longest_s
         self._random = random.Random(seed)
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+        self.stalled = 0
         self.late_after_death = 0
         self.address = ""
 
@@ -29,10 +34,17 @@ class LateProxy:
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def stop(self) -> None:
+        """Listens no more, and waits for what is still on its way."""
         if self._server is not None:
             self._server.close()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=self._longest_s + 1)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             up_reader, up_writer = await asyncio.open_connection(*self._target, limit=1 << 22)
         except OSError:
@@ -44,8 +56,9 @@ class LateProxy:
         try:
             while data := await reader.read(1 << 20):
                 if late and self._random.random() < self._share:
+                    self.stalled += 1
                     await moment(self._random.uniform(0.2, self._longest_s))
-                    if reader.at_eof():
+                    if _client_gone(reader):
                         self.late_after_death += 1
                 writer.write(data)
                 await writer.drain()
@@ -54,3 +67,27 @@ class LateProxy:
             return
         finally:
             writer.close()
+
+
+def _client_gone(reader: asyncio.StreamReader) -> bool:
+    # A killed client's socket is closed or reset by its machine, with more of its bytes perhaps still to be read.
+    return bool(reader._eof) or reader.exception() is not None  # type: ignore[attr-defined]
+
+
+class LateProducer(BatchProducer):
+    """The processors' producer, over a proxy at `address`."""
+
+    address = ""
+
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        producer = super()._new_producer(transactional_id)
+        host, port = self.address.rsplit(":", 1)
+        cluster = producer.client.cluster
+        told = cluster.broker_metadata
+
+        def behind_the_proxy(broker_id: Any) -> Any:
+            broker = told(broker_id)
+            return None if broker is None else broker._replace(host=host, port=int(port))
+
+        cluster.broker_metadata = behind_the_proxy
+        return producer

@@ -14,7 +14,15 @@ from tests.waiting import moment
 
 
 async def load(
-    kafka: str, topic: str, *, facts: int, aggregates: int, seconds: float, partitions: int = 4, seed: int = 7
+    kafka: str,
+    topic: str,
+    *,
+    facts: int,
+    aggregates: int,
+    seconds: float,
+    partitions: int = 4,
+    seed: int = 7,
+    prefix: str = "c",
 ) -> int:
     """Appends `facts` inputs over `aggregates` keys within about `seconds`; returns how many keys were used."""
     chance = random.Random(seed)
@@ -26,7 +34,7 @@ async def load(
     try:
         for n in range(facts):
             # Aggregates live for a while and are then left behind, so that some lapse by ticks.
-            key = f"c{(n * aggregates // facts + chance.randrange(200)) % aggregates:07d}"
+            key = f"{prefix}{(n * aggregates // facts + chance.randrange(200)) % aggregates:07d}"
             keys.add(key)
             value = add(chance.randrange(1, 4), str(chance.randrange(8)))
             partition = partition_of(key, partitions)

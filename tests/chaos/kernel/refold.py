@@ -43,8 +43,8 @@ class Expected:
     sha256: str = ""
 
 
-def expected(inbox: list[Any]) -> dict[tuple[str, int], bytes]:
-    """Decisions that an inbox partition leads to, by key and version."""
+def expected(inbox: list[Any], *, split: bool = False) -> dict[tuple[str, int], bytes]:
+    """Decisions that an inbox partition leads to, by key and version; `split`: with one event each."""
     states: dict[str, Expected] = {}
     decisions: dict[tuple[str, int], bytes] = {}
     for record in inbox:
@@ -67,33 +67,38 @@ def expected(inbox: list[Any]) -> dict[tuple[str, int], bytes]:
             continue
         if not state.version:
             state.opened = now
-        state.version += 1
+        for sealed in [[event] for event in events] if split else [events]:
+            state.version += 1
+            decision = [key, state.version, record.offset, now, state.sha256, sealed]
+            value = json.dumps(decision, sort_keys=True).encode()
+            state.sha256 = hashlib.sha256(value).hexdigest()
+            decisions[key, state.version] = value
         state.time_ms = now
-        decision = [key, state.version, record.offset, now, state.sha256, events]
-        value = json.dumps(decision, sort_keys=True).encode()
-        state.sha256 = hashlib.sha256(value).hexdigest()
-        decisions[key, state.version] = value
     return decisions
 
 
-def compare(inbox: list[list[Any]], log: list[list[Any]]) -> dict[str, int]:
-    """Counts what is missing, extra, conflicting, out of order, and the repeats that are byte for byte the same."""
+def compare(inbox: list[list[Any]], log: list[list[Any]], *, split: bool = False) -> dict[str, int]:
+    """Counts what is missing, extra, conflicting, out of order, and the repeats that are byte for byte the same.
+
+    The same in value and headers: a reader may look at either.
+    """
     found: Counter[str] = Counter(dict.fromkeys(("missing", "extra", "wrong", "conflicting", "out_of_order"), 0))
     for source, written in zip(inbox, log, strict=True):
-        want = expected(source)
-        seen: dict[tuple[str, int], bytes] = {}
+        want = expected(source, split=split)
+        seen: dict[tuple[str, int], tuple[bytes, Any]] = {}
         last: Counter[str] = Counter()
         for record in written:
             key, version = json.loads(record.value)[:2]
+            whole = (record.value, record.headers)
             if (key, version) in seen:
-                found["repeats" if seen[key, version] == record.value else "conflicting"] += 1
+                found["repeats" if seen[key, version] == whole else "conflicting"] += 1
                 continue
-            seen[key, version] = record.value
+            seen[key, version] = whole
             found["out_of_order"] += version != last[key] + 1
             last[key] = max(last[key], version)
         found["facts"] += len(source)
         found["decisions"] += len(seen)
         found["missing"] += len(want.keys() - seen.keys())
         found["extra"] += len(seen.keys() - want.keys())
-        found["wrong"] += sum(1 for name in want.keys() & seen.keys() if want[name] != seen[name])
+        found["wrong"] += sum(1 for name in want.keys() & seen.keys() if want[name] != seen[name][0])
     return dict(found)

@@ -1,6 +1,7 @@
 """Kills, freezes and doubles the kernel's workers under load, then compares the log with an independent fold.
 
-`python -m tests.chaos.kernel.run --kafka HOST:PORT` runs the long form and prints one JSON object as its last line.
+`python -m tests.chaos.kernel.run --kafka HOST:PORT` runs it on a broker of one's own; the long form is a part of
+`make chaos`, and a short one stands in the integration tests.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import asyncio
 import json
 import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from eventlog.topics import create
@@ -25,68 +26,49 @@ from tests.chaos.kernel.late_proxy import LateProxy
 from tests.chaos.kernel.load import load
 from tests.chaos.kernel.refold import compare, read
 from tests.chaos.kernel.topics import topics
+from tests.chaos.kernel.workers import Worker, Workers, impossible
 from tests.waiting import moment
 
+BrokerRestart = Callable[[], Awaitable[None]]
+
 PARTITIONS = 4
-SESSION_S = 10.0
+NAMES = ("w0", "w1")
+#: Seconds that all of the inbox may take to be decided and committed once the trouble is over.
+DRAIN_S = 120.0
 
 
-class Workers:
-    """Two workers that are killed, frozen and started again."""
+@dataclass(frozen=True)
+class Trouble:
+    """How much of what is done to the workers and the broker, spread over `seconds`."""
 
-    def __init__(self, kafka: str, tag: str, directory: Path, producer: str) -> None:
-        self._kafka, self._tag, self._directory, self._producer = kafka, tag, directory, producer
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._frozen_names: set[str] = set()
-        #: Also those whose name another process has taken.
-        self._all: list[subprocess.Popen[bytes]] = []
-        self._starts = 0
-        self.codes: dict[int, int] = {}
+    facts: int
+    aggregates: int
+    seconds: float
+    kills: int
+    #: Beyond the session time-out; every second one finds another process in its place when it wakes.
+    freezes: int
+    #: A second process with the same instance id beside one that lives.
+    doubles: int = 0
+    broker_restarts: int = 0
+    seed: int = 1
+    #: Of the workers' membership.
+    session_s: float = 10.0
+    drain_s: float = DRAIN_S
+    #: Of the workers.
+    environment: Mapping[str, str] = field(default_factory=dict)
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
-        """Starts a worker; beside a frozen one of the same name it is a second process with the same instance id."""
-        self._starts += 1
-        command = [sys.executable, "-m", "tests.chaos.kernel.worker", "--kafka", self._kafka, "--tag", self._tag]
-        # A second process of one instance needs a directory of its own, RocksDB locks it.
-        state = self._directory / f"{name}.{self._starts if name in self._frozen_names else 0}"
-        command += ["--instance", name, "--state-dir", str(state), "--producer", self._producer]
-        with (self._directory / f"{name}.{self._starts:03d}.log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        self._processes[name] = process
-        self._all.append(process)
-        return process
-
-    def restart_ended(self) -> None:
-        """What a supervisor does."""
-        for name, process in list(self._processes.items()):
-            if process.poll() is not None:
-                self.codes[process.returncode] = self.codes.get(process.returncode, 0) + 1
-                self.start(name)
-
-    def kill(self, name: str) -> None:
-        process = self._processes[name]
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        self.start(name)
-
-    def freeze(self, name: str, *, double: bool) -> subprocess.Popen[bytes]:
-        """Stops a worker in its tracks; with `double` another process takes its name meanwhile."""
-        process = self._processes[name]
-        process.send_signal(signal.SIGSTOP)
-        if double:
-            self._frozen_names = {name}
-            self.start(name)
-            self._frozen_names = set()
-        return process
-
-    def stop(self) -> None:
-        for process in self._all:
-            process.send_signal(signal.SIGTERM)
-        for process in self._all:
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    def plan(self) -> list[tuple[float, str]]:
+        """(seconds from the start, what) in sequence."""
+        spread = (
+            ("kill", self.kills, 1.0),
+            ("freeze", self.freezes, 0.6),
+            ("double", self.doubles, 0.3),
+            ("broker", self.broker_restarts, 0.8),
+        )
+        times = [
+            (self.seconds * (n + begin) / (count + 1), what) for what, count, begin in spread for n in range(count)
+        ]
+        return sorted(times)
 
 
 async def lag(kafka: str, group: str) -> int:
@@ -94,18 +76,9 @@ async def lag(kafka: str, group: str) -> int:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
-        committed = await admin.list_consumer_group_offsets(group)
-        ends = await admin.list_offsets(dict.fromkeys(committed, -1)) if hasattr(admin, "list_offsets") else None
+        committed = {tp: meta.offset for tp, meta in (await admin.list_consumer_group_offsets(group)).items()}
     finally:
         await admin.close()
-    if ends is None:
-        return await _lag_by_consumer(kafka, {tp: meta.offset for tp, meta in committed.items()})
-    return sum(ends[tp].offset - meta.offset for tp, meta in committed.items())
-
-
-async def _lag_by_consumer(kafka: str, committed: dict[object, int]) -> int:
-    from aiokafka import AIOKafkaConsumer
-
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
     await consumer.start()
     try:
@@ -115,87 +88,111 @@ async def _lag_by_consumer(kafka: str, committed: dict[object, int]) -> int:
     return sum(ends[tp] - offset for tp, offset in committed.items())
 
 
+class _Run:
+    """The trouble under way."""
+
+    def __init__(self, trouble: Trouble, workers: Workers, broker_restart: BrokerRestart | None) -> None:
+        self._plan = trouble.plan()
+        self._workers = workers
+        self._broker_restart = broker_restart
+        self._chance = random.Random(trouble.seed)
+        self._session_s = trouble.session_s
+        self._frozen: list[tuple[float, Worker]] = []
+        self._began = time.monotonic()
+        self.done = dict.fromkeys(("kills", "woken", "doubles", "broker_restarts"), 0)
+
+    async def step(self) -> bool:
+        """Does what is due. Whether anything is left."""
+        self._workers.restart_ended()
+        now = time.monotonic()
+        for entry in [one for one in self._frozen if now >= one[0]]:
+            self.done["woken"] += self._workers.wake(entry[1])
+            self._frozen.remove(entry)
+        if self._plan and now - self._began >= self._plan[0][0]:
+            await self._do(self._plan[0][1], now)
+        return bool(self._plan or self._frozen)
+
+    async def _do(self, what: str, now: float) -> None:
+        awake = self._workers.awake()
+        if what == "broker":
+            assert self._broker_restart is not None
+            await self._broker_restart()
+            self.done["broker_restarts"] += 1
+        elif not awake or (what == "freeze" and self._frozen):
+            return
+        else:
+            worker = self._chance.choice(awake)
+            if what == "kill":
+                self._workers.kill(worker)
+                self.done["kills"] += 1
+            elif what == "freeze":
+                self._workers.freeze(worker)
+                self._frozen.append((now + self._session_s + self._chance.uniform(2, 5), worker))
+                if (len(self._frozen) + self.done["woken"]) % 2:
+                    self._workers.start(worker.name)
+            else:
+                self._workers.start(worker.name)
+                self.done["doubles"] += 1
+        self._plan.pop(0)
+
+
 async def chaos(
-    kafka: str,
-    *,
-    facts: int,
-    aggregates: int,
-    seconds: float,
-    kills: int,
-    freezes: int,
-    seed: int = 1,
-    broker_restart: Callable[[], Awaitable[None]] | None = None,
-    broker_restarts: int = 0,
-    directory: Path | None = None,
+    kafka: str, trouble: Trouble, directory: Path, broker_restart: BrokerRestart | None = None
 ) -> dict[str, int]:
     """One run. Returns the comparison's counts, with how often what was done."""
-    tag = f"{os.getpid()}-{seed}-{time.time_ns() % 10**9}"
+    tag = f"{os.getpid()}-{trouble.seed}-{time.time_ns() % 10**9}"
     inbox, log = topics(tag)
     await create(kafka, [inbox, log], partitions=PARTITIONS, replication=1)
-    proxy = LateProxy(kafka, seed=seed)
+    proxy = LateProxy(kafka, seed=trouble.seed)
     await proxy.start()
-    chance = random.Random(seed)
-    where = directory or Path(tempfile.mkdtemp(prefix="kernel-chaos-"))
-    workers = Workers(kafka, tag, where, proxy.address)
-    done = {"kills": 0, "freezes": 0, "broker_restarts": 0}
-    names = ("w0", "w1")
-    for name in names:
+    flags = ("--producer", proxy.address, "--session", str(trouble.session_s))
+    workers = Workers(kafka, tag, directory, flags, trouble.environment)
+    for name in NAMES:
         workers.start(name)
-    loading = asyncio.create_task(load(kafka, inbox.name, facts=facts, aggregates=aggregates, seconds=seconds))
-    began = time.monotonic()
-    frozen: list[tuple[float, subprocess.Popen[bytes]]] = []
-    plan = [(seconds * (n + 1) / (kills + 1), "kill") for n in range(kills)]
-    plan += [(seconds * (n + 0.6) / (freezes + 1), "freeze") for n in range(freezes)]
-    plan += [(seconds * (n + 0.8) / (broker_restarts + 1), "broker") for n in range(broker_restarts)]
-    plan.sort()
+    loading = asyncio.create_task(
+        load(kafka, inbox.name, facts=trouble.facts, aggregates=trouble.aggregates, seconds=trouble.seconds)
+    )
+    left = -1
     try:
-        while plan or frozen or not loading.done():
+        run = _Run(trouble, workers, broker_restart)
+        while await run.step() or not loading.done():
             await moment()
-            workers.restart_ended()
-            now = time.monotonic()
-            for entry in list(frozen):
-                if now >= entry[0]:
-                    entry[1].send_signal(signal.SIGCONT)
-                    frozen.remove(entry)
-            if not plan or now - began < plan[0][0]:
-                continue
-            _, what = plan.pop(0)
-            name = chance.choice(names)
-            if what == "kill":
-                workers.kill(name)
-                done["kills"] += 1
-            elif what == "freeze":
-                process = workers.freeze(name, double=chance.random() < 0.5)
-                frozen.append((now + SESSION_S + chance.uniform(2, 6), process))
-                done["freezes"] += 1
-            elif broker_restart is not None:
-                await broker_restart()
-                done["broker_restarts"] += 1
         keys = await loading
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            workers.restart_ended()
-            if await lag(kafka, inbox.readers[0]) == 0:
+        deadline = time.monotonic() + trouble.drain_s
+        # Whoever lost its place must find that out by itself.
+        while (left := await lag(kafka, inbox.readers[0])) or workers.displaced():
+            if time.monotonic() > deadline:
                 break
+            workers.restart_ended()
             await moment(0.5)
+        ghosts = len(workers.displaced())
     finally:
-        for _, process in frozen:
-            process.send_signal(signal.SIGCONT)
-        workers.stop()
+        ended = await asyncio.to_thread(workers.stop)
         await proxy.stop()
+    reasons = workers.reasons()
     counts = compare(await read(kafka, inbox.name, PARTITIONS), await read(kafka, log.name, PARTITIONS))
+    for reason, count in reasons.most_common():
+        print(f"workers: {count} x {reason}", flush=True)
     return {
         **counts,
-        **done,
+        **run.done,
         "aggregates": keys,
         "late_after_death": proxy.late_after_death,
-        "ends": len(workers.codes),
+        "not_committed": left,
+        "not_fenced": ghosts,
+        "impossible": impossible(reasons),
+        "undrained_stops": sum(count for code, count in ended.items() if code != "0"),
     }
 
 
-def exact(counts: dict[str, int]) -> bool:
-    """Whether nothing is missing, extra, wrong, conflicting or out of order."""
-    return not any(counts[name] for name in ("missing", "extra", "wrong", "conflicting", "out_of_order"))
+#: What must be 0.
+WRONG = ("missing", "extra", "wrong", "conflicting", "out_of_order")
+UNSOUND = ("not_committed", "not_fenced", "impossible", "undrained_stops")
+
+
+def exact(counts: Mapping[str, int]) -> bool:
+    """Whether the log is what it should be, and no worker met what exactness rules out on the way."""
+    return not any(counts[name] for name in (*WRONG, *UNSOUND) if name in counts)
 
 
 def main() -> None:
@@ -206,9 +203,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--freezes", type=int, default=5)
+    parser.add_argument("--doubles", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     given = vars(parser.parse_args())
-    counts = asyncio.run(chaos(given.pop("kafka"), **given))
+    kafka = given.pop("kafka")
+    directory = Path(tempfile.mkdtemp(prefix="kernel-chaos-"))
+    counts = asyncio.run(chaos(kafka, Trouble(**given), directory))
     print(json.dumps(counts))
     sys.exit(0 if exact(counts) else 1)
 

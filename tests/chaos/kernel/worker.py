@@ -8,11 +8,18 @@ import logging
 import signal
 from pathlib import Path
 
+from eventlog import crashpoints, processor
 from eventlog.decider import Decider
 from eventlog.processor import Connection
 from eventlog.rocks import Codec
+from eventlog.transport import Transport
+from tests.chaos.kernel import switches
+from tests.chaos.kernel.late_proxy import LateProducer
 from tests.chaos.kernel.topics import topics
 from tests.unit.eventlog.counting import Counter, Counting
+
+READY = "worker ready"
+ARMED_BY = "armed"
 
 
 async def work(arguments: argparse.Namespace) -> None:
@@ -22,30 +29,44 @@ async def work(arguments: argparse.Namespace) -> None:
     decider = Decider(
         inbox.readers[0], inbox, decisions, Counting(), connection, codec, checkpoint_s=arguments.checkpoint
     )
-    # A proxy that delays produce requests, and delivers some after their client was killed.
-    decider.app.producer_bootstrap = arguments.producer or None
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
+    if arguments.arm:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, arm, arguments.arm)
     starting = asyncio.create_task(decider.start(arguments.partitions))
     await asyncio.wait([starting, asyncio.create_task(told.wait())], return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
         starting.result()
+        logging.info(READY)
         await told.wait()
     await decider.stop()
+
+
+def arm(step: str) -> None:
+    crashpoints.arm(step)
+    logging.info("%s: %s", ARMED_BY, step)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("kafka", "tag", "instance", "state-dir"):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--producer", default="")
+    parser.add_argument("--producer", default="", help="address of a proxy that the producer goes through")
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--checkpoint", type=float, default=2.0)
+    parser.add_argument("--session", type=float, default=processor.SESSION_S)
+    parser.add_argument("--arm", default="", help="crash point that SIGUSR1 arms, as in EVENTLOG_CRASH_AT")
+    given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     for noisy in ("aiokafka", "faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    asyncio.run(work(parser.parse_args()))
+    if given.producer:
+        LateProducer.address = given.producer
+        Transport.Producer = LateProducer
+    processor.SESSION_S = given.session
+    switches.switch_off_what_is_named()
+    asyncio.run(work(given))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,126 @@
+"""One inbox with its decision log, and workers on it that a test starts, arms and ends one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import uuid4
+
+from eventlog import crashpoints
+from eventlog.topics import create
+from tests.chaos.kernel.load import load
+from tests.chaos.kernel.refold import compare, read
+from tests.chaos.kernel.run import PARTITIONS, lag
+from tests.chaos.kernel.topics import topics
+from tests.chaos.kernel.worker import ARMED_BY, READY
+from tests.waiting import wait_for_async
+
+#: Kafka's shortest, so that the partitions of a worker that died for good soon go to another.
+SESSION_S = 6.0
+PATIENCE_S = 45.0
+
+
+class Site:
+    """Its topics are its own; `close` ends whatever still runs."""
+
+    def __init__(self, kafka: str, directory: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.kafka = kafka
+        self.tag = uuid4().hex[:12]
+        self.inbox, self.log = topics(self.tag)
+        self.directory = directory
+        self._environment = {**os.environ, **(environment or {})}
+        self._loads = 0
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    async def open(self) -> None:
+        """Makes the topics."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        await create(self.kafka, [self.inbox, self.log], partitions=PARTITIONS, replication=1)
+
+    async def feed(self, facts: int = 150, *, aggregates: int = 60, seconds: float = 0.05) -> None:
+        """Appends facts about new aggregates: the old ones may be over, and what is over decides nothing."""
+        self._loads += 1
+        new, seed = f"{self._loads}-", self._loads
+        await load(
+            self.kafka, self.inbox.name, facts=facts, aggregates=aggregates, seconds=seconds, seed=seed, prefix=new
+        )
+
+    def start(self, instance: str = "w0", *, crash_at: str = "", arm: str = "") -> subprocess.Popen[bytes]:
+        """Starts a worker that dies at `crash_at`, or at `arm` once it is told (`tell`)."""
+        command = [sys.executable, "-m", "tests.chaos.kernel.worker", "--kafka", self.kafka, "--tag", self.tag]
+        command += ["--instance", instance, "--state-dir", str(self.directory / instance)]
+        command += ["--checkpoint", "0.3", "--session", str(SESSION_S), "--arm", arm]
+        with self.log_of(instance).open("ab") as out:
+            environment = {**self._environment, crashpoints.VARIABLE: crash_at}
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        self._processes.append(process)
+        return process
+
+    def log_of(self, instance: str) -> Path:
+        """What the workers of a name say."""
+        return self.directory / f"{instance}.log"
+
+    def forget(self, instance: str) -> None:
+        """Deletes a worker's state directory."""
+        shutil.rmtree(self.directory / instance)
+
+    async def said(self, instance: str, text: str, *, times: int = 1) -> None:
+        """Waits until workers of a name have said something so often."""
+
+        async def so() -> bool:
+            return self.log_of(instance).read_text(errors="replace").count(text) >= times
+
+        await wait_for_async(so, seconds=PATIENCE_S)
+
+    async def started(self, instance: str, *, times: int = 1) -> None:
+        """Waits until the so many-th worker of a name is ready."""
+        await self.said(instance, READY, times=times)
+
+    async def tell(self, process: subprocess.Popen[bytes], instance: str = "w0") -> None:
+        """Arms a worker's crash point."""
+        before = self.log_of(instance).read_text(errors="replace").count(ARMED_BY)
+        process.send_signal(signal.SIGUSR1)
+        await self.said(instance, ARMED_BY, times=before + 1)
+
+    async def end_of(self, process: subprocess.Popen[bytes]) -> int:
+        """Its exit code, once it has ended."""
+
+        async def ended() -> bool:
+            return process.poll() is not None
+
+        await wait_for_async(ended, seconds=20, every=0.05)
+        return int(process.returncode)
+
+    async def drained(self) -> None:
+        """Waits until all of the inbox is committed."""
+
+        async def so() -> bool:
+            return await lag(self.kafka, self.inbox.readers[0]) == 0
+
+        await wait_for_async(so, seconds=PATIENCE_S)
+
+    async def counts(self) -> dict[str, int]:
+        """The comparison with the independent fold."""
+        return compare(
+            await read(self.kafka, self.inbox.name, PARTITIONS), await read(self.kafka, self.log.name, PARTITIONS)
+        )
+
+    def close(self) -> None:
+        """Ends what still runs."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    async def __aenter__(self) -> Site:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)

@@ -1,0 +1,224 @@
+"""The kernel's fixes, each of which can be switched off in a worker or a test run, to see which run finds that.
+
+`EVENTLOG_SWITCHED_OFF=name` plants one. Nothing of this is in the product: what is switched off is replaced from here,
+by what was there before the fix, or by what Faust does by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from eventlog import aggregate, partition
+from eventlog.aggregate import Aggregate, Domain
+from eventlog.output import Output
+from eventlog.processor import Processor
+from eventlog.store import FoldStore
+from eventlog.transport import consumer as transport
+from eventlog.transport.consumer import BatchConsumer
+
+VARIABLE = "EVENTLOG_SWITCHED_OFF"
+
+
+def _replace(target: Any, name: str, by: Any) -> None:
+    setattr(target, name, by)
+
+
+def split_decisions() -> None:
+    """An event a record, each in a batch of its own."""
+    decide, append = aggregate.decide, Output.append
+
+    def decide_in_parts(domain: Domain[Any], one: Aggregate[Any], value: bytes, offset: int, time_ms: int) -> Any:
+        version, digest = one.version, one.digest
+        whole = decide(domain, one, value, offset, time_ms)
+        if whole is None:
+            return None
+        parts = []
+        for event in json.loads(whole)[5]:
+            version += 1
+            part = domain.seal(one.key, version, offset, one.time_ms, digest, [event])
+            digest = sha256(part).digest()
+            parts.append(part)
+        one.version, one.digest = version, digest
+        return parts
+
+    def append_parts(self: Output, key: bytes | None, value: Any, headers: Any) -> None:
+        for part in value if isinstance(value, list) else [value]:
+            append(self, key, part, headers)
+            if isinstance(value, list):
+                self._seal()
+
+    _replace(partition, "decide", decide_in_parts)
+    _replace(Output, "append", append_parts)
+
+
+def deliver_whatever_comes() -> None:
+    """Batches are delivered from the first one on, whether or not they continue the last one."""
+    _replace(BatchConsumer, "_continuing", lambda self, tp, records: records)
+
+
+def fold_past_the_end() -> None:
+    """An active partition is folded as far as fetches reach."""
+
+    def apply_changelog_batch(self: FoldStore, batch: Any, to_key: Any, to_value: Any) -> None:
+        for event in batch:
+            state = self._states.get(event.message.tp.partition)
+            if state is not None:
+                for record in event.message.value:
+                    state.apply(record)
+
+    _replace(FoldStore, "apply_changelog_batch", apply_changelog_batch)
+
+
+def end_too_early() -> None:
+    """Nobody looks whether an active partition was folded to its end, and the last fetched batch is left out."""
+    fold = FoldStore.apply_changelog_batch
+
+    def apply_changelog_batch(self: FoldStore, batch: Any, to_key: Any, to_value: Any) -> None:
+        fold(self, list(batch)[:-1], to_key, to_value)
+
+    _replace(FoldStore, "apply_changelog_batch", apply_changelog_batch)
+
+
+def generation_for_epoch() -> None:
+    """Ownership is told by the group's generation, which a static member keeps when it joins again."""
+    revoked, assigned = driver_hook("on_partitions_revoked"), driver_hook("on_partitions_assigned")
+
+    def forget(self: BatchConsumer) -> None:
+        self._next.clear()
+        self._armed, self._missed = {}, set()
+
+    async def on_partitions_revoked(self: BatchConsumer, tps: Any) -> None:
+        forget(self)
+        await revoked(self, tps)
+
+    async def on_partitions_assigned(self: BatchConsumer, tps: Any, generation_id: int = 0) -> None:
+        forget(self)
+        self.epoch = generation_id
+        await assigned(self, tps, generation_id)
+
+    _replace(BatchConsumer, "on_partitions_revoked", on_partitions_revoked)
+    _replace(BatchConsumer, "on_partitions_assigned", on_partitions_assigned)
+
+
+def driver_hook(name: str) -> Callable[..., Any]:
+    """Faust's own method under a hook of ours."""
+    hook: Callable[..., Any] = getattr(BatchConsumer.__mro__[1], name)
+    return hook
+
+
+def acknowledge_when_more_comes() -> None:
+    """A batch is acknowledged when the next one is."""
+
+    async def acknowledge(self: Processor, waiting: Any) -> None:
+        before = None
+        while True:
+            event, outputs = await waiting.get()
+            for output in outputs:
+                await output
+            if before is not None:
+                before.ack()
+            before = event
+
+    _replace(Processor, "_acknowledge", acknowledge)
+
+
+def forget_at_a_failed_commit() -> None:
+    """What is to be committed is forgotten before it is."""
+    commit = BatchConsumer._commit_offsets
+
+    async def commit_offsets(self: BatchConsumer, offsets: Any, start_new_transaction: bool = True) -> bool:
+        for tp in offsets:
+            self._acked[tp][:] = []
+        return await commit(self, offsets, start_new_transaction)
+
+    _replace(BatchConsumer, "_commit_offsets", commit_offsets)
+
+
+def read_the_start_last() -> None:
+    """The committed offset is read after the log's end."""
+
+    async def highwaters(self: BatchConsumer, *partitions: Any) -> Any:
+        ends = await driver_hook("highwaters")(self, *partitions)
+        await self._read_start()
+        return dict(ends)
+
+    _replace(BatchConsumer, "highwaters", highwaters)
+
+
+def count_offsets_apart_from_the_state() -> None:
+    """The offset that recovery goes on from outlives the state it was counted for."""
+    reached: dict[Any, int] = {}
+    persisted_offset = FoldStore.persisted_offset
+
+    def remembered(self: FoldStore, tp: Any) -> int:
+        reached[tp] = max(reached.get(tp, -1), persisted_offset(self, tp))
+        return reached[tp]
+
+    _replace(FoldStore, "persisted_offset", remembered)
+
+
+def wait_at_a_full_queue() -> None:
+    """A fetcher that waits at a full queue goes on waiting through a rebalance."""
+
+    async def wait_first(self: BatchConsumer, delivery: Any, suspended: Any) -> None:
+        suspended.close()
+        await delivery
+
+    _replace(BatchConsumer, "wait_first", wait_first)
+
+
+def hold_idle_fetches() -> None:
+    """The broker may hold an idle fetch as long as Faust lets it, and the node's next fetch with it."""
+    _replace(transport, "FETCH_MAX_WAIT_MS", 1_500)
+
+
+def take_the_name_back() -> None:
+    """A process whose instance name another has taken joins as if it were new, as aiokafka does."""
+    _replace(transport, "end_when_displaced", lambda coordinator: None)
+
+
+class Switch(NamedTuple):
+    """A fix, and how to do without."""
+
+    fix: str
+    off: Callable[[], None]
+    #: Decisions are split into records of one event, so the check must expect that.
+    splits: bool = False
+
+
+SWITCHES = {
+    "split-decisions": Switch("one decision, one record", split_decisions, splits=True),
+    "deliver-whatever-comes": Switch("deliver only what continues the last batch, armed last", deliver_whatever_comes),
+    "fold-past-the-end": Switch("fold an active partition to its end exactly", fold_past_the_end),
+    "end-too-early": Switch("check that a partition was folded to its end", end_too_early),
+    "generation-for-epoch": Switch("an epoch of one's own, carried with each batch", generation_for_epoch),
+    "acknowledge-late": Switch("one acknowledger that waits for no later batch", acknowledge_when_more_comes),
+    "forget-at-commit": Switch("a failed commit forgets nothing", forget_at_a_failed_commit),
+    "start-last": Switch("read the committed offset before the log's end", read_the_start_last),
+    "offsets-apart": Switch("recovery goes on from what the state was folded to", count_offsets_apart_from_the_state),
+    "full-queue": Switch("a delivery ends when the flow is suspended", wait_at_a_full_queue),
+    "idle-fetch": Switch("idle fetches are answered soon", hold_idle_fetches),
+    "take-name-back": Switch("a process whose instance name is taken ends", take_the_name_back),
+}
+
+
+def named() -> Switch | None:
+    """The switch that the environment names, if any. Raises KeyError when there is no such."""
+    name = os.environ.get(VARIABLE)
+    return SWITCHES[name] if name else None
+
+
+def switch_off_what_is_named() -> None:
+    """Plants it, once."""
+    switch = named()
+    if switch is not None:
+        switch.off()
+
+
+def pytest_configure() -> None:
+    """As a plug-in of pytest (`-p tests.chaos.kernel.switches`)."""
+    switch_off_what_is_named()

@@ -1,0 +1,148 @@
+"""The product's part: the demo's shop while services are killed and frozen and the broker goes away; then the audit.
+
+Exact means: nothing charged twice, no hold left open, every log replays to itself, and the provider's books are ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from uuid import uuid4
+
+import grpc
+from groupbuy.simprovider.v1.simprovider_pb2 import Behaviour, ConfigureRequest
+from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
+
+from deploy.stack import Stack
+from ops.audit.findings import Invariant
+from ops.audit.run import audit, wait_quiet
+from ops.demo.plan import plan
+from ops.demo.player import Player, Tally
+from ops.replay import Replayed, domains, replayed
+from tests.waiting import moment
+
+SERVICES = ("orders", "groups", "payments")
+#: Of a thousand calls to the provider: no answer and nothing done, no answer though it is done.
+LOST_BEFORE, LOST_AFTER = 150, 150
+BETWEEN_S = (3.0, 7.0)
+#: Longer than a consumer's session: its partitions have gone to nobody else here, but its membership is over.
+FREEZE_S = (11.0, 14.0)
+BROKER_AWAY_S = (1.0, 5.0, 15.0)
+EVENING = 1_000
+OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Trouble:
+    """Breaks one process after the other, and counts."""
+
+    def __init__(self, stack: Stack, seed: int) -> None:
+        self._stack = stack
+        self._chance = random.Random(seed)
+        self.counts: Counter[str] = Counter()
+
+    async def make(self, until_s: float) -> None:
+        """Goes on until a time of the monotonic clock; the broker is killed at one and at two thirds of it."""
+        begun = time.monotonic()
+        outages = [begun + (until_s - begun) * part for part in (1 / 3, 2 / 3)]
+        while time.monotonic() < until_s:
+            await moment(self._chance.uniform(*BETWEEN_S))
+            if outages and time.monotonic() >= outages[0]:
+                outages.pop(0)
+                await self._outage()
+            elif self._chance.random() < 0.15:
+                await self._freeze()
+            else:
+                self.counts["kills"] += 1
+                self._stack.kill(self._chance.choice(SERVICES))
+
+    async def _freeze(self) -> None:
+        name = self._chance.choice(SERVICES)
+        self.counts["freezes"] += 1
+        self._stack.freeze(name)
+        try:
+            await moment(self._chance.uniform(*FREEZE_S))
+        finally:
+            self._stack.thaw(name)
+
+    async def _outage(self) -> None:
+        self.counts["broker_kills"] += 1
+        self._stack.broker.kill()
+        await moment(self._chance.choice(BROKER_AWAY_S))
+        await asyncio.to_thread(self._stack.broker.restart)
+
+
+async def load(stack: Stack, tally: Tally, until_s: float, seed: int) -> None:
+    """One evening after the other, as the demo plays them."""
+    async with (
+        grpc.aio.insecure_channel(stack.endpoints["orders"], options=OPTIONS) as orders,
+        grpc.aio.insecure_channel(stack.endpoints["groups"], options=OPTIONS) as groups,
+    ):
+        while time.monotonic() < until_s:
+            seed += 1
+            player = Player(orders, groups, uuid4(), tally)
+            evening = plan(EVENING, seed)
+            await player.open_shop(evening)
+            await player.play(evening)
+
+
+async def behave(stack: Stack, behaviour: Behaviour) -> None:
+    """Sets how the provider behaves from now on."""
+    async with grpc.aio.insecure_channel(stack.endpoints["provider"], options=OPTIONS) as channel:
+        stub = SimProviderServiceStub(channel)
+        await stub.Configure(ConfigureRequest(behaviour=behaviour), timeout=10)
+
+
+async def product(stack: Stack, *, seconds: float, seed: int) -> tuple[dict[str, int | bool | None], bool]:
+    """One run against the whole product. Returns its figures, and whether all of it was exact."""
+    tally = Tally()
+    trouble = Trouble(stack, seed)
+    await behave(
+        stack,
+        Behaviour(
+            latency_min_ms=5, latency_max_ms=60, fail_before_per_mille=LOST_BEFORE, fail_after_per_mille=LOST_AFTER
+        ),
+    )
+    until_s = time.monotonic() + seconds
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(load(stack, tally, until_s, seed))
+        tasks.create_task(trouble.make(until_s))
+    await behave(stack, Behaviour())
+    await wait_quiet(stack.kafka, deadline_s=180)
+    report = await audit(stack.kafka, stack.endpoints["provider"], settled=True, acknowledged=tally.acknowledged)
+    for violation in report.findings.violations[:20]:
+        print(f"violation {violation}")
+    for error in sorted(set(tally.errors))[:20]:
+        print(f"unexpected {error}")
+    played: list[Replayed] = [
+        (await replayed(stack.kafka, inbox, log, domain)).finish() for inbox, log, domain in domains()
+    ]
+    differences = [line for one in played for line in one.differences]
+    for line in differences[:20]:
+        print(f"different {line}")
+    figures = json.loads(report.json())
+    names = ("orders", "groups", "violations", "books_equal", "open_holds", "duplicates", "dead_letters")
+    found = {name: figures[name] for name in names}
+    found |= {"acknowledged": len(tally.acknowledged), "retries": tally.retries, "unexpected": len(tally.errors)}
+    found |= {
+        "double_captures": report.findings.by_invariant[Invariant.ONE_CAPTURE],
+        "replay_differences": len(differences),
+        **trouble.counts,
+    }
+    good = report.clean and bool(report.books_equal) and not differences and not tally.errors
+    return found, good and report.open_holds == 0
+
+
+def part(seconds: float, seed: int) -> tuple[dict[str, object], bool]:
+    """The product's part of `make chaos`, on a system of its own. Returns its figures, and whether it was exact."""
+    with tempfile.TemporaryDirectory(prefix="groupbuy-chaos-") as directory, Stack(Path(directory) / "run") as stack:
+        found, good = asyncio.run(product(stack, seconds=seconds, seed=seed))
+    return dict(found), good
