@@ -1,0 +1,164 @@
+"""Goal: whoever keeps a file of roots finds out any rewriting of the ledger's log, and is told what was rewritten.
+Method: a flawless log, its roots in a file, and one forgery each; a forger who knows the rules seals his chain anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+
+from ops import ledger_roots
+from ops.audit.findings import Findings, Invariant
+from ops.errors import OpsError
+from ops.ledger_roots import Taking
+from tests.unit.ops.story import GROUP, Line, completed_group, expired_group
+
+Forgery = Callable[[list[Line]], list[Line]]
+
+
+def exported(lines: list[Line], path: Path) -> Path:
+    taking = Taking()
+    taking.ledger.take(lines)
+    ledger_roots.write(path, taking.finish())
+    return path
+
+
+def found(path: Path, lines: list[Line]) -> list[str]:
+    """What the audit says of a log of now and a file of then."""
+    wanted = ledger_roots.read(path)
+    taking, findings = Taking(wanted), Findings()
+    taking.ledger.take(lines)
+    ledger_roots.compare(wanted, taking, findings)
+    assert all(one.invariant is Invariant.CHAIN for one in findings.violations)
+    return [str(one) for one in findings.violations]
+
+
+def changed(lines: list[Line], at: int, change: Callable[[PaymentDecision], None]) -> list[Line]:
+    decision = PaymentDecision.FromString(lines[at].value)
+    change(decision)
+    forged = Line(lines[at].offset, decision.SerializeToString())
+    return [*lines[:at], forged, *lines[at + 1 :]]
+
+
+def sealed_anew(lines: list[Line]) -> list[Line]:
+    """A chain without a flaw, by somebody who knows how."""
+    made: list[Line] = []
+    for version, line in enumerate(lines, 1):
+        decision = PaymentDecision.FromString(line.value)
+        decision.version = version
+        decision.previous_sha256 = sha256(made[-1].value).digest() if made else b""
+        made.append(Line(line.offset, decision.SerializeToString()))
+    return made
+
+
+def cheaper(decision: PaymentDecision) -> None:
+    """The merchant took a yuan less, and nobody is the wiser."""
+    decision.events[0].captured.amount_minor -= 100
+    decision.events[0].captured.released_minor += 100
+
+
+@pytest.fixture
+def log() -> list[Line]:
+    return completed_group().purses
+
+
+@pytest.fixture
+def file(log: list[Line], tmp_path: Path) -> Path:
+    return exported(log, tmp_path / "roots.json")
+
+
+def test_what_was_not_touched_and_what_only_grew_is_not_accused(file: Path, log: list[Line]) -> None:
+    assert found(file, log) == []
+    repeated = [Line(len(log) + number, line.value) for number, line in enumerate(log[-2:])]
+    assert found(file, [*log, *repeated]) == []
+
+
+def test_a_log_that_went_on_since_is_not_accused(log: list[Line], tmp_path: Path) -> None:
+    for count in range(len(log) + 1):
+        path = exported(log[:count], tmp_path / f"{count}.json")
+        assert found(path, log) == []
+
+
+def test_a_tampered_entry_is_named(file: Path, log: list[Line]) -> None:
+    at = len(log) - 1
+    said = found(file, changed(log, at, cheaper))
+    assert any("the root of its first" in one and "is not the one that was exported" in one for one in said)
+    assert any(f"the entry of purse {GROUP} version {at + 1} was tampered with" in one for one in said)
+
+
+def test_a_tampered_entry_in_the_middle_breaks_the_chain_as_well(file: Path, log: list[Line]) -> None:
+    at = len(log) - 2
+    said = found(file, changed(log, at, cheaper))
+    assert any(f"the entry of purse {GROUP} version {at + 1} was tampered with" in one for one in said)
+    assert any(f"does not carry the digest of version {at + 1}" in one for one in said)
+
+
+def test_a_rewritten_chain_is_named_from_where_it_was_rewritten(file: Path, log: list[Line]) -> None:
+    at = len(log) - 3
+    said = found(file, sealed_anew(changed(log, at, cheaper)))
+    assert any(
+        f"the chain of purse {GROUP} version {at + 1} and after was rewritten, 3 decisions" in one for one in said
+    )
+    assert not any("does not carry" in one for one in said), "the forged chain is flawless in itself"
+
+
+@pytest.mark.parametrize("at", [-1, 3])
+def test_a_removed_decision_is_named(file: Path, log: list[Line], at: int) -> None:
+    mark = sha256(log[at].value).digest()[: ledger_roots.MARK_BYTES].hex()
+    left = [line for line in log if line is not log[at]]
+    said = found(file, left)
+    assert any(f"offset {log[at].offset}: the decision with digest {mark}… was removed" in one for one in said)
+    assert any("is not the one that was exported" in one for one in said)
+
+
+def test_a_removed_decision_behind_which_all_was_sealed_anew_is_found(file: Path, log: list[Line]) -> None:
+    left = [line for number, line in enumerate(log) if number != 4]
+    said = found(file, sealed_anew(left))
+    assert any("offset 4" in one and "was removed" in one for one in said)
+
+
+def test_a_decision_that_was_moved_is_named(file: Path, log: list[Line]) -> None:
+    moved = [*log[:-1], Line(log[-1].offset + 7, log[-1].value)]
+    assert any(f"offset {log[-1].offset}: the decision was moved elsewhere" in one for one in found(file, moved))
+
+
+def test_a_log_of_somebody_else_is_found(file: Path) -> None:
+    assert found(file, expired_group().purses)
+    assert found(file, [])
+
+
+def test_a_file_that_was_edited_accuses_the_log(file: Path, log: list[Line]) -> None:
+    roots = ledger_roots.read(file)
+    (day,) = roots.values()
+    day.root = "0" * 64
+    ledger_roots.write(file, roots)
+    assert len(found(file, log)) == 1
+
+
+def test_the_file_is_what_was_written(file: Path) -> None:
+    roots = ledger_roots.read(file)
+    ledger_roots.write(file, roots)
+    assert ledger_roots.read(file) == roots
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", "Expecting value"),
+        ("[]", "TypeError"),
+        ("{}", "KeyError"),
+        ('{"format": 2, "topic": "payments.payment.v1", "roots": []}', "its format is 2"),
+        ('{"format": 1, "topic": "groups.group.v1", "roots": []}', "of topic groups.group.v1"),
+        ('{"format": 1, "topic": "payments.payment.v1", "roots": [{}]}', "KeyError"),
+    ],
+)
+def test_a_file_that_is_none_is_said_in_a_sentence(tmp_path: Path, content: str, why: str) -> None:
+    path = tmp_path / "roots.json"
+    path.write_text(content)
+    with pytest.raises(OpsError, match="no file of `groupbuy-ops ledger roots`") as refused:
+        ledger_roots.read(path)
+    assert why in str(refused.value)
+    assert refused.value.exit_code == 2
