@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from chassis.auth_settings import SENTENCE, KafkaSettings
 from chassis.links import Keys
 from chassis.redaction import REDACTED, is_secret
+from eventlog.security import Kafka
 
 EXIT_CODE = 2
 
@@ -60,7 +62,7 @@ LinkKeys = Annotated[SecretStr, AfterValidator(_keys)]
 Instance = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 
 
-class ServiceSettings(BaseSettings):
+class ServiceSettings(KafkaSettings):
     """What every service needs to know. A service adds its name, the prefix of its variables and its defaults."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
@@ -85,10 +87,10 @@ class ServiceSettings(BaseSettings):
     #: Streams under way at most.
     max_streams: int = Field(default=20_000, ge=1)
 
-    @classmethod
-    def variable(cls, field: str) -> str:
-        """Name of the environment variable of a field."""
-        return f"{cls.model_config.get('env_prefix', '')}{field}".upper()
+    @property
+    def brokers(self) -> Kafka:
+        """Kafka's brokers, with what it takes to be let in."""
+        return self.cluster(self.kafka)
 
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -111,6 +113,8 @@ def _sentence(settings: type[ServiceSettings], error: dict[str, Any]) -> str:
     name = settings.variable(".".join(str(part) for part in error["loc"]))
     if error["type"] == "missing":
         return f"{name} is not set"
+    if error["type"] == SENTENCE:
+        return str(error["msg"])
     message = str(error["msg"]).removeprefix("Value error, ")
     value = REDACTED if is_secret(name) else repr(error["input"])
     return f"{name} is {value}: {message[:1].lower()}{message[1:]}"

@@ -99,6 +99,7 @@ def _service(name: str) -> Callable[[Layout], Child]:
             "STATE_DIR": str(layout.data / "state" / name),
             "INSTANCE": f"{name}-0",
             "DRAIN_SECONDS": str(_DRAIN_S),
+            "INSECURE": "true",
         }
         if name in {"orders", "groups"}:
             environment["LINK_KEYS"] = f"local:{layout.link_key}"

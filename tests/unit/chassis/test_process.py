@@ -79,6 +79,7 @@ async def started(tmp_path: Path, **environment: str) -> AsyncIterator[Started]:
             "GROUPBUY_ORDERS_LISTEN": "127.0.0.1:0",
             "GROUPBUY_ORDERS_STATE_DIR": str(tmp_path / "state"),
             "GROUPBUY_ORDERS_DRAIN_SECONDS": "5",
+            "GROUPBUY_ORDERS_INSECURE": "true",
             **environment,
         },
         stdin=asyncio.subprocess.PIPE,

@@ -18,6 +18,8 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the environment of the test run says."""
     for name in [name for name in os.environ if name.startswith("GROUPBUY_")]:
         monkeypatch.delenv(name)
+    for service in ("ORDERS", "GROUPS", "PAYMENTS"):
+        monkeypatch.setenv(f"GROUPBUY_{service}_INSECURE", "true")
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def test_a_service_is_told_broker_address_state_and_name() -> None:
         "GROUPBUY_ORDERS_STATE_DIR": "/data/state/orders",
         "GROUPBUY_ORDERS_INSTANCE": "orders-0",
         "GROUPBUY_ORDERS_DRAIN_SECONDS": "3",
+        "GROUPBUY_ORDERS_INSECURE": "true",
         "GROUPBUY_ORDERS_LINK_KEYS": f"local:{'0' * 64}",
     }
 

@@ -16,12 +16,12 @@ HEX = "5e" * 32
 def test_both_services_read_keys_and_keep_them_to_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUPBUY_GROUPS_LINK_KEYS", f"new:{HEX},old:{'00' * 32}")
     monkeypatch.setenv("GROUPBUY_GROUPS_LINK_BASE_URL", "https://shop.example/s/")
-    groups = load(GroupsSettings)
+    groups = load(GroupsSettings, insecure=True)
     assert repr(groups.keys_of_links) == "Keys(new, old)"
     assert groups.link_base_url == "https://shop.example/s/"
     assert HEX not in repr(groups)
-    assert not load(OrdersSettings).keys_of_links
-    assert load(OrdersSettings, link_keys=SecretStr(f"a:{HEX}")).keys_of_links
+    assert not load(OrdersSettings, insecure=True).keys_of_links
+    assert load(OrdersSettings, insecure=True, link_keys=SecretStr(f"a:{HEX}")).keys_of_links
 
 
 def test_keys_that_can_not_be_used_end_the_process_without_being_shown(
@@ -29,7 +29,7 @@ def test_keys_that_can_not_be_used_end_the_process_without_being_shown(
 ) -> None:
     monkeypatch.setenv("GROUPBUY_GROUPS_LINK_KEYS", f"a:{HEX}x")
     with pytest.raises(SystemExit) as caught:
-        load(GroupsSettings)
+        load(GroupsSettings, insecure=True)
     assert caught.value.code == 2
     said = capsys.readouterr().err
     assert "GROUPBUY_GROUPS_LINK_KEYS" in said

@@ -1,0 +1,52 @@
+"""How often a caller may call: a token bucket for each identity.
+
+A bucket holds `burst` tokens at most and gets so many a second; a call takes one. Must only be used on the event loop's
+thread. A call that is refused takes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Calls a second that a caller may make of one process for long, and at once after a pause."""
+
+    calls_per_second: float
+    burst: int
+
+
+class Bucket:
+    """The tokens of one caller."""
+
+    __slots__ = ("_at", "_clock", "_limit", "_tokens")
+
+    def __init__(self, limit: Limit, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` in seconds."""
+        self._limit = limit
+        self._clock = clock
+        self._at = clock()
+        self._tokens = float(limit.burst)
+
+    def take(self) -> float:
+        """Takes a token and returns 0; or takes none and returns the seconds after which there is one again."""
+        self._fill()
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return 0.0
+        return (1 - self._tokens) / self._limit.calls_per_second
+
+    def owe(self) -> float:
+        """Takes a token even if it is yet to come, and returns the seconds to wait for it: for what can be slowed."""
+        self._fill()
+        self._tokens -= 1
+        return max(-self._tokens / self._limit.calls_per_second, 0.0)
+
+    def _fill(self) -> None:
+        now = self._clock()
+        gained = max(now - self._at, 0.0) * self._limit.calls_per_second
+        self._tokens = min(self._tokens + gained, float(self._limit.burst))
+        self._at = now
