@@ -16,9 +16,4 @@ class BatchProducer(driver.Producer):  # type: ignore[misc]
     logger = logging.getLogger("faust.eventlog")
 
     def _settings_extra(self) -> Mapping[str, Any]:
-        settings: dict[str, Any] = {"acks": "all", "enable_idempotence": True}
-        # Faust ignores its own setting broker_producer for this producer.
-        servers = getattr(self.app, "producer_bootstrap", None)
-        if servers:
-            settings["bootstrap_servers"] = servers
-        return settings
+        return {"acks": "all", "enable_idempotence": True}

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from subprocess import Popen
 
 from eventlog import crashpoints
+from tests.chaos.kernel.launch import Launched
 from tests.chaos.kernel.run import Trouble, chaos, exact
 from tests.chaos.kernel.site import Site
 
@@ -59,7 +59,7 @@ async def _crashes(kafka: str, directory: Path, steps: tuple[str, ...]) -> None:
         await _exact_after(last, site)
 
 
-async def _exact_after(step: str, site: Site, arm: str = "") -> Popen[bytes]:
+async def _exact_after(step: str, site: Site, arm: str = "") -> Launched:
     worker = site.start(arm=arm)
     await site.feed()
     await site.drained()

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
 
 from eventlog import crashpoints
 from eventlog.topics import create
+from tests.chaos.kernel.launch import Launched
 from tests.chaos.kernel.load import load
 from tests.chaos.kernel.refold import compare, read
 from tests.chaos.kernel.run import PARTITIONS, lag
@@ -34,9 +32,9 @@ class Site:
         self.tag = uuid4().hex[:12]
         self.inbox, self.log = topics(self.tag)
         self.directory = directory
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = dict(environment or {})
         self._loads = 0
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[Launched] = []
 
     async def open(self) -> None:
         """Makes the topics."""
@@ -51,14 +49,13 @@ class Site:
             self.kafka, self.inbox.name, facts=facts, aggregates=aggregates, seconds=seconds, seed=seed, prefix=new
         )
 
-    def start(self, instance: str = "w0", *, crash_at: str = "", arm: str = "") -> subprocess.Popen[bytes]:
+    def start(self, instance: str = "w0", *, crash_at: str = "", arm: str = "") -> Launched:
         """Starts a worker that dies at `crash_at`, or at `arm` once it is told (`tell`)."""
-        command = [sys.executable, "-m", "tests.chaos.kernel.worker", "--kafka", self.kafka, "--tag", self.tag]
-        command += ["--instance", instance, "--state-dir", str(self.directory / instance)]
-        command += ["--checkpoint", "0.3", "--session", str(SESSION_S), "--arm", arm]
-        with self.log_of(instance).open("ab") as out:
-            environment = {**self._environment, crashpoints.VARIABLE: crash_at}
-            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        arguments = ["--kafka", self.kafka, "--tag", self.tag, "--instance", instance]
+        arguments += ["--state-dir", str(self.directory / instance)]
+        arguments += ["--checkpoint", "0.3", "--session", str(SESSION_S), "--arm", arm]
+        environment = {**self._environment, crashpoints.VARIABLE: crash_at}
+        process = Launched(arguments, self.log_of(instance), environment)
         self._processes.append(process)
         return process
 
@@ -82,20 +79,21 @@ class Site:
         """Waits until the so many-th worker of a name is ready."""
         await self.said(instance, READY, times=times)
 
-    async def tell(self, process: subprocess.Popen[bytes], instance: str = "w0") -> None:
+    async def tell(self, process: Launched, instance: str = "w0") -> None:
         """Arms a worker's crash point."""
         before = self.log_of(instance).read_text(errors="replace").count(ARMED_BY)
         process.send_signal(signal.SIGUSR1)
         await self.said(instance, ARMED_BY, times=before + 1)
 
-    async def end_of(self, process: subprocess.Popen[bytes]) -> int:
+    async def end_of(self, process: Launched) -> int:
         """Its exit code, once it has ended."""
 
         async def ended() -> bool:
-            return process.poll() is not None
+            return process.code is not None
 
         await wait_for_async(ended, seconds=20, every=0.05)
-        return int(process.returncode)
+        assert process.code is not None
+        return process.code
 
     async def drained(self) -> None:
         """Waits until all of the inbox is committed."""
@@ -114,9 +112,7 @@ class Site:
     def close(self) -> None:
         """Ends what still runs."""
         for process in self._processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            process.kill()
 
     async def __aenter__(self) -> Site:
         await self.open()

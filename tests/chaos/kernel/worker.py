@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from eventlog import crashpoints, processor
@@ -48,7 +50,8 @@ def arm(step: str) -> None:
     logging.info("%s: %s", ARMED_BY, step)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Works until it is told to stop. A crash point that the environment names may have been set after the import."""
     parser = argparse.ArgumentParser()
     for name in ("kafka", "tag", "instance", "state-dir"):
         parser.add_argument(f"--{name}", required=True)
@@ -57,7 +60,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=float, default=2.0)
     parser.add_argument("--session", type=float, default=processor.SESSION_S)
     parser.add_argument("--arm", default="", help="crash point that SIGUSR1 arms, as in EVENTLOG_CRASH_AT")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     for noisy in ("aiokafka", "faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -65,6 +68,8 @@ def main() -> None:
         LateProducer.address = given.producer
         Transport.Producer = LateProducer
     processor.SESSION_S = given.session
+    if crash_at := os.environ.get(crashpoints.VARIABLE):
+        crashpoints.arm(crash_at)
     switches.switch_off_what_is_named()
     asyncio.run(work(given))
 

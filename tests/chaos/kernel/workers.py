@@ -6,17 +6,15 @@ whatever its log looks like after the restart.
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from eventlog.crash import EXIT_CODE
+from tests.chaos.kernel.launch import Launched
 
 #: Reasons to stop that kills, freezes and broker outages may give: the broker is away, or another owner has come.
 HARMLESS = (
@@ -36,7 +34,7 @@ class Worker:
     """One process."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    process: Launched
     log: Path
     state: Path
     frozen: bool = False
@@ -49,7 +47,7 @@ class Workers:
         self, kafka: str, tag: str, directory: Path, flags: Sequence[str], environment: Mapping[str, str]
     ) -> None:
         self._kafka, self._tag, self._directory, self._flags = kafka, tag, directory, flags
-        self._environment = {**os.environ, **environment}
+        self._environment = environment
         directory.mkdir(parents=True, exist_ok=True)
         self._current: dict[str, Worker] = {}
         self._all: list[Worker] = []
@@ -58,35 +56,32 @@ class Workers:
     def start(self, name: str) -> Worker:
         """Starts a worker in the place of whoever has the name; beside one that lives, under the same instance id."""
         state = self._free_directory(name)
-        command = [sys.executable, "-m", "tests.chaos.kernel.worker", "--kafka", self._kafka, "--tag", self._tag]
-        command += ["--instance", name, "--state-dir", str(state), *self._flags]
+        arguments = ["--kafka", self._kafka, "--tag", self._tag, "--instance", name, "--state-dir", str(state)]
         log = self._directory / f"{name}.{len(self._all):03d}.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=self._environment)
+        process = Launched([*arguments, *self._flags], log, self._environment)
         worker = self._current[name] = Worker(name, process, log, state)
         self._all.append(worker)
         return worker
 
     def _free_directory(self, name: str) -> Path:
         # Only one process can use a state directory, and one that lost its name keeps its own as long as it lives.
-        taken = {worker.state for worker in self._all if worker.process.poll() is None}
+        taken = {worker.state for worker in self._all if worker.process.code is None}
         return next(path for n in range(len(taken) + 1) if (path := self._directory / f"{name}.{n}") not in taken)
 
     def restart_ended(self) -> None:
         """What a supervisor does."""
         for name, worker in list(self._current.items()):
-            if worker.process.poll() is not None:
+            if worker.process.code is not None:
                 self.start(name)
 
     def awake(self) -> list[Worker]:
         """Those that have their names and are not frozen."""
-        return [worker for worker in self._current.values() if not worker.frozen and worker.process.poll() is None]
+        return [worker for worker in self._current.values() if not worker.frozen and worker.process.code is None]
 
     def kill(self, worker: Worker) -> None:
         """SIGKILL, and a new one at once."""
         self._killed.add(worker)
-        worker.process.send_signal(signal.SIGKILL)
-        worker.process.wait()
+        worker.process.kill()
         self.start(worker.name)
 
     def freeze(self, worker: Worker) -> None:
@@ -98,31 +93,28 @@ class Workers:
         """SIGCONT. Whether it was there to wake."""
         worker.frozen = False
         worker.process.send_signal(signal.SIGCONT)
-        return worker.process.poll() is None
+        return worker.process.code is None
 
     def displaced(self) -> list[Worker]:
         """Those that live, but whose names others have taken."""
-        return [one for one in self._all if one.process.poll() is None and self._current[one.name] is not one]
+        return [one for one in self._all if one.process.code is None and self._current[one.name] is not one]
 
     def stop(self) -> dict[str, int]:
         """Tells all to stop; returns the exit codes of those that had not ended before, and how often each came."""
-        told = [worker for worker in self._all if worker.process.poll() is None]
+        told = [worker for worker in self._all if worker.process.code is None]
         for worker in told:
             self.wake(worker)
             worker.process.send_signal(signal.SIGTERM)
         for worker in told:
-            try:
-                worker.process.wait(40)
-            except subprocess.TimeoutExpired:
+            if not worker.process.wait(40):
                 worker.process.kill()
-                worker.process.wait()
-        return dict(Counter(str(worker.process.returncode) for worker in told))
+        return dict(Counter(str(worker.process.code) for worker in told))
 
     def reasons(self) -> Counter[str]:
         """Why workers stopped themselves, without where; and exit codes nobody gave them."""
         found: Counter[str] = Counter()
         for worker in self._all:
-            code = worker.process.returncode
+            code = worker.process.code
             said = _STOPPED.findall(worker.log.read_text(errors="replace"))
             found.update(_without_place(one) for one in said)
             if not said and worker not in self._killed and code not in {None, 0, EXIT_CODE}:
