@@ -1,9 +1,9 @@
 """What stands between the wire and a servicer: every handler is wrapped once, when the server is built.
 
-A business call passes, in this order: places under way, deadline, size, decoding, the proto's rules, the servicer; what
-any of them raises becomes a google.rpc.Status. This does the work of a chain of interceptors, but grpc.aio runs those
-anew for each call, which costs more than all the checks here together. Must never hand a servicer a request that is not
-valid.
+A business call passes, in this order: who calls and whether they may, places under way, deadline, size, decoding, the
+proto's rules, the servicer; what any of them raises becomes a google.rpc.Status. This does the work of a chain of
+interceptors, but grpc.aio runs those anew for each call, which costs more than all the checks here together. Must never
+hand a servicer a request that is not valid.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from groupbuy.errors.v1 import errors_pb2
 
 from chassis import validation
+from chassis.auth import Access, Admit, Caller
 from chassis.calls import Calls
 from chassis.errors import ApiError, to_api_error, trailing_metadata
 from chassis.fanout import serialising
@@ -68,7 +69,8 @@ class Reader(Generic[M]):
 class Guard:
     """Wraps handlers. `unary` and `streams` are what is under way."""
 
-    def __init__(self, *, max_calls: int, max_streams: int) -> None:
+    def __init__(self, *, max_calls: int, max_streams: int, access: Access) -> None:
+        self._access = access
         self.unary = Calls(max_calls)
         self.streams = Calls(max_streams)
         self.operations = Calls(max_streams)
@@ -78,43 +80,50 @@ class Guard:
         behaviour = _behaviour(handler)
         _require_async(method, behaviour)
         reader = Reader(handler.request_deserializer) if handler.request_deserializer else None
+        admit = self._access.of(method)
         if handler.response_streaming:
-            wrapped = self._streaming(method, behaviour, self.streams, checked=not handler.request_streaming)
+            wrapped = self._streaming(method, behaviour, self.streams, admit, checked=not handler.request_streaming)
         else:
-            wrapped = self._single(method, behaviour, checked=not handler.request_streaming)
+            wrapped = self._single(method, behaviour, admit, checked=not handler.request_streaming)
         return _handler(handler, wrapped, reader)
 
     def operational(self, method: str, handler: Handler) -> Handler:
-        """A handler of health, reflection or channelz: exempt from all rules, but told when the process stops."""
+        """A handler of health, reflection or channelz: exempt from all rules but who may call it, and told when the
+        process stops."""
         behaviour = _behaviour(handler)
-        if not handler.response_streaming:
-            return handler
-        return _handler(handler, self._streaming(method, behaviour, self.operations, checked=None), None)
+        admit = self._access.of(method)
+        if handler.response_streaming:
+            return _handler(handler, self._streaming(method, behaviour, self.operations, admit, checked=None), None)
+        return handler if self._access.open else _handler(handler, _admitted(method, behaviour, admit), None)
 
-    def _single(self, method: str, behaviour: Behaviour, *, checked: bool) -> Behaviour:
+    def _single(self, method: str, behaviour: Behaviour, admit: Admit, *, checked: bool) -> Behaviour:
         places = self.unary
 
         async def call(request: Any, context: Context) -> Any:
             try:
+                caller = admit(context)
                 with places:
                     if checked:
                         _require_deadline(context)
                         return await behaviour(_valid(request), context)
-                    return await behaviour(_all_valid(request), context)
+                    return await behaviour(_all_valid(request, caller), context)
             except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
                 await _refuse(context, method, error)
 
         return call
 
-    def _streaming(self, method: str, behaviour: Behaviour, places: Calls, *, checked: bool | None) -> Behaviour:
+    def _streaming(
+        self, method: str, behaviour: Behaviour, places: Calls, admit: Admit, *, checked: bool | None
+    ) -> Behaviour:
         """`checked`: one request, True; a stream of them, False; no rules at all, None."""
-        prepared = {True: _valid, False: _all_valid, None: _as_it_is}[checked]
+        prepared: Callable[[Any, Caller], Any] = {True: _one_valid, False: _all_valid, None: _as_it_is}[checked]
         generates = inspect.isasyncgenfunction(behaviour)
 
         async def call(request: Any, context: Context) -> None:
             try:
+                caller = admit(context)
                 with places:
-                    answers = behaviour(prepared(request), context)
+                    answers = behaviour(prepared(request, caller), context)
                     if not generates:
                         await answers
                         return
@@ -135,13 +144,30 @@ def _valid(request: Any) -> Any:
     return request
 
 
-async def _all_valid(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+def _one_valid(request: Any, _caller: Caller) -> Any:
+    return _valid(request)
+
+
+async def _all_valid(requests: AsyncIterator[Any], caller: Caller) -> AsyncIterator[Any]:
     async for request in requests:
+        # Slowed, not refused: what is refused in the middle of a stream ends all of it.
+        await caller.pace()
         yield _valid(request)
 
 
-def _as_it_is(request: Any) -> Any:
+def _as_it_is(request: Any, _caller: Caller) -> Any:
     return request
+
+
+def _admitted(method: str, behaviour: Behaviour, admit: Admit) -> Behaviour:
+    async def call(request: Any, context: Context) -> Any:
+        try:
+            admit(context)
+        except ApiError as error:
+            await _refuse(context, method, error)
+        return await behaviour(request, context)
+
+    return call
 
 
 async def _refuse(context: Context, method: str, error: Exception) -> None:

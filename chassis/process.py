@@ -17,11 +17,13 @@ from typing import Protocol, TypeVar
 import structlog
 from aiokafka.errors import KafkaError
 
-from chassis import logging
+from chassis import auth, logging, tls
 from chassis.broker import Broker, waits
+from chassis.policy import PolicyError
 from chassis.server import PortTaken, Server, Servicer
 from chassis.settings import EXIT_CODE as BAD_SETTING
 from chassis.settings import ServiceSettings
+from chassis.tls import BadCertificates
 from chassis.watchdog import STUCK_S, Watchdog
 from eventlog.crash import EXIT_CODE as CRASH
 from eventlog.errors import TopicsDiffer
@@ -117,13 +119,25 @@ class _Process:
         except OSError as error:
             return self._bad_setting("state_dir", f"can't make {settings.state_dir}: {error.strerror}")
         wiring = self._wire()
-        server = Server(wiring.servicers, max_calls=settings.max_calls, max_streams=settings.max_streams)
+        try:
+            server = Server(
+                wiring.servicers,
+                max_calls=settings.max_calls,
+                max_streams=settings.max_streams,
+                access=auth.access(settings, settings.service),
+                files=tls.files(settings),
+            )
+        except PolicyError as error:
+            return self._bad_setting("policy", str(error))
+        except BadCertificates as error:
+            return self._bad_setting("tls_certificate", str(error))
         try:
             port = server.bind(settings.listen)
         except PortTaken as error:
             return self._bad_setting("listen", str(error))
         await server.start()
-        log.info("listening", address=settings.listen, port=port, pid=os.getpid())
+        encrypted = not settings.insecure
+        log.info("listening", address=settings.listen, port=port, encrypted=encrypted, pid=os.getpid())
         broker = self._make_broker(settings.kafka, wiring.topics, settings.service)
         living = asyncio.create_task(self._live(wiring, server, broker), name="live")
         told = asyncio.create_task(self._told.wait(), name="told")

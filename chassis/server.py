@@ -23,8 +23,10 @@ from grpc_reflection.v1alpha import _async as reflection
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chassis import validation
+from chassis.auth import Access
 from chassis.guard import Guard, Handler, implemented
 from chassis.settings import host_and_port
+from chassis.tls import Files, server_credentials
 
 #: Bytes of any message at most; what is larger than the guard allows is still read, to be answered with a reason.
 MAX_RECEIVE_BYTES = 4 * 1024 * 1024
@@ -47,6 +49,19 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
+#: On top of these where callers have certificates: a connection made with one that has expired since, or was withdrawn
+#: with its authority, ends within the hour. Calls and streams under way end by themselves.
+ENCRYPTED: tuple[tuple[str, int], ...] = (("grpc.max_connection_age_ms", 3_600_000),)
+
+
+def _only_service(file: Any) -> str:
+    """Full name of the one service of a generated module."""
+    (service,) = file.DESCRIPTOR.services_by_name.values()
+    return str(service.full_name)
+
+
+#: Full names of what every process serves beside its own services.
+OPERATIONS = tuple(_only_service(file) for file in (health_pb2, channelz_pb2, reflection_pb2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +80,15 @@ class PortTaken(Exception):
 class Server:
     """Serves until drained. All methods but `bind` are to be called on the event loop."""
 
-    def __init__(self, servicers: Sequence[Servicer], *, max_calls: int, max_streams: int) -> None:
-        self.guard = Guard(max_calls=max_calls, max_streams=max_streams)
-        self._server = grpc.aio.server(options=OPTIONS)
+    def __init__(
+        self, servicers: Sequence[Servicer], *, max_calls: int, max_streams: int, access: Access, files: Files | None
+    ) -> None:
+        """Without `files` nothing is encrypted. Raises PolicyError where `access` is not about what is served."""
+        self.guard = Guard(max_calls=max_calls, max_streams=max_streams, access=access)
+        self._files = files
+        self._server = grpc.aio.server(options=OPTIONS if files is None else OPTIONS + ENCRYPTED)
         self._names = tuple(one.full_name for one in servicers)
+        access.check((*self._names, *OPERATIONS))
         self._health = health.HealthServicer()
         self._serving: bool | None = None
         for one in servicers:
@@ -83,6 +103,8 @@ class Server:
         """Takes `host:port` and returns the port, chosen by the system if it was 0. Raises PortTaken."""
         _try_out(listen)
         try:
+            if self._files is not None:
+                return int(self._server.add_secure_port(listen, server_credentials(self._files)))
             return int(self._server.add_insecure_port(listen))
         except RuntimeError as error:
             raise PortTaken(f"can't listen on {listen}: {error}") from error
@@ -124,7 +146,7 @@ class Server:
         await stopping
 
     def _add_operations(self) -> None:
-        names = (*self._names, *(_only_service(file) for file in (health_pb2, channelz_pb2, reflection_pb2)))
+        names = (*self._names, *OPERATIONS)
         wrapping = _Wrapping(self._server, self.guard.operational)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, wrapping)
         channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.ChannelzServicer(), wrapping)
@@ -153,12 +175,6 @@ class _Wrapping:
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
         self._server.add_registered_method_handlers(service, wrapped)
         self.added.append(service)
-
-
-def _only_service(file: Any) -> str:
-    """Full name of the one service of a generated module."""
-    (service,) = file.DESCRIPTOR.services_by_name.values()
-    return str(service.full_name)
 
 
 def _prepare(full_name: str) -> None:

@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from chassis.auth import Access
 from chassis.server import Server, Servicer
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
 
@@ -76,7 +77,7 @@ async def running(*, max_calls: int = 100, max_streams: int = 100, add: Any = No
     """A server on a free port for as long as the block lasts."""
     fake = FakeOrders()
     servicers = [Servicer(add or orders_pb2_grpc.add_OrderServiceServicer_to_server, fake, ORDERS)]
-    server = Server(servicers, max_calls=max_calls, max_streams=max_streams)
+    server = Server(servicers, max_calls=max_calls, max_streams=max_streams, access=Access(None), files=None)
     port = server.bind("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -12,6 +12,7 @@ from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from chassis.auth import Access
 from chassis.server import PortTaken, Server, Servicer
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
 from tests.unit.chassis.support import running
@@ -59,7 +60,7 @@ async def test_channelz_counts_calls_without_a_deadline() -> None:
 
 def orders_server(name: str = ORDERS) -> Server:
     add: Any = orders_pb2_grpc.add_OrderServiceServicer_to_server
-    return Server([Servicer(add, FakeOrders(), name)], max_calls=1, max_streams=1)
+    return Server([Servicer(add, FakeOrders(), name)], max_calls=1, max_streams=1, access=Access(None), files=None)
 
 
 async def test_a_port_in_use_is_refused_even_when_another_grpc_server_has_it() -> None:
