@@ -1,0 +1,75 @@
+"""Goal: a statement is read as the provider writes it, and one that can't be trusted is refused with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
+
+from ops.errors import OpsError
+from ops.reconcile_statement import AMOUNTS, TEXTS, read
+from services.payments.providers.simulated.web import COLUMNS
+
+HEADER = "hold,order,group,currency,authorised_minor,captured_minor,released_minor,refunded_minor,open_minor"
+GOOD = "h1,o1,g1,JPY,1500,1200,300,0,0"
+
+
+def written(path: Path, *lines: str) -> Path:
+    file = path / "statement.csv"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def test_a_line_is_a_hold(tmp_path: Path) -> None:
+    (entry,) = read(written(tmp_path, HEADER, GOOD))
+    assert entry == StatementEntry(
+        hold="h1",
+        order="o1",
+        group="g1",
+        currency="JPY",
+        authorised_minor=1500,
+        captured_minor=1200,
+        released_minor=300,
+    )
+
+
+def test_columns_may_stand_in_any_order_and_there_may_be_more(tmp_path: Path) -> None:
+    file = written(tmp_path, f"wire,note,{HEADER}", f'stripe,"a, b",{GOOD}')
+    assert [(entry.wire, entry.hold) for entry in read(file)] == [("stripe", "h1")]
+
+
+def test_an_empty_statement_is_one(tmp_path: Path) -> None:
+    assert read(written(tmp_path, HEADER)) == []
+
+
+def test_the_simulated_provider_writes_what_is_read() -> None:
+    assert {*TEXTS, *AMOUNTS} <= set(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["hold,order", "h1,o1"], "its header lacks group, currency, authorised_minor"),
+        ([""], "its header lacks hold"),
+        ([HEADER, "h1,o1,g1,JPY,15.00,0,0,0,0"], "line 2: authorised_minor is '15.00', not a whole number"),
+        ([HEADER, GOOD, "h2,o1,g1,JPY,-1,0,0,0,0"], "line 3: authorised_minor is '-1'"),
+        ([HEADER, "h2,o1,g1,JPY,1"], "line 2: captured_minor is ''"),
+        ([HEADER, "h2,o1,g1,JPY,1,0,0,0," + "9" * 30], "not a whole number"),
+        ([HEADER, ",o1,g1,JPY,1,0,0,0,1"], "line 2: no hold is named"),
+        ([HEADER, GOOD, GOOD], "has hold h1 twice"),
+    ],
+)
+def test_what_can_not_be_trusted_is_refused_with_its_line(tmp_path: Path, lines: list[str], said: str) -> None:
+    with pytest.raises(OpsError) as refused:
+        read(written(tmp_path, *lines))
+    assert said in str(refused.value)
+    assert refused.value.exit_code == 2
+
+
+def test_a_file_that_is_not_there_or_no_text_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(OpsError, match="can't be read"):
+        read(tmp_path / "none.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(OpsError, match="can't be read"):
+        read(tmp_path / "binary.csv")

@@ -1,0 +1,93 @@
+"""Goal: amounts are whole minor units of one currency all the way, whatever a unit is worth: yen (no decimals), dinar
+(three), yuan (two). What can't be such an amount is refused, in words that say why, and moves nothing."""
+
+from __future__ import annotations
+
+import pytest
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput, RefundCommand
+
+from services.payments.domain.errors import AmountOutOfRange
+from services.payments.domain.money import MOST_MINOR, minor
+from tests.unit.payments.books import booked
+from tests.unit.payments.stories import (
+    authorised,
+    captured,
+    given,
+    refund,
+    refunded,
+    release,
+    reserved,
+    settle,
+    sold,
+    voided,
+)
+
+#: Currency, held, charged, given back later.
+AMOUNTS = [("JPY", 1_500, 1_201, 1), ("KWD", 12_345, 9_999, 1), ("CNY", 8_900, 6_901, 33), ("CNY", MOST_MINOR, 1, 1)]
+
+
+@pytest.mark.parametrize(("currency", "held", "charged", "back"), AMOUNTS)
+def test_an_amount_is_the_same_number_from_the_seat_to_the_books(
+    currency: str, held: int, charged: int, back: int
+) -> None:
+    story = given(reserved(amount=held, currency=currency))
+    assert story.events[0].hold_requested.call.amount_minor == held
+    story.when(authorised(amount=held, currency=currency)).then(f"HoldAuthorised h1 {held}")
+    story.when(settle(charged, currency=currency)).then(f"CaptureRequested capture:1 h1 {charged}")
+    story.when(captured(amount=charged)).then(f"Captured h1 {charged} released {held - charged}")
+    story.when(refund("r1", back)).when(refunded(back)).then(f"Refunded h1 {back} r1")
+    books = booked(story)
+    left = {"customer": back - charged, "merchant": charged - back}
+    assert books.balances(currency) == {name: amount for name, amount in left.items() if amount}
+    assert {one for one, _ in books.fold.balances} == {currency}
+
+
+@pytest.mark.parametrize(("currency", "held", "charged", "back"), AMOUNTS)
+def test_a_sale_gives_back_exactly_the_difference(currency: str, held: int, charged: int, back: int) -> None:
+    story = given(reserved(amount=held, method="wallet_ok", currency=currency))
+    story.when(authorised(amount=held, operation=2, currency=currency))
+    story.when(settle(charged, currency=currency)).then(f"RefundRequested refund:1 h1 {held - charged}")
+    story.when(refunded(held - charged))
+    assert booked(story).balances(currency) == {"customer": -charged, "merchant": charged}
+
+
+@pytest.mark.parametrize(("currency", "held", "charged", "back"), AMOUNTS)
+def test_what_is_let_go_is_let_go_to_the_last_unit(currency: str, held: int, charged: int, back: int) -> None:
+    story = given(reserved(amount=held, currency=currency), authorised(amount=held, currency=currency), release())
+    story.when(voided())
+    assert booked(story).balances(currency) == {}
+
+
+@pytest.mark.parametrize("amount", [-1, MOST_MINOR + 1, -(1 << 63)])
+def test_what_the_log_can_not_hold_is_refused_with_the_number(amount: int) -> None:
+    with pytest.raises(AmountOutOfRange, match=f"{amount} is not an amount of minor units"):
+        minor(amount)
+
+
+@pytest.mark.parametrize("amount", [-5, 0])
+def test_a_seat_that_would_hold_nothing_moves_nothing_and_is_said(amount: int) -> None:
+    story = given(reserved(amount=amount)).then("Faulted Impossible")
+    assert story.calls == []
+    assert booked(story).balances() == {}
+
+
+def test_a_refund_in_another_currency_is_declined_and_says_so() -> None:
+    story = given(reserved(), authorised(), settle(100), captured(amount=100))
+    command = RefundCommand(order="o1", refund="r1", amount_minor=50, currency="JPY", request_sha256=b"d")
+    story.when(PaymentInput(refund=command)).then("RefundDeclined r1 50")
+    assert story.events[0].refund_declined.reason == "the payment is in CNY, not in JPY"
+    assert story.calls == []
+
+
+def test_a_charge_in_another_currency_than_the_hold_takes_nothing() -> None:
+    story = given(reserved(currency="KWD"), authorised(currency="KWD")).when(settle(60, currency="CNY"))
+    assert story.calls == []
+    assert "CaptureRequested" not in str(story.events)
+
+
+def test_money_said_in_another_currency_than_was_asked_for_is_sent_back_in_that_one() -> None:
+    story = given(reserved(method="wallet_ok"), sold(), settle(60))
+    assert {currency for currency, _ in booked(story).fold.balances} == {"CNY"}
+    other = given(reserved()).when(authorised(currency="KWD"))
+    assert booked(other).balances("KWD") == {"customer": -100, "suspense": 100}
+    assert booked(other).balances("CNY") == {}

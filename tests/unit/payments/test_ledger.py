@@ -1,0 +1,189 @@
+"""Goal: the books say of every life of a payment where its money is, balanced to the cent, and whoever changes or
+takes out a record is noticed. Method: logs of stories, folded into books; then the same logs with one harm each."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent, SuspenseRecorded
+
+from services.payments.domain.ledger import DAY_MS, Account, Fault, Fold, InMemory, LedgerBroken, parsed
+from tests.unit.payments.books import Books, booked
+from tests.unit.payments.stories import (
+    GROUP,
+    START_MS,
+    Story,
+    authorised,
+    captured,
+    declined,
+    given,
+    gone,
+    group,
+    refund,
+    refunded,
+    release,
+    reserved,
+    seat,
+    settle,
+    settlement,
+    sold,
+    voided,
+)
+
+WALLET = "wallet_ok"
+CHARGED = given(reserved(), authorised(), settle(60), captured(amount=60))
+SOLD = given(reserved(method=WALLET), sold(), settle(60), refunded(40))
+
+
+@pytest.mark.parametrize(
+    ("story", "balances"),
+    [
+        (given(reserved()), {}),
+        (given(reserved(), declined()), {}),
+        (given(reserved(), authorised()), {"customer": -100, "holds": 100}),
+        (CHARGED, {"customer": -60, "merchant": 60}),
+        (given(reserved(), authorised(), release(), voided()), {}),
+        (given(reserved(), authorised(), release(), gone(operation=4)), {}),
+        (given(reserved(method=WALLET), sold()), {"customer": -100, "clearing": 100}),
+        (given(reserved(method=WALLET), sold(), settle(60)), {"customer": -100, "clearing": 100}),
+        (SOLD, {"customer": -60, "merchant": 60}),
+        (given(reserved(method=WALLET), sold(), release(), refunded(100)), {}),
+        (given(release("o1"), authorised("h1")), {"customer": -100, "suspense": 100}),
+        (given(release("o1"), authorised("h1"), voided()), {}),
+    ],
+)
+def test_the_balances_say_where_the_money_is(story: Story, balances: dict[str, int]) -> None:
+    assert booked(story).balances() == balances
+
+
+def test_a_refund_leaves_the_merchant_and_passes_through_refunds() -> None:
+    story = given(reserved(), authorised(), settle(60), captured(amount=60), refund("r1", 25), refunded(25))
+    books = booked(story)
+    assert books.balances() == {"customer": -35, "merchant": 35}
+    assert books.turnover(Account.REFUNDS) == 25
+
+
+def test_every_entry_is_balanced_and_names_its_order_hold_and_event() -> None:
+    books = booked(SOLD)
+    moved = [entry for entry in books.entries if entry.postings]
+    assert [entry.event for entry in moved] == ["HoldAuthorised", "Refunded", "Captured"]
+    assert {(entry.group, entry.order, entry.hold) for entry in moved} == {(GROUP, "o1", "h1")}
+    assert all(sum(posting.amount for posting in entry.postings) == 0 for entry in books.entries)
+
+
+def test_currencies_are_never_added_up() -> None:
+    both = given(
+        group(seat("o1", 1_500, currency="JPY"), seat("o2", 12_345, currency="KWD")),
+        authorised("h1", 1_500, currency="JPY"),
+        authorised("h2", 12_345, order="o2", currency="KWD"),
+        group(settlement(1_200, currency="JPY"), settlement(11_111, "o2", "h2", "KWD")),
+        captured("h1", 1_200),
+        captured("h2", 11_111, order="o2"),
+    )
+    books = booked(both)
+    assert books.balances("JPY") == {"customer": -1_200, "merchant": 1_200}
+    assert books.balances("KWD") == {"customer": -11_111, "merchant": 11_111}
+    assert books.balances("CNY") == {}
+
+
+def test_sums_beyond_what_the_log_can_hold_of_one_amount_are_exact() -> None:
+    most = (1 << 63) - 1
+    orders = ["o1", "o2", "o3"]
+    story = given(group(*(seat(order, most) for order in orders)))
+    for number, order in enumerate(orders, 1):
+        story.when(authorised(f"h{number}", most, order=order))
+    assert booked(story).balances() == {"customer": -3 * most, "holds": 3 * most}
+
+
+def test_a_decision_that_moved_nothing_has_an_entry_too() -> None:
+    books = booked(given(reserved()))
+    (entry,) = books.entries
+    assert (entry.event, entry.order, entry.postings, entry.version) == ("", "", (), 1)
+    assert entry.decision_sha256 == sha256(given(reserved()).log[0]).digest()
+
+
+def test_each_entry_carries_the_hash_of_all_before_it() -> None:
+    books = booked(CHARGED)
+    hashed = b""
+    for entry in books.entries:
+        hashed = sha256(hashed + entry.raw).digest()
+        assert entry.hash == hashed
+    assert books.fold.head.hash == hashed
+    assert books.fold.head.entries == len(books.entries)
+
+
+def test_the_way_an_entry_is_hashed_never_changes() -> None:
+    decision = PaymentDecision(group="g", version=1, time_ms=1)
+    unasked = SuspenseRecorded(order="o", hold="h", amount_minor=5, currency="KWD")
+    decision.events.append(PaymentEvent(suspense_recorded=unasked))
+    (entry,) = Books().take([decision.SerializeToString(deterministic=True)], "g").entries
+    assert entry.hash.hex() == "201c9134f2b1bb3990ea72b24b2b43d4e37addd6350d217412ce6d1a6f5e149e"
+
+
+def test_an_entry_is_read_from_its_bytes() -> None:
+    for entry in booked(CHARGED).entries:
+        assert parsed(entry.raw, entry.hash) == entry
+
+
+def test_a_repeat_is_booked_once() -> None:
+    books = Books().take([*CHARGED.log, *CHARGED.log[-2:]])
+    assert books.balances() == {"customer": -60, "merchant": 60}
+    assert books.fold.head.next_offset == len(CHARGED.log) + 2
+
+
+def test_what_was_booked_already_is_passed_over() -> None:
+    fold = Fold(0, InMemory())
+    assert fold.take(0, GROUP.encode(), CHARGED.log[0])
+    assert fold.take(0, GROUP.encode(), CHARGED.log[0]) == []
+
+
+def harmed(number: int, **fields: object) -> bytes:
+    decision = PaymentDecision.FromString(CHARGED.log[number - 1])
+    for name, value in fields.items():
+        setattr(decision, name, value)
+    return decision.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ([*CHARGED.log[:2], CHARGED.log[3]], "goes from version 2 to 4"),
+        ([*CHARGED.log[:2], harmed(2, time_ms=1)], "a second, different decision"),
+        ([*CHARGED.log[:2], harmed(3, previous_sha256=b"x")], "does not carry the digest of version 2"),
+        ([CHARGED.log[1]], "goes from version 0 to 2"),
+        ([b"\xff"], "can't be decoded"),
+        ([harmed(1, group="other")], "no decision of the group"),
+        ([harmed(1, version=0)], "no decision of the group"),
+    ],
+)
+def test_a_log_that_is_not_what_was_decided_stops_the_books(log: list[bytes], said: str) -> None:
+    with pytest.raises(LedgerBroken, match=said):
+        Books().take(log)
+
+
+def test_a_reader_who_goes_on_hears_of_every_fault() -> None:
+    heard: list[Fault] = []
+    fold = Fold(0, InMemory(), lambda fault, *_: heard.append(fault))
+    log = [b"\xff", CHARGED.log[0], harmed(1, time_ms=1), harmed(2, previous_sha256=b"x"), CHARGED.log[3]]
+    for offset, value in enumerate(log):
+        fold.take(offset, GROUP.encode(), value)
+    assert heard == [Fault.UNREADABLE, Fault.CHANGED, Fault.CHAIN, Fault.GAP]
+
+
+def test_where_the_log_was_trimmed_a_group_may_begin_in_the_middle() -> None:
+    fold = Fold(0, InMemory(), trimmed=True)
+    assert fold.take(7, GROUP.encode(), CHARGED.log[2])
+    with pytest.raises(LedgerBroken, match="goes from version 3 to 5"):
+        fold.take(8, GROUP.encode(), harmed(4, version=5))
+
+
+def test_each_day_has_a_tree_of_its_own_and_no_entry_goes_to_a_day_before() -> None:
+    story = given(reserved()).when(authorised(), after_ms=DAY_MS).when(settle(60))
+    books = booked(story)
+    days = books.fold.days
+    first = START_MS // DAY_MS
+    assert {day: tree.size for day, tree in days.items()} == {first: 1, first + 1: 2}
+    late = PaymentDecision(group="late", version=1, time_ms=START_MS)
+    books.take([late.SerializeToString()], "late")
+    assert days[first + 1].size == 3
