@@ -69,8 +69,10 @@ class Decider(Processor, Generic[S]):
             changelog_topic=changelog,
             # The URL needs a host: an empty one is false to Faust, which then takes its default store.
             store="eventlog://fold",
+            # Not 1: Faust would go on reading the logs of active partitions.
             recovery_buffer_size=4,
-            standby_buffer_size=2,
+            # 1: what is fetched is folded. A standby of a quiet log would never get to see its last batch.
+            standby_buffer_size=1,
         )
         self._codec = codec
         self._table.make_state = self._make_state
@@ -121,6 +123,10 @@ class Decider(Processor, Generic[S]):
 
     def _on_ready(self) -> None:
         self._wake.set()
+        self.watchers.notify_all()
+
+    def ownership_changed(self) -> None:
+        """Wakes whoever waits for what may not be ours any more."""
         self.watchers.notify_all()
 
     # Deciding ---------------------------------------------------------------------------------------------------

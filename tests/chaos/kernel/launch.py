@@ -55,6 +55,7 @@ class Launched:
 
     def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         self._code: int | None = None
+        log.touch()
         self._pid = _forge().ask(arguments=list(arguments), log=str(log), environment=dict(environment))
 
     @property

@@ -71,7 +71,8 @@ class Site:
         """Waits until workers of a name have said something so often."""
 
         async def so() -> bool:
-            return self.log_of(instance).read_text(errors="replace").count(text) >= times
+            log = self.log_of(instance)
+            return log.exists() and log.read_text(errors="replace").count(text) >= times
 
         await wait_for_async(so, seconds=PATIENCE_S)
 
