@@ -51,6 +51,8 @@ class PurseAudit:
         #: Claims without sense, or false words, were sent to it: its rules may fail.
         self.misled = False
         self.refunds_answered: set[str] = set()
+        #: Amounts that the provider refused to give back, by order.
+        self.refused: dict[str, list[int]] = {}
 
     def check(self, holds: bool, what: str) -> None:
         if not holds:
@@ -68,6 +70,13 @@ class PurseAudit:
         if found is None:
             found = holds[reference] = Hold()
         return found
+
+    def owed(self, order: str) -> set[int]:
+        """What may be left with the shop, as the provider refused to give it back: any of it may have gone since."""
+        sums = {0}
+        for amount in self.refused.get(order, ()):
+            sums |= {one + amount for one in sums}
+        return sums
 
     def seat(self, order: str) -> Order:
         return self.group.order(order)
@@ -183,7 +192,8 @@ class PurseAudit:
             self.refunds_answered.add(event.refund)
 
     def _refund_declined(self, event: pb.RefundDeclined) -> None:
-        self.check(bool(event.refund), f"{event.order}: money that may not be kept was not given back")
+        refused = bool(event.refund) or event.amount_minor in self.refused.get(event.order, ())
+        self.check(refused, f"{event.order}: money that may not be kept was not given back")
         self.payment(event.order).commanded.pop(event.refund, None)
         self.refunds_answered.add(event.refund)
 
@@ -192,8 +202,10 @@ class PurseAudit:
         self.check(not payment.released, f"{event.order} was released twice")
         payment.released = True
         for reference, hold in payment.holds.items():
-            left = hold.open or hold.captured - hold.refunded or hold.suspense
+            left = hold.open or hold.suspense
             self.check(not left, f"{event.order} was released while {left} of {reference} is not back")
+            left = hold.captured - hold.refunded
+            self.check(left in self.owed(event.order), f"{event.order} was released, and {left} of {reference} not")
 
     def _faulted(self, event: pb.PurseFaulted) -> None:
         self.check(self.misled, f"the rules failed: {event.error}")

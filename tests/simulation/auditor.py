@@ -10,7 +10,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.orders.v1.facts_pb2 import OrderFact
-from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from chassis import topics
@@ -201,6 +201,11 @@ class Auditor:
         self.purses[decision.group].decided(decision)
 
     # The provider ------------------------------------------------------------------------------------------------
+
+    def refused_there(self, group: str, call: ProviderCall) -> None:
+        """Money will not go back, whatever we ask: it stays owed."""
+        self.group(group)
+        self.purses[group].refused.setdefault(call.order, []).append(call.amount_minor)
 
     def captured_there(self, account: Account, amount: int) -> None:
         """Money is about to be taken because we asked for it."""

@@ -32,6 +32,8 @@ def odd_answer(world: World, pick: int) -> None:
     )
     if tell(world, call, outcome):
         world.coverage.count("fault", f"odd answer: {name}")
+        if call.operation == pb.OPERATION_REFUND and name in _REFUSALS:
+            world.auditor.refused_there(group, call)
         world.tell(group, outcome)
 
 
@@ -91,7 +93,8 @@ def _voided(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
         outcome.voided.hold = account.reference
         return True
     outcome.voided.SetInParent()
-    return call.operation in (*ASKING, pb.OPERATION_REFUND) and _settles(world, call, outcome)
+    # Of a refund it makes no sense, and is said once: the call itself still has its answer.
+    return call.operation == pb.OPERATION_REFUND or (call.operation in ASKING and _settles(world, call, outcome))
 
 
 def _captured(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
@@ -133,4 +136,6 @@ _ODD: tuple[tuple[str, Callable[[World, ProviderCall, ProviderOutcome], bool]], 
     ("refunded", _refunded),
     ("retry later", _later),
 )
+#: What ends a refund without an effect.
+_REFUSALS = frozenset({"declined", "hold gone"})
 NAMES = tuple(f"odd answer: {name}" for name, _ in _ODD)
