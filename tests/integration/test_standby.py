@@ -1,0 +1,136 @@
+"""Two workers: partitions move between them while they work, and a standby takes over with its state at hand."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from eventlog import processor
+from eventlog.decider import Decider
+from eventlog.partition import PartitionState
+from eventlog.processor import Connection
+from eventlog.rocks import Codec
+from tests.chaos.kernel.run import PARTITIONS, exact
+from tests.chaos.kernel.site import SESSION_S, Site
+from tests.unit.eventlog.counting import Counter, Counting
+from tests.waiting import wait_for_async
+
+
+async def _ends(site: Site) -> dict[int, int]:
+    """Next offset of each partition of the decision log."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=site.kafka)
+    await consumer.start()
+    try:
+        tps = [TopicPartition(site.log.name, partition) for partition in range(PARTITIONS)]
+        return {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
+    finally:
+        await consumer.stop()
+
+
+def _states(decider: Decider[Counter]) -> dict[int, PartitionState[Counter]]:
+    return dict(decider._table.data._states)
+
+
+async def test_a_standby_takes_over_with_nothing_left_to_fold(
+    kafka_broker: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(processor, "SESSION_S", SESSION_S)
+    async with Site(kafka_broker, tmp_path) as site:
+        active = site.start("w0")
+        await site.started("w0")
+        # In this process, so that its state can be looked at.
+        connection = Connection(site.kafka, "w1", tmp_path / "w1")
+        codec: Codec[Counter] = Codec("counting-1")
+        standby = Decider(site.inbox.readers[0], site.inbox, site.log, Counting(), connection, codec)
+        await standby.start(PARTITIONS)
+        try:
+            await site.feed(4_000, aggregates=500, seconds=1)
+            await site.drained()
+            # All is quiet before the comparison: no counter is open, so no timer decides any more.
+            await wait_for_async(lambda: _followed(site, standby), seconds=30)
+            warm = {partition: state.applied for partition, state in _states(standby).items()}
+            mine = {state.partition for state in standby._owned()}
+            assert 0 < len(mine) < PARTITIONS, "each has some partitions, and a standby of the others"
+            folded = _count_what_is_folded(monkeypatch)
+            active.kill()
+            await wait_for_async(lambda: _owns_all(standby), seconds=40)
+            assert not folded, "it had to read what it was to have at hand"
+            assert {partition: state.applied for partition, state in _states(standby).items()} == warm
+            await site.feed()
+            await site.drained()
+        finally:
+            await standby.stop()
+        counts = await site.counts()
+        assert exact(counts), counts
+
+
+async def _followed(site: Site, decider: Decider[Counter]) -> bool:
+    ends = await _ends(site)
+    return {partition: state.applied + 1 for partition, state in _states(decider).items()} == ends
+
+
+async def _owns_all(decider: Decider[Counter]) -> bool:
+    return len(decider._owned()) == PARTITIONS
+
+
+def _count_what_is_folded(monkeypatch: Any) -> list[int]:
+    """Offsets of records that change a state by being folded into it, from now on."""
+    folded: list[int] = []
+    apply: Callable[..., None] = PartitionState.apply
+
+    def counting(self: PartitionState[Any], record: Any) -> None:
+        if record.offset > self.applied:
+            folded.append(record.offset)
+        apply(self, record)
+
+    monkeypatch.setattr(PartitionState, "apply", counting)
+    return folded
+
+
+async def test_partitions_that_move_while_they_are_worked_on_are_drained_and_nothing_is_decided_twice(
+    kafka_broker: str, tmp_path: Path
+) -> None:
+    async with Site(kafka_broker, tmp_path) as site:
+        first = site.start("w0")
+        await site.started("w0")
+        feeding = asyncio.create_task(site.feed(9_000, aggregates=1_500, seconds=6))
+        # A rebalance in the middle …
+        second = site.start("w1")
+        await site.started("w1")
+        assert not feeding.done(), "the load was to go on through the rebalance"
+        # … and a worker that is told to go while there is work.
+        first.send_signal(signal.SIGTERM)
+        assert await site.end_of(first) == 0
+        await feeding
+        await site.drained()
+        second.send_signal(signal.SIGTERM)
+        assert await site.end_of(second) == 0
+        counts = await site.counts()
+        assert exact(counts), counts
+        # Drained before they moved: what was decided was committed, so nobody decided it again.
+        assert "repeats" not in counts
+        owners = {name: _ready(site.log_of(name)) for name in ("w0", "w1")}
+        assert owners["w0"] == owners["w1"] == set(range(PARTITIONS))
+
+
+def _ready(log: Path) -> set[int]:
+    return {int(partition) for partition in re.findall(r"-(\d+) ready:", log.read_text())}
+
+
+async def test_a_lost_state_directory_loses_nothing(kafka_broker: str, tmp_path: Path) -> None:
+    async with Site(kafka_broker, tmp_path) as site:
+        for _ in range(2):
+            worker = site.start()
+            await site.feed()
+            await site.drained()
+            worker.kill()
+            site.forget("w0")
+        counts = await site.counts()
+        assert exact(counts), counts
+        assert counts["decisions"] > 0
