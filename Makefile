@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit contract integration mutants chaos bench bench-fold bench-recover docs audit topics format proto clean
+.PHONY: help demo up test lint unit contract integration mutants chaos bench bench-fold bench-recover docs audit topics certificates format proto clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ audit: $(READY) ## refolds the topics of a running system: invariants and books
 
 topics: $(READY) ## compares the topics of a running system with the registry
 	$(BIN)/python -m ops.main topics check
+
+certificates: $(READY) ## a development CA and a certificate for every identity, in .run/certificates; ARGS="--host name"
+	$(BIN)/python -m deploy.ca $(ARGS)
 
 format: $(READY) ## puts code and protos into shape
 	$(BIN)/ruff check --fix .

@@ -8,7 +8,7 @@ is `local`, who may call everything: for one machine alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Set
 from typing import Any, TypeAlias
 
 import grpc
@@ -74,10 +74,10 @@ class Access:
         self._callers: dict[str, Caller] = {}
         self._logged: set[tuple[str, str]] = set()
 
-    def check(self, services: Sequence[str]) -> None:
-        """Raises PolicyError unless the table fits what is served, full names of services."""
+    def check(self, served: Set[str]) -> None:
+        """Raises PolicyError unless the table has exactly what is served, `/package.Service/Method`."""
         if self._policy is not None:
-            self._policy.check(services)
+            self._policy.check(served)
 
     def of(self, method: str) -> Admit:
         """What every call of a method, `/package.Service/Method`, must pass."""

@@ -71,12 +71,15 @@ class Guard:
 
     def __init__(self, *, max_calls: int, max_streams: int, access: Access) -> None:
         self._access = access
+        #: All that was wrapped, `/package.Service/Method`.
+        self.methods: set[str] = set()
         self.unary = Calls(max_calls)
         self.streams = Calls(max_streams)
         self.operations = Calls(max_streams)
 
     def business(self, method: str, handler: Handler) -> Handler:
         """A handler of ours, with everything a business call must pass. Raises TypeError if it is not async."""
+        self.methods.add(method)
         behaviour = _behaviour(handler)
         _require_async(method, behaviour)
         reader = Reader(handler.request_deserializer) if handler.request_deserializer else None
@@ -90,6 +93,7 @@ class Guard:
     def operational(self, method: str, handler: Handler) -> Handler:
         """A handler of health, reflection or channelz: exempt from all rules but who may call it, and told when the
         process stops."""
+        self.methods.add(method)
         behaviour = _behaviour(handler)
         admit = self._access.of(method)
         if handler.response_streaming:

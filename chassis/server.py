@@ -88,7 +88,6 @@ class Server:
         self._files = files
         self._server = grpc.aio.server(options=OPTIONS if files is None else OPTIONS + ENCRYPTED)
         self._names = tuple(one.full_name for one in servicers)
-        access.check((*self._names, *OPERATIONS))
         self._health = health.HealthServicer()
         self._serving: bool | None = None
         for one in servicers:
@@ -98,6 +97,7 @@ class Server:
                 raise ValueError(f"the service named {one.full_name} is {wrapping.added}")
             _prepare(one.full_name)
         self._add_operations()
+        access.check(self.guard.methods)
 
     def bind(self, listen: str) -> int:
         """Takes `host:port` and returns the port, chosen by the system if it was 0. Raises PortTaken."""

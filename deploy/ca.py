@@ -1,0 +1,182 @@
+"""A certificate authority for development: `python -m deploy.ca` makes it, and a certificate for every identity.
+
+Identities are those of the table of who may call what; each certificate names one as its SPIFFE id, and serves on this
+machine's addresses. Its key lies beside it, readable by its owner alone. Must never be what production trusts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+DIRECTORY = Path(".run/certificates")
+LIFE = timedelta(days=30)
+_CA_LIFE = timedelta(days=365)
+# Clocks of two machines differ.
+_SLACK = timedelta(minutes=5)
+HOSTS = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """PEM files of one certificate, and of the authority that signed it."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+class Authority:
+    """Signs certificates into one directory: `ca.pem`, and `<name>.pem` with `<name>.key`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Takes the authority that is there, or makes one."""
+        self.directory = directory
+        self.certificate = directory / "ca.pem"
+        private = directory / "ca.key"
+        directory.mkdir(parents=True, exist_ok=True)
+        if private.exists() and self.certificate.exists():
+            loaded = load_pem_private_key(private.read_bytes(), password=None)
+            if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+                raise ValueError(f"{private} was not made here")
+            self._key = loaded
+            self._ca = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+            return
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._ca = _self_signed(self._key)
+        _write_key(private, self._key)
+        _replace(self.certificate, self._ca.public_bytes(Encoding.PEM))
+
+    def issue(
+        self,
+        name: str,
+        *spiffe_ids: str,
+        hosts: Sequence[str] = HOSTS,
+        life: timedelta = LIFE,
+        since: datetime | None = None,
+    ) -> Issued:
+        """Signs a new certificate for `life` from now, or from `since`, and replaces the files of that name."""
+        begin = since or datetime.now(UTC) - _SLACK
+        end = (since or datetime.now(UTC)) + life
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = [_host(host) for host in hosts] + [x509.UniformResourceIdentifier(one) for one in spiffe_ids]
+        usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(self._ca.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begin)
+            .not_valid_after(end)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        issued = Issued(self.directory / f"{name}.pem", self.directory / f"{name}.key", self.certificate)
+        _write_key(issued.key, key)
+        _replace(issued.certificate, made.public_bytes(Encoding.PEM))
+        return issued
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "group buying, development only")])
+    now = datetime.now(UTC)
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SLACK)
+        .not_valid_after(now + _CA_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    _replace(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Whoever reads meanwhile sees the old file or the new one, whole."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    beside.replace(path)
+
+
+def identities() -> dict[str, str]:
+    """SPIFFE ids by name: the table's, and those of what the table has no rules for."""
+    from chassis.policy import EVERY, FILE, read
+
+    table = {name: spiffe for spiffe, name in read(FILE, EVERY).names.items()}
+    domain = next(iter(table.values())).split("/")[2]
+    return {**table, "provider": f"spiffe://{domain}/service/provider", "kafka": f"spiffe://{domain}/broker/kafka"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Makes what is asked for. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.ca", description="Certificates for development.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of an identity (default: all)")
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="for keys and certificates (%(default)s)")
+    parser.add_argument("--host", action="append", default=[], help="a server's further name or address")
+    parser.add_argument("--days", type=float, default=LIFE.days, help="until they expire (%(default)s)")
+    options = parser.parse_args(arguments)
+    known = identities()
+    unknown = sorted(set(options.names) - known.keys())
+    if unknown:
+        parser.error(f"no such identity: {', '.join(unknown)}; there are {', '.join(known)}")
+    if options.days <= 0:
+        parser.error("--days must be above 0")
+    authority = Authority(options.directory)
+    hosts = (*HOSTS, *options.host)
+    for name in options.names or known:
+        issued = authority.issue(name, known[name], hosts=hosts, life=timedelta(days=options.days))
+        print(f"{known[name]}  {issued.certificate}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
