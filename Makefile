@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit contract integration mutants chaos bench bench-fold bench-recover docs audit topics certificates format proto clean
+.PHONY: help demo up test lint unit contract integration simulate mutants chaos bench bench-fold bench-recover docs audit topics certificates format proto clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -20,7 +20,7 @@ demo: $(READY) ## a shop's evening of real orders, with a service killed in the 
 up: $(READY) ## the whole system in the foreground until Ctrl-C; UP="--keep" goes on from the last data
 	$(BIN)/python -m deploy.stack $(UP)
 
-test: lint unit contract integration ## all that CI runs, under 10 minutes
+test: lint unit contract simulate integration ## all that CI runs, under 10 minutes
 
 lint: $(READY) ## style, types, layers, and the protos
 	$(BIN)/ruff check .
@@ -35,10 +35,13 @@ unit: $(READY) ## tests without a broker; ARGS="-k name" picks some
 	$(PYTEST) -n 2 tests/unit $(ARGS)
 
 contract: $(READY) ## tests of what others rely on: protos, topics, generated code
-	$(PYTEST) tests/contract $(ARGS)
+	$(PYTEST) -n 2 tests/contract $(ARGS)
 
 integration: $(READY) ## tests on a real broker with real processes
 	$(PYTEST) tests/integration $(ARGS)
+
+simulate: $(READY) ## deterministic simulation with faults: SEEDS=10000; SEED=n replays one with its trace; ARGS="--shrink"
+	$(BIN)/python -m tests.simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),500)) $(ARGS)
 
 mutants: $(READY) ## plants bugs in the rules, the money and the kernel; the simulation must find each one; ARGS="--only name"
 	$(BIN)/python -m tests.simulation.run_mutants $(ARGS)

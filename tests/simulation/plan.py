@@ -14,7 +14,7 @@ from random import Random
 from tests.simulation.shop import Act, GroupPlan, group_plan
 
 #: Orders of one seed, at least; an order leads to about ten inputs.
-ORDERS = 34
+ORDERS = 20
 GROUPS = 4
 #: Inputs of a history, at least: where the groups' leaders were all turned away, more groups follow.
 LEAST_INPUTS = 200
@@ -73,6 +73,13 @@ class Plan:
         """Numbers of the acts of some groups, and of all faults."""
         acts = self._all_acts()
         return [number for number in range(len(self)) if number >= len(acts) or acts[number].group in groups]
+
+    def spare_by_group(self) -> list[list[Act]]:
+        """The acts to spare, a list a group."""
+        found: dict[str, list[Act]] = {}
+        for act in self.spare:
+            found.setdefault(act.group, []).append(act)
+        return list(found.values())
 
     def _all_acts(self) -> list[Act]:
         return [*self.acts, *(act for late in self.at_deadline.values() for act in late), *self.spare]

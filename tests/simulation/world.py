@@ -77,7 +77,7 @@ class World:
             self.at(START_MS + act.at_ms, lambda act=act: self.act(act))  # type: ignore[misc]
         self._deadlines = dict(plan.at_deadline)
         self._faults = list(plan.faults)
-        self._spare = plan.spare
+        self._spare = plan.spare_by_group()
         for reader in READERS:
             for partition in range(PARTITIONS):
                 self.start((reader, partition))
@@ -288,9 +288,8 @@ class World:
         from tests.simulation import faults
 
         if self._spare and self.auditor.inputs < LEAST_INPUTS:
-            for act in self._spare:
+            for act in self._spare.pop(0):
                 self.after(act.at_ms, lambda act=act: self.act(act))  # type: ignore[misc]
-            self._spare = ()
         else:
             faults.calm(self)
 
