@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 
 from chassis.logging import quiet
 from eventlog.errors import TopicsDiffer
+from eventlog.security import Kafka, client
 from eventlog.topics import TopicSpec, check
 
 log = structlog.stdlib.get_logger(__name__)
@@ -45,7 +46,7 @@ def waits() -> Iterator[float]:
 class Broker:
     """The broker as one service sees it."""
 
-    def __init__(self, kafka: str, topics: Sequence[TopicSpec], service: str) -> None:
+    def __init__(self, kafka: Kafka, topics: Sequence[TopicSpec], service: str) -> None:
         self._kafka = kafka
         self._topics = tuple(topics)
         self._service = service
@@ -108,7 +109,7 @@ class Broker:
     async def _client(self) -> AIOKafkaAdminClient:
         if self._admin is None:
             admin = AIOKafkaAdminClient(
-                bootstrap_servers=self._kafka,
+                **client(self._kafka),
                 client_id=f"groupbuy.{self._service}.health",
                 request_timeout_ms=int(ANSWER_S * 1000),
             )

@@ -28,6 +28,7 @@ from chassis.watchdog import STUCK_S, Watchdog
 from eventlog.crash import EXIT_CODE as CRASH
 from eventlog.errors import TopicsDiffer
 from eventlog.publisher import Publisher
+from eventlog.security import Kafka, client
 from eventlog.topics import TopicSpec
 
 __all__ = ["Processors", "Servicer", "Wiring", "run"]
@@ -78,7 +79,7 @@ class Wiring:
 
 
 S = TypeVar("S", bound=ServiceSettings)
-MakeBroker = Callable[[str, Sequence[TopicSpec], str], BrokerLike]
+MakeBroker = Callable[[Kafka, Sequence[TopicSpec], str], BrokerLike]
 
 
 def run(settings: S, wire: Callable[[S], Wiring], *, make_broker: MakeBroker = Broker, stuck_s: float = STUCK_S) -> int:
@@ -95,6 +96,14 @@ def run(settings: S, wire: Callable[[S], Wiring], *, make_broker: MakeBroker = B
         return asyncio.run(_Process(settings, lambda: wire(settings), make_broker, watchdog).run())
     finally:
         watchdog.stop()
+
+
+class _BadSetting(Exception):
+    """A setting that can't be used. The message says why."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(why)
+        self.field = field
 
 
 class _Process:
@@ -115,30 +124,14 @@ class _Process:
             loop.add_signal_handler(number, self._signalled, number)
         self._watchdog.start()
         try:
-            settings.state_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            return self._bad_setting("state_dir", f"can't make {settings.state_dir}: {error.strerror}")
-        wiring = self._wire()
-        try:
-            server = Server(
-                wiring.servicers,
-                max_calls=settings.max_calls,
-                max_streams=settings.max_streams,
-                access=auth.access(settings, settings.service),
-                files=tls.files(settings),
-            )
-        except PolicyError as error:
-            return self._bad_setting("policy", str(error))
-        except BadCertificates as error:
-            return self._bad_setting("tls_certificate", str(error))
-        try:
-            port = server.bind(settings.listen)
-        except PortTaken as error:
-            return self._bad_setting("listen", str(error))
+            wiring, server, port = self._made()
+        except _BadSetting as error:
+            sys.stderr.write(f"{settings.service} can't start: {error} ({settings.variable(error.field)})\n")
+            return BAD_SETTING
         await server.start()
         encrypted = not settings.insecure
         log.info("listening", address=settings.listen, port=port, encrypted=encrypted, pid=os.getpid())
-        broker = self._make_broker(settings.kafka, wiring.topics, settings.service)
+        broker = self._make_broker(settings.brokers, wiring.topics, settings.service)
         living = asyncio.create_task(self._live(wiring, server, broker), name="live")
         told = asyncio.create_task(self._told.wait(), name="told")
         await asyncio.wait([living, told], return_when=asyncio.FIRST_COMPLETED)
@@ -146,6 +139,35 @@ class _Process:
         if living.done():
             return self._failed(living.exception())
         return await self._drain(living, server, broker)
+
+    def _made(self) -> tuple[Wiring, Server, int]:
+        """The parts, the server and the port that it has taken. Raises _BadSetting."""
+        settings = self._settings
+        try:
+            settings.state_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _BadSetting("state_dir", f"can't make {settings.state_dir}: {error.strerror}") from error
+        try:
+            client(settings.brokers)
+        except OSError as error:
+            raise _BadSetting("kafka_ca", f"{settings.kafka_ca} has no authority to trust: {error}") from error
+        wiring = self._wire()
+        try:
+            access, files = auth.access(settings, settings.service), tls.files(settings)
+            server = Server(
+                wiring.servicers,
+                max_calls=settings.max_calls,
+                max_streams=settings.max_streams,
+                access=access,
+                files=files,
+            )
+            return wiring, server, server.bind(settings.listen)
+        except PolicyError as error:
+            raise _BadSetting("policy", str(error)) from error
+        except BadCertificates as error:
+            raise _BadSetting("tls_certificate", str(error)) from error
+        except PortTaken as error:
+            raise _BadSetting("listen", str(error)) from error
 
     async def _live(self, wiring: Wiring, server: Server, broker: BrokerLike) -> None:
         """All that happens until the process is told to stop. Ends only by an error."""
@@ -213,8 +235,3 @@ class _Process:
         self._watchdog.end_within(STOP_SLACK_S)
         log.critical(f"ending with code {CRASH}: {why}", exc_info=error)
         return CRASH
-
-    def _bad_setting(self, field: str, why: str) -> int:
-        name = self._settings.variable(field)
-        sys.stderr.write(f"{self._settings.service} can't start: {why} ({name})\n")
-        return BAD_SETTING

@@ -19,6 +19,7 @@ from eventlog import crashpoints
 from eventlog.partition import PartitionState
 from eventlog.processor import Slices
 from eventlog.rocks import RocksStates
+from eventlog.security import Kafka, client
 from eventlog.states import Origin
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Checkpointer:
 
     def __init__(
         self,
-        kafka: str,
+        kafka: Kafka,
         log_topic: str,
         owned: Callable[[], Iterable[PartitionState[Any]]],
         in_flight: Callable[[int], Iterable[asyncio.Future[Any]]],
@@ -90,7 +91,7 @@ class Checkpointer:
     async def _close_gap(self, state: PartitionState[Any], states: RocksStates[Any]) -> bool:
         """Reads what another owner wrote between our own records: repeats of ours, or we have lost the partition."""
         first, last = state.applied + 1, state.written_ahead
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._kafka, enable_auto_commit=False)
+        consumer = AIOKafkaConsumer(**client(self._kafka), enable_auto_commit=False)
         await consumer.start()
         try:
             tp = TopicPartition(self._log_topic, state.partition)

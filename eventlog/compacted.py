@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 
 from eventlog.crash import die
 from eventlog.errors import BrokerUnavailable
+from eventlog.security import Kafka, client
 from eventlog.watch import Watchers
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ T = TypeVar("T")
 class CompactedReader(Generic[T]):
     """Latest value by key of one topic."""
 
-    def __init__(self, kafka: str, topic: str, decode: Callable[[bytes], T], *, client_id: str) -> None:
+    def __init__(self, kafka: Kafka, topic: str, decode: Callable[[bytes], T], *, client_id: str) -> None:
         self._topic = topic
         self._decode = decode
         self._values: dict[str, T] = {}
@@ -34,7 +35,7 @@ class CompactedReader(Generic[T]):
         self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=kafka,
+            **client(kafka),
             client_id=client_id,
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -23,6 +23,7 @@ from faust.tables.manager import TableManager
 
 from eventlog import crashpoints
 from eventlog.crash import die
+from eventlog.security import Kafka, credentials
 from eventlog.transport.start import StartPolicy, at_committed
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,8 @@ SESSION_S = 10.0
 class Connection:
     """What a processor needs to know of the process it runs in."""
 
-    #: host:port, several separated by commas
-    kafka: str
+    #: host:port, several separated by commas; with what it takes to be let in, where they ask for it
+    kafka: Kafka
     #: Name of this process among its replicas; static membership hangs on it, so it must be unique and stay.
     instance: str
     state_dir: Path
@@ -88,10 +89,11 @@ class Processor(ABC):
         self.app.agent(self._topic, name=f"{group}.agent", concurrency=1)(self._consume)
 
     def _make_app(self) -> Any:
-        broker = ";".join(f"eventlog://{one}" for one in self.connection.kafka.split(","))
+        broker = ";".join(f"eventlog://{one}" for one in str(self.connection.kafka).split(","))
         app = faust.App(
             self.group,
             broker=broker,
+            broker_credentials=credentials(self.connection.kafka),
             store="memory://",
             datadir=str(self.connection.state_dir / self.group),
             web_enabled=False,

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from eventlog.errors import BrokerUnavailable
+from eventlog.security import Kafka, client
 from eventlog.topics import partition_of
 
 
@@ -28,11 +29,11 @@ class Position(NamedTuple):
 class Publisher:
     """One producer for all API calls of a process."""
 
-    def __init__(self, kafka: str, *, client_id: str, timeout_s: float = 10.0) -> None:
+    def __init__(self, kafka: Kafka, *, client_id: str, timeout_s: float = 10.0) -> None:
         self.partitions = 0
         self._timeout_s = timeout_s
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=kafka,
+            **client(kafka),
             client_id=client_id,
             acks="all",
             enable_idempotence=True,

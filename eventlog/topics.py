@@ -17,6 +17,7 @@ from aiokafka.partitioner import murmur2
 from google.protobuf.message import Message
 
 from eventlog.errors import TopicsDiffer
+from eventlog.security import Kafka, client
 
 FOR_EVER = -1
 DAY_MS = 24 * 60 * 60 * 1000
@@ -77,13 +78,13 @@ def with_dead_letters(topics: Iterable[TopicSpec]) -> tuple[TopicSpec, ...]:
     return tuple(found.values())
 
 
-async def create(kafka: str, topics: Sequence[TopicSpec], *, partitions: int, replication: int) -> list[str]:
+async def create(kafka: Kafka, topics: Sequence[TopicSpec], *, partitions: int, replication: int) -> list[str]:
     """Makes the topics that don't exist yet and commits offset 0 for their readers. Returns the names of the new ones.
 
     The number of partitions is fixed here for ever: keys map to partitions, another number means new topics.
     Raises TopicsDiffer when an existing topic is not what the registry says.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    admin = AIOKafkaAdminClient(**client(kafka))
     await admin.start()
     try:
         existing = set(await admin.list_topics())
@@ -106,14 +107,14 @@ async def create(kafka: str, topics: Sequence[TopicSpec], *, partitions: int, re
     return [topic.name for topic in missing]
 
 
-async def _commit_beginnings(kafka: str, topics: Sequence[TopicSpec], partitions: int) -> None:
+async def _commit_beginnings(kafka: Kafka, topics: Sequence[TopicSpec], partitions: int) -> None:
     """Commits offset 0 for every reader of a partition that is still empty, where it has no offset yet."""
     by_reader: dict[str, list[TopicPartition]] = {}
     for topic in topics:
         for reader in topic.readers:
             by_reader.setdefault(reader, []).extend(TopicPartition(topic.name, p) for p in range(partitions))
     for reader, tps in by_reader.items():
-        consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=reader, enable_auto_commit=False)
+        consumer = AIOKafkaConsumer(**client(kafka), group_id=reader, enable_auto_commit=False)
         await consumer.start()
         try:
             consumer.assign(tps)
@@ -126,12 +127,12 @@ async def _commit_beginnings(kafka: str, topics: Sequence[TopicSpec], partitions
             await consumer.stop()
 
 
-async def check(kafka: str, topics: Sequence[TopicSpec], *, partitions: int | None = None) -> int:
+async def check(kafka: Kafka, topics: Sequence[TopicSpec], *, partitions: int | None = None) -> int:
     """Compares the broker's topics with the registry, partition count first. Returns the number of partitions.
 
     Raises TopicsDiffer, naming each difference and what to do about it.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    admin = AIOKafkaAdminClient(**client(kafka))
     await admin.start()
     try:
         described = {row["topic"]: row for row in await admin.describe_topics([topic.name for topic in topics])}

@@ -29,10 +29,10 @@ STATE_STAMP = "groups-2"
 
 def wire(settings: GroupsSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
-    connection = Connection(settings.kafka, settings.instance, settings.state_dir)
-    publisher = Publisher(settings.kafka, client_id=settings.instance)
+    connection = Connection(settings.brokers, settings.instance, settings.state_dir)
+    publisher = Publisher(settings.brokers, client_id=settings.instance)
     campaigns = CompactedReader(
-        settings.kafka, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"
+        settings.brokers, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"
     )
     copying = GroupCopying(topics.ORDERS.name, topics.PAYMENT_LOG.name, campaigns.find, campaigns.find_fresh)
     sequencer = Sequencer(

@@ -18,10 +18,10 @@ from services.orders.settings import OrdersSettings
 
 def wire(settings: OrdersSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
-    connection = Connection(settings.kafka, settings.instance, settings.state_dir)
-    publisher = BatchPublisher(settings.kafka, client_id=settings.instance)
+    connection = Connection(settings.brokers, settings.instance, settings.state_dir)
+    publisher = BatchPublisher(settings.brokers, client_id=settings.instance)
     campaigns = CompactedReader(
-        settings.kafka, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"
+        settings.brokers, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"
     )
     projection = OrdersProjection(
         topics.ORDERS_PROJECTION, topics.ORDERS, topics.GROUP_LOG, topics.PAYMENT_LOG, settings.service, connection

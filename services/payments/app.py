@@ -30,8 +30,8 @@ STATE_STAMP = "payments-2"
 
 def wire(settings: PaymentsSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
-    connection = Connection(settings.kafka, settings.instance, settings.state_dir)
-    publisher = Publisher(settings.kafka, client_id=settings.instance)
+    connection = Connection(settings.brokers, settings.instance, settings.state_dir)
+    publisher = Publisher(settings.brokers, client_id=settings.instance)
     providers = registry.configured(settings)
     notifying = Notifying(registry.notifications(settings), publisher, wall_clock_ms)
     webhooks = Webhooks(settings.webhook_listen, notifying, providers.health)

@@ -144,6 +144,17 @@ def test_a_key_of_another_certificate_stops_the_start(
     assert "(GROUPBUY_ORDERS_TLS_CERTIFICATE)" in said
 
 
+def test_an_authority_for_kafka_that_can_not_be_read_stops_the_start(
+    encrypted: Mapping[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("no certificate")
+    assert started(tmp_path, kafka_ca=garbage) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"orders can't start: {garbage} has no authority to trust: ")
+    assert "(GROUPBUY_ORDERS_KAFKA_CA)" in said
+
+
 def test_a_file_that_is_not_there_is_no_table() -> None:
     with pytest.raises(PolicyError, match="can't be read"):
         read(Path("/nowhere/policy.toml"), "orders")
