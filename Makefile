@@ -74,8 +74,8 @@ format: $(READY) ## puts code and protos into shape
 	$(BIN)/ruff format .
 	$(BIN)/buf format protos --exclude-path protos/buf --exclude-path protos/google --write
 
-proto: $(READY) ## generates gen/ from protos/
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+proto: $(READY) ## generates gen/ and the descriptor set from protos/; BREAKING=1 takes in a change that breaks the contract
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py $(if $(BREAKING),--accept-breaking)
 
 clean: ## removes .venv, data and caches of this clone; not while `make up` runs
 	@if [ -f .run/stack.json ] && kill -0 "$$(sed -n 's/.*"supervisor": \([0-9]*\).*/\1/p' .run/stack.json)" 2>/dev/null; \

@@ -9,6 +9,7 @@ is read from it. Must never log the API key, nor trust an error to mean that not
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -25,6 +26,9 @@ from services.payments.providers.breaker import Breaker, State
 from services.payments.providers.resolve import Limits, resolve
 from services.payments.providers.stripe_calls import MAKES, final_or_raise, raised
 from services.payments.providers.stripe_money import NotRepresentable
+
+# It would write a line for each call, and one for each answer.
+logging.getLogger("stripe").setLevel(logging.WARNING)
 
 API = "https://api.stripe.com"
 
