@@ -1,12 +1,17 @@
-"""Generates gen/ from protos/: messages, gRPC stubs and their types. `--check` only says whether gen/ has drifted.
+"""Generates from protos/ what is committed: gen/ with messages, gRPC stubs and their types, and the descriptor set.
 
-Must never leave gen/ half written: the new tree is made beside it and then takes its place.
+protos/groupbuy.binpb, made by buf, is the whole contract in one file: other languages generate from it, tools without
+reflection read it, and every later state of protos/ is compared with it. A change that breaks those who call us or read
+our logs is refused, here and by `--check`, which writes nothing; `--accept-breaking` takes it in, and the changed file
+then shows it to the reviewer. Must never leave gen/ half written: the new tree is made beside it and then takes its
+place.
 """
 
 from __future__ import annotations
 
 import filecmp
 import shutil
+import subprocess
 import sys
 import tempfile
 from importlib import resources
@@ -17,6 +22,9 @@ from grpc_tools import protoc
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 GEN = ROOT / "gen"
+DESCRIPTORS = PROTOS / "groupbuy.binpb"
+#: buf's exit code for a contract that breaks.
+BROKEN = 100
 
 
 def generate(into: Path) -> None:
@@ -51,18 +59,47 @@ def differences(left: Path, right: Path) -> list[str]:
     return sorted(filecmp.cmpfiles(left, right, names, shallow=False)[1] + filecmp.cmpfiles(left, right, names)[2])
 
 
+def breaking(protos: Path = PROTOS, against: Path = DESCRIPTORS) -> str:
+    """What of the contract would break for those who know it as `against`: buf's words, a line each; empty: nothing."""
+    done = _buf("breaking", str(protos), "--against", str(against))
+    if done.returncode not in (0, BROKEN):
+        raise SystemExit(f"buf could not compare the contract: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def describe(into: Path, protos: Path = PROTOS) -> None:
+    """Writes the descriptor set, imports included, comments left out: to word one better is no change of contract."""
+    done = _buf("build", str(protos), "--as-file-descriptor-set", "--exclude-source-info", "-o", str(into))
+    if done.returncode:
+        raise SystemExit(f"buf could not build the descriptor set: {done.stderr.strip()}")
+
+
+def _buf(*arguments: str) -> subprocess.CompletedProcess[str]:
+    buf = Path(sys.executable).with_name("buf")
+    return subprocess.run([str(buf), *arguments], capture_output=True, text=True, check=False)
+
+
 def main() -> None:
-    """Generates, or with --check compares; exits 1 at a difference."""
+    """Generates, or with --check compares; exits 1 at a difference, and where the contract would break."""
+    accepted = "--accept-breaking" in sys.argv[1:]
+    broken = "" if accepted or not DESCRIPTORS.exists() else breaking()
+    if broken:
+        raise SystemExit(f"{broken}\nThis breaks the contract. If that is meant: `make proto BREAKING=1`.")
     with tempfile.TemporaryDirectory(dir=ROOT, prefix=".gen-") as name:
-        fresh = Path(name)
+        fresh, described = Path(name) / "gen", Path(name) / DESCRIPTORS.name
+        fresh.mkdir()
         generate(fresh)
+        describe(described)
         if "--check" in sys.argv[1:]:
             drifted = differences(fresh, GEN)
+            if not DESCRIPTORS.exists() or described.read_bytes() != DESCRIPTORS.read_bytes():
+                drifted.append(DESCRIPTORS.name)
             if drifted:
-                raise SystemExit("gen/ has drifted from protos/, run `make proto`: " + ", ".join(drifted))
+                raise SystemExit("drifted from protos/, run `make proto`: " + ", ".join(drifted))
             return
         shutil.rmtree(GEN, ignore_errors=True)
         shutil.copytree(fresh, GEN)
+        shutil.copyfile(described, DESCRIPTORS)
 
 
 if __name__ == "__main__":
