@@ -54,6 +54,8 @@ class Trouble:
     #: Of the workers' membership.
     session_s: float = 10.0
     drain_s: float = DRAIN_S
+    #: Whether the workers write a record an event, see switches.py.
+    split: bool = False
     #: Of the workers.
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -170,7 +172,8 @@ async def chaos(
         ended = await asyncio.to_thread(workers.stop)
         await proxy.stop()
     reasons = workers.reasons()
-    counts = compare(await read(kafka, inbox.name, PARTITIONS), await read(kafka, log.name, PARTITIONS))
+    written = await read(kafka, log.name, PARTITIONS)
+    counts = compare(await read(kafka, inbox.name, PARTITIONS), written, split=trouble.split)
     for reason, count in reasons.most_common():
         print(f"workers: {count} x {reason}", flush=True)
     return {

@@ -1,0 +1,137 @@
+"""Proves the tests of the kernel: with any one of its fixes switched off, some run fails. Says which one, and when.
+
+`python -m tests.chaos.kernel.switched_off` tries, for each fix, the unit tests, then a kill at each crash point, then
+runs with kills, freezes, doubles and late requests under other seeds until one fails or the tries are over. It prints a
+row a fix and exits 1 when a fix can be switched off without any run noticing. `--write` keeps the rows in README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.kafka.broker import Broker
+from tests.chaos.kernel.run import UNSOUND, WRONG, Trouble, chaos, exact
+from tests.chaos.kernel.switches import SWITCHES, VARIABLE, Switch
+
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- begin: switched off -->", "<!-- end: switched off -->"
+TRIES = 3
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:xdist", "-p", "no:logging", "--no-header", "-rf")
+
+
+@dataclass
+class Row:
+    """What came of a switch."""
+
+    name: str
+    fix: str
+    units: str = "—"
+    crashes: str = "—"
+    chaos: str = "—"
+
+    @property
+    def found(self) -> bool:
+        """Whether any run failed."""
+        return (self.units, self.crashes, self.chaos) != ("—", "—", "—")
+
+    def markdown(self) -> str:
+        return f"| {self.fix} | `{self.name}` | {self.units} | {self.crashes} | {self.chaos} |"
+
+
+def _failed(tests: str, name: str, **environment: str) -> str:
+    """The first test that fails with a fix switched off, in words; a dash when none does."""
+    done = subprocess.run(
+        [*PYTEST, "-p", "tests.chaos.kernel.switches", *tests.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, VARIABLE: name, **environment},
+    )
+    failed = [line.split("::")[1].split(" - ")[0] for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    if not failed:
+        return "—"
+    return failed[0].partition("[")[0].replace("_", " ").removeprefix("test ")
+
+
+async def _chaos(kafka: str, name: str, switch: Switch, directory: Path, tries: int) -> str:
+    for seed in range(1, tries + 1):
+        trouble = Trouble(
+            facts=30_000,
+            aggregates=3_000,
+            seconds=25,
+            kills=8,
+            freezes=1,
+            doubles=1,
+            seed=seed,
+            session_s=6,
+            drain_s=40,
+            environment={VARIABLE: name},
+            split=switch.splits,
+        )
+        counts = await chaos(kafka, trouble, directory / f"{name}-{seed}")
+        if not exact(counts):
+            wrong = ", ".join(f"{counts[one]} {one.replace('_', ' ')}" for one in (*WRONG, *UNSOUND) if counts[one])
+            return f"try {seed}: {wrong}"
+    return "—"
+
+
+def rows(names: list[str], kafka: str, directory: Path, tries: int) -> list[Row]:
+    """One row a fix, said as soon as it is known."""
+    found = []
+    for name in names:
+        switch = SWITCHES[name]
+        row = Row(name, switch.fix)
+        row.units = _failed("tests/unit/eventlog", name)
+        if not switch.splits:
+            row.crashes = _failed("tests/integration/test_kernel_exactness.py -k crash", name, KAFKA=kafka)
+        row.chaos = asyncio.run(_chaos(kafka, name, switch, directory, tries))
+        print(row.markdown(), flush=True)
+        found.append(row)
+    return found
+
+
+def write(table: list[Row]) -> None:
+    """Puts the rows into the README, in place of those of the same fixes."""
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    old, _, after = rest.partition(END)
+    lines = {line.split("`")[1]: line for line in old.splitlines() if "`" in line}
+    lines |= {row.name: row.markdown() for row in table}
+    head = ["", "| fix | switch | unit test | crash points | kills and late requests |", "|-|-|-|-|-|"]
+    ordered = [lines[name] for name in SWITCHES if name in lines]
+    README.write_text(before + BEGIN + "\n".join([*head, *ordered, ""]) + END + after, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=SWITCHES, default=list(SWITCHES))
+    parser.add_argument("--tries", type=int, default=TRIES, help="runs with kills, at most, for each fix")
+    parser.add_argument("--write", action="store_true", help="keep the rows in README.md")
+    given = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(prefix="groupbuy-proof-") as directory:
+        broker = Broker()
+        try:
+            broker.start(Path(directory) / "kafka")
+            table = rows(given.only, broker.bootstrap, Path(directory), given.tries)
+        finally:
+            broker.release()
+    if given.write:
+        write(table)
+    missed = [row.name for row in table if not row.found]
+    print(json.dumps({"switched_off": len(table), "found": len(table) - len(missed), "missed": missed}))
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
