@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from eventlog.crash import die
 from eventlog.processor import Batch, Connection, Processor, Slices
 from eventlog.topics import TopicSpec
 
@@ -18,6 +19,8 @@ C = TypeVar("C")
 
 #: Calls under way at once.
 CONCURRENCY = 512
+#: A call that takes longer breaks its contract, and would hold up all that comes after it without anybody knowing.
+LONGEST_S = 120.0
 
 
 class Call(NamedTuple, Generic[C]):
@@ -42,7 +45,10 @@ class Calling(Protocol[C]):
         ...
 
     async def perform(self, key: str, call: C) -> Outcome:
-        """Makes a call. Must end within seconds and must not raise: what went wrong is an outcome."""
+        """Makes a call. Must end within seconds and must not raise: what went wrong is an outcome.
+
+        So is what can't be settled now: the decider parks it and asks again. Anything else ends the process.
+        """
         ...
 
 
@@ -76,6 +82,10 @@ class Effects(Processor, Generic[C]):
         for record in batch.records:
             for call in self._calling.calls(record):
                 await self._free.acquire()
+                if batch.epoch != self.epoch:
+                    # The new owner makes the rest; what was begun ends by itself.
+                    self._free.release()
+                    return None
                 begun.append(self._begin(record.key, batch.partition, call))
             if slices.over():
                 await slices.breathe()
@@ -92,11 +102,16 @@ class Effects(Processor, Generic[C]):
         self._free.release()
         if self._lanes.get(lane) is task:
             del self._lanes[lane]
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            # Here, and not where it is waited for: that may be long after, behind slower calls.
+            die("a call or its outcome failed", error, processor=self.group, lane=lane)
 
     async def _make(self, key: bytes, partition: int, call: Call[C], before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait([before])
-        outcome = await self._calling.perform(key.decode(), call.call)
+        async with asyncio.timeout(LONGEST_S):
+            outcome = await self._calling.perform(key.decode(), call.call)
         # One record each: an outcome should reach its decider at once. The producer batches what comes together.
         future = await self.producer.send(
             self._inbox.name, outcome.value, key=key, partition=partition, headers=list(outcome.headers)
