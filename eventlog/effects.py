@@ -19,6 +19,9 @@ C = TypeVar("C")
 
 #: Calls under way at once.
 CONCURRENCY = 512
+#: Records of a batch. A crash repeats the calls of whole batches, so they are small: a process that dies every few
+#: seconds must still get on.
+BATCH_RECORDS = 500
 #: A call that takes longer breaks its contract, and would hold up all that comes after it without anybody knowing.
 LONGEST_S = 120.0
 
@@ -64,6 +67,11 @@ class Effects(Processor, Generic[C]):
         self._free = asyncio.Semaphore(CONCURRENCY)
         #: Last call of each lane that has one under way.
         self._lanes: dict[str, asyncio.Task[None]] = {}
+
+    def _make_app(self) -> Any:
+        app = super()._make_app()
+        app.conf.broker_max_poll_records = BATCH_RECORDS
+        return app
 
     @property
     def ready(self) -> bool:

@@ -24,6 +24,7 @@ from groupbuy.simprovider.v1.simprovider_pb2 import Behaviour, ConfigureRequest
 from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
 
 from deploy.stack import Stack
+from ops.audit.run import wait_quiet
 from ops.demo.plan import Evening, plan
 from ops.demo.player import Player, Tally
 from tests.chaos.verdict import verdict
@@ -36,7 +37,7 @@ LOST_BEFORE, LOST_AFTER = 150, 150
 TWICE, LATE, LATE_MS = 50, 50, 8_000
 #: How long payments waits for an answer to one try.
 CALL_S = 1
-BETWEEN_KILLS_S = (5.0, 10.0)
+LIFE_S = (2.0, 6.0)
 #: Seats and groups wait so much longer than the demo's, or nearly all would be over before their money is there.
 PATIENCE_S = 30.0
 #: From the last order to the last cent, at most.
@@ -90,13 +91,15 @@ def untold(stack: Stack) -> int:
 
 
 async def kill_again_and_again(stack: Stack, seed: int, count: Callable[[], None]) -> None:
-    """SIGKILL to payments every few seconds, until cancelled. It is started again at once, not after a pause."""
+    """SIGKILL to payments after each few seconds that it served, until cancelled."""
     chance = random.Random(seed)
     while True:
-        await moment(chance.uniform(*BETWEEN_KILLS_S))
+        await moment(chance.uniform(*LIFE_S))
         await asyncio.to_thread(stack.kill, "payments", restart=False)
+        # At once, and not after a pause that grows.
         await asyncio.to_thread(stack.start_service, "payments")
         count()
+        await asyncio.to_thread(stack.wait_serving, "payments")
 
 
 async def run(stack: Stack, orders: int, seed: int) -> tuple[dict[str, object], bool]:
@@ -134,11 +137,12 @@ async def run(stack: Stack, orders: int, seed: int) -> tuple[dict[str, object], 
     async def all_told() -> bool:
         return not await asyncio.to_thread(untold, stack)
 
-    found, good = await verdict(stack, tally, within_s=SETTLED_WITHIN_S)
+    await wait_quiet(stack.kafka, deadline_s=SETTLED_WITHIN_S)
     settled = time.monotonic()
     await wait_for_async(all_told, seconds=TOLD_WITHIN_S)
     # What was said last may have been claims of money.
-    found, good = await verdict(stack, tally, within_s=SETTLED_WITHIN_S)
+    await wait_quiet(stack.kafka, deadline_s=SETTLED_WITHIN_S)
+    found, good = await verdict(stack, tally)
     times = {"load_s": round(played - begun, 1), "settle_s": round(settled - played, 1)}
     return {**found, "kills": kills, **times}, good and kills > 0
 
