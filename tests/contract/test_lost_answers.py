@@ -108,10 +108,10 @@ async def test_a_rate_limit_is_waited_out_and_what_stays_limited_is_for_later(ri
 
 
 async def until_known(rig: Rig, call: ProviderCall) -> ProviderOutcome:
-    """The answer, once it is there. Between two tries others get their turn: the provider is on this very loop."""
+    """The answer, once it is there. Asked again when it says: the provider is on this very loop, and needs its turn."""
     async with asyncio.timeout(60):
         while True:
             outcome = await perform(rig, call)
             if not outcome.HasField("retry_later"):
                 return outcome
-            await moment(0.02)
+            await moment(max(outcome.retry_later.after_ms / 1000, 0.05))
