@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit contract integration simulate mutants chaos bench bench-fold bench-recover docs audit topics certificates format proto clean
+.PHONY: help demo up test lint unit contract integration simulate last-moment mutants chaos bench bench-fold bench-recover docs audit topics certificates format proto clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -41,7 +41,11 @@ integration: $(READY) ## tests on a real broker with real processes
 	$(PYTEST) tests/integration $(ARGS)
 
 simulate: $(READY) ## deterministic simulation with faults: SEEDS=10000; SEED=n replays one with its trace; ARGS="--shrink"
+	$(if $(SEED),,$(BIN)/python -m tests.simulation.last_moment --trials 4000)
 	$(BIN)/python -m tests.simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),500)) $(ARGS)
+
+last-moment: $(READY) ## 100,000 groups that fill up and expire in the same millisecond: never both, never neither
+	$(BIN)/python -m tests.simulation.last_moment $(ARGS)
 
 mutants: $(READY) ## plants bugs in the rules, the money and the kernel; the simulation must find each one; ARGS="--only name"
 	$(BIN)/python -m tests.simulation.run_mutants $(ARGS)

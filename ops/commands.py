@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ops import dlq, invites, ledger, reconcile, replay, show, tail, topics
+from ops import acls, dlq, invites, ledger, reconcile, replay, show, tail, topics, whatif
 from ops.audit import command as audit
 from ops.demo import command as demo
 
@@ -15,6 +15,7 @@ app = typer.Typer(
     help="Looks after group buying: its topics, its history, its books.",
 )
 app.add_typer(topics.app, name="topics")
+app.add_typer(acls.app, name="acls")
 app.command("tail")(tail.tail)
 app.add_typer(show.app, name="show")
 app.command("invites")(invites.invites)
@@ -23,4 +24,5 @@ app.command("audit")(audit.audit)
 app.add_typer(ledger.app, name="ledger")
 app.command("reconcile")(reconcile.reconcile)
 app.command("replay")(replay.replay)
+app.command("what-if")(whatif.what_if)
 app.command("demo")(demo.demo)
