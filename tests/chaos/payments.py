@@ -2,7 +2,8 @@
 and late, and the payments service is killed every few seconds; then the audit, and the books against the statement.
 
 Half of the calls without an answer took effect. Exact means: no order lost, none charged twice, no hold left open, and
-our ledger is the provider's statement to the cent. ORDERS=n sets how many orders there are.
+our ledger is the provider's statement to the cent. ORDERS=n sets how many orders there are, else 20,000 in five
+minutes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ops.demo.player import Player, Tally
 from tests.chaos.verdict import verdict
 from tests.waiting import moment, wait_for_async
 
+#: In five minutes.
 ORDERS = 20_000
 #: Of a thousand calls: no answer and nothing done, no answer though it is done.
 LOST_BEFORE, LOST_AFTER = 150, 150
@@ -52,9 +54,10 @@ OPTIONS = (
 ENVIRONMENT = {"payments": {"GROUPBUY_PAYMENTS_CALL_SECONDS": str(CALL_S)}}
 
 
-def orders_wanted() -> int:
-    """How many orders, by $ORDERS."""
-    return int(os.environ.get("ORDERS") or ORDERS)
+def orders_wanted(seconds: float) -> int:
+    """How many orders: by $ORDERS, else as many as belong to so many seconds."""
+    given = os.environ.get("ORDERS")
+    return int(given) if given else max(round(ORDERS * min(seconds / 300, 1)), 200)
 
 
 async def behave(stack: Stack, behaviour: Behaviour) -> None:
@@ -153,4 +156,4 @@ def part(seconds: float, seed: int) -> tuple[dict[str, object], bool]:
         tempfile.TemporaryDirectory(prefix="groupbuy-chaos-") as directory,
         Stack(Path(directory) / "run", environment=ENVIRONMENT) as stack,
     ):
-        return asyncio.run(run(stack, orders_wanted(), seed))
+        return asyncio.run(run(stack, orders_wanted(seconds), seed))

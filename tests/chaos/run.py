@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tests.chaos import product
+from tests.chaos import outage, payments, product
 from tests.chaos.kernel import part as kernel
 
 #: What a part found, by name, and whether it was exact.
@@ -30,9 +30,14 @@ class Part(NamedTuple):
     play: Callable[[float, int], Found]
 
 
+#: Added up over all parts that count them.
+COUNTS = ("orders", "kills", "missing", "extra", "conflicting", "double_captures", "open_holds")
+
 PARTS = (
     Part("kernel", "kills, freezes, doubles, late requests and broker restarts", 0.5, kernel.part),
     Part("product", "orders, with everything going wrong", 0.5, product.part),
+    Part("payments", "calls without an answer, late and double notifications, and kills", 1.0, payments.part),
+    Part("outage", "a payment provider that is down", 0.4, outage.part),
 )
 
 
@@ -47,10 +52,12 @@ def run(parts: Sequence[Part], minutes: float, seed: int, say: Callable[[str], N
         found[part.name] = figures
         good = good and exact
         say(json.dumps({part.name: figures, "exact": exact}))
-    whole = {**found.get("product", {})}
-    whole |= {name: found["kernel"][name] for name in ("missing", "extra", "conflicting") if "kernel" in found}
-    whole["kills"] = sum(int(str(figures.get("kills", 0))) for figures in found.values())
-    return {**whole, **{name: figures for name, figures in found.items() if name != "product"}}, good
+    whole: dict[str, object] = {
+        name: sum(int(str(figures.get(name, 0))) for figures in found.values()) for name in COUNTS
+    }
+    # The kernel keeps no books.
+    whole["books_equal"] = all(figures.get("books_equal", True) for figures in found.values())
+    return {**whole, **found}, good
 
 
 def main() -> None:

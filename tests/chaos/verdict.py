@@ -1,7 +1,7 @@
 """Whether a run against the whole product was exact: the audit, every inbox decided anew, what clients were told, and
 our ledger against the provider's statement.
 
-Asks only once nothing is under way. Must never take what it can't read for good.
+Whoever asks has waited until all was settled. Must never take what it can't read for good.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from deploy.stack import Stack
 from ops.audit.findings import Invariant
-from ops.audit.run import audit, wait_quiet
+from ops.audit.run import audit
 from ops.audit.seats import SeatState
 from ops.demo.player import Tally
 from ops.reconcile import compared
@@ -21,14 +21,8 @@ from ops.replay import domains, replayed
 MOST_SHOWN = 20
 
 
-async def verdict(
-    stack: Stack, tally: Tally, *, within_s: float, say: Callable[[str], None] = print
-) -> tuple[dict[str, object], bool]:
-    """Waits until all is settled, for `within_s` seconds at most; then figures, and whether all of it was exact.
-
-    Raises NotQuiet.
-    """
-    await wait_quiet(stack.kafka, deadline_s=within_s)
+async def verdict(stack: Stack, tally: Tally, say: Callable[[str], None] = print) -> tuple[dict[str, object], bool]:
+    """Figures, and whether all of it was exact. Nothing may be under way."""
     report = await audit(stack.kafka, stack.endpoints["provider"], settled=True, acknowledged=tally.acknowledged)
     played = [(await replayed(stack.kafka, inbox, log, domain)).finish() for inbox, log, domain in domains()]
     differences = [line for one in played for line in one.differences]
