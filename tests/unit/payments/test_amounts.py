@@ -10,6 +10,7 @@ from services.payments.domain.errors import AmountOutOfRange
 from services.payments.domain.money import MOST_MINOR, minor
 from tests.unit.payments.books import booked
 from tests.unit.payments.stories import (
+    SALE,
     authorised,
     captured,
     given,
@@ -45,7 +46,7 @@ def test_an_amount_is_the_same_number_from_the_seat_to_the_books(
 @pytest.mark.parametrize(("currency", "held", "charged", "back"), AMOUNTS)
 def test_a_sale_gives_back_exactly_the_difference(currency: str, held: int, charged: int, back: int) -> None:
     story = given(reserved(amount=held, method="wallet_ok", currency=currency))
-    story.when(authorised(amount=held, operation=2, currency=currency))
+    story.when(authorised(amount=held, operation=SALE, currency=currency))
     story.when(settle(charged, currency=currency)).then(f"RefundRequested refund:1 h1 {held - charged}")
     story.when(refunded(held - charged))
     assert booked(story).balances(currency) == {"customer": -charged, "merchant": charged}

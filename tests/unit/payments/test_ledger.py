@@ -13,6 +13,7 @@ from tests.unit.payments.books import Books, booked
 from tests.unit.payments.stories import (
     GROUP,
     START_MS,
+    VOID,
     Story,
     authorised,
     captured,
@@ -44,7 +45,7 @@ SOLD = given(reserved(method=WALLET), sold(), settle(60), refunded(40))
         (given(reserved(), authorised()), {"customer": -100, "holds": 100}),
         (CHARGED, {"customer": -60, "merchant": 60}),
         (given(reserved(), authorised(), release(), voided()), {}),
-        (given(reserved(), authorised(), release(), gone(operation=4)), {}),
+        (given(reserved(), authorised(), release(), gone(VOID)), {}),
         (given(reserved(method=WALLET), sold()), {"customer": -100, "clearing": 100}),
         (given(reserved(method=WALLET), sold(), settle(60)), {"customer": -100, "clearing": 100}),
         (SOLD, {"customer": -60, "merchant": 60}),
