@@ -1,0 +1,98 @@
+"""The sequencer copies what it can, and buries the rest where it can be found: its bytes, its origin, its error."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from eventlog import sequencer
+from eventlog.deadletter import Undecodable
+from eventlog.processor import Batch
+from eventlog.sequencer import Sequencer
+
+
+class Copying:
+    """Facts are wrapped in brackets; an empty one can't be decoded."""
+
+    async def prepare(self, records: Any) -> None:
+        """Nothing to fetch."""
+
+    def wrap(self, record: Any) -> bytes:
+        if not record.value:
+            raise Undecodable("it is empty")
+        return b"[" + bytes(record.value) + b"]"
+
+    def reject(self, record: Any, error: str) -> bytes | None:
+        return f"rejected: {error}".encode() if record.key == b"waits" else None
+
+
+class Written(list[tuple[str, int, Any, bytes, dict[str, bytes]]]):
+    """Stands in for Output: what was sent, in sequence."""
+
+    def output(self, producer: Any, topic: str, partition: int) -> Any:
+        pending: list[Any] = []
+
+        def append(key: Any, value: bytes, headers: Any) -> None:
+            pending.append((topic, partition, key, value, dict(headers)))
+
+        async def send() -> list[Any]:
+            self.extend(pending)
+            pending.clear()
+            return []
+
+        return SimpleNamespace(append=append, send=send)
+
+
+class Bare(Sequencer):
+    """The processor without its Faust app."""
+
+    epoch = 1
+    producer = None
+
+    def __init__(self) -> None:
+        self.group = "a.groups.sequencer"
+        self._inbox: Any = SimpleNamespace(name="inbox")
+        self._copying = Copying()
+        self._dead_letter = {"facts": "facts.groups.dlq"}
+        self.dead_letters = {}
+        self.on_copied = None
+
+
+def fact(offset: int, value: bytes | None, key: bytes = b"k") -> Any:
+    headers = [("ce_id", b"1")]
+    return SimpleNamespace(topic="facts", partition=2, offset=offset, key=key, value=value, headers=headers)
+
+
+async def test_what_can_not_be_decoded_is_buried_with_its_origin_counted_and_rejected_in_the_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = Written()
+    monkeypatch.setattr(sequencer, "Output", written.output)
+    bare = Bare()
+    records = [fact(7, b"a"), fact(8, b"", b"waits"), fact(9, None, b"nobody"), fact(10, b"b")]
+    assert await bare.handle(Batch("facts", 2, records, 1)) == []
+    copied = [(topic, partition, key, value) for topic, partition, key, value, _ in written]
+    assert copied == [
+        ("inbox", 2, b"k", b"[a]"),
+        ("inbox", 2, b"waits", b"rejected: it is empty"),
+        ("inbox", 2, b"k", b"[b]"),
+        ("facts.groups.dlq", 2, b"waits", b""),
+        ("facts.groups.dlq", 2, b"nobody", b""),
+    ]
+    assert written[3][4] == {
+        "ce_id": b"1",
+        "dlq-origin-topic": b"facts",
+        "dlq-origin-partition": b"2",
+        "dlq-origin-offset": b"8",
+        "dlq-error": b"it is empty",
+    }
+    assert bare.dead_letters == {"facts": 2}
+
+
+async def test_a_batch_of_an_earlier_epoch_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = Written()
+    monkeypatch.setattr(sequencer, "Output", written.output)
+    assert await Bare().handle(Batch("facts", 2, [fact(7, b"a")], 0)) is None
+    assert written == []
