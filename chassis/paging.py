@@ -52,6 +52,14 @@ class Paging:
         items = items[: self.size]
         return Page(items, self._encoded(key(items[-1])))
 
+    def joined(self, items: Iterable[T], key: Callable[[T], Key], *, more: bool) -> Page[T]:
+        """The page, of the items of several pages of this request, each of another part of the list; `more`: one of
+        those is not the last of its part."""
+        first = nsmallest(self.size + 1, items, key=key)
+        if more and 0 < len(first) <= self.size:
+            return Page(first, self._encoded(key(first[-1])))
+        return self.cut(first, key)
+
     def _encoded(self, key: Key) -> str:
         plain = json.dumps([self._scope, *key], separators=(",", ":"))
         return base64.urlsafe_b64encode(plain.encode()).decode().rstrip("=")

@@ -6,6 +6,7 @@ Must never let a process start on a setting that it can't use: a bad one ends it
 from __future__ import annotations
 
 import re
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -74,6 +75,8 @@ class ServiceSettings(KafkaSettings):
     kafka: HostPorts = "127.0.0.1:9092"
     #: Where gRPC is served.
     listen: HostPort
+    #: Where other replicas of the service reach this one; if it is not set, where gRPC is served.
+    advertise: HostPort | None = None
     #: Holds what makes a restart quick. Losing it loses nothing.
     state_dir: Path
     #: Name of this process among its replicas. Unique, and kept across restarts.
@@ -86,6 +89,14 @@ class ServiceSettings(KafkaSettings):
     max_calls: int = Field(default=2_000, ge=1)
     #: Streams under way at most.
     max_streams: int = Field(default=20_000, ge=1)
+
+    @property
+    def address(self) -> str:
+        """host:port of this process, as other replicas are told."""
+        if self.advertise is not None:
+            return self.advertise
+        host, port = host_and_port(self.listen)
+        return f"{socket.gethostname()}:{port}" if host in {"0.0.0.0", "::"} else self.listen
 
     @property
     def brokers(self) -> Kafka:

@@ -61,6 +61,8 @@ class Plan:
     more: tuple[str, ...] = ()
     #: What has to be there before anything is started.
     prepare: Callable[[Layout], None] | None = None
+    #: One more process of a service, by its name and number; None: there is never more than one of each.
+    replica: Callable[[str, int], Callable[[Layout], Child]] | None = None
 
 
 def _topics(kafka: str, partitions: int) -> Sequence[str]:
@@ -90,14 +92,21 @@ def _provider(layout: Layout) -> Child:
     return Child(PROVIDER, (sys.executable, "-m", "services.payments.providers.simulated"), environment)
 
 
-def _service(name: str) -> Callable[[Layout], Child]:
+def replica_name(service: str, number: int) -> str:
+    """Name of a service's process: the first, number 0, has the name of the service."""
+    return f"{service}-{number}" if number else service
+
+
+def _service(name: str, number: int = 0) -> Callable[[Layout], Child]:
+    process = replica_name(name, number)
+
     def child(layout: Layout) -> Child:
         prefix = f"GROUPBUY_{name.upper()}_"
         environment = {
             "KAFKA": layout.kafka,
-            "LISTEN": layout.endpoints[name],
-            "STATE_DIR": str(layout.data / "state" / name),
-            "INSTANCE": f"{name}-0",
+            "LISTEN": layout.endpoints[process],
+            "STATE_DIR": str(layout.data / "state" / process),
+            "INSTANCE": f"{name}-{number}",
             "DRAIN_SECONDS": str(_DRAIN_S),
             "INSECURE": "true",
         }
@@ -105,8 +114,11 @@ def _service(name: str) -> Callable[[Layout], Child]:
             environment["LINK_KEYS"] = f"local:{layout.link_key}"
         if name == "payments":
             environment |= _accounts(layout)
+            if number:
+                # What the provider tells by itself goes to the first.
+                environment["WEBHOOK_LISTEN"] = "127.0.0.1:0"
         prefixed = {prefix + key: value for key, value in environment.items()}
-        return Child(name, (sys.executable, "-m", f"services.{name}"), prefixed)
+        return Child(process, (sys.executable, "-m", f"services.{name}"), prefixed)
 
     return child
 
@@ -141,4 +153,5 @@ PRODUCT = Plan(
     then={name: _service(name) for name in SERVICES},
     more=(PROVIDER_HTTP, WEBHOOKS),
     prepare=_prepare,
+    replica=_service,
 )

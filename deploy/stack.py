@@ -6,6 +6,7 @@ live stack is, nor delete what another stack works on.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import threading
@@ -22,7 +23,7 @@ from deploy.kafka.jars import try_lock
 from deploy.kafka.probe import addresses, answers
 from deploy.process import Process
 from deploy.processes import START_S, Processes
-from deploy.product import PRODUCT, Layout, Plan
+from deploy.product import PRODUCT, Child, Layout, Plan, replica_name
 from deploy.waiting import wait_for
 
 BROKER = "broker"
@@ -32,7 +33,8 @@ _EXTERNAL_S = 15.0
 class Stack(Processes):
     """One system. `start` once, `stop` once; in between, break and mend any of its processes by name.
 
-    Names are `orders`, `groups`, `payments`, `provider` and, unless the broker is somebody else's, `broker`.
+    Names are `orders`, `groups`, `payments`, `provider` and, unless the broker is somebody else's, `broker`; further
+    replicas of a service are `groups-1`, `groups-2` and so on.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class Stack(Processes):
         partitions: int = 4,
         environment: Mapping[str, Mapping[str, str]] | None = None,
         plan: Plan = PRODUCT,
+        replicas: Mapping[str, int] | None = None,
     ) -> None:
         """`kafka`, else $KAFKA, is a broker to use; without either one of our own is started.
 
         `data` (default: in the run directory) is where all keep theirs; emptied at start and removed at stop unless
         `keep_data`. Logs are removed at stop unless `keep_logs` or something failed. `environment` adds variables by
-        process name: `{"provider": {"GROUPBUY_SIMPROVIDER_LATENCY_MAX_MS": "200"}}`.
+        process name: `{"provider": {"GROUPBUY_SIMPROVIDER_LATENCY_MAX_MS": "200"}}`. `replicas` says how many processes
+        of a service to start with, where it is not one.
         """
         super().__init__(run_dir)
         self.data = (data or self.run_dir / "data").absolute()
@@ -62,6 +66,9 @@ class Stack(Processes):
         self._broker = None if self._external else Broker(cancel=self._cancel)
         self._plan = plan
         self._environment = environment or {}
+        self._replicas = replicas or {}
+        self._layout: Layout | None = None
+        self._added: list[str] = []
         self._lock_handle: int | None = None
         # Held while starting: stop waits for a start on another thread to give up.
         self._starting = threading.Lock()
@@ -112,24 +119,47 @@ class Stack(Processes):
         self._supervisor.start()
         self._start_broker()
         self._make_topics()
-        layout = Layout(self.kafka, self.data, self.endpoints)
+        layout = self._layout = Layout(self.kafka, self.data, self.endpoints)
         if self._plan.prepare is not None:
             self._plan.prepare(layout)
         children = [make(layout) for make in (*self._plan.first.values(), *self._plan.then.values())]
         for child in children:
-            environment = {**self._python(), **child.environment, **self._environment.get(child.name, {})}
-            # Not in our caller's directory: a module is looked for there first.
-            process = Process(child.argv, log=self.log_file(child.name), cwd=self.data, environment=environment)
-            self._add(child.name, process, health=child.health)
-            process.start()
+            self._start_child(child)
+        more = [self._add_replica(service) for service, count in self._replicas.items() for _ in range(count - 1)]
         self._write_record()
-        for child in children:
-            self.wait_serving(child.name, timeout=START_S)
+        for name in (*(child.name for child in children), *more):
+            self.wait_serving(name, timeout=START_S)
+
+    def _start_child(self, child: Child) -> None:
+        environment = {**self._python(), **child.environment, **self._environment.get(child.name, {})}
+        # Not in our caller's directory: a module is looked for there first.
+        process = Process(child.argv, log=self.log_file(child.name), cwd=self.data, environment=environment)
+        self._add(child.name, process, health=child.health)
+        process.start()
+
+    def add_replica(self, service: str) -> str:
+        """Starts one more process of a service of a running stack; returns its name. Does not wait: see wait_serving.
+
+        Raises StackFailed where the stack has no such service, or does not run.
+        """
+        name = self._add_replica(service)
+        self._write_record()
+        return name
+
+    def _add_replica(self, service: str) -> str:
+        if self._layout is None or self._plan.replica is None or service not in self._plan.then:
+            raise StackFailed(f"there can be no more of {service!r} in this stack")
+        number = next(one for one in itertools.count(1) if replica_name(service, one) not in self.names)
+        name = replica_name(service, number)
+        self.endpoints[name] = f"127.0.0.1:{ports.free_port()}"
+        self._added.append(name)
+        self._start_child(self._plan.replica(service, number)(self._layout))
+        return name
 
     def _stop(self, *, well: bool) -> None:
         self.cancel()
         self._supervisor.stop()
-        self._stop_together(self._plan.then)
+        self._stop_together((*self._plan.then, *self._added))
         self._stop_together(self._plan.first)
         if self._broker is not None:
             self._broker.release()

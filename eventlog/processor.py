@@ -23,6 +23,7 @@ from faust.tables.manager import TableManager
 
 from eventlog import crashpoints
 from eventlog.crash import die
+from eventlog.ownership import Assignor, url_of
 from eventlog.security import Kafka, credentials
 from eventlog.transport.start import StartPolicy, at_committed
 
@@ -45,6 +46,8 @@ class Connection:
     #: Name of this process among its replicas; static membership hangs on it, so it must be unique and stay.
     instance: str
     state_dir: Path
+    #: host:port at which the other processes of its groups reach it; empty: they don't.
+    address: str = ""
 
 
 class PromptTableManager(TableManager):  # type: ignore[misc]
@@ -115,6 +118,8 @@ class Processor(ABC):
             producer_max_batch_size=512 * 1024,
             producer_max_request_size=1_000_000,
             TableManager=PromptTableManager,
+            PartitionAssignor=Assignor,
+            **({"canonical_url": url_of(self.connection.address)} if self.connection.address else {}),
         )
         app.start_policy = self.start_policy
         return app
@@ -128,6 +133,13 @@ class Processor(ABC):
     def epoch(self) -> int:
         """Our count of revocations and assignments."""
         return int(self.app.consumer.epoch)
+
+    def owner(self, partition: int) -> str:
+        """Address of the process that was given a partition, as far as is known here; empty: not known."""
+        return str(self.app.assignor.owner(self.inputs[0], partition))
+
+    def ownership_changed(self) -> None:  # noqa: B027 - not every processor has somebody to tell
+        """Called at every revocation and assignment, before anything else."""
 
     @property
     @abstractmethod
@@ -149,6 +161,7 @@ class Processor(ABC):
         self.partitions = partitions
         self._take_directory(self.connection.state_dir / self.group)
         self.app.finalize()
+        self.app.consumer.on_new_epoch = self.ownership_changed
         self.spawn(self._watch_app(), "watch")
         await self.app.start()
         if self.app.crashed:

@@ -104,6 +104,10 @@ class Projection(Processor, Generic[S]):
         owned = self._owned.get(partition)
         return 0 if owned is None else owned.position.get(topic, 0)
 
+    def ownership_changed(self) -> None:
+        """Wakes whoever waits for what may not be ours any more."""
+        self.watchers.notify_all()
+
     # Folding ----------------------------------------------------------------------------------------------------
 
     async def start(self, partitions: int) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -49,6 +49,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Faust's hook."""
         await super().on_start()
         end_when_displaced(self._consumer._coordinator)
+
+    def join_again(self) -> None:
+        """Makes the group assign once more; on this thread."""
+        self._ensure_consumer()._coordinator.request_rejoin()
 
     async def start_offsets(self, tps: list[TP], policy: StartPolicy) -> dict[TP, int]:
         """Where each partition is to be read from; runs on the consumer's own thread."""
@@ -95,6 +99,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     logger = logging.getLogger("faust.eventlog")
 
     epoch = 0
+    #: Called at the beginning of each epoch.
+    on_new_epoch: Callable[[], None] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -134,6 +140,12 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._next.clear()
         self._armed = {}
         self._missed = set()
+        if self.on_new_epoch is not None:
+            self.on_new_epoch()
+
+    def join_again(self) -> None:
+        """Makes the group assign once more; on the consumer's own thread."""
+        self._thread.join_again()
 
     def on_buffer_full(self, tp: TP) -> None:
         """Faust's hook; it would stop fetching and pause for a second. Ours blocks at the full queue instead."""

@@ -7,6 +7,8 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from chassis import topics
 from chassis.process import Servicer, Wiring
+from chassis.replicas import Replicas
+from chassis.replicas_calls import dial
 from eventlog.compacted import CompactedReader
 from eventlog.fleet import Fleet
 from eventlog.processor import Connection
@@ -29,7 +31,7 @@ STATE_STAMP = "groups-2"
 
 def wire(settings: GroupsSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
-    connection = Connection(settings.brokers, settings.instance, settings.state_dir)
+    connection = Connection(settings.brokers, settings.instance, settings.state_dir, settings.address)
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     campaigns = CompactedReader(
         settings.brokers, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"
@@ -42,7 +44,8 @@ def wire(settings: GroupsSettings) -> Wiring:
     decider = GroupDecider(
         topics.GROUPS_DECIDER, topics.GROUP_INBOX, topics.GROUP_LOG, GroupDomain(), connection, codec
     )
-    group_servicer = GroupServicer(decider, publisher)
+    replicas = Replicas("groupbuy.groups.v1.GroupService", decider, settings.address, dial(settings))
+    group_servicer = GroupServicer(decider, publisher, replicas=replicas)
     campaign_servicer = CampaignServicer(campaigns, publisher)
     return Wiring(
         servicers=(
@@ -63,6 +66,6 @@ def wire(settings: GroupsSettings) -> Wiring:
             ),
         ),
         publisher=publisher,
-        processors=Fleet((sequencer, decider), (campaigns,)),
+        processors=Fleet((sequencer, decider), (campaigns,), (replicas.close,)),
         topics=topics.ALL,
     )

@@ -1,12 +1,14 @@
 """GroupService: shows groups as their decider has them, and passes on the wish to end one.
 
-Must never change a group: a wish goes into the group's inbox, and the answer is what was decided.
+What concerns a group is answered by the replica that has it (chassis.replicas). Must never change a group: a wish goes
+into the group's inbox, and the answer is what was decided.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -22,7 +24,8 @@ from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceServicer
 from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput
 
 from chassis.fanout import Fanout, Shared
-from chassis.paging import Paging, page_size
+from chassis.paging import Key, Paging, page_size
+from chassis.replicas import Alone, Partitions
 from chassis.topics import GROUP_INBOX
 from chassis.validation import invalid_fields
 from chassis.waiting import Patience, until
@@ -56,7 +59,14 @@ def wall_clock_ms() -> int:
 class GroupServicer(GroupServiceServicer):
     """The service `groupbuy.groups.v1.GroupService`."""
 
-    def __init__(self, view: GroupsView, publisher: Publishes, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+    def __init__(
+        self,
+        view: GroupsView,
+        publisher: Publishes,
+        now_ms: Callable[[], int] = wall_clock_ms,
+        replicas: Alone | None = None,
+    ) -> None:
+        self._replicas = replicas or Alone()
         self._view = view
         self._publisher = publisher
         self._now_ms = now_ms
@@ -66,17 +76,31 @@ class GroupServicer(GroupServiceServicer):
 
     async def GetGroup(self, request: GetGroupRequest, context: Context) -> Group:
         """A group as it is."""
-        return group_message(*self._require(_group_of(request.name)))
+        group = _group_of(request.name)
+
+        async def here() -> Group:
+            return group_message(*self._require(group))
+
+        return await self._replicas.ask("GetGroup", group, request, context, here)
 
     async def ListGroups(self, request: ListGroupsRequest, context: Context) -> ListGroupsResponse:
         """A page of the groups of a campaign that a stranger can join, without their members."""
         size = page_size(request.page_size, default=DEFAULT_SIZE, most=MOST)
         campaign = request.campaign.removeprefix("campaigns/")
         paging = Paging(f"groups/{campaign}", (int, int, str), size, request.page_token)
-        found = self._view.nearest(campaign, _place(paging), size + 1)
-        page = paging.cut(list(found), lambda one: (one.seats_left, one.deadline_ms, one.group))
-        groups = [group_message(*self._require(one.group), members=False) for one in page.items]
-        return ListGroupsResponse(groups=groups, next_page_token=page.next_token)
+
+        async def here(partitions: Partitions) -> ListGroupsResponse:
+            found = self._view.nearest(campaign, _place(paging), size + 1, partitions)
+            page = paging.cut(list(found), lambda one: (one.seats_left, one.deadline_ms, one.group))
+            groups = [group_message(*self._require(one.group), members=False) for one in page.items]
+            return ListGroupsResponse(groups=groups, next_page_token=page.next_token)
+
+        parts = await self._replicas.ask_all("ListGroups", request, context, here)
+        if len(parts) == 1:
+            return parts[0]
+        more = any(part.next_page_token for part in parts)
+        page = paging.joined((group for part in parts for group in part.groups), _rank, more=more)
+        return ListGroupsResponse(groups=page.items, next_page_token=page.next_token)
 
     async def WatchGroup(  # type: ignore[override] # the guard sends what a Shared holds
         self, request: WatchGroupRequest, context: Context
@@ -85,6 +109,12 @@ class GroupServicer(GroupServiceServicer):
 
         All who watch a group are sent the same message, which is made and serialised once.
         """
+        group = _group_of(request.name)
+        async with aclosing(self._replicas.watch("WatchGroup", group, request, context, self._watch, _after)) as found:
+            async for one in found:
+                yield one if isinstance(one, Shared) else Shared(one)
+
+    async def _watch(self, request: WatchGroupRequest) -> AsyncGenerator[Shared[Group]]:
         group = _group_of(request.name)
         sent = request.from_version
         with self._fanout.follow(group) as watch:
@@ -111,8 +141,14 @@ class GroupServicer(GroupServiceServicer):
 
     async def CancelGroup(self, request: CancelGroupRequest, context: Context) -> Group:
         """Asks to end a forming group, and answers with what was decided."""
-        patience = Patience(context)
         group = _group_of(request.name)
+
+        async def here() -> Group:
+            return await self._cancel(group, request, Patience(context))
+
+        return await self._replicas.ask("CancelGroup", group, request, context, here)
+
+    async def _cancel(self, group: str, request: CancelGroupRequest, patience: Patience) -> Group:
         aggregate, terms = self._require(group)
         if aggregate.state.phase is Phase.FORMING:
             await self._ask_to_cancel(group, request, patience)
@@ -160,6 +196,17 @@ class GroupServicer(GroupServiceServicer):
 
 def _group_of(name: str) -> str:
     return name.removeprefix("groups/")
+
+
+def _rank(group: Group) -> Key:
+    """Where a group stands in the list."""
+    return group.seats_left, group.deadline_time.ToMilliseconds(), _group_of(group.name)
+
+
+def _after(request: WatchGroupRequest, sent: Shared[Group] | Group) -> WatchGroupRequest:
+    """The request to go on after what was sent."""
+    group = sent.message if isinstance(sent, Shared) else sent
+    return WatchGroupRequest(name=request.name, from_version=group.version)
 
 
 def _place(paging: Paging) -> tuple[int, int, str] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
@@ -35,9 +35,11 @@ class OpenGroup(Protocol):
 class GroupsView(View[Aggregate[State]], Protocol):
     """The group decider's table, and which groups of a campaign are open."""
 
-    def nearest(self, campaign: str, after: tuple[int, int, str] | None, limit: int, /) -> Sequence[OpenGroup]:
+    def nearest(
+        self, campaign: str, after: tuple[int, int, str] | None, limit: int, partitions: Collection[int] | None, /
+    ) -> Sequence[OpenGroup]:
         """At most so many open groups of a campaign that come after (seats left, deadline in ms, id), nearest to full
-        first. Raises NotReady where not all groups are known here."""
+        first: of some partitions, or of all. Raises NotReady where not all groups of these are known here."""
         ...
 
 

@@ -11,7 +11,7 @@ import asyncio
 import struct
 import time
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from heapq import merge
 from itertools import islice
 from typing import Any, NamedTuple
@@ -199,10 +199,21 @@ class GroupDecider(Decider[State]):
         await super().start(partitions)
         self.spawn(self._look_through(), "open groups")
 
-    def nearest(self, campaign: str, after: tuple[int, int, str] | None, limit: int) -> list[OpenGroup]:
-        """At most so many open groups of a campaign that come after one. Raises NotReady unless all groups are here."""
+    def nearest(
+        self,
+        campaign: str,
+        after: tuple[int, int, str] | None,
+        limit: int,
+        partitions: Collection[int] | None = None,
+    ) -> list[OpenGroup]:
+        """At most so many open groups of a campaign that come after one, of some partitions or of all. Raises NotReady
+        unless all groups of these are here."""
         owned = self._owned()
-        if not self.partitions or len(owned) != self.partitions:
+        wanted = self.partitions
+        if partitions is not None:
+            owned = [state for state in owned if state.partition in partitions]
+            wanted = len(partitions)
+        if not self.partitions or len(owned) != wanted:
             raise NotReady(f"{self.group}: only some partitions are ready here")
         rank = None if after is None else OpenGroup(*after).rank()
         found = []

@@ -45,7 +45,9 @@ class Decider:
     def get(self, key: str) -> Aggregate[State] | None:
         return self._aggregate if key == GROUP and self._aggregate.version else None
 
-    def nearest(self, campaign: str, after: tuple[int, int, str] | None, limit: int, /) -> list[OpenGroup]:
+    def nearest(
+        self, campaign: str, after: tuple[int, int, str] | None, limit: int, partitions: object = None, /
+    ) -> list[OpenGroup]:
         return []
 
     def take(self, topic: str, key: str, value: bytes) -> None:

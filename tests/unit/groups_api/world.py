@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import cast
 
 from google.protobuf.duration_pb2 import Duration
@@ -70,7 +70,14 @@ class Table:
         self.open.note(self._aggregates[key])
         self.watchers.notify(key)
 
-    def nearest(self, campaign: str, after: tuple[int, int, str] | None, limit: int, /) -> list[OpenGroup]:
+    def nearest(
+        self,
+        campaign: str,
+        after: tuple[int, int, str] | None,
+        limit: int,
+        partitions: Collection[int] | None = None,
+        /,
+    ) -> list[OpenGroup]:
         if not self.whole:
             raise NotReady("being looked through")
         return self.open.nearest(campaign, after, limit)
