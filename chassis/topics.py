@@ -21,7 +21,9 @@ ORDERS_PROJECTION = "groupbuy.orders.projection"
 
 ORDERS = TopicSpec("orders.order.v1", OrderFact, "group", "orders", (GROUPS_SEQUENCER, ORDERS_PROJECTION), 90 * DAY_MS)
 # Compacted and read whole by whoever needs it, so it has no consumer group.
-CAMPAIGNS = TopicSpec("groups.campaign.v1", Campaign, "campaign", "groups", (), FOR_EVER, compacted=True)
+CAMPAIGNS = TopicSpec(
+    "groups.campaign.v1", Campaign, "campaign", "groups", (), FOR_EVER, compacted=True, followers=("orders",)
+)
 GROUP_INBOX = TopicSpec("groups.inbox.v1", GroupInput, "group", "groups", (GROUPS_DECIDER,), 90 * DAY_MS)
 GROUP_LOG = TopicSpec(
     "groups.group.v1", GroupDecision, "group", "groups", (PAYMENTS_SEQUENCER, ORDERS_PROJECTION), FOR_EVER

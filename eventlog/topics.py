@@ -34,6 +34,8 @@ class TopicSpec:
     readers: tuple[str, ...]
     retention_ms: int
     compacted: bool = False
+    #: Services that read it whole, with no consumer group; the writer need not be named.
+    followers: tuple[str, ...] = ()
 
     @property
     def type_name(self) -> str:
@@ -60,7 +62,7 @@ def dead_letter(topic: TopicSpec, service: str) -> TopicSpec:
     return TopicSpec(f"{topic.name}.{service}.dlq", None, topic.key, service, (), 30 * DAY_MS)
 
 
-def _service(reader: str) -> str:
+def service_of(reader: str) -> str:
     """`groupbuy.groups.sequencer` -> `groups`."""
     return reader.split(".")[-2]
 
@@ -71,7 +73,7 @@ def with_dead_letters(topics: Iterable[TopicSpec]) -> tuple[TopicSpec, ...]:
     for topic in topics:
         found[topic.name] = topic
         for reader in topic.readers:
-            service = _service(reader)
+            service = service_of(reader)
             spec = dead_letter(topic, service)
             if topic.writer != service or reader.endswith(".projection"):
                 found.setdefault(spec.name, spec)

@@ -15,19 +15,20 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from rich.table import Table
 
 from chassis.topics import ALL, BUSINESS
+from eventlog.acls import REDRIVER_GROUP as REDRIVER
 from eventlog.deadletter import ERROR, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC
 from eventlog.envelope import header
+from eventlog.security import client
 from ops.console import console
 from ops.describe import day_and_clock
 from ops.errors import USAGE, OpsError
 from ops.reader import Reader
+from ops.security import cluster
 from ops.where import Kafka, broker
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: records that could not be decoded.")
 
 DEAD_LETTERS = tuple(spec.name for spec in ALL if spec not in BUSINESS)
-#: Consumer group whose offsets say how far each dead-letter topic was redriven.
-REDRIVER = "groupbuy.ops.redrive"
 _ORIGIN = {ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, ERROR}
 
 Topic = Annotated[str, typer.Argument(help="A dead-letter topic, or the topic that its records came from.")]
@@ -102,8 +103,8 @@ async def _redrive(kafka: str, topics: Sequence[str], again: bool) -> int:
     records = await _read(kafka, topics)
     if not records:
         return 0
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=REDRIVER, enable_auto_commit=False)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", enable_idempotence=True)
+    consumer = AIOKafkaConsumer(**client(cluster(kafka)), group_id=REDRIVER, enable_auto_commit=False)
+    producer = AIOKafkaProducer(**client(cluster(kafka)), acks="all", enable_idempotence=True)
     await consumer.start()
     await producer.start()
     count = 0

@@ -13,7 +13,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
 
+from eventlog.security import client
 from ops.errors import USAGE, OpsError
+from ops.security import cluster
 
 CLIENT = "groupbuy-ops"
 BATCH_RECORDS = 20_000
@@ -38,7 +40,7 @@ class Reader:
         self._topics = topics
         self._only = partitions
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=kafka,
+            **client(cluster(kafka)),
             client_id=CLIENT,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -63,7 +65,7 @@ class Reader:
 
     async def _assign(self) -> None:
         # The consumer itself learns of partitions only by subscribing, which would make it join a group.
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka, client_id=CLIENT)
+        admin = AIOKafkaAdminClient(**client(cluster(self._kafka)), client_id=CLIENT)
         await admin.start()
         try:
             described = {row["topic"]: row for row in await admin.describe_topics(list(self._topics))}

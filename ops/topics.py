@@ -17,6 +17,7 @@ from eventlog.topics import DAY_MS
 from ops.console import console
 from ops.errors import OpsError
 from ops.reader import no_broker
+from ops.security import cluster
 from ops.where import Kafka, broker
 
 T = TypeVar("T")
@@ -36,9 +37,9 @@ def create(
     address = broker(kafka)
 
     async def run() -> list[str]:
-        return await registry.create(address, ALL, partitions=partitions, replication=replication)
+        return await registry.create(cluster(address), ALL, partitions=partitions, replication=replication)
 
-    made = _at_broker(address, run)
+    made = at_broker(address, run)
     typer.echo(f"made {', '.join(made)}" if made else "all topics were there already")
 
 
@@ -48,9 +49,9 @@ def check(kafka: Kafka = None) -> None:
     address = broker(kafka)
 
     async def run() -> int:
-        return await registry.check(address, ALL)
+        return await registry.check(cluster(address), ALL)
 
-    typer.echo(f"{len(ALL)} topics of {_at_broker(address, run)} partitions are as they should be")
+    typer.echo(f"{len(ALL)} topics of {at_broker(address, run)} partitions are as they should be")
 
 
 @app.command("list")
@@ -72,7 +73,8 @@ def list_() -> None:
     console().print(table)
 
 
-def _at_broker(address: str, run: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def at_broker(address: str, run: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What `run` returns; what goes wrong at the broker as OpsError."""
     try:
         return asyncio.run(run())
     except TopicsDiffer as error:

@@ -18,6 +18,7 @@ from deploy import ports
 from deploy.errors import BrokerFailed
 from deploy.kafka import jars, tools
 from deploy.kafka.probe import answers
+from deploy.kafka.secured import Secured
 from deploy.process import Process
 from deploy.waiting import wait_for
 
@@ -37,10 +38,12 @@ class Broker:
     The environment's KAFKA_HEAP_OPTS and KAFKA_JVM_PERFORMANCE_OPTS mean what they mean to Kafka's own scripts.
     """
 
-    def __init__(self, *, cancel: threading.Event | None = None) -> None:
-        """`cancel`, once set, ends a start under way with Cancelled."""
+    def __init__(self, *, cancel: threading.Event | None = None, secured: Secured | None = None) -> None:
+        """`cancel`, once set, ends a start under way with Cancelled. `secured` makes it ask who comes."""
         self.port = 0
         self._cancel = cancel
+        self._secured = secured
+        self._context = secured.context() if secured else None
         self._claimed: list[int] = []
         self._process: Process | None = None
 
@@ -69,7 +72,7 @@ class Broker:
             raise
 
     def _start(self, directory: Path, port: int, log: Path) -> None:
-        if port and answers(f"127.0.0.1:{port}"):
+        if port and answers(f"127.0.0.1:{port}", context=self._context):
             raise BrokerFailed(f"port {port} is taken: another broker answers there")
         java = tools.java(with_maven=not jars.folder().is_dir())
         classpath = f"{jars.resolve(self._cancel)}/*"
@@ -80,7 +83,7 @@ class Broker:
         self._process = Process(_command(java, classpath, settings), log=log, cwd=directory)
         for last in (False,) * (_PORT_TRIES - 1) + (True,):
             self._choose_ports(port)
-            _write_settings(settings, self.port, self._claimed[-1], directory / "data")
+            self._write_settings(settings, self.port, self._claimed[-1], directory / "data")
             begin = log.stat().st_size if log.exists() else 0
             self.process.start()
             try:
@@ -122,7 +125,9 @@ class Broker:
     def _wait_until_it_answers(self) -> None:
         process = self.process
         if not wait_for(
-            lambda: not process.running or answers(self.bootstrap), timeout_s=_START_S, cancel=self._cancel
+            lambda: not process.running or answers(self.bootstrap, context=self._context),
+            timeout_s=_START_S,
+            cancel=self._cancel,
         ):
             process.kill()
             raise BrokerFailed(f"the broker did not answer within {_START_S:.0f} s:\n{process.tail()}")
@@ -137,9 +142,10 @@ class Broker:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
         settings = beside / "server.properties"
-        _write_settings(settings, 9092, 9093, beside / "data")
+        self._write_settings(settings, 9092, 9093, beside / "data")
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", str(settings))
+        users = self._secured.users() if self._secured else ()
+        tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", str(settings), *users)
         options = (*_QUICK.split(), *_ALWAYS, _logging())
         formatter = Process((java, *options, "-cp", classpath, *tool), log=log, cwd=directory)
         try:
@@ -153,6 +159,16 @@ class Broker:
             formatter.kill()
             shutil.rmtree(beside, ignore_errors=True)
 
+    def _write_settings(self, path: Path, port: int, controller_port: int, data: Path) -> None:
+        template = (_HERE / "server.properties").read_text(encoding="utf-8")
+        values: dict[str, object] = {"port": port, "controller_port": controller_port, "data": data}
+        if self._secured is not None:
+            # Of two values of a name, Kafka takes the later.
+            template += (_HERE / "secured.properties").read_text(encoding="utf-8")
+            values |= self._secured.values(path.parent)
+        path.touch(mode=0o600)
+        path.write_text(string.Template(template).substitute(values), encoding="utf-8")
+
 
 def _command(java: str, classpath: str, settings: Path) -> tuple[str, ...]:
     heap = shlex.split(os.environ.get("KAFKA_HEAP_OPTS", "-Xmx512m"))
@@ -162,9 +178,3 @@ def _command(java: str, classpath: str, settings: Path) -> tuple[str, ...]:
 
 def _logging() -> str:
     return f"-Dlog4j2.configurationFile={(_HERE / 'log4j2.properties').as_uri()}"
-
-
-def _write_settings(path: Path, port: int, controller_port: int, data: Path) -> None:
-    template = string.Template((_HERE / "server.properties").read_text(encoding="utf-8"))
-    values = {"port": port, "controller_port": controller_port, "data": data}
-    path.write_text(template.substitute(values), encoding="utf-8")
