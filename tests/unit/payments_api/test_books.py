@@ -1,0 +1,167 @@
+"""Goal: the API shows the books as they are, by currency and never added up, in pages that lose and repeat nothing.
+Method: the ledger's own fold, kept in its own store in a directory, behind the servicer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import grpc
+import pytest
+from groupbuy.payments.v1 import ledger_pb2 as pb
+
+from chassis.errors import ApiError
+from eventlog.errors import NotReady
+from services.payments.domain.ledger import Account, Entry, Head
+from services.payments.processors.ledger_store import LedgerStore, PartitionBooks
+from tests.unit.payments_api.purse import GROUP, Decider, calling, servicer
+
+ORDERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(4)]
+OTHER = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a11"
+
+
+class View:
+    """The books of one partition, as the ledger processor shows them."""
+
+    def __init__(self, books: PartitionBooks) -> None:
+        self.books = books
+        self.ready = True
+        self.more: dict[tuple[str, Account], tuple[int, int]] = {}
+
+    def _ready(self) -> PartitionBooks:
+        if not self.ready:
+            raise NotReady("the ledger is behind")
+        return self.books
+
+    def balances(self) -> Mapping[tuple[str, Account], tuple[int, int]]:
+        return {name: (one[0], one[1]) for name, one in self._ready().fold.balances.items()} | self.more
+
+    def heads(self) -> Sequence[Head]:
+        return [self._ready().fold.head]
+
+    def of_group(self, group: str, after: tuple[int, int], most: int) -> Sequence[Entry]:
+        return self._ready().of_group(group, after, most)
+
+    def of_partition(self, partition: int, after: tuple[int, int], most: int) -> Sequence[Entry]:
+        return self._ready().of_partition(after, most)
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> Iterator[View]:
+    decider = Decider()
+    decider.charge(ORDERS[0])
+    decider.charge(ORDERS[1], 12_345, "KWD")
+    decider.charge(ORDERS[2], 1_500, "JPY")
+    store = LedgerStore(tmp_path / "books")
+    books = store.partition(0)
+    for offset, value in enumerate(decider.log):
+        books.take(SimpleNamespace(offset=offset, key=GROUP.encode(), value=value))
+    books.flush()
+    yield View(books)
+    store.close()
+
+
+async def balances(view: View, currency: str = "") -> pb.GetBalancesResponse:
+    return await servicer(Decider(), books=view).GetBalances(pb.GetBalancesRequest(currency=currency), calling())
+
+
+async def entries(
+    view: View, size: int = 0, token: str = "", parent: str = GROUP, **start: int
+) -> pb.ListEntriesResponse:
+    request = pb.ListEntriesRequest(parent=f"groups/{parent}", page_size=size, page_token=token)
+    if start:
+        request.start.CopyFrom(pb.LedgerPosition(**start))
+    return await servicer(Decider(), books=view).ListEntries(request, calling())
+
+
+def gist(answer: pb.GetBalancesResponse) -> dict[tuple[str, str], int]:
+    return {
+        (one.currency, pb.LedgerAccount.Name(one.account).removeprefix("LEDGER_ACCOUNT_")): one.balance_minor
+        for one in answer.balances
+        if one.balance_minor
+    }
+
+
+async def test_each_currency_has_its_own_balances_and_totals_that_balance(view: View) -> None:
+    answer = await balances(view)
+    assert gist(answer) == {
+        ("CNY", "CUSTOMER"): -100,
+        ("CNY", "MERCHANT"): 100,
+        ("JPY", "CUSTOMER"): -1_500,
+        ("JPY", "MERCHANT"): 1_500,
+        ("KWD", "CUSTOMER"): -12_345,
+        ("KWD", "MERCHANT"): 12_345,
+    }
+    assert [total.currency for total in answer.totals] == ["CNY", "JPY", "KWD"]
+    assert all(total.debits_minor == total.credits_minor for total in answer.totals)
+    (head,) = answer.heads
+    assert (head.partition, head.next_offset, len(head.hash)) == (0, len(view.books.of_partition((-1, -1), 99)), 32)
+
+
+async def test_one_currency_may_be_asked_for(view: View) -> None:
+    answer = await balances(view, "KWD")
+    assert {one.currency for one in answer.balances} == {"KWD"}
+    assert [total.currency for total in answer.totals] == ["KWD"]
+
+
+async def test_a_turnover_that_does_not_fit_is_refused_and_no_other_currency_suffers(view: View) -> None:
+    most = (1 << 63) - 1
+    view.more = {("CNY", Account.CUSTOMER): (most, most), ("CNY", Account.HOLDS): (1, 1)}
+    with pytest.raises(ApiError) as refused:
+        await balances(view)
+    assert "the turnover in CNY" in refused.value.message
+    assert refused.value.code == grpc.StatusCode.INTERNAL
+    assert gist(await balances(view, "JPY"))["JPY", "MERCHANT"] == 1_500
+
+
+async def test_entries_come_in_the_order_of_the_log_and_in_pages(view: View) -> None:
+    whole = await entries(view)
+    moved = [(entry.event, entry.order) for entry in whole.entries if entry.postings]
+    assert moved == [(event, order) for order in ORDERS[:3] for event in ("HoldAuthorised", "Captured")]
+    assert whole.next_page_token == ""
+    for size in (1, 2, 5, 100):
+        seen: list[pb.LedgerEntry] = []
+        token = ""
+        while True:
+            page = await entries(view, size, token)
+            assert len(page.entries) <= size
+            seen += page.entries
+            token = page.next_page_token
+            if not token:
+                break
+        assert seen == list(whole.entries)
+
+
+async def test_a_partition_may_be_read_from_anywhere(view: View) -> None:
+    whole = (await entries(view)).entries
+    for at, entry in enumerate(whole):
+        position = entry.position
+        answer = await entries(
+            view, parent="-", partition=position.partition, offset=position.offset, number=position.number
+        )
+        assert list(answer.entries) == list(whole[at:])
+
+
+async def test_a_group_without_money_has_no_entries(view: View) -> None:
+    assert list((await entries(view, parent=OTHER)).entries) == []
+
+
+@pytest.mark.parametrize("parent", ["nothing", GROUP.upper()])
+async def test_what_is_no_group_is_refused(view: View, parent: str) -> None:
+    with pytest.raises(ApiError, match="is not the name of a group"):
+        await entries(view, parent=parent)
+
+
+async def test_a_token_of_another_list_is_refused(view: View) -> None:
+    token = (await entries(view, 1)).next_page_token
+    with pytest.raises(ApiError):
+        await entries(view, 1, token, OTHER)
+
+
+async def test_while_the_ledger_is_behind_nothing_is_answered(view: View) -> None:
+    view.ready = False
+    with pytest.raises(NotReady):
+        await balances(view)
+    with pytest.raises(NotReady):
+        await entries(view)
