@@ -50,7 +50,7 @@ last-moment: $(READY) ## 100,000 groups that fill up and expire in the same mill
 mutants: $(READY) ## plants bugs in the rules, the money and the kernel; the simulation must find each one; ARGS="--only name"
 	$(BIN)/python -m tests.simulation.run_mutants $(ARGS)
 
-chaos: $(READY) ## kills, freezes and broker outages under load on a real broker, then an exact check; MINUTES=5
+chaos: $(READY) ## kills, freezes and outages under load on a real broker, then an exact check; MINUTES=5 ORDERS=n OUTAGE=s
 	$(BIN)/python -m tests.chaos.run --minutes $(or $(MINUTES),5)
 
 bench: bench-fold bench-recover ## all benchmarks; each prints its figures as JSON and fails where its claim does
