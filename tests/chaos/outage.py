@@ -24,7 +24,7 @@ from ops.audit.run import wait_quiet
 from ops.demo.plan import plan
 from ops.demo.player import Player, Tally
 from tests.chaos.payments import OPTIONS
-from tests.chaos.verdict import verdict
+from tests.chaos.verdict import in_time, verdict
 from tests.waiting import moment
 
 OUTAGE_S = 120.0
@@ -118,4 +118,4 @@ async def run(stack: Stack, seconds: float, seed: int) -> tuple[dict[str, object
 def part(seconds: float, seed: int) -> tuple[dict[str, object], bool]:
     """The outage's part of `make chaos`, on a whole system of its own; it takes the time that the outage takes."""
     with tempfile.TemporaryDirectory(prefix="groupbuy-chaos-") as directory, Stack(Path(directory) / "run") as stack:
-        return asyncio.run(run(stack, outage_s(seconds), seed))
+        return asyncio.run(in_time(run(stack, outage_s(seconds), seed)))

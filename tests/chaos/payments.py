@@ -28,7 +28,7 @@ from deploy.stack import Stack
 from ops.audit.run import wait_quiet
 from ops.demo.plan import Evening, plan
 from ops.demo.player import Player, Tally
-from tests.chaos.verdict import verdict
+from tests.chaos.verdict import in_time, verdict
 from tests.waiting import moment, wait_for_async
 
 #: In five minutes.
@@ -38,7 +38,7 @@ LOST_BEFORE, LOST_AFTER = 150, 150
 #: Of a thousand notifications.
 TWICE, LATE, LATE_MS = 50, 50, 8_000
 #: How long payments waits for an answer to one try.
-CALL_S = 1
+CALL_S = 2
 LIFE_S = (2.0, 6.0)
 #: Seats and groups wait so much longer than the demo's, or nearly all would be over before their money is there.
 PATIENCE_S = 30.0
@@ -156,4 +156,4 @@ def part(seconds: float, seed: int) -> tuple[dict[str, object], bool]:
         tempfile.TemporaryDirectory(prefix="groupbuy-chaos-") as directory,
         Stack(Path(directory) / "run", environment=ENVIRONMENT) as stack,
     ):
-        return asyncio.run(run(stack, orders_wanted(seconds), seed))
+        return asyncio.run(in_time(run(stack, orders_wanted(seconds), seed)))

@@ -7,11 +7,11 @@ Whoever asks has waited until all was settled. Must never take what it can't rea
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from deploy.stack import Stack
 from ops.audit.findings import Invariant
-from ops.audit.run import audit
+from ops.audit.run import NotQuiet, audit
 from ops.audit.seats import SeatState
 from ops.demo.player import Tally
 from ops.reconcile import compared
@@ -19,6 +19,16 @@ from ops.reconcile_books import Kind
 from ops.replay import domains, replayed
 
 MOST_SHOWN = 20
+#: Figures, and whether all of it was exact.
+Found = tuple[dict[str, object], bool]
+
+
+async def in_time(run: Awaitable[Found]) -> Found:
+    """What a run found; where it did not come to rest in time, what was still under way."""
+    try:
+        return await run
+    except NotQuiet as error:
+        return {"under_way": error.under_way[:MOST_SHOWN], "books_equal": False}, False
 
 
 async def verdict(stack: Stack, tally: Tally, say: Callable[[str], None] = print) -> tuple[dict[str, object], bool]:
