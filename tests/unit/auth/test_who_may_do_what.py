@@ -81,9 +81,9 @@ def test_every_method_can_be_called_by_somebody_but_nobody_can_call_all() -> Non
             assert any(name not in allowed for allowed in table.allowed.values()), name
 
 
-def test_what_moves_money_or_prices_is_for_one_identity_each() -> None:
+def test_what_moves_money_or_prices_is_for_one_identity_each_and_for_the_replicas_that_pass_it_on() -> None:
     allowed = {method: who for process in PROCESSES for method, who in read(FILE, process).allowed.items()}
-    assert allowed["/groupbuy.payments.v1.PaymentService/RefundPayment"] == {"support"}
+    assert allowed["/groupbuy.payments.v1.PaymentService/RefundPayment"] == {"support", "payments"}
     assert allowed["/groupbuy.payments.v1.PaymentService/NotifyPayment"] == {"webhooks"}
     assert allowed["/groupbuy.groups.v1.CampaignService/UpdateCampaign"] == {"merchant"}
-    assert allowed["/groupbuy.orders.v1.OrderService/PlaceOrder"] == {"shop"}
+    assert allowed["/groupbuy.orders.v1.OrderService/PlaceOrder"] == {"shop", "orders"}
