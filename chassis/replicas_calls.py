@@ -22,6 +22,7 @@ from chassis import tls
 from chassis.auth_settings import SecuritySettings
 from chassis.errors import PREFIX, ApiError
 from chassis.validation import invalid_fields
+from chassis.waiting import UNLIMITED_S
 from eventlog.errors import NotReady
 
 #: Marks a call that another replica has passed on: it is answered here or refused, never passed on again.
@@ -46,6 +47,7 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_receive_message_length", -1),
 )
 _EOF: Any = vars(grpc.aio)["EOF"]  # unknown to the stubs
+_NOT_READY = errors_pb2.ErrorReason.Name(errors_pb2.ERROR_REASON_NOT_READY).removeprefix(PREFIX)
 # Said by no servicer of ours: the connection broke, or the process ended.
 _BROKEN = frozenset(
     {
@@ -126,7 +128,8 @@ class Peers:
         also as soon as `still` says that this replica is not the one to ask any more."""
         call = self._callable(address, method, "unary_unary")
         remaining = context.time_remaining()
-        timeout = None if remaining is None else max(remaining - HOP_S, 0.001)
+        # Also where our caller set no deadline, as on a stream: unary calls need one.
+        timeout = max((UNLIMITED_S if remaining is None else remaining) - HOP_S, 0.001)
         asked = asyncio.ensure_future(_answer(call(request, timeout=timeout, metadata=_marks(context, partitions))))
         try:
             while not (await asyncio.wait({asked}, timeout=LOOK_S))[0]:
@@ -212,6 +215,12 @@ async def _answer(call: Any) -> Any:
             raise
         # Not we but the channel was told to end.
         raise NotReady("the connection to another replica was closed") from None
+
+
+def is_not_ready(status: Status) -> bool:
+    """Whether one item of a batch was refused because its partition was not ready there."""
+    info = ErrorInfo()
+    return any(packed.Unpack(info) and info.reason == _NOT_READY for packed in status.details)
 
 
 def refused(error: grpc.aio.AioRpcError) -> Exception:

@@ -8,6 +8,8 @@ from groupbuy.orders.v1 import orders_pb2_grpc
 from chassis import topics
 from chassis.process import Servicer, Wiring
 from chassis.publishing import BatchPublisher
+from chassis.replicas import Replicas
+from chassis.replicas_calls import dial
 from eventlog.compacted import CompactedReader
 from eventlog.fleet import Fleet
 from eventlog.processor import Connection
@@ -15,10 +17,12 @@ from services.orders.api.orders import OrderServicer
 from services.orders.processors.projection import OrdersProjection
 from services.orders.settings import OrdersSettings
 
+SERVICE = "groupbuy.orders.v1.OrderService"
+
 
 def wire(settings: OrdersSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
-    connection = Connection(settings.brokers, settings.instance, settings.state_dir)
+    connection = Connection(settings.brokers, settings.instance, settings.state_dir, settings.address)
     publisher = BatchPublisher(settings.brokers, client_id=settings.instance)
     campaigns = CompactedReader(
         settings.brokers, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"
@@ -26,15 +30,16 @@ def wire(settings: OrdersSettings) -> Wiring:
     projection = OrdersProjection(
         topics.ORDERS_PROJECTION, topics.ORDERS, topics.GROUP_LOG, topics.PAYMENT_LOG, settings.service, connection
     )
+    replicas = Replicas(SERVICE, projection, settings.address, dial(settings))
     return Wiring(
         servicers=(
             Servicer(
                 orders_pb2_grpc.add_OrderServiceServicer_to_server,
-                OrderServicer(projection, campaigns, publisher, link_keys=settings.keys_of_links),
-                "groupbuy.orders.v1.OrderService",
+                OrderServicer(projection, campaigns, publisher, link_keys=settings.keys_of_links, replicas=replicas),
+                SERVICE,
             ),
         ),
         publisher=publisher,
-        processors=Fleet((projection,), (campaigns,)),
+        processors=Fleet((projection,), (campaigns,), (replicas.close,)),
         topics=topics.ALL,
     )

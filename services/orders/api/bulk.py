@@ -13,6 +13,8 @@ import grpc
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.orders.v1.orders_pb2 import (
     WAIT_ACCEPTED,
+    BatchPlaceOrdersRequest,
+    BatchPlaceOrdersResponse,
     PlaceOrderRequest,
     PlaceOrderResponse,
     PlaceOrderResult,
@@ -21,9 +23,12 @@ from groupbuy.orders.v1.orders_pb2 import (
 
 from chassis.calls import OVERLOADED_RETRY_MS
 from chassis.errors import ApiError, to_api_error, to_status
+from chassis.replicas import Alone
+from chassis.replicas_calls import Context, is_not_ready
 from chassis.room import Room
 from chassis.validation import validate
-from chassis.waiting import Patience, Timed
+from chassis.waiting import Patience
+from eventlog.errors import NotReady
 from services.orders.api.facts import Facts
 from services.orders.api.placing import Asked, Placing, understood
 from services.orders.api.refusals import request_id_reused
@@ -43,12 +48,13 @@ Tell = Callable[[PlaceOrderResult], None]
 class Bulk:
     """Places orders by the hundred."""
 
-    def __init__(self, placing: Placing, facts: Facts, room: Room | None = None) -> None:
+    def __init__(self, placing: Placing, facts: Facts, replicas: Alone, room: Room | None = None) -> None:
         self._placing = placing
+        self._replicas = replicas
         self._facts = facts
         self._room = room or Room(MOST_UNDER_WAY)
 
-    async def batch(self, requests: Sequence[PlaceOrderRequest], patience: Patience) -> list[PlaceOrderResult]:
+    async def batch(self, requests: Sequence[PlaceOrderRequest], context: Context) -> list[PlaceOrderResult]:
         """What became of each, in their order. Raises ApiError OVERLOADED where there is no room for all of them."""
         if not self._room.try_take(len(requests)):
             raise ApiError(
@@ -59,14 +65,14 @@ class Bulk:
             )
         try:
             results: list[PlaceOrderResult] = []
-            await self._place(0, requests, patience, results.append)
+            await self._place(0, requests, context, results.append)
         finally:
             self._room.give(len(requests))
         results.sort(key=lambda result: result.index)
         return results
 
     async def stream(
-        self, messages: AsyncIterator[PlaceOrdersRequest], context: Timed
+        self, messages: AsyncIterator[PlaceOrdersRequest], context: Context
     ) -> AsyncGenerator[list[PlaceOrderResult], None]:
         """What became of each, as soon as it is known. Takes no more in while much is under way.
 
@@ -91,7 +97,7 @@ class Bulk:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    async def _read(self, messages: AsyncIterator[PlaceOrdersRequest], context: Timed, flow: _Flow) -> None:
+    async def _read(self, messages: AsyncIterator[PlaceOrdersRequest], context: Context, flow: _Flow) -> None:
         tasks: set[asyncio.Task[None]] = set()
         index = 0
         ended: Exception | None = None
@@ -100,7 +106,7 @@ class Bulk:
                 async for message in messages:
                     requests = message.requests
                     await flow.room.take(len(requests))
-                    task = asyncio.create_task(self._take_in(index, requests, Patience(context), flow))
+                    task = asyncio.create_task(self._take_in(index, requests, context, flow))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
                     index += len(requests)
@@ -114,17 +120,17 @@ class Bulk:
             for task in tasks:
                 task.cancel()
 
-    async def _take_in(
-        self, first: int, requests: Sequence[PlaceOrderRequest], patience: Patience, flow: _Flow
-    ) -> None:
+    async def _take_in(self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, flow: _Flow) -> None:
         await self._room.take(len(requests))
         try:
-            await self._place(first, requests, patience, flow.tell)
+            await self._place(first, requests, context, flow.tell)
         finally:
             self._room.give(len(requests))
 
-    async def _place(self, first: int, requests: Sequence[PlaceOrderRequest], patience: Patience, tell: Tell) -> None:
+    async def _place(self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, tell: Tell) -> None:
         """Places them all and tells the result of each. Raises nothing but its cancellation."""
+        patience = Patience(context)
+        elsewhere: list[tuple[int, Asked]] = []
         slow: list[tuple[int, Asked]] = []
         together: list[tuple[int, Asked]] = []
         digests: dict[OrderName, bytes] = {}
@@ -137,20 +143,25 @@ class Bulk:
                 repeated = digests.setdefault(name, asked.digest)
                 if repeated != asked.digest:
                     raise request_id_reused(name)  # noqa: TRY301 - every failure becomes an answer in one place
-                if repeated is asked.digest and self._placing.known(asked) is None and self._placing.check_now(asked):
-                    together.append((index, asked))
-                else:
-                    slow.append((index, asked))
+                try:
+                    alone = repeated is not asked.digest or self._placing.known(asked) is not None
+                    (slow if alone or not self._placing.check_now(asked) else together).append((index, asked))
+                except NotReady:
+                    elsewhere.append((index, asked))
             except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
                 tell(_failed(index, name, error))
             if index % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-        await self._together(together, slow, patience, tell)
+        async with asyncio.TaskGroup() as tasks:
+            for batch in by_owner(elsewhere, self._replicas):
+                tasks.create_task(self._elsewhere(batch, context, tell))
+            await self._together(together, slow, context, patience, tell)
 
     async def _together(
         self,
         together: list[tuple[int, Asked]],
         slow: list[tuple[int, Asked]],
+        context: Context,
         patience: Patience,
         tell: Tell,
     ) -> None:
@@ -170,11 +181,58 @@ class Bulk:
                     # Has nothing to wait for: a task of its own would cost more than the answer.
                     await _tell_of(index, asked.name, answer, tell)
                 else:
-                    tasks.create_task(_tell_of(index, asked.name, answer, tell))
+                    tasks.create_task(_tell_of(index, asked.name, self._whole(asked, answer, context), tell))
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
             for index, asked in slow:
-                tasks.create_task(_tell_of(index, asked.name, self._placing.place(asked.request, patience), tell))
+                tasks.create_task(self._one(index, asked, context, tell))
+
+    async def _one(self, index: int, asked: Asked, context: Context, tell: Tell) -> None:
+        await _tell_of(index, asked.name, self._placing.place_asked(asked, self._replicas, context), tell)
+
+    async def _whole(self, asked: Asked, answer: Awaitable[PlaceOrderResponse], context: Context) -> PlaceOrderResponse:
+        """The answer, also where the partition goes to another replica before it comes."""
+        try:
+            return await answer
+        except NotReady:
+            return await self._placing.place_asked(asked, self._replicas, context)
+
+    async def _elsewhere(self, batch: list[tuple[int, Asked]], context: Context, tell: Tell) -> None:
+        """Has orders placed by another replica, which owns the partitions of all of them; one by one where it does not
+        any more."""
+
+        async def here() -> BatchPlaceOrdersResponse:
+            raise NotReady("was not ready here a moment ago")
+
+        left = batch
+        if len(batch) > 1 and self._replicas.owner(batch[0][1].name.group):
+            request = BatchPlaceOrdersRequest(requests=[asked.request for _, asked in batch])
+            where = batch[0][1].name.group
+            try:
+                answer = await self._replicas.ask("BatchPlaceOrders", where, request, context, here)
+            except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
+                for index, asked in batch:
+                    tell(_failed(index, asked.name, error))
+                return
+            left = []
+            for result in answer.results:
+                index, asked = batch[result.index]
+                if is_not_ready(result.status):
+                    left.append((index, asked))
+                    continue
+                result.index = index
+                tell(result)
+        async with asyncio.TaskGroup() as tasks:
+            for index, asked in left:
+                tasks.create_task(self._one(index, asked, context, tell))
+
+
+def by_owner(orders: Sequence[tuple[int, Asked]], replicas: Alone) -> list[list[tuple[int, Asked]]]:
+    """Orders in batches, each for one replica."""
+    batches: dict[str, list[tuple[int, Asked]]] = {}
+    for order in orders:
+        batches.setdefault(replicas.owner(order[1].name.group), []).append(order)
+    return list(batches.values())
 
 
 class _Flow:

@@ -6,9 +6,11 @@ whatever happens meanwhile. Must never answer with a part of what was asked for.
 
 from __future__ import annotations
 
-from groupbuy.orders.v1.orders_pb2 import ListOrdersRequest, ListOrdersResponse
+from groupbuy.orders.v1.orders_pb2 import ListOrdersRequest, ListOrdersResponse, Order
 
 from chassis.paging import Key, Page, Paging, page_size
+from chassis.replicas import Alone, Partitions
+from chassis.replicas_calls import Context
 from chassis.waiting import Patience
 from services.orders.api.reading import Reader, Seen
 from services.orders.api.refusals import group_not_found, invalid_field
@@ -23,20 +25,35 @@ ANY = "-"
 class Listing:
     """Pages of orders, read from the projection."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, replicas: Alone) -> None:
         self._reader = reader
+        self._replicas = replicas
 
-    async def page(self, request: ListOrdersRequest, patience: Patience) -> ListOrdersResponse:
+    async def page(self, request: ListOrdersRequest, context: Context) -> ListOrdersResponse:
         """The page asked for. Raises ApiError GROUP_NOT_FOUND and INVALID_FIELDS, and NotReady."""
         group = group_of(request.parent)
-        found = await (self._of_customer(request, patience) if group == ANY else self._of_group(request, patience))
-        orders = [seen.message() for seen in found.items]
-        return ListOrdersResponse(orders=orders, next_page_token=found.next_token)
+        if group != ANY:
+            if not is_id(group):
+                raise invalid_field("parent", "is not the name of a group")
+
+            async def of_group() -> ListOrdersResponse:
+                return _response(await self._of_group(request, Patience(context)))
+
+            return await self._replicas.ask("ListOrders", group, request, context, of_group)
+
+        async def of_customer(partitions: Partitions) -> ListOrdersResponse:
+            return _response(await self._of_customer(request, Patience(context), partitions))
+
+        parts = await self._replicas.ask_all("ListOrders", request, context, of_customer)
+        if len(parts) == 1:
+            return parts[0]
+        more = any(part.next_page_token for part in parts)
+        orders = (order for part in parts for order in part.orders)
+        page = _paging(request, (int, str)).joined(orders, _newest_order_first, more=more)
+        return ListOrdersResponse(orders=page.items, next_page_token=page.next_token)
 
     async def _of_group(self, request: ListOrdersRequest, patience: Patience) -> Page[Seen]:
         group = group_of(request.parent)
-        if not is_id(group):
-            raise invalid_field("parent", "is not the name of a group")
         paging = _paging(request, (str,))
         token = self._reader.token(request.token, group) if request.token else None
         await self._reader.group_caught_up(group, token, patience)
@@ -50,11 +67,15 @@ class Listing:
         )
         return paging.of(orders, _by_id)
 
-    async def _of_customer(self, request: ListOrdersRequest, patience: Patience) -> Page[Seen]:
+    async def _of_customer(self, request: ListOrdersRequest, patience: Patience, partitions: Partitions) -> Page[Seen]:
         paging = _paging(request, (int, str))
         token = self._reader.token(request.token) if request.token else None
-        await self._reader.all_caught_up(token, patience)
-        return paging.of(self._reader.of_customer(request.customer), _newest_first)
+        await self._reader.all_caught_up(token, patience, partitions)
+        return paging.of(self._reader.of_customer(request.customer, partitions), _newest_first)
+
+
+def _response(page: Page[Seen]) -> ListOrdersResponse:
+    return ListOrdersResponse(orders=[seen.message() for seen in page.items], next_page_token=page.next_token)
 
 
 def _paging(request: ListOrdersRequest, kinds: tuple[type[int] | type[str], ...]) -> Paging:
@@ -68,3 +89,7 @@ def _by_id(seen: Seen) -> Key:
 
 def _newest_first(seen: Seen) -> Key:
     return (-seen.view.created_ms, seen.name.order)
+
+
+def _newest_order_first(order: Order) -> Key:
+    return (-order.create_time.ToMilliseconds(), order.name.rsplit("/", 1)[1])

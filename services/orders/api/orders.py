@@ -7,7 +7,7 @@ group's decider alone. Must never log a request: it holds the token of a payment
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -34,6 +34,7 @@ from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceServicer
 
 from chassis.fanout import Fanout
 from chassis.links import Keys
+from chassis.replicas import Alone
 from chassis.waiting import Patience
 from services.orders.api import refusals
 from services.orders.api.bulk import Bulk
@@ -66,22 +67,24 @@ class OrderServicer(OrderServiceServicer):
         publisher: Publishes,
         now_ms: Callable[[], int] = wall_clock_ms,
         link_keys: Keys | None = None,
+        replicas: Alone | None = None,
     ) -> None:
+        self._replicas = replicas or Alone()
         self._campaigns = campaigns
         self._reader = Reader(view, publisher)
         self._facts = Facts(publisher, now_ms)
         self._placing = Placing(self._reader, campaigns, self._facts, Invitations(link_keys or Keys({}), now_ms))
-        self._bulk = Bulk(self._placing, self._facts)
-        self._listing = Listing(self._reader)
+        self._bulk = Bulk(self._placing, self._facts, self._replicas)
+        self._listing = Listing(self._reader, self._replicas)
         self._fanout = Fanout(view.watchers)
 
     async def PlaceOrder(self, request: PlaceOrderRequest, context: Context) -> PlaceOrderResponse:
         """Places an order and waits as asked. The same request again answers with the same order."""
-        return await self._placing.place(request, Patience(context))
+        return await self._placing.place_there(request, self._replicas, context)
 
     async def BatchPlaceOrders(self, request: BatchPlaceOrdersRequest, context: Context) -> BatchPlaceOrdersResponse:
         """Places several orders together; each succeeds or fails by itself."""
-        return BatchPlaceOrdersResponse(results=await self._bulk.batch(request.requests, Patience(context)))
+        return BatchPlaceOrdersResponse(results=await self._bulk.batch(request.requests, context))
 
     async def PlaceOrders(
         self, requests: AsyncIterator[PlaceOrdersRequest], context: Context
@@ -93,20 +96,30 @@ class OrderServicer(OrderServiceServicer):
 
     async def GetOrder(self, request: GetOrderRequest, context: Context) -> Order:
         """An order as it is; with a token, not before what the token stands for is seen."""
-        patience = Patience(context)
         name = _parsed(request.name)
-        if request.token:
-            await self._reader.passed(name, self._reader.token(request.token, name.group), patience)
-        return (await self._reader.require(name, patience)).message()
+
+        async def here() -> Order:
+            patience = Patience(context)
+            if request.token:
+                await self._reader.passed(name, self._reader.token(request.token, name.group), patience)
+            return (await self._reader.require(name, patience)).message()
+
+        return await self._replicas.ask("GetOrder", name.group, request, context, here)
 
     async def ListOrders(self, request: ListOrdersRequest, context: Context) -> ListOrdersResponse:
         """A page of a group's orders, or of a customer's; with a token, not before what it stands for is seen."""
-        return await self._listing.page(request, Patience(context))
+        return await self._listing.page(request, context)
 
     async def CancelOrder(self, request: CancelOrderRequest, context: Context) -> Order:
         """Asks to leave the group, and answers with the decider's verdict."""
-        patience = Patience(context)
         name = _parsed(request.name)
+
+        async def here() -> Order:
+            return await self._cancel(name, request, Patience(context))
+
+        return await self._replicas.ask("CancelOrder", name.group, request, context, here)
+
+    async def _cancel(self, name: OrderName, request: CancelOrderRequest, patience: Patience) -> Order:
         seen = await self._reader.require(name, patience)
         if not _judged(seen.view):
             await self._append(cancel_requested(name, seen.view.customer, request), patience)
@@ -117,9 +130,19 @@ class OrderServicer(OrderServiceServicer):
 
     async def WatchOrder(self, request: WatchOrderRequest, context: Context) -> AsyncIterator[Order]:
         """The order, then its changes; several at once are sent as one. Ends with a final state."""
+        group = _parsed(request.name).group
+
+        def here(asked: WatchOrderRequest) -> AsyncGenerator[Order]:
+            return self._watch(asked, Patience(context))
+
+        async with aclosing(self._replicas.watch("WatchOrder", group, request, context, here, _after)) as found:
+            async for one in found:
+                yield one
+
+    async def _watch(self, request: WatchOrderRequest, patience: Patience) -> AsyncGenerator[Order]:
         name = _parsed(request.name)
         sent = request.from_revision
-        seen: Seen | None = await self._reader.require(name, Patience(context))
+        seen: Seen | None = await self._reader.require(name, patience)
         with self._fanout.follow(name.group) as watch:
             while True:
                 seen = self._reader.find(name)
@@ -144,6 +167,11 @@ def _parsed(name: str) -> OrderName:
         return parse_order(name)
     except ValueError as error:
         raise refusals.invalid_field("name", str(error)) from None
+
+
+def _after(request: WatchOrderRequest, sent: Order) -> WatchOrderRequest:
+    """The request to go on after what was sent."""
+    return WatchOrderRequest(name=request.name, from_revision=sent.revision)
 
 
 def _left(order: OrderView) -> bool:

@@ -22,6 +22,8 @@ from groupbuy.orders.v1.orders_pb2 import (
     Wait,
 )
 
+from chassis.replicas import Alone
+from chassis.replicas_calls import Context
 from chassis.waiting import Patience
 from eventlog.errors import BrokerUnavailable
 from eventlog.publisher import Position
@@ -70,9 +72,21 @@ class Placing:
         self._links = links
         self._fold = OrdersFold()
 
-    async def place(self, request: PlaceOrderRequest, patience: Patience) -> PlaceOrderResponse:
-        """Places an order and waits as asked. The same request again answers with the same order."""
-        asked = understood(request)
+    async def place_there(self, request: PlaceOrderRequest, replicas: Alone, context: Context) -> PlaceOrderResponse:
+        """Places an order and waits as asked, wherever the order's partition is. The same request again answers with
+        the same order."""
+        return await self.place_asked(understood(request), replicas, context)
+
+    async def place_asked(self, asked: Asked, replicas: Alone, context: Context) -> PlaceOrderResponse:
+        """As `place_there`, of a request that was looked at."""
+
+        async def here() -> PlaceOrderResponse:
+            return await self.place(asked, Patience(context))
+
+        return await replicas.ask("PlaceOrder", asked.name.group, asked.request, context, here)
+
+    async def place(self, asked: Asked, patience: Patience) -> PlaceOrderResponse:
+        """As `place_asked`, in this process. Raises NotReady where the partition is not here."""
         seen = self.known(asked)
         if seen is not None:
             return await self.answer(asked, seen, self._reader.here(asked.name), patience)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from groupbuy.orders.v1.orders_pb2 import Order
 
+from chassis.replicas import Partitions
 from chassis.topics import ORDERS
 from chassis.waiting import Patience, until
 from eventlog.errors import NotReady
@@ -84,12 +85,15 @@ class Reader:
         """All orders of a group, None if nothing was ever said about it. Raises NotReady."""
         return self._view.get(group)
 
-    def of_customer(self, customer: str) -> list[Seen]:
-        """The newest orders of a customer, in no order. Raises NotReady unless all partitions are read here."""
-        for probe in self._probe():
+    def of_customer(self, customer: str, partitions: Partitions = None) -> list[Seen]:
+        """The newest orders of a customer, in no order, of some partitions or of all. Raises NotReady unless all of
+        these are read here."""
+        for _, probe in self._probe(partitions):
             self._view.get(probe)
         found = []
         for order, group in self._view.of_customer(customer).items():
+            if partitions is not None and self.partition(group) not in partitions:
+                continue
             seen = self.find(OrderName(group, order))
             if seen is not None and seen.view.customer == customer:
                 found.append(seen)
@@ -103,9 +107,9 @@ class Reader:
         offset = self._written.get(self.partition(group), -1)
         await self._list_passed(group, max(offset, token.offset if token else -1), patience)
 
-    async def all_caught_up(self, token: Token | None, patience: Patience) -> None:
-        """As group_caught_up, of all partitions. Raises NotReady unless all of them are read here."""
-        for partition, probe in enumerate(self._probe()):
+    async def all_caught_up(self, token: Token | None, patience: Patience, partitions: Partitions = None) -> None:
+        """As group_caught_up, of some partitions or of all. Raises NotReady unless all of these are read here."""
+        for partition, probe in self._probe(partitions):
             offset = self._written.get(partition, -1)
             if token is not None and token.partition == partition:
                 offset = max(offset, token.offset)
@@ -117,10 +121,11 @@ class Reader:
         except TimeoutError:
             raise list_pending() from None
 
-    def _probe(self) -> list[str]:
+    def _probe(self, partitions: Partitions) -> list[tuple[int, str]]:
+        """Partitions, and a key of each."""
         if len(self._probes) != self._publisher.partitions or not self._probes:
             self._probes = one_of_each(self._publisher.partitions)
-        return self._probes
+        return [one for one in enumerate(self._probes) if partitions is None or one[0] in partitions]
 
     async def require(self, name: OrderName, patience: Patience) -> Seen:
         """The order, after what this process wrote. Raises ApiError ORDER_NOT_FOUND."""

@@ -23,6 +23,7 @@ from groupbuy.orders.v1.orders_pb2 import (
 )
 
 from chassis.errors import ApiError
+from chassis.replicas import Alone
 from chassis.room import Room
 from services.orders.api.bulk import MOST_OF_A_STREAM, Bulk
 from tests.unit.orders.test_place_order import opens
@@ -146,13 +147,13 @@ async def test_a_state_that_can_not_be_read_fails_each_order_with_a_delay(world:
 
 async def test_batches_are_refused_where_there_is_no_room(world: World) -> None:
     room = Room(10)
-    bulk = Bulk(world.orders._placing, world.orders._facts, room)
+    bulk = Bulk(world.orders._placing, world.orders._facts, Alone(), room)
     room.try_take(8)
     with pytest.raises(ApiError) as caught:
-        await bulk.batch([wanted(n) for n in range(3)], world.patience())
+        await bulk.batch([wanted(n) for n in range(3)], call())
     assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert caught.value.retry_after_ms
-    assert len(await bulk.batch([wanted(n) for n in range(2)], world.patience())) == 2
+    assert len(await bulk.batch([wanted(n) for n in range(2)], call())) == 2
     assert room.taken == 8
 
 
