@@ -151,8 +151,8 @@ class _Process:
             client(settings.brokers)
         except OSError as error:
             raise _BadSetting("kafka_ca", f"{settings.kafka_ca} has no authority to trust: {error}") from error
-        wiring = self._wire()
         try:
+            wiring = self._wire()
             access, files = auth.access(settings, settings.service), tls.files(settings)
             server = Server(
                 wiring.servicers,

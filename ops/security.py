@@ -1,6 +1,7 @@
-"""How the command line is let in at a broker that asks who comes: variables GROUPBUY_OPS_KAFKA_*, and nothing else.
+"""How the command line is let in where somebody asks who comes: variables GROUPBUY_OPS_*, and nothing else.
 
-Without a user, none is needed: that is how a stack on one's own machine works.
+Without a user at Kafka, and without a certificate for calls, none is needed: that is how a stack on one's own machine
+works.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import grpc
 from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
+from chassis import tls
 from chassis.auth_settings import SENTENCE, KafkaSettings
 from chassis.redaction import REDACTED, is_secret
 from eventlog.security import Kafka
@@ -18,20 +21,31 @@ from ops.errors import USAGE, OpsError
 
 
 class OpsSettings(KafkaSettings):
-    """The command line's user at Kafka."""
+    """The command line's user at Kafka, and its certificate."""
 
     model_config = SettingsConfigDict(env_prefix="GROUPBUY_OPS_", frozen=True, extra="ignore")
-
-    insecure: bool = True
 
 
 def cluster(address: str) -> Kafka:
     """The brokers at an address, host:port[,…], with what the environment says about us. Raises OpsError."""
-    user, security = (OpsSettings.variable(name) for name in ("kafka_user", "kafka_security"))
+    return _settings().cluster(address)
+
+
+def dial(target: str) -> grpc.aio.Channel:
+    """A channel to host:port, with our certificate if the environment names one. Raises OpsError."""
     try:
-        if os.environ.get(user) and not os.environ.get(security):
-            return OpsSettings(kafka_security="SASL_SSL").cluster(address)
-        return OpsSettings().cluster(address)
+        return tls.channel(target, _settings())
+    except tls.BadCertificates as error:
+        raise OpsError(f"{error} ({OpsSettings.variable('tls_certificate')})", USAGE) from None
+
+
+def _settings() -> OpsSettings:
+    given = {name: os.environ.get(OpsSettings.variable(name)) for name in ("tls_certificate", "kafka_user")}
+    told: dict[str, Any] = {"insecure": not given["tls_certificate"]}
+    if OpsSettings.variable("kafka_security") not in os.environ:
+        told["kafka_security"] = "SASL_SSL" if given["kafka_user"] else "PLAINTEXT"
+    try:
+        return OpsSettings(**told)
     except ValidationError as error:
         raise OpsError("; ".join(_sentence(dict(one)) for one in error.errors(include_url=False)), USAGE) from None
 

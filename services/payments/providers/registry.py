@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from chassis import tls
 from services.payments.providers import wechat_client
 from services.payments.providers.base import Provider
 from services.payments.providers.notifications import Notifications
@@ -56,9 +57,12 @@ def simulated(target: str) -> Registry:
 
 
 def configured(settings: PaymentsSettings) -> Registry:
-    """The providers that the settings name. Raises ValueError, OSError for keys that can't be used."""
+    """The providers that the settings name.
+
+    Raises ValueError, OSError for keys that can't be used, BadCertificates.
+    """
     limits = Limits(try_s=settings.call_seconds, budget_s=2 * settings.call_seconds)
-    simulated_provider = SimulatedProvider(settings.provider, limits)
+    simulated_provider = SimulatedProvider(settings.provider, limits, files=tls.files(settings))
     wechat = _wechat(settings, limits)
     by_prefix: dict[str, Provider] = {
         "card": simulated_provider,

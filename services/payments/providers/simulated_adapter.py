@@ -22,6 +22,7 @@ from groupbuy.payments.v1.inbox_pb2 import (
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
+from chassis.tls import Dialing, Files
 from services.payments.providers.base import (
     KeyTaken,
     NotPossibleNow,
@@ -64,14 +65,21 @@ DETAILS = "grpc-status-details-bin"
 
 
 class SimulatedProvider:
-    """The simulated provider at `target`, host:port. Belongs to the event loop of its first call."""
+    """The simulated provider at `target`, host:port; with `files`, over mutual TLS. Belongs to the event loop of its
+    first call."""
 
     name = "simulated"
 
-    def __init__(self, target: str, limits: Limits | None = None, breaker: Breaker | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        limits: Limits | None = None,
+        breaker: Breaker | None = None,
+        files: Files | None = None,
+    ) -> None:
         self._limits = limits or Limits()
         self._breaker = breaker or Breaker(self.name)
-        self._target = target
+        self._dialing = Dialing(target, files, CHANNEL_OPTIONS)
         self._channel: grpc.aio.Channel | None = None
         self._stub: pb_grpc.SimProviderServiceAsyncStub | None = None
 
@@ -105,14 +113,14 @@ class SimulatedProvider:
 
     async def close(self) -> None:
         """Ends the connection. Calls under way are cut off."""
-        if self._channel is not None:
-            await self._channel.close(None)
+        await self._dialing.close()
 
     def _connected(self) -> pb_grpc.SimProviderServiceAsyncStub:
         # A channel belongs to the loop it is made on, and whoever wires a process may have none yet.
-        if self._stub is None:
-            self._channel = grpc.aio.insecure_channel(self._target, options=CHANNEL_OPTIONS)
-            self._stub = pb_grpc.SimProviderServiceStub(self._channel)
+        channel = self._dialing.channel()
+        if self._stub is None or channel is not self._channel:
+            self._channel = channel
+            self._stub = pb_grpc.SimProviderServiceStub(channel)
         return self._stub
 
 

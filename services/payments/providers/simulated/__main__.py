@@ -11,6 +11,7 @@ import sys
 import structlog
 from pydantic import ValidationError
 
+from chassis.tls import BadCertificates
 from services.payments.providers.simulated.ledger import LedgerUnusable
 from services.payments.providers.simulated.server import Server
 from services.payments.providers.simulated.settings import Settings
@@ -28,6 +29,9 @@ async def serve(settings: Settings) -> int:
         server = Server(settings)
     except LedgerUnusable as error:
         log.error("books unusable", error=str(error))
+        return UNUSABLE
+    except BadCertificates as error:
+        log.error("certificates unusable", error=str(error))
         return UNUSABLE
     try:
         address = await server.start()

@@ -23,6 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health  # type: ignore[attr-defined, unused-ignore]
 from grpc_reflection.v1alpha import reflection
 
+from chassis import tls
 from services.payments.providers.simulated.desk import Desk, TooMany, Unavailable, behaviour_of
 from services.payments.providers.simulated.ledger import Ledger, Request
 from services.payments.providers.simulated.rules import KeyReused, NotConfirmable, NotFound, Refusal
@@ -167,8 +168,9 @@ class Server:
     """The provider, running: ledger, writer, gRPC server, health, reflection, and where it is wanted HTTP."""
 
     def __init__(self, settings: Settings, clock_ms: Callable[[], int] = system_clock_ms) -> None:
-        """Opens the books. Raises LedgerUnusable."""
+        """Opens the books. Raises LedgerUnusable, BadCertificates."""
         self._settings = settings
+        self._files = tls.files(settings)
         self._ledger = Ledger(settings.database, clock_ms, settings.hold_life_ms)
         self._writer = Writer(self._ledger)
         self._health = health.HealthServicer()
@@ -185,7 +187,10 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
         host = self._settings.listen.rpartition(":")[0]
-        port = server.add_insecure_port(self._settings.listen)
+        if self._files is None:
+            port = server.add_insecure_port(self._settings.listen)
+        else:
+            port = server.add_secure_port(self._settings.listen, tls.server_credentials(self._files))
         self._writer.start()
         self.http_address = await self._web.start()
         await server.start()

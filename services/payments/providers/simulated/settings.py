@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from chassis.auth_settings import SecuritySettings
 
 Milliseconds = Annotated[int, Field(ge=0)]
 #: The bounds that the proto sets for a Behaviour.
@@ -15,11 +17,13 @@ Delay = Annotated[int, Field(ge=0, le=86_400_000)]
 PerMille = Annotated[int, Field(ge=0, le=1000)]
 
 
-class Settings(BaseSettings):
+class Settings(SecuritySettings):
     """How the provider runs. What the Configure call sets later is forgotten at a restart: these hold again."""
 
     model_config = SettingsConfigDict(env_prefix="GROUPBUY_SIMPROVIDER_")
 
+    #: What it simulates is on nobody's money: open unless it is told otherwise.
+    insecure: bool = True
     #: host:port; port 0 takes a free one, which the first line of the log names.
     listen: Annotated[str, Field(pattern=r"^.+:\d+$")] = "127.0.0.1:50054"
     #: Where it speaks HTTP: Stripe's API, WeChat Pay's, the statement as CSV. Empty: nowhere.
