@@ -43,7 +43,7 @@ LIFE_S = (2.0, 6.0)
 #: Seats and groups wait so much longer than the demo's, or nearly all would be over before their money is there.
 PATIENCE_S = 30.0
 #: From the last order to the last cent, at most.
-SETTLED_WITHIN_S = 180.0
+SETTLED_WITHIN_S = 300.0
 #: From then to the last notification taken, whose pauses double up to a minute while payments is away.
 TOLD_WITHIN_S = 90.0
 OPTIONS = (
