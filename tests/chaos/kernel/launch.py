@@ -7,6 +7,7 @@ takes a JSON request a line and answers with a number; when its input ends it en
 from __future__ import annotations
 
 import atexit
+import ctypes
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -83,10 +85,18 @@ class Launched:
         self.wait(20)
 
 
+def _die_with_parent() -> None:
+    """Whatever ends the parent, SIGKILL too: nothing is left behind. Linux alone has it."""
+    pr_set_pdeathsig = 1
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGKILL))
+
+
 def _run(arguments: list[str], log: str, environment: dict[str, str]) -> NoReturn:
     """In the fork: never returns to the forge."""
     code = 1
     try:
+        _die_with_parent()
         with Path(log).open("ab") as out, Path(os.devnull).open("rb") as nothing:
             for file, number in ((nothing, 0), (out, 1), (out, 2)):
                 os.dup2(file.fileno(), number)

@@ -51,6 +51,8 @@ class Trouble:
     doubles: int = 0
     broker_restarts: int = 0
     seed: int = 1
+    #: Of `seconds`, what the facts come within: less than all leaves a backlog to those who recover.
+    load_share: float = 1.0
     #: Of the workers' membership.
     session_s: float = 10.0
     drain_s: float = DRAIN_S
@@ -152,7 +154,13 @@ async def chaos(
     for name in NAMES:
         workers.start(name)
     loading = asyncio.create_task(
-        load(kafka, inbox.name, facts=trouble.facts, aggregates=trouble.aggregates, seconds=trouble.seconds)
+        load(
+            kafka,
+            inbox.name,
+            facts=trouble.facts,
+            aggregates=trouble.aggregates,
+            seconds=trouble.seconds * trouble.load_share,
+        )
     )
     left = -1
     try:
