@@ -6,6 +6,8 @@ from groupbuy.payments.v1 import payments_pb2_grpc
 
 from chassis import topics
 from chassis.process import Servicer, Wiring
+from chassis.replicas import Replicas
+from chassis.replicas_calls import dial
 from eventlog.decider import Decider
 from eventlog.effects import Effects
 from eventlog.fleet import Fleet
@@ -24,13 +26,14 @@ from services.payments.providers import registry
 from services.payments.settings import PaymentsSettings
 from services.payments.webhooks import Webhooks
 
+SERVICE = "groupbuy.payments.v1.PaymentService"
 #: Changes with the meaning of a kept state, which is then folded anew from the log.
 STATE_STAMP = "payments-2"
 
 
 def wire(settings: PaymentsSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
-    connection = Connection(settings.brokers, settings.instance, settings.state_dir)
+    connection = Connection(settings.brokers, settings.instance, settings.state_dir, settings.address)
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     providers = registry.configured(settings)
     notifying = Notifying(registry.notifications(settings), publisher, wall_clock_ms)
@@ -45,15 +48,21 @@ def wire(settings: PaymentsSettings) -> Wiring:
     calling = PaymentCalling(providers.provider_for, wall_clock_ms)
     effects = Effects(topics.PAYMENTS_EFFECTS, topics.PAYMENT_LOG, topics.PAYMENT_INBOX, calling, connection)
     ledger = Ledger(topics.PAYMENTS_LEDGER, topics.PAYMENT_LOG, connection)
+    # Two consumer groups: the ledger of a partition may be elsewhere than its purses.
+    replicas, of_books = (Replicas(SERVICE, one, settings.address, dial(settings)) for one in (decider, ledger))
     return Wiring(
         servicers=(
             Servicer(
                 payments_pb2_grpc.add_PaymentServiceServicer_to_server,
-                PaymentServicer(decider, publisher, notifying, ledger),
-                "groupbuy.payments.v1.PaymentService",
+                PaymentServicer(decider, publisher, notifying, ledger, replicas=replicas, of_books=of_books),
+                SERVICE,
             ),
         ),
         publisher=publisher,
-        processors=Fleet((sequencer, decider, effects, ledger), readers=(webhooks,), closing=(providers.close,)),
+        processors=Fleet(
+            (sequencer, decider, effects, ledger),
+            readers=(webhooks,),
+            closing=(providers.close, replicas.close, of_books.close),
+        ),
         topics=topics.ALL,
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from groupbuy.payments.v1 import ledger_pb2 as pb
 
 from chassis.paging import Key, Paging, page_size
+from chassis.replicas import Alone, Partitions
+from chassis.replicas_calls import Context
 from services.payments.api import refusals
 from services.payments.api.messages import timestamp
 from services.payments.api.names import is_id
 from services.payments.api.ports import BooksView
-from services.payments.domain.ledger import Entry
+from services.payments.domain.ledger import Account, Entry, Head
 
 DEFAULT_SIZE = 100
 MOST = 500
@@ -21,39 +25,34 @@ ANY = "-"
 class Books:
     """Answers about the ledger."""
 
-    def __init__(self, view: BooksView) -> None:
+    def __init__(self, view: BooksView, replicas: Alone) -> None:
         self._view = view
+        self._replicas = replicas
 
-    def balances(self, request: pb.GetBalancesRequest) -> pb.GetBalancesResponse:
-        """Balances, by currency and account. Raises NotReady, and ApiError AMOUNT_OVERFLOW."""
-        answer = pb.GetBalancesResponse()
-        totals: dict[str, list[int]] = {}
-        for (currency, account), (debits, credits_) in sorted(self._view.balances().items()):
-            if request.currency not in ("", currency):
-                continue
-            sums = totals.setdefault(currency, [0, 0])
-            sums[0] += debits
-            sums[1] += credits_
-            if max(*sums) > _MOST_MINOR:
-                raise refusals.amount_overflow(f"the turnover in {currency}")
-            answer.balances.add(
-                account=pb.LedgerAccount.Name(int(account)),  # type: ignore[arg-type] # numbered alike
-                currency=currency,
-                debits_minor=debits,
-                credits_minor=credits_,
-                balance_minor=debits - credits_,
-            )
-        for currency, (debits, credits_) in sorted(totals.items()):
-            answer.totals.add(currency=currency, debits_minor=debits, credits_minor=credits_)
-        for head in self._view.heads():
-            answer.heads.add(
-                partition=head.partition, next_offset=head.next_offset, entries=head.entries, hash=head.hash
-            )
-        return answer
+    async def balances(self, request: pb.GetBalancesRequest, context: Context) -> pb.GetBalancesResponse:
+        """Balances of all partitions, by currency and account. Raises NotReady, and ApiError AMOUNT_OVERFLOW."""
 
-    def entries(self, request: pb.ListEntriesRequest) -> pb.ListEntriesResponse:
+        async def here(partitions: Partitions) -> pb.GetBalancesResponse:
+            sums = self._view.balances(partitions).items()
+            wanted = {name: both for name, both in sums if request.currency in ("", name[0])}
+            return _answer(wanted, self._view.heads(partitions))
+
+        parts = await self._replicas.ask_all("GetBalances", request, context, here)
+        return parts[0] if len(parts) == 1 else _together(parts)
+
+    async def entries(self, request: pb.ListEntriesRequest, context: Context) -> pb.ListEntriesResponse:
         """A page of entries. Raises NotReady, and ApiError INVALID_FIELDS."""
         group = request.parent.removeprefix("groups/")
+        if group != ANY and not is_id(group):
+            raise refusals.invalid_field("parent", "is not the name of a group")
+
+        async def here() -> pb.ListEntriesResponse:
+            return self._page(request, group)
+
+        where = request.start.partition if group == ANY else group
+        return await self._replicas.ask("ListEntries", where, request, context, here)
+
+    def _page(self, request: pb.ListEntriesRequest, group: str) -> pb.ListEntriesResponse:
         size = page_size(request.page_size, default=DEFAULT_SIZE, most=MOST)
         start = request.start
         scope = f"entries/{group}/{start.partition}/{start.offset}/{start.number}"
@@ -62,12 +61,46 @@ class Books:
         if group == ANY:
             after = _pair(paging.after) if paging.after else (start.offset, start.number - 1)
             found = self._view.of_partition(start.partition, after, size + 1)
-        elif is_id(group):
-            found = self._view.of_group(group, _pair(paging.after) if paging.after else (-1, -1), size + 1)
         else:
-            raise refusals.invalid_field("parent", "is not the name of a group")
+            found = self._view.of_group(group, _pair(paging.after) if paging.after else (-1, -1), size + 1)
         page = paging.cut(list(found), _key)
         return pb.ListEntriesResponse(entries=map(entry_message, page.items), next_page_token=page.next_token)
+
+
+def _answer(sums: Mapping[tuple[str, Account], tuple[int, int]], heads: Iterable[Head]) -> pb.GetBalancesResponse:
+    answer = pb.GetBalancesResponse()
+    totals: dict[str, list[int]] = {}
+    for (currency, account), (debits, credits_) in sorted(sums.items()):
+        total = totals.setdefault(currency, [0, 0])
+        total[0] += debits
+        total[1] += credits_
+        if max(*total) > _MOST_MINOR:
+            raise refusals.amount_overflow(f"the turnover in {currency}")
+        answer.balances.add(
+            account=pb.LedgerAccount.Name(int(account)),  # type: ignore[arg-type] # numbered alike
+            currency=currency,
+            debits_minor=debits,
+            credits_minor=credits_,
+            balance_minor=debits - credits_,
+        )
+    for currency, (debits, credits_) in sorted(totals.items()):
+        answer.totals.add(currency=currency, debits_minor=debits, credits_minor=credits_)
+    for head in heads:
+        answer.heads.add(partition=head.partition, next_offset=head.next_offset, entries=head.entries, hash=head.hash)
+    return answer
+
+
+def _together(parts: Iterable[pb.GetBalancesResponse]) -> pb.GetBalancesResponse:
+    """The balances of several replicas, each of partitions of its own."""
+    sums: dict[tuple[str, Account], tuple[int, int]] = {}
+    heads: list[Head] = []
+    for part in parts:
+        for one in part.balances:
+            name = one.currency, Account(one.account)
+            debits, credits_ = sums.get(name, (0, 0))
+            sums[name] = debits + one.debits_minor, credits_ + one.credits_minor
+        heads += [Head(one.partition, one.next_offset, one.entries, one.hash) for one in part.heads]
+    return _answer(sums, sorted(heads))
 
 
 def entry_message(entry: Entry) -> pb.LedgerEntry:

@@ -29,6 +29,7 @@ from groupbuy.payments.v1.payments_pb2 import (
 from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceServicer
 
 from chassis.paging import Key, Paging, page_size
+from chassis.replicas import Alone
 from chassis.waiting import Patience
 from services.payments.api import refusals
 from services.payments.api.books import Books
@@ -62,24 +63,39 @@ class PaymentServicer(PaymentServiceServicer):
         notifying: Notifying,
         books: BooksView,
         now_ms: Callable[[], int] = wall_clock_ms,
+        replicas: Alone | None = None,
+        of_books: Alone | None = None,
     ) -> None:
+        """`replicas` are those of the decider's table, `of_books` those of the ledger."""
+        self._replicas = replicas or Alone()
         self._view = view
         self._refunding = Refunding(view, publisher, now_ms)
         self._notifying = notifying
-        self._books = Books(books)
+        self._books = Books(books, of_books or Alone())
 
     async def GetPayment(self, request: GetPaymentRequest, context: Context) -> Payment:
         """The payment of one order."""
         group, order = parse_payment(request.name)
-        aggregate = self._view.get(group)
-        found = None if aggregate is None else payment_of(aggregate.state, order)
-        if aggregate is None or found is None:
-            raise refusals.payment_not_found(request.name)
-        return payment_message(request.name, found, aggregate.version, aggregate.time_ms)
+
+        async def here() -> Payment:
+            aggregate = self._view.get(group)
+            found = None if aggregate is None else payment_of(aggregate.state, order)
+            if aggregate is None or found is None:
+                raise refusals.payment_not_found(request.name)
+            return payment_message(request.name, found, aggregate.version, aggregate.time_ms)
+
+        return await self._replicas.ask("GetPayment", group, request, context, here)
 
     async def ListPayments(self, request: ListPaymentsRequest, context: Context) -> ListPaymentsResponse:
         """Payments of a group, by what never changes about them: the ids of their orders."""
         group = request.parent.removeprefix("groups/")
+
+        async def here() -> ListPaymentsResponse:
+            return self._list(group, request)
+
+        return await self._replicas.ask("ListPayments", group, request, context, here)
+
+    def _list(self, group: str, request: ListPaymentsRequest) -> ListPaymentsResponse:
         size = page_size(request.page_size, default=DEFAULT_SIZE, most=MOST)
         paging = Paging(f"payments/{group}", (str,), size, request.page_token)
         aggregate = self._view.get(group)
@@ -98,7 +114,12 @@ class PaymentServicer(PaymentServiceServicer):
 
     async def RefundPayment(self, request: RefundPaymentRequest, context: Context) -> Refund:
         """Gives captured money back, and answers with what was decided."""
-        return await self._refunding.refund(request, Patience(context))
+
+        async def here() -> Refund:
+            return await self._refunding.refund(request, Patience(context))
+
+        group = parse_payment(request.name).group
+        return await self._replicas.ask("RefundPayment", group, request, context, here)
 
     async def NotifyPayment(self, request: NotifyPaymentRequest, context: Context) -> NotifyPaymentResponse:
         """Takes what a provider sent; answers once it is in the log."""
@@ -112,12 +133,12 @@ class PaymentServicer(PaymentServiceServicer):
         return NotifyPaymentResponse(payment=str(noted.payment), partition=position.partition, offset=position.offset)
 
     async def GetBalances(self, request: GetBalancesRequest, context: Context) -> GetBalancesResponse:
-        """Balances of the ledger, of the partitions that are here."""
-        return self._books.balances(request)
+        """Balances of the ledger."""
+        return await self._books.balances(request, context)
 
     async def ListEntries(self, request: ListEntriesRequest, context: Context) -> ListEntriesResponse:
         """Entries of the ledger, in the order of the log."""
-        return self._books.entries(request)
+        return await self._books.entries(request, context)
 
 
 def _by_order(one: tuple[str, PaymentView]) -> Key:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
@@ -49,12 +49,12 @@ class Notifications(Protocol):
 class BooksView(Protocol):
     """The ledger of the partitions that are here. Each raises NotReady while a partition of it is not ready."""
 
-    def balances(self) -> Mapping[tuple[str, Account], tuple[int, int]]:
-        """Debits and credits in minor units, by currency and account."""
+    def balances(self, partitions: Collection[int] | None, /) -> Mapping[tuple[str, Account], tuple[int, int]]:
+        """Debits and credits in minor units, by currency and account, of some partitions or of all."""
         ...
 
-    def heads(self) -> Sequence[Head]:
-        """How far each partition has come, by partition."""
+    def heads(self, partitions: Collection[int] | None, /) -> Sequence[Head]:
+        """How far each of some partitions, or of all, has come, by partition."""
         ...
 
     def of_group(self, group: str, after: tuple[int, int], most: int) -> Sequence[Entry]:

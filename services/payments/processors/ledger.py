@@ -8,7 +8,7 @@ that is not the one its books were made of.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Any
 
 from faust.types import TP
@@ -115,11 +115,11 @@ class Ledger(Processor):
 
     # Reads ----------------------------------------------------------------------------------------------------------
 
-    def _owned(self) -> list[PartitionBooks]:
-        """Books of all partitions that are here, by partition. Raises NotReady while one of them is behind."""
-        if self._targets_epoch != self.epoch or not self._targets:
+    def _of_all(self, partitions: Collection[int] | None) -> list[PartitionBooks]:
+        """Books of some partitions or of all, by partition. Raises NotReady while one of them is behind or not here."""
+        if not self.partitions:
             raise NotReady(f"{self.group}: the partitions are not known yet")
-        return [self._caught_up(partition) for partition in sorted(self._targets)]
+        return [self._caught_up(one) for one in sorted(range(self.partitions) if partitions is None else partitions)]
 
     def _caught_up(self, partition: int) -> PartitionBooks:
         target = self._targets.get(partition) if self._targets_epoch == self.epoch else None
@@ -127,18 +127,18 @@ class Ledger(Processor):
             raise NotReady(f"{self.group}: partition {partition} is not ready here")
         return self._of(partition)
 
-    def balances(self) -> Mapping[tuple[str, Account], tuple[int, int]]:
-        """Debits and credits in minor units, by currency and account. Raises NotReady."""
+    def balances(self, partitions: Collection[int] | None = None) -> Mapping[tuple[str, Account], tuple[int, int]]:
+        """Debits and credits in minor units, by currency and account, of some partitions or all. Raises NotReady."""
         sums: dict[tuple[str, Account], tuple[int, int]] = {}
-        for books in self._owned():
+        for books in self._of_all(partitions):
             for name, (debits, credits_) in books.fold.balances.items():
                 before = sums.get(name, (0, 0))
                 sums[name] = before[0] + debits, before[1] + credits_
         return sums
 
-    def heads(self) -> Sequence[Head]:
-        """How far each partition has come, by partition. Raises NotReady."""
-        return [books.fold.head for books in self._owned()]
+    def heads(self, partitions: Collection[int] | None = None) -> Sequence[Head]:
+        """How far each of some partitions, or of all, has come, by partition. Raises NotReady."""
+        return [books.fold.head for books in self._of_all(partitions)]
 
     def of_group(self, group: str, after: tuple[int, int], most: int) -> Sequence[Entry]:
         """Entries of a group after an offset and number, in order. Raises NotReady."""

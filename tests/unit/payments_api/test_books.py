@@ -34,10 +34,10 @@ class View:
             raise NotReady("the ledger is behind")
         return self.books
 
-    def balances(self) -> Mapping[tuple[str, Account], tuple[int, int]]:
+    def balances(self, partitions: object = None, /) -> Mapping[tuple[str, Account], tuple[int, int]]:
         return {name: (one[0], one[1]) for name, one in self._ready().fold.balances.items()} | self.more
 
-    def heads(self) -> Sequence[Head]:
+    def heads(self, partitions: object = None, /) -> Sequence[Head]:
         return [self._ready().fold.head]
 
     def of_group(self, group: str, after: tuple[int, int], most: int) -> Sequence[Entry]:
