@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit contract integration simulate last-moment mutants chaos bench bench-fold bench-recover docs audit topics certificates format proto clean
+.PHONY: help demo up test lint unit contract integration simulate last-moment mutants chaos chaos-proof bench bench-fold bench-recover docs audit topics certificates format proto clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ mutants: $(READY) ## plants bugs in the rules, the money and the kernel; the sim
 
 chaos: $(READY) ## kills, freezes and outages under load on a real broker, then an exact check; MINUTES=5 ORDERS=n OUTAGE=s
 	$(BIN)/python -m tests.chaos.run --minutes $(or $(MINUTES),5)
+
+chaos-proof: $(READY) ## switches the kernel's fixes off, one after the other: some run must fail; ARGS="--only name"
+	$(BIN)/python -m tests.chaos.kernel.switched_off $(ARGS)
 
 bench: bench-fold bench-recover ## all benchmarks; each prints its figures as JSON and fails where its claim does
 

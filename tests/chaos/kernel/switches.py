@@ -28,7 +28,7 @@ def _replace(target: Any, name: str, by: Any) -> None:
 
 
 def split_decisions() -> None:
-    """An event a record, each in a batch of its own."""
+    """An event a record, those of one decision in different batches."""
     decide, append = aggregate.decide, Output.append
 
     def decide_in_parts(domain: Domain[Any], one: Aggregate[Any], value: bytes, offset: int, time_ms: int) -> Any:
@@ -46,10 +46,10 @@ def split_decisions() -> None:
         return parts
 
     def append_parts(self: Output, key: bytes | None, value: Any, headers: Any) -> None:
-        for part in value if isinstance(value, list) else [value]:
-            append(self, key, part, headers)
-            if isinstance(value, list):
+        for n, part in enumerate(value if isinstance(value, list) else [value]):
+            if n and self._open is not None:
                 self._seal()
+            append(self, key, part, headers)
 
     _replace(partition, "decide", decide_in_parts)
     _replace(Output, "append", append_parts)
@@ -190,7 +190,13 @@ class Switch(NamedTuple):
     splits: bool = False
 
 
+def nothing() -> None:
+    """For comparison."""
+
+
+NOTHING = "nothing"
 SWITCHES = {
+    NOTHING: Switch("(all of them in place)", nothing),
     "split-decisions": Switch("one decision, one record", split_decisions, splits=True),
     "deliver-whatever-comes": Switch("deliver only what continues the last batch, armed last", deliver_whatever_comes),
     "fold-past-the-end": Switch("fold an active partition to its end exactly", fold_past_the_end),
