@@ -8,6 +8,7 @@ import pytest
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
 from ops.errors import OpsError
+from ops.main import main
 from ops.reconcile_statement import AMOUNTS, TEXTS, read
 from services.payments.providers.simulated.web import COLUMNS
 
@@ -73,3 +74,22 @@ def test_a_file_that_is_not_there_or_no_text_is_said_in_a_sentence(tmp_path: Pat
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(OpsError, match="can't be read"):
         read(tmp_path / "binary.csv")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["reconcile", "--statement", "nowhere.csv"], "nowhere.csv can't be read"),
+        (["reconcile", "--provider", "there"], "--provider takes host:port"),
+        (["reconcile", "--until", "yesterday"], "'yesterday' does not match the formats"),
+        (["audit", "--without-provider", "--roots", "nowhere.json"], "no Kafka broker answers at 127.0.0.1:1"),
+        (["ledger", "roots"], "Missing option '--out'"),
+    ],
+)
+def test_a_mistake_at_the_command_line_is_one_sentence_and_exit_2(
+    args: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*args, "--kafka", "127.0.0.1:1"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
