@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deploy.ca import Issued
 
 _OPTIONS = (
     # What is down now may be up in a moment; the default waits a second and more between attempts.
@@ -17,12 +20,17 @@ _OPTIONS = (
 class Health:
     """Asks one server. Close it after use."""
 
-    def __init__(self, endpoint: str) -> None:
-        """`endpoint` is host:port."""
+    def __init__(self, endpoint: str, issued: Issued | None = None) -> None:
+        """`endpoint` is host:port; with a certificate it is asked over mutual TLS."""
         import grpc
         from grpc_health.v1 import health_pb2_grpc
 
-        self._channel: Any = grpc.insecure_channel(endpoint, options=_OPTIONS)
+        self._channel: Any
+        if issued is None:
+            self._channel = grpc.insecure_channel(endpoint, options=_OPTIONS)
+        else:
+            pem = [path.read_bytes() for path in (issued.ca, issued.key, issued.certificate)]
+            self._channel = grpc.secure_channel(endpoint, grpc.ssl_channel_credentials(*pem), options=_OPTIONS)
         self._stub = health_pb2_grpc.HealthStub(self._channel)
 
     def serving(self, *, timeout_s: float = 1.0) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deploy.errors import StackFailed
 from deploy.health import Health
@@ -18,6 +19,9 @@ from deploy.waiting import wait_for
 
 START_S = 60.0
 _GRACE_S = 8.0
+
+if TYPE_CHECKING:
+    from deploy.ca import Issued
 
 
 class Processes:
@@ -39,6 +43,11 @@ class Processes:
     def kafka(self) -> str:
         """host:port of the broker that the processes work with; empty for none."""
         return ""
+
+    @property
+    def monitor(self) -> Issued | None:
+        """The certificate to ask for health with; None where nothing is encrypted."""
+        return None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,7 +96,7 @@ class Processes:
         Raises StackFailed with its log's tail where it does not within `timeout` seconds.
         """
         process = self._process(name)
-        health = Health(self.endpoints[name]) if name in self._health else None
+        health = Health(self.endpoints[name], self.monitor) if name in self._health else None
         try:
             served = wait_for(
                 lambda: self._well() and process.running and (health is None or health.serving()),

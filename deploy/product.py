@@ -59,6 +59,8 @@ class Plan:
     then: Mapping[str, Callable[[Layout], Child]]
     #: Names of addresses that are needed beside one for each process.
     more: tuple[str, ...] = ()
+    #: The command that says at a broker which asks who comes who may do what; None: there is none.
+    rights: Callable[[str], Sequence[str]] | None = None
     #: What has to be there before anything is started.
     prepare: Callable[[Layout], None] | None = None
     #: One more process of a service, by its name and number; None: there is never more than one of each.
@@ -149,6 +151,7 @@ def _accounts(layout: Layout) -> Mapping[str, str]:
 
 PRODUCT = Plan(
     topics=_topics,
+    rights=lambda kafka: (sys.executable, "-m", "ops.main", "acls", "apply", "--kafka", kafka),
     first={PROVIDER: _provider},
     then={name: _service(name) for name in SERVICES},
     more=(PROVIDER_HTTP, WEBHOOKS),

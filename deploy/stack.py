@@ -10,17 +10,20 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from deploy import ports
+from deploy.ca import Issued
+from deploy.credentials import MONITOR, OPS, Credentials
 from deploy.errors import AlreadyRunning, BrokerFailed, StackFailed
 from deploy.kafka import jars
 from deploy.kafka.broker import Broker
 from deploy.kafka.jars import try_lock
 from deploy.kafka.probe import addresses, answers
+from deploy.kafka.secured import ADMIN
 from deploy.process import Process
 from deploy.processes import START_S, Processes
 from deploy.product import PRODUCT, Child, Layout, Plan, replica_name
@@ -49,13 +52,15 @@ class Stack(Processes):
         environment: Mapping[str, Mapping[str, str]] | None = None,
         plan: Plan = PRODUCT,
         replicas: Mapping[str, int] | None = None,
+        secured: bool = False,
     ) -> None:
         """`kafka`, else $KAFKA, is a broker to use; without either one of our own is started.
 
         `data` (default: in the run directory) is where all keep theirs; emptied at start and removed at stop unless
         `keep_data`. Logs are removed at stop unless `keep_logs` or something failed. `environment` adds variables by
         process name: `{"provider": {"GROUPBUY_SIMPROVIDER_LATENCY_MAX_MS": "200"}}`. `replicas` says how many processes
-        of a service to start with, where it is not one.
+        of a service to start with, where it is not one. `secured`: mutual TLS for all calls, and a broker of our own
+        that asks who comes; `credentials` then says who may come.
         """
         super().__init__(run_dir)
         self.data = (data or self.run_dir / "data").absolute()
@@ -70,6 +75,9 @@ class Stack(Processes):
         self._layout: Layout | None = None
         self._added: list[str] = []
         self._lock_handle: int | None = None
+        self._secured = secured
+        #: Certificates and passwords of a secured stack, once started.
+        self.credentials: Credentials | None = None
         # Held while starting: stop waits for a start on another thread to give up.
         self._starting = threading.Lock()
 
@@ -77,6 +85,11 @@ class Stack(Processes):
     def kafka(self) -> str:
         """host:port of the broker."""
         return self._external or self.broker.bootstrap
+
+    @property
+    def monitor(self) -> Issued | None:
+        """The certificate to ask for health with; None where nothing is encrypted."""
+        return self.credentials.issued[MONITOR] if self.credentials else None
 
     @property
     def broker(self) -> Broker:
@@ -116,6 +129,8 @@ class Stack(Processes):
         self.logs.mkdir(exist_ok=True)
         for name in (*self._plan.first, *self._plan.then, *self._plan.more):
             self.endpoints[name] = f"127.0.0.1:{ports.free_port()}"
+        if self._secured:
+            self.credentials = Credentials(self.data / "credentials")
         self._supervisor.start()
         self._start_broker()
         self._make_topics()
@@ -131,7 +146,8 @@ class Stack(Processes):
             self.wait_serving(name, timeout=START_S)
 
     def _start_child(self, child: Child) -> None:
-        environment = {**self._python(), **child.environment, **self._environment.get(child.name, {})}
+        own = self.credentials.environment(child.name) if self.credentials else {}
+        environment = {**self._python(), **child.environment, **own, **self._environment.get(child.name, {})}
         # Not in our caller's directory: a module is looked for there first.
         process = Process(child.argv, log=self.log_file(child.name), cwd=self.data, environment=environment)
         self._add(child.name, process, health=child.health)
@@ -197,23 +213,31 @@ class Stack(Processes):
 
     def _start_broker(self) -> None:
         if self._broker is not None:
-            self._broker.start(self.data / "kafka", log=self.log_file(BROKER))
+            secured = self.credentials.kafka if self.credentials else None
+            self._broker.start(self.data / "kafka", log=self.log_file(BROKER), secured=secured)
             self._add(BROKER, self._broker.process)
             return
+        if self._secured:
+            raise BrokerFailed("a stack that asks who comes starts a broker of its own: unset KAFKA.")
         addresses(self.kafka)
         if not wait_for(lambda: answers(self.kafka), timeout_s=_EXTERNAL_S, cancel=self._cancel, every_s=0.3):
             raise BrokerFailed(f"no broker answers at KAFKA={self.kafka}: start it, or unset KAFKA.")
 
     def _make_topics(self) -> None:
-        if self._plan.topics is None:
-            return
-        command = self._plan.topics(self.kafka, self.partitions)
-        process = Process(command, log=self.log_file("topics"), cwd=self.data)
+        if self.credentials is not None and self._plan.rights is not None:
+            self._run("rights", self._plan.rights(self.kafka), self.credentials.environment(ADMIN))
+        if self._plan.topics is not None:
+            own = self.credentials.environment(OPS) if self.credentials else {}
+            self._run("topics", self._plan.topics(self.kafka, self.partitions), own)
+
+    def _run(self, what: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Runs a command to its end. Raises StackFailed."""
+        process = Process(command, log=self.log_file(what), cwd=self.data, environment=environment)
         try:
             process.start()
             ended = wait_for(lambda: not process.running, timeout_s=START_S, cancel=self._cancel)
             if not ended or process.code != 0:
-                raise StackFailed(f"the topics could not be made at {self.kafka}:\n{process.tail()}")
+                raise StackFailed(f"the {what} could not be made at {self.kafka}:\n{process.tail()}")
         finally:
             process.kill()
 

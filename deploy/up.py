@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--keep", action="store_true", help="go on from the data of the last run with --keep")
     parser.add_argument("--run-dir", type=Path, default=RUN_DIR, help="for data, logs and stack.json (%(default)s)")
+    parser.add_argument("--secured", action="store_true", help="mutual TLS, and a broker that asks who comes")
     parser.add_argument("--partitions", type=int, default=4, help="of every topic, for ever (%(default)s)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keep_data=options.keep,
         keep_logs=options.keep,
         partitions=options.partitions,
+        secured=options.secured,
     )
     sys.stderr.write("starting broker, provider and services\n")
     return foreground.run(stack, lambda: _say(stack))
@@ -56,4 +58,10 @@ def _say(stack: Stack) -> None:
     for name, address in rows.items():
         print(f"{name:{width}}  {address}")
     print(f"\nLogs are in {stack.logs}, these addresses in {stack.run_dir / NAME}. For instance:\n")
-    print(_EXAMPLE.replace("GROUPS", stack.endpoints["groups"]).replace("REQUEST", str(uuid.uuid4())), flush=True)
+    example = _EXAMPLE
+    if stack.credentials is not None:
+        merchant = stack.credentials.issued["merchant"]
+        with_certificate = f"-cacert {merchant.ca} -cert {merchant.certificate} -key {merchant.key}"
+        example = _EXAMPLE.replace("-plaintext", with_certificate)
+        print(f"set -a; . {stack.credentials.ops_file}; set +a  # lets groupbuy-ops in\n")
+    print(example.replace("GROUPS", stack.endpoints["groups"]).replace("REQUEST", str(uuid.uuid4())), flush=True)

@@ -9,6 +9,7 @@ import base64
 import os
 import shlex
 import shutil
+import ssl
 import string
 import threading
 import uuid
@@ -38,12 +39,12 @@ class Broker:
     The environment's KAFKA_HEAP_OPTS and KAFKA_JVM_PERFORMANCE_OPTS mean what they mean to Kafka's own scripts.
     """
 
-    def __init__(self, *, cancel: threading.Event | None = None, secured: Secured | None = None) -> None:
-        """`cancel`, once set, ends a start under way with Cancelled. `secured` makes it ask who comes."""
+    def __init__(self, *, cancel: threading.Event | None = None) -> None:
+        """`cancel`, once set, ends a start under way with Cancelled."""
         self.port = 0
         self._cancel = cancel
-        self._secured = secured
-        self._context = secured.context() if secured else None
+        self._secured: Secured | None = None
+        self._context: ssl.SSLContext | None = None
         self._claimed: list[int] = []
         self._process: Process | None = None
 
@@ -59,11 +60,14 @@ class Broker:
             raise BrokerFailed("the broker has not been started")
         return self._process
 
-    def start(self, directory: Path, *, port: int = 0, log: Path | None = None) -> None:
+    def start(self, directory: Path, *, port: int = 0, log: Path | None = None, secured: Secured | None = None) -> None:
         """Starts on data in `directory`, made where there is none; returns once it answers. Port 0: a free one.
 
+        With `secured` it asks who comes, by SASL over TLS, and refuses what no ACL grants.
         Raises MissingTool without Java or Maven, BrokerFailed with the log's tail where it does not come up.
         """
+        self._secured = secured
+        self._context = secured.context() if secured else None
         try:
             # Absolute: the broker runs in another directory than we do.
             self._start(directory.absolute(), port, (log or directory / "broker.log").absolute())
