@@ -31,6 +31,8 @@ PREFIX = "ERROR_REASON_"
 NOT_READY_RETRY_MS = 500
 #: Milliseconds after which to call again when the broker does not answer.
 BROKER_RETRY_MS = 1_000
+#: In the place of a delay: gRPC's own retries are not to call again.
+NO_RETRY = "-1"
 # A status travels in a header of 8 KiB at most, in base64.
 _MOST_FIELDS = 10
 _MOST_TEXT = 200
@@ -116,11 +118,16 @@ def to_status(error: ApiError) -> Status:
     return status
 
 
-def trailing_metadata(error: ApiError) -> tuple[tuple[str, str | bytes], ...]:
-    """Trailing metadata of the answer: the rich status, and the delay in the form that gRPC's own retries obey."""
+def trailing_metadata(error: ApiError, left_s: float | None = None) -> tuple[tuple[str, str | bytes], ...]:
+    """Trailing metadata of the answer: the rich status, and the delay in the form that gRPC's own retries obey.
+
+    `left_s` is the time until the caller's deadline. Where the delay is longer, gRPC's retries are told not to try: they
+    would let the deadline pass, and the caller would not learn what was the matter.
+    """
     status = ("grpc-status-details-bin", to_status(error).SerializeToString())
     if error.retry_after_ms:
-        return (status, ("grpc-retry-pushback-ms", str(error.retry_after_ms)))
+        in_time = left_s is None or error.retry_after_ms < left_s * 1_000
+        return (status, ("grpc-retry-pushback-ms", str(error.retry_after_ms) if in_time else NO_RETRY))
     return (status,)
 
 

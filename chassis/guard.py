@@ -182,7 +182,7 @@ async def _refuse(context: Context, method: str, error: Exception) -> None:
         if name == "traceparent" and isinstance(value, str):
             traceparent = value
     refusal = to_api_error(error, method=method, traceparent=traceparent)
-    await context.abort(refusal.code, refusal.message, trailing_metadata(refusal))
+    await context.abort(refusal.code, refusal.message, trailing_metadata(refusal, context.time_remaining()))
 
 
 def _too_large(size: int) -> ApiError:

@@ -11,7 +11,7 @@ from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 
 from chassis import service_config
 from chassis.errors import ApiError
-from tests.unit.chassis.support import SOON_S, a_request, running
+from tests.unit.chassis.support import SOON_S, a_request, refusal, running
 
 
 @pytest.mark.parametrize("service", list(service_config.FILES))
@@ -59,3 +59,19 @@ async def test_a_client_with_the_config_calls_again_while_a_service_is_unavailab
                     ),
                     timeout=SOON_S,
                 )
+
+
+async def test_who_would_call_again_too_late_is_told_now_what_is_the_matter() -> None:
+    async with running() as run:
+
+        async def recovering() -> None:
+            raise ApiError(
+                grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_NOT_READY, "not yet", retry_after_ms=10**6
+            )
+
+        run.fake.place = recovering
+        options = [("grpc.service_config", json.dumps(service_config.config("orders")))]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{run.port}", options=options) as channel:
+            refused = await refusal(orders_pb2_grpc.OrderServiceStub(channel).PlaceOrder(a_request(), timeout=2))
+    assert refused.code is grpc.StatusCode.UNAVAILABLE
+    assert refused.retry_after_ms == 10**6
