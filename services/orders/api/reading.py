@@ -18,6 +18,7 @@ from chassis.waiting import Patience, until
 from eventlog.errors import NotReady
 from eventlog.topics import partition_of
 from eventlog.watch import Watchers
+from services.orders.api.awaiting import Awaiting
 from services.orders.api.ports import OrdersView, Publishes
 from services.orders.api.refusals import answer_pending, invalid_field, list_pending, order_not_found
 from services.orders.api.render import order_message
@@ -50,6 +51,7 @@ class Reader:
     def __init__(self, view: OrdersView, publisher: Publishes) -> None:
         self._view = view
         self._publisher = publisher
+        self._awaiting = Awaiting(view.watchers)
         #: Partition -> offset of the last order fact that this process wrote there.
         self._written: dict[int, int] = {}
         #: A key of each partition; empty: the number of partitions is not known yet.
@@ -175,7 +177,7 @@ class Reader:
         """A group that somebody has opened, None where that is not seen within a moment."""
 
         try:
-            return await until(self._view.watchers, group, lambda: self.opened_now(group), patience.left_s(APPEAR_S))
+            return await self._awaiting.until(group, lambda: self.opened_now(group), patience.left_s(APPEAR_S))
         except TimeoutError:
             return None
 
@@ -189,7 +191,7 @@ class Reader:
             return found if found is not None and ready(found.view) else None
 
         try:
-            return await until(self._view.watchers, name.group, look, patience.left_s())
+            return await self._awaiting.until(name.group, look, patience.left_s())
         except TimeoutError:
             raise answer_pending(name, encode(token) if token else "") from None
 
