@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit contract integration simulate last-moment mutants chaos chaos-proof bench bench-fold bench-recover docs audit topics certificates format proto clean
+.PHONY: help demo up test lint unit contract integration simulate last-moment mutants chaos chaos-proof bench bench-fold bench-recover bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -56,13 +56,22 @@ chaos: $(READY) ## kills, freezes and outages under load on a real broker, then 
 chaos-proof: $(READY) ## switches the kernel's fixes off, one after the other: some run must fail; ARGS="--only name"
 	$(BIN)/python -m tests.chaos.kernel.switched_off $(ARGS)
 
-bench: bench-fold bench-recover ## all benchmarks; each prints its figures as JSON and fails where its claim does
+bench: bench-fold bench-recover bench-api bench-settle bench-lastseat ## all benchmarks; each prints its figures as JSON and fails where its claim does
 
 bench-fold: $(READY) ## facts a second on one core: stock Faust, and ours with RocksDB; ARGS="--flame" keeps a flame graph
 	$(BIN)/python -m bench.fold $(ARGS)
 
 bench-recover: $(READY) ## SIGKILL to the first new decision with 1,000,000 open groups; ARGS="--groups n --kills n"
 	$(BIN)/python -m bench.recover $(ARGS)
+
+bench-api: $(READY) ## orders a second that one process takes, alone and in batches, watched and overloaded; ARGS="--seconds n"
+	$(BIN)/python -m bench.api $(ARGS)
+
+bench-settle: $(READY) ## settled orders a second of the whole system; ARGS="--seconds n --groups n"
+	$(BIN)/python -m bench.settle $(ARGS)
+
+bench-lastseat: $(READY) ## 1,000 joins at once for one seat, 200 times: one winner each; ARGS="--rounds n"
+	$(BIN)/python -m bench.lastseat $(ARGS)
 
 docs: $(READY) ## writes docs/transitions.md from the deciders' tables
 	$(BIN)/python -m docs.generate

@@ -57,6 +57,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, heard: Heard) -> None:
         self._heard = heard
+        #: Messages by stream, kept where somebody wants to read them later.
+        self.kept: dict[int, bytes] | None = None
         self._buffer = b""
         self._next = 1
         self._messages: dict[int, int] = {}
@@ -149,6 +151,8 @@ class Connection(asyncio.Protocol):
             # A message larger than a frame comes in several; the load generator's are all small.
             messages += 1
             self._messages[stream] = messages
+            if self.kept is not None:
+                self.kept[stream] = self.kept.get(stream, b"") + payload
         ended = kind == RST_STREAM or bool(flags & END_STREAM)
         if ended:
             del self._messages[stream]

@@ -1,0 +1,127 @@
+"""bench-api: how many orders one orders process takes, how long half of that takes, and what five times it does.
+
+Broker and load generator run beside the process on the same cores; what decides and pays for the orders is stopped, as
+its cost is bench-settle's. First of all a group is watched by many at once. Prints one JSON object as its last line;
+exits 1 when a claim fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
+
+from bench.api_load import order
+from bench.system import CALL_S, conclude, cpu_s, make_campaign, pids, python, rss_mb, system
+from groupbuy_testing.running import RunningStack
+
+WANTED_PER_S = 2_500
+WANTED_BATCHED_PER_S = 20_000
+WANTED_P99_MS = 25.0
+WANTED_WATCHERS_MS = 1_000.0
+WANTED_GOODPUT = 0.8
+#: Of what is accepted when far too much is asked for.
+WANTED_OVERLOADED_MS = 2_000.0
+#: Calls under way at once where the best rate is looked for.
+AT_ONCE = 200
+OVERLOAD = 5
+#: Callers of a service whose answer takes longer have gone.
+PATIENCE_S = 5
+
+
+class Load:
+    """Load on one system, each job by a process of its own."""
+
+    def __init__(self, running: RunningStack, campaign: str) -> None:
+        self._endpoint = running.endpoints["orders"]
+        self._pid = pids(running)["orders"]
+        self._campaign = campaign
+
+    def run(self, job: str, **more: Any) -> dict[str, float]:
+        """Runs a job; its figures, and what each order cost the process."""
+        before_s = cpu_s(self._pid)
+        full = {"job": job, "endpoint": self._endpoint, "campaign": self._campaign, **more}
+        found: dict[str, float] = python("bench.api_load", full)
+        print(f"{job:7} {_line(found)}  {cpu_s(self._pid) - before_s:.1f} s CPU of orders", flush=True)
+        return found
+
+
+def _line(found: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:,.1f}" for name, value in found.items())
+
+
+def watched(running: RunningStack, campaign: str, watchers: int) -> float:
+    """Milliseconds within which 99 of 100 watchers of one group have heard of a change."""
+    leader = OrderServiceStub(running.orders).PlaceOrder(order(campaign), timeout=CALL_S).order
+    job = {
+        "job": "watch",
+        "orders": running.endpoints["orders"],
+        "groups": running.endpoints["groups"],
+        "campaign": campaign,
+        "group": leader.group,
+        "watchers": watchers,
+        "rounds": 5,
+    }
+    found = python("bench.api_load", job)
+    print(f"watch   {_line(found)}", flush=True)
+    return float(found["p99_ms"])
+
+
+def measure(*, seconds: float, orders: int, watchers: int) -> dict[str, float]:
+    """All of it, on one system."""
+    with system() as running:
+        campaign = make_campaign(running)
+        watchers_ms = watched(running, campaign, watchers)
+        for name in ("groups", "payments"):
+            running.stack.stop_service(name)
+        load = Load(running, campaign)
+        load.run("closed", at_once=AT_ONCE, seconds=seconds / 2, warm_s=1, most=int(seconds * 10_000))
+        best = load.run("closed", at_once=AT_ONCE, seconds=seconds, warm_s=1, most=int(seconds * 10_000))
+        rate = best["per_s"]
+        half = load.run("open", rate=rate / 2, seconds=seconds, most=int(rate * seconds))
+        over = load.run(
+            "open",
+            rate=rate * OVERLOAD,
+            seconds=seconds,
+            most=int(rate * OVERLOAD * seconds),
+            timeout_s=PATIENCE_S,
+        )
+        batched = load.run("batch", at_once=4, most=orders)
+        streamed = load.run("stream", at_once=4, most=orders)
+        peak_mb = rss_mb(pids(running)["orders"])
+    return {
+        "place_order_per_s": round(rate),
+        "batched_orders_per_s": round(batched["per_s"]),
+        "streamed_orders_per_s": round(streamed["per_s"]),
+        "p50_ms": round(half["p50_ms"], 1),
+        "p99_ms": round(half["p99_ms"], 1),
+        "watchers": watchers,
+        "watchers_p99_ms": round(watchers_ms, 1),
+        "overload_goodput_ratio": round(over["per_s"] / rate, 2),
+        "overload_begun_per_s": round(over["begun_per_s"]),
+        "overload_accepted_p99_ms": round(over["p99_ms"], 1),
+        "peak_rss_mb": peak_mb,
+    }
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument("--orders", type=int, default=300_000, help="by batches, and again by streams")
+    parser.add_argument("--watchers", type=int, default=10_000)
+    found = measure(**vars(parser.parse_args()))
+    conclude(
+        found,
+        found["place_order_per_s"] >= WANTED_PER_S,
+        max(found["batched_orders_per_s"], found["streamed_orders_per_s"]) >= WANTED_BATCHED_PER_S,
+        found["p99_ms"] <= WANTED_P99_MS,
+        found["watchers_p99_ms"] <= WANTED_WATCHERS_MS,
+        found["overload_goodput_ratio"] >= WANTED_GOODPUT,
+        found["overload_accepted_p99_ms"] <= WANTED_OVERLOADED_MS,
+    )
+
+
+if __name__ == "__main__":
+    main()
