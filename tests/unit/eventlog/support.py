@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-import subprocess
+import multiprocessing
+import os
 import sys
+import tempfile
 import textwrap
 from collections import defaultdict
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from intervaltree import IntervalTree
 
+#: Forks of a process that has imported the kernel: starting an interpreter for each would take a second of CPU.
+_forge = multiprocessing.get_context("forkserver")
+_forge.set_forkserver_preload(["eventlog.decider", "eventlog.effects", "eventlog.sequencer", "eventlog.transport"])
 
-def run_python(code: str) -> subprocess.CompletedProcess[str]:
+
+class Done(NamedTuple):
+    """A process that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_python(code: str) -> Done:
     """Runs code that is to end its process."""
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    with tempfile.TemporaryDirectory() as directory:
+        out, error = Path(directory) / "out", Path(directory) / "error"
+        process = _forge.Process(target=_run, args=(textwrap.dedent(code), out, error))
+        process.start()
+        process.join(60)
+        if process.exitcode is None:
+            process.kill()
+            raise AssertionError(f"it did not end: {error.read_text()}")
+        return Done(process.exitcode, out.read_text(), error.read_text())
+
+
+def _run(code: str, out: Path, error: Path) -> None:
+    for path, stream in ((out, sys.stdout), (error, sys.stderr)):
+        with path.open("wb") as file:
+            os.dup2(file.fileno(), stream.fileno())
+    exec(compile(code, "<the test's code>", "exec"), {"__name__": "__main__"})
 
 
 def bare_consumer(cls: Any, **attributes: Any) -> Any:
