@@ -154,7 +154,11 @@ class Shop:
     def holds(self, orders: Sequence[Order]) -> list[StatementEntry]:
         """What the provider's books say of these orders."""
         ids = {order.name.rsplit("/", 1)[1] for order in orders}
-        return [entry for entry in self.provider.ExportStatement(ExportStatementRequest()) if entry.order in ids]
+        return [entry for entry in self.statement() if entry.order in ids]
+
+    def statement(self) -> list[StatementEntry]:
+        """The provider's books."""
+        return list(self.provider.ExportStatement(ExportStatementRequest()))
 
     def until_session_is_over(self) -> None:
         """Waits as long as a broker waits for a frozen member, and somewhat longer: time itself is the condition."""
@@ -168,6 +172,14 @@ class Shop:
 def pause(seconds: float) -> None:
     """Lets others run, between two looks at a condition."""
     threading.Event().wait(seconds)
+
+
+def until(check: Callable[[], bool], seconds: float = 40.0) -> None:
+    """Returns once `check` says yes."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"not so within {seconds:g} s"
+        pause(0.05)
 
 
 def retried(call: Callable[[], T], seconds: float = 60.0) -> T:
