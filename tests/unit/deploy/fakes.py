@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from deploy.product import Child, Layout, Plan
+from deploy.product import Child, Layout, Plan, replica_name
 
 FOR_EVER = "import signal; signal.pause()"
 
@@ -34,6 +34,7 @@ def plan(topics: str | None = None, provider: str = FOR_EVER, **services: str) -
         topics=None if topics is None else lambda kafka, partitions: (*python(topics), kafka, str(partitions)),
         first=MappingProxyType({"provider": child("provider", provider)}),
         then=MappingProxyType({name: child(name, code) for name, code in services.items()}),
+        replica=lambda service, number: child(replica_name(service, number), services[service]),
     )
 
 

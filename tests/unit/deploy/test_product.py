@@ -96,3 +96,13 @@ def test_topics_are_made_by_the_command_line_for_one_broker() -> None:
     assert PRODUCT.topics is not None
     command = " ".join(PRODUCT.topics("127.0.0.1:9", 4))
     assert command.endswith("-m ops.main topics create --kafka 127.0.0.1:9 --partitions 4 --replication 1")
+
+
+def test_a_further_replica_has_a_name_a_state_and_an_address_of_its_own(prepared: Layout) -> None:
+    assert PRODUCT.replica is not None
+    endpoints = {**ENDPOINTS, "payments-1": "h:7"}
+    layout = Layout(kafka=prepared.kafka, data=prepared.data, endpoints=endpoints)
+    first, second = PRODUCT.then["payments"](layout), PRODUCT.replica("payments", 1)(layout)
+    assert (first.name, second.name) == ("payments", "payments-1")
+    differ = {name for name, value in first.environment.items() if second.environment[name] != value}
+    assert differ == {f"GROUPBUY_PAYMENTS_{name}" for name in ("LISTEN", "STATE_DIR", "INSTANCE", "WEBHOOK_LISTEN")}

@@ -165,3 +165,17 @@ def test_variables_can_be_added_for_one_process(tmp_path: Path, kafka: str) -> N
     shop = plan(orders=f"import os; print(os.environ.get('EXTRA'), flush=True); {FOR_EVER}")
     with Stack(tmp_path, kafka=kafka, plan=shop, environment={"orders": {"EXTRA": "yes"}}) as stack:
         assert wait_for(lambda: stack.log("orders") == "yes\n", timeout_s=10)
+
+
+def test_a_service_has_as_many_processes_as_are_asked_for_and_one_more_at_any_time(tmp_path: Path, kafka: str) -> None:
+    with Stack(tmp_path / "run", kafka=kafka, plan=SHOP, replicas={"groups": 3}) as stack:
+        assert stack.names == ("provider", "orders", "groups", "groups-1", "groups-2")
+        assert stack.add_replica("groups") == "groups-3"
+        stack.wait_serving("groups-3", timeout=10)
+        replicas = [name for name in stack.names if name.startswith("groups")]
+        pids = {stack.pid(name) for name in replicas}
+        assert len(pids) == len({stack.endpoints[name] for name in replicas}) == 4
+        assert record(stack)["endpoints"] == stack.endpoints
+        with pytest.raises(StackFailed, match="no more of 'provider'"):
+            stack.add_replica("provider")
+    assert not any(alive(pid) for pid in pids if pid)
