@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit contract integration simulate last-moment mutants chaos chaos-proof bench bench-fold bench-recover bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
+.PHONY: help demo up test lint unit contract integration simulate last-moment mutants fuzz chaos chaos-proof bench bench-fold bench-recover bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ simulate: $(READY) ## deterministic simulation with faults: SEEDS=10000; SEED=n 
 
 last-moment: $(READY) ## 100,000 groups that fill up and expire in the same millisecond: never both, never neither
 	$(BIN)/python -m tests.simulation.last_moment $(ARGS)
+
+fuzz: $(READY) ## 100,000 random and mutated requests to every RPC; ARGS="--requests n --only name --seed n"
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 mutants: $(READY) ## plants bugs in the rules, the money and the kernel; the simulation must find each one; ARGS="--only name"
 	$(BIN)/python -m tests.simulation.run_mutants $(ARGS)

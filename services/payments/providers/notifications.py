@@ -77,7 +77,7 @@ class Notifications:
             return reader({name.lower(): value for name, value in headers.items()}, body)
         except NotYet:
             return None
-        except (NotPossibleNow, LookupError, TypeError, ValueError, AttributeError) as error:
+        except (NotPossibleNow, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             # Signed, so no attack. The money is found when books are compared.
             raise NotUnderstood(f"a notification that can't be read: {error!r}") from error
 

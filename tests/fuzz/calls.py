@@ -1,0 +1,170 @@
+"""Calls to real servicers behind the real guard, without a network: bytes in, the status and the answers' bytes out.
+
+A call that is refused must be refused as the contract says. Must never let a failure pass as a refusal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+from groupbuy.errors.v1.errors_pb2 import ErrorReason
+
+from chassis.auth import Access
+from chassis.errors import DOMAIN, PREFIX
+from chassis.guard import Guard, Handler
+
+#: Codes that say that we failed.
+OURS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
+REASONS = frozenset(ErrorReason.keys())
+#: Seconds after which a call counts as hung: far beyond any deadline given here.
+HUNG_S = 60.0
+#: Seconds that a watch is listened to.
+WATCHED_S = 0.002
+#: Most bytes of all trailing metadata of a refusal.
+MOST_TRAILING = 8_192
+
+
+class Failure(Exception):
+    """The service failed, or refused as the contract does not allow."""
+
+
+class Refused(Exception):
+    """What `abort` raises."""
+
+
+class Context:
+    """A call's context, as far as guard and servicers look at it."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._until = None if seconds is None else time.monotonic() + seconds
+        self.answers: list[Any] = []
+        self.status: tuple[grpc.StatusCode, str, Mapping[str, str | bytes]] | None = None
+
+    def time_remaining(self) -> float | None:
+        return None if self._until is None else self._until - time.monotonic()
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    async def write(self, answer: Any) -> None:
+        self.answers.append(answer)
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing: Any = ()) -> None:
+        self.status = code, details, dict(trailing)
+        raise Refused
+
+
+class Outcome(NamedTuple):
+    """What a call came to."""
+
+    code: grpc.StatusCode
+    reason: str
+    #: Bytes of the answers.
+    answers: list[bytes]
+
+
+class Method:
+    """One RPC, as the server would have it."""
+
+    def __init__(self, descriptor: MethodDescriptor, handler: Handler) -> None:
+        self.descriptor = descriptor
+        self.name = f"{descriptor.containing_service.full_name}/{descriptor.name}"
+        self._handler = handler
+
+    async def call(self, requests: Sequence[bytes], seconds: float | None) -> Outcome:
+        """Calls it. Raises Failure."""
+        context = Context(seconds)
+        task = asyncio.ensure_future(self._run(requests, context))
+        endless = self.descriptor.server_streaming
+        done, _ = await asyncio.wait({task}, timeout=WATCHED_S if endless else HUNG_S)
+        if not done:
+            task.cancel()
+            await asyncio.wait({task})
+            if not endless:
+                raise Failure(f"it hung for {HUNG_S:g} s")
+            if task.cancelled():
+                return self._answered(context)
+        error = task.exception()
+        if isinstance(error, Refused) and context.status is not None:
+            code, details, trailing = context.status
+            return Outcome(code, checked(code, details, trailing), [])
+        if error is not None:
+            raise Failure(f"{error!r} got out") from error
+        return self._answered(context)
+
+    async def _run(self, requests: Sequence[bytes], context: Any) -> None:
+        parse: Any = self._handler.request_deserializer
+        behaviour: Any = (
+            self._handler.unary_unary
+            or self._handler.unary_stream
+            or self._handler.stream_unary
+            or self._handler.stream_stream
+        )
+        given = _each(parse, requests) if self.descriptor.client_streaming else parse(requests[0])
+        answer = await behaviour(given, context)
+        if not self.descriptor.server_streaming:
+            context.answers.append(answer)
+
+    def _answered(self, context: Context) -> Outcome:
+        serialise: Any = self._handler.response_serializer
+        return Outcome(grpc.StatusCode.OK, "", [serialise(answer) for answer in context.answers])
+
+
+async def _each(parse: Callable[[bytes], Any], requests: Sequence[bytes]) -> AsyncIterator[Any]:
+    for data in requests:
+        yield parse(data)
+
+
+def checked(code: grpc.StatusCode, details: str, trailing: Mapping[str, str | bytes]) -> str:
+    """The reason of a refusal. Raises Failure where we failed, or left out details that the contract promises."""
+    try:
+        status = Status.FromString(bytes(trailing["grpc-status-details-bin"]))  # type: ignore[arg-type]
+    except (KeyError, DecodeError):
+        raise Failure(f"{code.name} without a status: {details}") from None
+    info, wrong = ErrorInfo(), BadRequest()
+    for detail in status.details:
+        detail.Unpack(info)
+        detail.Unpack(wrong)
+    if code in OURS:
+        raise Failure(f"{code.name}: {details}")
+    if info.domain != DOMAIN or f"{PREFIX}{info.reason}" not in REASONS:
+        raise Failure(f"{code.name} with a reason that is not in the contract: {info.reason!r}")
+    if info.reason == "INVALID_FIELDS" and not wrong.field_violations:
+        raise Failure("INVALID_FIELDS without fields")
+    if sum(len(name) + len(value) for name, value in trailing.items()) > MOST_TRAILING * 3 // 4:
+        raise Failure("the details don't fit into a header")
+    return str(info.reason)
+
+
+class _Adding:
+    """Stands in for a server, and keeps the guarded handlers."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self.methods: list[Method] = []
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """The same handlers come again, by name."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
+        described = descriptor_pool.Default().FindServiceByName(service)
+        for name, handler in handlers.items():
+            guarded = self._guard.business(f"/{service}/{name}", handler)
+            self.methods.append(Method(described.methods_by_name[name], guarded))
+
+
+def methods(servicers: Sequence[tuple[Callable[[Any, Any], None], object]]) -> list[Method]:
+    """Every RPC of these servicers, guarded as in a server that anybody may call."""
+    adding = _Adding(Guard(max_calls=1_000, max_streams=1_000, access=Access(None)))
+    for add, servicer in servicers:
+        add(servicer, adding)
+    return adding.methods

@@ -1,0 +1,354 @@
+"""The three services with all that is real of them but Kafka, as the unit tests of their APIs have them.
+
+A world forgets when it is told to, so that what grows is a leak and not its history. Must never be asked to forget
+while a call is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import DecodeError, Message
+from groupbuy.groups.v1 import campaigns_pb2 as c
+from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_grpc
+from groupbuy.groups.v1 import decisions_pb2 as gd
+from groupbuy.groups.v1 import groups_pb2 as g
+from groupbuy.groups.v1 import links_pb2 as lk
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.links.v1.links_pb2 import SHARE_CHANNEL_FRIEND
+from groupbuy.orders.v1 import orders_pb2 as o
+from groupbuy.orders.v1 import orders_pb2_grpc
+from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
+from groupbuy.payments.v1 import ledger_pb2 as pl
+from groupbuy.payments.v1 import payments_pb2 as p
+from groupbuy.payments.v1 import payments_pb2_grpc
+
+from chassis.links import Keys, Link
+from chassis.topics import CAMPAIGNS
+from eventlog.aggregate import Aggregate, decide
+from eventlog.watch import Watchers
+from services.groups.api.campaigns import CampaignServicer
+from services.groups.api.groups import GroupServicer
+from services.groups.api.links import LinkServicer
+from services.groups.domain.domain import GroupDomain
+from services.groups.domain.state import State
+from services.groups.processors.open_groups import OpenGroups
+from services.orders.api.orders import OrderServicer
+from services.orders.domain.ids import group_id, order_id
+from services.orders.processors.customers import Customers
+from services.payments.processors.ledger_store import LedgerStore, PartitionBooks
+from services.payments.providers.notifications import Notifications
+from tests.unit.groups_api import world as groups_world
+from tests.unit.orders import history as h
+from tests.unit.orders import world as orders_world
+from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, asked
+from tests.unit.payments_api import purse
+
+NOW_S = TIME_MS // 1_000
+KEYS = Keys({"k1": bytes(32)})
+GROUP = group_id("ann", REQUEST)
+ORDER = order_id(GROUP, "ann", REQUEST)
+SECRET = "own"
+
+
+class World(Protocol):
+    """One service."""
+
+    @property
+    def servicers(self) -> Sequence[tuple[Callable[[Any, Any], None], object]]:
+        """Its services: the generated function that adds one, and what serves it."""
+        ...
+
+    @property
+    def known(self) -> Mapping[str, Sequence[str]]:
+        """Values that it knows, by the fields that they may stand in."""
+        ...
+
+    @property
+    def good(self) -> Sequence[Message]:
+        """Requests that it takes."""
+        ...
+
+    def forget(self) -> None:
+        """Goes back to a small history."""
+        ...
+
+    def dressed(self, data: bytes, chance: random.Random) -> bytes:
+        """A request with what nobody could guess, put right: signatures."""
+        ...
+
+
+class OrdersWorld:
+    """Orders: the real projection's fold, and a decider that gives everybody a seat."""
+
+    def __init__(self, directory: Path) -> None:
+        self._world = orders_world.World()
+        self._world.decides = _seats
+        self._world.campaigns.known["pot"] = c.Campaign(name="campaigns/pot", currency="JPY", archived=True)
+        servicer = OrderServicer(
+            self._world, self._world.campaigns, self._world, now_ms=lambda: TIME_MS, link_keys=KEYS
+        )
+        self.servicers = ((orders_pb2_grpc.add_OrderServiceServicer_to_server, servicer),)
+        name = f"groups/{GROUP}/orders/{ORDER}"
+        self.known = {
+            "name": [name],
+            "group": [f"groups/{GROUP}", ""],
+            "parent": [f"groups/{GROUP}", "groups/-"],
+            "campaign": ["campaigns/mug", "campaigns/pot"],
+            "customer": ["ann", "bob"],
+            "request_id": [REQUEST, OTHER],
+            "share_link": [KEYS.sign(Link("zoe", 1, NOW_S, NOW_S + 60, campaign="mug")), ""],
+        }
+        self.good = (
+            asked(),
+            asked(customer="bob", group=f"groups/{GROUP}", request_id=OTHER),
+            o.BatchPlaceOrdersRequest(requests=[asked(), asked(customer="bob", group=f"groups/{GROUP}")]),
+            o.PlaceOrdersRequest(requests=[asked(wait=o.WAIT_ACCEPTED), asked(customer="bob")]),
+            o.GetOrderRequest(name=name),
+            o.ListOrdersRequest(parent=f"groups/{GROUP}", page_size=1),
+            o.ListOrdersRequest(parent="groups/-", customer="ann", page_size=1),
+            o.CancelOrderRequest(name=name, request_id=OTHER),
+            o.WatchOrderRequest(name=name),
+        )
+        self.forget()
+
+    def forget(self) -> None:
+        world = self._world
+        for kept in (world.records, world.timeouts, world.together, world._states, world._groups, world._purses):
+            kept.clear()
+        world.customers = Customers()
+        for customer, request in (("ann", REQUEST), ("bob", OTHER)):
+            placed = OrderPlaced(campaign="mug", opens_group=customer == "ann", quantity=1, currency="CNY")
+            order = order_id(GROUP, customer, request)
+            world.fold(OrderFact(order=order, group=GROUP, customer=customer, placed=placed))
+
+    def dressed(self, data: bytes, chance: random.Random) -> bytes:
+        return data
+
+
+def _seats(fact: OrderFact) -> list[gd.GroupEvent]:
+    if not fact.HasField("placed"):
+        left = gd.SeatReleased(order=fact.order, reason=gd.RELEASE_REASON_CANCELLED)
+        return [gd.GroupEvent(seat_released=left)]
+    seat = gd.SeatReserved(order=fact.order, customer=fact.customer, request_sha256=fact.placed.request_sha256)
+    first = [h.opened(fact.order)] if fact.placed.opens_group else []
+    return [*first, gd.GroupEvent(seat_reserved=seat)]
+
+
+class _GroupTable:
+    """Groups, decided by the real domain."""
+
+    def __init__(self) -> None:
+        self.watchers = Watchers()
+        self._domain: Any = GroupDomain()
+        self.clear()
+
+    def clear(self) -> None:
+        self.aggregates: dict[str, Aggregate[State]] = {}
+        self._open = OpenGroups()
+        self._offset = 0
+
+    def get(self, key: str) -> Aggregate[State] | None:
+        found = self.aggregates.get(key)
+        return found if found is not None and found.version else None
+
+    def nearest(self, campaign: str, after: Any, limit: int, partitions: Any = None, /) -> Any:
+        return self._open.nearest(campaign, after, limit)
+
+    def say(self, key: str, value: bytes) -> None:
+        self._offset += 1
+        aggregate = self.aggregates.setdefault(key, Aggregate(key, self._domain.initial(key)))
+        if decide(self._domain, aggregate, value, self._offset, TIME_MS + self._offset):
+            self._open.note(aggregate)
+            self.watchers.notify(key)
+
+    def place(self, key: str, order: str, offer: c.Campaign | None = None) -> None:
+        placed = OrderPlaced(
+            campaign="mug",
+            opens_group=offer is not None,
+            quantity=1,
+            currency="CNY",
+            max_unit_price_minor=8900,
+            payment_method="card_ok",
+        )
+        fact = OrderFact(order=order, group=key, customer=f"customer-{order}", placed=placed)
+        self.say(key, GroupInput(order_fact=fact.SerializeToString(), campaign=offer).SerializeToString())
+
+
+class _Campaigns(groups_world.Reader):
+    """The campaigns' topic, for calls that may be cancelled at any moment."""
+
+    async def refresh(self) -> None:
+        await asyncio.sleep(0)
+        self.read.update(self.unread)
+
+
+class GroupsWorld:
+    """Groups: the real decider over three groups, campaigns in memory, links."""
+
+    groups = tuple(f"0b6a0c2e-0f54-5a4e-9a59-{number:012x}" for number in range(3))
+
+    def __init__(self, directory: Path) -> None:
+        self._table, self._broker, self._reader = _GroupTable(), groups_world.Broker(), _Campaigns()
+        self._broker.reacts = self._react
+        groups = GroupServicer(self._table, self._broker)
+        campaigns = CampaignServicer(self._reader, self._broker)
+        links = LinkServicer(KEYS, groups, campaigns, "https://shop.example/s/", lambda: NOW_S)
+        self.servicers = (
+            (groups_pb2_grpc.add_GroupServiceServicer_to_server, groups),
+            (campaigns_pb2_grpc.add_CampaignServiceServicer_to_server, campaigns),
+            (links_pb2_grpc.add_LinkServiceServicer_to_server, links),
+        )
+        names = [f"groups/{group}" for group in self.groups]
+        tokens = [KEYS.sign(Link("zoe", 1, NOW_S, NOW_S + 60, group=group)) for group in self.groups]
+        self.known = {
+            "name": [*names, "campaigns/mug"],
+            "campaign": ["campaigns/mug"],
+            "target": [*names, "campaigns/mug"],
+            "token": tokens,
+            "parent_link": ["", *tokens],
+            "campaign_id": ["mug", "pot", ""],
+            "request_id": [REQUEST, OTHER],
+            "paths": ["window", "tiers", "capacity", "*", "product", "name", "etag"],
+        }
+        offer = groups_world.campaign()
+        edit = groups_world.campaign(name="campaigns/mug", window=Duration(seconds=7200))
+        self.good = (
+            c.CreateCampaignRequest(campaign=offer, campaign_id="mug", request_id=REQUEST),
+            c.CreateCampaignRequest(campaign=offer, request_id=OTHER),
+            c.UpdateCampaignRequest(campaign=edit, update_mask=FieldMask(paths=["window"])),
+            c.UpdateCampaignRequest(campaign=edit),
+            c.ArchiveCampaignRequest(name="campaigns/pot"),
+            c.GetCampaignRequest(name="campaigns/mug"),
+            c.ListCampaignsRequest(page_size=1),
+            g.GetGroupRequest(name=names[0]),
+            g.ListGroupsRequest(campaign="campaigns/mug", page_size=1),
+            g.WatchGroupRequest(name=names[0]),
+            g.CancelGroupRequest(name=names[2], request_id=OTHER),
+            lk.CreateShareLinkRequest(target=names[0], inviter="ann", channel=SHARE_CHANNEL_FRIEND),
+            lk.ResolveShareLinkRequest(token=tokens[0]),
+        )
+        self.forget()
+
+    def _react(self, topic: str, key: str, value: bytes) -> None:
+        if topic == CAMPAIGNS.name:
+            self._reader.take(topic, key, value)
+        else:
+            self._table.say(key, value)
+
+    def forget(self) -> None:
+        self._broker.records.clear()
+        offer = groups_world.campaign(name="campaigns/mug", revision=1, rules_version=1)
+        pot = groups_world.campaign(name="campaigns/pot", revision=1, rules_version=1)
+        self._reader.read, self._reader.unread = {"mug": offer, "pot": pot}, {}
+        self._table.clear()
+        for number, group in enumerate(self.groups):
+            for order in range(1 + number):
+                self._table.place(group, f"o{order}", None if order else offer)
+
+    def dressed(self, data: bytes, chance: random.Random) -> bytes:
+        return data
+
+
+class _BooksView:
+    """The ledger's own store, of one partition."""
+
+    def __init__(self, store: LedgerStore) -> None:
+        self.books: PartitionBooks = store.partition(0)
+
+    def balances(self, partitions: object = None, /) -> Any:
+        return {name: (debits, credits_) for name, (debits, credits_) in self.books.fold.balances.items()}
+
+    def heads(self, partitions: object = None, /) -> Any:
+        return [self.books.fold.head]
+
+    def of_group(self, group: str, after: tuple[int, int], most: int) -> Any:
+        return self.books.of_group(group, after, most)
+
+    def of_partition(self, partition: int, after: tuple[int, int], most: int) -> Any:
+        return self.books.of_partition(after, most)
+
+
+class PaymentsWorld:
+    """Payments: the real decider over one purse, the real reader of notifications, the ledger in RocksDB."""
+
+    def __init__(self, directory: Path) -> None:
+        self._decider = purse.Decider()
+        self._inbox = purse.Inbox(self._decider)
+        view = _BooksView(LedgerStore(directory / "books"))
+        notifications = Notifications(stripe_secret=SECRET, simulated_secret=SECRET, now_s=lambda: NOW_S)
+        servicer = purse.servicer(self._decider, self._inbox, notifications, view)
+        self.servicers = ((payments_pb2_grpc.add_PaymentServiceServicer_to_server, servicer),)
+        name = f"groups/{purse.GROUP}/orders/{purse.ORDER}/payment"
+        parent = f"groups/{purse.GROUP}"
+        self.known = {"name": [name], "parent": [parent, "groups/-"], "request_id": [REQUEST, OTHER]}
+        said = {
+            "key": f"{purse.ORDER}:authorise:1",
+            "group": purse.GROUP,
+            "status": "STATUS_AUTHORISED",
+            "hold": "h",
+            "amount_minor": 100,
+            "currency": "CNY",
+            "capturable_until_ms": TIME_MS * 2,
+            "reason": "",
+            "action_url": "",
+        }
+        event = {
+            "type": "payment_intent.succeeded",
+            "data": {"object": {"id": "pi_1", "status": "succeeded", "amount": 100, "amount_received": 100}},
+        }
+        self.good = (
+            p.GetPaymentRequest(name=name),
+            p.ListPaymentsRequest(parent=parent, page_size=1),
+            p.RefundPaymentRequest(name=name, request_id=REQUEST, amount_minor=1, currency="CNY"),
+            p.NotifyPaymentRequest(provider="simulated", body=json.dumps(said).encode()),
+            p.NotifyPaymentRequest(provider="stripe", body=json.dumps(event).encode()),
+            pl.GetBalancesRequest(currency="CNY"),
+            pl.ListEntriesRequest(parent=parent, page_size=1),
+            pl.ListEntriesRequest(parent="groups/-", start=pl.LedgerPosition(), page_size=1),
+        )
+        self.forget()
+        for offset, value in enumerate(self._decider.log):
+            view.books.take(SimpleNamespace(offset=offset, key=purse.GROUP.encode(), value=value))
+        view.books.flush()
+
+    def forget(self) -> None:
+        self._inbox.records.clear()
+        self._decider._aggregates.clear()
+        self._decider.log.clear()
+        self._decider.charge(amount=1_000_000)
+        self._decider.charge(order="6e2d0f6a-4c1b-4c53-8f2e-1a0b5f7d9c02")
+
+    def dressed(self, data: bytes, chance: random.Random) -> bytes:
+        """Signs what pretends to be a notification, more often than not."""
+        if chance.random() < 0.3:
+            return data
+        request = p.NotifyPaymentRequest()
+        try:
+            request.ParseFromString(data)
+        except DecodeError:
+            return data
+        if request.provider not in ("simulated", "stripe"):
+            return data
+        digest = hmac.new(SECRET.encode(), f"{NOW_S}.".encode() + request.body, hashlib.sha256).hexdigest()
+        header = "Stripe-Signature" if request.provider == "stripe" else "Simprovider-Signature"
+        del request.headers[:]
+        request.headers.add(name=header, value=f"t={NOW_S},v1={digest}")
+        return request.SerializeToString()
+
+
+WORLDS: Mapping[str, Callable[[Path], World]] = {
+    "orders": OrdersWorld,
+    "groups": GroupsWorld,
+    "payments": PaymentsWorld,
+}
