@@ -121,8 +121,8 @@ def to_status(error: ApiError) -> Status:
 def trailing_metadata(error: ApiError, left_s: float | None = None) -> tuple[tuple[str, str | bytes], ...]:
     """Trailing metadata of the answer: the rich status, and the delay in the form that gRPC's own retries obey.
 
-    `left_s` is the time until the caller's deadline. Where the delay is longer, gRPC's retries are told not to try: they
-    would let the deadline pass, and the caller would not learn what was the matter.
+    `left_s` is the time until the caller's deadline. Where the delay is longer, gRPC's retries are told not to try:
+    they would let the deadline pass, and the caller would not learn what was the matter.
     """
     status = ("grpc-status-details-bin", to_status(error).SerializeToString())
     if error.retry_after_ms:

@@ -16,6 +16,7 @@ from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 from chassis.replicas_calls import Context, Dial, Peers, asked_partitions, forwarded
+from chassis.validation import invalid_fields
 from chassis.waiting import MARGIN_S, UNLIMITED_S
 from eventlog.errors import NotReady
 from eventlog.topics import partition_of
@@ -109,6 +110,9 @@ class Replicas(Alone):
         except NotReady:
             if forwarded(context):
                 raise
+        partitions = self._ownership.partitions
+        if isinstance(where, int) and partitions and not 0 <= where < partitions:
+            raise invalid_fields([("", f"there is no partition {where}, they are {partitions}")])
         hold = _Hold(self, context)
         while True:
             owner = self._owner(where)

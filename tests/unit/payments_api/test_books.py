@@ -3,16 +3,19 @@ Method: the ledger's own fold, kept in its own store in a directory, behind the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
 from groupbuy.payments.v1 import ledger_pb2 as pb
 
 from chassis.errors import ApiError
+from chassis.replicas import Alone, Partitions
 from eventlog.errors import NotReady
+from services.payments.api.books import Books
 from services.payments.domain.ledger import Account, Entry, Head
 from services.payments.processors.ledger_store import LedgerStore, PartitionBooks
 from tests.unit.payments_api.purse import GROUP, Decider, calling, servicer
@@ -37,8 +40,8 @@ class View:
     def balances(self, partitions: object = None, /) -> Mapping[tuple[str, Account], tuple[int, int]]:
         return {name: (one[0], one[1]) for name, one in self._ready().fold.balances.items()} | self.more
 
-    def heads(self, partitions: object = None, /) -> Sequence[Head]:
-        return [self._ready().fold.head]
+    def heads(self, partitions: Partitions = None, /) -> Sequence[Head]:
+        return [self._ready().fold.head._replace(partition=one) for one in partitions or [0]]
 
     def of_group(self, group: str, after: tuple[int, int], most: int) -> Sequence[Entry]:
         return self._ready().of_group(group, after, most)
@@ -97,6 +100,28 @@ async def test_each_currency_has_its_own_balances_and_totals_that_balance(view: 
     assert all(total.debits_minor == total.credits_minor for total in answer.totals)
     (head,) = answer.heads
     assert (head.partition, head.next_offset, len(head.hash)) == (0, len(view.books.of_partition((-1, -1), 99)), 32)
+
+
+class Halves(Alone):
+    """Two replicas, each with a partition of its own that has the same books."""
+
+    async def ask_all(
+        self, method: str, request: Any, context: Any, here: Callable[[Partitions], Awaitable[Any]]
+    ) -> list[Any]:
+        assert method == "GetBalances"
+        return [await here([1]), await here([0])]
+
+
+async def test_balances_of_several_replicas_are_added_up_and_each_partition_is_named_once(view: View) -> None:
+    books = Books(view, Halves())
+    answer = await books.balances(pb.GetBalancesRequest(), calling())
+    once = await balances(view)
+    assert gist(answer) == {name: 2 * amount for name, amount in gist(once).items()}
+    assert [total.debits_minor for total in answer.totals] == [2 * total.debits_minor for total in once.totals]
+    assert [head.partition for head in answer.heads] == [0, 1]
+    view.more = {("CNY", Account.CUSTOMER): (1 << 62, 1 << 62)}
+    with pytest.raises(ApiError, match="does not fit"):
+        await books.balances(pb.GetBalancesRequest(), calling())
 
 
 async def test_one_currency_may_be_asked_for(view: View) -> None:

@@ -1,0 +1,176 @@
+"""Goal: orders of a batch go to whoever owns their groups, in batches; a customer's list is whole, whoever keeps it.
+
+Method: two worlds, each with half of the partitions, and in the place of gRPC a hand that carries calls between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+from groupbuy.groups.v1.decisions_pb2 import RELEASE_REASON_CANCELLED, GroupEvent
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.orders.v1.orders_pb2 import (
+    ORDER_STATE_CANCELLED,
+    ORDER_STATE_PLACED,
+    ORDER_STATE_RESERVED,
+    WAIT_ACCEPTED,
+    BatchPlaceOrdersRequest,
+    CancelOrderRequest,
+    GetOrderRequest,
+    ListOrdersRequest,
+    PlaceOrderRequest,
+    PlaceOrderResult,
+)
+
+from chassis.replicas import Alone
+from eventlog.errors import NotReady
+from eventlog.topics import partition_of
+from services.orders.api.orders import OrderServicer
+from services.orders.api.placing import understood
+from services.orders.domain.ids import group_of
+from tests.unit.orders.history import seat_released
+from tests.unit.orders.test_place_order import opens
+from tests.unit.orders.world import PARTITIONS, TIME_MS, World, asked, call
+
+REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
+
+
+class Carrier(Alone):
+    """Carries what is not here to the other world."""
+
+    def __init__(self) -> None:
+        self.other: World | None = None
+        self.carried: list[tuple[str, Any]] = []
+
+    def owner(self, key: str) -> str:
+        assert self.other is not None
+        return "" if partition_of(key, PARTITIONS) in self.other.away else "other:1"
+
+    async def ask(
+        self, method: str, where: str | int, request: Any, context: Any, here: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        try:
+            return await here()
+        except NotReady:
+            if self.other is None:
+                raise
+            self.carried.append((method, request))
+            return await getattr(self.other.orders, method)(request, call())
+
+    async def ask_all(self, method: str, request: Any, context: Any, here: Any) -> list[Any]:
+        if self.other is None:
+            return [await here(None)]
+        theirs: Any = self.other.orders._listing
+        mine = [one for one in range(PARTITIONS) if one in self.other.away]
+        rest = [one for one in range(PARTITIONS) if one not in mine]
+        parts = [await here(mine)]
+        found = await theirs._of_customer(request, self.other.patience(), rest)
+        answer = type(parts[0])(orders=[seen.message() for seen in found.items], next_page_token=found.next_token)
+        return [*parts, answer]
+
+
+@pytest.fixture
+def worlds() -> tuple[World, World, Carrier]:
+    made = World(), World()
+    carrier = Carrier()
+    for world, away, replicas in ((made[0], {1, 3}, carrier), (made[1], {0, 2}, Carrier())):
+        world.away = away
+        world.decides = opens
+        world.orders = OrderServicer(world, world.campaigns, world, now_ms=lambda: TIME_MS, replicas=replicas)
+    carrier.other = made[1]
+    return (*made, carrier)
+
+
+def wanted(number: int, **more: object) -> PlaceOrderRequest:
+    return asked(**{"request_id": str(UUID(int=number + 1)), **more})
+
+
+def opens_and_lets_go(fact: OrderFact) -> Sequence[GroupEvent]:
+    if fact.HasField("placed"):
+        return opens(fact)
+    return [seat_released(fact.order, RELEASE_REASON_CANCELLED)]
+
+
+async def batch(world: World, *requests: PlaceOrderRequest) -> list[PlaceOrderResult]:
+    response = await world.orders.BatchPlaceOrders(BatchPlaceOrdersRequest(requests=requests), call())
+    return list(response.results)
+
+
+async def test_the_orders_of_a_batch_go_to_their_owners_and_come_back_in_order(
+    worlds: tuple[World, World, Carrier],
+) -> None:
+    here, there, carrier = worlds
+    requests = [wanted(number, wait=WAIT_ACCEPTED) for number in range(40)]
+    results = await batch(here, *requests)
+    assert [result.index for result in results] == list(range(40))
+    assert {result.order.state for result in results} <= {ORDER_STATE_PLACED, ORDER_STATE_RESERVED}
+    stated = [fact.placed.request_id for fact, _ in here.records + there.records]
+    assert sorted(stated) == sorted(request.request_id for request in requests)
+    for world in (here, there):
+        assert world.records
+        assert not {partition_of(fact.group, PARTITIONS) for fact, _ in world.records} & world.away
+    ((method, carried),) = carrier.carried
+    assert method == "BatchPlaceOrders"
+    assert len(carried.requests) == len(there.records)
+
+
+async def test_what_the_owner_can_no_longer_place_is_asked_for_again_one_by_one(
+    worlds: tuple[World, World, Carrier],
+) -> None:
+    here, there, carrier = worlds
+    requests = [wanted(number) for number in range(20)]
+    there.away = {0, 1, 2}
+    found = await batch(here, *requests)
+    lost = [one for one in found if one.HasField("status")]
+    singly = [request for method, request in carrier.carried if method == "PlaceOrder"]
+    assert len(lost) == len(singly) > 0
+    assert {one.order.state for one in found if one.HasField("order")} == {ORDER_STATE_RESERVED}
+    there.away = {0, 2}
+    again = await batch(here, *requests)
+    assert {one.order.state for one in again} == {ORDER_STATE_RESERVED}
+
+
+async def test_an_order_is_placed_read_by_its_token_and_cancelled_where_it_lives(
+    worlds: tuple[World, World, Carrier],
+) -> None:
+    here, there, carrier = worlds
+    there.decides = opens_and_lets_go
+    number = next(one for one in range(99) if partition_of(_group(one), PARTITIONS) in here.away)
+    placed = await here.orders.PlaceOrder(wanted(number), call())
+    assert placed.order.state == ORDER_STATE_RESERVED
+    assert not here.records
+    read = await here.orders.GetOrder(GetOrderRequest(name=placed.order.name, token=placed.token), call())
+    assert read == placed.order
+    wish = CancelOrderRequest(name=placed.order.name, request_id=REQUEST)
+    assert (await here.orders.CancelOrder(wish, call())).state == ORDER_STATE_CANCELLED
+    assert [method for method, _ in carrier.carried] == ["PlaceOrder", "GetOrder", "CancelOrder"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 50])
+async def test_a_customers_list_is_put_together_from_all_who_keep_a_part(
+    worlds: tuple[World, World, Carrier], size: int
+) -> None:
+    here, there, _ = worlds
+    for number in range(12):
+        here.now_ms = there.now_ms = TIME_MS + number // 2
+        await here.orders.PlaceOrder(wanted(number), call())
+    found: list[Any] = []
+    token = ""
+    while True:
+        request = ListOrdersRequest(parent="groups/-", customer="ann", page_size=size, page_token=token)
+        page = await here.orders.ListOrders(request, call())
+        found += page.orders
+        token = page.next_page_token
+        if not token:
+            break
+    assert len({order.name for order in found}) == len(found) == 12
+    times = [order.create_time.ToMilliseconds() for order in found]
+    assert times == sorted(times, reverse=True)
+    assert {partition_of(group_of(order.group), PARTITIONS) & 1 for order in found} == {0, 1}
+
+
+def _group(number: int) -> str:
+    return understood(wanted(number)).name.group
