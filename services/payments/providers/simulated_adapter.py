@@ -32,6 +32,7 @@ from services.payments.providers.base import (
     outcome_of,
 )
 from services.payments.providers.breaker import Breaker, State
+from services.payments.providers.call_stream import DETAILS, CallStream
 from services.payments.providers.resolve import Limits, resolve
 
 CHANNEL_OPTIONS = (
@@ -60,8 +61,6 @@ UNKNOWN_AFTER = frozenset(
     }
 )
 KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
-#: Where gRPC puts a google.rpc.Status.
-DETAILS = "grpc-status-details-bin"
 
 
 class SimulatedProvider:
@@ -82,15 +81,16 @@ class SimulatedProvider:
         self._dialing = Dialing(target, files, CHANNEL_OPTIONS)
         self._channel: grpc.aio.Channel | None = None
         self._stub: pb_grpc.SimProviderServiceAsyncStub | None = None
+        self._calls: CallStream | None = None
 
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
         """Makes a call and says what came of it. See Provider."""
-        stub = self._connected()
-        method, request = _request(stub, call, group)
+        stub, calls = self._connected()
+        kind, request = _request(call, group)
 
         async def send(timeout_s: float) -> ProviderOutcome:
             try:
-                result = await method(request, timeout=timeout_s)
+                result = await calls.call(timeout_s, **{kind: request})
             except grpc.aio.AioRpcError as error:
                 return _refused(call, error)
             return _outcome(call, result, OUTCOME_ORIGIN_CALL)
@@ -113,23 +113,27 @@ class SimulatedProvider:
 
     async def close(self) -> None:
         """Ends the connection. Calls under way are cut off."""
+        if self._calls is not None:
+            await self._calls.close()
         await self._dialing.close()
 
-    def _connected(self) -> pb_grpc.SimProviderServiceAsyncStub:
+    def _connected(self) -> tuple[pb_grpc.SimProviderServiceAsyncStub, CallStream]:
         # A channel belongs to the loop it is made on, and whoever wires a process may have none yet.
         channel = self._dialing.channel()
-        if self._stub is None or channel is not self._channel:
+        if self._stub is None or self._calls is None or channel is not self._channel:
             self._channel = channel
             self._stub = pb_grpc.SimProviderServiceStub(channel)
-        return self._stub
+            # Calls on a stream before it end there, or are cut off with its channel and made again.
+            self._calls = CallStream(self._stub)
+        return self._stub, self._calls
 
 
-def _request(stub: pb_grpc.SimProviderServiceAsyncStub, call: ProviderCall, group: str) -> tuple[Any, Any]:
-    """The method and the request that make a call. Raises ValueError for an unknown operation."""
+def _request(call: ProviderCall, group: str) -> tuple[str, Any]:
+    """The field of a Call that says what to do, and its value. Raises ValueError for an unknown operation."""
     key, amount_minor = idempotency_key(call), call.amount_minor
     match call.operation:
         case decisions.OPERATION_AUTHORISE | decisions.OPERATION_SALE:
-            return stub.Authorise, pb.AuthoriseRequest(
+            return "authorise", pb.AuthoriseRequest(
                 key=key,
                 order=call.order,
                 group=group,
@@ -139,11 +143,11 @@ def _request(stub: pb_grpc.SimProviderServiceAsyncStub, call: ProviderCall, grou
                 sale=call.operation == decisions.OPERATION_SALE,
             )
         case decisions.OPERATION_CAPTURE:
-            return stub.Capture, pb.CaptureRequest(key=key, hold=call.hold, amount_minor=amount_minor)
+            return "capture", pb.CaptureRequest(key=key, hold=call.hold, amount_minor=amount_minor)
         case decisions.OPERATION_VOID:
-            return stub.Void, pb.VoidRequest(key=key, hold=call.hold)
+            return "void", pb.VoidRequest(key=key, hold=call.hold)
         case decisions.OPERATION_REFUND:
-            return stub.Refund, pb.RefundRequest(key=key, hold=call.hold, amount_minor=amount_minor)
+            return "refund", pb.RefundRequest(key=key, hold=call.hold, amount_minor=amount_minor)
     raise ValueError(f"{key}: unknown operation")
 
 

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)groupbuy/simprovider/v1/simprovider.proto\x12\x17groupbuy.simprovider.v1\x1a\x1b\x62uf/validate/validate.proto\"\xc5\x01\n\x10\x41uthoriseRequest\x12\x17\n\x03key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x16\n\x05order\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\r\n\x05group\x18\x03 \x01(\t\x12\x1f\n\x0epayment_method\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1d\n\x0c\x61mount_minor\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12#\n\x08\x63urrency\x18\x06 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12\x0c\n\x04sale\x18\x07 \x01(\x08\"_\n\x0e\x43\x61ptureRequest\x12\x17\n\x03key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x15\n\x04hold\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1d\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"=\n\x0bVoidRequest\x12\x17\n\x03key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x15\n\x04hold\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"^\n\rRefundRequest\x12\x17\n\x03key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x15\n\x04hold\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1d\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"%\n\rLookUpRequest\x12\x14\n\x03key\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\xc1\x01\n\nCallResult\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.groupbuy.simprovider.v1.Status\x12\x0c\n\x04hold\x18\x03 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x1b\n\x13\x63\x61pturable_until_ms\x18\x06 \x01(\x03\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x12\n\naction_url\x18\x08 \x01(\t\"&\n\x0e\x43onfirmRequest\x12\x14\n\x03key\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\xe4\x01\n\x0eStatementEntry\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\r\n\x05order\x18\x02 \x01(\t\x12\r\n\x05group\x18\x03 \x01(\t\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x18\n\x10\x61uthorised_minor\x18\x05 \x01(\x03\x12\x16\n\x0e\x63\x61ptured_minor\x18\x06 \x01(\x03\x12\x16\n\x0ereleased_minor\x18\x07 \x01(\x03\x12\x16\n\x0erefunded_minor\x18\x08 \x01(\x03\x12\x12\n\nopen_minor\x18\t \x01(\x03\x12\x10\n\x08\x63\x61ptures\x18\n \x01(\x05\x12\x0c\n\x04wire\x18\x0b \x01(\t\"\x18\n\x16\x45xportStatementRequest\"\xbc\x06\n\tBehaviour\x12#\n\x0elatency_min_ms\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xe0\xd4\x03(\x00\x12#\n\x0elatency_max_ms\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xe0\xd4\x03(\x00\x12\x1d\n\x0chold_life_ms\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12)\n\x15\x66\x61il_before_per_mille\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12(\n\x14\x66\x61il_after_per_mille\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12;\n\x07latency\x18\x06 \x01(\x0e\x32 .groupbuy.simprovider.v1.LatencyB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12&\n\x11latency_median_ms\x18\x07 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xe0\xd4\x03(\x00\x12+\n\x17latency_sigma_per_mille\x18\x08 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x88\'(\x00\x12,\n\x18timeout_before_per_mille\x18\t \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12+\n\x17timeout_after_per_mille\x18\n \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12%\n\x11limited_per_mille\x18\x0b \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12!\n\x10most_calls_per_s\x18\x0c \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12*\n\x16notify_twice_per_mille\x18\r \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12)\n\x15notify_late_per_mille\x18\x0e \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12$\n\x0enotify_late_ms\x18\x0f \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xb8\x99)(\x00\x12\'\n\x11notify_shuffle_ms\x18\x10 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xb8\x99)(\x00\x12\"\n\x0f\x64\x65\x63line_methods\x18\x11 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12(\n\x15\x64\x65\x63line_amounts_minor\x18\x12 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12$\n\x13\x64\x65\x63line_above_minor\x18\x13 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0c\n\x04seed\x18\x14 \x01(\x03\x12\x12\n\nnotify_own\x18\x15 \x01(\x08\"Q\n\x10\x43onfigureRequest\x12=\n\tbehaviour\x18\x01 \x01(\x0b\x32\".groupbuy.simprovider.v1.BehaviourB\x06\xbaH\x03\xc8\x01\x01*\xbb\x01\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11STATUS_AUTHORISED\x10\x01\x12\x1a\n\x16STATUS_ACTION_REQUIRED\x10\x02\x12\x13\n\x0fSTATUS_DECLINED\x10\x03\x12\x13\n\x0fSTATUS_CAPTURED\x10\x04\x12\x11\n\rSTATUS_VOIDED\x10\x05\x12\x13\n\x0fSTATUS_REFUNDED\x10\x06\x12\x14\n\x10STATUS_HOLD_GONE\x10\x07*N\n\x07Latency\x12\x17\n\x13LATENCY_UNSPECIFIED\x10\x00\x12\x13\n\x0fLATENCY_UNIFORM\x10\x01\x12\x15\n\x11LATENCY_LOGNORMAL\x10\x02\x32\xef\x05\n\x12SimProviderService\x12[\n\tAuthorise\x12).groupbuy.simprovider.v1.AuthoriseRequest\x1a#.groupbuy.simprovider.v1.CallResult\x12W\n\x07\x43\x61pture\x12\'.groupbuy.simprovider.v1.CaptureRequest\x1a#.groupbuy.simprovider.v1.CallResult\x12Q\n\x04Void\x12$.groupbuy.simprovider.v1.VoidRequest\x1a#.groupbuy.simprovider.v1.CallResult\x12U\n\x06Refund\x12&.groupbuy.simprovider.v1.RefundRequest\x1a#.groupbuy.simprovider.v1.CallResult\x12U\n\x06LookUp\x12&.groupbuy.simprovider.v1.LookUpRequest\x1a#.groupbuy.simprovider.v1.CallResult\x12W\n\x07\x43onfirm\x12\'.groupbuy.simprovider.v1.ConfirmRequest\x1a#.groupbuy.simprovider.v1.CallResult\x12m\n\x0f\x45xportStatement\x12/.groupbuy.simprovider.v1.ExportStatementRequest\x1a\'.groupbuy.simprovider.v1.StatementEntry0\x01\x12Z\n\tConfigure\x12).groupbuy.simprovider.v1.ConfigureRequest\x1a\".groupbuy.simprovider.v1.Behaviourb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)groupbuy/simprovider/v1/simprovider.proto\x12\x17groupbuy.simprovider.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x17google/rpc/status.proto\"\xc5\x01\n\x10\x41uthoriseRequest\x12\x17\n\x03key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x16\n\x05order\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\r\n\x05group\x18\x03 \x01(\t\x12\x1f\n\x0epayment_method\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1d\n\x0c\x61mount_minor\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12#\n\x08\x63urrency\x18\x06 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12\x0c\n\x04sale\x18\x07 \x01(\x08\"_\n\x0e\x43\x61ptureRequest\x12\x17\n\x03key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x15\n\x04hold\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1d\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"=\n\x0bVoidRequest\x12\x17\n\x03key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x15\n\x04hold\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"^\n\rRefundRequest\x12\x17\n\x03key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x15\n\x04hold\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x1d\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"%\n\rLookUpRequest\x12\x14\n\x03key\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\xc1\x01\n\nCallResult\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x06status\x18\x02 \x01(\x0e\x32\x1f.groupbuy.simprovider.v1.Status\x12\x0c\n\x04hold\x18\x03 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x1b\n\x13\x63\x61pturable_until_ms\x18\x06 \x01(\x03\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x12\n\naction_url\x18\x08 \x01(\t\"\xaa\x02\n\x04\x43\x61ll\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x46\n\tauthorise\x18\x02 \x01(\x0b\x32).groupbuy.simprovider.v1.AuthoriseRequestB\x06\xbaH\x03\xd8\x01\x03H\x00\x12\x42\n\x07\x63\x61pture\x18\x03 \x01(\x0b\x32\'.groupbuy.simprovider.v1.CaptureRequestB\x06\xbaH\x03\xd8\x01\x03H\x00\x12<\n\x04void\x18\x04 \x01(\x0b\x32$.groupbuy.simprovider.v1.VoidRequestB\x06\xbaH\x03\xd8\x01\x03H\x00\x12@\n\x06refund\x18\x05 \x01(\x0b\x32&.groupbuy.simprovider.v1.RefundRequestB\x06\xbaH\x03\xd8\x01\x03H\x00\x42\x06\n\x04\x62ody\"@\n\x10MakeCallsRequest\x12,\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1d.groupbuy.simprovider.v1.Call\"}\n\x06\x41nswer\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x35\n\x06result\x18\x02 \x01(\x0b\x32#.groupbuy.simprovider.v1.CallResultH\x00\x12$\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x06\n\x04\x62ody\"E\n\x11MakeCallsResponse\x12\x30\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x1f.groupbuy.simprovider.v1.Answer\"&\n\x0e\x43onfirmRequest\x12\x14\n\x03key\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\"\xe4\x01\n\x0eStatementEntry\x12\x0c\n\x04hold\x18\x01 \x01(\t\x12\r\n\x05order\x18\x02 \x01(\t\x12\r\n\x05group\x18\x03 \x01(\t\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x18\n\x10\x61uthorised_minor\x18\x05 \x01(\x03\x12\x16\n\x0e\x63\x61ptured_minor\x18\x06 \x01(\x03\x12\x16\n\x0ereleased_minor\x18\x07 \x01(\x03\x12\x16\n\x0erefunded_minor\x18\x08 \x01(\x03\x12\x12\n\nopen_minor\x18\t \x01(\x03\x12\x10\n\x08\x63\x61ptures\x18\n \x01(\x05\x12\x0c\n\x04wire\x18\x0b \x01(\t\"\x18\n\x16\x45xportStatementRequest\"\xbc\x06\n\tBehaviour\x12#\n\x0elatency_min_ms\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xe0\xd4\x03(\x00\x12#\n\x0elatency_max_ms\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xe0\xd4\x03(\x00\x12\x1d\n\x0chold_life_ms\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12)\n\x15\x66\x61il_before_per_mille\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12(\n\x14\x66\x61il_after_per_mille\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12;\n\x07latency\x18\x06 \x01(\x0e\x32 .groupbuy.simprovider.v1.LatencyB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12&\n\x11latency_median_ms\x18\x07 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xe0\xd4\x03(\x00\x12+\n\x17latency_sigma_per_mille\x18\x08 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x88\'(\x00\x12,\n\x18timeout_before_per_mille\x18\t \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12+\n\x17timeout_after_per_mille\x18\n \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12%\n\x11limited_per_mille\x18\x0b \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12!\n\x10most_calls_per_s\x18\x0c \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12*\n\x16notify_twice_per_mille\x18\r \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12)\n\x15notify_late_per_mille\x18\x0e \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12$\n\x0enotify_late_ms\x18\x0f \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xb8\x99)(\x00\x12\'\n\x11notify_shuffle_ms\x18\x10 \x01(\x05\x42\x0c\xbaH\t\x1a\x07\x18\x80\xb8\x99)(\x00\x12\"\n\x0f\x64\x65\x63line_methods\x18\x11 \x03(\tB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12(\n\x15\x64\x65\x63line_amounts_minor\x18\x12 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12$\n\x13\x64\x65\x63line_above_minor\x18\x13 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x0c\n\x04seed\x18\x14 \x01(\x03\x12\x12\n\nnotify_own\x18\x15 \x01(\x08\"Q\n\x10\x43onfigureRequest\x12=\n\tbehaviour\x18\x01 \x01(\x0b\x32\".groupbuy.simprovider.v1.BehaviourB\x06\xbaH\x03\xc8\x01\x01*\xbb\x01\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11STATUS_AUTHORISED\x10\x01\x12\x1a\n\x16STATUS_ACTION_REQUIRED\x10\x02\x12\x13\n\x0fSTATUS_DECLINED\x10\x03\x12\x13\n\x0fSTATUS_CAPTURED\x10\x04\x12\x11\n\rSTATUS_VOIDED\x10\x05\x12\x13\n\x0fSTATUS_REFUNDED\x10\x06\x12\x14\n\x10STATUS_HOLD_GONE\x10\x07*N\n\x07Latency\x12\x17\n\x13LATENCY_UNSPECIFIED\x10\x00\x12\x13\n\x0fLATENCY_UNIFORM\x10\x01\x12\x15\n\x11LATENCY_LOGNORMAL\x10\x02\x32\xd7\x06\n\x12SimProviderService\x12[\n\tAuthorise\x12).groupbuy.simprovider.v1.AuthoriseRequest\x1a#.groupbuy.simprovider.v1.CallResult\x12W\n\x07\x43\x61pture\x12\'.groupbuy.simprovider.v1.CaptureRequest\x1a#.groupbuy.simprovider.v1.CallResult\x12Q\n\x04Void\x12$.groupbuy.simprovider.v1.VoidRequest\x1a#.groupbuy.simprovider.v1.CallResult\x12U\n\x06Refund\x12&.groupbuy.simprovider.v1.RefundRequest\x1a#.groupbuy.simprovider.v1.CallResult\x12\x66\n\tMakeCalls\x12).groupbuy.simprovider.v1.MakeCallsRequest\x1a*.groupbuy.simprovider.v1.MakeCallsResponse(\x01\x30\x01\x12U\n\x06LookUp\x12&.groupbuy.simprovider.v1.LookUpRequest\x1a#.groupbuy.simprovider.v1.CallResult\x12W\n\x07\x43onfirm\x12\'.groupbuy.simprovider.v1.ConfirmRequest\x1a#.groupbuy.simprovider.v1.CallResult\x12m\n\x0f\x45xportStatement\x12/.groupbuy.simprovider.v1.ExportStatementRequest\x1a\'.groupbuy.simprovider.v1.StatementEntry0\x01\x12Z\n\tConfigure\x12).groupbuy.simprovider.v1.ConfigureRequest\x1a\".groupbuy.simprovider.v1.Behaviourb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,6 +61,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REFUNDREQUEST'].fields_by_name['amount_minor']._serialized_options = b'\272H\004\"\002 \000'
   _globals['_LOOKUPREQUEST'].fields_by_name['key']._loaded_options = None
   _globals['_LOOKUPREQUEST'].fields_by_name['key']._serialized_options = b'\272H\004r\002\020\001'
+  _globals['_CALL'].fields_by_name['authorise']._loaded_options = None
+  _globals['_CALL'].fields_by_name['authorise']._serialized_options = b'\272H\003\330\001\003'
+  _globals['_CALL'].fields_by_name['capture']._loaded_options = None
+  _globals['_CALL'].fields_by_name['capture']._serialized_options = b'\272H\003\330\001\003'
+  _globals['_CALL'].fields_by_name['void']._loaded_options = None
+  _globals['_CALL'].fields_by_name['void']._serialized_options = b'\272H\003\330\001\003'
+  _globals['_CALL'].fields_by_name['refund']._loaded_options = None
+  _globals['_CALL'].fields_by_name['refund']._serialized_options = b'\272H\003\330\001\003'
   _globals['_CONFIRMREQUEST'].fields_by_name['key']._loaded_options = None
   _globals['_CONFIRMREQUEST'].fields_by_name['key']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_BEHAVIOUR'].fields_by_name['latency_min_ms']._loaded_options = None
@@ -102,32 +111,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BEHAVIOUR'].fields_by_name['decline_above_minor']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_CONFIGUREREQUEST'].fields_by_name['behaviour']._loaded_options = None
   _globals['_CONFIGUREREQUEST'].fields_by_name['behaviour']._serialized_options = b'\272H\003\310\001\001'
-  _globals['_STATUS']._serialized_start=2002
-  _globals['_STATUS']._serialized_end=2189
-  _globals['_LATENCY']._serialized_start=2191
-  _globals['_LATENCY']._serialized_end=2269
-  _globals['_AUTHORISEREQUEST']._serialized_start=100
-  _globals['_AUTHORISEREQUEST']._serialized_end=297
-  _globals['_CAPTUREREQUEST']._serialized_start=299
-  _globals['_CAPTUREREQUEST']._serialized_end=394
-  _globals['_VOIDREQUEST']._serialized_start=396
-  _globals['_VOIDREQUEST']._serialized_end=457
-  _globals['_REFUNDREQUEST']._serialized_start=459
-  _globals['_REFUNDREQUEST']._serialized_end=553
-  _globals['_LOOKUPREQUEST']._serialized_start=555
-  _globals['_LOOKUPREQUEST']._serialized_end=592
-  _globals['_CALLRESULT']._serialized_start=595
-  _globals['_CALLRESULT']._serialized_end=788
-  _globals['_CONFIRMREQUEST']._serialized_start=790
-  _globals['_CONFIRMREQUEST']._serialized_end=828
-  _globals['_STATEMENTENTRY']._serialized_start=831
-  _globals['_STATEMENTENTRY']._serialized_end=1059
-  _globals['_EXPORTSTATEMENTREQUEST']._serialized_start=1061
-  _globals['_EXPORTSTATEMENTREQUEST']._serialized_end=1085
-  _globals['_BEHAVIOUR']._serialized_start=1088
-  _globals['_BEHAVIOUR']._serialized_end=1916
-  _globals['_CONFIGUREREQUEST']._serialized_start=1918
-  _globals['_CONFIGUREREQUEST']._serialized_end=1999
-  _globals['_SIMPROVIDERSERVICE']._serialized_start=2272
-  _globals['_SIMPROVIDERSERVICE']._serialized_end=3023
+  _globals['_STATUS']._serialized_start=2592
+  _globals['_STATUS']._serialized_end=2779
+  _globals['_LATENCY']._serialized_start=2781
+  _globals['_LATENCY']._serialized_end=2859
+  _globals['_AUTHORISEREQUEST']._serialized_start=125
+  _globals['_AUTHORISEREQUEST']._serialized_end=322
+  _globals['_CAPTUREREQUEST']._serialized_start=324
+  _globals['_CAPTUREREQUEST']._serialized_end=419
+  _globals['_VOIDREQUEST']._serialized_start=421
+  _globals['_VOIDREQUEST']._serialized_end=482
+  _globals['_REFUNDREQUEST']._serialized_start=484
+  _globals['_REFUNDREQUEST']._serialized_end=578
+  _globals['_LOOKUPREQUEST']._serialized_start=580
+  _globals['_LOOKUPREQUEST']._serialized_end=617
+  _globals['_CALLRESULT']._serialized_start=620
+  _globals['_CALLRESULT']._serialized_end=813
+  _globals['_CALL']._serialized_start=816
+  _globals['_CALL']._serialized_end=1114
+  _globals['_MAKECALLSREQUEST']._serialized_start=1116
+  _globals['_MAKECALLSREQUEST']._serialized_end=1180
+  _globals['_ANSWER']._serialized_start=1182
+  _globals['_ANSWER']._serialized_end=1307
+  _globals['_MAKECALLSRESPONSE']._serialized_start=1309
+  _globals['_MAKECALLSRESPONSE']._serialized_end=1378
+  _globals['_CONFIRMREQUEST']._serialized_start=1380
+  _globals['_CONFIRMREQUEST']._serialized_end=1418
+  _globals['_STATEMENTENTRY']._serialized_start=1421
+  _globals['_STATEMENTENTRY']._serialized_end=1649
+  _globals['_EXPORTSTATEMENTREQUEST']._serialized_start=1651
+  _globals['_EXPORTSTATEMENTREQUEST']._serialized_end=1675
+  _globals['_BEHAVIOUR']._serialized_start=1678
+  _globals['_BEHAVIOUR']._serialized_end=2506
+  _globals['_CONFIGUREREQUEST']._serialized_start=2508
+  _globals['_CONFIGUREREQUEST']._serialized_end=2589
+  _globals['_SIMPROVIDERSERVICE']._serialized_start=2862
+  _globals['_SIMPROVIDERSERVICE']._serialized_end=3717
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,11 @@ class SimProviderServiceStub:
                 request_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.RefundRequest.SerializeToString,
                 response_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.CallResult.FromString,
                 _registered_method=True)
+        self.MakeCalls = channel.stream_stream(
+                '/groupbuy.simprovider.v1.SimProviderService/MakeCalls',
+                request_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.MakeCallsRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.MakeCallsResponse.FromString,
+                _registered_method=True)
         self.LookUp = channel.unary_unary(
                 '/groupbuy.simprovider.v1.SimProviderService/LookUp',
                 request_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.LookUpRequest.SerializeToString,
@@ -104,6 +109,13 @@ class SimProviderServiceServicer:
 
     def Refund(self, request, context):
         """Gives taken money back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MakeCalls(self, request_iterator, context):
+        """Many calls at once, each of them answered as it would be alone: the load of a busy shop on one stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,6 +171,11 @@ def add_SimProviderServiceServicer_to_server(servicer, server):
                     servicer.Refund,
                     request_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.RefundRequest.FromString,
                     response_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.CallResult.SerializeToString,
+            ),
+            'MakeCalls': grpc.stream_stream_rpc_method_handler(
+                    servicer.MakeCalls,
+                    request_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.MakeCallsRequest.FromString,
+                    response_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.MakeCallsResponse.SerializeToString,
             ),
             'LookUp': grpc.unary_unary_rpc_method_handler(
                     servicer.LookUp,
@@ -290,6 +307,33 @@ class SimProviderService:
             '/groupbuy.simprovider.v1.SimProviderService/Refund',
             groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.RefundRequest.SerializeToString,
             groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.CallResult.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MakeCalls(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/groupbuy.simprovider.v1.SimProviderService/MakeCalls',
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.MakeCallsRequest.SerializeToString,
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.MakeCallsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class SimProviderServiceStub:
     """Lets a hold go."""
     Refund: _grpc.UnaryUnaryMultiCallable[_simprovider_pb2.RefundRequest, _simprovider_pb2.CallResult]
     """Gives taken money back."""
+    MakeCalls: _grpc.StreamStreamMultiCallable[_simprovider_pb2.MakeCallsRequest, _simprovider_pb2.MakeCallsResponse]
+    """Many calls at once, each of them answered as it would be alone: the load of a busy shop on one stream."""
     LookUp: _grpc.UnaryUnaryMultiCallable[_simprovider_pb2.LookUpRequest, _simprovider_pb2.CallResult]
     """What came of a call; NOT_FOUND when it was never seen."""
     Confirm: _grpc.UnaryUnaryMultiCallable[_simprovider_pb2.ConfirmRequest, _simprovider_pb2.CallResult]
@@ -63,6 +65,8 @@ class SimProviderServiceAsyncStub(SimProviderServiceStub):
     """Lets a hold go."""
     Refund: _aio.UnaryUnaryMultiCallable[_simprovider_pb2.RefundRequest, _simprovider_pb2.CallResult]  # type: ignore[assignment]
     """Gives taken money back."""
+    MakeCalls: _aio.StreamStreamMultiCallable[_simprovider_pb2.MakeCallsRequest, _simprovider_pb2.MakeCallsResponse]  # type: ignore[assignment]
+    """Many calls at once, each of them answered as it would be alone: the load of a busy shop on one stream."""
     LookUp: _aio.UnaryUnaryMultiCallable[_simprovider_pb2.LookUpRequest, _simprovider_pb2.CallResult]  # type: ignore[assignment]
     """What came of a call; NOT_FOUND when it was never seen."""
     Confirm: _aio.UnaryUnaryMultiCallable[_simprovider_pb2.ConfirmRequest, _simprovider_pb2.CallResult]  # type: ignore[assignment]
@@ -106,6 +110,14 @@ class SimProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_simprovider_pb2.CallResult, _abc.Awaitable[_simprovider_pb2.CallResult]]:
         """Gives taken money back."""
+
+    @_abc_1.abstractmethod
+    def MakeCalls(
+        self,
+        request_iterator: _MaybeAsyncIterator[_simprovider_pb2.MakeCallsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_simprovider_pb2.MakeCallsResponse], _abc.AsyncIterator[_simprovider_pb2.MakeCallsResponse]]:
+        """Many calls at once, each of them answered as it would be alone: the load of a busy shop on one stream."""
 
     @_abc_1.abstractmethod
     def LookUp(

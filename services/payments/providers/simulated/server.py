@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from itertools import islice
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import protovalidate
-from google.protobuf import any_pb2
+import structlog
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped, unused-ignore]
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
@@ -28,8 +29,11 @@ from services.payments.providers.simulated.desk import Desk, TooMany, Unavailabl
 from services.payments.providers.simulated.ledger import Ledger, Request
 from services.payments.providers.simulated.rules import KeyReused, NotConfirmable, NotFound, Refusal
 from services.payments.providers.simulated.settings import Settings
+from services.payments.providers.simulated.stream import answered
 from services.payments.providers.simulated.web import Web
 from services.payments.providers.simulated.writer import Writer
+
+log = structlog.get_logger(__name__)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -38,6 +42,7 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 DOMAIN = "simprovider"
 STATEMENT_CHUNK = 500
 MOST_TEXT = 500
+CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 #: Status and ErrorInfo reason of each refusal.
 REFUSALS: dict[type[Refusal], tuple[grpc.StatusCode, str]] = {
@@ -85,17 +90,27 @@ class SimProvider(pb_grpc.SimProviderServiceServicer):
         """Gives taken money back."""
         return await self._call(request, context)
 
+    async def MakeCalls(
+        self, requests: AsyncIterator[pb.MakeCallsRequest], context: Context
+    ) -> AsyncIterator[pb.MakeCallsResponse]:
+        """Many calls at once, each answered as it would be alone."""
+        async with aclosing(answered(requests, self._one)) as found:
+            async for answers in found:
+                yield pb.MakeCallsResponse(answers=answers)
+
     async def LookUp(self, request: pb.LookUpRequest, context: Context) -> pb.CallResult:
         """What came of a call. It has no effect, so it can't fail after one."""
         return await self._call(request, context, effect=False)
 
     async def Confirm(self, request: pb.ConfirmRequest, context: Context) -> pb.CallResult:
         """Confirms a payment in the owner's place."""
-        await _check(request, context)
         try:
+            _check(request)
             return await self._desk.submit(request)
+        except _Refused as refused:
+            await _abort(context, refused.status)
         except Refusal as refusal:
-            await _refuse(context, refusal)
+            await _abort(context, _refusal(refusal))
 
     async def ExportStatement(
         self, request: pb.ExportStatementRequest, context: Context
@@ -112,39 +127,73 @@ class SimProvider(pb_grpc.SimProviderServiceServicer):
 
     async def Configure(self, request: pb.ConfigureRequest, context: Context) -> pb.Behaviour:
         """Sets how it behaves, until it is set again or the process ends."""
-        await _check(request, context)
+        try:
+            _check(request)
+        except _Refused as refused:
+            await _abort(context, refused.status)
         if request.behaviour.latency_min_ms > request.behaviour.latency_max_ms:
-            await _refuse_fields(context, [("behaviour.latency_min_ms", "must not be above latency_max_ms")])
+            await _abort(context, _bad_fields([("behaviour.latency_min_ms", "must not be above latency_max_ms")]))
         self._desk.behave(request.behaviour)
         return request.behaviour
 
+    async def _one(self, call: pb.Call) -> pb.Answer:
+        """One call of several: its result, or the status that it would have been refused with."""
+        kind = call.WhichOneof("body")
+        if kind is None:
+            return pb.Answer(number=call.number, status=_bad_fields([("body", "a call without a body")]))
+        request: Request = getattr(call, kind)
+        try:
+            return pb.Answer(number=call.number, result=await self._make(request))
+        except _Refused as refused:
+            return pb.Answer(number=call.number, status=refused.status)
+        except Exception:
+            log.exception("a call failed")
+            status = status_pb2.Status(code=grpc.StatusCode.INTERNAL.value[0], message="failed; nothing was written")
+            return pb.Answer(number=call.number, status=status)
+
     async def _call(self, request: Request, context: Context, *, effect: bool = True) -> pb.CallResult:
-        await _check(request, context)
+        try:
+            return await self._make(request, effect=effect)
+        except _Refused as refused:
+            await _abort(context, refused.status)
+
+    async def _make(self, request: Request, *, effect: bool = True) -> pb.CallResult:
+        """Makes one of the merchant's calls. Raises _Refused."""
+        _check(request)
         try:
             return await self._desk.call(request, effect=effect)
         except Unavailable as failed:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(failed))
+            raise _Refused(_status(grpc.StatusCode.UNAVAILABLE, str(failed))) from failed
         except TooMany as failed:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(failed))
+            raise _Refused(_status(grpc.StatusCode.RESOURCE_EXHAUSTED, str(failed))) from failed
         except Refusal as refusal:
-            await _refuse(context, refusal)
+            raise _Refused(_refusal(refusal)) from refusal
 
 
-async def _refuse(context: Context, refusal: Refusal) -> NoReturn:
+class _Refused(Exception):
+    """A call is answered with an error."""
+
+    def __init__(self, status: Any) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+
+def _refusal(refusal: Refusal) -> Any:
     code, reason = REFUSALS[type(refusal)]
-    await _abort(context, code, str(refusal), error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
+    return _status(code, str(refusal), error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
 
 
-async def _check(request: Message, context: Context) -> None:
+def _check(request: Message) -> None:
+    """Raises _Refused for a request that breaks its rules."""
     if violations := protovalidate.collect_violations(request):
-        await _refuse_fields(context, [(_path(one.proto.field), one.proto.message) for one in violations])
+        raise _Refused(_bad_fields([(_path(one.proto.field), one.proto.message) for one in violations]))
 
 
 def _path(field: protovalidate.FieldPathPb | None) -> str:
     return ".".join(element.field_name for element in field.elements) if field is not None else ""
 
 
-async def _refuse_fields(context: Context, fields: list[tuple[str, str]]) -> NoReturn:
+def _bad_fields(fields: list[tuple[str, str]]) -> Any:
     bad = error_details_pb2.BadRequest(
         field_violations=[
             error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
@@ -152,16 +201,20 @@ async def _refuse_fields(context: Context, fields: list[tuple[str, str]]) -> NoR
         ]
     )
     message = "; ".join(f"{field}: {description}" for field, description in fields)
-    await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, message, bad)
+    return _status(grpc.StatusCode.INVALID_ARGUMENT, message, bad)
 
 
-async def _abort(context: Context, code: grpc.StatusCode, message: str, detail: Message) -> NoReturn:
-    # Travels in headers, which are small.
-    message = message[:MOST_TEXT]
-    packed = any_pb2.Any()
-    packed.Pack(detail)
-    status = status_pb2.Status(code=code.value[0], message=message, details=[packed])
-    await context.abort(code, message, (("grpc-status-details-bin", status.SerializeToString()),))
+def _status(code: grpc.StatusCode, message: str, detail: Message | None = None) -> Any:
+    """A google.rpc.Status. It travels in headers, which are small."""
+    status = status_pb2.Status(code=code.value[0], message=message[:MOST_TEXT])
+    if detail is not None:
+        status.details.add().Pack(detail)
+    return status
+
+
+async def _abort(context: Context, status: Any) -> NoReturn:
+    details = (("grpc-status-details-bin", status.SerializeToString()),) if status.details else ()
+    await context.abort(CODES[status.code], status.message, details)
 
 
 class Server:
