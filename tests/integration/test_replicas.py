@@ -145,10 +145,10 @@ async def test_no_answer_is_wrong_or_empty_while_a_replica_is_killed_and_another
         assert {len(group.members) for group in expected.values()} == {1}
         listed = [group.name async for group in shop.list_groups(campaign)]
         assert sorted(listed) == sorted(groups)
-        owners = {name: await owned_by(stack, name, groups) for name in replicas(stack, "groups")}
-        assert len(owners) == 3
-        assert all(owners.values()), "each owns something"
-        assert sum(map(len, owners.values())) == GROUPS
+        names = replicas(stack, "groups")
+        assert len(names) == 3
+        await wait_for_async(lambda: _shared(stack, names, groups), seconds=30)
+        owners = {name: await owned_by(stack, name, groups) for name in names}
 
         reading = Reading(campaign, expected, listed)
         tasks = [asyncio.create_task(reading.go_on(shop, seed)) for seed in range(READERS)]
@@ -199,6 +199,12 @@ async def _some_owned(stack: Stack, name: str, groups: list[str]) -> bool:
     return bool(await owned_by(stack, name, groups))
 
 
+async def _shared(stack: Stack, names: list[str], groups: list[str]) -> bool:
+    """Whether each owns something, and all together own all."""
+    found = [await owned_by(stack, name, groups) for name in names]
+    return all(found) and sum(map(len, found)) == len(groups)
+
+
 async def _all_owned(stack: Stack, names: list[str], groups: list[str]) -> bool:
     found = [await owned_by(stack, name, groups) for name in names]
     return sum(map(len, found)) == len(groups)
@@ -215,7 +221,7 @@ async def test_orders_are_placed_read_listed_and_watched_through_any_replica(sta
             read = await other.get_order(order.order.name, token=order.token)
             assert read.customer == customer, number
             placed.append(order.order.name)
-        decided = await other.place_order(**an_order(campaign, customer, request_id=""))
+        decided = await other.place_order(**an_order(campaign, customer))
         assert decided.order.state == orders_pb2.ORDER_STATE_RESERVED
         placed.append(decided.order.name)
         lists = [
