@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -52,6 +53,8 @@ class TopicSpec:
         }
 
 
+# Hashing is Python and costs more than most of what is asked with it; one call asks several times about one key.
+@lru_cache(maxsize=32_768)
 def partition_of(key: str, partitions: int) -> int:
     """Partition of a key, as every Kafka client's default partitioner has it (murmur2 over UTF-8)."""
     return int(murmur2(key.encode()) & 0x7FFFFFFF) % partitions
