@@ -45,7 +45,7 @@ class Domain(Protocol[S]):
     def decide(self, state: S, command: Any, at_ms: int) -> Iterator[Any]:
         """Yields events, each applied to `state` before the next is asked for; never changes `state` itself.
 
-        Must be a generator: where it stands tells its own errors from those of `evolve`.
+        Must be a generator, since where that stands tells its own errors from those of `evolve`; or an empty iterator.
         """
         ...
 

@@ -25,6 +25,7 @@ from services.groups.domain.evolve import UnknownEvent, evolve
 from services.groups.domain.state import Phase, Standing, State
 from services.groups.domain.terms import DEFAULT_RULES_VERSION, RULES_VERSIONS, UnknownRules
 
+_NOTHING: Iterator[GroupEvent] = iter(())
 RULES: Mapping[int, Rules] = {1: VERSION_1}
 if RULES.keys() != RULES_VERSIONS:
     raise RuntimeError("terms.RULES_VERSIONS is not what there are rules for")
@@ -43,9 +44,17 @@ class GroupDomain:
 
     def decide(self, state: State, command: Command, at_ms: int) -> Iterator[GroupEvent]:
         """Events of one input, each to be applied before the next is asked for."""
-        version = command.rules_version if state.terms is None else state.terms.rules_version
+        rules = RULES[command.rules_version if state.terms is None else state.terms.rules_version]
+        if not command.items:
+            # A third of all inputs: what payments says to itself, and ticks. Time alone may change something.
+            due_ms = rules.due(state)
+            if due_ms is None or due_ms > at_ms:
+                return _NOTHING
+        return self._decide(rules, state, command, at_ms)
+
+    def _decide(self, rules: Rules, state: State, command: Command, at_ms: int) -> Iterator[GroupEvent]:
         try:
-            yield from RULES[version].decide(state, command, at_ms)
+            yield from rules.decide(state, command, at_ms)
         except Exception:
             # The fault itself is the kernel's to record. Here the order gets its answer, or it would wait for ever.
             yield from self._answer(state, command)
@@ -78,9 +87,15 @@ class GroupDomain:
         self, key: str, version: int, cause: int, time_ms: int, previous_sha256: bytes, events: list[GroupEvent]
     ) -> bytes:
         """A GroupDecision."""
-        return GroupDecision(
-            group=key, version=version, cause=cause, time_ms=time_ms, previous_sha256=previous_sha256, events=events
-        ).SerializeToString()
+        # Field by field: a constructor given all of them takes half as long again.
+        decision = GroupDecision()
+        decision.group = key
+        decision.version = version
+        decision.cause = cause
+        decision.time_ms = time_ms
+        decision.previous_sha256 = previous_sha256
+        decision.events.extend(events)
+        return decision.SerializeToString()
 
     def open(self, value: bytes) -> Any:
         """A GroupDecision. Raises DecodeError, UnknownEvent and UnknownRules."""

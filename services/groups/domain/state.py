@@ -54,6 +54,15 @@ RELEASE_DONE = 32
 CANCEL_REFUSED = 64
 
 
+# Looking a member up in its enumeration takes as long as the rest of `standing`, which runs once an input.
+_FORMING = Phase.FORMING
+_UNKNOWN = Standing.UNKNOWN
+_WAITLISTED = Standing.WAITLISTED
+_RESERVED = Standing.RESERVED
+_CONFIRMED = Standing.CONFIRMED
+_SETTLING = Standing.SETTLING
+
+
 @dataclass(slots=True)
 class Seat:
     """A seat and who has it."""
@@ -125,10 +134,10 @@ class State:
         if ended is not None:
             return _STANDINGS[ended & STANDING_BITS]
         if order in self.reserved:
-            return Standing.RESERVED
+            return _RESERVED
         if order in self.confirmed:
-            return Standing.CONFIRMED if self.phase is Phase.FORMING else Standing.SETTLING
-        return Standing.WAITLISTED if order in self.waiting else Standing.UNKNOWN
+            return _CONFIRMED if self.phase is _FORMING else _SETTLING
+        return _WAITLISTED if order in self.waiting else _UNKNOWN
 
     @property
     def frozen(self) -> Terms:
@@ -140,7 +149,7 @@ class State:
     @property
     def seats_left(self) -> int:
         """Seats that nobody has; 0 once the group is closed."""
-        if self.terms is None or self.phase is not Phase.FORMING:
+        if self.terms is None or self.phase is not _FORMING:
             return 0
         return self.terms.capacity - len(self.reserved) - len(self.confirmed)
 

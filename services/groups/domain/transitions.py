@@ -138,13 +138,14 @@ def _index(rows: Sequence[Row], states: Sequence[P] | Sequence[S]) -> list[dict[
 #: Rows by state and input: ON_GROUP[phase][input], ON_ORDER[standing][input].
 ON_GROUP = _index(GROUP, tuple(P))
 ON_ORDER = _index(ORDER, tuple(S))
+_UNKNOWN = S.UNKNOWN
 
 
 def find(state: State, kind: str, order: str) -> Row | None:
     """The row for an input; None: it changes nothing."""
     standing = state.standing(order)
     row = ON_ORDER[standing].get(kind)
-    if row is None and standing is S.UNKNOWN:
+    if row is None and standing is _UNKNOWN:
         return ON_GROUP[state.phase].get(kind)
     return row
 
