@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from groupbuy.groups.v1.inbox_pb2 import GroupInput  # noqa: E402
 from bench.facts import inputs  # noqa: E402
 from bench.fold_topics import ALL, FACTS, INBOX  # noqa: E402
 from deploy.kafka.broker import Broker  # noqa: E402
+from eventlog.envelope import headers  # noqa: E402
 from eventlog.topics import create, partition_of  # noqa: E402
 
 PARTITIONS = 4
@@ -38,10 +40,13 @@ async def _fill(kafka: str, topic: str, records: Iterable[tuple[str, bytes]], ev
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=20, max_batch_size=512 * 1024)
     await producer.start()
     pending, count = [], 0
+    at_ms = time.time_ns() // 1_000_000
     try:
         for count, (key, value) in enumerate(records, 1):
             partition = partition_of(key, PARTITIONS)
-            pending.append(await producer.send(topic, value, key=key.encode(), partition=partition))
+            made = headers(f"{key}:{count}", "groupbuy.payments.v1.PaymentDecision", "/payments", at_ms)
+            sent = await producer.send(topic, value, key=key.encode(), partition=partition, headers=made)
+            pending.append(sent)
             if count % every == 0:
                 await asyncio.gather(*pending)
                 pending = []

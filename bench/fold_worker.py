@@ -20,7 +20,7 @@ from typing import Any
 import faust
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
-from bench.facts import campaign
+from bench.evening import campaign
 from bench.fold_topics import DECIDER, FACTS, INBOX, LOG, SEQUENCED, SEQUENCER
 from eventlog.aggregate import Aggregate, decide
 from eventlog.decider import Decider

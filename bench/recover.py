@@ -24,7 +24,7 @@ os.environ.setdefault("BENCH_TAG", str(os.getpid()))
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa: E402 - the tag comes first
 
-from bench.facts import group_inputs  # noqa: E402
+from bench.evening import group_inputs  # noqa: E402
 from bench.fold_topics import ALL, INBOX, LOG  # noqa: E402
 from deploy.kafka.broker import Broker  # noqa: E402
 from eventlog.topics import create, partition_of  # noqa: E402
@@ -80,10 +80,9 @@ def memory_mb(pid: int) -> int:
 
 async def fill(producer: AIOKafkaProducer, groups: int) -> None:
     """Opens so many groups, with one seat reserved in each."""
-    chance = random.Random(1)
     pending = []
     for index in range(groups):
-        key, value = next(group_inputs(index, chance))
+        key, value = next(group_inputs(index))
         pending.append(
             await producer.send(INBOX.name, value, key=key.encode(), partition=partition_of(key, PARTITIONS))
         )
@@ -125,7 +124,7 @@ class Trial:
         since: list[str] = []
         while time.monotonic() < killed + DEADLINE_S:
             self._probe += 1
-            key, value = next(group_inputs(self._probe, self._chance))
+            key, value = next(group_inputs(self._probe))
             since.append(key)
             partition = partition_of(key, PARTITIONS)
             await self._producer.send_and_wait(INBOX.name, value, key=key.encode(), partition=partition)

@@ -1,0 +1,217 @@
+"""What one group's inbox holds at the end of an evening, as the product's own domains write it.
+
+A few stories are played by the real group and purse domains, with shoppers and a provider in between: orders, purse
+decisions of every kind (also those that mean nothing to a group, such as requested holds), declines, cancels, late
+joiners, ticks and repeats. A benchmark then tells each story under other names as often as it needs. Deterministic by
+seed. Must never give a decider an easier mix than the product does.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from hashlib import sha256
+from typing import Any
+from uuid import UUID, uuid5
+
+from google.protobuf.duration_pb2 import Duration
+from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
+from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput
+from groupbuy.log.v1.log_pb2 import Source
+from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderPlaced
+from groupbuy.payments.v1 import decisions_pb2 as pay
+from groupbuy.payments.v1 import inbox_pb2 as pay_inbox
+
+from eventlog.aggregate import Aggregate, decide
+from services.groups.domain.domain import GroupDomain
+from services.groups.domain.state import Phase
+from services.payments.domain.calls import calls_of
+from services.payments.domain.domain import PurseDomain
+
+_NAMESPACE = UUID("0f6f6c0e-58a7-4dfc-8a53-1d1f2a4b6c77")
+SEATS = 10
+PRICE = 8_900
+STORIES = 64
+_START_MS = 1_790_000_000_000
+#: Every hold lasts long enough, whenever the benchmark runs.
+_CAPTURABLE_UNTIL_MS = 4_102_444_800_000
+#: Chances: of a decline, of a shopper who leaves, of a repeated record, of a tick that comes too early.
+_DECLINE, _LEAVE, _REPEAT, _TICK = 0.04, 0.03, 0.02, 0.01
+#: Chance that the merchant cancels the group half-way.
+_CANCEL = 0.05
+_MOST_ORDERS = 24
+#: A name in a story: what it names and the number of the order. As long as what takes its place.
+_NAME = re.compile(rb"\{[gocht]\d{2}[-]*\}")
+
+
+def campaign() -> Campaign:
+    """A ladder of three tiers, ten seats."""
+    tiers = [Tier(members=2, unit_price_minor=8_900), Tier(members=5, unit_price_minor=7_900)]
+    tiers.append(Tier(members=10, unit_price_minor=6_900))
+    return Campaign(
+        name="campaigns/bench",
+        product="mug",
+        currency="CNY",
+        solo_price_minor=9_900,
+        tiers=tiers,
+        capacity=SEATS,
+        window=Duration(seconds=86_400),
+        hold_window=Duration(seconds=3_600),
+        rules_version=1,
+        revision=1,
+    )
+
+
+def _name(kind: str, number: int, length: int) -> str:
+    return "{" + f"{kind}{number:02}".ljust(length - 2, "-") + "}"
+
+
+class _Story:
+    """One group, its purse, its shoppers and its provider."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._group = Aggregate(_name("g", 0, 36), GroupDomain().initial(""))
+        self._purse = Aggregate(_name("g", 0, 36), PurseDomain().initial(_name("g", 0, 36)))
+        self._now_ms = _START_MS
+        self._placed = 0
+        self._calls: list[Any] = []
+        self._purse_offset = 0
+        self.values: list[bytes] = []
+
+    def play(self) -> Sequence[bytes]:
+        """Values of the group's inbox."""
+        chance = self._chance
+        cancels_at = chance.randrange(2, SEATS) if chance.random() < _CANCEL else -1
+        late = chance.randrange(3)
+        while True:
+            state = self._group.state
+            seats = state.seats_left if self._placed else 1
+            wants = self._placed < _MOST_ORDERS and (seats > 0 or (state.phase is not Phase.FORMING and late > 0))
+            if not wants and not self._calls:
+                return self.values
+            if self._calls and (not wants or chance.random() < 0.5):
+                self._answer(self._calls.pop(chance.randrange(len(self._calls))))
+            else:
+                late -= state.phase is not Phase.FORMING and self._placed > 0
+                self._place()
+            if len(state.confirmed) == cancels_at and state.phase is Phase.FORMING:
+                cancels_at = -1
+                self._hear(GroupInput(cancel_group=CancelGroupCommand(request_id="stop", reason="sold out")))
+
+    def _place(self) -> None:
+        number = self._placed
+        self._placed += 1
+        order, customer = _name("o", number, 36), _name("c", number, 16)
+        placed = OrderPlaced(
+            campaign="bench",
+            opens_group=number == 0,
+            quantity=1,
+            currency="CNY",
+            max_unit_price_minor=PRICE,
+            payment_method="card_ok",
+            request_id=_name("t", number, 36),
+            request_sha256=sha256(order.encode()).digest(),
+        )
+        fact = OrderFact(order=order, group=self._group.key, customer=customer, placed=placed)
+        self._hear(
+            GroupInput(order_fact=fact.SerializeToString(), campaign=campaign() if number == 0 else None),
+            "orders.order.v1",
+        )
+        if number and self._chance.random() < _LEAVE:
+            wish = OrderCancelRequested(request_id="leave", reason="changed my mind")
+            left = OrderFact(order=order, group=self._group.key, customer=customer, cancel_requested=wish)
+            self._hear(GroupInput(order_fact=left.SerializeToString()), "orders.order.v1")
+
+    def _answer(self, call: pay.ProviderCall) -> None:
+        """The provider's outcome, through the purse."""
+        outcome = pay_inbox.ProviderOutcome(
+            order=call.order,
+            operation=call.operation,
+            attempt=call.attempt,
+            origin=pay_inbox.OUTCOME_ORIGIN_CALL,
+            payment_method=call.payment_method,
+        )
+        hold = _name("h", int(call.order[2:4]), 27)
+        if call.operation == pay.OPERATION_AUTHORISE:
+            if self._chance.random() < _DECLINE:
+                outcome.declined.reason = "INSUFFICIENT_FUNDS"
+            else:
+                held = outcome.authorised
+                held.hold = hold
+                held.amount_minor = call.amount_minor
+                held.currency = call.currency
+                held.capturable_until_ms = _CAPTURABLE_UNTIL_MS
+        elif call.operation == pay.OPERATION_CAPTURE:
+            captured = outcome.captured
+            captured.hold = call.hold
+            captured.amount_minor = call.amount_minor
+            captured.currency = call.currency
+        elif call.operation == pay.OPERATION_VOID:
+            outcome.voided.CopyFrom(pay_inbox.OutcomeVoided(hold=call.hold))
+        else:
+            raise ValueError(f"nobody refunds in this story: {call}")
+        self._pay(pay_inbox.PaymentInput(outcome=outcome))
+
+    def _hear(self, record: GroupInput, topic: str = "") -> None:
+        """One input of the group, and what the purse makes of the decision."""
+        if topic:
+            # Each record is of another offset; it is three bytes long either way.
+            record.source.CopyFrom(Source(topic=topic, partition=1, offset=100_000 + len(self.values)))
+        value = record.SerializeToString()
+        for _ in range(1 + (self._chance.random() < _REPEAT)):
+            self.values.append(value)
+        if self._chance.random() < _TICK:
+            self.values.append(GroupDomain().tick(_START_MS))
+        self._now_ms += 1
+        decision = decide(GroupDomain(), self._group, value, len(self.values), self._now_ms)
+        if decision is not None:
+            self._pay(pay_inbox.PaymentInput(group_decision=decision))
+
+    def _pay(self, record: pay_inbox.PaymentInput) -> None:
+        """One input of the purse; its decision is an input of the group."""
+        self._purse_offset += 1
+        value = record.SerializeToString()
+        decision = decide(PurseDomain(), self._purse, value, self._purse_offset, self._now_ms)
+        if decision is not None:
+            self._calls += calls_of(pay.PaymentDecision.FromString(decision))
+            self._hear(GroupInput(payment_decision=decision), "payments.payment.v1")
+
+
+@cache
+def _stories(count: int) -> list[list[list[bytes]]]:
+    """For each story its inputs, cut at the names in them: text, name, text, name … text."""
+    chance = random.Random(7)
+    return [[_cut(value) for value in _Story(chance).play()] for _ in range(count)]
+
+
+def _cut(value: bytes) -> list[bytes]:
+    return re.split(rb"(" + _NAME.pattern + rb")", value)
+
+
+def group_inputs(index: int) -> Iterator[tuple[str, bytes]]:
+    """(key, value) of all that happens to one group."""
+    story = _stories(STORIES)[index % STORIES]
+    group = str(uuid5(_NAMESPACE, str(index)))
+    names: dict[bytes, bytes] = {}
+    for parts in story:
+        told = list(parts)
+        for at in range(1, len(parts), 2):
+            name = parts[at]
+            known = names.get(name)
+            if known is None:
+                known = names[name] = _real(name, group, index)
+            told[at] = known
+        yield group, b"".join(told)
+
+
+def _real(name: bytes, group: str, index: int) -> bytes:
+    """What stands for a name: as long as that, so that no length in a message changes."""
+    kind, number = name[1:2], int(name[2:4])
+    if kind == b"g":
+        return group.encode()
+    if kind in b"ot":
+        return str(uuid5(UUID(group), f"{kind!r}{number}")).encode()
+    return f"{kind.decode()}{index:010}{number:02}".encode().ljust(len(name), b"x")
