@@ -216,6 +216,6 @@ def _other_page(token: str, chance: random.Random) -> str:
         return token
     if not isinstance(parts, list) or not parts:
         return token
-    odd = (2**31, 2**63, 2**64, 2**200, -1, -(2**70), "", "x" * 90, "\0", None, 1.5, True, [])
+    odd: tuple[object, ...] = (2**31, 2**63, 2**64, 2**200, -1, -(2**70), "", "x" * 90, "\0", None, 1.5, True, [])
     parts[chance.randrange(len(parts))] = chance.choice(odd)
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
