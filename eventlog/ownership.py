@@ -51,7 +51,12 @@ class Assignor(PartitionAssignor):  # type: ignore[misc]
             log.info("the group knows us as %s, not yet as %s: joining it again", told, self._url)
             self.app.consumer.join_again()
 
-    def owner(self, topic: str, partition: int) -> str:
-        """host:port that the owner of a partition of an input gave, as far as is known here; empty: nobody's."""
+    def owner(self, topic: str, partition: int, own: str) -> str:
+        """host:port that the owner of a partition of an input gave, as far as is known here; empty: nobody's.
+
+        `own` is what we gave: it comes back as it is, while names of others have been made lower case on the way.
+        """
         url = str(self._external_tps_url.get(TP(topic, partition), ""))
-        return url.removeprefix(SCHEME) if url.startswith(SCHEME) else ""
+        if not url.startswith(SCHEME):
+            return ""
+        return own if url == str(self._url) else url.removeprefix(SCHEME)

@@ -136,7 +136,7 @@ class Processor(ABC):
 
     def owner(self, partition: int) -> str:
         """Address of the process that was given a partition, as far as is known here; empty: not known."""
-        return str(self.app.assignor.owner(self.inputs[0], partition))
+        return str(self.app.assignor.owner(self.inputs[0], partition, self.connection.address))
 
     def ownership_changed(self) -> None:  # noqa: B027 - not every processor has somebody to tell
         """Called at every revocation and assignment, before anything else."""

@@ -49,12 +49,14 @@ def assigned(**members: Member) -> dict[str, ConsumerProtocolMemberAssignment]:
 
 
 def test_every_member_learns_the_owner_of_every_partition() -> None:
-    first, second = Member("groups-0.groups:50052"), Member("[::1]:80")
+    first, second = Member("Groups-0:50052"), Member("[::1]:80")
     for name, assignment in assigned(first=first, second=second).items():
         {"first": first, "second": second}[name].assignor.on_assignment(assignment)
-    owners = [first.assignor.owner(TOPIC, partition) for partition in range(4)]
-    assert sorted(owners) == ["[::1]:80", "[::1]:80", "groups-0.groups:50052", "groups-0.groups:50052"]
-    assert owners == [second.assignor.owner(TOPIC, partition) for partition in range(4)]
+    owners = [first.assignor.owner(TOPIC, partition, "Groups-0:50052") for partition in range(4)]
+    assert sorted(owners) == ["Groups-0:50052", "Groups-0:50052", "[::1]:80", "[::1]:80"]
+    # Names are told in lower case; one's own comes back as it was given.
+    theirs = [second.assignor.owner(TOPIC, partition, "[::1]:80") for partition in range(4)]
+    assert [owner.lower() for owner in owners] == theirs
     assert first.rejoins == second.rejoins == 0
     mine = {tp.partition for tp in second.assignor.assigned_actives()}
     assert mine == {partition for partition in range(4) if owners[partition] == "[::1]:80"}
@@ -62,11 +64,11 @@ def test_every_member_learns_the_owner_of_every_partition() -> None:
 
 def test_nobody_owns_what_was_not_assigned_yet() -> None:
     member = Member("h:1")
-    assert member.assignor.owner(TOPIC, 0) == ""
+    assert member.assignor.owner(TOPIC, 0, "h:1") == ""
     member.assignor.on_assignment(assigned(member=member)["member"])
-    assert member.assignor.owner(TOPIC, 0) == "h:1"
-    assert member.assignor.owner(TOPIC, 4) == ""
-    assert member.assignor.owner("another", 0) == ""
+    assert member.assignor.owner(TOPIC, 0, "h:1") == "h:1"
+    assert member.assignor.owner(TOPIC, 4, "h:1") == ""
+    assert member.assignor.owner("another", 0, "h:1") == ""
 
 
 def test_who_comes_back_at_another_address_is_assigned_again() -> None:
@@ -79,4 +81,4 @@ def test_who_comes_back_at_another_address_is_assigned_again() -> None:
     # It joins with what it was assigned, which the broker takes for a change, and with its new address.
     back.assignor.on_assignment(assigned(member=back)["member"])
     assert back.rejoins == 1
-    assert back.assignor.owner(TOPIC, 3) == "h:2"
+    assert back.assignor.owner(TOPIC, 3, "h:2") == "h:2"
