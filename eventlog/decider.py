@@ -170,13 +170,27 @@ class Decider(Processor, Generic[S]):
     async def _send(self, partition: int, output: Output) -> list[asyncio.Future[Any]]:
         if crashpoints.armed:
             crashpoints.passed("batch decided, nothing sent")
+        # In flight from here on: the producer may take a batch only seconds later, when the one before it is through,
+        # and a checkpoint that is written meanwhile must not hold what the log does not.
+        pending = self._in_flight.setdefault(partition, set())
+        written = asyncio.get_running_loop().create_future()
+        pending.add(written)
+        written.add_done_callback(pending.discard)
         sent = await output.send()
         if crashpoints.armed:
             crashpoints.passed("output sent, not acknowledged")
-        pending = self._in_flight.setdefault(partition, set())
+        left = len(sent)
+
+        def acknowledged(_: asyncio.Future[Any]) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                written.set_result(None)
+
         for future in sent:
-            pending.add(future)
-            future.add_done_callback(pending.discard)
+            future.add_done_callback(acknowledged)
+        if not sent:
+            written.set_result(None)
         return sent
 
     def _decided(self, state: PartitionState[S], first: int, count: int, timestamp_ms: int) -> None:
