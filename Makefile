@@ -32,7 +32,7 @@ lint: $(READY) ## style, types, layers, and the protos
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py --check
 
 unit: $(READY) ## tests without a broker; ARGS="-k name" picks some
-	$(PYTEST) -n 2 tests/unit $(ARGS)
+	$(PYTEST) -n 2 tests/unit tests/simulation $(ARGS)
 
 contract: $(READY) ## tests of what others rely on: protos, topics, generated code
 	$(PYTEST) -n 2 tests/contract $(ARGS)

@@ -15,6 +15,9 @@ from tests.simulation.world import Slot, World
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+#: Standings of orders that lies are told about, and how long a lie waits before it looks for one again.
+_LIED_ABOUT = ("WAITLISTED", "WAITLISTED", "SETTLING", "RESERVED", "FAILED", "LAPSED")
+LOOK_AGAIN_MS = 20_000
 
 
 def apply(world: World, fault: Fault) -> None:
@@ -200,21 +203,25 @@ def _lost_tick(world: World, pick: int) -> None:
     world.lost_ticks += 1 + pick % 3
 
 
-def _lie(world: World, pick: int) -> None:
-    """The purse says of a live order what it would never say, put straight into the group's inbox."""
+def _lie(world: World, pick: int, tries: int = 20) -> None:
+    """The purse says of a live order what it would never say, put straight into the group's inbox.
+
+    Some standings are short: a lie waits a while for an order that is where it wants one.
+    """
     found: dict[str, list[tuple[str, str]]] = {}
     for group in world.auditor.groups.values():
         for name, order in group.orders.items():
             # Who must confirm with the provider is left alone, as in `shop`.
             if order.placed is not None and not order.placed.placed.payment_method.endswith("_action"):
                 found.setdefault(order.status, []).append((group.key, name))
-    for status in ("WAITLISTED", "SETTLING", "RESERVED", "FAILED")[pick % 4 :]:
-        if status in found:
-            key, name = found[status][pick // 4 % len(found[status])]
-            value = false_word(FALSE_WORDS[pick // 64 % len(FALSE_WORDS)], key, name, 900)
-            world.coverage.count("fault", "false word of the purse")
-            world.broker.append(topics.GROUP_INBOX.name, world.keys[key], key.encode(), value)
-            return
+    wanted = _LIED_ABOUT[pick % len(_LIED_ABOUT)]
+    if wanted in found:
+        key, name = found[wanted][pick // 6 % len(found[wanted])]
+        value = false_word(FALSE_WORDS[pick // 64 % len(FALSE_WORDS)], key, name, 900)
+        world.coverage.count("fault", "false word of the purse")
+        world.broker.append(topics.GROUP_INBOX.name, world.keys[key], key.encode(), value)
+    elif tries and not world.calm:
+        world.after(LOOK_AGAIN_MS, lambda: _lie(world, pick, tries - 1))
 
 
 _FAULTS: dict[str, Callable[[World, int], None]] = {

@@ -60,7 +60,7 @@ SEATS: tuple[Mutant, ...] = (
     mutant(
         "dedupe_skipped",
         "a repeated order is decided again",
-        (transitions.find, "row is None and standing is S.UNKNOWN", "row is None"),
+        (transitions.find, "row is None and standing is _UNKNOWN", "row is None"),
     ),
     mutant(
         "overtaking_cancel_forgotten",

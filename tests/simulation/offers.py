@@ -38,7 +38,8 @@ def make_campaign(chance: Random, name: str) -> Campaign:
         rules_version=1,
         revision=1,
     )
-    if chance.random() < 0.3:
+    # A group that stays open though it is full is where people wait for long.
+    if chance.random() < (0.5 if made.waitlist else 0.3):
         made.close_policy = CLOSE_POLICY_AT_DEADLINE
     if chance.random() < 0.3:
         made.house_fill_members = chance.randrange(first)

@@ -14,8 +14,8 @@ from random import Random
 from tests.simulation.shop import Act, GroupPlan, group_plan
 
 #: Orders of one seed, at least; an order leads to about ten inputs.
-ORDERS = 20
-GROUPS = 4
+ORDERS = 14
+GROUPS = 3
 #: Inputs of a history, at least: where the groups' leaders were all turned away, more groups follow.
 LEAST_INPUTS = 200
 PARTITIONS = 2
@@ -25,7 +25,7 @@ PROCESS_FAULTS = ("crash", "crash", "half", "late", "zombie", "zombie", "rebalan
 OTHER_FAULTS = (
     "checkpoint", "checkpoint", "lose_state", "clock_back", "clock_ahead", "service_ahead", "service_behind",
     "broker_away", "lost_tick", "lapse_told", "lapse_silent", "second_hold", "unknown_money", "taken_unasked",
-    "nonsense", "lie",
+    "nonsense", "lie", "lie",
 )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from tests.simulation.kept import Checkpoint, KeptStates, take
 
 #: Records fetched, and records written, in one go.
 SIZES = (1, 1, 2, 3, 5, 8, 16, 40)
+_SIZES = len(SIZES)
 
 
 class Batch:
@@ -58,6 +59,7 @@ class Process:
         self.sources = sources
         self.partition = partition
         self.chance = chance
+        self._random = chance.random
         #: False once the partition went to somebody else: its commits count for nothing.
         self.current = True
         #: Steps left to a zombie that woke; -1: no zombie.
@@ -69,33 +71,36 @@ class Process:
         self.outbox: deque[Out] = deque()
         self.batches: deque[Batch] = deque()
 
-    def unread(self) -> list[str]:
-        """Topics with records not fetched yet."""
-        positions = self.positions
-        return [one for one, log in self._logs if positions[one] < len(log)]
+    def unread(self) -> str | None:
+        """A topic with records not fetched yet, by chance where there are two; None: there is none."""
+        positions, found = self.positions, None
+        for topic, log in self._logs:
+            if positions[topic] < len(log) and (found is None or self._random() < 0.5):
+                found = topic
+        return found
 
     def step(self) -> bool:
-        """Does one step. False if there is nothing to do."""
-        if self.outbox and self.chance.random() < 0.6:
+        """Does one step. False if nothing is left to do."""
+        outbox = self.outbox
+        if outbox and self._random() < 0.6:
             self.flush(self.size())
             return True
-        unread = self.unread()
-        if unread:
-            self.fetch(unread[0] if len(unread) == 1 else self.chance.choice(unread))
+        topic = self.unread()
+        if topic is not None:
+            self.fetch(topic)
         elif not self.work():
-            if self.outbox:
+            if outbox:
                 self.flush(self.size())
-            elif self.batches and self.batches[0].left == 0:
-                self.commit()
             else:
+                self.commit()
                 return False
-        elif self.chance.random() < 0.2:
+        elif self._random() < 0.2:
             self.commit()
         return True
 
     def size(self) -> int:
         """Records of one go."""
-        return SIZES[int(self.chance.random() * len(SIZES))]
+        return SIZES[int(self._random() * _SIZES)]
 
     def fetch(self, topic: str) -> None:
         """Fetches a batch and handles it."""

@@ -87,7 +87,9 @@ class _Script:
 
     def write(self) -> GroupPlan:
         self._edit_campaign()
-        size = self.campaign.capacity + self.chance.choice((-1, 0, 1, 2, 3, 6))
+        size = self.campaign.capacity + self.chance.choice(
+            (2, 3, 4, 6) if self.campaign.waitlist else (-1, 0, 1, 2, 3, 6)
+        )
         size = 2 if self.solo else max(2, min(size, max(self.wanted, 2) + 4))
         self._lead()
         for number in range(1, size):
@@ -176,8 +178,10 @@ class _Script:
             )
             self.late.append(act)
             return
-        # Some come before the group is open.
-        self._place(fact, self.start_ms + chance.randint(-1_000, self.window_ms + 20_000), headers)
+        # Some come before the group is open; where one can wait for a seat, most come in time to.
+        soon = self.campaign.waitlist and chance.random() < 0.7
+        last_ms = self.window_ms // 4 if soon else self.window_ms + 20_000
+        self._place(fact, self.start_ms + chance.randint(-1_000, last_ms), headers)
 
     def _place(self, fact: OrderFact, at_ms: int, headers: Headers = ()) -> None:
         chance = self.chance
