@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit contract integration simulate last-moment mutants fuzz chaos chaos-proof bench bench-fold bench-recover bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
+.PHONY: help demo up test lint unit contract integration simulate last-moment mutants fuzz chaos chaos-proof bench bench-fold bench-beside bench-recover bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -59,10 +59,13 @@ chaos: $(READY) ## kills, freezes and outages under load on a real broker, then 
 chaos-proof: $(READY) ## switches the kernel's fixes off, one after the other: some run must fail; ARGS="--only name"
 	$(BIN)/python -m tests.chaos.kernel.switched_off $(ARGS)
 
-bench: bench-fold bench-recover bench-api bench-settle bench-lastseat ## all benchmarks; each prints its figures as JSON and fails where its claim does
+bench: bench-fold bench-beside bench-recover bench-api bench-settle bench-lastseat ## all benchmarks; each prints its figures as JSON and fails where its claim does
 
 bench-fold: $(READY) ## facts a second on one core: stock Faust, and ours with RocksDB; ARGS="--flame" keeps a flame graph
 	$(BIN)/python -m bench.fold $(ARGS)
+
+bench-beside: $(READY) ## p99 of a gRPC call in a process whose decider consumes at full speed; ARGS="--facts n"
+	$(BIN)/python -m bench.beside $(ARGS)
 
 bench-recover: $(READY) ## SIGKILL to the first new decision with 1,000,000 open groups; ARGS="--groups n --kills n"
 	$(BIN)/python -m bench.recover $(ARGS)

@@ -56,7 +56,7 @@ async def _fill(kafka: str, topic: str, records: Iterable[tuple[str, bytes]], ev
     return count
 
 
-async def _prepare(kafka: str, facts: int) -> int:
+async def prepare(kafka: str, facts: int) -> int:
     """Fills the inbox, and the sequencer's source with the order facts in it. Returns the number of those."""
     await create(kafka, ALL, partitions=PARTITIONS, replication=1)
     records = list(inputs(facts))
@@ -86,7 +86,7 @@ def _worker(mode: str, kafka: str, count: int, *, flame: Path | None = None) -> 
 
 def run(kafka: str, *, facts: int, stock_facts: int, flame: bool) -> dict[str, float]:
     """All three, one after the other."""
-    orders = asyncio.run(_prepare(kafka, facts))
+    orders = asyncio.run(prepare(kafka, facts))
     ours = _worker("ours", kafka, facts)
     stock = _worker("stock", kafka, min(stock_facts, facts))
     sequenced = _worker("sequencer", kafka, orders)

@@ -1,0 +1,131 @@
+"""bench-beside: how long a gRPC call takes in a process whose group decider consumes at full speed.
+
+A decider works off an evening's inbox on one core; callers ask an echo of the same event loop all the while, and only
+calls made between the first record and the last count. Prints one JSON object as its last line; exits 1 when the claim
+fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("BENCH_TAG", str(os.getpid()))
+
+import grpc
+
+from bench.fold import PARTITIONS, ROOT, prepare
+from bench.fold_topics import DECIDER, INBOX, LOG
+from bench.fold_worker import Meter, drain
+from deploy.kafka.broker import Broker
+from eventlog.decider import Decider
+from eventlog.processor import Connection
+from eventlog.rocks import Codec
+from services.groups.domain.domain import GroupDomain
+from services.groups.domain.state import State
+
+WANTED_P99_MS = 25.0
+CALLERS = 4
+#: Seconds between an answer and the next call of the same caller.
+PAUSE_S = 0.005
+METHOD = "/bench.Echo/Echo"
+LEAST_CALLS = 200
+
+
+async def _echo(request: bytes, context: Any) -> bytes:
+    return request
+
+
+async def serve(kafka: str, facts: int) -> None:
+    """The process under test: prints its port, then when it consumed, by the monotonic clock."""
+    server = grpc.aio.server()
+    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(_echo)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(port, flush=True)
+    with tempfile.TemporaryDirectory(prefix="bench-beside-") as state:
+        codec: Codec[State] = Codec("bench-1")
+        meter = Meter(facts)
+        connection = Connection(kafka, "e0", Path(state))
+        await drain(Decider(DECIDER, INBOX, LOG, GroupDomain(), connection, codec), PARTITIONS, meter)
+        ended = time.monotonic()
+        found = meter.result()
+        print(json.dumps({**found, "began": ended - found["seconds"], "ended": ended}), flush=True)
+
+
+async def _call(port: int, times: list[tuple[float, float]]) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        echo = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
+        while True:
+            began = time.monotonic()
+            await echo(b"x" * 100, timeout=10)
+            times.append((began, time.monotonic() - began))
+            await asyncio.sleep(PAUSE_S)
+
+
+async def measure(kafka: str, facts: int) -> dict[str, float]:
+    """Fills the inbox, starts the process and calls it until it is through."""
+    await prepare(kafka, facts)
+    command = [sys.executable, "-m", "bench.beside", "--serve", kafka, "--facts", str(facts)]
+    worker = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
+    assert worker.stdout is not None
+    # Nothing but the process under test on its core.
+    os.sched_setaffinity(worker.pid, {1})
+    callers: list[asyncio.Task[None]] = []
+    times: list[tuple[float, float]] = []
+    try:
+        port = int(await worker.stdout.readline())
+        callers = [asyncio.ensure_future(_call(port, times)) for _ in range(CALLERS)]
+        found = json.loads(await worker.stdout.readline())
+    finally:
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+        if worker.returncode is None:
+            worker.kill()
+        await worker.wait()
+    took = sorted(took for began, took in times if found["began"] <= began <= found["ended"])
+    if len(took) < LEAST_CALLS:
+        raise SystemExit(f"only {len(took)} calls in {found['seconds']} s of consumption: use more facts")
+    return {
+        "facts": facts,
+        "facts_per_s": found["per_s"],
+        "calls": len(took),
+        "p50_ms": round(took[len(took) // 2] * 1000, 1),
+        "p99_ms": round(took[len(took) * 99 // 100] * 1000, 1),
+        "max_ms": round(took[-1] * 1000, 1),
+    }
+
+
+def main() -> None:
+    """Runs the benchmark, or its process under test."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--facts", type=int, default=300_000)
+    parser.add_argument("--serve", metavar="KAFKA", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve:
+        asyncio.run(serve(given.serve, given.facts))
+        return
+    if kafka := os.environ.get("KAFKA"):
+        found = asyncio.run(measure(kafka, given.facts))
+    else:
+        broker = Broker()
+        broker.start(Path(tempfile.mkdtemp(prefix="bench-kafka-")))
+        try:
+            found = asyncio.run(measure(broker.bootstrap, given.facts))
+        finally:
+            broker.release()
+    print(json.dumps(found))
+    sys.exit(0 if found["p99_ms"] <= WANTED_P99_MS else 1)
+
+
+if __name__ == "__main__":
+    main()
