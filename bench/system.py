@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,8 @@ def system(
     environment: Mapping[str, Mapping[str, str]] | None = None, *, partitions: int = 4
 ) -> Iterator[RunningStack]:
     """A system that serves. What a person can mend ends the program with one sentence."""
+    # Whoever ends us with SIGTERM wants the system gone too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     directory = Path(tempfile.mkdtemp(prefix="bench-system-"))
     running = RunningStack(Stack(directory, environment=environment, partitions=partitions))
     try:
