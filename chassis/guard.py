@@ -27,6 +27,11 @@ from chassis.fanout import serialising
 #: Bytes of a business request at most.
 MAX_MESSAGE_BYTES = 256 * 1024
 
+#: Bytes of a page from which it is sent compressed, to callers that can read it so: the server compresses all (OPTIONS
+#: of chassis/server.py), but for what is exempted here. Single answers and changes of a watch are smaller, and many:
+#: there compressing costs more than it saves. Asking for it call by call does nothing in grpc.aio (grpc issue 34690).
+COMPRESS_BYTES = 16 * 1024
+
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour = Callable[[Any, Context], Any]
@@ -102,6 +107,7 @@ class Guard:
 
     def _single(self, method: str, behaviour: Behaviour, admit: Admit, *, checked: bool) -> Behaviour:
         places = self.unary
+        behaviour = _plain_unless_large(behaviour) if behaviour.__name__.startswith("List") else _plain(behaviour)
 
         async def call(request: Any, context: Context) -> Any:
             try:
@@ -134,11 +140,34 @@ class Guard:
                     # Closed here, not by the garbage collector: a watch ends when its call does.
                     async with aclosing(answers):
                         async for answer in answers:
+                            context.disable_next_message_compression()
                             await context.write(answer)
             except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
                 await _refuse(context, method, error)
 
         return call
+
+
+def _plain(behaviour: Behaviour) -> Behaviour:
+    """Answers of a method as they are, not compressed."""
+
+    async def call(request: Any, context: Context) -> Any:
+        context.disable_next_message_compression()
+        return await behaviour(request, context)
+
+    return call
+
+
+def _plain_unless_large(behaviour: Behaviour) -> Behaviour:
+    """Only large answers of a method compressed."""
+
+    async def call(request: Any, context: Context) -> Any:
+        answer = await behaviour(request, context)
+        if answer.ByteSize() < COMPRESS_BYTES:
+            context.disable_next_message_compression()
+        return answer
+
+    return call
 
 
 def _valid(request: Any) -> Any:

@@ -43,6 +43,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.server.max_pending_requests", MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_HARD),
     ("grpc.enable_channelz", 1),
+    # By what the caller can read; what is not worth it is exempted by the guard.
+    ("grpc.default_compression_level", 2),
     # A watcher whose network went away is noticed within a minute; clients may ping as often as every 10 s.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -55,6 +55,9 @@ class Context:
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return ()
 
+    def disable_next_message_compression(self) -> None:
+        """There is nothing to compress here."""
+
     async def write(self, answer: Any) -> None:
         self.answers.append(answer)
 
