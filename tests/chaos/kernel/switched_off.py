@@ -30,7 +30,7 @@ TRIES = 3
 #: Those that start no processes.
 UNITS = " ".join(
     f"tests/unit/eventlog/test_{name}.py"
-    for name in ("consumer_rules", "dropped_batches", "faust_defects", "membership", "partition", "store")
+    for name in ("consumer_rules", "dropped_batches", "faust_defects", "membership", "partition", "store", "transport")
 )
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:xdist", "-p", "no:logging", "--no-header", "-rf")
 
