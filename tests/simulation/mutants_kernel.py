@@ -168,11 +168,11 @@ KERNEL: tuple[Mutant, ...] = (
     ),
     mutant(
         "output_lost_on_flush",
-        "one of many records in a go never arrives",
+        "the third record of a go never arrives",
         (
             Process.flush,
             "while outbox and taken < count:\n        out = outbox.popleft()",
-            "while outbox and taken < count:\n        out = outbox.popleft()\n        if taken == 7:\n"
+            "while outbox and taken < count:\n        out = outbox.popleft()\n        if taken == 2:\n"
             "            out.batch.left -= 1\n            taken += 1\n            continue",
         ),
     ),
