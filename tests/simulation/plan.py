@@ -16,6 +16,8 @@ from tests.simulation.shop import Act, GroupPlan, group_plan
 #: Orders of one seed, at least; an order leads to about ten inputs.
 ORDERS = 14
 GROUPS = 3
+#: Times as many groups that stand by, should a history stay short.
+SPARE = 3
 #: Inputs of a history, at least: where the groups' leaders were all turned away, more groups follow.
 LEAST_INPUTS = 200
 PARTITIONS = 2
@@ -92,7 +94,9 @@ def plan(seed: int) -> Plan:
     steps = 40 * sum(group.orders for group in groups)
     faults = [Fault(chance.randrange(20, steps), kind, chance.getrandbits(24)) for kind in _kinds(chance)]
     faults.sort(key=lambda fault: fault.step)
-    more = _groups(chance, seed, len(groups))
+    more: list[GroupPlan] = []
+    for _ in range(SPARE):
+        more += _groups(chance, seed, len(groups) + len(more))
     late = {group.group: tuple(group.late) for group in (*groups, *more) if group.late}
     return Plan(seed, (*groups, *more), _acts(groups), tuple(faults), late, _acts(more))
 
