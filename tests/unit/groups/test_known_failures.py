@@ -53,6 +53,10 @@ def test_ten_copies_of_one_payment_notification_are_handled_once() -> None:
     group.when(*[captured("d")] * 10).then("member_settled d 800")
 
 
+def test_one_cart_submitted_thirteen_times_is_one_order() -> None:
+    given(opens("a")).when(*[joins("b")] * 13).then("seat_reserved b")
+
+
 def test_a_shopper_who_joins_ten_times_has_one_seat() -> None:
     group = given(opens("a")).when(*(joins(f"b{n}", customer="bob") for n in range(10)))
     group.then("seat_reserved b0", *(f"seat_refused b{n} ALREADY_MEMBER" for n in range(1, 10)))
