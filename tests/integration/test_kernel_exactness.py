@@ -63,6 +63,6 @@ async def _exact_after(step: str, site: Site, arm: str = "") -> Launched:
     worker = site.start(arm=arm)
     await site.feed()
     await site.drained()
-    counts = await site.counts()
+    counts = await site.settled_counts()
     assert exact(counts), (step, counts)
     return worker

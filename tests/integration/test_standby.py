@@ -66,7 +66,7 @@ async def test_a_standby_takes_over_with_nothing_left_to_fold(
             await site.drained()
         finally:
             await standby.stop()
-        counts = await site.counts()
+        counts = await site.settled_counts()
         assert exact(counts), counts
 
 
@@ -111,7 +111,7 @@ async def test_partitions_that_move_while_they_are_worked_on_are_drained_and_not
         await site.drained()
         second.send_signal(signal.SIGTERM)
         assert await site.end_of(second) == 0
-        counts = await site.counts()
+        counts = await site.settled_counts()
         assert exact(counts), counts
         # Drained before they moved: what was decided was committed, so nobody decided it again.
         assert "repeats" not in counts
@@ -131,6 +131,6 @@ async def test_a_lost_state_directory_loses_nothing(kafka_broker: str, tmp_path:
             await site.drained()
             worker.kill()
             site.forget("w0")
-        counts = await site.counts()
+        counts = await site.settled_counts()
         assert exact(counts), counts
         assert counts["decisions"] > 0

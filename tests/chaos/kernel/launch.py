@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -31,14 +32,17 @@ class _Forge:
     def __init__(self) -> None:
         command = [sys.executable, "-m", "tests.chaos.kernel.launch"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._asking = threading.Lock()
         atexit.register(self.close)
 
     def ask(self, **request: Any) -> int:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        # Processes are ended by threads, and an answer names no question.
+        with self._asking:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            return int(self._process.stdout.readline())
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -113,6 +117,7 @@ def _run(arguments: list[str], log: str, environment: dict[str, str]) -> NoRetur
 
 def _serve() -> None:
     running: set[int] = set()
+    codes: dict[int, int] = {}
     for line in sys.stdin:
         request = json.loads(line)
         if "arguments" in request:
@@ -122,9 +127,13 @@ def _serve() -> None:
             running.add(pid)
             answer = pid
         else:
-            ended, status = os.waitpid(request["pid"], os.WNOHANG)
-            running.discard(ended)
-            answer = os.waitstatus_to_exitcode(status) if ended else _RUNS
+            asked = request["pid"]
+            if asked in running:
+                ended, status = os.waitpid(asked, os.WNOHANG)
+                if ended:
+                    running.discard(ended)
+                    codes[ended] = os.waitstatus_to_exitcode(status)
+            answer = codes.get(asked, _RUNS)
         sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()
     for pid in running:

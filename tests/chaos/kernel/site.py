@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
@@ -14,14 +15,15 @@ from eventlog.topics import create
 from tests.chaos.kernel.launch import Launched
 from tests.chaos.kernel.load import load
 from tests.chaos.kernel.refold import compare, read
-from tests.chaos.kernel.run import PARTITIONS, lag
+from tests.chaos.kernel.run import PARTITIONS, exact, lag
 from tests.chaos.kernel.topics import topics
 from tests.chaos.kernel.worker import ARMED_BY, READY
-from tests.waiting import wait_for_async
+from tests.waiting import moment, wait_for_async
 
 #: Kafka's shortest, so that the partitions of a worker that died for good soon go to another.
 SESSION_S = 6.0
 PATIENCE_S = 45.0
+SETTLES_S = 10.0
 
 
 class Site:
@@ -109,6 +111,13 @@ class Site:
         return compare(
             await read(self.kafka, self.inbox.name, PARTITIONS), await read(self.kafka, self.log.name, PARTITIONS)
         )
+
+    async def settled_counts(self) -> dict[str, int]:
+        """The same once it is exact, or what stays wrong: a tick may come, and be decided, between the two reads."""
+        until = time.monotonic() + SETTLES_S
+        while not exact(counts := await self.counts()) and time.monotonic() < until:
+            await moment(0.2)
+        return counts
 
     def close(self) -> None:
         """Ends what still runs."""
