@@ -103,7 +103,6 @@ class Member(_message.Message):
     CUSTOMER_FIELD_NUMBER: _builtins.int
     QUANTITY_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
-    CAPTURED_MINOR_FIELD_NUMBER: _builtins.int
     order: _builtins.str
     """groups/{group}/orders/{order}"""
     customer: _builtins.str
@@ -112,8 +111,6 @@ class Member(_message.Message):
     """Pieces; 0 once the member is charged or let go."""
     state: Global___MemberState.ValueType
     """Where it stands."""
-    captured_minor: _builtins.int
-    """Money captured, in minor units."""
     def __init__(
         self,
         *,
@@ -121,11 +118,10 @@ class Member(_message.Message):
         customer: _builtins.str = ...,
         quantity: _builtins.int = ...,
         state: Global___MemberState.ValueType = ...,
-        captured_minor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_minor", b"captured_minor", "customer", b"customer", "order", b"order", "quantity", b"quantity", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "order", b"order", "quantity", b"quantity", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
