@@ -25,7 +25,7 @@ class Part(NamedTuple):
 
     name: str
     does: str
-    #: Of the whole time.
+    #: Its seconds, as a share of the minutes asked for. They come one after the other, and add up to more than that.
     share: float
     play: Callable[[float, int], Found]
 
