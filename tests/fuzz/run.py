@@ -2,7 +2,7 @@
 
 Each RPC has a process of its own: real servicers behind the real guard, everything but Kafka (worlds.py), so that
 memory is measured for it alone. The last line is one JSON object; exit code 1 where anything failed. A request that
-fails is printed, so that it can be sent again. tests/integration sends fewer over gRPC to a running system.
+fails is printed, so that it can be sent again.
 """
 
 from __future__ import annotations
