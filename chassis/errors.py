@@ -29,6 +29,8 @@ DOMAIN = "groupbuy"
 PREFIX = "ERROR_REASON_"
 #: Milliseconds after which to call again when state is not ready to be read.
 NOT_READY_RETRY_MS = 500
+#: Milliseconds that another attempt needs at least, and by which a timeout may have been rounded on its way.
+_ATTEMPT_MS = 200
 #: Milliseconds after which to call again when the broker does not answer.
 BROKER_RETRY_MS = 1_000
 #: In the place of a delay: gRPC's own retries are not to call again.
@@ -121,12 +123,12 @@ def to_status(error: ApiError) -> Status:
 def trailing_metadata(error: ApiError, left_s: float | None = None) -> tuple[tuple[str, str | bytes], ...]:
     """Trailing metadata of the answer: the rich status, and the delay in the form that gRPC's own retries obey.
 
-    `left_s` is the time until the caller's deadline. Where the delay is longer, gRPC's retries are told not to try:
-    they would let the deadline pass, and the caller would not learn what was the matter.
+    `left_s` is the time until the caller's deadline. Where the delay leaves no time for another attempt, gRPC's retries
+    are told not to try: they would let the deadline pass, and the caller would not learn what was the matter.
     """
     status = ("grpc-status-details-bin", to_status(error).SerializeToString())
     if error.retry_after_ms:
-        in_time = left_s is None or error.retry_after_ms < left_s * 1_000
+        in_time = left_s is None or error.retry_after_ms + _ATTEMPT_MS < left_s * 1_000
         return (status, ("grpc-retry-pushback-ms", str(error.retry_after_ms) if in_time else NO_RETRY))
     return (status,)
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from chassis.replicas_calls import Context, Dial, Peers, asked_partitions, forwarded
 from chassis.validation import invalid_fields
-from chassis.waiting import MARGIN_S, UNLIMITED_S
+from chassis.waiting import UNLIMITED_S, left_s
 from eventlog.errors import NotReady
 from eventlog.topics import partition_of
 
@@ -232,9 +232,9 @@ class _Hold:
     def __init__(self, replicas: Replicas, context: Context) -> None:
         self._replicas = replicas
         self._error = NotReady("nobody is known to own the partition")
-        remaining = context.time_remaining()
-        self._deadline = time.monotonic() + (UNLIMITED_S if remaining is None else remaining - MARGIN_S)
-        self._endless = remaining is None
+        left = left_s(context)
+        self._deadline = time.monotonic() + (UNLIMITED_S if left is None else left)
+        self._endless = left is None
         self._since = self._noted = time.monotonic()
         self._pause_s = FIRST_PAUSE_S
 
@@ -248,12 +248,12 @@ class _Hold:
     async def pause(self) -> None:
         """Lets time pass before the next attempt. Raises NotReady where none is left, or too many wait already."""
         until = self._since + HOLD_S
-        left_s = (until if self._endless else min(until, self._deadline)) - time.monotonic()
-        if left_s <= 0 or self._replicas.held >= MOST_HELD:
+        left = (until if self._endless else min(until, self._deadline)) - time.monotonic()
+        if left <= 0 or self._replicas.held >= MOST_HELD:
             raise self._error
         self._replicas.held += 1
         try:
-            await asyncio.sleep(min(self._pause_s * random.uniform(0.5, 1.0), left_s))
+            await asyncio.sleep(min(self._pause_s * random.uniform(0.5, 1.0), left))
         finally:
             self._replicas.held -= 1
         self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)

@@ -14,8 +14,11 @@ from eventlog.watch import Watchers
 
 T = TypeVar("T")
 
-#: Seconds before the deadline at which waiting ends, so that what is true can still be told.
+#: Seconds before the deadline at which waiting ends at the latest, so that what is true can still be told.
 MARGIN_S = 0.05
+#: Part of the time left in which nothing is waited for either. A timeout travels with two or three digits, rounded up:
+#: of 10.04 s a server hears 10.1 s, and its caller has left before it thinks so.
+MARGIN_PART = 0.02
 #: Seconds that a call without a deadline may take.
 UNLIMITED_S = 60.0
 
@@ -28,14 +31,20 @@ class Timed(Protocol):
         ...
 
 
+def left_s(context: Timed) -> float | None:
+    """Seconds for which a call may wait for something and still tell its caller in time; None: there is no deadline."""
+    remaining = context.time_remaining()
+    return None if remaining is None else remaining - MARGIN_S - remaining * MARGIN_PART
+
+
 class Patience:
     """How long one call may still wait."""
 
     __slots__ = ("_until",)
 
     def __init__(self, context: Timed) -> None:
-        remaining = context.time_remaining()
-        self._until = time.monotonic() + (UNLIMITED_S if remaining is None else remaining - MARGIN_S)
+        left = left_s(context)
+        self._until = time.monotonic() + (UNLIMITED_S if left is None else left)
 
     def left_s(self, at_most_s: float = UNLIMITED_S) -> float:
         """Seconds left, never below 0 nor above `at_most_s`."""

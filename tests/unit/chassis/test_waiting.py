@@ -23,6 +23,11 @@ def test_patience_ends_before_the_deadline() -> None:
     assert Patience(Call(1.0)).left_s(0.5) == 0.5
 
 
+@pytest.mark.parametrize(("said", "heard"), [(10.04, 10.1), (1.001, 1.01), (100.1, 101.0), (60.0, 60.0)])
+def test_a_timeout_that_was_rounded_up_on_its_way_is_still_kept(said: float, heard: float) -> None:
+    assert Patience(Call(heard)).left_s(1_000) < said - MARGIN_S / 2
+
+
 def test_patience_never_falls_below_nothing() -> None:
     assert Patience(Call(MARGIN_S / 2)).left_s() == 0
     assert Patience(Call(-1.0)).left_s() == 0
