@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit contract integration simulate last-moment mutants fuzz chaos chaos-proof bench bench-fold bench-beside bench-recover bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
+.PHONY: help demo up test lint unit process contract integration simulate last-moment mutants fuzz chaos chaos-proof bench bench-fold bench-beside bench-recover bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -20,7 +20,7 @@ demo: $(READY) ## a shop's evening of real orders, with a service killed in the 
 up: $(READY) ## the whole system in the foreground until Ctrl-C; UP="--keep" goes on from the last data
 	$(BIN)/python -m deploy.stack $(UP)
 
-test: lint unit contract simulate integration ## all that CI runs, under 10 minutes
+test: lint unit process contract simulate integration ## all that CI runs, under 10 minutes
 
 lint: $(READY) ## style, types, layers, and the protos
 	$(BIN)/ruff check .
@@ -33,6 +33,9 @@ lint: $(READY) ## style, types, layers, and the protos
 
 unit: $(READY) ## tests without a broker; ARGS="-k name" picks some
 	$(PYTEST) -n 2 tests/unit tests/simulation $(ARGS)
+
+process: $(READY) ## tests of single processes and their wires, without a broker
+	$(PYTEST) -n 2 tests/process $(ARGS)
 
 contract: $(READY) ## tests of what others rely on: protos, topics, generated code
 	$(PYTEST) -n 2 tests/contract $(ARGS)

@@ -1,4 +1,4 @@
-"""What a refusal tells gRPC's own retries: when to call again, or not to, where the caller would hear nothing at all."""
+"""What a refusal tells gRPC's own retries: when to call again, or not to, where the caller would hear nothing."""
 
 from __future__ import annotations
 

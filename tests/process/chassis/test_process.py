@@ -70,7 +70,7 @@ async def started(tmp_path: Path, **environment: str) -> AsyncIterator[Started]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.unit.chassis.fake_service",
+        "tests.process.chassis.fake_service",
         env={
             **os.environ,
             # Compiled once for all of these processes, whatever the environment says.
