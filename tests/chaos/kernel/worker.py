@@ -1,4 +1,7 @@
-"""One worker of the kernel's chaos test: a decider over the counting domain, until it is told to stop or dies."""
+"""One worker of the kernel's chaos test, until it is told to stop or dies.
+
+It is a decider over the counting domain, or whatever else the environment names (see copying.py).
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from pathlib import Path
 
 from eventlog import crashpoints, processor
 from eventlog.decider import Decider
-from eventlog.processor import Connection
+from eventlog.processor import Connection, Processor
 from eventlog.rocks import Codec
 from eventlog.transport import Transport
-from tests.chaos.kernel import switches
+from tests.chaos.kernel import copying, switches
 from tests.chaos.kernel.late_proxy import LateProducer
 from tests.chaos.kernel.topics import topics
 from tests.unit.eventlog.counting import Counter, Counting
@@ -24,25 +27,30 @@ READY = "worker ready"
 ARMED_BY = "armed"
 
 
-async def work(arguments: argparse.Namespace) -> None:
+def made(arguments: argparse.Namespace) -> Processor:
     inbox, decisions = topics(arguments.tag)
     connection = Connection(arguments.kafka, arguments.instance, Path(arguments.state_dir))
+    if kind := os.environ.get(copying.KIND):
+        copying.pass_steps_when_sending()
+        return copying.made(kind, inbox, decisions, connection)
     codec: Codec[Counter] = Codec("counting-1")
-    decider = Decider(
-        inbox.readers[0], inbox, decisions, Counting(), connection, codec, checkpoint_s=arguments.checkpoint
-    )
+    return Decider(inbox.readers[0], inbox, decisions, Counting(), connection, codec, checkpoint_s=arguments.checkpoint)
+
+
+async def work(arguments: argparse.Namespace) -> None:
+    one = made(arguments)
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     if arguments.arm:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, arm, arguments.arm)
-    starting = asyncio.create_task(decider.start(arguments.partitions))
+    starting = asyncio.create_task(one.start(arguments.partitions))
     await asyncio.wait([starting, asyncio.create_task(told.wait())], return_when=asyncio.FIRST_COMPLETED)
     if starting.done():
         starting.result()
         logging.info(READY)
         await told.wait()
-    await decider.stop()
+    await one.stop()
 
 
 def arm(step: str) -> None:

@@ -1,0 +1,108 @@
+"""A sequencer, effects and a projection over the two topics of a site, each with the least that a domain can be.
+
+What they write names the record that it came from, so that a repeat can be told from something new. They pass the steps
+that are a decider's own where the kernel leaves them to a domain or to the producer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from eventlog import crashpoints
+from eventlog.deadletter import Undecodable
+from eventlog.effects import Call, Effects, Outcome
+from eventlog.processor import Connection, Processor
+from eventlog.projection import Projection
+from eventlog.sequencer import Sequencer
+from eventlog.topics import TopicSpec
+
+#: Names, in the environment, what a worker is; a decider if nothing does.
+KIND = "CHAOS_WORKER"
+
+
+def spoilt(record: Any) -> bool:
+    """Whether nobody can decode it."""
+    return bool(record.offset % 5 == 2)
+
+
+def copied(record: Any) -> bytes:
+    """What is made of a record."""
+    return b"%d:%b" % (record.offset, record.value)
+
+
+def _decoded(record: Any) -> Any:
+    if crashpoints.armed:
+        crashpoints.passed("record decided, batch not")
+    if spoilt(record):
+        raise Undecodable("planted")
+    return record
+
+
+class Copying:
+    """Of the sequencer."""
+
+    async def prepare(self, records: Sequence[Any]) -> None:
+        """Nothing to fetch."""
+
+    def wrap(self, record: Any) -> bytes:
+        return copied(_decoded(record))
+
+    def reject(self, record: Any, error: str) -> bytes | None:
+        return None
+
+
+class Calling:
+    """Of the effects: a call for each record, in a lane for each key."""
+
+    def calls(self, record: Any) -> Iterable[Call[Any]]:
+        return [Call(record.key.decode(), record)]
+
+    async def perform(self, key: str, call: Any) -> Outcome:
+        if crashpoints.armed:
+            crashpoints.passed("record decided, batch not")
+        return Outcome(copied(call), [])
+
+
+class Folding:
+    """Of the projection: the offsets of what could be decoded."""
+
+    def initial(self, key: str) -> list[int]:
+        return []
+
+    def fold(self, state: list[int], record: Any) -> None:
+        state.append(_decoded(record).offset)
+
+
+def made(kind: str, source: TopicSpec, sink: TopicSpec, connection: Connection) -> Processor:
+    """A processor that reads `source`. A projection writes dead letters alone."""
+    group = source.readers[0]
+    if kind == "sequencer":
+        return Sequencer(group, [source], sink, Copying(), connection)
+    if kind == "effects":
+        return Effects(group, source, sink, Calling(), connection)
+    if kind == "projection":
+        return Projection(group, [source], source.writer, Folding(), connection)
+    raise ValueError(f"{KIND} names no worker: {kind!r}")
+
+
+def pass_steps_when_sending() -> None:
+    """The steps before and after output is handed to the producer; for a process of its own."""
+    for name in ("send", "send_batch"):
+        setattr(AIOKafkaProducer, name, _passing(getattr(AIOKafkaProducer, name)))
+
+
+def _passing(send: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(send)
+    async def sending(*args: Any, **kwargs: Any) -> Any:
+        if crashpoints.armed:
+            crashpoints.passed("batch decided, nothing sent")
+        sent = await send(*args, **kwargs)
+        if crashpoints.armed:
+            crashpoints.passed("output sent, not acknowledged")
+        return sent
+
+    return sending

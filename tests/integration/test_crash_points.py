@@ -1,0 +1,107 @@
+"""A sequencer, effects and a projection that die at any step between a fetch and a commit lose and change nothing.
+
+One worker after the other dies at a step of its own; the next one ends what it left. What they wrote is compared with
+what their source leads to: nothing missing, extra or out of order, and repeats byte for byte the same. Deciders and
+their timers have the same in test_kernel_exactness.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from eventlog.processor import Connection
+from eventlog.projection import Projection
+from eventlog.topics import TopicSpec, create, dead_letter
+from tests.chaos.kernel.copying import KIND, Folding, copied, spoilt
+from tests.chaos.kernel.launch import Launched
+from tests.chaos.kernel.refold import read
+from tests.chaos.kernel.run import PARTITIONS
+from tests.chaos.kernel.site import Site
+from tests.waiting import wait_for_async
+
+#: With the time at which it is fatal: not the first record or call, but one in the middle of a batch.
+STEPS = (
+    "batch fetched, not delivered:1",
+    "batch delivered:1",
+    "record decided, batch not:20",
+    "batch decided, nothing sent:1",
+    "output sent, not acknowledged:1",
+    "output acknowledged, input not:1",
+    "input acknowledged, not committed:1",
+    "offsets due, not committed:1",
+    "offsets committed:1",
+)
+#: Passed when another worker comes.
+AT_REBALANCE = "partitions revoked:1"
+
+
+async def test_a_crash_at_any_step_leaves_exact_what_is_written(kafka_broker: str, tmp_path: Path) -> None:
+    async with asyncio.TaskGroup() as chains:
+        for kind in ("sequencer", "effects", "projection"):
+            chains.create_task(_crashes(kafka_broker, tmp_path / kind, kind))
+
+
+async def _crashes(kafka: str, directory: Path, kind: str) -> None:
+    async with Site(kafka, directory, {KIND: kind}) as site:
+        dead = dead_letter(site.inbox, site.inbox.writer)
+        await create(kafka, [dead], partitions=PARTITIONS, replication=1)
+        last = "nothing"
+        for step in (*STEPS, AT_REBALANCE):
+            worker = await _exact_after(last, site, kind, dead, arm=step)
+            await site.tell(worker)
+            if step == AT_REBALANCE:
+                site.start("w1")
+            await site.feed()
+            assert await site.end_of(worker) == -9, f"not killed at: {step}\n{site.log_of('w0').read_text()}"
+            last = step
+        worker = await _exact_after(last, site, kind, dead)
+        if kind == "projection":
+            worker.kill()
+            await _folded(site)
+
+
+async def _exact_after(step: str, site: Site, kind: str, dead: TopicSpec, arm: str = "") -> Launched:
+    worker = site.start(arm=arm)
+    await site.feed()
+    await site.drained()
+    topics = [await read(site.kafka, topic.name, PARTITIONS) for topic in (site.inbox, site.log, dead)]
+    for source, made, buried in zip(*topics, strict=True):
+        bad = [record for record in source if spoilt(record)] if kind != "effects" else []
+        good = [record for record in source if record not in bad] if kind != "projection" else []
+        assert _without_repeats(buried) == [(one.key, one.value) for one in bad], (kind, step)
+        # Lanes don't wait for each other: the order of effects is that of each key.
+        by_key = (lambda one: one[0]) if kind == "effects" else (lambda one: b"")
+        wanted = [(one.key, copied(one)) for one in good]
+        assert sorted(_without_repeats(made), key=by_key) == sorted(wanted, key=by_key), (kind, step)
+    return worker
+
+
+def _without_repeats(records: list[Any]) -> list[tuple[bytes, bytes]]:
+    """Key and value of what comes for the first time. A repeat with other headers counts as new."""
+    return [(key, value) for key, value, _ in dict.fromkeys((one.key, one.value, one.headers) for one in records)]
+
+
+async def _folded(site: Site) -> None:
+    """Looks at the states of a projection in this process, which shares the partitions with the worker beside it."""
+    wanted: defaultdict[str, list[int]] = defaultdict(list)
+    connection = Connection(site.kafka, "w0", site.directory / "w0")
+    projection = Projection(site.inbox.readers[0], [site.inbox], site.inbox.writer, Folding(), connection)
+    await projection.start(PARTITIONS)
+    try:
+        await wait_for_async(lambda: _ready(projection), seconds=30)
+        source = await read(site.kafka, site.inbox.name, PARTITIONS)
+        for tp in projection.app.consumer.assignment():
+            for record in source[tp.partition]:
+                if not spoilt(record):
+                    wanted[record.key.decode()].append(record.offset)
+        assert wanted
+        assert {key: projection.get(key) for key in wanted} == wanted
+    finally:
+        await projection.stop()
+
+
+async def _ready(projection: Projection[list[int]]) -> bool:
+    return projection.ready
