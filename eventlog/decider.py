@@ -153,44 +153,44 @@ class Decider(Processor, Generic[S]):
             return None
         output = Output(self.producer, self._log.name, batch.partition, partial(self._decided, state))
         written: list[asyncio.Future[Any]] = []
+        through = self._take_off(batch.partition)
         slices = Slices()
         for record in records:
             self._decide(state, record, output)
             if slices.over():
-                # What is decided is on its way before anybody else runs.
-                written += await self._send(batch.partition, output)
+                # Whole producer batches: to send the little that each slice decides would cost as much as deciding it.
+                if output.full:
+                    written += await self._send(output, full=True)
                 await slices.breathe()
                 if self._store.ready(batch.partition, batch.epoch) is not state:
+                    # The partition is not ours now, but may be again, with this very state: what it holds must come to
+                    # stand in the log. Where another owner decides the same, it writes the same.
+                    land(through, written + await self._send(output))
                     return None
-        written += await self._send(batch.partition, output)
+        written += await self._send(output)
+        land(through, written)
         self._clock.seen(records[-1].timestamp, _monotonic_ms())
         self._wake.set()
         return written
 
-    async def _send(self, partition: int, output: Output) -> list[asyncio.Future[Any]]:
+    def _take_off(self, partition: int) -> asyncio.Future[None]:
+        """In flight from before the first decision of a batch until the broker has the last.
+
+        The producer may take output only seconds later, when what is before it is through, and a checkpoint that is
+        written meanwhile must not hold what the log does not.
+        """
+        pending = self._in_flight.setdefault(partition, set())
+        through: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        pending.add(through)
+        through.add_done_callback(pending.discard)
+        return through
+
+    async def _send(self, output: Output, *, full: bool = False) -> list[asyncio.Future[Any]]:
         if crashpoints.armed:
             crashpoints.passed("batch decided, nothing sent")
-        # In flight from here on: the producer may take a batch only seconds later, when the one before it is through,
-        # and a checkpoint that is written meanwhile must not hold what the log does not.
-        pending = self._in_flight.setdefault(partition, set())
-        written = asyncio.get_running_loop().create_future()
-        pending.add(written)
-        written.add_done_callback(pending.discard)
-        sent = await output.send()
+        sent = await output.send(full=full)
         if crashpoints.armed:
             crashpoints.passed("output sent, not acknowledged")
-        left = len(sent)
-
-        def acknowledged(_: asyncio.Future[Any]) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                written.set_result(None)
-
-        for future in sent:
-            future.add_done_callback(acknowledged)
-        if not sent:
-            written.set_result(None)
         return sent
 
     def _decided(self, state: PartitionState[S], first: int, count: int, timestamp_ms: int) -> None:
@@ -264,6 +264,22 @@ class Decider(Processor, Generic[S]):
                 await written
         upcoming = state.timers.earliest()
         return LOOK_S if upcoming is None else max(upcoming - now, 0) / 1000
+
+
+def land(through: asyncio.Future[None], written: Sequence[asyncio.Future[Any]]) -> None:
+    """Ends a future when the last of others has ended."""
+    left = len(written)
+
+    def acknowledged(_: asyncio.Future[Any]) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            through.set_result(None)
+
+    for future in written:
+        future.add_done_callback(acknowledged)
+    if not written:
+        through.set_result(None)
 
 
 def _monotonic_ms() -> int:

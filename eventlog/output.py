@@ -58,9 +58,17 @@ class Output:
         self._sealed.append(self._open)
         self._open = None
 
-    async def send(self) -> list[asyncio.Future[Any]]:
-        """Hands all that was appended to the producer. The futures end when the broker has it; none fails."""
-        if self._open is not None:
+    @property
+    def full(self) -> bool:
+        """Whether a whole producer batch waits to be sent."""
+        return bool(self._sealed)
+
+    async def send(self, *, full: bool = False) -> list[asyncio.Future[Any]]:
+        """Hands all that was appended to the producer, or only the batches that are full.
+
+        The futures end when the broker has it; none fails.
+        """
+        if self._open is not None and not full:
             self._seal()
         sealed, self._sealed = self._sealed, []
         futures = []

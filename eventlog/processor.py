@@ -23,6 +23,7 @@ from faust.tables.manager import TableManager
 
 from eventlog import crashpoints
 from eventlog.crash import die
+from eventlog.garbage import collect_seldom
 from eventlog.ownership import Assignor, url_of
 from eventlog.security import Kafka, credentials
 from eventlog.transport.start import StartPolicy, at_committed
@@ -33,7 +34,9 @@ log = logging.getLogger(__name__)
 IN_FLIGHT = 16
 #: Work between two chances for the event loop to do something else.
 SLICE_S = 0.005
-MAX_POLL_RECORDS = 10_000
+MAX_POLL_RECORDS = 20_000
+#: Bytes of one partition in a fetch.
+FETCH_BYTES = 2 * 1024 * 1024
 SESSION_S = 10.0
 
 
@@ -113,6 +116,7 @@ class Processor(ABC):
             broker_commit_interval=0.5,
             broker_commit_every=None,
             broker_max_poll_records=MAX_POLL_RECORDS,
+            consumer_max_fetch_size=FETCH_BYTES,
             producer_request_timeout=30.0,
             producer_linger=0,
             producer_max_batch_size=512 * 1024,
@@ -159,6 +163,7 @@ class Processor(ABC):
         Every topic has so many partitions.
         """
         self.partitions = partitions
+        collect_seldom()
         self._take_directory(self.connection.state_dir / self.group)
         self.app.finalize()
         self.app.consumer.on_new_epoch = self.ownership_changed

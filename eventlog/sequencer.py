@@ -72,7 +72,7 @@ class Sequencer(Processor):
             else:
                 append(record.key, wrapped, record.headers)
             if not count & 31 and slices.over():
-                written += await output.send()
+                written += await output.send(full=True)
                 await slices.breathe()
         written += await output.send()
         written += await dead.send()
