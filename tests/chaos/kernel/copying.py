@@ -20,8 +20,9 @@ from eventlog.projection import Projection
 from eventlog.sequencer import Sequencer
 from eventlog.topics import TopicSpec
 
-#: Names, in the environment, what a worker is; a decider if nothing does.
+#: Names, in the environment, what a worker is; it is a decider if nothing does.
 KIND = "CHAOS_WORKER"
+DECIDER = "decider"
 
 
 def spoilt(record: Any) -> bool:

@@ -30,7 +30,7 @@ ARMED_BY = "armed"
 def made(arguments: argparse.Namespace) -> Processor:
     inbox, decisions = topics(arguments.tag)
     connection = Connection(arguments.kafka, arguments.instance, Path(arguments.state_dir))
-    if kind := os.environ.get(copying.KIND):
+    if (kind := os.environ.get(copying.KIND, copying.DECIDER)) != copying.DECIDER:
         copying.pass_steps_when_sending()
         return copying.made(kind, inbox, decisions, connection)
     codec: Codec[Counter] = Codec("counting-1")

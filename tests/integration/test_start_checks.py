@@ -1,0 +1,173 @@
+"""Where to begin is known, or a process does not begin: it ends with code 70 and says in one sentence what and where.
+
+Each loss is a real one, made at the broker while the worker was away. What only looks like one is not taken for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.protocol.admin import DeleteGroupsRequest
+from aiokafka.protocol.group import LeaveGroupRequest
+
+from eventlog.crash import EXIT_CODE
+from eventlog.topics import TopicSpec, create
+from tests.chaos.kernel.copying import DECIDER, KIND
+from tests.chaos.kernel.run import PARTITIONS
+from tests.chaos.kernel.site import Site
+from tests.waiting import wait_for_async
+
+Loss = Callable[[Site], Awaitable[None]]
+
+
+async def nothing(site: Site) -> None:
+    """Nothing is lost."""
+
+
+async def what_was_read(site: Site) -> None:
+    """Retention has deleted all of the inbox that was committed."""
+    await _trim(site.inbox, site, await _ends(site))
+
+
+async def the_group(site: Site) -> None:
+    """The group's offsets have expired."""
+    async with _admin(site) as admin:
+        await _empty_group(site, admin)
+        deleted = await _ask_coordinator(site, admin, DeleteGroupsRequest([site.inbox.readers[0]]))
+        assert [code for _, code in deleted.results] == [0]
+
+
+async def what_was_not_read(site: Site) -> None:
+    """Retention was shorter than the worker was away."""
+    await site.feed()
+    await _trim(site.inbox, site, await _ends(site))
+
+
+async def the_inbox(site: Site) -> None:
+    """Somebody has deleted it, and made it anew."""
+    async with _admin(site) as admin:
+        await _empty_group(site, admin)
+        await admin.delete_topics([site.inbox.name])
+
+        async def gone() -> bool:
+            return site.inbox.name not in await admin.list_topics()
+
+        await wait_for_async(gone, seconds=20, every=0.05)
+    await create(site.kafka, [site.inbox], partitions=PARTITIONS, replication=1)
+
+
+async def the_inbox_and_the_checkpoint(site: Site) -> None:
+    """What was decided is known from the log alone."""
+    await the_inbox(site)
+    site.forget("w0")
+
+
+async def the_logs_beginning(site: Site) -> None:
+    """Somebody has let the first decision of each partition be deleted, and what was folded from it is gone too."""
+    await _trim(site.log, site, dict.fromkeys(range(PARTITIONS), 1))
+    site.forget("w0")
+
+
+SAYS: dict[Loss, str] = {
+    the_group: r"no committed offset: it expired, or .* topic={inbox} partition=\d",
+    what_was_not_read: r"the log was trimmed before it was read topic={inbox} partition=\d at=\d+ begin=\d+",
+    the_inbox: r"the inbox ends before what was decided from it topic={inbox} partition=\d end=0 cause=\d+",
+    the_logs_beginning: r"records are missing from the log topic={log} partition=\d offset=0",
+}
+SAYS[the_inbox_and_the_checkpoint] = SAYS[the_inbox]
+
+
+@asynccontextmanager
+async def _admin(site: Site) -> AsyncIterator[Any]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=site.kafka)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def _ask_coordinator(site: Site, admin: Any, request: Any) -> Any:
+    return await admin._send_request_to_node(await admin.find_coordinator(site.inbox.readers[0]), request)
+
+
+async def _empty_group(site: Site, admin: Any) -> None:
+    """Takes the worker that has ended out of its group, where a static member otherwise stays for a session."""
+    (described,) = await admin.describe_consumer_groups([site.inbox.readers[0]])
+    ((_, group, _, _, _, members, *_),) = described.groups
+    for member in members:
+        left = await _ask_coordinator(site, admin, LeaveGroupRequest(group, member[0]))
+        assert left.error_code == 0
+
+
+async def _trim(topic: TopicSpec, site: Site, begins: Mapping[int, int]) -> None:
+    """Deletes the records before `begins`, by partition."""
+    async with _admin(site) as admin:
+        await admin.delete_records(
+            {TopicPartition(topic.name, p): RecordsToDelete(before_offset=begin) for p, begin in begins.items()}
+        )
+
+
+async def _ends(site: Site) -> dict[int, int]:
+    """Next offset of each partition of the inbox."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=site.kafka)
+    await consumer.start()
+    try:
+        tps = [TopicPartition(site.inbox.name, partition) for partition in range(PARTITIONS)]
+        return {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
+    finally:
+        await consumer.stop()
+
+
+async def _worked(site: Site) -> None:
+    """A worker has decided something, and kept it."""
+    worker = site.start()
+    await site.feed()
+    await site.drained()
+    worker.send_signal(signal.SIGTERM)
+    assert await site.end_of(worker) == 0
+
+
+@pytest.mark.parametrize(
+    ("worker", "loss"),
+    [
+        *((DECIDER, loss) for loss in SAYS),
+        # They keep no state: where they were is all that they know.
+        ("effects", the_group),
+        ("effects", what_was_not_read),
+    ],
+)
+async def test_a_start_that_would_lose_records_ends_the_process_and_says_what_and_where(
+    kafka_broker: str, tmp_path: Path, worker: str, loss: Loss
+) -> None:
+    async with Site(kafka_broker, tmp_path, {KIND: worker}) as site:
+        await _worked(site)
+        await loss(site)
+        log = site.log_of("w0")
+        before = log.read_text()
+        started = site.start()
+        # It asks 200 times for what is missing.
+        assert await asyncio.to_thread(started.wait, 60)
+        said = log.read_text().removeprefix(before)
+        assert started.code == EXIT_CODE, said
+        reasons = re.findall(f"^stopping with code {EXIT_CODE}: (.*)$", said, re.MULTILINE)
+        wanted = SAYS[loss].format(inbox=re.escape(site.inbox.name), log=re.escape(site.log.name))
+        assert [bool(re.fullmatch(wanted, reason)) for reason in reasons] == [True], said
+        assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("loss", [nothing, what_was_read])
+async def test_a_start_that_loses_nothing_is_not_stopped(kafka_broker: str, tmp_path: Path, loss: Loss) -> None:
+    async with Site(kafka_broker, tmp_path) as site:
+        await _worked(site)
+        await loss(site)
+        await _worked(site)
