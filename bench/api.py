@@ -13,7 +13,8 @@ from typing import Any
 from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
 
 from bench.api_load import order
-from bench.system import CALL_S, conclude, cpu_s, make_campaign, pids, python, rss_mb, system
+from bench.memory import rss_mb
+from bench.system import CALL_S, conclude, cpu_s, make_campaign, pids, python, system
 from groupbuy_testing.running import RunningStack
 
 WANTED_PER_S = 2_500

@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import os
-import resource
 import shutil
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from bench.evening import campaign
 from bench.fold_topics import DECIDER, FACTS, INBOX, LOG, SEQUENCED, SEQUENCER
+from bench.memory import rss_mb
 from eventlog.aggregate import Aggregate, decide
 from eventlog.decider import Decider
 from eventlog.processor import Connection, Processor
@@ -53,11 +53,10 @@ class Meter:
         """Figures of the whole run."""
         assert self._began is not None
         wall, cpu = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         return {
             "per_s": round(self.done / wall),
             "cpu_us_per_fact": round(cpu / self.done * 1e6, 1),
-            "peak_rss_mb": round(peak),
+            "peak_rss_mb": rss_mb(os.getpid()),
             "seconds": round(wall, 2),
         }
 

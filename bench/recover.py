@@ -26,6 +26,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa:
 
 from bench.evening import group_inputs  # noqa: E402
 from bench.fold_topics import ALL, INBOX, LOG  # noqa: E402
+from bench.memory import rss_mb  # noqa: E402
 from deploy.kafka.broker import Broker  # noqa: E402
 from eventlog.topics import create, partition_of  # noqa: E402
 
@@ -72,12 +73,6 @@ def start(kafka: str, state: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*command, "--state-dir", str(state)], cwd=ROOT, env=environment)
 
 
-def memory_mb(pid: int) -> int:
-    """Peak resident memory of a process."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(status.split("VmHWM:")[1].split()[0]) // 1024
-
-
 async def fill(producer: AIOKafkaProducer, groups: int) -> None:
     """Opens so many groups, with one seat reserved in each."""
     pending = []
@@ -110,7 +105,7 @@ class Trial:
         await fill(self._producer, groups)
         while self._log.count < groups:
             await self._log.read()
-        print(f"{groups:,} groups are open, {memory_mb(self.worker.pid)} MB", flush=True)
+        print(f"{groups:,} groups are open, {rss_mb(self.worker.pid)} MB", flush=True)
         # The last changes are kept within the checkpoint's age.
         await asyncio.sleep(8)
 
@@ -141,7 +136,7 @@ class Trial:
     def stop(self) -> None:
         """SIGKILL."""
         if self.worker.poll() is None:
-            self.peak_mb = max(self.peak_mb, memory_mb(self.worker.pid))
+            self.peak_mb = max(self.peak_mb, rss_mb(self.worker.pid))
             self.worker.kill()
         self.worker.wait()
 

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from statistics import mean
 from typing import Any
 
-from bench.system import RESULTS, conclude, cpu_s, flames, make_campaign, pids, python, rss_mb, system
+from bench.memory import rss_mb
+from bench.system import RESULTS, conclude, cpu_s, flames, make_campaign, pids, python, system
 from groupbuy_testing.running import RunningStack
 
 WANTED_PER_S = 1_600.0

@@ -111,12 +111,6 @@ def flames(running: RunningStack, directory: Path, *, seconds: float) -> Iterato
             one.wait()
 
 
-def rss_mb(pid: int) -> int:
-    """Peak resident memory of a process."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(status.split("VmHWM:")[1].split()[0]) // 1024
-
-
 def python(module: str, job: Mapping[str, Any]) -> Any:
     """Runs a module of ours in a process of its own with a job, and returns what its last line says."""
     command = [sys.executable, "-m", module, json.dumps(job)]

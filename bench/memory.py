@@ -1,0 +1,11 @@
+"""Memory of processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def rss_mb(pid: int) -> int:
+    """Peak resident memory of a process, in MiB: of what it runs now, not of what it was started from."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.split("VmHWM:")[1].split()[0]) // 1024
