@@ -1,7 +1,7 @@
 """A service process with nothing behind it, to see how a process starts and ends. Run it as a module.
 
-What its parts do is set by lines on standard input: `there 1`, `recovered`, `ready 0`, `differ`, `never_stop`, `stuck`.
-With REAL_BROKER in the environment it looks for a real one.
+What its parts do is set by lines on standard input: `there 1`, `recovered`, `ready 0`, `differ`, `never_stop`, `stuck`,
+`busy`, `fill`. With REAL_BROKER in the environment it looks for a real one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -22,6 +23,9 @@ from eventlog.errors import TopicsDiffer
 from eventlog.publisher import Publisher
 from services.orders.settings import OrdersSettings
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
+
+#: Of the watchdog; a service has much more.
+STUCK_S = 0.5
 
 
 class FakeBroker:
@@ -112,6 +116,23 @@ class Controls:
         while True:
             time.monotonic()
 
+    def busy(self, _value: bool, left: int = 4) -> None:
+        if not left:
+            said("busy no more")
+            return
+        # Not stuck: something else has its turn in between.
+        time.sleep(STUCK_S * 0.4)
+        asyncio.get_running_loop().call_soon(self.busy, False, left - 1)
+
+    def fill(self, _value: bool) -> None:
+        """Says so much on standard error, until nobody reads it any more."""
+
+        def speak() -> None:
+            while True:
+                os.write(sys.stderr.fileno(), bytes(1 << 16))
+
+        threading.Thread(target=speak, daemon=True).start()
+
 
 def main() -> int:
     processors = FakeProcessors()
@@ -125,7 +146,7 @@ def main() -> int:
         return Wiring([servicer], publisher, processors, BUSINESS)
 
     make: Any = Broker if "REAL_BROKER" in os.environ else lambda *_: broker
-    return run(load(OrdersSettings), wire, make_broker=make, stuck_s=0.5)
+    return run(load(OrdersSettings), wire, make_broker=make, stuck_s=STUCK_S)
 
 
 if __name__ == "__main__":
