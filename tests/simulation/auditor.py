@@ -188,6 +188,14 @@ class Auditor:
             key = (record.key or b"").decode()
             self.group(key)
             self.refunds_asked[message.refund.refund] = (key, message.refund.order)
+        elif message.HasField("group_decision") and not message.source.topic:
+            # Nobody copied it from anywhere: a false word.
+            decision = GroupDecision.FromString(message.group_decision)
+            for event in decision.events:
+                if event.HasField("release_requested"):
+                    self.group(decision.group).order(event.release_requested.order).lied = True
+            self.group(decision.group)
+            self.purses[decision.group].misled = True
 
     def _payment_decision(self, record: Record) -> None:
         decision = PaymentDecision.FromString(record.value or b"")

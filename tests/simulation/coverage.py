@@ -1,4 +1,4 @@
-"""How often each thing happened in a run: events, faults, transitions of the group's table. Must never steer it."""
+"""How often each thing happened in a run: events, faults, transitions of the deciders' tables. Must never steer it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
 from services.groups.domain import transitions
 from services.groups.domain.state import Phase, Standing
+from tests.simulation.payment_rows import ROWS, Row, counted_rows
 
 #: Faults that a world knows; every one is to be met in a long run.
 FAULTS = (
@@ -32,7 +33,7 @@ EVENTS = tuple(f"group.{one.name}" for one in GroupEvent.DESCRIPTOR.oneofs_by_na
 )
 TRANSITIONS = tuple(
     f"{when.name} {row.on}" for rows in (transitions.GROUP, transitions.ORDER) for row in rows for when in row.when
-)
+) + tuple(f"payment {state} {told}" for state, told in ROWS)
 KNOWN = {"fault": FAULTS, "event": EVENTS, "transition": TRANSITIONS}
 
 
@@ -66,15 +67,22 @@ class Coverage:
 
 @contextmanager
 def counted_transitions(coverage: Coverage) -> Iterator[None]:
-    """Counts each use of a row of the group's table."""
+    """Counts each use of a row of the tables of groups, orders and payments."""
     tables = (transitions.ON_GROUP, transitions.ON_ORDER)
     before = [[dict(rows) for rows in table] for table in tables]
     for table, names in zip(tables, (Phase, Standing), strict=True):
         for state, rows in zip(names, table, strict=True):
             for on, row in rows.items():
                 rows[on] = replace(row, act=_counting(coverage, f"{state.name} {on}", row.act))
+    labels = {row: ("transition", "payment " + " ".join(row)) for row in ROWS}
+    counts = coverage.counts
+
+    def count(row: Row) -> None:
+        counts[labels[row]] += 1
+
     try:
-        yield
+        with counted_rows(count):
+            yield
     finally:
         for table, saved in zip(tables, before, strict=True):
             for rows, old in zip(table, saved, strict=True):

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from chassis import topics
+from tests.simulation.aims import aim
 from tests.simulation.lies import FALSE_WORDS, false_word
 from tests.simulation.money_faults import MONEY_FAULTS
 from tests.simulation.odd_answers import odd_answer
@@ -18,6 +19,8 @@ DAY_MS = 24 * HOUR_MS
 #: Standings of orders that lies are told about, and how long a lie waits before it looks for one again.
 _LIED_ABOUT = ("WAITLISTED", "WAITLISTED", "SETTLING", "RESERVED", "FAILED", "LAPSED")
 LOOK_AGAIN_MS = 20_000
+#: Who waits for a seat has no money under way, so a sound purse says nothing at all; these words are answered.
+_TO_THOSE_WHO_WAIT = ("authorised", "captured", "released")
 
 
 def apply(world: World, fault: Fault) -> None:
@@ -32,6 +35,8 @@ def calm(world: World) -> None:
     world.calm = True
     world.provider.unwell = False
     world.lost_ticks = 0
+    world.waiting.clear()
+    world.aims.clear()
     for slot, process in world.slots.items():
         if process is None:
             world.start(slot)
@@ -204,24 +209,32 @@ def _lost_tick(world: World, pick: int) -> None:
 
 
 def _lie(world: World, pick: int, tries: int = 20) -> None:
-    """The purse says of a live order what it would never say, put straight into the group's inbox.
+    """A lie. Some standings are short: it waits a while for an order that is where it wants one."""
+    told = _lie_about(world, _LIED_ABOUT[pick % len(_LIED_ABOUT)], FALSE_WORDS, pick)
+    if not told and tries and not world.calm:
+        world.after(LOOK_AGAIN_MS, lambda: _lie(world, pick, tries - 1))
 
-    Some standings are short: a lie waits a while for an order that is where it wants one.
-    """
-    found: dict[str, list[tuple[str, str]]] = {}
-    for group in world.auditor.groups.values():
-        for name, order in group.orders.items():
-            # Who must confirm with the provider is left alone, as in `shop`.
-            if order.placed is not None and not order.placed.placed.payment_method.endswith("_action"):
-                found.setdefault(order.status, []).append((group.key, name))
-    wanted = _LIED_ABOUT[pick % len(_LIED_ABOUT)]
-    if wanted in found:
-        key, name = found[wanted][pick // 6 % len(found[wanted])]
-        value = false_word(FALSE_WORDS[pick // 64 % len(FALSE_WORDS)], key, name, 900)
+
+def _lie_to_waiting(world: World, pick: int) -> None:
+    """A lie for the first who waits for a seat, whenever that is."""
+    world.waiting.append(lambda call, group: _lie_about(world, "WAITLISTED", _TO_THOSE_WHO_WAIT, pick))
+
+
+def _lie_about(world: World, wanted: str, words: tuple[str, ...], pick: int) -> bool:
+    """The purse says of a live order what it would never say, put straight into the group's inbox. False: no such."""
+    found = [
+        (group.key, name)
+        for group in world.auditor.groups.values()
+        for name, order in (group.waiting if wanted == "WAITLISTED" else group.orders).items()
+        # Who must confirm with the provider is left alone, as in `shop`.
+        if order.status == wanted and order.placed and not order.placed.placed.payment_method.endswith("_action")
+    ]
+    if found:
+        key, name = found[pick // 6 % len(found)]
+        value = false_word(words[pick // 64 % len(words)], key, name, 900)
         world.coverage.count("fault", "false word of the purse")
         world.broker.append(topics.GROUP_INBOX.name, world.keys[key], key.encode(), value)
-    elif tries and not world.calm:
-        world.after(LOOK_AGAIN_MS, lambda: _lie(world, pick, tries - 1))
+    return bool(found)
 
 
 _FAULTS: dict[str, Callable[[World, int], None]] = {
@@ -240,6 +253,8 @@ _FAULTS: dict[str, Callable[[World, int], None]] = {
     "broker_away": _broker_away,
     "lost_tick": _lost_tick,
     "lie": _lie,
+    "lie_to_waiting": _lie_to_waiting,
     "odd_answer": odd_answer,
+    "aim": aim,
     **MONEY_FAULTS,
 }

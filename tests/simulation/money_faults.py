@@ -11,6 +11,7 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, OUTCOME_ORIGIN_RECONCILIATION, ProviderOutcome
 
+from services.payments.domain.parts import SALE_PREFIX
 from tests.simulation.provider import HOLD_LIFE_MS, Account
 from tests.simulation.world import World
 
@@ -41,25 +42,55 @@ def _second_hold(world: World, pick: int) -> None:
     if found:
         world.coverage.count("fault", "second hold of one order")
         first = found[pick % len(found)]
-        again = ProviderCall()
-        again.CopyFrom(first.made_by)
-        # Under a key that nobody used: of one key a provider has one hold.
-        again.attempt = 90
-        _hold(world, first.group, again, f"{first.order[:8]}.again")
+        hold_again(world, first.made_by, first.group)
+
+
+def hold_again(world: World, call: ProviderCall, group: str) -> bool:
+    """An order is held once more, or charged once more. False: it has been already."""
+    again = ProviderCall()
+    again.CopyFrom(call)
+    again.operation = pb.OPERATION_SALE if call.payment_method.startswith(SALE_PREFIX) else pb.OPERATION_AUTHORISE
+    # Under a key that nobody used: of one key a provider has one hold.
+    again.attempt = 90
+    again.amount_minor = call.amount_minor or 700
+    return _hold(world, group, again, f"{call.order[:8]}.again")
+
+
+def take_again(world: World, call: ProviderCall, group: str) -> bool:
+    """Money is taken for an order by a payment that nobody knows of. False: it has been already."""
+    reference = f"{call.order[:8]}.taken"
+    if reference in world.provider.accounts:
+        return False
+    account = world.provider.accounts[reference] = Account(reference, group, call, 0)
+    account.take_up(call.amount_minor or 700, sale=True)
+    outcome = _news(call)
+    outcome.attempt = 90
+    outcome.captured.hold = reference
+    outcome.captured.amount_minor = account.captured
+    outcome.captured.currency = call.currency
+    world.tell(group, outcome)
+    return True
 
 
 def _unknown_money(world: World, pick: int) -> None:
     world.coverage.count("fault", "money for an unknown order")
     group = world.plan.groups[pick % len(world.plan.groups)].group
-    call = ProviderCall(order=f"ghost-{pick}", attempt=1, amount_minor=700, currency="EUR", payment_method="card_ok")
+    call = ghost_call(pick)
     call.operation = pb.OPERATION_SALE if pick & 16 else pb.OPERATION_AUTHORISE
     _hold(world, group, call, f"ghost.{pick}")
 
 
-def _hold(world: World, group: str, call: ProviderCall, reference: str) -> None:
-    """The provider holds, or takes, money on its own account, and says so."""
+def ghost_call(pick: int) -> ProviderCall:
+    """A call for an order that nobody placed; nobody ever made it."""
+    call = ProviderCall(order=f"ghost-{pick}", attempt=1, amount_minor=700, currency="EUR", payment_method="card_ok")
+    call.operation = pb.OPERATION_AUTHORISE
+    return call
+
+
+def _hold(world: World, group: str, call: ProviderCall, reference: str) -> bool:
+    """The provider holds, or takes, money on its own account, and says so. False: it has done so already."""
     if reference in world.provider.accounts:
-        return
+        return False
     account = Account(reference, group, call, world.broker.now_ms + HOLD_LIFE_MS)
     world.provider.accounts[reference] = account
     sale = call.operation == pb.OPERATION_SALE
@@ -71,6 +102,7 @@ def _hold(world: World, group: str, call: ProviderCall, reference: str) -> None:
     outcome.authorised.currency = call.currency
     outcome.authorised.capturable_until_ms = 0 if sale else account.until_ms
     world.tell(group, outcome)
+    return True
 
 
 def _taken_unasked(world: World, pick: int) -> None:

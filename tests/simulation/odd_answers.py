@@ -25,16 +25,21 @@ def odd_answer(world: World, pick: int) -> None:
     found = _calls(world, pick)
     if not found:
         return
-    call, group = found[pick % len(found)]
-    name, tell = _ODD[pick // 64 % len(_ODD)]
+    answer(world, *found[pick % len(found)], ODD[pick // 64 % len(ODD)])
+
+
+def answer(world: World, call: ProviderCall, group: str, kind: str) -> bool:
+    """The provider says this of a call, if it can be made true. Returns whether it did."""
     outcome = ProviderOutcome(
         order=call.order, operation=call.operation, attempt=call.attempt, origin=OUTCOME_ORIGIN_NOTIFICATION
     )
-    if tell(world, call, outcome):
-        world.coverage.count("fault", f"odd answer: {name}")
-        if call.operation == pb.OPERATION_REFUND and name in _REFUSALS:
+    made_true = _ODD[kind](world, call, outcome)
+    if made_true:
+        world.coverage.count("fault", f"odd answer: {kind}")
+        if call.operation == pb.OPERATION_REFUND and kind in _REFUSALS:
             world.auditor.refused_there(group, call)
         world.tell(group, outcome)
+    return made_true
 
 
 def _calls(world: World, pick: int) -> list[tuple[ProviderCall, str]]:
@@ -61,8 +66,13 @@ def _account(world: World, call: ProviderCall) -> Account | None:
 
 
 def _settles(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
-    """It stays the answer, if there was none yet."""
-    return world.provider.results.setdefault(key(call), outcome) is outcome
+    """It stays the answer, if there was none yet, or only that the shopper must confirm, who then no longer can."""
+    known = world.provider.results.setdefault(key(call), outcome)
+    account = world.provider.accounts.get(known.action_required.hold)
+    if account is not None and account.pending:
+        account.pending = False
+        world.provider.results[key(call)] = known = outcome
+    return known is outcome
 
 
 def _declined(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
@@ -99,8 +109,13 @@ def _voided(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
 
 def _captured(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
     account = _account(world, call)
-    if call.operation == pb.OPERATION_CAPTURE or account is None or account.pending:
+    if call.operation == pb.OPERATION_CAPTURE or account is None:
         return False
+    if account.pending:
+        if call.operation not in ASKING or key(call) not in world.provider.results:
+            return False
+        # The shopper confirms, and nobody says so.
+        world.provider.paid(call, account)
     if account.open:
         world.provider.take(account, account.open)
     outcome.captured.hold = account.reference
@@ -121,21 +136,34 @@ def _refunded(world: World, call: ProviderCall, outcome: ProviderOutcome) -> boo
     return call.operation != pb.OPERATION_REFUND
 
 
+def _authorised(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
+    """Of a call that ends a hold, or gives money back, it makes no sense."""
+    account = _account(world, call)
+    if call.operation in ASKING or account is None:
+        return False
+    outcome.authorised.hold = account.reference
+    outcome.authorised.amount_minor = call.amount_minor
+    outcome.authorised.currency = call.currency
+    return True
+
+
 def _later(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
     outcome.retry_later.error = "busy"
     return True
 
 
-_ODD: tuple[tuple[str, Callable[[World, ProviderCall, ProviderOutcome], bool]], ...] = (
-    ("declined", _declined),
-    ("absent", _absent),
-    ("hold gone", _gone),
-    ("voided", _voided),
-    ("captured", _captured),
-    ("action required", _action),
-    ("refunded", _refunded),
-    ("retry later", _later),
-)
+_ODD: dict[str, Callable[[World, ProviderCall, ProviderOutcome], bool]] = {
+    "declined": _declined,
+    "absent": _absent,
+    "hold_gone": _gone,
+    "voided": _voided,
+    "captured": _captured,
+    "action_required": _action,
+    "refunded": _refunded,
+    "retry_later": _later,
+    "authorised": _authorised,
+}
+#: Kinds that are drawn by chance.
+ODD = tuple(_ODD)[:-1]
 #: What ends a refund without an effect.
-_REFUSALS = frozenset({"declined", "hold gone"})
-NAMES = tuple(f"odd answer: {name}" for name, _ in _ODD)
+_REFUSALS = frozenset({"declined", "hold_gone"})

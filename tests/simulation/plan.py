@@ -21,6 +21,8 @@ SPARE = 3
 #: Inputs of a history, at least: where the groups' leaders were all turned away, more groups follow.
 LEAST_INPUTS = 200
 PARTITIONS = 2
+#: Rows of the payments' table that are aimed at.
+AIMS = 4
 START_MS = 1_760_000_000_000
 
 PROCESS_FAULTS = ("crash", "crash", "half", "late", "zombie", "zombie", "rebalance", "slow")
@@ -120,4 +122,6 @@ def _kinds(chance: Random) -> list[str]:
         [chance.choice(PROCESS_FAULTS) for _ in range(7)]
         + [chance.choice(OTHER_FAULTS) for _ in range(7)]
         + ["odd_answer"] * 4
+        + ["aim"] * AIMS
+        + ["lie_to_waiting"]
     )

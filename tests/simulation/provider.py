@@ -149,7 +149,7 @@ class Provider:
         if call.operation == pb.OPERATION_CAPTURE:
             self._capture(call, account, outcome)
         elif call.operation == pb.OPERATION_VOID:
-            self._void(call, account, outcome)
+            self._void(call, account, outcome, name)
         else:
             self._refund(call, account, outcome, name)
         return outcome
@@ -195,19 +195,23 @@ class Provider:
         account = self.accounts[known.action_required.hold]
         if not account.pending:
             return None
-        outcome = _outcome(call)
         if self.roll(f"{name}/refuses", 200):
             account.pending = False
+            outcome = self.results[name] = _outcome(call)
             outcome.declined.reason = "not confirmed"
         else:
-            self._authorised(call, account, outcome)
-        self.results[name] = outcome
+            outcome = self.paid(call, account)
         if not self.roll(f"{name}/silent", 300):
             told = ProviderOutcome()
             told.CopyFrom(outcome)
             told.origin = OUTCOME_ORIGIN_NOTIFICATION
             return told
         return None
+
+    def paid(self, call: ProviderCall, account: Account) -> ProviderOutcome:
+        """The shopper has confirmed: that is the call's answer now."""
+        outcome = self.results[key(call)] = self._authorised(call, account, _outcome(call))
+        return outcome
 
     def _capture(self, call: ProviderCall, account: Account, outcome: ProviderOutcome) -> None:
         if account.pending:
@@ -232,8 +236,12 @@ class Provider:
         account.open -= amount
         account.let_go()
 
-    def _void(self, call: ProviderCall, account: Account, outcome: ProviderOutcome) -> None:
-        if account.captures:
+    def _void(self, call: ProviderCall, account: Account, outcome: ProviderOutcome, name: str) -> None:
+        if account.captures and self.roll(f"{name}/why", 500):
+            # What real ones say, sooner or later.
+            outcome.captured.hold = account.reference
+            outcome.captured.amount_minor = account.captured
+        elif account.captures:
             outcome.declined.reason = "captured"
         elif account.held and not account.open and account.until_ms <= self.now_ms:
             outcome.hold_gone.hold = account.reference

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 
 from chassis import topics
@@ -18,6 +19,7 @@ from eventlog.sequencer import Copying
 from eventlog.topics import TopicSpec, partition_of
 from services.groups.domain.domain import GroupDomain
 from services.payments.domain.domain import PurseDomain
+from services.payments.domain.state import Purse
 from services.payments.processors.effects import PaymentCalling
 from services.payments.processors.sequencer import PaymentCopying
 from tests.simulation.audit_end import check_end
@@ -43,6 +45,8 @@ LAPSES_MS = (1, 1, 2, 40, 900, 6_000, 45_000)
 Slot = tuple[str, int]
 #: Called with a line for people.
 Tell = Callable[[str], None]
+#: (call, group) -> whether it waits no more.
+Waiting = Callable[[ProviderCall, str], bool]
 
 
 class World:
@@ -57,7 +61,7 @@ class World:
         self.auditor = Auditor(self.broker, coverage)
         self.broker.watchers = [self.auditor.take, self._wake_readers]
         self.provider = Provider(plan.seed, coverage, self._told_later, self.auditor.captured_there)
-        self.calling = PaymentCalling(lambda method: self.provider, lambda: self.broker.now_ms)
+        self.calling = PaymentCalling(lambda method: self, lambda: self.broker.now_ms)
         self.domains: dict[str, Any] = {G_DEC: GroupDomain(), P_DEC: PurseDomain()}
         self.runnable: list[Process] = []
         self.checkpoints: dict[Slot, Checkpoint] = {}
@@ -68,6 +72,10 @@ class World:
         self.lost_ticks = 0
         self.steps = 0
         self.calm = False
+        #: What waits for a call of some order, and says whether this was the one: told before its effect, and after it.
+        self.waiting: list[Waiting] = []
+        #: The same for orders in some state of their payment.
+        self.aims: dict[str, list[Waiting]] = {}
         self._numbers = 0
         #: (when, number, what to do)
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
@@ -122,6 +130,12 @@ class World:
             kind = "a zombie's checkpoint"
         self.coverage.count("fault", "recovered from " + (kind if kind != "checkpoint" else "a checkpoint"))
 
+    def purse(self, group: str) -> Purse | None:
+        """A group's purse as its decider knows it; None: it is down, or knows of none."""
+        decider = self.slots[P_DEC, self.keys[group]]
+        found = decider.state.get(group) if isinstance(decider, DeciderProcess) else None
+        return found.state if found is not None else None
+
     def deciders(self) -> list[DeciderProcess]:
         """Those that are up."""
         return [one for one in self.slots.values() if isinstance(one, DeciderProcess)]
@@ -146,6 +160,18 @@ class World:
     def clock(self) -> str:
         """The world's time since its beginning, for people."""
         return f"{(self.broker.now_ms - START_MS) / 1000:>10.3f}"
+
+    async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
+        """The provider is called; the adapter's protocol."""
+        if not self.waiting:
+            return await self.provider.perform(call, group)
+        self._overheard(call, group)
+        outcome = await self.provider.perform(call, group)
+        self._overheard(call, group)
+        return outcome
+
+    def _overheard(self, call: ProviderCall, group: str) -> None:
+        self.waiting = [one for one in self.waiting if not one(call, group)]
 
     # What happens outside ----------------------------------------------------------------------------------------
 
