@@ -51,8 +51,11 @@ class PaymentCalling:
         """The calls that a decision asks for. Raises DecodeError: our own decisions can be decoded."""
         decision = PaymentDecision.FromString(record.value)
         old = abs(self._now_ms() - decision.time_ms) > OLD_MS
+        # Calls that a decision before had asked for: their first sending may be long ago.
+        events = decision.events
+        retried = [event.call_retried.call for event in events if event.WhichOneof("body") == "call_retried"]
         for call in calls_of(decision):
-            if old or _retried(decision, call):
+            if old or call in retried:
                 self._old[key(call)] += 1
             yield Call(call.order, call)
 
@@ -78,10 +81,3 @@ class PaymentCalling:
         if isinstance(provider, PerformsAgain):
             return await provider.perform_again(call, group)
         return await provider.perform(call, group)
-
-
-def _retried(decision: PaymentDecision, call: ProviderCall) -> bool:
-    """Whether a decision asks for a call that a decision before it had asked for; its first sending may be long ago."""
-    return any(
-        event.WhichOneof("body") == "call_retried" and event.call_retried.call == call for event in decision.events
-    )

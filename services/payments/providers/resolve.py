@@ -98,6 +98,28 @@ async def resolve(
             raise ResultUnknown(str(why), after_ms=why.after_ms)
         return found
 
+    try:
+        try:
+            return await once()
+        except ResultUnknown as error:
+            # Only now: to set the retries up takes longer than most calls.
+            return await _again(once, error, limits)
+    except (ResultUnknown, NotPossibleNow) as error:
+        outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
+        outcome.retry_later.error = str(error)
+        outcome.retry_later.after_ms = error.after_ms
+        return outcome
+
+
+async def _again(once: Callable[[], Awaitable[ProviderOutcome]], first: Exception, limits: Limits) -> ProviderOutcome:
+    """Tries again, as if the try that ended with `first` had been the first of these."""
+    failed: list[Exception] = [first]
+
+    async def rest() -> ProviderOutcome:
+        if failed:
+            raise failed.pop()
+        return await once()
+
     retrying = stamina.AsyncRetryingCaller(
         attempts=limits.tries,
         timeout=limits.budget_s,
@@ -106,13 +128,7 @@ async def resolve(
         wait_jitter=limits.wait_s,
         wait_exp_base=4,
     )
-    try:
-        return await retrying(ResultUnknown, once)
-    except (ResultUnknown, NotPossibleNow) as error:
-        outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
-        outcome.retry_later.error = str(error)
-        outcome.retry_later.after_ms = error.after_ms
-        return outcome
+    return await retrying(ResultUnknown, rest)
 
 
 async def _watched(
