@@ -320,4 +320,4 @@ class GroupMachine(RuleBasedStateMachine):
 
 
 TestGroup = GroupMachine.TestCase
-TestGroup.settings = settings(max_examples=80, stateful_step_count=40, deadline=None, derandomize=True)
+TestGroup.settings = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
