@@ -68,6 +68,7 @@ class Count:
         self.price = self.charged = 0
         #: What the purse was asked for, by order: to hold, to charge, to let go.
         self.to_hold: dict[str, int] = {}
+        self.until_ms: dict[str, int] = {}
         self.to_charge: dict[str, int] = {}
         self.to_release: set[str] = set()
 
@@ -85,10 +86,14 @@ class Count:
             case "seat_waitlisted":
                 assert self._move(order, (None,), "waiting")
             case "seat_reserved":
+                assert order not in self.at("waiting") or order == self.at("waiting")[0], "others wait longer"
                 assert self._move(order, (None, "waiting"), "reserved")
                 assert what.hold_amount_minor == self.offer.tiers[0].unit_price_minor * self.quantities[order]
                 assert order not in self.to_hold
                 self.to_hold[order] = what.hold_amount_minor
+                window_ms = self.offer.hold_window.seconds * 1_000
+                self.until_ms[order] = what.reserved_until_ms
+                assert what.reserved_until_ms == min(at_ms + window_ms, self.deadline_ms)
             case "seat_refused":
                 assert self._move(order, (None,), "refused")
             case "member_confirmed":
@@ -104,6 +109,10 @@ class Count:
                 self.leader = order
             case "completed":
                 self._complete(what, at_ms)
+            case "expired":
+                least = min(self.offer.tiers[0].members, self.offer.house_fill_members or 1_000)
+                assert at_ms >= self.deadline_ms
+                assert len(self.members) < least, "expired though it could complete"
             case "settlement_requested":
                 discount = self.offer.leader_discount_minor if order == self.leader else 0
                 assert self._move(order, ("member",), "settling")
@@ -286,6 +295,14 @@ class GroupMachine(RuleBasedStateMachine):
         assert all(customers.count(one) <= max(self.count.offer.seats_per_customer, 1) for one in customers)
 
     @invariant()
+    def no_seat_is_left_to_those_who_do_not_pay_or_from_those_who_wait(self) -> None:
+        count, offer = self.count, self.count.offer
+        if not count.closings:
+            assert not count.at("waiting") or len(count.at("reserved", "member")) == offer.capacity
+            assert len(count.members) < offer.capacity or offer.close_policy == CLOSE_POLICY_AT_DEADLINE
+            assert all(self.group.time < count.until_ms[order] for order in count.at("reserved"))
+
+    @invariant()
     def a_forming_group_is_led_by_who_came_first_of_those_who_pay(self) -> None:
         if not self.count.closings:
             assert self.count.leader in (*self.count.at("reserved", "member"), "")
@@ -309,9 +326,9 @@ class GroupMachine(RuleBasedStateMachine):
         """All that is open is answered; then nobody is left without an end."""
         if not hasattr(self, "count"):
             return
-        self.say(tick(), after_ms=2 * 60 * MINUTE)
         while self._asked():
             self._answer(self._asked()[0], paid=True)
+        self.say(tick(), after_ms=2 * 60 * MINUTE)
         while self._owed():
             self.money_moves(1)
         assert self.group.state.is_done
@@ -320,4 +337,4 @@ class GroupMachine(RuleBasedStateMachine):
 
 
 TestGroup = GroupMachine.TestCase
-TestGroup.settings = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
+TestGroup.settings = settings(max_examples=70, stateful_step_count=40, deadline=None, derandomize=True)

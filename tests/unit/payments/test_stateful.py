@@ -300,4 +300,4 @@ class PurseMachine(RuleBasedStateMachine):
 
 
 TestPurse = PurseMachine.TestCase
-TestPurse.settings = settings(max_examples=50, stateful_step_count=40, deadline=None, derandomize=True)
+TestPurse.settings = settings(max_examples=80, stateful_step_count=40, deadline=None, derandomize=True)
