@@ -27,6 +27,7 @@ from faust.types import TP
 from eventlog import crashpoints
 from eventlog.crash import die
 from eventlog.transport.membership import end_when_displaced
+from eventlog.transport.pace import keep_pace
 from eventlog.transport.start import StartPolicy, at_committed
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Faust's hook."""
         await super().on_start()
         end_when_displaced(self._consumer._coordinator)
+        keep_pace(self._consumer._fetcher)
 
     def join_again(self) -> None:
         """Makes the group assign once more; on this thread."""
