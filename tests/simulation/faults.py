@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from groupbuy.payments.v1.decisions_pb2 import ProviderCall
+
 from chassis import topics
 from tests.simulation.aims import aim
 from tests.simulation.lies import FALSE_WORDS, false_word
@@ -217,7 +219,12 @@ def _lie(world: World, pick: int, tries: int = 20) -> None:
 
 def _lie_to_waiting(world: World, pick: int) -> None:
     """A lie for the first who waits for a seat, whenever that is."""
-    world.waiting.append(lambda call, group: _lie_about(world, "WAITLISTED", _TO_THOSE_WHO_WAIT, pick))
+
+    def lied(call: ProviderCall, group: str) -> bool:
+        waits = bool(world.auditor.groups[group].waiting)
+        return waits and _lie_about(world, "WAITLISTED", _TO_THOSE_WHO_WAIT, pick)
+
+    world.waiting.append(lied)
 
 
 def _lie_about(world: World, wanted: str, words: tuple[str, ...], pick: int) -> bool:
