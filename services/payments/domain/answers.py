@@ -135,7 +135,7 @@ def _captured(
         yield from _held(purse, payment, asking, order, hold, amount, body.currency or payment.currency, 0)
     elif call.operation in ENDING:
         yield from compensate.captured(purse, order, hold, amount, body.currency)
-    elif call.operation == pb.OPERATION_AUTHORISE and not payment.knows(hold):
+    elif call.operation == pb.OPERATION_AUTHORISE and (hold == payment.action_hold or not payment.knows(hold)):
         yield _refused(order, payment, compensate.TAKEN_UNASKED)
         yield from compensate.captured(purse, order, hold, amount, body.currency)
 

@@ -7,7 +7,7 @@ from typing import Any
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 
-from services.payments.domain.parts import COUNTERS, Call, GivenUp
+from services.payments.domain.parts import ASKING, COUNTERS, Call, GivenUp
 from services.payments.domain.state import Payment
 
 
@@ -60,6 +60,9 @@ def call_retried(payment: Payment, body: pb.CallRetried) -> None:
             deferrals = call.deferrals
             if made.operation == pb.OPERATION_REFUND:
                 give_up(payment, call)
+            elif made.operation in ASKING:
+                # What the shopper was to confirm was of the attempt before: to let go of that ends nothing of this one.
+                forget_action(payment)
     ask(payment, made).deferrals = deferrals
 
 

@@ -201,3 +201,12 @@ def test_unasked_money_without_a_reference_faults_the_purse() -> None:
 def test_an_answer_with_a_hold_that_is_over_is_a_decline() -> None:
     story = given(reserved(), authorised("h9", attempt=4), voided("h9"))
     story.when(authorised("h9")).then("HoldDeclined")
+
+
+def test_what_an_absent_attempt_wanted_confirmed_ends_nothing_of_the_next() -> None:
+    story = given(reserved(), action("h1"), absent()).when(release()).then("VoidRequested nothing yet")
+    # The next attempt may have made a hold: its answer is waited for, and what it holds goes back.
+    story.when(action("h2", attempt=2)).then(
+        "ActionRequired h2 https://confirm", "CallDeferred authorise:2", "VoidRequested void:1 h2"
+    )
+    story.when(voided("h2")).then("Voided h2 0", "PaymentReleased")

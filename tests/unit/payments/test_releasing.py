@@ -128,6 +128,14 @@ def test_a_prepayment_that_was_paid_while_it_was_called_off_is_given_back() -> N
     story.when(refunded(100)).then("Refunded h1 100", "PaymentReleased")
 
 
+def test_money_taken_without_being_asked_while_a_confirmation_is_called_off_is_given_back() -> None:
+    story = given(reserved(), action(), release())
+    story.when(captured(amount=100, operation=AUTHORISE)).then(
+        "HoldDeclined", "SuspenseRecorded h1 100 CNY", "RefundRequested refund:1 h1 100"
+    )
+    story.when(refunded(100)).then("Refunded h1 100", "PaymentReleased")
+
+
 def test_a_declined_order_is_released_at_once() -> None:
     given(reserved(), declined()).when(release()).then("PaymentReleased")
 
