@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from groupbuy.payments.v1.decisions_pb2 import (
+    OPERATION_AUTHORISE,
     OPERATION_SALE,
     ActionRequired,
+    CallRetried,
     Captured,
     CaptureDeclined,
     HoldAuthorised,
     HoldDeclined,
     HoldLapsed,
+    HoldRequested,
     PaymentReleased,
     Refunded,
     SuspenseRecorded,
@@ -20,6 +23,9 @@ from groupbuy.payments.v1.decisions_pb2 import (
 )
 
 from services.orders.domain.view import Money, OrderView
+
+#: Operations that ask a shopper for money.
+_ASKING = frozenset({OPERATION_AUTHORISE, OPERATION_SALE})
 
 
 def fold(order: OrderView, kind: str, event: Any, time_ms: int) -> None:
@@ -43,6 +49,15 @@ def _no_action(money: Money) -> bool:
     changed = bool(money.action_url)
     money.action_url = money.action_hold = ""
     return changed
+
+
+def _asked(money: Money, event: HoldRequested | CallRetried) -> bool:
+    """What there was to confirm was of the attempt before."""
+    call = event.call
+    if call.operation not in _ASKING or call.attempt == money.attempt:
+        return False
+    money.attempt = call.attempt
+    return _no_action(money)
 
 
 def _authorised(money: Money, event: HoldAuthorised) -> bool:
@@ -120,6 +135,8 @@ def _take(money: Money, amount_minor: int) -> int:
 
 #: Every event that changes what is seen of one order's money. The others are between the purse and its provider.
 RULES: Mapping[str, Callable[[Money, Any], bool]] = {
+    "hold_requested": _asked,
+    "call_retried": _asked,
     "action_required": _action_required,
     "hold_authorised": _authorised,
     "hold_declined": _declined,
@@ -131,3 +148,5 @@ RULES: Mapping[str, Callable[[Money, Any], bool]] = {
     "payment_released": _released,
     "suspense_recorded": _suspense,
 }
+#: Those that name their order in the call they ask for.
+OF_CALLS = frozenset({"hold_requested", "call_retried"})

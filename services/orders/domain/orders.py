@@ -133,7 +133,8 @@ class OrdersFold:
                 raise HistoryBroken(f"purse {state.group} version {decision.version} holds an unknown event")
             if kind in money.RULES:
                 body = getattr(event, kind)
-                money.fold(state.order(body.order), kind, body, decision.time_ms)
+                name = body.call.order if kind in money.OF_CALLS else body.order
+                money.fold(state.order(name), kind, body, decision.time_ms)
         return True
 
 

@@ -44,6 +44,8 @@ class Money:
     action_url: str = ""
     #: Taken at once, not held: the provider knows no delayed capture.
     sale: bool = False
+    #: The attempt at making a hold that was asked for last.
+    attempt: int = 0
     #: The provider's reference of the hold that a confirmation will make.
     action_hold: str = ""
     #: By hold, what counts for nothing and is on its way back; None: nothing ever was.

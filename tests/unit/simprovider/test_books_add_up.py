@@ -46,7 +46,7 @@ calls: st.SearchStrategy[Request] = st.one_of(
 steps = st.lists(st.tuples(st.lists(calls, min_size=1, max_size=4), st.sampled_from([0, 0, 1, 400])), max_size=25)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(steps)
 def test_the_money_of_every_hold_is_all_there_once(story: Sequence[tuple[Sequence[Request], int]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
