@@ -6,9 +6,12 @@ declared first start does (`create`). It also commits offset 0 for every reader:
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -22,6 +25,8 @@ from eventlog.security import Kafka, client
 
 FOR_EVER = -1
 DAY_MS = 24 * 60 * 60 * 1000
+#: How long a broker may take to know of topics that it has made.
+KNOWN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +109,26 @@ async def create(kafka: Kafka, topics: Sequence[TopicSpec], *, partitions: int, 
             for name, code, *rest in reply.topic_errors:
                 if code and for_code(code) is not TopicAlreadyExistsError:
                     raise TopicsDiffer(f"the broker did not create topic {name}: {for_code(code).__name__} {rest}")
+            await until_known(admin, [topic.name for topic in missing])
     finally:
         await admin.close()
     # For all topics, since an earlier run may have been interrupted after it made some.
     await _commit_beginnings(kafka, topics, partitions)
     await check(kafka, topics, partitions=partitions)
     return [topic.name for topic in missing]
+
+
+async def until_known(admin: Any, names: Sequence[str], *, within_s: float = KNOWN_S) -> None:
+    """Waits until the broker lists topics that were just made: it may learn of them later than it said that they are.
+
+    Where it does not in time, `check` says what is missing.
+    """
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        rows = await admin.describe_topics(list(names))
+        if {row["topic"] for row in rows if not row["error_code"]} >= set(names):
+            return
+        await asyncio.sleep(0.05)
 
 
 async def _commit_beginnings(kafka: Kafka, topics: Sequence[TopicSpec], partitions: int) -> None:
