@@ -119,36 +119,48 @@ def plot(runs: Mapping[str, Found]) -> None:
 
 
 def measure(*, seconds: float, groups: int, rate: float, unary_rate: float, flame_s: float) -> tuple[Bench, Found]:
-    """All runs, on one system."""
+    """All runs, on one system. What is found is kept before the state is filled, which takes long, and after."""
     with system(partitions=PARTITIONS) as running:
         bench = Bench(running)
         bears = bench.bearable("streamed", "stream", rate)
         main = bench.run("streamed", "stream", bears, seconds)
-        half = bench.run("half load", "stream", main["settled_per_s"] / 2, max(seconds / 2, 10), warm_s=3)
+        bench.run("half load", "stream", main["settled_per_s"] / 2, max(seconds / 2, 10), warm_s=3)
         unary_bears = bench.bearable("unary", "unary", unary_rate)
-        unary = bench.run("unary", "unary", unary_bears, seconds)
+        bench.run("unary", "unary", unary_bears, seconds)
         if flame_s > 0:
             with flames(running, RESULTS, seconds=flame_s):
                 bench.run("watched", "stream", 0.7 * main["settled_per_s"], flame_s, warm_s=2)
-        full: Found = {}
+        figures = keep(bench, running, 0)
         if groups:
             bench.fill(groups)
-            full = bench.run("with groups", "stream", bears, seconds)
-        memory = {name: rss_mb(pid) for name, pid in pids(running).items()}
+            bench.run("with groups", "stream", bears, seconds)
+            figures = keep(bench, running, groups)
+    return bench, figures
+
+
+def keep(bench: Bench, running: RunningStack, groups: int) -> Found:
+    """Writes what was found so far, and returns the figures of it."""
+    runs = bench.runs
+    full = runs.get("with groups", {})
+    memory = {name: rss_mb(pid) for name, pid in pids(running).items()}
+    half = runs["half load"]
     figures: Found = {
-        "settled_per_s": main["settled_per_s"],
+        "settled_per_s": runs["streamed"]["settled_per_s"],
         "settled_per_s_with_1m_groups": full.get("settled_per_s"),
         "groups_in_state": groups,
-        "unary_settled_per_s": unary["settled_per_s"],
+        "unary_settled_per_s": runs["unary"]["settled_per_s"],
         "peak_rss_mb": max(mb for name, mb in memory.items() if name != "broker"),
         "rss_mb": memory,
-        "no_fall": all(steady(found) for found in (main, unary, full) if found),
+        "no_fall": all(steady(found) for found in (runs["streamed"], runs["unary"], full) if found),
         "seat_p99_ms": half["seat_ms"].get("p99"),
         "charged_p99_ms": half["charged_ms"].get("p99"),
         "accepted_p99_ms": half["accepted_ms"].get("p99"),
         "cpu_us_per_settled_order": round(sum(bench.costs["streamed"].values())),
     }
-    return bench, figures
+    plot(runs)
+    kept = {"figures": figures, "cpu_us_per_settled_order": bench.costs, "runs": runs}
+    (RESULTS / "settle.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    return figures
 
 
 def main() -> None:
@@ -163,9 +175,6 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     bench, figures = measure(**vars(given))
     print(bench.table(), flush=True)
-    plot(bench.runs)
-    kept = {"figures": figures, "cpu_us_per_settled_order": bench.costs, "runs": bench.runs}
-    (RESULTS / "settle.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     conclude(
         figures,
         figures["settled_per_s"] >= WANTED_PER_S,

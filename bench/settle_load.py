@@ -273,7 +273,12 @@ async def fill(job: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     async with grpc.aio.insecure_channel(job["orders"]) as channel:
         stub: Any = orders_pb2_grpc.OrderServiceStub(channel)
+        opened, told = 0, 0
         async for response in stub.PlaceOrders(requests()):
+            opened += len(response.results)
+            if opened >= told + 100_000:
+                told = opened
+                print(f"{opened:,} groups after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             if failed := [result.status for result in response.results if result.HasField("status")]:
                 raise SystemExit(f"a group could not be opened: {failed[0].message}")
     while logs.confirmed < groups:
