@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -24,6 +24,22 @@ class Position(NamedTuple):
     partition: int
     offset: int
     timestamp_ms: int
+
+
+class Publishes(Protocol):
+    """Appends records; Publisher is one."""
+
+    async def publish(
+        self,
+        topic: str,
+        key: str,
+        value: bytes,
+        headers: Sequence[tuple[str, bytes]],
+        *,
+        timeout_s: float | None = None,
+    ) -> Position:
+        """Appends one record and returns where it stands. Raises BrokerUnavailable."""
+        ...
 
 
 class Publisher:

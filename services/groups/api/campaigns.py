@@ -29,9 +29,10 @@ from chassis.topics import CAMPAIGNS
 from chassis.waiting import Patience
 from eventlog.envelope import headers
 from eventlog.errors import BrokerUnavailable
+from eventlog.publisher import Publishes
 from services.groups.api import edits, refusals
 from services.groups.api.groups import PUBLISH_S, SOURCE, wall_clock_ms
-from services.groups.api.ports import Campaigns, Publishes
+from services.groups.api.ports import Campaigns
 from services.groups.domain.terms import problems
 
 Context = grpc.aio.ServicerContext[Any, Any]

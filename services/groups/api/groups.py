@@ -31,8 +31,9 @@ from chassis.validation import invalid_fields
 from chassis.waiting import Patience, until
 from eventlog.aggregate import Aggregate
 from eventlog.envelope import headers
+from eventlog.publisher import Publishes
 from services.groups.api import refusals
-from services.groups.api.ports import GroupsView, Publishes
+from services.groups.api.ports import GroupsView
 from services.groups.api.view import PHASES, group_message
 from services.groups.domain.state import Phase, State
 from services.groups.domain.terms import Terms

@@ -8,7 +8,6 @@ from typing import Protocol
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from eventlog.aggregate import Aggregate
-from eventlog.publisher import Position
 from eventlog.view import View
 from services.groups.domain.state import State
 
@@ -60,20 +59,4 @@ class Campaigns(Protocol):
 
     def values(self) -> list[Campaign]:
         """All campaigns as far as the topic has been read."""
-        ...
-
-
-class Publishes(Protocol):
-    """Appends records; eventlog.publisher.Publisher is one."""
-
-    async def publish(
-        self,
-        topic: str,
-        key: str,
-        value: bytes,
-        headers: Sequence[tuple[str, bytes]],
-        *,
-        timeout_s: float | None = None,
-    ) -> Position:
-        """Appends one record and returns where it stands. Raises BrokerUnavailable."""
         ...

@@ -17,7 +17,7 @@ from chassis.waiting import Patience
 from eventlog.envelope import headers
 from eventlog.errors import BrokerUnavailable
 from eventlog.publisher import Position
-from services.orders.api.ports import Publishes
+from services.orders.api.ports import PublishesAll
 from services.orders.domain.ids import OrderName, campaign_of
 
 SOURCE = "/groupbuy/orders"
@@ -61,7 +61,7 @@ def cancel_requested(name: OrderName, customer: str, request: CancelOrderRequest
 class Facts:
     """Appends order facts."""
 
-    def __init__(self, publisher: Publishes, now_ms: Callable[[], int]) -> None:
+    def __init__(self, publisher: PublishesAll, now_ms: Callable[[], int]) -> None:
         self._publisher = publisher
         self._now_ms = now_ms
 

@@ -42,7 +42,7 @@ from services.orders.api.facts import Facts, cancel_requested
 from services.orders.api.links import Invitations
 from services.orders.api.listing import Listing
 from services.orders.api.placing import Placing
-from services.orders.api.ports import Campaigns, OrdersView, Publishes
+from services.orders.api.ports import Campaigns, OrdersView, PublishesAll
 from services.orders.api.reading import Reader, Seen
 from services.orders.api.tokens import Token
 from services.orders.domain.ids import OrderName, parse_order
@@ -64,7 +64,7 @@ class OrderServicer(OrderServiceServicer):
         self,
         view: OrdersView,
         campaigns: Campaigns,
-        publisher: Publishes,
+        publisher: PublishesAll,
         now_ms: Callable[[], int] = wall_clock_ms,
         link_keys: Keys | None = None,
         replicas: Alone | None = None,

@@ -9,7 +9,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from chassis.publishing import Record
 from eventlog.errors import BrokerUnavailable
-from eventlog.publisher import Position
+from eventlog.publisher import Position, Publishes
 from eventlog.view import View
 from services.orders.domain.orders import GroupOrders
 
@@ -38,22 +38,10 @@ class OrdersView(View[GroupOrders], Protocol):
         ...
 
 
-class Publishes(Protocol):
-    """Appends records; chassis.publishing.BatchPublisher is one."""
+class PublishesAll(Publishes, Protocol):
+    """Appends records, also many at once; chassis.publishing.BatchPublisher is one."""
 
     partitions: int
-
-    async def publish(
-        self,
-        topic: str,
-        key: str,
-        value: bytes,
-        headers: Sequence[tuple[str, bytes]],
-        *,
-        timeout_s: float | None = None,
-    ) -> Position:
-        """Appends one record and returns where it stands. Raises BrokerUnavailable."""
-        ...
 
     async def publish_all(
         self, topic: str, records: Sequence[Record], *, timeout_s: float | None = None

@@ -19,7 +19,7 @@ from eventlog.errors import NotReady
 from eventlog.topics import partition_of
 from eventlog.watch import Watchers
 from services.orders.api.awaiting import Awaiting
-from services.orders.api.ports import OrdersView, Publishes
+from services.orders.api.ports import OrdersView, PublishesAll
 from services.orders.api.refusals import answer_pending, invalid_field, list_pending, order_not_found
 from services.orders.api.render import order_message
 from services.orders.api.tokens import Token, decode, encode
@@ -48,7 +48,7 @@ class Seen(NamedTuple):
 class Reader:
     """The projection, as seen by calls."""
 
-    def __init__(self, view: OrdersView, publisher: Publishes) -> None:
+    def __init__(self, view: OrdersView, publisher: PublishesAll) -> None:
         self._view = view
         self._publisher = publisher
         self._awaiting = Awaiting(view.watchers)

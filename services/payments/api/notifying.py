@@ -16,10 +16,10 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentI
 
 from chassis.topics import PAYMENT_INBOX
 from eventlog.envelope import headers
-from eventlog.publisher import Position
+from eventlog.publisher import Position, Publishes
 from services.payments.api import refusals
 from services.payments.api.names import PaymentName, is_id, of_nobody
-from services.payments.api.ports import Notifications, Publishes
+from services.payments.api.ports import Notifications
 from services.payments.api.refunding import SOURCE
 from services.payments.providers.notifications import BadSignature, NotUnderstood, UnknownProvider
 

@@ -8,29 +8,12 @@ from typing import Protocol, TypeAlias
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
 from eventlog.aggregate import Aggregate
-from eventlog.publisher import Position
 from eventlog.view import View
 from services.payments.domain.ledger import Account, Entry, Head
 from services.payments.domain.state import Purse
 
 #: The payment decider's table.
 PursesView: TypeAlias = View[Aggregate[Purse]]
-
-
-class Publishes(Protocol):
-    """Appends records; eventlog.publisher.Publisher is one."""
-
-    async def publish(
-        self,
-        topic: str,
-        key: str,
-        value: bytes,
-        headers: Sequence[tuple[str, bytes]],
-        *,
-        timeout_s: float | None = None,
-    ) -> Position:
-        """Appends one record and returns where it stands. Raises BrokerUnavailable."""
-        ...
 
 
 class Notifications(Protocol):

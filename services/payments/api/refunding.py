@@ -14,10 +14,11 @@ from groupbuy.payments.v1.payments_pb2 import Refund, RefundPaymentRequest
 from chassis.topics import PAYMENT_INBOX
 from chassis.waiting import Patience, until
 from eventlog.envelope import headers
+from eventlog.publisher import Publishes
 from services.payments.api import refusals
 from services.payments.api.messages import payment_message
 from services.payments.api.names import PaymentName, parse_payment, refund_id, request_digest
-from services.payments.api.ports import Publishes, PursesView
+from services.payments.api.ports import PursesView
 from services.payments.domain.parts import RefundStatus
 from services.payments.domain.view import RefundView, payment_of, refund_of
 
