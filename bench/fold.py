@@ -15,22 +15,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 os.environ.setdefault("BENCH_TAG", str(os.getpid()))
 
-from aiokafka import AIOKafkaProducer  # noqa: E402 - the tag must be set before the topics are named
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa: E402 - the tag must be set before the topics are named
 from groupbuy.groups.v1.inbox_pb2 import GroupInput  # noqa: E402
 
 from bench.facts import inputs  # noqa: E402
-from bench.fold_topics import ALL, FACTS, INBOX  # noqa: E402
+from bench.fold_topics import ALL, DECIDER, FACTS, INBOX, LOG, TAG  # noqa: E402
 from deploy.kafka.broker import Broker  # noqa: E402
 from eventlog.envelope import headers  # noqa: E402
 from eventlog.topics import create, partition_of  # noqa: E402
 
 PARTITIONS = 4
+AGAIN = "again"
 WANTED_PER_S = 60_000
 WANTED_RATIO = 5.0
 WANTED_SEQUENCED_PER_S = 150_000
@@ -69,13 +71,15 @@ async def prepare(kafka: str, facts: int) -> int:
 
 def _worker(mode: str, kafka: str, count: int, *, flame: Path | None = None) -> dict[str, float]:
     state = tempfile.mkdtemp(prefix="bench-fold-")
+    environment = dict(os.environ)
     command = [sys.executable, "-m", "bench.fold_worker", mode, "--kafka", kafka, "--count", str(count)]
     command += ["--partitions", str(PARTITIONS), "--core", "1", "--state-dir", state]
     if flame is not None:
         flame.parent.mkdir(parents=True, exist_ok=True)
         spy = str(Path(sys.executable).with_name("py-spy"))
+        environment["BENCH_AGAIN"] = AGAIN
         command = [spy, "record", "--rate", "200", "--output", str(flame), "--", *command]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT, env=environment)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines:
         raise SystemExit(f"the {mode} worker ended with code {done.returncode} and no figures")
@@ -92,7 +96,7 @@ def run(kafka: str, *, facts: int, stock_facts: int, flame: bool) -> dict[str, f
     sequenced = _worker("sequencer", kafka, orders)
     if flame:
         # A run of its own: being watched costs time.
-        asyncio.run(_rewind(kafka))
+        asyncio.run(_again(kafka))
         _worker("ours", kafka, facts, flame=RESULTS / "fold.svg")
     return {
         "facts": facts,
@@ -107,11 +111,12 @@ def run(kafka: str, *, facts: int, stock_facts: int, flame: bool) -> dict[str, f
     }
 
 
-async def _rewind(kafka: str) -> None:
-    """Lets the decider read its inbox again; its log is full, so it decides nothing twice. Hence a fresh reader."""
-    from aiokafka import AIOKafkaConsumer, TopicPartition
-
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=INBOX.readers[0], enable_auto_commit=False)
+async def _again(kafka: str) -> None:
+    """Makes a second log, and a reader that begins the inbox anew: the first log has all its decisions already."""
+    log = replace(LOG, name=LOG.name.replace(TAG, TAG + AGAIN))
+    await create(kafka, (log,), partitions=PARTITIONS, replication=1)
+    reader = DECIDER.replace(TAG, TAG + AGAIN)
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=reader, enable_auto_commit=False)
     await consumer.start()
     try:
         tps = [TopicPartition(INBOX.name, partition) for partition in range(PARTITIONS)]
