@@ -3,6 +3,7 @@ script, so that each step can be seen; nothing is connected."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -13,6 +14,7 @@ from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 from services.payments.providers.base import KeyTaken, NotPossibleNow, ProviderError, ResultUnknown, outcome_of
 from services.payments.providers.resolve import Limits, resolve
 from tests.contract.calls import asks
+from tests.unit.providers.virtual import run
 
 CALL = asks(d.OPERATION_VOID, "card_ok", hold="h")
 LIMITS = Limits(tries=3, try_s=1, budget_s=5, wait_s=0.001)
@@ -69,3 +71,19 @@ def said(answer: ProviderOutcome | ProviderError) -> ProviderOutcome:
     if isinstance(answer, ProviderError):
         raise answer
     return answer
+
+
+@pytest.mark.parametrize(("first_s", "sends"), [(0.0, 3), (6.0, 1)])
+def test_the_first_try_counts_against_the_budget(first_s: float, sends: int) -> None:
+    sent: list[float] = []
+
+    async def send(timeout_s: float) -> ProviderOutcome:
+        sent.append(timeout_s)
+        await asyncio.sleep(first_s)
+        raise UNKNOWN
+
+    async def look_up(timeout_s: float) -> ProviderOutcome | None:
+        return None
+
+    outcome = run(resolve(CALL, send, look_up, LIMITS))
+    assert (len(sent), outcome.retry_later.error) == (sends, "no answer")

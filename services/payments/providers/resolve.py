@@ -103,7 +103,7 @@ async def resolve(
             return await once()
         except ResultUnknown as error:
             # Only now: to set the retries up takes longer than most calls.
-            return await _again(once, error, limits)
+            return await _again(once, error, limits, max(ends_s - clock(), 0.0))
     except (ResultUnknown, NotPossibleNow) as error:
         outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
         outcome.retry_later.error = str(error)
@@ -111,8 +111,10 @@ async def resolve(
         return outcome
 
 
-async def _again(once: Callable[[], Awaitable[ProviderOutcome]], first: Exception, limits: Limits) -> ProviderOutcome:
-    """Tries again, as if the try that ended with `first` had been the first of these."""
+async def _again(
+    once: Callable[[], Awaitable[ProviderOutcome]], first: Exception, limits: Limits, left_s: float
+) -> ProviderOutcome:
+    """Tries again within `left_s` seconds, as if the try that ended with `first` had been the first of these."""
     failed: list[Exception] = [first]
 
     async def rest() -> ProviderOutcome:
@@ -122,7 +124,7 @@ async def _again(once: Callable[[], Awaitable[ProviderOutcome]], first: Exceptio
 
     retrying = stamina.AsyncRetryingCaller(
         attempts=limits.tries,
-        timeout=limits.budget_s,
+        timeout=left_s,
         wait_initial=limits.wait_s,
         wait_max=limits.budget_s,
         wait_jitter=limits.wait_s,
