@@ -15,18 +15,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
 os.environ.setdefault("BENCH_TAG", str(os.getpid()))
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa: E402 - the tag must be set before the topics are named
+# The tag must be set before the topics are named.
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa: E402
 from groupbuy.groups.v1.inbox_pb2 import GroupInput  # noqa: E402
 
 from bench.facts import inputs  # noqa: E402
-from bench.fold_topics import ALL, DECIDER, FACTS, INBOX, LOG, TAG  # noqa: E402
+from bench.flame import entitle, recording  # noqa: E402
+from bench.fold_topics import ALL, FACTS, INBOX, decider, log  # noqa: E402
 from deploy.kafka.broker import Broker  # noqa: E402
 from eventlog.envelope import headers  # noqa: E402
 from eventlog.topics import create, partition_of  # noqa: E402
@@ -75,11 +76,11 @@ def _worker(mode: str, kafka: str, count: int, *, flame: Path | None = None) -> 
     command = [sys.executable, "-m", "bench.fold_worker", mode, "--kafka", kafka, "--count", str(count)]
     command += ["--partitions", str(PARTITIONS), "--core", "1", "--state-dir", state]
     if flame is not None:
-        flame.parent.mkdir(parents=True, exist_ok=True)
-        spy = str(Path(sys.executable).with_name("py-spy"))
         environment["BENCH_AGAIN"] = AGAIN
-        command = [spy, "record", "--rate", "200", "--output", str(flame), "--", *command]
+        command = recording(flame, 200, ["--", *command])
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT, env=environment)
+    if flame is not None:
+        entitle(flame)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines:
         raise SystemExit(f"the {mode} worker ended with code {done.returncode} and no figures")
@@ -113,10 +114,8 @@ def run(kafka: str, *, facts: int, stock_facts: int, flame: bool) -> dict[str, f
 
 async def _again(kafka: str) -> None:
     """Makes a second log, and a reader that begins the inbox anew: the first log has all its decisions already."""
-    log = replace(LOG, name=LOG.name.replace(TAG, TAG + AGAIN))
-    await create(kafka, (log,), partitions=PARTITIONS, replication=1)
-    reader = DECIDER.replace(TAG, TAG + AGAIN)
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=reader, enable_auto_commit=False)
+    await create(kafka, (log(AGAIN),), partitions=PARTITIONS, replication=1)
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=decider(AGAIN), enable_auto_commit=False)
     await consumer.start()
     try:
         tps = [TopicPartition(INBOX.name, partition) for partition in range(PARTITIONS)]

@@ -23,6 +23,7 @@ from google.protobuf.duration_pb2 import Duration
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, CreateCampaignRequest, Tier
 from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceStub
 
+from bench.flame import entitle, recording
 from deploy.errors import DeployError
 from deploy.stack import BROKER, Stack
 from groupbuy_testing.running import RunningStack
@@ -95,20 +96,20 @@ def cpu_s(pid: int) -> float:
 @contextmanager
 def flames(running: RunningStack, directory: Path, *, seconds: float) -> Iterator[None]:
     """Keeps a flame graph of each Python process for so many seconds, `flame-{name}.svg`. Being watched costs time."""
-    directory.mkdir(parents=True, exist_ok=True)
-    spy = str(Path(sys.executable).with_name("py-spy"))
-    watching = []
+    watching: list[tuple[Path, subprocess.Popen[bytes]]] = []
     for name, pid in pids(running).items():
         if name == BROKER:
             continue
-        command = [spy, "record", "--rate", "50", "--duration", str(int(seconds)), "--pid", str(pid)]
-        command += ["--output", str(directory / f"flame-{name}.svg")]
-        watching.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        output = directory / f"flame-{name}.svg"
+        command = recording(output, 50, ["--duration", str(int(seconds)), "--pid", str(pid)])
+        one = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        watching.append((output, one))
     try:
         yield
     finally:
-        for one in watching:
-            one.wait()
+        for output, one in watching:
+            if one.wait() == 0:
+                entitle(output)
 
 
 def python(module: str, job: Mapping[str, Any]) -> Any:
