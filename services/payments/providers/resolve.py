@@ -102,8 +102,11 @@ async def resolve(
         try:
             return await once()
         except ResultUnknown as error:
+            left_s = ends_s - clock()
+            if left_s <= 0:
+                raise
             # Only now: to set the retries up takes longer than most calls.
-            return await _again(once, error, limits, max(ends_s - clock(), 0.0))
+            return await _again(once, error, limits, left_s)
     except (ResultUnknown, NotPossibleNow) as error:
         outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
         outcome.retry_later.error = str(error)
