@@ -62,7 +62,7 @@ def _held(
     """Money came for a call that asked for it."""
     if not hold or amount <= 0:
         return
-    if payment.knows(hold) and hold != payment.action_hold:
+    if not payment.may_begin(hold):
         yield _refused(order, payment, OVER_BEFORE)
     elif amount == call.amount and currency == payment.currency:
         yield events.hold_authorised(order, call, hold, currency, until_ms)
@@ -135,7 +135,7 @@ def _captured(
         yield from _held(purse, payment, asking, order, hold, amount, body.currency or payment.currency, 0)
     elif call.operation in ENDING:
         yield from compensate.captured(purse, order, hold, amount, body.currency)
-    elif call.operation == pb.OPERATION_AUTHORISE and (hold == payment.action_hold or not payment.knows(hold)):
+    elif call.operation == pb.OPERATION_AUTHORISE and payment.may_begin(hold):
         yield _refused(order, payment, compensate.TAKEN_UNASKED)
         yield from compensate.captured(purse, order, hold, amount, body.currency)
 

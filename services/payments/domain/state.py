@@ -98,6 +98,10 @@ class Payment(Record):
         """Whether money of this hold was ever booked here, or its end was asked for."""
         return hold in self.holds
 
+    def may_begin(self, hold: str) -> bool:
+        """Whether this hold may only be coming to be: nothing is known of it, or it waits to be confirmed."""
+        return hold == self.action_hold or not self.knows(hold)
+
     def took(self, hold: str) -> bool:
         """Whether it is known that money was taken from a hold."""
         known = self.holds.get(hold)
