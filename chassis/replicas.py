@@ -9,6 +9,7 @@ were nothing in it; and must cost nothing where a replica answers by itself.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
@@ -17,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from chassis.replicas_calls import Context, Dial, Peers, asked_partitions, forwarded
 from chassis.validation import invalid_fields
-from chassis.waiting import UNLIMITED_S, left_s
+from chassis.waiting import left_s
 from eventlog.errors import NotReady
 from eventlog.topics import partition_of
 
@@ -233,9 +234,8 @@ class _Hold:
         self._replicas = replicas
         self._error = NotReady("nobody is known to own the partition")
         left = left_s(context)
-        self._deadline = time.monotonic() + (UNLIMITED_S if left is None else left)
-        self._endless = left is None
         self._since = self._noted = time.monotonic()
+        self._deadline = self._since + (math.inf if left is None else left)
         self._pause_s = FIRST_PAUSE_S
 
     def note(self, error: NotReady) -> None:
@@ -247,8 +247,7 @@ class _Hold:
 
     async def pause(self) -> None:
         """Lets time pass before the next attempt. Raises NotReady where none is left, or too many wait already."""
-        until = self._since + HOLD_S
-        left = (until if self._endless else min(until, self._deadline)) - time.monotonic()
+        left = min(self._since + HOLD_S, self._deadline) - time.monotonic()
         if left <= 0 or self._replicas.held >= MOST_HELD:
             raise self._error
         self._replicas.held += 1
