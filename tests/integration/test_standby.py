@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
 from eventlog import processor
 from eventlog.decider import Decider
 from eventlog.partition import PartitionState
@@ -20,17 +18,6 @@ from tests.chaos.kernel.run import PARTITIONS, exact
 from tests.chaos.kernel.site import SESSION_S, Site
 from tests.unit.eventlog.counting import Counter, Counting
 from tests.waiting import wait_for_async
-
-
-async def _ends(site: Site) -> dict[int, int]:
-    """Next offset of each partition of the decision log."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=site.kafka)
-    await consumer.start()
-    try:
-        tps = [TopicPartition(site.log.name, partition) for partition in range(PARTITIONS)]
-        return {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
-    finally:
-        await consumer.stop()
 
 
 def _states(decider: Decider[Counter]) -> dict[int, PartitionState[Counter]]:
@@ -71,7 +58,7 @@ async def test_a_standby_takes_over_with_nothing_left_to_fold(
 
 
 async def _followed(site: Site, decider: Decider[Counter]) -> bool:
-    ends = await _ends(site)
+    ends = await site.ends(site.log)
     return {partition: state.applied + 1 for partition, state in _states(decider).items()} == ends
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.protocol.group import LeaveGroupRequest
@@ -35,7 +35,7 @@ async def nothing(site: Site) -> None:
 
 async def what_was_read(site: Site) -> None:
     """Retention has deleted all of the inbox that was committed."""
-    await _trim(site.inbox, site, await _ends(site))
+    await _trim(site.inbox, site, await site.ends(site.inbox))
 
 
 async def the_group(site: Site) -> None:
@@ -49,7 +49,7 @@ async def the_group(site: Site) -> None:
 async def what_was_not_read(site: Site) -> None:
     """Retention was shorter than the worker was away."""
     await site.feed()
-    await _trim(site.inbox, site, await _ends(site))
+    await _trim(site.inbox, site, await site.ends(site.inbox))
 
 
 async def the_inbox(site: Site) -> None:
@@ -115,17 +115,6 @@ async def _trim(topic: TopicSpec, site: Site, begins: Mapping[int, int]) -> None
         await admin.delete_records(
             {TopicPartition(topic.name, p): RecordsToDelete(before_offset=begin) for p, begin in begins.items()}
         )
-
-
-async def _ends(site: Site) -> dict[int, int]:
-    """Next offset of each partition of the inbox."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=site.kafka)
-    await consumer.start()
-    try:
-        tps = [TopicPartition(site.inbox.name, partition) for partition in range(PARTITIONS)]
-        return {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
-    finally:
-        await consumer.stop()
 
 
 async def _worked(site: Site) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
 from eventlog import crashpoints
-from eventlog.topics import create
+from eventlog.topics import TopicSpec, create
 from tests.chaos.kernel.launch import Launched
 from tests.chaos.kernel.load import load
 from tests.chaos.kernel.refold import compare, read
@@ -105,6 +107,16 @@ class Site:
             return await lag(self.kafka, self.inbox.readers[0]) == 0
 
         await wait_for_async(so, seconds=PATIENCE_S)
+
+    async def ends(self, topic: TopicSpec) -> dict[int, int]:
+        """Next offset of each partition of one of its topics."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka)
+        await consumer.start()
+        try:
+            tps = [TopicPartition(topic.name, partition) for partition in range(PARTITIONS)]
+            return {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
+        finally:
+            await consumer.stop()
 
     async def counts(self) -> dict[str, int]:
         """The comparison with the independent fold."""
