@@ -268,7 +268,18 @@ class Decider(Processor, Generic[S]):
 
 def land(through: asyncio.Future[None], written: Sequence[asyncio.Future[Any]]) -> None:
     """Ends a future when the last of others has ended."""
-    asyncio.gather(*written, return_exceptions=True).add_done_callback(lambda _: through.set_result(None))
+    left = len(written)
+
+    def acknowledged(_: asyncio.Future[Any]) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            through.set_result(None)
+
+    for future in written:
+        future.add_done_callback(acknowledged)
+    if not written:
+        through.set_result(None)
 
 
 def _monotonic_ms() -> int:
