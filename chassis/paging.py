@@ -18,7 +18,7 @@ from chassis.errors import ApiError
 from chassis.validation import invalid_fields
 
 T = TypeVar("T")
-#: Sort key of an item: whole numbers and texts, the same kinds in the same places in every item of a list.
+#: Sort key of an item: whole numbers of 64 bits and texts, the same kinds in the same places in every item of a list.
 Key = tuple[int | str, ...]
 
 
@@ -70,7 +70,11 @@ class Paging:
             parts: Any = json.loads(plain)
         except (binascii.Error, ValueError, RecursionError):
             raise _not_a_token() from None
-        if not isinstance(parts, list) or [type(part) for part in parts] != [str, *kinds]:
+        if (
+            not isinstance(parts, list)
+            or [type(part) for part in parts] != [str, *kinds]
+            or not all(map(_can_be, parts))
+        ):
             raise _not_a_token()
         if parts[0] != self._scope:
             raise invalid_fields([("page_token", "is of another list: only page_size may change from page to page")])
@@ -80,6 +84,13 @@ class Paging:
 def page_size(asked: int, *, default: int, most: int) -> int:
     """Items in one page: the default where nothing is asked for, never above the most."""
     return min(asked, most) if asked > 0 else default
+
+
+def _can_be(part: int | str) -> bool:
+    """Whether a list can have such a part in a sort key: JSON knows greater numbers, and texts that are no Unicode."""
+    if isinstance(part, int):
+        return -(1 << 63) <= part < 1 << 63
+    return not any("\ud800" <= character <= "\udfff" for character in part)
 
 
 def _not_a_token() -> ApiError:

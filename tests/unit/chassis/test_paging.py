@@ -62,6 +62,13 @@ def test_what_is_no_token_is_refused_by_name(token: str) -> None:
     assert dict(caught.value.fields).keys() == {"page_token"}
 
 
+@pytest.mark.parametrize("part", [(1 << 63, "a"), (-(1 << 63) - 1, "a"), (10**400, "a"), (1, "a\ud800")])
+def test_a_token_with_what_no_item_has_is_none(part: Key) -> None:
+    content = base64.urlsafe_b64decode(paging(1).of([(1, "a"), (2, "b")], key).next_token + "==")
+    with pytest.raises(ApiError, match="not a next_page_token"):
+        paging(1, encoded([json.loads(content)[0], *part]))
+
+
 def test_a_token_is_of_one_list() -> None:
     token = paging(1).of([(1, "a"), (2, "b")], key).next_token
     assert paging(1, token).after == (1, "a")
