@@ -25,8 +25,11 @@ class Copying(Protocol):
         """Called before a batch is copied: fetches what `wrap` will need to know beside the records."""
         ...
 
-    def wrap(self, record: Any) -> bytes:
-        """Value of the inbox record for a fact. Raises Undecodable."""
+    def wrap(self, record: Any) -> bytes | None:
+        """Value of the inbox record for a fact; None where it holds nothing that the inbox's reader heeds.
+
+        What this build does not know must be copied: it is for the reader to stop at it. Raises Undecodable.
+        """
         ...
 
     def reject(self, record: Any, error: str) -> bytes | None:
@@ -46,7 +49,7 @@ class Sequencer(Processor):
         self._dead_letter = {source.name: dead_letter(source, inbox.writer).name for source in sources}
         #: Records dead-lettered by this process, by topic.
         self.dead_letters: dict[str, int] = {}
-        #: Called after each batch with the number of records copied.
+        #: Called after each batch with the number of its records, those that were not copied included.
         self.on_copied: Callable[[int], None] | None = None
 
     @property
@@ -70,7 +73,8 @@ class Sequencer(Processor):
             except Undecodable as error:
                 self._bury(record, str(error), output, dead)
             else:
-                append(record.key, wrapped, record.headers)
+                if wrapped is not None:
+                    append(record.key, wrapped, record.headers)
             if not count & 31 and slices.over():
                 written += await output.send(full=True)
                 await slices.breathe()

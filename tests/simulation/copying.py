@@ -40,7 +40,8 @@ class SequencerProcess(Process):
             except Undecodable as error:
                 self._bury(record, str(error), batch)
             else:
-                self.outbox.append(Out(batch, self._inbox, record.key, wrapped, record.headers))
+                if wrapped is not None:
+                    self.outbox.append(Out(batch, self._inbox, record.key, wrapped, record.headers))
 
     def _bury(self, record: Record, error: str, batch: Batch) -> None:
         self._on_dead_letter()

@@ -1,4 +1,6 @@
-"""Copies order facts and payment decisions into the group inbox; beside an order that opens a group goes its campaign.
+"""Copies order facts, and the payment decisions that a group reacts to, into the group inbox.
+
+Beside an order that opens a group goes its campaign.
 
 A fact is checked for being one, then wrapped as the bytes it came in. Must never decide anything.
 """
@@ -6,7 +8,7 @@ A fact is checked for being one, then wrapped as the bytes it came in. Must neve
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
@@ -18,6 +20,9 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from eventlog.deadletter import Undecodable
 from eventlog.envelope import header
 from eventlog.wire import OriginField, bytes_field
+from services.groups.domain.command import MONEY
+
+M = TypeVar("M", OrderFact, PaymentDecision)
 
 #: Header with the id of the campaign that an order opens a group of.
 CAMPAIGN_HEADER = "groupbuy-campaign"
@@ -26,6 +31,8 @@ _SOURCE = OriginField(GroupInput.SOURCE_FIELD_NUMBER)
 _ORDER_FACT = GroupInput.ORDER_FACT_FIELD_NUMBER
 _PAYMENT_DECISION = GroupInput.PAYMENT_DECISION_FIELD_NUMBER
 _CAMPAIGN = GroupInput.CAMPAIGN_FIELD_NUMBER
+#: Kinds of events that make a payment decision worth copying; None is a kind that this build does not know.
+_COPIED = MONEY | {None}
 
 
 class GroupCopying:
@@ -52,15 +59,20 @@ class GroupCopying:
             if campaign and self._find(campaign) is None:
                 await self._find_fresh(campaign)
 
-    def wrap(self, record: Any) -> bytes:
-        """The inbox record of a fact. Raises Undecodable."""
+    def wrap(self, record: Any) -> bytes | None:
+        """The inbox record of a fact; None for a payment decision that is none of a group's business.
+
+        Raises Undecodable.
+        """
         value = record.value or b""
-        wrapped = _SOURCE.of(record.topic, record.partition, record.offset)
         if record.topic == self._payments_topic:
-            _check(PaymentDecision, value, record.key)
-            return wrapped + bytes_field(_PAYMENT_DECISION, value)
-        _check(OrderFact, value, record.key)
-        wrapped += bytes_field(_ORDER_FACT, value)
+            decision = _checked(PaymentDecision, value, record.key)
+            if not any(event.WhichOneof("body") in _COPIED for event in decision.events):
+                return None
+            return _SOURCE.of(record.topic, record.partition, record.offset) + bytes_field(_PAYMENT_DECISION, value)
+        if _checked(OrderFact, value, record.key).WhichOneof("body") is None:
+            raise Undecodable("an OrderFact with an unknown body")
+        wrapped = _SOURCE.of(record.topic, record.partition, record.offset) + bytes_field(_ORDER_FACT, value)
         name = header(record.headers, CAMPAIGN_HEADER)
         campaign = self._find(name) if name else None
         return wrapped if campaign is None else wrapped + bytes_field(_CAMPAIGN, campaign.SerializeToString())
@@ -76,7 +88,7 @@ class GroupCopying:
         return GroupInput(source=source, order_rejected=rejected).SerializeToString()
 
 
-def _check(message: type[OrderFact] | type[PaymentDecision], value: bytes, key: bytes | None) -> None:
+def _checked(message: type[M], value: bytes, key: bytes | None) -> M:
     """Raises Undecodable when the bytes are not such a message, or not of the group that the key names."""
     try:
         decoded = message.FromString(value)
@@ -84,5 +96,4 @@ def _check(message: type[OrderFact] | type[PaymentDecision], value: bytes, key: 
         raise Undecodable(f"not a {message.DESCRIPTOR.name}: {error}") from error
     if key is None or decoded.group.encode() != key:
         raise Undecodable(f"a {message.DESCRIPTOR.name} of group {decoded.group!r} under the key {key!r}")
-    if isinstance(decoded, OrderFact) and decoded.WhichOneof("body") is None:
-        raise Undecodable("an OrderFact with an unknown body")
+    return decoded

@@ -109,3 +109,5 @@ _REACTIONS: dict[str, Callable[[Purse, Any], Iterator[PaymentEvent]]] = {
     "settlement_requested": _settle,
     "release_requested": _release,
 }
+#: Kinds of group events that a purse follows. Decisions without any are not copied into its inbox.
+FOLLOWED = frozenset(_REACTIONS)

@@ -1,4 +1,7 @@
-"""Copies group decisions into the payment inbox, as the bytes they came in. Must never decide anything."""
+"""Copies the group decisions that a purse follows into the payment inbox, as the bytes they came in.
+
+Must never decide anything.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,12 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.deadletter import Undecodable
 from eventlog.wire import OriginField, bytes_field
+from services.payments.domain.group import FOLLOWED
 
 _SOURCE = OriginField(PaymentInput.SOURCE_FIELD_NUMBER)
 _GROUP_DECISION = PaymentInput.GROUP_DECISION_FIELD_NUMBER
+#: Kinds of events that make a decision worth copying; None is a kind that this build does not know.
+_COPIED = FOLLOWED | {None}
 
 
 class PaymentCopying:
@@ -22,8 +28,8 @@ class PaymentCopying:
     async def prepare(self, records: Sequence[Any]) -> None:
         """Needs nothing beside the records."""
 
-    def wrap(self, record: Any) -> bytes:
-        """The inbox record of a group decision. Raises Undecodable."""
+    def wrap(self, record: Any) -> bytes | None:
+        """The inbox record of a group decision; None where nothing in it is about money. Raises Undecodable."""
         value = record.value or b""
         try:
             decision = GroupDecision.FromString(value)
@@ -31,6 +37,8 @@ class PaymentCopying:
             raise Undecodable(f"not a GroupDecision: {error}") from error
         if record.key is None or decision.group.encode() != record.key:
             raise Undecodable(f"a GroupDecision of group {decision.group!r} under the key {record.key!r}")
+        if not any(event.WhichOneof("body") in _COPIED for event in decision.events):
+            return None
         source = _SOURCE.of(record.topic, record.partition, record.offset)
         return source + bytes_field(_GROUP_DECISION, value)
 

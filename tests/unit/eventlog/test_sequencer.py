@@ -14,14 +14,16 @@ from eventlog.sequencer import Sequencer
 
 
 class Copying:
-    """Facts are wrapped in brackets; an empty one can't be decoded."""
+    """Facts are wrapped in brackets; an empty one can't be decoded, and nobody heeds a dull one."""
 
     async def prepare(self, records: Any) -> None:
         """Nothing to fetch."""
 
-    def wrap(self, record: Any) -> bytes:
+    def wrap(self, record: Any) -> bytes | None:
         if not record.value:
             raise Undecodable("it is empty")
+        if record.value == b"dull":
+            return None
         return b"[" + bytes(record.value) + b"]"
 
     def reject(self, record: Any, error: str) -> bytes | None:
@@ -71,7 +73,7 @@ async def test_what_can_not_be_decoded_is_buried_with_its_origin_counted_and_rej
     written = Written()
     monkeypatch.setattr(sequencer, "Output", written.output)
     bare = Bare()
-    records = [fact(7, b"a"), fact(8, b"", b"waits"), fact(9, None, b"nobody"), fact(10, b"b")]
+    records = [fact(7, b"a"), fact(8, b"", b"waits"), fact(9, None, b"nobody"), fact(10, b"dull"), fact(11, b"b")]
     assert await bare.handle(Batch("facts", 2, records, 1)) == []
     copied = [(topic, partition, key, value) for topic, partition, key, value, _ in written]
     assert copied == [
@@ -89,6 +91,13 @@ async def test_what_can_not_be_decoded_is_buried_with_its_origin_counted_and_rej
         "dlq-error": b"it is empty",
     }
     assert bare.dead_letters == {"facts": 2}
+
+
+async def test_a_batch_that_nobody_heeds_is_acknowledged_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = Written()
+    monkeypatch.setattr(sequencer, "Output", written.output)
+    assert await Bare().handle(Batch("facts", 2, [fact(7, b"dull")], 1)) == []
+    assert written == []
 
 
 async def test_a_batch_of_an_earlier_epoch_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,129 @@
+"""The sequencers copy what the decider behind them heeds, whatever they don't know, and nothing else."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+
+from eventlog.deadletter import Undecodable
+from eventlog.wire import bytes_field
+from services.groups.domain import command
+from services.groups.processors.sequencer import GroupCopying
+from services.payments.domain.decide import decode
+from services.payments.domain.group import follow
+from services.payments.domain.state import Purse
+from services.payments.processors.sequencer import PaymentCopying
+
+ORDERS, DECISIONS = "orders", "decisions"
+GROUP = "g1"
+#: Number of an event in a decision, and of a kind of event that nobody knows yet.
+EVENTS, UNKNOWN = 6, 99
+#: An event of a kind that a later build may know.
+LATER = bytes_field(EVENTS, bytes_field(UNKNOWN, b""))
+
+GROUP_KINDS = [field.name for field in GroupEvent.DESCRIPTOR.oneofs_by_name["body"].fields]
+PAYMENT_KINDS = [field.name for field in PaymentEvent.DESCRIPTOR.oneofs_by_name["body"].fields]
+
+
+def record(value: bytes, topic: str = DECISIONS, key: bytes = GROUP.encode()) -> Any:
+    return SimpleNamespace(topic=topic, partition=3, offset=7, key=key, value=value, headers=())
+
+
+def payments() -> PaymentCopying:
+    return PaymentCopying()
+
+
+def groups() -> GroupCopying:
+    async def find_fresh(key: str) -> None:
+        return None
+
+    return GroupCopying(ORDERS, DECISIONS, lambda key: None, find_fresh)
+
+
+def group_decision(*kinds: str) -> bytes:
+    decision = GroupDecision(group=GROUP, version=1)
+    for kind in kinds:
+        getattr(decision.events.add(), kind).SetInParent()
+    return decision.SerializeToString()
+
+
+def payment_decision(*kinds: str) -> bytes:
+    decision = PaymentDecision(group=GROUP, version=1)
+    for kind in kinds:
+        getattr(decision.events.add(), kind).SetInParent()
+    return decision.SerializeToString()
+
+
+def test_the_numbers_of_this_test_are_those_of_the_messages() -> None:
+    assert GroupDecision.EVENTS_FIELD_NUMBER == PaymentDecision.EVENTS_FIELD_NUMBER == EVENTS
+    for message in (GroupEvent, PaymentEvent):
+        assert UNKNOWN not in message.DESCRIPTOR.fields_by_number
+
+
+@pytest.mark.parametrize("kind", GROUP_KINDS)
+def test_a_purse_gets_a_copy_of_what_it_follows_and_of_nothing_that_it_would_ignore(kind: str) -> None:
+    value = group_decision(kind)
+    copied = payments().wrap(record(value))
+    if copied is None:
+        whole = decode(PaymentInput(group_decision=value).SerializeToString())
+        assert isinstance(whole, GroupDecision)
+        assert list(follow(Purse(GROUP), whole)) == []
+        return
+    assert kind in {"seat_reserved", "settlement_requested", "release_requested"}
+    message = PaymentInput.FromString(copied)
+    assert message.group_decision == value
+    assert (message.source.topic, message.source.partition, message.source.offset) == (DECISIONS, 3, 7)
+
+
+@pytest.mark.parametrize("kind", PAYMENT_KINDS)
+def test_a_group_gets_a_copy_of_what_it_reacts_to_and_of_nothing_that_it_would_ignore(kind: str) -> None:
+    value = payment_decision(kind)
+    copied = groups().wrap(record(value))
+    if copied is None:
+        assert command.decode(GroupInput(payment_decision=value).SerializeToString()).items == []
+        return
+    assert kind in {"hold_authorised", "hold_declined", "captured", "capture_declined", "payment_released"}
+    message = GroupInput.FromString(copied)
+    assert message.payment_decision == value
+    assert (message.source.topic, message.source.partition, message.source.offset) == (DECISIONS, 3, 7)
+
+
+def test_a_decision_is_copied_whole_if_one_of_its_events_is_heeded() -> None:
+    mixed = group_decision("completed", "settlement_requested")
+    assert PaymentInput.FromString(payments().wrap(record(mixed)) or b"").group_decision == mixed
+    mixed = payment_decision("hold_requested", "captured")
+    assert GroupInput.FromString(groups().wrap(record(mixed)) or b"").payment_decision == mixed
+
+
+def test_an_event_that_this_build_does_not_know_is_copied_so_that_the_decider_stops_at_it() -> None:
+    value = group_decision("seat_refused") + LATER
+    assert PaymentInput.FromString(payments().wrap(record(value)) or b"").group_decision == value
+    value = payment_decision("hold_requested") + LATER
+    assert GroupInput.FromString(groups().wrap(record(value)) or b"").payment_decision == value
+
+
+@pytest.mark.parametrize("copying", [payments(), groups()], ids=["payments", "groups"])
+@pytest.mark.parametrize("value", [b"\xff\xff", group_decision("seat_refused")], ids=["no message", "another's key"])
+def test_what_is_no_decision_of_the_keys_group_is_undecodable_even_where_it_would_not_be_copied(
+    copying: PaymentCopying | GroupCopying, value: bytes
+) -> None:
+    with pytest.raises(Undecodable):
+        copying.wrap(record(value, key=b"another"))
+
+
+def test_every_order_fact_is_copied_and_one_of_an_unknown_kind_is_undecodable() -> None:
+    fact = OrderFact(group=GROUP, order="o1")
+    with pytest.raises(Undecodable):
+        groups().wrap(record(fact.SerializeToString(), ORDERS))
+    for kind in [field.name for field in OrderFact.DESCRIPTOR.oneofs_by_name["body"].fields]:
+        fact.ClearField("placed")
+        getattr(fact, kind).SetInParent()
+        value = fact.SerializeToString()
+        assert GroupInput.FromString(groups().wrap(record(value, ORDERS)) or b"").order_fact == value
