@@ -13,7 +13,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.deadletter import Undecodable
-from eventlog.wire import bytes_field
+from eventlog.wire import BytesField
 from services.groups.domain import command
 from services.groups.processors.sequencer import GroupCopying
 from services.payments.domain.decide import decode
@@ -26,7 +26,7 @@ GROUP = "g1"
 #: Number of an event in a decision, and of a kind of event that nobody knows yet.
 EVENTS, UNKNOWN = 6, 99
 #: An event of a kind that a later build may know.
-LATER = bytes_field(EVENTS, bytes_field(UNKNOWN, b""))
+LATER = BytesField(EVENTS).of(BytesField(UNKNOWN).of(b""))
 
 GROUP_KINDS = [field.name for field in GroupEvent.DESCRIPTOR.oneofs_by_name["body"].fields]
 PAYMENT_KINDS = [field.name for field in PaymentEvent.DESCRIPTOR.oneofs_by_name["body"].fields]

@@ -19,7 +19,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
 from eventlog.deadletter import Undecodable
 from eventlog.envelope import header
-from eventlog.wire import OriginField, bytes_field
+from eventlog.wire import BytesField, OriginField
 from services.groups.domain.command import MONEY
 
 M = TypeVar("M", OrderFact, PaymentDecision)
@@ -28,9 +28,9 @@ M = TypeVar("M", OrderFact, PaymentDecision)
 CAMPAIGN_HEADER = "groupbuy-campaign"
 
 _SOURCE = OriginField(GroupInput.SOURCE_FIELD_NUMBER)
-_ORDER_FACT = GroupInput.ORDER_FACT_FIELD_NUMBER
-_PAYMENT_DECISION = GroupInput.PAYMENT_DECISION_FIELD_NUMBER
-_CAMPAIGN = GroupInput.CAMPAIGN_FIELD_NUMBER
+_ORDER_FACT = BytesField(GroupInput.ORDER_FACT_FIELD_NUMBER)
+_PAYMENT_DECISION = BytesField(GroupInput.PAYMENT_DECISION_FIELD_NUMBER)
+_CAMPAIGN = BytesField(GroupInput.CAMPAIGN_FIELD_NUMBER)
 #: Kinds of events that make a payment decision worth copying; None is a kind that this build does not know.
 _COPIED = MONEY | {None}
 
@@ -52,12 +52,14 @@ class GroupCopying:
 
     async def prepare(self, records: Sequence[Any]) -> None:
         """Reads the campaigns' topic to its end if a record names a campaign that is not known yet."""
+        if records[0].topic != self._orders_topic:
+            return
         for record in records:
-            if record.topic != self._orders_topic:
-                return
-            campaign = header(record.headers, CAMPAIGN_HEADER)
-            if campaign and self._find(campaign) is None:
-                await self._find_fresh(campaign)
+            for name, value in record.headers:
+                if name == CAMPAIGN_HEADER and value:
+                    campaign = value.decode(errors="replace")
+                    if self._find(campaign) is None:
+                        await self._find_fresh(campaign)
 
     def wrap(self, record: Any) -> bytes | None:
         """The inbox record of a fact; None for a payment decision that is none of a group's business.
@@ -69,13 +71,17 @@ class GroupCopying:
             decision = _checked(PaymentDecision, value, record.key)
             if not any(event.WhichOneof("body") in _COPIED for event in decision.events):
                 return None
-            return _SOURCE.of(record.topic, record.partition, record.offset) + bytes_field(_PAYMENT_DECISION, value)
-        if _checked(OrderFact, value, record.key).WhichOneof("body") is None:
+            return _SOURCE.of(record.topic, record.partition, record.offset) + _PAYMENT_DECISION.of(value)
+        fact = _checked(OrderFact, value, record.key)
+        body = fact.WhichOneof("body")
+        if body is None:
             raise Undecodable("an OrderFact with an unknown body")
-        wrapped = _SOURCE.of(record.topic, record.partition, record.offset) + bytes_field(_ORDER_FACT, value)
+        wrapped = _SOURCE.of(record.topic, record.partition, record.offset) + _ORDER_FACT.of(value)
+        if body != "placed" or not (fact.placed.opens_group or fact.placed.solo):
+            return wrapped
         name = header(record.headers, CAMPAIGN_HEADER)
         campaign = self._find(name) if name else None
-        return wrapped if campaign is None else wrapped + bytes_field(_CAMPAIGN, campaign.SerializeToString())
+        return wrapped if campaign is None else wrapped + _CAMPAIGN.of(campaign.SerializeToString())
 
     def reject(self, record: Any, error: str) -> bytes | None:
         """Tells the group of an order that could not be read; its name stands in the headers."""

@@ -13,11 +13,11 @@ from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.deadletter import Undecodable
-from eventlog.wire import OriginField, bytes_field
+from eventlog.wire import BytesField, OriginField
 from services.payments.domain.group import FOLLOWED
 
 _SOURCE = OriginField(PaymentInput.SOURCE_FIELD_NUMBER)
-_GROUP_DECISION = PaymentInput.GROUP_DECISION_FIELD_NUMBER
+_GROUP_DECISION = BytesField(PaymentInput.GROUP_DECISION_FIELD_NUMBER)
 #: Kinds of events that make a decision worth copying; None is a kind that this build does not know.
 _COPIED = FOLLOWED | {None}
 
@@ -40,7 +40,7 @@ class PaymentCopying:
         if not any(event.WhichOneof("body") in _COPIED for event in decision.events):
             return None
         source = _SOURCE.of(record.topic, record.partition, record.offset)
-        return source + bytes_field(_GROUP_DECISION, value)
+        return source + _GROUP_DECISION.of(value)
 
     def reject(self, record: Any, error: str) -> bytes | None:
         """Nobody waits for a decision that can't be read; the dead letter is the alarm."""
