@@ -48,10 +48,14 @@ class _Partition(Generic[S]):
         self.target: dict[str, int] = {}
         #: Offset from which dead letters are new, by topic.
         self.committed: dict[str, int] = {}
+        self._caught_up = False
 
     @property
     def caught_up(self) -> bool:
-        return bool(self.target) and all(self.position.get(topic, 0) >= end for topic, end in self.target.items())
+        """Whether it has reached its targets once; asked for by every read."""
+        if not self._caught_up and self.target:
+            self._caught_up = all(self.position.get(topic, 0) >= end for topic, end in self.target.items())
+        return self._caught_up
 
 
 class Projection(Processor, Generic[S]):

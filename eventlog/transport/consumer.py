@@ -26,6 +26,7 @@ from faust.types import TP
 
 from eventlog import crashpoints
 from eventlog.crash import die
+from eventlog.transport.closing import close_in_time
 from eventlog.transport.membership import end_when_displaced
 from eventlog.transport.pace import keep_pace
 from eventlog.transport.start import StartPolicy, at_committed
@@ -51,6 +52,10 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         await super().on_start()
         end_when_displaced(self._consumer._coordinator)
         keep_pace(self._consumer._fetcher)
+
+    async def on_thread_stop(self) -> None:
+        """Faust's hook."""
+        await close_in_time(super().on_thread_stop())
 
     def join_again(self) -> None:
         """Makes the group assign once more; on this thread."""
@@ -166,6 +171,17 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if crashpoints.armed:
             crashpoints.passed("start read, log's end not")
         return dict(await super().highwaters(*partitions))
+
+    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
+        """Where logs begin, for recovery. One that begins after what its state is folded to ends the process."""
+        begins = dict(await super().earliest_offsets(*partitions))
+        for table in self.app.tables.values():
+            changelog = table.changelog_topic.get_topic_name()
+            for tp, begin in begins.items():
+                folded = table.data.persisted_offset(tp)
+                if tp.topic == changelog and begin > folded + 1:
+                    die("the log was trimmed", topic=tp.topic, partition=tp.partition, folded=folded, begin=begin)
+        return begins
 
     async def ends(self, tps: list[TP]) -> dict[TP, int]:
         """Ends of partitions, nothing else."""

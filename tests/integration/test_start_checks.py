@@ -81,7 +81,7 @@ SAYS: dict[Loss, str] = {
     the_group: r"no committed offset: it expired, or .* topic={inbox} partition=\d",
     what_was_not_read: r"the log was trimmed before it was read topic={inbox} partition=\d at=\d+ begin=\d+",
     the_inbox: r"the inbox ends before what was decided from it topic={inbox} partition=\d end=0 cause=\d+",
-    the_logs_beginning: r"records are missing from the log topic={log} partition=\d offset=0",
+    the_logs_beginning: r"the log was trimmed topic={log} partition=\d folded=-1 begin=\d+",
 }
 SAYS[the_inbox_and_the_checkpoint] = SAYS[the_inbox]
 
