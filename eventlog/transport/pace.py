@@ -22,7 +22,11 @@ def keep_pace(fetcher: Any, pace_s: float = PACE_S) -> None:
     async def paced(assignment: Any, node_id: int, request: Any) -> bool:
         early_s = answered.get(node_id, 0.0) + pace_s - time.monotonic()
         if early_s > 0:
-            await asyncio.sleep(early_s)
+            try:
+                await asyncio.sleep(early_s)
+            except asyncio.CancelledError:
+                # As aiokafka's own fetch: whoever has cancelled it waits for it to return.
+                return False
         found = bool(await fetch(assignment, node_id, request))
         if found:
             answered[node_id] = time.monotonic()
