@@ -18,10 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import faust
-from faust.tables.manager import TableManager
-
 from eventlog import crashpoints
+from eventlog.app import App, PromptTableManager
 from eventlog.crash import die
 from eventlog.garbage import collect_seldom
 from eventlog.ownership import Assignor, url_of
@@ -38,6 +36,8 @@ MAX_POLL_RECORDS = 20_000
 #: Bytes of one partition in a fetch.
 FETCH_BYTES = 2 * 1024 * 1024
 SESSION_S = 10.0
+#: Longest wait of a stop for an app that is only being started.
+BEGIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +51,6 @@ class Connection:
     state_dir: Path
     #: host:port at which the other processes of its groups reach it; empty: they don't.
     address: str = ""
-
-
-class PromptTableManager(TableManager):  # type: ignore[misc]
-    """Faust waits a second here for tables that are still being declared; ours are all declared before the start."""
-
-    # The library announces its every step here: its chatter, under its name.
-    logger = logging.getLogger("faust.eventlog")
-
-    async def on_start(self) -> None:
-        """Faust's hook, without the wait."""
-        if not self.should_stop:
-            await self._update_channels()
-            await self.recovery.start()
 
 
 class Batch(NamedTuple):
@@ -88,6 +75,7 @@ class Processor(ABC):
         self.partitions = 0
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = False
+        self._starting: asyncio.Task[None] | None = None
         #: Of the state directory, which is locked as long as it is open.
         self._directory: int | None = None
         self.app = self._make_app()
@@ -96,7 +84,7 @@ class Processor(ABC):
 
     def _make_app(self) -> Any:
         broker = ";".join(f"eventlog://{one}" for one in str(self.connection.kafka).split(","))
-        app = faust.App(
+        app = App(
             self.group,
             broker=broker,
             broker_credentials=credentials(self.connection.kafka),
@@ -160,7 +148,7 @@ class Processor(ABC):
     async def start(self, partitions: int) -> None:
         """Starts the app; returns when recovered. A crash of the app, now or later, ends the process.
 
-        Every topic has so many partitions.
+        Every topic has so many partitions. Raises CancelledError where `stop` came first.
         """
         self.partitions = partitions
         collect_seldom()
@@ -168,18 +156,31 @@ class Processor(ABC):
         self.app.finalize()
         self.app.consumer.on_new_epoch = self.ownership_changed
         self.spawn(self._watch_app(), "watch")
-        await self.app.start()
+        self._starting = asyncio.get_running_loop().create_task(self.app.start())
+        # Not cancelled in the middle: `stop` lets it come to where it can be stopped.
+        await asyncio.shield(self._starting)
+        if self._stopping:
+            raise asyncio.CancelledError
         if self.app.crashed:
             die("the stream processor did not start", self.app.crash_reason, processor=self.group)
         log.info("%s started", self.group)
 
     async def stop(self) -> None:
-        """Finishes what is under way, commits, and leaves."""
+        """Finishes what is under way, commits, and leaves. At any time, also while `start` has not returned."""
         self._stopping = True
+        tasks = list(self._tasks)
+        if self._starting is not None:
+            tasks.append(self._starting)
+            begun = asyncio.get_running_loop().create_task(self.app.begun.wait())
+            tasks.append(begun)
+            # Faust would leave a consumer's thread behind that has not quite got going.
+            await asyncio.wait([self._starting, begun], timeout=BEGIN_S, return_when=asyncio.FIRST_COMPLETED)
+            # Faust takes a fetcher that ends before a recovery does for crashed.
+            self.app.rebalancing = False
         await self.app.stop()
-        for task in self._tasks:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self.let_go()
 
     def let_go(self) -> None:
