@@ -38,15 +38,16 @@ STEPS = (
 armed = False
 _step = ""
 _left = 0
+_signal = signal.SIGKILL
 
 
-def arm(where: str) -> None:
-    """Arms `step:n`. Raises ValueError when there is no such step."""
-    global armed, _step, _left
+def arm(where: str, number: signal.Signals = signal.SIGKILL) -> None:
+    """Arms `step:n` with what the process is sent there. Raises ValueError when there is no such step."""
+    global armed, _step, _left, _signal
     step, _, count = where.rpartition(":")
     if step not in STEPS:
         raise ValueError(f"{VARIABLE} names no step: {step!r}; there are {', '.join(STEPS)}")
-    armed, _step, _left = True, step, int(count)
+    armed, _step, _left, _signal = True, step, int(count), number
 
 
 def passed(step: str) -> None:
@@ -54,8 +55,8 @@ def passed(step: str) -> None:
     global _left  # noqa: PLW0603 - one process, one death
     if step == _step:
         _left -= 1
-        if _left <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if _left == 0:
+            os.kill(os.getpid(), _signal)
 
 
 if os.environ.get(VARIABLE):

@@ -53,11 +53,12 @@ class Site:
             self.kafka, self.inbox.name, facts=facts, aggregates=aggregates, seconds=seconds, seed=seed, prefix=new
         )
 
-    def start(self, instance: str = "w0", *, crash_at: str = "", arm: str = "") -> Launched:
-        """Starts a worker that dies at `crash_at`, or at `arm` once it is told (`tell`)."""
+    def start(self, instance: str = "w0", *, crash_at: str = "", arm: str = "", stop_at: str = "") -> Launched:
+        """Starts a worker that dies at `crash_at`, or at `arm` once it is told (`tell`), or is to end at `stop_at`."""
         arguments = ["--kafka", self.kafka, "--tag", self.tag, "--instance", instance]
         arguments += ["--state-dir", str(self.directory / instance)]
         arguments += ["--checkpoint", "0.3", "--session", str(SESSION_S), "--arm", arm]
+        arguments += ["--stop-at", stop_at]
         environment = {**self._environment, crashpoints.VARIABLE: crash_at}
         process = Launched(arguments, self.log_of(instance), environment)
         self._processes.append(process)

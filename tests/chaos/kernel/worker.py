@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=float, default=2.0)
     parser.add_argument("--session", type=float, default=processor.SESSION_S)
     parser.add_argument("--arm", default="", help="crash point that SIGUSR1 arms, as in EVENTLOG_CRASH_AT")
+    parser.add_argument("--stop-at", default="", help="crash point at which it is told to stop instead of killed")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     for noisy in ("aiokafka", "faust", "mode"):
@@ -76,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         LateProducer.address = given.producer
         Transport.Producer = LateProducer
     processor.SESSION_S = given.session
+    if given.stop_at:
+        crashpoints.arm(given.stop_at, signal.SIGTERM)
     if crash_at := os.environ.get(crashpoints.VARIABLE):
         crashpoints.arm(crash_at)
     switches.switch_off_what_is_named()

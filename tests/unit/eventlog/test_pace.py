@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from eventlog.transport.pace import keep_pace
@@ -43,3 +44,14 @@ async def test_each_broker_has_a_pace_of_its_own() -> None:
     await fetcher.ask(1)
     await fetcher.ask(2)
     assert time.monotonic() - began < 30
+
+
+async def test_who_cancels_a_fetch_that_keeps_the_pace_sees_it_return() -> None:
+    fetcher = Fetcher(True, True)
+    keep_pace(fetcher, 60.0)
+    await fetcher.ask(1)
+    pausing = asyncio.ensure_future(fetcher.ask(1))
+    await asyncio.sleep(0)
+    pausing.cancel()
+    # aiokafka's close awaits it so.
+    assert not await pausing

@@ -1,0 +1,89 @@
+"""Told to stop at any time, a process ends soon and with code 0, and loses nothing: also while it is being started."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient
+
+from tests.chaos.kernel.run import exact
+from tests.chaos.kernel.site import Site
+from tests.waiting import wait_for_async
+
+#: What every worker passes that has a log to fold and an inbox to read.
+STEPS = (
+    "start read, log's end not",
+    "changelog folded",
+    "partition recovered",
+    "batch fetched, not delivered",
+    "batch delivered",
+    "batch decided, nothing sent",
+    "output sent, not acknowledged",
+    "output acknowledged, input not",
+    "input acknowledged, not committed",
+    "offsets due, not committed",
+    "offsets committed",
+)
+#: What is said when the thread that speaks to the broker begins.
+BEGINS = "BatchConsumerThread]: Starting..."
+#: Less than what the group waits for a member that does not answer.
+ENDS_S = 5.0
+
+
+async def test_told_at_any_step_of_a_start(kafka_broker: str, tmp_path: Path) -> None:
+    async with Site(kafka_broker, tmp_path) as site:
+        await site.feed()
+        first = site.start()
+        await site.drained()
+        first.kill()
+        for step in STEPS:
+            # All of the log to fold, and something to read.
+            site.forget("w0")
+            await site.feed()
+            assert await site.end_of(site.start(stop_at=f"{step}:1")) == 0, step
+        await _goes_on(site)
+
+
+async def test_told_when_it_has_just_begun(kafka_broker: str, tmp_path: Path) -> None:
+    async with Site(kafka_broker, tmp_path) as site:
+        for times in range(1, 6):
+            await site.feed()
+            worker = site.start()
+            await site.said("w0", BEGINS, times=times)
+            worker.send_signal(signal.SIGTERM)
+            assert await site.end_of(worker) == 0
+        await _goes_on(site)
+
+
+async def test_told_while_its_group_waits_for_another_member(kafka_broker: str, tmp_path: Path) -> None:
+    async with Site(kafka_broker, tmp_path) as site:
+        other = site.start("w1")
+        await site.started("w1")
+        other.send_signal(signal.SIGSTOP)
+        worker = site.start()
+        await wait_for_async(lambda: _rebalances(site), seconds=20, every=0.05)
+        worker.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(worker.wait, ENDS_S), "it waits as the others do"
+        assert worker.code == 0
+        other.send_signal(signal.SIGCONT)
+        await site.feed()
+        await _goes_on(site)
+
+
+async def _rebalances(site: Site) -> bool:
+    admin = AIOKafkaAdminClient(bootstrap_servers=site.kafka)
+    await admin.start()
+    try:
+        (described,) = await admin.describe_consumer_groups([site.inbox.readers[0]])
+    finally:
+        await admin.close()
+    return bool(described.groups[0][2] == "PreparingRebalance")
+
+
+async def _goes_on(site: Site) -> None:
+    site.start()
+    await site.drained()
+    counts = await site.settled_counts()
+    assert exact(counts), counts
