@@ -13,6 +13,9 @@ from faust.tables.manager import TableManager
 class App(faust.App):  # type: ignore[misc]
     """Faust's app, which says when all its parts are started: before that they can't be stopped safely."""
 
+    # The library announces its every step here: its chatter, under its name.
+    logger = logging.getLogger("faust.eventlog")
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.begun = asyncio.Event()
@@ -26,8 +29,7 @@ class App(faust.App):  # type: ignore[misc]
 class PromptTableManager(TableManager):  # type: ignore[misc]
     """Faust waits a second here for tables that are still being declared; ours are all declared before the start."""
 
-    # The library announces its every step here: its chatter, under its name.
-    logger = logging.getLogger("faust.eventlog")
+    logger = App.logger
 
     async def on_start(self) -> None:
         """Faust's hook, without the wait."""
