@@ -11,10 +11,19 @@ from types import TracebackType
 import grpc
 from groupbuy.errors.v1 import errors_pb2
 
-from chassis.errors import NOT_READY_RETRY_MS, ApiError
+from chassis.errors import NOT_READY_RETRY_MS, ApiError, Prepared
 
 #: Milliseconds after which to call again when too many calls are under way.
 OVERLOADED_RETRY_MS = 200
+#: What a call is answered that is refused before anything is done for it.
+OVERLOADED = Prepared(
+    ApiError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        errors_pb2.ERROR_REASON_OVERLOADED,
+        "more calls come than can be answered; call again later",
+        retry_after_ms=OVERLOADED_RETRY_MS,
+    )
+)
 
 
 class Calls:
@@ -31,9 +40,14 @@ class Calls:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    @property
+    def full(self) -> bool:
+        """Whether all places are taken."""
+        return len(self._tasks) >= self._limit
+
     def __enter__(self) -> None:
         """Raises ApiError OVERLOADED when all places are taken."""
-        if len(self._tasks) >= self._limit:
+        if self.full:
             raise ApiError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 errors_pb2.ERROR_REASON_OVERLOADED,

@@ -128,9 +128,28 @@ def trailing_metadata(error: ApiError, left_s: float | None = None) -> tuple[tup
     """
     status = ("grpc-status-details-bin", to_status(error).SerializeToString())
     if error.retry_after_ms:
-        in_time = left_s is None or error.retry_after_ms + _ATTEMPT_MS < left_s * 1_000
-        return (status, ("grpc-retry-pushback-ms", str(error.retry_after_ms) if in_time else NO_RETRY))
+        again = str(error.retry_after_ms) if _in_time(error, left_s) else NO_RETRY
+        return (status, ("grpc-retry-pushback-ms", again))
     return (status,)
+
+
+class Prepared:
+    """A refusal that is the same for many calls: made once, as making it costs more than sending it."""
+
+    __slots__ = ("_again", "_never", "error")
+
+    def __init__(self, error: ApiError) -> None:
+        self.error = error
+        self._again = trailing_metadata(error)
+        self._never = trailing_metadata(error, 0.0)
+
+    def trailing_metadata(self, left_s: float | None) -> tuple[tuple[str, str | bytes], ...]:
+        """As trailing_metadata of its error."""
+        return self._again if _in_time(self.error, left_s) else self._never
+
+
+def _in_time(error: ApiError, left_s: float | None) -> bool:
+    return left_s is None or error.retry_after_ms + _ATTEMPT_MS < left_s * 1_000
 
 
 def _add(status: Status, detail: Message) -> None:

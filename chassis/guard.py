@@ -1,9 +1,9 @@
 """What stands between the wire and a servicer: every handler is wrapped once, when the server is built.
 
-A business call passes, in this order: who calls and whether they may, places under way, deadline, size, decoding, the
-proto's rules, the servicer; what any of them raises becomes a google.rpc.Status. This does the work of a chain of
-interceptors, but grpc.aio runs those anew for each call, which costs more than all the checks here together. Must never
-hand a servicer a request that is not valid.
+A business call passes, in this order: whether there is time for it at all, who calls and whether they may, deadline,
+places under way, size, decoding, the proto's rules, the servicer; what any of them raises becomes a google.rpc.Status.
+This does the work of a chain of interceptors, but grpc.aio runs those anew for each call, which costs more than all the
+checks here together. Must never hand a servicer a request that is not valid.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from groupbuy.errors.v1 import errors_pb2
 
 from chassis import validation
 from chassis.auth import Access, Admit, Caller
-from chassis.calls import Calls
+from chassis.calls import OVERLOADED, Calls
 from chassis.errors import ApiError, to_api_error, trailing_metadata
 from chassis.fanout import serialising
+from chassis.pressure import Pressure
+from chassis.replicas_calls import forwarded
 
 #: Bytes of a business request at most.
 MAX_MESSAGE_BYTES = 256 * 1024
@@ -31,6 +33,8 @@ MAX_MESSAGE_BYTES = 256 * 1024
 #: of chassis/server.py), but for what is exempted here. Single answers and changes of a watch are smaller, and many:
 #: there compressing costs more than it saves. Asking for it call by call does nothing in grpc.aio (grpc issue 34690).
 COMPRESS_BYTES = 16 * 1024
+
+_EOF: Any = vars(grpc.aio)["EOF"]  # unknown to the stubs
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -74,8 +78,9 @@ class Reader(Generic[M]):
 class Guard:
     """Wraps handlers. `unary` and `streams` are what is under way."""
 
-    def __init__(self, *, max_calls: int, max_streams: int, access: Access) -> None:
+    def __init__(self, *, max_calls: int, max_streams: int, access: Access, pressure: Pressure | None = None) -> None:
         self._access = access
+        self.pressure = pressure or Pressure()
         #: All that was wrapped, `/package.Service/Method`.
         self.methods: set[str] = set()
         self.unary = Calls(max_calls)
@@ -91,9 +96,12 @@ class Guard:
         admit = self._access.of(method)
         if handler.response_streaming:
             wrapped = self._streaming(method, behaviour, self.streams, admit, checked=not handler.request_streaming)
-        else:
-            wrapped = self._single(method, behaviour, admit, checked=not handler.request_streaming)
-        return _handler(handler, wrapped, reader)
+            return _handler(handler, wrapped, reader)
+        if handler.request_streaming:
+            return _handler(handler, self._gathering(method, behaviour, admit), reader)
+        # On the wire it is the same. To gRPC's server it says that the request is read when we ask for it, and not
+        # before a call can be refused.
+        return _handler(handler, self._single(method, behaviour, admit), reader, request_streaming=True)
 
     def operational(self, method: str, handler: Handler) -> Handler:
         """A handler of health, reflection or channelz: exempt from all rules but who may call it, and told when the
@@ -105,20 +113,43 @@ class Guard:
             return _handler(handler, self._streaming(method, behaviour, self.operations, admit, checked=None), None)
         return handler if self._access.open else _handler(handler, _admitted(method, behaviour, admit), None)
 
-    def _single(self, method: str, behaviour: Behaviour, admit: Admit, *, checked: bool) -> Behaviour:
-        places = self.unary
-        behaviour = _plain_unless_large(behaviour) if behaviour.__name__.startswith("List") else _plain(behaviour)
+    def _single(self, method: str, behaviour: Behaviour, admit: Admit) -> Behaviour:
+        places, pressure = self.unary, self.pressure
+        plain = not behaviour.__name__.startswith("List")
 
-        async def call(request: Any, context: Context) -> Any:
+        async def call(_requests: Any, context: Context) -> Any:
+            try:
+                # Nothing is done for a call before this. What another replica has let in already is not turned away.
+                if places.full or (pressure.refuses() and not forwarded(context)):
+                    await _refuse_at_once(context)
+                admit(context)
+                _require_deadline(context)
+                request = await context.read()
+                with places:
+                    answer = await behaviour(_valid(request), context)
+                if plain or answer.ByteSize() < COMPRESS_BYTES:
+                    context.disable_next_message_compression()
+            except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
+                await _refuse(context, method, error)
+            else:
+                return answer
+
+        return call
+
+    def _gathering(self, method: str, behaviour: Behaviour, admit: Admit) -> Behaviour:
+        """One answer to a stream of requests."""
+        places = self.unary
+
+        async def call(requests: Any, context: Context) -> Any:
             try:
                 caller = admit(context)
                 with places:
-                    if checked:
-                        _require_deadline(context)
-                        return await behaviour(_valid(request), context)
-                    return await behaviour(_all_valid(request, caller), context)
-            except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
+                    answer = await behaviour(_all_valid(requests, caller), context)
+                context.disable_next_message_compression()
+            except Exception as error:  # noqa: BLE001 - as above
                 await _refuse(context, method, error)
+            else:
+                return answer
 
         return call
 
@@ -148,31 +179,11 @@ class Guard:
         return call
 
 
-def _plain(behaviour: Behaviour) -> Behaviour:
-    """Answers of a method as they are, not compressed."""
-
-    async def call(request: Any, context: Context) -> Any:
-        context.disable_next_message_compression()
-        return await behaviour(request, context)
-
-    return call
-
-
-def _plain_unless_large(behaviour: Behaviour) -> Behaviour:
-    """Only large answers of a method compressed."""
-
-    async def call(request: Any, context: Context) -> Any:
-        answer = await behaviour(request, context)
-        if answer.ByteSize() < COMPRESS_BYTES:
-            context.disable_next_message_compression()
-        return answer
-
-    return call
-
-
 def _valid(request: Any) -> Any:
     if isinstance(request, Unreadable):
         raise request.error
+    if request is _EOF:
+        raise validation.invalid_fields([("", "there is no request")])
     validation.validate(request)
     return request
 
@@ -201,6 +212,11 @@ def _admitted(method: str, behaviour: Behaviour, admit: Admit) -> Behaviour:
         return await behaviour(request, context)
 
     return call
+
+
+async def _refuse_at_once(context: Context) -> None:
+    refusal = OVERLOADED.error
+    await context.abort(refusal.code, refusal.message, OVERLOADED.trailing_metadata(context.time_remaining()))
 
 
 async def _refuse(context: Context, method: str, error: Exception) -> None:
@@ -243,14 +259,16 @@ def _require_async(method: str, behaviour: Callable[..., Awaitable[Any] | AsyncI
         raise TypeError(f"{method} is served by {behaviour!r}, which is not async")
 
 
-def _handler(handler: Handler, behaviour: Behaviour, reader: Reader[Any] | None) -> Handler:
+def _handler(
+    handler: Handler, behaviour: Behaviour, reader: Reader[Any] | None, *, request_streaming: bool = False
+) -> Handler:
     kinds = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }
-    kind: Any = kinds[handler.request_streaming, handler.response_streaming]
+    kind: Any = kinds[request_streaming or handler.request_streaming, handler.response_streaming]
     serialise: Any = handler.response_serializer
     made: Handler = kind(
         behaviour,

@@ -25,14 +25,18 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from chassis import validation
 from chassis.auth import Access
 from chassis.guard import Guard, Handler, implemented
+from chassis.pressure import Probe
 from chassis.settings import host_and_port
 from chassis.tls import Files, server_credentials
 
 #: Bytes of any message at most; what is larger than the guard allows is still read, to be answered with a reason.
 MAX_RECEIVE_BYTES = 4 * 1024 * 1024
-#: Calls that gRPC itself keeps waiting before it drops some, and before it drops all. Far above our own bounds.
-MAX_PENDING = 20_000
-MAX_PENDING_HARD = 40_000
+#: Calls that gRPC itself keeps waiting, of each of its queues, before it drops some and before it drops all. What it
+#: drops is CANCELLED, without a reason, and costs us next to nothing: the last resort against a flood that would take
+#: all our time to refuse (chassis/pressure.py). So many may come at once; in a flood, whoever is let in waits for as
+#: long as it takes to get to so many: a second where 1,500 a second are got to.
+MAX_PENDING = 1_500
+MAX_PENDING_HARD = 1_600
 #: Seconds that gRPC gets to send the last answers, after every call was told to end.
 LAST_WORDS_S = 1.0
 
@@ -92,8 +96,11 @@ class Server:
         self._names = tuple(one.full_name for one in servicers)
         self._health = health.HealthServicer()
         self._serving: bool | None = None
+        self._probe = Probe(self._server, self.guard.pressure)
+        self._probing: asyncio.Task[None] | None = None
         for one in servicers:
-            wrapping = _Wrapping(self._server, self.guard.business)
+            # Streams have queues of their own, so that they don't wait behind a flood of calls.
+            wrapping = _Wrapping(self._server, self.guard.business, lambda handler: handler.response_streaming)
             one.add(one.servicer, wrapping)
             if wrapping.added != [one.full_name]:
                 raise ValueError(f"the service named {one.full_name} is {wrapping.added}")
@@ -114,7 +121,9 @@ class Server:
     async def start(self) -> None:
         """Begins to answer, NOT_SERVING."""
         await self.set_serving(False)
+        self._probe.bind()
         await self._server.start()
+        self._probing = asyncio.create_task(self._probe.run(), name="how long calls wait")
 
     @property
     def serving(self) -> bool:
@@ -134,6 +143,9 @@ class Server:
         """Stops taking calls, ends the streams, gives unary calls so many seconds, then ends these too."""
         await self.set_serving(False)
         await self._health.enter_graceful_shutdown()
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait([self._probing])
         stopping = asyncio.ensure_future(self._server.stop(seconds + LAST_WORDS_S))
         # Health's watchers hear of it before their streams end.
         await asyncio.wait([stopping], timeout=0.05)
@@ -149,8 +161,10 @@ class Server:
 
     def _add_operations(self) -> None:
         names = (*self._names, *OPERATIONS)
-        wrapping = _Wrapping(self._server, self.guard.operational)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, wrapping)
+        # As streams: a probe that waits behind shoppers says that the process is dead.
+        apart = _Wrapping(self._server, self.guard.operational, lambda _: True)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, apart)
+        wrapping = _Wrapping(self._server, self.guard.operational, lambda _: False)
         channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.ChannelzServicer(), wrapping)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.ReflectionServicer(names), wrapping)
 
@@ -158,9 +172,11 @@ class Server:
 class _Wrapping:
     """Stands in for the server while a generated function adds a servicer to it, and wraps each handler."""
 
-    def __init__(self, server: Any, wrap: Callable[[str, Handler], Handler]) -> None:
+    def __init__(self, server: Any, wrap: Callable[[str, Handler], Handler], apart: Callable[[Handler], bool]) -> None:
+        """`apart`: whether calls of a handler get a queue of their own in gRPC. Each queue makes every call dearer."""
         self._server = server
         self._wrap = wrap
+        self._apart = apart
         #: Full names of the services that were added.
         self.added: list[str] = []
 
@@ -168,14 +184,15 @@ class _Wrapping:
         """The same handlers come again, by name, in the next call."""
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
-        """Adds them, wrapped, both ways."""
+        """Adds them, wrapped; a handler's name is what gRPC looks for where it has no queue of its own."""
         wrapped = {
             name: self._wrap(f"/{service}/{name}", handler)
             for name, handler in handlers.items()
             if implemented(handler)
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
-        self._server.add_registered_method_handlers(service, wrapped)
+        apart = {name: handler for name, handler in wrapped.items() if self._apart(handler)}
+        self._server.add_registered_method_handlers(service, apart)
         self.added.append(service)
 
 

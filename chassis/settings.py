@@ -85,7 +85,7 @@ class ServiceSettings(KafkaSettings):
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
     #: Seconds that calls under way get to finish once the process was told to stop; as many again for the processors.
     drain_seconds: float = Field(default=10.0, gt=0, le=600)
-    #: Unary calls under way at most. One more is answered RESOURCE_EXHAUSTED.
+    #: Unary calls under way at most, whatever they wait for. One more is answered RESOURCE_EXHAUSTED.
     max_calls: int = Field(default=2_000, ge=1)
     #: Streams under way at most.
     max_streams: int = Field(default=20_000, ge=1)

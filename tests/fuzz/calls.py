@@ -47,6 +47,8 @@ class Context:
     def __init__(self, seconds: float | None) -> None:
         self._until = None if seconds is None else time.monotonic() + seconds
         self.answers: list[Any] = []
+        #: What `read` gives: the one request of a call that is not streamed.
+        self.request: Any = None
         self.status: tuple[grpc.StatusCode, str, Mapping[str, str | bytes]] | None = None
 
     def time_remaining(self) -> float | None:
@@ -57,6 +59,9 @@ class Context:
 
     def disable_next_message_compression(self) -> None:
         """There is nothing to compress here."""
+
+    async def read(self) -> Any:
+        return self.request
 
     async def write(self, answer: Any) -> None:
         self.answers.append(answer)
@@ -112,7 +117,9 @@ class Method:
             or self._handler.stream_unary
             or self._handler.stream_stream
         )
-        given = _each(parse, requests) if self.descriptor.client_streaming else parse(requests[0])
+        if not self.descriptor.client_streaming:
+            context.request = parse(requests[0])
+        given = _each(parse, requests) if self.descriptor.client_streaming else context.request
         answer = await behaviour(given, context)
         if not self.descriptor.server_streaming:
             context.answers.append(answer)

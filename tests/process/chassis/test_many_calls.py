@@ -1,14 +1,60 @@
-"""More calls at once than gRPC would let wait by itself."""
+"""More calls at once than are answered: some are told to come back, none is dropped without a word."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 
-from tests.unit.chassis.support import running
+import grpc
+
+from chassis.server import MAX_PENDING
+from tests.unit.chassis.support import SOON_S, Refusal, running
 
 
-async def test_three_thousand_calls_at_once_are_all_answered() -> None:
+async def test_as_many_calls_at_once_as_we_let_wait_are_answered_or_refused_with_a_reason() -> None:
     """Beyond about 1,000 pending calls gRPC would cancel by itself: the bound must be ours."""
     async with running(max_calls=10_000) as run:
-        answers = await asyncio.gather(*(run.place(within_s=60) for _ in range(3_000)))
-        assert {answer.token for answer in answers} == {"1:2"}
+        found = await asyncio.gather(*(run.place(within_s=60) for _ in range(MAX_PENDING)), return_exceptions=True)
+        refused = [Refusal(one).info.reason for one in found if isinstance(one, grpc.aio.AioRpcError)]
+        answered = [one.token for one in found if not isinstance(one, BaseException)]
+        assert len(refused) + len(answered) == MAX_PENDING
+        assert set(refused) <= {"OVERLOADED"}
+        assert set(answered) == {"1:2"}
+
+
+async def test_calls_that_come_faster_than_they_are_answered_are_refused_and_health_answers_meanwhile() -> None:
+    step_s = 0.002
+
+    async def work() -> None:
+        # Holds the event loop, as the work of many calls does.
+        until = time.monotonic() + step_s
+        while time.monotonic() < until:
+            pass
+
+    async with running(max_calls=10_000) as run:
+        run.fake.place = work
+        refused: list[Refusal] = []
+        slowest_s = 0.0
+        under_way: set[asyncio.Task[None]] = set()
+
+        async def place() -> None:
+            try:
+                await run.place(within_s=60)
+            except grpc.aio.AioRpcError as error:
+                refused.append(Refusal(error))
+
+        async with asyncio.timeout(SOON_S):
+            while not refused:
+                for _ in range(MAX_PENDING // 2 - len(under_way)):
+                    task = asyncio.create_task(place())
+                    under_way.add(task)
+                    task.add_done_callback(under_way.discard)
+                began = time.monotonic()
+                await run.status_of()
+                slowest_s = max(slowest_s, time.monotonic() - began)
+            await asyncio.gather(*under_way)
+        assert {one.code for one in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert {one.info.reason for one in refused} == {"OVERLOADED"}
+        assert all(one.retry_after_ms > 0 for one in refused)
+        # Whoever waited behind these calls would have waited for longer than makes us refuse any.
+        assert slowest_s < MAX_PENDING // 2 * step_s
