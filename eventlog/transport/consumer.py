@@ -28,7 +28,7 @@ from eventlog import crashpoints
 from eventlog.crash import die
 from eventlog.transport.closing import close_in_time
 from eventlog.transport.membership import end_when_displaced
-from eventlog.transport.pace import keep_pace
+from eventlog.transport.pace import Pace
 from eventlog.transport.start import StartPolicy, at_committed
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,10 @@ MAX_RESEEKS = 200
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """The thread that speaks to the broker."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._pace = Pace()
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
@@ -51,7 +55,12 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Faust's hook."""
         await super().on_start()
         end_when_displaced(self._consumer._coordinator)
-        keep_pace(self._consumer._fetcher)
+        self._pace.keep(self._consumer._fetcher)
+
+    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
+        fetched = await super()._fetch_records(*args, **kwargs)
+        self._pace.saw(sum(map(len, fetched.values())))
+        return fetched
 
     async def on_thread_stop(self) -> None:
         """Faust's hook."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from eventlog.transport.pace import keep_pace
+import pytest
+
+from eventlog.transport import pace
+from eventlog.transport.pace import Pace
 
 PACE_S = 0.05
 
@@ -27,7 +30,7 @@ class Fetcher:
 
 async def test_records_are_left_to_gather_after_an_answer_with_some() -> None:
     fetcher = Fetcher(True, False, False)
-    keep_pace(fetcher, PACE_S)
+    Pace(PACE_S, 60.0).keep(fetcher)
     assert await fetcher.ask(1)
     answered = time.monotonic()
     assert not await fetcher.ask(1)
@@ -37,9 +40,53 @@ async def test_records_are_left_to_gather_after_an_answer_with_some() -> None:
     assert fetcher.asked[2][1] - emptied < PACE_S
 
 
+async def test_who_is_busy_leaves_them_longer() -> None:
+    fetcher = Fetcher(True, True, True)
+    one = Pace(0.0, PACE_S)
+    one.keep(fetcher)
+    await fetcher.ask(1)
+    one.saw(1_000)
+    answered = time.monotonic()
+    await fetcher.ask(1)
+    assert fetcher.asked[1][1] - answered >= PACE_S - 0.001
+
+
+def test_a_consumer_is_busy_while_many_records_come_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("eventlog.transport.pace.time.monotonic", lambda: now)
+    one = Pace()
+
+    def come(each: int, times: int) -> list[bool]:
+        nonlocal now
+        found = []
+        for _ in range(times):
+            now += pace.PACE_S
+            one.saw(each)
+            found.append(one.busy)
+        return found
+
+    few, many = int(pace.BUSY_PER_S * pace.PACE_S) - 1, int(pace.BUSY_PER_S * pace.PACE_S) * 4
+    assert not any(come(few, 500))
+    began = come(many, 500)
+    assert not began[0]
+    assert all(began[int(pace.WINDOW_S / pace.PACE_S) :])
+    over = come(0, 500)
+    assert over[0]
+    assert not over[-1]
+
+
+def test_a_burst_after_a_quiet_time_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("eventlog.transport.pace.time.monotonic", lambda: now)
+    one = Pace()
+    now += 60
+    one.saw(100)
+    assert not one.busy
+
+
 async def test_each_broker_has_a_pace_of_its_own() -> None:
     fetcher = Fetcher(True, True)
-    keep_pace(fetcher, 60.0)
+    Pace(60.0).keep(fetcher)
     began = time.monotonic()
     await fetcher.ask(1)
     await fetcher.ask(2)
@@ -48,7 +95,7 @@ async def test_each_broker_has_a_pace_of_its_own() -> None:
 
 async def test_who_cancels_a_fetch_that_keeps_the_pace_sees_it_return() -> None:
     fetcher = Fetcher(True, True)
-    keep_pace(fetcher, 60.0)
+    Pace(60.0).keep(fetcher)
     await fetcher.ask(1)
     pausing = asyncio.ensure_future(fetcher.ask(1))
     await asyncio.sleep(0)
