@@ -1,8 +1,9 @@
 """Who calls, and whether they may: the identity in the caller's certificate, held against the table of chassis.policy.
 
 gRPC has verified the certificate against our authorities before anything here runs. An identity is the SPIFFE id of a
-certificate that has exactly one (X.509-SVID); a common name or a host name is none. Where all is insecure every caller
-is `local`, who may call everything: for one machine alone.
+certificate that has exactly one (X.509-SVID); a common name or a host name is none. A call that says that a replica has
+passed it on is taken from our own identity alone: the replica has held its caller against the same table. Where all is
+insecure every caller is `local`, who may call everything: for one machine alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from chassis.auth_settings import SecuritySettings
 from chassis.errors import ApiError
 from chassis.policy import FILE, Policy, read
 from chassis.ratelimit import Bucket
+from chassis.replicas_calls import passed_on
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -67,9 +69,11 @@ _EVERYBODY = Caller(LOCAL, None)
 class Access:
     """Lets callers in, method by method."""
 
-    def __init__(self, policy: Policy | None, *, everybody: bool = False) -> None:
-        """`everybody`: callers are not asked who they are. Without a policy nothing is checked at the start either."""
+    def __init__(self, policy: Policy | None, *, own: str = "", everybody: bool = False) -> None:
+        """`own`: the SPIFFE id of this process, and so of its replicas. `everybody`: callers are not asked who they
+        are. Without a policy nothing is checked at the start either."""
         self._policy = policy
+        self._own = own
         self.open = everybody or policy is None
         self._callers: dict[str, Caller] = {}
         self._logged: set[tuple[str, str]] = set()
@@ -92,6 +96,9 @@ class Access:
             if name not in allowed:
                 self._log(spiffe, method)
                 raise _refused(spiffe, name, method)
+            if spiffe != self._own and passed_on(context):
+                self._log(spiffe, method)
+                raise _no_replica(spiffe, name, method)
             caller = self._callers.get(name)
             if caller is None:
                 caller = self._callers[name] = Caller(name, Bucket(policy.limit(name)))
@@ -106,9 +113,9 @@ class Access:
             log.warning("a call was refused to who made it; said once", identity=spiffe or "none", method=method)
 
 
-def access(settings: SecuritySettings, service: str) -> Access:
-    """What the settings ask for. Raises PolicyError."""
-    return Access(read(settings.policy or FILE, service), everybody=settings.insecure)
+def access(settings: SecuritySettings, service: str, own: str) -> Access:
+    """What the settings ask for; `own` is the SPIFFE id of this process. Raises PolicyError."""
+    return Access(read(settings.policy or FILE, service), own=own, everybody=settings.insecure)
 
 
 def identity(context: Context) -> str:
@@ -132,5 +139,14 @@ def _refused(spiffe: str, name: str, method: str) -> ApiError:
         grpc.StatusCode.PERMISSION_DENIED,
         errors_pb2.ERROR_REASON_METHOD_NOT_ALLOWED,
         f"{name or 'an identity that is not in the table'} may not call {method}",
+        metadata={"identity": spiffe, "method": method},
+    )
+
+
+def _no_replica(spiffe: str, name: str, method: str) -> ApiError:
+    return ApiError(
+        grpc.StatusCode.PERMISSION_DENIED,
+        errors_pb2.ERROR_REASON_METHOD_NOT_ALLOWED,
+        f"{name} is no replica of this service and passes no calls on",
         metadata={"identity": spiffe, "method": method},
     )

@@ -153,7 +153,8 @@ class _Process:
             raise _BadSetting("kafka_ca", f"{settings.kafka_ca} has no authority to trust: {error}") from error
         try:
             wiring = self._wire()
-            access, files = auth.access(settings, settings.service), tls.files(settings)
+            files = tls.files(settings)
+            access = auth.access(settings, settings.service, files.pair.spiffe_id() if files else "")
             server = Server(
                 wiring.servicers,
                 max_calls=settings.max_calls,

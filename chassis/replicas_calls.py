@@ -29,6 +29,7 @@ from eventlog.errors import NotReady
 FORWARDED = "groupbuy-forwarded"
 #: Partitions that a part of a list is asked of, by number.
 PARTITIONS = "groupbuy-partitions"
+_OURS = frozenset({FORWARDED, PARTITIONS})
 #: Seconds from one look at whether a call's owner is still the owner to the next.
 LOOK_S = 0.25
 #: Seconds that the other replica has less than we have, so that its answer still reaches our caller.
@@ -178,6 +179,11 @@ class Peers:
 def forwarded(context: Context) -> bool:
     """Whether another replica has passed this call on."""
     return any(name == FORWARDED for name, _ in context.invocation_metadata() or ())
+
+
+def passed_on(context: Context) -> bool:
+    """Whether a call comes with anything that replicas alone say to each other."""
+    return any(name in _OURS for name, _ in context.invocation_metadata() or ())
 
 
 def asked_partitions(context: Context) -> frozenset[int] | None:

@@ -44,6 +44,16 @@ class Pair:
     key: bytes
     ca: bytes
 
+    def spiffe_id(self) -> str:
+        """Who the certificate says that we are; empty where it has no SPIFFE id, or not exactly one."""
+        leaf = x509.load_pem_x509_certificates(self.certificate)[0]
+        try:
+            names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return ""
+        found = names.get_values_for_type(x509.UniformResourceIdentifier)
+        return found[0] if len(found) == 1 and found[0].startswith("spiffe://") else ""
+
 
 class Files:
     """PEM files that are read again when they change."""

@@ -79,7 +79,7 @@ def _servicers(process: str) -> Iterator[Servicer]:
 @asynccontextmanager
 async def serving(process: str, issued: Issued, policy: Path = FILE) -> AsyncIterator[int]:
     """A server of a process's contract, under its table; its port."""
-    access = Access(read(policy, process))
+    access = Access(read(policy, process), own=IDENTITIES[process])
     files = Files(issued.certificate, issued.key, issued.ca)
     server = Server(tuple(_servicers(process)), max_calls=1000, max_streams=1000, access=access, files=files)
     port = server.bind("127.0.0.1:0")
@@ -110,15 +110,15 @@ class Answer:
     retry_after_ms: int = 0
 
 
-async def call(channel: grpc.aio.Channel, method: MethodDescriptor) -> Answer:
-    """Calls a method with an empty request, and looks no further than the first answer."""
+async def call(channel: grpc.aio.Channel, method: MethodDescriptor, *marks: tuple[str, str]) -> Answer:
+    """Calls a method with an empty request and this metadata, and looks no further than the first answer."""
     kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
     stub: Any = getattr(channel, kind)(path(method))
 
     async def one() -> AsyncIterator[bytes]:
         yield b""
 
-    made = stub(one() if method.client_streaming else b"", timeout=SOON_S)
+    made = stub(one() if method.client_streaming else b"", timeout=SOON_S, metadata=marks)
     try:
         if not method.server_streaming:
             await made

@@ -11,8 +11,10 @@ import grpc
 import pytest
 
 from chassis.policy import FILE, read
+from chassis.pressure import METHOD, SERVICE
+from chassis.replicas_calls import FORWARDED, PARTITIONS
 from deploy.ca import Authority, Issued
-from tests.unit.auth.support import PROCESSES, Answer, call, calling, methods, path, serving
+from tests.unit.auth.support import PROCESSES, SOON_S, Answer, call, calling, methods, path, serving
 
 DENIED = Answer(grpc.StatusCode.PERMISSION_DENIED, "METHOD_NOT_ALLOWED")
 UNKNOWN = Answer(grpc.StatusCode.UNAUTHENTICATED, "IDENTITY_REQUIRED")
@@ -70,6 +72,43 @@ async def test_whoever_is_not_in_the_table_may_call_nothing(
                     if got != STRANGERS[name][1]:
                         wrong.append((name, path(method), got))
     assert wrong == []
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+async def test_only_a_replica_of_the_same_service_passes_calls_on(
+    process: str, certificates: dict[str, Issued]
+) -> None:
+    table = read(FILE, process)
+    tried = []
+    async with serving(process, certificates[process]) as port:
+        for name, issued in certificates.items():
+            async with calling(port, issued) as channel:
+                for method in methods(process):
+                    if name in table.allowed[path(method)]:
+                        for mark in (FORWARDED, PARTITIONS):
+                            got = await call(channel, method, (mark, "1"))
+                            tried.append((name, path(method), mark, got))
+    assert [one for one in tried if (one[3] == DENIED) == (one[0] == process)] == []
+    assert {name for name, *_ in tried} >= {process, "operator", "monitor"}
+
+
+#: What libraries could serve without our asking, and what a process serves to itself.
+NOT_IN_THE_TABLE = (
+    "/grpc.health.v1.Health/List",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    f"/{SERVICE}/{METHOD}",
+)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+async def test_what_is_not_in_the_table_is_served_to_nobody(process: str, certificates: dict[str, Issued]) -> None:
+    async with serving(process, certificates[process]) as port:
+        for issued in certificates.values():
+            async with calling(port, issued) as channel:
+                for other in NOT_IN_THE_TABLE:
+                    with pytest.raises(grpc.aio.AioRpcError) as caught:
+                        await channel.unary_unary(other, None, None)(b"", timeout=SOON_S)
+                    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED, other
 
 
 def test_every_method_can_be_called_by_somebody_but_nobody_can_call_all() -> None:
