@@ -53,7 +53,8 @@ class Publisher:
             client_id=client_id,
             acks="all",
             enable_idempotence=True,
-            linger_ms=2,
+            # As the Java client since 4.0: what a record waits for others, all save at the broker and after it.
+            linger_ms=5,
             max_batch_size=256 * 1024,
             request_timeout_ms=int(timeout_s * 1000),
         )
