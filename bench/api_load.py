@@ -11,12 +11,15 @@ import gc
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import grpc
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 from groupbuy.groups.v1.groups_pb2 import WatchGroupRequest
 from groupbuy.orders.v1 import orders_pb2_grpc
 from groupbuy.orders.v1.orders_pb2 import (
@@ -174,13 +177,12 @@ async def batched(job: dict[str, Any]) -> dict[str, float]:
     made = [kind(requests=[order(job["campaign"]) for _ in range(AT_ONCE)]) for _ in range(job["most"] // AT_ONCE)]
     bodies = iter(made)
     answered: list[tuple[float, int]] = []
-    failed = 0
+    failures: Counter[str] = Counter()
 
     def count(results: Any) -> None:
-        nonlocal failed
-        bad = sum(result.HasField("status") for result in results)
-        failed += bad
-        answered.append((time.monotonic(), len(results) - bad))
+        bad = [_why(result.status) for result in results if result.HasField("status")]
+        failures.update(bad)
+        answered.append((time.monotonic(), len(results) - len(bad)))
 
     async def unary(stub: Any) -> None:
         for body in bodies:
@@ -205,7 +207,20 @@ async def batched(job: dict[str, Any]) -> dict[str, float]:
     last = max(at for at, _ in answered)
     since, until = began + 1, max(last - 0.5, began + 1.5)
     placed = sum(count for at, count in answered if since <= at < until)
-    return {"per_s": placed / (until - since), "failed": failed, "orders": sum(count for _, count in answered)}
+    for why, times in failures.most_common(3):
+        print(f"{times:,} orders failed: {why}", file=sys.stderr)
+    return {
+        "per_s": placed / (until - since),
+        "failed": failures.total(),
+        "orders": sum(count for _, count in answered),
+    }
+
+
+def _why(status: Status) -> str:
+    """What an order failed with, for people."""
+    info = ErrorInfo()
+    reasons = [info.reason for packed in status.details if packed.Unpack(info)]
+    return f"{status.code} {' '.join(reasons)}: {status.message}"
 
 
 async def watch(job: dict[str, Any]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, NamedTuple
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
 
 from chassis.publishing import BatchPublisher, Record
 from eventlog.errors import BrokerUnavailable
@@ -109,3 +109,39 @@ async def test_before_the_broker_was_met_nothing_is_acknowledged(publisher: Batc
     publisher.partitions = 0
     (found,) = await publisher.publish_all("t", records(1))
     assert isinstance(found, BrokerUnavailable)
+
+
+async def test_a_batch_that_found_no_room_is_handed_over_later_and_only_one_of_a_partition_waits(
+    publisher: BatchPublisher,
+) -> None:
+    producer: Any = publisher._producer
+    send, full = producer.send_batch, 5
+    waiting: dict[int, int] = {}
+
+    async def without_room(batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
+        nonlocal full
+        waiting[partition] = waiting.get(partition, 0) + 1
+        assert waiting[partition] == 1
+        await asyncio.sleep(0)
+        waiting[partition] -= 1
+        if full:
+            full -= 1
+            raise KafkaTimeoutError
+        done: asyncio.Future[Metadata] = await send(batch, topic, partition=partition)
+        return done
+
+    producer.send_batch = without_room
+    found = await asyncio.gather(*(publisher.publish_all("t", records(20)) for _ in range(5)))
+    assert full == 0
+    assert all(isinstance(one, Position) for each in found for one in each)
+    assert sum(len(values) for _, values in producer.sent) == 100
+
+
+async def test_a_batch_for_which_there_is_never_room_fails_when_its_time_is_over(publisher: BatchPublisher) -> None:
+    async def full(batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
+        raise KafkaTimeoutError
+
+    producer: Any = publisher._producer
+    producer.send_batch = full
+    found = await publisher.publish_all("t", records(3), timeout_s=0.02)
+    assert all(isinstance(one, BrokerUnavailable) for one in found)
