@@ -108,7 +108,7 @@ class Decider(Processor, Generic[S]):
     def get(self, key: str) -> Aggregate[S] | None:
         """The aggregate of a key, None if nothing ever happened to it. Raises NotReady when it is not ours to say."""
         partition = partition_of(key, self.partitions) if self.partitions else -1
-        state = self._store.ready(partition, self.epoch) if self.partitions else None
+        state = self._store.ready(partition, self.read_epoch) if self.partitions else None
         if state is None:
             raise NotReady(f"{self.group}: partition {partition} is not ready here")
         found: Aggregate[S] | None = state.get(key)
@@ -119,7 +119,7 @@ class Decider(Processor, Generic[S]):
         return self._table.data
 
     def _owned(self) -> list[PartitionState[S]]:
-        return list(self._store.owned(self.epoch))
+        return list(self._store.owned(self.read_epoch))
 
     def _on_ready(self) -> None:
         self._wake.set()

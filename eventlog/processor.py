@@ -126,6 +126,13 @@ class Processor(ABC):
         """Our count of revocations and assignments."""
         return int(self.app.consumer.epoch)
 
+    @property
+    def read_epoch(self) -> int:
+        """The same for reads, which must not be answered from a state that others may have gone on from: -1 then, which
+        is no epoch. Handling needs no such care: it computes what another owner does."""
+        consumer = self.app.consumer
+        return int(consumer.epoch) if consumer.leased else -1
+
     def owner(self, partition: int) -> str:
         """Address of the process that was given a partition, as far as is known here; empty: not known."""
         return str(self.app.assignor.owner(self.inputs[0], partition, self.connection.address))

@@ -94,7 +94,7 @@ class Projection(Processor, Generic[S]):
 
     def _caught_up(self, partition: int) -> bool:
         owned = self._owned.get(partition)
-        return owned is not None and owned.epoch == self.epoch and owned.caught_up
+        return owned is not None and owned.epoch == self.read_epoch and owned.caught_up
 
     def get(self, key: str) -> S | None:
         """State of a key, None if nothing was said about it. Raises NotReady when it is not ours to say."""

@@ -27,6 +27,7 @@ from faust.types import TP
 from eventlog import crashpoints
 from eventlog.crash import die
 from eventlog.transport.closing import close_in_time
+from eventlog.transport.lease import Lease
 from eventlog.transport.membership import end_when_displaced
 from eventlog.transport.pace import Pace
 from eventlog.transport.start import StartPolicy, at_committed
@@ -45,6 +46,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._pace = Pace()
+        self.lease = Lease()
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -55,6 +57,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Faust's hook."""
         await super().on_start()
         end_when_displaced(self._consumer._coordinator)
+        self.lease.keep(self._consumer._coordinator)
         self._pace.keep(self._consumer._fetcher)
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
@@ -158,6 +161,11 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._missed = set()
         if self.on_new_epoch is not None:
             self.on_new_epoch()
+
+    @property
+    def leased(self) -> bool:
+        """Whether what was assigned to us can be nobody else's yet."""
+        return bool(self._thread.lease.holds)
 
     def join_again(self) -> None:
         """Makes the group assign once more; on the consumer's own thread."""

@@ -122,7 +122,7 @@ class Ledger(Processor):
         return [self._caught_up(one) for one in sorted(range(self.partitions) if partitions is None else partitions)]
 
     def _caught_up(self, partition: int) -> PartitionBooks:
-        target = self._targets.get(partition) if self._targets_epoch == self.epoch else None
+        target = self._targets.get(partition) if self._targets_epoch == self.read_epoch else None
         if target is None or self._of(partition).fold.head.next_offset < target:
             raise NotReady(f"{self.group}: partition {partition} is not ready here")
         return self._of(partition)
