@@ -31,7 +31,9 @@ from chassis.waiting import Patience
 from eventlog.errors import NotReady
 from services.orders.api.facts import Facts
 from services.orders.api.placing import Asked, Placing, understood
+from services.orders.api.reading import Seen
 from services.orders.api.refusals import request_id_reused
+from services.orders.api.tokens import Token, encode
 from services.orders.domain.ids import OrderName
 
 #: Orders of batches and streams under way in one process.
@@ -173,14 +175,15 @@ class Bulk:
                     if isinstance(position, Exception):
                         raise position  # noqa: TRY301 - every failure becomes an answer in one place
                     seen, token = self._placing.stated(asked, fact, position)
-                    answer = self._placing.answer(asked, seen, token, patience, fresh=True)
+                    # Has nothing to wait for: a task of its own would cost more than the answer.
+                    at_once = _accepted(index, seen, token) if asked.request.wait == WAIT_ACCEPTED else None
                 except Exception as error:  # noqa: BLE001 - as above
                     tell(_failed(index, asked.name, error))
                     continue
-                if asked.request.wait == WAIT_ACCEPTED:
-                    # Has nothing to wait for: a task of its own would cost more than the answer.
-                    await _tell_of(index, asked.name, answer, tell)
+                if at_once is not None:
+                    tell(at_once)
                 else:
+                    answer = self._placing.answer(asked, seen, token, patience, fresh=True)
                     tasks.create_task(_tell_of(index, asked.name, self._whole(asked, answer, context), tell))
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
@@ -261,6 +264,12 @@ async def _tell_of(index: int, name: OrderName, answer: Awaitable[PlaceOrderResp
         tell(_failed(index, name, error))
     else:
         tell(PlaceOrderResult(index=index, name=str(name), order=found.order, token=found.token))
+
+
+def _accepted(index: int, seen: Seen, token: Token) -> PlaceOrderResult:
+    result = PlaceOrderResult(index=index, name=str(seen.name), token=encode(token))
+    seen.show(result.order)
+    return result
 
 
 def _failed(index: int, name: OrderName | None, error: Exception) -> PlaceOrderResult:

@@ -132,7 +132,9 @@ class Placing:
             )
             # Two requests with one id may have been under way at once: the log says whose the order is.
             _same_request(seen, asked.digest)
-        return PlaceOrderResponse(order=seen.message(), token=encode(token))
+        answer = PlaceOrderResponse(token=encode(token))
+        seen.show(answer.order)
+        return answer
 
     # Plain mistakes -----------------------------------------------------------------------------------------------
 

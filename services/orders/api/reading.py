@@ -21,7 +21,7 @@ from eventlog.watch import Watchers
 from services.orders.api.awaiting import Awaiting
 from services.orders.api.ports import OrdersView, PublishesAll
 from services.orders.api.refusals import answer_pending, invalid_field, list_pending, order_not_found
-from services.orders.api.render import order_message
+from services.orders.api.render import order_message, show
 from services.orders.api.tokens import Token, decode, encode
 from services.orders.domain.ids import OrderName
 from services.orders.domain.orders import GroupOrders
@@ -43,6 +43,10 @@ class Seen(NamedTuple):
     def message(self) -> Order:
         """What the caller is shown."""
         return order_message(self.name, self.group, self.view)
+
+    def show(self, made: Order) -> None:
+        """Makes an empty message what the caller is shown."""
+        show(made, self.name, self.group, self.view)
 
 
 class Reader:
