@@ -25,7 +25,6 @@ from services.groups.domain.evolve import UnknownEvent, evolve
 from services.groups.domain.state import Phase, Standing, State
 from services.groups.domain.terms import DEFAULT_RULES_VERSION, RULES_VERSIONS, UnknownRules
 
-_NOTHING: Iterator[GroupEvent] = iter(())
 RULES: Mapping[int, Rules] = {1: VERSION_1}
 if RULES.keys() != RULES_VERSIONS:
     raise RuntimeError("terms.RULES_VERSIONS is not what there are rules for")
@@ -45,14 +44,6 @@ class GroupDomain:
     def decide(self, state: State, command: Command, at_ms: int) -> Iterator[GroupEvent]:
         """Events of one input, each to be applied before the next is asked for."""
         rules = RULES[command.rules_version if state.terms is None else state.terms.rules_version]
-        if not command.items:
-            # A third of all inputs: what payments says to itself, and ticks. Time alone may change something.
-            due_ms = rules.due(state)
-            if due_ms is None or due_ms > at_ms:
-                return _NOTHING
-        return self._decide(rules, state, command, at_ms)
-
-    def _decide(self, rules: Rules, state: State, command: Command, at_ms: int) -> Iterator[GroupEvent]:
         try:
             yield from rules.decide(state, command, at_ms)
         except Exception:
