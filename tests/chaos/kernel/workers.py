@@ -39,6 +39,11 @@ class Worker:
     state: Path
     frozen: bool = False
 
+    @property
+    def unheard(self) -> bool:
+        """Whether it was told to stop before Python had got as far as to listen."""
+        return self.process.code == -signal.SIGTERM and not self.log.stat().st_size
+
 
 class Workers:
     """All processes of a run. Each name has one current worker, and perhaps others that have lost their place."""
@@ -100,7 +105,7 @@ class Workers:
         return [one for one in self._all if one.process.code is None and self._current[one.name] is not one]
 
     def stop(self) -> dict[str, int]:
-        """Tells all to stop; returns the exit codes of those that had not ended before, and how often each came."""
+        """Tells all to stop; returns the exit codes of those that had begun and not ended, and how often each came."""
         told = [worker for worker in self._all if worker.process.code is None]
         for worker in told:
             self.wake(worker)
@@ -108,7 +113,7 @@ class Workers:
         for worker in told:
             if not worker.process.wait(40):
                 worker.process.kill()
-        return dict(Counter(str(worker.process.code) for worker in told))
+        return dict(Counter(str(worker.process.code) for worker in told if not worker.unheard))
 
     def reasons(self) -> Counter[str]:
         """Why workers stopped themselves, without where; and exit codes nobody gave them."""
@@ -117,7 +122,7 @@ class Workers:
             code = worker.process.code
             said = _STOPPED.findall(worker.log.read_text(errors="replace"))
             found.update(_without_place(one) for one in said)
-            if not said and worker not in self._killed and code not in {None, 0, EXIT_CODE}:
+            if not said and worker not in self._killed and code not in {None, 0, EXIT_CODE} and not worker.unheard:
                 found[f"ended with code {code}: {_last_line(worker.log)}"] += 1
         return found
 
