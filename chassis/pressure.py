@@ -27,7 +27,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 #: Seconds that calls may wait for the event loop before others are refused for their sake: not once, but so many times
 #: one after the other. What comes and goes with a long step of the loop is no queue.
-MOST_WAIT_S = 0.2
+MOST_WAIT_S = 0.25
 IN_A_ROW = 3
 #: Refusals for that reason a second, and at once: a burst is refused as a whole, a flood is not.
 REFUSALS = Limit(400, 1_500)
