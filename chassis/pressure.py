@@ -30,7 +30,7 @@ log = structlog.stdlib.get_logger(__name__)
 MOST_WAIT_S = 0.25
 IN_A_ROW = 3
 #: Refusals for that reason a second, and at once: a burst is refused as a whole, a flood is not.
-REFUSALS = Limit(400, 1_500)
+REFUSALS = Limit(200, 1_000)
 #: Seconds between two calls of our own, and calls in that time below which there is nothing to measure.
 PROBE_S = 0.05
 FEW = 10

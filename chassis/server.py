@@ -34,9 +34,9 @@ MAX_RECEIVE_BYTES = 4 * 1024 * 1024
 #: Calls that gRPC itself keeps waiting, of each of its queues, before it drops some and before it drops all. What it
 #: drops is CANCELLED, without a reason, and costs us next to nothing: the last resort against a flood that would take
 #: all our time to refuse (chassis/pressure.py). So many may come at once; in a flood, whoever is let in waits for as
-#: long as it takes to get to so many: a second where 1,500 a second are got to.
-MAX_PENDING = 1_500
-MAX_PENDING_HARD = 1_600
+#: long as it takes to get to so many: a second where 1,200 a second are got to.
+MAX_PENDING = 1_200
+MAX_PENDING_HARD = 1_250
 #: Seconds that gRPC gets to send the last answers, after every call was told to end.
 LAST_WORDS_S = 1.0
 
