@@ -93,12 +93,16 @@ _BY_CODE: Mapping[grpc.StatusCode, type[GroupbuyError]] = {
     grpc.StatusCode.PERMISSION_DENIED: NotAllowed,
     grpc.StatusCode.UNAUTHENTICATED: NotAllowed,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    # Not by the caller, who hears of that otherwise: so are calls dropped where to refuse them would take all the time.
+    grpc.StatusCode.CANCELLED: Overloaded,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
     grpc.StatusCode.INTERNAL: ServiceFailed,
     grpc.StatusCode.UNKNOWN: ServiceFailed,
     grpc.StatusCode.DATA_LOSS: ServiceFailed,
 }
+#: Milliseconds after which to call again when a call was dropped, which tells none.
+_DROPPED_RETRY_MS = 500
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -126,6 +130,8 @@ def _made(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> Groupb
         for known in (info, wrong, retry):
             if packed.Is(known.DESCRIPTOR):
                 packed.Unpack(known)
+    if code is grpc.StatusCode.CANCELLED and not retry.HasField("retry_delay"):
+        retry.retry_delay.FromMilliseconds(_DROPPED_RETRY_MS)
     return _BY_CODE.get(code, GroupbuyError)(
         code,
         message,

@@ -1,7 +1,8 @@
 """Where the services are and how they are called: channel options, deadlines, and when to call again.
 
 Retries of UNAVAILABLE are gRPC's own, by service_config.json, which clients in other languages may use as it is. What
-the service asks to be called again for (RESOURCE_EXHAUSTED with a delay) is retried here, within the caller's deadline.
+the service asks to be called again for (RESOURCE_EXHAUSTED with a delay), or drops in a flood (CANCELLED), is retried
+here, within the caller's deadline.
 Must never call again without the same request id.
 """
 

@@ -42,6 +42,8 @@ TRANSIENT = frozenset(
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
+        # What gRPC drops for a service in a flood.
+        grpc.StatusCode.CANCELLED,
     }
 )
 

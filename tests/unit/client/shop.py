@@ -34,6 +34,11 @@ def overloaded() -> ApiError:
     return ApiError(grpc.StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_OVERLOADED, "full", retry_after_ms=1)
 
 
+def dropped() -> ApiError:
+    """As gRPC drops a call in a flood: without a reason, and without a delay."""
+    return ApiError(grpc.StatusCode.CANCELLED, errors_pb2.ERROR_REASON_UNSPECIFIED, "")
+
+
 class Fake(orders_pb2_grpc.OrderServiceServicer, groups_pb2_grpc.GroupServiceServicer):
     """Remembers what it was asked; `fails` are raised first, one a call."""
 

@@ -31,7 +31,7 @@ from groupbuy_client import (
     mtls,
 )
 from groupbuy_client.transport import SERVICE_CONFIG, Deadline, Pauses
-from tests.unit.client.shop import GROUP, LINE, NAME, overloaded, serving, unavailable
+from tests.unit.client.shop import GROUP, LINE, NAME, dropped, overloaded, serving, unavailable
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -73,11 +73,11 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
 
 async def test_a_request_id_is_made_once_and_kept_over_the_retries_that_the_service_asks_for(call: Call) -> None:
     async with serving() as (fake, target):
-        fake.fails = [overloaded(), overloaded()]
+        fake.fails = [overloaded(), dropped(), overloaded()]
         answer = await call(target, "place_order", **LINE)
         assert answer.order.name == NAME
         ids = {request.request_id for request in fake.seen}
-        assert (len(fake.seen), len(ids)) == (3, 1)
+        assert (len(fake.seen), len(ids)) == (4, 1)
         assert UUID(ids.pop()).version == 7
         assert fake.seen[0].quantity == 1
 
