@@ -118,17 +118,24 @@ async def call(channel: grpc.aio.Channel, method: MethodDescriptor, *marks: tupl
     async def one() -> AsyncIterator[bytes]:
         yield b""
 
-    made = stub(one() if method.client_streaming else b"", timeout=SOON_S, metadata=marks)
-    try:
-        if not method.server_streaming:
-            await made
-        elif not await made.read():
-            return Answer(await made.code())
-    except grpc.aio.AioRpcError as error:
-        return answer(error)
-    finally:
-        made.cancel()
-    return Answer(grpc.StatusCode.OK)
+    while True:
+        made = stub(one() if method.client_streaming else b"", timeout=SOON_S, metadata=marks)
+        try:
+            if not method.server_streaming:
+                await made
+            elif not await made.read():
+                return Answer(await made.code())
+        except grpc.aio.AioRpcError as error:
+            if _UNSENT in (error.details() or ""):
+                continue
+            return answer(error)
+        finally:
+            made.cancel()
+        return Answer(grpc.StatusCode.OK)
+
+
+#: What grpc.aio says in the place of an answer that came before its request was sent.
+_UNSENT = 'Failed "execute_batch"'
 
 
 def answer(error: grpc.aio.AioRpcError) -> Answer:
