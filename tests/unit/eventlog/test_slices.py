@@ -60,7 +60,7 @@ async def test_what_others_do_in_many_turns_is_done_in_one_breath(clock: Clock) 
 
 
 async def test_who_never_ends_does_not_hold_it_up_for_long(clock: Clock) -> None:
-    async with beside(clock, 1_000, OTHERS_S / 4) as done:
+    async with beside(clock, 1_000, OTHERS_S / 3.5) as done:
         slices = Slices()
         for breath in (1, 2, 3):
             await slices.breathe()
