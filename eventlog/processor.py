@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from eventlog import crashpoints
 from eventlog.app import App, PromptTableManager
 from eventlog.crash import die
-from eventlog.garbage import collect_seldom
+from eventlog.interpreter import tune
 from eventlog.ownership import Assignor, url_of
 from eventlog.security import Kafka, credentials
 from eventlog.transport.start import StartPolicy, at_committed
@@ -162,7 +162,7 @@ class Processor(ABC):
         Every topic has so many partitions. Raises CancelledError where `stop` came first.
         """
         self.partitions = partitions
-        collect_seldom()
+        tune()
         self._take_directory(self.connection.state_dir / self.group)
         self.app.finalize()
         self.app.consumer.on_new_epoch = self.ownership_changed
