@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import random
 import sys
 import time
 from collections import Counter
@@ -37,6 +38,8 @@ WATCH = "/groupbuy.groups.v1.GroupService/WatchGroup"
 CONNECTIONS = 8
 #: Orders in one message of a batch or stream.
 AT_ONCE = 500
+#: Seconds after which a watcher that was dropped comes again, at least.
+AGAIN_S = 0.5
 
 
 def order(campaign: str, group: str = "", wait: int = WAIT_ACCEPTED) -> PlaceOrderRequest:
@@ -224,19 +227,32 @@ def _why(status: Status) -> str:
 
 
 async def watch(job: dict[str, Any]) -> dict[str, float]:
-    """Follows a group many times over, makes it change, and times until each follower has heard of it."""
+    """Follows a group many times over, makes it change, and times until each follower has heard of it.
+
+    All come at once, as after a restart. Who is dropped then comes again, as any client does.
+    """
     watchers, rounds = job["watchers"], job["rounds"]
     heard: list[float] = []
     block = headers(WATCH, job["groups"], None)
     body = message(WatchGroupRequest(name=job["group"]).SerializeToString())
-    ended = 0
+    ended = came_again = 0
+    loop = asyncio.get_running_loop()
+    connections: list[Connection] = []
 
-    def listen(stream: int, messages: int, is_end: bool, now: float) -> None:
-        nonlocal ended
-        ended += is_end
-        heard.append(now)
+    def listening(index: int) -> Callable[[int, int, bool, float], None]:
+        def listen(stream: int, messages: int, is_end: bool, now: float) -> None:
+            nonlocal ended, came_again
+            if is_end and not messages:
+                came_again += 1
+                loop.call_later(AGAIN_S * random.uniform(1, 2), connections[index].call, block, body)
+            else:
+                ended += is_end
+                heard.append(now)
 
-    connections = [await connect(job["groups"], listen) for _ in range(CONNECTIONS)]
+        return listen
+
+    for number in range(CONNECTIONS):
+        connections.append(await connect(job["groups"], listening(number)))
     for number in range(watchers):
         connections[number % CONNECTIONS].call(block, body)
         if number % 200 == 0:
@@ -257,7 +273,12 @@ async def watch(job: dict[str, Any]) -> dict[str, float]:
     for one in connections:
         one.close()
     delays.sort()
-    return {"p50_ms": quantile(delays, 0.5) * 1e3, "p99_ms": quantile(delays, 0.99) * 1e3, "ended": ended}
+    return {
+        "p50_ms": quantile(delays, 0.5) * 1e3,
+        "p99_ms": quantile(delays, 0.99) * 1e3,
+        "ended": ended,
+        "came_again": came_again,
+    }
 
 
 async def _until(condition: Callable[[], bool], within_s: float = 60) -> None:
