@@ -7,6 +7,7 @@ declared first start does (`create`). It also commits offset 0 for every reader:
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
-from aiokafka.partitioner import murmur2
 from google.protobuf.message import Message
 
 from eventlog.errors import TopicsDiffer
@@ -25,6 +25,7 @@ from eventlog.security import Kafka, client
 
 FOR_EVER = -1
 DAY_MS = 24 * 60 * 60 * 1000
+_WORD = struct.Struct("<I")
 #: How long a broker may take to know of topics that it has made.
 KNOWN_S = 10.0
 
@@ -62,7 +63,19 @@ class TopicSpec:
 @lru_cache(maxsize=32_768)
 def partition_of(key: str, partitions: int) -> int:
     """Partition of a key, as every Kafka client's default partitioner has it (murmur2 over UTF-8)."""
-    return int(murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+    return (_murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+
+
+def _murmur2(data: bytes) -> int:
+    """As aiokafka.partitioner.murmur2, which goes byte by byte and takes three times as long."""
+    value = 0x9747B28C ^ len(data)
+    for (word,) in _WORD.iter_unpack(data[: len(data) & ~3]):
+        mixed = word * 0x5BD1E995 & 0xFFFFFFFF
+        value = (value * 0x5BD1E995 ^ (mixed ^ mixed >> 24) * 0x5BD1E995) & 0xFFFFFFFF
+    if rest := data[len(data) & ~3 :]:
+        value = (value ^ int.from_bytes(rest, "little")) * 0x5BD1E995 & 0xFFFFFFFF
+    value = (value ^ value >> 13) * 0x5BD1E995 & 0xFFFFFFFF
+    return value ^ value >> 15
 
 
 def dead_letter(topic: TopicSpec, service: str) -> TopicSpec:

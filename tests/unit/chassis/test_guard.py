@@ -108,7 +108,7 @@ async def test_every_field_that_breaks_a_rule_is_named_and_no_value_is_repeated(
 async def test_a_rule_of_the_whole_message_names_no_field() -> None:
     async with running() as run:
         got = await refusal(run.place(a_request(solo=True, group=NAME[:43])))
-        assert got.fields == {"": "set either solo or group, not both"}
+        assert got.fields == {"": "only one of solo, group can be set"}
 
 
 def test_a_field_path_has_the_index_of_a_repeated_field() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from aiokafka.partitioner import murmur2
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.log.v1.log_pb2 import Source
 from hypothesis import given
@@ -41,6 +42,11 @@ def test_partitions_are_those_of_every_kafka_client() -> None:
     # From Kafka's own Utils.murmur2 test vectors: murmur2("21") = -973932308, murmur2("foobar") = -790332482.
     assert partition_of("21", 1_000_003) == (-973932308 & 0x7FFFFFFF) % 1_000_003
     assert partition_of("foobar", 64) == (-790332482 & 0x7FFFFFFF) % 64
+
+
+@given(st.text(max_size=40), st.integers(1, 1_000))
+def test_a_partition_is_the_one_that_aiokafka_would_choose(key: str, partitions: int) -> None:
+    assert partition_of(key, partitions) == (murmur2(key.encode()) & 0x7FFFFFFF) % partitions
 
 
 def test_the_impossible_ends_the_process_with_code_70_and_says_where() -> None:
