@@ -6,7 +6,6 @@ Exact means: nothing charged twice, no hold left open, every log replays to itse
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import tempfile
 import time
@@ -19,11 +18,10 @@ from groupbuy.simprovider.v1.simprovider_pb2 import Behaviour, ConfigureRequest
 from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
 
 from deploy.stack import Stack
-from ops.audit.findings import Invariant
-from ops.audit.run import audit, wait_quiet
+from ops.audit.run import wait_quiet
 from ops.demo.plan import plan
 from ops.demo.player import Player, Tally
-from ops.replay import Replayed, domains, replayed
+from tests.chaos.verdict import Found, in_time, verdict
 from tests.waiting import moment
 
 SERVICES = ("orders", "groups", "payments")
@@ -101,7 +99,7 @@ async def behave(stack: Stack, behaviour: Behaviour) -> None:
         await stub.Configure(ConfigureRequest(behaviour=behaviour), timeout=10)
 
 
-async def product(stack: Stack, *, seconds: float, seed: int) -> tuple[dict[str, int | bool | None], bool]:
+async def product(stack: Stack, *, seconds: float, seed: int) -> Found:
     """One run against the whole product. Returns its figures, and whether all of it was exact."""
     tally = Tally()
     trouble = Trouble(stack, seed)
@@ -117,32 +115,11 @@ async def product(stack: Stack, *, seconds: float, seed: int) -> tuple[dict[str,
         tasks.create_task(trouble.make(until_s))
     await behave(stack, Behaviour())
     await wait_quiet(stack.kafka, deadline_s=180)
-    report = await audit(stack.kafka, stack.endpoints["provider"], settled=True, acknowledged=tally.acknowledged)
-    for violation in report.findings.violations[:20]:
-        print(f"violation {violation}")
-    for error in sorted(set(tally.errors))[:20]:
-        print(f"unexpected {error}")
-    played: list[Replayed] = [
-        (await replayed(stack.kafka, inbox, log, domain)).finish() for inbox, log, domain in domains()
-    ]
-    differences = [line for one in played for line in one.differences]
-    for line in differences[:20]:
-        print(f"different {line}")
-    figures = json.loads(report.json())
-    names = ("orders", "groups", "violations", "books_equal", "open_holds", "duplicates", "dead_letters")
-    found = {name: figures[name] for name in names}
-    found |= {"acknowledged": len(tally.acknowledged), "retries": tally.retries, "unexpected": len(tally.errors)}
-    found |= {
-        "double_captures": report.findings.by_invariant[Invariant.ONE_CAPTURE],
-        "replay_differences": len(differences),
-        **trouble.counts,
-    }
-    good = report.clean and bool(report.books_equal) and not differences and not tally.errors
-    return found, good and report.open_holds == 0
+    found, good = await verdict(stack, tally)
+    return found | trouble.counts, good
 
 
-def part(seconds: float, seed: int) -> tuple[dict[str, object], bool]:
+def part(seconds: float, seed: int) -> Found:
     """The product's part of `make chaos`, on a system of its own. Returns its figures, and whether it was exact."""
     with tempfile.TemporaryDirectory(prefix="groupbuy-chaos-") as directory, Stack(Path(directory) / "run") as stack:
-        found, good = asyncio.run(product(stack, seconds=seconds, seed=seed))
-    return dict(found), good
+        return asyncio.run(in_time(product(stack, seconds=seconds, seed=seed)))
