@@ -25,7 +25,7 @@ from groupbuy.payments.v1 import decisions_pb2 as pay
 from groupbuy.payments.v1 import inbox_pb2 as pay_inbox
 
 from eventlog.aggregate import Aggregate, decide
-from services.groups.domain.command import MONEY
+from services.groups.domain.command import reacts_to
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.state import Phase
 from services.payments.domain.calls import calls_of
@@ -180,7 +180,7 @@ class _Story:
             decided = pay.PaymentDecision.FromString(decision)
             self._calls += calls_of(decided)
             # As the sequencer does, which leaves out what means nothing to a group, such as requested holds.
-            if any(event.WhichOneof("body") in MONEY for event in decided.events):
+            if reacts_to(decided):
                 self._hear(GroupInput(payment_decision=decision), "payments.payment.v1")
 
 

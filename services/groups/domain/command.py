@@ -19,6 +19,7 @@ from services.groups.domain.terms import DEFAULT_RULES_VERSION, RULES_VERSIONS, 
 
 #: Events of a purse that a group reacts to.
 MONEY = frozenset({"hold_authorised", "hold_declined", "captured", "capture_declined", "payment_released"})
+_MONEY_OR_UNKNOWN = MONEY | {None}
 
 
 class UnknownInput(ValueError):
@@ -74,6 +75,11 @@ def _order_fact(record: GroupInput) -> list[Item]:
         placed = fact.placed
         return [Item("opens" if placed.opens_group or placed.solo else "joins", fact.order, fact)]
     return [Item(body, fact.order, fact)]
+
+
+def reacts_to(decision: PaymentDecision) -> bool:
+    """Whether a group may react to any event of a decision. What this build does not know is for `decode` to raise."""
+    return any(event.WhichOneof("body") in _MONEY_OR_UNKNOWN for event in decision.events)
 
 
 def _payment_decision(record: GroupInput) -> list[Item]:

@@ -20,7 +20,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from eventlog.deadletter import Undecodable
 from eventlog.envelope import header
 from eventlog.wire import BytesField, OriginField
-from services.groups.domain.command import MONEY
+from services.groups.domain.command import reacts_to
 
 M = TypeVar("M", OrderFact, PaymentDecision)
 
@@ -31,8 +31,6 @@ _SOURCE = OriginField(GroupInput.SOURCE_FIELD_NUMBER)
 _ORDER_FACT = BytesField(GroupInput.ORDER_FACT_FIELD_NUMBER)
 _PAYMENT_DECISION = BytesField(GroupInput.PAYMENT_DECISION_FIELD_NUMBER)
 _CAMPAIGN = BytesField(GroupInput.CAMPAIGN_FIELD_NUMBER)
-#: Kinds of events that make a payment decision worth copying; None is a kind that this build does not know.
-_COPIED = MONEY | {None}
 
 
 class GroupCopying:
@@ -55,11 +53,9 @@ class GroupCopying:
         if records[0].topic != self._orders_topic:
             return
         for record in records:
-            for name, value in record.headers:
-                if name == CAMPAIGN_HEADER and value:
-                    campaign = value.decode(errors="replace")
-                    if self._find(campaign) is None:
-                        await self._find_fresh(campaign)
+            campaign = header(record.headers, CAMPAIGN_HEADER)
+            if campaign and self._find(campaign) is None:
+                await self._find_fresh(campaign)
 
     def wrap(self, record: Any) -> bytes | None:
         """The inbox record of a fact; None for a payment decision that is none of a group's business.
@@ -68,8 +64,7 @@ class GroupCopying:
         """
         value = record.value or b""
         if record.topic == self._payments_topic:
-            decision = _checked(PaymentDecision, value, record.key)
-            if not any(event.WhichOneof("body") in _COPIED for event in decision.events):
+            if not reacts_to(_checked(PaymentDecision, value, record.key)):
                 return None
             return _SOURCE.of(record.topic, record.partition, record.offset) + _PAYMENT_DECISION.of(value)
         fact = _checked(OrderFact, value, record.key)

@@ -38,6 +38,11 @@ def follow(purse: Purse, decision: GroupDecision) -> Iterator[PaymentEvent]:
         raise failed
 
 
+def follows(decision: GroupDecision) -> bool:
+    """Whether a purse may follow any event of a decision. What this build does not know is for `decode` to raise."""
+    return any(event.WhichOneof("body") in _REACTIONS_OR_UNKNOWN for event in decision.events)
+
+
 def _reserve(purse: Purse, seat: SeatReserved) -> Iterator[PaymentEvent]:
     record = purse.orders.get(seat.order)
     if record is not None and record.intent is not Intent.NONE:
@@ -109,5 +114,4 @@ _REACTIONS: dict[str, Callable[[Purse, Any], Iterator[PaymentEvent]]] = {
     "settlement_requested": _settle,
     "release_requested": _release,
 }
-#: Kinds of group events that a purse follows. Decisions without any are not copied into its inbox.
-FOLLOWED = frozenset(_REACTIONS)
+_REACTIONS_OR_UNKNOWN = _REACTIONS.keys() | {None}

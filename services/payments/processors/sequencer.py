@@ -14,12 +14,10 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.deadletter import Undecodable
 from eventlog.wire import BytesField, OriginField
-from services.payments.domain.group import FOLLOWED
+from services.payments.domain.group import follows
 
 _SOURCE = OriginField(PaymentInput.SOURCE_FIELD_NUMBER)
 _GROUP_DECISION = BytesField(PaymentInput.GROUP_DECISION_FIELD_NUMBER)
-#: Kinds of events that make a decision worth copying; None is a kind that this build does not know.
-_COPIED = FOLLOWED | {None}
 
 
 class PaymentCopying:
@@ -37,7 +35,7 @@ class PaymentCopying:
             raise Undecodable(f"not a GroupDecision: {error}") from error
         if record.key is None or decision.group.encode() != record.key:
             raise Undecodable(f"a GroupDecision of group {decision.group!r} under the key {record.key!r}")
-        if not any(event.WhichOneof("body") in _COPIED for event in decision.events):
+        if not follows(decision):
             return None
         source = _SOURCE.of(record.topic, record.partition, record.offset)
         return source + _GROUP_DECISION.of(value)
