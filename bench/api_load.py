@@ -19,8 +19,6 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
-from google.rpc.error_details_pb2 import ErrorInfo
-from google.rpc.status_pb2 import Status
 from groupbuy.groups.v1.groups_pb2 import WatchGroupRequest
 from groupbuy.orders.v1 import orders_pb2_grpc
 from groupbuy.orders.v1.orders_pb2 import (
@@ -32,6 +30,7 @@ from groupbuy.orders.v1.orders_pb2 import (
 )
 
 from bench.h2 import Connection, connect, headers, message
+from groupbuy_client.errors import of_status
 
 PLACE = "/groupbuy.orders.v1.OrderService/PlaceOrder"
 WATCH = "/groupbuy.groups.v1.GroupService/WatchGroup"
@@ -183,7 +182,7 @@ async def batched(job: dict[str, Any]) -> dict[str, float]:
     failures: Counter[str] = Counter()
 
     def count(results: Any) -> None:
-        bad = [_why(result.status) for result in results if result.HasField("status")]
+        bad = [repr(of_status(result.status)) for result in results if result.HasField("status")]
         failures.update(bad)
         answered.append((time.monotonic(), len(results) - len(bad)))
 
@@ -217,13 +216,6 @@ async def batched(job: dict[str, Any]) -> dict[str, float]:
         "failed": failures.total(),
         "orders": sum(count for _, count in answered),
     }
-
-
-def _why(status: Status) -> str:
-    """What an order failed with, for people."""
-    info = ErrorInfo()
-    reasons = [info.reason for packed in status.details if packed.Unpack(info)]
-    return f"{status.code} {' '.join(reasons)}: {status.message}"
 
 
 async def watch(job: dict[str, Any]) -> dict[str, float]:
