@@ -5,10 +5,11 @@ Over real connections with real certificates, all pairs, none sampled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import grpc
 import pytest
+from google.protobuf.descriptor import MethodDescriptor
 
 from chassis.policy import FILE, read
 from chassis.pressure import METHOD, SERVICE
@@ -43,6 +44,16 @@ def strangers(authority: Authority) -> dict[str, Issued]:
     return {name: authority.issue(f"stranger_{name}", *spiffe) for name, (spiffe, _) in STRANGERS.items()}
 
 
+async def pairs(
+    port: int, process: str, callers: Mapping[str, Issued]
+) -> AsyncIterator[tuple[str, grpc.aio.Channel, MethodDescriptor]]:
+    """Every caller, by name and with a channel, beside every method."""
+    for name, issued in callers.items():
+        async with calling(port, issued) as channel:
+            for method in methods(process):
+                yield name, channel, method
+
+
 @pytest.mark.parametrize("process", PROCESSES)
 async def test_every_identity_may_call_what_the_table_says_and_nothing_else(
     process: str, certificates: dict[str, Issued]
@@ -50,12 +61,10 @@ async def test_every_identity_may_call_what_the_table_says_and_nothing_else(
     table = read(FILE, process)
     wrong = []
     async with serving(process, certificates[process]) as port:
-        for name, issued in certificates.items():
-            async with calling(port, issued) as channel:
-                for method in methods(process):
-                    got = await call(channel, method)
-                    if (got not in LET_IN) if name in table.allowed[path(method)] else (got != DENIED):
-                        wrong.append((name, path(method), got))
+        async for name, channel, method in pairs(port, process, certificates):
+            got = await call(channel, method)
+            if (got not in LET_IN) if name in table.allowed[path(method)] else (got != DENIED):
+                wrong.append((name, path(method), got))
     assert wrong == []
 
 
@@ -65,12 +74,10 @@ async def test_whoever_is_not_in_the_table_may_call_nothing(
 ) -> None:
     wrong = []
     async with serving(process, certificates[process]) as port:
-        for name, issued in strangers.items():
-            async with calling(port, issued) as channel:
-                for method in methods(process):
-                    got = await call(channel, method)
-                    if got != STRANGERS[name][1]:
-                        wrong.append((name, path(method), got))
+        async for name, channel, method in pairs(port, process, strangers):
+            got = await call(channel, method)
+            if got != STRANGERS[name][1]:
+                wrong.append((name, path(method), got))
     assert wrong == []
 
 
@@ -81,13 +88,11 @@ async def test_only_a_replica_of_the_same_service_passes_calls_on(
     table = read(FILE, process)
     tried = []
     async with serving(process, certificates[process]) as port:
-        for name, issued in certificates.items():
-            async with calling(port, issued) as channel:
-                for method in methods(process):
-                    if name in table.allowed[path(method)]:
-                        for mark in (FORWARDED, PARTITIONS):
-                            got = await call(channel, method, (mark, "1"))
-                            tried.append((name, path(method), mark, got))
+        async for name, channel, method in pairs(port, process, certificates):
+            if name in table.allowed[path(method)]:
+                for mark in (FORWARDED, PARTITIONS):
+                    got = await call(channel, method, (mark, "1"))
+                    tried.append((name, path(method), mark, got))
     assert [one for one in tried if (one[3] == DENIED) == (one[0] == process)] == []
     assert {name for name, *_ in tried} >= {process, "operator", "monitor"}
 
