@@ -1,0 +1,84 @@
+"""Hands records on as aiokafka parsed them, a whole batch of the broker's at a time.
+
+aiokafka puts each record into an object of its own, through a generator and a call: longer than parsing it takes. What
+is left out is the topic and the partition, which are the same for all of them and stand beside the batch. Must never
+skip a check that aiokafka makes.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
+from aiokafka.errors import CorruptRecordException
+
+
+class Parsed:
+    """What one fetch brought of a partition: takes the place of aiokafka's PartitionRecords."""
+
+    def __init__(self, records: PartitionRecords) -> None:
+        self._batches: Any = records._records
+        self._check_crcs: bool = records._check_crcs
+        self._tp = records._tp
+        #: Parsed, and too many for those who asked before.
+        self._left: list[Any] = []
+        #: As in PartitionRecords.
+        self.next_fetch_offset: int = records.next_fetch_offset
+        #: Where the batches parsed so far end; they may end beyond their last record, where some were compacted away.
+        self._end = self.next_fetch_offset
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is nothing more."""
+        return not self._left and not self._batches.has_next()
+
+    def read(self, most: int) -> list[Any]:
+        """The next records. Raises CorruptRecordException."""
+        found = self._left
+        while len(found) < most and self._batches.has_next():
+            batch = self._batches.next_batch()
+            if self._check_crcs and not batch.validate_crc():
+                # At no position: whoever asks again drops this, and fetches anew.
+                self.next_fetch_offset = -1
+                raise CorruptRecordException(f"Invalid CRC - {self._tp}")
+            if not batch.is_control_batch:
+                records = list(batch)
+                if records and records[0].offset < self.next_fetch_offset:
+                    # A fetch from the middle of a batch brings all of it.
+                    records = [one for one in records if one.offset >= self.next_fetch_offset]
+                found = found + records if found else records
+            self._end = batch.next_offset
+        found, self._left = found[:most], found[most:]
+        self.next_fetch_offset = self._left[0].offset if self._left else self._end
+        return found
+
+
+def hand_over(fetcher: Any) -> None:
+    """Makes a fetcher hand its records over like this."""
+    fetch = fetcher._proc_fetch_request
+
+    async def fetched(assignment: Any, node_id: int, request: Any) -> bool:
+        found = bool(await fetch(assignment, node_id, request))
+        for result in fetcher._records.values():
+            # An error that was met stands there too. Which records of a transaction count is for aiokafka to say.
+            if type(result) is FetchResult and type(result._partition_records) is PartitionRecords:
+                if result._partition_records._isolation_level == READ_COMMITTED:
+                    continue
+                result._partition_records = Parsed(result._partition_records)
+                result.getall = partial(_read, result)
+        return found
+
+    fetcher._proc_fetch_request = fetched
+
+
+def _read(result: Any, max_records: int) -> list[Any]:
+    """As FetchResult.getall."""
+    if not result.check_assignment(result._topic_partition) or not result.has_more():
+        return []
+    parsed: Parsed = result._partition_records
+    found = parsed.read(max_records)
+    result._update_position()
+    if parsed.exhausted:
+        result._partition_records = None
+    return found

@@ -1,0 +1,133 @@
+"""Records are handed on as they were parsed: all of them, in order, as many at once as were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventlog.transport.parsed import hand_over
+
+TP = TopicPartition("t", 0)
+#: Marks a batch as a transaction's end, in its attributes; where these and the checksum of what follows it stand.
+CONTROL = 0x20
+CRC = 17
+ATTRIBUTES = 21
+GZIP = 1
+
+
+def bytes_of(batches: Sequence[int], first: int = 0, codec: int = 0) -> bytes:
+    """Batches of so many records each, beginning at an offset."""
+    made = b""
+    for count in batches:
+        builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 1 << 20)
+        for at in range(count):
+            builder.append(at, 1_000 + first, b"k%d" % first, b"v%d" % first, [("h", b"%d" % first)])
+            first += 1
+        batch = bytearray(builder.build())
+        batch[0:8] = (first - count).to_bytes(8, "big")
+        made += batch
+    return made
+
+
+class State:
+    """What aiokafka keeps of a partition."""
+
+    paused = False
+    position = 0
+
+    def consumed_to(self, position: int) -> None:
+        self.position = position
+
+
+async def fetched(data: bytes, start: int = 0, isolation: int = 0) -> tuple[Any, State]:
+    """A fetch's result as our fetcher holds it."""
+    state = State()
+    state.position = start
+    assignment = SimpleNamespace(active=True, state_value=lambda tp: state)
+    fetcher: Any = SimpleNamespace(_records={TopicPartition("another", 0): "an error"})
+
+    async def fetch(assignment_: Any, node_id: int, request: Any) -> bool:
+        records = PartitionRecords(TP, MemoryRecords(data), [], start, None, None, True, isolation)
+        fetcher._records[TP] = FetchResult(TP, assignment=assignment, partition_records=records, backoff=0)
+        return True
+
+    fetcher._proc_fetch_request = fetch
+    hand_over(fetcher)
+    assert await fetcher._proc_fetch_request(None, 0, None) is True
+    return fetcher._records[TP], state
+
+
+def all_of(result: Any, most: int) -> list[list[int]]:
+    """Offsets of what is handed over at once, until there is nothing more."""
+    found = []
+    while result.has_more():
+        found.append([one.offset for one in result.getall(most)])
+    return found
+
+
+@given(
+    batches=st.lists(st.integers(1, 6), min_size=1, max_size=5),
+    start=st.integers(0, 4),
+    most=st.integers(1, 9),
+    codec=st.sampled_from([0, GZIP]),
+)
+async def test_it_is_what_aiokafka_hands_over(batches: list[int], start: int, most: int, codec: int) -> None:
+    data = bytes_of(batches, codec=codec)
+    # A broker answers from the batch that holds the offset asked for.
+    start = min(start, batches[0] - 1)
+    result, state = await fetched(data, start)
+    found = all_of(result, most)
+    theirs = PartitionRecords(TP, MemoryRecords(data), [], start, None, None, True, 0)
+    assert [offset for part in found for offset in part] == [one.offset for one in theirs]
+    assert all(len(part) <= most for part in found)
+    assert state.position == sum(batches)
+
+
+async def test_a_record_is_whole() -> None:
+    result, _ = await fetched(bytes_of([2]))
+    (first, second) = result.getall(10)
+    assert (second.offset, second.timestamp, second.key, second.value) == (1, 1_001, b"k1", b"v1")
+    assert (first.headers, second.headers) == ([("h", b"0")], [("h", b"1")])
+
+
+async def test_ends_of_transactions_are_passed_over() -> None:
+    marker = bytearray(bytes_of([1], first=2))
+    marker[ATTRIBUTES + 1] |= CONTROL
+    marker[CRC:ATTRIBUTES] = calc_crc32c(marker[ATTRIBUTES:]).to_bytes(4, "big")
+    result, state = await fetched(bytes_of([2]) + bytes(marker) + bytes_of([1], first=3), 0)
+    assert all_of(result, 10) == [[0, 1, 3]]
+    assert state.position == 4
+
+
+async def test_what_was_damaged_is_not_read_and_what_came_with_it_is_fetched_anew() -> None:
+    damaged = bytearray(bytes_of([2, 2, 2]))
+    damaged[-1] ^= 1
+    result, state = await fetched(bytes(damaged))
+    with pytest.raises(CorruptRecordException):
+        result.getall(10)
+    assert result.getall(10) == []
+    assert not result.has_more()
+    assert state.position == 0
+
+
+async def test_nothing_is_handed_over_where_the_position_has_moved_meanwhile() -> None:
+    result, state = await fetched(bytes_of([2]))
+    state.position = 7
+    assert result.getall(10) == []
+    assert not result.has_more()
+
+
+async def test_which_records_of_a_transaction_count_is_left_to_aiokafka() -> None:
+    result, _ = await fetched(bytes_of([2]), isolation=READ_COMMITTED)
+    assert type(result._partition_records) is PartitionRecords
