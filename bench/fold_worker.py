@@ -96,7 +96,7 @@ async def sequencer(kafka: str, partitions: int, state_dir: Path, meter: Meter) 
     async def find_fresh(key: str) -> Campaign | None:
         return offer
 
-    copying = GroupCopying(FACTS.name, "none", lambda key: offer, find_fresh)
+    copying = GroupCopying(FACTS.name, lambda key: offer, find_fresh)
     await drain(
         Sequencer(SEQUENCER, (FACTS,), SEQUENCED, copying, Connection(kafka, "b1", state_dir)), partitions, meter
     )

@@ -15,12 +15,12 @@ class Undecodable(Exception):
     """A record from outside can't be decoded. It goes to the dead-letter topic, and the processor goes on."""
 
 
-def dead_letter_headers(record: Any, error: str) -> list[tuple[str, bytes]]:
+def dead_letter_headers(topic: str, partition: int, record: Any, error: str) -> list[tuple[str, bytes]]:
     """The record's own headers, and its origin. A dead letter that is copied again names its first origin last."""
     return [
         *_own(record.headers),
-        (ORIGIN_TOPIC, record.topic.encode()),
-        (ORIGIN_PARTITION, str(record.partition).encode()),
+        (ORIGIN_TOPIC, topic.encode()),
+        (ORIGIN_PARTITION, str(partition).encode()),
         (ORIGIN_OFFSET, str(record.offset).encode()),
         (ERROR, error.encode()[:1000]),
     ]

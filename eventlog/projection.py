@@ -33,7 +33,7 @@ class Folding(Protocol[S]):
         """State of a key that nothing was said about."""
         ...
 
-    def fold(self, state: S, record: Any) -> None:
+    def fold(self, state: S, topic: str, record: Any) -> None:
         """Folds a record into the state of its key, in place. Raises Undecodable; any other error stops the process."""
         ...
 
@@ -155,7 +155,7 @@ class Projection(Processor, Generic[S]):
         for count, record in enumerate(batch.records):
             if record.offset < owned.position.get(batch.topic, 0):
                 continue
-            self._fold(owned, record, dead, touched)
+            self._fold(owned, batch, record, dead, touched)
             owned.position[batch.topic] = record.offset + 1
             if not count & 31 and slices.over():
                 await slices.breathe()
@@ -165,19 +165,21 @@ class Projection(Processor, Generic[S]):
             self.watchers.notify(key)
         return await dead.send()
 
-    def _fold(self, owned: _Partition[S], record: Any, dead: Output, touched: set[str]) -> None:
+    def _fold(self, owned: _Partition[S], batch: Batch, record: Any, dead: Output, touched: set[str]) -> None:
         key = (record.key or b"").decode(errors="replace")
         state = owned.states.get(key)
         fresh = state is None
         if state is None:
             state = self._folding.initial(key)
         try:
-            self._folding.fold(state, record)
+            self._folding.fold(state, batch.topic, record)
         except Undecodable as error:
-            if record.offset >= owned.committed.get(record.topic, 0):
-                self.dead_letters[record.topic] = self.dead_letters.get(record.topic, 0) + 1
-                log.error("dead-lettered %s-%s offset %s: %s", record.topic, record.partition, record.offset, error)
-                dead.append(record.key, record.value or b"", dead_letter_headers(record, str(error)))
+            topic, partition = batch.topic, batch.partition
+            if record.offset >= owned.committed.get(topic, 0):
+                self.dead_letters[topic] = self.dead_letters.get(topic, 0) + 1
+                log.error("dead-lettered %s-%s offset %s: %s", topic, partition, record.offset, error)
+                letter = dead_letter_headers(topic, partition, record, str(error))
+                dead.append(record.key, record.value or b"", letter)
             return
         if fresh:
             owned.states[key] = state

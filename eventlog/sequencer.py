@@ -18,22 +18,36 @@ from eventlog.topics import TopicSpec, dead_letter
 log = logging.getLogger(__name__)
 
 
-class Copying(Protocol):
-    """What a domain fills in."""
+class Missing(Exception):
+    """A record can't be wrapped before something beside it is known: that is to be learned, and it is to be wrapped
+    again."""
 
-    async def prepare(self, records: Sequence[Any]) -> None:
-        """Called before a batch is copied: fetches what `wrap` will need to know beside the records."""
-        ...
+
+class Wrapping(Protocol):
+    """How the records of one batch are copied."""
 
     def wrap(self, record: Any) -> bytes | None:
         """Value of the inbox record for a fact; None where it holds nothing that the inbox's reader heeds.
 
-        What this build does not know must be copied: it is for the reader to stop at it. Raises Undecodable.
+        What this build does not know must be copied: it is for the reader to stop at it. Raises Undecodable, and
+        Missing, but never again of what was learned in vain.
         """
+        ...
+
+    async def learn(self, missing: Missing) -> None:
+        """Learns what was missing, or that it does not exist."""
         ...
 
     def reject(self, record: Any, error: str) -> bytes | None:
         """Value of an inbox record that says that a fact could not be read; None when nobody waits for it."""
+        ...
+
+
+class Copying(Protocol):
+    """What a domain fills in."""
+
+    def of(self, topic: str, partition: int) -> Wrapping:
+        """How the records of a batch of this partition are copied."""
         ...
 
 
@@ -59,22 +73,28 @@ class Sequencer(Processor):
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Copies a partition batch."""
-        await self._copying.prepare(batch.records)
         if batch.epoch != self.epoch:
             return None
+        copying = self._copying.of(batch.topic, batch.partition)
         output = Output(self.producer, self._inbox.name, batch.partition)
         dead = Output(self.producer, self._dead_letter[batch.topic], batch.partition)
-        wrap, append = self._copying.wrap, output.append
+        wrap, append = copying.wrap, output.append
         slices = Slices()
         written: list[Awaitable[Any]] = []
         for count, record in enumerate(batch.records):
             try:
-                wrapped = wrap(record)
+                try:
+                    wrapped = wrap(record)
+                except Missing as missing:
+                    await copying.learn(missing)
+                    if batch.epoch != self.epoch:
+                        return None
+                    wrapped = wrap(record)
             except Undecodable as error:
-                self._bury(record, str(error), output, dead)
-            else:
-                if wrapped is not None:
-                    append(record.key, wrapped, record.headers)
+                dead.append(record.key, record.value or b"", self._buried(batch, record, str(error)))
+                wrapped = copying.reject(record, str(error))
+            if wrapped is not None:
+                append(record.key, wrapped, record.headers)
             if not count & 31 and slices.over():
                 written += await output.send(full=True)
                 await slices.breathe()
@@ -84,10 +104,9 @@ class Sequencer(Processor):
             self.on_copied(len(batch.records))
         return written
 
-    def _bury(self, record: Any, error: str, output: Output, dead: Output) -> None:
-        self.dead_letters[record.topic] = self.dead_letters.get(record.topic, 0) + 1
-        log.error("dead-lettered %s-%s offset %s: %s", record.topic, record.partition, record.offset, error)
-        dead.append(record.key, record.value or b"", dead_letter_headers(record, error))
-        rejection = self._copying.reject(record, error)
-        if rejection is not None:
-            output.append(record.key, rejection, record.headers)
+    def _buried(self, batch: Batch, record: Any, error: str) -> list[tuple[str, bytes]]:
+        """Counts a dead letter, and gives its headers."""
+        topic, partition = batch.topic, batch.partition
+        self.dead_letters[topic] = self.dead_letters.get(topic, 0) + 1
+        log.error("dead-lettered %s-%s offset %s: %s", topic, partition, record.offset, error)
+        return dead_letter_headers(topic, partition, record, error)

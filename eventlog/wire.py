@@ -4,6 +4,8 @@ from __future__ import annotations
 
 _LENGTH_DELIMITED = 2
 _VARINT = 0
+#: Bytes of a number of 63 bits.
+_LONGEST = 9
 #: Numbers of 14 bits as whole varints, and as the first two bytes of longer ones: most are one look and no arithmetic.
 _SHORT = [bytes((n,)) if n < 128 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << 14)]
 _BEGUN = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
@@ -35,30 +37,25 @@ class BytesField:
 
 
 class OriginField:
-    """A field of a message (1: topic, 2: partition, 3: offset) that says where a record stands, as bytes.
+    """A field of a message (1: topic, 2: partition, 3: offset) that says where a record of a partition stands.
 
     Byte for byte what a serialised protobuf message gives, at a fifth of the time: only the offset changes.
     """
 
-    __slots__ = ("_heads", "_tag")
+    __slots__ = ("_heads",)
 
-    def __init__(self, field: int) -> None:
-        self._tag = tag(field)
-        #: All that comes before the offset, by topic, partition and the offset's length in bytes.
-        self._heads: dict[tuple[str, int, int], bytes] = {}
-
-    def of(self, topic: str, partition: int, offset: int) -> bytes:
-        """The whole field."""
-        last = varint(offset) if offset else b""
-        head = self._heads.get((topic, partition, len(last)))
-        if head is None:
-            head = self._heads[topic, partition, len(last)] = self._head(topic, partition, len(last))
-        return head + last
-
-    def _head(self, topic: str, partition: int, length: int) -> bytes:
+    def __init__(self, field: int, topic: str, partition: int) -> None:
         fixed = BytesField(1).of(topic.encode())
         if partition:
             fixed += tag(2, _VARINT) + varint(partition)
-        if length:
-            fixed += tag(3, _VARINT)
-        return self._tag + varint(len(fixed) + length) + fixed
+        #: All that comes before the offset, by the offset's length in bytes; the first of a log is left out.
+        self._heads = [tag(field) + varint(len(fixed)) + fixed]
+        fixed += tag(3, _VARINT)
+        self._heads += [tag(field) + varint(len(fixed) + length) + fixed for length in range(1, _LONGEST + 1)]
+
+    def of(self, offset: int) -> bytes:
+        """The whole field."""
+        if not offset:
+            return self._heads[0]
+        last = varint(offset)
+        return self._heads[len(last)] + last

@@ -30,6 +30,7 @@ from eventlog.transport.closing import close_in_time
 from eventlog.transport.lease import Lease
 from eventlog.transport.membership import end_when_displaced
 from eventlog.transport.pace import Pace
+from eventlog.transport.parsed import hand_over
 from eventlog.transport.start import StartPolicy, at_committed
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         await super().on_start()
         end_when_displaced(self._consumer._coordinator)
         self.lease.keep(self._consumer._coordinator)
+        hand_over(self._consumer._fetcher)
         self._pace.keep(self._consumer._fetcher)
 
     async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
@@ -284,6 +286,22 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             if crashpoints.armed:
                 crashpoints.passed("batch fetched, not delivered")
             await self.wait_first(self.callback(message), self.suspend_flow.wait())
+
+    def _to_message(self, tp: TP, record: Any) -> driver.ConsumerMessage:
+        """Faust's hook; a record does not say of which partition it is (parsed.py)."""
+        return driver.ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            record.offset,
+            record.timestamp / 1000,
+            record.timestamp_type,
+            [],
+            record.key,
+            None,
+            None,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
 
     def _continuing(self, tp: TP, records: list[Any]) -> list[Any]:
         """The part of a batch that continues the one before; empty if it does not."""

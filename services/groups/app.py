@@ -36,7 +36,7 @@ def wire(settings: GroupsSettings) -> Wiring:
     campaigns = CompactedReader(
         settings.brokers, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"
     )
-    copying = GroupCopying(topics.ORDERS.name, topics.PAYMENT_LOG.name, campaigns.find, campaigns.find_fresh)
+    copying = GroupCopying(topics.ORDERS.name, campaigns.find, campaigns.find_fresh)
     sequencer = Sequencer(
         topics.GROUPS_SEQUENCER, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, copying, connection
     )

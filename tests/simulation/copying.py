@@ -12,7 +12,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from chassis import topics
 from eventlog.deadletter import Undecodable, dead_letter_headers
-from eventlog.sequencer import Copying
+from eventlog.sequencer import Copying, Missing
 from services.groups.processors.sequencer import GroupCopying
 from tests.simulation.broker import Broker, Record
 from tests.simulation.processes import Batch, Out, Process, ended
@@ -32,25 +32,26 @@ class SequencerProcess(Process):
         self._on_dead_letter = on_dead_letter
 
     def handle(self, records: list[Record], batch: Batch) -> None:
-        ended(self._copying.prepare(records))
         for record in records:
             assert record.key is not None
+            copying = self._copying.of(record.topic, record.partition)
             try:
-                wrapped = self._copying.wrap(record)
+                try:
+                    wrapped = copying.wrap(record)
+                except Missing as missing:
+                    ended(copying.learn(missing))
+                    wrapped = copying.wrap(record)
             except Undecodable as error:
                 self._bury(record, str(error), batch)
-            else:
-                if wrapped is not None:
-                    self.outbox.append(Out(batch, self._inbox, record.key, wrapped, record.headers))
+                wrapped = copying.reject(record, str(error))
+            if wrapped is not None:
+                self.outbox.append(Out(batch, self._inbox, record.key, wrapped, record.headers))
 
     def _bury(self, record: Record, error: str, batch: Batch) -> None:
         self._on_dead_letter()
-        key = record.key or b""
-        headers = dead_letter_headers(record, error)
-        self.outbox.append(Out(batch, f"{record.topic}.{self._service}.dlq", key, record.value or b"", headers))
-        rejection = self._copying.reject(record, error)
-        if rejection is not None:
-            self.outbox.append(Out(batch, self._inbox, key, rejection, record.headers))
+        headers = dead_letter_headers(record.topic, record.partition, record, error)
+        letter = Out(batch, f"{record.topic}.{self._service}.dlq", record.key or b"", record.value or b"", headers)
+        self.outbox.append(letter)
 
 
 class Campaigns:
@@ -85,5 +86,5 @@ class Campaigns:
 def group_copying(broker: Broker) -> tuple[GroupCopying, Campaigns]:
     """Copying rules of one group sequencer, and its campaigns."""
     campaigns = Campaigns(broker)
-    copying = GroupCopying(topics.ORDERS.name, topics.PAYMENT_LOG.name, campaigns.find, campaigns.find_fresh)
+    copying = GroupCopying(topics.ORDERS.name, campaigns.find, campaigns.find_fresh)
     return copying, campaigns

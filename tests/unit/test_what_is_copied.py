@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
-from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.deadletter import Undecodable
+from eventlog.sequencer import Missing, Wrapping
 from eventlog.wire import BytesField
 from services.groups.domain import command
-from services.groups.processors.sequencer import GroupCopying
+from services.groups.processors.sequencer import CAMPAIGN_HEADER, GroupCopying
 from services.payments.domain.decide import decode
 from services.payments.domain.group import follow
 from services.payments.domain.state import Purse
@@ -32,19 +35,24 @@ GROUP_KINDS = [field.name for field in GroupEvent.DESCRIPTOR.oneofs_by_name["bod
 PAYMENT_KINDS = [field.name for field in PaymentEvent.DESCRIPTOR.oneofs_by_name["body"].fields]
 
 
-def record(value: bytes, topic: str = DECISIONS, key: bytes = GROUP.encode()) -> Any:
-    return SimpleNamespace(topic=topic, partition=3, offset=7, key=key, value=value, headers=())
+def record(value: bytes, key: bytes = GROUP.encode(), campaign: str = "") -> Any:
+    headers = [(CAMPAIGN_HEADER, campaign.encode())] if campaign else []
+    return SimpleNamespace(offset=7, key=key, value=value, headers=headers)
 
 
-def payments() -> PaymentCopying:
-    return PaymentCopying()
+def payments() -> Wrapping:
+    return PaymentCopying().of(DECISIONS, 3)
 
 
-def groups() -> GroupCopying:
-    async def find_fresh(key: str) -> None:
-        return None
+def groups(topic: str = DECISIONS, known: Mapping[str, Campaign] | None = None) -> Wrapping:
+    """`known` is what the campaigns' topic holds; nothing of it is known before it is read."""
+    campaigns: dict[str, Campaign] = {}
 
-    return GroupCopying(ORDERS, DECISIONS, lambda key: None, find_fresh)
+    async def find_fresh(key: str) -> Campaign | None:
+        campaigns.update(known or {})
+        return campaigns.get(key)
+
+    return GroupCopying(ORDERS, campaigns.get, find_fresh).of(topic, 3)
 
 
 def group_decision(*kinds: str) -> bytes:
@@ -112,7 +120,7 @@ def test_an_event_that_this_build_does_not_know_is_copied_so_that_the_decider_st
 @pytest.mark.parametrize("copying", [payments(), groups()], ids=["payments", "groups"])
 @pytest.mark.parametrize("value", [b"\xff\xff", group_decision("seat_refused")], ids=["no message", "another's key"])
 def test_what_is_no_decision_of_the_keys_group_is_undecodable_even_where_it_would_not_be_copied(
-    copying: PaymentCopying | GroupCopying, value: bytes
+    copying: Wrapping, value: bytes
 ) -> None:
     with pytest.raises(Undecodable):
         copying.wrap(record(value, key=b"another"))
@@ -121,9 +129,25 @@ def test_what_is_no_decision_of_the_keys_group_is_undecodable_even_where_it_woul
 def test_every_order_fact_is_copied_and_one_of_an_unknown_kind_is_undecodable() -> None:
     fact = OrderFact(group=GROUP, order="o1")
     with pytest.raises(Undecodable):
-        groups().wrap(record(fact.SerializeToString(), ORDERS))
+        groups(ORDERS).wrap(record(fact.SerializeToString()))
     for kind in [field.name for field in OrderFact.DESCRIPTOR.oneofs_by_name["body"].fields]:
         fact.ClearField("placed")
         getattr(fact, kind).SetInParent()
         value = fact.SerializeToString()
-        assert GroupInput.FromString(groups().wrap(record(value, ORDERS)) or b"").order_fact == value
+        assert GroupInput.FromString(groups(ORDERS).wrap(record(value)) or b"").order_fact == value
+
+
+@pytest.mark.parametrize("exists", [True, False])
+async def test_beside_an_order_that_opens_a_group_goes_its_campaign_once_the_campaigns_are_read(exists: bool) -> None:
+    offer = Campaign(name="campaigns/mug", capacity=3)
+    copying = groups(ORDERS, {"mug": offer} if exists else {})
+    value = OrderFact(group=GROUP, order="o1", placed=OrderPlaced(campaign="mug", opens_group=True)).SerializeToString()
+    opening = record(value, campaign="mug")
+    with pytest.raises(Missing) as missing:
+        copying.wrap(opening)
+    await copying.learn(missing.value)
+    message = GroupInput.FromString(copying.wrap(opening) or b"")
+    assert message.order_fact == value
+    assert message.HasField("campaign") is exists
+    if exists:
+        assert message.campaign == offer

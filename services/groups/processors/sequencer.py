@@ -7,7 +7,7 @@ A fact is checked for being one, then wrapped as the bytes it came in. Must neve
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -19,6 +19,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
 from eventlog.deadletter import Undecodable
 from eventlog.envelope import header
+from eventlog.sequencer import Missing, Wrapping
 from eventlog.wire import BytesField, OriginField
 from services.groups.domain.command import reacts_to
 
@@ -27,66 +28,103 @@ M = TypeVar("M", OrderFact, PaymentDecision)
 #: Header with the id of the campaign that an order opens a group of.
 CAMPAIGN_HEADER = "groupbuy-campaign"
 
-_SOURCE = OriginField(GroupInput.SOURCE_FIELD_NUMBER)
 _ORDER_FACT = BytesField(GroupInput.ORDER_FACT_FIELD_NUMBER)
 _PAYMENT_DECISION = BytesField(GroupInput.PAYMENT_DECISION_FIELD_NUMBER)
 _CAMPAIGN = BytesField(GroupInput.CAMPAIGN_FIELD_NUMBER)
+
+Find = Callable[[str], Campaign | None]
+FindFresh = Callable[[str], Awaitable[Campaign | None]]
 
 
 class GroupCopying:
     """Copying rules of the group inbox."""
 
-    def __init__(
-        self,
-        orders_topic: str,
-        payments_topic: str,
-        find: Callable[[str], Campaign | None],
-        find_fresh: Callable[[str], Awaitable[Campaign | None]],
-    ) -> None:
+    def __init__(self, orders_topic: str, find: Find, find_fresh: FindFresh) -> None:
+        """`find` says what is known of a campaign, `find_fresh` reads the campaigns' topic to its end before."""
         self._orders_topic = orders_topic
-        self._payments_topic = payments_topic
         self._find = find
         self._find_fresh = find_fresh
 
-    async def prepare(self, records: Sequence[Any]) -> None:
-        """Reads the campaigns' topic to its end if a record names a campaign that is not known yet."""
-        if records[0].topic != self._orders_topic:
-            return
-        for record in records:
-            campaign = header(record.headers, CAMPAIGN_HEADER)
-            if campaign and self._find(campaign) is None:
-                await self._find_fresh(campaign)
+    def of(self, topic: str, partition: int) -> Wrapping:
+        """See Copying."""
+        source = OriginField(GroupInput.SOURCE_FIELD_NUMBER, topic, partition)
+        if topic == self._orders_topic:
+            return _Facts(topic, partition, source, self._find, self._find_fresh)
+        return _Decisions(source)
 
-    def wrap(self, record: Any) -> bytes | None:
-        """The inbox record of a fact; None for a payment decision that is none of a group's business.
 
-        Raises Undecodable.
-        """
+class _Facts:
+    """Order facts of one batch."""
+
+    def __init__(self, topic: str, partition: int, source: OriginField, find: Find, find_fresh: FindFresh) -> None:
+        self._topic = topic
+        self._partition = partition
+        self._source = source
+        self._find = find
+        self._find_fresh = find_fresh
+        #: Campaigns that were looked for in vain.
+        self._unknown: set[str] = set()
+
+    def wrap(self, record: Any) -> bytes:
+        """The inbox record of a fact. Raises Undecodable, and Missing where it opens a group of a campaign that is not
+        known yet."""
         value = record.value or b""
-        if record.topic == self._payments_topic:
-            if not reacts_to(_checked(PaymentDecision, value, record.key)):
-                return None
-            return _SOURCE.of(record.topic, record.partition, record.offset) + _PAYMENT_DECISION.of(value)
         fact = _checked(OrderFact, value, record.key)
         body = fact.WhichOneof("body")
         if body is None:
             raise Undecodable("an OrderFact with an unknown body")
-        wrapped = _SOURCE.of(record.topic, record.partition, record.offset) + _ORDER_FACT.of(value)
-        if body != "placed" or not (fact.placed.opens_group or fact.placed.solo):
-            return wrapped
-        name = header(record.headers, CAMPAIGN_HEADER)
-        campaign = self._find(name) if name else None
-        return wrapped if campaign is None else wrapped + _CAMPAIGN.of(campaign.SerializeToString())
+        wrapped = self._source.of(record.offset) + _ORDER_FACT.of(value)
+        if body == "placed":
+            placed = fact.placed
+            if placed.opens_group or placed.solo:
+                return wrapped + self._campaign(header(record.headers, CAMPAIGN_HEADER))
+        return wrapped
+
+    def _campaign(self, name: str | None) -> bytes:
+        """The field with the campaign; empty where there is none."""
+        if not name or name in self._unknown:
+            return b""
+        campaign = self._find(name)
+        if campaign is None:
+            raise Missing(name)
+        return _CAMPAIGN.of(campaign.SerializeToString())
+
+    async def learn(self, missing: Missing) -> None:
+        """Reads the campaigns' topic to its end."""
+        (name,) = missing.args
+        if await self._find_fresh(name) is None:
+            self._unknown.add(name)
 
     def reject(self, record: Any, error: str) -> bytes | None:
         """Tells the group of an order that could not be read; its name stands in the headers."""
         subject = header(record.headers, "ce_subject") or ""
         parts = subject.split("/")
-        if record.topic != self._orders_topic or len(parts) != 4 or parts[1].encode() != record.key:
+        if len(parts) != 4 or parts[1].encode() != record.key:
             return None
-        source = Source(topic=record.topic, partition=record.partition, offset=record.offset)
+        source = Source(topic=self._topic, partition=self._partition, offset=record.offset)
         rejected = OrderRejected(order=parts[3], error=error[:500])
         return GroupInput(source=source, order_rejected=rejected).SerializeToString()
+
+
+class _Decisions:
+    """Payment decisions of one batch."""
+
+    def __init__(self, source: OriginField) -> None:
+        self._source = source
+
+    def wrap(self, record: Any) -> bytes | None:
+        """The inbox record of a decision; None where it is none of a group's business. Raises Undecodable."""
+        value = record.value or b""
+        if not reacts_to(_checked(PaymentDecision, value, record.key)):
+            return None
+        return self._source.of(record.offset) + _PAYMENT_DECISION.of(value)
+
+    async def learn(self, missing: Missing) -> None:
+        """Needs nothing beside the records."""
+
+    def reject(self, record: Any, error: str) -> bytes | None:
+        """Nobody waits for a decision that can't be read; the dead letter is the alarm."""
+        return None
 
 
 def _checked(message: type[M], value: bytes, key: bytes | None) -> M:

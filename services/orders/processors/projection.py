@@ -32,17 +32,17 @@ class OrdersFolding:
         """Orders of a group that nothing was said about."""
         return self._fold.initial(key)
 
-    def fold(self, state: GroupOrders, record: Any) -> None:
-        """Folds one record. Raises Undecodable."""
+    def fold(self, state: GroupOrders, topic: str, record: Any) -> None:
+        """Folds one record of a topic. Raises Undecodable."""
         value = record.value or b""
         try:
-            if record.topic == self._orders_topic:
+            if topic == self._orders_topic:
                 fact = OrderFact.FromString(value)
                 _of(fact.group, record.key)
                 self._fold.fold_fact(state, fact, record.timestamp)
                 if fact.HasField("placed"):
                     self._customers.add(fact.customer, fact.order, fact.group)
-            elif record.topic == self._groups_topic:
+            elif topic == self._groups_topic:
                 decision = GroupDecision.FromString(value)
                 _of(decision.group, record.key)
                 self._fold.fold_group(state, decision, value)

@@ -6,7 +6,7 @@ that are a decider's own where the kernel leaves them to a domain or to the prod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
@@ -17,7 +17,7 @@ from eventlog.deadletter import Undecodable
 from eventlog.effects import Call, Effects, Outcome
 from eventlog.processor import Connection, Processor
 from eventlog.projection import Projection
-from eventlog.sequencer import Sequencer
+from eventlog.sequencer import Missing, Sequencer, Wrapping
 from eventlog.topics import TopicSpec
 
 #: Names, in the environment, what a worker is; it is a decider if nothing does.
@@ -46,8 +46,11 @@ def _decoded(record: Any) -> Any:
 class Copying:
     """Of the sequencer."""
 
-    async def prepare(self, records: Sequence[Any]) -> None:
-        """Nothing to fetch."""
+    def of(self, topic: str, partition: int) -> Wrapping:
+        return self
+
+    async def learn(self, missing: Missing) -> None:
+        """Nothing to learn."""
 
     def wrap(self, record: Any) -> bytes:
         return copied(_decoded(record))
@@ -74,7 +77,7 @@ class Folding:
     def initial(self, key: str) -> list[int]:
         return []
 
-    def fold(self, state: list[int], record: Any) -> None:
+    def fold(self, state: list[int], topic: str, record: Any) -> None:
         state.append(_decoded(record).offset)
 
 

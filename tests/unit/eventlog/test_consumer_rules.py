@@ -13,7 +13,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from eventlog.processor import Connection
-from eventlog.sequencer import Sequencer
+from eventlog.sequencer import Missing, Sequencer, Wrapping
 from eventlog.topics import TopicSpec
 from eventlog.transport.consumer import BatchConsumer, BatchConsumerThread
 
@@ -120,7 +120,10 @@ async def test_a_delivery_that_waits_at_a_full_queue_ends_when_the_flow_is_suspe
 
 
 class Copying:
-    async def prepare(self, records: Any) -> None:
+    def of(self, topic: str, partition: int) -> Wrapping:
+        return self
+
+    async def learn(self, missing: Missing) -> None:
         """Nothing."""
 
     def wrap(self, record: Any) -> bytes:

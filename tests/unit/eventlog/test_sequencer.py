@@ -10,16 +10,24 @@ import pytest
 from eventlog import sequencer
 from eventlog.deadletter import Undecodable
 from eventlog.processor import Batch
-from eventlog.sequencer import Sequencer
+from eventlog.sequencer import Missing, Sequencer, Wrapping
 
 
 class Copying:
     """Facts are wrapped in brackets; an empty one can't be decoded, and nobody heeds a dull one."""
 
-    async def prepare(self, records: Any) -> None:
-        """Nothing to fetch."""
+    def __init__(self) -> None:
+        self.learned: list[str] = []
+
+    def of(self, topic: str, partition: int) -> Wrapping:
+        return self
+
+    async def learn(self, missing: Missing) -> None:
+        self.learned += missing.args
 
     def wrap(self, record: Any) -> bytes | None:
+        if record.value == b"needy" and not self.learned:
+            raise Missing("how")
         if not record.value:
             raise Undecodable("it is empty")
         if record.value == b"dull":
@@ -56,7 +64,7 @@ class Bare(Sequencer):
     def __init__(self) -> None:
         self.group = "a.groups.sequencer"
         self._inbox: Any = SimpleNamespace(name="inbox")
-        self._copying = Copying()
+        self._copying = self.copying = Copying()
         self._dead_letter = {"facts": "facts.groups.dlq"}
         self.dead_letters = {}
         self.on_copied = None
@@ -64,7 +72,7 @@ class Bare(Sequencer):
 
 def fact(offset: int, value: bytes | None, key: bytes = b"k") -> Any:
     headers = [("ce_id", b"1")]
-    return SimpleNamespace(topic="facts", partition=2, offset=offset, key=key, value=value, headers=headers)
+    return SimpleNamespace(offset=offset, key=key, value=value, headers=headers)
 
 
 async def test_what_can_not_be_decoded_is_buried_with_its_origin_counted_and_rejected_in_the_open(
@@ -104,4 +112,28 @@ async def test_a_batch_of_an_earlier_epoch_is_let_go_of(monkeypatch: pytest.Monk
     written = Written()
     monkeypatch.setattr(sequencer, "Output", written.output)
     assert await Bare().handle(Batch("facts", 2, [fact(7, b"a")], 0)) is None
+    assert written == []
+
+
+async def test_what_a_record_needs_is_learned_and_it_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = Written()
+    monkeypatch.setattr(sequencer, "Output", written.output)
+    bare = Bare()
+    assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"needy"), fact(9, b"b")], 1)) == []
+    assert [value for _, _, _, value, _ in written] == [b"[a]", b"[needy]", b"[b]"]
+    assert bare.copying.learned == ["how"]
+
+
+async def test_nothing_is_written_where_the_partition_is_lost_while_something_is_learned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = Written()
+    monkeypatch.setattr(sequencer, "Output", written.output)
+    bare = Bare()
+
+    async def learn(missing: Missing) -> None:
+        bare.epoch += 1
+
+    monkeypatch.setattr(bare.copying, "learn", learn)
+    assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"needy")], 1)) is None
     assert written == []

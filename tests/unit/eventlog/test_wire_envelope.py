@@ -19,7 +19,7 @@ from eventlog.wire import BytesField, OriginField
 @given(fact=st.binary(max_size=20_000), partition=st.integers(0, 300), offset=st.integers(0, 2**62))
 def test_wrapped_bytes_are_the_message(fact: bytes, partition: int, offset: int) -> None:
     message = GroupInput(source=Source(topic="t", partition=partition, offset=offset), order_fact=fact)
-    assert OriginField(1).of("t", partition, offset) + BytesField(2).of(fact) == message.SerializeToString()
+    assert OriginField(1, "t", partition).of(offset) + BytesField(2).of(fact) == message.SerializeToString()
 
 
 def test_headers_are_cloud_events_in_binary_mode() -> None:
