@@ -69,6 +69,8 @@ class World:
     def __init__(self) -> None:
         self.partitions = PARTITIONS
         self.records: list[tuple[OrderFact, dict[str, bytes]]] = []
+        #: The same, as it was to be written.
+        self.raw: list[Record] = []
         self.timeouts: list[float | None] = []
         #: Sizes of what was published together, and groups whose records are not acknowledged there.
         self.together: list[int] = []
@@ -110,6 +112,7 @@ class World:
         fact = OrderFact.FromString(value)
         assert fact.group == key
         self.records.append((fact, dict(headers)))
+        self.raw.append(Record(key, value, headers))
         partition = partition_of(key, PARTITIONS)
         offset = self._ends[partition]
         self._ends[partition] += 1

@@ -1,0 +1,132 @@
+"""What an order leaves behind is the same for ever: a retry finds its digest, other programs its bytes and headers."""
+
+from __future__ import annotations
+
+import pytest
+from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderPlaced
+from groupbuy.orders.v1.orders_pb2 import (
+    WAIT_ACCEPTED,
+    BatchPlaceOrdersRequest,
+    CancelOrderRequest,
+    Order,
+    PlaceOrderRequest,
+)
+
+from eventlog.envelope import headers
+from services.orders.api.render import order_message
+from services.orders.domain.ids import OrderName, group_id, order_id, request_digest
+from services.orders.domain.orders import OrdersFold
+from tests.unit.orders.test_place_order import opens
+from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, World, asked, call
+
+ORDERS = [
+    {},
+    {"solo": True, "quantity": 7, "max_unit_price_minor": 123_456_789},
+    {"group": f"groups/{group_id('ann', REQUEST)}", "customer": "bob", "request_id": OTHER},
+]
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.decides = opens
+    return made
+
+
+def names(request: PlaceOrderRequest) -> tuple[str, str]:
+    """Ids of the group and of the order that a request stands for."""
+    group = request.group.removeprefix("groups/") or group_id(request.customer, request.request_id)
+    return group, order_id(group, request.customer, request.request_id)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "digest"),
+    [
+        (asked(), "05c4cbc14012a83dc807354d4fa27151a16a1990f9abbe92b8732e0cfba2c8e3"),
+        (asked(solo=True, wait=WAIT_ACCEPTED), "d78899ac6a89c1ab6ab2c295a2ae406e39e8f3273cb073a3d14789b018be5c6e"),
+        (
+            asked(group=f"groups/{group_id('ann', REQUEST)}", share_link="v1.a.b.c", wait=WAIT_ACCEPTED),
+            "28d625ed4aa6e962ae5ca2cb679c007b9d7112aa303e32a4da3f49c00bb94655",
+        ),
+        # What this build does not know is asked for all the same.
+        (
+            PlaceOrderRequest.FromString(asked().SerializeToString() + b"\xfa\x06\x03abc"),
+            "5904c11c7ea515bfc1e738dca307166afb9b3f054f48be3e46d5ba15efb7813b",
+        ),
+        # What looks like a part that doesn't count, and is none.
+        (
+            asked(customer=f"J${REQUEST}P\x01", wait=WAIT_ACCEPTED),
+            "289ed8dd9966790e78e5978c16fd57598f0297e6044f95447ac04351edeb1868",
+        ),
+    ],
+)
+def test_a_digest_stays_what_it_is_in_every_version(wanted: PlaceOrderRequest, digest: str) -> None:
+    assert request_digest(wanted).hex() == digest
+
+
+@pytest.mark.parametrize("more", ORDERS)
+@pytest.mark.parametrize("together", [False, True])
+async def test_a_record_is_the_fact_and_its_headers(world: World, more: dict[str, object], together: bool) -> None:
+    await world.place()
+    world.raw.clear()
+    request = asked(**{"request_id": OTHER, **more})
+    if together:
+        await world.orders.BatchPlaceOrders(BatchPlaceOrdersRequest(requests=[request]), call())
+    else:
+        await world.orders.PlaceOrder(request, call())
+    group, order = names(request)
+    ((key, value, written),) = world.raw
+    placed = OrderPlaced(
+        campaign="mug",
+        opens_group=not request.group,
+        solo=request.solo,
+        quantity=request.quantity,
+        currency=request.currency,
+        max_unit_price_minor=request.max_unit_price_minor,
+        payment_method=request.payment_method,
+        request_id=request.request_id,
+        request_sha256=request_digest(request),
+    )
+    assert key == group
+    assert value == OrderFact(order=order, group=group, customer=request.customer, placed=placed).SerializeToString()
+    extra = {} if request.group else {"groupbuy-campaign": "mug"}
+    kind = "groupbuy.orders.v1.OrderPlaced"
+    subject = f"groups/{group}/orders/{order}"
+    assert written == headers(f"{order}:placed", kind, "/groupbuy/orders", TIME_MS, subject, extra)
+
+
+async def test_a_wish_to_leave_is_written_likewise(world: World) -> None:
+    order, _ = await world.place()
+    world.raw.clear()
+    world.folds = False
+    with pytest.raises(Exception, match="GetOrder of groups/"):
+        await world.orders.CancelOrder(CancelOrderRequest(name=order.name, request_id=OTHER, reason="no"), call(0.2))
+    group, ident = names(asked())
+    ((key, value, written),) = world.raw
+    wish = OrderCancelRequested(request_id=OTHER, reason="no")
+    assert key == group
+    fact = OrderFact(order=ident, group=group, customer="ann", cancel_requested=wish)
+    assert value == fact.SerializeToString()
+    kind = "groupbuy.orders.v1.OrderCancelRequested"
+    assert written == headers(f"{ident}:cancel_requested:{OTHER}", kind, "/groupbuy/orders", TIME_MS, order.name)
+
+
+@pytest.mark.parametrize("more", ORDERS)
+@pytest.mark.parametrize("together", [False, True])
+async def test_an_accepted_order_is_shown_as_it_will_be_read(
+    world: World, more: dict[str, object], together: bool
+) -> None:
+    await world.place()
+    world.records.clear()
+    request = asked(**{"request_id": OTHER, **more, "wait": WAIT_ACCEPTED})
+    shown: Order
+    if together:
+        (result,) = (await world.orders.BatchPlaceOrders(BatchPlaceOrdersRequest(requests=[request]), call())).results
+        shown = result.order
+    else:
+        shown = (await world.orders.PlaceOrder(request, call())).order
+    ((fact, _),) = world.records
+    rules = OrdersFold()
+    state = rules.initial(fact.group)
+    rules.fold_fact(state, fact, world.now_ms)
+    assert shown == order_message(OrderName(fact.group, fact.order), state, state.orders[fact.order])
