@@ -6,7 +6,6 @@ never decide, and never cost more than the event is long.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -195,9 +194,9 @@ def _mark(state: State, order: str, flag: int) -> None:
 def _shrink(state: State) -> None:
     """With the last live order of a closed group goes all that only live orders needed, hash tables included."""
     if not (state.reserved or state.confirmed or state.waiting):
-        state.reserved = OrderedDict()
-        state.confirmed = OrderedDict()
-        state.waiting = OrderedDict()
+        state.reserved = {}
+        state.confirmed = {}
+        state.waiting = {}
 
 
 EVOLVE: dict[str, Callable[[State, Any, int], None]] = {

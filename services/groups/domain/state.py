@@ -7,7 +7,6 @@ new. Must never be changed by anything but evolve.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -93,7 +92,11 @@ class Waiter:
 
 @dataclass(slots=True)
 class State:
-    """One group. The ordered mappings give their first entry in constant time, however many have left."""
+    """One group.
+
+    The order of its mappings counts. They are plain dicts, which are faster and smaller than ordered ones; but to find
+    their first entry these walk over those that left before it: at most 2,000, in about 2 µs.
+    """
 
     phase: Phase = Phase.UNOPENED
     #: None: not opened.
@@ -104,11 +107,11 @@ class State:
     opened_ms: int = 0
     deadline_ms: int = 0
     #: Seats that wait for money. Time never runs backwards and the hold window is one, so the first lapses first.
-    reserved: OrderedDict[str, Seat] = field(default_factory=OrderedDict)
+    reserved: dict[str, Seat] = field(default_factory=dict)
     #: Members by order of confirmation; after completion those who are still to be charged.
-    confirmed: OrderedDict[str, Seat] = field(default_factory=OrderedDict)
+    confirmed: dict[str, Seat] = field(default_factory=dict)
     #: First come, first served.
-    waiting: OrderedDict[str, Waiter] = field(default_factory=OrderedDict)
+    waiting: dict[str, Waiter] = field(default_factory=dict)
     #: Live orders of each customer, while the group forms.
     customers: dict[str, int] = field(default_factory=dict)
     #: Orders at their end.
