@@ -29,6 +29,13 @@ RULES: Mapping[int, Rules] = {1: VERSION_1}
 if RULES.keys() != RULES_VERSIONS:
     raise RuntimeError("terms.RULES_VERSIONS is not what there are rules for")
 
+_EVENT_TAG = GroupDecision.EVENTS_FIELD_NUMBER << 3 | 2
+#: What stands before an event in a decision, by the event's length in bytes; long ones are left to protobuf.
+_EVENT_HEADS = [
+    bytes((_EVENT_TAG, length) if length < 128 else (_EVENT_TAG, length & 127 | 128, length >> 7))
+    for length in range(4_096)
+]
+
 
 class GroupDomain:
     """Decider domain of groups: GroupInput in, GroupDecision out, one State a group."""
@@ -85,8 +92,15 @@ class GroupDomain:
         decision.cause = cause
         decision.time_ms = time_ms
         decision.previous_sha256 = previous_sha256
-        decision.events.extend(events)
-        return decision.SerializeToString()
+        sealed = decision.SerializeToString()
+        # The events stand last, so their bytes are appended: a message that takes them in encodes each one twice.
+        for event in events:
+            encoded = event.SerializeToString()
+            if len(encoded) < len(_EVENT_HEADS):
+                sealed += _EVENT_HEADS[len(encoded)] + encoded
+            else:
+                sealed += GroupDecision(events=[event]).SerializeToString()
+        return sealed
 
     def open(self, value: bytes) -> Any:
         """A GroupDecision. Raises DecodeError, UnknownEvent and UnknownRules."""

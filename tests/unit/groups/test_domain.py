@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import DecodeError
-from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent, GroupOpened, SeatReleased, Terms
+from groupbuy.groups.v1.decisions_pb2 import Faulted, GroupDecision, GroupEvent, GroupOpened, SeatReleased, Terms
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import CallDeferred, PaymentDecision, PaymentEvent
+from hypothesis import given as given_values
+from hypothesis import strategies as st
 
 from eventlog.aggregate import Aggregate, decide
 from eventlog.errors import Impossible
@@ -104,6 +106,26 @@ def test_decisions_carry_version_cause_time_and_the_digest_of_the_one_before() -
     assert (decision.group, decision.version, decision.cause, decision.time_ms) == (KEY, 3, 17, T0)
     assert decision.previous_sha256 == b"digest"
     assert [event.seat_released.order for event in decision.events] == ["a"]
+
+
+@given_values(
+    lengths=st.lists(st.sampled_from((0, 1, 120, 121, 122, 123, 4_080, 4_095, 4_096, 20_000)), max_size=5),
+    version=st.integers(0, 2**40),
+    cause=st.integers(0, 2**62),
+    digest=st.sampled_from((b"", b"digest")),
+)
+def test_a_decision_is_what_protobuf_makes_of_it(lengths: list[int], version: int, cause: int, digest: bytes) -> None:
+    events = [GroupEvent(faulted=Faulted(error="x" * length)) for length in lengths]
+    whole = GroupDecision(
+        group=KEY, version=version, cause=cause, time_ms=T0, previous_sha256=digest, events=events
+    ).SerializeToString()
+    assert DOMAIN.seal(KEY, version, cause, T0, digest, events) == whole
+
+
+def test_events_of_any_length_are_sealed_as_protobuf_does() -> None:
+    for length in range(4_200):
+        event = GroupEvent(faulted=Faulted(error="x" * length))
+        assert DOMAIN.seal("", 0, 0, 0, b"", [event]) == GroupDecision(events=[event]).SerializeToString()
 
 
 def test_two_owners_write_the_same_bytes() -> None:
