@@ -37,26 +37,37 @@ class Output:
         self._partition = partition
         self._acknowledged = acknowledged
         self._open: Any = None
+        #: `append` of what is inside the open batch, and its records so far. aiokafka's own method comes to
+        #: the same by two calls more, which take as long as the record itself.
+        self._add: Callable[..., Any] = _nothing_open
+        self._count = 0
         self._sealed: list[Any] = []
 
     def append(self, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
         """Adds one record. A record too large for the broker ends the process."""
         if len(value) > RECORD_BYTES:
             die("a record is larger than the broker takes", topic=self._topic, key=key, bytes=len(value))
-        # The batch builder takes a list only; a consumed record has a tuple.
+        # It takes no other sequence.
         listed = headers if isinstance(headers, list) else list(headers)
-        if self._open is None:
-            self._open = self._producer.create_batch()
-        if self._open.append(timestamp=None, key=key, value=value, headers=listed) is None:
+        if self._add(self._count, None, key, value, listed) is None:
             self._seal()
-            self._open = self._producer.create_batch()
-            if self._open.append(timestamp=None, key=key, value=value, headers=listed) is None:
+            self._begin()
+            if self._add(0, None, key, value, listed) is None:
                 die("a record does not fit into an empty batch", topic=self._topic, key=key, bytes=len(value))
+        self._count += 1
+
+    def _begin(self) -> None:
+        self._open = self._producer.create_batch()
+        self._add = self._open._builder.append
+        self._count = 0
 
     def _seal(self) -> None:
-        self._open.close()
-        self._sealed.append(self._open)
-        self._open = None
+        if self._open is not None:
+            self._open._relative_offset = self._count
+            self._open.close()
+            self._sealed.append(self._open)
+            self._open = None
+            self._add = _nothing_open
 
     @property
     def full(self) -> bool:
@@ -68,7 +79,7 @@ class Output:
 
         The futures end when the broker has it; none fails.
         """
-        if self._open is not None and not full:
+        if not full:
             self._seal()
         sealed, self._sealed = self._sealed, []
         futures = []
@@ -97,3 +108,7 @@ class Output:
         if self._acknowledged is not None:
             metadata = future.result()
             self._acknowledged(metadata.offset, count, metadata.timestamp or 0)
+
+
+def _nothing_open(*_: Any) -> None:
+    """Has no room for any record."""
