@@ -22,7 +22,7 @@ class Record(NamedTuple):
 
     key: str
     value: bytes
-    headers: Sequence[tuple[str, bytes]]
+    headers: list[tuple[str, bytes]]
 
 
 class BatchPublisher(Publisher):
@@ -107,5 +107,5 @@ class BatchPublisher(Publisher):
 
 def _put(batch: Any, record: Record) -> bool:
     """Puts a record into a batch; returns whether there was room."""
-    metadata = batch.append(timestamp=None, key=record.key.encode(), value=record.value, headers=list(record.headers))
+    metadata = batch.append(timestamp=None, key=record.key.encode(), value=record.value, headers=record.headers)
     return metadata is not None

@@ -48,13 +48,16 @@ class Stamp:
         self._time_ms = -1
         self._time = ("ce_time", b"")
 
-    def headers(self, ce_id: str, time_ms: int) -> list[tuple[str, bytes]]:
-        """As `headers` without a subject."""
+    def headers(self, ce_id: str, time_ms: int, subject: str = "") -> list[tuple[str, bytes]]:
+        """As `headers`; the list is the caller's own."""
         if time_ms != self._time_ms:
             # The broker gives one time to all records of a batch.
             self._time_ms = time_ms
             self._time = ("ce_time", rfc3339(time_ms).encode())
-        return [_SPEC_VERSION, ("ce_id", ce_id.encode()), self._type, self._source, self._time, _CONTENT_TYPE]
+        made = [_SPEC_VERSION, ("ce_id", ce_id.encode()), self._type, self._source, self._time, _CONTENT_TYPE]
+        if subject:
+            made.append(("ce_subject", subject.encode()))
+        return made
 
 
 def rfc3339(time_ms: int) -> str:

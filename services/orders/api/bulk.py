@@ -19,6 +19,7 @@ from groupbuy.orders.v1.orders_pb2 import (
     PlaceOrderResponse,
     PlaceOrderResult,
     PlaceOrdersRequest,
+    PlaceOrdersResponse,
 )
 
 from chassis.calls import OVERLOADED_RETRY_MS
@@ -29,11 +30,10 @@ from chassis.room import Room
 from chassis.validation import validate
 from chassis.waiting import Patience
 from eventlog.errors import NotReady
+from services.orders.api.asked import Asked, understood
 from services.orders.api.facts import Facts
-from services.orders.api.placing import Asked, Placing, understood
-from services.orders.api.reading import Seen
+from services.orders.api.placing import Placing, accept
 from services.orders.api.refusals import request_id_reused
-from services.orders.api.tokens import Token, encode
 from services.orders.domain.ids import OrderName
 
 #: Orders of batches and streams under way in one process.
@@ -44,7 +44,8 @@ MOST_OF_A_STREAM = 2_000
 #: Orders looked at before the event loop does something else.
 SLICE = 100
 
-Tell = Callable[[PlaceOrderResult], None]
+#: Gives the result of a request, by its index and once, to be filled in at once.
+ResultOf = Callable[[int], PlaceOrderResult]
 
 
 class Bulk:
@@ -56,7 +57,7 @@ class Bulk:
         self._facts = facts
         self._room = room or Room(MOST_UNDER_WAY)
 
-    async def batch(self, requests: Sequence[PlaceOrderRequest], context: Context) -> list[PlaceOrderResult]:
+    async def batch(self, requests: Sequence[PlaceOrderRequest], context: Context) -> BatchPlaceOrdersResponse:
         """What became of each, in their order. Raises ApiError OVERLOADED where there is no room for all of them."""
         if not self._room.try_take(len(requests)):
             raise ApiError(
@@ -65,17 +66,18 @@ class Bulk:
                 f"{self._room.taken} orders of batches are under way already; call again later",
                 retry_after_ms=OVERLOADED_RETRY_MS,
             )
+        # Results are filled in where they are: to make them apart and have them copied takes longer.
+        answer = BatchPlaceOrdersResponse()
+        results = [answer.results.add(index=index) for index in range(len(requests))]
         try:
-            results: list[PlaceOrderResult] = []
-            await self._place(0, requests, context, results.append)
+            await self._place(0, requests, context, results.__getitem__)
         finally:
             self._room.give(len(requests))
-        results.sort(key=lambda result: result.index)
-        return results
+        return answer
 
     async def stream(
         self, messages: AsyncIterator[PlaceOrdersRequest], context: Context
-    ) -> AsyncGenerator[list[PlaceOrderResult], None]:
+    ) -> AsyncGenerator[PlaceOrdersResponse, None]:
         """What became of each, as soon as it is known. Takes no more in while much is under way.
 
         An error of the stream itself comes after the answers to what was taken in before it.
@@ -85,10 +87,10 @@ class Bulk:
         reading.add_done_callback(lambda _: flow.wake.set())
         try:
             while True:
-                results = flow.collect()
-                if results:
-                    yield results
-                    flow.room.give(len(results))
+                answer = flow.collect()
+                if answer.results:
+                    yield answer
+                    flow.room.give(len(answer.results))
                 elif reading.done():
                     await reading
                     return
@@ -125,12 +127,14 @@ class Bulk:
     async def _take_in(self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, flow: _Flow) -> None:
         await self._room.take(len(requests))
         try:
-            await self._place(first, requests, context, flow.tell)
+            await self._place(first, requests, context, flow.result_of)
         finally:
             self._room.give(len(requests))
 
-    async def _place(self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, tell: Tell) -> None:
-        """Places them all and tells the result of each. Raises nothing but its cancellation."""
+    async def _place(
+        self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, result_of: ResultOf
+    ) -> None:
+        """Places them all and fills in the result of each. Raises nothing but its cancellation."""
         patience = Patience(context)
         elsewhere: list[tuple[int, Asked]] = []
         slow: list[tuple[int, Asked]] = []
@@ -151,13 +155,13 @@ class Bulk:
                 except NotReady:
                     elsewhere.append((index, asked))
             except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
-                tell(_failed(index, name, error))
+                _fail(result_of(index), name, error)
             if index % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
         async with asyncio.TaskGroup() as tasks:
             for batch in by_owner(elsewhere, self._replicas):
-                tasks.create_task(self._elsewhere(batch, context, tell))
-            await self._together(together, slow, context, patience, tell)
+                tasks.create_task(self._elsewhere(batch, context, result_of))
+            await self._together(together, slow, context, patience, result_of)
 
     async def _together(
         self,
@@ -165,33 +169,34 @@ class Bulk:
         slow: list[tuple[int, Asked]],
         context: Context,
         patience: Patience,
-        tell: Tell,
+        result_of: ResultOf,
     ) -> None:
         facts = [self._placing.fact(asked) for _, asked in together]
         positions = await self._facts.append_all(facts, patience) if facts else []
         async with asyncio.TaskGroup() as tasks:
-            for (index, asked), fact, position in zip(together, facts, positions, strict=True):
+            for (index, asked), position in zip(together, positions, strict=True):
                 try:
                     if isinstance(position, Exception):
                         raise position  # noqa: TRY301 - every failure becomes an answer in one place
-                    seen, token = self._placing.stated(asked, fact, position)
-                    # Has nothing to wait for: a task of its own would cost more than the answer.
-                    at_once = _accepted(index, seen, token) if asked.request.wait == WAIT_ACCEPTED else None
+                    seen = self._placing.stated(asked, position)
                 except Exception as error:  # noqa: BLE001 - as above
-                    tell(_failed(index, asked.name, error))
+                    _fail(result_of(index), asked.name, error)
                     continue
-                if at_once is not None:
-                    tell(at_once)
+                if asked.request.wait == WAIT_ACCEPTED:
+                    # Has nothing to wait for: a task of its own would cost more than the answer.
+                    result = result_of(index)
+                    accept(result, asked, position, seen)
+                    result.name = result.order.name
                 else:
-                    answer = self._placing.answer(asked, seen, token, patience, fresh=True)
-                    tasks.create_task(_tell_of(index, asked.name, self._whole(asked, answer, context), tell))
+                    answer = self._placing.decided(asked, position, patience, fresh=True)
+                    tasks.create_task(_answer(index, asked.name, self._whole(asked, answer, context), result_of))
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
             for index, asked in slow:
-                tasks.create_task(self._one(index, asked, context, tell))
+                tasks.create_task(self._one(index, asked, context, result_of))
 
-    async def _one(self, index: int, asked: Asked, context: Context, tell: Tell) -> None:
-        await _tell_of(index, asked.name, self._placing.place_asked(asked, self._replicas, context), tell)
+    async def _one(self, index: int, asked: Asked, context: Context, result_of: ResultOf) -> None:
+        await _answer(index, asked.name, self._placing.place_asked(asked, self._replicas, context), result_of)
 
     async def _whole(self, asked: Asked, answer: Awaitable[PlaceOrderResponse], context: Context) -> PlaceOrderResponse:
         """The answer, also where the partition goes to another replica before it comes."""
@@ -200,7 +205,7 @@ class Bulk:
         except NotReady:
             return await self._placing.place_asked(asked, self._replicas, context)
 
-    async def _elsewhere(self, batch: list[tuple[int, Asked]], context: Context, tell: Tell) -> None:
+    async def _elsewhere(self, batch: list[tuple[int, Asked]], context: Context, result_of: ResultOf) -> None:
         """Has orders placed by another replica, which owns the partitions of all of them; one by one where it does not
         any more."""
 
@@ -215,7 +220,7 @@ class Bulk:
                 answer = await self._replicas.ask("BatchPlaceOrders", where, request, context, here)
             except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
                 for index, asked in batch:
-                    tell(_failed(index, asked.name, error))
+                    _fail(result_of(index), asked.name, error)
                 return
             left = []
             for result in answer.results:
@@ -224,10 +229,10 @@ class Bulk:
                     left.append((index, asked))
                     continue
                 result.index = index
-                tell(result)
+                result_of(index).CopyFrom(result)
         async with asyncio.TaskGroup() as tasks:
             for index, asked in left:
-                tasks.create_task(self._one(index, asked, context, tell))
+                tasks.create_task(self._one(index, asked, context, result_of))
 
 
 def by_owner(orders: Sequence[tuple[int, Asked]], replicas: Alone) -> list[list[tuple[int, Asked]]]:
@@ -244,34 +249,32 @@ class _Flow:
     def __init__(self) -> None:
         self.room = Room(MOST_OF_A_STREAM)
         self.wake = asyncio.Event()
-        self._results: list[PlaceOrderResult] = []
+        self._answer = PlaceOrdersResponse()
 
-    def tell(self, result: PlaceOrderResult) -> None:
-        """Adds an answer."""
-        self._results.append(result)
+    def result_of(self, index: int) -> PlaceOrderResult:
+        """Adds the result of a request, to be filled in before anybody else has a turn."""
         self.wake.set()
+        return self._answer.results.add(index=index)
 
-    def collect(self) -> list[PlaceOrderResult]:
-        """All answers that have come since, to be sent in one message."""
-        results, self._results = self._results, []
-        return results
+    def collect(self) -> PlaceOrdersResponse:
+        """All results that have come since, in one message."""
+        answer, self._answer = self._answer, PlaceOrdersResponse()
+        return answer
 
 
-async def _tell_of(index: int, name: OrderName, answer: Awaitable[PlaceOrderResponse], tell: Tell) -> None:
+async def _answer(index: int, name: OrderName, answer: Awaitable[PlaceOrderResponse], result_of: ResultOf) -> None:
     try:
         found = await answer
     except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
-        tell(_failed(index, name, error))
+        _fail(result_of(index), name, error)
     else:
-        tell(PlaceOrderResult(index=index, name=str(name), order=found.order, token=found.token))
+        result = result_of(index)
+        result.name = found.order.name
+        result.order.CopyFrom(found.order)
+        result.token = found.token
 
 
-def _accepted(index: int, seen: Seen, token: Token) -> PlaceOrderResult:
-    result = PlaceOrderResult(index=index, name=str(seen.name), token=encode(token))
-    seen.show(result.order)
-    return result
-
-
-def _failed(index: int, name: OrderName | None, error: Exception) -> PlaceOrderResult:
+def _fail(result: PlaceOrderResult, name: OrderName | None, error: Exception) -> None:
     refusal = to_api_error(error, method="one order of several")
-    return PlaceOrderResult(index=index, name=str(name) if name else "", status=to_status(refusal))
+    result.name = str(name) if name else ""
+    result.status.CopyFrom(to_status(refusal))

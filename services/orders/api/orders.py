@@ -13,7 +13,6 @@ from typing import Any
 
 import grpc
 from groupbuy.groups.v1.decisions_pb2 import REFUSAL_REASON_CANCELLED
-from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.orders.v1.orders_pb2 import (
     ORDER_STATE_CANCELLED,
     ORDER_STATE_REFUSED,
@@ -38,13 +37,12 @@ from chassis.replicas import Alone
 from chassis.waiting import Patience
 from services.orders.api import refusals
 from services.orders.api.bulk import Bulk
-from services.orders.api.facts import Facts, cancel_requested
+from services.orders.api.facts import Facts
 from services.orders.api.links import Invitations
 from services.orders.api.listing import Listing
 from services.orders.api.placing import Placing
 from services.orders.api.ports import Campaigns, OrdersView, PublishesAll
 from services.orders.api.reading import Reader, Seen
-from services.orders.api.tokens import Token
 from services.orders.domain.ids import OrderName, parse_order
 from services.orders.domain.seat import REFUSALS
 from services.orders.domain.view import OrderView
@@ -84,15 +82,15 @@ class OrderServicer(OrderServiceServicer):
 
     async def BatchPlaceOrders(self, request: BatchPlaceOrdersRequest, context: Context) -> BatchPlaceOrdersResponse:
         """Places several orders together; each succeeds or fails by itself."""
-        return BatchPlaceOrdersResponse(results=await self._bulk.batch(request.requests, context))
+        return await self._bulk.batch(request.requests, context)
 
     async def PlaceOrders(
         self, requests: AsyncIterator[PlaceOrdersRequest], context: Context
     ) -> AsyncIterator[PlaceOrdersResponse]:
         """Places orders as they come, and answers each as soon as it can."""
         async with aclosing(self._bulk.stream(requests, context)) as found:
-            async for results in found:
-                yield PlaceOrdersResponse(results=results)
+            async for answers in found:
+                yield answers
 
     async def GetOrder(self, request: GetOrderRequest, context: Context) -> Order:
         """An order as it is; with a token, not before what the token stands for is seen."""
@@ -122,7 +120,8 @@ class OrderServicer(OrderServiceServicer):
     async def _cancel(self, name: OrderName, request: CancelOrderRequest, patience: Patience) -> Order:
         seen = await self._reader.require(name, patience)
         if not _judged(seen.view):
-            await self._append(cancel_requested(name, seen.view.customer, request), patience)
+            wish = self._facts.cancel_requested(name, seen.view.customer, request)
+            self._reader.wrote(await self._facts.append(wish, patience))
             seen = await self._reader.when(name, _judged, patience)
         if not _left(seen.view):
             raise refusals.not_cancellable(name, seen.view)
@@ -156,10 +155,6 @@ class OrderServicer(OrderServiceServicer):
                 if final:
                     return
                 await watch.changed()
-
-    async def _append(self, fact: OrderFact, patience: Patience) -> None:
-        position = await self._facts.append(fact, patience)
-        self._reader.wrote(Token(position.partition, position.offset))
 
 
 def _parsed(name: str) -> OrderName:

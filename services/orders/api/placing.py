@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
-from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.orders.v1.orders_pb2 import (
     WAIT_ACCEPTED,
     WAIT_GROUP_CLOSED,
@@ -19,30 +17,25 @@ from groupbuy.orders.v1.orders_pb2 import (
     WAIT_UNSPECIFIED,
     PlaceOrderRequest,
     PlaceOrderResponse,
+    PlaceOrderResult,
     Wait,
 )
 
+from chassis.publishing import Record
 from chassis.replicas import Alone
 from chassis.replicas_calls import Context
 from chassis.waiting import Patience
 from eventlog.errors import BrokerUnavailable
 from eventlog.publisher import Position
 from services.orders.api import refusals
-from services.orders.api.facts import Facts, placed
+from services.orders.api.asked import Asked, understood
+from services.orders.api.facts import Facts
 from services.orders.api.links import Invitations
 from services.orders.api.ports import Campaigns
 from services.orders.api.reading import Reader, Seen
+from services.orders.api.render import show_placed
 from services.orders.api.tokens import Token, encode
-from services.orders.domain.ids import (
-    OrderName,
-    campaign_of,
-    group_id,
-    group_of,
-    is_id,
-    order_id,
-    request_digest,
-)
-from services.orders.domain.orders import GroupOrders, OrdersFold
+from services.orders.domain.orders import GroupOrders
 from services.orders.domain.view import OrderView
 
 #: What PlaceOrder waits for.
@@ -53,15 +46,6 @@ WAITS: Mapping[Wait.ValueType, Callable[[OrderView], bool]] = {
 }
 
 
-class Asked(NamedTuple):
-    """A request, and the order that it stands for."""
-
-    request: PlaceOrderRequest
-    name: OrderName
-    #: SHA-256 of what is asked for.
-    digest: bytes
-
-
 class Placing:
     """The way of an order into the log and back."""
 
@@ -70,7 +54,6 @@ class Placing:
         self._campaigns = campaigns
         self._facts = facts
         self._links = links
-        self._fold = OrdersFold()
 
     async def place_there(self, request: PlaceOrderRequest, replicas: Alone, context: Context) -> PlaceOrderResponse:
         """Places an order and waits as asked, wherever the order's partition is. The same request again answers with
@@ -89,13 +72,19 @@ class Placing:
         """As `place_asked`, in this process. Raises NotReady where the partition is not here."""
         seen = self.known(asked)
         if seen is not None:
-            return await self.answer(asked, seen, self._reader.here(asked.name), patience)
+            token = self._reader.here(asked.name)
+            if asked.request.wait != WAIT_ACCEPTED:
+                return await self.decided(asked, token, patience, fresh=False)
+            return _answer(seen, token)
         if not self.check_now(asked):
             await self._check(asked, patience)
-        fact = self.fact(asked)
-        position = await self._facts.append(fact, patience)
-        seen, token = self.stated(asked, fact, position)
-        return await self.answer(asked, seen, token, patience, fresh=True)
+        position = await self._facts.append(self.fact(asked), patience)
+        seen = self.stated(asked, position)
+        if asked.request.wait != WAIT_ACCEPTED:
+            return await self.decided(asked, position, patience, fresh=True)
+        made = PlaceOrderResponse()
+        accept(made, asked, position, seen)
+        return made
 
     def known(self, asked: Asked) -> Seen | None:
         """The order if it was placed before. Raises ApiError REQUEST_ID_REUSED where it is another's, and NotReady."""
@@ -104,63 +93,52 @@ class Placing:
             _same_request(seen, asked.digest)
         return seen
 
-    def fact(self, asked: Asked) -> OrderFact:
+    def fact(self, asked: Asked) -> Record:
         """What a checked request states."""
-        return placed(asked.name, asked.request, asked.digest, self._links.of(asked.request))
+        return self._facts.placed(asked, self._links.of(asked.request))
 
-    def stated(self, asked: Asked, fact: OrderFact, position: Position) -> tuple[Seen, Token]:
-        """What can be said of an order that stands in the log, before anybody has decided."""
-        token = Token(position.partition, position.offset)
-        self._reader.wrote(token)
-        seen = self._reader.find(asked.name)
-        if seen is None:
-            group = self._fold.initial(asked.name.group)
-            self._fold.fold_fact(group, fact, position.timestamp_ms)
-            seen = Seen(asked.name, group, group.orders[asked.name.order])
-        _same_request(seen, asked.digest)
-        return seen, token
+    def stated(self, asked: Asked, position: Position) -> Seen | None:
+        """Notes that an order stands in the log. What is known of it already; raises as `known`."""
+        self._reader.wrote(position)
+        return self.known(asked)
 
-    async def answer(
-        self, asked: Asked, seen: Seen, token: Token, patience: Patience, *, fresh: bool = False
+    async def decided(
+        self, asked: Asked, token: Token | Position, patience: Patience, *, fresh: bool
     ) -> PlaceOrderResponse:
         """The answer once there is what the caller waits for. `fresh`: its fact may not be folded yet."""
-        if asked.request.wait != WAIT_ACCEPTED:
-            enough = WAITS[asked.request.wait]
-            # A decision may be read before the fact it is about; with the fact the answer is whole.
-            seen = await self._reader.when(
-                asked.name, lambda order: enough(order) and (order.placed or not fresh), patience, token
-            )
-            # Two requests with one id may have been under way at once: the log says whose the order is.
-            _same_request(seen, asked.digest)
-        answer = PlaceOrderResponse(token=encode(token))
-        seen.show(answer.order)
-        return answer
+        enough = WAITS[asked.request.wait]
+        # A decision may be read before the fact it is about; with the fact the answer is whole.
+        seen = await self._reader.when(
+            asked.name, lambda order: enough(order) and (order.placed or not fresh), patience, token
+        )
+        # Two requests with one id may have been under way at once: the log says whose the order is.
+        _same_request(seen, asked.digest)
+        return _answer(seen, token)
 
     # Plain mistakes -----------------------------------------------------------------------------------------------
 
     def check_now(self, asked: Asked) -> bool:
         """Refuses what is plainly a mistake. False: that can't be told without waiting. Raises ApiError, NotReady."""
         self._links.check(asked.request)
-        campaign = self._campaigns.find(campaign_of(asked.request.campaign))
+        campaign = self._campaigns.find(asked.campaign)
         if campaign is None:
             return False
-        if not asked.request.group:
-            _judge(asked.request, campaign, None)
-            return True
-        group = self._reader.opened_now(asked.name.group)
-        if group is None:
-            return False
-        _judge(asked.request, campaign, group)
+        group = None
+        if not asked.opens:
+            group = self._reader.opened_now(asked.name.group)
+            if group is None:
+                return False
+        _judge(asked, campaign, group)
         return True
 
     async def _check(self, asked: Asked, patience: Patience) -> None:
-        campaign = await self._campaign(campaign_of(asked.request.campaign), patience)
+        campaign = await self._campaign(asked.campaign, patience)
         group = None
-        if asked.request.group:
+        if not asked.opens:
             group = await self._reader.opened(asked.name.group, patience)
             if group is None:
                 raise refusals.group_not_found(asked.name.group)
-        _judge(asked.request, campaign, group)
+        _judge(asked, campaign, group)
 
     async def _campaign(self, wanted: str, patience: Patience) -> Campaign:
         campaign = self._campaigns.find(wanted)
@@ -175,32 +153,36 @@ class Placing:
         return campaign
 
 
-def understood(request: PlaceOrderRequest) -> Asked:
-    """A valid request and the order it stands for: the same for the same customer, request id and group."""
-    if request.group:
-        group = group_of(request.group)
-        if not is_id(group):
-            raise refusals.invalid_field("group", "is not the name of a group")
-    else:
-        group = group_id(request.customer, request.request_id)
-    name = OrderName(group, order_id(group, request.customer, request.request_id))
-    return Asked(request, name, request_digest(request))
-
-
-def _judge(request: PlaceOrderRequest, campaign: Campaign, group: GroupOrders | None) -> None:
+def _judge(asked: Asked, campaign: Campaign, group: GroupOrders | None) -> None:
     """Raises ApiError for what is wrong with an order, given its campaign and the group that it joins, if any."""
-    wanted = campaign_of(request.campaign)
     currency = campaign.currency
     if group is None:
         if campaign.archived:
-            raise refusals.campaign_archived(wanted)
+            raise refusals.campaign_archived(asked.campaign)
     else:
-        if group.campaign != wanted:
-            raise refusals.campaign_mismatch(wanted, group.campaign)
+        if group.campaign != asked.campaign:
+            raise refusals.campaign_mismatch(asked.campaign, group.campaign)
         # The group's frozen terms count, not the campaign as it is now.
         currency = group.currency or currency
-    if request.currency != currency:
-        raise refusals.currency_mismatch(request.currency, currency)
+    shown = asked.request.currency
+    if shown != currency:
+        raise refusals.currency_mismatch(shown, currency)
+
+
+def accept(made: PlaceOrderResponse | PlaceOrderResult, asked: Asked, position: Position, seen: Seen | None) -> None:
+    """Fills in the answer about an order that stands in the log and waits for nothing else; `seen`, where it has been
+    read there already."""
+    if seen is None:
+        show_placed(made.order, asked, position.timestamp_ms)
+    else:
+        seen.show(made.order)
+    made.token = encode(position)
+
+
+def _answer(seen: Seen, token: Token | Position) -> PlaceOrderResponse:
+    answer = PlaceOrderResponse(token=encode(token))
+    seen.show(answer.order)
+    return answer
 
 
 def _same_request(seen: Seen, digest: bytes) -> None:

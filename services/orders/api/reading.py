@@ -16,6 +16,7 @@ from chassis.replicas import Partitions
 from chassis.topics import ORDERS
 from chassis.waiting import Patience, until
 from eventlog.errors import NotReady
+from eventlog.publisher import Position
 from eventlog.topics import partition_of
 from eventlog.watch import Watchers
 from services.orders.api.awaiting import Awaiting
@@ -66,9 +67,10 @@ class Reader:
         """Wakes who waits for a group."""
         return self._view.watchers
 
-    def wrote(self, token: Token) -> None:
+    def wrote(self, position: Position) -> None:
         """Notes that a fact is in the log."""
-        self._written[token.partition] = max(token.offset, self._written.get(token.partition, -1))
+        if position.offset > self._written.get(position.partition, -1):
+            self._written[position.partition] = position.offset
 
     def find(self, name: OrderName) -> Seen | None:
         """The order as it is now, None if it is not known. Raises NotReady."""
@@ -186,7 +188,11 @@ class Reader:
             return None
 
     async def when(
-        self, name: OrderName, ready: Callable[[OrderView], bool], patience: Patience, token: Token | None = None
+        self,
+        name: OrderName,
+        ready: Callable[[OrderView], bool],
+        patience: Patience,
+        token: Token | Position | None = None,
     ) -> Seen:
         """The order once it is so. Raises ApiError ANSWER_PENDING shortly before the deadline."""
 

@@ -6,6 +6,8 @@ import base64
 import binascii
 from typing import NamedTuple
 
+from eventlog.publisher import Position
+
 
 class Token(NamedTuple):
     """A record's place in the orders topic."""
@@ -14,9 +16,9 @@ class Token(NamedTuple):
     offset: int
 
 
-def encode(token: Token) -> str:
-    """URL-safe text."""
-    return base64.urlsafe_b64encode(f"{token.partition}:{token.offset}".encode()).decode().rstrip("=")
+def encode(place: Token | Position) -> str:
+    """A record's place as URL-safe text."""
+    return base64.urlsafe_b64encode(f"{place.partition}:{place.offset}".encode()).decode().rstrip("=")
 
 
 def decode(text: str) -> Token:

@@ -112,7 +112,7 @@ class World:
         fact = OrderFact.FromString(value)
         assert fact.group == key
         self.records.append((fact, dict(headers)))
-        self.raw.append(Record(key, value, headers))
+        self.raw.append(Record(key, value, list(headers)))
         partition = partition_of(key, PARTITIONS)
         offset = self._ends[partition]
         self._ends[partition] += 1
