@@ -6,7 +6,7 @@ What the log rules out raises Impossible; an error of the domain's `decide` is a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Generic, Protocol, TypeVar
@@ -42,10 +42,10 @@ class Domain(Protocol[S]):
         """An input record's value. Raises on what can't be decoded or has an unknown body."""
         ...
 
-    def decide(self, state: S, command: Any, at_ms: int) -> Iterator[Any]:
-        """Yields events, each applied to `state` before the next is asked for; never changes `state` itself.
+    def decide(self, state: S, command: Any, at_ms: int) -> Iterable[Any]:
+        """Gives events, each applied to `state` before the next is asked for; never changes `state` itself.
 
-        Must be a generator, since where that stands tells its own errors from those of `evolve`; or an empty iterator.
+        A generator, where one event depends on what another did; else a tuple of them will do, and takes less time.
         """
         ...
 
@@ -53,8 +53,8 @@ class Domain(Protocol[S]):
         """Applies one event in place. Total over everything that `decide` ever yielded."""
         ...
 
-    def faulted(self, state: S, error: str) -> Iterator[Any]:
-        """Events for when `decide` raised; the same protocol as `decide`."""
+    def faulted(self, state: S, command: Any, error: str) -> Iterable[Any]:
+        """Events for when `decide` raised on a command; the same protocol as `decide`."""
         ...
 
     def due(self, state: S) -> int | None:
@@ -104,10 +104,10 @@ def decide(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int
     at_ms = timestamp_ms if timestamp_ms > aggregate.time_ms else aggregate.time_ms
     state = aggregate.state
     events: list[Any] = []
-    failed = _run(domain, state, domain.decide(state, command, at_ms), at_ms, events)
+    failed = _run(domain, state, at_ms, events, domain.decide, command, at_ms)
     if failed is not None:
         # The state holds every event so far, so the fault is decided on what is true.
-        again = _run(domain, state, domain.faulted(state, type(failed).__name__), at_ms, events)
+        again = _run(domain, state, at_ms, events, domain.faulted, command, type(failed).__name__)
         if again is not None:
             raise Impossible(f"{aggregate.key}: the answer to a fault failed: {again!r}") from failed
     if not events:
@@ -120,16 +120,23 @@ def decide(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int
     return sealed
 
 
-def _run(domain: Domain[S], state: S, steps: Iterator[Any], at_ms: int, events: list[Any]) -> Exception | None:
-    """Draws events and applies each at once. Returns the error that ended the drawing; one of evolve is raised."""
+def _run(
+    domain: Domain[S], state: S, at_ms: int, events: list[Any], rule: Callable[..., Iterable[Any]], *given: Any
+) -> Exception | None:
+    """Draws a rule's events and applies each at once. Returns the rule's error; one of evolve is raised."""
     evolve = domain.evolve
+    defect: Exception | None = None
     try:
-        for event in steps:
-            evolve(state, event, at_ms)
+        for event in rule(state, *given):
+            try:
+                evolve(state, event, at_ms)
+            except Exception as error:
+                # A defect of the program, not a fault of the rule.
+                defect = error
+                raise
             events.append(event)
     except Exception as error:
-        if getattr(steps, "gi_frame", None) is not None:
-            # The generator only waits: it was evolve that failed, and that is a defect, not a fault.
+        if error is defect:
             raise
         return error
     return None

@@ -5,7 +5,7 @@ So what the product does when its own rules fail is met in every long run. Must 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ def defective_rules() -> Iterator[None]:
     rules: Any = domain.RULES
     sound: Rules = rules[1]
 
-    def decide(state: State, command: Command, at_ms: int) -> Iterator[GroupEvent]:
+    def decide(state: State, command: Command, at_ms: int) -> Iterable[GroupEvent]:
         for item in command.items:
             if item.kind in ("opens", "joins") and item.message.placed.payment_method == DEFECT:
                 raise PlantedDefect

@@ -57,7 +57,7 @@ CLOSING: tuple[Mutant, ...] = (
     mutant(
         "deadline_equal",
         "in the deadline's millisecond the group is still open",
-        (decide.decide, "due_ms <= at_ms", "due_ms < at_ms"),
+        (decide._in_turn, "due_ms <= at_ms", "due_ms < at_ms"),
     ),
     mutant(
         "deadline_restarted",
@@ -166,8 +166,8 @@ CLOSING: tuple[Mutant, ...] = (
         "the timer runs only while exactly one has paid",
         (
             domain.GroupDomain.due,
-            "_rules(state).due(state)",
-            "(_rules(state).due(state) if len(state.confirmed) == 1 else None)",
+            "RULES[terms.rules_version].due(state)",
+            "(RULES[terms.rules_version].due(state) if len(state.confirmed) == 1 else None)",
         ),
     ),
 )

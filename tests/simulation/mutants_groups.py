@@ -93,7 +93,7 @@ SEATS: tuple[Mutant, ...] = (
     mutant(
         "waitlist_forgotten",
         "a seat falls free and nobody moves up",
-        (decide.decide, "if state.waiting and command.items:", "if False:"),
+        (decide._in_turn, "if state.waiting and items:", "if False:"),
     ),
     mutant(
         "waitlist_last_first",
@@ -104,7 +104,7 @@ SEATS: tuple[Mutant, ...] = (
         "waitlist_overtaken",
         "newcomers get seats that others wait for",
         (orders.join, " and not state.waiting", ""),
-        (decide.decide, "if state.waiting and command.items:", "if False:"),
+        (decide._in_turn, "if state.waiting and items:", "if False:"),
     ),
     mutant(
         "reservation_lapses_early",

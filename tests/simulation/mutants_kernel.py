@@ -87,8 +87,8 @@ KERNEL: tuple[Mutant, ...] = (
         "events are applied only after all are drawn",
         (
             aggregate._run,
-            "for event in steps:\n            evolve(state, event, at_ms)\n            events.append(event)",
-            "for event in list(steps):\n            evolve(state, event, at_ms)\n            events.append(event)",
+            "for event in rule(state, *given):",
+            "for event in list(rule(state, *given)):",
         ),
     ),
     mutant(

@@ -6,7 +6,7 @@ on every machine, for ever, which is why the rules are picked by the version tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from groupbuy.groups.v1.decisions_pb2 import (
@@ -48,34 +48,29 @@ class GroupDomain:
         """A GroupInput. Raises DecodeError, UnknownInput and UnknownRules."""
         return decode(value)
 
-    def decide(self, state: State, command: Command, at_ms: int) -> Iterator[GroupEvent]:
+    def decide(self, state: State, command: Command, at_ms: int) -> Iterable[GroupEvent]:
         """Events of one input, each to be applied before the next is asked for."""
-        rules = RULES[command.rules_version if state.terms is None else state.terms.rules_version]
-        try:
-            yield from rules.decide(state, command, at_ms)
-        except Exception:
-            # The fault itself is the kernel's to record. Here the order gets its answer, or it would wait for ever.
-            yield from self._answer(state, command)
-            raise
-
-    def _answer(self, state: State, command: Command) -> Iterator[GroupEvent]:
-        forming = state.phase is Phase.FORMING
-        reason = REFUSAL_REASON_GROUP_CANCELLED if forming else REFUSAL_REASON_UNREADABLE
-        for item in command.items:
-            if item.kind in ("opens", "joins") and state.standing(item.order) is Standing.UNKNOWN:
-                yield events.seat_refused(item.message, reason)
+        terms = state.terms
+        return RULES[command.rules_version if terms is None else terms.rules_version].decide(state, command, at_ms)
 
     def evolve(self, state: State, event: GroupEvent, at_ms: int) -> None:
         """Applies one event in place."""
         evolve(state, event, at_ms)
 
-    def faulted(self, state: State, error: str) -> Iterator[GroupEvent]:
-        """Events for when `decide` raised `error`."""
-        return _rules(state).fault(state, error)
+    def faulted(self, state: State, command: Command, error: str) -> Iterator[GroupEvent]:
+        """Events for when `decide` raised `error`: first the order's answer, or it would wait for ever."""
+        forming = state.phase is Phase.FORMING
+        reason = REFUSAL_REASON_GROUP_CANCELLED if forming else REFUSAL_REASON_UNREADABLE
+        for item in command.items:
+            if item.kind in ("opens", "joins") and state.standing(item.order) is Standing.UNKNOWN:
+                yield events.seat_refused(item.message, reason)
+        version = DEFAULT_RULES_VERSION if state.terms is None else state.terms.rules_version
+        yield from RULES[version].fault(state, error)
 
     def due(self, state: State) -> int | None:
         """When a tick would change something next, in milliseconds since the epoch; None: never."""
-        return None if state.terms is None else _rules(state).due(state)
+        terms = state.terms
+        return None if terms is None else RULES[terms.rules_version].due(state)
 
     def tick(self, due_ms: int) -> bytes:
         """An input that says: look at the time."""
@@ -112,7 +107,3 @@ class GroupDomain:
             if body == "opened" and event.opened.terms.rules_version not in RULES_VERSIONS:
                 raise UnknownRules(f"rules_version {event.opened.terms.rules_version}")
         return decision
-
-
-def _rules(state: State) -> Rules:
-    return RULES[DEFAULT_RULES_VERSION if state.terms is None else state.terms.rules_version]

@@ -8,7 +8,7 @@ closing.py, orders.py and money.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from services.groups.domain.state import Standing as S
 from services.groups.domain.state import State
 
 #: (state, item, time in milliseconds) -> events. What time itself brings has no item.
-Action = Callable[[State, Any, int], Iterator[GroupEvent]]
+Action = Callable[[State, Any, int], Iterable[GroupEvent]]
 
 
 @dataclass(frozen=True, slots=True)

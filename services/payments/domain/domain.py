@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from groupbuy.log.v1.log_pb2 import Tick
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
@@ -34,9 +34,9 @@ class PurseDomain:
         """Applies an event in place."""
         evolve(state, event)
 
-    def faulted(self, state: Purse, error: str) -> Iterator[PaymentEvent]:
+    def faulted(self, state: Purse, command: Input, error: str) -> Iterable[PaymentEvent]:
         """The rules failed on an input: said in the open, and nothing else changes."""
-        yield events.faulted(error)
+        return (events.faulted(error),)
 
     def due(self, state: Purse) -> int | None:
         """When the next waiting call is to be made; None: none waits."""

@@ -51,7 +51,7 @@ class Counting:
             state.seen.append(event["id"])
         state.lapsed = state.lapsed or "lapsed" in event or "full" in event
 
-    def faulted(self, state: Counter, error: str) -> Generator[dict[str, Any], None, None]:
+    def faulted(self, state: Counter, command: dict[str, Any], error: str) -> Generator[dict[str, Any], None, None]:
         yield {"faulted": error, "total": state.total}
 
     def due(self, state: Counter) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,70 @@ def test_an_error_in_decide_is_a_decision_on_what_was_true_so_far() -> None:
     decision = decide(domain, aggregate, b'{"raise": true}', 1, 5_000)
     assert decision is not None
     assert json.loads(decision)[5][-1] == {"faulted": "RuntimeError", "total": 1}
+
+
+class AtOnce(Counting):
+    """Decides without a generator: all events are known at once, and an error comes before there are any."""
+
+    def decide(self, state: Counter, command: dict[str, Any], at_ms: int) -> Any:
+        if "raise" in command:
+            raise RuntimeError("planted")
+        return ({"added": command["add"], "id": command["id"]}, {"added": 0, "id": "too"})
+
+
+class CannotEvolve(Counting):
+    def evolve(self, state: Counter, event: dict[str, Any], at_ms: int) -> None:
+        if event.get("added") != 1:
+            raise LookupError("evolve")
+        super().evolve(state, event, at_ms)
+
+
+class CannotEvolveAtOnce(CannotEvolve, AtOnce):
+    pass
+
+
+class FaultsOnceMore(Counting):
+    def faulted(self, state: Counter, command: dict[str, Any], error: str) -> Any:
+        raise RuntimeError("planted too")
+
+
+class FaultsOnceMoreLater(Counting):
+    def faulted(self, state: Counter, command: dict[str, Any], error: str) -> Any:
+        yield {"faulted": error}
+        raise RuntimeError("planted too")
+
+
+def test_events_may_come_all_at_once() -> None:
+    aggregate = fresh()
+    decision = decide(AtOnce(), aggregate, add(3, "a"), 1, 5_000)
+    assert decision is not None
+    assert json.loads(decision)[5] == [{"added": 3, "id": "a"}, {"added": 0, "id": "too"}]
+    assert aggregate.state.total == 3
+
+
+def test_an_error_before_the_first_event_is_a_decision_too() -> None:
+    decision = decide(AtOnce(), fresh(), b'{"raise": true}', 1, 5_000)
+    assert decision is not None
+    assert json.loads(decision)[5] == [{"faulted": "RuntimeError", "total": 0}]
+
+
+@pytest.mark.parametrize("broken", [CannotEvolve(), CannotEvolveAtOnce()])
+def test_an_error_in_evolve_is_raised_and_nothing_is_decided(broken: Counting) -> None:
+    aggregate = fresh()
+    with pytest.raises(LookupError, match="evolve"):
+        decide(broken, aggregate, add(3, "a"), 1, 5_000)
+    assert aggregate.version == 0
+
+
+def test_an_error_in_evolving_the_answer_to_a_fault_is_raised_too() -> None:
+    with pytest.raises(LookupError, match="evolve"):
+        decide(CannotEvolve(), fresh(), b'{"raise": true}', 1, 5_000)
+
+
+@pytest.mark.parametrize("broken", [FaultsOnceMore(), FaultsOnceMoreLater()])
+def test_an_error_in_the_answer_to_a_fault_is_impossible(broken: Counting) -> None:
+    with pytest.raises(Impossible, match="the answer to a fault failed"):
+        decide(broken, fresh(), b'{"raise": true}', 1, 5_000)
 
 
 def test_an_input_that_cannot_be_decoded_is_impossible() -> None:

@@ -44,7 +44,7 @@ class Counting:
     def evolve(self, state: Count, event: GroupEvent, at_ms: int) -> None:
         state.inputs = event.expired.members
 
-    def faulted(self, state: Count, error: str) -> Generator[GroupEvent, None, None]:
+    def faulted(self, state: Count, command: bytes, error: str) -> Generator[GroupEvent, None, None]:
         raise AssertionError(error)
         yield
 
