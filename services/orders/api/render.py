@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from google.protobuf.timestamp_pb2 import Timestamp
 from groupbuy.orders.v1.orders_pb2 import ORDER_STATE_PLACED, Order
 
@@ -56,19 +58,27 @@ def show_placed(made: Order, asked: Asked, time_ms: int) -> None:
     It is what `show` makes of that fact alone. To fold it first would take as long as to state it.
     """
     request = asked.request
+    made.CopyFrom(_placed_at(time_ms))
     made.name = str(asked.name)
     made.group = f"groups/{asked.name.group}"
     made.campaign = request.campaign
     made.customer = request.customer
     made.quantity = request.quantity
     made.currency = request.currency
-    made.state = ORDER_STATE_PLACED
     made.max_unit_price_minor = request.max_unit_price_minor
+    if asked.opens:
+        made.opened_group = True
+    if request.solo:
+        made.solo = True
+
+
+@lru_cache(maxsize=64)
+def _placed_at(time_ms: int) -> Order:
+    """What is the same in all orders just placed. The broker gives one time to all records of a batch."""
+    made = Order(state=ORDER_STATE_PLACED, revision=1)
     _set_time(made.create_time, time_ms)
     _set_time(made.update_time, time_ms)
-    made.revision = 1
-    made.opened_group = asked.opens
-    made.solo = request.solo
+    return made
 
 
 def _set_time(made: Timestamp, time_ms: int) -> None:
