@@ -95,7 +95,8 @@ class PartitionState(Generic[S]):
         return decision
 
     def _changed(self, aggregate: Aggregate[S]) -> None:
-        self.greatest_cause = max(self.greatest_cause, aggregate.cause)
+        cause = aggregate.cause
+        self.greatest_cause = cause if cause > self.greatest_cause else self.greatest_cause
         due_ms = self.domain.due(aggregate.state)
         self.states.changed(aggregate, due_ms)
         self.timers.set(aggregate.key, due_ms)

@@ -49,7 +49,8 @@ def promote(state: State, item: Item | None, at_ms: int) -> Iterator[GroupEvent]
     """The first in the waitlist takes a free seat. Its time to pay starts now, when payments first hears of it."""
     order, waiter = next(iter(state.waiting.items()))
     yield events.seat_reserved(
-        state,
+        state.frozen,
+        state.deadline_ms,
         order,
         waiter.customer,
         waiter.quantity,

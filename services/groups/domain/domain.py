@@ -40,22 +40,18 @@ _EVENT_HEADS = [
 class GroupDomain:
     """Decider domain of groups: GroupInput in, GroupDecision out, one State a group."""
 
+    #: The functions themselves: a method around each would be called for every input, and for every event.
+    decode_input = staticmethod(decode)
+    evolve = staticmethod(evolve)
+
     def initial(self, key: str) -> State:
         """A group that nothing has happened to."""
         return State()
-
-    def decode_input(self, value: bytes) -> Command:
-        """A GroupInput. Raises DecodeError, UnknownInput and UnknownRules."""
-        return decode(value)
 
     def decide(self, state: State, command: Command, at_ms: int) -> Iterable[GroupEvent]:
         """Events of one input, each to be applied before the next is asked for."""
         terms = state.terms
         return RULES[command.rules_version if terms is None else terms.rules_version].decide(state, command, at_ms)
-
-    def evolve(self, state: State, event: GroupEvent, at_ms: int) -> None:
-        """Applies one event in place."""
-        evolve(state, event, at_ms)
 
     def faulted(self, state: State, command: Command, error: str) -> Iterator[GroupEvent]:
         """Events for when `decide` raised `error`: first the order's answer, or it would wait for ever."""

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from groupbuy.groups.v1.decisions_pb2 import (
-    REFUSAL_REASON_CANCELLED,
-    GroupEvent,
-    RefusalReason,
-    ReleaseReason,
-    Terms,
-)
+from groupbuy.groups.v1 import decisions_pb2 as pb
+from groupbuy.groups.v1.decisions_pb2 import REFUSAL_REASON_CANCELLED, GroupEvent, RefusalReason, ReleaseReason
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 
 from services.groups.domain.pricing import hold_amount
 from services.groups.domain.state import State
-from services.groups.domain.terms import SETTLING_MS, Tier
+from services.groups.domain.terms import SETTLING_MS, Terms, Tier
 
 
-def opened(terms: Terms, fact: OrderFact, deadline_ms: int) -> GroupEvent:
+def opened(terms: pb.Terms, fact: OrderFact, deadline_ms: int) -> GroupEvent:
     """The group began to form."""
     event = GroupEvent()
     body = event.opened
@@ -34,7 +29,8 @@ def opened(terms: Terms, fact: OrderFact, deadline_ms: int) -> GroupEvent:
 
 
 def seat_reserved(
-    state: State,
+    terms: Terms,
+    deadline_ms: int,
     order: str,
     customer: str,
     quantity: int,
@@ -44,7 +40,6 @@ def seat_reserved(
     invitation: bytes = b"",
 ) -> GroupEvent:
     """A seat waits for its money from now on, at the latest until the deadline. `invitation` is an encoded one."""
-    terms = state.frozen
     event = GroupEvent()
     body = event.seat_reserved
     body.order = order
@@ -55,8 +50,9 @@ def seat_reserved(
     body.payment_method = payment_method
     # Up to the deadline, not beyond it. A seat and its group may so be due in one and the same millisecond, and money
     # that arrives in it finds the group closed: whatever is due by an input's time happens before the input.
-    body.reserved_until_ms = min(at_ms + terms.hold_window_ms, state.deadline_ms)
-    body.hold_until_ms = state.deadline_ms + SETTLING_MS
+    until_ms = at_ms + terms.hold_window_ms
+    body.reserved_until_ms = until_ms if until_ms < deadline_ms else deadline_ms
+    body.hold_until_ms = deadline_ms + SETTLING_MS
     body.request_sha256 = request_sha256
     if invitation:
         body.invitation.MergeFromString(invitation)

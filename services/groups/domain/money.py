@@ -6,7 +6,7 @@ time, only once, or for an order that still wants it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from groupbuy.groups.v1 import decisions_pb2 as pb
 from groupbuy.groups.v1.decisions_pb2 import GroupEvent
@@ -17,7 +17,7 @@ from services.groups.domain.closing import complete, leave
 from services.groups.domain.command import Item
 from services.groups.domain.pricing import hold_amount, tier_at
 from services.groups.domain.state import RELEASE_DONE, RELEASE_REQUESTED, State
-from services.groups.domain.terms import SETTLING_MS
+from services.groups.domain.terms import SETTLING_MS, Terms
 
 # Holds --------------------------------------------------------------------------------------------------------------
 
@@ -26,17 +26,18 @@ def confirm(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     """Money is held for a reserved seat: a member. The last seat completes the group, in this very decision."""
     order = item.order
     hold: HoldAuthorised = item.message
-    if not _is_good(state, hold):
+    terms = state.frozen
+    if not _is_good(state, terms, order, hold):
         yield from leave(state, order, pb.RELEASE_REASON_HOLD_TOO_SHORT)
         return
     yield events.member_confirmed(order, hold.hold, len(state.confirmed) + 1)
     if not state.leader:
         yield events.leader_changed(state)
-    terms = state.frozen
     members = len(state.confirmed)
+    tiers = terms.tiers
     reached = state.tiers_reached
-    if reached < len(terms.tiers) and members >= terms.tiers[reached].members:
-        yield events.tier_reached(terms.tiers[reached])
+    if reached < len(tiers) and members >= tiers[reached].members:
+        yield events.tier_reached(tiers[reached])
     if members == terms.capacity and terms.closes_when_full:
         tier = tier_at(terms, members)
         if tier is None:
@@ -44,13 +45,13 @@ def confirm(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
         yield from complete(state, tier)
 
 
-def _is_good(state: State, hold: HoldAuthorised) -> bool:
+def _is_good(state: State, terms: Terms, order: str, hold: HoldAuthorised) -> bool:
     """Whether a hold is the one that was asked for, and lasts until a day past the deadline."""
-    terms = state.frozen
+    until_ms = hold.capturable_until_ms
     return (
-        hold.amount_minor == hold_amount(terms, state.reserved[hold.order].quantity)
+        hold.amount_minor == hold_amount(terms, state.reserved[order].quantity)
         and hold.currency == terms.currency
-        and (hold.capturable_until_ms == 0 or hold.capturable_until_ms >= state.deadline_ms + SETTLING_MS)
+        and (until_ms == 0 or until_ms >= state.deadline_ms + SETTLING_MS)
     )
 
 
@@ -92,9 +93,8 @@ def fail_released(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     yield from _finish(state)
 
 
-def _finish(state: State) -> Iterator[GroupEvent]:
-    if not state.confirmed:
-        yield events.settled(state)
+def _finish(state: State) -> Iterable[GroupEvent]:
+    return (events.settled(state),) if not state.confirmed else ()
 
 
 # Money without a seat -----------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ was agreed to, or by other terms than those the order names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from groupbuy.groups.v1 import decisions_pb2 as pb
@@ -42,7 +42,7 @@ def open_group(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
         yield events.seat_refused(fact, reason)
         return
     yield events.opened(pb.Terms.FromString(terms.raw), fact, at_ms + terms.window_ms)
-    yield _reserve(state, fact, at_ms)
+    yield _reserve(state, terms, item.order, fact.customer, placed, at_ms)
 
 
 def _opening(placed: OrderPlaced, campaign: Campaign | None) -> tuple[Terms | None, RefusalReason.ValueType]:
@@ -80,24 +80,25 @@ def _against(terms: Terms, placed: OrderPlaced) -> RefusalReason.ValueType | Non
 # Joining ------------------------------------------------------------------------------------------------------------
 
 
-def join(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+def join(state: State, item: Item, at_ms: int) -> Iterable[GroupEvent]:
     """A friend's order: a seat, a place in the waitlist, or a refusal."""
+    # Each field is read once, here and below: that takes about as long as to call a function.
     fact: OrderFact = item.message
-    reason = _joining(state, fact)
-    if reason is not None:
-        yield events.seat_refused(fact, reason)
-    elif state.seats_left > 0 and not state.waiting:
-        yield _reserve(state, fact, at_ms)
-    elif state.frozen.waitlist and len(state.waiting) < MAX_WAITING:
-        # A free seat belongs to those who wait already.
-        yield events.seat_waitlisted(fact)
-    else:
-        yield events.seat_refused(fact, pb.REFUSAL_REASON_GROUP_FULL)
-
-
-def _joining(state: State, fact: OrderFact) -> RefusalReason.ValueType | None:
-    terms = state.frozen
     placed = fact.placed
+    customer = fact.customer
+    terms = state.frozen
+    reason = _joining(state, terms, customer, placed)
+    if reason is not None:
+        return (events.seat_refused(fact, reason),)
+    if state.seats_left > 0 and not state.waiting:
+        return (_reserve(state, terms, item.order, customer, placed, at_ms),)
+    if terms.waitlist and len(state.waiting) < MAX_WAITING:
+        # A free seat belongs to those who wait already.
+        return (events.seat_waitlisted(fact),)
+    return (events.seat_refused(fact, pb.REFUSAL_REASON_GROUP_FULL),)
+
+
+def _joining(state: State, terms: Terms, customer: str, placed: OrderPlaced) -> RefusalReason.ValueType | None:
     if terms.solo:
         return pb.REFUSAL_REASON_NOT_OPEN_TO_JOIN
     if placed.campaign != terms.campaign:
@@ -105,17 +106,17 @@ def _joining(state: State, fact: OrderFact) -> RefusalReason.ValueType | None:
     reason = _against(terms, placed)
     if reason is not None:
         return reason
-    if state.customers.get(fact.customer, 0) >= terms.seats_per_customer:
+    if state.customers.get(customer, 0) >= terms.seats_per_customer:
         return pb.REFUSAL_REASON_ALREADY_MEMBER
     return None
 
 
-def _reserve(state: State, fact: OrderFact, at_ms: int) -> GroupEvent:
-    placed = fact.placed
+def _reserve(state: State, terms: Terms, order: str, customer: str, placed: OrderPlaced, at_ms: int) -> GroupEvent:
     return events.seat_reserved(
-        state,
-        fact.order,
-        fact.customer,
+        terms,
+        state.deadline_ms,
+        order,
+        customer,
         placed.quantity,
         placed.payment_method,
         placed.request_sha256,
