@@ -22,9 +22,10 @@ from groupbuy.orders.v1.orders_pb2 import (
     PlaceOrdersResponse,
 )
 
-from chassis.errors import ApiError
+from chassis.errors import ApiError, to_status
 from chassis.replicas import Alone
 from chassis.room import Room
+from chassis.validation import validate
 from services.orders.api.bulk import MOST_OF_A_STREAM, Bulk
 from tests.unit.orders.test_place_order import opens
 from tests.unit.orders.world import OTHER, REQUEST, World, asked, call
@@ -105,6 +106,34 @@ async def test_one_that_fails_leaves_the_others_alone(world: World) -> None:
     assert results[2].name
 
 
+WRONG: list[dict[str, object]] = [
+    {"customer": ""},
+    {"campaign": "mug"},
+    {"group": "groups/x"},
+    {"group": f"groups/{UUID(int=5)}", "solo": True},
+    {"quantity": 10_001},
+    {"currency": "yuan"},
+    {"max_unit_price_minor": 0, "payment_method": ""},
+    {"request_id": "1"},
+    {"wait": 99},
+    {"share_link": "x" * 501},
+]
+
+
+@pytest.mark.parametrize("place", [0, 2])
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+async def test_what_is_wrong_with_one_of_several_is_what_would_be_wrong_with_it_alone(
+    world: World, wrong: dict[str, object], place: int
+) -> None:
+    requests = [wanted(0), wanted(1)]
+    requests.insert(place, wanted(2, **wrong))
+    results = await batch(world, *requests)
+    with pytest.raises(ApiError) as caught:
+        validate(requests[place])
+    assert results.pop(place).status == to_status(caught.value)
+    assert [why(result) for result in results] == ["", ""]
+
+
 async def test_a_broker_that_does_not_acknowledge_one_group_fails_its_order_only(world: World) -> None:
     first, second = await batch(world, wanted(1), wanted(2))
     world = World()
@@ -150,10 +179,11 @@ async def test_batches_are_refused_where_there_is_no_room(world: World) -> None:
     bulk = Bulk(world.orders._placing, world.orders._facts, Alone(), room)
     room.try_take(8)
     with pytest.raises(ApiError) as caught:
-        await bulk.batch([wanted(n) for n in range(3)], call())
+        await bulk.batch(BatchPlaceOrdersRequest(requests=[wanted(n) for n in range(3)]), call())
     assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert caught.value.retry_after_ms
-    assert len((await bulk.batch([wanted(n) for n in range(2)], call())).results) == 2
+    two = BatchPlaceOrdersRequest(requests=[wanted(n) for n in range(2)])
+    assert len((await bulk.batch(two, call())).results) == 2
     assert room.taken == 8
 
 
