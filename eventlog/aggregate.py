@@ -121,13 +121,22 @@ def decide(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int
 
 
 def _run(
-    domain: Domain[S], state: S, at_ms: int, events: list[Any], rule: Callable[..., Iterable[Any]], *given: Any
+    domain: Domain[S],
+    state: S,
+    at_ms: int,
+    events: list[Any],
+    rule: Callable[[S, Any, Any], Iterable[Any]],
+    command: Any,
+    given: Any,
 ) -> Exception | None:
-    """Draws a rule's events and applies each at once. Returns the rule's error; one of evolve is raised."""
+    """Draws the events of `decide` or `faulted`, whose last argument is `given`, and applies each at once.
+
+    Returns the error of the rule itself; one of evolve is raised.
+    """
     evolve = domain.evolve
     defect: Exception | None = None
     try:
-        for event in rule(state, *given):
+        for event in rule(state, command, given):
             try:
                 evolve(state, event, at_ms)
             except Exception as error:

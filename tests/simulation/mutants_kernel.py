@@ -87,8 +87,8 @@ KERNEL: tuple[Mutant, ...] = (
         "events are applied only after all are drawn",
         (
             aggregate._run,
-            "for event in rule(state, *given):",
-            "for event in list(rule(state, *given)):",
+            "for event in rule(state, command, given):",
+            "for event in list(rule(state, command, given)):",
         ),
     ),
     mutant(
