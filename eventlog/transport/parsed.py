@@ -8,10 +8,14 @@ skip a check that aiokafka makes.
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
+
+#: Records parsed in one go, half a millisecond: other threads run in between, and not before.
+AT_ONCE = 256
 
 
 class Parsed:
@@ -43,7 +47,7 @@ class Parsed:
                 self.next_fetch_offset = -1
                 raise CorruptRecordException(f"Invalid CRC - {self._tp}")
             if not batch.is_control_batch:
-                records = list(batch)
+                records = _parsed(batch)
                 if records and records[0].offset < self.next_fetch_offset:
                     # A fetch from the middle of a batch brings all of it.
                     records = [one for one in records if one.offset >= self.next_fetch_offset]
@@ -52,6 +56,15 @@ class Parsed:
         found, self._left = found[:most], found[most:]
         self.next_fetch_offset = self._left[0].offset if self._left else self._end
         return found
+
+
+def _parsed(batch: Any) -> list[Any]:
+    # A batch may be asked for an iterator once only, and for nothing more after its last record.
+    parsing = chain(batch)
+    records: list[Any] = []
+    while some := list(islice(parsing, AT_ONCE)):
+        records += some
+    return records
 
 
 def hand_over(fetcher: Any) -> None:

@@ -16,7 +16,7 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog.transport.parsed import hand_over
+from eventlog.transport.parsed import AT_ONCE, hand_over
 
 TP = TopicPartition("t", 0)
 #: Marks a batch as a transaction's end, in its attributes; where these and the checksum of what follows it stand.
@@ -92,6 +92,13 @@ async def test_it_is_what_aiokafka_hands_over(batches: list[int], start: int, mo
     assert [offset for part in found for offset in part] == [one.offset for one in theirs]
     assert all(len(part) <= most for part in found)
     assert state.position == sum(batches)
+
+
+@pytest.mark.parametrize("count", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE])
+async def test_a_large_batch_is_handed_over_whole(count: int) -> None:
+    result, state = await fetched(bytes_of([count, 1]))
+    assert all_of(result, 10_000) == [list(range(count + 1))]
+    assert state.position == count + 1
 
 
 async def test_a_record_is_whole() -> None:
