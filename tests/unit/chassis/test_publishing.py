@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
-from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.record.default_records import DefaultRecordBatch
 
 from chassis.publishing import BatchPublisher, Record
 from eventlog.errors import BrokerUnavailable
@@ -27,12 +25,9 @@ class Batch:
     def __init__(self) -> None:
         self.values: list[bytes] = []
         self.closed = False
-        self._relative_offset = 0
-        self._builder = self
 
-    def append(self, offset: int, timestamp: None, key: bytes, value: bytes, headers: Any) -> object | None:
+    def append(self, *, timestamp: None, key: bytes, value: bytes, headers: Any) -> object | None:
         assert not self.closed
-        assert offset == len(self.values)
         if len(self.values) == 3 or len(value) > 100:
             return None
         self.values.append(value)
@@ -54,7 +49,6 @@ class Producer:
 
     async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
         assert batch.closed
-        assert batch._relative_offset == len(batch.values)
         self.sent.append((partition, batch.values))
         done: asyncio.Future[Metadata] = asyncio.get_running_loop().create_future()
         if partition in self.fails:
@@ -95,29 +89,6 @@ async def test_records_keep_their_order_within_a_partition_and_each_knows_its_pl
     for partition in range(3):
         offsets = [one.offset for one in found if isinstance(one, Position) and one.partition == partition]
         assert offsets == sorted(offsets)
-
-
-async def test_a_batch_is_what_aiokafka_would_have_made_itself(publisher: BatchPublisher) -> None:
-    producer: Any = publisher._producer
-    sent: list[BatchBuilder] = []
-
-    async def send(batch: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
-        sent.append(batch)
-        done: asyncio.Future[Metadata] = asyncio.get_running_loop().create_future()
-        done.set_result(Metadata(7, 5))
-        return done
-
-    producer.create_batch, producer.send_batch = (lambda: BatchBuilder(150, 0)), send
-    publisher.partitions = 1
-    made = records(20)
-    found = await publisher.publish_all("t", made)
-    assert len(sent) > 1
-    assert sum(batch.record_count() for batch in sent) == len(made)
-    read = [one for batch in sent for one in DefaultRecordBatch(bytes(batch._build()))]
-    assert [(one.key, one.value, list(one.headers)) for one in read] == [(k.encode(), v, h) for k, v, h in made]
-    offsets = [offset for batch in sent for offset in range(batch.record_count())]
-    assert [one.offset for one in read] == offsets
-    assert [one.offset - 7 for one in found if isinstance(one, Position)] == offsets
 
 
 async def test_one_partition_that_fails_or_is_silent_fails_its_records_only(publisher: BatchPublisher) -> None:
