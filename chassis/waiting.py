@@ -17,8 +17,9 @@ T = TypeVar("T")
 #: Seconds before the deadline at which waiting ends at the latest, so that what is true can still be told.
 MARGIN_S = 0.05
 #: Part of the time left in which nothing is waited for either. A timeout travels with two or three digits, rounded up:
-#: of 10.04 s a server hears 10.1 s, and its caller has left before it thinks so.
-MARGIN_PART = 0.02
+#: of 10.04 s a server hears 10.1 s, and its caller has left before it thinks so. The rest is for the way of an answer
+#: where the machine has too much to do, as when partitions move and all who waited for them are answered at once.
+MARGIN_PART = 0.04
 #: Seconds that a call without a deadline may take.
 UNLIMITED_S = 60.0
 
