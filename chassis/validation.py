@@ -8,10 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pool
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 from groupbuy.errors.v1 import errors_pb2
 from protovalidate import Validator
 
@@ -33,32 +30,6 @@ def validate(request: Message) -> None:
     if violations:
         fields = [(path(one.proto), one.proto.message or one.proto.rule_id or "is not valid") for one in violations]
         raise invalid_fields(fields)
-
-
-class AllOf:
-    """Whether all requests of a message `{ repeated T requests = 1; }` are valid, in two thirds of the time that
-    `validate` takes for one after the other. The message's own rules don't count: they may leave its requests out."""
-
-    def __init__(self, kind: type[Message]) -> None:
-        self._list = _list_of(kind)
-        prepare(self._list)
-
-    def valid(self, message: Message) -> bool:
-        """False: `validate` says which are not, and why."""
-        read = self._list.FromString(message.SerializeToString())
-        return not _VALIDATOR.collect_violations(read, fail_fast=True)
-
-
-def _list_of(kind: type[Message]) -> type[Message]:
-    """A type `{ repeated kind requests = 1; }` without rules of its own."""
-    name = kind.DESCRIPTOR.full_name
-    file = FileDescriptorProto(name=f"list_of/{name}", package=f"list_of.{name}", syntax="proto3")
-    file.dependency.append(kind.DESCRIPTOR.file.name)
-    requests = file.message_type.add(name="List").field.add(name="requests", number=1, type_name=f".{name}")
-    requests.type, requests.label = FieldDescriptorProto.TYPE_MESSAGE, FieldDescriptorProto.LABEL_REPEATED
-    pool = descriptor_pool.Default()
-    pool.AddSerializedFile(file.SerializeToString())
-    return GetMessageClass(pool.FindMessageTypeByName(f"{file.package}.List"))
 
 
 def invalid_fields(fields: list[tuple[str, str]]) -> ApiError:

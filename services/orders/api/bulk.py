@@ -27,7 +27,7 @@ from chassis.errors import ApiError, to_api_error, to_status
 from chassis.replicas import Alone
 from chassis.replicas_calls import Context, is_not_ready
 from chassis.room import Room
-from chassis.validation import AllOf, validate
+from chassis.validation import validate
 from chassis.waiting import Patience
 from eventlog.errors import NotReady
 from services.orders.api.asked import Asked, understood
@@ -44,8 +44,6 @@ MOST_OF_A_STREAM = 2_000
 #: Orders looked at before the event loop does something else.
 SLICE = 100
 
-_ORDERS = AllOf(PlaceOrderRequest)
-
 #: Gives the result of a request, by its index and once, to be filled in at once.
 ResultOf = Callable[[int], PlaceOrderResult]
 
@@ -59,10 +57,9 @@ class Bulk:
         self._facts = facts
         self._room = room or Room(MOST_UNDER_WAY)
 
-    async def batch(self, batch: BatchPlaceOrdersRequest, context: Context) -> BatchPlaceOrdersResponse:
+    async def batch(self, requests: Sequence[PlaceOrderRequest], context: Context) -> BatchPlaceOrdersResponse:
         """What became of each, in their order. Raises ApiError OVERLOADED where there is no room for all of them."""
-        count = len(batch.requests)
-        if not self._room.try_take(count):
+        if not self._room.try_take(len(requests)):
             raise ApiError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 errors_pb2.ERROR_REASON_OVERLOADED,
@@ -71,11 +68,11 @@ class Bulk:
             )
         # Results are filled in where they are: to make them apart and have them copied takes longer.
         answer = BatchPlaceOrdersResponse()
-        results = [answer.results.add(index=index) for index in range(count)]
+        results = [answer.results.add(index=index) for index in range(len(requests))]
         try:
-            await self._place(0, batch, context, results.__getitem__)
+            await self._place(0, requests, context, results.__getitem__)
         finally:
-            self._room.give(count)
+            self._room.give(len(requests))
         return answer
 
     async def stream(
@@ -111,11 +108,12 @@ class Bulk:
         try:
             try:
                 async for message in messages:
-                    await flow.room.take(len(message.requests))
-                    task = asyncio.create_task(self._take_in(index, message, context, flow))
+                    requests = message.requests
+                    await flow.room.take(len(requests))
+                    task = asyncio.create_task(self._take_in(index, requests, context, flow))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
-                    index += len(message.requests)
+                    index += len(requests)
             except Exception as error:  # noqa: BLE001 - raised below, after the answers
                 ended = error
             await asyncio.gather(*tasks)
@@ -126,20 +124,15 @@ class Bulk:
             for task in tasks:
                 task.cancel()
 
-    async def _take_in(self, first: int, message: PlaceOrdersRequest, context: Context, flow: _Flow) -> None:
-        count = len(message.requests)
-        await self._room.take(count)
+    async def _take_in(self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, flow: _Flow) -> None:
+        await self._room.take(len(requests))
         try:
-            await self._place(first, message, context, flow.result_of)
+            await self._place(first, requests, context, flow.result_of)
         finally:
-            self._room.give(count)
+            self._room.give(len(requests))
 
     async def _place(
-        self,
-        first: int,
-        message: BatchPlaceOrdersRequest | PlaceOrdersRequest,
-        context: Context,
-        result_of: ResultOf,
+        self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, result_of: ResultOf
     ) -> None:
         """Places them all and fills in the result of each. Raises nothing but its cancellation."""
         patience = Patience(context)
@@ -147,12 +140,10 @@ class Bulk:
         slow: list[tuple[int, Asked]] = []
         together: list[tuple[int, Asked]] = []
         digests: dict[OrderName, bytes] = {}
-        all_valid = _ORDERS.valid(message)
-        for index, request in enumerate(message.requests, first):
+        for index, request in enumerate(requests, first):
             name: OrderName | None = None
             try:
-                if not all_valid:
-                    validate(request)
+                validate(request)
                 asked = understood(request)
                 name = asked.name
                 repeated = digests.setdefault(name, asked.digest)

@@ -82,7 +82,7 @@ class OrderServicer(OrderServiceServicer):
 
     async def BatchPlaceOrders(self, request: BatchPlaceOrdersRequest, context: Context) -> BatchPlaceOrdersResponse:
         """Places several orders together; each succeeds or fails by itself."""
-        return await self._bulk.batch(request, context)
+        return await self._bulk.batch(request.requests, context)
 
     async def PlaceOrders(
         self, requests: AsyncIterator[PlaceOrdersRequest], context: Context

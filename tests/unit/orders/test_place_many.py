@@ -179,11 +179,10 @@ async def test_batches_are_refused_where_there_is_no_room(world: World) -> None:
     bulk = Bulk(world.orders._placing, world.orders._facts, Alone(), room)
     room.try_take(8)
     with pytest.raises(ApiError) as caught:
-        await bulk.batch(BatchPlaceOrdersRequest(requests=[wanted(n) for n in range(3)]), call())
+        await bulk.batch([wanted(n) for n in range(3)], call())
     assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert caught.value.retry_after_ms
-    two = BatchPlaceOrdersRequest(requests=[wanted(n) for n in range(2)])
-    assert len((await bulk.batch(two, call())).results) == 2
+    assert len((await bulk.batch([wanted(n) for n in range(2)], call())).results) == 2
     assert room.taken == 8
 
 
