@@ -7,21 +7,18 @@ tools show its lag, and so that a record that can't be decoded is dead-lettered 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from faust.types import TP
 
-from eventlog.deadletter import Undecodable, dead_letter_headers
+from eventlog.deadletter import Undecodable, bury
 from eventlog.errors import NotReady
 from eventlog.output import Output
 from eventlog.processor import Batch, Connection, Processor, Slices
 from eventlog.topics import TopicSpec, dead_letter, partition_of
 from eventlog.transport.start import StartPolicy, at_beginning
 from eventlog.watch import Watchers
-
-log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
@@ -174,12 +171,8 @@ class Projection(Processor, Generic[S]):
         try:
             self._folding.fold(state, batch.topic, record)
         except Undecodable as error:
-            topic, partition = batch.topic, batch.partition
-            if record.offset >= owned.committed.get(topic, 0):
-                self.dead_letters[topic] = self.dead_letters.get(topic, 0) + 1
-                log.error("dead-lettered %s-%s offset %s: %s", topic, partition, record.offset, error)
-                letter = dead_letter_headers(topic, partition, record, str(error))
-                dead.append(record.key, record.value or b"", letter)
+            if record.offset >= owned.committed.get(batch.topic, 0):
+                bury(dead, self.dead_letters, batch.topic, batch.partition, record, str(error))
             return
         if fresh:
             owned.states[key] = state

@@ -6,16 +6,14 @@ can't be decoded is dead-lettered with its origin, counted, and rejected in the 
 
 from __future__ import annotations
 
-import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from eventlog.deadletter import Undecodable, dead_letter_headers
+from eventlog.deadletter import Undecodable, bury
 from eventlog.output import Output
 from eventlog.processor import Batch, Connection, Processor, Slices
 from eventlog.topics import TopicSpec, dead_letter
-
-log = logging.getLogger(__name__)
 
 
 class Missing(Exception):
@@ -23,24 +21,25 @@ class Missing(Exception):
     again."""
 
 
-class Wrapping(Protocol):
-    """How the records of one batch are copied."""
+class Wrapping(ABC):
+    """How the records of one batch are copied. `learn` and `reject` are for those that need them."""
 
+    @abstractmethod
     def wrap(self, record: Any) -> bytes | None:
         """Value of the inbox record for a fact; None where it holds nothing that the inbox's reader heeds.
 
         What this build does not know must be copied: it is for the reader to stop at it. Raises Undecodable, and
         Missing, but never again of what was learned in vain.
         """
-        ...
 
     async def learn(self, missing: Missing) -> None:
         """Learns what was missing, or that it does not exist."""
-        ...
+        raise missing
 
     def reject(self, record: Any, error: str) -> bytes | None:
-        """Value of an inbox record that says that a fact could not be read; None when nobody waits for it."""
-        ...
+        """Value of an inbox record that says that a fact could not be read; None when nobody waits for it, and the
+        dead letter is the alarm."""
+        return None
 
 
 class Copying(Protocol):
@@ -91,7 +90,7 @@ class Sequencer(Processor):
                         return None
                     wrapped = wrap(record)
             except Undecodable as error:
-                dead.append(record.key, record.value or b"", self._buried(batch, record, str(error)))
+                bury(dead, self.dead_letters, batch.topic, batch.partition, record, str(error))
                 wrapped = copying.reject(record, str(error))
             if wrapped is not None:
                 append(record.key, wrapped, record.headers)
@@ -103,10 +102,3 @@ class Sequencer(Processor):
         if self.on_copied is not None:
             self.on_copied(len(batch.records))
         return written
-
-    def _buried(self, batch: Batch, record: Any, error: str) -> list[tuple[str, bytes]]:
-        """Counts a dead letter, and gives its headers."""
-        topic, partition = batch.topic, batch.partition
-        self.dead_letters[topic] = self.dead_letters.get(topic, 0) + 1
-        log.error("dead-lettered %s-%s offset %s: %s", topic, partition, record.offset, error)
-        return dead_letter_headers(topic, partition, record, error)

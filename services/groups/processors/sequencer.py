@@ -8,22 +8,20 @@ A fact is checked for being one, then wrapped as the bytes it came in. Must neve
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.inbox_pb2 import GroupInput, OrderRejected
 from groupbuy.log.v1.log_pb2 import Source
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
+from chassis.decoding import of_group
 from eventlog.deadletter import Undecodable
 from eventlog.envelope import header
 from eventlog.sequencer import Missing, Wrapping
 from eventlog.wire import BytesField, OriginField
 from services.groups.domain.command import reacts_to
-
-M = TypeVar("M", OrderFact, PaymentDecision)
 
 #: Header with the id of the campaign that an order opens a group of.
 CAMPAIGN_HEADER = "groupbuy-campaign"
@@ -53,7 +51,7 @@ class GroupCopying:
         return _Decisions(source)
 
 
-class _Facts:
+class _Facts(Wrapping):
     """Order facts of one batch."""
 
     def __init__(self, topic: str, partition: int, source: OriginField, find: Find, find_fresh: FindFresh) -> None:
@@ -69,7 +67,7 @@ class _Facts:
         """The inbox record of a fact. Raises Undecodable, and Missing where it opens a group of a campaign that is not
         known yet."""
         value = record.value or b""
-        fact = _checked(OrderFact, value, record.key)
+        fact = of_group(OrderFact, value, record.key)
         body = fact.WhichOneof("body")
         if body is None:
             raise Undecodable("an OrderFact with an unknown body")
@@ -106,7 +104,7 @@ class _Facts:
         return GroupInput(source=source, order_rejected=rejected).SerializeToString()
 
 
-class _Decisions:
+class _Decisions(Wrapping):
     """Payment decisions of one batch."""
 
     def __init__(self, source: OriginField) -> None:
@@ -115,24 +113,6 @@ class _Decisions:
     def wrap(self, record: Any) -> bytes | None:
         """The inbox record of a decision; None where it is none of a group's business. Raises Undecodable."""
         value = record.value or b""
-        if not reacts_to(_checked(PaymentDecision, value, record.key)):
+        if not reacts_to(of_group(PaymentDecision, value, record.key)):
             return None
         return self._source.of(record.offset) + _PAYMENT_DECISION.of(value)
-
-    async def learn(self, missing: Missing) -> None:
-        """Needs nothing beside the records."""
-
-    def reject(self, record: Any, error: str) -> bytes | None:
-        """Nobody waits for a decision that can't be read; the dead letter is the alarm."""
-        return None
-
-
-def _checked(message: type[M], value: bytes, key: bytes | None) -> M:
-    """Raises Undecodable when the bytes are not such a message, or not of the group that the key names."""
-    try:
-        decoded = message.FromString(value)
-    except DecodeError as error:
-        raise Undecodable(f"not a {message.DESCRIPTOR.name}: {error}") from error
-    if key is None or decoded.group.encode() != key:
-        raise Undecodable(f"a {message.DESCRIPTOR.name} of group {decoded.group!r} under the key {key!r}")
-    return decoded

@@ -17,7 +17,7 @@ from eventlog.deadletter import Undecodable
 from eventlog.effects import Call, Effects, Outcome
 from eventlog.processor import Connection, Processor
 from eventlog.projection import Projection
-from eventlog.sequencer import Missing, Sequencer, Wrapping
+from eventlog.sequencer import Sequencer, Wrapping
 from eventlog.topics import TopicSpec
 
 #: Names, in the environment, what a worker is; it is a decider if nothing does.
@@ -43,20 +43,14 @@ def _decoded(record: Any) -> Any:
     return record
 
 
-class Copying:
+class Copying(Wrapping):
     """Of the sequencer."""
 
     def of(self, topic: str, partition: int) -> Wrapping:
         return self
 
-    async def learn(self, missing: Missing) -> None:
-        """Nothing to learn."""
-
     def wrap(self, record: Any) -> bytes:
         return copied(_decoded(record))
-
-    def reject(self, record: Any, error: str) -> bytes | None:
-        return None
 
 
 class Calling:

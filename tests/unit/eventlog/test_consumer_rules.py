@@ -13,7 +13,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from eventlog.processor import Connection
-from eventlog.sequencer import Missing, Sequencer, Wrapping
+from eventlog.sequencer import Sequencer, Wrapping
 from eventlog.topics import TopicSpec
 from eventlog.transport.consumer import BatchConsumer, BatchConsumerThread
 
@@ -119,18 +119,12 @@ async def test_a_delivery_that_waits_at_a_full_queue_ends_when_the_flow_is_suspe
         await delivering
 
 
-class Copying:
+class Copying(Wrapping):
     def of(self, topic: str, partition: int) -> Wrapping:
         return self
 
-    async def learn(self, missing: Missing) -> None:
-        """Nothing."""
-
     def wrap(self, record: Any) -> bytes:
         return bytes(record.value)
-
-    def reject(self, record: Any, error: str) -> bytes | None:
-        return None
 
 
 async def test_an_idle_fetch_is_answered_soon_for_the_nodes_next_one_waits_behind_it(tmp_path: Path) -> None:
