@@ -13,7 +13,7 @@ from eventlog.processor import Batch
 from eventlog.sequencer import Missing, Sequencer, Wrapping
 
 
-class Copying:
+class Copying(Wrapping):
     """Facts are wrapped in brackets; an empty one can't be decoded, and nobody heeds a dull one."""
 
     def __init__(self) -> None:
@@ -55,6 +55,13 @@ class Written(list[tuple[str, int, Any, bytes, dict[str, bytes]]]):
         return SimpleNamespace(append=append, send=send)
 
 
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Written:
+    made = Written()
+    monkeypatch.setattr(sequencer, "Output", made.output)
+    return made
+
+
 class Bare(Sequencer):
     """The processor without its Faust app."""
 
@@ -76,10 +83,8 @@ def fact(offset: int, value: bytes | None, key: bytes = b"k") -> Any:
 
 
 async def test_what_can_not_be_decoded_is_buried_with_its_origin_counted_and_rejected_in_the_open(
-    monkeypatch: pytest.MonkeyPatch,
+    written: Written,
 ) -> None:
-    written = Written()
-    monkeypatch.setattr(sequencer, "Output", written.output)
     bare = Bare()
     records = [fact(7, b"a"), fact(8, b"", b"waits"), fact(9, None, b"nobody"), fact(10, b"dull"), fact(11, b"b")]
     assert await bare.handle(Batch("facts", 2, records, 1)) == []
@@ -101,23 +106,17 @@ async def test_what_can_not_be_decoded_is_buried_with_its_origin_counted_and_rej
     assert bare.dead_letters == {"facts": 2}
 
 
-async def test_a_batch_that_nobody_heeds_is_acknowledged_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = Written()
-    monkeypatch.setattr(sequencer, "Output", written.output)
+async def test_a_batch_that_nobody_heeds_is_acknowledged_all_the_same(written: Written) -> None:
     assert await Bare().handle(Batch("facts", 2, [fact(7, b"dull")], 1)) == []
     assert written == []
 
 
-async def test_a_batch_of_an_earlier_epoch_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = Written()
-    monkeypatch.setattr(sequencer, "Output", written.output)
+async def test_a_batch_of_an_earlier_epoch_is_let_go_of(written: Written) -> None:
     assert await Bare().handle(Batch("facts", 2, [fact(7, b"a")], 0)) is None
     assert written == []
 
 
-async def test_what_a_record_needs_is_learned_and_it_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = Written()
-    monkeypatch.setattr(sequencer, "Output", written.output)
+async def test_what_a_record_needs_is_learned_and_it_keeps_its_place(written: Written) -> None:
     bare = Bare()
     assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"needy"), fact(9, b"b")], 1)) == []
     assert [value for _, _, _, value, _ in written] == [b"[a]", b"[needy]", b"[b]"]
@@ -125,10 +124,8 @@ async def test_what_a_record_needs_is_learned_and_it_keeps_its_place(monkeypatch
 
 
 async def test_nothing_is_written_where_the_partition_is_lost_while_something_is_learned(
-    monkeypatch: pytest.MonkeyPatch,
+    written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = Written()
-    monkeypatch.setattr(sequencer, "Output", written.output)
     bare = Bare()
 
     async def learn(missing: Missing) -> None:
