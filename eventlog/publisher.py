@@ -8,22 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from eventlog.errors import BrokerUnavailable
+from eventlog.gathering import Gathering, Position, Record, Sending
 from eventlog.security import Kafka, client
 from eventlog.topics import partition_of
-
-
-class Position(NamedTuple):
-    """Where a record stands, and the broker's time of it in milliseconds since the epoch."""
-
-    partition: int
-    offset: int
-    timestamp_ms: int
 
 
 class Publishes(Protocol):
@@ -48,13 +40,12 @@ class Publisher:
     def __init__(self, kafka: Kafka, *, client_id: str, timeout_s: float = 10.0) -> None:
         self.partitions = 0
         self._timeout_s = timeout_s
+        self._gatherings: dict[str, Gathering] = {}
         self._producer = AIOKafkaProducer(
             **client(kafka),
             client_id=client_id,
             acks="all",
             enable_idempotence=True,
-            # As the Java client since 4.0: what a record waits for others, all save at the broker and after it.
-            linger_ms=5,
             max_batch_size=256 * 1024,
             request_timeout_ms=int(timeout_s * 1000),
         )
@@ -66,6 +57,8 @@ class Publisher:
 
     async def stop(self) -> None:
         """Sends what is pending and disconnects."""
+        for gathering in self._gatherings.values():
+            await gathering.drain()
         await self._producer.stop()
 
     async def publish(
@@ -82,23 +75,33 @@ class Publisher:
         Raises BrokerUnavailable when it was not acknowledged in time: it may still be written, and may be sent again.
         Raises ValueError when the record is larger than the broker takes.
         """
+        (outcome,) = await self.publish_all(topic, (Record(key, value, list(headers)),), timeout_s=timeout_s)
+        if isinstance(outcome, BrokerUnavailable):
+            raise outcome
+        return outcome
+
+    async def publish_all(
+        self, topic: str, records: Sequence[Record], *, timeout_s: float | None = None
+    ) -> list[Position | BrokerUnavailable]:
+        """Appends the records, those of one partition in the order given. Says of each where it stands, or that it was
+        not acknowledged in time: it may still be written, and may be sent again.
+
+        Raises ValueError when one is larger than the broker takes.
+        """
         if not self.partitions:
-            raise BrokerUnavailable("not connected to the broker yet")
+            return [BrokerUnavailable("not connected to the broker yet")] * len(records)
+        if not records:
+            return []
+        gathering = self._gatherings.get(topic)
+        if gathering is None:
+            gathering = self._gatherings[topic] = Gathering(self._producer, topic)
+        sending = Sending(len(records))
+        for index, record in enumerate(records):
+            gathering.add(partition_of(record.key, self.partitions), record, sending, index)
         try:
             async with asyncio.timeout(timeout_s or self._timeout_s):
-                future = await self._producer.send(
-                    topic,
-                    value,
-                    key=key.encode(),
-                    partition=partition_of(key, self.partitions),
-                    headers=list(headers),
-                )
-                # Shielded: a caller that gives up must not cancel a batch that others share.
-                done = await asyncio.shield(future)
+                await sending.done
         except TimeoutError:
-            raise BrokerUnavailable(f"no acknowledgement for {topic} in time") from None
-        except MessageSizeTooLargeError as error:
-            raise ValueError(f"a record of {len(value)} bytes is larger than {topic} takes") from error
-        except KafkaError as error:
-            raise BrokerUnavailable(f"{topic}: {error!r}") from error
-        return Position(done.partition, done.offset, done.timestamp)
+            pass
+        late = BrokerUnavailable(f"no acknowledgement for {topic} in time")
+        return [late if outcome is None else outcome for outcome in sending.found]

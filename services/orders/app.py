@@ -7,12 +7,12 @@ from groupbuy.orders.v1 import orders_pb2_grpc
 
 from chassis import topics
 from chassis.process import Servicer, Wiring
-from chassis.publishing import BatchPublisher
 from chassis.replicas import Replicas
 from chassis.replicas_calls import dial
 from eventlog.compacted import CompactedReader
 from eventlog.fleet import Fleet
 from eventlog.processor import Connection
+from eventlog.publisher import Publisher
 from services.orders.api.orders import OrderServicer
 from services.orders.processors.projection import OrdersProjection
 from services.orders.settings import OrdersSettings
@@ -23,7 +23,7 @@ SERVICE = "groupbuy.orders.v1.OrderService"
 def wire(settings: OrdersSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
     connection = Connection(settings.brokers, settings.instance, settings.state_dir, settings.address)
-    publisher = BatchPublisher(settings.brokers, client_id=settings.instance)
+    publisher = Publisher(settings.brokers, client_id=settings.instance)
     campaigns = CompactedReader(
         settings.brokers, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"
     )

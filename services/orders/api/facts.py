@@ -11,12 +11,11 @@ from groupbuy.links.v1.links_pb2 import Invitation
 from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderPlaced
 from groupbuy.orders.v1.orders_pb2 import CancelOrderRequest
 
-from chassis.publishing import Record
 from chassis.topics import ORDERS
 from chassis.waiting import Patience
 from eventlog.envelope import Stamp
 from eventlog.errors import BrokerUnavailable
-from eventlog.publisher import Position
+from eventlog.gathering import Position, Record
 from services.orders.api.asked import Asked
 from services.orders.api.ports import PublishesAll
 from services.orders.domain.ids import OrderName

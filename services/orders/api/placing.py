@@ -21,12 +21,11 @@ from groupbuy.orders.v1.orders_pb2 import (
     Wait,
 )
 
-from chassis.publishing import Record
 from chassis.replicas import Alone
 from chassis.replicas_calls import Context
 from chassis.waiting import Patience
 from eventlog.errors import BrokerUnavailable
-from eventlog.publisher import Position
+from eventlog.gathering import Position, Record
 from services.orders.api import refusals
 from services.orders.api.asked import Asked, understood
 from services.orders.api.facts import Facts

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
-from chassis.publishing import Record
 from eventlog.errors import BrokerUnavailable
-from eventlog.publisher import Position, Publishes
+from eventlog.gathering import Position, Record
+from eventlog.publisher import Publishes
 from eventlog.view import View
 from services.orders.domain.orders import GroupOrders
 
@@ -39,7 +39,7 @@ class OrdersView(View[GroupOrders], Protocol):
 
 
 class PublishesAll(Publishes, Protocol):
-    """Appends records, also many at once; chassis.publishing.BatchPublisher is one."""
+    """Appends records, also many at once; eventlog.publisher.Publisher is one."""
 
     partitions: int
 

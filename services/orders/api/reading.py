@@ -16,7 +16,7 @@ from chassis.replicas import Partitions
 from chassis.topics import ORDERS
 from chassis.waiting import Patience, until
 from eventlog.errors import NotReady
-from eventlog.publisher import Position
+from eventlog.gathering import Position
 from eventlog.topics import partition_of
 from eventlog.watch import Watchers
 from services.orders.api.awaiting import Awaiting

@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import NamedTuple
 
-from eventlog.publisher import Position
+from eventlog.gathering import Position
 
 
 class Token(NamedTuple):

@@ -16,7 +16,8 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentI
 
 from chassis.topics import PAYMENT_INBOX
 from eventlog.envelope import headers
-from eventlog.publisher import Position, Publishes
+from eventlog.gathering import Position
+from eventlog.publisher import Publishes
 from services.payments.api import refusals
 from services.payments.api.names import PaymentName, is_id, of_nobody
 from services.payments.api.ports import Notifications

@@ -18,7 +18,7 @@ from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
 from eventlog.errors import BrokerUnavailable
-from eventlog.publisher import Position
+from eventlog.gathering import Position
 from services.payments.api.notifying import Notifying
 from services.payments.providers.base import Provider
 from services.payments.providers.notifications import Notifications

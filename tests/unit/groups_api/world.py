@@ -15,7 +15,7 @@ from chassis.fanout import Shared
 from chassis.topics import CAMPAIGNS, GROUP_INBOX
 from eventlog.aggregate import Aggregate
 from eventlog.errors import BrokerUnavailable, NotReady
-from eventlog.publisher import Position
+from eventlog.gathering import Position
 from eventlog.watch import Watchers
 from services.groups.api.groups import Context
 from services.groups.domain.state import Phase, Seat, State

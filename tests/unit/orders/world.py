@@ -11,11 +11,10 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.orders.v1.orders_pb2 import Order, PlaceOrderRequest
 
-from chassis.publishing import Record
 from chassis.topics import ORDERS
 from chassis.waiting import Patience
 from eventlog.errors import BrokerUnavailable, NotReady
-from eventlog.publisher import Position
+from eventlog.gathering import Position, Record
 from eventlog.topics import partition_of
 from eventlog.watch import Watchers
 from services.orders.api.orders import Context, OrderServicer

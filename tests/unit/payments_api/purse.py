@@ -12,7 +12,7 @@ from groupbuy.payments.v1.inbox_pb2 import OutcomeAuthorised, OutcomeCaptured, P
 
 from eventlog.aggregate import Aggregate, decide
 from eventlog.errors import BrokerUnavailable
-from eventlog.publisher import Position
+from eventlog.gathering import Position
 from eventlog.watch import Watchers
 from services.payments.api.notifying import Notifying
 from services.payments.api.payments import Context, PaymentServicer

@@ -1,0 +1,191 @@
+"""Gathers records of many callers for one topic and hands them over together: whole batches, all partitions at once.
+
+A client library's own linger runs for each partition by itself: with a dozen partitions a request to the broker then
+carries two records, and to make and to answer it costs more than the calls they come from. Here all that has gathered
+goes in one. A partition has one batch under way at a time; what comes meanwhile waits and goes in its next, so that a
+slow partition holds up none but its own records, and those of one partition keep their order. Must only be used on the
+event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from eventlog.errors import BrokerUnavailable
+
+#: Seconds that a record waits for others, as in the Java client since 4.0: what it takes, all save at the broker and
+#: after it.
+LINGER_S = 0.005
+
+
+class Position(NamedTuple):
+    """Where a record stands, and the broker's time of it in milliseconds since the epoch."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+class Record(NamedTuple):
+    """One record to append."""
+
+    key: str
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+class Sending:
+    """Records of one caller. `done` ends once of each is known where it stands, or why not; a caller that has gone has
+    cancelled it."""
+
+    __slots__ = ("_left", "done", "found")
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self.found: list[Position | BrokerUnavailable | None] = [None] * count
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def tell(self, index: int, outcome: Position | BrokerUnavailable) -> None:
+        """What became of one of them."""
+        self.found[index] = outcome
+        self._left -= 1
+        if not self._left and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        """None of them will be known: a defect, or a record that can never be written."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+_Waiting = tuple[Record, Sending, int]
+
+
+class _Lane:
+    """What waits for one partition, and whether a batch of it is under way."""
+
+    __slots__ = ("busy", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[_Waiting] = deque()
+        self.busy = False
+
+
+class Gathering:
+    """Records on their way to one topic."""
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._lanes: dict[int, _Lane] = {}
+        #: Partitions whose records may be handed over.
+        self._ready: dict[int, _Lane] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._handing_over: asyncio.Task[None] | None = None
+        self._under_way: set[asyncio.Future[Any]] = set()
+
+    def add(self, partition: int, record: Record, sending: Sending, index: int) -> None:
+        """Takes a record, which is the caller's number `index`."""
+        lane = self._lanes.get(partition)
+        if lane is None:
+            lane = self._lanes[partition] = _Lane()
+        lane.waiting.append((record, sending, index))
+        if not lane.busy:
+            self._make_ready(partition, lane)
+
+    async def drain(self) -> None:
+        """Returns once nothing waits any more; what is handed over by then may still be under way."""
+        while self._handing_over is not None or self._ready or self._under_way:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._begin()
+            pending = [*self._under_way] if self._handing_over is None else [self._handing_over]
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            # Lets what ends with these be seen: a partition may be ready again.
+            await asyncio.sleep(0)
+
+    def _make_ready(self, partition: int, lane: _Lane) -> None:
+        self._ready[partition] = lane
+        if self._timer is None and self._handing_over is None:
+            self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._handing_over = asyncio.create_task(self._hand_over(), name=f"records for {self._topic}")
+
+    async def _hand_over(self) -> None:
+        """Hands over a batch of each partition that is ready. They are taken without a pause, so they go together."""
+        ready, self._ready = self._ready, {}
+        try:
+            for partition, lane in ready.items():
+                lane.busy = True
+                await self._send(partition, lane)
+        finally:
+            self._handing_over = None
+            if self._ready:
+                self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._begin)
+
+    async def _send(self, partition: int, lane: _Lane) -> None:
+        batch = self._producer.create_batch()
+        held = self._fill(batch, lane)
+        if not held:
+            self._landed(partition, lane)
+            return
+        batch.close()
+        try:
+            future = await self._producer.send_batch(batch, self._topic, partition=partition)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            self._fail(held, error)
+            self._landed(partition, lane)
+            return
+        self._under_way.add(future)
+
+        def acknowledged(ended: asyncio.Future[Any]) -> None:
+            self._under_way.discard(ended)
+            error = ended.exception()
+            if error is not None:
+                self._fail(held, error)
+            else:
+                first = ended.result()
+                for place, (_, sending, index) in enumerate(held):
+                    sending.tell(index, Position(partition, first.offset + place, first.timestamp))
+            self._landed(partition, lane)
+
+        future.add_done_callback(acknowledged)
+
+    def _fill(self, batch: Any, lane: _Lane) -> list[_Waiting]:
+        """Moves what there is room for into a batch."""
+        held: list[_Waiting] = []
+        waiting = lane.waiting
+        while waiting:
+            one = waiting[0]
+            record, sending, _ = one
+            # Nobody waits for an answer any more: its caller was told that it was not acknowledged.
+            if not sending.done.done():
+                key = record.key.encode()
+                if batch.append(timestamp=None, key=key, value=record.value, headers=record.headers) is None:
+                    if held:
+                        break
+                    size = len(record.value)
+                    sending.fail(ValueError(f"a record of {size} bytes is larger than {self._topic} takes"))
+                else:
+                    held.append(one)
+            waiting.popleft()
+        return held
+
+    def _landed(self, partition: int, lane: _Lane) -> None:
+        lane.busy = False
+        if lane.waiting:
+            self._make_ready(partition, lane)
+
+    def _fail(self, held: list[_Waiting], error: BaseException) -> None:
+        for _, sending, index in held:
+            if isinstance(error, KafkaError):
+                sending.tell(index, BrokerUnavailable(f"{self._topic}: {error!r}"))
+            else:
+                sending.fail(error)
