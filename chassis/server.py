@@ -26,6 +26,7 @@ from chassis import validation
 from chassis.auth import Access
 from chassis.guard import Guard, Handler, implemented
 from chassis.pressure import Probe
+from chassis.priority import give_way
 from chassis.settings import host_and_port
 from chassis.tls import Files, server_credentials
 
@@ -123,6 +124,7 @@ class Server:
         await self.set_serving(False)
         self._probe.bind()
         await self._server.start()
+        give_way()
         self._probing = asyncio.create_task(self._probe.run(), name="how long calls wait")
 
     @property

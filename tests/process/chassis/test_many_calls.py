@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
+from pathlib import Path
 
 import grpc
+import pytest
 
+from chassis.priority import THREADS
 from chassis.server import MAX_PENDING
 from tests.unit.chassis.support import SOON_S, Refusal, running
 
@@ -58,3 +63,26 @@ async def test_calls_that_come_faster_than_they_are_answered_are_refused_and_hea
         assert all(one.retry_after_ms > 0 for one in refused)
         # Whoever waited behind these calls would have waited for longer than makes us refuse any.
         assert slowest_s < MAX_PENDING // 2 * step_s
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own elsewhere")
+async def test_the_threads_that_read_calls_give_way_to_the_one_that_answers_also_those_that_come_later() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    async with running() as run:
+        # A crowd makes gRPC take more threads.
+        await asyncio.gather(*(run.place(within_s=60) for _ in range(500)))
+        nice = niceness()
+        # As gRPC calls them; another version may call them otherwise.
+        assert nice.keys() >= THREADS
+        for name in THREADS:
+            assert min(nice[name]) > own
+        assert os.getpriority(os.PRIO_PROCESS, 0) == own
+
+
+def niceness() -> dict[str, set[int]]:
+    """Of the threads of this process, by name."""
+    found: dict[str, set[int]] = {}
+    for task in Path("/proc/self/task").iterdir():
+        nice = os.getpriority(os.PRIO_PROCESS, int(task.name))
+        found.setdefault((task / "comm").read_text().strip(), set()).add(nice)
+    return found
