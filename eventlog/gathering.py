@@ -19,8 +19,11 @@ from aiokafka.errors import KafkaError
 from eventlog.errors import BrokerUnavailable
 
 #: Seconds that a record waits for others, as in the Java client since 4.0: what it takes, all save at the broker and
-#: after it.
+#: after it. Where as many come within that time as `MANY`, they wait longer: there is more to save, and whoever waits
+#: for an answer then waits longer for their turn than for this.
 LINGER_S = 0.005
+MANY = 7
+LINGER_OF_MANY_S = 0.015
 
 
 class Position(NamedTuple):
@@ -40,8 +43,8 @@ class Record(NamedTuple):
 
 
 class Sending:
-    """Records of one caller. `done` ends once of each is known where it stands, or why not; a caller that has gone has
-    cancelled it."""
+    """Records of one caller. `done` ends once of each is known where it stands, or why not, or when its caller waits no
+    longer."""
 
     __slots__ = ("_left", "done", "found")
 
@@ -55,6 +58,11 @@ class Sending:
         self.found[index] = outcome
         self._left -= 1
         if not self._left and not self.done.done():
+            self.done.set_result(None)
+
+    def give_up(self) -> None:
+        """Waits no longer. What is not handed over by now will not be written."""
+        if not self.done.done():
             self.done.set_result(None)
 
     def fail(self, error: BaseException) -> None:
@@ -88,6 +96,9 @@ class Gathering:
         self._timer: asyncio.TimerHandle | None = None
         self._handing_over: asyncio.Task[None] | None = None
         self._under_way: set[asyncio.Future[Any]] = set()
+        #: Records handed over last, and for how many seconds they gathered.
+        self._last = 0
+        self._lingered_s = LINGER_S
 
     def add(self, partition: int, record: Record, sending: Sending, index: int) -> None:
         """Takes a record, which is the caller's number `index`."""
@@ -112,7 +123,12 @@ class Gathering:
     def _make_ready(self, partition: int, lane: _Lane) -> None:
         self._ready[partition] = lane
         if self._timer is None and self._handing_over is None:
-            self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._begin)
+            self._linger()
+
+    def _linger(self) -> None:
+        many = self._last * LINGER_S >= MANY * self._lingered_s
+        self._lingered_s = LINGER_OF_MANY_S if many else LINGER_S
+        self._timer = asyncio.get_running_loop().call_later(self._lingered_s, self._begin)
 
     def _begin(self) -> None:
         self._timer = None
@@ -121,6 +137,7 @@ class Gathering:
     async def _hand_over(self) -> None:
         """Hands over a batch of each partition that is ready. They are taken without a pause, so they go together."""
         ready, self._ready = self._ready, {}
+        self._last = 0
         try:
             for partition, lane in ready.items():
                 lane.busy = True
@@ -128,11 +145,12 @@ class Gathering:
         finally:
             self._handing_over = None
             if self._ready:
-                self._timer = asyncio.get_running_loop().call_later(LINGER_S, self._begin)
+                self._linger()
 
     async def _send(self, partition: int, lane: _Lane) -> None:
         batch = self._producer.create_batch()
         held = self._fill(batch, lane)
+        self._last += len(held)
         if not held:
             self._landed(partition, lane)
             return

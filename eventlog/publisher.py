@@ -98,10 +98,10 @@ class Publisher:
         sending = Sending(len(records))
         for index, record in enumerate(records):
             gathering.add(partition_of(record.key, self.partitions), record, sending, index)
+        timer = asyncio.get_running_loop().call_later(timeout_s or self._timeout_s, sending.give_up)
         try:
-            async with asyncio.timeout(timeout_s or self._timeout_s):
-                await sending.done
-        except TimeoutError:
-            pass
+            await sending.done
+        finally:
+            timer.cancel()
         late = BrokerUnavailable(f"no acknowledgement for {topic} in time")
         return [late if outcome is None else outcome for outcome in sending.found]
