@@ -8,6 +8,7 @@ exits 1 when a claim fails.
 from __future__ import annotations
 
 import argparse
+from statistics import mean, median
 from typing import Any
 
 from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
@@ -27,6 +28,7 @@ WANTED_OVERLOADED_MS = 2_000.0
 #: Calls under way at once where the best rate is looked for.
 AT_ONCE = 200
 OVERLOAD = 5
+OVERLOADS = 5
 #: Callers of a service whose answer takes longer have gone.
 PATIENCE_S = 5
 
@@ -46,6 +48,28 @@ class Load:
         found: dict[str, float] = python("bench.api_load", full)
         print(f"{job:7} {_line(found)}  {cpu_s(self._pid) - before_s:.1f} s CPU of orders", flush=True)
         return found
+
+    def closed(self, seconds: float) -> float:
+        """Orders a second where there are always enough callers."""
+        found = self.run("closed", at_once=AT_ONCE, seconds=seconds, warm_s=1, most=int(seconds * 10_000))
+        return found["per_s"]
+
+
+def overloaded(load: Load, seconds: float) -> tuple[float, float, dict[str, float]]:
+    """The best rate, the part of it that is kept at five times as much, and the figures of the worst overload.
+
+    In turns, each overload held against what was borne just before and just after: a machine that others use as well is
+    half as fast a minute later.
+    """
+    borne = [load.closed(seconds)]
+    kept, overs = [], []
+    for _ in range(OVERLOADS):
+        rate = borne[-1] * OVERLOAD
+        over = load.run("open", rate=rate, seconds=seconds, most=int(rate * seconds), timeout_s=PATIENCE_S)
+        borne.append(load.closed(seconds))
+        kept.append(over["per_s"] / mean(borne[-2:]))
+        overs.append(over)
+    return max(borne), median(kept), max(overs, key=lambda over: over["p99_ms"])
 
 
 def _line(found: dict[str, float]) -> str:
@@ -77,31 +101,23 @@ def measure(*, seconds: float, orders: int, watchers: int) -> dict[str, float]:
         for name in ("groups", "payments"):
             running.stack.stop_service(name)
         load = Load(running, campaign)
-        most = int(seconds * 10_000)
-        load.run("closed", at_once=AT_ONCE, seconds=seconds / 2, warm_s=1, most=most)
-        rate = load.run("closed", at_once=AT_ONCE, seconds=seconds, warm_s=1, most=most)["per_s"]
-        half = load.run("open", rate=rate / 2, seconds=seconds, most=int(rate * seconds))
-        over = load.run(
-            "open",
-            rate=rate * OVERLOAD,
-            seconds=seconds,
-            most=int(rate * OVERLOAD * seconds),
-            timeout_s=PATIENCE_S,
-        )
-        # The machine may be faster or slower by now: what is kept is kept of the best before and after.
-        after = load.run("closed", at_once=AT_ONCE, seconds=seconds, warm_s=1, most=most)["per_s"]
+        load.closed(seconds / 2)
+        # Half of what is borne now: the machine may be faster or slower in a minute.
+        now = load.closed(seconds)
+        half = load.run("open", rate=now / 2, seconds=seconds, most=int(now * seconds))
+        best, kept, over = overloaded(load, seconds / 2)
         batched = load.run("batch", at_once=4, most=orders)
         streamed = load.run("stream", at_once=4, most=orders)
         peak_mb = rss_mb(pids(running)["orders"])
     return {
-        "place_order_per_s": round(max(rate, after)),
+        "place_order_per_s": round(max(now, best)),
         "batched_orders_per_s": round(batched["per_s"]),
         "streamed_orders_per_s": round(streamed["per_s"]),
         "p50_ms": round(half["p50_ms"], 1),
         "p99_ms": round(half["p99_ms"], 1),
         "watchers": watchers,
         "watchers_p99_ms": round(watchers_ms, 1),
-        "overload_goodput_ratio": round(over["per_s"] * 2 / (rate + after), 2),
+        "overload_goodput_ratio": round(kept, 2),
         "overload_begun_per_s": round(over["begun_per_s"]),
         "overload_accepted_p99_ms": round(over["p99_ms"], 1),
         "peak_rss_mb": peak_mb,

@@ -1,28 +1,37 @@
 """Lets the threads on which gRPC reads and writes give way to the event loop, where the system can do that.
 
-Calls are read by several threads and answered by one. In a flood those that read take the processor from the one that
-answers, and the more is asked for, the less is answered. Where they have to give way, what can't be read stays in the
-buffers of the connections and slows down who sends it. While there is time enough they are as quick as ever.
+Calls are read by several threads, handed over by one and answered by one, the event loop's. In a flood those that read
+take the processor from the one that answers, and the more is asked for, the less is answered. Where they have to give
+way, what can't be read stays in the buffers of the connections and slows down who sends it. While there is time enough
+they are as quick as ever.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 
-#: How much less of a processor that is too busy such a thread gets: a tenth of what the event loop does.
-NICE = 10
-#: As gRPC names them: those that work, and the one that makes more of these, which inherit what it has.
-THREADS = frozenset({"event_engine", "lifeguard"})
+#: How much less of a processor that is too busy such a thread gets: those that read, a tenth of what the event loop
+#: does; the one that wakes the event loop for each call, a third.
+READING, HANDING_OVER = 10, 5
+#: As gRPC names those that read: they, and the one that makes more of them, which inherit what it has.
+READERS = frozenset({"event_engine", "lifeguard"})
+#: What grpc.aio names the one that hands over, in Python.
+HANDS_OVER = "_poll_wrapper"
 _TASKS = Path("/proc/self/task")
 
 
 def give_way() -> None:
     """To be called once gRPC runs, on the event loop's thread. Does nothing where threads have no priority."""
-    nice = min(os.getpriority(os.PRIO_PROCESS, 0) + NICE, 19)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    handing_over = {thread.native_id for thread in threading.enumerate() if HANDS_OVER in thread.name}
     for task in _TASKS.iterdir() if _TASKS.exists() else ():
-        # A thread may end meanwhile.
+        thread = int(task.name)
+        # It may end meanwhile.
         with suppress(FileNotFoundError, ProcessLookupError):
-            if (task / "comm").read_text().strip() in THREADS:
-                os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
+            if (task / "comm").read_text().strip() in READERS:
+                os.setpriority(os.PRIO_PROCESS, thread, min(own + READING, 19))
+            elif thread in handing_over:
+                os.setpriority(os.PRIO_PROCESS, thread, min(own + HANDING_OVER, 19))

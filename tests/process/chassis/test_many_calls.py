@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
 import grpc
 import pytest
 
-from chassis.priority import THREADS
+from chassis.priority import HANDS_OVER, READERS
 from chassis.server import MAX_PENDING
 from tests.unit.chassis.support import SOON_S, Refusal, running
 
@@ -73,9 +74,12 @@ async def test_the_threads_that_read_calls_give_way_to_the_one_that_answers_also
         await asyncio.gather(*(run.place(within_s=60) for _ in range(500)))
         nice = niceness()
         # As gRPC calls them; another version may call them otherwise.
-        assert nice.keys() >= THREADS
-        for name in THREADS:
+        assert nice.keys() >= READERS
+        for name in READERS:
             assert min(nice[name]) > own
+        handing_over = [thread.native_id for thread in threading.enumerate() if HANDS_OVER in thread.name]
+        assert handing_over
+        assert own < os.getpriority(os.PRIO_PROCESS, handing_over[0] or 0) < min(nice["event_engine"])
         assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 
