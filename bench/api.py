@@ -8,6 +8,8 @@ exits 1 when a claim fails.
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from statistics import mean, median
 from typing import Any
 
@@ -15,7 +17,7 @@ from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
 
 from bench.api_load import order
 from bench.memory import rss_mb
-from bench.system import CALL_S, conclude, cpu_s, make_campaign, pids, python, system
+from bench.system import CALL_S, ROOT, conclude, cpu_s, make_campaign, pids, python, system
 from groupbuy_testing.running import RunningStack
 
 WANTED_PER_S = 2_500
@@ -76,6 +78,21 @@ def _line(found: dict[str, float]) -> str:
     return "  ".join(f"{name} {value:,.1f}" for name, value in found.items())
 
 
+def echoed(seconds: float) -> float:
+    """Calls a second that a bare server answers here, with the same load: what is lost to ours is lost below that."""
+    server = subprocess.Popen([sys.executable, "-m", "bench.echo"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert server.stdout is not None
+        endpoint = f"127.0.0.1:{int(server.stdout.readline())}"
+        job = {"job": "closed", "endpoint": endpoint, "campaign": "campaigns/none", "at_once": AT_ONCE}
+        found = python("bench.api_load", {**job, "seconds": seconds, "warm_s": 1, "most": int(seconds * 15_000)})
+    finally:
+        server.kill()
+        server.wait()
+    print(f"echo    {_line(found)}", flush=True)
+    return float(found["per_s"])
+
+
 def watched(running: RunningStack, campaign: str, watchers: int) -> float:
     """Milliseconds within which 99 of 100 watchers of one group have heard of a change."""
     leader = OrderServiceStub(running.orders).PlaceOrder(order(campaign), timeout=CALL_S).order
@@ -95,6 +112,7 @@ def watched(running: RunningStack, campaign: str, watchers: int) -> float:
 
 def measure(*, seconds: float, orders: int, watchers: int) -> dict[str, float]:
     """All of it, on one system."""
+    echo_per_s = echoed(seconds / 2)
     with system() as running:
         campaign = make_campaign(running)
         watchers_ms = watched(running, campaign, watchers)
@@ -111,6 +129,7 @@ def measure(*, seconds: float, orders: int, watchers: int) -> dict[str, float]:
         peak_mb = rss_mb(pids(running)["orders"])
     return {
         "place_order_per_s": round(max(now, best)),
+        "echo_per_s": round(echo_per_s),
         "batched_orders_per_s": round(batched["per_s"]),
         "streamed_orders_per_s": round(streamed["per_s"]),
         "p50_ms": round(half["p50_ms"], 1),

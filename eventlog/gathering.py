@@ -19,11 +19,13 @@ from aiokafka.errors import KafkaError
 from eventlog.errors import BrokerUnavailable
 
 #: Seconds that a record waits for others, as in the Java client since 4.0: what it takes, all save at the broker and
-#: after it. Where as many come within that time as `MANY`, they wait longer: there is more to save, and whoever waits
+#: after it. Where more come in a second than `MANY_PER_S`, they wait longer: there is more to save, and whoever waits
 #: for an answer then waits longer for their turn than for this.
 LINGER_S = 0.005
-MANY = 7
 LINGER_OF_MANY_S = 0.015
+MANY_PER_S = 1_300
+#: Weight of the last records in how many come: a handful that happen to come together are not many.
+WEIGHT = 0.2
 
 
 class Position(NamedTuple):
@@ -96,9 +98,10 @@ class Gathering:
         self._timer: asyncio.TimerHandle | None = None
         self._handing_over: asyncio.Task[None] | None = None
         self._under_way: set[asyncio.Future[Any]] = set()
-        #: Records handed over last, and for how many seconds they gathered.
+        #: Since when records gather that are handed over next, on the loop's clock; records handed over last.
+        self._since = 0.0
         self._last = 0
-        self._lingered_s = LINGER_S
+        self._per_s = 0.0
 
     def add(self, partition: int, record: Record, sending: Sending, index: int) -> None:
         """Takes a record, which is the caller's number `index`."""
@@ -126,9 +129,10 @@ class Gathering:
             self._linger()
 
     def _linger(self) -> None:
-        many = self._last * LINGER_S >= MANY * self._lingered_s
-        self._lingered_s = LINGER_OF_MANY_S if many else LINGER_S
-        self._timer = asyncio.get_running_loop().call_later(self._lingered_s, self._begin)
+        loop = asyncio.get_running_loop()
+        self._since = loop.time()
+        seconds = LINGER_OF_MANY_S if self._per_s > MANY_PER_S else LINGER_S
+        self._timer = loop.call_later(seconds, self._begin)
 
     def _begin(self) -> None:
         self._timer = None
@@ -137,6 +141,7 @@ class Gathering:
     async def _hand_over(self) -> None:
         """Hands over a batch of each partition that is ready. They are taken without a pause, so they go together."""
         ready, self._ready = self._ready, {}
+        gathered_s = asyncio.get_running_loop().time() - self._since
         self._last = 0
         try:
             for partition, lane in ready.items():
@@ -144,6 +149,7 @@ class Gathering:
                 await self._send(partition, lane)
         finally:
             self._handing_over = None
+            self._per_s += WEIGHT * (self._last / max(gathered_s, LINGER_S) - self._per_s)
             if self._ready:
                 self._linger()
 
