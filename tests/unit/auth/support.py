@@ -126,7 +126,7 @@ async def call(channel: grpc.aio.Channel, method: MethodDescriptor, *marks: tupl
             elif not await made.read():
                 return Answer(await made.code())
         except grpc.aio.AioRpcError as error:
-            if _UNSENT in (error.details() or ""):
+            if (error.details() or "").startswith(_UNSENT):
                 continue
             return answer(error)
         finally:
@@ -134,8 +134,8 @@ async def call(channel: grpc.aio.Channel, method: MethodDescriptor, *marks: tupl
         return Answer(grpc.StatusCode.OK)
 
 
-#: What grpc.aio says in the place of an answer that came before its request was sent.
-_UNSENT = 'Failed "execute_batch"'
+#: What grpc.aio says in the place of an answer that came before its request was sent; the second of a stream.
+_UNSENT = ('Failed "execute_batch"', "Internal error from Core")
 
 
 def answer(error: grpc.aio.AioRpcError) -> Answer:
