@@ -108,7 +108,11 @@ class Gathering:
         lane = self._lanes.get(partition)
         if lane is None:
             lane = self._lanes[partition] = _Lane()
-        lane.waiting.append((record, sending, index))
+        waiting = lane.waiting
+        # While the broker is away callers come and go: what the first of them left here must not pile up.
+        while waiting and waiting[0][1].done.done():
+            waiting.popleft()
+        waiting.append((record, sending, index))
         if not lane.busy:
             self._make_ready(partition, lane)
 

@@ -160,6 +160,17 @@ async def test_who_gives_up_while_a_record_still_waits_has_not_written_it_and_fa
     assert [value for _, values in producer.sent for value in values] == [b"stays"]
 
 
+async def test_what_callers_leave_behind_while_the_broker_is_away_does_not_pile_up(publisher: Publisher) -> None:
+    publisher._producer.silent.update(range(3))
+    for _ in range(5):
+        found = await asyncio.gather(
+            *(publisher.publish("t", "k", b"v", [], timeout_s=0.01) for _ in range(20)), return_exceptions=True
+        )
+        assert all(isinstance(one, BrokerUnavailable) for one in found)
+    (lane,) = publisher._gatherings["t"]._lanes.values()
+    assert len(lane.waiting) <= 20
+
+
 async def test_a_record_that_is_too_large_fails_alone(publisher: Publisher) -> None:
     calls = [publisher.publish("t", "k", value, []) for value in (b"a", b"x" * 101, b"b")]
     a, large, b = await asyncio.gather(*calls, return_exceptions=True)
