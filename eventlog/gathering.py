@@ -14,7 +14,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from eventlog.errors import BrokerUnavailable
 
@@ -175,7 +175,7 @@ class Gathering:
 
         def acknowledged(ended: asyncio.Future[Any]) -> None:
             self._under_way.discard(ended)
-            error = ended.exception()
+            error = KafkaError("cancelled") if ended.cancelled() else ended.exception()
             if error is not None:
                 self._fail(held, error)
             else:
@@ -197,12 +197,12 @@ class Gathering:
             if not sending.done.done():
                 key = record.key.encode()
                 if batch.append(timestamp=None, key=key, value=record.value, headers=record.headers) is None:
-                    if held:
-                        break
-                    size = len(record.value)
-                    sending.fail(ValueError(f"a record of {size} bytes is larger than {self._topic} takes"))
-                else:
-                    held.append(one)
+                    # It takes nothing more now, however small.
+                    if not held:
+                        waiting.popleft()
+                        sending.fail(self._too_large(record))
+                    break
+                held.append(one)
             waiting.popleft()
         return held
 
@@ -212,8 +212,13 @@ class Gathering:
             self._make_ready(partition, lane)
 
     def _fail(self, held: list[_Waiting], error: BaseException) -> None:
-        for _, sending, index in held:
-            if isinstance(error, KafkaError):
+        for record, sending, index in held:
+            if isinstance(error, MessageSizeTooLargeError):
+                sending.fail(self._too_large(record))
+            elif isinstance(error, KafkaError):
                 sending.tell(index, BrokerUnavailable(f"{self._topic}: {error!r}"))
             else:
                 sending.fail(error)
+
+    def _too_large(self, record: Record) -> ValueError:
+        return ValueError(f"a record of {len(record.value)} bytes is larger than {self._topic} takes")
