@@ -29,6 +29,7 @@ WANTED_GOODPUT = 0.8
 WANTED_OVERLOADED_MS = 2_000.0
 #: Calls under way at once where the best rate is looked for.
 AT_ONCE = 200
+WARM_S = 1
 OVERLOAD = 5
 OVERLOADS = 5
 #: Callers of a service whose answer takes longer have gone.
@@ -36,11 +37,11 @@ PATIENCE_S = 5
 
 
 class Load:
-    """Load on one system, each job by a process of its own."""
+    """Load on one server, each job by a process of its own."""
 
-    def __init__(self, running: RunningStack, campaign: str) -> None:
-        self._endpoint = running.endpoints["orders"]
-        self._pid = pids(running)["orders"]
+    def __init__(self, endpoint: str, pid: int, campaign: str) -> None:
+        self._endpoint = endpoint
+        self._pid = pid
         self._campaign = campaign
 
     def run(self, job: str, **more: Any) -> dict[str, float]:
@@ -48,12 +49,13 @@ class Load:
         before_s = cpu_s(self._pid)
         full = {"job": job, "endpoint": self._endpoint, "campaign": self._campaign, **more}
         found: dict[str, float] = python("bench.api_load", full)
-        print(f"{job:7} {_line(found)}  {cpu_s(self._pid) - before_s:.1f} s CPU of orders", flush=True)
+        print(f"{job:7} {_line(found)}  {cpu_s(self._pid) - before_s:.1f} s CPU of the server", flush=True)
         return found
 
     def closed(self, seconds: float) -> float:
-        """Orders a second where there are always enough callers."""
-        found = self.run("closed", at_once=AT_ONCE, seconds=seconds, warm_s=1, most=int(seconds * 10_000))
+        """Calls a second where there are always enough callers."""
+        most = int((seconds + WARM_S) * 10_000)
+        found = self.run("closed", at_once=AT_ONCE, seconds=seconds, warm_s=WARM_S, most=most)
         return found["per_s"]
 
 
@@ -83,14 +85,10 @@ def echoed(seconds: float) -> float:
     server = subprocess.Popen([sys.executable, "-m", "bench.echo"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert server.stdout is not None
-        endpoint = f"127.0.0.1:{int(server.stdout.readline())}"
-        job = {"job": "closed", "endpoint": endpoint, "campaign": "campaigns/none", "at_once": AT_ONCE}
-        found = python("bench.api_load", {**job, "seconds": seconds, "warm_s": 1, "most": int(seconds * 15_000)})
+        return Load(f"127.0.0.1:{int(server.stdout.readline())}", server.pid, "campaigns/none").closed(seconds)
     finally:
         server.kill()
         server.wait()
-    print(f"echo    {_line(found)}", flush=True)
-    return float(found["per_s"])
 
 
 def watched(running: RunningStack, campaign: str, watchers: int) -> float:
@@ -118,7 +116,7 @@ def measure(*, seconds: float, orders: int, watchers: int) -> dict[str, float]:
         watchers_ms = watched(running, campaign, watchers)
         for name in ("groups", "payments"):
             running.stack.stop_service(name)
-        load = Load(running, campaign)
+        load = Load(running.endpoints["orders"], pids(running)["orders"], campaign)
         load.closed(seconds / 2)
         # Half of what is borne now: the machine may be faster or slower in a minute.
         now = load.closed(seconds)

@@ -117,7 +117,7 @@ class Gathering:
             self._make_ready(partition, lane)
 
     async def drain(self) -> None:
-        """Returns once nothing waits any more; what is handed over by then may still be under way."""
+        """Returns once nothing waits nor is under way any more. Waits for no others to come."""
         while self._handing_over is not None or self._ready or self._under_way:
             if self._timer is not None:
                 self._timer.cancel()

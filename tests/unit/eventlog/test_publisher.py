@@ -13,6 +13,9 @@ from eventlog.gathering import Position, Record
 from eventlog.publisher import Publisher
 from eventlog.topics import partition_of
 
+#: A key of each of three partitions.
+KEYS = {partition_of(f"k{number}", 3): f"k{number}" for number in range(20)}
+
 
 class Metadata(NamedTuple):
     offset: int
@@ -114,8 +117,7 @@ async def test_before_the_broker_was_met_nothing_is_acknowledged(publisher: Publ
 
 async def test_what_many_callers_say_at_once_goes_in_one_batch_of_each_partition(publisher: Publisher) -> None:
     producer: Any = publisher._producer
-    keys = {partition_of(f"k{number}", 3): f"k{number}" for number in range(20)}
-    calls = [publisher.publish("t", keys[number % 3], f"{number}".encode(), []) for number in range(9)]
+    calls = [publisher.publish("t", KEYS[number % 3], f"{number}".encode(), []) for number in range(9)]
     found = await asyncio.gather(*calls)
     sent = dict(producer.sent)
     assert len(producer.sent) == 3
@@ -137,11 +139,10 @@ async def test_what_comes_while_a_batch_is_under_way_goes_in_the_next_and_holds_
         return done if partition != 1 or len(sent_to(producer, 1)) > 1 else slow
 
     producer.send_batch = first_is_slow
-    keys = {partition_of(f"k{number}", 3): f"k{number}" for number in range(20)}
-    first = asyncio.create_task(publisher.publish("t", keys[1], b"a", []))
+    first = asyncio.create_task(publisher.publish("t", KEYS[1], b"a", []))
     await sent.wait()
-    later = [asyncio.create_task(publisher.publish("t", keys[1], value, [])) for value in (b"b", b"c")]
-    assert (await publisher.publish("t", keys[2], b"x", [])).partition == 2
+    later = [asyncio.create_task(publisher.publish("t", KEYS[1], value, [])) for value in (b"b", b"c")]
+    assert (await publisher.publish("t", KEYS[2], b"x", [])).partition == 2
     assert sent_to(producer, 1) == [[b"a"]]
     slow.set_result(Metadata(100, 5))
     assert (await first).offset == 100
