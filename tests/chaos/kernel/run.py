@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from eventlog.topics import create
@@ -75,21 +75,26 @@ class Trouble:
         return sorted(times)
 
 
-async def lag(kafka: str, group: str) -> int:
-    """Records of the inbox that are not committed."""
+async def committed(kafka: str, group: str) -> dict[TopicPartition, int]:
+    """Where a group is to go on in each partition."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
-        committed = {tp: meta.offset for tp, meta in (await admin.list_consumer_group_offsets(group)).items()}
+        return {tp: meta.offset for tp, meta in (await admin.list_consumer_group_offsets(group)).items()}
     finally:
         await admin.close()
+
+
+async def lag(kafka: str, group: str) -> int:
+    """Records of the inbox that are not committed."""
+    offsets = await committed(kafka, group)
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
     await consumer.start()
     try:
-        ends = await consumer.end_offsets(list(committed))
+        ends = await consumer.end_offsets(list(offsets))
     finally:
         await consumer.stop()
-    return sum(ends[tp] - offset for tp, offset in committed.items())
+    return sum(ends[tp] - offset for tp, offset in offsets.items())
 
 
 class _Run:
