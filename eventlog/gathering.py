@@ -77,13 +77,15 @@ _Waiting = tuple[Record, Sending, int]
 
 
 class _Lane:
-    """What waits for one partition, and whether a batch of it is under way."""
+    """What waits for one partition, since when, and whether a batch of it is under way."""
 
-    __slots__ = ("busy", "waiting")
+    __slots__ = ("busy", "since", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[_Waiting] = deque()
         self.busy = False
+        #: When the first of what waits came, on the loop's clock.
+        self.since = 0.0
 
 
 class Gathering:
@@ -112,6 +114,8 @@ class Gathering:
         # While the broker is away callers come and go: what the first of them left here must not pile up.
         while waiting and waiting[0][1].done.done():
             waiting.popleft()
+        if not waiting:
+            lane.since = asyncio.get_running_loop().time()
         waiting.append((record, sending, index))
         if not lane.busy:
             self._make_ready(partition, lane)
@@ -130,13 +134,17 @@ class Gathering:
     def _make_ready(self, partition: int, lane: _Lane) -> None:
         self._ready[partition] = lane
         if self._timer is None and self._handing_over is None:
-            self._linger()
+            self._linger(lane.since)
 
-    def _linger(self) -> None:
+    def _linger(self, since: float) -> None:
+        """Hands over once who has waited since then has waited long enough; of many, once they have gathered anew."""
         loop = asyncio.get_running_loop()
-        self._since = loop.time()
-        seconds = LINGER_OF_MANY_S if self._per_s > MANY_PER_S else LINGER_S
-        self._timer = loop.call_later(seconds, self._begin)
+        if self._per_s > MANY_PER_S:
+            self._since = loop.time()
+            self._timer = loop.call_at(self._since + LINGER_OF_MANY_S, self._begin)
+        else:
+            self._since = since
+            self._timer = loop.call_at(since + LINGER_S, self._begin)
 
     def _begin(self) -> None:
         self._timer = None
@@ -155,7 +163,7 @@ class Gathering:
             self._handing_over = None
             self._per_s += WEIGHT * (self._last / max(gathered_s, LINGER_S) - self._per_s)
             if self._ready:
-                self._linger()
+                self._linger(min(lane.since for lane in self._ready.values()))
 
     async def _send(self, partition: int, lane: _Lane) -> None:
         batch = self._producer.create_batch()

@@ -9,7 +9,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from eventlog.errors import BrokerUnavailable
-from eventlog.gathering import Position, Record
+from eventlog.gathering import LINGER_S, Position, Record
 from eventlog.publisher import Publisher
 from eventlog.topics import partition_of
 
@@ -148,6 +148,41 @@ async def test_what_comes_while_a_batch_is_under_way_goes_in_the_next_and_holds_
     assert (await first).offset == 100
     assert [(await one).offset for one in later] == [101, 102]
     assert sent_to(producer, 1) == [[b"a"], [b"b", b"c"]]
+
+
+async def test_what_has_waited_for_a_batch_under_way_does_not_linger_once_more(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    producer: Any = publisher._producer
+    send = producer.send_batch
+    slow: asyncio.Future[Metadata] = loop.create_future()
+
+    async def first_is_slow(batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
+        done: asyncio.Future[Metadata] = await send(batch, topic, partition=partition)
+        return slow if len(producer.sent) == 1 else done
+
+    producer.send_batch = first_is_slow
+    calls = [asyncio.create_task(publisher.publish("t", "k", b"a", []))]
+    await _turns()
+    assert not producer.sent
+    now += LINGER_S
+    await _turns()
+    calls.append(asyncio.create_task(publisher.publish("t", "k", b"b", [])))
+    await _turns()
+    now += LINGER_S
+    slow.set_result(Metadata(0, 5))
+    await _turns()
+    assert [values for _, values in producer.sent] == [[b"a"], [b"b"]]
+    await asyncio.gather(*calls)
+
+
+async def _turns() -> None:
+    """Lets everybody do what does not wait for the clock."""
+    for _ in range(10):
+        await asyncio.sleep(0)
 
 
 async def test_who_gives_up_while_a_record_still_waits_has_not_written_it_and_fails_nobody_else(
