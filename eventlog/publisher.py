@@ -21,16 +21,11 @@ from eventlog.topics import partition_of
 class Publishes(Protocol):
     """Appends records; Publisher is one."""
 
-    async def publish(
-        self,
-        topic: str,
-        key: str,
-        value: bytes,
-        headers: Sequence[tuple[str, bytes]],
-        *,
-        timeout_s: float | None = None,
-    ) -> Position:
-        """Appends one record and returns where it stands. Raises BrokerUnavailable."""
+    async def publish(self, topic: str, record: Record, *, timeout_s: float | None = None) -> Position:
+        """Appends one record within so many seconds, None: the publisher's own. Returns where it stands.
+
+        Raises BrokerUnavailable.
+        """
         ...
 
 
@@ -61,21 +56,13 @@ class Publisher:
             await gathering.drain()
         await self._producer.stop()
 
-    async def publish(
-        self,
-        topic: str,
-        key: str,
-        value: bytes,
-        headers: Sequence[tuple[str, bytes]],
-        *,
-        timeout_s: float | None = None,
-    ) -> Position:
+    async def publish(self, topic: str, record: Record, *, timeout_s: float | None = None) -> Position:
         """Appends one record and returns where it stands.
 
         Raises BrokerUnavailable when it was not acknowledged in time: it may still be written, and may be sent again.
         Raises ValueError when the record is larger than the broker takes.
         """
-        (outcome,) = await self.publish_all(topic, (Record(key, value, list(headers)),), timeout_s=timeout_s)
+        (outcome,) = await self.publish_all(topic, (record,), timeout_s=timeout_s)
         if isinstance(outcome, BrokerUnavailable):
             raise outcome
         return outcome
@@ -98,7 +85,8 @@ class Publisher:
         sending = Sending(len(records))
         for index, record in enumerate(records):
             gathering.add(partition_of(record.key, self.partitions), record, sending, index)
-        timer = asyncio.get_running_loop().call_later(timeout_s or self._timeout_s, sending.give_up)
+        within_s = self._timeout_s if timeout_s is None else timeout_s
+        timer = asyncio.get_running_loop().call_later(within_s, sending.give_up)
         try:
             await sending.done
         finally:

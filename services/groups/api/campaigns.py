@@ -29,6 +29,7 @@ from chassis.topics import CAMPAIGNS
 from chassis.waiting import Patience
 from eventlog.envelope import headers
 from eventlog.errors import BrokerUnavailable
+from eventlog.gathering import Record
 from eventlog.publisher import Publishes
 from services.groups.api import edits, refusals
 from services.groups.api.groups import PUBLISH_S, SOURCE, wall_clock_ms
@@ -134,14 +135,9 @@ class CampaignServicer(CampaignServiceServicer):
     async def _store(self, key: str, campaign: Campaign, patience: Patience) -> Campaign:
         """Writes a campaign and reads it back: what is answered is what every group will be opened of."""
         kind = Campaign.DESCRIPTOR.full_name
-        await self._publisher.publish(
-            CAMPAIGNS.name,
-            key,
-            campaign.SerializeToString(),
-            headers(f"{key}:{campaign.revision}", kind, SOURCE, self._now_ms(), campaign.name),
-            # Never 0, which would mean the publisher's own time-out.
-            timeout_s=max(patience.left_s(PUBLISH_S), 0.001),
-        )
+        made = headers(f"{key}:{campaign.revision}", kind, SOURCE, self._now_ms(), campaign.name)
+        record = Record(key, campaign.SerializeToString(), made)
+        await self._publisher.publish(CAMPAIGNS.name, record, timeout_s=patience.left_s(PUBLISH_S))
         await self._campaigns.refresh()
         stored = self._campaigns.find(key)
         if stored is None:

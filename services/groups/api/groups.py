@@ -31,6 +31,7 @@ from chassis.validation import invalid_fields
 from chassis.waiting import Patience, until
 from eventlog.aggregate import Aggregate
 from eventlog.envelope import headers
+from eventlog.gathering import Record
 from eventlog.publisher import Publishes
 from services.groups.api import refusals
 from services.groups.api.ports import GroupsView
@@ -167,20 +168,10 @@ class GroupServicer(GroupServiceServicer):
 
     async def _ask_to_cancel(self, group: str, request: CancelGroupRequest, patience: Patience) -> None:
         command = CancelGroupCommand(request_id=request.request_id, reason=request.reason)
-        await self._publisher.publish(
-            GROUP_INBOX.name,
-            group,
-            GroupInput(cancel_group=command).SerializeToString(),
-            headers(
-                f"{group}:cancel:{request.request_id}",
-                CancelGroupCommand.DESCRIPTOR.full_name,
-                SOURCE,
-                self._now_ms(),
-                f"groups/{group}",
-            ),
-            # Never 0, which would mean the publisher's own time-out.
-            timeout_s=max(patience.left_s(PUBLISH_S), 0.001),
-        )
+        kind = CancelGroupCommand.DESCRIPTOR.full_name
+        made = headers(f"{group}:cancel:{request.request_id}", kind, SOURCE, self._now_ms(), f"groups/{group}")
+        record = Record(group, GroupInput(cancel_group=command).SerializeToString(), made)
+        await self._publisher.publish(GROUP_INBOX.name, record, timeout_s=patience.left_s(PUBLISH_S))
 
     async def _closed(self, group: str, patience: Patience) -> tuple[Aggregate[State], Terms]:
         """The group once it has ended, whichever way: the wish stands in its inbox, so it does."""

@@ -68,15 +68,8 @@ class Facts:
 
     async def append(self, fact: Record, patience: Patience) -> Position:
         """Appends a fact and returns where it stands. Raises BrokerUnavailable."""
-        return await self._publisher.publish(
-            ORDERS.name, fact.key, fact.value, fact.headers, timeout_s=_within_s(patience)
-        )
+        return await self._publisher.publish(ORDERS.name, fact, timeout_s=patience.left_s(PUBLISH_S))
 
     async def append_all(self, facts: Sequence[Record], patience: Patience) -> list[Position | BrokerUnavailable]:
         """Appends facts together, and says of each where it stands or that it was not acknowledged."""
-        return await self._publisher.publish_all(ORDERS.name, facts, timeout_s=_within_s(patience))
-
-
-def _within_s(patience: Patience) -> float:
-    # Never 0, which would mean the publisher's own time-out.
-    return max(patience.left_s(PUBLISH_S), 0.001)
+        return await self._publisher.publish_all(ORDERS.name, facts, timeout_s=patience.left_s(PUBLISH_S))

@@ -16,7 +16,7 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentI
 
 from chassis.topics import PAYMENT_INBOX
 from eventlog.envelope import headers
-from eventlog.gathering import Position
+from eventlog.gathering import Position, Record
 from eventlog.publisher import Publishes
 from services.payments.api import refusals
 from services.payments.api.names import PaymentName, is_id, of_nobody
@@ -89,20 +89,16 @@ class Notifying:
         self, payment: PaymentName, outcome: ProviderOutcome, extra: Mapping[str, str], timeout_s: float
     ) -> Position:
         kind = f"{outcome.operation}:{outcome.attempt}:{outcome.WhichOneof('result')}"
-        return await self._publisher.publish(
-            PAYMENT_INBOX.name,
-            payment.group,
-            PaymentInput(outcome=outcome).SerializeToString(),
-            headers(
-                f"{payment.order}:{kind}:notified",
-                ProviderOutcome.DESCRIPTOR.full_name,
-                SOURCE,
-                self._now_ms(),
-                str(payment),
-                extra,
-            ),
-            timeout_s=timeout_s,
+        made = headers(
+            f"{payment.order}:{kind}:notified",
+            ProviderOutcome.DESCRIPTOR.full_name,
+            SOURCE,
+            self._now_ms(),
+            str(payment),
+            extra,
         )
+        record = Record(payment.group, PaymentInput(outcome=outcome).SerializeToString(), made)
+        return await self._publisher.publish(PAYMENT_INBOX.name, record, timeout_s=timeout_s)
 
 
 def _riddle(body: bytes) -> ProviderOutcome:

@@ -14,6 +14,7 @@ from groupbuy.payments.v1.payments_pb2 import Refund, RefundPaymentRequest
 from chassis.topics import PAYMENT_INBOX
 from chassis.waiting import Patience, until
 from eventlog.envelope import headers
+from eventlog.gathering import Record
 from eventlog.publisher import Publishes
 from services.payments.api import refusals
 from services.payments.api.messages import payment_message
@@ -82,20 +83,10 @@ class Refunding:
             request_sha256=digest,
             currency=request.currency,
         )
-        await self._publisher.publish(
-            PAYMENT_INBOX.name,
-            name.group,
-            PaymentInput(refund=command).SerializeToString(),
-            headers(
-                f"{name.order}:refund:{refund}",
-                RefundCommand.DESCRIPTOR.full_name,
-                SOURCE,
-                self._now_ms(),
-                str(name),
-            ),
-            # Never 0, which would mean the publisher's own time-out.
-            timeout_s=max(patience.left_s(PUBLISH_S), 0.001),
-        )
+        kind = RefundCommand.DESCRIPTOR.full_name
+        made = headers(f"{name.order}:refund:{refund}", kind, SOURCE, self._now_ms(), str(name))
+        record = Record(name.group, PaymentInput(refund=command).SerializeToString(), made)
+        await self._publisher.publish(PAYMENT_INBOX.name, record, timeout_s=patience.left_s(PUBLISH_S))
 
     def _message(self, name: PaymentName, refund: str, found: RefundView) -> Refund:
         aggregate = self._view.get(name.group)

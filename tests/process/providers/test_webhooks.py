@@ -4,7 +4,7 @@ server in this process, over real HTTP; the broker is a list."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
 from eventlog.errors import BrokerUnavailable
-from eventlog.gathering import Position
+from eventlog.gathering import Position, Record
 from services.payments.api.notifying import Notifying
 from services.payments.providers.base import Provider
 from services.payments.providers.notifications import Notifications
@@ -45,18 +45,10 @@ class Log:
         self.away = False
         self.said: list[tuple[str, ProviderOutcome]] = []
 
-    async def publish(
-        self,
-        topic: str,
-        key: str,
-        value: bytes,
-        headers: Sequence[tuple[str, bytes]],
-        *,
-        timeout_s: float | None = None,
-    ) -> Position:
+    async def publish(self, topic: str, record: Record, *, timeout_s: float | None = None) -> Position:
         if self.away:
             raise BrokerUnavailable("away")
-        self.said.append((key, PaymentInput.FromString(value).outcome))
+        self.said.append((record.key, PaymentInput.FromString(record.value).outcome))
         return Position(0, len(self.said), 0)
 
 

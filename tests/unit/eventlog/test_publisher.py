@@ -117,7 +117,7 @@ async def test_before_the_broker_was_met_nothing_is_acknowledged(publisher: Publ
 
 async def test_what_many_callers_say_at_once_goes_in_one_batch_of_each_partition(publisher: Publisher) -> None:
     producer: Any = publisher._producer
-    calls = [publisher.publish("t", KEYS[number % 3], f"{number}".encode(), []) for number in range(9)]
+    calls = [publisher.publish("t", Record(KEYS[number % 3], f"{number}".encode(), [])) for number in range(9)]
     found = await asyncio.gather(*calls)
     sent = dict(producer.sent)
     assert len(producer.sent) == 3
@@ -139,10 +139,10 @@ async def test_what_comes_while_a_batch_is_under_way_goes_in_the_next_and_holds_
         return done if partition != 1 or len(sent_to(producer, 1)) > 1 else slow
 
     producer.send_batch = first_is_slow
-    first = asyncio.create_task(publisher.publish("t", KEYS[1], b"a", []))
+    first = asyncio.create_task(publisher.publish("t", Record(KEYS[1], b"a", [])))
     await sent.wait()
-    later = [asyncio.create_task(publisher.publish("t", KEYS[1], value, [])) for value in (b"b", b"c")]
-    assert (await publisher.publish("t", KEYS[2], b"x", [])).partition == 2
+    later = [asyncio.create_task(publisher.publish("t", Record(KEYS[1], value, []))) for value in (b"b", b"c")]
+    assert (await publisher.publish("t", Record(KEYS[2], b"x", []))).partition == 2
     assert sent_to(producer, 1) == [[b"a"]]
     slow.set_result(Metadata(100, 5))
     assert (await first).offset == 100
@@ -165,12 +165,12 @@ async def test_what_has_waited_for_a_batch_under_way_does_not_linger_once_more(
         return slow if len(producer.sent) == 1 else done
 
     producer.send_batch = first_is_slow
-    calls = [asyncio.create_task(publisher.publish("t", "k", b"a", []))]
+    calls = [asyncio.create_task(publisher.publish("t", Record("k", b"a", [])))]
     await _turns()
     assert not producer.sent
     now += LINGER_S
     await _turns()
-    calls.append(asyncio.create_task(publisher.publish("t", "k", b"b", [])))
+    calls.append(asyncio.create_task(publisher.publish("t", Record("k", b"b", []))))
     await _turns()
     now += LINGER_S
     slow.set_result(Metadata(0, 5))
@@ -189,19 +189,27 @@ async def test_who_gives_up_while_a_record_still_waits_has_not_written_it_and_fa
     publisher: Publisher,
 ) -> None:
     producer: Any = publisher._producer
-    gone = asyncio.create_task(publisher.publish("t", "k", b"gone", []))
-    stays = asyncio.create_task(publisher.publish("t", "k", b"stays", []))
+    gone = asyncio.create_task(publisher.publish("t", Record("k", b"gone", [])))
+    stays = asyncio.create_task(publisher.publish("t", Record("k", b"stays", [])))
     await asyncio.sleep(0)
     gone.cancel()
     await stays
     assert [value for _, values in producer.sent for value in values] == [b"stays"]
 
 
+async def test_who_has_no_time_left_is_told_at_once_and_has_written_nothing(publisher: Publisher) -> None:
+    producer: Any = publisher._producer
+    with pytest.raises(BrokerUnavailable, match="in time"):
+        await publisher.publish("t", Record("k", b"v", []), timeout_s=0)
+    await publisher.publish("t", Record("k", b"later", []))
+    assert [values for _, values in producer.sent] == [[b"later"]]
+
+
 async def test_what_callers_leave_behind_while_the_broker_is_away_does_not_pile_up(publisher: Publisher) -> None:
     publisher._producer.silent.update(range(3))
     for _ in range(5):
         found = await asyncio.gather(
-            *(publisher.publish("t", "k", b"v", [], timeout_s=0.01) for _ in range(20)), return_exceptions=True
+            *(publisher.publish("t", Record("k", b"v", []), timeout_s=0.01) for _ in range(20)), return_exceptions=True
         )
         assert all(isinstance(one, BrokerUnavailable) for one in found)
     (lane,) = publisher._gatherings["t"]._lanes.values()
@@ -210,7 +218,7 @@ async def test_what_callers_leave_behind_while_the_broker_is_away_does_not_pile_
 
 async def test_a_record_that_is_too_large_fails_alone(publisher: Publisher) -> None:
     large = b"x" * 101
-    calls = [publisher.publish("t", "k", value, []) for value in (large, b"a", large, b"b")]
+    calls = [publisher.publish("t", Record("k", value, [])) for value in (large, b"a", large, b"b")]
     first, a, second, b = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(first, ValueError)
     assert isinstance(second, ValueError)
@@ -229,7 +237,7 @@ async def test_a_record_that_the_broker_finds_too_large_is_a_defect_and_no_broke
     producer: Any = publisher._producer
     producer.send_batch = refuse
     with pytest.raises(ValueError, match="larger than t takes"):
-        await publisher.publish("t", "k", b"v", [])
+        await publisher.publish("t", Record("k", b"v", []))
 
 
 async def test_a_producer_that_takes_nothing_is_an_unavailable_broker_but_a_defect_is_not(
@@ -246,7 +254,7 @@ async def test_a_producer_that_takes_nothing_is_an_unavailable_broker_but_a_defe
     assert all(isinstance(one, BrokerUnavailable) for one in found)
     error = AssertionError("no such partition")
     with pytest.raises(AssertionError, match="no such partition"):
-        await publisher.publish("t", "k", b"v", [])
+        await publisher.publish("t", Record("k", b"v", []))
 
 
 async def test_to_stop_sends_what_waits_first(publisher: Publisher) -> None:
@@ -257,7 +265,7 @@ async def test_to_stop_sends_what_waits_first(publisher: Publisher) -> None:
         stopped.append(sum(len(values) for _, values in producer.sent))
 
     producer.stop = stop
-    calls = asyncio.gather(*(publisher.publish("t", "k", b"v", []) for _ in range(7)))
+    calls = asyncio.gather(*(publisher.publish("t", Record("k", b"v", [])) for _ in range(7)))
     await asyncio.sleep(0)
     await publisher.stop()
     assert stopped == [7]

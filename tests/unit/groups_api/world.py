@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import cast
 
 from google.protobuf.duration_pb2 import Duration
@@ -15,7 +15,7 @@ from chassis.fanout import Shared
 from chassis.topics import CAMPAIGNS, GROUP_INBOX
 from eventlog.aggregate import Aggregate
 from eventlog.errors import BrokerUnavailable, NotReady
-from eventlog.gathering import Position
+from eventlog.gathering import Position, Record
 from eventlog.watch import Watchers
 from services.groups.api.groups import Context
 from services.groups.domain.state import Phase, Seat, State
@@ -91,21 +91,13 @@ class Broker:
         self.reacts: Callable[[str, str, bytes], None] = lambda topic, key, value: None
         self.here = True
 
-    async def publish(
-        self,
-        topic: str,
-        key: str,
-        value: bytes,
-        headers: Sequence[tuple[str, bytes]],
-        *,
-        timeout_s: float | None = None,
-    ) -> Position:
+    async def publish(self, topic: str, record: Record, *, timeout_s: float | None = None) -> Position:
         assert topic in {GROUP_INBOX.name, CAMPAIGNS.name}
-        assert timeout_s
+        assert timeout_s is not None
         if not self.here:
             raise BrokerUnavailable("away")
-        self.records.append((topic, key, value, dict(headers)))
-        asyncio.get_running_loop().call_soon(self.reacts, topic, key, value)
+        self.records.append((topic, record.key, record.value, dict(record.headers)))
+        asyncio.get_running_loop().call_soon(self.reacts, topic, record.key, record.value)
         return Position(0, len(self.records) - 1, TIME_MS)
 
 

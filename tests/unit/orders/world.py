@@ -95,24 +95,16 @@ class World:
 
     # The broker ---------------------------------------------------------------------------------------------------
 
-    async def publish(
-        self,
-        topic: str,
-        key: str,
-        value: bytes,
-        headers: Sequence[tuple[str, bytes]],
-        *,
-        timeout_s: float | None = None,
-    ) -> Position:
+    async def publish(self, topic: str, record: Record, *, timeout_s: float | None = None) -> Position:
         assert topic == ORDERS.name
         self.timeouts.append(timeout_s)
         if not self.broker:
             raise BrokerUnavailable("away")
-        fact = OrderFact.FromString(value)
-        assert fact.group == key
-        self.records.append((fact, dict(headers)))
-        self.raw.append(Record(key, value, list(headers)))
-        partition = partition_of(key, PARTITIONS)
+        fact = OrderFact.FromString(record.value)
+        assert fact.group == record.key
+        self.records.append((fact, dict(record.headers)))
+        self.raw.append(record)
+        partition = partition_of(record.key, PARTITIONS)
         offset = self._ends[partition]
         self._ends[partition] += 1
         if self.folds:
@@ -124,11 +116,11 @@ class World:
     ) -> list[Position | BrokerUnavailable]:
         self.together.append(len(records))
         found: list[Position | BrokerUnavailable] = []
-        for key, value, headers in records:
-            if key in self.lost:
+        for record in records:
+            if record.key in self.lost:
                 found.append(BrokerUnavailable("not acknowledged"))
             else:
-                found.append(await self.publish(topic, key, value, headers, timeout_s=timeout_s))
+                found.append(await self.publish(topic, record, timeout_s=timeout_s))
         return found
 
     # The projection -----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent, SeatReserved, SettlementRequested
@@ -12,7 +12,7 @@ from groupbuy.payments.v1.inbox_pb2 import OutcomeAuthorised, OutcomeCaptured, P
 
 from eventlog.aggregate import Aggregate, decide
 from eventlog.errors import BrokerUnavailable
-from eventlog.gathering import Position
+from eventlog.gathering import Position, Record
 from eventlog.watch import Watchers
 from services.payments.api.notifying import Notifying
 from services.payments.api.payments import Context, PaymentServicer
@@ -83,24 +83,16 @@ class Inbox:
         self.away = False
         self.holds_back = False
 
-    async def publish(
-        self,
-        topic: str,
-        key: str,
-        value: bytes,
-        headers: Sequence[tuple[str, bytes]],
-        *,
-        timeout_s: float | None = None,
-    ) -> Position:
+    async def publish(self, topic: str, record: Record, *, timeout_s: float | None = None) -> Position:
         assert topic == "payments.inbox.v1"
         # As with a real broker, others run meanwhile.
         await asyncio.sleep(0)
         if self.away:
             raise BrokerUnavailable("away")
-        record = PaymentInput.FromString(value)
-        self.records.append((key, record, {name: raw.decode() for name, raw in headers}))
+        said = PaymentInput.FromString(record.value)
+        self.records.append((record.key, said, {name: raw.decode() for name, raw in record.headers}))
         if not self.holds_back:
-            self._decider.say(record, key)
+            self._decider.say(said, record.key)
         return Position(3, len(self.records) - 1, TIME_MS)
 
 
