@@ -17,7 +17,7 @@ from eventlog.aggregate import Aggregate, Domain
 from eventlog.output import Output
 from eventlog.processor import Processor
 from eventlog.store import FoldStore
-from eventlog.transport import consumer as transport
+from eventlog.transport import thread
 from eventlog.transport.consumer import BatchConsumer
 
 VARIABLE = "EVENTLOG_SWITCHED_OFF"
@@ -173,12 +173,12 @@ def wait_at_a_full_queue() -> None:
 
 def hold_idle_fetches() -> None:
     """The broker may hold an idle fetch as long as Faust lets it, and the node's next fetch with it."""
-    _replace(transport, "FETCH_MAX_WAIT_MS", 1_500)
+    _replace(thread, "FETCH_MAX_WAIT_MS", 1_500)
 
 
 def take_the_name_back() -> None:
     """A process whose instance name another has taken joins as if it were new, as aiokafka does."""
-    _replace(transport, "end_when_displaced", lambda coordinator: None)
+    _replace(thread, "end_when_displaced", lambda coordinator: None)
 
 
 class Switch(NamedTuple):

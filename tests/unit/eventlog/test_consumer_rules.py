@@ -15,7 +15,8 @@ from faust.types import TP
 from eventlog.processor import Connection
 from eventlog.sequencer import Sequencer, Wrapping
 from eventlog.topics import TopicSpec
-from eventlog.transport.consumer import BatchConsumer, BatchConsumerThread
+from eventlog.transport.consumer import BatchConsumer
+from eventlog.transport.thread import BatchConsumerThread
 
 INPUT, LOG = TP("inbox", 0), TP("log", 0)
 

@@ -11,8 +11,9 @@ from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from eventlog.transport.consumer import BatchConsumer, BatchConsumerThread
+from eventlog.transport.consumer import BatchConsumer
 from eventlog.transport.start import at_beginning, at_committed
+from eventlog.transport.thread import BatchConsumerThread
 from tests.unit.eventlog.support import bare_consumer as consumer
 from tests.unit.eventlog.support import run_python
 
@@ -59,7 +60,7 @@ def test_an_error_that_no_retry_mends_at_a_commit_ends_the_process() -> None:
         import asyncio
         from types import SimpleNamespace
         from aiokafka.errors import GroupAuthorizationFailedError
-        from eventlog.transport.consumer import BatchConsumerThread
+        from eventlog.transport.thread import BatchConsumerThread
         class Refusing:
             async def commit(self, offsets): raise GroupAuthorizationFailedError("no")
         fake = SimpleNamespace(_ensure_consumer=Refusing, assignment=set)
