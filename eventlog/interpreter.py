@@ -4,8 +4,7 @@ waiting, and what becomes of memory that is free.
 State is many objects that stay, and none of them is in a cycle. Python's own rhythm looks through all of them again and
 again: a quarter of the time of a decider at full speed. What is in cycles here are the ends of tasks and of calls, few
 and short-lived. Each look stops all threads, so those that are often are small: a fetch of 20,000 records brings
-200,000 objects. While the consumer's thread unpacks it, each turn of the event loop waits until that thread is told to
-let go, and a call by gRPC takes a dozen turns.
+200,000 objects while calls wait.
 
 The buffers of fetches and of what is sent are large, and made and let go all the time. The C library gives each back to
 the system, which clears the pages of the next: a tenth of the time. So it keeps them.
@@ -18,7 +17,7 @@ import gc
 import sys
 
 #: Objects made and not let go, after which the youngest are looked through; then how often their elders are.
-THRESHOLDS = (5_000, 4, 5_000)
+THRESHOLDS = (2_000, 4, 12_000)
 #: Seconds after which a thread lets others run that wait.
 SWITCH_S = 0.001
 #: Bytes of the smallest block that goes back to the system as soon as it is free, and of free memory that is kept;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -99,6 +100,17 @@ async def test_a_large_batch_is_handed_over_whole(count: int) -> None:
     result, state = await fetched(bytes_of([count, 1]))
     assert all_of(result, 10_000) == [list(range(count + 1))]
     assert state.position == count + 1
+
+
+@pytest.mark.parametrize("batches", [[4 * AT_ONCE], [1] * 4 * AT_ONCE, [AT_ONCE - 1]])
+async def test_a_long_fetch_is_parsed_with_pauses_in_which_other_threads_run(
+    batches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    result, _ = await fetched(bytes_of(batches))
+    result.getall(10_000)
+    assert len(pauses) == sum(batches) // AT_ONCE
 
 
 async def test_a_record_is_whole() -> None:
