@@ -13,9 +13,10 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-#: How much less of a processor that is too busy such a thread gets: those that read, a tenth of what the event loop
-#: does; the one that wakes the event loop for each call, a third.
-READING, HANDING_OVER = 10, 5
+#: How much less of a processor that is too busy such a thread gets: those that read, a thirtieth of what the event loop
+#: does; the one that wakes the event loop for each call, a third. In a container it is a rank among its threads alone:
+#: what runs beside it is not let before them.
+READING, HANDING_OVER = 15, 5
 #: As gRPC names those that read: they, and the one that makes more of them, which inherit what it has.
 READERS = frozenset({"event_engine", "lifeguard"})
 #: What grpc.aio names the one that hands over, in Python.
