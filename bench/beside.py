@@ -24,6 +24,7 @@ import grpc
 from bench.fold import PARTITIONS, ROOT, prepare
 from bench.fold_topics import DECIDER, INBOX, LOG
 from bench.fold_worker import Meter, drain
+from chassis.priority import DECIDES, give_way
 from deploy.kafka.broker import Broker
 from eventlog.decider import Decider
 from eventlog.processor import Connection
@@ -50,6 +51,7 @@ async def serve(kafka: str, facts: int) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    give_way(DECIDES)
     print(port, flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-beside-") as state:
         codec: Codec[State] = Codec("bench-1")

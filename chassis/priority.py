@@ -4,6 +4,9 @@ Calls are read by several threads, handed over by one and answered by one, the e
 take the processor from the one that answers, and the more is asked for, the less is answered. Where they have to give
 way, what can't be read stays in the buffers of the connections and slows down who sends it. While there is time enough
 they are as quick as ever.
+
+A service that decides is another matter. Where it has much to catch up with its event loop is busy for minutes, with
+few calls beside, and each of them takes a dozen turns between batches: whoever comes late to one has missed several.
 """
 
 from __future__ import annotations
@@ -12,11 +15,24 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
-#: How much less of a processor that is too busy such a thread gets: those that read, a thirtieth of what the event loop
-#: does; the one that wakes the event loop for each call, a third. In a container it is a rank among its threads alone:
-#: what runs beside it is not let before them.
-READING, HANDING_OVER = 15, 5
+
+class Ranks(NamedTuple):
+    """By how much threads are behind the event loop's. By 5, one gets a third of what that gets of a processor that is
+    too busy, by 10 a tenth, by 15 a thirtieth. In a container it is a rank among its threads alone: what runs beside it
+    is not let before them."""
+
+    #: Those that read.
+    reading: int
+    #: The one that wakes the event loop for each call.
+    handing_over: int
+
+
+#: Of a service whose event loop does little but answer.
+ANSWERS = Ranks(15, 5)
+#: Of one whose event loop decides as well.
+DECIDES = Ranks(10, 0)
 #: As gRPC names those that read: they, and the one that makes more of them, which inherit what it has.
 READERS = frozenset({"event_engine", "lifeguard"})
 #: What grpc.aio names the one that hands over, in Python.
@@ -24,7 +40,7 @@ HANDS_OVER = "_poll_wrapper"
 _TASKS = Path("/proc/self/task")
 
 
-def give_way() -> None:
+def give_way(ranks: Ranks) -> None:
     """To be called once gRPC runs, on the event loop's thread. Does nothing where threads have no priority."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     handing_over = {thread.native_id for thread in threading.enumerate() if HANDS_OVER in thread.name}
@@ -33,6 +49,6 @@ def give_way() -> None:
         # It may end meanwhile.
         with suppress(FileNotFoundError, ProcessLookupError):
             if (task / "comm").read_text().strip() in READERS:
-                os.setpriority(os.PRIO_PROCESS, thread, min(own + READING, 19))
+                os.setpriority(os.PRIO_PROCESS, thread, min(own + ranks.reading, 19))
             elif thread in handing_over:
-                os.setpriority(os.PRIO_PROCESS, thread, min(own + HANDING_OVER, 19))
+                os.setpriority(os.PRIO_PROCESS, thread, min(own + ranks.handing_over, 19))

@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 from chassis import auth, logging, tls
 from chassis.broker import Broker, waits
 from chassis.policy import PolicyError
+from chassis.priority import ANSWERS, Ranks
 from chassis.server import PortTaken, Server, Servicer
 from chassis.settings import EXIT_CODE as BAD_SETTING
 from chassis.settings import ServiceSettings
@@ -70,12 +71,14 @@ class BrokerLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What a service is made of. `topics` are those that must be there: what the service reads and what it writes."""
+    """What a service is made of. `topics` are those that must be there: what the service reads and what it writes.
+    `ranks` are those of gRPC's threads."""
 
     servicers: Sequence[Servicer]
     publisher: Publisher
     processors: Processors
     topics: tuple[TopicSpec, ...]
+    ranks: Ranks = ANSWERS
 
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -161,6 +164,7 @@ class _Process:
                 max_streams=settings.max_streams,
                 access=access,
                 files=files,
+                ranks=wiring.ranks,
             )
             return wiring, server, server.bind(settings.listen)
         except PolicyError as error:

@@ -26,7 +26,7 @@ from chassis import validation
 from chassis.auth import Access
 from chassis.guard import Guard, Handler, implemented
 from chassis.pressure import Probe
-from chassis.priority import give_way
+from chassis.priority import ANSWERS, Ranks, give_way
 from chassis.settings import host_and_port
 from chassis.tls import Files, server_credentials
 
@@ -88,11 +88,19 @@ class Server:
     """Serves until drained. All methods but `bind` are to be called on the event loop."""
 
     def __init__(
-        self, servicers: Sequence[Servicer], *, max_calls: int, max_streams: int, access: Access, files: Files | None
+        self,
+        servicers: Sequence[Servicer],
+        *,
+        max_calls: int,
+        max_streams: int,
+        access: Access,
+        files: Files | None,
+        ranks: Ranks = ANSWERS,
     ) -> None:
         """Without `files` nothing is encrypted. Raises PolicyError where `access` is not about what is served."""
         self.guard = Guard(max_calls=max_calls, max_streams=max_streams, access=access)
         self._files = files
+        self._ranks = ranks
         self._server = grpc.aio.server(options=OPTIONS if files is None else OPTIONS + ENCRYPTED)
         self._names = tuple(one.full_name for one in servicers)
         self._health = health.HealthServicer()
@@ -124,7 +132,7 @@ class Server:
         await self.set_serving(False)
         self._probe.bind()
         await self._server.start()
-        give_way()
+        give_way(self._ranks)
         self._probing = asyncio.create_task(self._probe.run(), name="how long calls wait")
 
     @property

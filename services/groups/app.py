@@ -6,6 +6,7 @@ from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_gr
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from chassis import topics
+from chassis.priority import DECIDES
 from chassis.process import Servicer, Wiring
 from chassis.replicas import Replicas
 from chassis.replicas_calls import dial
@@ -68,4 +69,5 @@ def wire(settings: GroupsSettings) -> Wiring:
         publisher=publisher,
         processors=Fleet((sequencer, decider), (campaigns,), (replicas.close,)),
         topics=topics.ALL,
+        ranks=DECIDES,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from groupbuy.payments.v1 import payments_pb2_grpc
 
 from chassis import topics
+from chassis.priority import DECIDES
 from chassis.process import Servicer, Wiring
 from chassis.replicas import Replicas
 from chassis.replicas_calls import dial
@@ -65,4 +66,5 @@ def wire(settings: PaymentsSettings) -> Wiring:
             closing=(providers.close, replicas.close, of_books.close),
         ),
         topics=topics.ALL,
+        ranks=DECIDES,
     )
