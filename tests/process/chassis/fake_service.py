@@ -16,6 +16,7 @@ from typing import Any
 from groupbuy.orders.v1 import orders_pb2_grpc
 
 from chassis.broker import Broker
+from chassis.priority import DECIDES
 from chassis.process import Servicer, Wiring, run
 from chassis.settings import load
 from chassis.topics import BUSINESS
@@ -143,7 +144,7 @@ def main() -> int:
         real = "REAL_BROKER" in os.environ
         publisher: Any = Publisher(settings.kafka, client_id="test") if real else FakePublisher()
         servicer = Servicer(orders_pb2_grpc.add_OrderServiceServicer_to_server, FakeOrders(), ORDERS)
-        return Wiring([servicer], publisher, processors, BUSINESS)
+        return Wiring([servicer], publisher, processors, BUSINESS, DECIDES)
 
     make: Any = Broker if "REAL_BROKER" in os.environ else lambda *_: broker
     return run(load(OrdersSettings), wire, make_broker=make, stuck_s=STUCK_S)

@@ -7,14 +7,13 @@ import os
 import sys
 import threading
 import time
-from pathlib import Path
 
 import grpc
 import pytest
 
-from chassis.priority import HANDS_OVER, READERS
+from chassis.priority import ANSWERS, DECIDES, HANDS_OVER, READERS, Ranks
 from chassis.server import MAX_PENDING
-from tests.unit.chassis.support import SOON_S, Refusal, running
+from tests.unit.chassis.support import SOON_S, Refusal, niceness, running
 
 
 async def test_as_many_calls_at_once_as_we_let_wait_are_answered_or_refused_with_a_reason() -> None:
@@ -67,26 +66,20 @@ async def test_calls_that_come_faster_than_they_are_answered_are_refused_and_hea
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own elsewhere")
-async def test_the_threads_that_read_calls_give_way_to_the_one_that_answers_also_those_that_come_later() -> None:
+@pytest.mark.parametrize("ranks", [ANSWERS, DECIDES])
+async def test_the_threads_that_read_calls_give_way_to_the_one_that_answers_also_those_that_come_later(
+    ranks: Ranks,
+) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    async with running() as run:
+    async with running(ranks=ranks) as run:
         # A crowd makes gRPC take more threads.
         await asyncio.gather(*(run.place(within_s=60) for _ in range(500)))
-        nice = niceness()
+        nice = niceness(os.getpid())
         # As gRPC calls them; another version may call them otherwise.
         assert nice.keys() >= READERS
         for name in READERS:
-            assert min(nice[name]) > own
+            assert nice[name] == {min(own + ranks.reading, 19)}
         handing_over = [thread.native_id for thread in threading.enumerate() if HANDS_OVER in thread.name]
         assert handing_over
-        assert own < os.getpriority(os.PRIO_PROCESS, handing_over[0] or 0) < min(nice["event_engine"])
+        assert os.getpriority(os.PRIO_PROCESS, handing_over[0] or 0) == min(own + ranks.handing_over, 19)
         assert os.getpriority(os.PRIO_PROCESS, 0) == own
-
-
-def niceness() -> dict[str, set[int]]:
-    """Of the threads of this process, by name."""
-    found: dict[str, set[int]] = {}
-    for task in Path("/proc/self/task").iterdir():
-        nice = os.getpriority(os.PRIO_PROCESS, int(task.name))
-        found.setdefault((task / "comm").read_text().strip(), set()).add(nice)
-    return found

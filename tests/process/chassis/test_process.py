@@ -18,9 +18,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from chassis.priority import DECIDES, READERS
 from tests.process.chassis.fake_service import STUCK_S
 from tests.unit.chassis.fake_orders import ORDERS
-from tests.unit.chassis.support import SOON_S
+from tests.unit.chassis.support import SOON_S, niceness
 from tests.waiting import moment
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -129,6 +130,16 @@ async def test_without_a_broker_it_says_so_is_not_serving_and_ends_promptly_when
         assert code == 0
         assert '"stopped"' in out[-1]
         assert err == ""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own elsewhere")
+async def test_threads_have_the_ranks_that_the_service_asks_for(tmp_path: Path) -> None:
+    async with started(tmp_path) as service, health(await service.port(), ORDERS) as said:
+        await said.read()
+        nice = niceness(service.process.pid)
+        own = os.getpriority(os.PRIO_PROCESS, service.process.pid)
+        for name in READERS:
+            assert nice[name] == {min(own + DECIDES.reading, 19)}
 
 
 async def test_it_serves_once_recovered_and_while_broker_and_state_are_there(tmp_path: Path) -> None:

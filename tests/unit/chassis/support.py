@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -16,6 +18,7 @@ from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis.auth import Access
+from chassis.priority import ANSWERS, Ranks
 from chassis.server import Server, Servicer
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
 
@@ -73,11 +76,15 @@ class Running:
 
 
 @asynccontextmanager
-async def running(*, max_calls: int = 100, max_streams: int = 100, add: Any = None) -> AsyncIterator[Running]:
+async def running(
+    *, max_calls: int = 100, max_streams: int = 100, add: Any = None, ranks: Ranks = ANSWERS
+) -> AsyncIterator[Running]:
     """A server on a free port for as long as the block lasts."""
     fake = FakeOrders()
     servicers = [Servicer(add or orders_pb2_grpc.add_OrderServiceServicer_to_server, fake, ORDERS)]
-    server = Server(servicers, max_calls=max_calls, max_streams=max_streams, access=Access(None), files=None)
+    server = Server(
+        servicers, max_calls=max_calls, max_streams=max_streams, access=Access(None), files=None, ranks=ranks
+    )
     port = server.bind("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -132,3 +139,14 @@ async def refusal(call: Awaitable[Any]) -> Refusal:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return Refusal(caught.value)
+
+
+def niceness(process: int) -> dict[str, set[int]]:
+    """Of a process's threads, by name. Linux alone has it."""
+    found: dict[str, set[int]] = {}
+    for task in Path(f"/proc/{process}/task").iterdir():
+        # It may end meanwhile.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            name = (task / "comm").read_text().strip()
+            found.setdefault(name, set()).add(os.getpriority(os.PRIO_PROCESS, int(task.name)))
+    return found
