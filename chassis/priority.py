@@ -49,6 +49,9 @@ def give_way(ranks: Ranks) -> None:
         # It may end meanwhile.
         with suppress(FileNotFoundError, ProcessLookupError):
             if (task / "comm").read_text().strip() in READERS:
-                os.setpriority(os.PRIO_PROCESS, thread, min(own + ranks.reading, 19))
+                behind = ranks.reading
             elif thread in handing_over:
-                os.setpriority(os.PRIO_PROCESS, thread, min(own + ranks.handing_over, 19))
+                behind = ranks.handing_over
+            else:
+                continue
+            os.setpriority(os.PRIO_PROCESS, thread, min(own + behind, 19))

@@ -84,7 +84,8 @@ class _Lane:
     def __init__(self) -> None:
         self.waiting: deque[_Waiting] = deque()
         self.busy = False
-        #: When the first of what waits came, on the loop's clock.
+        #: When the first of what waits came, on the loop's clock. Earlier where a full batch has left it behind: it is
+        #: due as soon as that one is through.
         self.since = 0.0
 
 
@@ -134,17 +135,16 @@ class Gathering:
     def _make_ready(self, partition: int, lane: _Lane) -> None:
         self._ready[partition] = lane
         if self._timer is None and self._handing_over is None:
-            self._linger(lane.since)
+            self._linger()
 
-    def _linger(self, since: float) -> None:
-        """Hands over once who has waited since then has waited long enough; of many, once they have gathered anew."""
+    def _linger(self) -> None:
+        """Hands over what is ready once the first of it has waited long enough; of many, once they gathered anew."""
         loop = asyncio.get_running_loop()
         if self._per_s > MANY_PER_S:
-            self._since = loop.time()
-            self._timer = loop.call_at(self._since + LINGER_OF_MANY_S, self._begin)
+            self._since, seconds = loop.time(), LINGER_OF_MANY_S
         else:
-            self._since = since
-            self._timer = loop.call_at(since + LINGER_S, self._begin)
+            self._since, seconds = min(lane.since for lane in self._ready.values()), LINGER_S
+        self._timer = loop.call_at(self._since + seconds, self._begin)
 
     def _begin(self) -> None:
         self._timer = None
@@ -163,7 +163,7 @@ class Gathering:
             self._handing_over = None
             self._per_s += WEIGHT * (self._last / max(gathered_s, LINGER_S) - self._per_s)
             if self._ready:
-                self._linger(min(lane.since for lane in self._ready.values()))
+                self._linger()
 
     async def _send(self, partition: int, lane: _Lane) -> None:
         batch = self._producer.create_batch()

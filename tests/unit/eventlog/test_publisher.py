@@ -166,23 +166,17 @@ async def test_what_has_waited_for_a_batch_under_way_does_not_linger_once_more(
 
     producer.send_batch = first_is_slow
     calls = [asyncio.create_task(publisher.publish("t", Record("k", b"a", [])))]
-    await _turns()
+    await turns()
     assert not producer.sent
     now += LINGER_S
-    await _turns()
+    await turns()
     calls.append(asyncio.create_task(publisher.publish("t", Record("k", b"b", []))))
-    await _turns()
+    await turns()
     now += LINGER_S
     slow.set_result(Metadata(0, 5))
-    await _turns()
+    await turns()
     assert [values for _, values in producer.sent] == [[b"a"], [b"b"]]
     await asyncio.gather(*calls)
-
-
-async def _turns() -> None:
-    """Lets everybody do what does not wait for the clock."""
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def test_who_gives_up_while_a_record_still_waits_has_not_written_it_and_fails_nobody_else(
@@ -274,3 +268,9 @@ async def test_to_stop_sends_what_waits_first(publisher: Publisher) -> None:
 
 def sent_to(producer: Producer, partition: int) -> list[list[bytes]]:
     return [values for one, values in producer.sent if one == partition]
+
+
+async def turns() -> None:
+    """Lets everybody do what does not wait for the clock."""
+    for _ in range(10):
+        await asyncio.sleep(0)
