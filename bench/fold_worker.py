@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import faust
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
@@ -22,6 +22,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from bench.evening import campaign
 from bench.fold_topics import DECIDER, FACTS, INBOX, LOG, SEQUENCED, SEQUENCER
 from bench.memory import rss_mb
+from eventlog import interpreter
 from eventlog.aggregate import Aggregate, decide
 from eventlog.decider import Decider
 from eventlog.processor import Connection, Processor
@@ -154,18 +155,16 @@ def main() -> None:
         os.sched_setaffinity(0, {given.core})
     logging.basicConfig(level=logging.WARNING)
 
-    async def run() -> dict[str, float]:
+    async def measure() -> NoReturn:
         meter = Meter(given.count)
-        await MODES[given.mode](given.kafka, given.partitions, given.state_dir, meter)
-        return meter.result()
+        async with asyncio.timeout(300):
+            await MODES[given.mode](given.kafka, given.partitions, given.state_dir, meter)
+        shutil.rmtree(given.state_dir, ignore_errors=True)
+        print(json.dumps(meter.result()), flush=True)
+        # What is measured is over; draining would only take time.
+        os._exit(0)
 
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    found = loop.run_until_complete(asyncio.wait_for(run(), 300))
-    shutil.rmtree(given.state_dir, ignore_errors=True)
-    print(json.dumps(found), flush=True)
-    # What is measured is over; draining would only take time.
-    os._exit(0)
+    (asyncio.run if given.mode == "stock" else interpreter.run)(measure())
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from chassis.settings import EXIT_CODE as BAD_SETTING
 from chassis.settings import ServiceSettings
 from chassis.tls import BadCertificates
 from chassis.watchdog import STUCK_S, Watchdog
+from eventlog import interpreter
 from eventlog.crash import EXIT_CODE as CRASH
 from eventlog.errors import TopicsDiffer
 from eventlog.publisher import Publisher
@@ -96,7 +97,7 @@ def run(settings: S, wire: Callable[[S], Wiring], *, make_broker: MakeBroker = B
     )
     watchdog = Watchdog(stuck_s)
     try:
-        return asyncio.run(_Process(settings, lambda: wire(settings), make_broker, watchdog).run())
+        return interpreter.run(_Process(settings, lambda: wire(settings), make_broker, watchdog).run())
     finally:
         watchdog.stop()
 
