@@ -52,7 +52,7 @@ async def serve(kafka: str, facts: int) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    give_way(DECIDES)
+    ranking = asyncio.create_task(give_way(DECIDES))
     print(port, flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-beside-") as state:
         codec: Codec[State] = Codec("bench-1")
@@ -62,6 +62,7 @@ async def serve(kafka: str, facts: int) -> None:
         ended = time.monotonic()
         found = meter.result()
         print(json.dumps({**found, "began": ended - found["seconds"], "ended": ended}), flush=True)
+    ranking.cancel()
 
 
 async def _call(port: int, times: list[tuple[float, float]]) -> None:

@@ -11,6 +11,7 @@ few calls beside, and each of them takes a dozen turns between batches: whoever 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from contextlib import suppress
@@ -33,15 +34,24 @@ class Ranks(NamedTuple):
 ANSWERS = Ranks(15, 5)
 #: Of one whose event loop decides as well.
 DECIDES = Ranks(10, 0)
-#: As gRPC names those that read: they, and the one that makes more of them, which inherit what it has.
+#: As gRPC names those that read: they, and the one that makes more of them.
 READERS = frozenset({"event_engine", "lifeguard"})
 #: What grpc.aio names the one that hands over, in Python.
 HANDS_OVER = "_poll_wrapper"
+#: Seconds after which threads that gRPC has made since get theirs. Mostly they have it, from the thread that made them;
+#: but that may have been the event loop's, or one that had no rank yet.
+AGAIN_S = 1.0
 _TASKS = Path("/proc/self/task")
 
 
-def give_way(ranks: Ranks) -> None:
-    """To be called once gRPC runs, on the event loop's thread. Does nothing where threads have no priority."""
+async def give_way(ranks: Ranks) -> None:
+    """Sees to it until cancelled, on the event loop, once gRPC runs. Does nothing where threads have no priority."""
+    while True:
+        _set(ranks)
+        await asyncio.sleep(AGAIN_S)
+
+
+def _set(ranks: Ranks) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
     handing_over = {thread.native_id for thread in threading.enumerate() if HANDS_OVER in thread.name}
     for task in _TASKS.iterdir() if _TASKS.exists() else ():

@@ -106,7 +106,7 @@ class Server:
         self._health = health.HealthServicer()
         self._serving: bool | None = None
         self._probe = Probe(self._server, self.guard.pressure)
-        self._probing: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         for one in servicers:
             # Streams have queues of their own, so that they don't wait behind a flood of calls.
             wrapping = _Wrapping(self._server, self.guard.business, lambda handler: handler.response_streaming)
@@ -132,8 +132,10 @@ class Server:
         await self.set_serving(False)
         self._probe.bind()
         await self._server.start()
-        give_way(self._ranks)
-        self._probing = asyncio.create_task(self._probe.run(), name="how long calls wait")
+        self._beside = [
+            asyncio.create_task(give_way(self._ranks), name="ranks of threads"),
+            asyncio.create_task(self._probe.run(), name="how long calls wait"),
+        ]
 
     @property
     def serving(self) -> bool:
@@ -153,9 +155,9 @@ class Server:
         """Stops taking calls, ends the streams, gives unary calls so many seconds, then ends these too."""
         await self.set_serving(False)
         await self._health.enter_graceful_shutdown()
-        if self._probing is not None:
-            self._probing.cancel()
-            await asyncio.wait([self._probing])
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
         stopping = asyncio.ensure_future(self._server.stop(seconds + LAST_WORDS_S))
         # Health's watchers hear of it before their streams end.
         await asyncio.wait([stopping], timeout=0.05)
