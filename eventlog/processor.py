@@ -135,7 +135,8 @@ class Processor(ABC):
         """The same for reads, which must not be answered from a state that others may have gone on from: -1 then, which
         is no epoch. Handling needs no such care: it computes what another owner does."""
         consumer = self.app.consumer
-        return int(consumer.epoch) if consumer.leased else -1
+        epoch: int = consumer.epoch
+        return epoch if consumer.leased else -1
 
     def owner(self, partition: int) -> str:
         """Address of the process that was given a partition, as far as is known here; empty: not known."""

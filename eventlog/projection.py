@@ -96,9 +96,11 @@ class Projection(Processor, Generic[S]):
     def get(self, key: str) -> S | None:
         """State of a key, None if nothing was said about it. Raises NotReady when it is not ours to say."""
         partition = partition_of(key, self.partitions) if self.partitions else -1
-        if not self._caught_up(partition):
+        owned = self._owned.get(partition)
+        # As `_caught_up`, without a call: every order asks twice.
+        if owned is None or owned.epoch != self.read_epoch or not owned.caught_up:
             raise NotReady(f"{self.group}: partition {partition} is not ready here")
-        return self._owned[partition].states.get(key)
+        return owned.states.get(key)
 
     def position(self, topic: str, partition: int) -> int:
         """Offset of a topic's partition that is folded next."""

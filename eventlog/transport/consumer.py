@@ -85,7 +85,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     @property
     def leased(self) -> bool:
         """Whether what was assigned to us can be nobody else's yet."""
-        return bool(self._thread.lease.holds)
+        holds: bool = self._thread.lease.holds
+        return holds
 
     def join_again(self) -> None:
         """Makes the group assign once more; on the consumer's own thread."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aiokafka import errors
@@ -25,12 +26,8 @@ _RENEWED = {
 _UNKNOWN = {errors.IllegalGenerationError.errno, errors.UnknownMemberIdError.errno}
 
 
-def awake_or_not_s() -> float:
-    """Seconds of a clock that goes on while the process is stopped, and on Linux while the machine sleeps."""
-    return time.clock_gettime(_CLOCK)
-
-
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+#: Seconds of a clock that goes on while the process is stopped, and on Linux while the machine sleeps. Every read asks.
+awake_or_not_s = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Lease:

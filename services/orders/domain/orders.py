@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha256
 from sys import intern
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupOpened
@@ -24,13 +24,16 @@ class HistoryBroken(ValueError):
     """A decision log has a gap, two different decisions of one version, or an event that this program can't read."""
 
 
-@dataclass(slots=True)
-class Chain:
+class Chain(NamedTuple):
     """How far one decision log of the group has been folded."""
 
-    version: int = 0
+    version: int
     #: SHA-256 of the last decision's bytes.
-    digest: bytes = b""
+    digest: bytes
+
+
+#: Nothing has been folded yet.
+START = Chain(0, b"")
 
 
 @dataclass(slots=True)
@@ -47,8 +50,8 @@ class GroupOrders:
     #: Bought alone, by the frozen terms.
     solo: bool = False
     orders: dict[str, OrderView] = field(default_factory=dict)
-    decisions: Chain = field(default_factory=Chain)
-    payments: Chain = field(default_factory=Chain)
+    decisions: Chain = START
+    payments: Chain = START
 
     def find(self, order: str) -> OrderView | None:
         """An order, None where neither its fact nor a decision about its seat has been read."""
@@ -107,8 +110,10 @@ class OrdersFold:
 
     def fold_group(self, state: GroupOrders, decision: GroupDecision, value: bytes) -> bool:
         """Folds a group decision. Returns False for a repeat. Raises HistoryBroken."""
-        if not _next(state.decisions, decision, value, f"group {state.group}"):
+        chain = _next(state.decisions, decision, value, f"group {state.group}")
+        if chain is None:
             return False
+        state.decisions = chain
         for event in decision.events:
             kind = event.WhichOneof("body")
             if kind is None:
@@ -125,8 +130,10 @@ class OrdersFold:
 
     def fold_payment(self, state: GroupOrders, decision: PaymentDecision, value: bytes) -> bool:
         """Folds a payment decision. Returns False for a repeat. Raises HistoryBroken."""
-        if not _next(state.payments, decision, value, f"purse {state.group}"):
+        chain = _next(state.payments, decision, value, f"purse {state.group}")
+        if chain is None:
             return False
+        state.payments = chain
         for event in decision.events:
             kind = event.WhichOneof("body")
             if kind is None:
@@ -145,20 +152,18 @@ def _opened(state: GroupOrders, opened: GroupOpened) -> None:
     state.solo = opened.terms.solo
 
 
-def _next(chain: Chain, decision: Decision, value: bytes, what: str) -> bool:
-    """Moves a chain on by one decision. Returns False for a repeat; raises HistoryBroken where it does not fit."""
+def _next(chain: Chain, decision: Decision, value: bytes, what: str) -> Chain | None:
+    """A chain moved on by one decision; None for a repeat. Raises HistoryBroken where it does not fit."""
     version = decision.version
     if version < chain.version:
-        return False
+        return None
     digest = sha256(value).digest()
     if version == chain.version:
         if digest != chain.digest:
             raise HistoryBroken(f"two different decisions of {what} version {version}")
-        return False
+        return None
     if version != chain.version + 1:
         raise HistoryBroken(f"{what} jumps from version {chain.version} to {version}")
     if decision.previous_sha256 != chain.digest:
         raise HistoryBroken(f"the chain of {what} is broken at version {version}")
-    chain.version = version
-    chain.digest = digest
-    return True
+    return Chain(version, digest)

@@ -38,25 +38,26 @@ class OrdersFolding:
         try:
             if topic == self._orders_topic:
                 fact = OrderFact.FromString(value)
-                _of(fact.group, record.key)
+                _of(fact.group, state)
                 self._fold.fold_fact(state, fact, record.timestamp)
                 if fact.HasField("placed"):
                     self._customers.add(fact.customer, fact.order, fact.group)
             elif topic == self._groups_topic:
                 decision = GroupDecision.FromString(value)
-                _of(decision.group, record.key)
+                _of(decision.group, state)
                 self._fold.fold_group(state, decision, value)
             else:
                 payment = PaymentDecision.FromString(value)
-                _of(payment.group, record.key)
+                _of(payment.group, state)
                 self._fold.fold_payment(state, payment, value)
         except DecodeError as error:
             raise Undecodable(f"can't be decoded: {error}") from error
 
 
-def _of(group: str, key: bytes | None) -> None:
-    if key is None or group.encode() != key:
-        raise Undecodable(f"a record of group {group!r} under the key {key!r}")
+def _of(group: str, state: GroupOrders) -> None:
+    # A state is its record's key's.
+    if not group or group != state.group:
+        raise Undecodable(f"a record of group {group!r} under the key {state.group!r}")
 
 
 class OrdersProjection(Projection[GroupOrders]):
