@@ -24,6 +24,8 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from eventlog.lost import tell_of_lost_connections
+
 T = TypeVar("T")
 
 #: Objects made and not let go, after which the youngest are looked through; then how often their elders are.
@@ -41,6 +43,7 @@ _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 def run(main: Coroutine[Any, Any, T]) -> T:
     """As asyncio.run, for the whole life of a process: the threads of consumers get event loops of the same kind."""
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    tell_of_lost_connections()
     return asyncio.run(main)
 
 
