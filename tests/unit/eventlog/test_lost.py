@@ -58,5 +58,6 @@ def test_other_errors_are_left_as_they_are() -> None:
 
 
 def _unwrapped() -> Callable[..., Any]:
-    send: Any = AIOKafkaConnection.send
-    return getattr(send, "__wrapped__", send)
+    send: Callable[..., Any] = AIOKafkaConnection.send
+    wrapped: Callable[..., Any] = getattr(send, "__wrapped__", send)
+    return wrapped
