@@ -26,7 +26,6 @@ from bench.fold_topics import DECIDER, INBOX, LOG
 from bench.fold_worker import Meter, drain
 from chassis.priority import DECIDES, give_way
 from deploy.kafka.broker import Broker
-from eventlog import interpreter
 from eventlog.decider import Decider
 from eventlog.processor import Connection
 from eventlog.rocks import Codec
@@ -116,7 +115,7 @@ def main() -> None:
     parser.add_argument("--serve", metavar="KAFKA", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        interpreter.run(serve(given.serve, given.facts))
+        asyncio.run(serve(given.serve, given.facts))
         return
     if kafka := os.environ.get("KAFKA"):
         found = asyncio.run(measure(kafka, given.facts))

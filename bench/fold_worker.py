@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import faust
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
@@ -22,7 +22,6 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from bench.evening import campaign
 from bench.fold_topics import DECIDER, FACTS, INBOX, LOG, SEQUENCED, SEQUENCER
 from bench.memory import rss_mb
-from eventlog import interpreter
 from eventlog.aggregate import Aggregate, decide
 from eventlog.decider import Decider
 from eventlog.processor import Connection, Processor
@@ -155,16 +154,18 @@ def main() -> None:
         os.sched_setaffinity(0, {given.core})
     logging.basicConfig(level=logging.WARNING)
 
-    async def measure() -> NoReturn:
+    async def run() -> dict[str, float]:
         meter = Meter(given.count)
-        async with asyncio.timeout(300):
-            await MODES[given.mode](given.kafka, given.partitions, given.state_dir, meter)
-        shutil.rmtree(given.state_dir, ignore_errors=True)
-        print(json.dumps(meter.result()), flush=True)
-        # What is measured is over; draining would only take time.
-        os._exit(0)
+        await MODES[given.mode](given.kafka, given.partitions, given.state_dir, meter)
+        return meter.result()
 
-    (asyncio.run if given.mode == "stock" else interpreter.run)(measure())
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    found = loop.run_until_complete(asyncio.wait_for(run(), 300))
+    shutil.rmtree(given.state_dir, ignore_errors=True)
+    print(json.dumps(found), flush=True)
+    # What is measured is over; draining would only take time.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import logging
 from pathlib import Path
 
 from bench.fold_topics import DECIDER, INBOX, LOG
-from eventlog import interpreter
 from eventlog.decider import Decider
 from eventlog.processor import Connection
 from eventlog.rocks import Codec
@@ -31,7 +30,7 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, required=True)
     parser.add_argument("--state-dir", type=Path, required=True)
     logging.basicConfig(level=logging.WARNING)
-    interpreter.run(work(**vars(parser.parse_args())))
+    asyncio.run(work(**vars(parser.parse_args())))
 
 
 if __name__ == "__main__":

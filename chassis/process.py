@@ -10,9 +10,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -26,7 +26,6 @@ from chassis.settings import EXIT_CODE as BAD_SETTING
 from chassis.settings import ServiceSettings
 from chassis.tls import BadCertificates
 from chassis.watchdog import STUCK_S, Watchdog
-from eventlog import interpreter
 from eventlog.crash import EXIT_CODE as CRASH
 from eventlog.errors import TopicsDiffer
 from eventlog.publisher import Publisher
@@ -86,18 +85,25 @@ S = TypeVar("S", bound=ServiceSettings)
 MakeBroker = Callable[[Kafka, Sequence[TopicSpec], str], BrokerLike]
 
 
-def run(settings: S, wire: Callable[[S], Wiring], *, make_broker: MakeBroker = Broker, stuck_s: float = STUCK_S) -> int:
+def run(
+    settings: S,
+    wire: Callable[[S], Wiring],
+    *,
+    make_broker: MakeBroker = Broker,
+    stuck_s: float = STUCK_S,
+    on_loop: Callable[[Coroutine[Any, Any, int]], int] = asyncio.run,
+) -> int:
     """Runs the service until it is told to stop, and returns the process's exit code.
 
     `wire` is called on the event loop, once; it connects to nothing. An event loop that does nothing for `stuck_s`
-    seconds ends the process.
+    seconds ends the process. `on_loop` runs the whole on an event loop of its kind (eventlog/interpreter.py).
     """
     logging.configure(
         level=settings.log_level, form=settings.log_format, service=settings.service, instance=settings.instance
     )
     watchdog = Watchdog(stuck_s)
     try:
-        return interpreter.run(_Process(settings, lambda: wire(settings), make_broker, watchdog).run())
+        return on_loop(_Process(settings, lambda: wire(settings), make_broker, watchdog).run())
     finally:
         watchdog.stop()
 

@@ -68,9 +68,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         if not tps:
             return {}
         consumer = self._ensure_consumer()
+        committed = {tp: await consumer.committed(tp) for tp in tps}
+        # After that: what an owner before us commits meanwhile may lie beyond ends that were read first.
         begin = await consumer.beginning_offsets(tps)
         end = await consumer.end_offsets(tps)
-        return {tp: policy(tp, await consumer.committed(tp), begin[tp], end[tp]) for tp in tps}
+        return {tp: policy(tp, committed[tp], begin[tp], end[tp]) for tp in tps}
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()

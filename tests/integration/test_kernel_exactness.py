@@ -26,7 +26,7 @@ async def test_kills_freezes_doubles_and_late_requests_lose_and_change_nothing(
 ) -> None:
     trouble = Trouble(facts=12_000, aggregates=1_200, seconds=18, kills=4, freezes=1, doubles=1, seed=3, session_s=6)
     counts = await chaos(kafka_broker, trouble, tmp_path)
-    assert exact(counts), counts
+    assert exact(counts), str(counts)
     assert counts["facts"] >= 12_000
     assert (counts["kills"], counts["woken"], counts["doubles"]) == (4, 1, 1)
 

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from eventlog import crashpoints, interpreter, processor
+from eventlog import crashpoints, processor
 from eventlog.decider import Decider
 from eventlog.processor import Connection, Processor
 from eventlog.rocks import Codec
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if crash_at := os.environ.get(crashpoints.VARIABLE):
         crashpoints.arm(crash_at)
     switches.switch_off_what_is_named()
-    interpreter.run(work(given))
+    asyncio.run(work(given))
 
 
 if __name__ == "__main__":
