@@ -42,10 +42,12 @@ _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 
 
 def on_uvloop(main: Coroutine[Any, Any, T]) -> T:
-    """As asyncio.run, for the whole life of a process: the threads of consumers get event loops of the same kind."""
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    """As asyncio.run. The threads of consumers keep loops of the standard library's kind: Faust calls into those from
+    the thread that it has them from, which these bear, as all that they do is done under the interpreter's lock.
+    """
     tell_of_lost_connections()
-    return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
 
 
 def tune() -> None:
