@@ -2,8 +2,8 @@
 keeps the others waiting, and what becomes of memory that is free.
 
 The standard library's event loop is written in Python. A call by gRPC is thirty callbacks, and to keep count of them
-takes a fifth of the call. So a service that does little but answer runs on uvloop's. One that decides gains nothing by
-it, and stays on the loop on which exactness was tried for longest.
+takes a seventh of the call. So a service that does little but answer runs on uvloop's. One that decides gains nothing
+by it, and stays on the loop on which exactness was tried for longest.
 
 State is many objects that stay, and none of them is in a cycle. Python's own rhythm looks through all of them again and
 again: a quarter of the time of a decider at full speed. What is in cycles here are the ends of tasks and of calls, few

@@ -1,8 +1,7 @@
 """A connection that the broker has closed, as aiokafka has to hear of it.
 
 What is written to one before its end was read is dropped by asyncio, and the end is read next. uvloop raises a
-RuntimeError, and of writing aiokafka expects an OSError only (its issue 1038): the other would end whoever was writing,
-a producer or the thread of a consumer.
+RuntimeError, and of writing aiokafka expects an OSError only (its issue 1038): the other would end whoever was writing.
 """
 
 from __future__ import annotations

@@ -87,18 +87,18 @@ class Projection(Processor, Generic[S]):
         if not self.partitions:
             return False
         assigned = {tp.partition for tp in self.app.consumer.assignment()}
-        return bool(assigned or self.epoch) and all(self._caught_up(partition) for partition in assigned)
+        return bool(assigned or self.epoch) and all(self._readable(partition) for partition in assigned)
 
-    def _caught_up(self, partition: int) -> bool:
+    def _readable(self, partition: int) -> _Partition[S] | None:
+        """A partition as far as it is ours to say, and has caught up."""
         owned = self._owned.get(partition)
-        return owned is not None and owned.epoch == self.read_epoch and owned.caught_up
+        return owned if owned is not None and owned.epoch == self.read_epoch and owned.caught_up else None
 
     def get(self, key: str) -> S | None:
         """State of a key, None if nothing was said about it. Raises NotReady when it is not ours to say."""
         partition = partition_of(key, self.partitions) if self.partitions else -1
-        owned = self._owned.get(partition)
-        # As `_caught_up`, without a call: every order asks twice.
-        if owned is None or owned.epoch != self.read_epoch or not owned.caught_up:
+        owned = self._readable(partition)
+        if owned is None:
             raise NotReady(f"{self.group}: partition {partition} is not ready here")
         return owned.states.get(key)
 
