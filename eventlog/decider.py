@@ -193,11 +193,11 @@ class Decider(Processor, Generic[S]):
             crashpoints.passed("output sent, not acknowledged")
         return sent
 
-    def _decided(self, state: PartitionState[S], first: int, count: int, timestamp_ms: int) -> None:
+    def _decided(self, state: PartitionState[S], first: int, count: int, timestamp_ms: int, mark: object) -> None:
         if crashpoints.armed:
             crashpoints.passed("output acknowledged, state not told")
         state.acknowledged(first, count)
-        self._ticked(first, count, timestamp_ms)
+        self._ticked(first, count, timestamp_ms, mark)
 
     def _decide(self, state: PartitionState[S], record: Any, output: Output) -> None:
         decision = state.decide(record)
@@ -218,7 +218,7 @@ class Decider(Processor, Generic[S]):
 
     # Timers -----------------------------------------------------------------------------------------------------
 
-    def _ticked(self, first: int, count: int, timestamp_ms: int) -> None:
+    def _ticked(self, first: int, count: int, timestamp_ms: int, mark: object) -> None:
         if timestamp_ms > 0:
             self._clock.acknowledged(timestamp_ms, _monotonic_ms())
 

@@ -24,8 +24,8 @@ BATCH_BYTES = 512 * 1024
 RECORD_BYTES = 900 * 1024
 
 
-#: (offset of the first record, records, the broker's time of them in milliseconds since the epoch)
-Acknowledged = Callable[[int, int, int], None]
+#: (offset of the first record, records, the broker's time of them in milliseconds since the epoch, mark of the last)
+Acknowledged = Callable[[int, int, int, Any], None]
 
 
 class Output:
@@ -41,10 +41,18 @@ class Output:
         #: the same by two calls more, which take as long as the record itself.
         self._add: Callable[..., Any] = _nothing_open
         self._count = 0
-        self._sealed: list[Any] = []
+        #: Of the last record in the open batch.
+        self._mark: Any = None
+        #: Closed batches, each with the mark of its last record.
+        self._sealed: list[tuple[Any, Any]] = []
 
-    def append(self, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
-        """Adds one record. A record too large for the broker ends the process."""
+    def append(
+        self, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]], mark: object = None
+    ) -> None:
+        """Adds one record. A record too large for the broker ends the process.
+
+        `acknowledged` is called once a batch; it gets the `mark` of the batch's last record.
+        """
         if len(value) > RECORD_BYTES:
             die("a record is larger than the broker takes", topic=self._topic, key=key, bytes=len(value))
         # It takes no other sequence.
@@ -55,6 +63,7 @@ class Output:
             if self._add(0, None, key, value, listed) is None:
                 die("a record does not fit into an empty batch", topic=self._topic, key=key, bytes=len(value))
         self._count += 1
+        self._mark = mark
 
     def _begin(self) -> None:
         self._open = self._producer.create_batch()
@@ -65,7 +74,7 @@ class Output:
         if self._open is not None:
             self._open._relative_offset = self._count
             self._open.close()
-            self._sealed.append(self._open)
+            self._sealed.append((self._open, self._mark))
             self._open = None
             self._add = _nothing_open
 
@@ -83,9 +92,9 @@ class Output:
             self._seal()
         sealed, self._sealed = self._sealed, []
         futures = []
-        for batch in sealed:
+        for batch, mark in sealed:
             future = await self._send(batch)
-            future.add_done_callback(partial(self._done, batch.record_count()))
+            future.add_done_callback(partial(self._done, batch.record_count(), mark))
             futures.append(future)
         return futures
 
@@ -101,13 +110,13 @@ class Output:
             else:
                 return sent
 
-    def _done(self, count: int, future: asyncio.Future[Any]) -> None:
+    def _done(self, count: int, mark: object, future: asyncio.Future[Any]) -> None:
         error = None if future.cancelled() else future.exception()
         if future.cancelled() or error is not None:
             die("output was not written", error, topic=self._topic, partition=self._partition)
         if self._acknowledged is not None:
             metadata = future.result()
-            self._acknowledged(metadata.offset, count, metadata.timestamp or 0)
+            self._acknowledged(metadata.offset, count, metadata.timestamp or 0, mark)
 
 
 def _nothing_open(*_: Any) -> None:
