@@ -1,28 +1,25 @@
 """A thread that ends the process when the event loop is stuck, or when stopping takes too long.
 
 A process whose loop is stuck neither decides nor answers nor hears signals, but its partitions stay its own: consumers
-have threads of their own, which go on telling the broker that they live. Must never touch the event loop, nor take a
-lock that the loop's thread may hold.
+have threads of their own, which go on telling the broker that they live. The watchdog does not touch the event loop and
+takes no lock that the loop's thread may hold.
 """
 
 from __future__ import annotations
 
 import asyncio
 import faulthandler
-import os
 import sys
 import threading
 import time
 from types import FrameType
 from typing import NoReturn
 
-from eventlog.crash import EXIT_CODE
+from eventlog.crash import EXIT_CODE, end, write
 
 #: Seconds without a sign of life after which the loop is stuck. The longest work in one piece, folding what was fetched
 #: of a log or opening RocksDB, takes one or two; on a busy machine with a slow disk it may take ten times as long.
 STUCK_S = 30.0
-#: Seconds that the last words may take: whatever can't be said by then is not worth keeping the partitions for.
-_LAST_WORDS_S = 0.8
 
 
 class Watchdog:
@@ -72,16 +69,11 @@ class Watchdog:
 
         def speak() -> None:
             where = "".join(f"  {place}\n" for place in stack)
-            text = f"stopping with code {EXIT_CODE}: {why}, at {stack[0]}\nthe event loop's thread:\n{where}"
-            os.write(sys.stderr.fileno(), text.encode(errors="replace"))
-            # What it waits for may be in the hands of another one.
+            write(f"stopping with code {EXIT_CODE}: {why}, at {stack[0]}\nthe event loop's thread:\n{where}")
+            # The lock that it waits for may be held by another thread.
             faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
 
-        # Nobody may be reading standard error, which may be what the loop is stuck at.
-        words = threading.Thread(target=speak, name="last-words", daemon=True)
-        words.start()
-        words.join(_LAST_WORDS_S)
-        os._exit(EXIT_CODE)
+        end(speak)
 
 
 def _stack(frame: FrameType | None) -> list[str]:
