@@ -1,8 +1,8 @@
 """Hands records on as aiokafka parsed them, a whole batch of the broker's at a time.
 
 aiokafka puts each record into an object of its own, through a generator and a call: longer than parsing it takes. What
-is left out is the topic and the partition, which are the same for all of them and stand beside the batch. Must never
-skip a check that aiokafka makes.
+is left out is the topic and the partition, which are the same for all of them and stand beside the batch. It makes
+every check that aiokafka makes.
 
 This is done on the consumer's thread, and only one thread at a time has the interpreter. One that works on gives it up
 only when asked to for a while (`interpreter.SWITCH_S`), and the event loop has to ask at each of its turns, a dozen in
@@ -32,8 +32,10 @@ class Parsed:
         self._batches: Any = records._records
         self._check_crcs: bool = records._check_crcs
         self._tp = records._tp
-        #: Parsed, and too many for those who asked before.
-        self._left: list[Any] = []
+        #: Parsed records, those before `_at` handed over already. Nothing copies what stays here: a fetch of many small
+        #: batches, or one that is read in small portions, would take quadratic time.
+        self._parsed: list[Any] = []
+        self._at = 0
         #: As in PartitionRecords.
         self.next_fetch_offset: int = records.next_fetch_offset
         #: Where the batches parsed so far end; they may end beyond their last record, where some were compacted away.
@@ -44,12 +46,16 @@ class Parsed:
     @property
     def exhausted(self) -> bool:
         """Whether there is nothing more."""
-        return not self._left and not self._batches.has_next()
+        return self._at == len(self._parsed) and not self._batches.has_next()
 
     def read(self, most: int) -> list[Any]:
         """The next records. Raises CorruptRecordException."""
-        found = self._left
-        while len(found) < most and self._batches.has_next():
+        parsed = self._parsed
+        if self._at and len(parsed) - self._at < most:
+            # Fewer are moved than are handed over.
+            del parsed[: self._at]
+            self._at = 0
+        while len(parsed) - self._at < most and self._batches.has_next():
             batch = self._batches.next_batch()
             if self._check_crcs and not batch.validate_crc():
                 # At no position: whoever asks again drops this, and fetches anew.
@@ -60,10 +66,11 @@ class Parsed:
                 if records and records[0].offset < self.next_fetch_offset:
                     # A fetch from the middle of a batch brings all of it.
                     records = [one for one in records if one.offset >= self.next_fetch_offset]
-                found = found + records if found else records
+                parsed.extend(records)
             self._end = batch.next_offset
-        found, self._left = found[:most], found[most:]
-        self.next_fetch_offset = self._left[0].offset if self._left else self._end
+        found = parsed[self._at : self._at + most]
+        self._at += len(found)
+        self.next_fetch_offset = parsed[self._at].offset if self._at < len(parsed) else self._end
         return found
 
     def _parse(self, batch: Any) -> list[Any]:

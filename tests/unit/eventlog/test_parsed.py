@@ -17,7 +17,8 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog.transport.parsed import AT_ONCE, hand_over
+from eventlog.transport import parsed
+from eventlog.transport.parsed import AT_ONCE, Parsed, hand_over
 
 TP = TopicPartition("t", 0)
 #: Marks a batch as a transaction's end, in its attributes; where these and the checksum of what follows it stand.
@@ -150,3 +151,60 @@ async def test_nothing_is_handed_over_where_the_position_has_moved_meanwhile() -
 async def test_which_records_of_a_transaction_count_is_left_to_aiokafka() -> None:
     result, _ = await fetched(bytes_of([2]), isolation=READ_COMMITTED)
     assert type(result._partition_records) is PartitionRecords
+
+
+class Batch:
+    """A batch of so many records, as cheap as can be."""
+
+    is_control_batch = False
+
+    def __init__(self, first: int, count: int) -> None:
+        self.next_offset = first + count
+        self._offsets = range(first, first + count)
+
+    def validate_crc(self) -> bool:
+        return True
+
+    def __iter__(self) -> Any:
+        return (SimpleNamespace(offset=offset) for offset in self._offsets)
+
+
+class Batches:
+    """`count` batches of `each` records."""
+
+    def __init__(self, count: int, each: int) -> None:
+        self._left = [Batch(number * each, each) for number in reversed(range(count))]
+
+    def has_next(self) -> bool:
+        return bool(self._left)
+
+    def next_batch(self) -> Batch:
+        return self._left.pop()
+
+
+def cpu_s(batches: int, each: int, most: int) -> float:
+    """CPU time in which a fetch is read in portions of `most`; the best of three."""
+    times = []
+    for _ in range(3):
+        records: Any = SimpleNamespace(
+            _records=Batches(batches, each), _check_crcs=True, _tp=TP, next_fetch_offset=0, _isolation_level=0
+        )
+        reading = Parsed(records)
+        began = time.thread_time()
+        count = 0
+        while not reading.exhausted:
+            count += len(reading.read(most))
+        times.append(time.thread_time() - began)
+        assert count == batches * each
+    return min(times)
+
+
+@pytest.mark.parametrize(("each", "most"), [(1, 1_000_000), (0, 1)], ids=["small batches", "small portions"])
+def test_the_time_of_a_read_grows_with_its_records_and_not_with_their_square(
+    each: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parsed, "PAUSE_S", 0)
+    few, many = 2_000, 32_000
+    times = [cpu_s(count if each else 1, each or count, most) for count in (few, many)]
+    # 16 times as many records; the square is 256 times as much.
+    assert times[1] < 60 * times[0]
