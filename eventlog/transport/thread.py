@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -64,7 +64,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Where each partition is to be read from; runs on the consumer's own thread."""
         return dict(await self.call_thread(self._start_offsets, tps, policy))
 
-    async def _start_offsets(self, tps: list[TP], policy: StartPolicy) -> dict[TP, int]:
+    async def _start_offsets(self, tps: list[TP], policy: StartPolicy) -> dict[TP, int | None]:
         if not tps:
             return {}
         consumer = self._ensure_consumer()
@@ -72,7 +72,12 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         # After that: what an owner before us commits meanwhile may lie beyond ends that were read first.
         begin = await consumer.beginning_offsets(tps)
         end = await consumer.end_offsets(tps)
-        return {tp: policy(tp, committed[tp], begin[tp], end[tp]) for tp in tps}
+        starts: dict[TP, int | None] = {}
+        for tp in tps:
+            start = policy(tp, committed[tp], begin[tp], end[tp])
+            # One that must look first returns an awaitable, and opens its own connections on this thread's loop.
+            starts[tp] = await start if isinstance(start, Awaitable) else start
+        return starts
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()
