@@ -1,6 +1,11 @@
-"""The kernel's few errors. Callers meet NotReady and BrokerUnavailable; the others end the process (see crash.py)."""
+"""The kernel's few errors.
+
+Callers meet NotReady and BrokerUnavailable. Poisoned stops one partition. The others end the process (see crash.py).
+"""
 
 from __future__ import annotations
+
+from hashlib import sha256
 
 
 class EventLogError(Exception):
@@ -21,3 +26,21 @@ class TopicsDiffer(EventLogError):
 
 class Impossible(EventLogError):
     """Something that exactness rules out has happened. The process must end with code 70, not go on."""
+
+
+class Poisoned(Impossible):
+    """A record that this build can't decode. Its partition stops; the others go on (see Processor.quarantine)."""
+
+    def __init__(self, topic: str, partition: int, offset: int, sha256: str, reason: str) -> None:
+        """`sha256` is the hexadecimal digest of the record's value, of no bytes where it has none."""
+        super().__init__(f"{topic}-{partition} offset {offset} can't be decoded: {reason} (sha256 {sha256})")
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.sha256 = sha256
+        self.reason = reason
+
+    @classmethod
+    def by(cls, topic: str, partition: int, offset: int, value: bytes | None, reason: object) -> Poisoned:
+        """For a record with this value."""
+        return cls(topic, partition, offset, sha256(value or b"").hexdigest(), str(reason))

@@ -16,11 +16,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from eventlog import crashpoints
 from eventlog.app import App, PromptTableManager
 from eventlog.crash import die
+from eventlog.errors import Poisoned
 from eventlog.interpreter import tune
 from eventlog.ownership import Assignor, url_of
 from eventlog.security import Kafka, credentials
@@ -44,6 +45,14 @@ SESSION_S = 10.0
 BEGIN_S = 5.0
 
 
+class Skips(Protocol):
+    """Skips that operators have recorded: the way past a record that no build will ever decode."""
+
+    async def recorded(self, topic: str, partition: int, offset: int, sha256: str) -> bool:
+        """Whether the record at this place, with this digest of its value, is to be skipped."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """What a processor needs to know of the process it runs in."""
@@ -55,6 +64,8 @@ class Connection:
     state_dir: Path
     #: host:port at which the other processes of its groups reach it; empty: they don't.
     address: str = ""
+    #: None: a quarantine ends only with a build that decodes the record.
+    skips: Skips | None = None
 
 
 class Batch(NamedTuple):
@@ -77,6 +88,8 @@ class Processor(ABC):
         self.inputs = tuple(inputs)
         #: Partitions of every topic; 0 before the start.
         self.partitions = 0
+        #: Partitions that stand still in this epoch, each with the record that can't be decoded.
+        self.quarantined: dict[int, Poisoned] = {}
         self._tasks: list[asyncio.Task[Any]] = []
         self._stopping = False
         self._starting: asyncio.Task[None] | None = None
@@ -157,6 +170,27 @@ class Processor(ABC):
         Let go of a batch only when its partition is not ours any more: it is then neither acknowledged nor lost.
         """
 
+    def quarantine(self, poisoned: Poisoned) -> None:
+        """Stops the partition of a record that can't be decoded; the other partitions go on.
+
+        `handle` sends what the records before it gave, calls this, and returns what it has sent as for any batch: these
+        outputs are waited for, but the batch is not acknowledged. `handle` may also raise Poisoned: then the batch is
+        read again from its first record. All batches of the partition are dropped unacknowledged from here on.
+
+        It ends with a new epoch, or with a recorded skip (`Connection.skips`). Then `skipped` is called, the partition
+        is read again from the record, and `handle` never sees the record.
+        """
+        if poisoned.partition in self.quarantined:
+            return
+        self.quarantined[poisoned.partition] = poisoned
+        log.critical("%s: partition %s is quarantined: %s", self.group, poisoned.partition, poisoned)
+
+    def skipped(self, poisoned: Poisoned) -> None:  # noqa: B027 - not every processor counts its input
+        """Called when a skip of the record is recorded, before its partition is read again.
+
+        A decider moves its `next_input` past the record here.
+        """
+
     async def start(self, partitions: int) -> None:
         """Starts the app; returns when recovered. A crash of the app, now or later, ends the process.
 
@@ -235,7 +269,14 @@ class Processor(ABC):
                 batch = Batch(message.topic, message.partition, message.value, message.checksum)
                 if crashpoints.armed:
                     crashpoints.passed("batch delivered")
-                outputs = await self.handle(batch) if batch.epoch == self.epoch else None
+                outputs = None
+                if batch.epoch == self.epoch and batch.partition not in self.quarantined:
+                    try:
+                        outputs = await self.handle(batch)
+                    except Poisoned as poisoned:
+                        self.quarantine(poisoned)
+                    if batch.partition in self.quarantined:
+                        outputs = None
                 if outputs is None:
                     # Neither acknowledged nor waited for: the partition's owner reads it again.
                     message.acked = True

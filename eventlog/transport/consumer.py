@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiokafka.errors import IllegalStateError
@@ -131,9 +131,21 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         epoch = self.epoch
         inputs = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
         policy: StartPolicy = getattr(self.app, "start_policy", at_committed)
-        start = await self._thread.start_offsets(inputs, policy)
+        places = await self._thread.places(inputs)
         self._same_epoch(epoch)
+        start: dict[TP, int] = {}
+        for tp, place in places.items():
+            # Here, on the main loop: policies keep what they learn in their processor.
+            found = policy(tp, *place)
+            offset = await found if isinstance(found, Awaitable) else found
+            self._same_epoch(epoch)
+            if offset is not None:
+                start[tp] = offset
         self._start, self._start_epoch = start, epoch
+
+    def set_start(self, tp: TP, offset: int) -> None:
+        """Sets where the current epoch reads a partition whose policy left it to the state. Call before the seek."""
+        self._start[tp] = offset
 
     def _same_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
@@ -145,6 +157,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         epoch = self.epoch
         await self._read_start()
         starts = {ensure_TP(tp): offset for tp, offset in self._start.items()}
+        for tp in self.assignment():
+            if tp not in starts and not self._is_changelog_tp(tp):
+                die("nothing says where to read an input from", topic=tp.topic, partition=tp.partition)
         await self._thread.seek_wait(starts)
         self._same_epoch(epoch)
         for tp, offset in starts.items():

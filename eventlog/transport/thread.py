@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -18,7 +18,6 @@ from eventlog.transport.lease import Lease
 from eventlog.transport.membership import end_when_displaced
 from eventlog.transport.pace import Pace
 from eventlog.transport.parsed import hand_over
-from eventlog.transport.start import StartPolicy
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +59,11 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Makes the group assign once more; on this thread."""
         self._ensure_consumer()._coordinator.request_rejoin()
 
-    async def start_offsets(self, tps: list[TP], policy: StartPolicy) -> dict[TP, int]:
-        """Where each partition is to be read from; runs on the consumer's own thread."""
-        return dict(await self.call_thread(self._start_offsets, tps, policy))
+    async def places(self, tps: list[TP]) -> dict[TP, tuple[int | None, int, int]]:
+        """Committed offset, first offset and end of each partition, asked for on this thread."""
+        return dict(await self.call_thread(self._places, tps))
 
-    async def _start_offsets(self, tps: list[TP], policy: StartPolicy) -> dict[TP, int | None]:
+    async def _places(self, tps: list[TP]) -> dict[TP, tuple[int | None, int, int]]:
         if not tps:
             return {}
         consumer = self._ensure_consumer()
@@ -72,12 +71,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         # After that: what an owner before us commits meanwhile may lie beyond ends that were read first.
         begin = await consumer.beginning_offsets(tps)
         end = await consumer.end_offsets(tps)
-        starts: dict[TP, int | None] = {}
-        for tp in tps:
-            start = policy(tp, committed[tp], begin[tp], end[tp])
-            # One that must look first returns an awaitable, and opens its own connections on this thread's loop.
-            starts[tp] = await start if isinstance(start, Awaitable) else start
-        return starts
+        return {tp: (committed[tp], begin[tp], end[tp]) for tp in tps}
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()

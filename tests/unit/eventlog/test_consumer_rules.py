@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,9 +44,9 @@ async def test_the_committed_offset_is_read_before_the_logs_end_and_once_an_epoc
 ) -> None:
     order: list[str] = []
 
-    async def start_offsets(tps: list[TP], policy: Any) -> dict[TP, int]:
+    async def places(tps: list[TP]) -> dict[TP, Any]:
         order.append("committed")
-        return dict.fromkeys(tps, 7)
+        return dict.fromkeys(tps, (7, 0, 9))
 
     async def highwaters(self: Any, *tps: TP) -> dict[TP, int]:
         order.append("end")
@@ -56,7 +57,7 @@ async def test_the_committed_offset_is_read_before_the_logs_end_and_once_an_epoc
         assignment=lambda: {INPUT, LOG},
         _is_changelog_tp=lambda tp: tp == LOG,
         app=SimpleNamespace(),
-        _thread=SimpleNamespace(start_offsets=start_offsets),
+        _thread=SimpleNamespace(places=places),
     )
     assert await ours.highwaters(LOG) == {LOG: 9}
     assert await ours.highwaters(LOG) == {LOG: 9}
@@ -67,15 +68,42 @@ async def test_the_committed_offset_is_read_before_the_logs_end_and_once_an_epoc
 
 
 async def test_a_start_that_was_read_while_the_group_rebalanced_is_not_used() -> None:
-    async def start_offsets(tps: list[TP], policy: Any) -> dict[TP, int]:
+    async def places(tps: list[TP]) -> dict[TP, Any]:
         ours.epoch += 1
-        return dict.fromkeys(tps, 7)
+        return dict.fromkeys(tps, (7, 0, 9))
 
-    thread = SimpleNamespace(start_offsets=start_offsets)
+    thread = SimpleNamespace(places=places)
     ours = bare(assignment=lambda: {INPUT}, _is_changelog_tp=lambda tp: False, app=SimpleNamespace(), _thread=thread)
     with pytest.raises(IllegalStateError):
         await ours._read_start()
     assert ours.start_of(INPUT) is None
+
+
+async def test_policies_run_on_the_main_loop_and_may_look_first_or_leave_a_start_to_the_state() -> None:
+    ran_on: list[int] = []
+    other = TP("inbox", 1)
+
+    async def places(tps: list[TP]) -> dict[TP, Any]:
+        return dict.fromkeys(tps, (None, 2, 8))
+
+    async def looked(begin: int, end: int) -> int:
+        return begin + end
+
+    def policy(tp: TP, committed: int | None, begin: int, end: int) -> Any:
+        ran_on.append(threading.get_ident())
+        return looked(begin, end) if tp == INPUT else None
+
+    ours = bare(
+        assignment=lambda: {INPUT, other},
+        _is_changelog_tp=lambda tp: False,
+        app=SimpleNamespace(start_policy=policy),
+        _thread=SimpleNamespace(places=places),
+    )
+    await ours._read_start()
+    assert ran_on == [threading.get_ident()] * 2
+    assert (ours.start_of(INPUT), ours.start_of(other)) == (10, None)
+    ours.set_start(other, 5)
+    assert ours.start_of(other) == 5
 
 
 async def test_each_revocation_and_each_assignment_begins_an_epoch_whatever_the_generation(

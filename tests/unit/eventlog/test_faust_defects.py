@@ -63,7 +63,7 @@ STREAM = """
     from eventlog.processor import Batch, Processor
     class Failing(Processor):
         ready = True
-        def __init__(self): self.group = "g"
+        def __init__(self): self.group, self.quarantined = "g", {{}}
         @property
         def epoch(self): return 1
         async def handle(self, batch):
@@ -258,7 +258,7 @@ def test_acknowledgements_keep_the_order_of_the_batches() -> None:
         from eventlog.processor import Processor
         class Late(Processor):
             ready = True
-            def __init__(self): self.group = "g"; self.futures = []
+            def __init__(self): self.group, self.quarantined, self.futures = "g", {}, []
             @property
             def epoch(self): return 1
             async def handle(self, batch):

@@ -39,11 +39,9 @@ async def test_what_a_double_commits_during_a_start_is_no_log_that_ends_too_earl
         def _ensure_consumer(self) -> Busy:
             return consumer
 
-    def within_the_log(tp: TP, committed: int | None, begin: int, end: int) -> int:
-        assert committed is not None
-        # at_committed ends the process where this is not so.
-        assert begin <= committed <= end
-        return committed
-
     thread: Any = Thread()
-    assert await BatchConsumerThread._start_offsets(thread, [INPUT], within_the_log) == {INPUT: 8}
+    found = await BatchConsumerThread._places(thread, [INPUT])
+    committed, begin, end = found[INPUT]
+    assert committed == 8
+    # at_committed ends the process where this is not so.
+    assert begin <= committed <= end

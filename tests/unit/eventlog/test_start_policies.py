@@ -9,7 +9,6 @@ from faust.types import TP
 
 from eventlog.transport import start
 from eventlog.transport.start import at_committed, from_state_when_forgotten, within
-from eventlog.transport.thread import BatchConsumerThread
 
 INPUT = TP("inbox", 0)
 
@@ -53,26 +52,3 @@ def test_without_a_state_a_forgotten_offset_ends_the_process_and_names_the_comma
 
 def test_a_partition_that_never_held_a_record_begins_at_0() -> None:
     assert at_committed(INPUT, None, 0, 0) == 0
-
-
-async def test_a_policy_that_must_look_first_is_awaited() -> None:
-    class Consumer:
-        async def committed(self, tp: TP) -> None:
-            return None
-
-        async def beginning_offsets(self, tps: list[TP]) -> dict[TP, int]:
-            return dict.fromkeys(tps, 2)
-
-        async def end_offsets(self, tps: list[TP]) -> dict[TP, int]:
-            return dict.fromkeys(tps, 8)
-
-    class Thread:
-        def _ensure_consumer(self) -> Consumer:
-            return Consumer()
-
-    async def looked(tp: TP, begin: int, end: int) -> int:
-        return begin + end
-
-    thread: Any = Thread()
-    found = await BatchConsumerThread._start_offsets(thread, [INPUT], lambda tp, _, begin, end: looked(tp, begin, end))
-    assert found == {INPUT: 10}
