@@ -15,9 +15,11 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.deadletter import Undecodable
+from eventlog.errors import BrokerUnavailable
 from eventlog.sequencer import Missing, Wrapping
 from eventlog.wire import BytesField
 from services.groups.domain import command
+from services.groups.processors import sequencer
 from services.groups.processors.sequencer import CAMPAIGN_HEADER, GroupCopying
 from services.payments.domain.decide import decode
 from services.payments.domain.group import follow
@@ -151,3 +153,47 @@ async def test_beside_an_order_that_opens_a_group_goes_its_campaign_once_the_cam
     assert message.HasField("campaign") is exists
     if exists:
         assert message.campaign == offer
+
+
+async def test_a_batch_with_many_unknown_campaigns_reads_their_topic_to_its_end_once() -> None:
+    asked: list[str] = []
+
+    async def find_fresh(key: str) -> Campaign | None:
+        asked.append(key)
+        return None
+
+    copying = GroupCopying(ORDERS, lambda key: None, find_fresh).of(ORDERS, 3)
+    for number in range(50):
+        placed = OrderPlaced(campaign=f"unknown-{number}", opens_group=True)
+        opening = record(
+            OrderFact(group=GROUP, order="o1", placed=placed).SerializeToString(), campaign=f"unknown-{number}"
+        )
+        try:
+            copying.wrap(opening)
+        except Missing as missing:
+            await copying.learn(missing)
+        assert not GroupInput.FromString(copying.wrap(opening) or b"").HasField("campaign")
+    assert asked == ["unknown-0"]
+
+
+async def test_a_broker_that_is_away_while_a_campaign_is_looked_for_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sequencer, "AGAIN_S", 0)
+    offer = Campaign(name="campaigns/mug")
+    campaigns: dict[str, Campaign] = {}
+    refusals = [BrokerUnavailable("away"), BrokerUnavailable("away")]
+
+    async def find_fresh(key: str) -> Campaign | None:
+        if refusals:
+            raise refusals.pop()
+        campaigns["mug"] = offer
+        return offer
+
+    copying = GroupCopying(ORDERS, campaigns.get, find_fresh).of(ORDERS, 3)
+    value = OrderFact(group=GROUP, order="o1", placed=OrderPlaced(campaign="mug", opens_group=True)).SerializeToString()
+    opening = record(value, campaign="mug")
+    with pytest.raises(Missing) as missing:
+        copying.wrap(opening)
+    await copying.learn(missing.value)
+    assert GroupInput.FromString(copying.wrap(opening) or b"").campaign == offer

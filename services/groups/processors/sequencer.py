@@ -2,11 +2,13 @@
 
 Beside an order that opens a group goes its campaign.
 
-A fact is checked for being one, then wrapped as the bytes it came in. Must never decide anything.
+A fact is checked for being one, then wrapped as the bytes it came in.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,10 +21,15 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from chassis.decoding import of_group
 from eventlog.deadletter import Undecodable
 from eventlog.envelope import header
+from eventlog.errors import BrokerUnavailable
 from eventlog.sequencer import Missing, Wrapping
 from eventlog.wire import BytesField, OriginField
 from services.groups.domain.command import reacts_to
 
+log = logging.getLogger(__name__)
+
+#: Seconds after which the campaigns' topic is read again when the broker was away.
+AGAIN_S = 0.2
 #: Header with the id of the campaign that an order opens a group of.
 CAMPAIGN_HEADER = "groupbuy-campaign"
 
@@ -60,8 +67,9 @@ class _Facts(Wrapping):
         self._source = source
         self._find = find
         self._find_fresh = find_fresh
-        #: Campaigns that were looked for in vain.
-        self._unknown: set[str] = set()
+        #: Whether the campaigns' topic was read to its end since the batch was fetched: it then held every campaign
+        #: that an order in the batch can have been placed for.
+        self._read_to_end = False
 
     def wrap(self, record: Any) -> bytes:
         """The inbox record of a fact. Raises Undecodable, and Missing where it opens a group of a campaign that is not
@@ -80,18 +88,26 @@ class _Facts(Wrapping):
 
     def _campaign(self, name: str | None) -> bytes:
         """The field with the campaign; empty where there is none."""
-        if not name or name in self._unknown:
+        if not name:
             return b""
         campaign = self._find(name)
         if campaign is None:
+            if self._read_to_end:
+                return b""
             raise Missing(name)
         return _CAMPAIGN.of(campaign.SerializeToString())
 
     async def learn(self, missing: Missing) -> None:
-        """Reads the campaigns' topic to its end."""
+        """Reads the campaigns' topic to its end, once a batch at most. A broker that is away is waited for."""
         (name,) = missing.args
-        if await self._find_fresh(name) is None:
-            self._unknown.add(name)
+        while True:
+            try:
+                self._read_to_end = await self._find_fresh(name) is None
+            except BrokerUnavailable as error:
+                log.warning("the campaigns' topic is not read, trying again: %s", error)
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return
 
     def reject(self, record: Any, error: str) -> bytes | None:
         """Tells the group of an order that could not be read; its name stands in the headers."""
