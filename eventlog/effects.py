@@ -13,7 +13,9 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from eventlog.crash import die
 from eventlog.processor import Batch, Connection, Processor, Slices
+from eventlog.resume import effects_start
 from eventlog.topics import TopicSpec
+from eventlog.transport.start import StartPolicy
 
 C = TypeVar("C")
 
@@ -61,9 +63,9 @@ class Effects(Processor, Generic[C]):
     def __init__(
         self, group: str, log: TopicSpec, inbox: TopicSpec, calling: Calling[C], connection: Connection
     ) -> None:
-        super().__init__(group, (log.name,), connection)
         self._inbox = inbox
         self._calling = calling
+        super().__init__(group, (log.name,), connection)
         self._free = asyncio.Semaphore(CONCURRENCY)
         #: Last call of each lane that has one under way.
         self._lanes: dict[str, asyncio.Task[None]] = {}
@@ -72,6 +74,11 @@ class Effects(Processor, Generic[C]):
         app = super()._make_app()
         app.conf.broker_max_poll_records = BATCH_RECORDS
         return app
+
+    @property
+    def start_policy(self) -> StartPolicy:  # type: ignore[override]
+        """The committed offset, else what the log shows."""
+        return effects_start(self.connection.kafka, self._calling)
 
     @property
     def ready(self) -> bool:

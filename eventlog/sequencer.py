@@ -13,7 +13,9 @@ from typing import Any, Protocol
 from eventlog.deadletter import Undecodable, bury
 from eventlog.output import Output
 from eventlog.processor import Batch, Connection, Processor, Slices
+from eventlog.resume import sequencer_start
 from eventlog.topics import TopicSpec, dead_letter
+from eventlog.transport.start import StartPolicy
 
 
 class Missing(Exception):
@@ -56,14 +58,19 @@ class Sequencer(Processor):
     def __init__(
         self, group: str, sources: Sequence[TopicSpec], inbox: TopicSpec, copying: Copying, connection: Connection
     ) -> None:
-        super().__init__(group, [source.name for source in sources], connection)
         self._inbox = inbox
         self._copying = copying
+        super().__init__(group, [source.name for source in sources], connection)
         self._dead_letter = {source.name: dead_letter(source, inbox.writer).name for source in sources}
         #: Records dead-lettered by this process, by topic.
         self.dead_letters: dict[str, int] = {}
         #: Called after each batch with the number of its records, those that were not copied included.
         self.on_copied: Callable[[int], None] | None = None
+
+    @property
+    def start_policy(self) -> StartPolicy:  # type: ignore[override]
+        """The committed offset, else what the inbox shows."""
+        return sequencer_start(self.connection.kafka, self._inbox.name, self._copying)
 
     @property
     def ready(self) -> bool:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.inbox_pb2 import GroupInput, OrderRejected
 from groupbuy.log.v1.log_pb2 import Source
@@ -21,6 +22,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from chassis.decoding import of_group
 from eventlog.deadletter import Undecodable
 from eventlog.envelope import header
+from eventlog.resume import Source as CopiedFrom
 from eventlog.errors import BrokerUnavailable
 from eventlog.sequencer import Missing, Wrapping
 from eventlog.wire import BytesField, OriginField
@@ -56,6 +58,15 @@ class GroupCopying:
         if topic == self._orders_topic:
             return _Facts(topic, partition, source, self._find, self._find_fresh)
         return _Decisions(source)
+
+    def source_of(self, value: bytes) -> CopiedFrom | None:
+        """See TracesCopies."""
+        try:
+            found = GroupInput.FromString(value)
+        except DecodeError:
+            return None
+        source = found.source
+        return CopiedFrom(source.topic, source.partition, source.offset) if found.HasField("source") else None
 
 
 class _Facts(Wrapping):

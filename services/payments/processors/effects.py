@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, ProviderCall
+from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentDecision, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 
+from eventlog.aggregate import Aggregate, apply
 from eventlog.effects import Call, Outcome
 from eventlog.envelope import headers
 from services.payments.domain.calls import calls_of, key
+from services.payments.domain.domain import PurseDomain
+from services.payments.domain.state import Purse
+
+#: Order, operation and attempt of a call.
+_Name: TypeAlias = "tuple[str, Operation.ValueType, int]"
 
 #: Providers honour keys for a day at least. A decision read so long after it was made may have been read before.
 OLD_MS = 6 * 3_600_000
@@ -38,6 +44,44 @@ class PerformsAgain(Protocol):
         ...
 
 
+class UnsettledCalls:
+    """Calls of one partition that the purses wait for: asked for, and neither answered, given up nor put off.
+
+    A call that was put off is asked for again by a later decision.
+    """
+
+    def __init__(self) -> None:
+        self._domain = PurseDomain()
+        self._purses: dict[str, Aggregate[Purse]] = {}
+        #: Offset of the last decision that asks for a call, by purse and call.
+        self._asked: dict[str, dict[_Name, int]] = {}
+
+    def take(self, record: Any) -> None:
+        """Folds a decision. Raises as `aggregate.apply`."""
+        group = record.key.decode()
+        purse = self._purses.get(group)
+        if purse is None:
+            purse = self._purses[group] = Aggregate(group, self._domain.initial(group))
+        if not apply(self._domain, purse, record.value, record.offset):
+            return
+        asked = self._asked.pop(group, {})
+        for call in calls_of(PaymentDecision.FromString(record.value)):
+            asked[call.order, call.operation, call.attempt] = record.offset
+        if left := {name: offset for name, offset in asked.items() if _in_flight(purse.state, name)}:
+            self._asked[group] = left
+
+    def earliest(self) -> int | None:
+        """See Unsettled."""
+        return min((offset for asked in self._asked.values() for offset in asked.values()), default=None)
+
+
+def _in_flight(purse: Purse, name: _Name) -> bool:
+    """Whether a purse waits for the answer to a call, and not for the time to ask again."""
+    payment = purse.payment(name[0])
+    call = None if payment is None else payment.calls.get(name[1:])
+    return call is not None and not call.retry_at_ms
+
+
 class PaymentCalling:
     """Calls of payment decisions, one lane an order."""
 
@@ -58,6 +102,10 @@ class PaymentCalling:
             if old or call in retried:
                 self._old[key(call)] += 1
             yield Call(call.order, call)
+
+    def unsettled(self) -> UnsettledCalls:
+        """See TracesCalls."""
+        return UnsettledCalls()
 
     async def perform(self, group: str, call: ProviderCall) -> Outcome:
         """Makes a call and says what came of it."""

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from chassis.decoding import of_group
+from eventlog.resume import Source
 from eventlog.sequencer import Wrapping
 from eventlog.wire import BytesField, OriginField
 from services.payments.domain.group import follows
@@ -24,6 +26,15 @@ class PaymentCopying:
     def of(self, topic: str, partition: int) -> Wrapping:
         """See Copying."""
         return _Decisions(OriginField(PaymentInput.SOURCE_FIELD_NUMBER, topic, partition))
+
+    def source_of(self, value: bytes) -> Source | None:
+        """See TracesCopies."""
+        try:
+            found = PaymentInput.FromString(value)
+        except DecodeError:
+            return None
+        source = found.source
+        return Source(source.topic, source.partition, source.offset) if found.HasField("source") else None
 
 
 class _Decisions(Wrapping):

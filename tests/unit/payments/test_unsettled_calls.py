@@ -1,0 +1,80 @@
+"""Where effects go on after their offset is gone: at the oldest decision whose call the purse still waits for."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+
+from services.payments.processors.effects import PaymentCalling, UnsettledCalls
+from services.payments.processors.sequencer import PaymentCopying
+from tests.unit.payments.stories import (
+    GROUP,
+    Story,
+    authorised,
+    captured,
+    declined,
+    given,
+    later,
+    refund,
+    refunded,
+    release,
+    reserved,
+    settle,
+    tick,
+    voided,
+)
+
+
+def unsettled(story: Story, *, repeated: bool = False) -> UnsettledCalls:
+    calls = PaymentCalling(lambda _: None, lambda: 0).unsettled()  # type: ignore[arg-type,return-value]
+    log = story.log * 2 if repeated else story.log
+    for offset, value in enumerate(log):
+        calls.take(SimpleNamespace(key=GROUP.encode(), value=value, offset=offset))
+    return calls
+
+
+def test_a_call_is_unsettled_from_its_request_to_its_answer() -> None:
+    story = given(reserved("o1"), reserved("o2"))
+    assert unsettled(story).earliest() == 0
+    story.when(authorised())
+    assert unsettled(story).earliest() == 1
+    story.when(declined(order="o2"))
+    assert unsettled(story).earliest() is None
+
+
+def test_all_that_can_be_asked_for_is_answered_at_the_end() -> None:
+    kept = given(reserved(), authorised(), settle(60))
+    assert unsettled(kept).earliest() == 2
+    kept.when(captured())
+    assert unsettled(kept).earliest() is None
+    kept.when(refund(amount=20))
+    assert unsettled(kept).earliest() == 4
+    kept.when(refunded(20))
+    assert unsettled(kept).earliest() is None
+    freed = given(reserved(), authorised(), release())
+    assert unsettled(freed).earliest() == 2
+    assert unsettled(freed.when(voided())).earliest() is None
+
+
+def test_a_call_that_waits_for_its_time_is_asked_for_again_by_a_later_decision() -> None:
+    story = given(reserved(), later())
+    assert unsettled(story).earliest() is None
+    story.when(tick(), after_ms=1_000)
+    assert unsettled(story).earliest() == 2
+
+
+def test_repeats_in_the_log_change_nothing() -> None:
+    assert unsettled(given(reserved(), authorised(), settle(60)), repeated=True).earliest() == 2
+    assert unsettled(given(reserved(), authorised()), repeated=True).earliest() is None
+
+
+def test_only_a_copied_record_names_a_source() -> None:
+    copying = PaymentCopying()
+    assert copying.source_of(tick().SerializeToString()) is None
+    assert copying.source_of(b"\xff\xff") is None
+    copied = PaymentInput(group_decision=b"x")
+    copied.source.topic, copied.source.partition, copied.source.offset = "groups.group.v1", 3, 17
+    assert copying.source_of(copied.SerializeToString()) == ("groups.group.v1", 3, 17)
+    copied.source.offset = 0
+    assert copying.source_of(copied.SerializeToString()) == ("groups.group.v1", 3, 0)
