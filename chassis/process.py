@@ -199,9 +199,14 @@ class _Process:
         try:
             await processors.start(publisher.partitions)
             while not watching.done():
-                serving = broker.there and processors.ready
+                serving = broker.there and processors.ready and publisher.ready
                 if serving != server.serving:
-                    log.info("serving" if serving else "not serving", broker_there=broker.there, ready=processors.ready)
+                    log.info(
+                        "serving" if serving else "not serving",
+                        broker_there=broker.there,
+                        ready=processors.ready,
+                        publisher=publisher.ready,
+                    )
                     await server.set_serving(serving)
                 await asyncio.sleep(LOOK_S)
             watching.result()

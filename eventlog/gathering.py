@@ -3,18 +3,20 @@
 A client library's own linger runs for each partition by itself: with a dozen partitions a request to the broker then
 carries two records, and to make and to answer it costs more than the calls they come from. Here all that has gathered
 goes in one. A partition has one batch under way at a time; what comes meanwhile waits and goes in its next, so that a
-slow partition holds up none but its own records, and those of one partition keep their order. Must only be used on the
-event loop's thread.
+slow partition holds up none but its own records, and those of one partition keep their order. It is used on the event
+loop's thread alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from eventlog.errors import BrokerUnavailable
 
@@ -90,17 +92,25 @@ class _Lane:
 
 
 class Gathering:
-    """Records on their way to one topic."""
+    """Records on their way to one topic.
 
-    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
-        self._producer = producer
+    `current` returns the producer, waiting for one where there is none, and raises KafkaError where there will be none.
+    `spent` is called with a producer that failed a batch after it had taken it, and why.
+    """
+
+    def __init__(
+        self, current: Callable[[], Awaitable[Any]], spent: Callable[[Any, BaseException | None], None], topic: str
+    ) -> None:
+        self._current = current
+        self._spent = spent
         self._topic = topic
         self._lanes: dict[int, _Lane] = {}
         #: Partitions whose records may be handed over.
         self._ready: dict[int, _Lane] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._handing_over: asyncio.Task[None] | None = None
-        self._under_way: set[asyncio.Future[Any]] = set()
+        #: Batches that a producer has taken, each with that producer.
+        self._under_way: dict[asyncio.Future[Any], Any] = {}
         #: Since when records gather that are handed over next, on the loop's clock; records handed over last.
         self._since = 0.0
         self._last = 0
@@ -132,6 +142,12 @@ class Gathering:
             # Lets what ends with these be seen: a partition may be ready again.
             await asyncio.sleep(0)
 
+    def give_up(self, producer: Any) -> None:
+        """Fails what a producer has taken and will not write any more."""
+        for future, taken_by in [*self._under_way.items()]:
+            if taken_by is producer:
+                future.cancel()
+
     def _make_ready(self, partition: int, lane: _Lane) -> None:
         self._ready[partition] = lane
         if self._timer is None and self._handing_over is None:
@@ -152,6 +168,9 @@ class Gathering:
 
     async def _hand_over(self) -> None:
         """Hands over a batch of each partition that is ready. They are taken without a pause, so they go together."""
+        with suppress(KafkaError):
+            # While there is none, the records of all partitions go on gathering.
+            await self._current()
         ready, self._ready = self._ready, {}
         gathered_s = asyncio.get_running_loop().time() - self._since
         self._last = 0
@@ -166,7 +185,15 @@ class Gathering:
                 self._linger()
 
     async def _send(self, partition: int, lane: _Lane) -> None:
-        batch = self._producer.create_batch()
+        try:
+            producer = await self._current()
+        except KafkaError as error:
+            held = [*lane.waiting]
+            lane.waiting.clear()
+            self._fail(held, error)
+            self._landed(partition, lane)
+            return
+        batch = producer.create_batch()
         held = self._fill(batch, lane)
         self._last += len(held)
         if not held:
@@ -174,25 +201,34 @@ class Gathering:
             return
         batch.close()
         try:
-            future = await self._producer.send_batch(batch, self._topic, partition=partition)
+            future = await producer.send_batch(batch, self._topic, partition=partition)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            if isinstance(error, KafkaError) and not isinstance(error, KafkaTimeoutError):
+                # Not for want of room: it takes nothing any more.
+                self._spent(producer, error)
             self._fail(held, error)
             self._landed(partition, lane)
             return
-        self._under_way.add(future)
+        self._under_way[future] = producer
+        future.add_done_callback(partial(self._ended, partition, lane, held, producer))
 
-        def acknowledged(ended: asyncio.Future[Any]) -> None:
-            self._under_way.discard(ended)
-            error = KafkaError("cancelled") if ended.cancelled() else ended.exception()
-            if error is not None:
-                self._fail(held, error)
-            else:
-                first = ended.result()
-                for place, (_, sending, index) in enumerate(held):
-                    sending.tell(index, Position(partition, first.offset + place, first.timestamp))
-            self._landed(partition, lane)
-
-        future.add_done_callback(acknowledged)
+    def _ended(
+        self, partition: int, lane: _Lane, held: list[_Waiting], producer: Any, future: asyncio.Future[Any]
+    ) -> None:
+        del self._under_way[future]
+        error: BaseException | None = KafkaError("cancelled") if future.cancelled() else future.exception()
+        if error is None and future.result().offset < 0:
+            # A repeat of a batch so old that the broker has forgotten where it stands.
+            error = KafkaError("written, but at an unknown offset")
+        if error is not None:
+            # Whatever failed it: its sequence numbers are used up, and the broker waits for them.
+            self._spent(producer, error)
+            self._fail(held, error)
+        else:
+            first = future.result()
+            for place, (_, sending, index) in enumerate(held):
+                sending.tell(index, Position(partition, first.offset + place, first.timestamp))
+        self._landed(partition, lane)
 
     def _fill(self, batch: Any, lane: _Lane) -> list[_Waiting]:
         """Moves what there is room for into a batch."""

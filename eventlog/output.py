@@ -114,8 +114,11 @@ class Output:
         error = None if future.cancelled() else future.exception()
         if future.cancelled() or error is not None:
             die("output was not written", error, topic=self._topic, partition=self._partition)
+        metadata = future.result()
+        if metadata is not None and metadata.offset < 0:
+            # A repeat of a batch so old that the broker has forgotten where it stands.
+            die("output was written at an unknown offset", topic=self._topic, partition=self._partition)
         if self._acknowledged is not None:
-            metadata = future.result()
             self._acknowledged(metadata.offset, count, metadata.timestamp or 0, mark)
 
 

@@ -1,21 +1,33 @@
 """Appends records from outside the processors: what an API call states as a fact.
 
-Must never report success before the broker has acknowledged with all in-sync replicas. An idempotent producer: what is
-sent again by the client library is written once.
+Success is reported once the broker has acknowledged with all in-sync replicas. The producer is idempotent: a batch that
+the client library sends again is written once.
+
+A producer that failed a batch, for want of a leader or because the broker refused it, is replaced. It has used up the
+batch's sequence numbers, so the broker would refuse every later batch of that partition as out of order, for ever. A
+new producer has a new id, and sequences of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, ProducerClosed
 
+from eventlog.crash import die
 from eventlog.errors import BrokerUnavailable
 from eventlog.gathering import Gathering, Position, Record, Sending
 from eventlog.security import Kafka, client
 from eventlog.topics import partition_of
+
+log = logging.getLogger(__name__)
+
+#: Least time between the starts of two producers, and the pause after a start that failed.
+RENEW_S = 1.0
 
 
 class Publishes(Protocol):
@@ -30,31 +42,119 @@ class Publishes(Protocol):
 
 
 class Publisher:
-    """One producer for all API calls of a process."""
+    """All API calls of a process publish by it, with one producer at a time."""
 
     def __init__(self, kafka: Kafka, *, client_id: str, timeout_s: float = 10.0) -> None:
         self.partitions = 0
+        #: Producers that were replaced.
+        self.replaced = 0
+        self._kafka = kafka
+        self._client_id = client_id
         self._timeout_s = timeout_s
         self._gatherings: dict[str, Gathering] = {}
-        self._producer = AIOKafkaProducer(
-            **client(kafka),
-            client_id=client_id,
-            acks="all",
-            enable_idempotence=True,
-            max_batch_size=256 * 1024,
-            request_timeout_ms=int(timeout_s * 1000),
-        )
+        #: None before the start, and while it is replaced.
+        self._producer: Any = None
+        self._started_at = 0.0
+        self._renewing: asyncio.Task[None] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a producer that takes records."""
+        return self._producer is not None
 
     async def start(self, partitions: int) -> None:
         """Connects; every topic has so many partitions. Raises KafkaConnectionError when no broker answers."""
-        await self._producer.start()
+        self._producer = await self._new_producer()
         self.partitions = partitions
 
     async def stop(self) -> None:
         """Sends what is pending and disconnects."""
+        self._stopping = True
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
         for gathering in self._gatherings.values():
             await gathering.drain()
-        await self._producer.stop()
+        if self._retiring:
+            await asyncio.wait(self._retiring)
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def _new_producer(self) -> Any:
+        """A producer that has its id. Raises KafkaError and TimeoutError."""
+        self._started_at = asyncio.get_running_loop().time()
+        producer = AIOKafkaProducer(
+            **client(self._kafka),
+            client_id=self._client_id,
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=256 * 1024,
+            request_timeout_ms=int(self._timeout_s * 1000),
+        )
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        # It may end without failing what it was to send.
+        producer._sender.sender_task.add_done_callback(lambda _: self._spent(producer, None))
+        return producer
+
+    async def _current(self) -> Any:
+        """The producer; where it is being replaced, the next one. Raises ProducerClosed."""
+        while self._producer is None:
+            if self._stopping or self._renewing is None:
+                raise ProducerClosed
+            await asyncio.wait([self._renewing])
+        return self._producer
+
+    def _spent(self, producer: Any, error: BaseException | None) -> None:
+        """Replaces a producer that can write no more, or not everywhere."""
+        if producer is not self._producer or self._stopping:
+            return
+        log.warning(
+            "the producer is replaced: %s", "its sender ended" if error is None else f"a batch failed, {error!r}"
+        )
+        self.replaced += 1
+        self._producer = None
+        loop = asyncio.get_running_loop()
+        self._renewing = loop.create_task(self._renew(), name="new producer")
+        self._renewing.add_done_callback(self._renewed)
+        retiring = loop.create_task(self._retire(producer), name="old producer")
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+
+    async def _renew(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(max(self._started_at + RENEW_S - loop.time(), 0))
+            try:
+                self._producer = await self._new_producer()
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("there is no producer yet, trying again: %r", error)
+            else:
+                return
+
+    def _renewed(self, task: asyncio.Task[None]) -> None:
+        # Without it all calls would wait for a producer for ever.
+        if self._producer is None and not self._stopping:
+            die("the producer could not be replaced", None if task.cancelled() else task.exception())
+
+    async def _retire(self, producer: Any) -> None:
+        """Lets a producer finish what it has of other partitions."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await producer.stop()
+        except Exception as error:  # noqa: BLE001 - what it still has is given up below
+            log.warning("the producer that was replaced did not end by itself: %r", error)
+            producer._sender.sender_task.cancel()
+            await producer.client.close()
+        finally:
+            for gathering in self._gatherings.values():
+                gathering.give_up(producer)
 
     async def publish(self, topic: str, record: Record, *, timeout_s: float | None = None) -> Position:
         """Appends one record and returns where it stands.
@@ -81,7 +181,7 @@ class Publisher:
             return []
         gathering = self._gatherings.get(topic)
         if gathering is None:
-            gathering = self._gatherings[topic] = Gathering(self._producer, topic)
+            gathering = self._gatherings[topic] = Gathering(self._current, self._spent, topic)
         sending = Sending(len(records))
         for index, record in enumerate(records):
             gathering.add(partition_of(record.key, self.partitions), record, sending, index)

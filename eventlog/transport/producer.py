@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
+
+from eventlog.crash import die
 
 
 class BatchProducer(driver.Producer):  # type: ignore[misc]
@@ -17,3 +20,14 @@ class BatchProducer(driver.Producer):  # type: ignore[misc]
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
+
+    async def on_start(self) -> None:
+        """Faust's, and ends the process when the sender ends before the stop: nothing would be written any more, and
+        output that was handed over would be neither acknowledged nor failed."""
+        await super().on_start()
+        self._producer._sender.sender_task.add_done_callback(self._sender_ended)
+
+    def _sender_ended(self, task: asyncio.Task[None]) -> None:
+        # None from the beginning of the stop on.
+        if self._producer is not None:
+            die("the producer's sender ended", None if task.cancelled() else task.exception())

@@ -54,6 +54,7 @@ class FakeBroker:
 class FakePublisher:
     def __init__(self) -> None:
         self.partitions = 0
+        self.ready = True
 
     async def start(self, partitions: int) -> None:
         self.partitions = partitions
@@ -86,7 +87,8 @@ def said(what: str) -> None:
 class Controls:
     """Does what standard input says."""
 
-    def __init__(self, broker: FakeBroker, processors: FakeProcessors) -> None:
+    def __init__(self, broker: FakeBroker, processors: FakeProcessors, publisher: Any) -> None:
+        self.publisher = publisher
         self.broker = broker
         self.processors = processors
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._read)
@@ -109,6 +111,9 @@ class Controls:
 
     def ready(self, value: bool) -> None:
         self.processors.ready = value
+
+    def producer(self, value: bool) -> None:
+        self.publisher.ready = value
 
     def never_stop(self, _value: bool) -> None:
         self.processors.never_stop = True
@@ -141,9 +146,9 @@ def main() -> int:
     broker = FakeBroker()
 
     def wire(settings: OrdersSettings) -> Wiring:
-        Controls(broker, processors)
         real = "REAL_BROKER" in os.environ
         publisher: Any = Publisher(settings.kafka, client_id="test") if real else FakePublisher()
+        Controls(broker, processors, publisher)
         servicer = Servicer(orders_pb2_grpc.add_OrderServiceServicer_to_server, FakeOrders(), ORDERS)
         return Wiring([servicer], publisher, processors, BUSINESS, DECIDES)
 

@@ -157,6 +157,10 @@ async def test_it_serves_once_recovered_and_while_broker_and_state_are_there(tmp
         assert (await said.read()).status == NOT_SERVING
         service.tell("there 1")
         assert (await said.read()).status == SERVING
+        service.tell("producer 0")
+        assert (await said.read()).status == NOT_SERVING
+        service.tell("producer 1")
+        assert (await said.read()).status == SERVING
         service.process.send_signal(signal.SIGINT)
         assert (await said.read()).status == NOT_SERVING
         code, out, _ = await service.ended()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.unit.eventlog.support import run_python
 
 OUTPUT = """
@@ -56,6 +58,42 @@ def test_a_publish_that_was_cancelled_ends_the_process() -> None:
     code, out, error = output(ends="cancel()")
     assert (code, out) == (70, "")
     assert "output was not written topic=log partition=3" in error
+
+
+def test_output_whose_place_the_broker_has_forgotten_ends_the_process() -> None:
+    code, out, error = output(ends="set_result(__import__('types').SimpleNamespace(offset=-1))")
+    assert (code, out) == (70, "")
+    assert "output was written at an unknown offset topic=log partition=3" in error
+
+
+SENDER = """
+    import asyncio
+    from types import SimpleNamespace
+    from faust.transport.drivers import aiokafka as driver
+    from eventlog.transport.producer import BatchProducer
+    async def main():
+        sender = asyncio.get_running_loop().create_task({sender})
+        async def started(self): self._producer = SimpleNamespace(_sender=SimpleNamespace(sender_task=sender))
+        driver.Producer.on_start = started
+        producer = BatchProducer.__new__(BatchProducer)
+        await producer.on_start()
+        {does}
+        await asyncio.sleep(0.2)
+        print("WENT ON")
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("does", ["pass", "sender.cancel()"])
+def test_a_sender_that_ends_ends_the_process(does: str) -> None:
+    done = run_python(SENDER.format(sender="asyncio.sleep(0)", does=does))
+    assert (done.returncode, done.stdout) == (70, "")
+    assert "the producer's sender ended" in done.stderr
+
+
+def test_a_sender_that_ends_at_the_stop_does_not() -> None:
+    done = run_python(SENDER.format(sender="asyncio.sleep(0)", does="producer._producer = None"))
+    assert (done.returncode, done.stdout) == (0, "WENT ON\n")
 
 
 def test_a_broker_that_is_away_for_a_while_is_waited_for() -> None:

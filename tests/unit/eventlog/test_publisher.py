@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, MessageSizeTooLargeError
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    LeaderNotAvailableError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    UnknownProducerId,
+)
 
+from eventlog import publisher as module
 from eventlog.errors import BrokerUnavailable
 from eventlog.gathering import LINGER_S, Position, Record
 from eventlog.publisher import Publisher
@@ -46,7 +58,17 @@ class Producer:
         self.sent: list[tuple[int, list[bytes]]] = []
         self.fails: set[int] = set()
         self.silent: set[int] = set()
+        self.stopped = 0
         self._ends: dict[int, int] = {}
+        self._sender = SimpleNamespace(sender_task=asyncio.get_running_loop().create_future())
+        self.client = SimpleNamespace(close=self._closed)
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        self.stopped += 1
+
+    async def _closed(self) -> None: ...
 
     def create_batch(self) -> Batch:
         return Batch()
@@ -65,10 +87,11 @@ class Producer:
 
 
 @pytest.fixture
-async def publisher() -> Publisher:
+async def publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
     made = Publisher("127.0.0.1:1", client_id="test")
-    made.partitions = 3
-    made._producer = Producer()
+    monkeypatch.setattr(module, "AIOKafkaProducer", lambda **_: Producer())
+    monkeypatch.setattr(module, "RENEW_S", 0)
+    await made.start(3)
     return made
 
 
@@ -95,9 +118,17 @@ async def test_records_keep_their_order_within_a_partition_and_each_knows_its_pl
         assert offsets == sorted(offsets)
 
 
-async def test_one_partition_that_fails_or_is_silent_fails_its_records_only(publisher: Publisher) -> None:
-    publisher._producer.fails.add(0)
-    publisher._producer.silent.add(1)
+async def test_one_partition_that_fails_or_is_silent_fails_its_records_only(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def troubled(**_: Any) -> Producer:
+        made = Producer()
+        made.fails.add(0)
+        made.silent.add(1)
+        return made
+
+    monkeypatch.setattr(module, "AIOKafkaProducer", troubled)
+    publisher._producer = troubled()
     made = records(30)
     found = await publisher.publish_all("t", made, timeout_s=0.05)
     for record, one in zip(made, found, strict=True):
@@ -264,6 +295,168 @@ async def test_to_stop_sends_what_waits_first(publisher: Publisher) -> None:
     await publisher.stop()
     assert stopped == [7]
     assert all(position.partition == partition_of("k", 3) for position in await calls)
+
+
+class Poisoned(Producer):
+    """As aiokafka's: a batch that fails takes its sequence numbers with it, and the broker refuses what follows."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
+        if partition not in self.fails:
+            return await super().send_batch(batch, topic, partition=partition)
+        done: asyncio.Future[Metadata] = asyncio.get_running_loop().create_future()
+        done.set_exception(self.error)
+        self.error = OutOfOrderSequenceNumber()
+        return done
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LeaderNotAvailableError(),
+        OutOfOrderSequenceNumber(),
+        ProducerFenced(),
+        InvalidProducerEpoch(),
+        UnknownProducerId(),
+        MessageSizeTooLargeError(),
+    ],
+    ids=repr,
+)
+async def test_a_producer_that_failed_a_batch_is_replaced_and_the_next_one_writes(
+    publisher: Publisher, error: KafkaError
+) -> None:
+    poisoned = Poisoned(error)
+    poisoned.fails.add(1)
+    publisher._producer = poisoned
+    with pytest.raises((BrokerUnavailable, ValueError)):
+        await publisher.publish("t", Record(KEYS[1], b"lost", []))
+    assert not publisher.ready
+    assert (await publisher.publish("t", Record(KEYS[1], b"v", []))).partition == 1
+    assert publisher.ready
+    assert publisher.replaced == 1
+    assert publisher._producer is not poisoned
+    assert poisoned.stopped == 1
+
+
+async def test_what_the_old_producer_has_of_other_partitions_is_still_written(publisher: Publisher) -> None:
+    old: Any = publisher._producer
+    send = old.send_batch
+    slow: asyncio.Future[Metadata] = asyncio.get_running_loop().create_future()
+
+    async def one_is_slow(batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
+        done: asyncio.Future[Metadata] = await send(batch, topic, partition=partition)
+        return slow if partition == 2 else done
+
+    old.send_batch = one_is_slow
+    old.fails.add(1)
+    old.stop = lambda: asyncio.wait([slow])
+    other = asyncio.create_task(publisher.publish("t", Record(KEYS[2], b"slow", [])))
+    with pytest.raises(BrokerUnavailable):
+        await publisher.publish("t", Record(KEYS[1], b"lost", []))
+    waits = asyncio.create_task(publisher.publish("t", Record(KEYS[2], b"behind it", [])))
+    assert (await publisher.publish("t", Record(KEYS[1], b"v", []))).partition == 1
+    assert not waits.done()
+    slow.set_result(Metadata(200, 5))
+    assert (await other).offset == 200
+    # By the new producer, and not before the one before it in its partition.
+    assert (await waits).offset == 200
+    assert publisher._producer is not old
+
+
+async def test_an_old_producer_that_does_not_end_holds_up_its_partitions_for_so_long_only(
+    publisher: Publisher,
+) -> None:
+    publisher._timeout_s = 0.05
+    old: Any = publisher._producer
+    old.fails.add(1)
+    old.silent.add(2)
+    old.stop = asyncio.Event().wait
+    stuck = asyncio.create_task(publisher.publish("t", Record(KEYS[2], b"stuck", []), timeout_s=5))
+    with pytest.raises(BrokerUnavailable):
+        await publisher.publish("t", Record(KEYS[1], b"lost", []))
+    with pytest.raises(BrokerUnavailable):
+        await stuck
+    assert (await publisher.publish("t", Record(KEYS[2], b"v", []), timeout_s=5)).partition == 2
+
+
+async def test_a_producer_whose_sender_ends_is_replaced(publisher: Publisher) -> None:
+    old: Any = publisher._producer
+    old.silent.update(range(3))
+    stuck = asyncio.create_task(publisher.publish("t", Record("k", b"stuck", [])))
+    while not old.sent:
+        await turns()
+    old._sender.sender_task.set_result(None)
+    with pytest.raises(BrokerUnavailable):
+        await stuck
+    await publisher.publish("t", Record("k", b"v", []))
+    assert publisher._producer is not old
+
+
+async def test_a_producer_that_takes_nothing_any_more_is_replaced_and_one_without_room_is_not(
+    publisher: Publisher,
+) -> None:
+    old: Any = publisher._producer
+    errors: list[KafkaError] = [KafkaTimeoutError(), KafkaError("Unexpected error during batch delivery")]
+
+    async def refuse(batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
+        raise errors.pop(0)
+
+    old.send_batch = refuse
+    for replaced in (0, 1):
+        with pytest.raises(BrokerUnavailable):
+            await publisher.publish("t", Record("k", b"v", []))
+        assert publisher.replaced == replaced
+    await publisher.publish("t", Record("k", b"v", []))
+
+
+async def test_while_there_is_no_new_producer_callers_are_told_in_time_and_then_it_writes_again(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = True
+
+    class Late(Producer):
+        async def start(self) -> None:
+            if away:
+                raise KafkaConnectionError("away")
+
+    monkeypatch.setattr(module, "AIOKafkaProducer", lambda **_: Late())
+    publisher._producer.fails.add(1)
+    for _ in range(2):
+        with pytest.raises(BrokerUnavailable):
+            await publisher.publish("t", Record(KEYS[1], b"lost", []), timeout_s=0.05)
+        assert not publisher.ready
+    away = False
+    await publisher.publish("t", Record(KEYS[1], b"v", []))
+    assert publisher.ready
+    assert [values for _, values in publisher._producer.sent] == [[b"v"]]
+
+
+async def test_a_stop_waits_for_no_producer_that_does_not_come(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Never(Producer):
+        async def start(self) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(module, "AIOKafkaProducer", lambda **_: Never())
+    publisher._producer.fails.add(1)
+    with pytest.raises(BrokerUnavailable):
+        await publisher.publish("t", Record(KEYS[1], b"lost", []))
+    waits = asyncio.create_task(publisher.publish("t", Record(KEYS[2], b"v", [])))
+    await turns()
+    async with asyncio.timeout(5):
+        await publisher.stop()
+    with pytest.raises(BrokerUnavailable):
+        await waits
+
+
+async def test_a_position_that_the_broker_has_forgotten_is_none(publisher: Publisher) -> None:
+    publisher._producer._ends[1] = -1
+    with pytest.raises(BrokerUnavailable, match="unknown offset"):
+        await publisher.publish("t", Record(KEYS[1], b"v", []))
 
 
 def sent_to(producer: Producer, partition: int) -> list[list[bytes]]:
