@@ -1,6 +1,10 @@
 """Checks a decision log against its inbox with a fold written apart from the kernel and from the counting domain.
 
-Must not import either: that is what makes it a check.
+It imports neither: otherwise it would be no check.
+
+A decision that is not in the log is *missing*, and so lost, if the offset of its input was committed: nobody will read
+that input again. Otherwise it is *undecided*: the next owner decides it. A tick that is appended while the workers stop
+is such an input. To tell them apart, read the committed offsets first, then the log, then the inbox.
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,18 +82,61 @@ def expected(inbox: list[Any], *, split: bool = False) -> dict[tuple[str, int], 
     return decisions
 
 
-def compare(inbox: list[list[Any]], log: list[list[Any]], *, split: bool = False) -> dict[str, int]:
-    """Counts what is missing, extra, conflicting, out of order, and the repeats that are byte for byte the same.
+@dataclass
+class Place:
+    """Where a partition stands, and which of its decisions are not in the log."""
+
+    partition: int
+    #: Of the inbox: after the input of the last decision, where the group goes on, and where the next record will be.
+    position: int
+    committed: int
+    next_offset: int
+    #: Of the decision log.
+    log_end: int
+    missing: list[str] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        said = (
+            f"partition {self.partition}: inbox position {self.position}, committed {self.committed}, "
+            f"next offset {self.next_offset}; log end {self.log_end}"
+        )
+        for title, decisions in (("LOST", self.missing), ("NOT YET COMMITTED", self.undecided)):
+            if decisions:
+                said += f"; {len(decisions)} {title}: {', '.join(decisions[:5])}"
+        return said
+
+
+@dataclass
+class Verdict:
+    """What a comparison found."""
+
+    counts: dict[str, int]
+    places: list[Place]
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.counts), *map(str, self.places)])
+
+
+def compare(
+    inbox: list[list[Any]], log: list[list[Any]], committed: Mapping[int, int], *, split: bool = False
+) -> Verdict:
+    """Counts what is missing, undecided, extra, conflicting, out of order, and the repeats that are byte for byte the
+    same. `committed` is the group's offset in the inbox by partition.
 
     The same in value and headers: a reader may look at either.
     """
-    found: Counter[str] = Counter(dict.fromkeys(("missing", "extra", "wrong", "conflicting", "out_of_order"), 0))
-    for source, written in zip(inbox, log, strict=True):
+    names = ("missing", "undecided", "extra", "wrong", "conflicting", "out_of_order")
+    found: Counter[str] = Counter(dict.fromkeys(names, 0))
+    places = []
+    for partition, (source, written) in enumerate(zip(inbox, log, strict=True)):
         want = expected(source, split=split)
         seen: dict[tuple[str, int], tuple[bytes, Any]] = {}
         last: Counter[str] = Counter()
+        place = Place(partition, 0, committed.get(partition, 0), _end(source), _end(written))
         for record in written:
-            key, version = json.loads(record.value)[:2]
+            key, version, cause = json.loads(record.value)[:3]
+            place.position = max(place.position, cause + 1)
             whole = (record.value, record.headers)
             if (key, version) in seen:
                 found["repeats" if seen[key, version] == whole else "conflicting"] += 1
@@ -96,9 +144,19 @@ def compare(inbox: list[list[Any]], log: list[list[Any]], *, split: bool = False
             seen[key, version] = whole
             found["out_of_order"] += version != last[key] + 1
             last[key] = max(last[key], version)
+        for name in want.keys() - seen.keys():
+            cause = json.loads(want[name])[2]
+            gone = place.missing if cause < place.committed else place.undecided
+            gone.append(f"{name[0]} version {name[1]} of inbox offset {cause}")
         found["facts"] += len(source)
         found["decisions"] += len(seen)
-        found["missing"] += len(want.keys() - seen.keys())
+        found["missing"] += len(place.missing)
+        found["undecided"] += len(place.undecided)
         found["extra"] += len(seen.keys() - want.keys())
         found["wrong"] += sum(1 for name in want.keys() & seen.keys() if want[name] != seen[name][0])
-    return dict(found)
+        places.append(place)
+    return Verdict(dict(found), places)
+
+
+def _end(records: list[Any]) -> int:
+    return records[-1].offset + 1 if records else 0

@@ -21,10 +21,10 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from eventlog.topics import create
+from eventlog.topics import TopicSpec, create
 from tests.chaos.kernel.late_proxy import LateProxy
 from tests.chaos.kernel.load import load
-from tests.chaos.kernel.refold import compare, read
+from tests.chaos.kernel.refold import Verdict, compare, read
 from tests.chaos.kernel.topics import topics
 from tests.chaos.kernel.workers import Worker, Workers, impossible
 from tests.waiting import moment
@@ -95,6 +95,14 @@ async def lag(kafka: str, group: str) -> int:
     finally:
         await consumer.stop()
     return sum(ends[tp] - offset for tp, offset in offsets.items())
+
+
+async def judge(kafka: str, inbox: TopicSpec, log: TopicSpec, *, split: bool = False) -> Verdict:
+    """The comparison with the independent fold."""
+    # First: an input that was committed by then has its decision in the log that is read next.
+    offsets = {tp.partition: offset for tp, offset in (await committed(kafka, inbox.readers[0])).items()}
+    written = await read(kafka, log.name, PARTITIONS)
+    return compare(await read(kafka, inbox.name, PARTITIONS), written, offsets, split=split)
 
 
 class _Run:
@@ -185,12 +193,13 @@ async def chaos(
         ended = await asyncio.to_thread(workers.stop)
         await proxy.stop()
     reasons = workers.reasons()
-    written = await read(kafka, log.name, PARTITIONS)
-    counts = compare(await read(kafka, inbox.name, PARTITIONS), written, split=trouble.split)
+    verdict = await judge(kafka, inbox, log, split=trouble.split)
+    if not exact(verdict.counts):
+        print(verdict, flush=True)
     for reason, count in reasons.most_common():
         print(f"workers: {count} x {reason}", flush=True)
     return {
-        **counts,
+        **verdict.counts,
         **run.done,
         "aggregates": keys,
         "late_after_death": proxy.late_after_death,

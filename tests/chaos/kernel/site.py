@@ -16,8 +16,8 @@ from eventlog import crashpoints
 from eventlog.topics import TopicSpec, create
 from tests.chaos.kernel.launch import Launched
 from tests.chaos.kernel.load import load
-from tests.chaos.kernel.refold import compare, read
-from tests.chaos.kernel.run import PARTITIONS, exact, lag
+from tests.chaos.kernel.refold import Verdict
+from tests.chaos.kernel.run import PARTITIONS, exact, judge, lag
 from tests.chaos.kernel.topics import topics
 from tests.chaos.kernel.worker import ARMED_BY, READY
 from tests.waiting import moment, wait_for_async
@@ -119,18 +119,19 @@ class Site:
         finally:
             await consumer.stop()
 
-    async def counts(self) -> dict[str, int]:
+    async def verdict(self) -> Verdict:
         """The comparison with the independent fold."""
-        return compare(
-            await read(self.kafka, self.inbox.name, PARTITIONS), await read(self.kafka, self.log.name, PARTITIONS)
-        )
+        return await judge(self.kafka, self.inbox, self.log)
 
     async def settled_counts(self) -> dict[str, int]:
-        """The same once it is exact, or what stays wrong: a tick may come, and be decided, between the two reads."""
+        """Its counts once it is exact, or what stays wrong: a tick may come, and be decided, between the reads. Says
+        where each partition stands if something stays wrong."""
         until = time.monotonic() + SETTLES_S
-        while not exact(counts := await self.counts()) and time.monotonic() < until:
+        while not exact((verdict := await self.verdict()).counts) and time.monotonic() < until:
             await moment(0.2)
-        return counts
+        if not exact(verdict.counts):
+            print(verdict, flush=True)
+        return verdict.counts
 
     def close(self) -> None:
         """Ends what still runs."""
