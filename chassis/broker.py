@@ -1,6 +1,8 @@
 """Waits until the broker and its topics are there, and says afterwards whether the broker still is.
 
-Must never make topics: a service that makes what it misses hides that something was lost.
+Makes no topics: a service that makes what it misses hides that something was lost. `groupbuy-ops topics create`
+declares the number of partitions last, so a declared number says that the topics are complete. Committed offsets that
+are missing after that were forgotten by the broker, and the processors find their place without them.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from chassis.logging import quiet
+from chassis.registry import CREATE, declared
 from eventlog.errors import TopicsDiffer
 from eventlog.security import Kafka, client
 from eventlog.topics import TopicSpec, check
@@ -29,8 +32,8 @@ ANSWER_S = 3.0
 PROBE_S = 1.0
 #: Questions without an answer, in a row, after which it is not.
 FAILED_PROBES = 2
-#: Seconds after which readers without a committed offset mean loss, and not that the topics are being made.
-OFFSETS_GRACE_S = 60.0
+#: Seconds after which topics without a declared number of partitions are an error, and not still being made.
+DECLARED_GRACE_S = 60.0
 
 _FAILURES = (KafkaError, OSError, TimeoutError)
 
@@ -51,21 +54,23 @@ class Broker:
         self._topics = tuple(topics)
         self._service = service
         self._admin: AIOKafkaAdminClient | None = None
+        self._declared: int | None = None
         #: Whether it answered lately.
         self.there = False
 
     async def wait(self) -> int:
         """Returns the number of partitions of every topic once all is there, trying for ever.
 
-        Raises TopicsDiffer when topics are there that are not what the registry says, or offsets were lost.
+        Raises TopicsDiffer when topics are there that are not what the registry says.
         """
         since = time.monotonic()
         with quiet("aiokafka"):
             for delay_s in waits():
                 try:
-                    trouble = await self._trouble(time.monotonic() - since > OFFSETS_GRACE_S)
+                    trouble = await self._trouble(time.monotonic() - since > DECLARED_GRACE_S)
                     if trouble is None:
-                        partitions = await check(self._kafka, self._topics)
+                        partitions = await check(self._kafka, self._topics, partitions=self._declared)
+                        await self._tell_forgotten_offsets()
                         self.there = True
                         return partitions
                 except _FAILURES as error:
@@ -129,18 +134,21 @@ class Broker:
         missing = [topic.name for topic in self._topics if topic.name not in existing]
         if missing:
             few = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-            return f"the broker has no topics {few}: make them with `groupbuy-ops topics create`"
-        unknown = await self._readers_without_offsets(admin)
-        if unknown and grace_is_over:
-            raise TopicsDiffer(
-                f"no committed offset for {', '.join(unknown)}: it expired, or `groupbuy-ops topics create` did not end"
-            )
-        if unknown:
-            return f"{', '.join(unknown)} has no committed offset yet: `groupbuy-ops topics create` must end first"
+            return f"the broker has no topics {few}: make them with {CREATE}"
+        self._declared = await declared(self._kafka)
+        if self._declared is None and grace_is_over:
+            raise TopicsDiffer(f"no number of partitions is declared: run {CREATE} again, it did not end")
+        if self._declared is None:
+            return f"no number of partitions is declared yet: {CREATE} must end first"
         return None
 
+    async def _tell_forgotten_offsets(self) -> None:
+        unknown = await self._readers_without_offsets(await self._client())
+        if unknown:
+            log.warning("the broker has forgotten committed offsets, going on from what was written", groups=unknown)
+
     async def _readers_without_offsets(self, admin: AIOKafkaAdminClient) -> list[str]:
-        """Our consumer groups for which not every topic they read has offsets: its making is not complete."""
+        """Our consumer groups for which not every topic they read has offsets."""
         readers: dict[str, set[str]] = {}
         for topic in self._topics:
             for reader in topic.readers:

@@ -8,6 +8,7 @@ from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+from groupbuy.registry.v1.registry_pb2 import RegistryRecord
 
 from eventlog.topics import DAY_MS, FOR_EVER, TopicSpec, with_dead_letters
 
@@ -38,8 +39,20 @@ PAYMENT_LOG = TopicSpec(
     FOR_EVER,
 )
 
+# What the log must know about itself. Operators write it, every process reads it whole.
+REGISTRY = TopicSpec(
+    "groupbuy.registry.v1",
+    RegistryRecord,
+    "entry",
+    "ops",
+    (),
+    FOR_EVER,
+    compacted=True,
+    followers=("groups", "orders", "payments"),
+)
+
 BUSINESS = (ORDERS, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG)
-ALL = with_dead_letters(BUSINESS)
+ALL = (*with_dead_letters(BUSINESS), REGISTRY)
 
 
 def dlq_name(topic: TopicSpec, service: str) -> str:

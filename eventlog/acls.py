@@ -1,7 +1,7 @@
 """Who may do what at the broker, derived from the topics: one principal writes a topic, its readers read it.
 
-A principal is named as its service. What isn't granted is refused by the broker's authorizer. Must never grant a
-service anything on a topic that the topic's own entry doesn't say.
+A principal is named as its service. What isn't granted is refused by the broker's authorizer. A service gets on a topic
+what the topic's own entry says, and no more.
 """
 
 from __future__ import annotations
@@ -57,11 +57,12 @@ class Grant(NamedTuple):
         return f"{self.principal}: {self.operation.name} on {self.resource.name.lower()} {self.name}{star}"
 
 
-#: Who makes topics, declares first starts, and reads everything: the command line. It writes nothing.
+#: Who makes topics, declares first starts, and reads everything: the command line. It writes the log's own registry,
+#: where its acts are recorded, and no business topic.
 OPS = "ops"
 #: Who puts dead letters back into the topics they came from. Granted only for the while it takes.
 REDRIVER = "redrive"
-#: Consumer group whose offsets say how far each dead-letter topic was redriven.
+#: Consumer group whose offsets said, in older versions, how far each dead-letter topic was redriven.
 REDRIVER_GROUP = "groupbuy.ops.redrive"
 _CLUSTER = "kafka-cluster"
 _ANY, _ALLOW, _MATCH_ANY, _LITERAL, _PREFIXED = 1, 3, 1, 3, 4
@@ -71,6 +72,7 @@ def grants(topics: Sequence[TopicSpec], *, redrive: bool = False) -> list[Grant]
     """All that is granted, in order; with `redrive` also what it takes to put dead letters back."""
     found: set[Grant] = set()
     services = {topic.writer for topic in topics} | {service_of(one) for topic in topics for one in topic.readers}
+    services.discard(OPS)
     for topic in topics:
         found.add(_topic(topic.writer, topic, Operation.WRITE))
         reading = {service_of(reader) for reader in topic.readers} | set(topic.followers)
@@ -86,7 +88,8 @@ def grants(topics: Sequence[TopicSpec], *, redrive: bool = False) -> list[Grant]
     for service in services:
         found.add(Grant(service, Resource.GROUP, f"groupbuy.{service}.", Operation.READ, prefixed=True))
     found.add(Grant(OPS, Resource.GROUP, "groupbuy.", Operation.READ, prefixed=True))
-    found.add(Grant(OPS, Resource.CLUSTER, _CLUSTER, Operation.DESCRIBE))
+    # DESCRIBE_CONFIGS: `topics check` asks how long the broker keeps committed offsets.
+    found |= {Grant(OPS, Resource.CLUSTER, _CLUSTER, one) for one in (Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS)}
     if redrive:
         found |= _redriving(topics)
     return sorted(found)
@@ -98,7 +101,10 @@ def _redriving(topics: Sequence[TopicSpec]) -> set[Grant]:
         if topic.message is None:
             found.add(_topic(REDRIVER, topic, Operation.READ))
         elif topic.readers:
-            found.add(_topic(REDRIVER, topic, Operation.WRITE))
+            # Where it writes it also looks what it wrote before it was interrupted.
+            found |= {_topic(REDRIVER, topic, one) for one in (Operation.READ, Operation.WRITE)}
+        elif topic.writer == OPS:
+            found |= {_topic(REDRIVER, topic, one) for one in (Operation.READ, Operation.WRITE)}
     return found
 
 

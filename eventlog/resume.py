@@ -10,27 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from eventlog.crash import die
 from eventlog.errors import EventLogError
-from eventlog.security import Kafka, client
+from eventlog.reading import PORTION, Partitions
+from eventlog.security import Kafka
 from eventlog.transport.start import RECOVER, StartPolicy, at_committed
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-#: Records of one step back through an inbox.
-PORTION = 5_000
-#: Seconds without a record after which a read has failed.
-SILENCE_S = 30.0
 #: Seconds for which a broker that does not answer is asked again, and between two questions.
 PATIENCE_S, PAUSE_S = 60.0, 1.0
 
@@ -84,66 +78,6 @@ class TracesCalls(Protocol):
         ...
 
 
-class Partition:
-    """Reads one partition, outside any consumer group. Use as an async context manager."""
-
-    def __init__(self, kafka: Kafka, topic: str, partition: int) -> None:
-        self._tp = TopicPartition(topic, partition)
-        self._consumer = AIOKafkaConsumer(
-            **client(kafka), enable_auto_commit=False, auto_offset_reset="none", fetch_max_wait_ms=100
-        )
-        self.begin = self.end = 0
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._consumer.start()
-            self._consumer.assign([self._tp])
-            self.begin = (await self._consumer.beginning_offsets([self._tp]))[self._tp]
-            self.end = (await self._consumer.end_offsets([self._tp]))[self._tp]
-        except BaseException:
-            await self._consumer.stop()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._consumer.stop()
-
-    async def records(self, first: int, last: int) -> AsyncIterator[Any]:
-        """Records from `first` up to but without `last`. Raises TimeoutError where the broker sends none."""
-        if first >= last:
-            return
-        self._consumer.seek(self._tp, first)
-        at = first
-        while at < last:
-            async with asyncio.timeout(SILENCE_S):
-                found: list[Any] = []
-                # Compaction leaves holes: the position moves on without a record.
-                while not found and at < last:
-                    batches = await self._consumer.getmany(self._tp, timeout_ms=500, max_records=PORTION)
-                    found = batches.get(self._tp, [])
-                    at = await self._consumer.position(self._tp)
-            for record in found:
-                if record.offset < last:
-                    yield record
-
-
-async def newest(partition: Partition, wanted: Callable[[Any], T | None], *, portion: int = PORTION) -> T | None:
-    """What `wanted` makes of the newest record that it does not answer None to; reads backwards in portions."""
-    last = partition.end
-    while last > partition.begin:
-        first = max(partition.begin, last - portion)
-        found: T | None = None
-        async for record in partition.records(first, last):
-            one = wanted(record)
-            found = found if one is None else one
-        if found is not None:
-            return found
-        last = first
-    return None
-
-
 async def after_copied(
     kafka: Kafka, source: TP, begin: int, end: int, inbox: str, copies: TracesCopies, *, portion: int = PORTION
 ) -> Resumed:
@@ -153,8 +87,9 @@ async def after_copied(
         found = copies.source_of(record.value or b"")
         return found.offset if found is not None and found[:2] == (source.topic, source.partition) else None
 
-    async with Partition(kafka, inbox, source.partition) as scanned:
-        copied = await newest(scanned, of_source, portion=portion)
+    tp = TopicPartition(inbox, source.partition)
+    async with Partitions(kafka, [tp]) as scanned:
+        copied = await scanned.newest(tp, of_source, portion)
     if copied is None:
         if begin == 0:
             return Resumed(
@@ -173,13 +108,13 @@ async def before_unsettled(kafka: Kafka, decisions: TP, begin: int, end: int, ca
     if begin > 0:
         raise Unprovable(f"its records before {begin} are gone, so calls may be missing")
     unsettled = calls.unsettled()
-    async with Partition(kafka, decisions.topic, decisions.partition) as partition:
+    tp = TopicPartition(decisions.topic, decisions.partition)
+    async with Partitions(kafka, [tp]) as partition:
         count = 0
-        async for record in partition.records(0, end):
+        async for record in partition.records(tp, 0, end):
             unsettled.take(record)
             count += 1
             if not count & 255:
-                # The heartbeats of the group are sent on this loop.
                 await asyncio.sleep(0)
     earliest = unsettled.earliest()
     if earliest is None:

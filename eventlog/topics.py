@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -21,6 +22,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from google.protobuf.message import Message
 
 from eventlog.errors import TopicsDiffer
+from eventlog.reading import Partitions
 from eventlog.security import Kafka, client
 
 FOR_EVER = -1
@@ -28,6 +30,39 @@ DAY_MS = 24 * 60 * 60 * 1000
 _WORD = struct.Struct("<I")
 #: How long a broker may take to know of topics that it has made.
 KNOWN_S = 10.0
+#: What to do about a topic with another number of partitions than declared.
+WAY_OUT = (
+    "Kafka can't remove partitions. Add none to the other topics: keys would then map to partitions that don't hold "
+    'their records. Way out: copy the topic into a new one, see "One partition too many" in eventlog/README.md'
+)
+#: Different keys of one partition that are looked at to tell by what number of partitions they were placed.
+KEYS = 50
+
+
+class OffsetsRetention(NamedTuple):
+    """How long the brokers keep the committed offsets of an empty group, and how long they should."""
+
+    shortest_ms: int
+    least_ms: int
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong and what to do; empty if nothing is."""
+        if self.shortest_ms >= self.least_ms:
+            return ""
+        found, least = self.shortest_ms / DAY_MS, self.least_ms // DAY_MS
+        return (
+            f"the broker forgets the committed offsets of a group that is empty for {found:g} days, and keeps records "
+            f"that the group must read for {least}: set offsets.retention.minutes={self.least_ms // 60_000} or more on "
+            "every broker"
+        )
+
+
+class Evidence(NamedTuple):
+    """How many records were looked at, and of one in the wrong partition a sentence; empty: there is none."""
+
+    records: int
+    said: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +140,15 @@ async def create(kafka: Kafka, topics: Sequence[TopicSpec], *, partitions: int, 
     """Makes the topics that don't exist yet and commits offset 0 for their readers. Returns the names of the new ones.
 
     The number of partitions is fixed here for ever: keys map to partitions, another number means new topics.
-    Raises TopicsDiffer when an existing topic is not what the registry says.
+    Raises TopicsDiffer when an existing topic is not what the registry says; it then has changed nothing.
     """
     admin = AIOKafkaAdminClient(**client(kafka))
     await admin.start()
     try:
         existing = set(await admin.list_topics())
         missing = [topic for topic in topics if topic.name not in existing]
+        # First of all: to ask for partitions that are not there takes a client until its time-out.
+        same_count(await _counts(admin, [topic.name for topic in topics if topic.name in existing]), partitions)
         floor = {"min.insync.replicas": "2" if replication > 2 else "1", "unclean.leader.election.enable": "false"}
         made = [
             NewTopic(topic.name, partitions, replication, topic_configs={**topic.config(), **floor})
@@ -129,6 +166,70 @@ async def create(kafka: Kafka, topics: Sequence[TopicSpec], *, partitions: int, 
     await _commit_beginnings(kafka, topics, partitions)
     await check(kafka, topics, partitions=partitions)
     return [topic.name for topic in missing]
+
+
+async def counts(kafka: Kafka, topics: Sequence[TopicSpec]) -> dict[str, int]:
+    """Partitions of those of the topics that exist, by name."""
+    admin = AIOKafkaAdminClient(**client(kafka))
+    await admin.start()
+    try:
+        # Never asked for by name before they are known to exist: a broker may be set to make what is asked for.
+        existing = set(await admin.list_topics())
+        return await _counts(admin, [topic.name for topic in topics if topic.name in existing])
+    finally:
+        await admin.close()
+
+
+async def _counts(admin: Any, names: Sequence[str]) -> dict[str, int]:
+    if not names:
+        return {}
+    rows = await admin.describe_topics(list(names))
+    return {row["topic"]: len(row["partitions"]) for row in rows if not row["error_code"]}
+
+
+def same_count(counts: Mapping[str, int], declared: int | None) -> int:
+    """The number of partitions that all topics have. Raises TopicsDiffer, with the topics that are wrong.
+
+    With `declared` None nobody has said which number is right, and none of them is taken for it.
+    """
+    if declared is None:
+        if len(set(counts.values())) == 1:
+            return next(iter(counts.values()))
+        said = "; ".join(f"{name} has {_partitions(count)}" for name, count in counts.items())
+        raise TopicsDiffer(f"topics differ in their number of partitions, and none was declared: {said}")
+    wrong = {name: count for name, count in counts.items() if count != declared}
+    if not wrong:
+        return declared
+    said = "; ".join(f"{name} has {_partitions(count)}" for name, count in wrong.items())
+    were = "was" if declared == 1 else "were"
+    raise TopicsDiffer(f"{said}: {declared} {were} declared. {WAY_OUT}")
+
+
+def _partitions(count: int) -> str:
+    return f"{count} partition{'' if count == 1 else 's'}"
+
+
+async def offsets_retention(kafka: Kafka, topics: Sequence[TopicSpec]) -> OffsetsRetention:
+    """The brokers' offsets.retention.minutes beside the longest time for which a topic with readers keeps a record.
+
+    Where offsets go first, a reader that was away comes back to records that it can't tell read from unread. Topics
+    that are kept for ever set no limit: their readers find their place in them.
+    """
+    admin = AIOKafkaAdminClient(**client(kafka))
+    await admin.start()
+    try:
+        brokers = [str(row["node_id"]) for row in (await admin.describe_cluster())["brokers"]]
+        resources = [ConfigResource(ConfigResourceType.BROKER, name) for name in brokers]
+        shortest = []
+        for response in await admin.describe_configs(resources):
+            for code, message, _type, name, entries in response.resources:
+                if code:
+                    raise TopicsDiffer(f"broker {name} does not tell its settings: {for_code(code).__name__} {message}")
+                shortest += [int(entry[1]) * 60_000 for entry in entries if entry[0] == "offsets.retention.minutes"]
+    finally:
+        await admin.close()
+    least = max((topic.retention_ms for topic in topics if topic.readers), default=0)
+    return OffsetsRetention(min(shortest), least)
 
 
 async def until_known(admin: Any, names: Sequence[str], *, within_s: float = KNOWN_S) -> None:
@@ -164,10 +265,52 @@ async def _commit_beginnings(kafka: Kafka, topics: Sequence[TopicSpec], partitio
             await consumer.stop()
 
 
+async def misplaced(kafka: Kafka, topics: Sequence[TopicSpec], partitions: int, *, keys: int = KEYS) -> Evidence:
+    """Looks whether keys stand in the partitions where `partitions` partitions put them.
+
+    Looks at whole logs, or at the first `keys` different keys of each partition: an added partition changes the place
+    of all keys but one in `partitions`. Logs that are kept for ever are asked first, since others hold what anybody
+    may have written, and only the latest of it.
+    """
+    for_ever = [topic for topic in topics if topic.retention_ms == FOR_EVER and topic.readers]
+    others = [topic for topic in topics if topic not in for_ever and topic.message is not None]
+    seen = 0
+    for some in (for_ever, others):
+        for topic in some:
+            found = await _misplaced(kafka, topic.name, partitions, keys)
+            seen += found.records
+            if found.said:
+                return found
+        if seen:
+            break
+    return Evidence(seen, "")
+
+
+async def _misplaced(kafka: Kafka, topic: str, partitions: int, keys: int) -> Evidence:
+    seen = 0
+    tps = [TopicPartition(topic, partition) for partition in range(partitions)]
+    async with Partitions(kafka, tps) as reading:
+        for tp in tps:
+            known: set[str] = set()
+            async with aclosing(reading.records(tp, reading.begins[tp], reading.ends[tp])) as records:
+                async for record in records:
+                    seen += 1
+                    key = (record.key or b"").decode(errors="replace")
+                    right = partition_of(key, partitions)
+                    if right != tp.partition:
+                        said = f"key {key} of {topic} has records in partition {tp.partition}"
+                        return Evidence(seen, f"{said}, and {partitions} partitions put it into {right}")
+                    known.add(key)
+                    if len(known) >= keys:
+                        break
+    return Evidence(seen, "")
+
+
 async def check(kafka: Kafka, topics: Sequence[TopicSpec], *, partitions: int | None = None) -> int:
     """Compares the broker's topics with the registry, partition count first. Returns the number of partitions.
 
-    Raises TopicsDiffer, naming each difference and what to do about it.
+    `partitions` is the declared number, which every topic must have. Raises TopicsDiffer, naming each difference and
+    what to do about it.
     """
     admin = AIOKafkaAdminClient(**client(kafka))
     await admin.start()
@@ -176,11 +319,9 @@ async def check(kafka: Kafka, topics: Sequence[TopicSpec], *, partitions: int | 
         missing = [t.name for t in topics if t.name not in described or described[t.name]["error_code"]]
         if missing:
             raise TopicsDiffer(f"missing topics {', '.join(missing)}: make them with `groupbuy-ops topics create`")
-        counts = {name: len(row["partitions"]) for name, row in described.items()}
-        wanted = partitions if partitions is not None else counts[topics[0].name]
-        wrong = [f"{name} has {count} partitions" for name, count in counts.items() if count != wanted]
-        if wrong:
-            raise TopicsDiffer(f"every topic must have {wanted} partitions: {'; '.join(wrong)}")
+        found = {name: len(row["partitions"]) for name, row in described.items()}
+        wanted = same_count({topic.name: found[topic.name] for topic in topics}, partitions)
+        wrong = []
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in topics]
         for response in await admin.describe_configs(resources):
             for _code, _message, _type, name, entries in response.resources:

@@ -28,7 +28,7 @@ from ops.where import Kafka, broker
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: records that could not be decoded.")
 
-DEAD_LETTERS = tuple(spec.name for spec in ALL if spec not in BUSINESS)
+DEAD_LETTERS = tuple(spec.name for spec in ALL if spec.message is None)
 _ORIGIN = {ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, ERROR}
 
 Topic = Annotated[str, typer.Argument(help="A dead-letter topic, or the topic that its records came from.")]

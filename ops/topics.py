@@ -1,4 +1,4 @@
-"""`topics`: makes the product's topics, compares a broker's with the registry, lists them. Never deletes any."""
+"""`topics`: makes the product's topics, compares a broker's with chassis/topics.py, lists them. Deletes none."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ import typer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from rich.table import Table
 
+from chassis import registry
 from chassis.topics import ALL
-from eventlog import topics as registry
 from eventlog.errors import TopicsDiffer
-from eventlog.topics import DAY_MS
+from eventlog.topics import DAY_MS, offsets_retention
 from ops.console import console
 from ops.errors import OpsError
 from ops.reader import no_broker
 from ops.security import cluster
 from ops.where import Kafka, broker
+from ops.who import who
 
 T = TypeVar("T")
+
+#: Partitions of a new installation.
+PARTITIONS = 64
 
 app = typer.Typer(no_args_is_help=True, help="The product's topics at a broker.")
 
@@ -29,15 +33,22 @@ app = typer.Typer(no_args_is_help=True, help="The product's topics at a broker."
 def create(
     kafka: Kafka = None,
     partitions: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Of every topic, for ever: another number means new topics.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            help=f"Of every topic, for ever: another number means new topics. Else as declared, or {PARTITIONS}.",
+        ),
+    ] = None,
     replication: Annotated[int, typer.Option(min=1, max=10, help="Copies of every record.")] = 3,
 ) -> None:
-    """Makes what is missing and declares a first start: every reader begins at the beginning."""
+    """Makes what is missing, declares a first start (every reader begins at the beginning), and the partitions."""
     address = broker(kafka)
 
     async def run() -> list[str]:
-        return await registry.create(cluster(address), ALL, partitions=partitions, replication=replication)
+        return await registry.create(
+            cluster(address), partitions=partitions, otherwise=PARTITIONS, replication=replication, who=who()
+        )
 
     made = at_broker(address, run)
     typer.echo(f"made {', '.join(made)}" if made else "all topics were there already")
@@ -45,18 +56,22 @@ def create(
 
 @app.command()
 def check(kafka: Kafka = None) -> None:
-    """Compares the broker's topics with the registry. Exit 1 where they differ."""
+    """Compares the broker's topics with the list, and how long it keeps committed offsets. Exit 1 where they differ."""
     address = broker(kafka)
 
-    async def run() -> int:
-        return await registry.check(cluster(address), ALL)
+    async def run() -> tuple[int, str]:
+        number = await registry.check(cluster(address))
+        return number, (await offsets_retention(cluster(address), ALL)).trouble
 
-    typer.echo(f"{len(ALL)} topics of {at_broker(address, run)} partitions are as they should be")
+    number, trouble = at_broker(address, run)
+    if trouble:
+        raise OpsError(f"{address}: {trouble}")
+    typer.echo(f"{len(ALL)} topics of {number} partitions are as they should be")
 
 
 @app.command("list")
 def list_() -> None:
-    """The registry: what each topic holds, who writes it, who reads it, how long it is kept."""
+    """The list: what each topic holds, who writes it, who reads it, how long it is kept."""
     table = Table()
     for column in ("topic", "message", "key", "written by", "read by", "kept"):
         table.add_column(column, overflow="fold")

@@ -39,8 +39,12 @@ class Broker:
     The environment's KAFKA_HEAP_OPTS and KAFKA_JVM_PERFORMANCE_OPTS mean what they mean to Kafka's own scripts.
     """
 
-    def __init__(self, *, cancel: threading.Event | None = None) -> None:
-        """`cancel`, once set, ends a start under way with Cancelled."""
+    def __init__(self, *, cancel: threading.Event | None = None, keep_offsets: bool = True) -> None:
+        """`cancel`, once set, ends a start under way with Cancelled.
+
+        `keep_offsets` False leaves `offsets.retention.minutes` at Kafka's default, 7 days.
+        """
+        self._keep_offsets = keep_offsets
         self.port = 0
         self._cancel = cancel
         self._secured: Secured | None = None
@@ -165,6 +169,9 @@ class Broker:
 
     def _write_settings(self, path: Path, port: int, controller_port: int, data: Path) -> None:
         template = (_HERE / "server.properties").read_text(encoding="utf-8")
+        if not self._keep_offsets:
+            lines = template.splitlines(keepends=True)
+            template = "".join(line for line in lines if not line.startswith("offsets.retention.minutes="))
         values: dict[str, object] = {"port": port, "controller_port": controller_port, "data": data}
         if self._secured is not None:
             # Of two values of a name, Kafka takes the later.

@@ -17,8 +17,9 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
-from chassis.topics import ALL, BUSINESS, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
+from chassis.topics import ALL, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from eventlog.envelope import header
+from eventlog.topics import partition_of
 from ops.audit.across import AcrossLogs, Scope
 from ops.audit.books import Totals, compare, holds_of
 from ops.audit.cases import Case, Placed
@@ -26,7 +27,7 @@ from ops.audit.findings import Findings, Invariant
 from ops.audit.membership import GroupState
 from ops.audit.report import Report
 
-DEAD_LETTERS = frozenset(spec.name for spec in ALL) - frozenset(spec.name for spec in BUSINESS)
+DEAD_LETTERS = frozenset(spec.name for spec in ALL if spec.message is None)
 
 #: Topics of an audit, in the order in which their ends must be taken: what is caused before its cause, so that a
 #: running system never shows an effect whose cause lies beyond the end.
@@ -51,7 +52,9 @@ class Record(Protocol):
 class Auditor:
     """The second opinion on a whole log."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int | None = None) -> None:
+        """`partitions` is the number that keys are placed by; None leaves their places unchecked."""
+        self._partitions = partitions
         self._cases: dict[str, Case] = {}
         self._findings = Findings()
         self._trimmed: set[tuple[str, int]] = set()
@@ -116,6 +119,9 @@ class Auditor:
             what = f"{topic} offset {record.offset} decides about group {decision.group!r}"
             self._findings.breach(Invariant.VERSIONS, key, "", what)
             return False
+        if self._partitions and record.partition != (right := partition_of(key, self._partitions)):
+            what = f"{topic} partition {record.partition} offset {record.offset} belongs to partition {right}"
+            self._findings.breach(Invariant.PARTITION, key, "", what)
         return True
 
     def _payment_input(self, record: Record, key: str) -> None:

@@ -30,6 +30,7 @@ class Invariant(IntEnum):
     VERSIONS = 14
     BOOKS_EQUAL = 15
     CHAIN = 16
+    PARTITION = 17
 
 
 TITLES: dict[Invariant, str] = {
@@ -49,6 +50,7 @@ TITLES: dict[Invariant, str] = {
     Invariant.VERSIONS: "versions without gap, one event a version",
     Invariant.BOOKS_EQUAL: "provider's books = ours",
     Invariant.CHAIN: "hash chain intact",
+    Invariant.PARTITION: "every group stands in the partition of its key",
 }
 
 

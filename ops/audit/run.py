@@ -12,11 +12,16 @@ from time import monotonic
 import grpc
 from aiokafka.errors import KafkaError
 
+from chassis import registry
+from chassis.topics import ALL
+from eventlog import topics
+from eventlog.errors import TopicsDiffer
 from ops.audit.auditor import TOPICS, Auditor
 from ops.audit.books import statement
 from ops.audit.report import Report
 from ops.errors import OpsError
 from ops.reader import Reader
+from ops.security import cluster
 
 POLL_S = 0.3
 
@@ -55,7 +60,7 @@ async def audit(
     """
     begun = monotonic()
     async with Reader(kafka, TOPICS) as reader:
-        auditor = await _auditor(reader, since)
+        auditor = await _auditor(reader, since, await _declared(kafka))
         await reader.read_to_end(auditor.take)
     return await _report(auditor, provider, settled, acknowledged, begun)
 
@@ -96,8 +101,16 @@ async def wait_quiet(
             await asyncio.sleep(max(POLL_S, monotonic() - began))
 
 
-async def _auditor(reader: Reader, since: Marks | None) -> Auditor:
-    auditor = Auditor()
+async def _declared(kafka: str) -> int:
+    """The number of partitions that keys are placed by. Raises OpsError where a topic has another one."""
+    try:
+        return topics.same_count(await topics.counts(cluster(kafka), ALL), await registry.declared(cluster(kafka)))
+    except TopicsDiffer as error:
+        raise OpsError(f"{kafka}: {error}") from error
+
+
+async def _auditor(reader: Reader, since: Marks | None, partitions: int | None = None) -> Auditor:
+    auditor = Auditor(partitions)
     begins = await reader.beginnings()
     if since is not None:
         reader.seek(since)

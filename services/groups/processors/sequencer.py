@@ -22,8 +22,8 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from chassis.decoding import of_group
 from eventlog.deadletter import Undecodable
 from eventlog.envelope import header
-from eventlog.resume import Source as CopiedFrom
 from eventlog.errors import BrokerUnavailable
+from eventlog.resume import Source as CopiedFrom
 from eventlog.sequencer import Missing, Wrapping
 from eventlog.wire import BytesField, OriginField
 from services.groups.domain.command import reacts_to

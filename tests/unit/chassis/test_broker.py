@@ -26,6 +26,7 @@ class Cluster:
         self.down = 0
         self.topics = {topic.name for topic in BUSINESS}
         self.committed = {topic.name for topic in BUSINESS}
+        self.declared: int | None = 4
         self.differs = ""
         self.checks = 0
         self.connections = 0
@@ -36,11 +37,15 @@ class Cluster:
             self.down -= 1
             raise KafkaConnectionError("gone")
 
-    async def check(self, _kafka: str, _topics: Any) -> int:
+    async def check(self, _kafka: str, _topics: Any, *, partitions: int) -> int:
         self.checks += 1
         if self.differs:
             raise TopicsDiffer(self.differs)
-        return 4
+        return partitions
+
+    async def number(self, _kafka: str) -> int | None:
+        self.answer()
+        return self.declared
 
 
 @pytest.fixture
@@ -76,6 +81,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
     monkeypatch.setattr(module, "AIOKafkaAdminClient", Admin)
     monkeypatch.setattr(module, "check", found.check)
+    monkeypatch.setattr(module, "declared", found.number)
     monkeypatch.setattr(module, "waits", at_once)
     monkeypatch.setattr(module, "PROBE_S", 0.001)
     return found
@@ -116,23 +122,32 @@ async def test_topics_that_are_not_made_yet_are_waited_for_and_never_asked_for_b
     assert "groupbuy-ops topics create" in logs[0]["event"]
 
 
-async def test_offsets_that_are_not_committed_yet_are_waited_for(cluster: Cluster) -> None:
-    cluster.committed = set()
+async def test_a_number_of_partitions_that_is_not_declared_yet_is_waited_for(cluster: Cluster) -> None:
+    cluster.declared = None
     with structlog.testing.capture_logs() as logs:
         waiting = asyncio.ensure_future(groups_broker().wait())
         await eventually(lambda: len(logs) > 2)
-        cluster.committed = {topic.name for topic in BUSINESS}
+        cluster.declared = 4
         assert await asyncio.wait_for(waiting, SOON_S) == 4
-    assert GROUPS_SEQUENCER in logs[0]["event"]
-    assert GROUPS_DECIDER in logs[0]["event"]
-    assert "payments" not in logs[0]["event"].split(":")[0], "other services' readers are not ours to wait for"
+    assert "`groupbuy-ops topics create` must end first" in logs[0]["event"]
 
 
-async def test_offsets_that_never_come_mean_loss(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster.committed = set()
-    monkeypatch.setattr(module, "OFFSETS_GRACE_S", -1.0)
-    with pytest.raises(TopicsDiffer, match=r"no committed offset for groupbuy\.groups\.sequencer"):
+async def test_a_number_that_is_never_declared_ends_the_start(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.declared = None
+    monkeypatch.setattr(module, "DECLARED_GRACE_S", -1.0)
+    with pytest.raises(TopicsDiffer, match="no number of partitions is declared"):
         await groups_broker().wait()
+
+
+async def test_forgotten_offsets_are_told_and_hold_up_nobody(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.committed = set()
+    monkeypatch.setattr(module, "DECLARED_GRACE_S", -1.0)
+    with structlog.testing.capture_logs() as logs:
+        assert await groups_broker().wait() == 4
+    (told,) = logs
+    assert told["groups"] == [GROUPS_SEQUENCER, GROUPS_DECIDER], "other services' readers are not ours to tell of"
 
 
 async def test_topics_that_differ_are_not_waited_for(cluster: Cluster) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.topics import ALL, BUSINESS, CAMPAIGNS, GROUP_LOG
+from chassis.topics import ALL, BUSINESS, CAMPAIGNS, GROUP_LOG, REGISTRY
 from eventlog.acls import OPS, REDRIVER, Grant, Operation, Resource, commands, grants
 from eventlog.topics import TopicSpec
 
@@ -39,18 +39,20 @@ def test_a_service_works_in_its_own_consumer_groups_alone() -> None:
 
 def test_nobody_may_delete_alter_or_act_for_the_cluster_and_topics_are_granted_by_their_whole_name() -> None:
     assert {one.operation for one in GRANTS} == set(Operation)
-    assert {one.operation for one in GRANTS if one.resource is Resource.CLUSTER} == {Operation.DESCRIBE}
+    on_cluster = {one.operation for one in GRANTS if one.resource is Resource.CLUSTER}
+    assert on_cluster == {Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS}
     assert {one.principal for one in GRANTS if one.operation is Operation.CREATE} == {OPS}
     assert not any(one.prefixed for one in GRANTS if one.resource is Resource.TOPIC)
 
 
-def test_the_command_line_writes_nothing_and_redriving_is_a_right_of_its_own() -> None:
-    assert not any(one.principal == OPS and one.operation is Operation.WRITE for one in GRANTS)
+def test_the_command_line_writes_its_registry_alone_and_redriving_is_a_right_of_its_own() -> None:
+    assert {one.name for one in GRANTS if one.principal == OPS and one.operation is Operation.WRITE} == {REGISTRY.name}
+    assert who(Operation.READ, REGISTRY.name) == SERVICES | {OPS}
     assert not any(one.principal == REDRIVER for one in GRANTS)
     more = set(grants(ALL, redrive=True)) - set(GRANTS)
     assert {one.principal for one in more} == {REDRIVER}
     written = {one.name for one in more if one.operation is Operation.WRITE}
-    assert written == {topic.name for topic in BUSINESS if topic is not CAMPAIGNS}
+    assert written == {topic.name for topic in (*BUSINESS, REGISTRY) if topic is not CAMPAIGNS}
 
 
 def test_kafkas_own_tool_is_told_the_same() -> None:
@@ -59,11 +61,14 @@ def test_kafkas_own_tool_is_told_the_same() -> None:
         "kafka-acls.sh --add --allow-principal User:payments --operation Read "
         "--group groupbuy.payments. --resource-pattern-type prefixed" in told
     )
-    assert "kafka-acls.sh --add --allow-principal User:ops --operation Describe --cluster" in told
+    on_cluster = "--operation Describe --operation DescribeConfigs --cluster"
+    assert f"kafka-acls.sh --add --allow-principal User:ops {on_cluster}" in told
     assert sum(line.count("--operation") for line in told) == len(GRANTS)
 
 
 def test_no_topic_that_a_service_writes_begins_with_the_name_of_another() -> None:
     for topic in ALL:
+        if topic is REGISTRY:
+            continue
         owner = topic.name.split(".")[0] if topic.message is not None else topic.name.split(".")[-2]
         assert topic.writer == owner

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import pytest
+from aiokafka import TopicPartition
 from faust.types import TP
 
-from eventlog import resume
+from eventlog import reading, resume
 from eventlog.resume import Resumed, Source, Unprovable, after_copied, before_unsettled, effects_start, sequencer_start
 from eventlog.transport.start import at_committed
 
@@ -34,27 +34,46 @@ class Logs:
 def logs(monkeypatch: pytest.MonkeyPatch) -> Logs:
     found = Logs()
 
-    class Partition:
-        def __init__(self, _kafka: object, topic: str, _partition: int) -> None:
-            self._values = found.values.get(topic, [])
-            self.begin = found.begins.get(topic, 0)
-            self.end = self.begin + len(self._values)
+    class Consumer:
+        def __init__(self, **_: object) -> None:
+            self._at = 0
 
-        async def __aenter__(self) -> Self:
-            return self
-
-        async def __aexit__(self, *_: object) -> None:
+        async def start(self) -> None:
             pass
 
-        async def records(self, first: int, last: int) -> AsyncIterator[Any]:
-            for offset in range(first, last):
-                found.read.append(offset)
-                yield SimpleNamespace(offset=offset, value=self._values[offset - self.begin])
+        stop = start
+
+        def assign(self, _tps: list[TopicPartition]) -> None:
+            pass
+
+        def pause(self, *_tps: TopicPartition) -> None:
+            pass
+
+        resume = pause
+
+        async def beginning_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+            return {tp: found.begins.get(tp.topic, 0) for tp in tps}
+
+        async def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+            return {tp: found.begins.get(tp.topic, 0) + len(found.values.get(tp.topic, ())) for tp in tps}
+
+        def seek(self, _tp: TopicPartition, offset: int) -> None:
+            self._at = offset
+
+        async def position(self, _tp: TopicPartition) -> int:
+            return self._at
+
+        async def getmany(self, tp: TopicPartition, **_: object) -> dict[TopicPartition, list[Any]]:
+            values = found.values[tp.topic][self._at - found.begins.get(tp.topic, 0) :][:2]
+            records = [SimpleNamespace(offset=self._at + n, value=value) for n, value in enumerate(values)]
+            found.read.append(self._at)
+            self._at += len(records)
+            return {tp: records}
 
     def die(what: str, **where: object) -> NoReturn:
         raise Died(what)
 
-    monkeypatch.setattr(resume, "Partition", Partition)
+    monkeypatch.setattr(reading, "AIOKafkaConsumer", Consumer)
     monkeypatch.setattr(resume, "die", die)
     return found
 

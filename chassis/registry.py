@@ -1,0 +1,185 @@
+"""The log's own registry, topic `groupbuy.registry.v1`: reads it whole, and appends entries.
+
+It holds what the log must know about itself for as long as it lives: the declared number of partitions, committed
+offsets that a person recovered, records that deciders skip, and how far dead letters were put back.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from google.protobuf.message import DecodeError
+from groupbuy.registry.v1.registry_pb2 import Declared, Redriven, RegistryRecord
+
+from chassis.topics import ALL, REGISTRY
+from eventlog import topics
+from eventlog.errors import TopicsDiffer
+from eventlog.reading import Partitions
+from eventlog.registry import RecordedSkips
+from eventlog.security import Kafka, client
+from eventlog.topics import partition_of
+
+DECLARED = "declared"
+CREATE = "`groupbuy-ops topics create`"
+
+
+def redriven_key(topic: str, partition: int) -> str:
+    """Key of the entry that says how far a dead-letter partition was put back."""
+    return f"redriven/{topic}/{partition}"
+
+
+def recovered_key(group: str, time_ms: int) -> str:
+    """Key of the entry that says which offsets of a group were recovered at a time."""
+    return f"recovered/{group}/{time_ms}"
+
+
+@dataclass(slots=True)
+class Registry:
+    """All entries, by key; a later one replaces an earlier one."""
+
+    records: dict[str, RegistryRecord] = field(default_factory=dict)
+
+    @property
+    def declared(self) -> Declared | None:
+        """The declared number of partitions; None: none was declared yet."""
+        record = self.records.get(DECLARED)
+        return record.declared if record is not None else None
+
+    @property
+    def skipped(self) -> set[tuple[str, int, int, bytes]]:
+        """Topic, partition, offset and digest of every record that deciders skip."""
+        every = [one.record_skipped for one in self.records.values() if one.WhichOneof("body") == "record_skipped"]
+        return {(one.topic, one.partition, one.offset, one.sha256) for one in every}
+
+    def redriven(self, topic: str, partition: int) -> Redriven:
+        """How far a dead-letter partition was put back; from its beginning if nothing says so."""
+        record = self.records.get(redriven_key(topic, partition))
+        return record.redriven if record is not None else Redriven(topic=topic, partition=partition)
+
+    def take(self, key: str, value: bytes | None) -> None:
+        """Takes the next entry of a partition. Raises TopicsDiffer for what is none, or declares another number."""
+        try:
+            record = RegistryRecord.FromString(value or b"")
+        except DecodeError as error:
+            raise TopicsDiffer(f"{REGISTRY.name}: entry {key} can't be decoded: {error}") from error
+        before = self.declared
+        if key == DECLARED and before is not None and before.partitions != record.declared.partitions:
+            both = f"{before.partitions} and {record.declared.partitions}"
+            raise TopicsDiffer(f"{REGISTRY.name} declares both {both} partitions: it was written by hand")
+        self.records[key] = record
+
+
+def digest_of_skip(value: bytes) -> str:
+    """Hexadecimal digest of the value that an entry skips; empty for other entries. Raises DecodeError."""
+    record = RegistryRecord.FromString(value)
+    return record.record_skipped.sha256.hex() if record.WhichOneof("body") == "record_skipped" else ""
+
+
+def skips(kafka: Kafka, instance: str) -> RecordedSkips:
+    """The skips that the processors of a process ask for."""
+    return RecordedSkips(kafka, REGISTRY.name, digest_of_skip, client_id=f"{instance}.registry")
+
+
+async def read(kafka: Kafka) -> Registry:
+    """All entries of now; none if the topic does not exist. Raises TopicsDiffer."""
+    found = Registry()
+    count = (await topics.counts(kafka, [REGISTRY])).get(REGISTRY.name, 0)
+    if count:
+        tps = [TopicPartition(REGISTRY.name, partition) for partition in range(count)]
+        async with Partitions(kafka, tps) as partitions:
+            async for _, record in partitions.everything():
+                found.take((record.key or b"").decode(errors="replace"), record.value)
+    return found
+
+
+async def declared(kafka: Kafka) -> int | None:
+    """The declared number of partitions; None: none was declared yet. Raises TopicsDiffer."""
+    found = (await read(kafka)).declared
+    return found.partitions if found is not None else None
+
+
+class Writer:
+    """Appends entries. Use as an async context manager."""
+
+    def __init__(self, kafka: Kafka, who: str, partitions: int) -> None:
+        """`partitions` is the declared number."""
+        self._who = who
+        self._partitions = partitions
+        self._producer = AIOKafkaProducer(**client(kafka), acks="all", enable_idempotence=True)
+
+    async def __aenter__(self) -> Writer:
+        await self._producer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._producer.stop()
+
+    async def append(self, key: str, record: RegistryRecord) -> None:
+        """Appends an entry; returns when every in-sync replica has it. Sets who and when."""
+        record.who = self._who
+        record.time_ms = time.time_ns() // 1_000_000
+        partition = partition_of(key, self._partitions)
+        await self._producer.send_and_wait(
+            REGISTRY.name, record.SerializeToString(deterministic=True), key=key.encode(), partition=partition
+        )
+
+
+async def create(kafka: Kafka, *, partitions: int | None, otherwise: int, replication: int, who: str) -> list[str]:
+    """Makes the topics that are missing, commits offset 0 for their readers, declares the number of partitions.
+
+    `partitions` None: as declared, else as the existing topics have, else `otherwise`. The number that existing topics
+    have is declared only if all have the same and keys stand where it puts them. Raises TopicsDiffer before it has
+    changed anything. Returns the names of the new topics.
+    """
+    found = (await read(kafka)).declared
+    counts = await topics.counts(kafka, ALL)
+    if found is not None and partitions not in (None, found.partitions):
+        raise TopicsDiffer(f"{found.partitions} partitions were declared, for ever: {partitions} can't be had")
+    if found is not None:
+        wanted = found.partitions
+    else:
+        # Nobody declared a number. Where topics exist they must agree on one before it can be the truth.
+        agreed = topics.same_count(counts, None) if counts else None
+        wanted = partitions or agreed or otherwise
+        if agreed not in (None, wanted):
+            raise TopicsDiffer(f"every topic has {agreed} partitions, {wanted} were asked for")
+    adopted = False
+    if found is None and counts:
+        evidence = await topics.misplaced(kafka, [topic for topic in ALL if topic.name in counts], wanted)
+        if evidence.said:
+            raise TopicsDiffer(
+                f"no number of partitions was declared, and {wanted}, which every topic has, is not the one that keys "
+                f"were placed by: {evidence.said}. {topics.WAY_OUT}"
+            )
+        adopted = evidence.records > 0
+    made = await topics.create(kafka, ALL, partitions=wanted, replication=replication)
+    if found is None:
+        entry = Declared(partitions=wanted, cluster_id=await _cluster_id(kafka), adopted=adopted)
+        async with Writer(kafka, who, wanted) as writer:
+            await writer.append(DECLARED, RegistryRecord(declared=entry))
+    return made
+
+
+async def _cluster_id(kafka: Kafka) -> str:
+    admin = AIOKafkaAdminClient(**client(kafka))
+    await admin.start()
+    try:
+        described = await admin.describe_cluster()
+        return str(described.get("cluster_id") or "")
+    finally:
+        await admin.close()
+
+
+async def check(kafka: Kafka) -> int:
+    """Compares the broker's topics with the list of topics, and their partitions with the declared number.
+
+    Returns the number. Raises TopicsDiffer.
+    """
+    await topics.check(kafka, [REGISTRY], partitions=None)
+    number = await declared(kafka)
+    if number is None:
+        raise TopicsDiffer(f"no number of partitions is declared: run {CREATE}")
+    return await topics.check(kafka, ALL, partitions=number)

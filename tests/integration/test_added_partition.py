@@ -1,0 +1,190 @@
+"""One partition too many, in one topic or in all: everybody refuses, says which number was declared, and changes none.
+
+A service with more partitions than its log was written with would look for half of its groups where they never were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+
+from chassis import registry
+from chassis.topics import ALL, GROUP_LOG, ORDERS, REGISTRY
+from deploy.kafka.broker import Broker
+from eventlog.errors import TopicsDiffer
+from eventlog.topics import TopicSpec, partition_of
+
+PARTITIONS = 2
+KEYS = [f"group-{number}" for number in range(40)]
+#: To answer at once: no time-out of a client is as short.
+AT_ONCE_S = 15.0
+
+
+@pytest.fixture
+def kafka(tmp_path: Path) -> Iterator[str]:
+    """A broker of one's own, since its topics have the product's names."""
+    broker = Broker()
+    broker.start(tmp_path / "kafka")
+    yield broker.bootstrap
+    broker.release()
+
+
+def ops(kafka: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of the command line."""
+    command = (sys.executable, "-m", "ops.main", *arguments, "--kafka", kafka)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def create(kafka: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return ops(kafka, "topics", "create", "--replication", "1", *arguments)
+
+
+async def made(kafka: str) -> None:
+    await registry.create(kafka, partitions=PARTITIONS, otherwise=64, replication=1, who="test")
+
+
+async def add_partition(kafka: str, topics: Sequence[TopicSpec]) -> None:
+    """What a person does with `kafka-topics.sh --alter --partitions 3`."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.create_partitions({topic.name: NewPartitions(PARTITIONS + 1) for topic in topics})
+    finally:
+        await admin.close()
+
+
+async def write_keys(kafka: str, topic: TopicSpec, keys: Sequence[str], partitions: int = PARTITIONS) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    try:
+        for key in keys:
+            await producer.send_and_wait(topic.name, b"x", key=key.encode(), partition=partition_of(key, partitions))
+    finally:
+        await producer.stop()
+
+
+async def write_decision(kafka: str, group: str, partition: int) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    try:
+        decision = GroupDecision(group=group, version=1).SerializeToString()
+        await producer.send_and_wait(GROUP_LOG.name, decision, key=group.encode(), partition=partition)
+    finally:
+        await producer.stop()
+
+
+async def written(kafka: str) -> int:
+    """Records of the registry."""
+    return len((await registry.read(kafka)).records)
+
+
+async def test_a_topic_with_one_partition_more_is_named_and_nothing_is_changed(kafka: str) -> None:
+    await made(kafka)
+    await add_partition(kafka, [ORDERS])
+    said = "orders.order.v1 has 3 partitions: 2 were declared. Kafka can't remove partitions."
+    for arguments in ((), ("--partitions", "2")):
+        began = time.monotonic()
+        refused = await asyncio.to_thread(create, kafka, *arguments)
+        assert time.monotonic() - began < AT_ONCE_S
+        assert refused.returncode == 1
+        assert said in refused.stderr
+        assert "Way out: copy the topic" in refused.stderr
+    for command in (("topics", "check"), ("audit", "--without-provider")):
+        refused = await asyncio.to_thread(ops, kafka, *command)
+        assert refused.returncode == 1
+        assert said in refused.stderr
+    assert await written(kafka) == 1
+
+
+async def test_the_same_in_every_topic_is_refused_too(kafka: str) -> None:
+    await made(kafka)
+    await add_partition(kafka, ALL)
+    for arguments in ((), ("--partitions", "3")):
+        refused = await asyncio.to_thread(create, kafka, *arguments)
+        assert refused.returncode == 1
+        assert "2 " in refused.stderr
+        assert "declared" in refused.stderr
+    with pytest.raises(TopicsDiffer, match=r"registry\.v1 has 3 partitions.*2 were declared"):
+        await registry.check(kafka)
+    refused = await asyncio.to_thread(ops, kafka, "audit", "--without-provider")
+    assert refused.returncode == 1
+    assert "orders.order.v1 has 3 partitions" in refused.stderr
+
+
+def test_a_service_does_not_start_on_it_and_says_why(kafka: str, tmp_path: Path) -> None:
+    asyncio.run(made(kafka))
+    asyncio.run(add_partition(kafka, ALL))
+    variables = {"KAFKA": kafka, "LISTEN": "127.0.0.1:0", "STATE_DIR": str(tmp_path / "state"), "INSTANCE": "groups-0"}
+    variables |= {"INSECURE": "true", "LINK_KEYS": f"local:{'0' * 64}"}
+    environment = {**os.environ, **{f"GROUPBUY_GROUPS_{name}": value for name, value in variables.items()}}
+    command = (sys.executable, "-m", "services.groups")
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 70
+    assert "orders.order.v1 has 3 partitions" in ended.stdout + ended.stderr
+    assert "2 were declared" in ended.stdout + ended.stderr
+
+
+async def before_the_registry(kafka: str) -> None:
+    """An installation that was made by an older version: all topics but the registry."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        topics = [topic for topic in ALL if topic is not REGISTRY]
+        await admin.create_topics([NewTopic(one.name, PARTITIONS, 1, topic_configs=one.config()) for one in topics])
+    finally:
+        await admin.close()
+
+
+async def test_an_older_installation_gets_the_number_that_its_keys_were_placed_by(kafka: str) -> None:
+    await before_the_registry(kafka)
+    await write_keys(kafka, GROUP_LOG, KEYS)
+    # No number is told: it is the one that the topics have.
+    assert (await asyncio.to_thread(create, kafka)).returncode == 0
+    found = (await registry.read(kafka)).declared
+    assert found is not None
+    assert (found.partitions, found.adopted) == (PARTITIONS, True)
+    assert found.cluster_id
+    checked = await asyncio.to_thread(ops, kafka, "topics", "check")
+    assert checked.returncode == 0, checked.stderr
+    assert "topics of 2 partitions are as they should be" in checked.stdout
+
+
+async def test_a_greater_number_in_all_topics_of_an_older_installation_is_not_taken_for_the_truth(kafka: str) -> None:
+    await before_the_registry(kafka)
+    await write_keys(kafka, GROUP_LOG, KEYS)
+    altered = [topic for topic in ALL if topic is not REGISTRY]
+    await add_partition(kafka, altered)
+    # What was written since stands where 3 partitions put it: the older records tell.
+    await write_keys(kafka, GROUP_LOG, [f"later-{number}" for number in range(10)], PARTITIONS + 1)
+    refused = await asyncio.to_thread(create, kafka, "--partitions", "3")
+    assert refused.returncode == 1
+    assert "is not the one that keys were placed by" in refused.stderr
+    assert "of groups.group.v1 has records in partition" in refused.stderr
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
+    await consumer.start()
+    try:
+        assert REGISTRY.name not in await consumer.topics()
+        ends = await consumer.end_offsets([TopicPartition(GROUP_LOG.name, partition) for partition in range(3)])
+        assert sum(ends.values()) == len(KEYS) + 10
+    finally:
+        await consumer.stop()
+
+
+async def test_a_log_whose_keys_stand_elsewhere_fails_the_audit(kafka: str) -> None:
+    await made(kafka)
+    for group in KEYS[:4]:
+        await write_decision(kafka, group, 1 - partition_of(group, PARTITIONS))
+    audited = await asyncio.to_thread(ops, kafka, "audit", "--without-provider")
+    assert audited.returncode == 1
+    for group in KEYS[:4]:
+        assert f"invariant 17 group {group}" in audited.stdout
