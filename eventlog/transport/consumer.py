@@ -102,6 +102,11 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """Offset from which the current epoch reads a partition of the input; None while it is not known."""
         return self._start.get(tp) if self._start_epoch == self.epoch else None
 
+    @property
+    def starts_known(self) -> bool:
+        """Whether the start policy was asked in this epoch: `start_of` is None then where it left a start to the state."""
+        return self._start_epoch == self.epoch
+
     # R2: called by recovery before it reads the changelog, so the commit is read first.
     async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
         """Ends of partitions; the committed offsets of the input are read before them."""
