@@ -5,7 +5,7 @@ from __future__ import annotations
 from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_grpc
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
-from chassis import topics
+from chassis import registry, topics
 from chassis.priority import DECIDES
 from chassis.process import Servicer, Wiring
 from chassis.replicas import Replicas
@@ -32,7 +32,8 @@ STATE_STAMP = "groups-2"
 
 def wire(settings: GroupsSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
-    connection = Connection(settings.brokers, settings.instance, settings.state_dir, settings.address)
+    skips = registry.skips(settings.brokers, settings.instance)
+    connection = Connection(settings.brokers, settings.instance, settings.state_dir, settings.address, skips)
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     campaigns = CompactedReader(
         settings.brokers, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"
@@ -67,7 +68,7 @@ def wire(settings: GroupsSettings) -> Wiring:
             ),
         ),
         publisher=publisher,
-        processors=Fleet((sequencer, decider), (campaigns,), (replicas.close,)),
+        processors=Fleet((sequencer, decider), (campaigns, skips), (replicas.close,)),
         topics=topics.ALL,
         ranks=DECIDES,
     )

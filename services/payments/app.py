@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from groupbuy.payments.v1 import payments_pb2_grpc
 
+from chassis import registry as registry_of_log
 from chassis import topics
 from chassis.priority import DECIDES
 from chassis.process import Servicer, Wiring
@@ -34,7 +35,8 @@ STATE_STAMP = "payments-2"
 
 def wire(settings: PaymentsSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
-    connection = Connection(settings.brokers, settings.instance, settings.state_dir, settings.address)
+    skips = registry_of_log.skips(settings.brokers, settings.instance)
+    connection = Connection(settings.brokers, settings.instance, settings.state_dir, settings.address, skips)
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     providers = registry.configured(settings)
     notifying = Notifying(registry.notifications(settings), publisher, wall_clock_ms)
@@ -62,7 +64,7 @@ def wire(settings: PaymentsSettings) -> Wiring:
         publisher=publisher,
         processors=Fleet(
             (sequencer, decider, effects, ledger),
-            readers=(webhooks,),
+            readers=(skips, webhooks),
             closing=(providers.close, replicas.close, of_books.close),
         ),
         topics=topics.ALL,
