@@ -5,28 +5,32 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from faust.assignor.partition_assignor import PartitionAssignor
 from yarl import URL
 
-from eventlog.ownership import Assignor, url_of
+from eventlog.ownership import Assignor, standbys_of, url_of
 
 TOPIC = "shop.inbox.v1"
+CHANGELOG = "shop.log.v1"
 
 
 class Cluster:
-    """A topic of four partitions."""
+    """Topics of four partitions."""
 
     def partitions_for_topic(self, topic: str) -> set[int]:
-        assert topic == TOPIC
+        assert topic in {TOPIC, CHANGELOG}
         return set(range(4))
 
 
 class Member:
     """A member of a group, as far as an assignor looks at it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, changelog: str = "") -> None:
         self.rejoins = 0
-        tables = SimpleNamespace(changelog_topics=set(), data={})
+        self.topics = {TOPIC, changelog} - {""}
+        tables = SimpleNamespace(changelog_topics={changelog} - {""}, data={})
         conf = SimpleNamespace(canonical_url=URL(url_of(address)))
         sensors = SimpleNamespace(
             on_assignment_start=lambda *_: None,
@@ -43,7 +47,7 @@ class Member:
 def assigned(**members: Member) -> dict[str, ConsumerProtocolMemberAssignment]:
     """What the first of them assigns to all."""
     leader = next(iter(members.values()))
-    metadata = {name: member.assignor.metadata({TOPIC}) for name, member in members.items()}
+    metadata = {name: member.assignor.metadata(member.topics) for name, member in members.items()}
     made: dict[str, ConsumerProtocolMemberAssignment] = leader.assignor.assign(cast(Any, Cluster()), metadata)
     return made
 
@@ -82,3 +86,68 @@ def test_who_comes_back_at_another_address_is_assigned_again() -> None:
     back.assignor.on_assignment(assigned(member=back)["member"])
     assert back.rejoins == 1
     assert back.assignor.owner(TOPIC, 3, "h:2") == "h:2"
+
+
+def test_standbys_are_assigned_of_the_input_alone_and_promoted_first() -> None:
+    names = ["a:1", "b:1", "c:1"]
+    members = {name: Member(name, changelog=CHANGELOG) for name in names}
+    made = assigned(**members)
+    owners: dict[int, str] = {}
+    followers: dict[int, str] = {}
+    for name, assignment in made.items():
+        assignor = members[name].assignor
+        # Raises where Faust was assigned a changelog to follow.
+        assignor.on_assignment(assignment)
+        changelogs = {one for topic, some in assignment.assignment if topic == CHANGELOG for one in some}
+        mine = {tp.partition for tp in assignor.assigned_actives() if tp.topic == TOPIC}
+        assert changelogs == mine
+        assert not {tp for tp in assignor.assigned_standbys() if tp.topic == CHANGELOG}
+        owners.update(dict.fromkeys(mine, name))
+        followers.update(dict.fromkeys(assignor.followed(TOPIC), name))
+    assert set(owners) == set(followers) == set(range(4))
+    assert all(owners[partition] != followers[partition] for partition in range(4))
+    # The owner of partition 0 leaves.
+    left = {partition for partition, owner in owners.items() if owner == owners[0]}
+    stay = {name: member for name, member in members.items() if name != owners[0]}
+    for name, assignment in assigned(**stay).items():
+        stay[name].assignor.on_assignment(assignment)
+        for partition in left & {tp.partition for tp in stay[name].assignor.assigned_actives()}:
+            assert followers[partition] == name
+
+
+def test_a_member_that_is_alone_follows_nothing() -> None:
+    member = Member("a:1", changelog=CHANGELOG)
+    member.assignor.on_assignment(assigned(member=member)["member"])
+    assert member.assignor.followed(TOPIC) == set()
+
+
+def test_what_an_earlier_build_let_faust_follow_is_not_followed_twice() -> None:
+    first, second = Member("a:1", changelog=CHANGELOG), Member("b:1", changelog=CHANGELOG)
+    as_faust = PartitionAssignor._protocol_assignments
+    first.assignor._protocol_assignments = lambda *given: as_faust(first.assignor, *given)  # type: ignore[method-assign]
+    made = assigned(first=first, second=second)
+    second.assignor.on_assignment(made["second"])
+    assert {tp for tp in second.assignor.assigned_standbys() if tp.topic == CHANGELOG}
+    assert second.assignor.followed(TOPIC) == set()
+
+
+@pytest.mark.parametrize(("partitions", "members"), [(4, 2), (4, 3), (12, 3), (12, 5), (16, 7), (3, 5)])
+def test_whoever_leaves_its_partitions_have_followers_with_room(partitions: int, members: int) -> None:
+    share = -(-partitions // members)
+    actives = {f"m{n}": set(range(partitions)[n * share : (n + 1) * share]) for n in range(members)}
+    before: dict[str, set[int]] = {member: set() for member in actives}
+    followed = standbys_of(actives, before, 1)
+    assert sorted(one for some in followed.values() for one in some) == list(range(partitions))
+    for owner, mine in actives.items():
+        assert not mine & followed[owner]
+        left = -(-partitions // (members - 1))
+        assert all(len(followed[one] & mine) + len(actives[one]) <= left for one in actives if one != owner)
+    # Nobody moves without a reason.
+    assert standbys_of(actives, followed, 1) == followed
+
+
+def test_more_standbys_are_other_members() -> None:
+    actives = {"a": {0, 1}, "b": {2, 3}, "c": {4, 5}}
+    nobody: dict[str, set[int]] = {member: set() for member in actives}
+    assert standbys_of(actives, nobody, 2) == {"a": {2, 3, 4, 5}, "b": {0, 1, 4, 5}, "c": {0, 1, 2, 3}}
+    assert standbys_of({"a": {0, 1}}, {"a": set()}, 1) == {"a": set()}
