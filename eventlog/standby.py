@@ -32,7 +32,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from eventlog.follower import Follower
-from eventlog.group import members_of
+from eventlog.group import Member, members_of
 from eventlog.processor import Slices
 from eventlog.security import Kafka, client
 
@@ -67,6 +67,8 @@ LOOK_S = 0.5
 RETRY_S = 2.0
 #: Seconds between two lines about the progress before joining.
 REPORT_S = 5.0
+#: Seconds that a stop waits for an opening under way before it cancels it.
+OPEN_S = 2.0
 #: Seconds that the broker gets to say who is in the group.
 DESCRIBE_S = 10.0
 
@@ -92,7 +94,7 @@ class Place(Protocol):
         ...
 
     async def follow(self, partition: int) -> Follower:
-        """Opens the partition's database, verified against its logs; closes it again if it is cancelled.
+        """Opens the partition's database, verified against its logs. It is cancelled at a stop only.
 
         Raises KafkaError if the broker can't be asked, and any other error if the logs can't be followed.
         """
@@ -138,8 +140,8 @@ class Standby:
         self._place = place
         self._warm_s = warm_s
         self._following: dict[int, _Following] = {}
-        #: Held while the follower of a partition is opened.
-        self._opening: dict[int, asyncio.Lock] = {}
+        #: Followers that are being opened. Nobody cancels one before `stop`: a thread may be opening a database.
+        self._opening: dict[int, asyncio.Task[None]] = {}
         #: Partitions dropped for what their logs hold. They stay dropped until they are not followed any more.
         self._refused: set[int] = set()
         self._consumer: Any = None
@@ -172,8 +174,7 @@ class Standby:
         self._refused.discard(partition)
         opening = self._opening.get(partition)
         if opening is not None:
-            async with opening:
-                pass
+            await asyncio.wait([opening])
         following = self._take(partition)
         if following is None:
             return None
@@ -218,8 +219,8 @@ class Standby:
         log.info("%s: folded %s records ahead in %.1f s, %s left", self._group, self.folded, seconds, left)
 
     async def _wanted(self, partitions: int) -> list[int]:
-        members = await self._patiently(members_of(self._kafka, self._group), DESCRIBE_S)
-        if all(member.instance == self._instance for member in members):
+        members = await self._members()
+        if self._alone_of(members):
             return []
         own = {
             partition
@@ -230,25 +231,34 @@ class Standby:
         }
         return sorted(own or range(partitions), key=lambda partition: (-self._place.kept_at(partition), partition))
 
+    async def _members(self) -> list[Member]:
+        return await self._patiently(members_of(self._kafka, self._group), DESCRIBE_S)
+
+    def _alone_of(self, members: Sequence[Member]) -> bool:
+        return all(member.instance == self._instance for member in members)
+
     async def _warm(self, wanted: Sequence[int]) -> None:
-        reported = time.monotonic()
         for partition in wanted:
             await self._open(partition)
         await self._read_followed()
         ends = await self._consumer.end_offsets(self._tps(self._following))
         for tp, end in ends.items():
             self._following[tp.partition].ends[tp.topic] = end
-        # One partition after the other: when the time is up, the first of them are complete.
-        for partition in wanted:
-            while (following := self._following.get(partition)) is not None and following.behind > NEAR:
-                await self._read_followed()
-                await self._round([partition])
-                if time.monotonic() - reported >= REPORT_S:
-                    reported = time.monotonic()
-                    log.info("%s: folding ahead, %s records left", self._group, sum(self.behind.values()))
-        while any(following.behind > NEAR for following in self._following.values()):
+        reported = time.monotonic()
+        while focus := self._focus(wanted):
             await self._read_followed()
-            await self._round(self._following)
+            await self._round(focus)
+            if time.monotonic() - reported >= REPORT_S:
+                reported = time.monotonic()
+                log.info("%s: folding ahead, %s records left", self._group, sum(self.behind.values()))
+                if self._alone_of(await self._members()):
+                    # The others have gone: nobody answers meanwhile.
+                    return
+
+    def _focus(self, wanted: Sequence[int]) -> list[int]:
+        """One partition after the other is folded ahead: when the time is up, the first of them are complete."""
+        behind = self.behind
+        return next(([one] for one in wanted if behind.get(one, 0) > NEAR), [])
 
     # Afterwards -----------------------------------------------------------------------------------------------------
 
@@ -270,6 +280,12 @@ class Standby:
         """Writes and closes all followers. May be called at any time, and again."""
         self._stopped.set()
         async with self._active:
+            if self._opening:
+                await asyncio.wait(list(self._opening.values()), timeout=OPEN_S)
+            openings = list(self._opening.values())
+            for opening in openings:
+                opening.cancel()
+            await asyncio.gather(*openings, return_exceptions=True)
             for partition in list(self._following):
                 await self._let_go(partition)
             await self._disconnect()
@@ -307,16 +323,25 @@ class Standby:
     # Followers ------------------------------------------------------------------------------------------------------
 
     async def _open(self, partition: int) -> None:
-        if self._place.holds(partition):
-            # It was lost a moment ago. The next look tries again.
-            return
-        opening = self._opening[partition] = asyncio.Lock()
+        opening = self._opening.get(partition)
+        if opening is None:
+            if self._place.holds(partition) or partition in self._following:
+                # In the first case it was lost a moment ago, and the next look tries again.
+                return
+            opening = asyncio.get_running_loop().create_task(self._opened(partition), name=f"{self._group}.open")
+            opening.add_done_callback(_heard)
+            self._opening[partition] = opening
+        await asyncio.shield(opening)
+
+    async def _opened(self, partition: int) -> None:
         try:
-            async with opening:
-                follower = await self._place.follow(partition)
-                self._following[partition] = _Following(follower)
-                self._stale = True
-                log.info("%s: partition %s is followed from %s", self._group, partition, dict(follower.positions))
+            follower = await self._place.follow(partition)
+            if self._stopped.is_set():
+                follower.close()
+                return
+            self._following[partition] = _Following(follower)
+            self._stale = True
+            log.info("%s: partition %s is followed from %s", self._group, partition, dict(follower.positions))
         except (KafkaError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever its logs hold
@@ -492,6 +517,12 @@ class Standby:
 
 class EndsEarly(Exception):
     """A log ends before the place to which it was folded."""
+
+
+def _heard(task: asyncio.Task[None]) -> None:
+    """Takes the result of a task that nobody may be waiting for any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _give_way(slices: Slices, *, near: bool) -> Slices:

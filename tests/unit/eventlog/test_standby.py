@@ -446,6 +446,20 @@ async def test_who_restarts_within_its_session_folds_only_what_is_still_its_own(
     assert set(site.standby.positions) == {2, 3}
 
 
+async def test_who_is_left_alone_while_it_folds_ahead_joins_at_once(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REPORT_S", 0.0)
+    site.standby._warm_s = 10 * SECONDS
+    site.logs.append(0, 10)
+    monkeypatch.setattr(Consumer, "highwater", lambda self, tp: 10**9)
+    site.logs.members = [Member("w0", {}), Member("w1", {})]
+    warming = asyncio.create_task(site.standby.warm(1))
+    await until(lambda: site.standby.positions == {0: {TOPIC: 10}})
+    assert not warming.done()
+    del site.logs.members[0]
+    async with asyncio.timeout(SECONDS):
+        await warming
+
+
 async def test_the_newest_state_is_folded_ahead_first_and_the_time_is_bounded(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
