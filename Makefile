@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit process contract integration simulate last-moment mutants fuzz chaos chaos-proof bench bench-fold bench-beside bench-recover bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
+.PHONY: help demo up test lint unit process contract integration simulate last-moment mutants fuzz chaos chaos-proof bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -62,7 +62,7 @@ chaos: $(READY) ## kills, freezes and outages under load on a real broker, then 
 chaos-proof: $(READY) ## switches the kernel's fixes off, one after the other: some run must fail; ARGS="--only name"
 	$(BIN)/python -m tests.chaos.kernel.switched_off $(ARGS)
 
-bench: bench-fold bench-beside bench-recover bench-api bench-settle bench-lastseat ## all benchmarks; each prints its figures as JSON and fails where its claim does
+bench: bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat ## all benchmarks; each prints its figures as JSON and fails where its claim does
 
 bench-fold: $(READY) ## facts a second on one core: stock Faust, and ours with RocksDB; ARGS="--flame" keeps a flame graph
 	$(BIN)/python -m bench.fold $(ARGS)
@@ -72,6 +72,9 @@ bench-beside: $(READY) ## p99 of a gRPC call in a process whose decider consumes
 
 bench-recover: $(READY) ## SIGKILL to the first new decision with 1,000,000 open groups; ARGS="--groups n --kills n"
 	$(BIN)/python -m bench.recover $(ARGS)
+
+bench-reads: $(READY) ## 1,000,000 settled orders in state: kill -9 to the first answers, rebalances, memory; ARGS="--orders n --kills n --check"
+	$(BIN)/python -m bench.reads $(ARGS)
 
 bench-api: $(READY) ## orders a second that one process takes, alone and in batches, watched and overloaded; ARGS="--seconds n"
 	$(BIN)/python -m bench.api $(ARGS)
@@ -91,7 +94,7 @@ audit: $(READY) ## refolds the topics of a running system: invariants and books
 topics: $(READY) ## compares the topics of a running system with the registry
 	$(BIN)/python -m ops.main topics check
 
-certificates: $(READY) ## a development CA and a certificate for every identity, in .run/certificates; ARGS="--host name"
+certificates: $(READY) ## a development CA and a certificate for every identity, in .run/certificates; ARGS="--host orders=name"
 	$(BIN)/python -m deploy.ca $(ARGS)
 
 format: $(READY) ## puts code and protos into shape
