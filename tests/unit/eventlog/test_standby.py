@@ -450,7 +450,7 @@ async def test_who_is_left_alone_while_it_folds_ahead_joins_at_once(site: Any, m
     monkeypatch.setattr(module, "REPORT_S", 0.0)
     site.standby._warm_s = 10 * SECONDS
     site.logs.append(0, 10)
-    monkeypatch.setattr(Consumer, "highwater", lambda self, tp: 10**9)
+    monkeypatch.setattr(Logs, "end", lambda *_: 10**9)
     site.logs.members = [Member("w0", {}), Member("w1", {})]
     warming = asyncio.create_task(site.standby.warm(1))
     await until(lambda: site.standby.positions == {0: {TOPIC: 10}})
