@@ -6,7 +6,7 @@ on from its positions instead of opening the database and folding a backlog.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 
@@ -52,4 +52,4 @@ class Follower(Protocol):
 
 #: Hands over the follower of a partition that was just assigned. The processor owns the follower from then on.
 #: None: there is none, so the processor opens the database itself.
-Adopt = Callable[[int], Follower | None]
+Adopt = Callable[[int], Awaitable[Follower | None]]

@@ -1,58 +1,52 @@
 """A projection: a read model that folds one or several co-partitioned topics, and nothing else.
 
-State is kept in memory and rebuilt from the logs at every start. Offsets are committed all the same, so that ordinary
-tools show its lag, and so that a record that can't be decoded is dead-lettered once and not at every rebuild.
+State is on disk (projected.py), a partition a database, and the latest states are in memory. A start and a rebalance go
+on from there: a partition that stays is not touched, one that moved away is written and closed, one that comes is
+opened, checked against its logs, and folded from its positions on. Without its directory a partition is folded from
+the logs' beginning. Offsets are committed all the same, so that ordinary tools show its lag, and so that a record that
+can't be decoded is dead-lettered once and not at every fold.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+import logging
+import time
+from collections.abc import Awaitable, Collection, Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Generic, TypeVar
 
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
-from eventlog.deadletter import Undecodable, bury
+from eventlog.crash import die
+from eventlog.database import Database
+from eventlog.deadletter import bury
 from eventlog.errors import NotReady
+from eventlog.follower import Adopt
+from eventlog.holding import Holdings
 from eventlog.output import Output
 from eventlog.processor import Batch, Connection, Processor, Slices
+from eventlog.projected import Folding, Index, Projected, Undelivered
 from eventlog.topics import TopicSpec, dead_letter, partition_of
-from eventlog.transport.start import StartPolicy, at_beginning
+from eventlog.transport.start import StartPolicy
 from eventlog.watch import Watchers
+
+__all__ = ["Folding", "Index", "Projection"]
+
+log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
-
-class Folding(Protocol[S]):
-    """What a domain fills in."""
-
-    def initial(self, key: str) -> S:
-        """State of a key that nothing was said about."""
-        ...
-
-    def fold(self, state: S, topic: str, record: Any) -> None:
-        """Folds a record into the state of its key, in place. Raises Undecodable; any other error stops the process."""
-        ...
-
-
-class _Partition(Generic[S]):
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.states: dict[str, S] = {}
-        #: Next offset, by topic.
-        self.position: dict[str, int] = {}
-        #: Offset that each topic must reach before reads are answered; empty until known.
-        self.target: dict[str, int] = {}
-        #: Offset from which dead letters are new, by topic.
-        self.committed: dict[str, int] = {}
-        self._caught_up = False
-
-    @property
-    def caught_up(self) -> bool:
-        """Whether it has reached its targets once; asked for by every read."""
-        if not self._caught_up and self.target:
-            self._caught_up = all(self.position.get(topic, 0) >= end for topic, end in self.target.items())
-        return self._caught_up
+#: Decoded states in memory, of all partitions, beside those that wait to be written.
+CACHED = 16_384
+#: Changed states, of all partitions, that make a write due, and the age that does. Folding waits at twice as many.
+UNSAVED = 16_384
+AGE_S = 5.0
+LOOK_S = 0.25
+#: Records folded between two looks at the clock.
+PORTION = 32
 
 
 class Projection(Processor, Generic[S]):
@@ -63,21 +57,71 @@ class Projection(Processor, Generic[S]):
     ) -> None:
         self._sources = {source.name: dead_letter(source, service).name for source in sources}
         self._folding = folding
-        self._owned: dict[int, _Partition[S]] = {}
-        self._committed: dict[TP, int] = {}
+        directory = connection.state_dir / group
+        self._holdings: Holdings[Projected[S]] = Holdings(
+            connection.kafka, list(self._sources), directory, folding.stamp, self._make
+        )
+        self._written_at: dict[int, float] = {}
         self.watchers = Watchers()
         self.dead_letters: dict[str, int] = {}
         super().__init__(group, list(self._sources), connection)
 
+    def _make(self, number: int, database: Database) -> Projected[S]:
+        cached = CACHED // max(self.partitions, 1)
+        return Projected(number, database, self._folding, list(self._sources), cached)
+
     @property
     def start_policy(self) -> StartPolicy:  # type: ignore[override]
-        """From the beginning, noting what was committed."""
+        """Where the fold of a topic's partition ends; its database is opened first."""
 
-        def start(tp: TP, committed: int | None, begin: int, end: int) -> int:
-            self._committed[tp] = committed or 0
-            return at_beginning(tp, committed, begin, end)
+        async def start(tp: TP, committed: int | None, begin: int, end: int) -> int:
+            held = await self._entered(tp.partition)
+            held.committed[tp.topic] = committed or 0
+            at = held.positions.get(tp.topic, 0)
+            if at > end:
+                # The next start sets the database aside.
+                die("the log ends before what was folded of it", topic=tp.topic, partition=tp.partition, at=at, end=end)
+            if at < begin:
+                if at:
+                    log.warning("%s-%s: records from %s to %s are gone before they were folded", *tp, at, begin)
+                held.begins_at(tp.topic, begin)
+            return held.positions.get(tp.topic, begin)
 
         return start
+
+    async def _entered(self, number: int) -> Projected[S]:
+        """A partition that is ours in this epoch, opened where it was not."""
+        epoch = self.epoch
+        await self._holdings.take({tp.partition for tp in self.app.consumer.assignment()} | {number})
+        held = self._holdings.held.get(number)
+        if held is None or epoch != self.epoch:
+            # Faust starts its recovery anew at this error.
+            raise IllegalStateError("rebalanced meanwhile")
+        held.enter(epoch)
+        return held
+
+    # Standby ----------------------------------------------------------------------------------------------------
+
+    @property
+    def adopt(self) -> Adopt:
+        """Asked for a standby's follower of a partition that is assigned here."""
+        return self._holdings.adopt
+
+    @adopt.setter
+    def adopt(self, adopt: Adopt) -> None:
+        self._holdings.adopt = adopt
+
+    async def follow(self, number: int) -> Projected[S]:
+        """Opens a partition for a standby, checked against its logs; it comes back through `adopt`."""
+        return await self._holdings.open(number)
+
+    def holds(self, number: int) -> bool:
+        """Whether a partition is open here for the processor itself."""
+        return number in self._holdings.held
+
+    def kept_at(self, number: int) -> float:
+        """Time of a partition's newest state on disk, in seconds since the epoch; 0: there is none."""
+        return self._holdings.kept_at(number)
 
     # Reads ------------------------------------------------------------------------------------------------------
 
@@ -87,25 +131,32 @@ class Projection(Processor, Generic[S]):
         if not self.partitions:
             return False
         assigned = {tp.partition for tp in self.app.consumer.assignment()}
-        return bool(assigned or self.epoch) and all(self._readable(partition) for partition in assigned)
+        return bool(assigned or self.epoch) and all(self._readable(number) for number in assigned)
 
-    def _readable(self, partition: int) -> _Partition[S] | None:
+    def _readable(self, number: int) -> Projected[S] | None:
         """A partition as far as it is ours to say, and has caught up."""
-        owned = self._owned.get(partition)
-        return owned if owned is not None and owned.epoch == self.read_epoch and owned.caught_up else None
+        held = self._holdings.held.get(number)
+        return held if held is not None and held.epoch == self.read_epoch and held.caught_up else None
+
+    def _read(self, number: int) -> Projected[S]:
+        """A partition to read from. Raises NotReady when it is not ours to say."""
+        held = self._readable(number)
+        if held is None:
+            raise NotReady(f"{self.group}: partition {number} is not ready here")
+        return held
 
     def get(self, key: str) -> S | None:
         """State of a key, None if nothing was said about it. Raises NotReady when it is not ours to say."""
-        partition = partition_of(key, self.partitions) if self.partitions else -1
-        owned = self._readable(partition)
-        if owned is None:
-            raise NotReady(f"{self.group}: partition {partition} is not ready here")
-        return owned.states.get(key)
+        return self._read(partition_of(key, self.partitions) if self.partitions else -1).get(key)
+
+    def page(self, number: int, name: str, after: bytes, most: int) -> list[tuple[bytes, bytes]]:
+        """Index rows of a name in one partition, in order; see Index. Raises NotReady."""
+        return self._read(number).index.page(name, after, most)
 
     def position(self, topic: str, partition: int) -> int:
         """Offset of a topic's partition that is folded next."""
-        owned = self._owned.get(partition)
-        return 0 if owned is None else owned.position.get(topic, 0)
+        held = self._holdings.held.get(partition)
+        return 0 if held is None else held.positions.get(topic, 0)
 
     def ownership_changed(self) -> None:
         """Wakes whoever waits for what may not be ours any more."""
@@ -117,65 +168,100 @@ class Projection(Processor, Generic[S]):
         """Starts; returns when subscribed, before all is folded: `ready` says when."""
         await super().start(partitions)
         self.spawn(self._watch_targets(), "targets")
+        self.spawn(self._keep_fresh(), "writes")
+
+    async def stop(self) -> None:
+        """Ends, and writes what was folded."""
+        await super().stop()
+        await self._holdings.close()
+        super().let_go()
+
+    def let_go(self) -> None:
+        """The directory is let go of in `stop`, once the databases in it are written and closed."""
 
     async def _watch_targets(self) -> None:
         """Learns, once in each epoch, how far every partition must come before reads are answered."""
         known = -1
         while True:
             epoch = self.epoch
-            tps = list(self.app.consumer.assignment())
-            started = tps and all(self.app.consumer.start_of(tp) is not None for tp in tps)
+            consumer = self.app.consumer
+            tps = list(consumer.assignment())
+            started = tps and all(consumer.start_of(tp) is not None for tp in tps)
             if epoch != known and started:
-                ends = await self.app.consumer.ends(tps)
+                ends = await consumer.ends(tps)
                 if epoch == self.epoch:
-                    for tp, end in ends.items():
-                        owned = self._partition(tp.partition, epoch)
-                        begin = self.app.consumer.start_of(tp) or 0
-                        owned.position.setdefault(tp.topic, begin)
-                        owned.target[tp.topic] = end
+                    await self._began({tp.partition for tp in tps}, ends)
                     known = epoch
                     self.watchers.notify_all()
+            elif epoch != known and not tps and self.app.unassigned and not self.app.rebalancing:
+                await self._holdings.release_others(())
+                known = epoch
             await asyncio.sleep(0.05 if epoch != known else 0.5)
 
-    def _partition(self, partition: int, epoch: int) -> _Partition[S]:
-        owned = self._owned.get(partition)
-        if owned is None or owned.epoch != epoch:
-            owned = self._owned[partition] = _Partition(epoch)
-            for topic in self._sources:
-                owned.committed[topic] = self._committed.get(TP(topic, partition), 0)
-        return owned
+    async def _began(self, mine: Collection[int], ends: dict[TP, int]) -> None:
+        """An epoch's reads and writes may begin."""
+        for tp, end in ends.items():
+            held = self._holdings.held.get(tp.partition)
+            if held is not None and held.epoch == self.epoch:
+                held.target[tp.topic] = end
+        for number in mine:
+            held = self._holdings.held.get(number)
+            if held is not None:
+                for topic in self._sources:
+                    await self._bury(held, topic, held.undelivered(topic))
+        await self._holdings.release_others(mine)
+
+    async def _keep_fresh(self) -> None:
+        """Writes partitions that have changed much, or a while ago."""
+        while True:
+            held = list(self._holdings.held.items())
+            now = time.monotonic()
+            for number, one in held:
+                since = self._written_at.setdefault(number, now)
+                if one.unsaved >= UNSAVED // len(held) or now - since >= AGE_S:
+                    self._written_at[number] = now
+                    await one.keep()
+            await asyncio.sleep(LOOK_S)
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Folds a partition batch."""
-        owned = self._partition(batch.partition, batch.epoch)
-        dead = Output(self.producer, self._sources[batch.topic], batch.partition)
+        held = self._holdings.held.get(batch.partition)
+        if held is None or held.epoch != batch.epoch:
+            self.stateless(batch)
+            return None
         slices = Slices()
         touched: set[str] = set()
-        for count, record in enumerate(batch.records):
-            if record.offset < owned.position.get(batch.topic, 0):
-                continue
-            self._fold(owned, batch, record, dead, touched)
-            owned.position[batch.topic] = record.offset + 1
-            if not count & 31 and slices.over():
+        buried: list[Awaitable[Any]] = []
+        records = batch.records
+        most = 2 * UNSAVED // len(self._holdings.held)
+        for first in range(0, len(records), PORTION):
+            held.fold(batch.topic, records[first : first + PORTION], touched)
+            refused = held.refused()
+            if refused:
+                buried += await self._bury(held, batch.topic, refused)
+            if slices.over():
+                if held.unsaved >= most:
+                    await held.keep()
                 await slices.breathe()
-                if batch.epoch != self.epoch:
-                    return None
+            if batch.epoch != self.epoch:
+                # Its next owner, or this one in the next epoch, goes on from what is written.
+                return None
         for key in touched:
             self.watchers.notify(key)
-        return await dead.send()
+        return buried
 
-    def _fold(self, owned: _Partition[S], batch: Batch, record: Any, dead: Output, touched: set[str]) -> None:
-        key = (record.key or b"").decode(errors="replace")
-        state = owned.states.get(key)
-        fresh = state is None
-        if state is None:
-            state = self._folding.initial(key)
-        try:
-            self._folding.fold(state, batch.topic, record)
-        except Undecodable as error:
-            if record.offset >= owned.committed.get(batch.topic, 0):
-                bury(dead, self.dead_letters, batch.topic, batch.partition, record, str(error))
-            return
-        if fresh:
-            owned.states[key] = state
-        touched.add(key)
+    async def _bury(self, held: Projected[S], topic: str, refused: Sequence[Undelivered]) -> list[asyncio.Future[Any]]:
+        """Sends dead letters; each is noted as delivered once the broker has it."""
+        futures: list[asyncio.Future[Any]] = []
+        for one in refused:
+            dead = Output(self.producer, self._sources[topic], held.partition)
+            record = SimpleNamespace(offset=one.offset, key=one.key, value=one.value, headers=one.headers)
+            bury(dead, self.dead_letters, topic, held.partition, record, one.error)
+            for future in await dead.send():
+                future.add_done_callback(partial(_delivered, held, one.row))
+                futures.append(future)
+        return futures
+
+
+def _delivered(held: Projected[Any], row: bytes, _: asyncio.Future[Any]) -> None:
+    held.delivered(row)

@@ -6,6 +6,8 @@ whatever happens meanwhile. Must never answer with a part of what was asked for.
 
 from __future__ import annotations
 
+from typing import cast
+
 from groupbuy.orders.v1.orders_pb2 import ListOrdersRequest, ListOrdersResponse, Order
 
 from chassis.paging import Key, Page, Paging, page_size
@@ -42,7 +44,8 @@ class Listing:
             return await self._replicas.ask("ListOrders", group, request, context, of_group)
 
         async def of_customer(partitions: Partitions) -> ListOrdersResponse:
-            return _response(await self._of_customer(request, Patience(context), partitions))
+            page = await self._of_customer(request, Patience(context), partitions)
+            return ListOrdersResponse(orders=page.items, next_page_token=page.next_token)
 
         parts = await self._replicas.ask_all("ListOrders", request, context, of_customer)
         if len(parts) == 1:
@@ -67,11 +70,13 @@ class Listing:
         )
         return paging.of(orders, _by_id)
 
-    async def _of_customer(self, request: ListOrdersRequest, patience: Patience, partitions: Partitions) -> Page[Seen]:
+    async def _of_customer(self, request: ListOrdersRequest, patience: Patience, partitions: Partitions) -> Page[Order]:
         paging = _paging(request, (int, str))
         token = self._reader.token(request.token) if request.token else None
         await self._reader.all_caught_up(token, patience, partitions)
-        return paging.of(self._reader.of_customer(request.customer, partitions), _newest_first)
+        after = cast("tuple[int, str] | None", paging.after)
+        orders = await self._reader.of_customer(request.customer, after, paging.size + 1, partitions)
+        return paging.cut(orders, _newest_order_first)
 
 
 def _response(page: Page[Seen]) -> ListOrdersResponse:
@@ -85,10 +90,6 @@ def _paging(request: ListOrdersRequest, kinds: tuple[type[int] | type[str], ...]
 
 def _by_id(seen: Seen) -> Key:
     return (seen.name.order,)
-
-
-def _newest_first(seen: Seen) -> Key:
-    return (-seen.view.created_ms, seen.name.order)
 
 
 def _newest_order_first(order: Order) -> Key:

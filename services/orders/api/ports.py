@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
@@ -12,6 +12,7 @@ from eventlog.gathering import Position, Record
 from eventlog.publisher import Publishes
 from eventlog.view import View
 from services.orders.domain.orders import GroupOrders
+from services.orders.processors.customers import Listed
 
 
 class Campaigns(Protocol):
@@ -33,8 +34,10 @@ class OrdersView(View[GroupOrders], Protocol):
         """Offset of a topic's partition that is folded next."""
         ...
 
-    def of_customer(self, customer: str, /) -> Mapping[str, str]:
-        """Group by order of the customer's newest orders, as far as partitions are here; some may be gone again."""
+    def of_customer(
+        self, customer: str, partition: int, after: tuple[int, str] | None, most: int, /
+    ) -> Sequence[Listed]:
+        """At most so many of a customer's orders in a partition, in the order of their keys. Raises NotReady."""
         ...
 
 

@@ -7,6 +7,7 @@ anything but the projection.
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import nsmallest
 from itertools import count
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from chassis.topics import ORDERS
 from chassis.waiting import Patience, until
 from eventlog.errors import NotReady
 from eventlog.gathering import Position
+from eventlog.processor import Slices
 from eventlog.topics import partition_of
 from eventlog.watch import Watchers
 from services.orders.api.awaiting import Awaiting
@@ -27,6 +29,7 @@ from services.orders.api.tokens import Token, decode, encode
 from services.orders.domain.ids import OrderName
 from services.orders.domain.orders import GroupOrders
 from services.orders.domain.view import OrderView
+from services.orders.processors.customers import Listed
 
 #: Seconds after which a position is looked at again: records of other keys move it without waking us.
 LOOK_AGAIN_S = 0.02
@@ -93,18 +96,30 @@ class Reader:
         """All orders of a group, None if nothing was ever said about it. Raises NotReady."""
         return self._view.get(group)
 
-    def of_customer(self, customer: str, partitions: Partitions = None) -> list[Seen]:
-        """The newest orders of a customer, in no order, of some partitions or of all. Raises NotReady unless all of
-        these are read here."""
-        for _, probe in self._probe(partitions):
-            self._view.get(probe)
-        found = []
-        for order, group in self._view.of_customer(customer).items():
-            if partitions is not None and self.partition(group) not in partitions:
-                continue
-            seen = self.find(OrderName(group, order))
-            if seen is not None and seen.view.customer == customer:
-                found.append(seen)
+    async def of_customer(
+        self, customer: str, after: tuple[int, str] | None, most: int, partitions: Partitions = None
+    ) -> list[Order]:
+        """At most so many orders of a customer, the newest first, of some partitions or of all.
+
+        Raises NotReady unless all of these are read here throughout.
+        """
+        numbers = [number for number, _ in self._probe(partitions)]
+        found: list[Order] = []
+        slices = Slices()
+        while len(found) < most:
+            size = most - len(found)
+            rows = (row for number in numbers for row in self._view.of_customer(customer, number, after, size))
+            page = nsmallest(size, rows, key=_by_key)
+            for row in page:
+                seen = self.find(OrderName(row.group, row.order))
+                # An order whose fact was read late has moved: it is found at its other place.
+                if seen is not None and (seen.view.customer, seen.view.created_ms) == (customer, row.created_ms):
+                    found.append(seen.message())
+                if slices.over():
+                    await slices.breathe()
+            if len(page) < size:
+                break
+            after = page[-1].key
         return found
 
     async def group_caught_up(self, group: str, token: Token | None, patience: Patience) -> None:
@@ -204,6 +219,10 @@ class Reader:
             return await self._awaiting.until(name.group, look, patience.left_s())
         except TimeoutError:
             raise answer_pending(name, encode(token) if token else "") from None
+
+
+def _by_key(row: Listed) -> tuple[int, str]:
+    return row.key
 
 
 def one_of_each(partitions: int) -> list[str]:

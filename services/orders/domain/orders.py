@@ -6,11 +6,11 @@ anything: what the logs don't say is not known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from hashlib import sha256
 from sys import intern
 from typing import NamedTuple, Protocol
 
+import msgspec
 from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupOpened
 from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
@@ -36,9 +36,8 @@ class Chain(NamedTuple):
 START = Chain(0, b"")
 
 
-@dataclass(slots=True)
-class GroupOrders:
-    """All orders of one group."""
+class GroupOrders(msgspec.Struct, array_like=True):
+    """All orders of one group. Kept on disk like OrderView."""
 
     group: str
     #: Id of the campaign; empty: nobody has opened the group, as far as has been read.
@@ -49,14 +48,21 @@ class GroupOrders:
     opener: str = ""
     #: Bought alone, by the frozen terms.
     solo: bool = False
-    orders: dict[str, OrderView] = field(default_factory=dict)
+    orders: dict[str, OrderView] = msgspec.field(default_factory=dict)
     decisions: Chain = START
     payments: Chain = START
+    #: Orders that their customers' lists must name from now on, or under another time. Nothing on disk has any.
+    unlisted: tuple[str, ...] = ()
 
     def find(self, order: str) -> OrderView | None:
         """An order, None where neither its fact nor a decision about its seat has been read."""
         found = self.orders.get(order)
         return found if found is not None and found.known else None
+
+    def check_listed(self, name: str, order: OrderView) -> None:
+        """Notes an order that its customer's list does not name under its time."""
+        if order.created_ms != order.listed_ms and order.listable:
+            self.unlisted += (name,)
 
     def order(self, order: str) -> OrderView:
         """An order's view, made where there is none yet."""
@@ -107,6 +113,7 @@ class OrdersFold:
         if placed.opens_group and not state.opener:
             state.opener = fact.order
             state.campaign = order.campaign
+        state.check_listed(fact.order, order)
 
     def fold_group(self, state: GroupOrders, decision: GroupDecision, value: bytes) -> bool:
         """Folds a group decision. Returns False for a repeat. Raises HistoryBroken."""
@@ -122,10 +129,14 @@ class OrdersFold:
                 _opened(state, event.opened)
             elif kind == "completed":
                 for one in event.completed.orders:
-                    seat.completed(state.order(one), event.completed.unit_price_minor, decision.time_ms)
+                    order = state.order(one)
+                    seat.completed(order, event.completed.unit_price_minor, decision.time_ms)
+                    state.check_listed(one, order)
             elif kind in seat.RULES:
                 body = getattr(event, kind)
-                seat.fold(state.order(body.order), kind, body, decision.time_ms)
+                order = state.order(body.order)
+                seat.fold(order, kind, body, decision.time_ms)
+                state.check_listed(body.order, order)
         return True
 
     def fold_payment(self, state: GroupOrders, decision: PaymentDecision, value: bytes) -> bool:
@@ -141,7 +152,9 @@ class OrdersFold:
             if kind in money.RULES:
                 body = getattr(event, kind)
                 name = body.call.order if kind in money.OF_CALLS else body.order
-                money.fold(state.order(name), kind, body, decision.time_ms)
+                order = state.order(name)
+                money.fold(order, kind, body, decision.time_ms)
+                state.check_listed(name, order)
         return True
 
 

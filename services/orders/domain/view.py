@@ -2,12 +2,13 @@
 
 The wish comes from the order's fact, the seat from the group's decisions, the money from the purse's. What is shown is
 a function of the three, so the order in which topics are read can't change it. Must never hold a payment token.
+
+Fields are kept on disk in the order in which they stand here. Add new ones at the end, with a default.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 from groupbuy.orders.v1.orders_pb2 import (
     ORDER_STATE_CANCELLED,
     ORDER_STATE_DECLINED,
@@ -34,8 +35,7 @@ FINAL = frozenset(
 )
 
 
-@dataclass(slots=True)
-class Money:
+class Money(msgspec.Struct, array_like=True, gc=False):
     """What the purse decided about one order, in minor units."""
 
     held_minor: int = 0
@@ -52,8 +52,7 @@ class Money:
     returning: dict[str, int] | None = None
 
 
-@dataclass(slots=True)
-class OrderView:
+class OrderView(msgspec.Struct, array_like=True, gc=False):
     """One order. Times are the log's, in milliseconds since the epoch."""
 
     # The wish. Where a decision repeats a part of it, the decision's word stands.
@@ -82,6 +81,8 @@ class OrderView:
     updated_ms: int = 0
     #: Changes of seat and money.
     changes: int = 0
+    #: The time under which its customer's orders list it; 0: they do not list it yet.
+    listed_ms: int = 0
 
     @property
     def known(self) -> bool:
@@ -92,6 +93,11 @@ class OrderView:
     def decided(self) -> bool:
         """Whether it has a seat, waits for one, or is over."""
         return self.seat != ORDER_STATE_PLACED
+
+    @property
+    def listable(self) -> bool:
+        """Whether its customer's orders should list it, and do not yet under the right time."""
+        return self.created_ms != self.listed_ms and self.known and bool(self.customer)
 
     @property
     def final(self) -> bool:

@@ -1,37 +1,52 @@
-"""Which orders a customer has: an index beside the order projection, of the newest ones only.
+"""Which orders a customer has: rows of the order projection's index, the newest first.
 
-What it names may be gone by the time it is looked up; what it does not name is older than what it names.
+An order is listed from its fact and from group decisions alike: retention takes the fact after 90 days, the decisions
+stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import NamedTuple
 
-#: Orders of one customer that are known.
-MOST = 1_000
+from eventlog.projected import Index
+from services.orders.domain.orders import GroupOrders
+
+#: The newest order comes first: places count down from here.
+_LAST = 1 << 63
 
 
-class Customers:
-    """Orders by customer."""
+class Listed(NamedTuple):
+    """An order in the list of its customer. The order itself may have moved in the list since."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._orders: dict[str, dict[str, str]] = {}
+    created_ms: int
+    order: str
+    group: str
 
-    def add(self, customer: str, order: str, group: str) -> None:
-        """Notes an order. Where it is one too many, the one noted first is forgotten."""
-        orders = self._orders.get(customer)
-        if orders is None:
-            self._orders[customer] = {order: group}
-            return
-        orders[order] = group
-        if len(orders) > self._most:
-            del orders[next(iter(orders))]
+    @property
+    def key(self) -> tuple[int, str]:
+        """Sorts the list; the same on all replicas, and as long as the order's fact is not read for the first time."""
+        return -self.created_ms, self.order
 
-    def of(self, customer: str) -> Mapping[str, str]:
-        """Group by order. Valid until the next await."""
-        return self._orders.get(customer, {})
 
-    def clear(self) -> None:
-        """Forgets all."""
-        self._orders.clear()
+def place(key: tuple[int, str]) -> bytes:
+    """Place of a sort key in the index; places sort as keys do. Keys of strangers are 64 bits wide."""
+    return (_LAST + key[0]).to_bytes(8, "big") + key[1].encode()
+
+
+def list_orders(state: GroupOrders, index: Index) -> None:
+    """Lists the orders of a group that are not listed yet, or under another time."""
+    for name in state.unlisted:
+        order = state.orders[name]
+        if order.created_ms == order.listed_ms:
+            continue
+        if order.listed_ms:
+            index.delete(order.customer, place((-order.listed_ms, name)))
+        index.put(order.customer, place((-order.created_ms, name)), state.group.encode())
+        order.listed_ms = order.created_ms
+    state.unlisted = ()
+
+
+def listed(row: tuple[bytes, bytes]) -> Listed:
+    """The order of an index row."""
+    where, group = row
+    return Listed(_LAST - int.from_bytes(where[:8], "big"), where[8:].decode(), group.decode())

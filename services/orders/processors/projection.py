@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from sys import intern
 from typing import Any
 
+import msgspec
 from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.orders.v1.facts_pb2 import OrderFact
@@ -12,27 +13,48 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
 from eventlog.deadletter import Undecodable
 from eventlog.processor import Connection
-from eventlog.projection import Projection
+from eventlog.projection import Index, Projection
 from eventlog.topics import TopicSpec
 from services.orders.domain.orders import GroupOrders, OrdersFold
-from services.orders.processors.customers import Customers
+from services.orders.processors.customers import Listed, list_orders, listed, place
+
+#: Changes with the meaning of what is kept, which is then folded again from the logs.
+STAMP = "orders-1"
 
 
 class OrdersFolding:
     """Folding rules of the order projection."""
 
-    def __init__(self, orders_topic: str, groups_topic: str, payments_topic: str, customers: Customers) -> None:
+    stamp = STAMP
+
+    def __init__(self, orders_topic: str, groups_topic: str, payments_topic: str) -> None:
         self._fold = OrdersFold()
-        self._customers = customers
         self._orders_topic = orders_topic
         self._groups_topic = groups_topic
         self._payments_topic = payments_topic
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(GroupOrders)
 
     def initial(self, key: str) -> GroupOrders:
         """Orders of a group that nothing was said about."""
         return self._fold.initial(key)
 
-    def fold(self, state: GroupOrders, topic: str, record: Any) -> None:
+    def encode(self, state: GroupOrders) -> bytes:
+        """Bytes of a group's orders."""
+        return self._encoder.encode(state)
+
+    def decode(self, key: str, value: bytes) -> GroupOrders:
+        """The orders that were encoded. Texts that many orders share are one object, as after a fold."""
+        state = self._decoder.decode(value)
+        state.campaign = intern(state.campaign)
+        state.currency = intern(state.currency)
+        for order in state.orders.values():
+            order.campaign = intern(order.campaign)
+            order.currency = intern(order.currency)
+            order.seat_reason = intern(order.seat_reason)
+        return state
+
+    def fold(self, state: GroupOrders, topic: str, record: Any, index: Index) -> None:
         """Folds one record of a topic. Raises Undecodable."""
         value = record.value or b""
         try:
@@ -40,8 +62,6 @@ class OrdersFolding:
                 fact = OrderFact.FromString(value)
                 _of(fact.group, state)
                 self._fold.fold_fact(state, fact, record.timestamp)
-                if fact.HasField("placed"):
-                    self._customers.add(fact.customer, fact.order, fact.group)
             elif topic == self._groups_topic:
                 decision = GroupDecision.FromString(value)
                 _of(decision.group, state)
@@ -52,6 +72,8 @@ class OrdersFolding:
                 self._fold.fold_payment(state, payment, value)
         except DecodeError as error:
             raise Undecodable(f"can't be decoded: {error}") from error
+        if state.unlisted:
+            list_orders(state, index)
 
 
 def _of(group: str, state: GroupOrders) -> None:
@@ -72,18 +94,9 @@ class OrdersProjection(Projection[GroupOrders]):
         service: str,
         connection: Connection,
     ) -> None:
-        self._customers = Customers()
-        self._indexed_epoch = -1
-        folding = OrdersFolding(orders.name, groups.name, payments.name, self._customers)
+        folding = OrdersFolding(orders.name, groups.name, payments.name)
         super().__init__(group, (orders, groups, payments), service, folding, connection)
 
-    def of_customer(self, customer: str) -> Mapping[str, str]:
-        """Group by order of the customer's newest orders, as far as partitions are here; some may be gone again."""
-        return self._customers.of(customer)
-
-    def _partition(self, partition: int, epoch: int) -> Any:
-        if epoch > self._indexed_epoch:
-            # Every partition is folded anew in a new epoch.
-            self._indexed_epoch = epoch
-            self._customers.clear()
-        return super()._partition(partition, epoch)
+    def of_customer(self, customer: str, partition: int, after: tuple[int, str] | None, most: int) -> list[Listed]:
+        """At most so many of a customer's orders in a partition, in the order of their keys. Raises NotReady."""
+        return [listed(row) for row in self.page(partition, customer, b"" if after is None else place(after), most)]

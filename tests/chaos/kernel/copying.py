@@ -6,6 +6,7 @@ that are a decider's own where the kernel leaves them to a domain or to the prod
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
@@ -16,7 +17,7 @@ from eventlog import crashpoints
 from eventlog.deadletter import Undecodable
 from eventlog.effects import Call, Effects, Outcome
 from eventlog.processor import Connection, Processor
-from eventlog.projection import Projection
+from eventlog.projection import Index, Projection
 from eventlog.sequencer import Sequencer, Wrapping
 from eventlog.topics import TopicSpec
 
@@ -68,11 +69,20 @@ class Calling:
 class Folding:
     """Of the projection: the offsets of what could be decoded."""
 
+    stamp = "offsets-1"
+
     def initial(self, key: str) -> list[int]:
         return []
 
-    def fold(self, state: list[int], topic: str, record: Any) -> None:
+    def fold(self, state: list[int], topic: str, record: Any, index: Index) -> None:
         state.append(_decoded(record).offset)
+
+    def encode(self, state: list[int]) -> bytes:
+        return json.dumps(state).encode()
+
+    def decode(self, key: str, value: bytes) -> list[int]:
+        found: list[int] = json.loads(value)
+        return found
 
 
 def made(kind: str, source: TopicSpec, sink: TopicSpec, connection: Connection) -> Processor:

@@ -11,7 +11,7 @@ from faust.types import TP
 
 from eventlog.decider import Decider
 from eventlog.errors import NotReady
-from eventlog.projection import Projection, _Partition
+from eventlog.projection import Projection
 from eventlog.store import FoldStore
 from eventlog.transport.lease import Lease
 
@@ -120,9 +120,8 @@ def reader(kind: type[Decider[Any]] | type[Projection[Any]]) -> tuple[Any, Any]:
         store._states, store._epochs = {0: States()}, {0: 3}
         made._table, made._inbox = SimpleNamespace(data=store), SimpleNamespace(name="inbox")
     else:
-        owned = _Partition[str](3)
-        owned.states, owned.target = {"k": "k's"}, {"inbox": 0}
-        made._owned = {0: owned}
+        held = SimpleNamespace(epoch=3, caught_up=True, get=States().get)
+        made._holdings = SimpleNamespace(held={0: held})
     return made, consumer
 
 

@@ -12,7 +12,7 @@ from chassis.errors import ApiError
 from eventlog.errors import NotReady
 from eventlog.topics import partition_of
 from services.orders.api.reading import one_of_each
-from services.orders.processors.customers import Customers
+from tests.unit.orders.history import GROUP, opened, placed, reserved
 from tests.unit.orders.test_place_order import opens
 from tests.unit.orders.world import TIME_MS, World, call
 
@@ -144,11 +144,39 @@ def test_there_is_a_key_of_each_partition() -> None:
         one_of_each(0)
 
 
-def test_of_a_customer_only_the_newest_are_known() -> None:
-    customers = Customers(most=3)
-    for number in range(5):
-        customers.add("ann", f"o{number}", "g")
-        customers.add("ann", f"o{number}", "g")
-    assert list(customers.of("ann")) == ["o2", "o3", "o4"]
-    customers.clear()
-    assert not customers.of("ann")
+async def test_a_customer_with_many_orders_pages_through_all_of_them(world: World) -> None:
+    placed = set()
+    for number in range(1_100):
+        world.now_ms = TIME_MS + number // 3
+        order, _ = await world.place(request_id=str(UUID(int=number + 1)), wait=WAIT_ACCEPTED)
+        placed.add(order.name)
+    found: list[str] = []
+    token = ""
+    while True:
+        answer = await page(world, "groups/-", customer="ann", page_size=250, page_token=token)
+        found += [order.name for order in answer.orders]
+        times = [order.create_time.ToMilliseconds() for order in answer.orders]
+        assert times == sorted(times, reverse=True)
+        token = answer.next_page_token
+        if not token:
+            break
+    assert len(found) == len(placed)
+    assert set(found) == placed
+
+
+async def test_an_order_is_listed_by_its_seat_where_retention_has_taken_its_fact(world: World) -> None:
+    seat = reserved("o1")
+    world.decide(GROUP, opened("o1"), seat)
+    answer = await page(world, "groups/-", customer="customer-o1")
+    assert [order.name for order in answer.orders] == [f"groups/{GROUP}/orders/o1"]
+
+
+async def test_an_order_whose_fact_is_read_after_its_seat_is_listed_once_by_the_time_of_the_fact(world: World) -> None:
+    world.decide(GROUP, opened("o1"), reserved("o1"))
+    world.now_ms = TIME_MS - 5_000
+    world.decides = lambda fact: ()
+    wish = placed("o1", opens=True).fact
+    wish.customer = "customer-o1"
+    world.fold(wish)
+    answer = await page(world, "groups/-", customer="customer-o1")
+    assert [order.create_time.ToMilliseconds() for order in answer.orders] == [TIME_MS - 5_000]

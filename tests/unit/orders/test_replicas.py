@@ -68,7 +68,7 @@ class Carrier(Alone):
         rest = [one for one in range(PARTITIONS) if one not in mine]
         parts = [await here(mine)]
         found = await theirs._of_customer(request, self.other.patience(), rest)
-        answer = type(parts[0])(orders=[seen.message() for seen in found.items], next_page_token=found.next_token)
+        answer = type(parts[0])(orders=found.items, next_page_token=found.next_token)
         return [*parts, answer]
 
 

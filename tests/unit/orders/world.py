@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
@@ -13,13 +13,15 @@ from groupbuy.orders.v1.orders_pb2 import Order, PlaceOrderRequest
 
 from chassis.topics import ORDERS
 from chassis.waiting import Patience
+from eventlog.database import Database
 from eventlog.errors import BrokerUnavailable, NotReady
 from eventlog.gathering import Position, Record
+from eventlog.projected import Index
 from eventlog.topics import partition_of
 from eventlog.watch import Watchers
 from services.orders.api.orders import Context, OrderServicer
 from services.orders.domain.orders import GroupOrders, OrdersFold
-from services.orders.processors.customers import Customers
+from services.orders.processors.customers import Listed, list_orders, listed, place
 from tests.unit.orders.history import Fact, GroupLog, Payment, PurseLog
 
 PARTITIONS = 4
@@ -59,6 +61,13 @@ class Campaigns:
         return self.known.get(key) or self.late.get(key)
 
 
+class NothingWritten:
+    """The database of an index that is in memory as a whole."""
+
+    def rows(self, start: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        return []
+
+
 class World:
     """Broker, projection and decider in one. It is both the publisher and the view.
 
@@ -82,13 +91,13 @@ class World:
         self.broker = True
         self.folds = True
         self.decides: Callable[[OrderFact], Sequence[GroupEvent]] = lambda fact: ()
-        self.customers = Customers()
         #: The broker's time.
         self.now_ms = TIME_MS
         self._rules = OrdersFold()
         self._states: dict[str, GroupOrders] = {}
         self._groups: dict[str, GroupLog] = {}
         self._purses: dict[str, PurseLog] = {}
+        self._indexes = [Index(cast(Database, NothingWritten())) for _ in range(PARTITIONS)]
         self._ends = dict.fromkeys(range(PARTITIONS), 0)
         self._positions = dict.fromkeys(range(PARTITIONS), 0)
         self.orders = OrderServicer(self, self.campaigns, self, now_ms=lambda: TIME_MS)
@@ -134,8 +143,13 @@ class World:
         assert topic == ORDERS.name
         return self._positions[partition]
 
-    def of_customer(self, customer: str, /) -> Mapping[str, str]:
-        return self.customers.of(customer)
+    def of_customer(
+        self, customer: str, partition: int, after: tuple[int, str] | None, most: int, /
+    ) -> Sequence[Listed]:
+        if not self.ready or partition in self.away:
+            raise NotReady("recovering")
+        place_after = b"" if after is None else place(after)
+        return [listed(row) for row in self._indexes[partition].page(customer, place_after, most)]
 
     def fold(self, fact: OrderFact) -> None:
         """Folds a fact, and what is decided about it before that: the topics are read in any order."""
@@ -143,19 +157,23 @@ class World:
         if decided:
             self.decide(fact.group, *decided)
         Fact(fact, self.now_ms).fold(self._state(fact.group))
-        if fact.HasField("placed"):
-            self.customers.add(fact.customer, fact.order, fact.group)
+        self._list(fact.group)
         self._positions[partition_of(fact.group, PARTITIONS)] += 1
         self.watchers.notify(fact.group)
 
     def decide(self, group: str, *events: GroupEvent) -> None:
         self._groups.setdefault(group, GroupLog(group)).decide(TIME_MS, *events).fold(self._state(group))
+        self._list(group)
         self.watchers.notify(group)
 
     def pay(self, group: str, *events: Any) -> None:
         payment: Payment = self._purses.setdefault(group, PurseLog(group)).decide(TIME_MS, *events)
         payment.fold(self._state(group))
+        self._list(group)
         self.watchers.notify(group)
+
+    def _list(self, group: str) -> None:
+        list_orders(self._state(group), self._indexes[partition_of(group, PARTITIONS)])
 
     def _state(self, group: str) -> GroupOrders:
         return self._states.setdefault(group, self._rules.initial(group))
