@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from google.protobuf.message import DecodeError
-from groupbuy.registry.v1.registry_pb2 import Declared, Redriven, RegistryRecord
+from groupbuy.registry.v1.registry_pb2 import Declared, OffsetsRecovered, Redriven, RegistryRecord
 
 from chassis.topics import ALL, REGISTRY
 from eventlog import topics
@@ -29,11 +29,6 @@ CREATE = "`groupbuy-ops topics create`"
 def redriven_key(topic: str, partition: int) -> str:
     """Key of the entry that says how far a dead-letter partition was put back."""
     return f"redriven/{topic}/{partition}"
-
-
-def recovered_key(group: str, time_ms: int) -> str:
-    """Key of the entry that says which offsets of a group were recovered at a time."""
-    return f"recovered/{group}/{time_ms}"
 
 
 @dataclass(slots=True)
@@ -116,6 +111,11 @@ class Writer:
 
     async def __aexit__(self, *_: object) -> None:
         await self._producer.stop()
+
+    async def append_recovered(self, entry: OffsetsRecovered) -> None:
+        """Appends what was recovered of a group, under a key of its own: none replaces another."""
+        key = f"recovered/{entry.group}/{time.time_ns() // 1_000_000}"
+        await self.append(key, RegistryRecord(offsets_recovered=entry))
 
     async def append(self, key: str, record: RegistryRecord) -> None:
         """Appends an entry; returns when every in-sync replica has it. Sets who and when."""

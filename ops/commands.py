@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ops import acls, dlq, invites, ledger, reconcile, replay, show, tail, topics, whatif
+from ops import acls, dlq, inbox, invites, ledger, offsets, reconcile, replay, show, tail, topics, whatif
 from ops.audit import command as audit
 from ops.demo import command as demo
 
@@ -20,6 +20,8 @@ app.command("tail")(tail.tail)
 app.add_typer(show.app, name="show")
 app.command("invites")(invites.invites)
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(inbox.app, name="inbox")
+app.add_typer(offsets.app, name="offsets")
 app.command("audit")(audit.audit)
 app.add_typer(ledger.app, name="ledger")
 app.command("reconcile")(reconcile.reconcile)

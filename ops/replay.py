@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from time import monotonic
@@ -17,11 +17,14 @@ from typing import Any
 import typer
 from rich.table import Table
 
+from chassis import registry
 from chassis.topics import GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG
 from eventlog.aggregate import Aggregate, Domain, decide
+from eventlog.errors import Impossible
 from eventlog.topics import TopicSpec
 from ops.console import console
 from ops.reader import Reader
+from ops.security import cluster
 from ops.where import Kafka, broker
 
 _DIGEST_BYTES = 32
@@ -41,19 +44,25 @@ class Replayed:
     #: Aggregates whose first input is no longer kept.
     skipped: int = 0
     differences: list[str] = field(default_factory=list)
+    #: Partitions that stand still, and why.
+    stopped: list[str] = field(default_factory=list)
 
 
 class Replay:
     """Replays one inbox against one decision log; records may be given in any number of portions, the log's first."""
 
-    def __init__(self, domain: Domain[Any], log: TopicSpec) -> None:
+    def __init__(self, domain: Domain[Any], log: TopicSpec, passed_over: Collection[Any] = ()) -> None:
+        """`passed_over` are partition, offset and SHA-256 of the inputs whose skip is recorded."""
         self._domain = domain
         self._log = log
+        self._passed_over = frozenset(passed_over)
         self._aggregates: dict[str, Aggregate[Any]] = {}
         #: Digests of versions 1, 2, 3 … of each aggregate, end to end.
         self._logged: dict[str, bytearray] = {}
         self._first_cause: dict[str, tuple[int, int]] = {}
         self._unknown: set[str] = set()
+        #: Partitions with an input that these rules can't decode.
+        self._stopped: set[int] = set()
         self.result = Replayed(log.name)
 
     def take_log(self, records: Iterable[Any]) -> None:
@@ -77,13 +86,27 @@ class Replay:
         result = self.result
         for record in records:
             result.inputs += 1
-            key = record.key.decode()
+            if self._passed_over and (record.partition, record.offset, _digest(record)) in self._passed_over:
+                # It yielded no decision.
+                continue
+            if record.partition in self._stopped:
+                continue
+            key = (record.key or b"").decode(errors="replace")
             if key in self._unknown:
                 continue
             aggregate = self._aggregates.get(key)
             if aggregate is None:
                 aggregate = self._aggregates[key] = Aggregate(key, self._domain.initial(key))
-            sealed = decide(self._domain, aggregate, record.value, record.offset, record.timestamp)
+            try:
+                sealed = decide(self._domain, aggregate, record.value or b"", record.offset, record.timestamp)
+            except Impossible:
+                why = undecodable(self._domain, record)
+                if not why:
+                    raise
+                # Deciders stop the partition there too: nothing behind it is decided.
+                self._stopped.add(record.partition)
+                result.stopped.append(f"partition {record.partition} stops at input {record.offset}: {why}")
+                continue
             if sealed is None:
                 continue
             result.decisions += 1
@@ -127,6 +150,22 @@ def domains() -> list[tuple[TopicSpec, TopicSpec, Any]]:
     return [(GROUP_INBOX, GROUP_LOG, GroupDomain()), (PAYMENT_INBOX, PAYMENT_LOG, PurseDomain())]
 
 
+def undecodable(domain: Any, record: Any) -> str:
+    """Why a decider can't decode an input; empty if it can."""
+    if record.key is None or record.value is None:
+        return "it has no key or no value"
+    try:
+        record.key.decode()
+        domain.decode_input(record.value)
+    except Exception as error:  # noqa: BLE001 - as the kernel: whatever the domain raises
+        return repr(error)
+    return ""
+
+
+def _digest(record: Any) -> bytes:
+    return sha256(record.value or b"").digest()
+
+
 def replay(kafka: Kafka = None) -> None:
     """Decides all inboxes anew with the production rules and compares with the decision logs, byte for byte.
 
@@ -147,6 +186,7 @@ def replay(kafka: Kafka = None) -> None:
         "decisions": sum(result.decisions for result in results),
         "differences": sum(len(result.differences) for result in results),
         "skipped": sum(result.skipped for result in results),
+        "stopped": sum(len(result.stopped) for result in results),
         "digest": digest.hexdigest(),
         "seconds": round(monotonic() - begun, 2),
     }
@@ -157,7 +197,8 @@ def replay(kafka: Kafka = None) -> None:
 
 async def replayed(kafka: str, inbox: TopicSpec, log: TopicSpec, domain: Domain[Any]) -> Replay:
     """Replays one inbox of a broker up to its end of now."""
-    played = Replay(domain, log)
+    skipped = (await registry.read(cluster(kafka))).skipped
+    played = Replay(domain, log, [tuple(place) for topic, *place in skipped if topic == inbox.name])
     # The log first: an input that is decided meanwhile is then one without a decision, and not the other way round.
     async with Reader(kafka, [log.name]) as reader:
         await reader.read_to_end(lambda _topic, records: played.take_log(records))
@@ -180,5 +221,7 @@ def _print(results: list[Replayed]) -> None:
         table.add_row(result.log, *(f"{count:,}" for count in counts), shown)
     out.print(table)
     for result in results:
+        for stopped in result.stopped:
+            out.print(f"[bold yellow]stopped[/] {result.log} {stopped}", highlight=False)
         for difference in result.differences[:MOST_SHOWN]:
             out.print(f"[bold red]different[/] {difference}", highlight=False)

@@ -60,7 +60,8 @@ async def audit(
     """
     begun = monotonic()
     async with Reader(kafka, TOPICS) as reader:
-        auditor = await _auditor(reader, since, await _declared(kafka))
+        known = await _registry(kafka)
+        auditor = await _auditor(reader, since, Auditor(await _declared(kafka, known), known.skipped))
         await reader.read_to_end(auditor.take)
     return await _report(auditor, provider, settled, acknowledged, begun)
 
@@ -78,7 +79,7 @@ async def wait_quiet(
     """
     until = monotonic() + deadline_s
     async with Reader(kafka, TOPICS) as reader:
-        auditor = await _auditor(reader, since)
+        auditor = await _auditor(reader, since, Auditor(skipped=(await _registry(kafka)).skipped))
         quiet_before = False
         while True:
             began = monotonic()
@@ -101,16 +102,24 @@ async def wait_quiet(
             await asyncio.sleep(max(POLL_S, monotonic() - began))
 
 
-async def _declared(kafka: str) -> int:
-    """The number of partitions that keys are placed by. Raises OpsError where a topic has another one."""
+async def _registry(kafka: str) -> registry.Registry:
     try:
-        return topics.same_count(await topics.counts(cluster(kafka), ALL), await registry.declared(cluster(kafka)))
+        return await registry.read(cluster(kafka))
     except TopicsDiffer as error:
         raise OpsError(f"{kafka}: {error}") from error
 
 
-async def _auditor(reader: Reader, since: Marks | None, partitions: int | None = None) -> Auditor:
-    auditor = Auditor(partitions)
+async def _declared(kafka: str, known: registry.Registry) -> int:
+    """The number of partitions that keys are placed by. Raises OpsError where a topic has another one."""
+    declared = known.declared.partitions if known.declared is not None else None
+    try:
+        return topics.same_count(await topics.counts(cluster(kafka), ALL), declared)
+    except TopicsDiffer as error:
+        raise OpsError(f"{kafka}: {error}") from error
+
+
+async def _auditor(reader: Reader, since: Marks | None, auditor: Auditor | None = None) -> Auditor:
+    auditor = auditor or Auditor()
     begins = await reader.beginnings()
     if since is not None:
         reader.seek(since)

@@ -1,0 +1,342 @@
+"""A broker forgets the committed offsets of groups that were empty for a week. Services go on where they stood.
+
+The broker keeps Kafka's default here, and the week is made by deleting the groups. Beside it: what operators do about
+offsets, dead letters and records that nobody can decode, and what the log's registry remembers of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.admin import DeleteGroupsRequest
+from groupbuy.log.v1.log_pb2 import Tick
+from groupbuy.orders.v1 import orders_pb2 as pb
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+
+from chassis import registry, topics
+from chassis.registry import Writer
+from chassis.topics import ALL, ORDERS, PAYMENT_INBOX, dlq_name
+from deploy.kafka.broker import Broker
+from deploy.stack import Stack
+from eventlog.acls import REDRIVER_GROUP
+from eventlog.deadletter import ORIGIN_TOPIC
+from eventlog.topics import partition_of
+from groupbuy_testing.running import RunningStack
+from ops import dlq
+from ops.audit.run import audit, wait_quiet
+from tests.integration.shop import CALL_S, Shop, retried
+from tests.waiting import wait_for_async
+
+SERVICES = ("orders", "groups", "payments")
+GROUPS = sorted({reader for topic in ALL for reader in topic.readers})
+#: Longer than a broker waits for a static member that has left.
+EMPTY_S = 40.0
+SOON_S = 60.0
+PARTITIONS = 2
+DEAD = dlq_name(ORDERS, "groups")
+
+
+@pytest.fixture
+def kafka(tmp_path: Path) -> Iterator[str]:
+    """A broker of one's own that keeps committed offsets no longer than Kafka's default."""
+    broker = Broker(keep_offsets=False)
+    broker.start(tmp_path / "kafka")
+    yield broker.bootstrap
+    broker.release()
+
+
+@pytest.fixture
+def shop(kafka: str, tmp_path: Path) -> Iterator[Shop]:
+    with Stack(tmp_path / "run", kafka=kafka) as stack:
+        running = RunningStack(stack)
+        yield Shop(running)
+        running.close()
+
+
+def ops(kafka: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = (sys.executable, "-m", "ops.main", *arguments, "--kafka", kafka)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+async def forget_offsets(kafka: str, groups: Sequence[str] = GROUPS) -> None:
+    """Deletes groups, and with them their offsets, as soon as they have no member."""
+    admin: Any = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        for group in groups:
+
+            async def gone(group: str = group) -> bool:
+                coordinator = await admin.find_coordinator(group)
+                deleted = await admin._send_request_to_node(coordinator, DeleteGroupsRequest([group]))
+                left = await admin.list_consumer_group_offsets(group)
+                return [code for _, code in deleted.results] in ([0], [69]) and not left
+
+            await wait_for_async(gone, seconds=EMPTY_S, every=0.5)
+    finally:
+        await admin.close()
+
+
+async def committed(kafka: str, group: str) -> dict[TopicPartition, Any]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        found = await admin.list_consumer_group_offsets(group)
+        return {tp: one for tp, one in found.items() if one.offset >= 0}
+    finally:
+        await admin.close()
+
+
+def start(stack: Stack) -> None:
+    for name in SERVICES:
+        stack.start_service(name)
+    for name in SERVICES:
+        stack.wait_serving(name, timeout=SOON_S)
+
+
+def accepted(shop: Shop, campaign: str, group: str) -> pb.Order:
+    """An order that is in the log, and that nobody has read yet."""
+    request = shop.request(campaign, group, wait=pb.WAIT_ACCEPTED)
+    order = retried(lambda: shop.orders.PlaceOrder(request, timeout=CALL_S)).order
+    shop.placed.append((order.group.removeprefix("groups/"), order.name.rsplit("/", 1)[1]))
+    return order
+
+
+def clean(shop: Shop) -> None:
+    """Nothing is under way, nothing was lost or doubled, and the provider's books are ours."""
+    asyncio.run(wait_quiet(shop.stack.kafka, deadline_s=100))
+    provider = shop.stack.endpoints["provider"]
+    report = asyncio.run(audit(shop.stack.kafka, provider, settled=True, acknowledged=shop.placed))
+    assert report.clean, report.json()
+    assert report.books_equal
+    assert report.dead_letters == 0
+
+
+@pytest.mark.timeout(400)
+def test_services_go_on_where_they_stood_and_nothing_is_lost_or_doubled(shop: Shop) -> None:
+    stack, kafka = shop.stack.stack, shop.stack.kafka
+    campaign = shop.campaign(capacity=3, tiers=[(3, 6_900)], window_s=600.0, hold_s=300.0)
+    settled = shop.full_group(campaign, 3)
+    shop.wait_all(settled, "SETTLED")
+    half = shop.place(campaign)
+    shop.wait(half, "CONFIRMED")
+    # What each reader has not read yet: payments a decision, groups an order.
+    stack.stop_service("payments")
+    seated = shop.place(campaign, half.group)
+    stack.stop_service("groups")
+    last = accepted(shop, campaign, half.group)
+    stack.stop_service("orders")
+    asyncio.run(forget_offsets(kafka))
+
+    checked = ops(kafka, "topics", "check")
+    assert checked.returncode == 1
+    assert "forgets the committed offsets of a group that is empty for 7 days" in checked.stderr
+    assert "offsets.retention.minutes=129600" in checked.stderr
+
+    start(stack)
+    for name in ("groups", "payments"):
+        assert "the broker has forgotten the committed offset" in stack.log(name)
+    shop.wait_all([half, seated, last], "SETTLED", seconds=SOON_S)
+
+    # The same by hand, seen beforehand.
+    for name in SERVICES:
+        stack.stop_service(name)
+    asyncio.run(forget_offsets(kafka))
+    seen = ops(kafka, "offsets", "recover", "--dry-run")
+    assert seen.returncode == 0, seen.stderr
+    assert "0 committed" in seen.stdout
+    assert "NOT PROVEN" not in seen.stdout
+    assert asyncio.run(committed(kafka, topics.PAYMENTS_EFFECTS)) == {}
+    recovered = ops(kafka, "offsets", "recover")
+    assert recovered.returncode == 0, recovered.stderr
+    for group in (topics.GROUPS_SEQUENCER, topics.PAYMENTS_DECIDER, topics.PAYMENTS_EFFECTS):
+        for one in asyncio.run(committed(kafka, group)).values():
+            assert json.loads(one.metadata)["proven"] is True
+    entries = asyncio.run(registry.read(kafka)).records
+    recorded = {one.offsets_recovered.group for key, one in entries.items() if key.startswith("recovered/")}
+    assert recorded == set(GROUPS) - {topics.PAYMENTS_LEDGER, topics.ORDERS_PROJECTION}
+    assert "no group misses an offset" in ops(kafka, "offsets", "recover").stdout
+    start(stack)
+    shop.wait(shop.place(campaign, solo=True), "SETTLED")
+    clean(shop)
+
+
+async def made(kafka: str) -> None:
+    await registry.create(kafka, partitions=PARTITIONS, otherwise=PARTITIONS, replication=1, who="test")
+
+
+async def write(kafka: str, topic: str, values: Sequence[bytes], key: str, headers: Any = ()) -> int:
+    """Appends records of a key; returns the offset of the last."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    try:
+        partition = partition_of(key, PARTITIONS)
+        for value in values:
+            done = await producer.send_and_wait(
+                topic, value, key=key.encode(), partition=partition, headers=list(headers)
+            )
+        return int(done.offset)
+    finally:
+        await producer.stop()
+
+
+async def values(kafka: str, topic: str) -> list[bytes]:
+    """All values of a topic."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
+    await consumer.start()
+    try:
+        tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+        consumer.assign(tps)
+        await consumer.seek_to_beginning(*tps)
+        left = sum((await consumer.end_offsets(tps)).values())
+        found: list[bytes] = []
+        async with asyncio.timeout(30):
+            while len(found) < left:
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    found += [record.value for record in records]
+        return found
+    finally:
+        await consumer.stop()
+
+
+class Broken(Exception):
+    """The redrive ends in the middle."""
+
+
+async def test_no_dead_letter_is_put_back_twice_for_an_interruption_or_a_forgotten_offset(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made(kafka)
+    letters = [b"letter %d" % number for number in range(10)]
+    for key in ("a", "b", "c"):
+        await write(kafka, DEAD, letters, key, [(ORIGIN_TOPIC, ORDERS.name.encode())])
+    wanted = sorted(letters * 3)
+
+    # It ends after some records of a portion, and before the registry knows.
+    send, sent = AIOKafkaProducer.send_and_wait, 0
+
+    async def breaking(self: AIOKafkaProducer, topic: str, *args: Any, **kwargs: Any) -> Any:
+        nonlocal sent
+        sent += topic == ORDERS.name
+        if topic == ORDERS.name and sent == 8:
+            raise Broken
+        return await send(self, topic, *args, **kwargs)
+
+    monkeypatch.setattr(dlq, "PORTION", 5)
+    monkeypatch.setattr(AIOKafkaProducer, "send_and_wait", breaking)
+    with pytest.raises(Broken):
+        await dlq._redrive(kafka, [DEAD], again=False)
+    monkeypatch.setattr(AIOKafkaProducer, "send_and_wait", send)
+    assert len(await values(kafka, ORDERS.name)) == 7
+    assert await dlq._redrive(kafka, [DEAD], again=False) == len(wanted) - 7
+    assert sorted(await values(kafka, ORDERS.name)) == wanted
+
+    # It ends after all records of a portion, and before the registry knows.
+    await write(kafka, DEAD, [b"one more"], "a", [(ORIGIN_TOPIC, ORDERS.name.encode())])
+    append, appended = Writer.append, 0
+
+    async def losing(self: Writer, *args: Any) -> None:
+        nonlocal appended
+        appended += 1
+        if appended == 2:
+            raise Broken
+        await append(self, *args)
+
+    monkeypatch.setattr(Writer, "append", losing)
+    with pytest.raises(Broken):
+        await dlq._redrive(kafka, [DEAD], again=False)
+    monkeypatch.setattr(Writer, "append", append)
+    await forget_offsets(kafka, [REDRIVER_GROUP])
+    for _ in range(2):
+        assert await dlq._redrive(kafka, [DEAD], again=False) == 0
+    assert sorted(await values(kafka, ORDERS.name)) == sorted([*wanted, b"one more"])
+    assert await dlq._redrive(kafka, [DEAD], again=True) == len(wanted) + 1
+
+
+async def test_what_an_older_version_put_back_is_not_put_back_again(kafka: str) -> None:
+    await made(kafka)
+    await write(kafka, DEAD, [b"old", b"new"], "a", [(ORIGIN_TOPIC, ORDERS.name.encode())])
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=REDRIVER_GROUP, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        tp = TopicPartition(DEAD, partition_of("a", PARTITIONS))
+        consumer.assign([tp])
+        await consumer.commit({tp: 1})
+    finally:
+        await consumer.stop()
+    assert await dlq._redrive(kafka, [DEAD], again=False) == 1
+    assert await values(kafka, ORDERS.name) == [b"new"]
+
+
+async def test_a_record_that_nobody_decodes_is_skipped_by_a_record_of_its_own_and_by_nothing_else(kafka: str) -> None:
+    await made(kafka)
+    key = "5d7c9f3e-0000-4000-8000-000000000001"
+    partition = partition_of(key, PARTITIONS)
+    good = PaymentInput(tick=Tick(due_ms=1)).SerializeToString()
+    bad = b"\xff\x1b[2Jforeign"
+    offset = await write(kafka, PAYMENT_INBOX.name, [good, bad, good], key) - 1
+    place = (PAYMENT_INBOX.name, str(partition), str(offset), "--reason", "a test")
+
+    async def said(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(ops, kafka, *arguments)
+
+    assert (await said("audit", "--without-provider")).returncode == 1
+    replayed = await said("replay")
+    assert '"stopped": 1' in replayed.stdout, replayed.stderr
+    shown = await said("inbox", "skip", *place, "--dry-run")
+    assert shown.returncode == 0, shown.stderr
+    assert "DecodeError" in shown.stdout
+    assert "\x1b" not in shown.stdout
+    assert (await registry.read(kafka)).skipped == set()
+    refused = await said("inbox", "skip", PAYMENT_INBOX.name, str(partition), str(offset - 1), "--reason", "no")
+    assert refused.returncode == 1
+    assert "this build decodes the record" in refused.stderr
+    assert (await said("inbox", "skip", PAYMENT_INBOX.name, str(partition), "99", "--reason", "no")).returncode == 1
+    assert (await said("inbox", "skip", *place)).returncode == 0
+    ((topic, where, at, _),) = (await registry.read(kafka)).skipped
+    assert (topic, where, at) == (PAYMENT_INBOX.name, partition, offset)
+    assert (await said("audit", "--without-provider")).returncode == 0
+    replayed = await said("replay")
+    assert '"stopped": 0' in replayed.stdout
+    assert replayed.returncode == 0
+
+
+async def test_a_start_that_the_logs_do_not_prove_is_committed_only_when_a_person_says_so(kafka: str) -> None:
+    from aiokafka.admin import RecordsToDelete
+
+    await made(kafka)
+    await write(kafka, ORDERS.name, [b"x"] * 5, "a")
+    tp = TopicPartition(ORDERS.name, partition_of("a", PARTITIONS))
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.delete_records({tp: RecordsToDelete(before_offset=3)})
+    finally:
+        await admin.close()
+    await forget_offsets(kafka)
+    recover = ("offsets", "recover", "--group", topics.GROUPS_SEQUENCER)
+    refused = await asyncio.to_thread(ops, kafka, *recover)
+    assert refused.returncode == 1
+    assert "NOT PROVEN" in refused.stdout
+    assert "--unproven" in refused.stderr
+    assert tp not in await committed(kafka, topics.GROUPS_SEQUENCER)
+    said = await asyncio.to_thread(ops, kafka, *recover, "--unproven")
+    assert said.returncode == 0, said.stderr
+    found = (await committed(kafka, topics.GROUPS_SEQUENCER))[tp]
+    assert found.offset == 3
+    assert json.loads(found.metadata)["proven"] is False
+    rows = [
+        row
+        for one in (await registry.read(kafka)).records.values()
+        for row in one.offsets_recovered.offsets
+        if row.topic == ORDERS.name and not row.proven
+    ]
+    assert [(row.partition, row.offset) for row in rows] == [(tp.partition, 3)]
