@@ -70,7 +70,7 @@ bench-fold: $(READY) ## facts a second on one core: stock Faust, and ours with R
 bench-beside: $(READY) ## p99 of a gRPC call in a process whose decider consumes at full speed; ARGS="--facts n"
 	$(BIN)/python -m bench.beside $(ARGS)
 
-bench-recover: $(READY) ## SIGKILL to the first new decision with 1,000,000 open groups; ARGS="--groups n --kills n"
+bench-recover: $(READY) ## SIGKILL to the first new decision with 1,000,000 open groups, and as many closed; ARGS="--groups n --closed n --kills n"
 	$(BIN)/python -m bench.recover $(ARGS)
 
 bench-reads: $(READY) ## 1,000,000 settled orders in state: kill -9 to the first answers, rebalances, memory; ARGS="--orders n --kills n --check"

@@ -34,6 +34,7 @@ from services.payments.domain.domain import PurseDomain
 _NAMESPACE = UUID("0f6f6c0e-58a7-4dfc-8a53-1d1f2a4b6c77")
 SEATS = 10
 PRICE = 8_900
+_SOLO_PRICE = 9_900
 STORIES = 64
 _START_MS = 1_790_000_000_000
 #: Every hold lasts long enough, whenever the benchmark runs.
@@ -55,7 +56,7 @@ def campaign() -> Campaign:
         name="campaigns/bench",
         product="mug",
         currency="CNY",
-        solo_price_minor=9_900,
+        solo_price_minor=_SOLO_PRICE,
         tiers=tiers,
         capacity=SEATS,
         window=Duration(seconds=86_400),
@@ -102,16 +103,29 @@ class _Story:
                 cancels_at = -1
                 self._hear(GroupInput(cancel_group=CancelGroupCommand(request_id="stop", reason="sold out")))
 
-    def _place(self) -> None:
+    def play_alone(self) -> Sequence[bytes]:
+        """Values of the inbox of a group of one, who buys at once: the shortest way from the opening to the settlement.
+
+        Raises ValueError where the group does not end without a due time.
+        """
+        self._place(solo=True)
+        while self._calls:
+            self._answer(self._calls.pop())
+        if self._group.state.settled != 1 or GroupDomain().due(self._group.state) is not None:
+            raise ValueError("the group is not over")
+        return self.values
+
+    def _place(self, *, solo: bool = False) -> None:
         number = self._placed
         self._placed += 1
         order, customer = _name("o", number, 36), _name("c", number, 16)
         placed = OrderPlaced(
             campaign="bench",
-            opens_group=number == 0,
+            opens_group=number == 0 and not solo,
+            solo=solo,
             quantity=1,
             currency="CNY",
-            max_unit_price_minor=PRICE,
+            max_unit_price_minor=_SOLO_PRICE if solo else PRICE,
             payment_method="card_ok",
             request_id=_name("t", number, 36),
             request_sha256=sha256(order.encode()).digest(),
@@ -191,13 +205,32 @@ def _stories(count: int) -> list[list[list[bytes]]]:
     return [[_cut(value) for value in _Story(chance).play()] for _ in range(count)]
 
 
+@cache
+def _alone() -> list[list[bytes]]:
+    chance = random.Random(3)
+    while True:
+        try:
+            return [_cut(value) for value in _Story(chance).play_alone()]
+        except ValueError:
+            # The hold was declined.
+            continue
+
+
 def _cut(value: bytes) -> list[bytes]:
     return re.split(rb"(" + _NAME.pattern + rb")", value)
 
 
 def group_inputs(index: int) -> Iterator[tuple[str, bytes]]:
     """(key, value) of all that happens to one group."""
-    story = _stories(STORIES)[index % STORIES]
+    return _told(_stories(STORIES)[index % STORIES], index)
+
+
+def closed_inputs(index: int) -> Iterator[tuple[str, bytes]]:
+    """(key, value) of all that happens to a group of one; nothing is due after the last."""
+    return _told(_alone(), index)
+
+
+def _told(story: list[list[bytes]], index: int) -> Iterator[tuple[str, bytes]]:
     group = str(uuid5(_NAMESPACE, str(index)))
     names: dict[bytes, bytes] = {}
     for parts in story:
