@@ -1,26 +1,34 @@
-"""Who calls, and whether they may: the identity in the caller's certificate, held against the table of chassis.policy.
+"""Authentication and authorisation of calls: the identity in the caller's certificate, and the table of chassis.policy.
 
-gRPC has verified the certificate against our authorities before anything here runs. An identity is the SPIFFE id of a
-certificate that has exactly one (X.509-SVID); a common name or a host name is none. A call that says that a replica has
-passed it on is taken from our own identity alone: the replica has held its caller against the same table. Where all is
-insecure every caller is `local`, who may call everything: for one machine alone.
+TLS has verified the certificate before anything here runs; chassis/auth_identity.py reads it, once for each
+certificate. The dates of the certificate, the bundle of authorities and the table may change while a connection lasts:
+they are checked at each call, and every second for calls in flight. The forwarding header is honoured only from peers
+with this service's own SPIFFE id, and such a peer may do nothing but forward. Where all is insecure every caller is
+`local`, who may call everything: for one machine alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Set
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc
 import structlog
+from cryptography import x509
 from groupbuy.errors.v1 import errors_pb2
 
+from chassis import auth_identity
+from chassis.auth_identity import Identity, NotAnIdentity
 from chassis.auth_settings import SecuritySettings
 from chassis.errors import ApiError
-from chassis.policy import FILE, Policy, read
+from chassis.policy import FILE, Policy, PolicyError, read
 from chassis.ratelimit import Bucket
-from chassis.replicas_calls import passed_on
+from chassis.replicas_calls import forwarded, passed_on
+from chassis.tls import BadCertificates, Files
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -28,18 +36,25 @@ log = structlog.stdlib.get_logger(__name__)
 LOCAL = "local"
 #: Different refusals that are logged: one line for each pair of caller and method, and an end to what can be filled.
 MOST_LOGGED = 1_000
+#: Certificates whose identity is remembered. One more is read again at each call.
+MOST_CERTIFICATES = 10_000
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class Caller:
-    """Who makes a call, and how often they still may."""
+    """Who makes a call, and how often they still may. One object for each certificate."""
 
-    __slots__ = ("_bucket", "name")
+    __slots__ = ("_bucket", "issued", "name", "peer", "seen")
 
-    def __init__(self, name: str, bucket: Bucket | None) -> None:
+    def __init__(self, name: str, bucket: Bucket | None, peer: Identity | None = None) -> None:
         self.name = name
         self._bucket = bucket
+        #: Who the certificate says it is; None where nobody is asked, or it says nothing valid.
+        self.peer = peer
+        #: Whether the authority of the certificate was trusted, and of which bundle that was found.
+        self.issued = True
+        self.seen = -1
 
     def count(self) -> None:
         """Counts a call. Raises ApiError RATE_LIMITED."""
@@ -63,90 +78,214 @@ class Caller:
 #: Says who makes a call of one method. Raises ApiError where they may not.
 Admit: TypeAlias = Callable[[Context], Caller]
 
-_EVERYBODY = Caller(LOCAL, None)
+EVERYBODY = Caller(LOCAL, None)
 
 
 class Access:
-    """Lets callers in, method by method."""
+    """Lets callers in, method by method. On the event loop only."""
 
-    def __init__(self, policy: Policy | None, *, own: str = "", everybody: bool = False) -> None:
+    def __init__(
+        self,
+        policy: Policy | None,
+        *,
+        own: str = "",
+        everybody: bool = False,
+        files: Files | None = None,
+        source: PolicySource | None = None,
+    ) -> None:
         """`own`: the SPIFFE id of this process, and so of its replicas. `everybody`: callers are not asked who they
-        are. Without a policy nothing is checked at the start either."""
+        are. `files` has the bundle of authorities, `source` the newest table; `refresh` looks at both. Without a policy
+        nothing is checked at the start either."""
         self._policy = policy
         self._own = own
         self.open = everybody or policy is None
-        self._callers: dict[str, Caller] = {}
+        self._files = files
+        self._source = source
+        self._served: Set[str] = frozenset()
+        self._trusted = files.pair.authorities if files else ()
+        #: Counts the changes of the bundle.
+        self._bundle = 0
+        self._withdrawn: tuple[x509.Certificate, ...] = ()
+        self._buckets: dict[str, Bucket] = {}
+        self._callers: OrderedDict[bytes, Caller] = OrderedDict()
         self._logged: set[tuple[str, str]] = set()
 
     def check(self, served: Set[str]) -> None:
         """Raises PolicyError unless the table has exactly what is served, `/package.Service/Method`."""
+        self._served = frozenset(served)
         if self._policy is not None:
             self._policy.check(served)
 
     def of(self, method: str) -> Admit:
         """What every call of a method, `/package.Service/Method`, must pass."""
-        policy = self._policy
-        if self.open or policy is None:
+        if self.open:
             return _everybody
-        allowed = policy.allowed.get(method, frozenset())
 
         def admit(context: Context) -> Caller:
-            spiffe = identity(context)
-            name = policy.names.get(spiffe, "")
-            if name not in allowed:
-                self._log(spiffe, method)
-                raise _refused(spiffe, name, method)
-            if spiffe != self._own and passed_on(context):
-                self._log(spiffe, method)
-                raise _no_replica(spiffe, name, method)
-            caller = self._callers.get(name)
-            if caller is None:
-                caller = self._callers[name] = Caller(name, Bucket(policy.limit(name)))
+            caller = self._caller(context)
+            refused = self.refusal(method, caller) or self._mark_refusal(method, caller, context)
+            if refused is not None:
+                self._log(caller, method)
+                raise refused
             caller.count()
             return caller
 
         return admit
 
-    def _log(self, spiffe: str, method: str) -> None:
+    def refusal(self, method: str, caller: Caller) -> ApiError | None:
+        """Why a caller may not call a method now, nor go on with a call of it; None: it may."""
+        policy, peer = self._policy, caller.peer
+        if self.open or policy is None:
+            return None
+        if peer is None:
+            return _unknown("the certificate is no X.509-SVID with exactly one SPIFFE id")
+        if not peer.valid(time.time()):
+            return _unknown("the certificate has expired, or is not valid yet")
+        if caller.seen != self._bundle:
+            caller.seen, caller.issued = self._bundle, self._issued(peer)
+        if not caller.issued:
+            return _unknown("the authority of the certificate is not trusted any more")
+        name = policy.names.get(peer.spiffe, "")
+        if name in policy.allowed.get(method, ()) or (peer.spiffe == self._own and method in policy.forwarded):
+            return None
+        return _refused(peer.spiffe, f"{name or 'an identity that is not in the table'} may not call", method)
+
+    def refresh(self) -> bool:
+        """Takes a changed table and changed authorities into use; whether there were any. A table that can't be used
+        is logged, and the former one stays."""
+        if self.open or self._policy is None:
+            return False
+        changed = self._refresh_authorities()
+        policy = self._source.newer(self._served) if self._source else None
+        if policy is None:
+            return changed
+        for name in list(self._buckets):
+            if policy.limit(name) != self._policy.limit(name):
+                del self._buckets[name]
+        self._policy = policy
+        self._callers.clear()
+        log.info("a new table of who may call what is in use")
+        return True
+
+    def _refresh_authorities(self) -> bool:
+        trusted = self._files.refresh().authorities if self._files else ()
+        if trusted == self._trusted:
+            return False
+        known = {*self._withdrawn, *self._trusted}
+        self._withdrawn = tuple(one for one in known if one not in trusted)
+        self._trusted = trusted
+        self._bundle += 1
+        return True
+
+    def _issued(self, peer: Identity) -> bool:
+        """An authority that we never had signed through an intermediate one: TLS has verified it, and the certificate
+        of the intermediate authority isn't available here. Such a connection ends with its age."""
+        if not self._withdrawn or auth_identity.issued_by(peer.certificate, self._trusted):
+            return True
+        return not auth_identity.issued_by(peer.certificate, self._withdrawn)
+
+    def _caller(self, context: Context) -> Caller:
+        found: Any = context.auth_context().get("x509_pem_cert")
+        pem: bytes = found[0] if found and len(found) == 1 else b""
+        caller = self._callers.get(pem)
+        if caller is not None:
+            return caller
+        try:
+            peer = auth_identity.of_pem(pem) if pem else None
+        except NotAnIdentity as error:
+            log.warning("a caller's certificate was refused", why=str(error))
+            peer = None
+        return self._remember(pem, peer)
+
+    def _remember(self, pem: bytes, peer: Identity | None) -> Caller:
+        assert self._policy is not None
+        name = self._policy.names.get(peer.spiffe, "") if peer else ""
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = Bucket(self._policy.limit(name))
+        caller = self._callers[pem] = Caller(name, bucket, peer)
+        while len(self._callers) > MOST_CERTIFICATES:
+            self._callers.popitem(last=False)
+        return caller
+
+    def _mark_refusal(self, method: str, caller: Caller, context: Context) -> ApiError | None:
+        """A replica of this service forwards calls, and does nothing else; nobody else forwards any."""
+        policy, peer = self._policy, caller.peer
+        assert policy is not None
+        assert peer is not None
+        own, marked = peer.spiffe == self._own, passed_on(context)
+        if marked and not (own and method in policy.forwarded and forwarded(context)):
+            return _refused(peer.spiffe, f"{caller.name} is no replica that forwards calls of", method)
+        if own and not marked and caller.name not in policy.allowed.get(method, ()):
+            return _refused(peer.spiffe, f"{caller.name} may forward but not make calls of", method)
+        return None
+
+    def _log(self, caller: Caller, method: str) -> None:
+        spiffe = caller.peer.spiffe if caller.peer else ""
         if (spiffe, method) not in self._logged and len(self._logged) < MOST_LOGGED:
             self._logged.add((spiffe, method))
             log.warning("a call was refused to who made it; said once", identity=spiffe or "none", method=method)
 
 
-def access(settings: SecuritySettings, service: str, own: str) -> Access:
-    """What the settings ask for; `own` is the SPIFFE id of this process. Raises PolicyError."""
-    return Access(read(settings.policy or FILE, service), own=own, everybody=settings.insecure)
+class PolicySource:
+    """The file of the table, read again when it changes."""
+
+    def __init__(self, path: Path, service: str) -> None:
+        self._path = path
+        self._service = service
+        self._stamp = self._look()
+
+    def read(self) -> Policy:
+        """The table. Raises PolicyError."""
+        return read(self._path, self._service)
+
+    def newer(self, served: Set[str]) -> Policy | None:
+        """The table where the file has changed and fits what is served; else None."""
+        stamp = self._look()
+        if stamp == self._stamp:
+            return None
+        self._stamp = stamp
+        try:
+            policy = self.read()
+            policy.check(served)
+        except PolicyError as error:
+            log.error("the new table of who may call what can't be used, the old one is kept", error=str(error))
+            return None
+        return policy
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def identity(context: Context) -> str:
-    """The SPIFFE id of a caller's certificate; empty where there is none, or not exactly one."""
-    found: Any = context.auth_context().get("peer_spiffe_id")
-    return found[0].decode(errors="replace") if found and len(found) == 1 else ""
+def access(settings: SecuritySettings, service: str, files: Files | None) -> Access:
+    """What the settings ask for; `files` are the certificates of this process.
+
+    Raises PolicyError, and BadCertificates where the certificate is another identity's than the service's.
+    """
+    source = PolicySource(settings.policy or FILE, service)
+    policy = source.read()
+    own = files.pair.identity.spiffe if files else ""
+    if own and policy.names.get(own) != service:
+        raise BadCertificates(f"the certificate is {own}'s, which the table does not name {service}")
+    return Access(policy, own=own, everybody=settings.insecure, files=files, source=source)
 
 
 def _everybody(_context: Context) -> Caller:
-    return _EVERYBODY
+    return EVERYBODY
 
 
-def _refused(spiffe: str, name: str, method: str) -> ApiError:
-    if not spiffe:
-        return ApiError(
-            grpc.StatusCode.UNAUTHENTICATED,
-            errors_pb2.ERROR_REASON_IDENTITY_REQUIRED,
-            "the certificate has no SPIFFE id, or more than one",
-        )
+def _unknown(why: str) -> ApiError:
+    return ApiError(grpc.StatusCode.UNAUTHENTICATED, errors_pb2.ERROR_REASON_IDENTITY_REQUIRED, why)
+
+
+def _refused(spiffe: str, why: str, method: str) -> ApiError:
     return ApiError(
         grpc.StatusCode.PERMISSION_DENIED,
         errors_pb2.ERROR_REASON_METHOD_NOT_ALLOWED,
-        f"{name or 'an identity that is not in the table'} may not call {method}",
-        metadata={"identity": spiffe, "method": method},
-    )
-
-
-def _no_replica(spiffe: str, name: str, method: str) -> ApiError:
-    return ApiError(
-        grpc.StatusCode.PERMISSION_DENIED,
-        errors_pb2.ERROR_REASON_METHOD_NOT_ALLOWED,
-        f"{name} is no replica of this service and passes no calls on",
+        f"{why} {method}",
         metadata={"identity": spiffe, "method": method},
     )

@@ -1,12 +1,14 @@
-"""Calls under way: how many there may be, and how those that are left are told that the process stops.
+"""Calls in flight: how many there may be, and how they end: as the process stops, or as the caller loses access.
 
-Must only be used on the event loop's thread.
+To be used on the event loop's thread only.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
+from typing import Generic, TypeVar
 
 import grpc
 from groupbuy.errors.v1 import errors_pb2
@@ -26,15 +28,25 @@ OVERLOADED = Prepared(
 )
 
 
-class Calls:
-    """Calls of one kind, `limit` at most at a time. `with calls:` around each, on the call's own task."""
+_STOPPING = ApiError(
+    grpc.StatusCode.UNAVAILABLE,
+    errors_pb2.ERROR_REASON_NOT_READY,
+    "the service is stopping; call again",
+    retry_after_ms=NOT_READY_RETRY_MS,
+)
+
+W = TypeVar("W")
+
+
+class Calls(Generic[W]):
+    """Calls of one kind, `limit` at most at a time. `with calls.of(who):` around each, on the call's own task."""
 
     __slots__ = ("_idle", "_limit", "_tasks", "_told")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._tasks: set[asyncio.Task[object]] = set()
-        self._told: set[asyncio.Task[object]] = set()
+        self._tasks: dict[asyncio.Task[object], W] = {}
+        self._told: dict[asyncio.Task[object], ApiError] = {}
         self._idle: asyncio.Event | None = None
 
     def __len__(self) -> int:
@@ -45,8 +57,12 @@ class Calls:
         """Whether all places are taken."""
         return len(self._tasks) >= self._limit
 
-    def __enter__(self) -> None:
-        """Raises ApiError OVERLOADED when all places are taken."""
+    def of(self, who: W) -> Place[W]:
+        """A place for as long as the block lasts."""
+        return Place(self, who)
+
+    def take(self, who: W) -> None:
+        """See Place."""
         if self.full:
             raise ApiError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -55,39 +71,65 @@ class Calls:
                 metadata={"limit": str(self._limit)},
                 retry_after_ms=OVERLOADED_RETRY_MS,
             )
-        self._tasks.add(_current_task())
+        self._tasks[_current_task()] = who
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Frees the place. A call that was told to stop leaves with ApiError NOT_READY instead of its cancellation."""
+    def give(self, error: BaseException | None) -> None:
+        """See Place."""
         task = _current_task()
-        self._tasks.discard(task)
+        del self._tasks[task]
         if self._idle is not None and not self._tasks:
             self._idle.set()
-        if task not in self._told:
-            return
-        self._told.discard(task)
-        if isinstance(error, asyncio.CancelledError):
+        why = self._told.pop(task, None)
+        if why is not None and isinstance(error, asyncio.CancelledError):
             task.uncancel()
+            # A copy: one error raised by thousands of tasks would hold all of their frames.
             raise ApiError(
-                grpc.StatusCode.UNAVAILABLE,
-                errors_pb2.ERROR_REASON_NOT_READY,
-                "the service is stopping; call again",
-                retry_after_ms=NOT_READY_RETRY_MS,
+                why.code, why.reason, why.message, metadata=why.metadata, retry_after_ms=why.retry_after_ms
             ) from None
 
     async def idle(self) -> None:
-        """Returns once no call is under way."""
+        """Returns once no call is in flight."""
         self._idle = asyncio.Event()
         if self._tasks:
             await self._idle.wait()
 
     def tell(self) -> None:
-        """Ends every call under way; its caller is told to call again."""
-        for task in self._tasks - self._told:
-            self._told.add(task)
-            task.cancel()
+        """Ends every call in flight; its caller is told to call again."""
+        for task in self._tasks.keys() - self._told.keys():
+            self._end(task, _STOPPING)
+
+    def end(self, judge: Callable[[W], ApiError | None]) -> int:
+        """Ends the calls for which `judge` has a reason, and returns how many. It is asked once for each different
+        `who`."""
+        refused = {who: why for who in set(self._tasks.values()) if (why := judge(who)) is not None}
+        found = [task for task, who in self._tasks.items() if who in refused and task not in self._told]
+        for task in found:
+            self._end(task, refused[self._tasks[task]])
+        return len(found)
+
+    def _end(self, task: asyncio.Task[object], why: ApiError) -> None:
+        self._told[task] = why
+        task.cancel()
+
+
+class Place(Generic[W]):
+    """The place of one call."""
+
+    __slots__ = ("_calls", "_who")
+
+    def __init__(self, calls: Calls[W], who: W) -> None:
+        self._calls = calls
+        self._who = who
+
+    def __enter__(self) -> None:
+        """Raises ApiError OVERLOADED when all places are taken."""
+        self._calls.take(self._who)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Frees the place. A call that was ended leaves with the reason, an ApiError, instead of its cancellation."""
+        self._calls.give(error)
 
 
 def _current_task() -> asyncio.Task[object]:

@@ -1,9 +1,12 @@
 """What stands between the wire and a servicer: every handler is wrapped once, when the server is built.
 
-A business call passes, in this order: whether there is time for it at all, who calls and whether they may, deadline,
-places under way, size, decoding, the proto's rules, the servicer; what any of them raises becomes a google.rpc.Status.
+A call passes, in this order: who calls and whether they may, capacity, deadline, reading, size, decoding, the proto's
+rules, the servicer; an error of any of them becomes a google.rpc.Status. Nothing of a request is read before the caller
+is known: to gRPC's server every request is a stream, from which the handler reads. Calls of health, channelz and
+reflection pass the same, without a deadline and without rules of a proto.
+
 This does the work of a chain of interceptors, but grpc.aio runs those anew for each call, which costs more than all the
-checks here together. Must never hand a servicer a request that is not valid.
+checks here together.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
-from typing import Any, Generic, TypeAlias, TypeVar
+from contextlib import aclosing, nullcontext
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -28,6 +31,9 @@ from chassis.replicas_calls import forwarded
 
 #: Bytes of a business request at most.
 MAX_MESSAGE_BYTES = 256 * 1024
+
+#: Seconds that the request of a call without a deadline may take to arrive: until then it holds a place.
+REQUEST_S = 10.0
 
 #: Bytes of a page from which it is sent compressed, to callers that can read it so: the server compresses all (OPTIONS
 #: of chassis/server.py), but for what is exempted here. Single answers and changes of a watch are smaller, and many:
@@ -75,57 +81,71 @@ class Reader(Generic[M]):
             return Unreadable(validation.invalid_fields([("", "these bytes are not this method's request")]))
 
 
+#: Who makes a call, and of which method.
+Who: TypeAlias = tuple[str, Caller]
+
+
 class Guard:
-    """Wraps handlers. `unary` and `streams` are what is under way."""
+    """Wraps handlers. `unary`, `streams` and `operations` are the calls in flight."""
 
     def __init__(self, *, max_calls: int, max_streams: int, access: Access, pressure: Pressure | None = None) -> None:
         self._access = access
         self.pressure = pressure or Pressure()
         #: All that was wrapped, `/package.Service/Method`.
         self.methods: set[str] = set()
-        self.unary = Calls(max_calls)
-        self.streams = Calls(max_streams)
-        self.operations = Calls(max_streams)
+        self.unary: Calls[Who] = Calls(max_calls)
+        self.streams: Calls[Who] = Calls(max_streams)
+        self.operations: Calls[Who] = Calls(max_streams)
 
     def business(self, method: str, handler: Handler) -> Handler:
         """A handler of ours, with everything a business call must pass. Raises TypeError if it is not async."""
         self.methods.add(method)
         behaviour = _behaviour(handler)
         _require_async(method, behaviour)
-        reader = Reader(handler.request_deserializer) if handler.request_deserializer else None
         admit = self._access.of(method)
         if handler.response_streaming:
-            wrapped = self._streaming(method, behaviour, self.streams, admit, checked=not handler.request_streaming)
-            return _handler(handler, wrapped, reader)
+            prepare = _all_valid if handler.request_streaming else _one_valid
+            return _handler(handler, self._streaming(method, behaviour, self.streams, admit, prepare))
         if handler.request_streaming:
-            return _handler(handler, self._gathering(method, behaviour, admit), reader)
-        # On the wire it is the same. To gRPC's server it says that the request is read when we ask for it, and not
-        # before a call can be refused.
-        return _handler(handler, self._single(method, behaviour, admit), reader, request_streaming=True)
+            return _handler(handler, self._gathering(method, behaviour, admit))
+        return _handler(handler, self._single(method, behaviour, admit))
 
     def operational(self, method: str, handler: Handler) -> Handler:
-        """A handler of health, reflection or channelz: exempt from all rules but who may call it, and told when the
-        process stops."""
+        """A handler of health, reflection or channelz: without a deadline and without rules of a proto. Its calls are
+        ended when the process stops."""
         self.methods.add(method)
         behaviour = _behaviour(handler)
         admit = self._access.of(method)
         if handler.response_streaming:
-            return _handler(handler, self._streaming(method, behaviour, self.operations, admit, checked=None), None)
-        return handler if self._access.open else _handler(handler, _admitted(method, behaviour, admit), None)
+            prepare = _all_read if handler.request_streaming else _one_read
+            return _handler(handler, self._streaming(method, behaviour, self.operations, admit, prepare))
+        return _handler(handler, self._operation(method, behaviour, admit))
+
+    def withdraw(self) -> int:
+        """Ends the calls in flight whose caller may not make them any more: the certificate has expired, or its
+        authority or the table has changed. Returns how many."""
+        if self._access.open:
+            return 0
+
+        def judge(who: Who) -> ApiError | None:
+            return self._access.refusal(*who)
+
+        return sum(calls.end(judge) for calls in (self.unary, self.streams, self.operations))
 
     def _single(self, method: str, behaviour: Behaviour, admit: Admit) -> Behaviour:
         places, pressure = self.unary, self.pressure
         plain = not behaviour.__name__.startswith("List")
 
         async def call(_requests: Any, context: Context) -> Any:
+            pressure.begin()
             try:
-                # Nothing is done for a call before this. What another replica has let in already is not turned away.
+                caller = admit(context)
+                # Nothing more is done for a call before this. A call that another replica has let in is not refused.
                 if places.full or (pressure.refuses() and not forwarded(context)):
                     await _refuse_at_once(context)
-                admit(context)
                 _require_deadline(context)
                 request = await context.read()
-                with places:
+                with places.of((method, caller)):
                     answer = await behaviour(_valid(request), context)
                 if plain or answer.ByteSize() < COMPRESS_BYTES:
                     context.disable_next_message_compression()
@@ -133,38 +153,67 @@ class Guard:
                 await _refuse(context, method, error)
             else:
                 return answer
+            finally:
+                pressure.end()
+
+        return call
+
+    def _operation(self, method: str, behaviour: Behaviour, admit: Admit) -> Behaviour:
+        """One answer to one request, of a servicer that is not ours."""
+        places, pressure = self.operations, self.pressure
+
+        async def call(_requests: Any, context: Context) -> Any:
+            pressure.begin()
+            try:
+                caller = admit(context)
+                with places.of((method, caller)):
+                    request = _decoded(await _request(context))
+                    explained: Any = _Explained(context)
+                    answer = await behaviour(request, explained)
+                    explained.check()
+            except Exception as error:  # noqa: BLE001 - as above
+                await _refuse(context, method, error)
+            else:
+                return answer
+            finally:
+                pressure.end()
 
         return call
 
     def _gathering(self, method: str, behaviour: Behaviour, admit: Admit) -> Behaviour:
         """One answer to a stream of requests."""
-        places = self.unary
+        places, pressure = self.unary, self.pressure
 
         async def call(requests: Any, context: Context) -> Any:
+            pressure.begin()
             try:
                 caller = admit(context)
-                with places:
+                with places.of((method, caller)):
                     answer = await behaviour(_all_valid(requests, caller), context)
                 context.disable_next_message_compression()
             except Exception as error:  # noqa: BLE001 - as above
                 await _refuse(context, method, error)
             else:
                 return answer
+            finally:
+                pressure.end()
 
         return call
 
     def _streaming(
-        self, method: str, behaviour: Behaviour, places: Calls, admit: Admit, *, checked: bool | None
+        self, method: str, behaviour: Behaviour, places: Calls[Who], admit: Admit, prepare: Prepare
     ) -> Behaviour:
-        """`checked`: one request, True; a stream of them, False; no rules at all, None."""
-        prepared: Callable[[Any, Caller], Any] = {True: _one_valid, False: _all_valid, None: _as_it_is}[checked]
+        """A stream of answers. `prepare` makes the servicer's argument of what is read."""
         generates = inspect.isasyncgenfunction(behaviour)
+        single = prepare in {_one_valid, _one_read}
+        pressure = self.pressure
 
-        async def call(request: Any, context: Context) -> None:
+        async def call(requests: Any, context: Context) -> None:
+            pressure.begin()
             try:
                 caller = admit(context)
-                with places:
-                    answers = behaviour(prepared(request, caller), context)
+                with places.of((method, caller)):
+                    answers = behaviour(prepare(await _request(context) if single else requests, caller), context)
                     if not generates:
                         await answers
                         return
@@ -175,21 +224,46 @@ class Guard:
                             await context.write(answer)
             except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
                 await _refuse(context, method, error)
+            finally:
+                pressure.end()
 
         return call
 
 
-def _valid(request: Any) -> Any:
+#: Makes a servicer's argument of what was read.
+Prepare: TypeAlias = Callable[[Any, Caller], Any]
+
+
+async def _request(context: Context) -> Any:
+    """The one request of a call that may have no deadline. Raises ApiError."""
+    # A call with a deadline ends by itself.
+    within = asyncio.timeout(REQUEST_S) if context.time_remaining() is None else nullcontext()
+    try:
+        async with within:
+            return await context.read()
+    except TimeoutError:
+        raise validation.invalid_fields([("", f"the request did not come within {REQUEST_S:g} s")]) from None
+
+
+def _decoded(request: Any) -> Any:
     if isinstance(request, Unreadable):
         raise request.error
     if request is _EOF:
         raise validation.invalid_fields([("", "there is no request")])
-    validation.validate(request)
+    return request
+
+
+def _valid(request: Any) -> Any:
+    validation.validate(_decoded(request))
     return request
 
 
 def _one_valid(request: Any, _caller: Caller) -> Any:
     return _valid(request)
+
+
+def _one_read(request: Any, _caller: Caller) -> Any:
+    return _decoded(request)
 
 
 async def _all_valid(requests: AsyncIterator[Any], caller: Caller) -> AsyncIterator[Any]:
@@ -199,19 +273,39 @@ async def _all_valid(requests: AsyncIterator[Any], caller: Caller) -> AsyncItera
         yield _valid(request)
 
 
-def _as_it_is(request: Any, _caller: Caller) -> Any:
-    return request
+async def _all_read(requests: AsyncIterator[Any], caller: Caller) -> AsyncIterator[Any]:
+    async for request in requests:
+        await caller.pace()
+        yield _decoded(request)
 
 
-def _admitted(method: str, behaviour: Behaviour, admit: Admit) -> Behaviour:
-    async def call(request: Any, context: Context) -> Any:
-        try:
-            admit(context)
-        except ApiError as error:
-            await _refuse(context, method, error)
-        return await behaviour(request, context)
+class _Explained:
+    """The context of a servicer that is not ours: its refusals get an ErrorInfo as ours have."""
 
-    return call
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._code: grpc.StatusCode | None = None
+        self._details = ""
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Notes a refusal."""
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        """Notes its text."""
+        self._details = details
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", _trailing: Any = ()) -> NoReturn:
+        """Refuses. Raises ApiError."""
+        raise ApiError(code, errors_pb2.ERROR_REASON_INVALID_FIELDS, details or "there is no such thing")
+
+    def check(self) -> None:
+        """Raises ApiError where a refusal was noted."""
+        if self._code not in {None, grpc.StatusCode.OK}:
+            raise ApiError(self._code, errors_pb2.ERROR_REASON_INVALID_FIELDS, self._details)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
 
 
 async def _refuse_at_once(context: Context) -> None:
@@ -259,20 +353,15 @@ def _require_async(method: str, behaviour: Callable[..., Awaitable[Any] | AsyncI
         raise TypeError(f"{method} is served by {behaviour!r}, which is not async")
 
 
-def _handler(
-    handler: Handler, behaviour: Behaviour, reader: Reader[Any] | None, *, request_streaming: bool = False
-) -> Handler:
-    kinds = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }
-    kind: Any = kinds[request_streaming or handler.request_streaming, handler.response_streaming]
-    serialise: Any = handler.response_serializer
+def _handler(handler: Handler, behaviour: Behaviour) -> Handler:
+    """On the wire it is the same: a stream of one request is a request."""
+    kind: Any = (
+        grpc.stream_stream_rpc_method_handler if handler.response_streaming else grpc.stream_unary_rpc_method_handler
+    )
+    parse, serialise = handler.request_deserializer, handler.response_serializer
     made: Handler = kind(
         behaviour,
-        request_deserializer=reader or handler.request_deserializer,
+        request_deserializer=Reader(parse) if parse else None,
         response_serializer=serialising(serialise) if serialise else None,
     )
     return made

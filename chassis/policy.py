@@ -1,7 +1,8 @@
-"""Who may call what: the table in policy.toml, read once at start and held against what the process serves.
+"""Who may call what: the table in policy.toml, read at start and after each change, and compared with what is served.
 
-Deny by default: what the table doesn't say is not allowed, and a table that says too little or too much about a process
-stops its start. Must never guess what somebody may have meant.
+Deny by default. A table that lacks a method of the process, or has one that it does not serve, stops the start; a
+changed file with that fault is ignored and logged. A service's identity is in no list of its methods: `replicas` there
+lets replicas of the service forward calls, and nothing else.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import tomllib
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from chassis.auth_identity import SpiffeId, trust_domain
 from chassis.ratelimit import Limit
 
 FILE = Path(__file__).with_name("policy.toml")
@@ -21,9 +23,11 @@ FILE = Path(__file__).with_name("policy.toml")
 EVERY = "every"
 ANYONE = "anyone"
 DEFAULT = "default"
-_WORDS = {EVERY, ANYONE, DEFAULT, "local"}
-
-SpiffeId = Annotated[str, Field(pattern=r"^spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)+$", max_length=2048)]
+#: In a list of a service's methods: its own identity, for calls that a replica forwards.
+REPLICAS = "replicas"
+_WORDS = {EVERY, ANYONE, DEFAULT, REPLICAS, "local"}
+#: Where the SPIFFE ids of services begin, below the trust domain.
+_SERVICES = "service"
 
 
 class PolicyError(Exception):
@@ -53,6 +57,8 @@ class Policy:
     names: Mapping[str, str]
     #: Names of who may call, by method, `/package.Service/Method`.
     allowed: Mapping[str, frozenset[str]]
+    #: Methods that a replica may forward.
+    forwarded: frozenset[str]
     limits: Mapping[str, Limit]
 
     def limit(self, name: str) -> Limit:
@@ -90,18 +96,32 @@ def _policy(path: Path, head: _Head, sections: Mapping[str, Mapping[str, Mapping
     if reserved:
         raise PolicyError(f"{path}: {', '.join(reserved)} can't be the name of an identity")
     names = {spiffe: name for name, spiffe in head.identities.items()}
+    if len({trust_domain(spiffe) for spiffe in names}) > 1:
+        # One bundle verifies them all, so each authority of one domain could sign for the others.
+        raise PolicyError(f"{path}: the identities are of more than one trust domain")
     if len(names) < len(head.identities):
         raise PolicyError(f"{path}: two identities have the same SPIFFE id")
     if DEFAULT not in head.limits:
         raise PolicyError(f"{path}: limits.{DEFAULT} is missing")
     strangers = sorted(head.limits.keys() - head.identities.keys() - {DEFAULT})
+    services = {name for spiffe, name in names.items() if spiffe.split("/")[3] == _SERVICES}
     allowed: dict[str, frozenset[str]] = {}
-    for section in sections.values():
-        for service, methods in section.items():
+    forwarded: set[str] = set()
+    for section, tables in sections.items():
+        for service, methods in tables.items():
             for method, who in methods.items():
-                strangers += sorted(set(who) - head.identities.keys() - {ANYONE})
-                allowed[f"/{service}/{method}"] = frozenset(head.identities if ANYONE in who else who)
+                full = f"/{service}/{method}"
+                callers = set(who)
+                if section != EVERY and REPLICAS in callers:
+                    forwarded.add(full)
+                    callers.discard(REPLICAS)
+                if section != EVERY and callers & services:
+                    few = ", ".join(sorted(callers & services))
+                    raise PolicyError(f"{path}: {full} is for {few}: a service forwards calls alone, write {REPLICAS}")
+                strangers += sorted(callers - head.identities.keys() - {ANYONE})
+                everybody = head.identities if section == EVERY else head.identities.keys() - services
+                allowed[full] = frozenset(everybody if ANYONE in callers else callers)
     if strangers:
         raise PolicyError(f"{path}: no such identity: {', '.join(strangers)}")
     limits = {name: Limit(one.calls_per_second, one.burst) for name, one in head.limits.items()}
-    return Policy(names, allowed, limits)
+    return Policy(names, allowed, frozenset(forwarded), limits)

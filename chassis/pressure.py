@@ -1,129 +1,147 @@
-"""How long calls wait before this process gets to them, and which are told to come back because of it.
+"""How long calls wait before this process gets to them, and which are refused because of it.
 
-gRPC keeps the calls that the event loop hasn't got to yet, in the order in which they came, and does not say for how
-long. So a call of our own joins their queue now and then, and is timed. While it waits too long, calls are refused
-before any work is done for them. A refusal costs a third of an answer, so there is a bound on them as well: a process
-that refused all that came at five times its load would do nothing else. What is beyond that bound is left to gRPC
-(MAX_PENDING of chassis/server.py). Must only be used on the event loop's thread.
+gRPC keeps the calls that the event loop has not taken yet, in their order, and does not say how long they wait. Its
+channelz counters do say how many calls have come and how many have ended; together with the calls that are in our
+handlers this gives the length of the queue, and with the rate at which the event loop takes calls, the wait. All of it
+is read inside the process: there is no call of the process to itself, and no socket for one.
+
+While calls wait too long, others are refused before any work is done for them. A refusal costs a third of an answer, so
+refusals are limited as well: a process that refused all calls at five times its load would do nothing else. gRPC drops
+the calls beyond that limit (MAX_PENDING of chassis/server.py). To be used on the event loop's thread only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import grpc
 import structlog
+from grpc_channelz.v1 import channelz_pb2
+from grpc_channelz.v1._servicer import ChannelzServicer
 
 from chassis.ratelimit import Bucket, Limit
 
 log = structlog.stdlib.get_logger(__name__)
 
 #: Seconds that calls may wait for the event loop before others are refused for their sake: not once, but so many times
-#: one after the other. What comes and goes with a long step of the loop is no queue.
+#: one after the other. One long step of the loop makes no queue, and a burst is over within three looks.
 MOST_WAIT_S = 0.25
 IN_A_ROW = 3
 #: Refusals for that reason a second, and at once: a burst is refused as a whole, a flood is not.
 REFUSALS = Limit(200, 1_000)
-#: Seconds between two calls of our own, and calls in that time below which there is nothing to measure.
-PROBE_S = 0.05
+#: Seconds between two looks at the counters, and calls in that time below which the counters are left alone.
+LOOK_S = 0.25
 FEW = 10
-#: Seconds after which a call of ours is given up.
-GIVEN_UP_S = 10.0
-
-SERVICE = "groupbuy.chassis.Queue"
-METHOD = "Wait"
 
 
 class Pressure:
-    """What is known of the queue, and what follows from it."""
+    """How long calls wait, and the consequences."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` in seconds."""
-        self._clock = clock
         self._refusals = Bucket(REFUSALS, clock)
         self._waits: deque[float] = deque([0.0] * IN_A_ROW, IN_A_ROW)
         self._least = 0.0
-        self._sent = 0.0
-        #: Calls so far.
-        self.calls = 0
+        #: Calls that the event loop has taken so far, and those of them that are in a handler now.
+        self.taken = 0
+        self.active = 0
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds that calls waited the last few times, at least."""
+        return self._least
+
+    def begin(self) -> None:
+        """The event loop has taken a call."""
+        self.taken += 1
+        self.active += 1
+
+    def end(self) -> None:
+        """A handler has ended."""
+        self.active -= 1
 
     def refuses(self) -> bool:
         """Whether a call that has come is to be refused. To be asked once for each."""
-        self.calls += 1
         return self._least > MOST_WAIT_S and not self._refusals.take()
 
-    def sent(self) -> None:
-        """A call of our own has been sent."""
-        self._sent = self._clock()
-
-    def heard(self) -> None:
-        """The event loop has got to it."""
-        self._note(self._clock() - self._sent)
-
-    def lost(self) -> None:
-        """It was dropped, as gRPC does where calls wait for too long."""
-        self._note(math.inf)
+    def measured(self, waiting: int, taken: int, seconds: float) -> None:
+        """`waiting` calls are in gRPC's queue, after a time of so many seconds in which the event loop took some."""
+        self._note(waiting * seconds / taken if taken else (seconds if waiting > 0 else 0.0))
 
     def calm(self) -> None:
         """Hardly anybody calls."""
         self._note(0.0)
 
-    def _note(self, waited_s: float) -> None:
-        self._waits.append(waited_s)
+    def _note(self, wait_s: float) -> None:
+        self._waits.append(wait_s)
         self._least = min(self._waits)
 
 
-class Probe:
-    """Sends the calls that are timed, from the process to itself, where nobody but this machine can send any."""
+class Counters:
+    """What channelz counts of one server. One is to be made just before its server, and `found` just after."""
 
-    def __init__(self, server: grpc.aio.Server, pressure: Pressure) -> None:
-        self._pressure = pressure
-        self._address = ""
-        # The port for callers serves the method too, and whoever could call it would say how long calls wait.
-        self._secret = os.urandom(16)
-        self._server = server
-        handler = grpc.unary_unary_rpc_method_handler(self._heard)
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
+    def __init__(self) -> None:
+        self._before = _servers()
+        self._id = 0
 
-    def bind(self) -> None:
-        """Takes an address of its own. Must be called before the server starts."""
-        address = f"unix-abstract:groupbuy-{os.getpid()}-{id(self):x}"
-        try:
-            self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            # Not on every system; the bounds on what is under way hold all the same.
-            log.warning("how long calls wait can't be measured here", error=str(error))
-            return
-        self._address = address
+    def found(self) -> None:
+        """Finds the server that was made since."""
+        fresh = _servers() - self._before
+        # Another thread made one as well: the server's own is not known then.
+        self._id = fresh.pop() if len(fresh) == 1 else 0
 
-    async def run(self) -> None:
-        """Measures until it is cancelled."""
-        if not self._address:
-            return
-        async with grpc.aio.insecure_channel(self._address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-            call: Any = channel.unary_unary(f"/{SERVICE}/{METHOD}", None, None)
-            before = 0
-            while True:
-                await asyncio.sleep(PROBE_S)
-                calls, before = self._pressure.calls - before, self._pressure.calls
-                if calls < FEW:
-                    self._pressure.calm()
-                    continue
-                self._pressure.sent()
-                try:
-                    await call(self._secret, timeout=GIVEN_UP_S)
-                except grpc.aio.AioRpcError:
-                    self._pressure.lost()
+    def unfinished(self) -> int | None:
+        """Calls that have come and have not ended; None where it is not known."""
+        if not self._id:
+            return None
+        answer = ChannelzServicer.GetServer(channelz_pb2.GetServerRequest(server_id=self._id), _NOBODY)
+        if answer is None:
+            return None
+        data = answer.server.data
+        return int(data.calls_started - data.calls_succeeded - data.calls_failed)
 
-    async def _heard(self, request: bytes, context: Any) -> bytes:
-        if not hmac.compare_digest(request, self._secret):
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-        self._pressure.heard()
-        return b""
+
+async def measure(pressure: Pressure, counters: Counters) -> None:
+    """Measures until it is cancelled."""
+    if counters.unfinished() is None:
+        # The limits on calls in flight hold all the same.
+        log.warning("how long calls wait can't be measured here")
+        return
+    since, before = time.monotonic(), pressure.taken
+    while True:
+        await asyncio.sleep(LOOK_S)
+        now = time.monotonic()
+        seconds, taken = now - since, pressure.taken - before
+        since, before = now, pressure.taken
+        # A loop that was held up for long took few calls, however many wait.
+        unfinished = counters.unfinished() if taken >= FEW or seconds > MOST_WAIT_S else None
+        if unfinished is None:
+            pressure.calm()
+        else:
+            pressure.measured(max(unfinished - pressure.active, 0), taken, seconds)
+
+
+class _Nobody:
+    """Takes the place of a call's context: the counters are asked for by no call."""
+
+    def set_code(self, code: object) -> None:
+        """The server is gone, or its answer can't be parsed: the answer is None then."""
+
+    def set_details(self, details: object) -> None:
+        """As above."""
+
+
+_NOBODY: Any = _Nobody()
+
+
+def _servers() -> set[int]:
+    found: set[int] = set()
+    while True:
+        request = channelz_pb2.GetServersRequest(start_server_id=max(found, default=-1) + 1)
+        answer = ChannelzServicer.GetServers(request, _NOBODY)
+        found |= {one.ref.server_id for one in answer.server} if answer else set()
+        if answer is None or answer.end or not answer.server:
+            return found

@@ -164,7 +164,7 @@ class _Process:
         try:
             wiring = self._wire()
             files = tls.files(settings)
-            access = auth.access(settings, settings.service, files.pair.spiffe_id() if files else "")
+            access = auth.access(settings, settings.service, files)
             server = Server(
                 wiring.servicers,
                 max_calls=settings.max_calls,

@@ -89,12 +89,15 @@ Dial = Callable[[str], Channel]
 
 
 def dial(settings: SecuritySettings) -> Dial:
-    """Channels as the settings of the process have them. The certificates are read with the first channel."""
+    """Channels as the settings of the process have them, to servers with the identity of this process and no other.
+
+    The certificates are read with the first channel.
+    """
     made: list[Callable[[str, tls.Options], Channel]] = []
 
     def to(address: str) -> Channel:
         if not made:
-            made.append(tls.dialler(settings))
+            made.append(tls.replica_dialler(settings))
         return made[0](address, OPTIONS)
 
     return to
@@ -241,7 +244,9 @@ def refused(error: grpc.aio.AioRpcError) -> Exception:
         reason = errors_pb2.ErrorReason.Value(PREFIX + info.reason)
     except ValueError:
         reason = errors_pb2.ERROR_REASON_UNSPECIFIED
-    if reason == errors_pb2.ERROR_REASON_NOT_READY or (not info.reason and code in _BROKEN):
+    # UNAUTHENTICATED concerns our certificate, not the caller's: it expired on a connection that is being replaced.
+    ours = code is grpc.StatusCode.UNAUTHENTICATED
+    if reason == errors_pb2.ERROR_REASON_NOT_READY or ours or (not info.reason and code in _BROKEN):
         return NotReady(f"another replica could not answer: {code.name} {error.details()}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and not info.reason:
         reason = errors_pb2.ERROR_REASON_ANSWER_PENDING

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import structlog
 from google.protobuf import descriptor_pool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_channelz.v1 import _async as channelz
@@ -25,10 +26,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from chassis import validation
 from chassis.auth import Access
 from chassis.guard import Guard, Handler, implemented
-from chassis.pressure import Probe
+from chassis.pressure import Counters, measure
 from chassis.priority import ANSWERS, Ranks, give_way
 from chassis.settings import host_and_port
 from chassis.tls import Files, server_credentials
+
+log = structlog.stdlib.get_logger(__name__)
 
 #: Bytes of any message at most; what is larger than the guard allows is still read, to be answered with a reason.
 MAX_RECEIVE_BYTES = 4 * 1024 * 1024
@@ -38,6 +41,8 @@ MAX_RECEIVE_BYTES = 4 * 1024 * 1024
 #: long as it takes to get to so many: a second where 1,200 a second are got to.
 MAX_PENDING = 1_200
 MAX_PENDING_HARD = 1_250
+#: Seconds between two looks at whether the callers of calls in flight still have access.
+WITHDRAW_S = 1.0
 #: Seconds that gRPC gets to send the last answers, after every call was told to end.
 LAST_WORDS_S = 1.0
 
@@ -56,9 +61,13 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
-#: On top of these where callers have certificates: a connection made with one that has expired since, or was withdrawn
-#: with its authority, ends within the hour. Calls and streams under way end by themselves.
-ENCRYPTED: tuple[tuple[str, int], ...] = (("grpc.max_connection_age_ms", 3_600_000),)
+#: On top of these where callers have certificates. Access ends with the certificate, its authority or the table
+#: (chassis/auth.py). A connection ends within an hour, and its streams five minutes later: a certificate of an
+#: intermediate authority depends on that, where the bundle has no certificate of that authority.
+ENCRYPTED: tuple[tuple[str, int], ...] = (
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 300_000),
+)
 
 
 def _only_service(file: Any) -> str:
@@ -101,11 +110,13 @@ class Server:
         self.guard = Guard(max_calls=max_calls, max_streams=max_streams, access=access)
         self._files = files
         self._ranks = ranks
+        self._access = access
+        self._counters = Counters()
         self._server = grpc.aio.server(options=OPTIONS if files is None else OPTIONS + ENCRYPTED)
+        self._counters.found()
         self._names = tuple(one.full_name for one in servicers)
         self._health = health.HealthServicer()
         self._serving: bool | None = None
-        self._probe = Probe(self._server, self.guard.pressure)
         self._beside: list[asyncio.Task[None]] = []
         for one in servicers:
             # Streams have queues of their own, so that they don't wait behind a flood of calls.
@@ -130,11 +141,11 @@ class Server:
     async def start(self) -> None:
         """Begins to answer, NOT_SERVING."""
         await self.set_serving(False)
-        self._probe.bind()
         await self._server.start()
         self._beside = [
             asyncio.create_task(give_way(self._ranks), name="ranks of threads"),
-            asyncio.create_task(self._probe.run(), name="how long calls wait"),
+            asyncio.create_task(measure(self.guard.pressure, self._counters), name="how long calls wait"),
+            asyncio.create_task(self._withdraw(), name="who may go on calling"),
         ]
 
     @property
@@ -170,6 +181,15 @@ class Server:
         # What is left now is only on its way to the caller, who may not be reading.
         await self._server.stop(LAST_WORDS_S)
         await stopping
+
+    async def _withdraw(self) -> None:
+        """Ends access as it ends: with the certificate, its authority, or the line in the table."""
+        while True:
+            await asyncio.sleep(WITHDRAW_S)
+            self._access.refresh()
+            ended = self.guard.withdraw()
+            if ended:
+                log.warning("calls in flight were ended: their callers lost access", calls=ended)
 
     def _add_operations(self) -> None:
         names = (*self._names, *OPERATIONS)

@@ -1,7 +1,11 @@
 """Mutual TLS between services: one set of PEM files a process, to serve with and to call others with.
 
-The files are looked at again while the process runs: certificates live for days, processes for months. What can't be
-used (half of a pair was replaced, say) leaves what was in use before. Must never fall back to an open connection.
+The files are read again while the process runs: certificates live for days, processes for months. Files that can't be
+used (half of a pair was replaced, say) leave the former ones in use.
+
+Every encrypted channel names the SPIFFE id of the server that it expects. gRPC verifies DNS names and no URIs, so a
+server's certificate also has the DNS name of its identity (`server_name` of chassis/auth_identity.py). With any other
+certificate the handshake fails, whatever the host.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from chassis import auth_identity
+from chassis.auth_identity import Identity, NotAnIdentity, server_name
 from chassis.auth_settings import SecuritySettings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -33,7 +39,7 @@ Options = Sequence[tuple[str, Any]]
 
 
 class BadCertificates(Exception):
-    """Files that can't be used. The message says which, and why."""
+    """Files that can't be used. The message names the file and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +47,11 @@ class Pair:
     """The contents of the files, known to fit together."""
 
     certificate: bytes
-    key: bytes
+    key: bytes = field(repr=False)
     ca: bytes
-
-    def spiffe_id(self) -> str:
-        """Who the certificate says that we are; empty where it has no SPIFFE id, or not exactly one."""
-        leaf = x509.load_pem_x509_certificates(self.certificate)[0]
-        try:
-            names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except x509.ExtensionNotFound:
-            return ""
-        found = names.get_values_for_type(x509.UniformResourceIdentifier)
-        return found[0] if len(found) == 1 and found[0].startswith("spiffe://") else ""
+    #: Who the certificate says that we are.
+    identity: Identity = field(compare=False)
+    authorities: tuple[x509.Certificate, ...] = field(compare=False)
 
 
 class Files:
@@ -62,6 +61,8 @@ class Files:
         """Raises BadCertificates."""
         self._paths = (certificate, key, ca)
         self._stamp = self._look()
+        #: Files that were refused, so that the reason is logged once.
+        self._refused: tuple[object, ...] | None = None
         self._looked = time.monotonic()
         #: What is in use. Another object after each change.
         self.pair = _read(*self._paths)
@@ -76,16 +77,24 @@ class Files:
         if stamp == self._stamp:
             return self.pair
         try:
-            pair = _read(*self._paths)
+            pair = self._renewed()
         except BadCertificates as error:
-            # Looked at again next time: the other half of a pair may be on its way.
-            log.warning("new certificates can't be used, the old ones are kept", error=str(error))
+            # Read again next time: the other half of a pair may be on its way.
+            if stamp != self._refused:
+                self._refused = stamp
+                log.warning("new certificates can't be used, the old ones are kept", error=str(error))
             return self.pair
         self._stamp = stamp
         if pair != self.pair:
             log.info("new certificates are in use", certificate=str(self._paths[0]))
             self.pair = pair
         return self.pair
+
+    def _renewed(self) -> Pair:
+        pair = _read(*self._paths)
+        if pair.identity.spiffe != self.pair.identity.spiffe:
+            raise BadCertificates(f"{self._paths[0]} is for {pair.identity.spiffe}: another identity needs a restart")
+        return pair
 
     def _look(self) -> tuple[object, ...]:
         """Changes when a file does."""
@@ -134,21 +143,22 @@ def server_credentials(files: Files) -> grpc.ServerCredentials:
     return made
 
 
-def channel(target: str, settings: SecuritySettings, options: Options = ()) -> grpc.aio.Channel:
-    """A channel to host:port, with the certificate as it is now. Raises BadCertificates.
+def channel(target: str, settings: SecuritySettings, expect: str, options: Options = ()) -> grpc.aio.Channel:
+    """A channel to host:port, with the certificate as it is now, to the server with the SPIFFE id `expect`.
 
-    For one that is kept for longer than a certificate lives, see Dialing.
+    Raises BadCertificates. For a channel that is kept for longer than a certificate lives, see Dialing.
     """
     found = files(settings)
-    return _open(target, found.pair if found else None, options)
+    return _open(target, found.pair if found else None, expect, options)
 
 
 class Dialing:
-    """A channel to one target that is made anew once our certificate has changed. On the event loop only."""
+    """A channel to one server that is made anew once our certificate has changed. On the event loop only."""
 
-    def __init__(self, target: str, files: Files | None, options: Options = ()) -> None:
-        """Without files nothing is encrypted."""
+    def __init__(self, target: str, files: Files | None, expect: str, options: Options = ()) -> None:
+        """`expect` is the SPIFFE id of the server. Without files nothing is encrypted, and nobody is expected."""
         self._target = target
+        self._expect = expect
         self._files = files
         self._options = options
         self._pair: Pair | None = None
@@ -165,7 +175,7 @@ class Dialing:
             self._channel = None
         if self._channel is None:
             self._pair = pair
-            self._channel = _open(self._target, pair, self._options)
+            self._channel = _open(self._target, pair, self._expect, self._options)
         return self._channel
 
     async def close(self) -> None:
@@ -178,17 +188,23 @@ class Dialing:
             self._channel = None
 
 
-def dialler(settings: SecuritySettings) -> Callable[[str, Options], Dialing]:
-    """Makes channels for one process, all with the same files. Raises BadCertificates."""
+def replica_dialler(settings: SecuritySettings) -> Callable[[str, Options], Dialing]:
+    """Makes channels to replicas of this process: to servers with its own identity. Raises BadCertificates."""
     found = files(settings)
-    return lambda target, options: Dialing(target, found, options)
+    expect = found.pair.identity.spiffe if found else ""
+    return lambda target, options: Dialing(target, found, expect, options)
 
 
-def _open(target: str, pair: Pair | None, options: Options) -> grpc.aio.Channel:
+def expecting(spiffe: str) -> tuple[tuple[str, str], ...]:
+    """Channel options by which the handshake fails unless the server has an identity. Raises NotAnIdentity."""
+    return (("grpc.ssl_target_name_override", server_name(spiffe)),)
+
+
+def _open(target: str, pair: Pair | None, expect: str, options: Options) -> grpc.aio.Channel:
     if pair is None:
         return grpc.aio.insecure_channel(target, options=options)
     credentials = grpc.ssl_channel_credentials(pair.ca, pair.key, pair.certificate)
-    return grpc.aio.secure_channel(target, credentials, options=options)
+    return grpc.aio.secure_channel(target, credentials, options=(*options, *expecting(expect)))
 
 
 def _served(pair: Pair) -> grpc.ServerCertificateConfiguration:
@@ -205,17 +221,23 @@ def _read(certificate: Path, key: Path, ca: Path) -> Pair:
             contents.append(path.read_bytes())
         except OSError as error:
             raise BadCertificates(f"{path} can't be read: {error.strerror}") from error
-    pair = Pair(*contents)
+    chain, private_pem, bundle = contents
     try:
-        leaf = x509.load_pem_x509_certificates(pair.certificate)[0]
-        x509.load_pem_x509_certificates(pair.ca)
-        private = load_pem_private_key(pair.key, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        # What the library says may quote the key.
-        raise BadCertificates(f"{certificate}, {key} or {ca} is no PEM file of its kind") from error
-    if private.public_key() != leaf.public_key():
+        identity = auth_identity.of_pem(chain)
+    except NotAnIdentity as error:
+        raise BadCertificates(f"{certificate} can't be our identity: {error}") from None
+    try:
+        authorities = auth_identity.authorities(bundle)
+    except NotAnIdentity as error:
+        raise BadCertificates(f"{ca}: {error}") from None
+    try:
+        private = load_pem_private_key(private_pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # The library's message may quote the key.
+        raise BadCertificates(f"{key} is no private key in PEM") from None
+    if private.public_key() != identity.certificate.public_key():
         raise BadCertificates(f"{key} is not the key of {certificate}")
-    until = leaf.not_valid_after_utc
-    if until <= datetime.now(UTC):
+    if identity.until_s <= time.time():
+        until = datetime.fromtimestamp(identity.until_s, UTC)
         raise BadCertificates(f"{certificate} expired at {until:%Y-%m-%d %H:%M:%S} UTC")
-    return pair
+    return Pair(chain, private_pem, bundle, identity, authorities)

@@ -1,12 +1,15 @@
 """A certificate authority for development: `python -m deploy.ca` makes it, and a certificate for every identity.
 
-Identities are those of the table of who may call what; each certificate names one as its SPIFFE id, and serves on this
-machine's addresses. Its key lies beside it, readable by its owner alone. Must never be what production trusts.
+Identities are those of the table of who may call what. A certificate names one as its SPIFFE id, and has no
+name but its own: a service's certificate the server name of its identity, the Kafka broker's the addresses of this
+machine, a client's none. The key lies beside it, readable by its owner alone. For development only: the authority's key
+lies there too.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import os
 import sys
@@ -17,7 +20,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -31,7 +34,21 @@ LIFE = timedelta(days=30)
 _CA_LIFE = timedelta(days=365)
 # Clocks of two machines differ.
 _SLACK = timedelta(minutes=5)
+#: Clients of Kafka verify the host that they connect to. This machine's.
 HOSTS = ("localhost", "127.0.0.1", "::1")
+KAFKA = "kafka"
+_SERVER = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +85,23 @@ class Authority:
         self,
         name: str,
         *spiffe_ids: str,
-        hosts: Sequence[str] = HOSTS,
+        hosts: Sequence[str] = (),
         life: timedelta = LIFE,
         since: datetime | None = None,
+        key: PrivateKey | None = None,
+        usage: x509.KeyUsage = _SERVER,
     ) -> Issued:
-        """Signs a new certificate for `life` from now, or from `since`, and replaces the files of that name."""
+        """Signs a new certificate for `life` from now, or from `since`, and replaces the files of that name.
+
+        `hosts` are names beside those of the identity.
+        """
         begin = since or datetime.now(UTC) - _SLACK
         end = (since or datetime.now(UTC)) + life
-        key = ec.generate_private_key(ec.SECP256R1())
-        names = [_host(host) for host in hosts] + [x509.UniformResourceIdentifier(one) for one in spiffe_ids]
-        usage = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        made = (
+        key = key or ec.generate_private_key(ec.SECP256R1())
+        names = [_host(host) for host in (*own_names(*spiffe_ids), *hosts)]
+        names += [x509.UniformResourceIdentifier(one) for one in spiffe_ids]
+        both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
             .issuer_name(self._ca.subject)
@@ -87,11 +110,13 @@ class Authority:
             .not_valid_before(begin)
             .not_valid_after(end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.ExtendedKeyUsage(usage), critical=False)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.ExtendedKeyUsage(both), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
         )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        made = builder.sign(self._key, hashes.SHA256())
         issued = Issued(self.directory / f"{name}.pem", self.directory / f"{name}.key", self.certificate)
         _write_key(issued.key, key)
         _replace(issued.certificate, made.public_bytes(Encoding.PEM))
@@ -134,7 +159,7 @@ def _host(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+def _write_key(path: Path, key: PrivateKey) -> None:
     _replace(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
@@ -147,13 +172,25 @@ def _replace(path: Path, content: bytes) -> None:
     beside.replace(path)
 
 
+def own_names(*spiffe_ids: str) -> tuple[str, ...]:
+    """Server names of the identities that serve."""
+    from chassis.auth_identity import NotAnIdentity, server_name, spiffe_id
+
+    found = []
+    for one in spiffe_ids:
+        with contextlib.suppress(NotAnIdentity):
+            if spiffe_id(one).split("/")[3] == "service":
+                found.append(server_name(one))
+    return tuple(found)
+
+
 def identities() -> dict[str, str]:
     """SPIFFE ids by name: the table's, and those of what the table has no rules for."""
     from chassis.policy import EVERY, FILE, read
 
     table = {name: spiffe for spiffe, name in read(FILE, EVERY).names.items()}
     domain = next(iter(table.values())).split("/")[2]
-    return {**table, "provider": f"spiffe://{domain}/service/provider", "kafka": f"spiffe://{domain}/broker/kafka"}
+    return {**table, "provider": f"spiffe://{domain}/service/provider", KAFKA: f"spiffe://{domain}/broker/kafka"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -161,7 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.ca", description="Certificates for development.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="of an identity (default: all)")
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help="for keys and certificates (%(default)s)")
-    parser.add_argument("--host", action="append", default=[], help="a server's further name or address")
+    parser.add_argument(
+        "--host", action="append", default=[], metavar="NAME=HOST", help="a further name or address of one server"
+    )
     parser.add_argument("--days", type=float, default=LIFE.days, help="until they expire (%(default)s)")
     options = parser.parse_args(arguments)
     known = identities()
@@ -170,10 +209,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no such identity: {', '.join(unknown)}; there are {', '.join(known)}")
     if options.days <= 0:
         parser.error("--days must be above 0")
+    hosts: dict[str, list[str]] = {KAFKA: list(HOSTS)}
+    for given in options.host:
+        name, _, host = given.partition("=")
+        if name not in known or not host or "/client/" in known[name]:
+            parser.error(f"--host {given}: write NAME=HOST, with the name of a server")
+        hosts.setdefault(name, []).append(host)
     authority = Authority(options.directory)
-    hosts = (*HOSTS, *options.host)
     for name in options.names or known:
-        issued = authority.issue(name, known[name], hosts=hosts, life=timedelta(days=options.days))
+        issued = authority.issue(name, known[name], hosts=hosts.get(name, ()), life=timedelta(days=options.days))
         print(f"{known[name]}  {issued.certificate}")
     return 0
 

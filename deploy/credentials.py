@@ -28,8 +28,13 @@ class Credentials:
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
         authority = Authority(self.directory)
+        #: SPIFFE ids by name.
+        self.identities = ca.identities()
         #: By name of the identity.
-        self.issued: dict[str, Issued] = {name: authority.issue(name, one) for name, one in ca.identities().items()}
+        self.issued: dict[str, Issued] = {
+            name: authority.issue(name, one, hosts=ca.HOSTS if name == ca.KAFKA else ())
+            for name, one in self.identities.items()
+        }
         kept = self.directory / "passwords.json"
         if kept.exists():
             self.kafka = Secured(self.issued["kafka"], json.loads(kept.read_text(encoding="utf-8")))

@@ -20,8 +20,9 @@ _OPTIONS = (
 class Health:
     """Asks one server. Close it after use."""
 
-    def __init__(self, endpoint: str, issued: Issued | None = None) -> None:
-        """`endpoint` is host:port; with a certificate it is asked over mutual TLS."""
+    def __init__(self, endpoint: str, issued: Issued | None = None, *, expect: str = "") -> None:
+        """`endpoint` is host:port; with a certificate it is asked over mutual TLS, and answers only with the SPIFFE id
+        `expect`."""
         import grpc
         from grpc_health.v1 import health_pb2_grpc
 
@@ -29,8 +30,11 @@ class Health:
         if issued is None:
             self._channel = grpc.insecure_channel(endpoint, options=_OPTIONS)
         else:
+            from chassis.tls import expecting
+
             pem = [path.read_bytes() for path in (issued.ca, issued.key, issued.certificate)]
-            self._channel = grpc.secure_channel(endpoint, grpc.ssl_channel_credentials(*pem), options=_OPTIONS)
+            options = (*_OPTIONS, *expecting(expect))
+            self._channel = grpc.secure_channel(endpoint, grpc.ssl_channel_credentials(*pem), options=options)
         self._stub = health_pb2_grpc.HealthStub(self._channel)
 
     def serving(self, *, timeout_s: float = 1.0) -> bool:

@@ -49,6 +49,10 @@ class Processes:
         """The certificate to ask for health with; None where nothing is encrypted."""
         return None
 
+    def identity(self, name: str) -> str:
+        """SPIFFE id of a process; empty where nothing is encrypted."""
+        return ""
+
     @property
     def names(self) -> tuple[str, ...]:
         """All processes, in the order they were started."""
@@ -96,7 +100,9 @@ class Processes:
         Raises StackFailed with its log's tail where it does not within `timeout` seconds.
         """
         process = self._process(name)
-        health = Health(self.endpoints[name], self.monitor) if name in self._health else None
+        health = None
+        if name in self._health:
+            health = Health(self.endpoints[name], self.monitor, expect=self.identity(name))
         try:
             served = wait_for(
                 lambda: self._well() and process.running and (health is None or health.serving()),

@@ -91,6 +91,10 @@ class Stack(Processes):
         """The certificate to ask for health with; None where nothing is encrypted."""
         return self.credentials.issued[MONITOR] if self.credentials else None
 
+    def identity(self, name: str) -> str:
+        """See Processes. Replicas of a service have one identity."""
+        return self.credentials.identities[name.partition("-")[0]] if self.credentials else ""
+
     @property
     def broker(self) -> Broker:
         """The broker of our own, to kill and restart. Raises BrokerFailed where it is somebody else's."""

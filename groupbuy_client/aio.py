@@ -26,7 +26,17 @@ from groupbuy.payments.v1 import ledger_pb2, payments_pb2, payments_pb2_grpc
 
 from groupbuy_client import requests
 from groupbuy_client.errors import of_rpc
-from groupbuy_client.transport import ATTEMPTS, OPTIONS, PATIENCE_S, TIMEOUT_S, Deadline, Pauses, Targets
+from groupbuy_client.transport import (
+    ATTEMPTS,
+    OPTIONS,
+    PATIENCE_S,
+    TIMEOUT_S,
+    TRUST_DOMAIN,
+    Deadline,
+    Pauses,
+    Targets,
+    expecting,
+)
 
 _ORDERS = ("orders", orders_pb2_grpc.OrderServiceStub)
 _GROUPS = ("groups", groups_pb2_grpc.GroupServiceStub)
@@ -49,18 +59,21 @@ class AsyncClient:
         groups: str = "",
         payments: str = "",
         credentials: grpc.ChannelCredentials | None = None,
+        trust_domain: str = TRUST_DOMAIN,
         timeout_s: float = TIMEOUT_S,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         """`target` is host:port of all that has none of its own. Without credentials nothing is encrypted: see mtls.
+        With credentials the server at each target must have the identity of the service, in `trust_domain`.
 
         `timeout_s` is for each call that says nothing else, its retries included; `options` are gRPC's, of channels.
         """
         self._targets = Targets(orders or target, groups or target, payments or target)
         self._credentials = credentials
+        self._trust_domain = trust_domain
         self._timeout_s = timeout_s
         self._options = (*OPTIONS, *options)
-        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._channels: dict[tuple[str, str], grpc.aio.Channel] = {}
         self._stubs: dict[_Service, Any] = {}
 
     async def close(self) -> None:
@@ -269,13 +282,17 @@ class AsyncClient:
     def _stub(self, service: _Service) -> Any:
         if service not in self._stubs:
             name, make = service
-            self._stubs[service] = make(self._channel(self._targets.of(name)))
+            self._stubs[service] = make(self._channel(name))
         return self._stubs[service]
 
-    def _channel(self, target: str) -> grpc.aio.Channel:
-        if target not in self._channels:
-            if self._credentials is None:
-                self._channels[target] = grpc.aio.insecure_channel(target, options=self._options)
+    def _channel(self, service: str) -> grpc.aio.Channel:
+        target, credentials = self._targets.of(service), self._credentials
+        # Services at one address share a channel only where none is expected to prove which one it is.
+        key = (target, service if credentials else "")
+        if key not in self._channels:
+            if credentials is None:
+                self._channels[key] = grpc.aio.insecure_channel(target, options=self._options)
             else:
-                self._channels[target] = grpc.aio.secure_channel(target, self._credentials, options=self._options)
-        return self._channels[target]
+                options = (*self._options, *expecting(service, self._trust_domain))
+                self._channels[key] = grpc.aio.secure_channel(target, credentials, options=options)
+        return self._channels[key]

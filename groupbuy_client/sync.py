@@ -27,7 +27,17 @@ from groupbuy.payments.v1 import ledger_pb2, payments_pb2, payments_pb2_grpc
 
 from groupbuy_client import requests
 from groupbuy_client.errors import of_rpc
-from groupbuy_client.transport import ATTEMPTS, OPTIONS, PATIENCE_S, TIMEOUT_S, Deadline, Pauses, Targets
+from groupbuy_client.transport import (
+    ATTEMPTS,
+    OPTIONS,
+    PATIENCE_S,
+    TIMEOUT_S,
+    TRUST_DOMAIN,
+    Deadline,
+    Pauses,
+    Targets,
+    expecting,
+)
 
 _ORDERS = ("orders", orders_pb2_grpc.OrderServiceStub)
 _GROUPS = ("groups", groups_pb2_grpc.GroupServiceStub)
@@ -50,18 +60,21 @@ class Client:
         groups: str = "",
         payments: str = "",
         credentials: grpc.ChannelCredentials | None = None,
+        trust_domain: str = TRUST_DOMAIN,
         timeout_s: float = TIMEOUT_S,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         """`target` is host:port of all that has none of its own. Without credentials nothing is encrypted: see mtls.
+        With credentials the server at each target must have the identity of the service, in `trust_domain`.
 
         `timeout_s` is for each call that says nothing else, its retries included; `options` are gRPC's, of channels.
         """
         self._targets = Targets(orders or target, groups or target, payments or target)
         self._credentials = credentials
+        self._trust_domain = trust_domain
         self._timeout_s = timeout_s
         self._options = (*OPTIONS, *options)
-        self._channels: dict[str, grpc.Channel] = {}
+        self._channels: dict[tuple[str, str], grpc.Channel] = {}
         self._stubs: dict[_Service, Any] = {}
         self._making = threading.Lock()
 
@@ -263,13 +276,17 @@ class Client:
         with self._making:
             if service not in self._stubs:
                 name, make = service
-                self._stubs[service] = make(self._channel(self._targets.of(name)))
+                self._stubs[service] = make(self._channel(name))
             return self._stubs[service]
 
-    def _channel(self, target: str) -> grpc.Channel:
-        if target not in self._channels:
-            if self._credentials is None:
-                self._channels[target] = grpc.insecure_channel(target, options=self._options)
+    def _channel(self, service: str) -> grpc.Channel:
+        target, credentials = self._targets.of(service), self._credentials
+        # Services at one address share a channel only where none is expected to prove which one it is.
+        key = (target, service if credentials else "")
+        if key not in self._channels:
+            if credentials is None:
+                self._channels[key] = grpc.insecure_channel(target, options=self._options)
             else:
-                self._channels[target] = grpc.secure_channel(target, self._credentials, options=self._options)
-        return self._channels[target]
+                options = (*self._options, *expecting(service, self._trust_domain))
+                self._channels[key] = grpc.secure_channel(target, credentials, options=options)
+        return self._channels[key]

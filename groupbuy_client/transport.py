@@ -25,6 +25,8 @@ TIMEOUT_S = 10.0
 PATIENCE_S = 120.0
 #: Times that a call is made at most.
 ATTEMPTS = 10
+#: Of the services' identities.
+TRUST_DOMAIN = "groupbuy.internal"
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 
@@ -59,10 +61,22 @@ class Targets:
 
 
 def mtls(certificate: Path | str, key: Path | str, ca: Path | str) -> grpc.ChannelCredentials:
-    """Credentials of PEM files: our certificate and its key, and the authority that signs the services'."""
+    """Credentials of PEM files: our certificate and its key, and the authority that signs the services'.
+
+    A client with credentials calls a service only where the server's certificate is that service's own.
+    """
     read = [Path(path).read_bytes() for path in (ca, key, certificate)]
     made: grpc.ChannelCredentials = grpc.ssl_channel_credentials(*read)
     return made
+
+
+def expecting(service: str, trust_domain: str) -> tuple[tuple[str, str], ...]:
+    """Channel options by which the handshake fails unless the server's certificate is the service's own.
+
+    Its SPIFFE ID is spiffe://{trust_domain}/service/{service}. gRPC verifies DNS names and no URIs, so the certificate
+    also has the DNS name {service}.service.{trust_domain}.
+    """
+    return (("grpc.ssl_target_name_override", f"{service}.service.{trust_domain}"),)
 
 
 class Deadline:

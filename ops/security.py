@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from chassis import tls
+from chassis.auth_identity import SpiffeId
 from chassis.auth_settings import SENTENCE, KafkaSettings
 from chassis.redaction import REDACTED, is_secret
 from eventlog.security import Kafka
@@ -25,16 +26,21 @@ class OpsSettings(KafkaSettings):
 
     model_config = SettingsConfigDict(env_prefix="GROUPBUY_OPS_", frozen=True, extra="ignore")
 
+    #: Whom to expect where the provider is.
+    provider_identity: SpiffeId = "spiffe://groupbuy.internal/service/provider"
+
 
 def cluster(address: str) -> Kafka:
     """The brokers at an address, host:port[,…], with what the environment says about us. Raises OpsError."""
     return _settings().cluster(address)
 
 
-def dial(target: str) -> grpc.aio.Channel:
-    """A channel to host:port, with our certificate if the environment names one. Raises OpsError."""
+def dial_provider(target: str) -> grpc.aio.Channel:
+    """A channel to the provider at host:port. With our certificate, if the environment names one, only to the server
+    with the provider's identity. Raises OpsError."""
+    settings = _settings()
     try:
-        return tls.channel(target, _settings())
+        return tls.channel(target, settings, settings.provider_identity)
     except tls.BadCertificates as error:
         raise OpsError(f"{error} ({OpsSettings.variable('tls_certificate')})", USAGE) from None
 

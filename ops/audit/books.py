@@ -14,7 +14,7 @@ from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
 from ops.audit.cases import Case
 from ops.audit.findings import Findings, Invariant
 from ops.audit.holds import Hold, Payment
-from ops.security import dial
+from ops.security import dial_provider
 
 STATEMENT_TIMEOUT_S = 60.0
 
@@ -40,7 +40,7 @@ class Totals:
 
 async def statement(provider: str) -> list[StatementEntry]:
     """The provider's whole statement. Raises grpc.aio.AioRpcError where it does not answer."""
-    async with dial(provider) as channel:
+    async with dial_provider(provider) as channel:
         stub = SimProviderServiceStub(channel)
         entries = stub.ExportStatement(ExportStatementRequest(), timeout=STATEMENT_TIMEOUT_S, wait_for_ready=True)
         return [entry async for entry in entries]

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, FilePath, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from chassis.auth_identity import SpiffeId
 from chassis.settings import HostPort, Instance, ServiceSettings
 
 Url = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
@@ -39,6 +40,8 @@ class PaymentsSettings(ServiceSettings):
     call_seconds: Annotated[float, Field(gt=0, le=30)] = 5.0
     #: The simulated provider.
     provider: HostPort = "127.0.0.1:50054"
+    #: Whom to expect there, where calls are encrypted: with any other certificate the provider is not called.
+    provider_identity: SpiffeId = "spiffe://groupbuy.internal/service/provider"
     #: Checks notifications of the simulated provider. Empty: they are refused.
     provider_notify_secret: SecretStr = SecretStr("")
     #: Where providers' webhooks are taken over HTTP: POST /webhooks/{provider}. Empty: nowhere.

@@ -62,7 +62,9 @@ def configured(settings: PaymentsSettings) -> Registry:
     Raises ValueError, OSError for keys that can't be used, BadCertificates.
     """
     limits = Limits(try_s=settings.call_seconds, budget_s=2 * settings.call_seconds)
-    simulated_provider = SimulatedProvider(settings.provider, limits, files=tls.files(settings))
+    simulated_provider = SimulatedProvider(
+        settings.provider, limits, files=tls.files(settings), expect=settings.provider_identity
+    )
     wechat = _wechat(settings, limits)
     by_prefix: dict[str, Provider] = {
         "card": simulated_provider,

@@ -64,8 +64,8 @@ KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
 
 
 class SimulatedProvider:
-    """The simulated provider at `target`, host:port; with `files`, over mutual TLS. Belongs to the event loop of its
-    first call."""
+    """The simulated provider at `target`, host:port; with `files`, over mutual TLS, and only where the server has the
+    SPIFFE id `expect`. Belongs to the event loop of its first call."""
 
     name = "simulated"
 
@@ -75,10 +75,11 @@ class SimulatedProvider:
         limits: Limits | None = None,
         breaker: Breaker | None = None,
         files: Files | None = None,
+        expect: str = "",
     ) -> None:
         self._limits = limits or Limits()
         self._breaker = breaker or Breaker(self.name)
-        self._dialing = Dialing(target, files, CHANNEL_OPTIONS)
+        self._dialing = Dialing(target, files, expect, CHANNEL_OPTIONS)
         self._channel: grpc.aio.Channel | None = None
         self._stub: pb_grpc.SimProviderServiceAsyncStub | None = None
         self._calls: CallStream | None = None

@@ -14,11 +14,11 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
-from chassis.auth import Access
+from chassis.auth import Access, PolicySource
 from chassis.policy import FILE, read
 from chassis.server import OPERATIONS, Server, Servicer
 from chassis.service_config import FILES
-from chassis.tls import Files
+from chassis.tls import Files, expecting
 from deploy.ca import Issued
 
 SOON_S = 30.0
@@ -77,11 +77,15 @@ def _servicers(process: str) -> Iterator[Servicer]:
 
 
 @asynccontextmanager
-async def serving(process: str, issued: Issued, policy: Path = FILE) -> AsyncIterator[int]:
-    """A server of a process's contract, under its table; its port."""
-    access = Access(read(policy, process), own=IDENTITIES[process])
+async def serving(
+    process: str, issued: Issued, policy: Path = FILE, servicers: tuple[Servicer, ...] = ()
+) -> AsyncIterator[int]:
+    """A server of a process's contract, under its table; its port. `servicers` answer with more than empty answers."""
     files = Files(issued.certificate, issued.key, issued.ca)
-    server = Server(tuple(_servicers(process)), max_calls=1000, max_streams=1000, access=access, files=files)
+    source = PolicySource(policy, process)
+    access = Access(source.read(), own=IDENTITIES[process], files=files, source=source)
+    offered = servicers or tuple(_servicers(process))
+    server = Server(offered, max_calls=1000, max_streams=1000, access=access, files=files)
     port = server.bind("127.0.0.1:0")
     await server.start()
     try:
@@ -91,12 +95,12 @@ async def serving(process: str, issued: Issued, policy: Path = FILE) -> AsyncIte
 
 
 @asynccontextmanager
-async def calling(port: int, issued: Issued) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel with a certificate, over a connection of its own."""
+async def calling(port: int, issued: Issued, expect: str = "orders") -> AsyncIterator[grpc.aio.Channel]:
+    """A channel with a certificate to the server of a service, over a connection of its own."""
     credentials = grpc.ssl_channel_credentials(
         *(one.read_bytes() for one in (issued.ca, issued.key, issued.certificate))
     )
-    options = [("grpc.use_local_subchannel_pool", 1)]
+    options = [("grpc.use_local_subchannel_pool", 1), *expecting(IDENTITIES[expect])]
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel:
         yield channel
 

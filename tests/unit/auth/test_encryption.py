@@ -16,10 +16,12 @@ import pytest
 from chassis.auth_settings import SecuritySettings
 from chassis.tls import BadCertificates, Dialing, Files, channel
 from deploy.ca import Authority, Issued
-from tests.unit.auth.support import IDENTITIES, Answer, answer, call, calling, methods, serving
+from tests.unit.auth.support import IDENTITIES, SOON_S, Answer, answer, call, calling, methods, serving
+from tests.waiting import wait_for_async
 
 CHECK = next(one for one in methods("orders") if one.full_name == "grpc.health.v1.Health.Check")
 WELL = Answer(grpc.StatusCode.OK)
+UNKNOWN = Answer(grpc.StatusCode.UNAUTHENTICATED, "IDENTITY_REQUIRED")
 SHOP = IDENTITIES["shop"]
 
 
@@ -67,11 +69,13 @@ async def test_a_certificate_that_has_expired_or_is_not_valid_yet_is_refused(
                 await refused(opened)
 
 
-async def test_a_caller_refuses_a_server_of_another_authority_or_of_another_name(
+async def test_a_caller_refuses_a_server_of_another_authority_or_with_another_identity(
     authority: Authority, certificates: dict[str, Issued], tmp_path: Path
 ) -> None:
-    elsewhere = authority.issue("elsewhere", IDENTITIES["orders"], hosts=("orders.elsewhere.example",))
-    for server in (Authority(tmp_path).issue("orders", IDENTITIES["orders"]), elsewhere):
+    # Every host is right, and the identity is not.
+    hosts = ("localhost", "127.0.0.1")
+    others = [authority.issue(f"{name}_instead", IDENTITIES[name], hosts=hosts) for name in ("monitor", "groups")]
+    for server in (Authority(tmp_path).issue("orders", IDENTITIES["orders"]), *others):
         async with serving("orders", server) as port, calling(port, certificates["shop"]) as opened:
             await refused(opened)
 
@@ -80,7 +84,10 @@ async def test_a_server_goes_over_to_another_authority_without_a_restart(tmp_pat
     here, old = tmp_path / "here", Authority(tmp_path / "old")
     shop = old.issue("shop", SHOP)
     served = Authority(here).issue("orders", IDENTITIES["orders"])
-    for name, made in (("ca.pem", old.certificate), ("orders.pem", old.issue("orders", SHOP).certificate)):
+    for name, made in (
+        ("ca.pem", old.certificate),
+        ("orders.pem", old.issue("orders", IDENTITIES["orders"]).certificate),
+    ):
         (here / name).write_bytes(made.read_bytes())
     served.key.write_bytes((old.directory / "orders.key").read_bytes())
     new = Authority(tmp_path / "new")
@@ -97,22 +104,28 @@ async def test_a_server_goes_over_to_another_authority_without_a_restart(tmp_pat
             assert await call(newer, CHECK) == WELL
         async with calling(port, shop) as late:
             await refused(late)
-        # A connection made before goes on until its hour is over.
-        assert await call(opened, CHECK) == WELL
+
+        # A connection made before is of no use any more.
+        async def withdrawn() -> bool:
+            return await call(opened, CHECK) == UNKNOWN
+
+        await wait_for_async(withdrawn, seconds=SOON_S)
 
 
 async def test_a_caller_goes_over_to_a_new_certificate_without_a_restart(
-    certificates: dict[str, Issued], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    authority: Authority, certificates: dict[str, Issued], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chassis.tls.FRESH_S", 0.0)
     mine = (tmp_path / "mine.pem", tmp_path / "mine.key")
-    _copy(certificates["merchant"], *mine)
+    gone_soon = authority.issue("shop_gone_soon", SHOP, life=timedelta(hours=1))
+    _copy(gone_soon, *mine)
     async with serving("orders", certificates["orders"]) as port:
         files = Files(*mine, certificates["orders"].ca)
-        dialing = Dialing(f"127.0.0.1:{port}", files, [("grpc.use_local_subchannel_pool", 1)])
+        own_pool = [("grpc.use_local_subchannel_pool", 1)]
+        dialing = Dialing(f"127.0.0.1:{port}", files, IDENTITIES["orders"], own_pool)
         get = next(one for one in methods("orders") if one.name == "GetOrder")
         first = dialing.channel()
-        assert (await call(first, get)).code == grpc.StatusCode.PERMISSION_DENIED
+        assert (await call(first, get)).code == grpc.StatusCode.INVALID_ARGUMENT
         assert dialing.channel() is first
         _copy(certificates["shop"], *mine)
         assert (await call(dialing.channel(), get)).code == grpc.StatusCode.INVALID_ARGUMENT
@@ -124,9 +137,11 @@ async def test_a_channel_is_made_from_settings(certificates: dict[str, Issued]) 
     shop = certificates["shop"]
     settings = SecuritySettings(tls_certificate=shop.certificate, tls_key=shop.key, tls_ca=shop.ca)
     async with serving("orders", certificates["orders"]) as port:
-        async with channel(f"127.0.0.1:{port}", settings) as opened:
+        async with channel(f"127.0.0.1:{port}", settings, IDENTITIES["orders"]) as opened:
             assert await call(opened, CHECK) == WELL
-        async with channel(f"127.0.0.1:{port}", SecuritySettings(insecure=True)) as opened:
+        async with channel(f"127.0.0.1:{port}", settings, IDENTITIES["payments"]) as opened:
+            await refused(opened)
+        async with channel(f"127.0.0.1:{port}", SecuritySettings(insecure=True), "") as opened:
             await refused(opened)
 
 
@@ -135,14 +150,17 @@ def test_files_that_can_not_be_used_are_refused_with_a_reason(
 ) -> None:
     orders, shop = certificates["orders"], certificates["shop"]
     gone = authority.issue("gone", SHOP, since=datetime.now(UTC) - timedelta(days=2), life=timedelta(days=1))
+    nobody = authority.issue("nobody")
     garbage = tmp_path / "garbage.pem"
     garbage.write_text("no certificate")
     for files, why in (
         ((orders.certificate, shop.key, orders.ca), "is not the key of"),
         ((gone.certificate, gone.key, gone.ca), "expired at"),
-        ((garbage, orders.key, orders.ca), "is no PEM file of its kind"),
-        ((orders.certificate, garbage, orders.ca), "is no PEM file of its kind"),
-        ((orders.certificate, orders.key, garbage), "is no PEM file of its kind"),
+        ((garbage, orders.key, orders.ca), "no X.509 certificate in PEM"),
+        ((orders.certificate, garbage, orders.ca), "is no private key in PEM"),
+        ((orders.certificate, orders.key, garbage), "no list of certificates in PEM"),
+        ((orders.certificate, orders.key, shop.certificate), "not an authority's"),
+        ((nobody.certificate, nobody.key, nobody.ca), "0 URIs among the alternative names, not one"),
         ((tmp_path / "nowhere", orders.key, orders.ca), "can't be read"),
     ):
         with pytest.raises(BadCertificates, match=why):

@@ -13,7 +13,7 @@ from chassis.errors import ApiError
 from chassis.policy import FILE
 from chassis.ratelimit import Bucket, Limit
 from deploy.ca import Issued
-from tests.unit.auth.support import Answer, call, calling, methods, serving
+from tests.unit.auth.support import SOON_S, Answer, answer, call, calling, methods, serving
 
 
 class Clock:
@@ -78,6 +78,13 @@ async def test_who_calls_too_often_is_told_when_to_call_again_and_nobody_else_is
             assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
             assert 50_000 < refused.retry_after_ms <= 100_001
             assert await call(support, get) == let_in
+        # Nor is a method of another kind, nor a request that is none.
+        check = next(one for one in methods("orders") if one.full_name == "grpc.health.v1.Health.Check")
+        async with calling(port, certificates["shop"]) as again:
+            assert (await call(again, check)).reason == "RATE_LIMITED"
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await again.unary_unary("/grpc.health.v1.Health/Check", None, None)(b"\xff\xff", timeout=SOON_S)
+            assert answer(caught.value).reason == "RATE_LIMITED"
         # Another connection is no way around it.
         async with calling(port, certificates["shop"]) as again:
             assert (await call(again, get)).reason == "RATE_LIMITED"

@@ -107,11 +107,11 @@ def started(tmp_path: Path, **settings: Any) -> int:
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ('GetOrder         = ["shop", "support", "operator", "orders"]\n', "", "does not say who may call /groupbuy"),
+        ('GetOrder         = ["shop", "support", "operator", "replicas"]\n', "", "does not say who may call /groupbuy"),
         ("CancelOrder  ", "CancelOrders ", "does not say who may call /groupbuy.orders.v1.OrderService/CancelOrder"),
         ("WatchOrder  ", 'Refund = ["shop"]\nWatchOrder  ', "which this process does not serve"),
         ('GetSocket        = ["operator"]\n', "", "does not say who may call /grpc.channelz.v1.Channelz/GetSocket"),
-        ('["shop", "support", "orders"]', '["shopp"]', "no such identity: shopp"),
+        ('["shop", "support", "replicas"]', '["shopp"]', "no such identity: shopp"),
         ("[limits]", "[limits", "can't be read"),
         ("burst = 200 }", "burst = 0 }", "limits.default.burst"),
         ("default  =", "webhooks2 =", "limits.default is missing"),

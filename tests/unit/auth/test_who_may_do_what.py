@@ -6,13 +6,13 @@ Over real connections with real certificates, all pairs, none sampled.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
 import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
-from chassis.policy import FILE, read
-from chassis.pressure import METHOD, SERVICE
+from chassis.policy import FILE, PolicyError, read
 from chassis.replicas_calls import FORWARDED, PARTITIONS
 from deploy.ca import Authority, Issued
 from tests.unit.auth.support import PROCESSES, SOON_S, Answer, call, calling, methods, path, serving
@@ -23,8 +23,7 @@ UNKNOWN = Answer(grpc.StatusCode.UNAUTHENTICATED, "IDENTITY_REQUIRED")
 LET_IN = {
     Answer(grpc.StatusCode.OK),
     Answer(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS"),
-    Answer(grpc.StatusCode.INVALID_ARGUMENT),  # channelz's own, for an id that is not there
-    Answer(grpc.StatusCode.NOT_FOUND),
+    Answer(grpc.StatusCode.NOT_FOUND, "INVALID_FIELDS"),  # channelz: no such id
 }
 
 #: SPIFFE ids that are in no table, and what a caller with them is told.
@@ -49,7 +48,7 @@ async def pairs(
 ) -> AsyncIterator[tuple[str, grpc.aio.Channel, MethodDescriptor]]:
     """Every caller, by name and with a channel, beside every method."""
     for name, issued in callers.items():
-        async with calling(port, issued) as channel:
+        async with calling(port, issued, process) as channel:
             for method in methods(process):
                 yield name, channel, method
 
@@ -82,26 +81,29 @@ async def test_whoever_is_not_in_the_table_may_call_nothing(
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-async def test_only_a_replica_of_the_same_service_passes_calls_on(
+async def test_a_service_forwards_calls_and_makes_none_and_nobody_else_forwards(
     process: str, certificates: dict[str, Issued]
 ) -> None:
     table = read(FILE, process)
-    tried = []
+    wrong = []
     async with serving(process, certificates[process]) as port:
         async for name, channel, method in pairs(port, process, certificates):
-            if name in table.allowed[path(method)]:
-                for mark in (FORWARDED, PARTITIONS):
-                    got = await call(channel, method, (mark, "1"))
-                    tried.append((name, path(method), mark, got))
-    assert [one for one in tried if (one[3] == DENIED) == (one[0] == process)] == []
-    assert {name for name, *_ in tried} >= {process, "operator", "monitor"}
+            forwards = name == process and path(method) in table.forwarded
+            if forwards and (got := await call(channel, method)) != DENIED:
+                wrong.append((name, path(method), "no mark", got))
+            for mark in (((FORWARDED, "1"),), ((FORWARDED, "1"), (PARTITIONS, "1")), ((PARTITIONS, "1"),)):
+                got = await call(channel, method, *mark)
+                if (got not in LET_IN) if forwards and mark[0][0] == FORWARDED else (got != DENIED):
+                    wrong.append((name, path(method), str(mark), got))
+    assert wrong == []
+    assert table.forwarded
 
 
-#: What libraries could serve without our asking, and what a process serves to itself.
+#: What libraries could serve without our asking, and what a process once served to itself.
 NOT_IN_THE_TABLE = (
     "/grpc.health.v1.Health/List",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    f"/{SERVICE}/{METHOD}",
+    "/groupbuy.chassis.Queue/Wait",
 )
 
 
@@ -109,7 +111,7 @@ NOT_IN_THE_TABLE = (
 async def test_what_is_not_in_the_table_is_served_to_nobody(process: str, certificates: dict[str, Issued]) -> None:
     async with serving(process, certificates[process]) as port:
         for issued in certificates.values():
-            async with calling(port, issued) as channel:
+            async with calling(port, issued, process) as channel:
                 for other in NOT_IN_THE_TABLE:
                     with pytest.raises(grpc.aio.AioRpcError) as caught:
                         await channel.unary_unary(other, None, None)(b"", timeout=SOON_S)
@@ -125,9 +127,19 @@ def test_every_method_can_be_called_by_somebody_but_nobody_can_call_all() -> Non
             assert any(name not in allowed for allowed in table.allowed.values()), name
 
 
-def test_what_moves_money_or_prices_is_for_one_identity_each_and_for_the_replicas_that_pass_it_on() -> None:
+def test_what_moves_money_or_prices_is_for_one_identity_each() -> None:
     allowed = {method: who for process in PROCESSES for method, who in read(FILE, process).allowed.items()}
-    assert allowed["/groupbuy.payments.v1.PaymentService/RefundPayment"] == {"support", "payments"}
+    assert allowed["/groupbuy.payments.v1.PaymentService/RefundPayment"] == {"support"}
     assert allowed["/groupbuy.payments.v1.PaymentService/NotifyPayment"] == {"webhooks"}
     assert allowed["/groupbuy.groups.v1.CampaignService/UpdateCampaign"] == {"merchant"}
-    assert allowed["/groupbuy.orders.v1.OrderService/PlaceOrder"] == {"shop", "orders"}
+    assert allowed["/groupbuy.orders.v1.OrderService/PlaceOrder"] == {"shop"}
+
+
+def test_no_service_is_named_in_the_list_of_a_method(tmp_path: Path) -> None:
+    table = tmp_path / "policy.toml"
+    old = 'PlaceOrder       = ["shop", "replicas"]'
+    text = FILE.read_text(encoding="utf-8")
+    assert old in text
+    table.write_text(text.replace(old, 'PlaceOrder = ["shop", "payments"]'), encoding="utf-8")
+    with pytest.raises(PolicyError, match="a service forwards calls alone"):
+        read(table, "orders")

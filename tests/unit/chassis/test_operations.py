@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pool
 from groupbuy.orders.v1 import orders_pb2_grpc
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chassis.auth import Access
-from chassis.server import PortTaken, Server, Servicer
+from chassis.server import OPERATIONS, PortTaken, Server, Servicer
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
-from tests.unit.chassis.support import running
+from tests.unit.chassis.support import SOON_S, Refusal, refusal, running
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -82,3 +84,90 @@ async def test_an_address_that_is_not_ours_is_refused_with_a_reason() -> None:
 async def test_a_service_under_a_wrong_name_is_refused_at_start() -> None:
     with pytest.raises(ValueError, match=r"groupbuy\.orders\.v1\.OtherService"):
         orders_server("groupbuy.orders.v1.OtherService")
+
+
+#: Every operational method: not a message, and a message of another size than ours.
+GARBAGE = (b"\xff\xff\xff", b"\x0a\xff", b"\x00", b"\xff" * 300_000)
+
+
+def operational() -> list[tuple[str, str]]:
+    """Paths and kinds of all that a process serves beside its own services."""
+    pool = descriptor_pool.Default()
+    found = []
+    for name in OPERATIONS:
+        for method in pool.FindServiceByName(name).methods:
+            if method.full_name == "grpc.health.v1.Health.List":
+                continue
+            kind = (
+                f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
+            )
+            found.append((f"/{name}/{method.name}", kind))
+    return found
+
+
+async def refused(channel: grpc.aio.Channel, path: str, kind: str, *requests: bytes) -> Refusal:
+    stub: Any = getattr(channel, kind)(path, None, None)
+    made = stub(iter(requests) if kind.startswith("stream") else requests[0], timeout=SOON_S)
+
+    async def answered() -> None:
+        if kind.endswith("stream"):
+            async for _ in made:
+                pass
+        await made
+
+    return await refusal(answered())
+
+
+@pytest.mark.parametrize(("path", "kind"), operational())
+async def test_bytes_that_are_no_request_are_refused_as_everywhere(
+    path: str, kind: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running() as run:
+        for garbage in GARBAGE:
+            got = await refused(run.channel, path, kind, garbage)
+            assert got.code is grpc.StatusCode.INVALID_ARGUMENT
+            assert got.info.reason == ("MESSAGE_TOO_LARGE" if len(garbage) > 3 else "INVALID_FIELDS")
+        assert len(run.server.guard.operations) == 0
+    said = capsys.readouterr()
+    assert "Traceback" not in said.out + said.err + caplog.text
+
+
+@pytest.mark.parametrize(("path", "kind"), [one for one in operational() if not one[1].startswith("stream")])
+async def test_a_call_without_its_request_is_refused(path: str, kind: str) -> None:
+    async with running() as run:
+        got = await refused(run.channel, path, "stream_" + kind.partition("_")[2])
+        assert (got.code, got.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
+
+
+async def test_a_request_that_never_comes_holds_no_place_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chassis.guard.REQUEST_S", 0.2)
+    async with running() as run:
+        for path in ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", f"/{ORDERS}/WatchOrder"):
+            stub: Any = run.channel.stream_stream(path, None, None)
+            silent = stub()
+
+            async def read(silent: Any = silent) -> None:
+                await silent.read()
+
+            got = await refusal(asyncio.wait_for(read(), SOON_S))
+            assert (got.code, got.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
+        assert len(run.server.guard.operations) + len(run.server.guard.streams) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "request_"),
+    [
+        ("GetServer", channelz_pb2.GetServerRequest(server_id=2**62)),
+        ("GetSocket", channelz_pb2.GetSocketRequest(socket_id=-1)),
+        ("GetChannel", channelz_pb2.GetChannelRequest(channel_id=-(2**63))),
+        ("GetServerSockets", channelz_pb2.GetServerSocketsRequest(server_id=2**62, max_results=-1)),
+    ],
+)
+async def test_what_a_library_refuses_has_a_reason_as_well(name: str, request_: Any) -> None:
+    async with running() as run:
+        stub: Any = channelz_pb2_grpc.ChannelzStub(run.channel)
+        got = await refusal(getattr(stub, name)(request_, timeout=SOON_S))
+        assert got.code is grpc.StatusCode.NOT_FOUND
+        assert got.info.reason == "INVALID_FIELDS"
+        got = await refusal(run.health.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=SOON_S))
+        assert (got.code, got.info.reason) == (grpc.StatusCode.NOT_FOUND, "INVALID_FIELDS")

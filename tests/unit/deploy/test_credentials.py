@@ -48,16 +48,33 @@ def test_a_second_start_keeps_authority_and_passwords(credentials: Credentials) 
     assert (again.issued["orders"].ca.read_bytes(), dict(again.kafka.passwords)) == before
 
 
-def test_certificates_name_one_identity_and_the_hosts_that_were_asked_for(
+def test_a_certificate_has_the_names_of_its_own_identity_and_the_hosts_that_were_asked_for_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["orders", "shop", "--directory", str(tmp_path), "--host", "orders.shop.svc", "--days", "1"]) == 0
+    asked = ["--directory", str(tmp_path), "--host", "orders=orders.shop.svc", "--days", "1"]
+    assert main(["orders", "shop", "groups", "kafka", *asked]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("spiffe://groupbuy.internal/client/shop")
-    made = x509.load_pem_x509_certificate((tmp_path / "orders.pem").read_bytes())
-    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.UniformResourceIdentifier) == [identities()["orders"]]
-    assert "orders.shop.svc" in names.get_values_for_type(x509.DNSName)
+    found = {}
+    for name in ("orders", "shop", "groups", "kafka"):
+        made = x509.load_pem_x509_certificate((tmp_path / f"{name}.pem").read_bytes())
+        names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.UniformResourceIdentifier) == [identities()[name]]
+        found[name] = names.get_values_for_type(x509.DNSName), len(names)
+    assert found == {
+        "orders": (["orders.service.groupbuy.internal", "orders.shop.svc"], 3),
+        "shop": ([], 1),
+        "groups": (["groups.service.groupbuy.internal"], 2),
+        "kafka": (["localhost"], 4),
+    }
     made.verify_directly_issued_by(x509.load_pem_x509_certificate(Authority(tmp_path).certificate.read_bytes()))
+
+
+@pytest.mark.parametrize("host", ["orders.shop.svc", "orders=", "nobody=a.b", "shop=shop.svc"])
+def test_a_host_is_given_to_one_server(tmp_path: Path, host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--directory", str(tmp_path), "--host", host])
+    assert ended.value.code == 2
+    assert "write NAME=HOST" in capsys.readouterr().err
 
 
 def test_an_identity_that_nobody_knows_gets_no_certificate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
