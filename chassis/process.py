@@ -10,9 +10,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 from aiokafka.errors import KafkaError
@@ -91,19 +91,18 @@ def run(
     *,
     make_broker: MakeBroker = Broker,
     stuck_s: float = STUCK_S,
-    on_loop: Callable[[Coroutine[Any, Any, int]], int] = asyncio.run,
 ) -> int:
     """Runs the service until it is told to stop, and returns the process's exit code.
 
     `wire` is called on the event loop, once; it connects to nothing. An event loop that does nothing for `stuck_s`
-    seconds ends the process. `on_loop` runs the whole on an event loop of its kind (eventlog/interpreter.py).
+    seconds ends the process.
     """
     logging.configure(
         level=settings.log_level, form=settings.log_format, service=settings.service, instance=settings.instance
     )
     watchdog = Watchdog(stuck_s)
     try:
-        return on_loop(_Process(settings, lambda: wire(settings), make_broker, watchdog).run())
+        return asyncio.run(_Process(settings, lambda: wire(settings), make_broker, watchdog).run())
     finally:
         watchdog.stop()
 

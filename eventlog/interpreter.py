@@ -1,9 +1,7 @@
-"""How Python itself runs in a process of processors: on which event loop, when it looks for garbage, how long a thread
-keeps the others waiting, and what becomes of memory that is free.
+"""How Python itself runs in a process of processors: when it looks for garbage, how long a thread keeps the others
+waiting, and what becomes of memory that is free.
 
-The standard library's event loop is written in Python. A call by gRPC is thirty callbacks, and to keep count of them
-takes a seventh of the call. So a service that does little but answer runs on uvloop's. One that decides gains nothing
-by it, and stays on the loop on which exactness was tried for longest.
+The event loop is the standard library's, in every service and on every thread.
 
 State is many objects that stay, and none of them is in a cycle. Python's own rhythm looks through all of them again and
 again: a quarter of the time of a decider at full speed. What is in cycles here are the ends of tasks and of calls, few
@@ -16,18 +14,9 @@ the system, which clears the pages of the next: a tenth of the time. So it keeps
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import gc
 import sys
-from collections.abc import Coroutine
-from typing import Any, TypeVar
-
-import uvloop
-
-from eventlog.lost import tell_of_lost_connections
-
-T = TypeVar("T")
 
 #: Objects made and not let go, after which the youngest are looked through; then how often their elders are.
 THRESHOLDS = (2_000, 4, 12_000)
@@ -39,15 +28,6 @@ LARGE_BYTES = 32 << 20
 KEPT_BYTES = 64 << 20
 #: Numbers of these in glibc's mallopt.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
-
-
-def on_uvloop(main: Coroutine[Any, Any, T]) -> T:
-    """As asyncio.run. The threads of consumers keep loops of the standard library's kind: Faust calls into those from
-    the thread that it has them from, which these bear, as all that they do is done under the interpreter's lock.
-    """
-    tell_of_lost_connections()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
 
 
 def tune() -> None:

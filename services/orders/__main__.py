@@ -6,9 +6,8 @@ import sys
 
 from chassis.process import run
 from chassis.settings import load
-from eventlog.interpreter import on_uvloop
 from services.orders.app import wire
 from services.orders.settings import OrdersSettings
 
 if __name__ == "__main__":
-    sys.exit(run(load(OrdersSettings), wire, on_loop=on_uvloop))
+    sys.exit(run(load(OrdersSettings), wire))
