@@ -25,7 +25,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -33,7 +34,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from eventlog.follower import Follower
 from eventlog.group import Member, members_of
-from eventlog.processor import Slices
+from eventlog.processor import Connection, Slices
 from eventlog.security import Kafka, client
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ FOLDED_AT_ONCE = 16
 #: folded records that makes a write due.
 UNWRITTEN = 4_000
 KEEP_S = 5.0
-#: Records behind the ends of its logs at which a partition is near them: less than half a second of folding.
+#: Records behind the ends of its logs up to which a partition is near them: less than half a second of folding.
 NEAR = 10_000
 #: After a slice in which others used the event loop for BUSY_S or more, a follower near the ends pauses for GIVES_WAY
 #: times as long, PAUSE_S at most. One that is further behind only yields.
@@ -65,6 +66,8 @@ PAUSE_S = 0.05
 LOOK_S = 0.5
 #: Seconds after an error until the next try.
 RETRY_S = 2.0
+#: The logs grow while they are folded ahead. Once it took no longer than this to reach their ends, it is enough.
+ENOUGH_S = 1.0
 #: Seconds between two lines about the progress before joining.
 REPORT_S = 5.0
 #: Seconds that a stop waits for an opening under way before it cancels it.
@@ -238,27 +241,34 @@ class Standby:
         return all(member.instance == self._instance for member in members)
 
     async def _warm(self, wanted: Sequence[int]) -> None:
-        for partition in wanted:
-            await self._open(partition)
-        await self._read_followed()
-        ends = await self._consumer.end_offsets(self._tps(self._following))
-        for tp, end in ends.items():
-            self._following[tp.partition].ends[tp.topic] = end
+        # Each asks the broker, so all are opened at once.
+        await asyncio.gather(*map(self._open, wanted))
         reported = time.monotonic()
-        while focus := self._focus(wanted):
+        while True:
+            began = time.monotonic()
             await self._read_followed()
-            await self._round(focus)
-            if time.monotonic() - reported >= REPORT_S:
-                reported = time.monotonic()
-                log.info("%s: folding ahead, %s records left", self._group, sum(self.behind.values()))
-                if self._alone_of(await self._members()):
-                    # The others have gone: nobody answers meanwhile.
-                    return
+            ends = await self._consumer.end_offsets(self._tps(self._following))
+            while focus := self._short_of(ends, wanted):
+                await self._read_followed()
+                await self._round([focus.partition])
+                if time.monotonic() - reported >= REPORT_S:
+                    reported = time.monotonic()
+                    log.info("%s: folding ahead, %s records left", self._group, sum(self.behind.values()))
+                    if self._alone_of(await self._members()):
+                        # The others have gone: nobody answers meanwhile.
+                        return
+            if time.monotonic() - began < ENOUGH_S:
+                return
 
-    def _focus(self, wanted: Sequence[int]) -> list[int]:
-        """One partition after the other is folded ahead: when the time is up, the first of them are complete."""
-        behind = self.behind
-        return next(([one] for one in wanted if behind.get(one, 0) > NEAR), [])
+    def _short_of(self, ends: Mapping[TopicPartition, int], wanted: Sequence[int]) -> TopicPartition | None:
+        """The first log that is not folded to its end. When the time is up, the first partitions are complete."""
+        for tp in self._tps(wanted):
+            following = self._following.get(tp.partition)
+            if following is not None and tp in ends:
+                following.ends[tp.topic] = max(following.ends.get(tp.topic, 0), ends[tp])
+                if following.reached.get(tp.topic, 0) < ends[tp]:
+                    return tp
+        return None
 
     # Afterwards -----------------------------------------------------------------------------------------------------
 
@@ -517,6 +527,28 @@ class Standby:
 
 class EndsEarly(Exception):
     """A log ends before the place to which it was folded."""
+
+
+class Keeper(Place, Protocol):
+    """A processor that keeps its partitions on disk."""
+
+    group: str
+    connection: Connection
+
+
+def following(processor: Keeper, topics: Sequence[str]) -> Standby:
+    """The standby of a processor that folds these topics, as its connection says."""
+    connection = processor.connection
+    instance = f"{connection.instance}.{processor.group}"
+    return Standby(processor.group, instance, topics, connection.kafka, processor, warm_s=connection.warm_s)
+
+
+def kept_at(directory: Path) -> float:
+    """Time of the newest file of a database, in seconds since the epoch; 0: there is none."""
+    try:
+        return max(one.stat().st_mtime for one in directory.iterdir())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _heard(task: asyncio.Task[None]) -> None:

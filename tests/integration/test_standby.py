@@ -1,4 +1,7 @@
-"""Two workers: partitions move between them while they work, and a standby takes over with its state at hand."""
+"""Two workers: partitions move between them while they work, and a standby takes over with its state at hand.
+
+tests/chaos/kernel/late_replica.py is also run as a module, with ten times the log.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,24 @@ from eventlog.decider import Decider
 from eventlog.partition import PartitionState
 from eventlog.processor import Connection
 from eventlog.rocks import Codec
+from eventlog.standby import NEAR
+from tests.chaos.kernel import late_replica
 from tests.chaos.kernel.run import PARTITIONS, exact
 from tests.chaos.kernel.site import SESSION_S, Site
 from tests.unit.eventlog.counting import Counter, Counting
 from tests.waiting import wait_for_async
 
+#: Decisions in the log that a late replica finds.
+DECISIONS = 50_000
 
-def _states(decider: Decider[Counter]) -> dict[int, PartitionState[Counter]]:
-    return dict(decider._table.data._states)
+
+def _applied(decider: Decider[Counter]) -> dict[int, int]:
+    """Offset to which each partition is folded here, whether it is owned or followed."""
+    assert decider.standby is not None
+    owned = {partition: state.applied for partition, state in decider._table.data._states.items()}
+    followed = {partition: at.get(decider._log.name, 0) - 1 for partition, at in decider.standby.positions.items()}
+    assert not owned.keys() & followed.keys(), "a partition is open twice"
+    return owned | followed
 
 
 async def test_a_standby_takes_over_with_nothing_left_to_fold(
@@ -41,14 +54,16 @@ async def test_a_standby_takes_over_with_nothing_left_to_fold(
             await site.drained()
             # All is quiet before the comparison: no counter is open, so no timer decides any more.
             await wait_for_async(lambda: _followed(site, standby), seconds=30)
-            warm = {partition: state.applied for partition, state in _states(standby).items()}
+            warm = _applied(standby)
             mine = {state.partition for state in standby._owned()}
             assert 0 < len(mine) < PARTITIONS, "each has some partitions, and a standby of the others"
             folded = _count_what_is_folded(monkeypatch)
             active.kill()
             await wait_for_async(lambda: _owns_all(standby), seconds=40)
             assert not folded, "it had to read what it was to have at hand"
-            assert {partition: state.applied for partition, state in _states(standby).items()} == warm
+            assert _applied(standby) == warm
+            assert standby.standby is not None
+            assert not standby.standby.positions, "who is alone follows nothing"
             await site.feed()
             await site.drained()
         finally:
@@ -59,7 +74,7 @@ async def test_a_standby_takes_over_with_nothing_left_to_fold(
 
 async def _followed(site: Site, decider: Decider[Counter]) -> bool:
     ends = await site.ends(site.log)
-    return {partition: state.applied + 1 for partition, state in _states(decider).items()} == ends
+    return {partition: applied + 1 for partition, applied in _applied(decider).items()} == ends
 
 
 async def _owns_all(decider: Decider[Counter]) -> bool:
@@ -86,7 +101,7 @@ async def test_partitions_that_move_while_they_are_worked_on_are_drained_and_not
     async with Site(kafka_broker, tmp_path) as site:
         first = site.start("w0")
         await site.started("w0")
-        feeding = asyncio.create_task(site.feed(9_000, aggregates=1_500, seconds=6))
+        feeding = asyncio.create_task(site.feed(9_000, aggregates=1_500, seconds=9))
         # A rebalance in the middle …
         second = site.start("w1")
         await site.started("w1")
@@ -108,6 +123,17 @@ async def test_partitions_that_move_while_they_are_worked_on_are_drained_and_not
 
 def _ready(log: Path) -> set[int]:
     return {int(partition) for partition in re.findall(r"-(\d+) ready:", log.read_text())}
+
+
+async def test_a_late_replica_folds_ahead_and_takes_over(kafka_broker: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(processor, "SESSION_S", SESSION_S)
+    async with Site(kafka_broker, tmp_path) as site:
+        report = await late_replica.run(site, DECISIONS)
+    assert report.decisions >= DECISIONS
+    # The replica joined with next to nothing left to fold, and so it was when the owner died.
+    assert report.folded_ahead >= report.decisions
+    assert report.behind < NEAR
+    assert exact(report.counts), report
 
 
 async def test_a_lost_state_directory_loses_nothing(kafka_broker: str, tmp_path: Path) -> None:

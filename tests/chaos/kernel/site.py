@@ -101,13 +101,13 @@ class Site:
         assert process.code is not None
         return process.code
 
-    async def drained(self) -> None:
+    async def drained(self, seconds: float = PATIENCE_S) -> None:
         """Waits until all of the inbox is committed."""
 
         async def so() -> bool:
             return await lag(self.kafka, self.inbox.readers[0]) == 0
 
-        await wait_for_async(so, seconds=PATIENCE_S)
+        await wait_for_async(so, seconds=seconds)
 
     async def ends(self, topic: TopicSpec) -> dict[int, int]:
         """Next offset of each partition of one of its topics."""
