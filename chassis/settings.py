@@ -81,6 +81,12 @@ class ServiceSettings(KafkaSettings):
     state_dir: Path
     #: Name of this process among its replicas. Unique, and kept across restarts.
     instance: Instance
+    #: Replicas that follow each partition beside its owner, as far as there are others; one of them takes it over within
+    #: a moment. 0: none, and a new owner folds the partition's log while nobody answers for it.
+    standbys: int = Field(default=1, ge=0)
+    #: Seconds that a process whose state directory is empty or old folds ahead before it joins the other replicas, at
+    #: most. They answer meanwhile. 0: it joins at once.
+    warm_seconds: float = Field(default=120.0, ge=0, le=86_400)
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
     #: Seconds that calls under way get to finish once the process was told to stop; as many again for the processors.
