@@ -81,7 +81,7 @@ class ServiceSettings(KafkaSettings):
     state_dir: Path
     #: Name of this process among its replicas. Unique, and kept across restarts.
     instance: Instance
-    #: Replicas that follow each partition beside its owner, as far as there are others; one of them takes it over within
+    #: Replicas that follow each partition beside its owner, as far as there are others; one of them takes it over in
     #: a moment. 0: none, and a new owner folds the partition's log while nobody answers for it.
     standbys: int = Field(default=1, ge=0)
     #: Seconds that a process whose state directory is empty or old folds ahead before it joins the other replicas, at
