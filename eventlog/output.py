@@ -119,7 +119,10 @@ class Output:
             # A repeat of a batch so old that the broker has forgotten where it stands.
             die("output was written at an unknown offset", topic=self._topic, partition=self._partition)
         if self._acknowledged is not None:
-            self._acknowledged(metadata.offset, count, metadata.timestamp or 0, mark)
+            try:
+                self._acknowledged(metadata.offset, count, metadata.timestamp or 0, mark)
+            except BaseException as error:  # noqa: BLE001 - the event loop would swallow it, and the input be committed
+                die("an acknowledgement failed", error, topic=self._topic, partition=self._partition)
 
 
 def _nothing_open(*_: Any) -> None:

@@ -66,6 +66,16 @@ def test_output_whose_place_the_broker_has_forgotten_ends_the_process() -> None:
     assert "output was written at an unknown offset topic=log partition=3" in error
 
 
+def test_an_acknowledgement_that_fails_ends_the_process() -> None:
+    code, out, error = output(
+        appends='output._acknowledged = lambda *_: 1 / 0; output.append(b"k", b"v", [])',
+        ends="set_result(__import__('types').SimpleNamespace(offset=7, timestamp=1))",
+    )
+    assert (code, out) == (70, "")
+    assert "an acknowledgement failed topic=log partition=3" in error
+    assert "ZeroDivisionError" in error
+
+
 SENDER = """
     import asyncio
     from types import SimpleNamespace
