@@ -7,7 +7,7 @@ offsets that a person recovered, records that deciders skip, and how far dead le
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -78,12 +78,12 @@ def skips(kafka: Kafka, instance: str) -> RecordedSkips:
     return RecordedSkips(kafka, REGISTRY.name, digest_of_skip, client_id=f"{instance}.registry")
 
 
-async def read(kafka: Kafka) -> Registry:
-    """All entries of now; none if the topic does not exist. Raises TopicsDiffer."""
+async def read(kafka: Kafka, topic: str = REGISTRY.name) -> Registry:
+    """All entries of now; none if the topic does not exist. Raises TopicsDiffer. `topic` may name a copy."""
     found = Registry()
-    count = (await topics.counts(kafka, [REGISTRY])).get(REGISTRY.name, 0)
+    count = (await topics.counts(kafka, [replace(REGISTRY, name=topic)])).get(topic, 0)
     if count:
-        tps = [TopicPartition(REGISTRY.name, partition) for partition in range(count)]
+        tps = [TopicPartition(topic, partition) for partition in range(count)]
         async with Partitions(kafka, tps) as partitions:
             async for _, record in partitions.everything():
                 found.take((record.key or b"").decode(errors="replace"), record.value)

@@ -33,7 +33,7 @@ KNOWN_S = 10.0
 #: What to do about a topic with another number of partitions than declared.
 WAY_OUT = (
     "Kafka can't remove partitions. Add none to the other topics: keys would then map to partitions that don't hold "
-    'their records. Way out: copy the topic into a new one, see "One partition too many" in eventlog/README.md'
+    "their records. Way out: stop the services and run `groupbuy-ops topics rebuild`, which makes the topic anew"
 )
 #: Different keys of one partition that are looked at to tell by what number of partitions they were placed.
 KEYS = 50
@@ -149,9 +149,8 @@ async def create(kafka: Kafka, topics: Sequence[TopicSpec], *, partitions: int, 
         missing = [topic for topic in topics if topic.name not in existing]
         # First of all: to ask for partitions that are not there takes a client until its time-out.
         same_count(await _counts(admin, [topic.name for topic in topics if topic.name in existing]), partitions)
-        floor = {"min.insync.replicas": "2" if replication > 2 else "1", "unclean.leader.election.enable": "false"}
         made = [
-            NewTopic(topic.name, partitions, replication, topic_configs={**topic.config(), **floor})
+            NewTopic(topic.name, partitions, replication, topic_configs=settings(topic, replication))
             for topic in missing
         ]
         if made:
@@ -166,6 +165,12 @@ async def create(kafka: Kafka, topics: Sequence[TopicSpec], *, partitions: int, 
     await _commit_beginnings(kafka, topics, partitions)
     await check(kafka, topics, partitions=partitions)
     return [topic.name for topic in missing]
+
+
+def settings(topic: TopicSpec, replication: int) -> dict[str, str]:
+    """All that a topic is made with."""
+    least = "2" if replication > 2 else "1"
+    return {**topic.config(), "min.insync.replicas": least, "unclean.leader.election.enable": "false"}
 
 
 async def counts(kafka: Kafka, topics: Sequence[TopicSpec]) -> dict[str, int]:

@@ -15,7 +15,7 @@ from chassis.topics import ALL
 from eventlog.errors import TopicsDiffer
 from eventlog.topics import DAY_MS, offsets_retention
 from ops.console import console
-from ops.errors import OpsError
+from ops.errors import USAGE, OpsError
 from ops.reader import no_broker
 from ops.security import cluster
 from ops.where import Kafka, broker
@@ -67,6 +67,26 @@ def check(kafka: Kafka = None) -> None:
     if trouble:
         raise OpsError(f"{address}: {trouble}")
     typer.echo(f"{len(ALL)} topics of {number} partitions are as they should be")
+
+
+@app.command()
+def rebuild(
+    names: Annotated[list[str] | None, typer.Argument(help="Topics; without any, all that need it.")] = None,
+    kafka: Kafka = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+) -> None:
+    """Gives topics their declared number of partitions back after one was added. Stop the services first.
+
+    Copies each topic aside, makes it anew and copies it back, offsets and times included. Repeat an interrupted run.
+    """
+    from ops.rebuild import rebuild as run_rebuild
+
+    address = broker(kafka)
+    known = {spec.name: spec for spec in ALL}
+    if unknown := [name for name in names or () if name not in known]:
+        raise OpsError(f"no topic {', '.join(unknown)}: `groupbuy-ops topics list` has them all", USAGE)
+    specs = [known[name] for name in names] if names else list(ALL)
+    at_broker(address, lambda: run_rebuild(cluster(address), specs, typer.echo, dry_run=dry_run))
 
 
 @app.command("list")

@@ -12,10 +12,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 
 from chassis import registry
@@ -23,6 +24,8 @@ from chassis.topics import ALL, GROUP_LOG, ORDERS, REGISTRY
 from deploy.kafka.broker import Broker
 from eventlog.errors import TopicsDiffer
 from eventlog.topics import TopicSpec, partition_of
+from ops.errors import OpsError
+from ops.rebuild import Rebuild, rebuild
 
 PARTITIONS = 2
 KEYS = [f"group-{number}" for number in range(40)]
@@ -98,7 +101,7 @@ async def test_a_topic_with_one_partition_more_is_named_and_nothing_is_changed(k
         assert time.monotonic() - began < AT_ONCE_S
         assert refused.returncode == 1
         assert said in refused.stderr
-        assert "Way out: copy the topic" in refused.stderr
+        assert "`groupbuy-ops topics rebuild`" in refused.stderr
     for command in (("topics", "check"), ("audit", "--without-provider")):
         refused = await asyncio.to_thread(ops, kafka, *command)
         assert refused.returncode == 1
@@ -188,3 +191,108 @@ async def test_a_log_whose_keys_stand_elsewhere_fails_the_audit(kafka: str) -> N
     assert audited.returncode == 1
     for group in KEYS[:4]:
         assert f"invariant 17 group {group}" in audited.stdout
+
+
+async def contents(kafka: str, topic: TopicSpec) -> list[list[Any]]:
+    """All that a topic holds, by partition: its records, and where they begin and end."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
+    await consumer.start()
+    try:
+        tps = [TopicPartition(topic.name, partition) for partition in range(PARTITIONS)]
+        consumer.assign(tps)
+        await consumer.seek_to_beginning(*tps)
+        begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        found: dict[TopicPartition, list[Any]] = {tp: [begins[tp], ends[tp]] for tp in tps}
+        left = sum(ends[tp] - begins[tp] for tp in tps)
+        async with asyncio.timeout(30):
+            while left:
+                for tp, records in (await consumer.getmany(timeout_ms=200)).items():
+                    left -= len(records)
+                    found[tp] += [(one.offset, one.timestamp, one.key, one.value, one.headers) for one in records]
+        return list(found.values())
+    finally:
+        await consumer.stop()
+
+
+async def trim(kafka: str, topic: TopicSpec, before: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        tps = [TopicPartition(topic.name, partition) for partition in range(PARTITIONS)]
+        await admin.delete_records({tp: RecordsToDelete(before_offset=before) for tp in tps})
+    finally:
+        await admin.close()
+
+
+async def commit(kafka: str, group: str, offsets: dict[TopicPartition, int]) -> None:
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign(list(offsets))
+        await consumer.commit(offsets)
+    finally:
+        await consumer.stop()
+
+
+class Broken(Exception):
+    """The rebuild ends in the middle."""
+
+
+async def test_a_rebuilt_topic_is_what_it_was_also_after_an_interruption_anywhere(
+    kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made(kafka)
+    await write_keys(kafka, ORDERS, KEYS)
+    await trim(kafka, ORDERS, 3)
+    (reader, *_) = ORDERS.readers
+    offsets = {TopicPartition(ORDERS.name, partition): 5 for partition in range(PARTITIONS)}
+    await commit(kafka, reader, offsets)
+    before = await contents(kafka, ORDERS)
+    await add_partition(kafka, [ORDERS, REGISTRY])
+    entries = await registry.read(kafka)
+    told: list[str] = []
+    await rebuild(kafka, [ORDERS], told.append, dry_run=True)
+    assert told == ["orders.order.v1: 3 partitions would become 2"]
+    with pytest.raises(TopicsDiffer):
+        await registry.check(kafka)
+
+    steps = ("_make", "_copy", "_compare", "_carry_offsets", "_delete", "_set")
+    for step in steps:
+        real = getattr(Rebuild, step)
+
+        async def breaking(self: Rebuild, *args: Any, real: Any = real) -> None:
+            await real(self, *args)
+            raise Broken
+
+        monkeypatch.setattr(Rebuild, step, breaking)
+        with pytest.raises(Broken):
+            await rebuild(kafka, [ORDERS], told.append, dry_run=False)
+        monkeypatch.setattr(Rebuild, step, real)
+    await rebuild(kafka, [ORDERS], told.append, dry_run=False)
+    assert await contents(kafka, ORDERS) == before
+    rebuilt = await asyncio.to_thread(ops, kafka, "topics", "rebuild")
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    assert "groupbuy.registry.v1 has 2 partitions, and is what it was" in rebuilt.stdout
+    assert (await registry.read(kafka)).records == entries.records
+    assert await registry.check(kafka) == PARTITIONS
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        committed = await admin.list_consumer_group_offsets(reader)
+        assert {tp: one.offset for tp, one in committed.items() if tp.topic == ORDERS.name} == offsets
+        assert not [name for name in await admin.list_topics() if name.endswith(".rebuild")]
+    finally:
+        await admin.close()
+
+
+async def test_records_in_an_added_partition_are_not_thrown_away(kafka: str) -> None:
+    await made(kafka)
+    await add_partition(kafka, [ORDERS])
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    try:
+        await producer.send_and_wait(ORDERS.name, b"x", key=b"k", partition=PARTITIONS)
+    finally:
+        await producer.stop()
+    with pytest.raises(OpsError, match="added partition 2 holds records"):
+        await rebuild(kafka, [ORDERS], print, dry_run=False)
