@@ -1,7 +1,7 @@
 """What a topic is, how topics are made, and whether a broker's topics are what they should be.
 
 One list of TopicSpec is the only place that knows a product's topics. A process never makes topics by itself: a
-declared first start does (`create`). It also commits offset 0 for every reader: a missing offset later means loss.
+declared first start does (`create`). It also commits offset 0 for every reader of an empty partition.
 """
 
 from __future__ import annotations
