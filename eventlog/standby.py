@@ -51,9 +51,10 @@ WAIT_MS = 200
 #: Records taken from the client in one go, and folded before the clock is looked at.
 TAKEN = 128
 FOLDED_AT_ONCE = 16
-#: Folded records of one partition after which they are written, which bounds the memory of a follower; and the age of
-#: folded records that makes a write due.
+#: Folded records of one partition, and of all, after which they are written, which bounds the memory of followers; and
+#: the age of folded records that makes a write due.
 UNWRITTEN = 4_000
+UNWRITTEN_OF_ALL = 16_000
 KEEP_S = 5.0
 #: Records behind the ends of its logs up to which a partition is near them: less than half a second of folding.
 NEAR = 10_000
@@ -225,14 +226,13 @@ class Standby:
         members = await self._members()
         if self._alone_of(members):
             return []
-        own = {
-            partition
-            for member in members
-            if member.instance == self._instance
-            for assigned in member.partitions.values()
-            for partition in assigned
-        }
-        return sorted(own or range(partitions), key=lambda partition: (-self._place.kept_at(partition), partition))
+        newest_first = sorted(range(partitions), key=lambda partition: (-self._place.kept_at(partition), partition))
+        own = [member for member in members if member.instance == self._instance]
+        assigned = {partition for member in own for some in member.partitions.values() for partition in some}
+        if own and not assigned:
+            # The group rebalances. What it assigned to us is among what we have.
+            assigned = {partition for partition in newest_first if self._place.kept_at(partition)}
+        return [partition for partition in newest_first if partition in assigned] or newest_first
 
     async def _members(self) -> list[Member]:
         return await self._patiently(members_of(self._kafka, self._group), DESCRIBE_S)
@@ -496,7 +496,7 @@ class Standby:
                 following.unwritten += len(some)
                 if slices.over():
                     slices = await _give_way(slices, near=following.behind <= NEAR)
-        if following.unwritten >= UNWRITTEN:
+        if following.unwritten >= min(UNWRITTEN, max(UNWRITTEN_OF_ALL // max(len(self._following), 1), TAKEN)):
             await self._keep(following)
 
     # Waiting --------------------------------------------------------------------------------------------------------

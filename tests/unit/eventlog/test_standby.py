@@ -447,6 +447,19 @@ async def test_who_restarts_within_its_session_folds_only_what_is_still_its_own(
     assert set(site.standby.positions) == {2, 3}
 
 
+async def test_who_restarts_while_its_group_rebalances_folds_what_it_has(site: Any) -> None:
+    site.disk.kept_at = {1: 10.0}
+    site.logs.members = [Member("w0", {}), Member("w1", {})]
+    await site.standby.warm(4)
+    assert set(site.standby.positions) == {1}
+
+
+async def test_who_lost_its_directory_while_its_group_rebalances_folds_all(site: Any) -> None:
+    site.logs.members = [Member("w0", {}), Member("w1", {})]
+    await site.standby.warm(4)
+    assert set(site.standby.positions) == {0, 1, 2, 3}
+
+
 async def test_who_is_left_alone_while_it_folds_ahead_joins_at_once(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REPORT_S", 0.0)
     site.standby._warm_s = 10 * SECONDS
