@@ -152,6 +152,19 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """Sets where the current epoch reads a partition whose policy left it to the state. Call before the seek."""
         self._start[tp] = offset
 
+    def acknowledge_start(self, tp: TP, committed: int) -> None:
+        """Has the start of this epoch committed where it lies beyond the committed offset. Call once input flows.
+
+        For state that keeps its own positions: all before its start is done, also where nothing comes after it.
+        """
+        start = self.start_of(tp)
+        if start is None or committed >= start or self._committed_offset[tp] != start:
+            return
+        self._committed_offset[tp] = committed
+        if start - 1 not in self._acked_index[tp]:
+            self._acked_index[tp].add(start - 1)
+            self._acked[tp].append(start - 1)
+
     def _same_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
             # Faust starts its recovery anew at this error.
