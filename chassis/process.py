@@ -27,7 +27,7 @@ from chassis.settings import ServiceSettings
 from chassis.tls import BadCertificates
 from chassis.watchdog import STUCK_S, Watchdog
 from eventlog.crash import EXIT_CODE as CRASH
-from eventlog.errors import TopicsDiffer
+from eventlog.errors import Poisoned, TopicsDiffer
 from eventlog.publisher import Publisher
 from eventlog.security import Kafka, client
 from eventlog.topics import TopicSpec
@@ -48,6 +48,11 @@ class Processors(Protocol):
     @property
     def ready(self) -> bool:
         """Whether the state of all that is owned here can be read."""
+        ...
+
+    @property
+    def quarantined(self) -> Sequence[tuple[str, Poisoned]]:
+        """Records at which partitions stand still, each with its consumer group."""
         ...
 
     async def start(self, partitions: int) -> None:
@@ -146,7 +151,8 @@ class _Process:
         await asyncio.wait([living, told], return_when=asyncio.FIRST_COMPLETED)
         told.cancel()
         if living.done():
-            return self._failed(living.exception())
+            # Nobody has cancelled it: a CancelledError came from inside a call.
+            return self._failed(asyncio.CancelledError() if living.cancelled() else living.exception())
         return await self._drain(living, server, broker)
 
     def _made(self) -> tuple[Wiring, Server, int]:
@@ -207,6 +213,10 @@ class _Process:
                         publisher=publisher.ready,
                     )
                     await server.set_serving(serving)
+                quarantined = processors.quarantined
+                if server.all_partitions == bool(quarantined):
+                    self._say_quarantined(quarantined)
+                    await server.set_all_partitions(not quarantined)
                 await asyncio.sleep(LOOK_S)
             watching.result()
         finally:
@@ -233,6 +243,14 @@ class _Process:
             return self._crash("could not be drained", error)
         log.info("stopped")
         return 0
+
+    @staticmethod
+    def _say_quarantined(quarantined: Sequence[tuple[str, Poisoned]]) -> None:
+        for group, one in quarantined:
+            place = {"topic": one.topic, "partition": one.partition, "offset": one.offset, "sha256": one.sha256}
+            log.critical("a partition stands still", group=group, reason=one.reason, **place)
+        if not quarantined:
+            log.info("all partitions go on")
 
     def _signalled(self, number: signal.Signals) -> None:
         if self._told.is_set():

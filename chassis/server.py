@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -30,6 +31,8 @@ from chassis.pressure import Counters, measure
 from chassis.priority import ANSWERS, Ranks, give_way
 from chassis.settings import host_and_port
 from chassis.tls import Files, server_credentials
+from eventlog.crash import die
+from eventlog.lanes import cancelled_by_us
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -76,6 +79,10 @@ def _only_service(file: Any) -> str:
     return str(service.full_name)
 
 
+#: Health's name for the partitions of the process: NOT_SERVING while one of them is quarantined. The process itself
+#: stays SERVING, for its other partitions.
+PARTITIONS = "groupbuy.partitions"
+
 #: Full names of what every process serves beside its own services.
 OPERATIONS = tuple(_only_service(file) for file in (health_pb2, channelz_pb2, reflection_pb2))
 
@@ -117,6 +124,7 @@ class Server:
         self._names = tuple(one.full_name for one in servicers)
         self._health = health.HealthServicer()
         self._serving: bool | None = None
+        self._all_partitions: bool | None = None
         self._beside: list[asyncio.Task[None]] = []
         for one in servicers:
             # Streams have queues of their own, so that they don't wait behind a flood of calls.
@@ -141,11 +149,14 @@ class Server:
     async def start(self) -> None:
         """Begins to answer, NOT_SERVING."""
         await self.set_serving(False)
+        await self.set_all_partitions(True)
         await self._server.start()
         self._beside = [
-            asyncio.create_task(give_way(self._ranks), name="ranks of threads"),
-            asyncio.create_task(measure(self.guard.pressure, self._counters), name="how long calls wait"),
-            asyncio.create_task(self._withdraw(), name="who may go on calling"),
+            asyncio.create_task(_supervised(partial(give_way, self._ranks), "ranks of threads")),
+            asyncio.create_task(
+                _supervised(partial(measure, self.guard.pressure, self._counters), "how long calls wait")
+            ),
+            asyncio.create_task(_supervised(self._withdraw, "who may go on calling")),
         ]
 
     @property
@@ -161,6 +172,17 @@ class Server:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", *self._names):
             await self._health.set(name, status)
+
+    @property
+    def all_partitions(self) -> bool:
+        """What health says of the partitions: that none stands still."""
+        return bool(self._all_partitions)
+
+    async def set_all_partitions(self, well: bool) -> None:
+        """Sets health of the partitions."""
+        self._all_partitions = well
+        status = health_pb2.HealthCheckResponse
+        await self._health.set(PARTITIONS, status.SERVING if well else status.NOT_SERVING)
 
     async def drain(self, seconds: float) -> None:
         """Stops taking calls, ends the streams, gives unary calls so many seconds, then ends these too."""
@@ -199,6 +221,18 @@ class Server:
         wrapping = _Wrapping(self._server, self.guard.operational, lambda _: False)
         channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.ChannelzServicer(), wrapping)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.ReflectionServicer(names), wrapping)
+
+
+async def _supervised(work: Callable[[], Coroutine[Any, Any, None]], what: str) -> None:
+    """Ends the process where a task fails, or is cancelled from inside a call: nobody would be told."""
+    try:
+        await work()
+    except asyncio.CancelledError as error:
+        if cancelled_by_us():
+            raise
+        die("a task ended", error, task=what)
+    except Exception as error:  # noqa: BLE001 - the process ends here
+        die("a task ended", error, task=what)
 
 
 class _Wrapping:

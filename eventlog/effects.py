@@ -2,16 +2,19 @@
 
 At least once: an offset moves only when the outcomes of all calls before it are in the log, so a call may be made again
 after a crash and must carry a key of its own. Calls of one lane are made in order; lanes don't wait for each other. A
-call must end: what can't be settled now is an outcome too.
+call must end: what can't be settled now is an outcome too. A decision that can't be read quarantines its partition.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from eventlog.crash import die
+from eventlog.errors import Impossible, Poisoned
+from eventlog.lanes import cancelled_by_us
 from eventlog.processor import Batch, Connection, Processor, Slices
 from eventlog.resume import effects_start
 from eventlog.topics import TopicSpec
@@ -21,6 +24,9 @@ C = TypeVar("C")
 
 #: Calls under way at once.
 CONCURRENCY = 512
+#: Calls of one partition that are begun and whose outcomes are not written yet. A partition whose outcomes the broker
+#: does not take so holds up its own calls alone.
+CONCURRENCY_EACH = 256
 #: Records of a batch. A crash repeats the calls of whole batches, so they are small: a process that dies every few
 #: seconds must still get on.
 BATCH_RECORDS = 500
@@ -52,7 +58,8 @@ class Calling(Protocol[C]):
     async def perform(self, key: str, call: C) -> Outcome:
         """Makes a call. Must end within seconds and must not raise: what went wrong is an outcome.
 
-        So is what can't be settled now: the decider parks it and asks again. Anything else ends the process.
+        So is what can't be settled now: the decider parks it and asks again. Anything else ends the process, a
+        CancelledError from inside the call too: grpc.aio raises one where its channel closes.
         """
         ...
 
@@ -67,6 +74,7 @@ class Effects(Processor, Generic[C]):
         self._calling = calling
         super().__init__(group, (log.name,), connection)
         self._free = asyncio.Semaphore(CONCURRENCY)
+        self._free_each: defaultdict[int, asyncio.Semaphore] = defaultdict(_semaphore)
         #: Last call of each lane that has one under way.
         self._lanes: dict[str, asyncio.Task[None]] = {}
 
@@ -82,8 +90,8 @@ class Effects(Processor, Generic[C]):
 
     @property
     def ready(self) -> bool:
-        """It has no state to be read."""
-        return bool(self.epoch)
+        """It has no state to be read: whether decisions flow in this epoch."""
+        return self.resumed
 
     @property
     def under_way(self) -> int:
@@ -94,12 +102,19 @@ class Effects(Processor, Generic[C]):
         """Starts the calls of a partition batch; they end in any order, and are acknowledged in the log's."""
         begun: list[Awaitable[Any]] = []
         slices = Slices()
+        free = self._free_each[batch.partition]
         for record in batch.records:
-            for call in self._calling.calls(record):
-                await self._free.acquire()
+            try:
+                calls = list(self._calling.calls(record))
+            except Exception as error:  # noqa: BLE001 - a pure function of the record: no other try would give more
+                place = batch.topic, batch.partition, record.offset
+                self.quarantine(Poisoned.by(*place, record.value, repr(error)))
+                return begun
+            for call in calls:
+                await free.acquire()
                 if batch.epoch != self.epoch:
                     # The new owner makes the rest; what was begun ends by itself.
-                    self._free.release()
+                    free.release()
                     return None
                 begun.append(self._begin(record.key, batch.partition, call))
             if slices.over():
@@ -110,11 +125,11 @@ class Effects(Processor, Generic[C]):
         before = self._lanes.get(call.lane)
         task = asyncio.get_running_loop().create_task(self._make(key, partition, call, before))
         self._lanes[call.lane] = task
-        task.add_done_callback(lambda done: self._ended(call.lane, done))
+        task.add_done_callback(lambda done: self._ended(call.lane, partition, done))
         return task
 
-    def _ended(self, lane: str, task: asyncio.Task[None]) -> None:
-        self._free.release()
+    def _ended(self, lane: str, partition: int, task: asyncio.Task[None]) -> None:
+        self._free_each[partition].release()
         if self._lanes.get(lane) is task:
             del self._lanes[lane]
         error = None if task.cancelled() else task.exception()
@@ -125,10 +140,20 @@ class Effects(Processor, Generic[C]):
     async def _make(self, key: bytes, partition: int, call: Call[C], before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait([before])
-        async with asyncio.timeout(LONGEST_S):
-            outcome = await self._calling.perform(key.decode(), call.call)
-        # One record each: an outcome should reach its decider at once. The producer batches what comes together.
-        future = await self.producer.send(
-            self._inbox.name, outcome.value, key=key, partition=partition, headers=list(outcome.headers)
-        )
-        await future
+        try:
+            # The time of a call does not run while it waits for a place.
+            async with self._free, asyncio.timeout(LONGEST_S):
+                outcome = await self._calling.perform(key.decode(), call.call)
+            # One record each: an outcome should reach its decider at once. The producer batches what comes together.
+            future = await self.producer.send(
+                self._inbox.name, outcome.value, key=key, partition=partition, headers=list(outcome.headers)
+            )
+            await future
+        except asyncio.CancelledError as error:
+            if cancelled_by_us():
+                raise
+            raise Impossible("the call or its outcome was cancelled from inside") from error
+
+
+def _semaphore() -> asyncio.Semaphore:
+    return asyncio.Semaphore(CONCURRENCY_EACH)

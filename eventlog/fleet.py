@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from eventlog.errors import Poisoned
 from eventlog.processor import Processor
 
 
@@ -40,6 +41,11 @@ class Fleet:
     def ready(self) -> bool:
         """Whether the state of every processor can be read."""
         return self._started and all(processor.ready for processor in self._processors)
+
+    @property
+    def quarantined(self) -> list[tuple[str, Poisoned]]:
+        """Records at which partitions stand still, each with its consumer group."""
+        return [(processor.group, one) for processor in self._processors for one in processor.quarantined.values()]
 
     async def start(self, partitions: int) -> None:
         """Starts the readers, then all processors at once; returns when they have recovered."""

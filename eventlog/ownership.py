@@ -110,4 +110,5 @@ class Assignor(PartitionAssignor):  # type: ignore[misc]
         url = str(self._external_tps_url.get(TP(topic, partition), ""))
         if not url.startswith(SCHEME):
             return ""
-        return own if url == str(self._url) else url.removeprefix(SCHEME)
+        # Not `_url`: a rebalance changes that for a moment, on the consumer's thread. The table is replaced as a whole.
+        return own if url == str(self.app.conf.canonical_url) else url.removeprefix(SCHEME)

@@ -1,7 +1,8 @@
 """The sequencer: copies facts of several topics into one inbox, partition by partition, so that there is one sequence.
 
 It copies bytes without building objects from them: a fact is wrapped by putting a tag and a length before it. What
-can't be decoded is dead-lettered with its origin, counted, and rejected in the open where that can be said.
+can't be decoded is dead-lettered with its origin, counted, and rejected in the open where that can be said. A record
+that fails in any other way quarantines its partition.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from eventlog.deadletter import Undecodable, bury
+from eventlog.errors import Poisoned
 from eventlog.output import Output
 from eventlog.processor import Batch, Connection, Processor, Slices
 from eventlog.resume import sequencer_start
@@ -74,8 +76,8 @@ class Sequencer(Processor):
 
     @property
     def ready(self) -> bool:
-        """It has no state to be read."""
-        return bool(self.app.consumer.assignment()) or bool(self.epoch)
+        """It has no state to be read: whether facts flow in this epoch."""
+        return self.resumed
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Copies a partition batch."""
@@ -89,16 +91,17 @@ class Sequencer(Processor):
         written: list[Awaitable[Any]] = []
         for count, record in enumerate(batch.records):
             try:
-                try:
-                    wrapped = wrap(record)
-                except Missing as missing:
-                    await copying.learn(missing)
+                wrapped = wrap(record)
+            except Exception as error:  # noqa: BLE001 - each kind is told apart below
+                if isinstance(error, Missing):
+                    await copying.learn(error)
                     if batch.epoch != self.epoch:
                         return None
-                    wrapped = wrap(record)
-            except Undecodable as error:
-                bury(dead, self.dead_letters, batch.topic, batch.partition, record, str(error))
-                wrapped = copying.reject(record, str(error))
+                try:
+                    wrapped = self._otherwise(copying, batch, record, dead, error)
+                except Poisoned as poisoned:
+                    self.quarantine(poisoned)
+                    break
             if wrapped is not None:
                 append(record.key, wrapped, record.headers)
             if not count & 31 and slices.over():
@@ -109,3 +112,17 @@ class Sequencer(Processor):
         if self.on_copied is not None:
             self.on_copied(len(batch.records))
         return written
+
+    def _otherwise(self, copying: Wrapping, batch: Batch, record: Any, dead: Output, error: Exception) -> bytes | None:
+        """What is copied for a record that could not be wrapped at once. Raises Poisoned where nothing can be."""
+        try:
+            try:
+                if isinstance(error, Missing):
+                    return copying.wrap(record)
+                raise error
+            except Undecodable as undecodable:
+                bury(dead, self.dead_letters, batch.topic, batch.partition, record, str(undecodable))
+                return copying.reject(record, str(undecodable))
+        except Exception as unreadable:
+            place = batch.topic, batch.partition, record.offset
+            raise Poisoned.by(*place, record.value, repr(unreadable)) from unreadable

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from aiokafka.errors import IllegalStateError
@@ -24,11 +24,21 @@ from faust.types import TP
 
 from eventlog import crashpoints
 from eventlog.crash import die
+from eventlog.lanes import cancelled_by_us
 from eventlog.transport.start import StartPolicy, at_committed
-from eventlog.transport.thread import BatchConsumerThread
+from eventlog.transport.thread import BatchConsumerThread, RebalanceListener
+from eventlog.transport.threads import belongs_here
+
+log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+#: The same where some partitions are left out: one of them may have room again at any time.
+SHORT_POLL_S = 0.05
 MAX_RESEEKS = 200
+#: Batches of one partition of the input that are delivered and not done: handled, acknowledged or let go of.
+AHEAD = 8
+#: The same of all partitions together; beyond, each partition may have one. A batch is 20,000 records at most.
+AHEAD_OF_ALL = 32
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
@@ -36,6 +46,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     # The library announces its every step here: its chatter, under its name.
     logger = logging.getLogger("faust.eventlog")
+    RebalanceListener = RebalanceListener
 
     epoch = 0
     #: Called at the beginning of each epoch.
@@ -46,12 +57,24 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._next: dict[TP, int] = {}
         self._start: dict[TP, int] = {}
         self._start_epoch = -1
+        self._finding: tuple[int, asyncio.Task[None] | None] = (-1, None)
         self._armed: dict[TP, int] = {}
         #: Partitions of which something was fetched and dropped before it was known where they begin.
         self._missed: set[TP] = set()
         self.stale_batches = 0
         self.reseeks = 0
         self._reseeks_in_row: dict[TP, int] = {}
+        #: Batches that came, those of changelogs included.
+        self.fetched = 0
+        #: The group's last assignment, as the main thread knows it.
+        self._assigned: set[TP] = set()
+        self._assigned_epoch = self._sought_epoch = self._resumed_epoch = 0
+        #: Batches delivered and not done, of partitions that have some.
+        self._ahead: dict[TP, int] = {}
+        #: Partitions that are not fetched until they are released.
+        self._held: set[TP] = set()
+        self._room = asyncio.Event()
+        belongs_here(self, but=("threadsafe_partitions_revoked", "threadsafe_partitions_assigned", "join_again"))
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -62,6 +85,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Faust's hook. From here on nothing of the old assignment is delivered."""
+        # Faust's listener calls this on the consumer's thread.
+        self.app.on_rebalance_start()
         self._new_epoch()
         if crashpoints.armed:
             crashpoints.passed("partitions revoked")
@@ -71,7 +96,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Faust's hook."""
+        self.app.consumer_generation_id = generation_id
         self._new_epoch()
+        self._assigned = set(assigned)
+        self._assigned_epoch = self.epoch
         await super().on_partitions_assigned(assigned, generation_id)
 
     def _new_epoch(self) -> None:
@@ -79,8 +107,26 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._next.clear()
         self._armed = {}
         self._missed = set()
+        # What was delivered is cleared from the queues, or dropped by who has it.
+        self._ahead.clear()
+        self._held.clear()
+        self._room.set()
         if self.on_new_epoch is not None:
             self.on_new_epoch()
+
+    def assignment(self) -> set[TP]:
+        """The group's last assignment to us; Faust asks the client, which belongs to the consumer's thread."""
+        return set(self._assigned)
+
+    @property
+    def assigned(self) -> bool:
+        """Whether this epoch began with an assignment, though it may be empty."""
+        return self._assigned_epoch == self.epoch > 0
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the input flows in this epoch: recovered, sought and resumed."""
+        return self._resumed_epoch == self.epoch > 0
 
     @property
     def leased(self) -> bool:
@@ -104,7 +150,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     @property
     def starts_known(self) -> bool:
-        """Whether the start policy was asked in this epoch: `start_of` is None then where it left a start to the state."""
+        """Whether the start policy was asked in this epoch; then `start_of` is None where it left one to the state."""
         return self._start_epoch == self.epoch
 
     # R2: called by recovery before it reads the changelog, so the commit is read first.
@@ -133,6 +179,14 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     async def _read_start(self) -> None:
         if self._start_epoch == self.epoch:
             return
+        epoch, finding = self._finding
+        if finding is None or epoch != self.epoch or finding.done():
+            finding = asyncio.create_task(self._find_start(), name="start of the input")
+            self._finding = self.epoch, finding
+        # A policy may have to read for longer than a step of the recovery may take: the next try waits for the same.
+        await asyncio.shield(finding)
+
+    async def _find_start(self) -> None:
         epoch = self.epoch
         inputs = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
         policy: StartPolicy = getattr(self.app, "start_policy", at_committed)
@@ -184,6 +238,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             self._read_offset[tp] = None
             self._committed_offset[tp] = offset
         self._armed = starts
+        self._sought_epoch = epoch
 
     def resume_flow(self) -> None:
         """Lets batches through. Recovery calls this last, after clearing the agents' queues."""
@@ -193,6 +248,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         if self._armed:
             self._next.update(self._armed)
             self._armed = {}
+        if self.assigned and (self._sought_epoch == self.epoch or not self._assigned):
+            self._resumed_epoch = self.epoch
         missed, self._missed = self._missed, set()
         for tp in missed:
             self._drop(tp)
@@ -213,11 +270,74 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 if self.app.should_stop:
                     return
                 raise
+            except asyncio.CancelledError:
+                if cancelled_by_us() or self.app.should_stop:
+                    raise
+                # Faust would end its fetcher without a word.
+                die("a fetch was cancelled from inside")
             if self.should_stop:
                 return
             if fetched:
                 await self._deliver(fetched, epoch)
             await asyncio.sleep(0)
+
+    async def _getmany(
+        self,
+        active_partitions: set[TP] | None,
+        timeout: float,  # noqa: ASYNC109
+    ) -> Mapping[TP, list[Any]]:
+        active = active_partitions or set()
+        wanted = {tp for tp in active if tp not in self._held and self._has_room(tp)}
+        if wanted:
+            timeout = timeout if len(wanted) == len(active) else min(timeout, SHORT_POLL_S)
+            found: Mapping[TP, list[Any]] = await super()._getmany(wanted, timeout)
+            return found
+        self._room.clear()
+        await self.wait_first(self._room.wait(), timeout=timeout)
+        return {}
+
+    def _has_room(self, tp: TP) -> bool:
+        ahead = self._ahead.get(tp)
+        return not ahead or (ahead < AHEAD and sum(self._ahead.values()) < AHEAD_OF_ALL)
+
+    def ack(self, message: Any) -> bool:
+        """Faust's hook: a batch is acknowledged."""
+        acknowledged = bool(super().ack(message))
+        self._done(message)
+        return acknowledged
+
+    def let_go(self, message: Any) -> None:
+        """Forgets a delivered batch without an acknowledgement: it is read again, here or by another owner."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
+            self._waiting_for_ack.set_result(None)
+        self._done(message)
+
+    def _done(self, message: Any) -> None:
+        if message.checksum == self.epoch and (left := self._ahead.pop(message.tp, 0)) > 1:
+            self._ahead[message.tp] = left - 1
+        self._room.set()
+
+    def hold(self, tps: Iterable[TP]) -> None:
+        """Fetches nothing of these partitions until they are released, or until the next epoch."""
+        self._held.update(tps)
+
+    def release(self, tps: Mapping[TP, int | None]) -> None:
+        """Fetches held partitions again, each from an offset; None: from what was delivered last."""
+        for tp, offset in tps.items():
+            self._held.discard(tp)
+            at = self._next.get(tp) if offset is None else offset
+            if at is not None:
+                self._next[tp] = at
+                self._thread.seek(tp, at)
+        self._room.set()
+
+    async def verify_all_partitions_active(self) -> None:
+        """Faust looks into the client on the wrong thread here, to log what is slow. Processor watches instead."""
+
+    def verify_recovery_event_path(self, now: float, tp: TP) -> None:
+        """See verify_all_partitions_active."""
 
     async def _deliver(self, fetched: Mapping[TP, list[Any]], epoch: int) -> None:
         for tp, records in fetched.items():
@@ -228,6 +348,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 for dropped in fetched:
                     self._drop(dropped)
                 return
+            self.fetched += 1
             batch = self._continuing(tp, records)
             if not batch:
                 continue
@@ -235,6 +356,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             message.value = batch
             message.checksum = epoch
             self._next[tp] = batch[-1].offset + 1
+            if not self._is_changelog_tp(tp):
+                self._ahead[tp] = self._ahead.get(tp, 0) + 1
             if crashpoints.armed:
                 crashpoints.passed("batch fetched, not delivered")
             await self.wait_first(self.callback(message), self.suspend_flow.wait())
@@ -260,6 +383,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         want = self._next.get(tp)
         if want is None:
             self._drop(tp)
+            return []
+        if tp in self._held:
+            # Released, it is sought to where it goes on.
             return []
         readable = tp in self._active_partitions or tp in self._buffered_partitions
         if records[0].offset > want or not readable:
@@ -301,7 +427,14 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             return False
         if crashpoints.armed:
             crashpoints.passed("offsets due, not committed")
-        committed = bool(await self._commit(wanted))
+        try:
+            committed = bool(await self._commit(wanted))
+        except asyncio.CancelledError:
+            if cancelled_by_us():
+                raise
+            # Faust's committer would end without a word. The acknowledgements are kept.
+            log.warning("offsets not committed, trying again: cancelled from inside")
+            committed = False
         if crashpoints.armed:
             crashpoints.passed("offsets committed")
         if committed and epoch == self.epoch:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
+from faust.transport.consumer import ensure_TPset
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -18,11 +20,25 @@ from eventlog.transport.lease import Lease
 from eventlog.transport.membership import end_when_displaced
 from eventlog.transport.pace import Pace
 from eventlog.transport.parsed import hand_over
+from eventlog.transport.threads import belongs_here
 
 log = logging.getLogger(__name__)
 
 # Faust asks the broker to hold an idle fetch for 1.5 s, and the node's next fetch waits behind it.
 FETCH_MAX_WAIT_MS = 40
+
+
+class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
+    """Faust's listener changes the app on the consumer's thread; ours leaves that to the main thread's consumer."""
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """The client's hook, on the consumer's thread."""
+        await self._thread.on_partitions_revoked(ensure_TPset(revoked))
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """The client's hook, on the consumer's thread."""
+        generation = self._thread._ensure_consumer()._coordinator.generation
+        await self._thread.on_partitions_assigned(ensure_TPset(assigned), generation)
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -31,11 +47,15 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._pace = Pace()
+        self._closing: list[asyncio.Task[None]] = []
         self.lease = Lease()
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        # Without standbys of its own Faust takes another assignor for apps without tables: theirs must place the
+        # partitions of several inputs together, and name their owners, too.
+        consumer._partition_assignment_strategy = [self.app.assignor]
         return consumer
 
     async def on_start(self) -> None:
@@ -45,15 +65,53 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self.lease.keep(self._consumer._coordinator)
         hand_over(self._consumer._fetcher)
         self._pace.keep(self._consumer._fetcher)
+        consumer = self._consumer
+        belongs_here(consumer, consumer._fetcher, consumer._coordinator, consumer._subscription, consumer._client)
 
-    async def _fetch_records(self, *args: Any, **kwargs: Any) -> Any:
-        fetched = await super()._fetch_records(*args, **kwargs)
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
+        """Faust's hook, on the main thread: the fetch gets a set of its own, which nobody changes meanwhile."""
+        wanted = set(active_partitions or ())
+        return await self.call_thread(self._fetch_some, wanted, timeout)
+
+    async def _fetch_some(self, wanted: set[TP], timeout: float) -> Any:  # noqa: ASYNC109
+        consumer = self._ensure_consumer()
+        fetched = await self._fetch_records(consumer, wanted, timeout=timeout, max_records=consumer._max_poll_records)
         self._pace.saw(sum(map(len, fetched.values())))
         return fetched
 
     async def on_thread_stop(self) -> None:
         """Faust's hook."""
         await close_in_time(super().on_thread_stop())
+
+    def close(self) -> None:
+        """Faust's hook, on the main thread, in a rebalance while the app stops; Faust closes on the main loop."""
+        self.thread_loop.call_soon_threadsafe(self._close)
+
+    def _close(self) -> None:
+        if self._consumer is not None and not self._consumer._closed:
+            self._consumer._closed = True
+            self._closing = [
+                self.thread_loop.create_task(close_in_time(part.close()))
+                for part in (self._consumer._client, self._consumer._coordinator)
+            ]
+
+    def seek(self, partition: TP, offset: int) -> None:
+        """Seeks soon, before any fetch that is asked for after this call. On any thread."""
+        self.thread_loop.call_soon_threadsafe(self._seek, partition, offset)
+
+    def _seek(self, tp: TP, offset: int) -> None:
+        try:
+            self._ensure_consumer().seek(tp, offset)
+        except IllegalStateError as error:
+            # The next epoch seeks anew.
+            log.info("%s-%s: not sought, the partition is moving: %r", *tp, error)
+
+    async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
+        # Faust also changes the main thread's consumer here.
+        for tp, offset in partitions.items():
+            consumer.seek(tp, offset)
+        positions = asyncio.gather(*(consumer.position(tp) for tp in partitions))
+        await asyncio.wait_for(positions, timeout=self.app.conf.broker_request_timeout)
 
     def join_again(self) -> None:
         """Makes the group assign once more; on this thread."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from eventlog.transport.threads import VARIABLE as THREAD_CHECKS
 from tests.chaos import outage, payments, product
 from tests.chaos.kernel import part as kernel
+from tests.chaos.kernel import stalls
 
 #: What a part found, by name, and whether it was exact.
 Found = tuple[dict[str, object], bool]
@@ -31,10 +34,11 @@ class Part(NamedTuple):
 
 
 #: Added up over all parts that count them.
-COUNTS = ("orders", "kills", "missing", "extra", "conflicting", "double_captures", "open_holds")
+COUNTS = ("orders", "kills", "missing", "extra", "conflicting", "double_captures", "open_holds", "threads_violations")
 
 PARTS = (
     Part("kernel", "kills, freezes, doubles, late requests and broker restarts", 0.5, kernel.part),
+    Part("stalls", "a frozen broker, partitions without a leader, no log collector, a late replica", 0.4, stalls.part),
     Part("product", "orders, with everything going wrong", 0.5, product.part),
     Part("payments", "calls without an answer, late and double notifications, and kills", 1.0, payments.part),
     Part("outage", "a payment provider that is down", 0.4, outage.part),
@@ -67,6 +71,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=[part.name for part in PARTS], help="one part, with its share of the time")
     given = parser.parse_args()
+    # Every process of a part inherits it: a call on a wrong thread ends the process.
+    os.environ.setdefault(THREAD_CHECKS, "1")
     logging.basicConfig(level=logging.ERROR)
     # The broker is away on purpose, and every client says so again and again.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

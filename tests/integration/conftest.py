@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
+from eventlog.transport.threads import VARIABLE as THREAD_CHECKS
+
 if TYPE_CHECKING:
     from groupbuy_testing.running import RunningStack
     from tests.integration.shop import Shop
+
+# Every process of a stack inherits it: a call on a wrong thread ends the process.
+os.environ.setdefault(THREAD_CHECKS, "1")
 
 
 @pytest.fixture

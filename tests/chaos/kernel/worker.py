@@ -17,7 +17,7 @@ from eventlog import crashpoints, processor
 from eventlog.decider import Decider
 from eventlog.processor import Connection, Processor
 from eventlog.rocks import Codec
-from eventlog.transport import Transport
+from eventlog.transport import Transport, threads
 from tests.chaos.kernel import copying, switches
 from tests.chaos.kernel.late_proxy import LateProducer
 from tests.chaos.kernel.topics import topics
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--arm", default="", help="crash point that SIGUSR1 arms, as in EVENTLOG_CRASH_AT")
     parser.add_argument("--stop-at", default="", help="crash point at which it is told to stop instead of killed")
     given = parser.parse_args(arguments)
+    os.environ.setdefault(threads.VARIABLE, "1")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     for noisy in ("aiokafka", "faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,7 +1,7 @@
 """A service process with nothing behind it, to see how a process starts and ends. Run it as a module.
 
-What its parts do is set by lines on standard input: `there 1`, `recovered`, `ready 0`, `differ`, `never_stop`, `stuck`,
-`busy`, `fill`. With REAL_BROKER in the environment it looks for a real one.
+What its parts do is set by lines on standard input: `there 1`, `recovered`, `ready 0`, `quarantine 1`, `differ`,
+`cancelled`, `never_stop`, `stuck`, `busy`, `fill`. With REAL_BROKER in the environment it looks for a real one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from chassis.priority import DECIDES
 from chassis.process import Servicer, Wiring, run
 from chassis.settings import load
 from chassis.topics import BUSINESS
-from eventlog.errors import TopicsDiffer
+from eventlog.errors import Poisoned, TopicsDiffer
 from eventlog.publisher import Publisher
 from services.orders.settings import OrdersSettings
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
@@ -34,6 +34,7 @@ class FakeBroker:
         self.there = False
         self.differs = False
         self.changed = asyncio.Event()
+        self.cancelled = asyncio.Event()
 
     async def wait(self) -> int:
         # What was said before anybody waits counts too.
@@ -45,7 +46,8 @@ class FakeBroker:
         return 4
 
     async def watch(self) -> None:
-        await asyncio.Event().wait()
+        await self.cancelled.wait()
+        raise asyncio.CancelledError
 
     async def close(self) -> None:
         said("broker closed")
@@ -68,6 +70,7 @@ class FakeProcessors:
         self.ready = False
         self.recovered = asyncio.Event()
         self.never_stop = False
+        self.quarantined: list[tuple[str, Poisoned]] = []
 
     async def start(self, partitions: int) -> None:
         said(f"processors start with {partitions}")
@@ -114,6 +117,13 @@ class Controls:
 
     def producer(self, value: bool) -> None:
         self.publisher.ready = value
+
+    def quarantine(self, value: bool) -> None:
+        poisoned = Poisoned.by("orders.order.v1", 2, 17, b"?", "planted")
+        self.processors.quarantined = [("orders.view", poisoned)] if value else []
+
+    def cancelled(self, _value: bool) -> None:
+        self.broker.cancelled.set()
 
     def never_stop(self, _value: bool) -> None:
         self.processors.never_stop = True

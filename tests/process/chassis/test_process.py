@@ -19,6 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis.priority import DECIDES, READERS
+from chassis.server import PARTITIONS
 from tests.process.chassis.fake_service import STUCK_S
 from tests.unit.chassis.fake_orders import ORDERS
 from tests.unit.chassis.support import SOON_S, niceness
@@ -167,6 +168,38 @@ async def test_it_serves_once_recovered_and_while_broker_and_state_are_there(tmp
         assert code == 0
         stopped = [line for line in out if line.startswith("said")]
         assert stopped == ["said processors stopped", "said publisher stopped", "said broker closed"]
+
+
+async def test_a_quarantined_partition_shows_in_a_health_service_of_its_own_and_the_process_serves(
+    tmp_path: Path,
+) -> None:
+    async with started(tmp_path) as service:
+        port = await service.port()
+        async with health(port, ORDERS) as said, health(port, PARTITIONS) as partitions:
+            assert (await partitions.read()).status == SERVING
+            assert (await said.read()).status == NOT_SERVING
+            service.tell("there 1")
+            service.tell("recovered")
+            assert (await said.read()).status == SERVING
+            service.tell("quarantine 1")
+            assert (await partitions.read()).status == NOT_SERVING
+            line = json.loads(await service.see_text("a partition stands still"))
+            assert (line["group"], line["partition"], line["offset"]) == ("orders.view", 2, 17)
+            service.tell("quarantine 0")
+            assert (await partitions.read()).status == SERVING
+            service.tell("ready 0")
+            # The first that it says after SERVING: a quarantine has not changed it.
+            assert (await said.read()).status == NOT_SERVING
+
+
+async def test_a_part_that_is_cancelled_from_inside_ends_it_with_70(tmp_path: Path) -> None:
+    async with started(tmp_path) as service:
+        service.tell("there 1")
+        service.tell("recovered")
+        service.tell("cancelled")
+        code, out, _ = await service.ended()
+        assert code == 70
+        assert "ending with code 70: the service failed" in "".join(out)
 
 
 async def test_told_while_it_recovers_it_ends_with_0(tmp_path: Path) -> None:

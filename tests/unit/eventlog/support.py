@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import sys
@@ -53,6 +54,8 @@ def bare_consumer(cls: Any, **attributes: Any) -> Any:
     made._acked_index = defaultdict(set)
     made._gap = defaultdict(IntervalTree)
     made._committed_offset = defaultdict(lambda: None)
+    made._ahead, made._held, made._room, made.fetched = {}, set(), asyncio.Event(), 0
+    made._is_changelog_tp = lambda tp: False
     for name, value in attributes.items():
         setattr(made, name, value)
     return made

@@ -33,6 +33,11 @@ def bare(**attributes: Any) -> Any:
             "_start": {},
             "_start_epoch": -1,
             "epoch": 1,
+            "_finding": (-1, None),
+            "_ahead": {},
+            "_held": set(),
+            "_room": asyncio.Event(),
+            "fetched": 0,
             **attributes,
         }
     )
@@ -114,7 +119,7 @@ async def test_each_revocation_and_each_assignment_begins_an_epoch_whatever_the_
 
     monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", nothing)
     monkeypatch.setattr(driver.Consumer, "on_partitions_assigned", nothing)
-    ours = bare(_next={INPUT: 5})
+    ours = bare(_next={INPUT: 5}, app=SimpleNamespace(on_rebalance_start=lambda: None))
     await ours.on_partitions_revoked({INPUT})
     assert (ours.epoch, ours._next) == (2, {})
     # A static member keeps its generation when it joins again.
@@ -133,6 +138,7 @@ async def test_a_delivery_that_waits_at_a_full_queue_ends_when_the_flow_is_suspe
         flow_active=True,
         suspend_flow=suspended,
         callback=full_queue,
+        _is_changelog_tp=lambda tp: False,
         _next={INPUT: 5},
         _reseeks_in_row={},
         _active_partitions={INPUT},

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from eventlog.effects import Call, Effects, Outcome
+from eventlog.errors import Poisoned
 from eventlog.processor import Batch
+from eventlog.sequencer import Sequencer
 from tests.unit.chassis.support import eventually
 from tests.unit.eventlog.counting import record
 from tests.unit.eventlog.support import run_python
@@ -56,7 +62,8 @@ class Bare(Effects[str]):
         self.group = "effects"
         self._inbox: Any = type("Topic", (), {"name": "inbox"})
         self._calling = provider
-        self._free = asyncio.Semaphore(concurrency)
+        self._free = asyncio.Semaphore(10)
+        self._free_each = defaultdict(lambda: asyncio.Semaphore(concurrency))
         self._lanes = {}
         self.producer = inbox
 
@@ -95,7 +102,7 @@ async def test_an_offset_moves_only_when_the_outcomes_of_all_calls_before_it_are
     waiting: asyncio.Queue[Any] = asyncio.Queue()
     acknowledger = asyncio.create_task(effects._acknowledge(waiting))
     for number, values in enumerate((["stuck:1", "a:1"], ["b:1"])):
-        waiting.put_nowait((Event(number), await effects.handle(batch(*values))))
+        waiting.put_nowait((Event(number).ack, await effects.handle(batch(*values))))
     provider.end("a:1", "b:1")
     await eventually(lambda: len(inbox.written) == 2)
     # The stuck call holds up no other call, only the offset.
@@ -125,7 +132,7 @@ async def test_calls_of_a_partition_that_has_moved_are_left_to_its_new_owner() -
     provider.end("a:1")
     assert await handling is None
     assert provider.begun == ["a:1"]
-    assert not effects._free.locked()
+    await eventually(lambda: not effects._free_each[3].locked())
 
 
 ENDING = """
@@ -156,3 +163,59 @@ def test_a_call_that_does_not_end_ends_the_process() -> None:
     done = run_python(ENDING.format(stuck_s=20, does="await asyncio.sleep(0)"))
     assert done.returncode == 70
     assert "a call or its outcome failed processor=effects lane=" in done.stderr
+
+
+def test_a_call_that_is_cancelled_from_inside_ends_the_process_and_stops_no_acknowledgement_unheard() -> None:
+    """grpc.aio raises CancelledError in a call whose channel closes."""
+    done = run_python(ENDING.format(stuck_s=0.04, does="raise asyncio.CancelledError"))
+    assert done.returncode == 70
+    assert "the call or its outcome was cancelled from inside" in done.stderr
+
+
+async def test_a_decision_that_can_not_be_read_quarantines_its_partition_and_keeps_the_calls_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Reading(Provider):
+        def calls(self, one: Any) -> Iterable[Call[str]]:
+            if one.value == b"?":
+                raise ValueError("planted")
+            return super().calls(one)
+
+    provider, inbox = Reading(), Inbox()
+    effects = Bare(provider, inbox)
+    stopped: list[Poisoned] = []
+    monkeypatch.setattr(effects, "quarantine", stopped.append)
+    begun = await effects.handle(batch("a:1", "?", "b:1"))
+    assert begun is not None
+    provider.end("a:1", "b:1")
+    await asyncio.gather(*begun)
+    assert inbox.written == [("a:1", 3)]
+    assert [(one.topic, one.partition, one.offset) for one in stopped] == [("log", 3, 1)]
+    assert "planted" in stopped[0].reason
+
+
+async def test_calls_whose_outcomes_are_not_written_hold_up_no_other_partition() -> None:
+    class Stuck(Inbox):
+        async def send(self, topic: str, value: bytes, *, key: bytes, partition: int, headers: Any) -> Any:
+            future = await super().send(topic, value, key=key, partition=partition, headers=headers)
+            return asyncio.get_running_loop().create_future() if partition == 3 else future
+
+    provider, inbox = Provider(), Stuck()
+    effects = Bare(provider, inbox, concurrency=10)
+    provider.end(*(f"{n}:1" for n in range(10)))
+    # As many as there are places for calls at once, of all partitions together.
+    await effects.handle(batch(" ".join(f"{n}:1" for n in range(10))))
+    await eventually(lambda: len(inbox.written) == 10)
+    async with asyncio.timeout(5):
+        begun = await effects.handle(batch("a:1")._replace(partition=4))
+        assert begun is not None
+        provider.end("a:1")
+        await asyncio.gather(*begun)
+
+
+def test_effects_and_sequencers_are_ready_once_input_flows_in_this_epoch() -> None:
+    for kind in (Effects, Sequencer):
+        made: Any = kind.__new__(kind)
+        for resumed in (False, True):
+            made.app = SimpleNamespace(consumer=SimpleNamespace(epoch=1, resumed=resumed, assignment=lambda: {1}))
+            assert made.ready is resumed

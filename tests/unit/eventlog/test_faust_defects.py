@@ -16,6 +16,8 @@ from typing import Any
 
 import faust
 import pytest
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import RequestTimedOutError
 from faust.agents.agent import Agent
 from faust.stores import rocksdb
 from faust.tables.recovery import Recovery
@@ -24,18 +26,22 @@ from faust.transport.consumer import Consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.producer import ProducerBuffer
 from faust.types import TP
+from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 import eventlog
 from eventlog import decider as kernel
+from eventlog.app import PatientRecovery
 from eventlog.decider import Decider
 from eventlog.partition import PartitionState
 from eventlog.processor import Connection, Processor
-from eventlog.rocks import Codec, RocksStates, _options
+from eventlog.rocks import Codec, RocksStates
 from eventlog.sequencer import Sequencer
 from eventlog.timers import BrokerClock
 from eventlog.topics import TopicSpec
 from eventlog.transport.consumer import BatchConsumer
 from eventlog.transport.producer import BatchProducer
+from eventlog.transport.thread import BatchConsumerThread
+from tests.unit.chassis.support import eventually
 from tests.unit.eventlog.counting import Counting, add, record
 from tests.unit.eventlog.support import bare_consumer as consumer
 from tests.unit.eventlog.support import run_python
@@ -60,10 +66,12 @@ def ours(tmp_path: Path) -> Processor:
 STREAM = """
     import asyncio
     from types import SimpleNamespace
-    from eventlog.processor import Batch, Processor
+    from eventlog.processor import Batch, Processor, _Quarantine
     class Failing(Processor):
         ready = True
-        def __init__(self): self.group, self.quarantined = "g", {{}}
+        def __init__(self):
+            self.group, self.quarantined, self._quarantine = "g", {{}}, _Quarantine()
+            self.app = SimpleNamespace(consumer=SimpleNamespace(let_go=lambda message: print("LET GO")))
         @property
         def epoch(self): return 1
         async def handle(self, batch):
@@ -71,7 +79,8 @@ STREAM = """
     class Stream:
         def noack(self): return self
         async def events(self):
-            message = SimpleNamespace(topic="t", partition=0, value=[1], checksum=1, acked=False)
+            value = [SimpleNamespace(offset=1)]
+            message = SimpleNamespace(topic="t", partition=0, value=value, checksum=1, acked=False)
             yield SimpleNamespace(message=message, ack=lambda: print("ACKNOWLEDGED"))
             await asyncio.Event().wait()
     asyncio.run(asyncio.wait_for(Failing()._consume(Stream()), 20))
@@ -114,7 +123,7 @@ async def test_an_offset_is_acknowledged_when_every_output_of_its_batch_is_writt
     acknowledged: list[int] = []
     waiting: asyncio.Queue[Any] = asyncio.Queue()
     written = [asyncio.get_running_loop().create_future() for _ in range(2)]
-    waiting.put_nowait((SimpleNamespace(ack=lambda: acknowledged.append(0)), written))
+    waiting.put_nowait((lambda: acknowledged.append(0), written))
     acknowledger = asyncio.create_task(processor._acknowledge(waiting))
     written[0].set_result(None)
     for _ in range(20):
@@ -166,7 +175,8 @@ async def test_what_is_under_way_is_finished_before_a_processor_stops(ours: Proc
 
 def test_nothing_takes_several_events_from_a_stream_at_once() -> None:
     """Stock, on a real broker: with `take(2)` and a body that raised, nothing was handled and 2 of 2 were committed."""
-    source = "".join(path.read_text() for path in Path(eventlog.__path__[0]).rglob("*.py"))
+    sources = [path.read_text() for path in Path(eventlog.__path__[0]).rglob("*.py")]
+    (source,) = (one for one in sources if "stream.noack()" in one)
     assert not [way for way in (".take(", ".take_events(", ".take_with_timestamp(") if way in source]
 
 
@@ -225,7 +235,7 @@ def test_a_start_that_ends_with_a_crashed_app_ends_the_process() -> None:
             ready = True
             async def handle(self, batch): raise AssertionError
             def __init__(self, app, directory):
-                self.app, self.group, self._tasks, self._stopping = app, "g", [], False
+                self.app, self.group, self._tasks, self._stopping, self.standby = app, "g", [], False, None
                 self.connection = Connection("h:1", "w-0", directory)
             def spawn(self, work, name): work.close()  # the watch would end the process too
         async def main():
@@ -255,10 +265,11 @@ def test_acknowledgements_keep_the_order_of_the_batches() -> None:
     done = run_python("""
         import asyncio
         from types import SimpleNamespace
-        from eventlog.processor import Processor
+        from eventlog.processor import Processor, _Quarantine
         class Late(Processor):
             ready = True
-            def __init__(self): self.group, self.quarantined, self.futures = "g", {}, []
+            def __init__(self):
+                self.group, self.quarantined, self._quarantine, self.futures = "g", {}, _Quarantine(), []
             @property
             def epoch(self): return 1
             async def handle(self, batch):
@@ -270,7 +281,8 @@ def test_acknowledgements_keep_the_order_of_the_batches() -> None:
             def noack(self): return self
             async def events(self):
                 for n in range(2):
-                    message = SimpleNamespace(topic="t", partition=0, value=[n], checksum=1, acked=False)
+                    value = [SimpleNamespace(offset=n)]
+                    message = SimpleNamespace(topic="t", partition=0, value=value, checksum=1, acked=False)
                     yield SimpleNamespace(message=message, ack=lambda n=n: print("ACK", n))
                 late.futures[1].set_result(None)
                 for _ in range(5): await asyncio.sleep(0)
@@ -323,7 +335,10 @@ async def test_timers_only_append_ticks_and_only_for_partitions_that_are_owned(m
     made.domain, made._inbox, made._clock = Counting(), SimpleNamespace(name="inbox"), BrokerClock()
     made._tick_type, made._source = "", "/w"
     monkeypatch.setattr(Decider, "producer", None)
-    await made._nudge(owned, 6_000)
+    made.quarantined = {}
+    made.app = SimpleNamespace(consumer=SimpleNamespace(epoch=1, leased=True))
+    made._table = SimpleNamespace(data=SimpleNamespace(ready=lambda partition, epoch: owned))
+    await made._nudge(owned)
     assert appended == {"inbox-3": 1}
     assert before.version == version
     assert "self._owned()" in inspect.getsource(Decider._run_timers)
@@ -332,14 +347,14 @@ async def test_timers_only_append_ticks_and_only_for_partitions_that_are_owned(m
 def test_all_partitions_share_one_small_block_cache(tmp_path: Path) -> None:
     """Stock: 2 GiB for each partition."""
     assert rocksdb.DEFAULT_BLOCK_CACHE_SIZE == 2 << 30, GONE
-    from eventlog import rocks
+    from eventlog import database
 
     states = [RocksStates(tmp_path / str(n), Codec[int]("1")) for n in range(2)]
-    cache = rocks._block_cache
-    _options()
-    assert rocks._block_cache is cache
+    cache = database._block_cache
+    database.options()
+    assert database._block_cache is cache
     assert cache is not None
-    assert rocks.BLOCK_CACHE_BYTES <= 64 << 20
+    assert database.BLOCK_CACHE_BYTES <= 64 << 20
     for one in states:
         one.close()
 
@@ -348,6 +363,69 @@ async def test_members_are_static_so_that_a_restart_moves_nothing(stock: Any, ou
     """Stock rebalances eagerly, and a process that comes back waits until its old membership has timed out."""
     assert not stock.conf.consumer_group_instance_id, GONE
     assert ours.app.conf.consumer_group_instance_id == "w-0.a.w.r"
+
+
+@pytest.mark.parametrize("kind", [Recovery, PatientRecovery])
+@pytest.mark.parametrize("failing", ["times out", "is refused", "is cancelled from inside"])
+async def test_a_recovery_that_a_broker_does_not_answer_begins_again(
+    kind: type[Recovery], failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stock: its task ends. At a time-out without an exception, since mode reports that as a stop: no later rebalance
+    is heard, a decider is never ready again, and a sequencer says it is and copies nothing."""
+    monkeypatch.setattr("eventlog.app.RETRY_S", 0.01)
+    sought: list[int] = []
+
+    async def perform_seek() -> None:
+        sought.append(len(sought))
+        if len(sought) > 1:
+            return
+        if failing == "is refused":
+            raise RequestTimedOutError
+        if failing == "is cancelled from inside":
+            raise asyncio.CancelledError
+        await asyncio.sleep(60)
+
+    class App(faust.App):  # type: ignore[misc]
+        consumer = SimpleNamespace(
+            assignment=lambda: {TP0}, resume_partitions=lambda tps: None, perform_seek=perform_seek
+        )
+
+    app = App("stock", broker="kafka://h:1", store="memory://", broker_request_timeout=0.2, broker_session_timeout=0.1)
+    recovery = kind(app, app.tables)
+    app.consumer_generation_id = recovery._generation_id = 1
+    recovering = asyncio.create_task(recovery._restart_recovery(recovery))
+    recovery.signal_recovery_start.set()
+    try:
+        if kind is Recovery:
+            await asyncio.wait([recovering], timeout=5)
+            assert recovering.done(), GONE
+            assert not recovery.completed.is_set()
+        else:
+            await eventually(lambda: len(sought) == 2)
+            await eventually(recovery.completed.is_set)
+    finally:
+        recovering.cancel()
+        await asyncio.wait([recovering])
+
+
+async def test_faust_keeps_no_standbys(stock: Any, ours: Processor) -> None:
+    """Stock keeps one, and loses what its queue holds where the flow is resumed the second time in a recovery."""
+    assert stock.conf.table_standby_replicas == 1, GONE
+    flow = FlowControlEvent(initially_suspended=False)
+    queue: Any = ThrowableQueue(16, flow_control=flow, clear_on_resume=True)
+    queue.put_nowait("a batch of a standby")
+    flow.resume()
+    assert queue.empty(), GONE
+    assert ours.app.conf.table_standby_replicas == 0
+
+
+async def test_every_app_has_our_assignor(ours: Processor) -> None:
+    """Stock: an app without tables and without standbys places the partitions of each of its inputs by themselves."""
+    thread: Any = BatchConsumerThread.__new__(BatchConsumerThread)
+    thread.__dict__.update(app=ours.app, consumer=ours.app.consumer)
+    stock = driver.AIOKafkaConsumerThread._create_worker_consumer(thread, ours.app.transport)
+    assert stock._partition_assignment_strategy == [RoundRobinPartitionAssignor], GONE
+    assert thread._create_worker_consumer(ours.app.transport)._partition_assignment_strategy == [ours.app.assignor]
 
 
 async def test_the_settings_that_matter_are_set(ours: Processor) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from eventlog import sequencer
 from eventlog.deadletter import Undecodable
+from eventlog.errors import Poisoned
 from eventlog.processor import Batch
 from eventlog.sequencer import Missing, Sequencer, Wrapping
 
@@ -134,3 +135,27 @@ async def test_nothing_is_written_where_the_partition_is_lost_while_something_is
     monkeypatch.setattr(bare.copying, "learn", learn)
     assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"needy")], 1)) is None
     assert written == []
+
+
+async def test_a_record_that_fails_in_any_other_way_quarantines_its_partition_and_keeps_what_is_before_it(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = Bare()
+    stopped: list[Poisoned] = []
+    monkeypatch.setattr(bare, "quarantine", stopped.append)
+    wrap = bare.copying.wrap
+
+    def failing(record: Any) -> bytes | None:
+        if record.value == b"?":
+            raise ValueError("planted")
+        return wrap(record)
+
+    monkeypatch.setattr(bare.copying, "wrap", failing)
+    assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"?"), fact(9, b"b")], 1)) == []
+    assert [value for _, _, _, value, _ in written] == [b"[a]"]
+    assert [(one.topic, one.partition, one.offset) for one in stopped] == [("facts", 2, 8)]
+    # What is to be learned comes from elsewhere: its failure says nothing about the record.
+    monkeypatch.setattr(bare.copying, "learn", Wrapping.learn.__get__(bare.copying))
+    with pytest.raises(Missing):
+        await bare.handle(Batch("facts", 2, [fact(9, b"needy")], 1))
+    assert len(stopped) == 1
