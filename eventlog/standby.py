@@ -248,6 +248,8 @@ class Standby:
             began = time.monotonic()
             await self._read_followed()
             ends = await self._consumer.end_offsets(self._tps(self._following))
+            for tp, end in ends.items():
+                self._following[tp.partition].ends[tp.topic] = end
             while focus := self._short_of(ends, wanted):
                 await self._read_followed()
                 await self._round([focus.partition])
@@ -264,10 +266,8 @@ class Standby:
         """The first log that is not folded to its end. When the time is up, the first partitions are complete."""
         for tp in self._tps(wanted):
             following = self._following.get(tp.partition)
-            if following is not None and tp in ends:
-                following.ends[tp.topic] = max(following.ends.get(tp.topic, 0), ends[tp])
-                if following.reached.get(tp.topic, 0) < ends[tp]:
-                    return tp
+            if following is not None and following.reached.get(tp.topic, 0) < ends.get(tp, 0):
+                return tp
         return None
 
     # Afterwards -----------------------------------------------------------------------------------------------------
