@@ -114,13 +114,6 @@ class Holdings(Generic[F]):
     def _path(self, partition: int) -> Path:
         return self._directory / str(partition)
 
-    def kept_at(self, partition: int) -> float:
-        """Time of the newest state on disk, in seconds since the epoch; 0: there is none."""
-        try:
-            return max(one.stat().st_mtime for one in self._path(partition).iterdir())
-        except (OSError, ValueError):
-            return 0.0
-
     async def release_others(self, partitions: Collection[int]) -> None:
         """Writes and closes every partition that is not one of these."""
         self._wanted = frozenset(partitions)

@@ -8,17 +8,23 @@ process ends. Records that can't be decoded are kept as rows as well, until thei
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from heapq import nsmallest
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
+from faust.types import TP
 
 from eventlog import crashpoints
+from eventlog.crash import die
 from eventlog.database import Database, Position, SourcePosition
 from eventlog.deadletter import Undecodable
+from eventlog.kept import Ownership
 from eventlog.processor import Slices
+
+log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
@@ -128,13 +134,14 @@ class Folding(Protocol[S]):
         ...
 
 
-class Projected(Generic[S]):
+class Projected(Ownership, Generic[S]):
     """One partition; an eventlog.follower.Follower."""
 
     def __init__(
         self, partition: int, database: Database, folding: Folding[S], topics: Sequence[str], cached: int
     ) -> None:
         """Keeps about `cached` states in memory beside those that wait to be written."""
+        super().__init__()
         self.partition = partition
         self.topics = tuple(topics)
         self.index = Index(database)
@@ -162,34 +169,25 @@ class Projected(Generic[S]):
         self._delivered: list[bytes] = []
         self._writing = asyncio.Lock()
         self._closing = False
-        #: Of the processor that owns it.
-        self.epoch = -1
-        self.target: dict[str, int] = {}
-        self.committed: dict[str, int] = {}
-        self._caught_up = False
 
     # The owner's view of it -------------------------------------------------------------------------------------
 
-    def enter(self, epoch: int) -> None:
-        """The partition is ours in this epoch; reads wait for new targets."""
-        if self.epoch != epoch:
-            self.epoch = epoch
-            self.target, self.committed = {}, {}
-            self._caught_up = False
+    def starts_at(self, tp: TP, begin: int, end: int) -> int:
+        """See Ownership. Records that retention took before they were folded are passed over."""
+        at = self.positions.get(tp.topic, 0)
+        if at > end:
+            # The next start sets the database aside.
+            die("the log ends before what was folded of it", topic=tp.topic, partition=tp.partition, at=at, end=end)
+        if at < begin:
+            if at:
+                log.warning("%s-%s: records from %s to %s are gone before they were folded", *tp, at, begin)
+            self._begins_at(tp.topic, begin)
+        return self.positions.get(tp.topic, begin)
 
-    @property
-    def caught_up(self) -> bool:
-        """Whether it has reached its targets once in this epoch; asked for by every read."""
-        if not self._caught_up and self.target:
-            self._caught_up = all(self.positions.get(topic, 0) >= end for topic, end in self.target.items())
-        return self._caught_up
-
-    def begins_at(self, topic: str, offset: int) -> None:
-        """The log has nothing before this offset that is not folded."""
-        if self.positions.get(topic, -1) < offset:
-            self.positions[topic] = offset
-            self._digests[topic] = b""
-            self._last.pop(topic, None)
+    def _begins_at(self, topic: str, offset: int) -> None:
+        self.positions[topic] = offset
+        self._digests[topic] = b""
+        self._last.pop(topic, None)
 
     @property
     def closed(self) -> bool:

@@ -1,41 +1,32 @@
 """A projection: a read model that folds one or several co-partitioned topics, and nothing else.
 
-State is on disk (projected.py), a partition a database, and the latest states are in memory. A start and a rebalance go
-on from there: a partition that stays is not touched, one that moved away is written and closed, one that comes is
-opened, checked against its logs, and folded from its positions on. Without its directory a partition is folded from
-the logs' beginning. Offsets are committed all the same, so that ordinary tools show its lag, and so that a record that
-can't be decoded is dead-lettered once and not at every fold.
+State is on disk, a partition a database (projected.py), and the latest states are in memory. A start and a rebalance go
+on from there (kept.py). Without its directory a partition is folded from the logs' beginning. Offsets are committed all
+the same, so that ordinary tools show its lag, and so that a record that can't be decoded is dead-lettered once and not
+at every fold.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Collection, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Generic, TypeVar
 
-from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
-from eventlog.crash import die
 from eventlog.database import Database
 from eventlog.deadletter import bury
-from eventlog.errors import NotReady
-from eventlog.follower import Adopt
-from eventlog.holding import Holdings
+from eventlog.kept import KeptProcessor
 from eventlog.output import Output
-from eventlog.processor import Batch, Connection, Processor, Slices
+from eventlog.processor import Batch, Connection, Slices
 from eventlog.projected import Folding, Index, Projected, Undelivered
 from eventlog.topics import TopicSpec, dead_letter, partition_of
-from eventlog.transport.start import StartPolicy
 from eventlog.watch import Watchers
 
 __all__ = ["Folding", "Index", "Projection"]
-
-log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
@@ -49,7 +40,7 @@ LOOK_S = 0.25
 PORTION = 32
 
 
-class Projection(Processor, Generic[S]):
+class Projection(KeptProcessor[Projected[S]], Generic[S]):
     """Folds `sources` into states by key. It is also the view of them for reads."""
 
     def __init__(
@@ -57,71 +48,14 @@ class Projection(Processor, Generic[S]):
     ) -> None:
         self._sources = {source.name: dead_letter(source, service).name for source in sources}
         self._folding = folding
-        directory = connection.state_dir / group
-        self._holdings: Holdings[Projected[S]] = Holdings(
-            connection.kafka, list(self._sources), directory, folding.stamp, self._make
-        )
         self._written_at: dict[int, float] = {}
         self.watchers = Watchers()
         self.dead_letters: dict[str, int] = {}
-        super().__init__(group, list(self._sources), connection)
+        super().__init__(group, list(self._sources), folding.stamp, self._make, connection)
 
     def _make(self, number: int, database: Database) -> Projected[S]:
         cached = CACHED // max(self.partitions, 1)
         return Projected(number, database, self._folding, list(self._sources), cached)
-
-    @property
-    def start_policy(self) -> StartPolicy:  # type: ignore[override]
-        """Where the fold of a topic's partition ends; its database is opened first."""
-
-        async def start(tp: TP, committed: int | None, begin: int, end: int) -> int:
-            held = await self._entered(tp.partition)
-            held.committed[tp.topic] = committed or 0
-            at = held.positions.get(tp.topic, 0)
-            if at > end:
-                # The next start sets the database aside.
-                die("the log ends before what was folded of it", topic=tp.topic, partition=tp.partition, at=at, end=end)
-            if at < begin:
-                if at:
-                    log.warning("%s-%s: records from %s to %s are gone before they were folded", *tp, at, begin)
-                held.begins_at(tp.topic, begin)
-            return held.positions.get(tp.topic, begin)
-
-        return start
-
-    async def _entered(self, number: int) -> Projected[S]:
-        """A partition that is ours in this epoch, opened where it was not."""
-        epoch = self.epoch
-        await self._holdings.take({tp.partition for tp in self.app.consumer.assignment()} | {number})
-        held = self._holdings.held.get(number)
-        if held is None or epoch != self.epoch:
-            # Faust starts its recovery anew at this error.
-            raise IllegalStateError("rebalanced meanwhile")
-        held.enter(epoch)
-        return held
-
-    # Standby ----------------------------------------------------------------------------------------------------
-
-    @property
-    def adopt(self) -> Adopt:
-        """Asked for a standby's follower of a partition that is assigned here."""
-        return self._holdings.adopt
-
-    @adopt.setter
-    def adopt(self, adopt: Adopt) -> None:
-        self._holdings.adopt = adopt
-
-    async def follow(self, number: int) -> Projected[S]:
-        """Opens a partition for a standby, checked against its logs; it comes back through `adopt`."""
-        return await self._holdings.open(number)
-
-    def holds(self, number: int) -> bool:
-        """Whether a partition is open here for the processor itself."""
-        return number in self._holdings.held
-
-    def kept_at(self, number: int) -> float:
-        """Time of a partition's newest state on disk, in seconds since the epoch; 0: there is none."""
-        return self._holdings.kept_at(number)
 
     # Reads ------------------------------------------------------------------------------------------------------
 
@@ -132,18 +66,6 @@ class Projection(Processor, Generic[S]):
             return False
         assigned = {tp.partition for tp in self.app.consumer.assignment()}
         return bool(assigned or self.epoch) and all(self._readable(number) for number in assigned)
-
-    def _readable(self, number: int) -> Projected[S] | None:
-        """A partition as far as it is ours to say, and has caught up."""
-        held = self._holdings.held.get(number)
-        return held if held is not None and held.epoch == self.read_epoch and held.caught_up else None
-
-    def _read(self, number: int) -> Projected[S]:
-        """A partition to read from. Raises NotReady when it is not ours to say."""
-        held = self._readable(number)
-        if held is None:
-            raise NotReady(f"{self.group}: partition {number} is not ready here")
-        return held
 
     def get(self, key: str) -> S | None:
         """State of a key, None if nothing was said about it. Raises NotReady when it is not ours to say."""
@@ -167,49 +89,24 @@ class Projection(Processor, Generic[S]):
     async def start(self, partitions: int) -> None:
         """Starts; returns when subscribed, before all is folded: `ready` says when."""
         await super().start(partitions)
-        self.spawn(self._watch_targets(), "targets")
         self.spawn(self._keep_fresh(), "writes")
 
-    async def stop(self) -> None:
-        """Ends, and writes what was folded."""
-        await super().stop()
-        await self._holdings.close()
-        super().let_go()
-
-    def let_go(self) -> None:
-        """The directory is let go of in `stop`, once the databases in it are written and closed."""
-
-    async def _watch_targets(self) -> None:
-        """Learns, once in each epoch, how far every partition must come before reads are answered."""
-        known = -1
-        while True:
-            epoch = self.epoch
-            consumer = self.app.consumer
-            tps = list(consumer.assignment())
-            started = tps and all(consumer.start_of(tp) is not None for tp in tps)
-            if epoch != known and started:
-                ends = await consumer.ends(tps)
-                if epoch == self.epoch:
-                    await self._began({tp.partition for tp in tps}, ends)
-                    known = epoch
-                    self.watchers.notify_all()
-            elif epoch != known and not tps and self.app.unassigned and not self.app.rebalancing:
-                await self._holdings.release_others(())
-                known = epoch
-            await asyncio.sleep(0.05 if epoch != known else 0.5)
-
     async def _began(self, mine: Collection[int], ends: dict[TP, int]) -> None:
-        """An epoch's reads and writes may begin."""
-        for tp, end in ends.items():
-            held = self._holdings.held.get(tp.partition)
-            if held is not None and held.epoch == self.epoch:
-                held.target[tp.topic] = end
+        """See KeptProcessor. Dead letters that a standby or a process that died has left are sent."""
+        epoch = self.epoch
+        epoch = self.epoch
+        await super()._began(mine, ends)
+        self.watchers.notify_all()
+        left: Collection[asyncio.Future[Any]] = []
         for number in mine:
             held = self._holdings.held.get(number)
             if held is not None:
                 for topic in self._sources:
-                    await self._bury(held, topic, held.undelivered(topic))
-        await self._holdings.release_others(mine)
+                    left = [*left, *await self._bury(held, topic, held.undelivered(topic))]
+        while left and epoch == self.epoch:
+            _, left = await asyncio.wait(left, timeout=LOOK_S)
+        if epoch == self.epoch:
+            self._acknowledge_starts()
 
     async def _keep_fresh(self) -> None:
         """Writes partitions that have changed much, or a while ago."""

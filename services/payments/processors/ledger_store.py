@@ -1,7 +1,7 @@
-"""Where the ledger of this process is kept: one RocksDB for all its partitions, written in whole batches.
+"""Where the ledger of a partition is kept: a database of its own, written in whole batches.
 
 What is there is always the books of a prefix of the log: entries, balances, chain and the offset they reach are one
-write. Losing the directory loses nothing but the time to fold the log again. Must never be written by two processes.
+write. Losing the directory loses nothing but the time to fold the log again.
 
 Entries are kept here rather than read from the log again on demand: what a refund by the purse takes money from depends
 on what was open before it, so an entry can't be made of its decision alone; and a group's decisions are scattered over
@@ -10,67 +10,75 @@ its partition, which has no index by group.
 
 from __future__ import annotations
 
-import pickle
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+import msgspec
+from faust.types import TP
 
+from eventlog.database import AT_ONCE, Database, Position, SourcePosition
+from eventlog.kept import Ownership
+from eventlog.transport.start import within
 from services.payments.domain.ledger import Account, Entry, Fold, GroupBooks, Head, parsed
 from services.payments.domain.merkle import Tree
+from services.payments.domain.moves import Open
 
 #: Changes with the meaning of what is kept, which is then folded anew from the log.
-STAMP = b"ledger-1"
-#: Books of groups in memory, of all partitions, beside those that wait to be written.
-CACHED = 16_384
-_CACHE_BYTES, _WRITE_BUFFER_BYTES = 8 << 20, 8 << 20
-_STAMP, _META, _DAY, _GROUP, _ENTRY, _INDEX = b"s", b"m", b"d", b"g", b"e", b"i"
+STAMP = "ledger-2"
+#: Books of groups in memory, of one partition, beside those that wait to be written.
+CACHED = 8_192
+#: Booked records that are written before more are booked. Fewer are written on the event loop: a thread costs as much.
+AT_MOST = 512
+FEW = 32
+_BOOKS, _DAY, _GROUP, _ENTRY, _INDEX = b"b", b"d", b"g", b"e", b"i"
+
+_KeptGroup = tuple[int, bytes, Open]
+_KeptBooks = tuple[int, bytes, list[tuple[str, int, int, int]], int, bool]
+_KeptTree = tuple[int, list[bytes]]
+_ENCODER = msgspec.msgpack.Encoder()
+_GROUP_DECODER: msgspec.msgpack.Decoder[_KeptGroup] = msgspec.msgpack.Decoder(_KeptGroup)
+_BOOKS_DECODER: msgspec.msgpack.Decoder[_KeptBooks] = msgspec.msgpack.Decoder(_KeptBooks)
+_TREE_DECODER: msgspec.msgpack.Decoder[_KeptTree] = msgspec.msgpack.Decoder(_KeptTree)
 
 
-class LedgerStore:
-    """Books of several partitions."""
+class PartitionBooks(Ownership):
+    """Books of one partition: the fold, and what it left to be written. An eventlog.follower.Follower."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = Rdict(str(path), _options())
-        if self._db.get(_STAMP) not in (STAMP, None):
-            self._db.close()
-            shutil.rmtree(path)
-            self._db = Rdict(str(path), _options())
-        self._db[_STAMP] = STAMP
-        self._closed = False
-
-    def close(self) -> None:
-        """Ends its use; may be called again."""
-        if not self._closed:
-            self._closed = True
-            self._db.close()
-
-    def partition(self, partition: int) -> PartitionBooks:
-        """The books of a partition as they were written last; empty where there are none."""
-        return PartitionBooks(self._db, partition)
-
-
-class PartitionBooks:
-    """Books of one partition: the fold, and what it left to be written."""
-
-    def __init__(self, db: Any, partition: int) -> None:
-        self._db = db
-        self._prefix = partition.to_bytes(4, "big")
+    def __init__(self, partition: int, database: Database, topic: str, cached: int = CACHED) -> None:
+        super().__init__()
+        self.partition = partition
+        self.topics: Sequence[str] = (topic,)
+        self._topic = topic
+        self._db = database
+        self._half = max(cached // 2, 1)
         self._young: dict[str, GroupBooks] = {}
         self._old: dict[str, GroupBooks] = {}
         self._changed: dict[str, GroupBooks] = {}
-        self._entries: list[Entry] = []
+        self._batch = database.batch()
+        self._last: bytes | None = None
+        #: Records that were booked since the last write.
+        self.unwritten = 0
+        self._writing = asyncio.Lock()
+        self._closing = False
         self.fold = Fold(partition, self)
-        meta = db.get(_META + self._prefix)
-        if meta is not None:
-            head, balances, self.fold.day, self.fold.trimmed = pickle.loads(meta)
-            self.fold.head = Head(partition, *head)
-            self.fold.balances = {(currency, Account(one)): sums for (currency, one), sums in balances.items()}
-            self.fold.days = {day: Tree(size, peaks) for day, size, peaks in self._days()}
-        self._written_day = self.fold.day
+        self._restore()
+        #: What reads are answered from: the books as they are on disk.
+        self.head = self.fold.head
+        self.balances: Mapping[tuple[str, Account], tuple[int, int]] = self._sums()
+
+    def _restore(self) -> None:
+        fold, source = self.fold, self._db.position.sources.get(self._topic)
+        kept = self._db.get(_BOOKS)
+        if source is None or kept is None:
+            return
+        entries, chained, balances, fold.day, fold.trimmed = _BOOKS_DECODER.decode(kept)
+        fold.head = Head(self.partition, source.next_offset, entries, chained)
+        fold.balances = {(currency, Account(one)): [debits, credits_] for currency, one, debits, credits_ in balances}
+        tree = self._db.get(_day_row(fold.day))
+        if tree is not None:
+            fold.days[fold.day] = Tree(*_TREE_DECODER.decode(tree))
 
     # What the fold needs of groups ----------------------------------------------------------------------------------
 
@@ -78,11 +86,10 @@ class PartitionBooks:
         """See Groups."""
         found = self._young.get(group) or self._changed.get(group) or self._old.get(group)
         if found is None:
-            raw = self._db.get(_GROUP + self._prefix + group.encode())
+            raw = self._db.get(_GROUP + group.encode())
             if raw is None:
                 return None
-            version, digest, open_ = pickle.loads(raw)
-            found = GroupBooks(version, digest, open_)
+            found = GroupBooks(*_GROUP_DECODER.decode(raw))
         self._use(group, found)
         return found
 
@@ -93,56 +100,121 @@ class PartitionBooks:
 
     def _use(self, group: str, books: GroupBooks) -> None:
         # Two generations: what was not used for a whole one is dropped.
-        if len(self._young) >= CACHED // 2 and group not in self._young:
+        if len(self._young) >= self._half and group not in self._young:
             self._old, self._young = self._young, {}
         self._young[group] = books
 
     # Booking ----------------------------------------------------------------------------------------------------------
 
+    @property
+    def positions(self) -> dict[str, int]:  # type: ignore[override] # made of the fold's own
+        """See Follower."""
+        at = self.fold.head.next_offset
+        return {self._topic: at} if at else {}
+
+    @property
+    def caught_up(self) -> bool:
+        """See Ownership. What is not on disk yet is not read."""
+        return bool(self.target) and self.head.next_offset >= self.target.get(self._topic, 0)
+
+    @property
+    def closed(self) -> bool:
+        """See Follower."""
+        return self._closing or self._db.closed
+
+    def starts_at(self, tp: TP, begin: int, end: int) -> int:
+        """See Ownership. Books of a log without its beginning begin in the middle of groups."""
+        at = self.fold.head.next_offset
+        if at == 0 and begin > 0:
+            self.fold.trimmed = True
+            self.head = self.fold.head = self.fold.head._replace(next_offset=begin)
+            return begin
+        return within(tp, at, begin, end)
+
     def take(self, record: Any) -> None:
-        """Books a record of the log; kept once `flush` is called. Raises LedgerBroken."""
-        self._entries += self.fold.take(record.offset, record.key, record.value or b"")
+        """Books a record of the log; kept once it is written. Raises LedgerBroken."""
+        entries = self.fold.take(record.offset, record.key, record.value or b"")
+        self._last = record.value or b""
+        self.unwritten += 1
+        if not entries:
+            return
+        first = entries[0]
+        value = b"".join(
+            [part for entry in entries for part in (entry.hash, len(entry.raw).to_bytes(4, "big"), entry.raw)]
+        )
+        offset = first.offset.to_bytes(8, "big")
+        self._batch.put(_ENTRY + offset, value)
+        self._batch.put(_INDEX + first.group.encode() + b"/" + offset, b"")
 
-    def flush(self) -> None:
-        """Writes what was booked since the last call, in one batch."""
-        fold, prefix = self.fold, self._prefix
-        batch = WriteBatch(raw_mode=True)
-        at = 0
-        while at < len(self._entries):
-            first = self._entries[at]
-            value = b""
-            while at < len(self._entries) and self._entries[at].offset == first.offset:
-                entry = self._entries[at]
-                value += entry.hash + len(entry.raw).to_bytes(4, "big") + entry.raw
-                at += 1
-            offset = first.offset.to_bytes(8, "big")
-            batch.put(_ENTRY + prefix + offset, value)
-            batch.put(_INDEX + prefix + first.group.encode() + b"/" + offset, b"")
+    def apply(self, topic: str, records: Sequence[Any]) -> None:
+        """See Follower."""
+        at = self.fold.head.next_offset
+        for record in records:
+            if record.offset >= at:
+                self.take(record)
+
+    # Writing ----------------------------------------------------------------------------------------------------------
+
+    async def keep(self) -> None:
+        """See Follower. Nothing may be booked meanwhile."""
+        # Not cancelled in the middle: what a write has taken is in no other place.
+        await asyncio.shield(asyncio.ensure_future(self._keep()))
+
+    async def _keep(self) -> None:
+        async with self._writing:
+            if self.unwritten and not self.closed:
+                few = self.unwritten <= FEW
+                batch, position = self._begin_write()
+                if few:
+                    self._db.write(batch, position)
+                else:
+                    await asyncio.to_thread(self._db.write, batch, position)
+                self._end_write()
+            if self._closing:
+                self._db.close()
+
+    def _begin_write(self) -> tuple[Any, Position]:
+        fold, batch = self.fold, self._batch
         for group, books in self._changed.items():
-            raw = pickle.dumps((books.version, books.digest, books.open), pickle.HIGHEST_PROTOCOL)
-            batch.put(_GROUP + prefix + group.encode(), raw)
-        # The day never goes back, so older ones are written already.
-        for day in [day for day in fold.days if day >= self._written_day]:
-            tree = fold.days[day]
-            batch.put(_DAY + prefix + day.to_bytes(4, "big"), pickle.dumps((day, tree.size, tree.peaks)))
-        sums = {(currency, int(account)): both for (currency, account), both in fold.balances.items()}
-        batch.put(_META + prefix, pickle.dumps((tuple(fold.head)[1:], sums, fold.day, fold.trimmed)))
-        self._db.write(batch)
-        self._entries, self._changed = [], {}
-        self._written_day = fold.day
+            batch.put(_GROUP + group.encode(), _ENCODER.encode((books.version, books.digest, books.open)))
+        for day, tree in fold.days.items():
+            batch.put(_day_row(day), _ENCODER.encode((tree.size, tree.peaks)))
+        sums = [(currency, int(account), *both) for (currency, account), both in fold.balances.items()]
+        kept = (fold.head.entries, fold.head.hash, sums, fold.day, fold.trimmed)
+        batch.put(_BOOKS, _ENCODER.encode(kept))
+        self._batch, self.unwritten = self._db.batch(), 0
+        last = SourcePosition(fold.head.next_offset, b"" if self._last is None else sha256(self._last).digest())
+        return batch, Position({self._topic: last})
 
-    def _days(self) -> Iterator[tuple[int, int, list[bytes]]]:
-        for _, value in self._range(_DAY + self._prefix, b""):
-            yield pickle.loads(value)
+    def _end_write(self) -> None:
+        fold = self.fold
+        self._changed = {}
+        # The day never goes back: trees of earlier days are only read, and on disk.
+        fold.days = {day: tree for day, tree in fold.days.items() if day == fold.day}
+        self.head, self.balances = fold.head, self._sums()
 
-    # Reading: only what was flushed ---------------------------------------------------------------------------------
+    def _sums(self) -> dict[tuple[str, Account], tuple[int, int]]:
+        return {name: (debits, credits_) for name, (debits, credits_) in self.fold.balances.items()}
+
+    def close(self) -> None:
+        """See Follower."""
+        self._closing = True
+        if not self._writing.locked():
+            self._db.close()
+
+    # Reading: only what was written -----------------------------------------------------------------------------------
+
+    def days(self) -> Iterator[tuple[int, Tree]]:
+        """The tree of each day, by days since the epoch, in order."""
+        for row, value in self._db.each(_DAY):
+            yield int.from_bytes(row[1:], "big"), Tree(*_TREE_DECODER.decode(value))
 
     def of_group(self, group: str, after: tuple[int, int], most: int) -> list[Entry]:
         """Entries of a group after an offset and number, in order."""
-        name = _INDEX + self._prefix + group.encode() + b"/"
+        name = _INDEX + group.encode() + b"/"
         found: list[Entry] = []
-        for key, _ in self._range(name, max(after[0], 0).to_bytes(8, "big")):
-            found += _entries(self._db[_ENTRY + self._prefix + key[-8:]], after)
+        for row, _ in self._rows(name, after, most):
+            found += _entries(self._db.get(_ENTRY + row[-8:]) or b"", after)
             if len(found) >= most:
                 break
         return found[:most]
@@ -150,21 +222,26 @@ class PartitionBooks:
     def of_partition(self, after: tuple[int, int], most: int) -> list[Entry]:
         """Entries after an offset and number, in order."""
         found: list[Entry] = []
-        for _, value in self._range(_ENTRY + self._prefix, max(after[0], 0).to_bytes(8, "big")):
+        for _, value in self._rows(_ENTRY, after, most):
             found += _entries(value, after)
             if len(found) >= most:
                 break
         return found[:most]
 
-    def _range(self, prefix: bytes, begin: bytes) -> Iterator[tuple[bytes, bytes]]:
-        rows = self._db.iter()
-        rows.seek(prefix + begin)
-        while rows.valid():
-            key = rows.key()
-            if not key.startswith(prefix):
+    def _rows(self, prefix: bytes, after: tuple[int, int], most: int) -> Iterator[tuple[bytes, bytes]]:
+        """Rows from an offset on; no more are read at once than are likely to be asked for."""
+        at = prefix + max(after[0], 0).to_bytes(8, "big")
+        size = min(most + 1, AT_ONCE)
+        while True:
+            found = self._db.rows(at, prefix, size)
+            yield from found
+            if len(found) < size:
                 return
-            yield key, rows.value()
-            rows.next()
+            at = found[-1][0] + b"\0"
+
+
+def _day_row(day: int) -> bytes:
+    return _DAY + day.to_bytes(4, "big")
 
 
 def _entries(value: bytes, after: tuple[int, int]) -> Iterator[Entry]:
@@ -175,19 +252,3 @@ def _entries(value: bytes, after: tuple[int, int]) -> Iterator[Entry]:
         at += 36 + size
         if (entry.offset, entry.number) > after:
             yield entry
-
-
-def _options() -> Options:
-    blocks = BlockBasedOptions()
-    blocks.set_block_cache(Cache(_CACHE_BYTES))
-    blocks.set_cache_index_and_filter_blocks(True)
-    blocks.set_bloom_filter(10, False)
-    options = Options(raw_mode=True)
-    options.create_if_missing(True)
-    options.set_block_based_table_factory(blocks)
-    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
-    options.set_max_write_buffer_number(2)
-    options.set_compression_type(DBCompressionType.lz4())
-    options.set_keep_log_file_num(2)
-    options.set_max_open_files(64)
-    return options

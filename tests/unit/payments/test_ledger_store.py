@@ -3,15 +3,18 @@ Method: the same log, booked in portions by one store after the other in one dir
 
 from __future__ import annotations
 
+import asyncio
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from eventlog.database import Database, SourcePosition
 from services.payments.domain.ledger import DAY_MS
 from services.payments.processors import ledger_store
-from services.payments.processors.ledger_store import LedgerStore, PartitionBooks
+from services.payments.processors.ledger_store import PartitionBooks
 from tests.unit.payments.books import booked
 from tests.unit.payments.stories import GROUP, authorised, captured, given, refund, refunded, reserved, settle
 
@@ -19,101 +22,108 @@ STORY = given(reserved(), authorised()).when(settle(60), after_ms=DAY_MS).when(c
 STORY.when(refund("r1", 25)).when(refunded(25), after_ms=DAY_MS)
 
 
+LOG = "payments"
+
+
 def record(offset: int, value: bytes = b"") -> Any:
     return SimpleNamespace(offset=offset, key=GROUP.encode(), value=value or STORY.log[offset])
 
 
+def opened(directory: Path, partition: int = 0, cached: int = ledger_store.CACHED) -> PartitionBooks:
+    database = Database(directory / str(partition), ledger_store.STAMP)
+    return PartitionBooks(partition, database, LOG, cached)
+
+
 def same(books: PartitionBooks) -> None:
     wanted = booked(STORY)
-    assert books.fold.head == wanted.fold.head
-    assert books.fold.balances == wanted.fold.balances
-    assert {day: tree.root() for day, tree in books.fold.days.items()} == {
+    assert books.head == books.fold.head == wanted.fold.head
+    assert books.balances == {name: tuple(sums) for name, sums in wanted.fold.balances.items()}
+    assert {day: tree.root() for day, tree in books.days()} == {
         day: tree.root() for day, tree in wanted.fold.days.items()
     }
+    assert list(books.fold.days) == [max(wanted.fold.days)], "trees of days that are over are not in memory"
     assert books.of_partition((-1, -1), 1_000) == wanted.entries
     assert books.of_group(GROUP, (-1, -1), 1_000) == wanted.entries
+    assert books.of_partition((-1, -1), 2) == wanted.entries[:2]
+    assert books.of_group(GROUP, (wanted.entries[1].offset, wanted.entries[1].number), 2) == wanted.entries[2:4]
 
 
 @pytest.mark.parametrize("portion", [1, 2, 3, 100])
-def test_books_go_on_where_they_ended(tmp_path: Path, portion: int) -> None:
+async def test_books_go_on_where_they_ended(tmp_path: Path, portion: int) -> None:
     for begin in range(0, len(STORY.log), portion):
-        store = LedgerStore(tmp_path / "books")
-        books = store.partition(3)
-        assert books.fold.head.next_offset == begin
-        for offset in range(begin, min(begin + portion, len(STORY.log))):
-            books.take(record(offset))
-        books.flush()
-        store.close()
-    store = LedgerStore(tmp_path / "books")
-    books = store.partition(3)
-    assert books.fold.head.entries == len(booked(STORY).entries)
-    assert books.fold.head.next_offset == len(STORY.log)
-    assert books.fold.balances == booked(STORY).fold.balances
-    store.close()
-
-
-def test_what_is_read_is_what_a_fold_that_never_ended_has(tmp_path: Path) -> None:
-    store = LedgerStore(tmp_path / "books")
-    for begin in range(0, len(STORY.log), 2):
-        books = store.partition(0)
-        for offset in range(begin, min(begin + 2, len(STORY.log))):
-            books.take(record(offset))
-        books.flush()
-    same(store.partition(0))
-    store.close()
-
-
-def test_what_was_not_flushed_is_not_there_and_is_booked_again(tmp_path: Path) -> None:
-    store = LedgerStore(tmp_path / "books")
-    books = store.partition(0)
-    books.take(record(0))
-    books.flush()
-    books.take(record(1))
-    store.close()
-    store = LedgerStore(tmp_path / "books")
-    books = store.partition(0)
-    assert books.fold.head.next_offset == 1
-    for offset in range(1, len(STORY.log)):
-        books.take(record(offset))
-    books.flush()
+        books = opened(tmp_path)
+        assert books.positions.get(LOG, 0) == begin
+        books.apply(LOG, [record(offset) for offset in range(min(begin + portion, len(STORY.log)))])
+        await books.keep()
+        books.close()
+    books = opened(tmp_path)
     same(books)
-    store.close()
+    books.close()
 
 
-def test_partitions_share_a_store_and_nothing_else(tmp_path: Path) -> None:
-    store = LedgerStore(tmp_path / "books")
-    first, second = store.partition(0), store.partition(1)
-    first.take(record(0))
-    first.flush()
-    second.flush()
-    assert store.partition(1).fold.head.next_offset == 0
-    assert second.of_partition((-1, -1), 10) == []
-    store.close()
+async def test_a_write_names_the_digest_of_the_last_record(tmp_path: Path) -> None:
+    books = opened(tmp_path)
+    books.apply(LOG, [record(0), record(1)])
+    await books.keep()
+    books.close()
+    kept = Database(tmp_path / "0", ledger_store.STAMP)
+    assert kept.position.sources == {LOG: SourcePosition(2, sha256(STORY.log[1]).digest())}
+    kept.close()
 
 
-def test_books_of_another_kind_are_folded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = LedgerStore(tmp_path / "books")
-    books = store.partition(0)
+async def test_books_that_are_not_written_are_not_read_and_are_booked_again(tmp_path: Path) -> None:
+    books = opened(tmp_path)
     books.take(record(0))
-    books.flush()
-    store.close()
-    monkeypatch.setattr(ledger_store, "STAMP", b"ledger-of-tomorrow")
-    store = LedgerStore(tmp_path / "books")
-    assert store.partition(0).fold.head.next_offset == 0
-    store.close()
+    await books.keep()
+    books.take(record(1))
+    assert books.head.next_offset == 1
+    books.close()
+    books = opened(tmp_path)
+    assert books.fold.head.next_offset == 1
+    books.apply(LOG, [record(offset) for offset in range(len(STORY.log))])
+    await books.keep()
+    same(books)
+    books.close()
 
 
-def test_groups_that_were_dropped_from_memory_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_store, "CACHED", 4)
-    store = LedgerStore(tmp_path / "books")
-    books = store.partition(0)
+async def test_a_large_write_is_done_on_a_thread_and_a_close_waits_for_it(tmp_path: Path) -> None:
+    books = opened(tmp_path)
+    names = [f"9f6c1c5e-0000-4000-8000-{number:012d}" for number in range(2 * ledger_store.FEW)]
+    for offset, name in enumerate(names):
+        value = STORY.log[0].replace(GROUP.encode(), name.encode())
+        books.take(SimpleNamespace(offset=offset, key=name.encode(), value=value))
+    writing = asyncio.ensure_future(books.keep())
+    async with asyncio.timeout(10):
+        while books.unwritten:  # noqa: ASYNC110 - the write must not have ended when it is seen
+            await asyncio.sleep(0)
+    books.close()
+    await writing
+    books = opened(tmp_path)
+    assert books.head.next_offset == len(names)
+    books.close()
+
+
+async def test_books_of_another_kind_are_folded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    books = opened(tmp_path)
+    books.take(record(0))
+    await books.keep()
+    books.close()
+    monkeypatch.setattr(ledger_store, "STAMP", "ledger-of-tomorrow")
+    books = opened(tmp_path)
+    assert books.fold.head.next_offset == 0
+    books.close()
+
+
+async def test_groups_that_were_dropped_from_memory_are_found_again(tmp_path: Path) -> None:
+    books = opened(tmp_path, cached=4)
     first = STORY.log[0]
     names = [f"9f6c1c5e-0000-4000-8000-{number:012d}" for number in range(40)]
     for offset, name in enumerate(names):
         value = first.replace(GROUP.encode(), name.encode())
         books.take(SimpleNamespace(offset=offset, key=name.encode(), value=value))
-        books.flush()
+        await books.keep()
+    assert len(books._young) + len(books._old) <= 4
     again = first.replace(GROUP.encode(), names[0].encode())
     books.take(SimpleNamespace(offset=len(names), key=names[0].encode(), value=again))
     assert books.fold.head.entries == len(names), "a repeat is known, also of a group that was not looked at for long"
-    store.close()
+    books.close()

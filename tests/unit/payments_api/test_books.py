@@ -3,7 +3,7 @@ Method: the ledger's own fold, kept in its own store in a directory, behind the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +14,11 @@ from groupbuy.payments.v1 import ledger_pb2 as pb
 
 from chassis.errors import ApiError
 from chassis.replicas import Alone, Partitions
+from eventlog.database import Database
 from eventlog.errors import NotReady
 from services.payments.api.books import Books
 from services.payments.domain.ledger import Account, Entry, Head
-from services.payments.processors.ledger_store import LedgerStore, PartitionBooks
+from services.payments.processors.ledger_store import STAMP, PartitionBooks
 from tests.unit.payments_api.purse import GROUP, Decider, calling, servicer
 
 ORDERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(4)]
@@ -38,10 +39,10 @@ class View:
         return self.books
 
     def balances(self, partitions: object = None, /) -> Mapping[tuple[str, Account], tuple[int, int]]:
-        return {name: (one[0], one[1]) for name, one in self._ready().fold.balances.items()} | self.more
+        return dict(self._ready().balances) | self.more
 
     def heads(self, partitions: Partitions = None, /) -> Sequence[Head]:
-        return [self._ready().fold.head._replace(partition=one) for one in partitions or [0]]
+        return [self._ready().head._replace(partition=one) for one in partitions or [0]]
 
     def of_group(self, group: str, after: tuple[int, int], most: int) -> Sequence[Entry]:
         return self._ready().of_group(group, after, most)
@@ -51,18 +52,17 @@ class View:
 
 
 @pytest.fixture
-def view(tmp_path: Path) -> Iterator[View]:
+async def view(tmp_path: Path) -> AsyncIterator[View]:
     decider = Decider()
     decider.charge(ORDERS[0])
     decider.charge(ORDERS[1], 12_345, "KWD")
     decider.charge(ORDERS[2], 1_500, "JPY")
-    store = LedgerStore(tmp_path / "books")
-    books = store.partition(0)
+    books = PartitionBooks(0, Database(tmp_path / "0", STAMP), "payments")
     for offset, value in enumerate(decider.log):
         books.take(SimpleNamespace(offset=offset, key=GROUP.encode(), value=value))
-    books.flush()
+    await books.keep()
     yield View(books)
-    store.close()
+    books.close()
 
 
 async def balances(view: View, currency: str = "") -> pb.GetBalancesResponse:
