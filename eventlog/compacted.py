@@ -16,7 +16,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from eventlog.crash import die
-from eventlog.errors import BrokerUnavailable
+from eventlog.errors import BrokerUnavailable, Impossible
+from eventlog.lanes import cancelled_by_us
 from eventlog.security import Kafka, client
 from eventlog.watch import Watchers
 
@@ -148,6 +149,10 @@ class CompactedReader(Generic[T]):
         while True:
             try:
                 await self._read_on()
+            except asyncio.CancelledError as error:
+                if cancelled_by_us():
+                    raise
+                raise Impossible("reading was cancelled from inside") from error
             except KafkaError as error:
                 if not error.retriable:
                     raise
@@ -180,6 +185,5 @@ class CompactedReader(Generic[T]):
         self.watchers.notify(key)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        # A cancellation that is not ours, as of a call whose connection closed, ends it like an error.
-        if not self._stopping:
-            die("reading a topic ended", None if task.cancelled() else task.exception(), topic=self._topic)
+        if not task.cancelled():
+            die("reading a topic ended", task.exception(), topic=self._topic)

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
+from eventlog.crash import die
 from eventlog.errors import BrokerUnavailable
+from eventlog.lanes import cancelled_by_us
 
 #: Seconds that a record waits for others, as in the Java client since 4.0: what it takes, all save at the broker and
 #: after it. Where more come in a second than `MANY_PER_S`, they wait longer: there is more to save, and whoever waits
@@ -165,6 +167,13 @@ class Gathering:
     def _begin(self) -> None:
         self._timer = None
         self._handing_over = asyncio.create_task(self._hand_over(), name=f"records for {self._topic}")
+        self._handing_over.add_done_callback(self._handed_over)
+
+    def _handed_over(self, task: asyncio.Task[None]) -> None:
+        # A partition that was being handed over would stay busy, and its callers would wait in vain. Only the event
+        # loop's end cancels the task: `_send` takes a CancelledError from inside for a failure.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            die("records could not be handed over", error, topic=self._topic)
 
     async def _hand_over(self) -> None:
         """Hands over a batch of each partition that is ready. They are taken without a pause, so they go together."""
@@ -193,8 +202,7 @@ class Gathering:
             self._fail(held, error)
             self._landed(partition, lane)
             return
-        batch = producer.create_batch()
-        held = self._fill(batch, lane)
+        batch, held = self._fill(producer, lane)
         self._last += len(held)
         if not held:
             self._landed(partition, lane)
@@ -202,6 +210,13 @@ class Gathering:
         batch.close()
         try:
             future = await producer.send_batch(batch, self._topic, partition=partition)
+        except asyncio.CancelledError:
+            if cancelled_by_us():
+                raise
+            self._spent(producer, None)
+            self._fail(held, KafkaError("cancelled"))
+            self._landed(partition, lane)
+            return
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             if isinstance(error, KafkaError) and not isinstance(error, KafkaTimeoutError):
                 # Not for want of room: it takes nothing any more.
@@ -230,8 +245,9 @@ class Gathering:
                 sending.tell(index, Position(partition, first.offset + place, first.timestamp))
         self._landed(partition, lane)
 
-    def _fill(self, batch: Any, lane: _Lane) -> list[_Waiting]:
+    def _fill(self, producer: Any, lane: _Lane) -> tuple[Any, list[_Waiting]]:
         """Moves what there is room for into a batch."""
+        batch = producer.create_batch()
         held: list[_Waiting] = []
         waiting = lane.waiting
         while waiting:
@@ -239,8 +255,18 @@ class Gathering:
             record, sending, _ = one
             # Nobody waits for an answer any more: its caller was told that it was not acknowledged.
             if not sending.done.done():
-                key = record.key.encode()
-                if batch.append(timestamp=None, key=key, value=record.value, headers=record.headers) is None:
+                try:
+                    taken = batch.append(
+                        timestamp=None, key=record.key.encode(), value=record.value, headers=record.headers
+                    )
+                except Exception as error:  # noqa: BLE001 - a defect of one caller's must not stop the others
+                    waiting.popleft()
+                    sending.fail(error)
+                    # The batch may hold a part of that record.
+                    waiting.extendleft(reversed(held))
+                    batch, held = producer.create_batch(), []
+                    continue
+                if taken is None:
                     # It takes nothing more now, however small.
                     if not held:
                         waiting.popleft()
@@ -248,7 +274,7 @@ class Gathering:
                     break
                 held.append(one)
             waiting.popleft()
-        return held
+        return batch, held
 
     def _landed(self, partition: int, lane: _Lane) -> None:
         lane.busy = False

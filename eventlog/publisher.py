@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaProducer
@@ -21,6 +22,7 @@ from aiokafka.errors import KafkaError, ProducerClosed
 from eventlog.crash import die
 from eventlog.errors import BrokerUnavailable
 from eventlog.gathering import Gathering, Position, Record, Sending
+from eventlog.lanes import cancelled_by_us
 from eventlog.security import Kafka, client
 from eventlog.topics import partition_of
 
@@ -100,8 +102,13 @@ class Publisher:
             await producer.stop()
             raise
         # It may end without failing what it was to send.
-        producer._sender.sender_task.add_done_callback(lambda _: self._spent(producer, None))
+        producer._sender.sender_task.add_done_callback(partial(self._sender_ended, producer))
         return producer
+
+    def _sender_ended(self, producer: Any, task: asyncio.Task[None]) -> None:
+        # Cancelled by the stop, or by the end of the event loop.
+        if not task.cancelling():
+            self._spent(producer, None)
 
     async def _current(self) -> Any:
         """The producer; where it is being replaced, the next one. Raises ProducerClosed."""
@@ -133,15 +140,17 @@ class Publisher:
             await asyncio.sleep(max(self._started_at + RENEW_S - loop.time(), 0))
             try:
                 self._producer = await self._new_producer()
-            except (KafkaError, OSError, TimeoutError) as error:
+            except (KafkaError, OSError, TimeoutError, asyncio.CancelledError) as error:
+                if cancelled_by_us():
+                    raise
                 log.warning("there is no producer yet, trying again: %r", error)
             else:
                 return
 
     def _renewed(self, task: asyncio.Task[None]) -> None:
         # Without it all calls would wait for a producer for ever.
-        if self._producer is None and not self._stopping:
-            die("the producer could not be replaced", None if task.cancelled() else task.exception())
+        if not task.cancelled() and (error := task.exception()) is not None:
+            die("the producer could not be replaced", error)
 
     async def _retire(self, producer: Any) -> None:
         """Lets a producer finish what it has of other partitions."""

@@ -28,6 +28,7 @@ class BatchProducer(driver.Producer):  # type: ignore[misc]
         self._producer._sender.sender_task.add_done_callback(self._sender_ended)
 
     def _sender_ended(self, task: asyncio.Task[None]) -> None:
-        # None from the beginning of the stop on.
-        if self._producer is not None:
+        # No producer from the beginning of the stop on. The event loop's end cancels the sender, too; an error or a
+        # CancelledError from inside a call ends it unasked.
+        if self._producer is not None and not task.cancelling():
             die("the producer's sender ended", None if task.cancelled() else task.exception())

@@ -82,7 +82,9 @@ SENDER = """
     from faust.transport.drivers import aiokafka as driver
     from eventlog.transport.producer import BatchProducer
     async def main():
-        sender = asyncio.get_running_loop().create_task({sender})
+        async def ends(): pass
+        async def cancelled_inside(): raise asyncio.CancelledError
+        sender = asyncio.get_running_loop().create_task({sender}())
         async def started(self): self._producer = SimpleNamespace(_sender=SimpleNamespace(sender_task=sender))
         driver.Producer.on_start = started
         producer = BatchProducer.__new__(BatchProducer)
@@ -94,15 +96,16 @@ SENDER = """
 """
 
 
-@pytest.mark.parametrize("does", ["pass", "sender.cancel()"])
-def test_a_sender_that_ends_ends_the_process(does: str) -> None:
-    done = run_python(SENDER.format(sender="asyncio.sleep(0)", does=does))
+@pytest.mark.parametrize("sender", ["ends", "cancelled_inside"])
+def test_a_sender_that_ends_ends_the_process(sender: str) -> None:
+    done = run_python(SENDER.format(sender=sender, does="pass"))
     assert (done.returncode, done.stdout) == (70, "")
     assert "the producer's sender ended" in done.stderr
 
 
-def test_a_sender_that_ends_at_the_stop_does_not() -> None:
-    done = run_python(SENDER.format(sender="asyncio.sleep(0)", does="producer._producer = None"))
+@pytest.mark.parametrize("does", ["producer._producer = None", "sender.cancel()"])
+def test_a_sender_that_is_told_to_end_does_not(does: str) -> None:
+    done = run_python(SENDER.format(sender="ends", does=does))
     assert (done.returncode, done.stdout) == (0, "WENT ON\n")
 
 

@@ -43,6 +43,9 @@ class Batch:
 
     def append(self, *, timestamp: None, key: bytes, value: bytes, headers: Any) -> object | None:
         # As aiokafka's: what has refused one record takes no more.
+        if headers == [("h", None)]:
+            self.values.append(b"half of it")
+            raise TypeError("a header without bytes")
         if self.closed or len(self.values) == 3 or len(value) > 100:
             self.closed = True
             return None
@@ -60,7 +63,8 @@ class Producer:
         self.silent: set[int] = set()
         self.stopped = 0
         self._ends: dict[int, int] = {}
-        self._sender = SimpleNamespace(sender_task=asyncio.get_running_loop().create_future())
+        self.sender_ends = asyncio.Event()
+        self._sender = SimpleNamespace(sender_task=asyncio.get_running_loop().create_task(self.sender_ends.wait()))
         self.client = SimpleNamespace(close=self._closed)
 
     async def start(self) -> None: ...
@@ -265,6 +269,18 @@ async def test_a_record_that_the_broker_finds_too_large_is_a_defect_and_no_broke
         await publisher.publish("t", Record("k", b"v", []))
 
 
+async def test_a_record_that_can_not_be_encoded_is_a_defect_of_its_caller_and_of_nobody_else(
+    publisher: Publisher,
+) -> None:
+    odd: Any = [("h", None)]
+    headers: list[list[tuple[str, bytes]]] = [[], odd, [], odd]
+    calls = [publisher.publish("t", Record("k", b"v", one)) for one in headers]
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(one) for one in found] == [Position, TypeError, Position, TypeError]
+    assert [values for _, values in publisher._producer.sent] == [[b"v", b"v"]]
+    await publisher.publish("t", Record("k", b"v", []))
+
+
 async def test_a_producer_that_takes_nothing_is_an_unavailable_broker_but_a_defect_is_not(
     publisher: Publisher,
 ) -> None:
@@ -388,7 +404,7 @@ async def test_a_producer_whose_sender_ends_is_replaced(publisher: Publisher) ->
     stuck = asyncio.create_task(publisher.publish("t", Record("k", b"stuck", [])))
     while not old.sent:
         await turns()
-    old._sender.sender_task.set_result(None)
+    old.sender_ends.set()
     with pytest.raises(BrokerUnavailable):
         await stuck
     await publisher.publish("t", Record("k", b"v", []))
@@ -399,7 +415,7 @@ async def test_a_producer_that_takes_nothing_any_more_is_replaced_and_one_withou
     publisher: Publisher,
 ) -> None:
     old: Any = publisher._producer
-    errors: list[KafkaError] = [KafkaTimeoutError(), KafkaError("Unexpected error during batch delivery")]
+    errors: list[BaseException] = [KafkaTimeoutError(), KafkaError("Unexpected error during batch delivery")]
 
     async def refuse(batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
         raise errors.pop(0)
@@ -410,6 +426,29 @@ async def test_a_producer_that_takes_nothing_any_more_is_replaced_and_one_withou
             await publisher.publish("t", Record("k", b"v", []))
         assert publisher.replaced == replaced
     await publisher.publish("t", Record("k", b"v", []))
+
+
+async def test_a_cancellation_from_inside_a_producer_stops_nothing(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old: Any = publisher._producer
+    starts: list[BaseException] = [asyncio.CancelledError()]
+
+    async def cancelled(batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
+        raise asyncio.CancelledError
+
+    class Odd(Producer):
+        async def start(self) -> None:
+            if starts:
+                raise starts.pop()
+
+    monkeypatch.setattr(module, "AIOKafkaProducer", lambda **_: Odd())
+    old.send_batch = cancelled
+    with pytest.raises(BrokerUnavailable, match="cancelled"):
+        await publisher.publish("t", Record("k", b"v", []))
+    await publisher.publish("t", Record("k", b"v", []))
+    assert not starts
+    assert publisher.replaced == 1
 
 
 async def test_while_there_is_no_new_producer_callers_are_told_in_time_and_then_it_writes_again(
