@@ -1,4 +1,4 @@
-"""How often a caller may call: a token bucket for each identity.
+"""How often a caller may call, and how often a line may be logged: token buckets.
 
 A bucket holds `burst` tokens at most and gets so many a second; a call takes one. Must only be used on the event loop's
 thread. A call that is refused takes nothing.
@@ -17,6 +17,25 @@ class Limit:
 
     calls_per_second: float
     burst: int
+
+
+class Sparingly:
+    """Lets through so many log lines a second about what anybody can cause, and counts the others."""
+
+    __slots__ = ("_bucket", "_left_out")
+
+    def __init__(self, limit: Limit, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` in seconds."""
+        self._bucket = Bucket(limit, clock)
+        self._left_out = 0
+
+    def let(self) -> dict[str, int] | None:
+        """Fields for the line: how many were left out before it. None: leave this one out too."""
+        if self._bucket.take():
+            self._left_out += 1
+            return None
+        left_out, self._left_out = self._left_out, 0
+        return {"left_out": left_out} if left_out else {}
 
 
 class Bucket:

@@ -40,7 +40,7 @@ def wire(settings: PaymentsSettings) -> Wiring:
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     providers = registry.configured(settings)
     notifying = Notifying(registry.notifications(settings), publisher, wall_clock_ms)
-    webhooks = Webhooks(settings.webhook_listen, notifying, providers.health)
+    webhooks = Webhooks(settings.webhook_listen, notifying, providers.health if settings.insecure else None)
     sequencer = Sequencer(
         topics.PAYMENTS_SEQUENCER, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, PaymentCopying(), connection
     )

@@ -19,6 +19,7 @@ from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceStub
 from groupbuy.orders.v1 import orders_pb2
 
 from chassis.replicas_calls import FORWARDED, PARTITIONS
+from chassis.tls import expecting
 from deploy.product import PRODUCT
 from deploy.stack import Stack
 from groupbuy_client import AsyncClient, NotAllowed, mtls
@@ -53,7 +54,10 @@ def caller(stack: Stack, identity: str, *, orders: str = "orders", groups: str =
 @asynccontextmanager
 async def stub(stack: Stack, identity: str, replica: str) -> AsyncIterator[Any]:
     """Calls one replica with metadata of the caller's own."""
-    async with grpc.aio.secure_channel(stack.endpoints[replica], certificate(stack, identity)) as channel:
+    expected = expecting(stack.identity(replica))
+    async with grpc.aio.secure_channel(
+        stack.endpoints[replica], certificate(stack, identity), options=expected
+    ) as channel:
         yield GroupServiceStub(channel)
 
 
@@ -161,7 +165,9 @@ async def test_nobody_else_can_say_that_they_are_a_replica(
                     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_a_replica_may_do_no_more_than_what_is_passed_on(stack: Stack) -> None:
+async def test_a_replica_forwards_and_makes_no_calls_of_its_own(stack: Stack, owners: dict[str, set[str]]) -> None:
     async with caller(stack, "groups") as replica:
         with pytest.raises(NotAllowed):
             await a_campaign(replica)
+        with pytest.raises(NotAllowed):
+            await replica.get_group(min(owners["groups"]))

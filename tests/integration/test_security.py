@@ -25,7 +25,9 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 from groupbuy.orders.v1.orders_pb2 import Order, OrderState
+from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, ProviderCall
 
+from chassis.tls import Files
 from chassis.topics import ALL, BUSINESS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX
 from deploy.ca import Authority
 from deploy.credentials import Credentials
@@ -34,6 +36,9 @@ from eventlog import acls
 from eventlog.acls import Grant, Operation, Resource
 from eventlog.security import Cluster, KafkaSecurity, client
 from groupbuy_client import AsyncClient, NotAllowed, Unavailable, mtls
+from services.payments.providers.resolve import Limits
+from services.payments.providers.simulated.server import SERVICE as PROVIDER_SERVICE
+from services.payments.providers.simulated_adapter import SimulatedProvider
 
 SERVICES = ("orders", "groups", "payments")
 SOON_S = 30.0
@@ -147,6 +152,68 @@ async def test_calls_in_plaintext_and_with_a_certificate_of_another_authority_ar
                 with pytest.raises(Unavailable) as caught:
                     await stranger.get_group(f"groups/{uuid.uuid4()}", timeout_s=SOON_S)
                 assert caught.value.code == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_server_with_another_identity_is_not_called(stack: Stack, credentials: Credentials) -> None:
+    """A client that was led to another process of the same authority sends it nothing."""
+    shop = credentials.issued["shop"]
+    one_try = [("grpc.enable_retries", 0)]
+    for name in ("groups", "payments", "provider"):
+        certificate = mtls(shop.certificate, shop.key, shop.ca)
+        async with AsyncClient(orders=stack.endpoints[name], credentials=certificate, options=one_try) as led:
+            with pytest.raises(Unavailable):
+                await led.get_order(f"groups/{uuid.uuid4()}/orders/{uuid.uuid4()}", timeout_s=SOON_S)
+
+
+async def test_payments_send_nothing_to_a_process_in_the_place_of_the_provider(
+    stack: Stack, credentials: Credentials
+) -> None:
+    """The monitor's certificate is of the same authority, and has the right host."""
+    reached = []
+
+    async def take(_requests: Any, context: Any) -> bytes:
+        reached.append(context.auth_context())
+        return b""
+
+    monitor = Authority(credentials.directory).issue(
+        "impostor", credentials.identities["monitor"], hosts=("localhost", "127.0.0.1")
+    )
+    pem = [path.read_bytes() for path in (monitor.key, monitor.certificate)]
+    server = grpc.aio.server()
+    methods = {name: grpc.stream_unary_rpc_method_handler(take) for name in ("MakeCalls", "LookUp", "Authorise")}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(PROVIDER_SERVICE, methods),))
+    trusted = grpc.ssl_server_credentials([(pem[0], pem[1])], monitor.ca.read_bytes(), require_client_auth=True)
+    port = server.add_secure_port("127.0.0.1:0", trusted)
+    await server.start()
+    payments = credentials.issued["payments"]
+    files = Files(payments.certificate, payments.key, payments.ca)
+    provider = SimulatedProvider(
+        f"127.0.0.1:{port}", Limits(try_s=1.0, budget_s=2.0), files=files, expect=credentials.identities["provider"]
+    )
+    call = ProviderCall(
+        order=str(uuid.uuid4()),
+        operation=OPERATION_AUTHORISE,
+        attempt=1,
+        amount_minor=100,
+        currency="CNY",
+        payment_method="card_secret",
+    )
+    try:
+        outcome = await provider.perform(call, str(uuid.uuid4()))
+    finally:
+        await provider.close()
+        await server.stop(None)
+    assert reached == []
+    assert outcome.WhichOneof("result") == "retry_later"
+
+
+async def test_the_services_own_identities_make_no_calls(stack: Stack) -> None:
+    for name in SERVICES:
+        async with caller(stack, name) as service:
+            group = f"groups/{uuid.uuid4()}"
+            order = f"{group}/orders/{uuid.uuid4()}"
+            for call in (service.get_group(group), service.get_order(order), service.get_payment(f"{order}/payment")):
+                assert await denied(call) == "METHOD_NOT_ALLOWED"
 
 
 async def write(stack: Stack, name: str, topic: str) -> None:

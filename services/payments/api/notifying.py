@@ -1,12 +1,14 @@
-"""NotifyPayment: what a provider said by itself goes into the payment inbox, and only then is it thanked.
+"""NotifyPayment: a provider's notification is appended to the payment inbox, and only then acknowledged.
 
-The same way for gRPC and for webhooks over HTTP. Must never drop what is genuine: what nobody of ours asked for gets a
-purse of its own, where the decider records it and sends its money back. Repeats change nothing there.
+The same way for gRPC and for webhooks over HTTP. A genuine notification is never dropped (tests/unit/payments_api): one
+that no call of ours asked for gets a purse of its own, where the decider records it and sends its money back. A repeat
+is recognised after its signature was verified, and is not appended again; one that came too late for that changes
+nothing in the decider.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ import structlog
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentInput, ProviderOutcome
 
+from chassis.ratelimit import Limit, Sparingly
 from chassis.topics import PAYMENT_INBOX
 from eventlog.envelope import headers
 from eventlog.gathering import Position, Record
@@ -22,12 +25,19 @@ from services.payments.api import refusals
 from services.payments.api.names import PaymentName, is_id, of_nobody
 from services.payments.api.ports import Notifications
 from services.payments.api.refunding import SOURCE
-from services.payments.providers.notifications import BadSignature, NotUnderstood, UnknownProvider
+from services.payments.api.repeats import Repeats
+from services.payments.providers.notifications import TOLERANCE_S, BadSignature, NotUnderstood, UnknownProvider
 
 log = structlog.stdlib.get_logger(__name__)
 
 #: Record header with the body of a notification that was not understood.
 BODY = "groupbuy-notification"
+#: Seconds that a notification can be repeated with one signature: from the tolerance before its time to that after it.
+REPEATABLE_S = 2.0 * TOLERANCE_S
+#: Notifications that are remembered for as long: about 20 MB.
+MOST_REMEMBERED = 50_000
+#: Lines about notifications that are not genuine: anybody can send one.
+LINES = Limit(1, 20)
 
 
 class Noted(NamedTuple):
@@ -44,29 +54,44 @@ class Notifying:
         self._notifications = notifications
         self._publisher = publisher
         self._now_ms = now_ms
+        self._repeats: Repeats[Noted] = Repeats(MOST_REMEMBERED, REPEATABLE_S)
+        self._lines = Sparingly(LINES)
 
-    async def take(self, provider: str, found: Mapping[str, str], body: bytes, timeout_s: float) -> Noted | None:
-        """Appends it; None where it is of no concern to a payment.
+    async def take(
+        self, provider: str, found: Sequence[tuple[str, str]], body: bytes, timeout_s: float
+    ) -> Noted | None:
+        """Appends it, or finds where it was appended; None where it is of no concern to a payment.
 
-        Raises ApiError for a wrong signature and an unknown provider, and BrokerUnavailable.
+        `found` are its headers as they came. Raises ApiError for a wrong signature and an unknown provider, and
+        BrokerUnavailable.
         """
         extra: dict[str, str] = {}
+        riddle = ""
         try:
             claim = self._notifications.verify_and_parse(provider, found, body)
         except BadSignature as error:
-            log.warning("a notification was not genuine", provider=provider, why=str(error))
+            if (more := self._lines.let()) is not None:
+                log.warning("a notification was not genuine", provider=provider, why=str(error), **more)
             raise refusals.bad_signature(provider) from None
         except NotUnderstood as error:
             # Genuine, so it may be about money: it is kept whole, and reported by the decider.
-            log.error("a notification was not understood", provider=provider, why=str(error))
+            riddle = str(error)
             claim = "", _riddle(body)
             extra[BODY] = body.decode(errors="replace")
         except UnknownProvider:
             raise refusals.invalid_field("provider", "sends no notifications here") from None
         if claim is None:
             return None
-        payment, outcome = self._addressed(provider, *claim)
-        return Noted(payment, await self._append(payment, outcome, extra, timeout_s))
+        group, said = claim
+
+        async def append() -> Noted:
+            if riddle:
+                log.error("a notification was not understood", provider=provider, why=riddle)
+            payment, outcome = self._addressed(provider, group, said)
+            return Noted(payment, await self._append(payment, outcome, extra, timeout_s))
+
+        key = sha256(f"{provider}\n".encode() + body).digest()
+        return await self._repeats.once(key, append, timeout_s)
 
     def _addressed(self, provider: str, group: str, outcome: ProviderOutcome) -> tuple[PaymentName, ProviderOutcome]:
         """Whose payment it is. Without names of ours, names that are the same for every repeat."""

@@ -124,7 +124,7 @@ class PaymentServicer(PaymentServiceServicer):
 
     async def NotifyPayment(self, request: NotifyPaymentRequest, context: Context) -> NotifyPaymentResponse:
         """Takes what a provider sent; answers once it is in the log."""
-        found = {one.name: one.value for one in request.headers}
+        found = [(one.name, one.value) for one in request.headers]
         # Never 0, which would mean the publisher's own time-out.
         timeout_s = max(Patience(context).left_s(PUBLISH_S), 0.001)
         noted = await self._notifying.take(request.provider, found, request.body, timeout_s)

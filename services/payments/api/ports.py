@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
@@ -20,9 +20,10 @@ class Notifications(Protocol):
     """Understands what a provider sent by itself."""
 
     def verify_and_parse(
-        self, provider: str, headers: Mapping[str, str], body: bytes
+        self, provider: str, headers: Iterable[tuple[str, str]], body: bytes
     ) -> tuple[str, ProviderOutcome] | None:
         """The group, empty where the provider does not name it, and what is claimed. None: of no concern to a payment.
+        `headers` as they came, each as often as it came.
 
         Raises BadSignature, NotUnderstood and UnknownProvider of services/payments/providers/notifications.py.
         """

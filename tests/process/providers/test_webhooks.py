@@ -4,8 +4,10 @@ server in this process, over real HTTP; the broker is a list."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentI
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
+from chassis.ratelimit import Limit
 from eventlog.errors import BrokerUnavailable
 from eventlog.gathering import Position, Record
 from services.payments.api.notifying import Notifying
@@ -59,6 +62,8 @@ class World:
         self._directory = directory
         self.log = Log()
         self.health: Mapping[str, bool] = {"simulated": True}
+        #: Statuses of all answers.
+        self.answers: list[int] = []
         self.webhooks: Webhooks
         self.server: Server | None = None
         self.address = ""
@@ -68,6 +73,14 @@ class World:
         wechat_seal.Seal(keys)
         reads = Notifications(stripe_secret="whsec_simulated", wechat=merchant(keys), simulated_secret=SECRET)
         self.webhooks = Webhooks("127.0.0.1:0", Notifying(reads, self.log, lambda: 0), lambda: self.health)
+        answer = self.webhooks._answer
+
+        async def answered(request: Any) -> Any:
+            made = await answer(request)
+            self.answers.append(made.status)
+            return made
+
+        self.webhooks._answer = answered  # type: ignore[method-assign]
         await self.webhooks.start(4)
         await self.start_provider()
 
@@ -175,9 +188,14 @@ async def test_notifications_say_the_same_as_the_calls_answers(world: World, nam
 async def test_a_notification_that_comes_twice_and_shuffled_is_the_same_claim(world: World) -> None:
     await world.behave(pb.Behaviour(notify_twice_per_mille=1000, notify_shuffle_ms=200))
     await order(world, "stripe")
-    said = [outcome.SerializeToString() for _, outcome in await world.heard(4)]
-    assert len(said) == 4
-    assert len(set(said)) == 2
+
+    async def all_sent() -> bool:
+        return world.answers.count(200) >= 4
+
+    await wait_for_async(all_sent, seconds=10)
+    # Each is acknowledged as often as it comes, and appended once.
+    said = [outcome.SerializeToString() for _, outcome in world.log.said]
+    assert len(said) == len(set(said)) == 2
 
 
 async def test_what_could_not_be_appended_is_sent_again(world: World) -> None:
@@ -229,3 +247,129 @@ async def test_without_an_address_nothing_is_served() -> None:
     await webhooks.start(4)
     assert webhooks.address == ""
     await webhooks.stop()
+
+
+class Raw:
+    """A peer that writes bytes of its own."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def answer(self) -> tuple[int, dict[str, Any]]:
+        """Status and JSON of one answer."""
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        return int(head.split()[1]), json.loads(await self.reader.readexactly(int(length.partition(b":")[2])))
+
+
+@asynccontextmanager
+async def raw(world: World, data: bytes = b"") -> AsyncIterator[Raw]:
+    host, _, port = world.webhooks.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(data)
+        async with asyncio.timeout(30):
+            yield Raw(reader, writer)
+    finally:
+        writer.close()
+
+
+def posted(*headers: str, path: str = "/webhooks/simulated", body: bytes = b"{}") -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: h", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (b"nonsense\r\n\r\n", 400),
+        (b"POST /webhooks/simulated HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n", 400),
+        (posted("Content-Length: 3"), 400),
+        (posted("Transfer-Encoding: chunked"), 400),
+        (posted(*(f"X-{n}: 1" for n in range(200))), 400),
+        (posted("X-Long: " + "x" * 20_000), 400),
+        (posted(path="/webhooks/" + "x" * 5_000), 400),
+        (posted(path="/webhooks/simulated/../stripe"), 404),
+        (posted(path="/webhooks/simulated?x=1"), 404),
+        (posted(path="/nothing"), 404),
+        (posted(path="/webhooks/"), 404),
+        (b"GET /webhooks/simulated HTTP/1.1\r\nHost: h\r\n\r\n", 405),
+        (posted("Content-Encoding: gzip"), 415),
+        (posted("Content-Length: 99999999999").replace(b"Content-Length: 2\r\n", b""), 413),
+        (posted("Transfer-Encoding: chunked", body=b"zz\r\n").replace(b"Content-Length: 4\r\n", b""), 400),
+        (posted(), 401),
+    ],
+)
+async def test_bytes_that_are_no_webhook_get_an_answer_in_json_and_no_traceback(
+    world: World, sent: bytes, status: int, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with raw(world, sent) as peer:
+        got, said = await peer.answer()
+    assert (got, said["code"]) == (status, "FAIL")
+    assert world.log.said == []
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.out + printed.err + caplog.text
+
+
+async def test_half_a_request_is_given_up_and_holds_no_place(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.payments.connections.HEADERS_S", 0.3)
+    monkeypatch.setattr("services.payments.webhooks.BODY_S", 0.3)
+    for begun in (b"", b"POST /webhooks/simulated HT", posted()[:-9], posted("X-Half: ")[:-20]):
+        async with raw(world, begun) as peer:
+            assert await peer.reader.read() == b""
+    async with raw(world, posted(body=b"{" + b" " * 1_000)[:-500]) as peer:
+        status, said = await peer.answer()
+        assert (status, said["code"]) == (408, "FAIL")
+        assert await peer.reader.read() == b""
+    # Between two requests on one connection as well.
+    async with raw(world, posted() + b"POST /webhooks/sim") as peer:
+        assert (await peer.answer())[0] == 401
+        assert await peer.reader.read() == b""
+
+
+async def test_a_peer_that_reads_no_answers_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.payments.connections.REQUEST_S", 0.3)
+    stuck = asyncio.Event()
+
+    async def take(*_: Any) -> None:
+        await stuck.wait()
+
+    world.webhooks._notifying.take = take  # type: ignore[assignment, method-assign]
+    async with raw(world, posted()) as peer:
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await peer.answer()
+    stuck.set()
+
+
+async def test_connections_that_wait_give_way_to_new_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 20
+    monkeypatch.setattr("services.payments.connections.MOST_CONNECTIONS", most)
+    async with AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(raw(world, b"POST /webhooks")) for _ in range(3 * most)]
+        async with raw(world, posted()) as peer:
+            assert (await peer.answer())[0] == 401
+        for one in silent[: 2 * most]:
+            with suppress(ConnectionError):
+                assert await one.reader.read() == b""
+
+
+async def test_an_address_that_sends_too_much_is_told_to_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.payments.webhooks.PER_ADDRESS", Limit(0.01, 3))
+    seen = []
+    for sent in (posted(), b"nonsense\r\n\r\n", posted(path="/nothing"), posted(), b"x y z\r\n\r\n", posted()):
+        async with raw(world, sent) as peer:
+            seen.append((await peer.answer())[0])
+    assert seen == [401, 400, 404, 429, 429, 429]
+
+
+async def test_where_callers_have_to_be_known_health_is_told_to_nobody() -> None:
+    webhooks = Webhooks("127.0.0.1:0", Notifying(Notifications(), Log(), lambda: 0), None)
+    await webhooks.start(4)
+    try:
+        url = f"http://{webhooks.address}/health"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (404, "FAIL")
+    finally:
+        await webhooks.stop()

@@ -5,10 +5,11 @@ Method: the simulated provider's own signatures, a fake reader where the claim i
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
@@ -38,7 +39,7 @@ class Reads:
         self._error = error
 
     def verify_and_parse(
-        self, provider: str, headers: Mapping[str, str], body: bytes
+        self, provider: str, headers: Iterable[tuple[str, str]], body: bytes
     ) -> tuple[str, ProviderOutcome] | None:
         if self._error is not None:
             raise self._error
@@ -107,6 +108,34 @@ async def test_a_notification_is_in_the_log_before_it_is_thanked(decider: Decide
         await notify(decider, inbox, told(), signed(told()))
 
 
+async def test_repeats_are_appended_once_while_they_are_remembered(decider: Decider, inbox: Inbox) -> None:
+    reads = real.Notifications(simulated_secret=SECRET, now_s=lambda: NOW_S)
+    serving = servicer(decider, inbox, reads)
+    requests = [
+        NotifyPaymentRequest(provider="simulated", body=told(), headers=signed(told(), at_s=NOW_S + late))
+        for late in (0, 0, 1, 2)
+    ]
+    at_once = await asyncio.gather(*(serving.NotifyPayment(one, calling()) for one in requests))
+    later = [await serving.NotifyPayment(one, calling()) for one in requests]
+    assert len(inbox.records) == 1
+    assert {str(one) for one in (*at_once, *later)} == {str(at_once[0])}
+    # A repeat is verified as the first one was.
+    forged = NotifyPaymentRequest(provider="simulated", body=told(), headers=signed(told(), secret="other"))
+    with pytest.raises(ApiError):
+        await serving.NotifyPayment(forged, calling())
+
+
+async def test_a_repeat_of_what_could_not_be_appended_is_appended(decider: Decider, inbox: Inbox) -> None:
+    serving = servicer(decider, inbox, real.Notifications(simulated_secret=SECRET, now_s=lambda: NOW_S))
+    request = NotifyPaymentRequest(provider="simulated", body=told(), headers=signed(told()))
+    inbox.away = True
+    with pytest.raises(BrokerUnavailable):
+        await serving.NotifyPayment(request, calling())
+    inbox.away = False
+    await serving.NotifyPayment(request, calling())
+    assert len(inbox.records) == 1
+
+
 async def test_a_repeat_changes_nothing(decider: Decider, inbox: Inbox) -> None:
     before = len(decider.log)
     for _ in range(3):
@@ -123,8 +152,9 @@ async def test_a_repeat_changes_nothing(decider: Decider, inbox: Inbox) -> None:
         signed(told(), at_s=NOW_S - 301),
         signed(told(), at_s=NOW_S + 301),
         [NotificationHeader(name="simprovider-signature", value="t=ä,v1=ö")],
+        signed(told()) * 2,
     ],
-    ids=["none", "another secret", "another body", "too old", "from the future", "nonsense"],
+    ids=["none", "another secret", "another body", "too old", "from the future", "nonsense", "twice"],
 )
 async def test_what_is_not_genuine_is_refused_and_not_appended(
     decider: Decider, inbox: Inbox, headers: list[NotificationHeader]

@@ -24,7 +24,8 @@ GROUP, ORDER = "0f1e2d3c-0000-4000-8000-000000000001", "0f1e2d3c-0000-4000-8000-
 KEY = f"{ORDER}:authorise:2"
 NAMES = {"order": ORDER, "group": GROUP, "key": KEY}
 STRIPE, OWN = "whsec_test", "own"
-Sent = tuple[str, dict[str, str], bytes]
+Pairs = list[tuple[str, str]]
+Sent = tuple[str, Pairs, bytes]
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +54,13 @@ def reads(account: wechat_client.Account | None = None, *, later_s: float = 0.0)
     )
 
 
-def signed(header: str, secret: str, body: dict[str, Any]) -> tuple[dict[str, str], bytes]:
-    text, at = json.dumps(body).encode(), int(time.time())
-    digest = hmac.new(secret.encode(), f"{at}.".encode() + text, hashlib.sha256).hexdigest()
-    return {header: f"t={at},v1={digest}"}, text
+def signature(text: bytes, at: str, secret: str) -> str:
+    return hmac.new(secret.encode(), f"{at}.".encode() + text, hashlib.sha256).hexdigest()
+
+
+def signed(header: str, secret: str, body: dict[str, Any]) -> tuple[Pairs, bytes]:
+    text, at = json.dumps(body).encode(), str(int(time.time()))
+    return [(header, f"t={at},v1={signature(text, at, secret)}")], text
 
 
 def of_stripe(kind: str, said: dict[str, Any], secret: str = STRIPE) -> Sent:
@@ -92,7 +96,7 @@ def paid(**fields: Any) -> dict[str, Any]:
 
 def of_wechat(seal: Seal, said: dict[str, Any], kind: str = "TRANSACTION.SUCCESS") -> Sent:
     body = seal.encrypted(kind, "EV-1", said)
-    return "wechat", seal.headers(body), body
+    return "wechat", list(seal.headers(body).items()), body
 
 
 INTENT = {
@@ -218,13 +222,79 @@ def test_a_body_that_was_changed_is_refused(sent: Sent, account: wechat_client.A
 
 def test_headers_that_are_missing_or_broken_are_refused(sent: Sent, account: wechat_client.Account) -> None:
     provider, headers, body = sent
-    for name in headers:
-        for value in (None, "", "t=x,v1=y", "nonsense", "t=,v1="):
-            broken = {one: old for one, old in headers.items() if one != name}
+    for name, _ in headers:
+        for value in (None, "", "t=x,v1=y", "nonsense", "t=,v1=", "\u0661", " ", "1_0"):
+            broken = [(one, old) for one, old in headers if one != name]
             if value is not None:
-                broken[name] = value
+                broken.append((name, value))
             with pytest.raises(BadSignature):
                 reads(account).verify_and_parse(provider, broken, body)
+
+
+def test_a_header_that_a_signature_depends_on_comes_once(sent: Sent, account: wechat_client.Account) -> None:
+    """Of two, one could be verified and the other read: the same value twice is refused as well."""
+    provider, headers, body = sent
+    for name, value in headers:
+        for other in (value, "t=1,v1=00", "1"):
+            for both in ([*headers, (name.upper(), other)], [(name.swapcase(), other), *headers]):
+                with pytest.raises(BadSignature):
+                    reads(account).verify_and_parse(provider, both, body)
+    reads(account).verify_and_parse(provider, [*headers, ("X-Other", "1"), ("X-Other", "2")], body)
+
+
+@pytest.mark.parametrize("provider", ["stripe", "simulated"])
+def test_the_time_that_was_signed_is_the_time_that_counts(provider: str) -> None:
+    """A notification that was caught yesterday is no newer for a timestamp that somebody wrote beside it."""
+    (_, [(name, _)], body), secret = {
+        "stripe": (of_stripe("payment_intent.succeeded", TAKEN), STRIPE),
+        "simulated": (of_simulated(), OWN),
+    }[provider]
+    old, now = str(int(time.time()) - 86_400), str(int(time.time()))
+    caught, fresh = f"t={old},v1={signature(body, old, secret)}", f"t={now},v1={signature(body, now, secret)}"
+    good = signature(body, now, secret)
+    for wrong in (
+        caught,
+        f"{caught},t={now}",
+        f"t={now},{caught}",
+        f"{fresh},t={now}",
+        f"{fresh},t={old}",
+        f"t={now} ,v1={good}",
+        f"t= {now},v1={good}",
+        f"t=+{now},v1={good}",
+        f"t=0{now}0,v1={good}",
+        f"T={now},v1={good}",
+        f"t={now},V1={good}",
+        f"t={now},v1={good.upper()}",
+        f"t={now},v1={good[:-1]}",
+        f"t={now},v0={good}",
+        f"t={now}",
+        f"v1={good}",
+        f"{fresh},",
+        f"t={now}," + ",".join([f"v1={'0' * 64}"] * 8 + [f"v1={good}"]),
+    ):
+        with pytest.raises(BadSignature):
+            reads().verify_and_parse(provider, [(name, wrong)], body)
+    # Two secrets while they are exchanged, and a scheme of Stripe's test mode.
+    for right in (fresh, f"t={now},v1={'0' * 64},v1={good}", f"t={now},v1={good},v0=anything"):
+        assert reads().verify_and_parse(provider, [(name, right)], body) is not None
+
+
+def test_a_nonce_takes_nothing_from_the_body(seal: tuple[Seal, Path], account: wechat_client.Account) -> None:
+    """What WeChat Pay signs are lines: moved into the nonce, the first line of a body would not be read."""
+    body = b'{"first": 1}\n' + seal[0].encrypted("TRANSACTION.SUCCESS", "EV-1", paid())
+    headers = dict(seal[0].headers(body))
+    name = next(one for one in headers if one.lower() == "wechatpay-nonce")
+    headers[name] += '\n{"first": 1}'
+    with pytest.raises(BadSignature, match="nonce"):
+        reads(account).verify_and_parse("wechat", headers.items(), body.partition(b"\n")[2])
+
+
+def test_a_body_is_utf_8() -> None:
+    text = json.dumps({"type": "payment_intent.succeeded", "data": {"object": TAKEN}}).encode("utf-16")
+    at = str(int(time.time()))
+    header = [("Stripe-Signature", f"t={at},v1={signature(text, at, STRIPE)}")]
+    with pytest.raises(NotUnderstood):
+        reads().verify_and_parse("stripe", header, text)
 
 
 @pytest.mark.parametrize("later_s", [310.0, -310.0])
@@ -252,14 +322,14 @@ def test_what_is_signed_but_encrypted_for_somebody_else_is_refused(
     event["resource"]["nonce"] = "x" * 12
     body = json.dumps(event).encode()
     with pytest.raises(BadSignature, match="decrypted"):
-        reads(account).verify_and_parse("wechat", seal[0].headers(body), body)
+        reads(account).verify_and_parse("wechat", seal[0].headers(body).items(), body)
 
 
 def test_without_a_secret_nothing_of_a_provider_is_taken(sent: Sent) -> None:
     with pytest.raises(UnknownProvider):
         Notifications().verify_and_parse(*sent)
     with pytest.raises(UnknownProvider):
-        reads().verify_and_parse("paypal", {}, b"{}")
+        reads().verify_and_parse("paypal", [], b"{}")
 
 
 def test_no_secret_is_told(account: wechat_client.Account) -> None:

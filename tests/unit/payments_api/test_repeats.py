@@ -1,0 +1,77 @@
+"""Work that was done already is recognised, in bounded memory. Time by hand."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from eventlog.errors import BrokerUnavailable
+from services.payments.api.repeats import Repeats
+
+
+class Work:
+    """Counts how often it is done. It waits to be let go, and fails as told."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.done = 0
+        self.go = asyncio.Event()
+        self._error = error
+
+    async def __call__(self) -> int:
+        await self.go.wait()
+        if self._error is not None:
+            raise self._error
+        self.done += 1
+        return self.done
+
+
+async def test_it_is_done_once_for_all_who_ask_and_again_once_it_is_forgotten() -> None:
+    now = 100.0
+    repeats: Repeats[int] = Repeats(10, 60.0, lambda: now)
+    work = Work()
+    asking = [asyncio.ensure_future(repeats.once(b"k", work, 30)) for _ in range(5)]
+    work.go.set()
+    assert await asyncio.gather(*asking) == [1] * 5
+    now += 59
+    assert await repeats.once(b"k", work, 30) == 1
+    now += 2
+    assert await repeats.once(b"k", work, 30) == 2
+
+
+async def test_no_more_is_remembered_than_there_is_room_for() -> None:
+    repeats: Repeats[int] = Repeats(3, 60.0)
+    work = Work()
+    work.go.set()
+    for key in (b"1", b"2", b"3", b"4"):
+        await repeats.once(key, work, 30)
+    assert len(repeats) == 3
+    assert [await repeats.once(key, work, 30) for key in (b"4", b"1")] == [4, 5]
+
+
+async def test_a_failure_is_for_those_who_wait_and_is_not_remembered() -> None:
+    repeats: Repeats[int] = Repeats(3, 60.0)
+    work = Work(BrokerUnavailable("away"))
+    asking = [asyncio.ensure_future(repeats.once(b"k", work, 30)) for _ in range(3)]
+    work.go.set()
+    found = await asyncio.gather(*asking, return_exceptions=True)
+    assert {type(one) for one in found} == {BrokerUnavailable}
+    assert len(repeats) == 0
+    good = Work()
+    good.go.set()
+    assert await repeats.once(b"k", good, 30) == 1
+
+
+async def test_one_that_is_given_up_or_takes_too_long_holds_nobody() -> None:
+    repeats: Repeats[int] = Repeats(3, 60.0)
+    work = Work()
+    first = asyncio.ensure_future(repeats.once(b"k", work, 30))
+    await asyncio.sleep(0)
+    with pytest.raises(BrokerUnavailable):
+        await repeats.once(b"k", work, 0.01)
+    second = asyncio.ensure_future(repeats.once(b"k", work, 30))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(BrokerUnavailable):
+        await second
+    assert first.cancelled()
