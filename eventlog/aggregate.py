@@ -7,11 +7,11 @@ What the log rules out raises Impossible; an error of the domain's `decide` is a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Generic, Protocol, TypeVar
 
-from eventlog.errors import Impossible
+from eventlog.errors import Impossible, Poisoned
 
 S = TypeVar("S")
 
@@ -88,19 +88,22 @@ class Aggregate(Generic[S]):
     time_ms: int = 0
     #: SHA-256 of its bytes.
     digest: bytes = b""
+    #: Due time of its entry in the index on disk; None: there is none. Its store's alone (rocks.py).
+    indexed_ms: int | None = field(default=None, compare=False, repr=False)
 
 
 def decide(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int, timestamp_ms: int) -> bytes | None:
     """Decides one input record and evolves the aggregate. Returns the decision's bytes, or None if nothing happened.
 
-    An input at or before the aggregate's cause was decided before: nothing happens again.
+    An input at or before the aggregate's cause was decided before: nothing happens again. Raises Poisoned where the
+    input can't be decoded; the caller knows its topic and partition.
     """
     if offset <= aggregate.cause:
         return None
     try:
         command = domain.decode_input(value)
     except Exception as error:
-        raise Impossible(f"input {offset} of {aggregate.key} can't be decoded: {error!r}") from error
+        raise Poisoned.by("", -1, offset, value, repr(error)) from error
     at_ms = timestamp_ms if timestamp_ms > aggregate.time_ms else aggregate.time_ms
     state = aggregate.state
     events: list[Any] = []

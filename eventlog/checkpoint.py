@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from eventlog import crashpoints
-from eventlog.partition import PartitionState
+from eventlog.partition import PartitionState, Repeats
 from eventlog.processor import Slices
 from eventlog.rocks import RocksStates
 from eventlog.security import Kafka, client
-from eventlog.states import Origin
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 UNSAVED = 40_000
 AGE_S = 20.0
 LOOK_S = 0.5
+#: Longest that the records between our own are read; the checkpoint is tried again when it is due the next time.
+GAP_S = 10.0
 
 
 class Checkpointer:
@@ -69,7 +71,7 @@ class Checkpointer:
         self._written_at[state.partition] = time.monotonic()
         if state.written_ahead > state.applied and not await self._close_gap(state, states):
             return
-        origin = Origin(state.applied, state.greatest_cause)
+        origin = state.origin
         if crashpoints.armed:
             crashpoints.passed("checkpoint begun, not encoded")
         slices = Slices()
@@ -89,24 +91,46 @@ class Checkpointer:
             states.end_checkpoint()
 
     async def _close_gap(self, state: PartitionState[Any], states: RocksStates[Any]) -> bool:
-        """Reads what another owner wrote between our own records: repeats of ours, or we have lost the partition."""
+        """Reads what another owner wrote between our own records: repeats of ours, or we have lost the partition.
+
+        False: there is no checkpoint now. A broker that is away, or slow, is asked again for the next one.
+        """
         first, last = state.applied + 1, state.written_ahead
-        consumer = AIOKafkaConsumer(**client(self._kafka), enable_auto_commit=False)
-        await consumer.start()
+        tp = TopicPartition(self._log_topic, state.partition)
+        repeats = Repeats(state)
         try:
-            tp = TopicPartition(self._log_topic, state.partition)
-            consumer.assign([tp])
-            consumer.seek(tp, first)
-            position = first
-            while position <= last:
-                for record in (await consumer.getmany(tp, timeout_ms=1_000)).get(tp, []):
-                    if states.closed or not state.covers(record):
-                        log.warning("%s-%s: somebody else decides here; no checkpoint", *tp)
-                        return False
-                    position = record.offset + 1
-        finally:
-            await consumer.stop()
+            async with asyncio.timeout(GAP_S):
+                if not await self._read_gap(tp, states, repeats, last, first):
+                    log.warning("%s-%s: somebody else decides here; no checkpoint", *tp)
+                    return False
+        except (KafkaError, OSError) as error:
+            # TimeoutError is an OSError.
+            log.warning("%s-%s: what is between our records can't be read, no checkpoint yet: %r", *tp, error)
+            return False
         log.info("%s-%s: offsets %s to %s are repeats by another owner", *tp, first, last)
         # More may have been acknowledged meanwhile, in sequence or not; it is looked at next time.
-        state.applied = max(state.applied, position - 1)
+        if last > state.applied:
+            state.applied, state.digest = last, repeats.digest
+        return True
+
+    async def _read_gap(
+        self, tp: TopicPartition, states: RocksStates[Any], repeats: Repeats[Any], last: int, position: int
+    ) -> bool:
+        consumer = AIOKafkaConsumer(**client(self._kafka), enable_auto_commit=False, auto_offset_reset="none")
+        try:
+            await consumer.start()
+            consumer.assign([tp])
+            consumer.seek(tp, position)
+            slices = Slices()
+            while position <= last:
+                for record in (await consumer.getmany(tp, timeout_ms=1_000)).get(tp, []):
+                    if record.offset > last:
+                        break
+                    if states.closed or not repeats.take(record):
+                        return False
+                    position = record.offset + 1
+                    if slices.over():
+                        await slices.breathe()
+        finally:
+            await consumer.stop()
         return True

@@ -13,6 +13,7 @@ VARIABLE = "EVENTLOG_CRASH_AT"
 
 #: All steps: from the start to a batch, in the order in which one passes them, and what goes on beside.
 STEPS = (
+    "state opened, not compared",
     "start read, log's end not",
     "changelog folded",
     "partition recovered",

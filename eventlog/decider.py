@@ -1,28 +1,34 @@
 """The decider: reads an inbox, decides, and appends decisions to the event log that its own state is the fold of.
 
-One inbox record gives at most one decision record, on the partition of its input. Beside it run the timers, which only
-append ticks to the inbox. Must never read anything but the inbox to decide.
+One inbox record gives at most one decision record, on the partition of its input. It decides from the inbox alone.
+Beside it run the timers, which only append ticks to the inbox.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from eventlog import crashpoints
 from eventlog.aggregate import Aggregate, Domain
 from eventlog.checkpoint import AGE_S, Checkpointer
+from eventlog.database import LogIdentity
 from eventlog.envelope import Stamp, headers
-from eventlog.errors import NotReady
+from eventlog.errors import NotReady, Poisoned
+from eventlog.following import FollowedState
+from eventlog.opening import opened
 from eventlog.output import Output
-from eventlog.partition import PartitionState
+from eventlog.partition import TIMERS_HELD, PartitionState
 from eventlog.processor import Batch, Connection, Processor, Slices
 from eventlog.rocks import Codec, RocksStates
+from eventlog.standby import following, kept_at
 from eventlog.timers import BrokerClock
 from eventlog.topics import TopicSpec, partition_of
+from eventlog.transport.start import StartPolicy, from_state_when_forgotten
 from eventlog.watch import Watchers
 
 S = TypeVar("S")
@@ -31,16 +37,16 @@ S = TypeVar("S")
 LOOK_S = 0.5
 #: Ticks appended to one partition in one go.
 TICKS_AT_ONCE = 500
-#: Milliseconds without an acknowledgement after which the broker's clock is asked for by a tick.
-CLOCK_STALE_MS = 30_000
 #: Decoded aggregates in memory of all partitions, beside those that wait for a checkpoint.
 CACHED_BY_ALL = 24_000
-#: How far ahead the timers of kept aggregates are held in memory.
-HORIZON_MS = 120_000
+#: Timers in memory of all partitions, about.
+TIMERS_HELD_BY_ALL = 32_768
 
 
 class Decider(Processor, Generic[S]):
     """Runs one domain. It is also the view of its aggregates for reads."""
+
+    start_policy: StartPolicy = staticmethod(from_state_when_forgotten)
 
     def __init__(
         self,
@@ -75,7 +81,9 @@ class Decider(Processor, Generic[S]):
             standby_buffer_size=1,
         )
         self._codec = codec
-        self._table.make_state = self._make_state
+        self.standby = following(self, (log.name,))
+        self._table.open_states = self.open_states
+        self._table.adopt = self._adopt
         self._table.on_ready = self._on_ready
 
         self._in_flight: dict[int, set[asyncio.Future[Any]]] = {}
@@ -87,13 +95,55 @@ class Decider(Processor, Generic[S]):
             age_s=checkpoint_s,
         )
 
-    def _make_state(self, partition: int) -> PartitionState[S]:
-        """State of a partition: in RocksDB if its states can be encoded, else in memory."""
+    async def open_states(self, partitions: Collection[int]) -> AsyncIterator[tuple[int, PartitionState[S]]]:
+        """States of partitions as they are kept on disk, compared with the log; in memory if they can't be encoded."""
         if self._codec is None:
-            return PartitionState(self.domain, partition)
-        path = self.connection.state_dir / self.group / str(partition)
-        cached = max(CACHED_BY_ALL // max(self.partitions, 1), 256)
-        return PartitionState(self.domain, partition, RocksStates(path, self._codec, cached))
+            for partition in partitions:
+                yield partition, self._state(partition, None)
+            return
+        paths = {one: self.connection.state_dir / self.group / str(one) for one in partitions}
+        topics = (self._inbox.name, self._log.name)
+        make = lambda one, identity: self._open(paths[one], identity)  # noqa: E731
+        async for partition, states in opened(self.connection.kafka, topics, paths, make):
+            yield partition, self._state(partition, states)
+
+    async def follow(self, partition: int) -> FollowedState[S]:
+        """Opens a partition for the standby, compared with the log."""
+        found: list[PartitionState[S]] = []
+        try:
+            async for _, state in self.open_states([partition]):
+                found.append(state)
+        except BaseException:
+            for state in found:
+                state.close()
+            raise
+        return FollowedState(found[0], self._log.name)
+
+    async def _adopt(self, partition: int) -> PartitionState[S] | None:
+        assert self.standby is not None
+        follower = await self.standby.adopt(partition)
+        return follower.state if isinstance(follower, FollowedState) else None
+
+    def holds(self, partition: int) -> bool:
+        """Whether a partition is open here for the decider itself."""
+        return partition in self._store._states
+
+    def kept_at(self, partition: int) -> float:
+        """Time of a partition's newest state on disk, in seconds since the epoch; 0: there is none."""
+        return kept_at(self.connection.state_dir / self.group / str(partition))
+
+    def _open(self, path: Path, identity: LogIdentity) -> RocksStates[S]:
+        """Opens the states of one partition; on a thread of its own."""
+        assert self._codec is not None
+        return RocksStates(path, self._codec, self._cached, log_topic=self._log.name, identity=identity)
+
+    @property
+    def _cached(self) -> int:
+        return max(CACHED_BY_ALL // max(self.partitions, 1), 256)
+
+    def _state(self, partition: int, states: RocksStates[S] | None) -> PartitionState[S]:
+        held = max(TIMERS_HELD_BY_ALL // max(self.partitions, 1), TIMERS_HELD // 8)
+        return PartitionState(self.domain, partition, states, inbox=self._inbox.name, timers_held=held)
 
     # Reads ------------------------------------------------------------------------------------------------------
 
@@ -122,6 +172,9 @@ class Decider(Processor, Generic[S]):
         return list(self._store.owned(self.read_epoch))
 
     def _on_ready(self) -> None:
+        for state in self._store.owned(self.epoch):
+            if state.folded_ms > 0:
+                self._clock.seen(state.folded_ms, _monotonic_ms())
         self._wake.set()
         self.watchers.notify_all()
 
@@ -147,6 +200,9 @@ class Decider(Processor, Generic[S]):
         """Decides a partition batch."""
         state = self._store.ready(batch.partition, batch.epoch)
         if state is None:
+            if self._store.recovered_epoch == batch.epoch:
+                # The recovery of this epoch is over: it would drop the partition's input until the next rebalance.
+                self.stateless(batch)
             return None
         records = state.following(batch.records)
         if not records:
@@ -156,7 +212,12 @@ class Decider(Processor, Generic[S]):
         through = self._take_off(batch.partition)
         slices = Slices()
         for record in records:
-            self._decide(state, record, output)
+            try:
+                self._decide(state, record, output)
+            except Poisoned as poisoned:
+                # The decisions before it are sent and registered below, as always.
+                self.quarantine(poisoned)
+                break
             if slices.over():
                 # Whole producer batches: to send the little that each slice decides would cost as much as deciding it.
                 if output.full:
@@ -172,6 +233,12 @@ class Decider(Processor, Generic[S]):
         self._clock.seen(records[-1].timestamp, _monotonic_ms())
         self._wake.set()
         return written
+
+    def skipped(self, poisoned: Poisoned) -> None:
+        """See Processor: the record is taken for absent."""
+        state = self._store.ready(poisoned.partition, self.epoch)
+        if state is not None:
+            state.skip(poisoned.offset)
 
     def _take_off(self, partition: int) -> asyncio.Future[None]:
         """In flight from before the first decision of a batch until the broker has the last.
@@ -196,7 +263,8 @@ class Decider(Processor, Generic[S]):
     def _decided(self, state: PartitionState[S], first: int, count: int, timestamp_ms: int, mark: object) -> None:
         if crashpoints.armed:
             crashpoints.passed("output acknowledged, state not told")
-        state.acknowledged(first, count)
+        assert isinstance(mark, bytes)
+        state.acknowledged(first, count, mark)
         self._ticked(first, count, timestamp_ms, mark)
 
     def _decide(self, state: PartitionState[S], record: Any, output: Output) -> None:
@@ -211,7 +279,7 @@ class Decider(Processor, Generic[S]):
         for one in record.headers:
             if one[0] == "traceparent":
                 made.append(one)
-        output.append(record.key, decision, made)
+        output.append(record.key, decision, made, aggregate.digest)
         if crashpoints.armed:
             crashpoints.passed("record decided, batch not")
         self.watchers.notify(key)
@@ -226,27 +294,23 @@ class Decider(Processor, Generic[S]):
         while True:
             wait_s = LOOK_S
             for state in self._owned():
-                state.look_ahead(self._clock.now(_monotonic_ms()) or 0, HORIZON_MS)
-                due = state.timers.earliest()
-                if due is not None:
-                    wait_s = min(wait_s, await self._nudge(state, due))
+                wait_s = min(wait_s, await self._nudge(state))
             self._wake.clear()
             try:
                 await asyncio.wait_for(self._wake.wait(), max(wait_s, 0.005))
             except TimeoutError:
                 continue
 
-    async def _nudge(self, state: PartitionState[S], due: int) -> float:
+    async def _nudge(self, state: PartitionState[S]) -> float:
         """Appends ticks for what is due. Returns the seconds until the partition's next timer."""
-        monotonic = _monotonic_ms()
-        now = self._clock.now(monotonic)
-        age = self._clock.age(monotonic)
-        if now is None or age is None or age > CLOCK_STALE_MS:
-            # One tick asks the broker for its time; it changes nothing if it comes too early.
-            now = max(due, now or 0)
-            keys = state.pop_due(now, 1)
-        else:
-            keys = state.pop_due(now, TICKS_AT_ONCE)
+        slices = Slices()
+        for _ in state.load_timers():
+            if slices.over():
+                await slices.breathe()
+        if state.partition in self.quarantined or self._store.ready(state.partition, self.read_epoch) is not state:
+            # It decides nothing now, or went to another process meanwhile.
+            return LOOK_S
+        keys = state.nudges(self._clock, _monotonic_ms(), TICKS_AT_ONCE)
         if keys:
             output = Output(self.producer, self._inbox.name, state.partition, self._ticked)
             for key, due_ms in keys:
@@ -262,8 +326,9 @@ class Decider(Processor, Generic[S]):
                 crashpoints.passed("tick sent, not acknowledged")
             for written in sent:
                 await written
-        upcoming = state.timers.earliest()
-        return LOOK_S if upcoming is None else max(upcoming - now, 0) / 1000
+        due_in_ms = state.due_in(self._clock, _monotonic_ms())
+        # Without a broker's time, even after asking, there is nothing to go by: it asks again, but not at once.
+        return LOOK_S if due_in_ms is None or not self._clock.heard else due_in_ms / 1000
 
 
 def land(through: asyncio.Future[None], written: Sequence[asyncio.Future[Any]]) -> None:
@@ -283,4 +348,5 @@ def land(through: asyncio.Future[None], written: Sequence[asyncio.Future[Any]]) 
 
 
 def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
+    # Goes on while the machine is suspended: the broker's clock does.
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaTimeoutError
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     AbstractType,
@@ -147,7 +148,11 @@ class LogReader:
         self._consumer = AIOKafkaConsumer(**client(kafka), enable_auto_commit=False, fetch_max_wait_ms=100)
 
     async def __aenter__(self) -> Self:
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await self._consumer.stop()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -177,9 +182,11 @@ class LogReader:
         return None
 
     async def record_at(self, tp: TopicPartition, offset: int) -> Any:
-        """The record at an offset; None where the log has none there."""
+        """The record at an offset; None where the log has none there. Raises KafkaError, also for a slow broker."""
         self._consumer.assign([tp])
         self._consumer.seek(tp, offset)
         found = await self._consumer.getmany(tp, timeout_ms=int(RECORD_S * 1000), max_records=1)
         records = found.get(tp, [])
-        return records[0] if records and records[0].offset == offset else None
+        if not records:
+            raise KafkaTimeoutError(f"{tp} sent no record at {offset} in time")
+        return records[0] if records[0].offset == offset else None

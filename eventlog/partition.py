@@ -6,14 +6,15 @@ at a time; a new owner makes its own from the log.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from typing import Generic, Protocol, TypeVar
 
 from eventlog.aggregate import Aggregate, Domain, apply, decide
-from eventlog.errors import Impossible
+from eventlog.errors import Impossible, Poisoned
 from eventlog.rocks import FOLDED, RocksStates
 from eventlog.states import FOR_EVER_MS, MemoryStates, Origin, States
-from eventlog.timers import Timers
+from eventlog.timers import BrokerClock, Timers
 
 S = TypeVar("S")
 
@@ -29,23 +30,42 @@ class Record(Protocol):
 
 R = TypeVar("R", bound=Record)
 
+#: Timers of one partition in memory. Fewer than half: more are loaded. Twice as many: half of them are let go.
+TIMERS_HELD = 4_096
+
 
 class PartitionState(Generic[S]):
     """Aggregates of a partition by key."""
 
-    def __init__(self, domain: Domain[S], partition: int, states: States[S] | None = None) -> None:
+    def __init__(
+        self,
+        domain: Domain[S],
+        partition: int,
+        states: States[S] | None = None,
+        *,
+        inbox: str = "",
+        timers_held: int = TIMERS_HELD,
+    ) -> None:
         self.domain = domain
         self.partition = partition
+        self._inbox = inbox
+        self._timers_held = timers_held
         self.states: States[S] = states if states is not None else MemoryStates()
         origin = self.states.origin
         #: Offset in the decision log up to which everything is folded in and acknowledged; -1: nothing.
         self.applied = origin.applied
+        #: SHA-256 of the record there; empty: not known.
+        self.digest = origin.digest
+        #: The broker's time of the record folded last: no later than now.
+        self.folded_ms = 0
         #: Greatest inbox offset that a decision names as its cause.
         self.greatest_cause = origin.greatest_cause
         #: Inbox offset that comes next; -1 until the partition is recovered.
         self.next_input = -1
         #: Own output at an offset beyond `applied + 1`: somebody else has written in between.
         self.written_ahead = -1
+        #: Decisions made here that are not acknowledged yet.
+        self.pending = 0
         self.timers = Timers(FOR_EVER_MS if isinstance(self.states, MemoryStates) else -1)
         #: What the last decision made here was about.
         self.decided: Aggregate[S] | None = None
@@ -69,9 +89,23 @@ class PartitionState(Generic[S]):
         aggregate = self.states.get(key) or Aggregate(key, self.domain.initial(key))
         if apply(self.domain, aggregate, record.value, record.offset):
             self._changed(aggregate)
+            self.digest = aggregate.digest
+        else:
+            self.digest = sha256(record.value).digest()
         self.applied = record.offset
+        self.folded_ms = record.timestamp
         if isinstance(self.states, RocksStates) and self.states.unsaved >= FOLDED:
-            self.states.keep_folded(Origin(self.applied, self.greatest_cause))
+            self.states.keep_folded(self.origin)
+
+    @property
+    def origin(self) -> Origin:
+        """How far it is folded and acknowledged, as a checkpoint says it."""
+        return Origin(self.applied, self.greatest_cause, self.digest)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the log holds all that was decided here, and this all that the log holds up to there."""
+        return self.pending == 0 and self.written_ahead <= self.applied
 
     def following(self, records: Sequence[R]) -> Sequence[R]:
         """What of a fetched batch comes next; nothing if all of it was decided before. Raises Impossible at a hole."""
@@ -82,17 +116,30 @@ class PartitionState(Generic[S]):
 
     def decide(self, record: Record) -> bytes | None:
         """Decides one record of the inbox. Returns the decision's bytes, or None. Raises as `aggregate.decide`."""
-        if record.key is None or record.value is None:
-            raise Impossible(f"input {record.offset} has no key or no value")
-        key = record.key.decode()
-        aggregate = self.states.get(key)
-        if aggregate is None:
-            aggregate = Aggregate(key, self.domain.initial(key))
-        decision = decide(self.domain, aggregate, record.value, record.offset, record.timestamp)
+        value = record.value
+        try:
+            if record.key is None or value is None:
+                raise Poisoned.by("", -1, record.offset, value, "it has no key or no value")
+            try:
+                key = record.key.decode()
+            except UnicodeDecodeError as error:
+                raise Poisoned.by("", -1, record.offset, value, f"its key is {error!r}") from error
+            aggregate = self.states.get(key)
+            if aggregate is None:
+                aggregate = Aggregate(key, self.domain.initial(key))
+            decision = decide(self.domain, aggregate, value, record.offset, record.timestamp)
+        except Poisoned as found:
+            raise Poisoned(self._inbox, self.partition, found.offset, found.sha256, found.reason) from found.__cause__
         if decision is not None:
             self._changed(aggregate)
             self.decided = aggregate
+            self.pending += 1
         return decision
+
+    def skip(self, offset: int) -> None:
+        """Takes an input for absent: the record after it comes next."""
+        if self.next_input == offset:
+            self.next_input = offset + 1
 
     def _changed(self, aggregate: Aggregate[S]) -> None:
         cause = aggregate.cause
@@ -101,44 +148,133 @@ class PartitionState(Generic[S]):
         self.states.changed(aggregate, due_ms)
         self.timers.set(aggregate.key, due_ms)
 
-    def acknowledged(self, first: int, count: int) -> None:
-        """Own output of `count` decisions stands in the log from offset `first` on.
+    def acknowledged(self, first: int, count: int, digest: bytes = b"") -> None:
+        """Own output of `count` decisions stands in the log from offset `first` on; the digest is the last one's.
 
         It moves `applied` only where it continues it: what somebody else wrote in between is not folded in here.
         """
+        self.pending -= count
         if first == self.applied + 1:
             self.applied += count
+            self.digest = digest
         elif first > self.applied:
             self.written_ahead = max(self.written_ahead, first + count - 1)
 
-    def covers(self, record: Record) -> bool:
-        """Whether a record that somebody else wrote is one that this state has already, so nothing is missing."""
-        if record.key is None or record.value is None:
-            return False
-        aggregate = self.states.get(record.key.decode())
-        return aggregate is not None and self.domain.open(record.value).version <= aggregate.version
+    # Timers -------------------------------------------------------------------------------------------------------
 
-    def look_ahead(self, now_ms: int, ahead_ms: int) -> None:
-        """Makes the timers know all that falls due soon; does something twice in `ahead_ms` milliseconds."""
-        if now_ms + ahead_ms // 2 <= self.timers.horizon_ms:
+    def load_timers(self) -> Iterator[None]:
+        """Fills the timers up with those that are kept on disk and fall due next; does something only where few are
+        left. Yields in between; deciding may go on meanwhile. Drops timers where there are too many."""
+        timers = self.timers
+        if len(timers) > 2 * self._timers_held and not isinstance(self.states, MemoryStates):
+            timers.shed()
+        if timers.horizon_ms >= FOR_EVER_MS or len(timers) >= self._timers_held // 2:
             return
-        until_ms = self.timers.horizon_ms = now_ms + ahead_ms
-        for due_ms, key in self.states.due_until(until_ms):
-            self.timers.add(key, due_ms)
+        found = self.states.due_after(timers.horizon_ms, self._timers_held)
+        # Changes from here on are not in what is read.
+        timers.horizon_ms = FOR_EVER_MS
+        while True:
+            try:
+                timer = next(found)
+            except StopIteration as end:
+                timers.horizon_ms = end.value
+                return
+            if timer is not None:
+                timers.add(timer[1], timer[0])
+            yield
+
+    def due_in(self, clock: BrokerClock, monotonic_ms: int) -> int | None:
+        """In how many milliseconds the next nudge may be due, as far as is known; None: there is none to come."""
+        due_ms = self.timers.earliest()
+        if due_ms is None:
+            return None
+        now_ms = clock.now(monotonic_ms)
+        return 0 if now_ms is None or not clock.heard else max(due_ms - now_ms, 0)
+
+    def nudges(self, clock: BrokerClock, monotonic_ms: int, limit: int) -> list[tuple[str, int]]:
+        """Keys to append a tick for now, at most `limit`, each with its due time.
+
+        Where the clock must be asked it is one, due or not: its acknowledgement tells the broker's time, and it changes
+        nothing if it comes too early.
+        """
+        due_ms = self.timers.earliest()
+        if due_ms is None:
+            return []
+        if clock.must_ask(due_ms, monotonic_ms):
+            return self._first()
+        now_ms = clock.now(monotonic_ms)
+        assert now_ms is not None
+        return self.pop_due(now_ms, limit)
+
+    def _first(self) -> list[tuple[str, int]]:
+        """The next key to be nudged. It keeps its place: this tick may be too early for it."""
+        while (first := self.timers.first()) is not None:
+            really = self._due(first[0])
+            if really == first[1]:
+                return [first]
+            self.timers.set(first[0], really)
+        return []
 
     def pop_due(self, now_ms: int, limit: int) -> list[tuple[str, int]]:
         """Keys to nudge now, at most `limit`, each with its due time."""
         found = []
         for key, due_ms in self.timers.pop_due(now_ms, limit):
-            # The index of due times may be out of date; the aggregate is not.
-            aggregate = self.states.get(key)
-            really = None if aggregate is None else self.domain.due(aggregate.state)
+            # An entry from disk may be out of date; the aggregate is not.
+            really = self._due(key)
             if really == due_ms:
                 found.append((key, due_ms))
             else:
                 self.timers.set(key, really)
         return found
 
+    def _due(self, key: str) -> int | None:
+        aggregate = self.states.get(key)
+        return None if aggregate is None else self.domain.due(aggregate.state)
+
     def close(self) -> None:
         """Lets go of the aggregates."""
         self.states.close()
+
+
+class Repeats(Generic[S]):
+    """Records that another owner wrote between our own: each must repeat a decision that this state holds.
+
+    An aggregate keeps the digest of its last decision alone. Older ones are compared along their chain: a decision
+    names the digest of the one before it, so two neighbours among these records, and our own ones between them, must
+    agree.
+    """
+
+    def __init__(self, state: PartitionState[S]) -> None:
+        self._state = state
+        #: (digest, digest of the decision before) by key and version.
+        self._seen: dict[tuple[str, int], tuple[bytes, bytes]] = {}
+        #: Digest of the record taken last.
+        self.digest = b""
+
+    def take(self, record: Record) -> bool:
+        """Takes the next record. Returns False for one that this state does not hold: another process owns the partition.
+
+        Raises Impossible for another decision than ours.
+        """
+        if record.key is None or record.value is None:
+            return False
+        key = record.key.decode()
+        aggregate = self._state.states.get(key)
+        decision = self._state.domain.open(record.value)
+        version = decision.version
+        if aggregate is None or version > aggregate.version:
+            return False
+        self.digest = digest = sha256(record.value).digest()
+        previous = bytes(decision.previous_sha256)
+        unknown = (b"", b"")
+        known = self._seen.setdefault((key, version), (digest, previous))[0]
+        before = self._seen.get((key, version - 1), unknown)[0]
+        named = self._seen.get((key, version + 1), unknown)[1]
+        ours = aggregate.digest if version == aggregate.version else b""
+        if (
+            known != digest
+            or (before or previous) != previous
+            or any(one not in (b"", digest) for one in (named, ours))
+        ):
+            raise Impossible(f"two different decisions of {key} version {version}, the second at {record.offset}")
+        return True

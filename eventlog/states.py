@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from eventlog.aggregate import Aggregate
@@ -20,6 +20,8 @@ class Origin(NamedTuple):
     applied: int
     #: Greatest inbox offset that a kept decision names as its cause.
     greatest_cause: int
+    #: SHA-256 of the record at `applied`; empty: not known.
+    digest: bytes = b""
 
 
 class States(Protocol[S]):
@@ -38,8 +40,11 @@ class States(Protocol[S]):
         """To be called after each change of an aggregate, and once when it is new."""
         ...
 
-    def due_until(self, until_ms: int) -> Iterable[tuple[int, str]]:
-        """(due time, key) that were kept and not handed out yet, as far as `until_ms`; some may be out of date."""
+    def due_after(self, after_ms: int, most: int) -> Generator[tuple[int, str] | None, None, int]:
+        """Yields (due time, key) of what falls due later than `after_ms`, and None in between; some may be out of date.
+
+        Returns the time up to which it gave all there is: about `most` of them, or FOR_EVER_MS where there are no more.
+        """
         ...
 
     def close(self) -> None:
@@ -67,9 +72,10 @@ class MemoryStates(Generic[S]):
         """See States."""
         self._aggregates[aggregate.key] = aggregate
 
-    def due_until(self, until_ms: int) -> Iterable[tuple[int, str]]:
+    def due_after(self, after_ms: int, most: int) -> Generator[tuple[int, str] | None, None, int]:
         """Nothing: the timers know all there is."""
-        return ()
+        yield from ()
+        return FOR_EVER_MS
 
     def close(self) -> None:
         """Forgets everything."""

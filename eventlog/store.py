@@ -9,22 +9,34 @@ S4  A partition may be used only between the end of its recovery and the next re
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from faust.stores import base
 from faust.types import TP
 
 from eventlog import crashpoints
 from eventlog.crash import die
 from eventlog.partition import PartitionState
+from eventlog.transport.start import RECOVER
 
 log = logging.getLogger(__name__)
 
+#: Seconds between two questions to a broker that does not answer at the end of a recovery.
+AGAIN_S = 0.2
+
 
 class FoldStore(base.Store):  # type: ignore[misc]
-    """Partition states of one table. The table's `make_state` makes an empty one for a partition."""
+    """Partition states of one table.
+
+    The table's `open_states` yields (partition, state) for partitions, each as far as it is kept on disk. Its `adopt`,
+    if not None, hands over a state that was folded before the partition was assigned; `release` gets the state of a
+    partition that went to another process, with everything in it acknowledged. Both may be awaited.
+    """
 
     # The library announces its every step here: its chatter, under its name.
     logger = logging.getLogger("faust.eventlog")
@@ -36,6 +48,10 @@ class FoldStore(base.Store):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._states: dict[int, PartitionState[Any]] = {}
         self._epochs: dict[int, int] = {}
+        #: Epoch in which every active partition was last made ready.
+        self.recovered_epoch = -1
+        #: Counts the times that everything was forgotten.
+        self._forgotten = 0
 
     @property
     def _log_topic(self) -> str:
@@ -87,34 +103,79 @@ class FoldStore(base.Store):  # type: ignore[misc]
             state.close()
         self._states.clear()
         self._epochs.clear()
+        self._forgotten += 1
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
         """Drops what is not ours; what stays may not be used before it is recovered again."""
         mine = {tp.partition for tp in assigned if tp.topic == self._log_topic}
-        for partition in [one for one in self._states if one not in mine]:
-            self._states.pop(partition).close()
         self._epochs.clear()
-        for partition in mine:
-            if partition not in self._states:
-                self._states[partition] = self.table.make_state(partition)
+        for partition in [one for one in self._states if one not in mine]:
+            await self._let_go(partition, self._states.pop(partition))
+        try:
+            await self._take_over([partition for partition in sorted(mine) if partition not in self._states])
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the process ends here
+            die("the partitions' states can't be opened", error, log=self._log_topic)
+
+    async def _let_go(self, partition: int, state: PartitionState[Any]) -> None:
+        release = getattr(self.table, "release", None)
+        if release is not None and state.settled:
+            await _result(release(partition, state))
+        else:
+            state.close()
+
+    async def _take_over(self, partitions: Collection[int]) -> None:
+        adopt = getattr(self.table, "adopt", None)
+        forgotten = self._forgotten
+        missing = []
+        for partition in partitions:
+            state = None if adopt is None else await _result(adopt(partition))
+            if state is None:
+                missing.append(partition)
+            else:
+                self._keep(partition, state, forgotten)
+        if missing:
+            async for partition, state in self.table.open_states(missing):
+                self._keep(partition, state, forgotten)
+
+    def _keep(self, partition: int, state: PartitionState[Any], forgotten: int) -> None:
+        if forgotten == self._forgotten:
+            self._states[partition] = state
+        else:
+            # Stopped meanwhile.
+            state.close()
 
     async def on_recovery_completed(self, active: set[TP], standby: set[TP]) -> None:
-        """Lets active partitions be used, from where their input starts."""
+        """Lets active partitions be used, from where their input starts. Faust would swallow an error here."""
+        try:
+            await self._let_be_used(active)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the process ends here
+            die("the recovery could not be completed", error, log=self._log_topic)
+
+    async def _let_be_used(self, active: set[TP]) -> None:
         consumer = self.table.app.consumer
         ends = self.table.app.tables.recovery.active_highwaters
         epoch = consumer.epoch
         inputs = {tp.partition: tp for tp in consumer.assignment() if not consumer._is_changelog_tp(tp)}
-        input_ends = await consumer.ends(list(inputs.values()))
-        if consumer.epoch != epoch:
+        input_ends = await self._asked(epoch, lambda: consumer.ends(list(inputs.values())))
+        begins: Mapping[TP, int] | None = {}
+        if consumer.starts_known and (left := [tp for tp in inputs.values() if consumer.start_of(tp) is None]):
+            begins = await self._asked(epoch, lambda: consumer.earliest_offsets(*left))
+        if input_ends is None or begins is None or not consumer.starts_known:
+            # A newer rebalance is under way and will come here again.
             return
+        whole = True
         for tp in active:
             state = self._states.get(tp.partition)
             source = inputs.get(tp.partition)
-            start = None if source is None else consumer.start_of(source)
-            if state is None or source is None or start is None:
-                # A newer rebalance is under way and will come here again.
+            if state is None or source is None:
+                # As above: the assignment has changed, and the main thread is about to hear of it.
+                whole = False
                 continue
             if state.applied < ends.get(tp, -1):
                 die("recovery ended too early", topic=tp.topic, partition=tp.partition, at=state.applied)
@@ -127,12 +188,31 @@ class FoldStore(base.Store):  # type: ignore[misc]
                     end=end,
                     cause=state.greatest_cause,
                 )
+            start = consumer.start_of(source)
+            if start is None:
+                start = _start_after(state, source, begins[source])
+                consumer.set_start(source, start)
             if crashpoints.armed:
                 crashpoints.passed("partition recovered")
             state.next_input = start
             self._epochs[tp.partition] = epoch
             log.info("%s-%s ready: %s aggregates, log %s, input %s", *tp, len(state), state.applied, start)
+        if whole:
+            self.recovered_epoch = epoch
         self.table.on_ready()
+
+    async def _asked(self, epoch: int, question: Callable[[], Any]) -> Mapping[TP, int] | None:
+        """The broker's answer; one that is away is asked again. None: the epoch is over."""
+        consumer = self.table.app.consumer
+        while consumer.epoch == epoch:
+            try:
+                found: Mapping[TP, int] = await question()
+            except KafkaError as error:
+                log.warning("the inbox is not known yet, asking again: %r", error)
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return found if consumer.epoch == epoch else None
+        return None
 
     async def backup_partition(self, *args: Any, **kwargs: Any) -> None:
         """Not a thing for state that is a fold."""
@@ -159,3 +239,29 @@ class FoldStore(base.Store):  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[Any]:
         return iter(())
+
+
+async def _result(found: Any) -> Any:
+    return await found if inspect.isawaitable(found) else found
+
+
+def _start_after(state: PartitionState[Any], source: TP, begin: int) -> int:
+    """Where the input goes on after what was decided, the broker having forgotten the committed offset.
+
+    Inputs after the greatest cause yielded nothing or were not decided; deciding them again gives the same.
+    """
+    start = state.greatest_cause + 1
+    if start < begin:
+        die(
+            f"no committed offset, and the inbox begins after what was decided from it: {RECOVER}",
+            topic=source.topic,
+            partition=source.partition,
+            decided=state.greatest_cause,
+            begin=begin,
+        )
+    log.warning(
+        "%s-%s: the broker has forgotten the committed offset; going on at %s, after the greatest cause in the state",
+        *source,
+        start,
+    )
+    return start

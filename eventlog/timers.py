@@ -7,9 +7,19 @@ time only, and a clock that is wrong costs nudges only. Pure: the time is an arg
 from __future__ import annotations
 
 import heapq
+from itertools import islice
 
 FIRST_PAUSE_MS = 1_000
 LONGEST_PAUSE_MS = 300_000
+#: Stale entries of the heap, beside as many as there are timers, after which it is made anew.
+_STALE = 64
+#: Timers that are looked at to find the one in the middle.
+_SAMPLE = 101
+#: Milliseconds after its last acknowledgement for which the clock is good enough to nudge by.
+FRESH_MS = 30_000
+#: The same where nothing falls due within NEAR_MS: the broker's clock may have been set ahead meanwhile.
+FRESH_ENOUGH_MS = 600_000
+NEAR_MS = 120_000
 
 
 class Timers:
@@ -18,7 +28,7 @@ class Timers:
     __slots__ = ("_due", "_heap", "horizon_ms")
 
     def __init__(self, horizon_ms: int) -> None:
-        #: What falls due later than this is not held here; its keeper knows it.
+        #: What falls due later than this is not held here; its store knows it.
         self.horizon_ms = horizon_ms
         #: key -> (due, when to nudge next, nudges so far)
         self._due: dict[str, tuple[int, int, int]] = {}
@@ -38,6 +48,21 @@ class Timers:
         if known is None or known[0] != due_ms:
             self._due[key] = (due_ms, due_ms, 0)
             heapq.heappush(self._heap, (due_ms, key))
+            if len(self._heap) > 2 * len(self._due) + _STALE:
+                self._make_heap()
+
+    def _make_heap(self) -> None:
+        self._heap = [(when, key) for key, (_, when, _) in self._due.items()]
+        heapq.heapify(self._heap)
+
+    def shed(self) -> None:
+        """Lets go of the half that falls due last, about; its store knows it."""
+        sample = sorted(islice((due for due, _, _ in self._due.values()), 0, None, max(len(self._due) // _SAMPLE, 1)))
+        middle = sample[len(sample) // 2]
+        if middle < self.horizon_ms:
+            self.horizon_ms = middle
+            self._due = {key: timer for key, timer in self._due.items() if timer[0] <= middle}
+            self._make_heap()
 
     def add(self, key: str, due_ms: int) -> None:
         """Says when an aggregate was due when it was kept; what is known already is newer."""
@@ -47,11 +72,16 @@ class Timers:
 
     def earliest(self) -> int | None:
         """When the next nudge is to be sent; None: there is nothing to wait for."""
+        first = self.first()
+        return None if first is None else self._due[first[0]][1]
+
+    def first(self) -> tuple[str, int] | None:
+        """The key to be nudged next, and its due time."""
         while self._heap:
             when, key = self._heap[0]
             known = self._due.get(key)
             if known is not None and known[1] == when:
-                return when
+                return key, known[0]
             heapq.heappop(self._heap)
         return None
 
@@ -95,6 +125,19 @@ class BrokerClock:
         """The broker's time, or None before anything is known."""
         return None if self._offset is None else monotonic_ms + self._offset
 
-    def age(self, monotonic_ms: int) -> int | None:
-        """Milliseconds since the last acknowledgement; None: there was none."""
-        return None if self._fresh_at is None else monotonic_ms - self._fresh_at
+    @property
+    def heard(self) -> bool:
+        """Whether the broker has acknowledged something, so that more than a lower bound is known."""
+        return self._fresh_at is not None
+
+    def must_ask(self, due_ms: int, monotonic_ms: int) -> bool:
+        """Whether the broker is to be asked for its time, by a tick, before anything is nudged by it.
+
+        `due_ms` is when the next nudge is due. A process that has just begun knows no time, or only a lower bound.
+        """
+        if self._fresh_at is None or self._offset is None:
+            return True
+        age_ms = monotonic_ms - self._fresh_at
+        if 0 <= age_ms <= FRESH_MS:
+            return False
+        return not 0 <= age_ms <= FRESH_ENOUGH_MS or due_ms <= monotonic_ms + self._offset + NEAR_MS

@@ -14,7 +14,7 @@ from tests.chaos.kernel.run import Trouble, chaos, exact
 from tests.chaos.kernel.site import Site
 
 #: Passed once, before there is anybody to tell a worker to arm them.
-AT_START = ("start read, log's end not", "changelog folded", "partition recovered")
+AT_START = ("state opened, not compared", "start read, log's end not", "changelog folded", "partition recovered")
 #: Passed when another worker comes.
 AT_REBALANCE = ("partitions revoked", "partitions drained")
 #: Side by side: a start is mostly waiting.

@@ -1,12 +1,14 @@
 """Where to begin is known, or a process does not begin: it ends with code 70 and says in one sentence what and where.
 
-Each loss is a real one, made at the broker while the worker was away. What only looks like one is not taken for it.
+Each loss is a real one, made at the broker, or in the state directory, while the worker was away. A start that loses
+nothing is not stopped: what is kept on disk may be damaged, or be of another log.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -22,7 +24,7 @@ from aiokafka.protocol.group import LeaveGroupRequest
 from eventlog.crash import EXIT_CODE
 from eventlog.topics import TopicSpec, create
 from tests.chaos.kernel.copying import DECIDER, KIND
-from tests.chaos.kernel.run import PARTITIONS, committed
+from tests.chaos.kernel.run import PARTITIONS, committed, exact
 from tests.chaos.kernel.site import Site
 from tests.waiting import wait_for_async
 
@@ -66,6 +68,42 @@ async def the_inbox(site: Site) -> None:
     await create(site.kafka, [site.inbox], partitions=PARTITIONS, replication=1)
 
 
+async def all_topics(site: Site) -> None:
+    """Both topics are made anew, as by a cluster that is set up again; the state directory is that of the old ones."""
+    async with _admin(site) as admin:
+        await _empty_group(site, admin)
+        names = {site.inbox.name, site.log.name}
+        await admin.delete_topics(list(names))
+
+        async def gone() -> bool:
+            return not names & set(await admin.list_topics())
+
+        await wait_for_async(gone, seconds=20, every=0.05)
+    await create(site.kafka, [site.inbox, site.log], partitions=PARTITIONS, replication=1)
+
+
+async def the_files(site: Site) -> None:
+    """A power cut, or a bad disk: some file of each partition's database is empty, cut, zeroed or gone."""
+    for number, directory in enumerate(_kept(site, "w0")):
+        current = directory / "CURRENT"
+        manifest = directory / current.read_text().strip()
+        if number % 4 == 0:
+            current.write_bytes(b"")
+        elif number % 4 == 1:
+            manifest.write_bytes(manifest.read_bytes()[: manifest.stat().st_size // 2])
+        elif number % 4 == 2:
+            for file in directory.iterdir():
+                file.write_bytes(bytes(file.stat().st_size))
+        else:
+            manifest.unlink()
+
+
+def _kept(site: Site, instance: str) -> list[Path]:
+    found = sorted(one for one in (site.directory / instance / site.inbox.readers[0]).iterdir() if one.name.isdigit())
+    assert len(found) == PARTITIONS
+    return found
+
+
 async def the_inbox_and_the_checkpoint(site: Site) -> None:
     """What was decided is known from the log alone."""
     await the_inbox(site)
@@ -79,7 +117,7 @@ async def the_logs_beginning(site: Site) -> None:
 
 
 SAYS: dict[Loss, str] = {
-    the_group: r"no committed offset: it expired, or .* topic={inbox} partition=\d",
+    the_group: r"no committed offset, and nothing else says what was read: .* topic={inbox} partition=\d",
     what_was_not_read: r"the log was trimmed before it was read topic={inbox} partition=\d at=\d+ begin=\d+",
     the_inbox: r"the inbox ends before what was decided from it topic={inbox} partition=\d end=0 cause=\d+",
     the_logs_beginning: r"the log was trimmed topic={log} partition=\d folded=-1 begin=\d+",
@@ -122,6 +160,12 @@ async def _worked(site: Site, *, times: int = 1) -> None:
     """A worker, the so many-th, has decided something, and kept it."""
     worker = site.start()
     await site.feed()
+
+    async def committed_again() -> bool:
+        return len(await committed(site.kafka, site.inbox.readers[0])) == PARTITIONS
+
+    # Its group may have no offsets yet.
+    await wait_for_async(committed_again, seconds=45)
     await site.drained()
     # It may have decided all before its start is over, and is not to be told to end in the middle of that.
     await site.started("w0", times=times)
@@ -132,7 +176,8 @@ async def _worked(site: Site, *, times: int = 1) -> None:
 @pytest.mark.parametrize(
     ("worker", "loss"),
     [
-        *((DECIDER, loss) for loss in SAYS),
+        # A decider knows its place from its state.
+        *((DECIDER, loss) for loss in SAYS if loss is not the_group),
         # They keep no state: where they were is all that they know.
         ("effects", the_group),
         ("effects", what_was_not_read),
@@ -157,9 +202,73 @@ async def test_a_start_that_would_lose_records_ends_the_process_and_says_what_an
         assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("loss", [nothing, what_was_read])
+@pytest.mark.parametrize("loss", [nothing, what_was_read, the_group])
 async def test_a_start_that_loses_nothing_is_not_stopped(kafka_broker: str, tmp_path: Path, loss: Loss) -> None:
     async with Site(kafka_broker, tmp_path) as site:
         await _worked(site)
         await loss(site)
         await _worked(site, times=2)
+        if loss is not what_was_read:
+            counts = await site.settled_counts()
+            assert exact(counts), counts
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (all_topics, r"set aside .* \(another log\): topic \S+ had the id \S+, now it is"),
+        (the_files, r"set aside .* \(damaged\)"),
+    ],
+)
+async def test_a_state_that_cannot_be_used_is_set_aside_and_the_log_folded_again(
+    kafka_broker: str, tmp_path: Path, loss: Loss, says: str
+) -> None:
+    async with Site(kafka_broker, tmp_path) as site:
+        await _worked(site)
+        await loss(site)
+        await _worked(site, times=2)
+        counts = await site.settled_counts()
+        assert exact(counts), counts
+        # A cut manifest may still name a sound, older prefix.
+        wanted = PARTITIONS - (loss is the_files)
+        assert len(re.findall(says, site.log_of("w0").read_text())) >= wanted
+        assert sum(one.name.endswith(".set-aside") for one in _all_kept(site)) >= wanted
+
+
+def _all_kept(site: Site) -> list[Path]:
+    return list((site.directory / "w0" / site.inbox.readers[0]).iterdir())
+
+
+async def test_the_state_of_another_log_is_neither_served_nor_written_from(kafka_broker: str, tmp_path: Path) -> None:
+    async with Site(kafka_broker, tmp_path / "a") as other, Site(kafka_broker, tmp_path / "b") as site:
+        await _worked(other)
+        for kept in _kept(other, "w0"):
+            target = site.directory / "w0" / site.inbox.readers[0] / kept.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(kept, target)
+        await _worked(site)
+        counts = await site.settled_counts()
+        assert exact(counts), counts
+        assert site.log_of("w0").read_text().count("it was folded from topic") == PARTITIONS
+
+
+async def test_damage_that_is_found_while_a_decider_runs_ends_it_and_its_next_start_recovers(
+    kafka_broker: str, tmp_path: Path
+) -> None:
+    async with Site(kafka_broker, tmp_path) as site:
+        await _worked(site)
+        for directory in _kept(site, "w0"):
+            for table in directory.glob("*.sst"):
+                data = bytearray(table.read_bytes())
+                # Its head, where the rows are; the end, which is read at the start, is sound.
+                data[: len(data) // 3] = bytes(len(data) // 3)
+                table.write_bytes(data)
+        worker = site.start()
+        if await asyncio.to_thread(worker.wait, 15):
+            assert worker.code == EXIT_CODE
+            assert "the state on disk can't be used" in site.log_of("w0").read_text()
+        else:
+            worker.kill()
+        await _worked(site, times=2)
+        counts = await site.settled_counts()
+        assert exact(counts), counts

@@ -18,6 +18,9 @@ from tests.simulation.world import Slot, World
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
+#: A night, and how late within it something due may be: a decider whose clock is a day behind looks a day late.
+NIGHT_MS = 4 * DAY_MS
+LATE_MS = 2 * DAY_MS
 #: Standings of orders that lies are told about, and how long a lie waits before it looks for one again.
 _LIED_ABOUT = ("WAITLISTED", "WAITLISTED", "SETTLING", "RESERVED", "FAILED", "LAPSED")
 LOOK_AGAIN_MS = 20_000
@@ -144,6 +147,21 @@ def _rebalance(world: World, pick: int) -> None:
         _take_away(world, slot, process, down_ms=0)
 
 
+def _night(world: World, pick: int) -> None:
+    """Every decider is restarted, and then nobody calls for days: only time itself may move anything."""
+    world.coverage.count("fault", "silence after a restart")
+    if pick & 1:
+        world.checkpoints.clear()
+        world.from_zombie.clear()
+    elif pick & 2:
+        _checkpoint(world, pick)
+    for slot, process in list(world.slots.items()):
+        if isinstance(process, DeciderProcess):
+            _take_away(world, slot, process, down_ms=0)
+    world.postpone(NIGHT_MS)
+    world.after(NIGHT_MS - DAY_MS // 2, lambda: world.check_due(LATE_MS))
+
+
 def _slow(world: World, pick: int) -> None:
     found = _victim(world, pick)
     if found is None or found[1].paused:
@@ -251,6 +269,7 @@ _FAULTS: dict[str, Callable[[World, int], None]] = {
     "zombie": _zombie,
     "rebalance": _rebalance,
     "slow": _slow,
+    "night": _night,
     "checkpoint": _checkpoint,
     "lose_state": _lose_state,
     "clock_back": _clock_back,

@@ -3,15 +3,16 @@ but by `take`, which keeps to the checkpointer's promise: nothing unacknowledged
 
 from __future__ import annotations
 
-import heapq
 import pickle
-from collections.abc import Iterable
+from collections.abc import Generator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from eventlog.aggregate import Aggregate
-from eventlog.partition import PartitionState
-from eventlog.states import Origin
+from eventlog.errors import Impossible
+from eventlog.partition import PartitionState, Repeats
+from eventlog.states import FOR_EVER_MS, Origin
 from tests.simulation.broker import Record
 
 
@@ -29,7 +30,7 @@ class KeptStates:
 
     def __init__(self, checkpoint: Checkpoint | None) -> None:
         self._kept = dict(checkpoint.aggregates) if checkpoint is not None else {}
-        self._due = sorted((due, key) for key, (due, _) in self._kept.items() if due is not None)
+        self._due = {key: due for key, (due, _) in self._kept.items()}
         self._live: dict[str, Aggregate[Any]] = {}
         self.origin = checkpoint.origin if checkpoint is not None else Origin(-1, -1)
 
@@ -41,12 +42,17 @@ class KeptStates:
 
     def changed(self, aggregate: Aggregate[Any], due_ms: int | None) -> None:
         self._live[aggregate.key] = aggregate
-        if due_ms is not None:
-            heapq.heappush(self._due, (due_ms, aggregate.key))
+        self._due[aggregate.key] = due_ms
 
-    def due_until(self, until_ms: int) -> Iterable[tuple[int, str]]:
-        while self._due and self._due[0][0] <= until_ms:
-            yield heapq.heappop(self._due)
+    def due_after(self, after_ms: int, most: int) -> Generator[tuple[int, str] | None, None, int]:
+        reached, found, last_ms = FOR_EVER_MS, 0, after_ms
+        for due_ms, key in sorted((due, key) for key, due in self._due.items() if due is not None and due > after_ms):
+            if found >= most and due_ms > last_ms:
+                reached = last_ms
+                break
+            found, last_ms = found + 1, due_ms
+            yield due_ms, key
+        return reached
 
     def close(self) -> None:
         self._live.clear()
@@ -63,12 +69,16 @@ def take(state: PartitionState[Any], states: KeptStates, log: list[Record]) -> C
     """A checkpoint of a state without unacknowledged output; None where somebody else decides here."""
     if state.written_ahead > state.applied:
         first, last = state.applied + 1, state.written_ahead
-        if not all(state.covers(record) for record in log[first : last + 1]):
+        repeats = Repeats(state)
+        if not all(repeats.take(record) for record in log[first : last + 1]):
             return None
-        state.applied = max(state.applied, last)
-    origin = Origin(state.applied, state.greatest_cause)
+        state.applied, state.digest = last, repeats.digest
+    digest = sha256(log[state.applied].value or b"").digest() if state.applied >= 0 else b""
+    if state.digest != digest:
+        # A kept position names the record that it was folded to: this one would be set aside at the next start.
+        raise Impossible(f"the digest at {state.applied} is of another record")
     return Checkpoint(
-        origin,
+        state.origin,
         {
             one.key: (state.domain.due(one.state), pickle.dumps(one, pickle.HIGHEST_PROTOCOL))
             for one in states.aggregates()

@@ -154,7 +154,34 @@ KERNEL: tuple[Mutant, ...] = (
     mutant(
         "checkpointed_timers_forgotten",
         "groups from a checkpoint have no timers",
-        (PartitionState.look_ahead, "self.timers.add(key, due_ms)", "pass"),
+        (PartitionState.load_timers, "timers.add(timer[1], timer[0])", "pass"),
+    ),
+    mutant(
+        "clock_unknown_nothing_due",
+        "who knows no broker time waits until a record tells it",
+        (
+            PartitionState.due_in,
+            "return 0 if now_ms is None or not clock.heard else",
+            "return None if now_ms is None else",
+        ),
+        (PartitionState.nudges, "if clock.must_ask(due_ms, monotonic_ms):", "if clock.now(monotonic_ms) is None:"),
+        (PartitionState.nudges, "return self._first()", "return []"),
+    ),
+    mutant(
+        "old_record_taken_for_now",
+        "the time of the last record in the log is taken for the broker's",
+        (PartitionState.due_in, "if now_ms is None or not clock.heard", "if now_ms is None"),
+        (PartitionState.nudges, "clock.must_ask(due_ms, monotonic_ms)", "clock.now(monotonic_ms) is None"),
+    ),
+    mutant(
+        "timers_in_one_portion",
+        "only the first portion of timers is ever loaded",
+        (PartitionState.load_timers, "timers.horizon_ms = end.value", "pass"),
+    ),
+    mutant(
+        "digest_of_another_record",
+        "a position moves on without the digest of its record",
+        (PartitionState.acknowledged, "self.digest = digest", "pass"),
     ),
     mutant(
         "tick_swallowed",

@@ -21,6 +21,8 @@ SPARE = 3
 #: Inputs of a history, at least: where the groups' leaders were all turned away, more groups follow.
 LEAST_INPUTS = 200
 PARTITIONS = 2
+#: Share of the histories in which everything is restarted and then nobody does anything for days.
+NIGHTS = 0.5
 #: Rows of the payments' table that are aimed at.
 AIMS = 4
 START_MS = 1_760_000_000_000
@@ -95,6 +97,10 @@ def plan(seed: int) -> Plan:
     groups = _groups(chance, seed, 0)
     steps = 40 * sum(group.orders for group in groups)
     faults = [Fault(chance.randrange(20, steps), kind, chance.getrandbits(24)) for kind in _kinds(chance)]
+    # Drawn apart, so that a seed's other faults stay what they were.
+    night = Random(seed ^ 0xDA2C)
+    if night.random() < NIGHTS:
+        faults.append(Fault(night.randrange(20, steps), "night", night.getrandbits(24)))
     faults.sort(key=lambda fault: fault.step)
     more: list[GroupPlan] = []
     for _ in range(SPARE):

@@ -8,6 +8,7 @@ itself: deciding, folding, wrapping and asking are the production's.
 from __future__ import annotations
 
 from collections import deque
+from hashlib import sha256
 from random import Random
 from typing import Any
 
@@ -17,12 +18,15 @@ from chassis import topics
 from eventlog.aggregate import Domain
 from eventlog.effects import Calling
 from eventlog.partition import PartitionState
+from eventlog.timers import BrokerClock
 from tests.simulation.broker import Broker, Headers, Record
 from tests.simulation.kept import Checkpoint, KeptStates, take
 
 #: Records fetched, and records written, in one go.
 SIZES = (1, 1, 2, 3, 5, 8, 16, 40)
 _SIZES = len(SIZES)
+#: Timers of a partition in memory: few, so that they are loaded in portions.
+TIMERS_HELD = 4
 
 
 class Batch:
@@ -123,16 +127,18 @@ class Process:
         """The broker takes up to so many records, and acknowledges them."""
         outbox, first, taken = self.outbox, -1, 0
         append, partition = self.broker.append, self.partition
+        record: Record | None = None
         while outbox and taken < count:
             out = outbox.popleft()
             record = append(out.topic, partition, out.key, out.value, out.headers)
             out.batch.left -= 1
             first = record.offset if first < 0 else first
             taken += 1
-        self.acknowledged(first, taken)
+        if record is not None:
+            self.acknowledged(first, taken, record)
 
-    def acknowledged(self, first: int, count: int) -> None:
-        """Output stands in the log."""
+    def acknowledged(self, first: int, count: int, last: Record) -> None:
+        """Output stands in the log, from `first` to `last`."""
 
     def commit(self) -> None:
         """Commits the batches that are done, in their order."""
@@ -152,10 +158,12 @@ class DeciderProcess(Process):
         super().__init__(broker, reader, (inbox,), partition, chance)
         self.inbox = inbox
         self.log = log
-        #: How far this service's clock is ahead, in milliseconds. Timers alone look at it.
+        #: How far this process's monotonic clock has jumped, in milliseconds. Timers alone look at it.
         self.clock_skew_ms = 0
+        #: A process that has just begun knows no broker time.
+        self.clock = BrokerClock()
         self.states = KeptStates(checkpoint)
-        self.state: PartitionState[Any] = PartitionState(domain, partition, self.states)
+        self.state: PartitionState[Any] = PartitionState(domain, partition, self.states, timers_held=TIMERS_HELD)
         self.recover(list(broker.logs[log, partition]))
 
     def recover(self, records: list[Record]) -> None:
@@ -166,6 +174,8 @@ class DeciderProcess(Process):
         end = len(self.broker.logs[self.inbox, self.partition])
         assert state.greatest_cause < end, "the inbox ends before what was decided from it"
         state.next_input = self.positions[self.inbox]
+        if state.folded_ms > 0:
+            self.clock.seen(state.folded_ms, self.monotonic_ms())
 
     def handle(self, records: list[Record], batch: Batch) -> None:
         state = self.state
@@ -176,9 +186,9 @@ class DeciderProcess(Process):
                 assert record.key is not None
                 self.outbox.append(Out(batch, self.log, record.key, decision))
 
-    def acknowledged(self, first: int, count: int) -> None:
-        if count:
-            self.state.acknowledged(first, count)
+    def acknowledged(self, first: int, count: int, last: Record) -> None:
+        self.state.acknowledged(first, count, sha256(last.value or b"").digest())
+        self.clock.acknowledged(last.timestamp, self.monotonic_ms())
 
     def checkpoint(self) -> Checkpoint | None:
         """A checkpoint, if nothing is under way."""
@@ -188,23 +198,23 @@ class DeciderProcess(Process):
 
     # Timers -----------------------------------------------------------------------------------------------------
 
-    def clock_ms(self) -> int:
-        """The broker's time as this process believes it to be."""
-        return self.broker.now_ms + self.broker.skew_ms + self.clock_skew_ms
+    def monotonic_ms(self) -> int:
+        """This process's monotonic clock."""
+        return self.broker.now_ms + self.clock_skew_ms
 
     def earliest_ms(self) -> int | None:
         """In how many milliseconds the next nudge is to be sent; None: there is none."""
-        now_ms = self.clock_ms()
-        self.state.look_ahead(now_ms, 1_000_000_000)
-        due_ms = self.state.timers.earliest()
-        return None if due_ms is None else max(due_ms - now_ms, 0)
+        for _ in self.state.load_timers():
+            continue
+        return self.state.due_in(self.clock, self.monotonic_ms())
 
     def nudge(self, lost: bool) -> bool:
         """Appends ticks for what is due, unless they are lost on the way. Returns whether there were any."""
-        keys = self.state.pop_due(self.clock_ms(), 500)
+        keys = self.state.nudges(self.clock, self.monotonic_ms(), 500)
         if not lost:
             for key, due_ms in keys:
-                self.broker.append(self.inbox, self.partition, key.encode(), self.state.domain.tick(due_ms))
+                tick = self.broker.append(self.inbox, self.partition, key.encode(), self.state.domain.tick(due_ms))
+                self.clock.acknowledged(tick.timestamp, self.monotonic_ms())
         return bool(keys)
 
 

@@ -81,8 +81,10 @@ class World:
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         #: Zombies that will wake.
         self.frozen: list[Process] = []
+        #: Numbers of what somebody outside does, on the agenda.
+        self._outside: set[int] = set()
         for act in plan.acts:
-            self.at(START_MS + act.at_ms, lambda act=act: self.act(act))  # type: ignore[misc]
+            self._act_at(START_MS + act.at_ms, act)
         self._deadlines = dict(plan.at_deadline)
         self._faults = list(plan.faults)
         self._spare = plan.spare_by_group()
@@ -180,6 +182,28 @@ class World:
         self._numbers += 1
         heapq.heappush(self._agenda, (when_ms, self._numbers, what))
 
+    def _act_at(self, when_ms: int, act: Act) -> None:
+        self.at(when_ms, lambda: self.act(act))
+        self._outside.add(self._numbers)
+
+    def postpone(self, delay_ms: int) -> None:
+        """All that somebody outside is about to do is done so much later."""
+        self._agenda = [
+            (when_ms + delay_ms if number in self._outside else when_ms, number, what)
+            for when_ms, number, what in self._agenda
+        ]
+        heapq.heapify(self._agenda)
+
+    def check_due(self, late_ms: int) -> None:
+        """What fell due longer ago than that has happened. Raises Violation."""
+        by_ms = self.broker.now_ms + self.broker.skew_ms - late_ms
+        for decider in self.deciders():
+            for one in decider.states.aggregates():
+                due_ms = decider.state.domain.due(one.state)
+                if due_ms is not None and due_ms < by_ms:
+                    late_s = (by_ms + late_ms - due_ms) // 1000
+                    raise Violation("what is due happens", one.key, f"{decider.reader} is {late_s} s late")
+
     def after(self, delay_ms: int, what: Callable[[], None]) -> None:
         """Does something later."""
         self.at(self.broker.now_ms + delay_ms, what)
@@ -259,7 +283,7 @@ class World:
             if found is not None and found.deadline_ms:
                 true_ms = found.deadline_ms - self.broker.skew_ms
                 for act in self._deadlines.pop(group):
-                    self.at(true_ms + act.at_ms, lambda act=act: self.act(act))  # type: ignore[misc]
+                    self._act_at(true_ms + act.at_ms, act)
 
     # The run -----------------------------------------------------------------------------------------------------
 
@@ -315,7 +339,7 @@ class World:
 
         if self._spare and self.auditor.inputs < LEAST_INPUTS:
             for act in self._spare.pop(0):
-                self.after(act.at_ms, lambda act=act: self.act(act))  # type: ignore[misc]
+                self._act_at(self.broker.now_ms + act.at_ms, act)
         else:
             faults.calm(self)
 

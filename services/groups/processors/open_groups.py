@@ -1,8 +1,8 @@
 """The group decider, and beside its state an index of the groups that strangers can still join, nearest to full first.
 
-The index follows every change of a group, whether decided here or folded from the log. What a checkpoint brought back
-is looked through behind the scenes after a start; until then a list is NotReady, never short. Must never hold up a
-decision, nor grow with the number of groups: of a campaign only the nearest are held.
+The index follows every change of a group, whether decided here or folded from the log. Groups from a checkpoint are
+looked through behind the scenes after a start; until then a list is NotReady, never short. It does not hold up
+decisions, nor grow with the number of groups: of a campaign only the nearest are held.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Iterator
 from heapq import merge
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from eventlog.aggregate import Aggregate
-from eventlog.decider import CACHED_BY_ALL, Decider
+from eventlog.database import NO_IDENTITY, LogIdentity
+from eventlog.decider import Decider
 from eventlog.errors import NotReady
-from eventlog.partition import PartitionState
 from eventlog.rocks import Codec, RocksStates
 from services.groups.domain.state import Phase, State
 
@@ -34,12 +35,6 @@ PAUSE_S = 0.002
 AGAIN_S = 10.0
 #: Seconds between two looks at whether there is something to look through.
 LOOK_S = 0.1
-#: Kept groups whose names are read at once.
-_AT_ONCE = 256
-
-#: How the kernel's index of due times names its entries: this, eight bytes of time, the key.
-_DUE = b"d"
-_DUE_HEAD = 9
 _RANK = struct.Struct(">HQ")
 _FORMING = Phase.FORMING
 
@@ -140,13 +135,27 @@ class OpenGroups:
 class ListedStates(RocksStates[State]):
     """Groups of one partition, and which of them are open."""
 
-    def __init__(self, path: Any, codec: Codec[State], cached: int, most_held: int = MOST_HELD) -> None:
-        super().__init__(path, codec, cached)
+    def __init__(
+        self,
+        path: Path,
+        codec: Codec[State],
+        cached: int,
+        most_held: int = MOST_HELD,
+        *,
+        log_topic: str = "log",
+        identity: LogIdentity = NO_IDENTITY,
+    ) -> None:
+        super().__init__(path, codec, cached, log_topic=log_topic, identity=identity)
         self.open = OpenGroups(most_held=most_held)
-        #: Whether what was kept has been looked through; nothing kept: all that is comes by `changed`.
+        #: Whether the groups on disk have been looked through; none on disk: all there are come by `changed`.
         self.whole = self.origin.applied < 0
         #: When it was looked through last, by the monotonic clock.
         self.looked = float("-inf")
+
+    def start_again(self, reason: str, trouble: str) -> None:
+        """See RocksStates."""
+        super().start_again(reason, trouble)
+        self.whole = True
 
     def changed(self, aggregate: Aggregate[State], due_ms: int | None) -> None:
         """See States."""
@@ -156,39 +165,15 @@ class ListedStates(RocksStates[State]):
     def look_through(self) -> Iterator[None]:
         """Notes every group that may be open, yielding between them; deciding may go on meanwhile."""
         self.open.begin_again()
-        for key in self._timed():
+        # Every group that forms has a deadline.
+        for key in self.timed_keys():
             if self.closed:
                 return
-            found = self._young.get(key) or self._old.get(key)
-            waiting = self._dirty.get(key) or self._saving.get(key)
-            # What is in memory is newer than what is kept; what is read here is not put there.
-            aggregate = waiting[0] if waiting is not None else found or self._read(key)
+            aggregate = self.peek(key)
             if aggregate is not None:
                 self.open.note(aggregate)
             yield
-        self.whole = True
-
-    def _timed(self) -> Iterator[str]:
-        """Keys that something falls due for, in memory or kept: every group that forms is among them."""
-        yield from [*self._dirty, *self._saving, *self._young, *self._old]
-        start = _DUE
-        while not self.closed:
-            # No iterator is left open while others work: the store may be closed meanwhile.
-            names = self._names(start)
-            for name in names:
-                yield name[_DUE_HEAD:].decode()
-            if len(names) < _AT_ONCE:
-                return
-            start = names[-1] + b"\0"
-
-    def _names(self, start: bytes) -> list[bytes]:
-        names: list[bytes] = []
-        entries = self._db.iter()
-        entries.seek(start)
-        while entries.valid() and len(names) < _AT_ONCE and (name := entries.key()).startswith(_DUE):
-            names.append(name)
-            entries.next()
-        return names
+        self.whole = not self.closed
 
 
 class GroupDecider(Decider[State]):
@@ -224,12 +209,10 @@ class GroupDecider(Decider[State]):
             found.append(states.open.after(campaign, rank, limit))
         return [_from_rank(one) for one in islice(merge(*found), limit)]
 
-    def _make_state(self, partition: int) -> PartitionState[State]:
+    def _open(self, path: Path, identity: LogIdentity) -> RocksStates[State]:
         assert self._codec is not None
-        partitions = max(self.partitions, 1)
-        path = self.connection.state_dir / self.group / str(partition)
-        states = ListedStates(path, self._codec, max(CACHED_BY_ALL // partitions, 256), MOST_HELD // partitions)
-        return PartitionState(self.domain, partition, states)
+        held = MOST_HELD // max(self.partitions, 1)
+        return ListedStates(path, self._codec, self._cached, held, log_topic=self._log.name, identity=identity)
 
     async def _look_through(self) -> None:
         while True:

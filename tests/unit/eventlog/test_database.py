@@ -152,6 +152,8 @@ IDENTITY = LogIdentity("cluster-a", 4, {"log": "id-1", "inbox": "id-2"})
         (LogIdentity("cluster-a", 5, {"log": "id-1", "inbox": "id-2"}), False),
         (LogIdentity("cluster-a", 4, {"log": "id-7", "inbox": "id-2"}), False),
         (LogIdentity("cluster-a", 4, {"log": "id-1", "inbox": "id-7"}), False),
+        (LogIdentity("cluster-a", 4, {"log": "id-1"}), False),
+        (LogIdentity("cluster-a", 4, {"other": "id-1", "inbox": "id-2"}), False),
     ],
 )
 def test_the_database_of_another_log_is_set_aside(tmp_path: Path, other: LogIdentity, fits: bool) -> None:

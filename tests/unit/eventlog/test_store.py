@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
+from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
 from eventlog.partition import PartitionState
@@ -21,27 +23,42 @@ def decided(count: int) -> list[Any]:
     return [record(n, live.decide(record(n, add(1, str(n))))) for n in range(count)]
 
 
-def store(*, end: int, active: bool = True, state: PartitionState[Counter] | None = None) -> Any:
+async def empty(partitions: Any) -> AsyncIterator[tuple[int, PartitionState[Counter]]]:
+    for partition in partitions:
+        yield partition, PartitionState(Counting(), partition)
+
+
+def store(
+    *, end: int, active: bool = True, state: PartitionState[Counter] | None = None, begin: int = 0, **known: Any
+) -> Any:
     """A store without a broker, whose partition's log ended at `end` when recovery began."""
 
     async def ends(tps: Any) -> dict[TP, int]:
         return {INPUT: 100}
+
+    async def earliest_offsets(*tps: TP) -> dict[TP, int]:
+        return {INPUT: begin}
+
+    starts = {INPUT: 2}
 
     recovery = SimpleNamespace(active_highwaters={LOG: end}, active_tps={LOG} if active else set())
     consumer = SimpleNamespace(
         epoch=3,
         assignment=lambda: {LOG, INPUT},
         _is_changelog_tp=lambda tp: tp == LOG,
-        start_of=lambda tp: 2,
+        starts_known=True,
+        start_of=starts.get,
+        set_start=starts.__setitem__,
         ends=ends,
+        earliest_offsets=earliest_offsets,
     )
+    vars(consumer).update(known)
     made: Any = FoldStore.__new__(FoldStore)
     app = SimpleNamespace(tables=SimpleNamespace(recovery=recovery), consumer=consumer)
     topic = SimpleNamespace(get_topic_name=lambda: "log")
-    made.table = SimpleNamespace(
-        app=app, changelog_topic=topic, on_ready=lambda: None, make_state=lambda p: PartitionState(Counting(), p)
-    )
+    made.table = SimpleNamespace(app=app, changelog_topic=topic, on_ready=lambda: None, open_states=empty)
     made._states, made._epochs = {0: state or PartitionState(Counting(), 0)}, {}
+    made.recovered_epoch, made._forgotten = -1, 0
     return made
 
 
@@ -82,6 +99,92 @@ async def test_a_partition_is_used_between_its_recovery_and_the_next_rebalance_i
     assert made.ready(0, 4) is None
     await made.on_rebalance({LOG}, set(), set())
     assert made.ready(0, 3) is None
+
+
+async def test_a_start_that_the_policy_left_to_the_state_is_after_its_greatest_cause() -> None:
+    starts: dict[TP, int] = {}
+    made = store(end=3, start_of=starts.get, set_start=starts.__setitem__)
+    made.apply_changelog_batch([batch(decided(4))], None, None)
+    await made.on_recovery_completed({LOG}, set())
+    assert made.ready(0, 3).next_input == 4
+    assert starts == {INPUT: 4}
+
+
+async def test_nothing_is_resolved_in_an_epoch_whose_starts_nobody_has_asked_for() -> None:
+    made = store(end=3, start_of=lambda tp: None, starts_known=False)
+    made.apply_changelog_batch([batch(decided(4))], None, None)
+    await made.on_recovery_completed({LOG}, set())
+    assert made.ready(0, 3) is None
+    assert made.recovered_epoch == -1
+
+
+async def test_a_broker_that_is_away_at_the_end_of_a_recovery_is_asked_again() -> None:
+    answers: list[Any] = [KafkaConnectionError("away"), KafkaConnectionError("away"), {INPUT: 100}]
+
+    async def ends(tps: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    made = store(end=3, ends=ends)
+    made.apply_changelog_batch([batch(decided(4))], None, None)
+    await made.on_recovery_completed({LOG}, set())
+    assert made.ready(0, 3) is not None
+    assert made.recovered_epoch == 3
+
+
+async def test_a_state_that_was_folded_before_is_taken_over_and_one_that_is_settled_is_handed_back() -> None:
+    made = store(end=3)
+    followed = PartitionState(Counting(), 0)
+    released: list[Any] = []
+    made.table.adopt = {0: followed}.pop
+    made.table.release = lambda partition, state: released.append((partition, state))
+    await made.on_rebalance(set(), {LOG}, set())
+    assert [partition for partition, _ in released] == [0]
+    await made.on_rebalance({LOG}, set(), {LOG})
+    assert made._states[0] is followed
+    # It holds a decision that the log may not have.
+    followed.decide(record(0, add(1, "a")))
+    await made.on_rebalance(set(), {LOG}, set())
+    assert len(released) == 1
+
+
+FAILS = """
+    import asyncio
+    from tests.unit.eventlog.test_store import LOG, batch, decided, store
+    async def ends(tps): raise ValueError("planted")
+    made = store(end=3, ends=ends)
+    made.apply_changelog_batch([batch(decided(4))], None, None)
+    asyncio.run(made.on_recovery_completed({LOG}, set()))
+    print("WENT ON")
+"""
+
+
+def test_an_error_at_the_end_of_a_recovery_ends_the_process() -> None:
+    done = run_python(FAILS)
+    assert done.returncode == 70
+    assert "the recovery could not be completed" in done.stderr
+    assert "WENT ON" not in done.stdout
+
+
+FORGOTTEN = """
+    import asyncio
+    from tests.unit.eventlog.test_store import LOG, batch, decided, store
+    made = store(end=3, start_of=lambda tp: None, begin=7)
+    made.apply_changelog_batch([batch(decided(4))], None, None)
+    asyncio.run(made.on_recovery_completed({LOG}, set()))
+    print("WENT ON")
+"""
+
+
+def test_a_forgotten_start_that_the_inbox_has_no_more_ends_the_process_with_the_way_out() -> None:
+    done = run_python(FORGOTTEN)
+    assert done.returncode == 70
+    assert "the inbox begins after what was decided from it" in done.stderr
+    assert "groupbuy-ops offsets recover" in done.stderr
+    assert "decided=3 begin=7" in done.stderr
+    assert "WENT ON" not in done.stdout
 
 
 IMPOSSIBLE = """

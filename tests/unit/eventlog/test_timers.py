@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from eventlog.states import FOR_EVER_MS
-from eventlog.timers import FIRST_PAUSE_MS, LONGEST_PAUSE_MS, BrokerClock, Timers
+from eventlog.timers import (
+    FIRST_PAUSE_MS,
+    FRESH_ENOUGH_MS,
+    FRESH_MS,
+    LONGEST_PAUSE_MS,
+    NEAR_MS,
+    BrokerClock,
+    Timers,
+)
 
 
 def test_nothing_is_nudged_before_it_is_due() -> None:
@@ -68,4 +76,42 @@ def test_the_clock_follows_the_broker_backwards_too() -> None:
     clock.acknowledged(400, 30)
     clock.seen(9_000, 31)
     assert clock.now(35) == 405
-    assert clock.age(35) == 5
+
+
+def test_the_broker_is_asked_for_its_time_where_it_is_not_known_well_enough() -> None:
+    clock = BrokerClock()
+    assert clock.must_ask(10**12, 0)
+    clock.seen(1_000, 0)
+    # A lower bound: a record may be days old.
+    assert clock.must_ask(10**12, 0)
+    clock.acknowledged(1_000, 0)
+    assert not clock.must_ask(0, FRESH_MS)
+    assert not clock.must_ask(10**12, FRESH_ENOUGH_MS)
+    assert clock.must_ask(1_000 + FRESH_MS + 1 + NEAR_MS, FRESH_MS + 1)
+    # The broker's clock may have been set ahead meanwhile, and ours may have been set back.
+    assert clock.must_ask(10**12, FRESH_ENOUGH_MS + 1)
+    assert clock.must_ask(10**12, -1)
+
+
+def test_what_is_out_of_date_takes_no_memory() -> None:
+    timers = Timers(FOR_EVER_MS)
+    for n in range(100_000):
+        timers.set("a", 1_000_000 - n)
+    assert timers.earliest() == 1_000_000 - 99_999
+    assert len(timers._heap) < 1_000
+
+
+def test_too_many_timers_are_left_to_their_store_from_the_end() -> None:
+    timers = Timers(FOR_EVER_MS)
+    for n in range(10_000):
+        timers.set(f"k{n}", 7 * n % 10_000)
+    timers.shed()
+    assert 4_000 < len(timers) < 6_000
+    assert timers.horizon_ms == max(due for due, _, _ in timers._due.values())
+    assert [due for _, due in timers.pop_due(5, 10)] == [0, 1, 2, 3, 4, 5]
+    # What falls due at one time is not torn apart.
+    same = Timers(FOR_EVER_MS)
+    for n in range(100):
+        same.set(f"k{n}", 5)
+    same.shed()
+    assert (len(same), same.horizon_ms) == (100, 5)
