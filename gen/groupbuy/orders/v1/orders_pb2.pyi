@@ -541,7 +541,7 @@ class ListOrdersRequest(_message.Message):
     page_token: _builtins.str
     """next_page_token of the page before; everything else must be as it was there."""
     customer: _builtins.str
-    """Only orders of this customer. Of all groups together the newest 1,000 are known."""
+    """Only orders of this customer."""
     token: _builtins.str
     """Token of PlaceOrder: wait until what it stands for is seen."""
     def __init__(
