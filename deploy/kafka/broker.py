@@ -151,7 +151,7 @@ class Broker:
         beside.mkdir()
         settings = beside / "server.properties"
         self._write_settings(settings, 9092, 9093, beside / "data")
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = self._cluster_id()
         users = self._secured.users() if self._secured else ()
         tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", str(settings), *users)
         options = (*_QUICK.split(), *_ALWAYS, _logging())
@@ -166,6 +166,10 @@ class Broker:
         finally:
             formatter.kill()
             shutil.rmtree(beside, ignore_errors=True)
+
+    def _cluster_id(self) -> str:
+        """Id of the cluster that a new data directory belongs to."""
+        return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
     def _write_settings(self, path: Path, port: int, controller_port: int, data: Path) -> None:
         template = (_HERE / "server.properties").read_text(encoding="utf-8")
