@@ -19,6 +19,8 @@ from ops.reconcile_books import Kind
 from ops.replay import domains, replayed
 
 MOST_SHOWN = 20
+#: What a process says that meets a call on a wrong thread, see eventlog/transport/threads.py.
+WRONG_THREAD = "wrong thread"
 #: Figures, and whether all of it was exact.
 Found = tuple[dict[str, object], bool]
 
@@ -68,6 +70,12 @@ async def verdict(stack: Stack, tally: Tally, say: Callable[[str], None] = print
         "acknowledged": len(tally.acknowledged),
         "retries": tally.retries,
         "unexpected": len(tally.errors),
+        "threads_violations": threads_violations(stack),
     }
     good = report.clean and bool(found["books_equal"]) and not differences and not tally.errors
-    return found, good and not found["missing"] and not report.open_holds
+    return found, good and not (found["missing"] or report.open_holds or found["threads_violations"])
+
+
+def threads_violations(stack: Stack) -> int:
+    """Lines, of all processes and all their lives, that tell of a call on a wrong thread."""
+    return sum(WRONG_THREAD in line for name in stack.names for line in stack.log(name).splitlines())

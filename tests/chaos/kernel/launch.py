@@ -110,9 +110,12 @@ def _run(arguments: list[str], log: str, environment: dict[str, str]) -> NoRetur
     except BaseException:  # noqa: BLE001 - whatever it is, it is in the log, and this is where the process ends
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            # Nobody may be left to read it.
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
 
 
 def _serve() -> None:

@@ -26,10 +26,11 @@ from tests.chaos.kernel.late_proxy import LateProxy
 from tests.chaos.kernel.load import load
 from tests.chaos.kernel.refold import Verdict, compare, read
 from tests.chaos.kernel.topics import topics
-from tests.chaos.kernel.workers import Worker, Workers, impossible
+from tests.chaos.kernel.workers import WRONG_THREAD, Worker, Workers, impossible
 from tests.waiting import moment
 
-BrokerRestart = Callable[[], Awaitable[None]]
+#: What is done to the broker; returns when it is over.
+Blow = Callable[[Workers], Awaitable[None]]
 
 PARTITIONS = 4
 NAMES = ("w0", "w1")
@@ -49,7 +50,10 @@ class Trouble:
     freezes: int
     #: A second process with the same instance id beside one that lives.
     doubles: int = 0
+    #: Of whatever the run is given to do to the broker.
     broker_restarts: int = 0
+    #: Workers whose log collector goes, or stops reading. Two of three must then find out that they are displaced.
+    mutes: int = 0
     seed: int = 1
     #: Of `seconds`, what the facts come within: less than all leaves a backlog to those who recover.
     load_share: float = 1.0
@@ -68,6 +72,7 @@ class Trouble:
             ("freeze", self.freezes, 0.6),
             ("double", self.doubles, 0.3),
             ("broker", self.broker_restarts, 0.8),
+            ("mute", self.mutes, 0.5),
         )
         times = [
             (self.seconds * (n + begin) / (count + 1), what) for what, count, begin in spread for n in range(count)
@@ -108,15 +113,15 @@ async def judge(kafka: str, inbox: TopicSpec, log: TopicSpec, *, split: bool = F
 class _Run:
     """The trouble under way."""
 
-    def __init__(self, trouble: Trouble, workers: Workers, broker_restart: BrokerRestart | None) -> None:
+    def __init__(self, trouble: Trouble, workers: Workers, blow: Blow | None) -> None:
         self._plan = trouble.plan()
         self._workers = workers
-        self._broker_restart = broker_restart
+        self._blow = blow
         self._chance = random.Random(trouble.seed)
         self._session_s = trouble.session_s
         self._frozen: list[tuple[float, Worker]] = []
         self._began = time.monotonic()
-        self.done = dict.fromkeys(("kills", "woken", "doubles", "broker_restarts"), 0)
+        self.done = dict.fromkeys(("kills", "woken", "doubles", "broker_restarts", "mutes"), 0)
 
     async def step(self) -> bool:
         """Does what is due. Whether anything is left."""
@@ -132,8 +137,8 @@ class _Run:
     async def _do(self, what: str, now: float) -> None:
         awake = self._workers.awake()
         if what == "broker":
-            assert self._broker_restart is not None
-            await self._broker_restart()
+            assert self._blow is not None
+            await self._blow(self._workers)
             self.done["broker_restarts"] += 1
         elif not awake or (what == "freeze" and self._frozen):
             return
@@ -147,15 +152,27 @@ class _Run:
                 self._frozen.append((now + self._session_s + self._chance.uniform(2, 5), worker))
                 if (len(self._frozen) + self.done["woken"]) % 2:
                     self._workers.start(worker.name)
+            elif what == "mute":
+                self._mute(worker)
             else:
                 self._workers.start(worker.name)
                 self.done["doubles"] += 1
         self._plan.pop(0)
 
+    def _mute(self, worker: Worker) -> None:
+        """One whose collector is gone works on; the next one, and one whose output is full, must end without a word."""
+        assert worker.collector is not None
+        count = self.done["mutes"]
+        self.done["mutes"] += 1
+        if count % 3 == 2:
+            worker.collector.clog()
+        else:
+            worker.collector.go()
+        if count % 3:
+            self._workers.start(worker.name)
 
-async def chaos(
-    kafka: str, trouble: Trouble, directory: Path, broker_restart: BrokerRestart | None = None
-) -> dict[str, int]:
+
+async def chaos(kafka: str, trouble: Trouble, directory: Path, blow: Blow | None = None) -> dict[str, int]:
     """One run. Returns the comparison's counts, with how often what was done."""
     tag = f"{os.getpid()}-{trouble.seed}-{time.time_ns() % 10**9}"
     inbox, log = topics(tag)
@@ -163,7 +180,7 @@ async def chaos(
     proxy = LateProxy(kafka, seed=trouble.seed)
     await proxy.start()
     flags = ("--producer", proxy.address, "--session", str(trouble.session_s))
-    workers = Workers(kafka, tag, directory, flags, trouble.environment)
+    workers = Workers(kafka, tag, directory, flags, trouble.environment, collected=trouble.mutes > 0)
     for name in NAMES:
         workers.start(name)
     loading = asyncio.create_task(
@@ -177,7 +194,7 @@ async def chaos(
     )
     left = -1
     try:
-        run = _Run(trouble, workers, broker_restart)
+        run = _Run(trouble, workers, blow)
         while await run.step() or not loading.done():
             await moment()
         keys = await loading
@@ -206,13 +223,14 @@ async def chaos(
         "not_committed": left,
         "not_fenced": ghosts,
         "impossible": impossible(reasons),
+        "threads_violations": workers.count(WRONG_THREAD),
         "undrained_stops": sum(count for code, count in ended.items() if code != "0"),
     }
 
 
 #: What must be 0.
 WRONG = ("missing", "extra", "wrong", "conflicting", "out_of_order")
-UNSOUND = ("not_committed", "not_fenced", "impossible", "undrained_stops")
+UNSOUND = ("not_committed", "not_fenced", "impossible", "undrained_stops", "threads_violations")
 
 
 def exact(counts: Mapping[str, int]) -> bool:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from eventlog.topics import FOR_EVER, TopicSpec
 
 
+def group_of(tag: str) -> str:
+    """Consumer group of the workers."""
+    return f"groupbuy.chaos.{tag}"
+
+
 def topics(tag: str) -> tuple[TopicSpec, TopicSpec]:
     """(inbox, decision log)"""
-    inbox = TopicSpec(f"chaos.inbox.{tag}", None, "key", "chaos", (f"groupbuy.chaos.{tag}",), FOR_EVER)
+    inbox = TopicSpec(f"chaos.inbox.{tag}", None, "key", "chaos", (group_of(tag),), FOR_EVER)
     return inbox, TopicSpec(f"chaos.log.{tag}", None, "key", "chaos", (), FOR_EVER)

@@ -13,6 +13,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from chassis.watchdog import Watchdog
 from eventlog import crashpoints, processor
 from eventlog.decider import Decider
 from eventlog.processor import Connection, Processor
@@ -24,6 +25,8 @@ from tests.chaos.kernel.topics import topics
 from tests.unit.eventlog.counting import Counter, Counting
 
 READY = "worker ready"
+#: A line that nobody takes stops the event loop; as in a service, a thread then ends the process.
+STUCK_S = 15.0
 ARMED_BY = "armed"
 
 
@@ -38,6 +41,7 @@ def made(arguments: argparse.Namespace) -> Processor:
 
 
 async def work(arguments: argparse.Namespace) -> None:
+    Watchdog(STUCK_S).start()
     one = made(arguments)
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eventlog.crash import EXIT_CODE
+from tests.chaos.kernel.collector import Collector
 from tests.chaos.kernel.launch import Launched
 
 #: Reasons to stop that kills, freezes and broker outages may give: the broker is away, or another owner has come.
@@ -26,6 +27,8 @@ HARMLESS = (
     "offsets can't be committed",
     "ended with code 1: aiokafka.errors.KafkaConnectionError",
 )
+#: What a worker says that meets a call on a wrong thread, see eventlog/transport/threads.py.
+WRONG_THREAD = "wrong thread"
 _STOPPED = re.compile(rf"^stopping with code {EXIT_CODE}: (.*)$", re.MULTILINE)
 
 
@@ -38,6 +41,8 @@ class Worker:
     log: Path
     state: Path
     frozen: bool = False
+    #: Reads what it prints, where that goes through a pipe.
+    collector: Collector | None = None
 
     @property
     def unheard(self) -> bool:
@@ -49,10 +54,20 @@ class Workers:
     """All processes of a run. Each name has one current worker, and perhaps others that have lost their place."""
 
     def __init__(
-        self, kafka: str, tag: str, directory: Path, flags: Sequence[str], environment: Mapping[str, str]
+        self,
+        kafka: str,
+        tag: str,
+        directory: Path,
+        flags: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        collected: bool = False,
     ) -> None:
-        self._kafka, self._tag, self._directory, self._flags = kafka, tag, directory, flags
+        """`collected`: their output goes through a pipe and a collector each."""
+        self.tag = tag
+        self._kafka, self._directory, self._flags = kafka, directory, flags
         self._environment = environment
+        self._collected = collected
         directory.mkdir(parents=True, exist_ok=True)
         self._current: dict[str, Worker] = {}
         self._all: list[Worker] = []
@@ -61,10 +76,13 @@ class Workers:
     def start(self, name: str) -> Worker:
         """Starts a worker in the place of whoever has the name; beside one that lives, under the same instance id."""
         state = self._free_directory(name)
-        arguments = ["--kafka", self._kafka, "--tag", self._tag, "--instance", name, "--state-dir", str(state)]
+        arguments = ["--kafka", self._kafka, "--tag", self.tag, "--instance", name, "--state-dir", str(state)]
         log = self._directory / f"{name}.{len(self._all):03d}.log"
-        process = Launched([*arguments, *self._flags], log, self._environment)
-        worker = self._current[name] = Worker(name, process, log, state)
+        log.touch()
+        collector = Collector(log) if self._collected else None
+        output = collector.pipe if collector is not None else log
+        process = Launched([*arguments, *self._flags], output, self._environment)
+        worker = self._current[name] = Worker(name, process, log, state, collector=collector)
         self._all.append(worker)
         return worker
 
@@ -113,7 +131,14 @@ class Workers:
         for worker in told:
             if not worker.process.wait(40):
                 worker.process.kill()
+        for worker in self._all:
+            if worker.collector is not None:
+                worker.collector.go()
         return dict(Counter(str(worker.process.code) for worker in told if not worker.unheard))
+
+    def count(self, text: str) -> int:
+        """Lines with a text, of all workers."""
+        return sum(text in line for one in self._all for line in one.log.read_text(errors="replace").splitlines())
 
     def reasons(self) -> Counter[str]:
         """Why workers stopped themselves, without where; and exit codes nobody gave them."""
