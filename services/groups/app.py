@@ -33,7 +33,15 @@ STATE_STAMP = "groups-2"
 def wire(settings: GroupsSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
     skips = registry.skips(settings.brokers, settings.instance)
-    connection = Connection(settings.brokers, settings.instance, settings.state_dir, settings.address, skips)
+    connection = Connection(
+        settings.brokers,
+        settings.instance,
+        settings.state_dir,
+        settings.address,
+        skips,
+        standbys=settings.standbys,
+        warm_s=settings.warm_seconds,
+    )
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     campaigns = CompactedReader(
         settings.brokers, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"

@@ -22,7 +22,14 @@ SERVICE = "groupbuy.orders.v1.OrderService"
 
 def wire(settings: OrdersSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
-    connection = Connection(settings.brokers, settings.instance, settings.state_dir, settings.address)
+    connection = Connection(
+        settings.brokers,
+        settings.instance,
+        settings.state_dir,
+        settings.address,
+        standbys=settings.standbys,
+        warm_s=settings.warm_seconds,
+    )
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     campaigns = CompactedReader(
         settings.brokers, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"

@@ -36,7 +36,15 @@ STATE_STAMP = "payments-2"
 def wire(settings: PaymentsSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
     skips = registry_of_log.skips(settings.brokers, settings.instance)
-    connection = Connection(settings.brokers, settings.instance, settings.state_dir, settings.address, skips)
+    connection = Connection(
+        settings.brokers,
+        settings.instance,
+        settings.state_dir,
+        settings.address,
+        skips,
+        standbys=settings.standbys,
+        warm_s=settings.warm_seconds,
+    )
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     providers = registry.configured(settings)
     notifying = Notifying(registry.notifications(settings), publisher, wall_clock_ms)
