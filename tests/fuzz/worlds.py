@@ -36,6 +36,7 @@ from groupbuy.payments.v1 import payments_pb2_grpc
 from chassis.links import Keys, Link
 from chassis.topics import CAMPAIGNS
 from eventlog.aggregate import Aggregate, decide
+from eventlog.database import Database
 from eventlog.watch import Watchers
 from services.groups.api.campaigns import CampaignServicer
 from services.groups.api.groups import GroupServicer
@@ -45,8 +46,7 @@ from services.groups.domain.state import State
 from services.groups.processors.open_groups import OpenGroups
 from services.orders.api.orders import OrderServicer
 from services.orders.domain.ids import group_id, order_id
-from services.orders.processors.customers import Customers
-from services.payments.processors.ledger_store import LedgerStore, PartitionBooks
+from services.payments.processors.ledger_store import STAMP, PartitionBooks
 from services.payments.providers.notifications import Notifications
 from tests.unit.groups_api import world as groups_world
 from tests.unit.orders import history as h
@@ -126,7 +126,7 @@ class OrdersWorld:
         world = self._world
         for kept in (world.records, world.timeouts, world.together, world._states, world._groups, world._purses):
             kept.clear()
-        world.customers = Customers()
+        world.forget_lists()
         for customer, request in (("ann", REQUEST), ("bob", OTHER)):
             placed = OrderPlaced(campaign="mug", opens_group=customer == "ann", quantity=1, currency="CNY")
             order = order_id(GROUP, customer, request)
@@ -263,14 +263,14 @@ class GroupsWorld:
 class _BooksView:
     """The ledger's own store, of one partition."""
 
-    def __init__(self, store: LedgerStore) -> None:
-        self.books: PartitionBooks = store.partition(0)
+    def __init__(self, directory: Path) -> None:
+        self.books = PartitionBooks(0, Database(directory, STAMP), "payments")
 
     def balances(self, partitions: object = None, /) -> Any:
-        return {name: (debits, credits_) for name, (debits, credits_) in self.books.fold.balances.items()}
+        return self.books.balances
 
     def heads(self, partitions: object = None, /) -> Any:
-        return [self.books.fold.head]
+        return [self.books.head]
 
     def of_group(self, group: str, after: tuple[int, int], most: int) -> Any:
         return self.books.of_group(group, after, most)
@@ -285,7 +285,7 @@ class PaymentsWorld:
     def __init__(self, directory: Path) -> None:
         self._decider = purse.Decider()
         self._inbox = purse.Inbox(self._decider)
-        view = _BooksView(LedgerStore(directory / "books"))
+        view = _BooksView(directory / "books")
         notifications = Notifications(stripe_secret=SECRET, simulated_secret=SECRET, now_s=lambda: NOW_S)
         servicer = purse.servicer(self._decider, self._inbox, notifications, view)
         self.servicers = ((payments_pb2_grpc.add_PaymentServiceServicer_to_server, servicer),)

@@ -162,16 +162,20 @@ class PartitionBooks(Ownership):
 
     async def _keep(self) -> None:
         async with self._writing:
-            if self.unwritten and not self.closed:
-                few = self.unwritten <= FEW
+            if self.closed or self.unwritten <= FEW:
+                self.flush()
+            else:
                 batch, position = self._begin_write()
-                if few:
-                    self._db.write(batch, position)
-                else:
-                    await asyncio.to_thread(self._db.write, batch, position)
+                await asyncio.to_thread(self._db.write, batch, position)
                 self._end_write()
             if self._closing:
                 self._db.close()
+
+    def flush(self) -> None:
+        """Writes what was booked, at once."""
+        if self.unwritten and not self.closed:
+            self._db.write(*self._begin_write())
+            self._end_write()
 
     def _begin_write(self) -> tuple[Any, Position]:
         fold, batch = self.fold, self._batch

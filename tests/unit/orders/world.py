@@ -97,7 +97,7 @@ class World:
         self._states: dict[str, GroupOrders] = {}
         self._groups: dict[str, GroupLog] = {}
         self._purses: dict[str, PurseLog] = {}
-        self._indexes = [Index(cast(Database, NothingWritten())) for _ in range(PARTITIONS)]
+        self.forget_lists()
         self._ends = dict.fromkeys(range(PARTITIONS), 0)
         self._positions = dict.fromkeys(range(PARTITIONS), 0)
         self.orders = OrderServicer(self, self.campaigns, self, now_ms=lambda: TIME_MS)
@@ -171,6 +171,9 @@ class World:
         payment.fold(self._state(group))
         self._list(group)
         self.watchers.notify(group)
+
+    def forget_lists(self) -> None:
+        self._indexes = [Index(cast(Database, NothingWritten())) for _ in range(PARTITIONS)]
 
     def _list(self, group: str) -> None:
         list_orders(self._state(group), self._indexes[partition_of(group, PARTITIONS)])
