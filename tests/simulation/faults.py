@@ -18,9 +18,9 @@ from tests.simulation.world import Slot, World
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
-#: A night, and how late within it something due may be: a decider whose clock is a day behind looks a day late.
-NIGHT_MS = 4 * DAY_MS
-LATE_MS = 2 * DAY_MS
+#: A night without calls, and the time after which a decider that woke in it has done all that was due an hour before.
+NIGHT_MS = 5 * DAY_MS
+AWAKE_MS = HOUR_MS // 6
 #: Standings of orders that lies are told about, and how long a lie waits before it looks for one again.
 _LIED_ABOUT = ("WAITLISTED", "WAITLISTED", "SETTLING", "RESERVED", "FAILED", "LAPSED")
 LOOK_AGAIN_MS = 20_000
@@ -148,7 +148,7 @@ def _rebalance(world: World, pick: int) -> None:
 
 
 def _night(world: World, pick: int) -> None:
-    """Every decider is restarted, and then nobody calls for days: only time itself may move anything."""
+    """Every decider is restarted, at once or days later, and nobody calls: only time itself may move anything."""
     world.coverage.count("fault", "silence after a restart")
     if pick & 1:
         world.checkpoints.clear()
@@ -157,9 +157,10 @@ def _night(world: World, pick: int) -> None:
         _checkpoint(world, pick)
     for slot, process in list(world.slots.items()):
         if isinstance(process, DeciderProcess):
-            _take_away(world, slot, process, down_ms=0)
+            _take_away(world, slot, process, down_ms=3 * DAY_MS if pick & 4 else 0)
     world.postpone(NIGHT_MS)
-    world.after(NIGHT_MS - DAY_MS // 2, lambda: world.check_due(LATE_MS))
+    world.after((3 * DAY_MS if pick & 4 else 0) + AWAKE_MS, lambda: world.check_due(HOUR_MS))
+    world.after(NIGHT_MS - DAY_MS // 2, lambda: world.check_due(HOUR_MS))
 
 
 def _slow(world: World, pick: int) -> None:

@@ -164,8 +164,7 @@ KERNEL: tuple[Mutant, ...] = (
             "return 0 if now_ms is None or not clock.heard else",
             "return None if now_ms is None else",
         ),
-        (PartitionState.nudges, "if clock.must_ask(due_ms, monotonic_ms):", "if clock.now(monotonic_ms) is None:"),
-        (PartitionState.nudges, "return self._first()", "return []"),
+        (PartitionState.nudges, "clock.must_ask(due_ms, monotonic_ms)", "False"),
     ),
     mutant(
         "old_record_taken_for_now",

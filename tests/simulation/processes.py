@@ -26,7 +26,7 @@ from tests.simulation.kept import Checkpoint, KeptStates, take
 SIZES = (1, 1, 2, 3, 5, 8, 16, 40)
 _SIZES = len(SIZES)
 #: Timers of a partition in memory: few, so that they are loaded in portions.
-TIMERS_HELD = 4
+TIMERS_HELD = 2
 
 
 class Batch:
