@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiokafka.errors import IllegalStateError
@@ -293,7 +294,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             found: Mapping[TP, list[Any]] = await super()._getmany(wanted, timeout)
             return found
         self._room.clear()
-        await self.wait_first(self._room.wait(), timeout=timeout)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._room.wait(), timeout)
         return {}
 
     def _has_room(self, tp: TP) -> bool:

@@ -66,7 +66,16 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         hand_over(self._consumer._fetcher)
         self._pace.keep(self._consumer._fetcher)
         consumer = self._consumer
+        for task in (consumer._fetcher._fetch_task, consumer._coordinator._coordination_task):
+            task.add_done_callback(self._client_task_ended)
         belongs_here(consumer, consumer._fetcher, consumer._coordinator, consumer._subscription, consumer._client)
+
+    def _client_task_ended(self, task: asyncio.Task[Any]) -> None:
+        """Ends the process where a task of the client ends before its close: nothing would be fetched, or no rebalance
+        heard, and nobody told."""
+        if self._consumer is not None and not self._consumer._closed:
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            die("a task of the consumer's client ended", error, task=getattr(task.get_coro(), "__qualname__", ""))
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
         """Faust's hook, on the main thread: the fetch gets a set of its own, which nobody changes meanwhile."""

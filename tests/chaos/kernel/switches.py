@@ -89,15 +89,18 @@ def generation_for_epoch() -> None:
 
     def forget(self: BatchConsumer) -> None:
         self._next.clear()
+        self._ahead.clear()
         self._armed, self._missed = {}, set()
 
     async def on_partitions_revoked(self: BatchConsumer, tps: Any) -> None:
+        self.app.on_rebalance_start()
         forget(self)
         await revoked(self, tps)
 
     async def on_partitions_assigned(self: BatchConsumer, tps: Any, generation_id: int = 0) -> None:
         forget(self)
-        self.epoch = generation_id
+        self.app.consumer_generation_id = self.epoch = self._assigned_epoch = generation_id
+        self._assigned = set(tps)
         await assigned(self, tps, generation_id)
 
     _replace(BatchConsumer, "on_partitions_revoked", on_partitions_revoked)
@@ -116,12 +119,12 @@ def acknowledge_when_more_comes() -> None:
     async def acknowledge(self: Processor, waiting: Any) -> None:
         before = None
         while True:
-            event, outputs = await waiting.get()
+            ack, outputs = await waiting.get()
             for output in outputs:
                 await output
             if before is not None:
-                before.ack()
-            before = event
+                before()
+            before = ack
 
     _replace(Processor, "_acknowledge", acknowledge)
 

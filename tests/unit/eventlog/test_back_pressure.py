@@ -29,11 +29,9 @@ class Made:
             self.asked.append((wanted, seconds))
             return {}
 
-        async def wait_first(*waiting: Any, timeout: float | None = None) -> None:  # noqa: ASYNC109
-            first, *rest = waiting
-            for one in rest:
-                one.close()
-            await asyncio.wait_for(first, timeout)
+        async def wait_first(delivery: Any, suspended: Any) -> None:
+            suspended.close()
+            await delivery
 
         async def callback(message: Any) -> None:
             self.delivered.append(message)

@@ -108,6 +108,29 @@ def test_a_close_in_a_rebalance_is_made_on_the_consumers_thread() -> None:
     assert running.client._closed
 
 
+ENDED = """
+    import asyncio
+    from types import SimpleNamespace
+    from eventlog.transport.thread import BatchConsumerThread
+    async def fetching(): {does}
+    async def main():
+        thread = BatchConsumerThread.__new__(BatchConsumerThread)
+        thread.__dict__.update(_consumer=SimpleNamespace(_closed={closed}))
+        asyncio.create_task(fetching()).add_done_callback(thread._client_task_ended)
+        await asyncio.sleep(0.05)
+        print("WENT ON")
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("does", ["raise asyncio.CancelledError", "raise ValueError", "pass"])
+def test_a_task_of_the_client_that_ends_before_its_close_ends_the_process(does: str) -> None:
+    done = run_python(ENDED.format(does=does, closed=False))
+    assert done.returncode == 70
+    assert "a task of the consumer's client ended task=fetching" in done.stderr
+    assert run_python(ENDED.format(does=does, closed=True)).stdout == "WENT ON\n"
+
+
 async def test_a_rebalance_changes_the_app_on_the_main_thread_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stock: its listener does it on the consumer's."""
     assert "thread.app.on_rebalance_start()" in _source(driver.ConsumerRebalanceListener.on_partitions_revoked), GONE
