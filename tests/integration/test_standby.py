@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from eventlog import processor
 from eventlog.decider import Decider
 from eventlog.partition import PartitionState
@@ -125,6 +127,7 @@ def _ready(log: Path) -> set[int]:
     return {int(partition) for partition in re.findall(r"-(\d+) ready:", log.read_text())}
 
 
+@pytest.mark.timeout(300)
 async def test_a_late_replica_folds_ahead_and_takes_over(kafka_broker: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(processor, "SESSION_S", SESSION_S)
     async with Site(kafka_broker, tmp_path) as site:
