@@ -29,6 +29,7 @@ from ops.describe import day_and_clock
 from ops.errors import USAGE, OpsError
 from ops.reader import Reader
 from ops.security import cluster
+from ops.topics import at_broker
 from ops.where import Kafka, broker
 from ops.who import who
 
@@ -77,7 +78,8 @@ def redrive(
     again: Annotated[bool, typer.Option("--again", help="Also what was redriven before.")] = False,
 ) -> None:
     """Puts dead letters back into the topic that they came from."""
-    count = asyncio.run(_redrive(broker(kafka), _dead_letter_topics(topic), again))
+    address, dead = broker(kafka), _dead_letter_topics(topic)
+    count = at_broker(address, lambda: _redrive(address, dead, again))
     typer.echo(f"{count} records redriven")
 
 

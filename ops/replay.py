@@ -6,10 +6,10 @@ their input, and that nothing else had a hand in it.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from time import monotonic
 from typing import Any
@@ -25,6 +25,7 @@ from eventlog.topics import TopicSpec
 from ops.console import console
 from ops.reader import Reader
 from ops.security import cluster
+from ops.topics import at_broker
 from ops.where import Kafka, broker
 
 _DIGEST_BYTES = 32
@@ -176,7 +177,7 @@ def replay(kafka: Kafka = None) -> None:
     results: list[Replayed] = []
     digest = sha256()
     for inbox, log, domain in domains():
-        played = asyncio.run(replayed(address, inbox, log, domain))
+        played = at_broker(address, partial(replayed, address, inbox, log, domain))
         results.append(played.finish())
         digest.update(played.digest())
     _print(results)

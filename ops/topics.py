@@ -116,5 +116,7 @@ def at_broker(address: str, run: Callable[[], Coroutine[Any, Any, T]]) -> T:
         raise OpsError(f"{address}: {error}") from error
     except KafkaConnectionError:
         raise no_broker(address) from None
+    except TimeoutError:
+        raise OpsError(f"the broker at {address} stopped answering: run it again", USAGE) from None
     except KafkaError as error:
         raise OpsError(f"the broker at {address} does not do it: {error!r}", 2) from error

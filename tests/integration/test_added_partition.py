@@ -27,6 +27,9 @@ from eventlog.topics import TopicSpec, partition_of
 from ops.errors import OpsError
 from ops.rebuild import Rebuild, rebuild
 
+#: Many short processes, each of which loads Python and its libraries.
+pytestmark = pytest.mark.timeout(400)
+
 PARTITIONS = 2
 KEYS = [f"group-{number}" for number in range(40)]
 #: To answer at once: no time-out of a client is as short.

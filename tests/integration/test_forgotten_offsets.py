@@ -36,6 +36,9 @@ from ops.audit.run import audit, wait_quiet
 from tests.integration.shop import CALL_S, Shop, retried
 from tests.waiting import wait_for_async
 
+#: Many short processes, each of which loads Python and its libraries.
+pytestmark = pytest.mark.timeout(400)
+
 SERVICES = ("orders", "groups", "payments")
 GROUPS = sorted({reader for topic in ALL for reader in topic.readers})
 #: Longer than a broker waits for a static member that has left.
@@ -120,7 +123,6 @@ def clean(shop: Shop) -> None:
     assert report.dead_letters == 0
 
 
-@pytest.mark.timeout(400)
 def test_services_go_on_where_they_stood_and_nothing_is_lost_or_doubled(shop: Shop) -> None:
     stack, kafka = shop.stack.stack, shop.stack.kafka
     campaign = shop.campaign(capacity=3, tiers=[(3, 6_900)], window_s=600.0, hold_s=300.0)

@@ -15,6 +15,9 @@ from eventlog.topics import TopicSpec, partition_of
 from groupbuy_testing.running import RunningStack
 from tests.integration.shop import Shop, until
 
+#: Many short processes, each of which loads Python and its libraries.
+pytestmark = pytest.mark.timeout(400)
+
 FOREIGN = b"\xff\xff foreign"
 
 
