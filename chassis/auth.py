@@ -22,7 +22,7 @@ from cryptography import x509
 from groupbuy.errors.v1 import errors_pb2
 
 from chassis import auth_identity
-from chassis.auth_identity import Identity, NotAnIdentity
+from chassis.auth_identity import Identity, NotAnIdentity, server_name
 from chassis.auth_settings import SecuritySettings
 from chassis.errors import ApiError
 from chassis.policy import FILE, Policy, PolicyError, read
@@ -271,6 +271,8 @@ def access(settings: SecuritySettings, service: str, files: Files | None) -> Acc
     own = files.pair.identity.spiffe if files else ""
     if own and policy.names.get(own) != service:
         raise BadCertificates(f"the certificate is {own}'s, which the table does not name {service}")
+    if files and not files.pair.identity.serves:
+        raise BadCertificates(f"the certificate has no DNS name {server_name(own)}, which callers of {own} expect")
     return Access(policy, own=own, everybody=settings.insecure, files=files, source=source)
 
 

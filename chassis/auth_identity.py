@@ -81,6 +81,12 @@ class Identity:
     until_s: float
     certificate: x509.Certificate = field(repr=False, compare=False)
 
+    @property
+    def serves(self) -> bool:
+        """Whether the certificate has the DNS name of its identity. Raises NotAnIdentity where there can be none."""
+        names = _extension(self.certificate.extensions, x509.SubjectAlternativeName)
+        return names is not None and server_name(self.spiffe) in names.get_values_for_type(x509.DNSName)
+
     def valid(self, now_s: float) -> bool:
         """Whether the certificate is in its time."""
         return self.since_s <= now_s <= self.until_s

@@ -66,15 +66,16 @@ class Unreadable:
 class Reader(Generic[M]):
     """Deserialises requests of one method."""
 
-    __slots__ = ("_parse",)
+    __slots__ = ("_most", "_parse")
 
-    def __init__(self, parse: Callable[[bytes], M]) -> None:
+    def __init__(self, parse: Callable[[bytes], M], most_bytes: int) -> None:
         self._parse = parse
+        self._most = most_bytes
 
     def __call__(self, data: bytes) -> M | Unreadable:
         """The message, or why it can't be had."""
-        if len(data) > MAX_MESSAGE_BYTES:
-            return Unreadable(_too_large(len(data)))
+        if len(data) > self._most:
+            return Unreadable(_too_large(len(data), self._most))
         try:
             return self._parse(data)
         except DecodeError:
@@ -88,8 +89,18 @@ Who: TypeAlias = tuple[str, Caller]
 class Guard:
     """Wraps handlers. `unary`, `streams` and `operations` are the calls in flight."""
 
-    def __init__(self, *, max_calls: int, max_streams: int, access: Access, pressure: Pressure | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_calls: int,
+        max_streams: int,
+        access: Access,
+        pressure: Pressure | None = None,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        """`max_bytes` of a request at most."""
         self._access = access
+        self._max_bytes = max_bytes
         self.pressure = pressure or Pressure()
         #: All that was wrapped, `/package.Service/Method`.
         self.methods: set[str] = set()
@@ -105,10 +116,10 @@ class Guard:
         admit = self._access.of(method)
         if handler.response_streaming:
             prepare = _all_valid if handler.request_streaming else _one_valid
-            return _handler(handler, self._streaming(method, behaviour, self.streams, admit, prepare))
+            return self._made(handler, self._streaming(method, behaviour, self.streams, admit, prepare))
         if handler.request_streaming:
-            return _handler(handler, self._gathering(method, behaviour, admit))
-        return _handler(handler, self._single(method, behaviour, admit))
+            return self._made(handler, self._gathering(method, behaviour, admit))
+        return self._made(handler, self._single(method, behaviour, admit))
 
     def operational(self, method: str, handler: Handler) -> Handler:
         """A handler of health, reflection or channelz: without a deadline and without rules of a proto. Its calls are
@@ -118,8 +129,8 @@ class Guard:
         admit = self._access.of(method)
         if handler.response_streaming:
             prepare = _all_read if handler.request_streaming else _one_read
-            return _handler(handler, self._streaming(method, behaviour, self.operations, admit, prepare))
-        return _handler(handler, self._operation(method, behaviour, admit))
+            return self._made(handler, self._streaming(method, behaviour, self.operations, admit, prepare))
+        return self._made(handler, self._operation(method, behaviour, admit))
 
     def withdraw(self) -> int:
         """Ends the calls in flight whose caller may not make them any more: the certificate has expired, or its
@@ -131,6 +142,9 @@ class Guard:
             return self._access.refusal(*who)
 
         return sum(calls.end(judge) for calls in (self.unary, self.streams, self.operations))
+
+    def _made(self, handler: Handler, behaviour: Behaviour) -> Handler:
+        return _handler(handler, behaviour, self._max_bytes)
 
     def _single(self, method: str, behaviour: Behaviour, admit: Admit) -> Behaviour:
         places, pressure = self.unary, self.pressure
@@ -280,7 +294,7 @@ async def _all_read(requests: AsyncIterator[Any], caller: Caller) -> AsyncIterat
 
 
 class _Explained:
-    """The context of a servicer that is not ours: its refusals get an ErrorInfo as ours have."""
+    """The context of a servicer that is not ours: its refusals without details get an ErrorInfo as ours have."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -295,8 +309,10 @@ class _Explained:
         """Notes its text."""
         self._details = details
 
-    async def abort(self, code: grpc.StatusCode, details: str = "", _trailing: Any = ()) -> NoReturn:
-        """Refuses. Raises ApiError."""
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing: Any = ()) -> NoReturn:
+        """Refuses. Raises ApiError, or AbortError where there are details already."""
+        if trailing:
+            await self._context.abort(code, details, trailing)
         raise ApiError(code, errors_pb2.ERROR_REASON_INVALID_FIELDS, details or "there is no such thing")
 
     def check(self) -> None:
@@ -324,12 +340,12 @@ async def _refuse(context: Context, method: str, error: Exception) -> None:
     await context.abort(refusal.code, refusal.message, trailing_metadata(refusal, context.time_remaining()))
 
 
-def _too_large(size: int) -> ApiError:
+def _too_large(size: int, most: int) -> ApiError:
     return ApiError(
         grpc.StatusCode.INVALID_ARGUMENT,
         errors_pb2.ERROR_REASON_MESSAGE_TOO_LARGE,
-        f"the message has {size} bytes, {MAX_MESSAGE_BYTES} are allowed",
-        metadata={"limit_bytes": str(MAX_MESSAGE_BYTES)},
+        f"the message has {size} bytes, {most} are allowed",
+        metadata={"limit_bytes": str(most)},
     )
 
 
@@ -353,7 +369,7 @@ def _require_async(method: str, behaviour: Callable[..., Awaitable[Any] | AsyncI
         raise TypeError(f"{method} is served by {behaviour!r}, which is not async")
 
 
-def _handler(handler: Handler, behaviour: Behaviour) -> Handler:
+def _handler(handler: Handler, behaviour: Behaviour, max_bytes: int) -> Handler:
     """On the wire it is the same: a stream of one request is a request."""
     kind: Any = (
         grpc.stream_stream_rpc_method_handler if handler.response_streaming else grpc.stream_unary_rpc_method_handler
@@ -361,7 +377,7 @@ def _handler(handler: Handler, behaviour: Behaviour) -> Handler:
     parse, serialise = handler.request_deserializer, handler.response_serializer
     made: Handler = kind(
         behaviour,
-        request_deserializer=Reader(parse) if parse else None,
+        request_deserializer=Reader(parse, max_bytes) if parse else None,
         response_serializer=serialising(serialise) if serialise else None,
     )
     return made

@@ -2,7 +2,7 @@
 
 Deny by default. A table that lacks a method of the process, or has one that it does not serve, stops the start; a
 changed file with that fault is ignored and logged. A service's identity is in no list of its methods: `replicas` there
-lets replicas of the service forward calls, and nothing else.
+lets replicas of the service forward calls, and nothing else. `anyone` there are all but services.
 """
 
 from __future__ import annotations
@@ -105,6 +105,7 @@ def _policy(path: Path, head: _Head, sections: Mapping[str, Mapping[str, Mapping
         raise PolicyError(f"{path}: limits.{DEFAULT} is missing")
     strangers = sorted(head.limits.keys() - head.identities.keys() - {DEFAULT})
     services = {name for spiffe, name in names.items() if spiffe.split("/")[3] == _SERVICES}
+    own = services & sections.keys()
     allowed: dict[str, frozenset[str]] = {}
     forwarded: set[str] = set()
     for section, tables in sections.items():
@@ -115,8 +116,8 @@ def _policy(path: Path, head: _Head, sections: Mapping[str, Mapping[str, Mapping
                 if section != EVERY and REPLICAS in callers:
                     forwarded.add(full)
                     callers.discard(REPLICAS)
-                if section != EVERY and callers & services:
-                    few = ", ".join(sorted(callers & services))
+                if section != EVERY and callers & own:
+                    few = ", ".join(sorted(callers & own))
                     raise PolicyError(f"{path}: {full} is for {few}: a service forwards calls alone, write {REPLICAS}")
                 strangers += sorted(callers - head.identities.keys() - {ANYONE})
                 everybody = head.identities if section == EVERY else head.identities.keys() - services

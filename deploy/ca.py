@@ -90,15 +90,16 @@ class Authority:
         since: datetime | None = None,
         key: PrivateKey | None = None,
         usage: x509.KeyUsage = _SERVER,
+        own: bool = True,
     ) -> Issued:
         """Signs a new certificate for `life` from now, or from `since`, and replaces the files of that name.
 
-        `hosts` are names beside those of the identity.
+        `hosts` are names beside those of the identity, which it has unless `own` is false.
         """
         begin = since or datetime.now(UTC) - _SLACK
         end = (since or datetime.now(UTC)) + life
         key = key or ec.generate_private_key(ec.SECP256R1())
-        names = [_host(host) for host in (*own_names(*spiffe_ids), *hosts)]
+        names = [_host(host) for host in (*(own_names(*spiffe_ids) if own else ()), *hosts)]
         names += [x509.UniformResourceIdentifier(one) for one in spiffe_ids]
         both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = (
@@ -185,12 +186,12 @@ def own_names(*spiffe_ids: str) -> tuple[str, ...]:
 
 
 def identities() -> dict[str, str]:
-    """SPIFFE ids by name: the table's, and those of what the table has no rules for."""
+    """SPIFFE ids by name: the table's, and the Kafka broker's."""
     from chassis.policy import EVERY, FILE, read
 
     table = {name: spiffe for spiffe, name in read(FILE, EVERY).names.items()}
     domain = next(iter(table.values())).split("/")[2]
-    return {**table, "provider": f"spiffe://{domain}/service/provider", KAFKA: f"spiffe://{domain}/broker/kafka"}
+    return {**table, KAFKA: f"spiffe://{domain}/broker/kafka"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

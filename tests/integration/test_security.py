@@ -244,7 +244,7 @@ async def read(stack: Stack, name: str, topic: str, group: str | None = None) ->
         consumer.assign([tp])
         if group is None:
             consumer.seek(tp, 0)
-            await consumer.getmany(tp, timeout_ms=500)
+            await consumer.getmany(tp, timeout_ms=10_000)
         else:
             await consumer.commit({tp: 0})
     finally:

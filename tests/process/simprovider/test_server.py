@@ -23,6 +23,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
+from chassis.tls import expecting
+from deploy.credentials import Credentials
 from services.payments.providers.simulated.server import SERVICE, Server
 from services.payments.providers.simulated.settings import Settings
 from tests.unit.simprovider.books import HOLD, authorise, capture
@@ -195,3 +197,44 @@ def test_bad_settings_are_named_and_end_it_with_two(tmp_path: Path, settings: di
     with process(database=str(tmp_path / "books.sqlite"), **settings) as started:
         assert said(started)["name"] == PREFIX + named
         assert started.wait(10) == 2
+
+
+#: Methods by kind, with who may call them where callers have certificates.
+ALLOWED = {
+    "/groupbuy.simprovider.v1.SimProviderService/Authorise": ("unary_unary", {"payments"}),
+    "/groupbuy.simprovider.v1.SimProviderService/LookUp": ("unary_unary", {"payments"}),
+    "/groupbuy.simprovider.v1.SimProviderService/MakeCalls": ("stream_stream", {"payments"}),
+    "/groupbuy.simprovider.v1.SimProviderService/ExportStatement": ("unary_stream", {"operator"}),
+    "/groupbuy.simprovider.v1.SimProviderService/Configure": ("unary_unary", {"operator"}),
+    "/grpc.health.v1.Health/Check": ("unary_unary", {"payments", "operator", "shop", "monitor"}),
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ("stream_stream", {"operator"}),
+}
+
+
+async def test_where_callers_have_certificates_each_calls_what_the_table_says(tmp_path: Path) -> None:
+    credentials = Credentials(tmp_path / "credentials")
+    own = credentials.issued["provider"]
+    settings = Settings(
+        listen="127.0.0.1:0",
+        database=tmp_path / "books.sqlite",
+        insecure=False,
+        tls_certificate=own.certificate,
+        tls_key=own.key,
+        tls_ca=own.ca,
+    )
+    server = Server(settings)
+    address = await server.start()
+    wrong = []
+    for name in ("payments", "operator", "shop", "monitor", "kafka"):
+        issued = credentials.issued[name]
+        pem = [one.read_bytes() for one in (issued.ca, issued.key, issued.certificate)]
+        options = [("grpc.use_local_subchannel_pool", 1), *expecting(credentials.identities["provider"])]
+        async with grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(*pem), options=options) as channel:
+            for path, (kind, allowed) in ALLOWED.items():
+                call = getattr(channel, kind)(path, None, None)
+                made = call(iter([b""]) if kind.startswith("stream") else b"", timeout=30)
+                code = await made.code()
+                if (code is grpc.StatusCode.PERMISSION_DENIED) == (name in allowed):
+                    wrong.append((name, path, code))
+    await server.stop(0)
+    assert wrong == []

@@ -16,6 +16,7 @@ import pytest
 from chassis.auth_settings import SecuritySettings
 from chassis.tls import BadCertificates, Dialing, Files, channel
 from deploy.ca import Authority, Issued
+from groupbuy_client import AsyncClient, Client, Unavailable, mtls
 from tests.unit.auth.support import IDENTITIES, SOON_S, Answer, answer, call, calling, methods, serving
 from tests.waiting import wait_for_async
 
@@ -143,6 +144,30 @@ async def test_a_channel_is_made_from_settings(certificates: dict[str, Issued]) 
             await refused(opened)
         async with channel(f"127.0.0.1:{port}", SecuritySettings(insecure=True), "") as opened:
             await refused(opened)
+
+
+async def test_clients_of_the_package_call_the_service_they_mean_and_no_other(certificates: dict[str, Issued]) -> None:
+    shop = certificates["shop"]
+    certificate = mtls(shop.certificate, shop.key, shop.ca)
+    name = "groups/6f1c0a1e-0d5d-4f4e-9a57-0a3a1f0a8d10"
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+
+    def blocking(orders: str, groups: str, trust_domain: str) -> None:
+        with Client(
+            orders=orders, groups=groups, credentials=certificate, trust_domain=trust_domain, options=options
+        ) as client:
+            client.get_group(name, timeout_s=SOON_S)
+
+    async with serving("groups", certificates["groups"]) as port:
+        here = f"127.0.0.1:{port}"
+        async with AsyncClient(here, credentials=certificate, options=options) as client:
+            await client.get_group(name, timeout_s=SOON_S)
+            # The same address, for another service.
+            with pytest.raises(Unavailable):
+                await client.get_order(f"{name}/orders/6f1c0a1e-0d5d-4f4e-9a57-0a3a1f0a8d10", timeout_s=SOON_S)
+        await asyncio.to_thread(blocking, here, here, "groupbuy.internal")
+        with pytest.raises(Unavailable):
+            await asyncio.to_thread(blocking, here, here, "elsewhere.example")
 
 
 def test_files_that_can_not_be_used_are_refused_with_a_reason(

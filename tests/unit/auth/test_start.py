@@ -14,7 +14,7 @@ from chassis.policy import FILE, PolicyError, read
 from chassis.process import Wiring, run
 from chassis.server import Servicer
 from chassis.settings import load
-from deploy.ca import Issued
+from deploy.ca import Authority, Issued
 from eventlog.security import Cluster, client
 from services.orders.settings import OrdersSettings
 from services.payments.settings import PaymentsSettings
@@ -142,6 +142,22 @@ def test_a_key_of_another_certificate_stops_the_start(
     said = capsys.readouterr().err
     assert "is not the key of" in said
     assert "(GROUPBUY_ORDERS_TLS_CERTIFICATE)" in said
+
+
+def test_a_certificate_of_another_identity_or_without_its_name_stops_the_start(
+    encrypted: Mapping[str, str],
+    authority: Authority,
+    certificates: dict[str, Issued],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shop = certificates["shop"]
+    assert started(tmp_path, tls_certificate=shop.certificate, tls_key=shop.key) == 2
+    assert "which the table does not name orders" in capsys.readouterr().err
+    # As another authority might issue it, for hosts alone.
+    bare = authority.issue("bare_orders", "spiffe://groupbuy.internal/service/orders", hosts=("localhost",), own=False)
+    assert started(tmp_path, tls_certificate=bare.certificate, tls_key=bare.key) == 2
+    assert "has no DNS name orders.service.groupbuy.internal" in capsys.readouterr().err
 
 
 def test_an_authority_for_kafka_that_can_not_be_read_stops_the_start(

@@ -15,7 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from chassis.policy import FILE, PolicyError, read
 from chassis.replicas_calls import FORWARDED, PARTITIONS
 from deploy.ca import Authority, Issued
-from tests.unit.auth.support import PROCESSES, SOON_S, Answer, call, calling, methods, path, serving
+from tests.unit.auth.support import PROCESSES, SOON_S, Answer, call, calling, methods, path, services, serving
 
 DENIED = Answer(grpc.StatusCode.PERMISSION_DENIED, "METHOD_NOT_ALLOWED")
 UNKNOWN = Answer(grpc.StatusCode.UNAUTHENTICATED, "IDENTITY_REQUIRED")
@@ -136,10 +136,15 @@ def test_what_moves_money_or_prices_is_for_one_identity_each() -> None:
 
 
 def test_no_service_is_named_in_the_list_of_a_method(tmp_path: Path) -> None:
-    table = tmp_path / "policy.toml"
+    for process in PROCESSES:
+        table = read(FILE, process)
+        for service in services(process):
+            for method, who in table.allowed.items():
+                assert not (method.startswith(f"/{service}/") and who & {*PROCESSES, "provider"}), method
+    file = tmp_path / "policy.toml"
     old = 'PlaceOrder       = ["shop", "replicas"]'
     text = FILE.read_text(encoding="utf-8")
     assert old in text
-    table.write_text(text.replace(old, 'PlaceOrder = ["shop", "payments"]'), encoding="utf-8")
+    file.write_text(text.replace(old, 'PlaceOrder = ["shop", "orders"]'), encoding="utf-8")
     with pytest.raises(PolicyError, match="a service forwards calls alone"):
-        read(table, "orders")
+        read(file, "orders")

@@ -11,6 +11,7 @@ import sys
 import structlog
 from pydantic import ValidationError
 
+from chassis.policy import PolicyError
 from chassis.tls import BadCertificates
 from services.payments.providers.simulated.ledger import LedgerUnusable
 from services.payments.providers.simulated.server import Server
@@ -32,6 +33,9 @@ async def serve(settings: Settings) -> int:
         return UNUSABLE
     except BadCertificates as error:
         log.error("certificates unusable", error=str(error))
+        return UNUSABLE
+    except PolicyError as error:
+        log.error("table of who may call what unusable", error=str(error))
         return UNUSABLE
     try:
         address = await server.start()

@@ -20,11 +20,15 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped, unused-ignore]
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
+from grpc_channelz.v1 import _async as channelz
+from grpc_channelz.v1 import channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health  # type: ignore[attr-defined, unused-ignore]
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import _async as reflection
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from chassis import tls
+from chassis import auth, tls
+from chassis.guard import Guard, Handler, implemented
 from services.payments.providers.simulated.desk import Desk, TooMany, Unavailable, behaviour_of
 from services.payments.providers.simulated.ledger import Ledger, Request
 from services.payments.providers.simulated.rules import KeyReused, NotConfirmable, NotFound, Refusal
@@ -40,6 +44,14 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 SERVICE = pb.DESCRIPTOR.services_by_name["SimProviderService"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 DOMAIN = "simprovider"
+#: The name of its identity in the table of who may call what.
+NAME = "provider"
+#: Five hundred calls in one message, with the longest of names.
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+#: Calls and streams in flight. The desk has limits of its own.
+MOST_CALLS = 50_000
+#: Seconds between two looks at whether the callers of calls in flight still have access.
+WITHDRAW_S = 1.0
 STATEMENT_CHUNK = 500
 MOST_TEXT = 500
 CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -221,9 +233,14 @@ class Server:
     """The provider, running: ledger, writer, gRPC server, health, reflection, and where it is wanted HTTP."""
 
     def __init__(self, settings: Settings, clock_ms: Callable[[], int] = system_clock_ms) -> None:
-        """Opens the books. Raises LedgerUnusable, BadCertificates."""
+        """Opens the books. Raises LedgerUnusable, BadCertificates, PolicyError."""
         self._settings = settings
         self._files = tls.files(settings)
+        self._access = auth.access(settings, NAME, self._files)
+        self._guard = Guard(
+            max_calls=MOST_CALLS, max_streams=MOST_CALLS, access=self._access, max_bytes=MAX_MESSAGE_BYTES
+        )
+        self._withdrawing: asyncio.Task[None] | None = None
         self._ledger = Ledger(settings.database, clock_ms, settings.hold_life_ms)
         self._writer = Writer(self._ledger)
         self._health = health.HealthServicer()
@@ -236,9 +253,13 @@ class Server:
     async def start(self) -> str:
         """Serves; returns host:port. Raises RuntimeError when a port is taken."""
         server = grpc.aio.server(options=OPTIONS)
-        pb_grpc.add_SimProviderServiceServicer_to_server(SimProvider(self._desk), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
+        guarded: Any = _Guarded(server, self._guard)
+        pb_grpc.add_SimProviderServiceServicer_to_server(SimProvider(self._desk), guarded)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded)
+        channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.ChannelzServicer(), guarded)
+        names = (SERVICE, HEALTH, reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.ReflectionServicer(names), guarded)
+        self._access.check(self._guard.methods)
         host = self._settings.listen.rpartition(":")[0]
         if self._files is None:
             port = server.add_insecure_port(self._settings.listen)
@@ -248,6 +269,7 @@ class Server:
         self.http_address = await self._web.start()
         await server.start()
         self._grpc = server
+        self._withdrawing = asyncio.create_task(self._withdraw(), name="who may go on calling")
         for name in ("", SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return f"{host}:{port}"
@@ -255,8 +277,37 @@ class Server:
     async def stop(self, drain_seconds: float) -> None:
         """Takes no more calls, lets those under way end, and closes the books."""
         await self._health.enter_graceful_shutdown()
+        if self._withdrawing is not None:
+            self._withdrawing.cancel()
         if self._grpc is not None:
             await self._grpc.stop(drain_seconds)
         await self._web.stop()
         await self._writer.stop()
         self._ledger.close()
+
+    async def _withdraw(self) -> None:
+        while True:
+            await asyncio.sleep(WITHDRAW_S)
+            self._access.refresh()
+            self._guard.withdraw()
+
+
+class _Guarded:
+    """Stands in for the server while a generated function adds a servicer to it: each call's caller is known first."""
+
+    def __init__(self, server: Any, guard: Guard) -> None:
+        self._server = server
+        self._guard = guard
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """The same handlers come again, by name, in the next call."""
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
+        """Adds them, wrapped."""
+        wrapped = {
+            name: self._guard.operational(f"/{service}/{name}", handler)
+            for name, handler in handlers.items()
+            if implemented(handler)
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
+        self._server.add_registered_method_handlers(service, wrapped)
