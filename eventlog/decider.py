@@ -126,7 +126,7 @@ class Decider(Processor, Generic[S]):
 
     def holds(self, partition: int) -> bool:
         """Whether a partition is open here for the decider itself."""
-        return partition in self._store._states
+        return bool(self._store.holds(partition))
 
     def kept_at(self, partition: int) -> float:
         """Time of a partition's newest state on disk, in seconds since the epoch; 0: there is none."""

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import InvalidPartitionsError, KafkaTimeoutError, UnknownTopicOrPartitionError
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     AbstractType,
@@ -125,20 +125,26 @@ class _MetadataRequest(Request[_MetadataRequestStruct]):  # type: ignore[misc]
 
 
 async def identity_of(kafka: Kafka, topics: Iterable[str]) -> LogIdentity:
-    """The cluster's id, the topics' ids and their number of partitions. Raises KafkaError."""
+    """The cluster's id, the topics' ids and their number of partitions.
+
+    Raises KafkaError, also where the broker does not know every topic (yet), or their numbers of partitions differ: an
+    identity that lacks something would fit a log that it should not, or the other way round.
+    """
+    topics = list(topics)
     asking = AIOKafkaClient(**client(kafka))
     await asking.bootstrap()
     try:
         answer = await asking.send(asking.get_random_node(), _MetadataRequest(topics))
     finally:
         await asking.close()
-    found = [row for row in answer.to_object()["topics"] if not row["error_code"]]
-    counts = {len(row["partitions"]) for row in found}
-    return LogIdentity(
-        answer.cluster_id or "",
-        counts.pop() if len(counts) == 1 else 0,
-        {row["topic"]: str(row["topic_id"]) for row in found},
-    )
+    rows = [row for row in answer.to_object()["topics"] if not row["error_code"]]
+    found = {row["topic"]: str(row["topic_id"]) for row in rows}
+    counts = {row["topic"]: len(row["partitions"]) for row in rows}
+    if unknown := set(topics) - found.keys():
+        raise UnknownTopicOrPartitionError(f"the broker does not know {', '.join(sorted(unknown))}")
+    if len(set(counts.values())) > 1:
+        raise InvalidPartitionsError(f"the topics' numbers of partitions differ: {counts}")
+    return LogIdentity(answer.cluster_id or "", max(counts.values(), default=0), found)
 
 
 class LogReader:

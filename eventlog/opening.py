@@ -49,13 +49,9 @@ async def known_identity(kafka: Kafka, topics: Collection[str]) -> LogIdentity:
     """Who the log is; waits for a broker that is away, or that does not know all the topics yet."""
     while True:
         try:
-            found = await identity_of(kafka, topics)
+            return await identity_of(kafka, topics)
         except (KafkaError, OSError) as error:
             log.warning("the log's identity is not known yet, asking again: %r", error)
-        else:
-            if found.partitions and found.topics.keys() >= set(topics):
-                return found
-            log.warning("the broker does not know all of %s yet, asking again", ", ".join(topics))
         await asyncio.sleep(AGAIN_S)
 
 

@@ -65,6 +65,10 @@ class FoldStore(base.Store):  # type: ignore[misc]
         """States of all partitions that are ours in this epoch and recovered."""
         return [state for partition, state in self._states.items() if self._epochs.get(partition) == epoch]
 
+    def holds(self, partition: int) -> bool:
+        """Whether the state of a partition is open here."""
+        return partition in self._states
+
     # Faust's protocol -------------------------------------------------------------------------------------------
 
     def apply_changelog_batch(
