@@ -56,10 +56,11 @@ FOLDED_AT_ONCE = 16
 UNWRITTEN = 4_000
 UNWRITTEN_OF_ALL = 16_000
 KEEP_S = 5.0
-#: Records behind the ends of its logs up to which a partition is near them: less than half a second of folding.
+#: Records behind the ends of their logs up to which all followers together are near them: a third of a second of
+#: folding, which a take-over may have left to do.
 NEAR = 10_000
-#: After a slice in which others used the event loop for BUSY_S or more, a follower near the ends pauses for GIVES_WAY
-#: times as long, PAUSE_S at most. One that is further behind only yields.
+#: After a slice in which others used the event loop for BUSY_S or more, followers near the ends pause for GIVES_WAY
+#: times as long, PAUSE_S at most. When they are further behind they only yield.
 BUSY_S = 0.000_5
 GIVES_WAY = 3
 PAUSE_S = 0.05
@@ -326,9 +327,9 @@ class Standby:
         for partition in list(self._following):
             if partition not in followed and not self._place.owns(partition):
                 await self._let_go(partition)
-        for partition in sorted(followed - self._following.keys() - self._refused):
-            if not self._place.owns(partition):
-                await self._open(partition)
+        missing = followed - self._following.keys() - self._refused
+        # Each asks the broker, so all are opened at once.
+        await asyncio.gather(*(self._open(one) for one in sorted(missing) if not self._place.owns(one)))
 
     # Followers ------------------------------------------------------------------------------------------------------
 
@@ -495,7 +496,7 @@ class Standby:
                 following.since = following.since if following.unwritten else time.monotonic()
                 following.unwritten += len(some)
                 if slices.over():
-                    slices = await _give_way(slices, near=following.behind <= NEAR)
+                    slices = await _give_way(slices, near=sum(self.behind.values()) <= NEAR)
         if following.unwritten >= min(UNWRITTEN, max(UNWRITTEN_OF_ALL // max(len(self._following), 1), TAKEN)):
             await self._keep(following)
 
