@@ -197,10 +197,3 @@ class KeptProcessor(Processor, Generic[K]):
             if held.epoch == self.epoch:
                 for topic, committed in held.committed.items():
                     self.app.consumer.acknowledge_start(TP(topic, number), committed)
-
-    def _acknowledge_starts(self) -> None:
-        """Has positions on disk committed that are beyond the committed offsets; all before them must be done."""
-        for number, held in self._holdings.held.items():
-            if held.epoch == self.epoch:
-                for topic, committed in held.committed.items():
-                    self.app.consumer.acknowledge_start(TP(topic, number), committed)

@@ -94,7 +94,6 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
     async def _began(self, mine: Collection[int], ends: dict[TP, int]) -> None:
         """See KeptProcessor. Dead letters that a standby or a process that died has left are sent."""
         epoch = self.epoch
-        epoch = self.epoch
         await super()._began(mine, ends)
         self.watchers.notify_all()
         left: Collection[asyncio.Future[Any]] = []
@@ -102,7 +101,10 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
             held = self._holdings.held.get(number)
             if held is not None:
                 for topic in self._sources:
-                    left = [*left, *await self._bury(held, topic, held.undelivered(topic))]
+                    # Later ones are sent by `handle`.
+                    start = self.app.consumer.start_of(TP(topic, number)) or 0
+                    owed = [one for one in held.undelivered(topic) if one.offset < start]
+                    left = [*left, *await self._bury(held, topic, owed)]
         while left and epoch == self.epoch:
             _, left = await asyncio.wait(left, timeout=LOOK_S)
         if epoch == self.epoch:

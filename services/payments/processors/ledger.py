@@ -12,8 +12,6 @@ from typing import Any
 
 from faust.types import TP
 
-from faust.types import TP
-
 from eventlog.database import Database
 from eventlog.errors import NotReady
 from eventlog.holding import drop_other_layouts
@@ -48,11 +46,6 @@ class Ledger(KeptProcessor[PartitionBooks]):
         """Starts; returns when subscribed."""
         drop_other_layouts(self._kept_in, ("books",))
         await super().start(partitions)
-
-    async def _began(self, mine: Collection[int], ends: dict[TP, int]) -> None:
-        """See KeptProcessor."""
-        await super()._began(mine, ends)
-        self._acknowledge_starts()
 
     async def _began(self, mine: Collection[int], ends: dict[TP, int]) -> None:
         """See KeptProcessor."""
