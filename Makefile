@@ -56,8 +56,8 @@ fuzz: $(READY) ## 100,000 random and mutated requests to every RPC; ARGS="--requ
 mutants: $(READY) ## plants bugs in the rules, the money and the kernel; the simulation must find each one; ARGS="--only name"
 	$(BIN)/python -m tests.simulation.run_mutants $(ARGS)
 
-chaos: $(READY) ## kills, freezes and outages under load on a real broker, then an exact check; MINUTES=5 ORDERS=n OUTAGE=s
-	$(BIN)/python -m tests.chaos.run --minutes $(or $(MINUTES),5)
+chaos: $(READY) ## kills, freezes, stalls, poison and outages under load, then an exact check; MINUTES=5 ORDERS=n OUTAGE=s ARGS="--only part"
+	$(BIN)/python -m tests.chaos.run --minutes $(or $(MINUTES),5) $(ARGS)
 
 chaos-proof: $(READY) ## switches the kernel's fixes off, one after the other: some run must fail; ARGS="--only name"
 	$(BIN)/python -m tests.chaos.kernel.switched_off $(ARGS)

@@ -1,11 +1,13 @@
 """The product's part: the demo's shop while services are killed and frozen and the broker goes away; then the audit.
 
 Exact means: nothing charged twice, no hold left open, every log replays to itself, and the provider's books are ours.
+The part takes its time and, where ORDERS=n is set, until so many orders were acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import tempfile
 import time
@@ -47,14 +49,11 @@ class Trouble:
         self._chance = random.Random(seed)
         self.counts: Counter[str] = Counter()
 
-    async def make(self, until_s: float) -> None:
-        """Goes on until a time of the monotonic clock; the broker is killed at one and at two thirds of it."""
-        begun = time.monotonic()
-        outages = [begun + (until_s - begun) * part for part in (1 / 3, 2 / 3)]
-        while time.monotonic() < until_s:
+    async def make(self, outages: Outages, over: asyncio.Event) -> None:
+        """Goes on until it is over; the broker is killed where its time has come."""
+        while not over.is_set():
             await moment(self._chance.uniform(*BETWEEN_S))
-            if outages and time.monotonic() >= outages[0]:
-                outages.pop(0)
+            if outages.due(time.monotonic()):
                 await self._outage()
             elif self._chance.random() < 0.15:
                 await self._freeze()
@@ -78,18 +77,41 @@ class Trouble:
         await asyncio.to_thread(self._stack.broker.restart)
 
 
-async def load(stack: Stack, tally: Tally, until_s: float, seed: int) -> None:
-    """One evening after the other, as the demo plays them."""
-    async with (
-        grpc.aio.insecure_channel(stack.endpoints["orders"], options=OPTIONS) as orders,
-        grpc.aio.insecure_channel(stack.endpoints["groups"], options=OPTIONS) as groups,
-    ):
-        while time.monotonic() < until_s:
-            seed += 1
-            player = Player(orders, groups, uuid4(), tally)
-            evening = plan(EVENING, seed)
-            await player.open_shop(evening)
-            await player.play(evening)
+class Outages:
+    """When the broker is killed: at one and at two thirds of a run, and as often again where that lasts longer."""
+
+    def __init__(self, begun_s: float, seconds: float) -> None:
+        self._next_s = begun_s + seconds / 3
+        self._every_s = seconds / 3
+
+    def due(self, now_s: float) -> bool:
+        """Whether one is; it is the next one's turn then."""
+        if now_s < self._next_s:
+            return False
+        self._next_s += self._every_s
+        return True
+
+
+def orders_wanted() -> int:
+    """How many orders there are at least: $ORDERS."""
+    return int(os.environ.get("ORDERS", "0"))
+
+
+async def load(stack: Stack, tally: Tally, until_s: float, seed: int, over: asyncio.Event) -> None:
+    """One evening after the other, as the demo plays them; then it is over."""
+    try:
+        async with (
+            grpc.aio.insecure_channel(stack.endpoints["orders"], options=OPTIONS) as orders,
+            grpc.aio.insecure_channel(stack.endpoints["groups"], options=OPTIONS) as groups,
+        ):
+            while time.monotonic() < until_s or len(tally.acknowledged) < orders_wanted():
+                seed += 1
+                player = Player(orders, groups, uuid4(), tally)
+                evening = plan(EVENING, seed)
+                await player.open_shop(evening)
+                await player.play(evening)
+    finally:
+        over.set()
 
 
 async def behave(stack: Stack, behaviour: Behaviour) -> None:
@@ -109,10 +131,10 @@ async def product(stack: Stack, *, seconds: float, seed: int) -> Found:
             latency_min_ms=5, latency_max_ms=60, fail_before_per_mille=LOST_BEFORE, fail_after_per_mille=LOST_AFTER
         ),
     )
-    until_s = time.monotonic() + seconds
+    begun_s, over = time.monotonic(), asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(load(stack, tally, until_s, seed))
-        tasks.create_task(trouble.make(until_s))
+        tasks.create_task(load(stack, tally, begun_s + seconds, seed, over))
+        tasks.create_task(trouble.make(Outages(begun_s, seconds), over))
     await behave(stack, Behaviour())
     await wait_quiet(stack.kafka, deadline_s=180)
     found, good = await verdict(stack, tally)

@@ -60,6 +60,8 @@ class Trouble:
     #: Of the workers' membership.
     session_s: float = 10.0
     drain_s: float = DRAIN_S
+    #: Whether produce requests stall on their way. The proxy stands for one broker.
+    late: bool = True
     #: Whether the workers write a record an event, see switches.py.
     split: bool = False
     #: Of the workers.
@@ -179,7 +181,9 @@ async def chaos(kafka: str, trouble: Trouble, directory: Path, blow: Blow | None
     await create(kafka, [inbox, log], partitions=PARTITIONS, replication=1)
     proxy = LateProxy(kafka, seed=trouble.seed)
     await proxy.start()
-    flags = ("--producer", proxy.address, "--session", str(trouble.session_s))
+    flags = ["--session", str(trouble.session_s)]
+    if trouble.late:
+        flags += ["--producer", proxy.address]
     workers = Workers(kafka, tag, directory, flags, trouble.environment, collected=trouble.mutes > 0)
     for name in NAMES:
         workers.start(name)

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -41,10 +42,10 @@ _MOVING = frozenset({"PreparingRebalance", "CompletingRebalance"})
 Counts = dict[str, int]
 
 
-def trouble(seconds: float, seed: int, **more: int) -> Trouble:
+def trouble(seconds: float, seed: int, **more: Any) -> Trouble:
     """Load for so many seconds, and one kill."""
     facts, aggregates = int(seconds * FACTS_PER_S), int(seconds * AGGREGATES_PER_S)
-    return Trouble(facts, aggregates, seconds, kills=1, freezes=0, seed=seed, **more)  # type: ignore[arg-type]
+    return Trouble(facts, aggregates, seconds, kills=1, freezes=0, seed=seed, **more)
 
 
 async def _state(kafka: str, group: str) -> str:
@@ -98,7 +99,7 @@ async def _leaderless(directory: Path, seed: int) -> Counts:
     try:
         await cluster.start()
         # Under load throughout.
-        planned = trouble(3 * LEADERLESS_S, seed, broker_restarts=1)
+        planned = trouble(3 * LEADERLESS_S, seed, broker_restarts=1, late=False)
         return await chaos(cluster.bootstrap, planned, directory / "workers", blow)
     finally:
         cluster.release()

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.kernel.collector import Collector
+from tests.waiting import wait_for_async
+
+
+async def test_a_collector_copies_until_it_goes_and_then_breaks_the_pipe(tmp_path: Path) -> None:
+    log = tmp_path / "w.log"
+    collector = Collector(log)
+    output = os.open(collector.pipe, os.O_WRONLY)
+    try:
+        os.write(output, b"hello\n")
+
+        async def copied() -> bool:
+            return log.exists() and log.read_bytes() == b"hello\n"
+
+        await wait_for_async(copied, seconds=5, every=0.02)
+        collector.go()
+        with pytest.raises(BrokenPipeError):
+            os.write(output, b"nobody\n")
+    finally:
+        os.close(output)
+
+
+def test_a_clogged_pipe_takes_nothing(tmp_path: Path) -> None:
+    collector = Collector(tmp_path / "w.log")
+    output = os.open(collector.pipe, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        collector.clog()
+        with pytest.raises(BlockingIOError):
+            os.write(output, b"x")
+    finally:
+        os.close(output)
+        collector.go()
