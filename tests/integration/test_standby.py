@@ -6,6 +6,7 @@ tests/chaos/kernel/late_replica.py is also run as a module, with ten times the l
 from __future__ import annotations
 
 import asyncio
+import collections
 import re
 import signal
 from collections.abc import Callable
@@ -18,9 +19,11 @@ from eventlog import processor
 from eventlog.decider import Decider
 from eventlog.partition import PartitionState
 from eventlog.processor import Connection
+from eventlog.projection import Index, Projection
 from eventlog.rocks import Codec
 from eventlog.standby import NEAR
 from tests.chaos.kernel import late_replica
+from tests.chaos.kernel.refold import read
 from tests.chaos.kernel.run import PARTITIONS, exact
 from tests.chaos.kernel.site import SESSION_S, Site
 from tests.unit.eventlog.counting import Counter, Counting
@@ -150,3 +153,70 @@ async def test_a_lost_state_directory_loses_nothing(kafka_broker: str, tmp_path:
         counts = await site.settled_counts()
         assert exact(counts), counts
         assert counts["decisions"] > 0
+
+
+class _Counts:
+    """How many records there are of each key."""
+
+    stamp = "counts-1"
+
+    def initial(self, key: str) -> list[int]:
+        return [0]
+
+    def fold(self, state: list[int], topic: str, record: Any, index: Index) -> None:
+        state[0] += 1
+
+    def encode(self, state: list[int]) -> bytes:
+        return str(state[0]).encode()
+
+    def decode(self, key: str, value: bytes) -> list[int]:
+        return [int(value)]
+
+
+async def test_a_projection_is_taken_over_warm(kafka_broker: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(processor, "SESSION_S", SESSION_S)
+    async with Site(kafka_broker, tmp_path) as site:
+        await site.feed(3_000, aggregates=300)
+
+        def projection(name: str) -> Projection[list[int]]:
+            connection = Connection(site.kafka, name, tmp_path / name, f"127.0.0.1:{name[1:]}")
+            return Projection(f"groupbuy.projection.{site.tag}", [site.inbox], "chaos", _Counts(), connection)
+
+        first, second = projection("p1"), projection("p2")
+        try:
+            await first.start(PARTITIONS)
+            await _until(lambda: first.ready)
+            await second.start(PARTITIONS)
+            await _until(lambda: second.ready and first.ready)
+            assert second.standby is not None
+            folded = second.standby.folded
+            assert folded >= 3_000, "it folded ahead of its joining"
+            await site.feed(500, aggregates=100)
+            ends = await site.ends(site.inbox)
+            await _until(lambda: _read_to(second, site.inbox.name) == ends)
+            mine = set(second._holdings.held)
+            assert 0 < len(mine) < PARTITIONS
+            assert set(second.standby.positions) == set(range(PARTITIONS)) - mine
+            await first.stop()
+            await _until(lambda: len(second._holdings.held) == PARTITIONS and second.ready)
+            assert not second.standby.positions
+            records = [record for some in await read(site.kafka, site.inbox.name, PARTITIONS) for record in some]
+            counts = collections.Counter(record.key.decode() for record in records)
+            assert {key: second.get(key) for key in counts} == {key: [count] for key, count in counts.items()}
+        finally:
+            await first.stop()
+            await second.stop()
+
+
+def _read_to(one: Projection[list[int]], topic: str) -> dict[int, int]:
+    """Next offset of each partition here, whether it is owned or followed."""
+    assert one.standby is not None
+    owned = {partition: one.position(topic, partition) for partition in one._holdings.held}
+    return owned | {partition: at.get(topic, 0) for partition, at in one.standby.positions.items()}
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    async def so() -> bool:
+        return true()
+
+    await wait_for_async(so, seconds=60, every=0.02)
