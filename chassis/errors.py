@@ -35,8 +35,8 @@ _ATTEMPT_MS = 200
 BROKER_RETRY_MS = 1_000
 #: In the place of a delay: gRPC's own retries are not to call again.
 NO_RETRY = "-1"
-# A status travels in a header of 8 KiB at most, in base64.
-_MOST_FIELDS = 10
+#: Fields that one error names at most: a status travels in a header of 8 KiB at most, in base64.
+MOST_FIELDS = 10
 _MOST_TEXT = 200
 _MOST_METADATA = 10
 
@@ -45,7 +45,7 @@ class ApiError(Exception):
     """A call is refused, and the caller is told why.
 
     `reason` is a value of ErrorReason; `message` is for people. `fields` are pairs of field path and what is wrong
-    there. `retry_after_ms` above 0 says when to call again.
+    there; the first MOST_FIELDS are kept. `retry_after_ms` above 0 says when to call again.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ApiError(Exception):
         self.code = code
         self.reason = reason
         self.message = message
-        self.fields = tuple(fields)
+        self.fields = tuple(fields[:MOST_FIELDS])
         self.metadata = dict(metadata or {})
         self.retry_after_ms = retry_after_ms
 
@@ -110,7 +110,7 @@ def to_status(error: ApiError) -> Status:
     if error.fields:
         violations = [
             BadRequest.FieldViolation(field=_cut(field), description=_cut(description))
-            for field, description in error.fields[:_MOST_FIELDS]
+            for field, description in error.fields
         ]
         _add(status, BadRequest(field_violations=violations))
     if error.retry_after_ms:

@@ -330,6 +330,17 @@ async def _refuse_at_once(context: Context) -> None:
 
 
 async def _refuse(context: Context, method: str, error: Exception) -> None:
+    """Answers a call with an error. The handler then returns: gRPC keeps the AbortError with the call and raises it
+    itself."""
+    try:
+        await _abort(context, method, error)
+    except grpc.aio.AbortError as aborted:
+        # The call holds this error. Its traceback would hold our frames, and they hold the call: a cycle with the whole
+        # request in it, and the collector comes to the old ones hardly ever (eventlog/interpreter.py).
+        aborted.__traceback__ = aborted.__context__ = None
+
+
+async def _abort(context: Context, method: str, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     traceparent = ""

@@ -1,41 +1,73 @@
 """Checks requests against the rules written in the protos (protovalidate), before a servicer sees them.
 
-Must never answer with the value that broke a rule: it may be a payment method.
+Counts of items are checked before any item is: protovalidate checks items first, so a request of 254 KiB with 130,000
+empty tiers kept the event loop for seconds. An answer names ten fields at most, and never a value that broke a rule: it
+may be a payment method.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import grpc
+from buf.validate import validate_pb2
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from groupbuy.errors.v1 import errors_pb2
 from protovalidate import Validator
 
-from chassis.errors import ApiError
+from chassis.errors import MOST_FIELDS, ApiError
+
+#: Items of a repeated field or map at most, where its rules name no number.
+MOST_ITEMS = 1_000
 
 # One for the process: it keeps the compiled rules of each message type.
 _VALIDATOR = Validator()
+
+
+class _Counted(NamedTuple):
+    """A field that has items, or a message with such fields somewhere inside."""
+
+    name: str
+    repeated: bool
+    #: Items at most; meaningless for a single message.
+    most: int
+    #: Fields inside that are to be looked at; none for a map.
+    inside: _Plan
+
+
+_Plan = list[_Counted]
+_PLANS: dict[str, _Plan] = {}
 
 
 def prepare(request: type[Message]) -> None:
     """Compiles the rules of a type, so that the first call need not. Raises CompilationError for rules that make no
     sense."""
     _VALIDATOR.collect_violations(request())
+    _plan(request.DESCRIPTOR)
 
 
 def validate(request: Message) -> None:
     """Raises ApiError INVALID_FIELDS, naming each field, when a request breaks the rules of its proto."""
+    plan = _plan(request.DESCRIPTOR)
+    if plan:
+        found = next(_too_many(request, plan, ""), None)
+        if found is not None:
+            raise invalid_fields([found])
     violations = _VALIDATOR.collect_violations(request)
     if violations:
-        fields = [(path(one.proto), one.proto.message or one.proto.rule_id or "is not valid") for one in violations]
-        raise invalid_fields(fields)
+        named = [one.proto for one in violations[:MOST_FIELDS]]
+        fields = [(path(one), one.message or one.rule_id or "is not valid") for one in named]
+        raise invalid_fields(fields, len(violations))
 
 
-def invalid_fields(fields: list[tuple[str, str]]) -> ApiError:
-    """The error for fields that are wrong; pairs of field path and what is wrong there. For servicers too."""
+def invalid_fields(fields: Sequence[tuple[str, str]], total: int = 0) -> ApiError:
+    """The error for fields that are wrong; pairs of field path and what is wrong there. For servicers too. `total`:
+    how many are wrong, where `fields` are only the first of them."""
     first, reason = fields[0]
-    more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
+    total = total or len(fields)
+    more = f" (and {total - 1} more)" if total > 1 else ""
     return ApiError(
         grpc.StatusCode.INVALID_ARGUMENT,
         errors_pb2.ERROR_REASON_INVALID_FIELDS,
@@ -54,3 +86,40 @@ def path(violation: Any) -> str:
         index = "" if subscript is None else f"[{subscript.value}]"
         parts.append(f"{element.field_name}{index}")
     return ".".join(parts)
+
+
+def _too_many(message: Message, plan: _Plan, prefix: str) -> Iterator[tuple[str, str]]:
+    """Fields with more items than are allowed. The items of a field are looked at only where there are not too many."""
+    for one in plan:
+        where = f"{prefix}{one.name}"
+        if not one.repeated:
+            if message.HasField(one.name):
+                yield from _too_many(getattr(message, one.name), one.inside, f"{where}.")
+            continue
+        items = getattr(message, one.name)
+        if len(items) > one.most:
+            yield where, f"must contain no more than {one.most} item(s)"
+        elif one.inside:
+            for index, item in enumerate(items):
+                yield from _too_many(item, one.inside, f"{where}[{index}].")
+
+
+def _plan(kind: Any) -> _Plan:
+    """Fields of a message type to look at. Empty for nearly all requests: these cost one look-up."""
+    plan = _PLANS.get(kind.full_name)
+    if plan is None:
+        # Known before it is whole: a type may contain itself.
+        plan = _PLANS[kind.full_name] = []
+        plan += [one for field in kind.fields if (one := _counted(field)) is not None]
+    return plan
+
+
+def _counted(field: FieldDescriptor) -> _Counted | None:
+    inner = field.message_type
+    is_map = inner is not None and inner.GetOptions().map_entry
+    inside = [] if inner is None or is_map else _plan(inner)
+    if not field.is_repeated:
+        return _Counted(field.name, False, 0, inside) if inside else None
+    rules = field.GetOptions().Extensions[validate_pb2.field]
+    most = rules.map.max_pairs if is_map else rules.repeated.max_items
+    return _Counted(field.name, True, most or MOST_ITEMS, inside)
