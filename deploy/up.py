@@ -13,11 +13,13 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from chassis.auth_identity import server_name
 from deploy import foreground
 from deploy.record import NAME
 from deploy.stack import Stack
 
 RUN_DIR = Path(".run")
+PROTOS = Path(__file__).resolve().parent.parent / "protos" / "groupbuy.binpb"
 
 _EXAMPLE = """\
 grpcurl -plaintext -max-time 5 -d '{
@@ -61,7 +63,11 @@ def _say(stack: Stack) -> None:
     example = _EXAMPLE
     if stack.credentials is not None:
         merchant = stack.credentials.issued["merchant"]
-        with_certificate = f"-cacert {merchant.ca} -cert {merchant.certificate} -key {merchant.key}"
+        # The certificate has the name of the service, and no host; a merchant may not ask for the protos by reflection.
+        with_certificate = (
+            f"-cacert {merchant.ca} -cert {merchant.certificate} -key {merchant.key} "
+            f"-authority {server_name(stack.identity('groups'))} -protoset {PROTOS}"
+        )
         example = _EXAMPLE.replace("-plaintext", with_certificate)
         print(f"set -a; . {stack.credentials.ops_file}; set +a  # lets groupbuy-ops in\n")
     print(example.replace("GROUPS", stack.endpoints["groups"]).replace("REQUEST", str(uuid.uuid4())), flush=True)
