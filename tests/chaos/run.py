@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from eventlog.transport.threads import VARIABLE as THREAD_CHECKS
-from tests.chaos import outage, payments, poison, product
+from tests.chaos import leaderless, outage, payments, poison, product
 from tests.chaos.kernel import part as kernel
 from tests.chaos.kernel import stalls
 
@@ -40,6 +40,7 @@ PARTS = (
     Part("kernel", "kills, freezes, doubles, late requests and broker restarts", 0.5, kernel.part),
     Part("stalls", "a frozen broker, partitions without a leader, no log collector, a late replica", 0.4, stalls.part),
     Part("product", "orders, with everything going wrong", 0.5, product.part),
+    Part("leaderless", "orders, with half of the partitions without a leader now and then", 0.4, leaderless.part),
     Part("poison", "a record in each inbox that no build decodes", 0.4, poison.part),
     Part("payments", "calls without an answer, late and double notifications, and kills", 1.0, payments.part),
     Part("outage", "a payment provider that is down", 0.4, outage.part),
