@@ -36,6 +36,8 @@ log = structlog.stdlib.get_logger(__name__)
 LOCAL = "local"
 #: Different refusals that are logged: one line for each pair of caller and method, and an end to what can be filled.
 MOST_LOGGED = 1_000
+#: Stands for all methods that are not served.
+OTHERS = "a method that is not served"
 #: Certificates whose identity is remembered. One more is read again at each call.
 MOST_CERTIFICATES = 10_000
 
@@ -117,7 +119,7 @@ class Access:
             self._policy.check(served)
 
     def of(self, method: str) -> Admit:
-        """What every call of a method, `/package.Service/Method`, must pass."""
+        """The check that every call of a method, `/package.Service/Method`, passes."""
         if self.open:
             return _everybody
 
@@ -132,10 +134,26 @@ class Access:
 
         return admit
 
-    def refusal(self, method: str, caller: Caller) -> ApiError | None:
-        """Why a caller may not call a method now, nor go on with a call of it; None: it may."""
+    def of_others(self) -> Admit:
+        """The check of calls of methods that are not served: their callers have to be in the table, and are counted."""
+        if self.open:
+            return _everybody
+
+        def admit(context: Context) -> Caller:
+            caller = self._caller(context)
+            refused = self._stranger(caller, OTHERS)
+            if refused is not None:
+                self._log(caller, OTHERS)
+                raise refused
+            caller.count()
+            return caller
+
+        return admit
+
+    def _stranger(self, caller: Caller, method: str) -> ApiError | None:
+        """Why a certificate opens nothing at all; None: it may open something."""
         policy, peer = self._policy, caller.peer
-        if self.open or policy is None:
+        if policy is None:
             return None
         if peer is None:
             return _unknown("the certificate is no X.509-SVID with exactly one SPIFFE id")
@@ -145,10 +163,22 @@ class Access:
             caller.seen, caller.issued = self._bundle, self._issued(peer)
         if not caller.issued:
             return _unknown("the authority of the certificate is not trusted any more")
-        name = policy.names.get(peer.spiffe, "")
+        if peer.spiffe not in policy.names:
+            return _refused(peer.spiffe, "an identity that is not in the table may not call", method)
+        return None
+
+    def refusal(self, method: str, caller: Caller) -> ApiError | None:
+        """Why a caller may not call a method now, nor go on with a call of it; None: it may."""
+        policy, peer = self._policy, caller.peer
+        if self.open or policy is None:
+            return None
+        stranger = self._stranger(caller, method)
+        if stranger is not None or peer is None:
+            return stranger
+        name = policy.names[peer.spiffe]
         if name in policy.allowed.get(method, ()) or (peer.spiffe == self._own and method in policy.forwarded):
             return None
-        return _refused(peer.spiffe, f"{name or 'an identity that is not in the table'} may not call", method)
+        return _refused(peer.spiffe, f"{name} may not call", method)
 
     def refresh(self) -> bool:
         """Takes a changed table and changed authorities into use; whether there were any. A table that can't be used

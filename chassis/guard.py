@@ -132,6 +132,24 @@ class Guard:
             return self._made(handler, self._streaming(method, behaviour, self.operations, admit, prepare))
         return self._made(handler, self._operation(method, behaviour, admit))
 
+    def others(self) -> _Others:
+        """Handles all methods that are not served, to be added last: gRPC itself would answer strangers, without a
+        limit."""
+        admit, pressure = self._access.of_others(), self.pressure
+
+        async def call(_requests: Any, context: Context) -> None:
+            pressure.begin()
+            try:
+                admit(context)
+                raise _not_served()
+            except ApiError as error:
+                await _refuse(context, "", error)
+            finally:
+                pressure.end()
+
+        kind: Any = grpc.stream_stream_rpc_method_handler
+        return _Others(kind(call))
+
     def withdraw(self) -> int:
         """Ends the calls in flight whose caller may not make them any more: the certificate has expired, or its
         authority or the table has changed. Returns how many."""
@@ -244,6 +262,17 @@ class Guard:
         return call
 
 
+class _Others(grpc.GenericRpcHandler):  # type: ignore[type-arg] # at run time it takes none
+    """One handler for whatever method."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        """The handler."""
+        return self._handler
+
+
 #: Makes a servicer's argument of what was read.
 Prepare: TypeAlias = Callable[[Any, Caller], Any]
 
@@ -349,6 +378,12 @@ async def _abort(context: Context, method: str, error: Exception) -> None:
             traceparent = value
     refusal = to_api_error(error, method=method, traceparent=traceparent)
     await context.abort(refusal.code, refusal.message, trailing_metadata(refusal, context.time_remaining()))
+
+
+def _not_served() -> ApiError:
+    return ApiError(
+        grpc.StatusCode.UNIMPLEMENTED, errors_pb2.ERROR_REASON_METHOD_NOT_ALLOWED, "there is no such method here"
+    )
 
 
 def _too_large(size: int, most: int) -> ApiError:

@@ -81,7 +81,7 @@ class Pressure:
 
 
 class Counters:
-    """What channelz counts of one server. One is to be made just before its server, and `found` just after."""
+    """The counters of one server in channelz. To be made just before the server; `found` is called just after."""
 
     def __init__(self) -> None:
         self._before = _servers()

@@ -221,6 +221,7 @@ class Server:
         wrapping = _Wrapping(self._server, self.guard.operational, lambda _: False)
         channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.ChannelzServicer(), wrapping)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.ReflectionServicer(names), wrapping)
+        self._server.add_generic_rpc_handlers((self.guard.others(),))
 
 
 async def _supervised(work: Callable[[], Coroutine[Any, Any, None]], what: str) -> None:

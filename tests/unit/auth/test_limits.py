@@ -85,6 +85,9 @@ async def test_who_calls_too_often_is_told_when_to_call_again_and_nobody_else_is
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await again.unary_unary("/grpc.health.v1.Health/Check", None, None)(b"\xff\xff", timeout=SOON_S)
             assert answer(caught.value).reason == "RATE_LIMITED"
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await again.unary_unary("/no.such.Service/Method", None, None)(b"", timeout=SOON_S)
+            assert answer(caught.value).reason == "RATE_LIMITED"
         # Another connection is no way around it.
         async with calling(port, certificates["shop"]) as again:
             assert (await call(again, get)).reason == "RATE_LIMITED"

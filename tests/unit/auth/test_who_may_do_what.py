@@ -15,7 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from chassis.policy import FILE, PolicyError, read
 from chassis.replicas_calls import FORWARDED, PARTITIONS
 from deploy.ca import Authority, Issued
-from tests.unit.auth.support import PROCESSES, SOON_S, Answer, call, calling, methods, path, services, serving
+from tests.unit.auth.support import PROCESSES, SOON_S, Answer, answer, call, calling, methods, path, services, serving
 
 DENIED = Answer(grpc.StatusCode.PERMISSION_DENIED, "METHOD_NOT_ALLOWED")
 UNKNOWN = Answer(grpc.StatusCode.UNAUTHENTICATED, "IDENTITY_REQUIRED")
@@ -108,14 +108,22 @@ NOT_IN_THE_TABLE = (
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-async def test_what_is_not_in_the_table_is_served_to_nobody(process: str, certificates: dict[str, Issued]) -> None:
+async def test_what_is_not_in_the_table_is_served_to_nobody(
+    process: str, certificates: dict[str, Issued], strangers: dict[str, Issued]
+) -> None:
     async with serving(process, certificates[process]) as port:
+        for name, issued in strangers.items():
+            async with calling(port, issued, process) as channel:
+                for other in NOT_IN_THE_TABLE:
+                    with pytest.raises(grpc.aio.AioRpcError) as caught:
+                        await channel.unary_unary(other, None, None)(b"", timeout=SOON_S)
+                    assert answer(caught.value) == STRANGERS[name][1], (name, other)
         for issued in certificates.values():
             async with calling(port, issued, process) as channel:
                 for other in NOT_IN_THE_TABLE:
                     with pytest.raises(grpc.aio.AioRpcError) as caught:
                         await channel.unary_unary(other, None, None)(b"", timeout=SOON_S)
-                    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED, other
+                    assert answer(caught.value) == Answer(grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_ALLOWED"), other
 
 
 def test_every_method_can_be_called_by_somebody_but_nobody_can_call_all() -> None:

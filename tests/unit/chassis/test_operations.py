@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chassis.auth import Access
-from chassis.server import OPERATIONS, PortTaken, Server, Servicer
+from chassis.server import MAX_RECEIVE_BYTES, OPERATIONS, PortTaken, Server, Servicer
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
 from tests.unit.chassis.support import SOON_S, Refusal, refusal, running
 
@@ -128,6 +128,21 @@ async def test_bytes_that_are_no_request_are_refused_as_everywhere(
             assert got.code is grpc.StatusCode.INVALID_ARGUMENT
             assert got.info.reason == ("MESSAGE_TOO_LARGE" if len(garbage) > 3 else "INVALID_FIELDS")
         assert len(run.server.guard.operations) == 0
+    said = capsys.readouterr()
+    assert "Traceback" not in said.out + said.err + caplog.text
+
+
+async def test_what_grpc_does_not_read_at_all_is_refused_by_it_without_a_word_in_our_log(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running() as run:
+        for path in ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", f"/{ORDERS}/WatchOrder"):
+            stub: Any = run.channel.unary_stream(path, None, None)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                async for _ in stub(b"\xff" * (MAX_RECEIVE_BYTES + 1), timeout=SOON_S):
+                    pass
+            assert caught.value.code() in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT}
+        assert len(run.server.guard.operations) + len(run.server.guard.streams) == 0
     said = capsys.readouterr()
     assert "Traceback" not in said.out + said.err + caplog.text
 

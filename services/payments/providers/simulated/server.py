@@ -259,6 +259,7 @@ class Server:
         channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.ChannelzServicer(), guarded)
         names = (SERVICE, HEALTH, reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.ReflectionServicer(names), guarded)
+        server.add_generic_rpc_handlers((self._guard.others(),))
         self._access.check(self._guard.methods)
         host = self._settings.listen.rpartition(":")[0]
         if self._files is None:
