@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import sha256
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.errors import Impossible
-from eventlog.partition import PartitionState
+from eventlog.partition import PartitionState, Repeats
 from tests.unit.eventlog.counting import Counter, Counting, add, record
 
 
@@ -56,3 +59,53 @@ def test_two_owners_write_the_same_bytes_and_any_replay_gives_one_state(
         replayed.apply(record(offset, value, key))
     assert {k: replayed.get(k) for k in "abc"} == {k: owner.get(k) for k in "abc"}
     assert replayed.greatest_cause == owner.greatest_cause
+
+
+def other(values: list[bytes | None], version: int) -> bytes:
+    """A decision of a version that this owner has not made."""
+    key, _, cause, time_ms, previous, _ = json.loads(values[version - 1] or b"")
+    return json.dumps([key, version, cause, time_ms, previous, [{"added": 99, "id": "foreign"}]]).encode()
+
+
+def decided(count: int) -> tuple[PartitionState[Counter], list[bytes | None]]:
+    live = fresh()
+    return live, [live.decide(record(n, add(1, str(n)))) for n in range(count)]
+
+
+def test_what_another_owner_wrote_between_our_records_is_ours_again() -> None:
+    live, values = decided(4)
+    repeats = Repeats(live)
+    assert all(repeats.take(record(offset, values[n])) for offset, n in enumerate((0, 1, 2, 2, 3, 0)))
+    assert repeats.digest == sha256(values[0] or b"").digest()
+
+
+def test_a_decision_that_this_state_does_not_hold_is_no_repeat() -> None:
+    live, values = decided(4)
+    successor, more = decided(5)
+    assert successor.greatest_cause == 4
+    assert not Repeats(live).take(record(0, more[4]))
+    assert not Repeats(live).take(record(0, values[0], key=b"never heard of"))
+    assert not Repeats(live).take(record(0, None))
+
+
+@pytest.mark.parametrize(
+    ("gap", "version"),
+    [
+        # The digest of the last one is known.
+        ((), 4),
+        # An older one is named by the one after it, and our own is among them.
+        ((2,), 2),
+        ((1,), 2),
+        ((0, 2), 1),
+    ],
+)
+def test_another_decision_of_one_version_is_impossible(gap: tuple[int, ...], version: int) -> None:
+    live, values = decided(4)
+    repeats = Repeats(live)
+    for offset, n in enumerate(gap):
+        assert repeats.take(record(offset, values[n]))
+    if gap == (0, 2):
+        # Versions 1 and 3 are known: what comes between must fit both.
+        version = 2
+    with pytest.raises(Impossible, match="two different decisions"):
+        repeats.take(record(9, other(values, version)))
