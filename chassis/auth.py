@@ -189,6 +189,9 @@ class Access:
         policy = self._source.newer(self._served) if self._source else None
         if policy is None:
             return changed
+        if policy.names.get(self._own) != self._policy.names.get(self._own):
+            log.error("the new table gives our identity another name, the old one is kept", identity=self._own)
+            return changed
         for name in list(self._buckets):
             if policy.limit(name) != self._policy.limit(name):
                 del self._buckets[name]

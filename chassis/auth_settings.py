@@ -1,6 +1,6 @@
-"""Settings that say who we are and whom we trust: for gRPC a certificate, for Kafka a user. The same for every process.
+"""Settings of our identity and of whom we trust: for gRPC a certificate, for Kafka a user. The same for every process.
 
-Must never leave it open by omission: whoever wants no encryption says so, with one setting of its own.
+Nothing is open by omission: a process without encryption has a setting of its own for that, `insecure`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How often a caller may call, and how often a line may be logged: token buckets.
 
-A bucket holds `burst` tokens at most and gets so many a second; a call takes one. Must only be used on the event loop's
-thread. A call that is refused takes nothing.
+A bucket holds `burst` tokens at most and gets so many a second; a call takes one. A call that is refused takes nothing.
+To be used on the event loop's thread only.
 """
 
 from __future__ import annotations

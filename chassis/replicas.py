@@ -2,8 +2,8 @@
 
 A replica answers for the partitions that it owns. What is asked of others is passed on to their owners, and asked
 again while partitions move, within the caller's deadline. A list is asked of all owners, each for its own partitions,
-so that every partition is in it exactly once. Must never answer for a partition that is not ready here, as if there
-were nothing in it; and must cost nothing where a replica answers by itself.
+so that every partition is in it exactly once. A partition that is not ready here raises NotReady; it does not count as
+empty. A replica that answers by itself pays nothing.
 """
 
 from __future__ import annotations

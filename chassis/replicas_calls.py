@@ -1,7 +1,6 @@
 """Calls from one replica of a service to another: the same method, marked as forwarded; its answer or refusal as it is.
 
-Nothing is repeated here. Must never turn a refusal of the other replica into another one, nor forward what was
-forwarded already: a call makes one hop at most.
+Nothing is retried here. A refusal of the other replica is passed on unchanged, and a call makes one hop at most.
 """
 
 from __future__ import annotations

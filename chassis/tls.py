@@ -34,6 +34,8 @@ log = structlog.stdlib.get_logger(__name__)
 FRESH_S = 1.0
 #: Seconds that calls under way get on a connection that was made with an older certificate.
 RETIRE_S = 60.0
+#: Seconds after which a connection is made anew in any case: a server's certificate is verified at the handshake only.
+REDIAL_S = 3_600.0
 
 Options = Sequence[tuple[str, Any]]
 
@@ -153,7 +155,7 @@ def channel(target: str, settings: SecuritySettings, expect: str, options: Optio
 
 
 class Dialing:
-    """A channel to one server that is made anew once our certificate has changed. On the event loop only."""
+    """A channel to one server that is made anew once our files have changed, and every hour. On the event loop only."""
 
     def __init__(self, target: str, files: Files | None, expect: str, options: Options = ()) -> None:
         """`expect` is the SPIFFE id of the server. Without files nothing is encrypted, and nobody is expected."""
@@ -162,19 +164,22 @@ class Dialing:
         self._files = files
         self._options = options
         self._pair: Pair | None = None
+        self._dialled = 0.0
         self._channel: grpc.aio.Channel | None = None
         self._retiring: set[asyncio.Task[None]] = set()
 
     def channel(self) -> grpc.aio.Channel:
         """The channel to use for the next call; made at the first."""
         pair = self._files.refresh() if self._files else None
-        if self._channel is not None and pair is not self._pair:
+        old = pair is not None and time.monotonic() - self._dialled > REDIAL_S
+        if self._channel is not None and (old or pair is not self._pair):
             retiring = asyncio.get_running_loop().create_task(self._channel.close(RETIRE_S))
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
             self._channel = None
         if self._channel is None:
             self._pair = pair
+            self._dialled = time.monotonic()
             self._channel = _open(self._target, pair, self._expect, self._options)
         return self._channel
 

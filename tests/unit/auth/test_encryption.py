@@ -134,6 +134,25 @@ async def test_a_caller_goes_over_to_a_new_certificate_without_a_restart(
         await asyncio.wait_for(dialing.close(), 30)
 
 
+async def test_a_caller_verifies_the_server_again_within_the_hour(
+    certificates: dict[str, Issued], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = certificates["shop"]
+    async with serving("orders", certificates["orders"]) as port:
+        dialing = Dialing(f"127.0.0.1:{port}", Files(shop.certificate, shop.key, shop.ca), IDENTITIES["orders"])
+        first = dialing.channel()
+        assert dialing.channel() is first
+        monkeypatch.setattr("chassis.tls.REDIAL_S", -1.0)
+        second = dialing.channel()
+        assert second is not first
+        assert await call(second, CHECK) == WELL
+        await asyncio.wait_for(dialing.close(), 30)
+        # Without certificates there is nothing to verify.
+        plain = Dialing(f"127.0.0.1:{port}", None, "")
+        assert plain.channel() is plain.channel()
+        await plain.close()
+
+
 async def test_a_channel_is_made_from_settings(certificates: dict[str, Issued]) -> None:
     shop = certificates["shop"]
     settings = SecuritySettings(tls_certificate=shop.certificate, tls_key=shop.key, tls_ca=shop.ca)

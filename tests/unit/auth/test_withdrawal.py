@@ -18,7 +18,7 @@ import pytest
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis.auth import PolicySource
+from chassis.auth import Access, PolicySource
 from chassis.errors import ApiError
 from chassis.policy import FILE
 from chassis.replicas_calls import refused
@@ -156,6 +156,21 @@ def test_a_table_that_can_not_be_used_is_no_newer_table(tmp_path: Path) -> None:
     assert source.newer(served) is None
     table.write_text(text, encoding="utf-8")
     assert source.newer(served) is not None
+
+
+def test_a_table_that_gives_our_own_identity_another_name_is_not_used(tmp_path: Path) -> None:
+    table = tmp_path / "policy.toml"
+    text = FILE.read_text(encoding="utf-8")
+    table.write_text(text, encoding="utf-8")
+    source = PolicySource(table, "orders")
+    access = Access(source.read(), own=IDENTITIES["orders"], source=source)
+    access.check(source.read().allowed.keys())
+    orders = f'orders   = "{IDENTITIES["orders"]}"'
+    assert orders in text
+    table.write_text(text.replace(orders, f'orders   = "{IDENTITIES["orders"]}-2"'), encoding="utf-8")
+    assert not access.refresh()
+    table.write_text(text + "\n", encoding="utf-8")
+    assert access.refresh()
 
 
 def test_a_replica_that_is_told_its_own_certificate_has_expired_asks_again() -> None:
