@@ -52,20 +52,10 @@ class Patience:
         return min(max(self._until - time.monotonic(), 0.0), at_most_s)
 
 
-async def until(
-    watchers: Watchers, key: str, look: Callable[[], T | None], within_s: float, *, again_s: float | None = None
-) -> T:
-    """Looks now and after each change of the key, and returns the first thing found. Raises TimeoutError.
-
-    `again_s` is for what no change of the key announces: looks again after so many seconds at the latest.
-    """
+async def until(watchers: Watchers, key: str, look: Callable[[], T | None], within_s: float) -> T:
+    """Looks now and after each change of the key, and returns the first thing found. Raises TimeoutError."""
     with watchers.watch(key) as watch:
         async with asyncio.timeout(within_s):
             while (found := look()) is None:
-                try:
-                    async with asyncio.timeout(again_s):
-                        await watch.changed()
-                except TimeoutError:
-                    # Only the inner time-out arrives here: it says to look again.
-                    continue
+                await watch.changed()
             return found

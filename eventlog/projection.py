@@ -26,7 +26,7 @@ from eventlog.projected import Folding, Index, Projected, Undelivered
 from eventlog.topics import TopicSpec, dead_letter, partition_of
 from eventlog.watch import Watchers
 
-__all__ = ["Folding", "Index", "Projection"]
+__all__ = ["Folding", "Index", "Projection", "position_key"]
 
 S = TypeVar("S")
 
@@ -79,6 +79,12 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
         """Offset of a topic's partition that is folded next."""
         held = self._holdings.held.get(partition)
         return 0 if held is None else held.positions.get(topic, 0)
+
+    async def end(self, topic: str, partition: int) -> int:
+        """End of a topic's partition, as the broker has it now. Raises KafkaError."""
+        tp = TP(topic, partition)
+        found: dict[TP, int] = await self.app.consumer.ends([tp])
+        return found[tp]
 
     def ownership_changed(self) -> None:
         """Wakes whoever waits for what may not be ours any more."""
@@ -139,6 +145,7 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
             if refused:
                 buried += await self._bury(held, batch.topic, refused)
             if slices.over():
+                self.watchers.notify(position_key(batch.topic, batch.partition))
                 if held.unsaved >= most:
                     await held.keep()
                 await slices.breathe()
@@ -147,6 +154,7 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
                 return None
         for key in touched:
             self.watchers.notify(key)
+        self.watchers.notify(position_key(batch.topic, batch.partition))
         return buried
 
     async def _bury(self, held: Projected[S], topic: str, refused: Sequence[Undelivered]) -> list[asyncio.Future[Any]]:
@@ -160,6 +168,11 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
                 future.add_done_callback(partial(_delivered, held, one.row))
                 futures.append(future)
         return futures
+
+
+def position_key(topic: str, partition: int) -> str:
+    """Key under which `watchers` tell that the position of a topic's partition has moved. No record has it."""
+    return f"\0{topic}/{partition}"
 
 
 def _delivered(held: Projected[Any], row: bytes, _: asyncio.Future[Any]) -> None:

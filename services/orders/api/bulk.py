@@ -1,7 +1,7 @@
 """Places many orders together: looked at one by one, stated in one go, answered one by one.
 
-One that fails leaves the others alone. Must never hold more orders than there is room for in the process, nor answer
-for an order before it is safe in the log.
+One that fails leaves the others alone. An order is answered once it is safe in the log. Orders under way are limited:
+by kind, so that those that wait for their groups to close take no place of the others; and by identity.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
-import grpc
-from groupbuy.errors.v1 import errors_pb2
 from groupbuy.orders.v1.orders_pb2 import (
     WAIT_ACCEPTED,
+    WAIT_GROUP_CLOSED,
     BatchPlaceOrdersRequest,
     BatchPlaceOrdersResponse,
     PlaceOrderRequest,
@@ -22,22 +21,26 @@ from groupbuy.orders.v1.orders_pb2 import (
     PlaceOrdersResponse,
 )
 
-from chassis.calls import OVERLOADED_RETRY_MS
-from chassis.errors import ApiError, to_api_error, to_status
+from chassis.errors import to_api_error, to_status
 from chassis.replicas import Alone
 from chassis.replicas_calls import Context, is_not_ready
-from chassis.room import Room
+from chassis.room import Room, no_room
 from chassis.validation import validate
 from chassis.waiting import Patience
 from eventlog.errors import NotReady
+from eventlog.processor import Slices
 from services.orders.api.asked import Asked, understood
 from services.orders.api.facts import Facts
 from services.orders.api.placing import Placing, accept
 from services.orders.api.refusals import request_id_reused
 from services.orders.domain.ids import OrderName
 
-#: Orders of batches and streams under way in one process.
+#: Orders of batches and streams under way in one process, and those of one identity.
 MOST_UNDER_WAY = 20_000
+SHARE = 16_000
+#: Those of messages in which an order waits for its group to close, for a minute perhaps.
+MOST_CLOSING = 10_000
+SHARE_CLOSING = 5_000
 #: Orders of one stream under way, their answers on the way back included.
 MOST_OF_A_STREAM = 2_000
 
@@ -55,24 +58,25 @@ class Bulk:
         self._placing = placing
         self._replicas = replicas
         self._facts = facts
-        self._room = room or Room(MOST_UNDER_WAY)
+        self._room = room or Room(MOST_UNDER_WAY, SHARE)
+        self._closing = Room(MOST_CLOSING, SHARE_CLOSING)
+
+    def _room_of(self, requests: Sequence[PlaceOrderRequest]) -> Room:
+        """The room in which orders of one message have their places until the last of them is answered."""
+        return self._closing if any(one.wait == WAIT_GROUP_CLOSED for one in requests) else self._room
 
     async def batch(self, requests: Sequence[PlaceOrderRequest], context: Context) -> BatchPlaceOrdersResponse:
         """What became of each, in their order. Raises ApiError OVERLOADED where there is no room for all of them."""
-        if not self._room.try_take(len(requests)):
-            raise ApiError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                errors_pb2.ERROR_REASON_OVERLOADED,
-                f"{self._room.taken} orders of batches are under way already; call again later",
-                retry_after_ms=OVERLOADED_RETRY_MS,
-            )
+        room, places = self._room_of(requests), len(requests)
+        if not room.try_take(places):
+            raise no_room(f"{room.taken} orders of batches are under way already, or too many of this caller")
         # Results are filled in where they are: to make them apart and have them copied takes longer.
         answer = BatchPlaceOrdersResponse()
         results = [answer.results.add(index=index) for index in range(len(requests))]
         try:
             await self._place(0, requests, context, results.__getitem__)
         finally:
-            self._room.give(len(requests))
+            room.give(places)
         return answer
 
     async def stream(
@@ -125,11 +129,12 @@ class Bulk:
                 task.cancel()
 
     async def _take_in(self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, flow: _Flow) -> None:
-        await self._room.take(len(requests))
+        room, places = self._room_of(requests), len(requests)
+        await room.take(places)
         try:
             await self._place(first, requests, context, flow.result_of)
         finally:
-            self._room.give(len(requests))
+            room.give(places)
 
     async def _place(
         self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, result_of: ResultOf
@@ -140,6 +145,8 @@ class Bulk:
         slow: list[tuple[int, Asked]] = []
         together: list[tuple[int, Asked]] = []
         digests: dict[OrderName, bytes] = {}
+        # By the clock: an order that is refused takes ten times as long as another.
+        slices = Slices()
         for index, request in enumerate(requests, first):
             name: OrderName | None = None
             try:
@@ -156,8 +163,8 @@ class Bulk:
                     elsewhere.append((index, asked))
             except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
                 _fail(result_of(index), name, error)
-            if index % SLICE == SLICE - 1:
-                await asyncio.sleep(0)
+            if slices.over():
+                await slices.breathe()
         async with asyncio.TaskGroup() as tasks:
             for batch in by_owner(elsewhere, self._replicas):
                 tasks.create_task(self._elsewhere(batch, context, result_of))

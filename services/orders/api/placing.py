@@ -23,6 +23,7 @@ from groupbuy.orders.v1.orders_pb2 import (
 
 from chassis.replicas import Alone
 from chassis.replicas_calls import Context
+from chassis.room import Room
 from chassis.waiting import Patience
 from eventlog.errors import BrokerUnavailable
 from eventlog.gathering import Position, Record
@@ -36,6 +37,14 @@ from services.orders.api.render import show_placed
 from services.orders.api.tokens import Token, encode
 from services.orders.domain.orders import GroupOrders
 from services.orders.domain.view import OrderView
+
+#: Single orders that wait for their groups to close in one process, and those of one identity.
+MOST_CLOSING = 1_000
+SHARE_CLOSING = 500
+#: Orders that wait for a campaign or a group that is not known here, and those of one identity: the topic of campaigns
+#: is read to its end first, and a group may take a second to be seen.
+MOST_UNKNOWN = 2_000
+SHARE_UNKNOWN = 1_000
 
 #: What PlaceOrder waits for.
 WAITS: Mapping[Wait.ValueType, Callable[[OrderView], bool]] = {
@@ -53,11 +62,17 @@ class Placing:
         self._campaigns = campaigns
         self._facts = facts
         self._links = links
+        self._closing = Room(MOST_CLOSING, SHARE_CLOSING)
+        self._unknown = Room(MOST_UNKNOWN, SHARE_UNKNOWN)
 
     async def place_there(self, request: PlaceOrderRequest, replicas: Alone, context: Context) -> PlaceOrderResponse:
         """Places an order and waits as asked, wherever the order's partition is. The same request again answers with
         the same order."""
-        return await self.place_asked(understood(request), replicas, context)
+        asked = understood(request)
+        if request.wait != WAIT_GROUP_CLOSED:
+            return await self.place_asked(asked, replicas, context)
+        with self._closing.place("wait for their groups to close"):
+            return await self.place_asked(asked, replicas, context)
 
     async def place_asked(self, asked: Asked, replicas: Alone, context: Context) -> PlaceOrderResponse:
         """As `place_there`, of a request that was looked at."""
@@ -76,7 +91,8 @@ class Placing:
                 return await self.decided(asked, token, patience, fresh=False)
             return _answer(seen, token)
         if not self.check_now(asked):
-            await self._check(asked, patience)
+            with self._unknown.place("wait for campaigns and groups that are not known here"):
+                await self._check(asked, patience)
         position = await self._facts.append(self.fact(asked), patience)
         seen = self.stated(asked, position)
         if asked.request.wait != WAIT_ACCEPTED:

@@ -31,7 +31,12 @@ class OrdersView(View[GroupOrders], Protocol):
     """The order projection, by group."""
 
     def position(self, topic: str, partition: int, /) -> int:
-        """Offset of a topic's partition that is folded next."""
+        """Offset of a topic's partition that is folded next. `watchers` tell of its changes under the key
+        eventlog.projection.position_key."""
+        ...
+
+    async def end(self, topic: str, partition: int, /) -> int:
+        """End of a topic's partition, as the broker has it now. Raises KafkaError, OSError."""
         ...
 
     def of_customer(

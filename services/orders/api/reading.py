@@ -15,7 +15,7 @@ from groupbuy.orders.v1.orders_pb2 import Order
 
 from chassis.replicas import Partitions
 from chassis.topics import ORDERS
-from chassis.waiting import Patience, until
+from chassis.waiting import Patience
 from eventlog.errors import NotReady
 from eventlog.gathering import Position
 from eventlog.processor import Slices
@@ -23,6 +23,7 @@ from eventlog.topics import partition_of
 from eventlog.watch import Watchers
 from services.orders.api.awaiting import Awaiting
 from services.orders.api.ports import OrdersView, PublishesAll
+from services.orders.api.positions import Positions
 from services.orders.api.refusals import answer_pending, invalid_field, list_pending, order_not_found
 from services.orders.api.render import order_message, show
 from services.orders.api.tokens import Token, decode, encode
@@ -31,8 +32,6 @@ from services.orders.domain.orders import GroupOrders
 from services.orders.domain.view import OrderView
 from services.orders.processors.customers import Listed
 
-#: Seconds after which a position is looked at again: records of other keys move it without waking us.
-LOOK_AGAIN_S = 0.02
 #: Seconds that a freshly opened group may take to be seen.
 APPEAR_S = 1.0
 
@@ -60,6 +59,7 @@ class Reader:
         self._view = view
         self._publisher = publisher
         self._awaiting = Awaiting(view.watchers)
+        self._positions = Positions(view, self._awaiting)
         #: Partition -> offset of the last order fact that this process wrote there.
         self._written: dict[int, int] = {}
         #: A key of each partition; empty: the number of partitions is not known yet.
@@ -179,15 +179,10 @@ class Reader:
             raise answer_pending(name) from None
 
     async def _reached(self, key: str, offset: int, patience: Patience) -> None:
-        """Returns once the key's partition is folded past an offset. Raises TimeoutError."""
+        """Returns once the key's partition is folded past an offset. Raises TimeoutError, and as Positions.reached."""
         partition = self.partition(key)
-
-        def look() -> bool | None:
-            self._view.get(key)  # Raises NotReady as soon as the partition is not ours.
-            return True if self._view.position(ORDERS.name, partition) > offset else None
-
-        if look() is None:
-            await until(self._view.watchers, key, look, patience.left_s(), again_s=LOOK_AGAIN_S)
+        ours = offset <= self._written.get(partition, -1)
+        await self._positions.reached(key, partition, offset, patience, ours=ours)
 
     def opened_now(self, group: str) -> GroupOrders | None:
         """A group that somebody has opened, as far as is known now. Raises NotReady."""

@@ -66,13 +66,8 @@ async def test_a_change_of_the_key_wakes_and_a_change_of_another_does_not() -> N
 async def test_nothing_to_be_seen_ends_with_a_time_out_and_leaves_no_watch() -> None:
     watchers = Watchers()
     with pytest.raises(TimeoutError):
-        await until(watchers, "key", lambda: None, 0.01, again_s=0.002)
+        await until(watchers, "key", lambda: None, 0.01)
     assert len(watchers) == 0
-
-
-async def test_what_no_change_announces_is_looked_for_again() -> None:
-    looks = iter([None, None, "seen"])
-    assert await until(Watchers(), "key", lambda: next(looks), 5, again_s=0.001) == "seen"
 
 
 async def test_an_error_of_looking_goes_to_the_caller() -> None:

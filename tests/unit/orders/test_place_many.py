@@ -14,6 +14,7 @@ from groupbuy.orders.v1.orders_pb2 import (
     ORDER_STATE_PLACED,
     ORDER_STATE_RESERVED,
     WAIT_ACCEPTED,
+    WAIT_GROUP_CLOSED,
     WAIT_SEAT_DECIDED,
     BatchPlaceOrdersRequest,
     PlaceOrderRequest,
@@ -22,11 +23,14 @@ from groupbuy.orders.v1.orders_pb2 import (
     PlaceOrdersResponse,
 )
 
+from chassis.callers import IDENTITY
 from chassis.errors import ApiError, to_status
 from chassis.replicas import Alone
 from chassis.room import Room
 from chassis.validation import validate
-from services.orders.api.bulk import MOST_OF_A_STREAM, Bulk
+from services.orders.api.bulk import MOST_OF_A_STREAM, SHARE_CLOSING, Bulk
+from services.orders.api.placing import SHARE_CLOSING as SINGLE_CLOSING
+from tests.unit.chassis.support import eventually
 from tests.unit.orders.test_place_order import opens
 from tests.unit.orders.world import OTHER, REQUEST, World, asked, call
 
@@ -248,3 +252,45 @@ async def test_an_error_of_the_stream_comes_after_the_answers_to_what_came_befor
 async def test_other_requests_of_a_customer_are_other_orders(world: World) -> None:
     first, second = await batch(world, asked(request_id=REQUEST), asked(request_id=OTHER))
     assert first.name != second.name
+
+
+def waiting(number: int) -> PlaceOrderRequest:
+    return wanted(number, wait=WAIT_GROUP_CLOSED)
+
+
+async def test_orders_that_wait_for_their_groups_take_no_place_of_the_others(world: World) -> None:
+    """Forty batches of 500 once took all places for a minute."""
+    IDENTITY.set("shop")
+    message = [waiting(number) for number in range(500)]
+    batches = [asyncio.create_task(batch(world, *message)) for _ in range(40)]
+    held: list[asyncio.Task[list[PlaceOrderResult]]] = []
+    try:
+        await eventually(lambda: sum(one.done() for one in batches) >= 40 - SHARE_CLOSING // 500)
+        refused = [one for one in batches if one.done()]
+        held = [one for one in batches if not one.done()]
+        assert all(isinstance(one.exception(), ApiError) for one in refused)
+        (result,) = await batch(world, wanted(9_999))
+        assert result.order.state == ORDER_STATE_PLACED
+        # Another identity has places of this kind as well.
+        IDENTITY.set("other")
+        held.append(asyncio.create_task(batch(world, waiting(7_777))))
+        await asyncio.wait(held, timeout=0)
+        assert not held[-1].done()
+    finally:
+        for one in held:
+            one.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+
+
+async def test_single_orders_that_wait_for_their_groups_have_a_share_too(world: World) -> None:
+    IDENTITY.set("shop")
+    calls = [
+        asyncio.create_task(world.orders.PlaceOrder(waiting(number), call())) for number in range(SINGLE_CLOSING + 1)
+    ]
+    try:
+        done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+        assert [type(one.exception()) for one in done] == [ApiError]
+    finally:
+        for one in calls:
+            one.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)

@@ -90,7 +90,8 @@ async def test_what_this_process_wrote_is_waited_for_without_a_token(world: Worl
 
 async def test_a_token_that_is_not_passed_by_the_deadline_is_pending(world: World) -> None:
     order, token = await world.place()
-    far = encode(Token(decode(token).partition, 10**9))
+    partition = decode(token).partition
+    far = encode(Token(partition, world.written_elsewhere(partition)))
     with pytest.raises(ApiError) as caught:
         await get(world, order.name, far, 0.1)
     assert reason(caught) == (grpc.StatusCode.DEADLINE_EXCEEDED, "ANSWER_PENDING")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
+from aiokafka.errors import KafkaConnectionError
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.orders.v1.facts_pb2 import OrderFact
@@ -17,6 +18,7 @@ from eventlog.database import Database
 from eventlog.errors import BrokerUnavailable, NotReady
 from eventlog.gathering import Position, Record
 from eventlog.projected import Index
+from eventlog.projection import position_key
 from eventlog.topics import partition_of
 from eventlog.watch import Watchers
 from services.orders.api.orders import Context, OrderServicer
@@ -99,6 +101,8 @@ class World:
         self._purses: dict[str, PurseLog] = {}
         self.forget_lists()
         self._ends = dict.fromkeys(range(PARTITIONS), 0)
+        #: Partitions whose ends the broker was asked for.
+        self.asked_ends: list[int] = []
         self._positions = dict.fromkeys(range(PARTITIONS), 0)
         self.orders = OrderServicer(self, self.campaigns, self, now_ms=lambda: TIME_MS)
 
@@ -119,6 +123,11 @@ class World:
         if self.folds:
             asyncio.get_running_loop().call_soon(self.fold, fact)
         return Position(partition, offset, self.now_ms)
+
+    def written_elsewhere(self, partition: int) -> int:
+        """Another process writes a record, which is not folded here. Its offset."""
+        self._ends[partition] += 1
+        return self._ends[partition] - 1
 
     async def publish_all(
         self, topic: str, records: Sequence[Record], *, timeout_s: float | None = None
@@ -143,6 +152,19 @@ class World:
         assert topic == ORDERS.name
         return self._positions[partition]
 
+    async def end(self, topic: str, partition: int, /) -> int:
+        assert topic == ORDERS.name
+        self.asked_ends.append(partition)
+        await asyncio.sleep(0)
+        if not self.broker:
+            raise KafkaConnectionError("away")
+        return self._ends[partition]
+
+    def fold_all(self, partition: int) -> None:
+        """The projection comes to the end of a partition, by records of other groups."""
+        self._positions[partition] = self._ends[partition]
+        self.watchers.notify(position_key(ORDERS.name, partition))
+
     def of_customer(
         self, customer: str, partition: int, after: tuple[int, str] | None, most: int, /
     ) -> Sequence[Listed]:
@@ -158,8 +180,10 @@ class World:
             self.decide(fact.group, *decided)
         Fact(fact, self.now_ms).fold(self._state(fact.group))
         self._list(fact.group)
-        self._positions[partition_of(fact.group, PARTITIONS)] += 1
+        partition = partition_of(fact.group, PARTITIONS)
+        self._positions[partition] += 1
         self.watchers.notify(fact.group)
+        self.watchers.notify(position_key(ORDERS.name, partition))
 
     def decide(self, group: str, *events: GroupEvent) -> None:
         self._groups.setdefault(group, GroupLog(group)).decide(TIME_MS, *events).fold(self._state(group))

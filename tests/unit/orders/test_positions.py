@@ -1,0 +1,109 @@
+"""Tokens name offsets, and anybody can write one: what the log does not have is refused, the rest is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import grpc
+import pytest
+from groupbuy.orders.v1.orders_pb2 import GetOrderRequest, ListOrdersRequest, Order
+
+from chassis.callers import IDENTITY
+from chassis.errors import ApiError
+from eventlog.errors import BrokerUnavailable, NotReady
+from services.orders.api import positions
+from services.orders.api.tokens import Token, decode, encode
+from tests.unit.chassis.support import eventually
+from tests.unit.orders.test_place_order import opens, reason
+from tests.unit.orders.world import World, call, still_waits
+
+
+@pytest.fixture
+def world() -> World:
+    made = World()
+    made.decides = opens
+    return made
+
+
+def reading(world: World, name: str, token: Token, seconds: float = 5.0) -> Awaitable[Order]:
+    return asyncio.ensure_future(world.orders.GetOrder(GetOrderRequest(name=name, token=encode(token)), call(seconds)))
+
+
+async def placed(world: World) -> tuple[str, int]:
+    """An order, and its partition."""
+    order, token = await world.place()
+    return order.name, decode(token).partition
+
+
+async def test_a_forged_token_is_refused_at_once_and_the_broker_is_asked_once_for_all(world: World) -> None:
+    name, partition = await placed(world)
+    forged = [reading(world, name, Token(partition, 10**15), 60.0) for _ in range(100)]
+    async with asyncio.timeout(5):
+        errors = await asyncio.gather(*forged, return_exceptions=True)
+    for error in errors:
+        assert isinstance(error, ApiError)
+        assert (error.reason_name, error.fields[0][0]) == ("INVALID_FIELDS", "token")
+    assert world.asked_ends == [partition]
+    request = ListOrdersRequest(parent=name.rpartition("/orders/")[0], token=encode(Token(partition, 10**15)))
+    with pytest.raises(ApiError) as caught:
+        await world.orders.ListOrders(request, call())
+    assert reason(caught) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
+
+
+async def test_the_broker_is_asked_ten_times_a_second_at_most(world: World) -> None:
+    name, partition = await placed(world)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(3):
+        with pytest.raises(ApiError):
+            await reading(world, name, Token(partition, 10**15))
+    assert world.asked_ends == [partition] * 3
+    assert loop.time() - began >= 2 * positions.ASK_AGAIN_S
+
+
+async def test_a_record_of_another_process_is_waited_for_and_wakes_when_its_partition_gets_there(world: World) -> None:
+    name, partition = await placed(world)
+    offset = world.written_elsewhere(partition)
+    call_ = asyncio.ensure_future(reading(world, name, Token(partition, offset)))
+    await eventually(lambda: bool(world.asked_ends))
+    await still_waits(call_)
+    world.fold_all(partition)
+    assert (await call_).name == name
+    # Known from then on: nothing is asked again.
+    await reading(world, name, Token(partition, offset))
+    assert world.asked_ends == [partition]
+
+
+async def test_one_identity_can_not_take_all_places(world: World) -> None:
+    name, partition = await placed(world)
+    token = Token(partition, world.written_elsewhere(partition))
+    IDENTITY.set("shop")
+    calls = [reading(world, name, token, 60.0) for _ in range(positions.SHARE)]
+    await eventually(lambda: bool(world.asked_ends))
+    with pytest.raises(ApiError) as caught:
+        await reading(world, name, token, 60.0)
+    assert reason(caught) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+    IDENTITY.set("support")
+    other = asyncio.ensure_future(reading(world, name, token, 60.0))
+    await still_waits(other)
+    world.fold_all(partition)
+    await asyncio.gather(*calls, other)
+
+
+async def test_a_broker_that_can_not_be_asked_is_told(world: World) -> None:
+    name, partition = await placed(world)
+    world.broker = False
+    with pytest.raises(BrokerUnavailable):
+        await reading(world, name, Token(partition, 10**15))
+
+
+async def test_a_partition_that_goes_to_another_replica_ends_the_wait(world: World) -> None:
+    name, partition = await placed(world)
+    call_ = asyncio.ensure_future(reading(world, name, Token(partition, world.written_elsewhere(partition))))
+    await eventually(lambda: bool(world.asked_ends))
+    await still_waits(call_)
+    world.away.add(partition)
+    world.watchers.notify_all()
+    with pytest.raises(NotReady):
+        await call_
