@@ -252,7 +252,7 @@ class Repeats(Generic[S]):
         self.digest = b""
 
     def take(self, record: Record) -> bool:
-        """Takes the next record. Returns False for one that this state does not hold: another process owns the partition.
+        """Takes the next record. Returns False for one that this state does not hold: somebody else owns the partition.
 
         Raises Impossible for another decision than ours.
         """

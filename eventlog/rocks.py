@@ -208,8 +208,8 @@ class RocksStates(Generic[S]):
         self._batch_low_ms = FOR_EVER_MS
         for key in self._saving:
             encoded = key.encode()
-            # If more was decided about it meanwhile, it is encoded as it is now, and its entry in the index must be that
-            # of the same state: a fold drops decisions that the state holds already, and so would not set the timer.
+            # If more was decided about it meanwhile, it is encoded as it is now, and its entry in the index must be
+            # that of the same state: a fold drops decisions that the state holds, and so would not set the timer.
             aggregate, due_ms = self._dirty.get(key) or self._saving[key]
             due = _NEVER if due_ms is None else due_ms
             head = _HEAD.pack(aggregate.version, aggregate.cause, aggregate.time_ms, due)
