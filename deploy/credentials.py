@@ -17,6 +17,8 @@ from deploy.kafka.secured import ADMIN, Secured
 from deploy.product import PROVIDER, SERVICES
 
 OPS = "ops"
+#: Users at Kafka that have rights only while an operator uses them: see eventlog/acls.py.
+PROVISION, REDRIVE = "provision", "redrive"
 #: Whose certificate asks for health.
 MONITOR = "monitor"
 _OPERATOR = "operator"
@@ -39,7 +41,7 @@ class Credentials:
         if kept.exists():
             self.kafka = Secured(self.issued["kafka"], json.loads(kept.read_text(encoding="utf-8")))
         else:
-            self.kafka = Secured.made(self.issued["kafka"], (*SERVICES, OPS))
+            self.kafka = Secured.made(self.issued["kafka"], (*SERVICES, OPS, PROVISION, REDRIVE))
             _keep(kept, json.dumps(dict(self.kafka.passwords)))
         told = self.environment(OPS)
         _keep(self.ops_file, "".join(f"{name}={value}\n" for name, value in told.items()))
@@ -50,10 +52,10 @@ class Credentials:
         return self.directory / "ops.env"
 
     def environment(self, name: str) -> Mapping[str, str]:
-        """Variables that a process of a service, the provider, or the command line as `ops` or `admin` is told."""
+        """Variables that a process of a service, the provider, or the command line as one of its users is told."""
         if name == PROVIDER:
             return {f"GROUPBUY_SIMPROVIDER_{key}": value for key, value in self._certificate(name).items()}
-        if name in {OPS, ADMIN}:
+        if name in {OPS, ADMIN, PROVISION, REDRIVE}:
             told = {**self._certificate(_OPERATOR), **self._user(name)}
             return {f"GROUPBUY_OPS_{key}": value for key, value in told.items()}
         service = name.partition("-")[0]

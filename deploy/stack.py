@@ -17,7 +17,7 @@ from typing import Self
 
 from deploy import ports
 from deploy.ca import Issued
-from deploy.credentials import MONITOR, OPS, Credentials
+from deploy.credentials import MONITOR, Credentials
 from deploy.errors import AlreadyRunning, BrokerFailed, StackFailed
 from deploy.kafka import jars
 from deploy.kafka.broker import Broker
@@ -231,7 +231,7 @@ class Stack(Processes):
         if self.credentials is not None and self._plan.rights is not None:
             self._run("rights", self._plan.rights(self.kafka), self.credentials.environment(ADMIN))
         if self._plan.topics is not None:
-            own = self.credentials.environment(OPS) if self.credentials else {}
+            own = self.credentials.environment(ADMIN) if self.credentials else {}
             self._run("topics", self._plan.topics(self.kafka, self.partitions), own)
 
     def _run(self, what: str, command: Sequence[str], environment: Mapping[str, str]) -> None:

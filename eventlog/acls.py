@@ -21,7 +21,7 @@ from aiokafka.protocol.api import Request
 
 from eventlog.errors import TopicsDiffer
 from eventlog.security import Kafka, client
-from eventlog.topics import TopicSpec, service_of
+from eventlog.topics import TopicSpec, origins_of_dead_letters, service_of
 
 
 class Resource(IntEnum):
@@ -57,19 +57,21 @@ class Grant(NamedTuple):
         return f"{self.principal}: {self.operation.name} on {self.resource.name.lower()} {self.name}{star}"
 
 
-#: Who makes topics, declares first starts, and reads everything: the command line. It writes the log's own registry,
-#: where its acts are recorded, and no business topic.
+#: The command line. It reads everything, and writes the log's own registry, where its acts are recorded. It can join no
+#: consumer group and commit no offset: whoever can, can fence a service and make it pass over records.
 OPS = "ops"
-#: Who puts dead letters back into the topics they came from. Granted only for the while it takes.
+#: Makes topics, and commits first and recovered offsets. Granted only while `topics create` or `offsets recover` runs.
+PROVISIONER = "provision"
+#: Puts dead letters back into the topics they came from. Granted only while `dlq redrive` runs.
 REDRIVER = "redrive"
-#: Consumer group whose offsets said, in older versions, how far each dead-letter topic was redriven.
-REDRIVER_GROUP = "groupbuy.ops.redrive"
+#: What the name of every consumer group begins with.
+GROUPS = "groupbuy."
 _CLUSTER = "kafka-cluster"
 _ANY, _ALLOW, _MATCH_ANY, _LITERAL, _PREFIXED = 1, 3, 1, 3, 4
 
 
-def grants(topics: Sequence[TopicSpec], *, redrive: bool = False) -> list[Grant]:
-    """All that is granted, in order; with `redrive` also what it takes to put dead letters back."""
+def grants(topics: Sequence[TopicSpec], *, redrive: bool = False, provision: bool = False) -> list[Grant]:
+    """All that is granted, in order; with `redrive` and `provision` also what these two principals need."""
     found: set[Grant] = set()
     services = {topic.writer for topic in topics} | {service_of(one) for topic in topics for one in topic.readers}
     services.discard(OPS)
@@ -83,29 +85,42 @@ def grants(topics: Sequence[TopicSpec], *, redrive: bool = False) -> list[Grant]
         # Every process compares all topics with the registry before it starts.
         for service in services:
             found |= {_topic(service, topic, one) for one in (Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS)}
-        for one in (Operation.CREATE, Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS, Operation.READ):
+        for one in (Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS, Operation.READ):
             found.add(_topic(OPS, topic, one))
     for service in services:
-        found.add(Grant(service, Resource.GROUP, f"groupbuy.{service}.", Operation.READ, prefixed=True))
-    found.add(Grant(OPS, Resource.GROUP, "groupbuy.", Operation.READ, prefixed=True))
+        found.add(Grant(service, Resource.GROUP, f"{GROUPS}{service}.", Operation.READ, prefixed=True))
+    found.add(Grant(OPS, Resource.GROUP, GROUPS, Operation.DESCRIBE, prefixed=True))
     # DESCRIBE_CONFIGS: `topics check` asks how long the broker keeps committed offsets.
     found |= {Grant(OPS, Resource.CLUSTER, _CLUSTER, one) for one in (Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS)}
     if redrive:
         found |= _redriving(topics)
+    if provision:
+        found |= _provisioning(topics)
     return sorted(found)
 
 
 def _redriving(topics: Sequence[TopicSpec]) -> set[Grant]:
-    found = {Grant(REDRIVER, Resource.GROUP, REDRIVER_GROUP, Operation.READ)}
+    """It writes the topics that have dead letters, and reads in them what it puts back: never the dead letter itself,
+    but the record that the dead letter is about."""
+    origins = origins_of_dead_letters(topics)
+    found = set()
     for topic in topics:
-        if topic.message is None:
-            found.add(_topic(REDRIVER, topic, Operation.READ))
-        elif topic.readers:
-            # Where it writes it also looks what it wrote before it was interrupted.
-            found |= {_topic(REDRIVER, topic, one) for one in (Operation.READ, Operation.WRITE)}
-        elif topic.writer == OPS:
+        if topic.name in origins:
+            found |= {_topic(REDRIVER, topic, one) for one in (Operation.READ, Operation.DESCRIBE)}
+        elif topic in origins.values() or topic.writer == OPS:
             found |= {_topic(REDRIVER, topic, one) for one in (Operation.READ, Operation.WRITE)}
     return found
+
+
+def _provisioning(topics: Sequence[TopicSpec]) -> set[Grant]:
+    """It makes topics and works in all consumer groups, and writes the log's own registry alone."""
+    found = {Grant(PROVISIONER, Resource.GROUP, GROUPS, Operation.READ, prefixed=True)}
+    for topic in topics:
+        for one in (Operation.CREATE, Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS, Operation.READ):
+            found.add(_topic(PROVISIONER, topic, one))
+        if topic.writer == OPS:
+            found.add(_topic(PROVISIONER, topic, Operation.WRITE))
+    return found | {Grant(PROVISIONER, Resource.CLUSTER, _CLUSTER, Operation.DESCRIBE)}
 
 
 def _topic(principal: str, topic: TopicSpec, operation: Operation) -> Grant:

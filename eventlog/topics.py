@@ -136,6 +136,14 @@ def with_dead_letters(topics: Iterable[TopicSpec]) -> tuple[TopicSpec, ...]:
     return tuple(found.values())
 
 
+def origins_of_dead_letters(topics: Iterable[TopicSpec]) -> dict[str, TopicSpec]:
+    """The source of every dead-letter topic among the topics, by its name. No record has a say in it."""
+    listed = list(topics)
+    names = {topic.name for topic in listed if topic.message is None}
+    found = {dead_letter(topic, service_of(reader)).name: topic for topic in listed for reader in topic.readers}
+    return {name: topic for name, topic in found.items() if name in names}
+
+
 async def create(kafka: Kafka, topics: Sequence[TopicSpec], *, partitions: int, replication: int) -> list[str]:
     """Makes the topics that don't exist yet and commits offset 0 for their readers. Returns the names of the new ones.
 

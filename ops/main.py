@@ -41,7 +41,7 @@ def _run(args: Sequence[str] | None) -> int:
     try:
         code = command.main(args=list(args) if args is not None else None, prog_name=PROGRAM, standalone_mode=False)
     except OpsError as error:
-        return _say(str(error), error.exit_code)
+        return _say(str(error), error.exit_code, error.lines)
     except TyperException as error:
         # Wrong arguments; Typer would print a box and the whole usage.
         message = getattr(error, "format_message", error.__str__)().rstrip(".")
@@ -55,8 +55,12 @@ def _run(args: Sequence[str] | None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _say(message: str, code: int) -> int:
-    sys.stderr.write(f"{PROGRAM}: {message}\n")
+def _say(message: str, code: int, lines: Sequence[str] = ()) -> int:
+    from ops.screen import say
+
+    say(f"{PROGRAM}: {message}")
+    for line in lines:
+        say(line)
     return code
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.topics import ALL, BUSINESS, CAMPAIGNS, GROUP_LOG, REGISTRY
-from eventlog.acls import OPS, REDRIVER, Grant, Operation, Resource, commands, grants
-from eventlog.topics import TopicSpec
+from chassis.topics import ALL, CAMPAIGNS, GROUP_LOG, ORDERS, PAYMENT_LOG, REGISTRY
+from eventlog.acls import OPS, PROVISIONER, REDRIVER, Grant, Operation, Resource, commands, grants
+from eventlog.topics import TopicSpec, origins_of_dead_letters
 
 GRANTS = grants(ALL)
 SERVICES = {"orders", "groups", "payments"}
@@ -38,21 +38,43 @@ def test_a_service_works_in_its_own_consumer_groups_alone() -> None:
 
 
 def test_nobody_may_delete_alter_or_act_for_the_cluster_and_topics_are_granted_by_their_whole_name() -> None:
-    assert {one.operation for one in GRANTS} == set(Operation)
-    on_cluster = {one.operation for one in GRANTS if one.resource is Resource.CLUSTER}
+    every = grants(ALL, redrive=True, provision=True)
+    assert {one.operation for one in every} == set(Operation)
+    on_cluster = {one.operation for one in every if one.resource is Resource.CLUSTER}
     assert on_cluster == {Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS}
-    assert {one.principal for one in GRANTS if one.operation is Operation.CREATE} == {OPS}
-    assert not any(one.prefixed for one in GRANTS if one.resource is Resource.TOPIC)
+    assert {one.principal for one in every if one.operation is Operation.CREATE} == {PROVISIONER}
+    assert not any(one.prefixed for one in every if one.resource is Resource.TOPIC)
 
 
-def test_the_command_line_writes_its_registry_alone_and_redriving_is_a_right_of_its_own() -> None:
+def test_the_command_line_joins_no_group_and_commits_nothing() -> None:
+    assert [one for one in GRANTS if one.principal == OPS and one.resource is Resource.GROUP] == [
+        Grant(OPS, Resource.GROUP, "groupbuy.", Operation.DESCRIBE, prefixed=True)
+    ]
+
+
+def test_offsets_are_committed_by_a_principal_that_has_rights_only_while_it_does() -> None:
+    assert not any(one.principal == PROVISIONER for one in GRANTS)
+    more = set(grants(ALL, provision=True)) - set(GRANTS)
+    assert {one.principal for one in more} == {PROVISIONER}
+    assert Grant(PROVISIONER, Resource.GROUP, "groupbuy.", Operation.READ, prefixed=True) in more
+    assert {one.name for one in more if one.operation is Operation.WRITE} == {REGISTRY.name}
+
+
+def test_redriving_writes_topics_that_have_dead_letters_and_no_inbox() -> None:
     assert {one.name for one in GRANTS if one.principal == OPS and one.operation is Operation.WRITE} == {REGISTRY.name}
     assert who(Operation.READ, REGISTRY.name) == SERVICES | {OPS}
     assert not any(one.principal == REDRIVER for one in GRANTS)
     more = set(grants(ALL, redrive=True)) - set(GRANTS)
     assert {one.principal for one in more} == {REDRIVER}
     written = {one.name for one in more if one.operation is Operation.WRITE}
-    assert written == {topic.name for topic in (*BUSINESS, REGISTRY) if topic is not CAMPAIGNS}
+    assert written == {ORDERS.name, GROUP_LOG.name, PAYMENT_LOG.name, REGISTRY.name}
+    assert not any(one.resource is Resource.GROUP for one in more)
+
+
+def test_the_name_of_a_dead_letter_topic_says_where_its_records_came_from() -> None:
+    origins = origins_of_dead_letters(ALL)
+    assert set(origins) == {topic.name for topic in ALL if topic.message is None}
+    assert all(name.startswith(f"{topic.name}.") for name, topic in origins.items())
 
 
 def test_kafkas_own_tool_is_told_the_same() -> None:
