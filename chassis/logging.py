@@ -18,6 +18,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from chassis.redaction import redact
+from chassis.screen import json_safe, shown, shown_lines
 
 #: Libraries whose own chatter is of no use below a warning.
 LIBRARIES = ("faust", "mode", "aiokafka", "kafka", "grpc", "_cygrpc", "asyncio", "concurrent")
@@ -57,7 +58,7 @@ def configure(*, level: str, form: str, service: str, instance: str) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 redact,
-                _renderer(form),
+                *_rendered(form),
             ],
         )
     )
@@ -116,9 +117,23 @@ def _of(service: str, instance: str) -> Processor:
     return add
 
 
-def _renderer(form: str) -> Processor:
+def _rendered(form: str) -> list[Processor]:
+    """Renders without any character that a terminal obeys: events may quote what others wrote."""
     if form == "json":
-        return structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
-    return structlog.dev.ConsoleRenderer(
+        return [structlog.processors.JSONRenderer(ensure_ascii=False, default=str), _json_safe]
+    console = structlog.dev.ConsoleRenderer(
         colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
     )
+    return [_screened, console]
+
+
+def _json_safe(_logger: Any, _method: str, line: Any) -> Any:
+    return json_safe(line)
+
+
+def _screened(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    for name, value in event.items():
+        if isinstance(value, str):
+            # Tracebacks have lines of their own.
+            event[name] = shown_lines(value) if name in {"exception", "stack"} else shown(value)
+    return event

@@ -5,7 +5,6 @@ What can't be decoded is shown as what it is, with its size; a reader of topics 
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -18,6 +17,8 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.topics import TopicSpec
 from ops.describe import day_and_clock, event_line, fact_line, one_line
+from ops.screen import as_json as encoded
+from ops.screen import shown, shown_bytes
 
 #: Inbox fields that hold the bytes of another topic's record.
 COPIES: dict[str, type[Message]] = {
@@ -55,15 +56,15 @@ def words(message: Message | None, value: bytes | None) -> str:
 
 def line(spec: TopicSpec, record: Any) -> str:
     """`2026-01-01 12:00:00.000Z 3:17 <key> …`: time, partition and offset, key, content."""
-    key = (record.key or b"").decode(errors="replace")
+    key = shown_bytes(record.key)
     said = words(decode(spec, record), record.value)
-    return f"{day_and_clock(record.timestamp)} {record.partition}:{record.offset} {key}  {said}"
+    return shown(f"{day_and_clock(record.timestamp)} {record.partition}:{record.offset} {key}  {said}")
 
 
 def as_json(spec: TopicSpec, record: Any) -> str:
     """One JSON object on one line: where the record stands, its headers, and its content by field names."""
     message = decode(spec, record)
-    return json.dumps(
+    return encoded(
         {
             "topic": record.topic,
             "partition": record.partition,
@@ -72,8 +73,7 @@ def as_json(spec: TopicSpec, record: Any) -> str:
             "key": (record.key or b"").decode(errors="replace"),
             "headers": {name: (value or b"").decode(errors="replace") for name, value in record.headers},
             "value": (record.value or b"").hex() if message is None else fields(message),
-        },
-        ensure_ascii=False,
+        }
     )
 
 

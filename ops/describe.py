@@ -15,17 +15,26 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent, RefusalReason, ReleaseR
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentEvent, ProviderCall
 
+from chassis.screen import shown
 from ops.money import amount
 
 
 def clock(time_ms: int) -> str:
     """Time of day in UTC, to the millisecond."""
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
+    return _time(time_ms, "%H:%M:%S.%f")
 
 
 def day_and_clock(time_ms: int) -> str:
     """Date and time in UTC, to the millisecond."""
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+    return _time(time_ms, "%Y-%m-%d %H:%M:%S.%f") + "Z"
+
+
+def _time(time_ms: int, form: str) -> str:
+    try:
+        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime(form)[:-3]
+    except (OverflowError, OSError, ValueError):
+        # A foreign record may say any number.
+        return f"{time_ms} ms"
 
 
 def short(name: str) -> str:
@@ -148,18 +157,22 @@ def event_line(event: GroupEvent | PaymentEvent) -> str:
         return "an event that this version does not know"
     told = (GROUP if isinstance(event, GroupEvent) else PAYMENT).get(body)
     inner = getattr(event, body)
-    return told(inner) if told else f"{body} {one_line(inner)}"
+    try:
+        return shown(told(inner)) if told else f"{body} {one_line(inner)}"
+    except ValueError:
+        # An enum value that this version does not know.
+        return f"{body} {one_line(inner)}"
 
 
 def fact_line(fact: OrderFact) -> str:
     """One order fact in words."""
     who = f"{fact.customer}: {short(fact.order)}"
     if fact.WhichOneof("body") == "cancel_requested":
-        return f"{who} wants out"
+        return shown(f"{who} wants out")
     placed = fact.placed
     how = "bought alone" if placed.solo else "opens the group" if placed.opens_group else "joins"
     price = amount(placed.max_unit_price_minor, placed.currency)
-    return f"{who} {how}, {placed.quantity} pieces at {price} at most, pays with {placed.payment_method}"
+    return shown(f"{who} {how}, {placed.quantity} pieces at {price} at most, pays with {placed.payment_method}")
 
 
 def orders_of(event: GroupEvent | PaymentEvent) -> tuple[str, ...]:
@@ -179,4 +192,4 @@ def orders_of(event: GroupEvent | PaymentEvent) -> tuple[str, ...]:
 
 def one_line(message: Message) -> str:
     """A message's fields on one line."""
-    return str(MessageToString(message, as_one_line=True))
+    return shown(MessageToString(message, as_one_line=True))

@@ -21,6 +21,7 @@ from eventlog.registry import skip_key
 from ops.describe import day_and_clock
 from ops.errors import USAGE, OpsError
 from ops.replay import domains, undecodable
+from ops.screen import echo
 from ops.security import cluster
 from ops.topics import at_broker
 from ops.where import Kafka, broker
@@ -72,16 +73,16 @@ def skip(
     record, why = at_broker(address, run)
     value = record.value or b""
     # As Python shows bytes: a foreign record may hold what would move the cursor.
-    typer.echo(f"{topic} {partition}:{offset}, appended {day_and_clock(record.timestamp)}")
-    typer.echo(f"  key     {record.key!r}")
+    echo(f"{topic} {partition}:{offset}, appended {day_and_clock(record.timestamp)}")
+    echo(f"  key     {record.key!r}")
     for name, content in record.headers:
-        typer.echo(f"  header  {name!r} {content!r}")
-    typer.echo(f"  bytes   {len(value)}: {value[:64].hex(' ')}")
-    typer.echo(f"  sha256  {sha256(value).hexdigest()}")
+        echo(f"  header  {name!r} {content!r}")
+    echo(f"  bytes   {len(value)}: {value[:64].hex(' ')}")
+    echo(f"  sha256  {sha256(value).hexdigest()}")
     if not why:
         raise OpsError("this build decodes the record: it is not skipped")
-    typer.echo(f"  because {why}")
-    typer.echo("nothing recorded: this was a dry run" if dry_run else f"skipped, as {who()}: {reason}")
+    echo(f"  because {why}")
+    echo("nothing recorded: this was a dry run" if dry_run else f"skipped, as {who()}: {reason}")
 
 
 async def _record(address: str, topic: str, partition: int, offset: int) -> Any:

@@ -7,7 +7,6 @@ but the log.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -25,6 +24,8 @@ from ops.console import console
 from ops.describe import short
 from ops.errors import USAGE, OpsError
 from ops.reader import Reader
+from ops.screen import as_json as encoded
+from ops.screen import shown
 from ops.show import is_id
 from ops.where import Kafka, broker
 
@@ -135,7 +136,7 @@ def invites(
     if not found.invited and not found.uninvited:
         raise OpsError(f"nobody has a seat in groups/{key}")
     if as_json:
-        print(json.dumps(report(key, found), ensure_ascii=False))
+        typer.echo(encoded(report(key, found)))
     else:
         console().print(tree(key, found))
 
@@ -161,7 +162,7 @@ def tree(key: str, found: Invites) -> Tree:
     while pending:
         above, link = pending.pop()
         by = f"by {link.inviter}, {link.channel}" if link.inviter else "nobody ordered through it"
-        branch = above.add(Text(f"link {link.link} {by}", style="cyan"))
+        branch = above.add(Text(shown(f"link {link.link} {by}"), style="cyan"))
         for order in link.orders:
             branch.add(_words(order))
         pending.extend((branch, forward) for forward in reversed(link.forwards))
@@ -169,7 +170,7 @@ def tree(key: str, found: Invites) -> Tree:
 
 
 def _words(order: Order) -> Text:
-    return Text(f"{order.customer}, order {short(order.order)}")
+    return Text(shown(f"{order.customer}, order {short(order.order)}"))
 
 
 async def _read(kafka: str, key: str) -> Invites:

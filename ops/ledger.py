@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from ops.errors import USAGE, OpsError
 from ops.ledger_roots import Taking
 from ops.money import amount
 from ops.reader import Reader
+from ops.screen import as_json, echo
 from ops.where import Kafka, broker
 
 app = typer.Typer(no_args_is_help=True, help="The ledger: balances, and roots that prove it later.")
@@ -47,7 +47,7 @@ def roots(
         table.add_row(day, str(partition), f"{one.entries:,}", one.root)
     console().print(table)
     entries = sum(day.entries for day in found.values())
-    typer.echo(json.dumps({"out": str(out), "roots": len(found), "entries": entries}))
+    echo(as_json({"out": str(out), "roots": len(found), "entries": entries}))
 
 
 @app.command()
@@ -75,7 +75,7 @@ def balances(kafka: Kafka = None) -> None:
         table.add_row(currency, name, *(amount(one, currency) for one in (debits, credits_, debits - credits_)))
     console().print(table)
     balanced = not any(totals.values())
-    typer.echo(json.dumps({"balanced": balanced, "balances_minor": figures}))
+    echo(as_json({"balanced": balanced, "balances_minor": figures}))
     if not balanced:
         raise typer.Exit(1)
 

@@ -26,6 +26,7 @@ from eventlog.security import client
 from eventlog.topics import TopicSpec
 from ops.console import console
 from ops.errors import USAGE, OpsError
+from ops.screen import echo
 from ops.security import cluster
 from ops.topics import at_broker
 from ops.where import Kafka, broker
@@ -67,7 +68,7 @@ def recover(
 
     starts, wanted = at_broker(address, run)
     if not starts:
-        typer.echo("no group misses an offset")
+        echo("no group misses an offset")
         return
     table = Table()
     for column in ("group", "partition", "goes on at", "because"):
@@ -77,7 +78,7 @@ def recover(
         style = None if start.proven else "bold red"
         table.add_row(start.group, f"{start.tp.topic} {start.tp.partition}", f"{start.offset}", why, style=style)
     console().print(table)
-    typer.echo(f"{len(starts)} offsets missing, {0 if dry_run else len(wanted)} committed")
+    echo(f"{len(starts)} offsets missing, {0 if dry_run else len(wanted)} committed")
     if left := len(starts) - len(wanted):
         raise OpsError(
             f"{left} of them are not proven: find out whether what is gone was read, then repeat with --unproven"

@@ -7,7 +7,6 @@ Where `audit` checks every rule, this is the book-keeper's daily work, also on a
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from ops.reader import Reader
 from ops.reconcile_books import Books, Kind, Line, compare
 from ops.reconcile_claims import feed
 from ops.reconcile_statement import read
+from ops.screen import as_json, echo
 from services.payments.domain.evolve import evolve
 from services.payments.domain.ledger import Entry, Fault
 from services.payments.domain.state import Purse
@@ -115,7 +115,7 @@ def reconcile(
     figures = {kind.name.lower(): counts[kind] for kind in Kind}
     under_way = sum(line.under_way for line in differ)
     equal = under_way == len(differ)
-    typer.echo(json.dumps({**figures, "under_way": under_way, "fed": fed, "books_equal": equal}))
+    echo(as_json({**figures, "under_way": under_way, "fed": fed, "books_equal": equal}))
     if not equal:
         raise typer.Exit(1)
 

@@ -6,7 +6,6 @@ their input, and that nothing else had a hand in it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,14 +15,16 @@ from typing import Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from chassis import registry
 from chassis.topics import GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG
 from eventlog.aggregate import Aggregate, Domain, decide
 from eventlog.errors import Impossible
 from eventlog.topics import TopicSpec
-from ops.console import console
+from ops.console import console, labelled
 from ops.reader import Reader
+from ops.screen import as_json, echo
 from ops.security import cluster
 from ops.topics import at_broker
 from ops.where import Kafka, broker
@@ -191,7 +192,7 @@ def replay(kafka: Kafka = None) -> None:
         "digest": digest.hexdigest(),
         "seconds": round(monotonic() - begun, 2),
     }
-    typer.echo(json.dumps(figures))
+    echo(as_json(figures))
     if figures["differences"]:
         raise typer.Exit(1)
 
@@ -218,11 +219,11 @@ def _print(results: list[Replayed]) -> None:
     for result in results:
         counts = (result.aggregates, result.inputs, result.decisions, result.not_yet_logged, result.skipped)
         different = len(result.differences)
-        shown = f"[bold red]{different}[/]" if different else "[green]0[/]"
-        table.add_row(result.log, *(f"{count:,}" for count in counts), shown)
+        verdict = Text(str(different), style="bold red" if different else "green")
+        table.add_row(result.log, *(f"{count:,}" for count in counts), verdict)
     out.print(table)
     for result in results:
         for stopped in result.stopped:
-            out.print(f"[bold yellow]stopped[/] {result.log} {stopped}", highlight=False)
+            out.print(labelled("stopped", "bold yellow", f"{result.log} {stopped}"))
         for difference in result.differences[:MOST_SHOWN]:
-            out.print(f"[bold red]different[/] {difference}", highlight=False)
+            out.print(labelled("different", "bold red", difference))

@@ -22,6 +22,7 @@ from ops.decode import decode, words
 from ops.describe import day_and_clock, event_line, fact_line, orders_of
 from ops.errors import USAGE, OpsError
 from ops.reader import Reader
+from ops.screen import shown
 from ops.where import Kafka, broker
 
 app = typer.Typer(no_args_is_help=True, help="The history of one group or one order.")
@@ -84,7 +85,7 @@ def _show(kafka: str, key: str, one: str | None) -> None:
     if not told:
         raise OpsError(f"nothing is known of {about} at {kafka}")
     out = console()
-    out.print(Text(about, style="bold"))
+    out.print(Text(shown(about), style="bold"))
     for line in told:
         out.print(line, soft_wrap=True)
 
@@ -124,5 +125,5 @@ def _tell(entries: list[Entry], one: str | None) -> Iterator[Text]:
             line = Text()
             line.append(day_and_clock(entry.record.timestamp) if index == 0 else " " * 24, style="dim")
             line.append(f"  {head if index == 0 else '':<11}", style=style)
-            line.append(said + (" (repeated, identical records are dropped)" if repeat else ""))
+            line.append(shown(said) + (" (repeated, identical records are dropped)" if repeat else ""))
             yield line

@@ -12,6 +12,7 @@ from eventlog.topics import TopicSpec
 from ops.decode import as_json, line
 from ops.errors import USAGE, OpsError
 from ops.reader import Reader
+from ops.screen import echo
 from ops.where import Kafka, broker
 
 
@@ -45,7 +46,7 @@ async def _tail(
     def print_(records: list[Any]) -> None:
         for record in records:
             if key is None or record.key == key:
-                typer.echo(show(spec, record))
+                echo(show(spec, record))
 
     async with Reader(kafka, [spec.name]) as reader:
         if not from_beginning:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from rich.table import Table
+from rich.text import Text
 
 from chassis import registry
 from chassis.topics import ALL
@@ -17,6 +18,7 @@ from eventlog.topics import DAY_MS, offsets_retention
 from ops.console import console
 from ops.errors import USAGE, OpsError
 from ops.reader import no_broker
+from ops.screen import echo
 from ops.security import cluster
 from ops.where import Kafka, broker
 from ops.who import who
@@ -51,7 +53,7 @@ def create(
         )
 
     made = at_broker(address, run)
-    typer.echo(f"made {', '.join(made)}" if made else "all topics were there already")
+    echo(f"made {', '.join(made)}" if made else "all topics were there already")
 
 
 @app.command()
@@ -66,7 +68,7 @@ def check(kafka: Kafka = None) -> None:
     number, trouble = at_broker(address, run)
     if trouble:
         raise OpsError(f"{address}: {trouble}")
-    typer.echo(f"{len(ALL)} topics of {number} partitions are as they should be")
+    echo(f"{len(ALL)} topics of {number} partitions are as they should be")
 
 
 @app.command()
@@ -104,7 +106,7 @@ def list_() -> None:
             else f"{spec.retention_ms // DAY_MS} d"
         )
         message = spec.message.DESCRIPTOR.full_name if spec.message else "the raw bytes"
-        table.add_row(spec.name, message, spec.key, spec.writer, "\n".join(spec.readers), kept)
+        table.add_row(spec.name, message, spec.key, spec.writer, Text("\n".join(spec.readers)), kept)
     console().print(table)
 
 

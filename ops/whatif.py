@@ -6,7 +6,6 @@ Nothing is written and no topic is touched. What is supposed of shoppers and the
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -23,6 +22,7 @@ from ops.console import console
 from ops.errors import USAGE, OpsError
 from ops.money import amount
 from ops.reader import Reader
+from ops.screen import as_json, echo
 from ops.supposed import Change, Outcome, Real, Supposed
 from ops.where import Kafka, broker
 from services.groups.domain.terms import RULES_VERSIONS, problems
@@ -185,7 +185,7 @@ def what_if(
         "was": _figures(compared.was),
         "would_be": _figures(compared.would_be),
     }
-    typer.echo(json.dumps(figures))
+    echo(as_json(figures))
 
 
 async def _compare(kafka: str, change: Change) -> Compared:

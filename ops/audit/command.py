@@ -15,6 +15,7 @@ from ops.audit.run import NotQuiet, wait_quiet
 from ops.audit.run import audit as run_audit
 from ops.console import console
 from ops.errors import USAGE, OpsError
+from ops.screen import echo
 
 
 def audit(
@@ -55,6 +56,6 @@ def audit(
     if roots is not None:
         report.roots = ledger.check(address, roots, report.findings)
     report.print(console())
-    typer.echo(report.json())
+    echo(report.json())
     if not report.clean:
         raise typer.Exit(1)

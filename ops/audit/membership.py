@@ -99,6 +99,9 @@ class Membership:
             self._complain(Invariant.SEATS, f"seat {self.taken} of {terms.capacity}", seat.order)
         if count > (terms.seats_per_customer or 1):
             self._complain(Invariant.SEATS, f"customer {seat.customer} has {count} seats", seat.order)
+        if not terms.solo and not terms.tiers:
+            self._complain(Invariant.RIGHT_AMOUNT, "a seat in a group without a price", seat.order)
+            return
         price = terms.solo_price_minor if terms.solo else terms.tiers[0].unit_price_minor
         if seat.hold_minor != price * seat.quantity or seat.currency != terms.currency:
             self._complain(

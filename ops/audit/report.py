@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ops.audit.books import Totals
 from ops.audit.findings import TITLES, Findings, Invariant
 from ops.audit.membership import GroupState
 from ops.audit.seats import SeatState
+from ops.console import labelled
 from ops.money import amount
 
 MOST_SHOWN = 50
@@ -88,15 +90,15 @@ class Report:
         console.print(self._money())
         console.print(self._invariants())
         for violation in self.findings.violations[:MOST_SHOWN]:
-            console.print(f"[bold red]violation[/] {violation}", highlight=False)
+            console.print(labelled("violation", "bold red", violation))
         if (more := self.findings.violation_count - MOST_SHOWN) > 0:
-            console.print(f"[red]and {more} more[/]")
+            console.print(Text(f"and {more} more", style="red"))
         for alarm in self.findings.alarms[:MOST_SHOWN]:
-            console.print(f"[yellow]alarm[/] {alarm}", highlight=False)
+            console.print(labelled("alarm", "yellow", alarm))
         for one in self.findings.under_way[:10]:
-            console.print(f"[dim]under way[/] {one}", highlight=False)
+            console.print(labelled("under way", "dim", one))
         if self.findings.under_way_count > 10:
-            console.print(f"[dim]{self.findings.under_way_count} things are under way[/]")
+            console.print(Text(f"{self.findings.under_way_count} things are under way", style="dim"))
 
     def _figures(self) -> Table:
         table = Table(title="Audit: the topics, read again", title_justify="left", show_header=False, box=None)
@@ -127,13 +129,13 @@ class Report:
         table.add_column("", justify="right")
         for invariant, title in TITLES.items():
             count = self.findings.by_invariant.get(invariant, 0)
-            verdict = f"[bold red]{count} broken[/]" if count else "[green]holds[/]"
+            verdict = Text(f"{count} broken", style="bold red") if count else Text("holds", style="green")
             if invariant in _ELSEWHERE:
-                verdict = f"[dim]{_ELSEWHERE[invariant]}[/]"
+                verdict = Text(_ELSEWHERE[invariant], style="dim")
             if invariant is Invariant.BOOKS_EQUAL and not self.books_compared:
-                verdict = "[yellow]not compared[/]"
+                verdict = Text("not compared", style="yellow")
             if invariant is Invariant.ACKNOWLEDGED_IS_LOGGED and not self.acknowledged:
-                verdict = "[dim]known to clients alone[/]"
+                verdict = Text("known to clients alone", style="dim")
             table.add_row(str(int(invariant)), title, verdict)
         return table
 

@@ -13,6 +13,7 @@ from typing import Any
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
+from chassis.screen import shown
 from chassis.topics import GROUP_LOG, PAYMENT_LOG
 from ops.audit.findings import Findings
 from ops.audit.groups import GroupFold
@@ -78,11 +79,13 @@ class Board:
             body = event.WhichOneof("body")
             self.tiers_reached += body == "tier_reached"
             if body in NEWS and group.terms is not None and not group.terms.solo:
-                self.news.append(f"{clock(decision.time_ms)} {self.title(group)} {key[:8]}: {event_line(event)}")
+                self.news.append(shown(f"{clock(decision.time_ms)} {self.title(group)} {key[:8]}: {event_line(event)}"))
 
     def title(self, group: GroupFold) -> str:
         """What people call a group's campaign."""
-        return self.titles.get(group.terms.campaign, group.terms.campaign) if group.terms is not None else "?"
+        if group.terms is None:
+            return "?"
+        return self.titles.get(group.terms.campaign, shown(group.terms.campaign))
 
     def opened(self) -> list[GroupFold]:
         """Groups that opened, solo purchases among them."""

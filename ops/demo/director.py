@@ -18,8 +18,10 @@ import grpc
 from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from ops.audit import Marks, NotQuiet, audit, marks, wait_quiet
+from ops.console import labelled
 from ops.demo.board import TOPICS, Board
 from ops.demo.plan import Evening, plan
 from ops.demo.player import Player, Tally
@@ -108,13 +110,15 @@ class Director:
     def _verdict(self, clean: bool) -> bool:
         for error in sorted(set(self._tally.errors)):
             count = self._tally.errors.count(error)
-            self._console.print(f"[bold red]unexpected[/] {count}× {error}", highlight=False, soft_wrap=True)
+            self._console.print(labelled("unexpected", "bold red", f"{count}× {error}"), soft_wrap=True)
         came_back = self._stage.states()[VICTIM].restarts > 0
         if not came_back:
-            self._console.print(f"[bold red]unexpected[/] {VICTIM} was not killed, or did not come back")
+            self._console.print(labelled("unexpected", "bold red", f"{VICTIM} was not killed, or did not come back"))
         good = clean and came_back and not self._tally.errors
-        words = "[bold green]Zero differences[/]: every order at one end, every cent where it belongs."
-        self._console.print(words if good else "[bold red]The evening did not end well.[/]")
+        words = Text.assemble(
+            ("Zero differences", "bold green"), ": every order at one end, every cent where it belongs."
+        )
+        self._console.print(words if good else Text("The evening did not end well.", style="bold red"))
         return good
 
     async def _show(self, since: Marks | None) -> None:

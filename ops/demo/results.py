@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from chassis.screen import shown
 from ops.audit.groups import GroupFold
 from ops.audit.membership import GroupState
 from ops.audit.seats import SeatState
@@ -94,9 +95,9 @@ def _members(board: Board, group: GroupFold) -> Table:
     for column in ("order", "customer", "pieces", "end", "held", "captured", "let go"):
         table.add_column(column, justify="right" if column in {"pieces", "held", "captured", "let go"} else "left")
     purse = board.purses.get(group.key)
-    shown = sorted(group.seats.values(), key=lambda seat: seat.state)
-    refused = [seat for seat in shown if seat.state is SeatState.REFUSED]
-    for seat in shown:
+    seats = sorted(group.seats.values(), key=lambda seat: seat.state)
+    refused = [seat for seat in seats if seat.state is SeatState.REFUSED]
+    for seat in seats:
         if seat.state is SeatState.REFUSED and len(refused) > 5:
             continue
         holds = purse.payments[seat.order].holds.values() if purse and seat.order in purse.payments else ()
@@ -105,7 +106,7 @@ def _members(board: Board, group: GroupFold) -> Table:
         leads = " (leads)" if seat.order == group.leader_order else ""
         table.add_row(
             seat.order[:8],
-            seat.customer + leads,
+            shown(seat.customer) + leads,
             str(seat.quantity or ""),
             seat.state.name.lower(),
             *(amount(minor, currency) if held else "" for minor in (held, kept, let_go)),

@@ -16,6 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from chassis.screen import shown
 from ops.audit.groups import GroupFold
 from ops.audit.membership import GroupState
 from ops.demo.board import Board
@@ -132,10 +133,10 @@ class View:
             lamp = Text("● up", style="green") if state.up else Text("● down", style="bold red")
             again = f"started again {state.restarts}×" if state.restarts else ""
             table.add_row(name, lamp, Text(f"pid {state.pid}" if state.up else "", style="dim"), again)
-        shown: RenderableType = table
+        content: RenderableType = table
         if self.incident:
-            shown = Group(table, Text(self.incident, style="bold yellow"))
-        return Panel(shown, title="services", title_align="left", border_style="blue")
+            content = Group(table, Text(shown(self.incident), style="bold yellow"))
+        return Panel(content, title="services", title_align="left", border_style="blue")
 
     def _money(self) -> Panel:
         table = Table(box=None, padding=(0, 1), expand=True)

@@ -1,0 +1,303 @@
+"""Nothing that others wrote moves the cursor, hides a word or forges a line on an operator's screen."""
+
+from __future__ import annotations
+
+import io
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from groupbuy.groups.v1 import decisions_pb2 as g
+from groupbuy.groups.v1.campaigns_pb2 import Tier
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderPlaced
+from groupbuy.payments.v1 import decisions_pb2 as p
+from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
+from rich.table import Table
+from rich.text import Text
+
+from chassis.screen import json_safe, shown, shown_bytes, shown_lines
+from chassis.topics import CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_LOG
+from ops import acls, console, decode, dlq, inbox, invites, ledger, main, offsets, reconcile, replay, show, whatif
+from ops.audit.auditor import Auditor
+from ops.audit.books import Totals
+from ops.audit.findings import Findings, Invariant
+from ops.console import SafeConsole
+from ops.demo.board import Board
+from ops.demo.results import _line, _members
+from ops.describe import event_line
+from ops.errors import OpsError
+from ops.reconcile_books import Kind, Line
+from ops.screen import as_json
+from ops.supposed import Outcome
+from ops.whatif import Compared
+from tests.unit.ops.hostile import ALL, TEXTS, forged, unsafe
+
+KEY = ALL.encode()
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_text_is_shown_on_one_line_without_what_a_terminal_obeys(text: str) -> None:
+    safe = shown(text)
+    assert not unsafe(safe)
+    assert "\n" not in safe
+    assert shown(safe) == safe
+    assert shown_bytes(text.encode()) == safe
+    assert json.loads(json_safe(json.dumps(text, ensure_ascii=False))) == text
+    assert not unsafe(json_safe(json.dumps(text, ensure_ascii=False)))
+
+
+def test_what_people_write_stays_as_it_is() -> None:
+    for text in ("拼团 ¥89.00", "münchen", "Ωmega é e\u0301", "🎉 x", "a [b] \\ c"):
+        assert shown(text) == text
+    assert shown_bytes(b"\xff\xfe") == "\\xff\\xfe"
+    assert shown_lines("a\nb\x1b") == "a\nb\\x1b"
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What the consoles of all commands print."""
+    out = io.StringIO()
+    made = lambda: SafeConsole(file=out, width=400, force_terminal=False)  # noqa: E731
+    for module in (console, dlq, invites, ledger, offsets, reconcile, replay, show, whatif):
+        monkeypatch.setattr(module, "console", made)
+    return out
+
+
+def safe(out: io.StringIO, *parts: str) -> str:
+    said = out.getvalue()
+    assert said
+    assert not unsafe(said)
+    assert not forged(said)
+    for part in parts or ("[bold red]violation[/]",):
+        assert part in said
+    return said
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_the_console_is_safe_whatever_it_is_given(text: str) -> None:
+    out = io.StringIO()
+    made = SafeConsole(file=out, width=200)
+    table = Table(title=text)
+    table.add_column(text)
+    table.add_row(text)
+    table.add_row(Text(text.replace("\n", "")))
+    made.print(text)
+    made.print(table)
+    assert not unsafe(out.getvalue())
+    assert not forged(out.getvalue())
+
+
+def record(value: bytes | None, key: bytes | None = KEY, **more: Any) -> Any:
+    fields = {
+        "topic": "t",
+        "partition": 0,
+        "offset": 3,
+        "timestamp": 1_000,
+        "headers": [(ALL, KEY), ("ce_subject", KEY)],
+    }
+    return SimpleNamespace(**{**fields, "key": key, "value": value, **more})
+
+
+FACT = OrderFact(
+    order=ALL,
+    group=ALL,
+    customer=ALL,
+    placed=OrderPlaced(quantity=1, currency=ALL, max_unit_price_minor=5, payment_method=ALL),
+)
+CANCEL = OrderFact(order=ALL, group=ALL, customer=ALL, cancel_requested=OrderCancelRequested(request_id=ALL))
+CANCELLED = g.GroupDecision(group=ALL, version=1, events=[g.GroupEvent(cancelled=g.GroupCancelled(reason=ALL))])
+DECLINED = p.PaymentDecision(
+    group=ALL,
+    version=1,
+    events=[
+        p.PaymentEvent(hold_declined=p.HoldDeclined(order=ALL, reason=ALL)),
+        p.PaymentEvent(action_required=p.ActionRequired(order=ALL, action_url=ALL)),
+    ],
+)
+COPY = GroupInput(order_fact=FACT.SerializeToString())
+RECORDS = [
+    (ORDERS, FACT),
+    (ORDERS, CANCEL),
+    (GROUP_LOG, CANCELLED),
+    (PAYMENT_LOG, DECLINED),
+    (GROUP_INBOX, COPY),
+]
+
+
+@pytest.mark.parametrize(("spec", "message"), RECORDS, ids=[f"{s.name} {i}" for i, (s, _) in enumerate(RECORDS)])
+def test_tail_and_show(spec: Any, message: Any, screen: io.StringIO) -> None:
+    one = record(message.SerializeToString())
+    for said in (decode.line(spec, one), decode.as_json(spec, one)):
+        assert not unsafe(said)
+        assert "\n" not in said
+    assert json.loads(decode.as_json(spec, one))["key"] == ALL
+    if spec in show.HISTORY:
+        for line in show._tell([show.Entry(spec, one, decode.decode(spec, one))], None):
+            console.console().print(line, soft_wrap=True)
+        safe(screen)
+
+
+def test_bytes_that_nobody_decodes_are_shown_by_tail() -> None:
+    for spec in (CAMPAIGNS, ORDERS):
+        for value in (None, b"\xff\x1b[2J", b""):
+            for key in (None, b"\xff\xfe\x1b", KEY):
+                assert not unsafe(decode.line(spec, record(value, key)))
+                assert not unsafe(decode.as_json(spec, record(value, key)))
+
+
+@pytest.mark.parametrize("event", [g.GroupEvent, p.PaymentEvent])
+def test_every_event_with_every_text_of_it_hostile_and_every_number_absurd(event: Any) -> None:
+    for name in event.DESCRIPTOR.oneofs_by_name["body"].fields:
+        made = event()
+        _fill(getattr(made, name.name))
+        said = event_line(made)
+        assert not unsafe(said)
+        assert "\n" not in said
+
+
+def _fill(message: Any, depth: int = 0) -> None:
+    message.SetInParent()
+    for field in message.DESCRIPTOR.fields:
+        repeated = field.is_repeated
+        if field.message_type is not None:
+            if depth < 3:
+                _fill(getattr(message, field.name).add() if repeated else getattr(message, field.name), depth + 1)
+            continue
+        value: Any = {
+            field.CPPTYPE_STRING: KEY if field.type == field.TYPE_BYTES else ALL,
+            field.CPPTYPE_BOOL: True,
+            field.CPPTYPE_INT64: 2**63 - 1,
+            field.CPPTYPE_INT32: 2**31 - 1,
+            field.CPPTYPE_UINT32: 2**32 - 1,
+            field.CPPTYPE_ENUM: 999,
+        }[field.cpp_type]
+        if repeated:
+            getattr(message, field.name).append(value)
+        else:
+            setattr(message, field.name, value)
+
+
+def test_dlq_show(screen: io.StringIO) -> None:
+    for doubt in ("", ALL):
+        origin = dlq.Origin("orders.order.v1", 0, 7, None if doubt else record(b"x"), doubt)
+        dead = record(
+            KEY, topic="orders.order.v1.groups.dlq", headers=[("ce_subject", KEY), ("dlq-error", KEY), ("dlq-cut", KEY)]
+        )
+        dlq._tell(dead, origin)
+        encoded = as_json(dlq._fields(dead, origin))
+        assert not unsafe(encoded)
+        assert json.loads(encoded)["claimed_subject"] == ALL
+    safe(screen, "proven: these bytes stand there", "[bold red]violation[/]")
+
+
+def test_audit(screen: io.StringIO) -> None:
+    report = Auditor().report(settled=False)
+    report.findings.breach(Invariant.VERSIONS, ALL, ALL, ALL)
+    report.findings.alarm(ALL)
+    report.findings.going_on(ALL)
+    report.money[ALL] = Totals()
+    report.print(console.console())
+    safe(screen)
+    assert not unsafe(report.json())
+
+
+def test_replay(screen: io.StringIO) -> None:
+    replay._print([replay.Replayed("log", differences=[ALL], stopped=[ALL])])
+    safe(screen)
+
+
+def test_what_if(screen: io.StringIO) -> None:
+    money = Outcome()
+    money.captured[ALL] = 5
+    whatif._print(Compared(was=money))
+    safe(screen)
+
+
+def test_reconcile(screen: io.StringIO) -> None:
+    reconcile._print([Line(Kind.DIFFERS, ALL, ALL, ALL, ALL, ALL)])
+    safe(screen)
+
+
+def test_invites(screen: io.StringIO) -> None:
+    found = invites.Invites()
+    found.uninvited.append(invites.Order(ALL, ALL))
+    link = invites.Shared(ALL, inviter=ALL, channel=ALL)
+    link.orders.append(invites.Order(ALL, ALL))
+    found.links.append(link)
+    console.console().print(invites.tree("key", found))
+    safe(screen)
+    assert not unsafe(as_json(invites.report("key", found)))
+
+
+def test_offsets_and_ledger(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = offsets.Start("g", TopicPartition("t", 0), 3, True, ALL)
+    monkeypatch.setattr(offsets, "at_broker", lambda *_: ([start], [start]))
+    offsets.recover(kafka="127.0.0.1:1", dry_run=True)
+    balances = SimpleNamespace(items=lambda: [((ALL, SimpleNamespace(name="CASH")), (1, 1))])
+    folds = {0: SimpleNamespace(balances=balances)}
+    monkeypatch.setattr(ledger, "_taken", lambda _: SimpleNamespace(faults=[], ledger=SimpleNamespace(folds=folds)))
+    ledger.balances(kafka="127.0.0.1:1")
+    safe(screen)
+
+
+def test_inbox_skip(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "at_broker", lambda *_: (record(KEY), ALL))
+    inbox.skip(GROUP_INBOX.name, 0, 3, reason=ALL, kafka="127.0.0.1:1", dry_run=False)
+    said = capsys.readouterr().out
+    assert not unsafe(said)
+    assert not forged(said)
+
+
+@pytest.mark.parametrize("lines", [(), (ALL, ALL)])
+def test_an_error_is_one_line(lines: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    def fails(*_: object) -> None:
+        raise OpsError(ALL, lines=lines)
+
+    monkeypatch.setattr(acls, "_compared", fails)
+    assert main.main(["acls", "check", "--kafka", "127.0.0.1:1"]) == 1
+    said = capsys.readouterr().err
+    assert not unsafe(said)
+    assert not forged(said)
+    assert said.count("\n") == 1 + len(lines)
+
+
+def test_an_argument_that_is_quoted_back_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["tail", ALL], ["show", "group", ALL], ["dlq", "show", ALL], ["invites", ALL], [ALL]):
+        assert main.main([*command, *(() if command == [ALL] else ("--kafka", "127.0.0.1:1"))]) == 2
+        said = capsys.readouterr().err
+        assert not unsafe(said)
+        assert not forged(said)
+
+
+def test_the_demo(screen: io.StringIO) -> None:
+    board = Board({})
+    group = "5d7c9f3e-0000-4000-8000-000000000001"
+    tier = Tier(members=2, unit_price_minor=1)
+    terms = g.Terms(campaign=ALL, currency=ALL, capacity=2, tiers=[tier])
+    opened = g.GroupOpened(leader_order=ALL, leader_customer=ALL, terms=terms)
+    events = [
+        g.GroupEvent(opened=opened),
+        g.GroupEvent(seat_reserved=g.SeatReserved(order=ALL, customer=ALL, quantity=1, currency=ALL)),
+        g.GroupEvent(cancelled=g.GroupCancelled(reason=ALL)),
+    ]
+    board._group(group, g.GroupDecision(group=group, version=1, events=events).SerializeToString())
+    made = console.console()
+    for news in board.news:
+        made.print(news)
+    for fold in board.opened():
+        made.print(_line(board, fold))
+        made.print(_members(board, fold))
+    safe(screen)
+
+
+def test_findings_of_the_provider(screen: io.StringIO) -> None:
+    entry = StatementEntry(hold=ALL, order=ALL, currency=ALL)
+    findings = Findings()
+    findings.breach(Invariant.BOOKS_EQUAL, "", entry.order, f"{entry.hold} {entry.currency}")
+    report = Auditor().report(settled=False)
+    report.findings.violations.extend(findings.violations)
+    report.print(console.console())
+    safe(screen)
