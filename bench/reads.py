@@ -168,8 +168,10 @@ class Shop:
         self._layout = Layout(kafka, directory, self.endpoints)
         self._directory = directory
         self._processes: dict[str, Process] = {}
-        #: Peak memory by service, over all its lives.
+        #: Peak memory by service, over all its lives, and over those that began beside a state directory.
         self.peak_mb = dict.fromkeys(SERVICES, 0)
+        self.warm_mb = dict.fromkeys(SERVICES, 0)
+        self._killed: set[str] = set()
         if PRODUCT.prepare is not None:
             PRODUCT.prepare(self._layout)
 
@@ -211,6 +213,7 @@ class Shop:
     def kill(self, name: str) -> None:
         """SIGKILL."""
         self._note(name)
+        self._killed.add(name)
         self._processes[name].kill()
 
     def _note(self, name: str) -> None:
@@ -218,6 +221,8 @@ class Shop:
         service = name.split("-", maxsplit=1)[0]
         if pid is not None and service in self.peak_mb:
             self.peak_mb[service] = max(self.peak_mb[service], rss_mb(pid))
+            if name in self._killed:
+                self.warm_mb[service] = max(self.warm_mb[service], rss_mb(pid))
 
     def stop(self) -> None:
         """Ends what runs."""
@@ -360,6 +365,7 @@ def _served(shop: Shop, indexes: Sequence[int], kills: int) -> Found:
         "recover_s": worst,
         **{name: round(seconds, 2) for name, seconds in gaps.items()},
         "rss_mb": shop.peak_mb,
+        "warm_rss_mb": shop.warm_mb,
     }
 
 
