@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from uuid import uuid4
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("BENCH_TAG", str(os.getpid()))
@@ -236,11 +235,13 @@ def main() -> None:
         found = asyncio.run(measure(kafka, **given))
     else:
         broker = Broker()
-        broker.start(Path(tempfile.mkdtemp(prefix=f"bench-kafka-{uuid4().hex[:6]}-")))
+        directory = Path(tempfile.mkdtemp(prefix="bench-kafka-"))
         try:
+            broker.start(directory)
             found = asyncio.run(measure(broker.bootstrap, **given))
         finally:
             broker.release()
+            shutil.rmtree(directory, ignore_errors=True)
     print(json.dumps(found))
     worst_s = max(found["worst_s"], found["worst_with_closed_s"])
     sys.exit(0 if worst_s <= WANTED_S and found["peak_rss_mb"] <= WANTED_MB else 1)
