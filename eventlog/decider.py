@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from faust.types import TP
+
 from eventlog import crashpoints
 from eventlog.aggregate import Aggregate, Domain
 from eventlog.checkpoint import AGE_S, Checkpointer
@@ -28,7 +30,7 @@ from eventlog.rocks import Codec, RocksStates
 from eventlog.standby import following, kept_at
 from eventlog.timers import BrokerClock
 from eventlog.topics import TopicSpec, partition_of
-from eventlog.transport.start import StartPolicy, from_state_when_forgotten
+from eventlog.transport.start import StartPolicy, ahead, from_state
 from eventlog.watch import Watchers
 
 S = TypeVar("S")
@@ -46,7 +48,7 @@ TIMERS_HELD_BY_ALL = 32_768
 class Decider(Processor, Generic[S]):
     """Runs one domain. It is also the view of its aggregates for reads."""
 
-    start_policy: StartPolicy = staticmethod(from_state_when_forgotten)
+    start_policy: StartPolicy = staticmethod(from_state)
 
     def __init__(
         self,
@@ -211,9 +213,13 @@ class Decider(Processor, Generic[S]):
         written: list[asyncio.Future[Any]] = []
         through = self._take_off(batch.partition)
         slices = Slices()
+        claimed = self.app.consumer.claimed(TP(batch.topic, batch.partition)) or 0
         for record in records:
             try:
                 self._decide(state, record, output)
+                if record.offset < claimed and state.greatest_cause == record.offset:
+                    ahead(TP(batch.topic, batch.partition), claimed, record.offset, "yields a decision")
+                    claimed = 0
             except Poisoned as poisoned:
                 # The decisions before it are sent and registered below, as always.
                 self.quarantine(poisoned)

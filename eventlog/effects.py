@@ -85,8 +85,8 @@ class Effects(Processor, Generic[C]):
 
     @property
     def start_policy(self) -> StartPolicy:  # type: ignore[override]
-        """The committed offset, else what the log shows."""
-        return effects_start(self.connection.kafka, self._calling)
+        """The committed offset, but never beyond a call that was not made."""
+        return effects_start(self.connection.kafka, self._calling, self._inbox.name)
 
     @property
     def ready(self) -> bool:

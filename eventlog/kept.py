@@ -22,7 +22,7 @@ from eventlog.follower import Follower
 from eventlog.holding import Holdings
 from eventlog.processor import Connection, Processor
 from eventlog.standby import following, kept_at
-from eventlog.transport.start import StartPolicy
+from eventlog.transport.start import StartPolicy, outside
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +105,12 @@ class KeptProcessor(Processor, Generic[K]):
 
         async def start(tp: TP, committed: int | None, begin: int, end: int) -> int:
             held = await self._entered(tp.partition)
+            start = held.starts_at(tp, begin, end)
+            if committed is not None and committed > end:
+                outside(tp, committed, begin, end, start)
+                committed = start
             held.committed[tp.topic] = committed or 0
-            return held.starts_at(tp, begin, end)
+            return start
 
         return start
 

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from eventlog import crashpoints
@@ -59,6 +60,8 @@ BEGIN_S = 5.0
 STALLED_S = 90.0
 #: Seconds between two looks at the progress of a recovery.
 LOOK_S = 1.0
+#: Seconds between two comparisons of the committed offsets with what was read.
+COMMITS_S = 30.0
 #: Seconds between two questions whether a record may be skipped, and between two lines about its quarantine.
 ASK_S = 2.0
 REMIND_S = 60.0
@@ -304,6 +307,7 @@ class Processor(ABC):
         self.spawn(self._watch_app(), "watch")
         self.spawn(self._watch_recovery(), "recovery")
         self.spawn(self._watch_quarantine(), "quarantine")
+        self.spawn(self._watch_commits(), "commits")
         if self.standby is not None:
             await self.standby.warm(partitions)
             if self._stopping:
@@ -393,6 +397,18 @@ class Processor(ABC):
             idle_s += min(time.monotonic() - before, 2 * LOOK_S)
             if idle_s >= STALLED_S:
                 die("assigned, but not recovered", processor=self.group, seconds=STALLED_S, epoch=consumer.epoch)
+
+    async def _watch_commits(self) -> None:
+        """Finds offsets that somebody else has committed for this group: the next start would begin there."""
+        while True:
+            await asyncio.sleep(COMMITS_S)
+            if not self.resumed:
+                continue
+            try:
+                await self.app.consumer.check_commits()
+            except (KafkaError, OSError) as error:
+                # TimeoutError is an OSError.
+                log.warning("%s: the committed offsets are not known, asking again: %r", self.group, error)
 
     async def _watch_app(self) -> None:
         await self.app._crashed.wait()

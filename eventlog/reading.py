@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -87,20 +87,34 @@ class Partitions:
 
     async def everything(self) -> AsyncIterator[tuple[TopicPartition, Any]]:
         """All records of all partitions, each partition in order. Raises TimeoutError where none come."""
-        left = {tp for tp in self.tps if self.begins[tp] < self.ends[tp]}
+        async for tp, record in self.ranges({tp: (self.begins[tp], self.ends[tp]) for tp in self.tps}):
+            yield tp, record
+
+    async def ranges(
+        self, wanted: Mapping[TopicPartition, tuple[int, int]]
+    ) -> AsyncGenerator[tuple[TopicPartition, Any]]:
+        """Records of several partitions at once, each from its first offset up to but without its last, in order.
+
+        Raises TimeoutError where none come.
+        """
+        left = {tp for tp, (first, last) in wanted.items() if first < last}
         for tp in left:
-            self._consumer.seek(tp, self.begins[tp])
+            self._consumer.seek(tp, wanted[tp][0])
         self._consumer.resume(*left)
-        while left:
-            async with asyncio.timeout(SILENCE_S):
-                batches: dict[TopicPartition, list[Any]] = {}
-                while not batches and left:
-                    batches = await self._consumer.getmany(*left, timeout_ms=200, max_records=PORTION)
-                    for tp in list(left):
-                        if await self._consumer.position(tp) >= self.ends[tp]:
-                            left.discard(tp)
-                            self._consumer.pause(tp)
-            for tp, records in batches.items():
-                for record in records:
-                    if record.offset < self.ends[tp]:
-                        yield tp, record
+        try:
+            while left:
+                async with asyncio.timeout(SILENCE_S):
+                    batches: dict[TopicPartition, list[Any]] = {}
+                    while not batches and left:
+                        batches = await self._consumer.getmany(*left, timeout_ms=200, max_records=PORTION)
+                        for tp in list(left):
+                            if await self._consumer.position(tp) >= wanted[tp][1]:
+                                left.discard(tp)
+                                self._consumer.pause(tp)
+                for tp, records in batches.items():
+                    for record in records:
+                        if record.offset < wanted[tp][1]:
+                            yield tp, record
+                await asyncio.sleep(0)
+        finally:
+            self._consumer.pause(*left)

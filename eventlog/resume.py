@@ -1,17 +1,21 @@
-"""Finds where a consumer group stood after the broker forgot its committed offsets, from what the group wrote.
+"""Finds where a consumer group stands from what the group wrote, whatever is committed for it.
 
 A sequencer copies each source in order, and repeats change nothing. So every record before the newest copy in the inbox
 is in the inbox, and the sequencer may go on after the record that this copy names. Effects are asked by the decision
-log and answered in it: they may begin at the oldest decision with a call that has no answer there. `Unprovable` says
-why a start can't be shown to lose nothing; a person then decides (`groupbuy-ops offsets recover`).
+log and answered in it: they may begin at the oldest decision with a call that has no answer there.
+
+Where nothing is committed, that is the start. Where an offset is committed, the lesser of the two is: a broker lets
+whoever may join a group commit any offset, and records would be passed over without a word. `Unprovable` says why a
+start can't be shown to lose nothing; a person then decides (`groupbuy-ops offsets recover`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
@@ -21,12 +25,18 @@ from eventlog.crash import die
 from eventlog.errors import EventLogError
 from eventlog.reading import PORTION, Partitions
 from eventlog.security import Kafka
-from eventlog.transport.start import RECOVER, StartPolicy, at_committed
+from eventlog.transport.start import RECOVER, Place, StartPolicy, ahead, at_committed, forgotten, outside, within
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 #: Seconds for which a broker that does not answer is asked again, and between two questions.
 PATIENCE_S, PAUSE_S = 60.0, 1.0
+#: Records of a log that a start looks at first, ten times as many at each further look, and at most.
+LOOK_BACK, LOOK_BACK_AT_MOST = 200, 200_000
+#: Records of a source that are read again at most where not every one has a copy.
+READ_AGAIN = 100_000
 
 
 class Unprovable(EventLogError):
@@ -70,11 +80,41 @@ class Unsettled(Protocol):
 
 
 @runtime_checkable
+class CopiesAll(Protocol):
+    """Copying rules that can say whether every record of a topic has a copy, or an inbox record that rejects it."""
+
+    def copies_all(self, topic: str) -> bool:
+        """Whether no record of the topic that can be decoded is left out."""
+        ...
+
+
+@runtime_checkable
 class TracesCalls(Protocol):
     """Calling rules that can say which calls a decision log leaves without an answer."""
 
     def unsettled(self) -> Unsettled:
         """Knows no record yet."""
+        ...
+
+
+class Asked(NamedTuple):
+    """A call that a decision asks for."""
+
+    name: str
+    #: Inbox offset of the decision's cause: the answer stands behind it.
+    cause: int
+
+
+@runtime_checkable
+class TracesRecentCalls(Protocol):
+    """Calling rules that can tell calls and answers record by record. Neither raises: a foreign record holds none."""
+
+    def asked(self, value: bytes) -> Sequence[Asked]:
+        """The calls that a decision asks for."""
+        ...
+
+    def answered(self, value: bytes) -> str | None:
+        """The call that an inbox record is the answer to, where it was made here."""
         ...
 
 
@@ -123,45 +163,199 @@ async def before_unsettled(kafka: Kafka, decisions: TP, begin: int, end: int, ca
 
 
 def sequencer_start(kafka: Kafka, inbox: str, copies: object) -> StartPolicy:
-    """The committed offset of a source, else what the inbox shows."""
-    if not isinstance(copies, TracesCopies):
-        return at_committed
-    return _unless_committed(lambda tp, begin, end: after_copied(kafka, tp, begin, end, inbox, copies))
+    """The committed offset of a source, but never beyond what the inbox shows."""
+    return _SequencerStart(kafka, inbox, copies) if isinstance(copies, TracesCopies) else at_committed
 
 
-def effects_start(kafka: Kafka, calls: object) -> StartPolicy:
-    """The committed offset of a decision log, else what the log itself shows."""
+def effects_start(kafka: Kafka, calls: object, inbox: str) -> StartPolicy:
+    """The committed offset of a decision log, but never beyond a call without an answer."""
     if not isinstance(calls, TracesCalls):
         return at_committed
-    return _unless_committed(lambda tp, begin, end: before_unsettled(kafka, tp, begin, end, calls))
+    return _EffectsStart(kafka, calls, inbox)
 
 
-def _unless_committed(find: Callable[[TP, int, int], Awaitable[Resumed]]) -> StartPolicy:
-    def start(tp: TP, committed: int | None, begin: int, end: int) -> int | Awaitable[int]:
-        if committed is not None or end == 0:
-            return at_committed(tp, committed, begin, end)
-        return _found(find, tp, begin, end)
+class _Start:
+    """A StartPolicy that reads logs; see StartsTogether."""
 
-    return start
+    def __call__(self, tp: TP, committed: int | None, begin: int, end: int) -> Awaitable[int]:
+        return self._one(tp, Place(committed, begin, end))
+
+    async def _one(self, tp: TP, place: Place) -> int:
+        return (await self.of_all({tp: place}))[tp]
+
+    async def of_all(self, places: Mapping[TP, Place]) -> Mapping[TP, int]:
+        """See StartsTogether."""
+        found: dict[TP, int] = {}
+        claimed: dict[TP, Place] = {}
+        for tp, place in places.items():
+            if place.end == 0 and not place.committed:
+                found[tp] = 0
+            elif place.committed is None:
+                found[tp] = await self._forgotten(tp, place)
+            else:
+                claimed[tp] = place
+        if claimed:
+            found.update(await _answered("where to go on", lambda: self._claimed(claimed)))
+        return found
+
+    async def _forgotten(self, tp: TP, place: Place) -> int:
+        try:
+            resumed = await _answered(f"{tp.topic}-{tp.partition}: where to go on", lambda: self._find(tp, place))
+        except Unprovable as error:
+            die(f"no committed offset, and {error}: {RECOVER}", topic=tp.topic, partition=tp.partition)
+        forgotten(tp, *resumed)
+        return resumed.offset
+
+    async def _find(self, tp: TP, place: Place) -> Resumed:
+        raise NotImplementedError
+
+    async def _claimed(self, places: Mapping[TP, Place]) -> dict[TP, int]:
+        raise NotImplementedError
 
 
-async def _found(find: Callable[[TP, int, int], Awaitable[Resumed]], tp: TP, begin: int, end: int) -> int:
+class _SequencerStart(_Start):
+    def __init__(self, kafka: Kafka, inbox: str, copies: TracesCopies) -> None:
+        self._kafka = kafka
+        self._inbox = inbox
+        self._copies = copies
+
+    async def _find(self, tp: TP, place: Place) -> Resumed:
+        return await after_copied(self._kafka, tp, place.begin, place.end, self._inbox, self._copies)
+
+    async def _claimed(self, places: Mapping[TP, Place]) -> dict[TP, int]:
+        copied, whole = await self._newest(places)
+        return {tp: self._start(tp, place, copied.get(tp), tp.partition in whole) for tp, place in places.items()}
+
+    def _start(self, tp: TP, place: Place, copied: int | None, whole: bool) -> int:
+        """`copied` is the newest record with a copy in what was looked at; `whole`: that was all of the inbox."""
+        committed, begin, end = place
+        assert committed is not None
+        every = isinstance(self._copies, CopiesAll) and self._copies.copies_all(tp.topic)
+        if copied is None and not whole:
+            # The newest copy is older than what was looked at.
+            own = min(committed, end)
+        else:
+            own = begin if copied is None else copied + 1
+            if own > end:
+                die("the inbox holds a copy of a record beyond the log's end", topic=tp.topic, partition=tp.partition)
+            if not every:
+                # After the last copy may lie any number of records that nobody heeds.
+                own = max(own, min(committed, end) - READ_AGAIN)
+        if committed > end or committed < begin <= own:
+            outside(tp, committed, begin, end, own)
+            return max(own, begin)
+        if committed < begin:
+            return within(tp, committed, begin, end)
+        return max(min(committed, own), begin)
+
+    async def _newest(self, places: Mapping[TP, Place]) -> tuple[dict[TP, int], set[int]]:
+        """The greatest offset of each source with a copy near the inbox's end; partitions that were read from 0 on.
+
+        All records before it have copies: each owner begins where the one before had come to.
+        """
+        partitions = sorted({tp.partition for tp in places})
+        wanted = {partition: {tp for tp in places if tp.partition == partition} for partition in partitions}
+        found: dict[TP, int] = {}
+        whole: set[int] = set()
+        async with Partitions(self._kafka, [TopicPartition(self._inbox, one) for one in partitions]) as inbox:
+            lasts = dict(inbox.ends)
+            span = LOOK_BACK
+            while lasts:
+                ranges = {tp: (max(inbox.begins[tp], last - span), last) for tp, last in lasts.items()}
+                async with aclosing(inbox.ranges(ranges)) as records:
+                    async for tp, record in records:
+                        source = self._copies.source_of(record.value or b"")
+                        if source is not None and source.partition == tp.partition:
+                            at = TP(source.topic, source.partition)
+                            found[at] = max(source.offset, found.get(at, -1))
+                whole |= {tp.partition for tp, (first, _) in ranges.items() if first == 0}
+                lasts = {
+                    tp: first
+                    for tp, (first, _) in ranges.items()
+                    if first > max(inbox.begins[tp], inbox.ends[tp] - LOOK_BACK_AT_MOST)
+                    and not wanted[tp.partition] <= found.keys()
+                }
+                span *= 10
+        return {tp: found[tp] for tp in places if tp in found}, whole
+
+
+class _EffectsStart(_Start):
+    def __init__(self, kafka: Kafka, calls: TracesCalls, inbox: str) -> None:
+        self._kafka = kafka
+        self._calls = calls
+        self._inbox = inbox
+
+    async def _find(self, tp: TP, place: Place) -> Resumed:
+        return await before_unsettled(self._kafka, tp, place.begin, place.end, self._calls)
+
+    async def _claimed(self, places: Mapping[TP, Place]) -> dict[TP, int]:
+        """Looks at decisions before the committed offset, and further back as long as calls there have no answer."""
+        starts: dict[TP, int] = {}
+        for tp, (committed, begin, end) in places.items():
+            assert committed is not None
+            if committed > end:
+                outside(tp, committed, begin, end, end)
+            starts[tp] = within(tp, min(committed, end), begin, end)
+        if not isinstance(self._calls, TracesRecentCalls):
+            return starts
+        found = dict(starts)
+        left = {tp for tp, start in starts.items() if start > places[tp].begin}
+        span = LOOK_BACK
+        while left:
+            firsts = {tp: max(places[tp].begin, starts[tp] - span) for tp in left}
+            unanswered = await self._unanswered(
+                self._calls, {TopicPartition(*tp): (first, starts[tp]) for tp, first in firsts.items()}, 10 * span
+            )
+            again: set[TP] = set()
+            for tp in left:
+                offset = unanswered.get(tp.partition)
+                if offset is None:
+                    continue
+                found[tp] = offset
+                if offset < starts[tp] - span // 2 and firsts[tp] > places[tp].begin and span < LOOK_BACK_AT_MOST:
+                    again.add(tp)
+            left, span = again, span * 10
+        for tp, start in found.items():
+            if start < starts[tp]:
+                ahead(tp, starts[tp], start, "asks for a call that was never made")
+        return found
+
+    async def _unanswered(
+        self, calls: TracesRecentCalls, decisions: Mapping[TopicPartition, tuple[int, int]], back: int
+    ) -> dict[int, int]:
+        """Offset of the first decision of each partition with a call that no record of the inbox's end answers."""
+        asked: dict[tuple[int, str], tuple[int, int]] = {}
+        async with Partitions(self._kafka, list(decisions)) as log_, aclosing(log_.ranges(decisions)) as records:
+            async for tp, record in records:
+                for call in calls.asked(record.value or b""):
+                    asked[tp.partition, call.name] = record.offset, call.cause
+        if not asked:
+            return {}
+        answered: dict[tuple[int, str], int] = {}
+        tps = [TopicPartition(self._inbox, partition) for partition in {partition for partition, _ in asked}]
+        async with Partitions(self._kafka, tps) as inbox:
+            ends = {tp: (max(inbox.begins[tp], inbox.ends[tp] - back), inbox.ends[tp]) for tp in tps}
+            async with aclosing(inbox.ranges(ends)) as records:
+                async for tp, record in records:
+                    name = calls.answered(record.value or b"")
+                    if name is not None:
+                        answered[tp.partition, name] = record.offset
+            begins = {tp.partition: first for tp, (first, _) in ends.items()}
+        found: dict[int, int] = {}
+        for (partition, name), (offset, cause) in asked.items():
+            # An answer that may stand before what was looked at is taken for one.
+            if answered.get((partition, name), -1) <= cause and cause >= begins[partition]:
+                found[partition] = min(offset, found.get(partition, offset))
+        return found
+
+
+async def _answered(what: str, find: Callable[[], Awaitable[T]]) -> T:
     until = asyncio.get_running_loop().time() + PATIENCE_S
     while True:
         try:
-            resumed = await find(tp, begin, end)
-        except Unprovable as error:
-            die(f"no committed offset, and {error}: {RECOVER}", topic=tp.topic, partition=tp.partition)
+            return await find()
         except (KafkaError, OSError, TimeoutError) as error:
             if asyncio.get_running_loop().time() > until:
                 raise
-            log.warning("%s-%s: where to go on is not known yet: %r", tp.topic, tp.partition, error)
+            log.warning("%s is not known yet: %r", what, error)
             await asyncio.sleep(PAUSE_S)
-        else:
-            log.warning(
-                "%s-%s: the broker has forgotten the committed offset; going on at %d: %s",
-                tp.topic,
-                tp.partition,
-                *resumed,
-            )
-            return resumed.offset

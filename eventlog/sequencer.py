@@ -11,13 +11,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from faust.types import TP
+
 from eventlog.deadletter import Undecodable, bury
 from eventlog.errors import Poisoned
-from eventlog.output import Output
+from eventlog.output import RECORD_BYTES, Output
 from eventlog.processor import Batch, Connection, Processor, Slices
 from eventlog.resume import sequencer_start
 from eventlog.topics import TopicSpec, dead_letter
-from eventlog.transport.start import StartPolicy
+from eventlog.transport.start import StartPolicy, ahead
 
 
 class Missing(Exception):
@@ -71,7 +73,7 @@ class Sequencer(Processor):
 
     @property
     def start_policy(self) -> StartPolicy:  # type: ignore[override]
-        """The committed offset, else what the inbox shows."""
+        """The committed offset, but never beyond what the inbox shows."""
         return sequencer_start(self.connection.kafka, self._inbox.name, self._copying)
 
     @property
@@ -87,22 +89,29 @@ class Sequencer(Processor):
         output = Output(self.producer, self._inbox.name, batch.partition)
         dead = Output(self.producer, self._dead_letter[batch.topic], batch.partition)
         wrap, append = copying.wrap, output.append
+        claimed = self.app.consumer.claimed(TP(batch.topic, batch.partition)) or 0
         slices = Slices()
         written: list[Awaitable[Any]] = []
         for count, record in enumerate(batch.records):
             try:
                 wrapped = wrap(record)
+                if wrapped is not None:
+                    _check_size(wrapped, record)
             except Exception as error:  # noqa: BLE001 - each kind is told apart below
                 if isinstance(error, Missing):
                     await copying.learn(error)
                     if batch.epoch != self.epoch:
                         return None
                 try:
-                    wrapped = self._otherwise(copying, batch, record, dead, error)
+                    wrapped = self._otherwise(copying, batch, record, dead, error, claimed)
                 except Poisoned as poisoned:
                     self.quarantine(poisoned)
                     break
             if wrapped is not None:
+                if record.offset < claimed:
+                    # The newest copy in the inbox is of an earlier record: this one never had one.
+                    ahead(TP(batch.topic, batch.partition), claimed, record.offset, "has no copy in the inbox")
+                    claimed = 0
                 append(record.key, wrapped, record.headers)
             if not count & 31 and slices.over():
                 written += await output.send(full=True)
@@ -113,16 +122,31 @@ class Sequencer(Processor):
             self.on_copied(len(batch.records))
         return written
 
-    def _otherwise(self, copying: Wrapping, batch: Batch, record: Any, dead: Output, error: Exception) -> bytes | None:
-        """What is copied for a record that could not be wrapped at once. Raises Poisoned where nothing can be."""
+    def _otherwise(
+        self, copying: Wrapping, batch: Batch, record: Any, dead: Output, error: Exception, claimed: int
+    ) -> bytes | None:
+        """What is copied for a record that could not be wrapped at once. Raises Poisoned where nothing can be.
+
+        A record before the committed offset `claimed` that is not rejected in the inbox was buried before.
+        """
         try:
             try:
                 if isinstance(error, Missing):
                     return copying.wrap(record)
                 raise error
             except Undecodable as undecodable:
-                bury(dead, self.dead_letters, batch.topic, batch.partition, record, str(undecodable))
-                return copying.reject(record, str(undecodable))
+                rejected = copying.reject(record, str(undecodable))
+                if rejected is not None or record.offset >= claimed:
+                    bury(dead, self.dead_letters, batch.topic, batch.partition, record, str(undecodable))
+                return rejected
         except Exception as unreadable:
             place = batch.topic, batch.partition, record.offset
             raise Poisoned.by(*place, record.value, repr(unreadable)) from unreadable
+
+
+def _check_size(wrapped: bytes, record: Any) -> None:
+    """Raises Undecodable where the broker would not take the inbox record."""
+    size = len(wrapped) + len(record.key or b"")
+    size += sum(len(name) + len(value or b"") for name, value in record.headers)
+    if size > RECORD_BYTES:
+        raise Undecodable(f"with {size} bytes it is too large for the inbox")

@@ -22,7 +22,7 @@ from faust.types import TP
 from eventlog import crashpoints
 from eventlog.crash import die
 from eventlog.partition import PartitionState
-from eventlog.transport.start import RECOVER
+from eventlog.transport.start import after_cause
 
 log = logging.getLogger(__name__)
 
@@ -169,6 +169,7 @@ class FoldStore(base.Store):  # type: ignore[misc]
         input_ends = await self._asked(epoch, lambda: consumer.ends(list(inputs.values())))
         begins: Mapping[TP, int] | None = {}
         if consumer.starts_known and (left := [tp for tp in inputs.values() if consumer.start_of(tp) is None]):
+            # After the committed offsets were read: the log may have been trimmed since.
             begins = await self._asked(epoch, lambda: consumer.earliest_offsets(*left))
         if input_ends is None or begins is None or not consumer.starts_known:
             # A newer rebalance is under way and will come here again.
@@ -194,7 +195,7 @@ class FoldStore(base.Store):  # type: ignore[misc]
                 )
             start = consumer.start_of(source)
             if start is None:
-                start = _start_after(state, source, begins[source])
+                start = after_cause(source, state.greatest_cause, consumer.claimed(source), begins[source], end)
                 consumer.set_start(source, start)
             if crashpoints.armed:
                 crashpoints.passed("partition recovered")
@@ -247,25 +248,3 @@ class FoldStore(base.Store):  # type: ignore[misc]
 
 async def _result(found: Any) -> Any:
     return await found if inspect.isawaitable(found) else found
-
-
-def _start_after(state: PartitionState[Any], source: TP, begin: int) -> int:
-    """Where the input goes on after what was decided, the broker having forgotten the committed offset.
-
-    Inputs after the greatest cause yielded nothing or were not decided; deciding them again gives the same.
-    """
-    start = state.greatest_cause + 1
-    if start < begin:
-        die(
-            f"no committed offset, and the inbox begins after what was decided from it: {RECOVER}",
-            topic=source.topic,
-            partition=source.partition,
-            decided=state.greatest_cause,
-            begin=begin,
-        )
-    log.warning(
-        "%s-%s: the broker has forgotten the committed offset; going on at %s, after the greatest cause in the state",
-        *source,
-        start,
-    )
-    return start

@@ -26,7 +26,7 @@ from faust.types import TP
 from eventlog import crashpoints
 from eventlog.crash import die
 from eventlog.lanes import cancelled_by_us
-from eventlog.transport.start import StartPolicy, at_committed
+from eventlog.transport.start import Place, StartPolicy, StartsTogether, at_committed
 from eventlog.transport.thread import BatchConsumerThread, RebalanceListener
 from eventlog.transport.threads import belongs_here
 
@@ -57,6 +57,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._next: dict[TP, int] = {}
         self._start: dict[TP, int] = {}
+        #: Committed offsets at the start of the epoch: what the broker claims that the group has handled.
+        self._claimed: dict[TP, int | None] = {}
         self._start_epoch = -1
         self._finding: tuple[int, asyncio.Task[None] | None] = (-1, None)
         self._armed: dict[TP, int] = {}
@@ -194,14 +196,42 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         places = await self._thread.places(inputs)
         self._same_epoch(epoch)
         start: dict[TP, int] = {}
-        for tp, place in places.items():
-            # Here, on the main loop: policies keep what they learn in their processor.
-            found = policy(tp, *place)
-            offset = await found if isinstance(found, Awaitable) else found
+        if isinstance(policy, StartsTogether):
+            start.update(await policy.of_all({tp: Place(*place) for tp, place in places.items()}))
             self._same_epoch(epoch)
-            if offset is not None:
-                start[tp] = offset
+        else:
+            for tp, place in places.items():
+                # Here, on the main loop: policies keep what they learn in their processor.
+                found = policy(tp, *place)
+                offset = await found if isinstance(found, Awaitable) else found
+                self._same_epoch(epoch)
+                if offset is not None:
+                    start[tp] = offset
+        self._claimed = {tp: place[0] for tp, place in places.items()}
         self._start, self._start_epoch = start, epoch
+
+    def claimed(self, tp: TP) -> int | None:
+        """Offset that the group had committed when this epoch began; None: none."""
+        return self._claimed.get(tp)
+
+    async def check_commits(self) -> None:
+        """Compares the committed offsets with what was delivered, and commits ours again where they are beyond it."""
+        epoch = self.epoch
+        tps = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
+        committed = await self._thread.committed(tps)
+        for tp, found in committed.items():
+            delivered, own = self._next.get(tp), self._committed_offset.get(tp)
+            if epoch != self.epoch or delivered is None or own is None or found <= delivered:
+                continue
+            log.critical(
+                "%s-%s: offset %s is committed, and this process, the owner, has read to %s: it was not committed by "
+                "this service. Committing %s again. Find out who may commit for the group: `groupbuy-ops acls check`",
+                *tp,
+                found,
+                delivered,
+                own,
+            )
+            await self._commit({tp: own})
 
     def set_start(self, tp: TP, offset: int) -> None:
         """Sets where the current epoch reads a partition whose policy left it to the state. Call before the seek."""

@@ -140,6 +140,16 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         end = await consumer.end_offsets(tps)
         return {tp: (committed[tp], begin[tp], end[tp]) for tp in tps}
 
+    async def committed(self, tps: list[TP]) -> dict[TP, int]:
+        """Committed offsets of those partitions that have one, asked for on this thread in one go."""
+        return dict(await self.call_thread(self._all_committed, tps))
+
+    async def _all_committed(self, tps: list[TP]) -> dict[TP, int]:
+        wanted = {TopicPartition(*tp): tp for tp in tps}
+        coordinator = self._ensure_consumer()._coordinator
+        found = await coordinator.fetch_committed_offsets(list(wanted))
+        return {wanted[tp]: one.offset for tp, one in found.items() if one.offset >= 0}
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()
         mine = self.assignment()

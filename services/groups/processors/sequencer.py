@@ -59,6 +59,10 @@ class GroupCopying:
             return _Facts(topic, partition, source, self._find, self._find_fresh)
         return _Decisions(source)
 
+    def copies_all(self, topic: str) -> bool:
+        """See CopiesAll."""
+        return topic == self._orders_topic
+
     def source_of(self, value: bytes) -> CopiedFrom | None:
         """See TracesCopies."""
         try:

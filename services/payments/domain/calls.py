@@ -14,6 +14,10 @@ _NAMES = {
 }
 
 
+#: Operations that are calls.
+OPERATIONS = frozenset(_NAMES)
+
+
 def key(call: ProviderCall) -> str:
     """Idempotency key of a call: order:operation:attempt. Raises KeyError for an operation that is none."""
     return f"{call.order}:{_NAMES[call.operation]}:{call.attempt}"

@@ -10,13 +10,20 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from google.protobuf.message import DecodeError
 from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentDecision, ProviderCall
-from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
+from groupbuy.payments.v1.inbox_pb2 import (
+    OUTCOME_ORIGIN_CALL,
+    OUTCOME_ORIGIN_LOOKUP,
+    PaymentInput,
+    ProviderOutcome,
+)
 
 from eventlog.aggregate import Aggregate, apply
 from eventlog.effects import Call, Outcome
 from eventlog.envelope import headers
-from services.payments.domain.calls import calls_of, key
+from eventlog.resume import Asked
+from services.payments.domain.calls import OPERATIONS, calls_of, key
 from services.payments.domain.domain import PurseDomain
 from services.payments.domain.state import Purse
 
@@ -106,6 +113,24 @@ class PaymentCalling:
     def unsettled(self) -> UnsettledCalls:
         """See TracesCalls."""
         return UnsettledCalls()
+
+    def asked(self, value: bytes) -> list[Asked]:
+        """See TracesRecentCalls."""
+        try:
+            decision = PaymentDecision.FromString(value)
+            return [Asked(key(call), decision.cause) for call in calls_of(decision)]
+        except (DecodeError, KeyError):
+            return []
+
+    def answered(self, value: bytes) -> str | None:
+        """See TracesRecentCalls. A webhook is no sign that the call was made."""
+        try:
+            outcome = PaymentInput.FromString(value).outcome
+        except DecodeError:
+            return None
+        if outcome.origin not in (OUTCOME_ORIGIN_CALL, OUTCOME_ORIGIN_LOOKUP) or outcome.operation not in OPERATIONS:
+            return None
+        return key(ProviderCall(order=outcome.order, operation=outcome.operation, attempt=outcome.attempt))
 
     async def perform(self, group: str, call: ProviderCall) -> Outcome:
         """Makes a call and says what came of it."""

@@ -65,7 +65,7 @@ class Fixture:
             recovered_epoch=1,
         )
         made._table = SimpleNamespace(data=store)
-        made.app = SimpleNamespace(consumer=SimpleNamespace(epoch=1, leased=True))
+        made.app = SimpleNamespace(consumer=SimpleNamespace(epoch=1, leased=True, claimed=lambda tp: 0))
         made.quarantine = lambda poisoned: made.quarantined.setdefault(poisoned.partition, poisoned)
         self.decider = made
 

@@ -10,8 +10,17 @@ from aiokafka import TopicPartition
 from faust.types import TP
 
 from eventlog import reading, resume
-from eventlog.resume import Resumed, Source, Unprovable, after_copied, before_unsettled, effects_start, sequencer_start
-from eventlog.transport.start import at_committed
+from eventlog.resume import (
+    Asked,
+    Resumed,
+    Source,
+    Unprovable,
+    after_copied,
+    before_unsettled,
+    effects_start,
+    sequencer_start,
+)
+from eventlog.transport.start import Place, at_committed
 
 SOURCE = TP("facts", 0)
 INBOX = "inbox"
@@ -36,7 +45,7 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Logs:
 
     class Consumer:
         def __init__(self, **_: object) -> None:
-            self._at = 0
+            self._places: dict[TopicPartition, int] = {}
 
         async def start(self) -> None:
             pass
@@ -57,18 +66,22 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Logs:
         async def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
             return {tp: found.begins.get(tp.topic, 0) + len(found.values.get(tp.topic, ())) for tp in tps}
 
-        def seek(self, _tp: TopicPartition, offset: int) -> None:
-            self._at = offset
+        def seek(self, tp: TopicPartition, offset: int) -> None:
+            self._places[tp] = offset
 
-        async def position(self, _tp: TopicPartition) -> int:
-            return self._at
+        async def position(self, tp: TopicPartition) -> int:
+            return self._places[tp]
 
-        async def getmany(self, tp: TopicPartition, **_: object) -> dict[TopicPartition, list[Any]]:
-            values = found.values[tp.topic][self._at - found.begins.get(tp.topic, 0) :][:2]
-            records = [SimpleNamespace(offset=self._at + n, value=value) for n, value in enumerate(values)]
-            found.read.append(self._at)
-            self._at += len(records)
-            return {tp: records}
+        async def getmany(self, *tps: TopicPartition, **_: object) -> dict[TopicPartition, list[Any]]:
+            batches = {}
+            for tp in tps:
+                at = self._places[tp]
+                values = found.values.get(tp.topic, [])[at - found.begins.get(tp.topic, 0) :][:2]
+                records = [SimpleNamespace(offset=at + n, value=value) for n, value in enumerate(values)]
+                found.read.append(at)
+                self._places[tp] += len(records)
+                batches[tp] = records
+            return batches
 
     def die(what: str, **where: object) -> NoReturn:
         raise Died(what)
@@ -149,16 +162,94 @@ async def test_effects_go_on_at_the_oldest_call_without_an_answer(logs: Logs) ->
         await before_unsettled("b:1", log, 1, 6, Calls())
 
 
-async def test_a_policy_looks_only_where_nothing_is_committed_and_says_what_is_missing(logs: Logs) -> None:
+async def test_a_policy_asks_the_inbox_where_nothing_is_committed_and_says_what_is_missing(logs: Logs) -> None:
     policy: Any = sequencer_start("b:1", INBOX, Copies())
-    assert policy(SOURCE, 7, 0, 9) == 7
-    assert policy(SOURCE, None, 0, 0) == 0
+    assert await policy(SOURCE, None, 0, 0) == 0
     logs.values[INBOX] = [b"facts:4"]
     assert await policy(SOURCE, None, 0, 9) == 5
     with pytest.raises(Died, match=r"from there to 6 are gone: see .*offsets recover"):
         await policy(SOURCE, None, 6, 9)
 
 
+class CopiesEach(Copies):
+    """Every record of `facts` has a copy."""
+
+    def copies_all(self, topic: str) -> bool:
+        return topic == "facts"
+
+
+async def test_a_commit_ahead_of_the_newest_copy_passes_over_nothing(
+    logs: Logs, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy: Any = sequencer_start("b:1", INBOX, CopiesEach())
+    assert await policy(SOURCE, 7, 0, 9) == 0
+    logs.values[INBOX] = [b"facts:4", b"tick", b"facts:5"]
+    assert await policy(SOURCE, 6, 0, 9) == 6
+    assert await policy(SOURCE, 5, 0, 9) == 5
+    assert await policy(SOURCE, 8, 0, 9) == 6
+    assert not caplog.records
+    # Beyond the log's end, and before its beginning: going on is proven.
+    assert await policy(SOURCE, 99, 0, 9) == 6
+    assert await policy(SOURCE, 1, 3, 9) == 6
+    assert [one.levelname for one in caplog.records] == ["CRITICAL"] * 2
+    with pytest.raises(Died, match="beyond the log's end"):
+        await policy(SOURCE, 4, 0, 4)
+
+
+async def test_all_partitions_are_looked_at_together_and_no_further_than_they_must(logs: Logs) -> None:
+    policy: Any = sequencer_start("b:1", INBOX, Copies())
+    logs.values[INBOX] = [b"facts:%d" % number for number in range(1_000)]
+    other = TP("others", 0)
+    places = {SOURCE: Place(1_100, 0, 1_200), TP("empty", 0): Place(None, 0, 0)}
+    assert await policy.of_all(places) == {SOURCE: 1_000, TP("empty", 0): 0}
+    assert min(logs.read) == 800
+    # A source without a copy is looked for further back; between copies may lie what nobody heeds.
+    assert (await policy.of_all({**places, other: Place(150_000, 0, 200_000)}))[other] == 50_000
+    assert min(logs.read) == 0
+    # Copies from before the inbox was trimmed are gone: nothing says more than the committed offset.
+    logs.begins[INBOX] = 10
+    assert (await policy.of_all({other: Place(150_000, 0, 200_000)}))[other] == 150_000
+
+
+class Made(Calls):
+    """Also record by record; the decision at offset n has the cause n."""
+
+    def asked(self, value: bytes) -> list[Asked]:
+        what, _, name = value.decode().partition(":")
+        name, _, cause = name.partition("@")
+        return [Asked(name, int(cause))] if what == "ask" else []
+
+    def answered(self, value: bytes) -> str | None:
+        what, _, name = value.decode().partition(":")
+        return name if what == "answer" else None
+
+
+async def test_a_commit_ahead_of_calls_that_were_not_made_makes_them(
+    logs: Logs, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy: Any = effects_start("b:1", Made(), INBOX)
+    log = TP("log", 0)
+    logs.values["log"] = [b"ask:a@0", b"nothing", b"ask:b@1", b"ask:a@3", b"\xff"[:0], b"ask:c@4"]
+    logs.values[INBOX] = [b"x", b"answer:a", b"answer:b", b"x", b"x"]
+    # a was answered before it was asked for again.
+    assert await policy(log, 6, 0, 6) == 3
+    (told,) = [one.getMessage() for one in caplog.records]
+    assert "offset 6 was committed, but record 3 before it asks for a call that was never made" in told
+    assert await policy(log, 3, 0, 6) == 3
+    logs.values[INBOX] += [b"answer:a", b"answer:c"]
+    assert await policy(log, 6, 0, 6) == 6
+    assert len(caplog.records) == 1
+    assert await policy(log, 99, 0, 6) == 6
+    assert caplog.records[-1].levelname == "CRITICAL"
+
+
+async def test_calls_are_looked_for_further_back_as_long_as_there_are_some(logs: Logs) -> None:
+    policy: Any = effects_start("b:1", Made(), INBOX)
+    logs.values["log"] = [b"ask:%d@%d" % (n, n) for n in range(2_000)]
+    logs.values[INBOX] = [b"x"] * 2_000 + [b"answer:%d" % n for n in range(700)]
+    assert await policy(TP("log", 0), 1_900, 0, 2_000) == 700
+
+
 async def test_effects_that_can_not_tell_their_answers_need_a_person() -> None:
-    policy = effects_start("b:1", object())
+    policy = effects_start("b:1", object(), INBOX)
     assert policy is at_committed

@@ -10,6 +10,7 @@ import pytest
 from eventlog import sequencer
 from eventlog.deadletter import Undecodable
 from eventlog.errors import Poisoned
+from eventlog.output import RECORD_BYTES
 from eventlog.processor import Batch
 from eventlog.sequencer import Missing, Sequencer, Wrapping
 
@@ -48,7 +49,9 @@ class Written(list[tuple[str, int, Any, bytes, dict[str, bytes]]]):
         def append(key: Any, value: bytes, headers: Any) -> None:
             pending.append((topic, partition, key, value, dict(headers)))
 
-        async def send() -> list[Any]:
+        async def send(*, full: bool = False) -> list[Any]:
+            if full:
+                return []
             self.extend(pending)
             pending.clear()
             return []
@@ -76,6 +79,8 @@ class Bare(Sequencer):
         self._dead_letter = {"facts": "facts.groups.dlq"}
         self.dead_letters = {}
         self.on_copied = None
+        self.committed = 0
+        self.app = SimpleNamespace(consumer=SimpleNamespace(claimed=lambda tp: self.committed))
 
 
 def fact(offset: int, value: bytes | None, key: bytes = b"k") -> Any:
@@ -105,6 +110,37 @@ async def test_what_can_not_be_decoded_is_buried_with_its_origin_counted_and_rej
         "dlq-error": b"it is empty",
     }
     assert bare.dead_letters == {"facts": 2}
+
+
+async def test_a_fact_before_the_committed_offset_that_has_no_copy_is_copied_and_told(
+    written: Written, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = Bare()
+    bare.committed = 10
+    records = [fact(7, b"dull"), fact(8, b"", b"nobody"), fact(9, b"a"), fact(10, b"", b"nobody")]
+    assert await bare.handle(Batch("facts", 2, records, 1)) == []
+    # What was buried before is not buried again.
+    assert [(topic, value) for topic, _, _, value, _ in written] == [("inbox", b"[a]"), ("facts.groups.dlq", b"")]
+    (told,) = [one.getMessage() for one in caplog.records if one.levelname == "CRITICAL"]
+    assert "facts-2: offset 10 was committed, but record 9 before it has no copy in the inbox" in told
+    assert "acls check" in told
+
+
+async def test_nothing_is_told_of_facts_that_nobody_heeds(written: Written, caplog: pytest.LogCaptureFixture) -> None:
+    bare = Bare()
+    bare.committed = 10
+    await bare.handle(Batch("facts", 2, [fact(7, b"dull"), fact(10, b"a")], 1))
+    assert not [one for one in caplog.records if one.levelname == "CRITICAL"]
+
+
+@pytest.mark.parametrize("headers", [[("h", b"x" * RECORD_BYTES)], []], ids=["headers", "value"])
+async def test_a_fact_that_is_too_large_for_the_inbox_ends_no_process(written: Written, headers: Any) -> None:
+    bare = Bare()
+    large = fact(7, b"x" * (RECORD_BYTES if not headers else 1))
+    large.headers = headers
+    assert await bare.handle(Batch("facts", 2, [large, fact(8, b"a")], 1)) == []
+    assert [topic for topic, *_ in written] == ["inbox", "facts.groups.dlq"]
+    assert b"too large for the inbox" in written[1][4]["dlq-error"]
 
 
 async def test_a_batch_that_nobody_heeds_is_acknowledged_all_the_same(written: Written) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 from faust.types import TP
 
 from eventlog.transport import start
-from eventlog.transport.start import at_committed, from_state_when_forgotten, within
+from eventlog.transport.start import after_cause, at_committed, from_state, within
 
 INPUT = TP("inbox", 0)
 
@@ -27,22 +27,44 @@ def _die(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_committed_offset_that_the_log_still_has_is_the_start() -> None:
     assert at_committed(INPUT, 5, 5, 9) == 5
-    assert from_state_when_forgotten(INPUT, 9, 5, 9) == 9
 
 
-@pytest.mark.parametrize("policy", [at_committed, from_state_when_forgotten])
-def test_a_committed_offset_outside_the_log_ends_the_process(policy: Any) -> None:
+def test_a_committed_offset_outside_the_log_ends_the_process() -> None:
     with pytest.raises(Died, match="trimmed before it was read"):
-        policy(INPUT, 4, 5, 9)
+        at_committed(INPUT, 4, 5, 9)
     with pytest.raises(Died, match="ends before what was read"):
-        policy(INPUT, 10, 5, 9)
-
-
-def test_a_decider_takes_a_forgotten_offset_from_its_state_and_the_log_must_still_have_it() -> None:
-    assert from_state_when_forgotten(INPUT, None, 3, 9) is None
+        at_committed(INPUT, 10, 5, 9)
     assert within(INPUT, 7, 3, 9) == 7
-    with pytest.raises(Died, match="trimmed before it was read"):
-        within(INPUT, 2, 3, 9)
+
+
+@pytest.mark.parametrize(
+    ("cause", "committed", "begin", "start", "told"),
+    [
+        (6, None, 3, 7, "WARNING"),
+        (6, 5, 3, 5, ""),
+        (6, 7, 3, 7, ""),
+        # Ahead of what was decided: it yielded nothing, or was never decided.
+        (6, 9, 3, 7, ""),
+        # Nobody of ours commits these.
+        (6, 99, 3, 7, "CRITICAL"),
+        (6, 2, 3, 7, "CRITICAL"),
+        # What is gone was handled, or nothing says so.
+        (1, 5, 4, 4, ""),
+        (-1, 9, 0, 0, ""),
+    ],
+)
+def test_a_decider_begins_after_its_greatest_cause_or_before_it(
+    cause: int, committed: int | None, begin: int, start: int, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert from_state(INPUT, committed, begin, 9) is None
+    assert after_cause(INPUT, cause, committed, begin, 9) == start
+    assert [one.levelname for one in caplog.records] == [told] * bool(told)
+
+
+@pytest.mark.parametrize("committed", [None, 3])
+def test_a_decider_whose_inputs_are_gone_ends_the_process_and_names_the_way_out(committed: int | None) -> None:
+    with pytest.raises(Died, match="offsets recover --dry-run"):
+        after_cause(INPUT, 1, committed, 4, 9)
 
 
 def test_without_a_state_a_forgotten_offset_ends_the_process_and_names_the_command_that_helps() -> None:

@@ -49,6 +49,7 @@ def store(
         starts_known=True,
         start_of=starts.get,
         set_start=starts.__setitem__,
+        claimed=lambda tp: None,
         ends=ends,
         earliest_offsets=earliest_offsets,
     )
@@ -107,6 +108,14 @@ async def test_a_start_that_the_policy_left_to_the_state_is_after_its_greatest_c
     made.apply_changelog_batch([batch(decided(4))], None, None)
     await made.on_recovery_completed({LOG}, set())
     assert made.ready(0, 3).next_input == 4
+    assert starts == {INPUT: 4}
+
+
+async def test_a_commit_ahead_of_what_was_decided_passes_over_nothing() -> None:
+    starts: dict[TP, int] = {}
+    made = store(end=3, start_of=starts.get, set_start=starts.__setitem__, claimed=lambda tp: 90)
+    made.apply_changelog_batch([batch(decided(4))], None, None)
+    await made.on_recovery_completed({LOG}, set())
     assert starts == {INPUT: 4}
 
 
@@ -183,7 +192,7 @@ def test_a_forgotten_start_that_the_inbox_has_no_more_ends_the_process_with_the_
     assert done.returncode == 70
     assert "the inbox begins after what was decided from it" in done.stderr
     assert "groupbuy-ops offsets recover" in done.stderr
-    assert "decided=3 begin=7" in done.stderr
+    assert "decided=3 committed=None begin=7" in done.stderr
     assert "WENT ON" not in done.stdout
 
 
