@@ -31,6 +31,7 @@ from eventlog.processor import Connection
 from eventlog.rocks import Codec
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.state import State
+from services.groups.processors.codec import decode, encode
 
 WANTED_P99_MS = 25.0
 CALLERS = 4
@@ -54,7 +55,7 @@ async def serve(kafka: str, facts: int) -> None:
     ranking = asyncio.create_task(give_way(DECIDES))
     print(port, flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-beside-") as state:
-        codec: Codec[State] = Codec("bench-1")
+        codec: Codec[State] = Codec("bench-2", encode, decode)
         meter = Meter(facts)
         connection = Connection(kafka, "e0", Path(state))
         await drain(Decider(DECIDER, INBOX, LOG, GroupDomain(), connection, codec), PARTITIONS, meter)

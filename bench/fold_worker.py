@@ -29,6 +29,7 @@ from eventlog.rocks import Codec
 from eventlog.sequencer import Sequencer
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.state import State
+from services.groups.processors.codec import decode, encode
 from services.groups.processors.sequencer import GroupCopying
 
 
@@ -83,7 +84,7 @@ async def drain(processor: Processor, partitions: int, meter: Meter) -> None:
 
 async def ours(kafka: str, partitions: int, state_dir: Path, meter: Meter) -> None:
     """The product's decider."""
-    codec: Codec[State] = Codec("bench-1")
+    codec: Codec[State] = Codec("bench-2", encode, decode)
     await drain(
         Decider(DECIDER, INBOX, LOG, GroupDomain(), Connection(kafka, "b0", state_dir), codec), partitions, meter
     )

@@ -13,11 +13,12 @@ from eventlog.processor import Connection
 from eventlog.rocks import Codec
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.state import State
+from services.groups.processors.codec import decode, encode
 
 
 async def work(kafka: str, partitions: int, state_dir: Path) -> None:
     """Decides for ever."""
-    codec: Codec[State] = Codec("bench-1")
+    codec: Codec[State] = Codec("bench-2", encode, decode)
     decider = Decider(DECIDER, INBOX, LOG, GroupDomain(), Connection(kafka, "r0", state_dir), codec, checkpoint_s=5.0)
     await decider.start(partitions)
     await asyncio.Event().wait()

@@ -200,8 +200,8 @@ class Database:
         """The value of a row, or None."""
         try:
             value: bytes | None = self._db.get(key)
-        except Exception as error:  # noqa: BLE001 - see _damage
-            self._damage(error)
+        except Exception as error:  # noqa: BLE001 - see damage
+            self.damage(error)
         return value
 
     def names(self, start: bytes, prefix: bytes, limit: int = AT_ONCE) -> list[bytes]:
@@ -234,8 +234,8 @@ class Database:
                 found.append((key, rows.value() if values else b""))
                 rows.next()
             rows.status()
-        except Exception as error:  # noqa: BLE001 - see _damage
-            self._damage(error)
+        except Exception as error:  # noqa: BLE001 - see damage
+            self.damage(error)
         return found
 
     @staticmethod
@@ -248,16 +248,16 @@ class Database:
         batch.put(_META, self._meta(position))
         try:
             self._db.write(batch)
-        except Exception as error:  # noqa: BLE001 - see _damage
-            self._damage(error)
+        except Exception as error:  # noqa: BLE001 - see damage
+            self.damage(error)
         self.position = position
 
     def delete_range(self, begin: bytes, end: bytes) -> None:
         """Drops the rows from `begin` to before `end`."""
         try:
             self._db.delete_range(begin, end)
-        except Exception as error:  # noqa: BLE001 - see _damage
-            self._damage(error)
+        except Exception as error:  # noqa: BLE001 - see damage
+            self.damage(error)
 
     def start_again(self, reason: str, trouble: str) -> None:
         """Sets aside all there is, and goes on with an empty database."""
@@ -286,7 +286,7 @@ class Database:
             }
         ).encode()
 
-    def _damage(self, error: Exception) -> NoReturn:
+    def damage(self, error: Exception) -> NoReturn:
         """Ends the process: the state in memory may rest on rows that can't be read. The next start sets them aside."""
         if not any(words in str(error) for words in _NOT_DAMAGE):
             (self.path / _DAMAGED).write_text(str(error), errors="replace")

@@ -11,14 +11,15 @@ has at most one entry in the index: the batch that writes a new due time deletes
 
 from __future__ import annotations
 
-import pickle
 import struct
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from eventlog.aggregate import Aggregate
 from eventlog.database import AT_ONCE, NO_IDENTITY, Database, LogIdentity, Position, SourcePosition
+from eventlog.packed import Packed
 from eventlog.states import FOR_EVER_MS, Origin
 
 S = TypeVar("S")
@@ -41,18 +42,22 @@ _DUE_HEAD = len(_DUE) + _TIME.size
 _LOOKED_AT = 256
 
 
+@dataclass(frozen=True, slots=True)
 class Codec(Generic[S]):
-    """Bytes of a state. The stamp changes with their meaning; states under another stamp are folded anew."""
+    """Bytes of a state. The stamp changes with their meaning; states under another stamp are folded anew.
 
-    def __init__(
-        self,
-        stamp: str,
-        encode: Callable[[S], bytes] = lambda state: pickle.dumps(state, pickle.HIGHEST_PROTOCOL),
-        decode: Callable[[bytes], S] = pickle.loads,
-    ) -> None:
-        self.stamp = stamp
-        self.encode = encode
-        self.decode = decode
+    `decode` must make nothing but a state, whatever the bytes are: a state directory is data, never code.
+    """
+
+    stamp: str
+    encode: Callable[[S], bytes]
+    decode: Callable[[bytes], S]
+
+    @classmethod
+    def of(cls, stamp: str, kind: type[S]) -> Codec[S]:
+        """For a type that msgspec knows, such as a dataclass or a Struct."""
+        packed: Packed[S] = Packed(kind)
+        return cls(stamp, packed.encode, packed.decode)
 
 
 class RocksStates(Generic[S]):
@@ -128,9 +133,12 @@ class RocksStates(Generic[S]):
         value = self._database.get(_AGGREGATE + key.encode())
         if value is None:
             return None
-        version, cause, time_ms, due_ms = _HEAD.unpack_from(value)
-        digest = value[_HEAD.size : _HEAD.size + 32]
-        state = self._codec.decode(value[_HEAD.size + 32 :])
+        try:
+            version, cause, time_ms, due_ms = _HEAD.unpack_from(value)
+            digest = value[_HEAD.size : _HEAD.size + 32]
+            state = self._codec.decode(value[_HEAD.size + 32 :])
+        except Exception as error:  # noqa: BLE001 - RocksDB's checksums fit, so somebody has written it
+            self._database.damage(error)
         return Aggregate(key, state, version, cause, time_ms, digest, None if due_ms == _NEVER else due_ms)
 
     def _use(self, aggregate: Aggregate[S]) -> None:

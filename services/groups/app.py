@@ -22,12 +22,13 @@ from services.groups.api.groups import GroupServicer
 from services.groups.api.links import LinkServicer
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.state import State
+from services.groups.processors import codec as codec_of_state
 from services.groups.processors.open_groups import GroupDecider
 from services.groups.processors.sequencer import GroupCopying
 from services.groups.settings import GroupsSettings
 
 #: Changes with the meaning of a kept state, which is then folded anew from the log.
-STATE_STAMP = "groups-2"
+STATE_STAMP = "groups-3"
 
 
 def wire(settings: GroupsSettings) -> Wiring:
@@ -50,7 +51,7 @@ def wire(settings: GroupsSettings) -> Wiring:
     sequencer = Sequencer(
         topics.GROUPS_SEQUENCER, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, copying, connection
     )
-    codec: Codec[State] = Codec(STATE_STAMP)
+    codec: Codec[State] = Codec(STATE_STAMP, codec_of_state.encode, codec_of_state.decode)
     decider = GroupDecider(
         topics.GROUPS_DECIDER, topics.GROUP_INBOX, topics.GROUP_LOG, GroupDomain(), connection, codec
     )

@@ -21,6 +21,7 @@ from services.payments.api.notifying import Notifying
 from services.payments.api.payments import PaymentServicer, wall_clock_ms
 from services.payments.domain.domain import PurseDomain
 from services.payments.domain.state import Purse
+from services.payments.processors import codec as codec_of_state
 from services.payments.processors.effects import PaymentCalling
 from services.payments.processors.ledger import Ledger
 from services.payments.processors.sequencer import PaymentCopying
@@ -30,7 +31,7 @@ from services.payments.webhooks import Webhooks
 
 SERVICE = "groupbuy.payments.v1.PaymentService"
 #: Changes with the meaning of a kept state, which is then folded anew from the log.
-STATE_STAMP = "payments-2"
+STATE_STAMP = "payments-3"
 
 
 def wire(settings: PaymentsSettings) -> Wiring:
@@ -52,7 +53,7 @@ def wire(settings: PaymentsSettings) -> Wiring:
     sequencer = Sequencer(
         topics.PAYMENTS_SEQUENCER, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, PaymentCopying(), connection
     )
-    codec: Codec[Purse] = Codec(STATE_STAMP)
+    codec: Codec[Purse] = Codec(STATE_STAMP, codec_of_state.encode, codec_of_state.decode)
     decider = Decider(
         topics.PAYMENTS_DECIDER, topics.PAYMENT_INBOX, topics.PAYMENT_LOG, PurseDomain(), connection, codec
     )

@@ -51,7 +51,7 @@ async def test_a_standby_takes_over_with_nothing_left_to_fold(
         await site.started("w0")
         # In this process, so that its state can be looked at.
         connection = Connection(site.kafka, "w1", tmp_path / "w1")
-        codec: Codec[Counter] = Codec("counting-1")
+        codec: Codec[Counter] = Codec.of("counting-1", Counter)
         standby = Decider(site.inbox.readers[0], site.inbox, site.log, Counting(), connection, codec)
         await standby.start(PARTITIONS)
         try:

@@ -3,15 +3,15 @@ but by `take`, which keeps to the checkpointer's promise: nothing unacknowledged
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
 from eventlog.aggregate import Aggregate
 from eventlog.errors import Impossible
 from eventlog.partition import PartitionState, Repeats
+from eventlog.rocks import Codec
 from eventlog.states import FOR_EVER_MS, Origin
 from tests.simulation.broker import Record
 
@@ -21,23 +21,34 @@ class Checkpoint:
     """What a state directory holds."""
 
     origin: Origin
-    #: key -> (when due, pickled aggregate)
-    aggregates: dict[str, tuple[int | None, bytes]]
+    #: key -> (when due, the aggregate but for its state, bytes of its state)
+    aggregates: dict[str, tuple[int | None, Aggregate[None], bytes]]
 
 
 class KeptStates:
     """The kernel's States over a checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint | None) -> None:
+    def __init__(self, checkpoint: Checkpoint | None, codec: Codec[Any]) -> None:
+        self.codec = codec
         self._kept = dict(checkpoint.aggregates) if checkpoint is not None else {}
-        self._due = {key: due for key, (due, _) in self._kept.items()}
+        self._due = {key: due for key, (due, *_) in self._kept.items()}
         self._live: dict[str, Aggregate[Any]] = {}
         self.origin = checkpoint.origin if checkpoint is not None else Origin(-1, -1)
+
+    def thaw(self, aggregate: Aggregate[Any]) -> None:
+        """Exchanges a state for the one that its bytes give."""
+        value = self.codec.encode(aggregate.state)
+        again = self.codec.decode(value)
+        # Equal mappings may differ in their order, which counts: their bytes would differ then.
+        if again != aggregate.state or self.codec.encode(again) != value:
+            raise Impossible(f"{aggregate.key} does not come back from the state directory as it was")
+        aggregate.state = again
 
     def get(self, key: str) -> Aggregate[Any] | None:
         found = self._live.get(key)
         if found is None and key in self._kept:
-            found = self._live[key] = pickle.loads(self._kept[key][1])
+            _, kept, state = self._kept[key]
+            found = self._live[key] = replace(kept, state=self.codec.decode(state))
         return found
 
     def changed(self, aggregate: Aggregate[Any], due_ms: int | None) -> None:
@@ -80,7 +91,7 @@ def take(state: PartitionState[Any], states: KeptStates, log: list[Record]) -> C
     return Checkpoint(
         state.origin,
         {
-            one.key: (state.domain.due(one.state), pickle.dumps(one, pickle.HIGHEST_PROTOCOL))
+            one.key: (state.domain.due(one.state), replace(one, state=None), states.codec.encode(one.state))
             for one in states.aggregates()
         },
     )

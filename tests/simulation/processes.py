@@ -18,6 +18,7 @@ from chassis import topics
 from eventlog.aggregate import Domain
 from eventlog.effects import Calling
 from eventlog.partition import PartitionState
+from eventlog.rocks import Codec
 from eventlog.timers import BrokerClock
 from tests.simulation.broker import Broker, Headers, Record
 from tests.simulation.kept import Checkpoint, KeptStates, take
@@ -153,7 +154,7 @@ class DeciderProcess(Process):
 
     def __init__(
         self, broker: Broker, reader: str, partition: int, chance: Random,
-        inbox: str, log: str, domain: Domain[Any], checkpoint: Checkpoint | None,
+        inbox: str, log: str, domain: Domain[Any], codec: Codec[Any], checkpoint: Checkpoint | None,
     ) -> None:  # fmt: skip
         super().__init__(broker, reader, (inbox,), partition, chance)
         self.inbox = inbox
@@ -162,7 +163,7 @@ class DeciderProcess(Process):
         self.clock_skew_ms = 0
         #: A process that has just begun knows no broker time.
         self.clock = BrokerClock()
-        self.states = KeptStates(checkpoint)
+        self.states = KeptStates(checkpoint, codec)
         self.state: PartitionState[Any] = PartitionState(domain, partition, self.states, timers_held=TIMERS_HELD)
         self.recover(list(broker.logs[log, partition]))
 

@@ -9,13 +9,22 @@ from typing import Any
 from chassis import topics
 from eventlog.aggregate import Domain
 from eventlog.partition import PartitionState
+from eventlog.rocks import Codec
+from services.groups.processors import codec as of_groups
+from services.payments.processors import codec as of_purses
 from tests.simulation.broker import Broker, Record
+from tests.simulation.kept import KeptStates
 from tests.simulation.violation import Violation
 
 #: Decider -> (inbox, log)
 LOGS = {
     topics.GROUPS_DECIDER: (topics.GROUP_INBOX.name, topics.GROUP_LOG.name),
     topics.PAYMENTS_DECIDER: (topics.PAYMENT_INBOX.name, topics.PAYMENT_LOG.name),
+}
+#: Decider -> the bytes of its states in a state directory.
+CODECS: dict[str, Codec[Any]] = {
+    topics.GROUPS_DECIDER: Codec("", of_groups.encode, of_groups.decode),
+    topics.PAYMENTS_DECIDER: Codec("", of_purses.encode, of_purses.decode),
 }
 
 
@@ -25,7 +34,7 @@ def check_replay(broker: Broker, domains: dict[str, Domain[Any]], chance: Random
     for reader, (inbox, log) in LOGS.items():
         for partition in sorted(partitions):
             written = distinct(broker.logs[log, partition])
-            decided = decide_anew(domains[reader], broker.logs[inbox, partition], partition)
+            decided = decide_anew(domains[reader], broker.logs[inbox, partition], partition, CODECS[reader])
             for key in sorted(written.keys() | decided.keys()):
                 if written.get(key) != decided.get(key):
                     mine, theirs = len(decided.get(key, [])), len(written.get(key, []))
@@ -46,14 +55,22 @@ def distinct(log: list[Record]) -> dict[str, list[bytes]]:
     return found
 
 
-def decide_anew(domain: Domain[Any], inbox: list[Record], partition: int) -> dict[str, list[bytes]]:
-    """What one owner decides who was there from the beginning."""
-    state: PartitionState[Any] = PartitionState(domain, partition)
+def decide_anew(
+    domain: Domain[Any], inbox: list[Record], partition: int, codec: Codec[Any] | None = None
+) -> dict[str, list[bytes]]:
+    """What one owner decides who was there from the beginning.
+
+    With a codec every state comes back from the bytes of a state directory before the next input is decided.
+    """
+    states = KeptStates(None, codec) if codec is not None else None
+    state: PartitionState[Any] = PartitionState(domain, partition, states)
     found: dict[str, list[bytes]] = {}
     for record in inbox:
         decision = state.decide(record)
         if decision is not None:
             found.setdefault((record.key or b"").decode(), []).append(decision)
+            if states is not None and state.decided is not None:
+                states.thaw(state.decided)
     return found
 
 

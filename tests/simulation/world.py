@@ -31,7 +31,7 @@ from tests.simulation.kept import Checkpoint
 from tests.simulation.plan import LEAST_INPUTS, PARTITIONS, START_MS, Plan
 from tests.simulation.processes import DeciderProcess, EffectsProcess, Process
 from tests.simulation.provider import Provider
-from tests.simulation.replay import LOGS, check_replay
+from tests.simulation.replay import CODECS, LOGS, check_replay
 from tests.simulation.shop import Act
 from tests.simulation.violation import Violation
 
@@ -116,7 +116,8 @@ class World:
         checkpoint = self.checkpoints.get((reader, partition))
         if broker.logs[log, partition]:
             self._count_recovery((reader, partition), checkpoint)
-        return DeciderProcess(broker, reader, partition, chance, inbox, log, self.domains[reader], checkpoint)
+        domain, codec = self.domains[reader], CODECS[reader]
+        return DeciderProcess(broker, reader, partition, chance, inbox, log, domain, codec, checkpoint)
 
     def _sequencer(
         self, reader: str, partition: int, sources: tuple[TopicSpec, ...], inbox: TopicSpec, copying: Copying

@@ -17,7 +17,7 @@ from services.payments.domain.domain import PurseDomain
 from tests.golden.logs import Logs, files, read
 from tests.golden.record import events, every_event
 from tests.simulation.broker import Record
-from tests.simulation.replay import LOGS, decide_anew, digest, distinct
+from tests.simulation.replay import CODECS, LOGS, decide_anew, digest, distinct
 
 DOMAINS: dict[str, Any] = {topics.GROUPS_DECIDER: GroupDomain(), topics.PAYMENTS_DECIDER: PurseDomain()}
 #: Decides an inbox; gives the decisions by key.
@@ -26,6 +26,12 @@ Owner = Callable[[Any, Sequence[Record], int], dict[str, list[bytes]]]
 
 def one_owner(domain: Any, inbox: Sequence[Record], partition: int) -> dict[str, list[bytes]]:
     return decide_anew(domain, list(inbox), partition)
+
+
+def from_a_directory(domain: Any, inbox: Sequence[Record], partition: int) -> dict[str, list[bytes]]:
+    """Every state is encoded and decoded between two inputs."""
+    (reader,) = [name for name, one in DOMAINS.items() if one is domain]
+    return decide_anew(domain, list(inbox), partition, CODECS[reader])
 
 
 def in_batches(domain: Any, inbox: Sequence[Record], partition: int) -> dict[str, list[bytes]]:
@@ -85,7 +91,7 @@ def test_every_event_is_in_the_golden_logs(path: Path) -> None:
     assert path != files()[-1] or found >= every_event()
 
 
-@pytest.mark.parametrize("owner", [one_owner, in_batches, by_two_owners_in_turn])
+@pytest.mark.parametrize("owner", [one_owner, from_a_directory, in_batches, by_two_owners_in_turn])
 @pytest.mark.parametrize(("path", "index"), histories())
 def test_a_golden_inbox_is_decided_as_it_was(path: Path, index: int, owner: Owner) -> None:
     logs: Logs = read(path)[index]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from sys import intern
 from typing import Any
 
-import msgspec
 from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
 from eventlog.deadletter import Undecodable
+from eventlog.packed import Packed
 from eventlog.processor import Connection
 from eventlog.projection import Index, Projection
 from eventlog.topics import TopicSpec
@@ -32,8 +32,7 @@ class OrdersFolding:
         self._orders_topic = orders_topic
         self._groups_topic = groups_topic
         self._payments_topic = payments_topic
-        self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(GroupOrders)
+        self._packed: Packed[GroupOrders] = Packed(GroupOrders)
 
     def initial(self, key: str) -> GroupOrders:
         """Orders of a group that nothing was said about."""
@@ -41,11 +40,11 @@ class OrdersFolding:
 
     def encode(self, state: GroupOrders) -> bytes:
         """Bytes of a group's orders."""
-        return self._encoder.encode(state)
+        return self._packed.encode(state)
 
     def decode(self, key: str, value: bytes) -> GroupOrders:
         """The orders that were encoded. Texts that many orders share are one object, as after a fold."""
-        state = self._decoder.decode(value)
+        state = self._packed.decode(value)
         state.campaign = intern(state.campaign)
         state.currency = intern(state.currency)
         for order in state.orders.values():

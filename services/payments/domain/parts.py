@@ -1,11 +1,13 @@
-"""The small parts that a purse's state is made of: intents, calls, holds, refunds. Must never know the whole."""
+"""The small parts that a purse's state is made of: intents, calls, holds, refunds.
+
+They are kept on disk as their values in the order of the declaration (processors/codec.py): a change needs a new stamp.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Any
 
+import msgspec
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import Operation
 
@@ -45,17 +47,7 @@ class RefundStatus(IntEnum):
     DECLINED = 2
 
 
-class Compact:
-    """Pickled as its bare values in the order of their declaration, so a checkpoint holds no field names."""
-
-    __slots__ = ()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), tuple([getattr(self, one.name) for one in fields(self)])  # type: ignore[arg-type]
-
-
-@dataclass(slots=True)
-class Call(Compact):
+class Call(msgspec.Struct, array_like=True, gc=False):
     """A call without a final answer yet. Amounts in minor units, times in milliseconds since the epoch."""
 
     operation: Operation.ValueType
@@ -71,8 +63,7 @@ class Call(Compact):
     retry_at_ms: int = 0
 
 
-@dataclass(slots=True)
-class Hold(Compact):
+class Hold(msgspec.Struct, array_like=True, gc=False):
     """What the books say of one hold, in minor units.
 
     HoldAuthorised opens it: `held` by an authorisation, `taken` by a sale. Captured moves what was held to `taken`,
@@ -96,8 +87,7 @@ class Hold(Compact):
     compensated: bool = False
 
 
-@dataclass(slots=True)
-class Refund(Compact):
+class Refund(msgspec.Struct, array_like=True, gc=False):
     """A commanded refund."""
 
     status: RefundStatus
@@ -111,8 +101,7 @@ class Refund(Compact):
     asked: bool = False
 
 
-@dataclass(slots=True)
-class GivenUp(Compact):
+class GivenUp(msgspec.Struct, array_like=True, gc=False):
     """An attempt at a refund that was declined or proven absent. Should it have happened after all, it is booked."""
 
     hold: str

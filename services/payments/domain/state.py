@@ -7,16 +7,15 @@ is. A record stays, so that nothing late is ever taken for new. Must never be ch
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field, fields
 
+import msgspec
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import Operation
 
-from services.payments.domain.parts import ASKING, COUNTERS, ENDING, Call, Compact, GivenUp, Hold, Intent, Refund
+from services.payments.domain.parts import ASKING, COUNTERS, ENDING, Call, GivenUp, Hold, Intent, Refund
 
 
-@dataclass(slots=True)
-class Record(Compact):
+class Record(msgspec.Struct, array_like=True, tag=0):
     """What is kept of an order for good."""
 
     intent: Intent = Intent.NONE
@@ -80,8 +79,7 @@ class Record(Compact):
         return self.captured - self.refunded if self.intent is Intent.CAPTURE else 0
 
 
-@dataclass(slots=True)
-class Payment(Record):
+class Payment(Record, array_like=True, tag=1):
     """An order with something under way."""
 
     customer: str = ""
@@ -90,9 +88,9 @@ class Payment(Record):
     #: Where the shopper confirms, and the hold that will come of it.
     action_url: str = ""
     action_hold: str = ""
-    holds: dict[str, Hold] = field(default_factory=dict)
+    holds: dict[str, Hold] = msgspec.field(default_factory=dict)
     #: By operation and attempt.
-    calls: dict[tuple[Operation.ValueType, int], Call] = field(default_factory=dict)
+    calls: dict[tuple[Operation.ValueType, int], Call] = msgspec.field(default_factory=dict)
 
     def knows(self, hold: str) -> bool:
         """Whether money of this hold was ever booked here, or its end was asked for."""
@@ -188,7 +186,7 @@ class Payment(Record):
         return kept
 
 
-_KEPT = tuple(one.name for one in fields(Record))
+_KEPT = Record.__struct_fields__
 
 
 def grown(record: Record) -> Payment:
@@ -203,15 +201,14 @@ def grown(record: Record) -> Payment:
     return payment
 
 
-@dataclass(slots=True)
-class Purse(Compact):
+class Purse(msgspec.Struct, array_like=True):
     """The payments of all orders of one group."""
 
     group: str
     #: By order.
-    orders: dict[str, Record] = field(default_factory=dict)
+    orders: dict[str, Record | Payment] = msgspec.field(default_factory=dict)
     #: Heap of (when, order, operation, attempt) of calls that wait. Its first entry is always a call that really does.
-    retries: list[tuple[int, str, Operation.ValueType, int]] = field(default_factory=list)
+    retries: list[tuple[int, str, Operation.ValueType, int]] = msgspec.field(default_factory=list)
 
     def payment(self, order: str) -> Payment | None:
         """An order that has something under way; otherwise None."""

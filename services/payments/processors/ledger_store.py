@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-import msgspec
 from faust.types import TP
 
 from eventlog.database import AT_ONCE, Database, Position, SourcePosition
 from eventlog.kept import Ownership
+from eventlog.packed import Packed
 from eventlog.transport.start import within
 from services.payments.domain.ledger import Account, Entry, Fold, GroupBooks, Head, parsed
 from services.payments.domain.merkle import Tree
@@ -37,10 +37,9 @@ _BOOKS, _DAY, _GROUP, _ENTRY, _INDEX = b"b", b"d", b"g", b"e", b"i"
 _KeptGroup = tuple[int, bytes, Open]
 _KeptBooks = tuple[int, bytes, list[tuple[str, int, int, int]], int, bool]
 _KeptTree = tuple[int, list[bytes]]
-_ENCODER = msgspec.msgpack.Encoder()
-_GROUP_DECODER: msgspec.msgpack.Decoder[_KeptGroup] = msgspec.msgpack.Decoder(_KeptGroup)
-_BOOKS_DECODER: msgspec.msgpack.Decoder[_KeptBooks] = msgspec.msgpack.Decoder(_KeptBooks)
-_TREE_DECODER: msgspec.msgpack.Decoder[_KeptTree] = msgspec.msgpack.Decoder(_KeptTree)
+_OF_GROUP: Packed[_KeptGroup] = Packed(_KeptGroup)
+_OF_BOOKS: Packed[_KeptBooks] = Packed(_KeptBooks)
+_OF_TREE: Packed[_KeptTree] = Packed(_KeptTree)
 
 
 class PartitionBooks(Ownership):
@@ -73,12 +72,12 @@ class PartitionBooks(Ownership):
         kept = self._db.get(_BOOKS)
         if source is None or kept is None:
             return
-        entries, chained, balances, fold.day, fold.trimmed = _BOOKS_DECODER.decode(kept)
+        entries, chained, balances, fold.day, fold.trimmed = _OF_BOOKS.decode(kept)
         fold.head = Head(self.partition, source.next_offset, entries, chained)
         fold.balances = {(currency, Account(one)): [debits, credits_] for currency, one, debits, credits_ in balances}
         tree = self._db.get(_day_row(fold.day))
         if tree is not None:
-            fold.days[fold.day] = Tree(*_TREE_DECODER.decode(tree))
+            fold.days[fold.day] = Tree(*_OF_TREE.decode(tree))
 
     # What the fold needs of groups ----------------------------------------------------------------------------------
 
@@ -89,7 +88,7 @@ class PartitionBooks(Ownership):
             raw = self._db.get(_GROUP + group.encode())
             if raw is None:
                 return None
-            found = GroupBooks(*_GROUP_DECODER.decode(raw))
+            found = GroupBooks(*_OF_GROUP.decode(raw))
         self._use(group, found)
         return found
 
@@ -180,12 +179,12 @@ class PartitionBooks(Ownership):
     def _begin_write(self) -> tuple[Any, Position]:
         fold, batch = self.fold, self._batch
         for group, books in self._changed.items():
-            batch.put(_GROUP + group.encode(), _ENCODER.encode((books.version, books.digest, books.open)))
+            batch.put(_GROUP + group.encode(), _OF_GROUP.encode((books.version, books.digest, books.open)))
         for day, tree in fold.days.items():
-            batch.put(_day_row(day), _ENCODER.encode((tree.size, tree.peaks)))
-        sums = [(currency, int(account), *both) for (currency, account), both in fold.balances.items()]
+            batch.put(_day_row(day), _OF_TREE.encode((tree.size, tree.peaks)))
+        sums = [(currency, int(account), both[0], both[1]) for (currency, account), both in fold.balances.items()]
         kept = (fold.head.entries, fold.head.hash, sums, fold.day, fold.trimmed)
-        batch.put(_BOOKS, _ENCODER.encode(kept))
+        batch.put(_BOOKS, _OF_BOOKS.encode(kept))
         self._batch, self.unwritten = self._db.batch(), 0
         last = SourcePosition(fold.head.next_offset, b"" if self._last is None else sha256(self._last).digest())
         return batch, Position({self._topic: last})
@@ -211,7 +210,7 @@ class PartitionBooks(Ownership):
     def days(self) -> Iterator[tuple[int, Tree]]:
         """The tree of each day, by days since the epoch, in order."""
         for row, value in self._db.each(_DAY):
-            yield int.from_bytes(row[1:], "big"), Tree(*_TREE_DECODER.decode(value))
+            yield int.from_bytes(row[1:], "big"), Tree(*_OF_TREE.decode(value))
 
     def of_group(self, group: str, after: tuple[int, int], most: int) -> list[Entry]:
         """Entries of a group after an offset and number, in order."""

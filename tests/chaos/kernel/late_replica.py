@@ -100,7 +100,7 @@ async def run(site: Site, decisions: int) -> Report:
 def _replica(site: Site) -> Decider[Counter]:
     # In this process, so that its state can be looked at.
     connection = Connection(site.kafka, "w1", site.directory / "w1")
-    codec: Codec[Counter] = Codec("counting-1")
+    codec: Codec[Counter] = Codec.of("counting-1", Counter)
     return Decider(site.inbox.readers[0], site.inbox, site.log, Counting(), connection, codec)
 
 

@@ -36,7 +36,7 @@ def made(arguments: argparse.Namespace) -> Processor:
     if (kind := os.environ.get(copying.KIND, copying.DECIDER)) != copying.DECIDER:
         copying.pass_steps_when_sending()
         return copying.made(kind, inbox, decisions, connection)
-    codec: Codec[Counter] = Codec("counting-1")
+    codec: Codec[Counter] = Codec.of("counting-1", Counter)
     return Decider(inbox.readers[0], inbox, decisions, Counting(), connection, codec, checkpoint_s=arguments.checkpoint)
 
 

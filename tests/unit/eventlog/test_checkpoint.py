@@ -55,7 +55,7 @@ def digest(value: bytes | None) -> bytes:
 
 @pytest.fixture
 def state(tmp_path: Path) -> PartitionState[Counter]:
-    return PartitionState(Counting(), 0, RocksStates(tmp_path / "0", Codec("counting-1")))
+    return PartitionState(Counting(), 0, RocksStates(tmp_path / "0", Codec.of("counting-1", Counter)))
 
 
 def gap(state: PartitionState[Counter], monkeypatch: pytest.MonkeyPatch, *, between: bytes | None = None) -> Log:

@@ -349,7 +349,7 @@ def test_all_partitions_share_one_small_block_cache(tmp_path: Path) -> None:
     assert rocksdb.DEFAULT_BLOCK_CACHE_SIZE == 2 << 30, GONE
     from eventlog import database
 
-    states = [RocksStates(tmp_path / str(n), Codec[int]("1")) for n in range(2)]
+    states = [RocksStates(tmp_path / str(n), Codec.of("1", int)) for n in range(2)]
     cache = database._block_cache
     database.options()
     assert database._block_cache is cache

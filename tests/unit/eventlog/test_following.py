@@ -31,7 +31,7 @@ def decisions(count: int, keys: int = 7) -> list[Any]:
 
 
 def opened(path: Path) -> FollowedState[Counter]:
-    states: RocksStates[Counter] = RocksStates(path / "0", Codec("counting-1"), log_topic=LOG)
+    states: RocksStates[Counter] = RocksStates(path / "0", Codec.of("counting-1", Counter), log_topic=LOG)
     return FollowedState(PartitionState(Counting(), 0, states), LOG)
 
 

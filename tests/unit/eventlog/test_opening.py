@@ -69,7 +69,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
 
 
 def make(path: Path, identity: LogIdentity) -> RocksStates[Counter]:
-    return RocksStates(path, Codec("counting-1"), 64, log_topic="log", identity=identity)
+    return RocksStates(path, Codec.of("counting-1", Counter), 64, log_topic="log", identity=identity)
 
 
 async def open_all(directory: Path) -> dict[int, RocksStates[Counter]]:

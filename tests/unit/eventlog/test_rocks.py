@@ -19,7 +19,7 @@ from eventlog.states import FOR_EVER_MS, Origin
 from eventlog.timers import BrokerClock
 from tests.unit.eventlog.counting import LIFE_MS, Counter, Counting, add, record
 
-CODEC: Codec[Counter] = Codec("counting-1")
+CODEC: Codec[Counter] = Codec.of("counting-1", Counter)
 BASE_MS = 1_700_000_000_000
 
 

@@ -18,6 +18,7 @@ from eventlog.rocks import Codec
 from eventlog.states import Origin
 from services.groups.api.groups import GroupServicer
 from services.groups.domain.state import Phase, Seat, State
+from services.groups.processors.codec import decode, encode
 from services.groups.processors.open_groups import ListedStates, OpenGroups
 from tests.unit.groups_api.world import TIME_MS, Broker, Table, call, forming
 
@@ -167,7 +168,7 @@ def test_of_many_groups_only_the_nearest_are_held_and_a_look_brings_the_others_b
 
 
 def test_what_a_checkpoint_brought_back_is_looked_through(tmp_path: Path) -> None:
-    codec: Codec[State] = Codec("test")
+    codec: Codec[State] = Codec("test", encode, decode)
     states = ListedStates(tmp_path / "0", codec, 8)
     assert states.whole
     for number in range(600):
@@ -199,7 +200,7 @@ def test_what_a_checkpoint_brought_back_is_looked_through(tmp_path: Path) -> Non
 
 
 def test_a_look_through_ends_when_the_partition_goes(tmp_path: Path) -> None:
-    codec: Codec[State] = Codec("test")
+    codec: Codec[State] = Codec("test", encode, decode)
     states = ListedStates(tmp_path / "0", codec, 8)
     for number in range(600):
         states.changed(aggregate(number, of(2)), TIME_MS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
 import pytest
 from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent
@@ -18,6 +16,7 @@ from services.payments.domain.domain import PurseDomain
 from services.payments.domain.errors import AmountOutOfRange, UnknownInput
 from services.payments.domain.money import MOST_MINOR, minor
 from services.payments.domain.state import Payment, Purse
+from services.payments.processors import codec
 from tests.unit.payments.stories import (
     AUTHORISE,
     CAPTURE,
@@ -132,7 +131,7 @@ def test_two_owners_write_the_same_bytes_even_if_one_was_restored_from_a_checkpo
     other: Aggregate[Purse] = Aggregate(GROUP, DOMAIN.initial(GROUP))
     written = []
     for offset, (value, at_ms) in enumerate(story.inputs, 1):
-        other.state = pickle.loads(pickle.dumps(other.state))
+        other.state = codec.decode(codec.encode(other.state))
         sealed = decide(story.domain, other, value, offset, at_ms)
         if sealed is not None:
             written.append(sealed)
@@ -141,17 +140,17 @@ def test_two_owners_write_the_same_bytes_even_if_one_was_restored_from_a_checkpo
 
 def test_deciding_alone_changes_nothing() -> None:
     purse = given(reserved(), authorised(), later()).purse
-    before = pickle.dumps(purse)
+    before = codec.encode(purse)
     command = DOMAIN.decode_input(release().SerializeToString())
     next(iter(DOMAIN.decide(purse, command, 1)))
-    assert pickle.dumps(purse) == before
+    assert codec.encode(purse) == before
 
 
 def test_a_fault_is_said_in_the_open_and_changes_nothing_else() -> None:
     story = given(reserved(), authorised())
-    before = pickle.dumps(story.purse)
+    before = codec.encode(story.purse)
     story.when(settle(999)).then("Faulted Impossible")
-    assert pickle.dumps(story.purse) == before
+    assert codec.encode(story.purse) == before
 
 
 # Size ---------------------------------------------------------------------------------------------------------------
@@ -184,7 +183,7 @@ def test_an_order_at_its_end_shrinks_to_a_record() -> None:
     ]
     for story in ends:
         assert not isinstance(story.purse.orders["o1"], Payment)
-        assert len(pickle.dumps(story.purse, pickle.HIGHEST_PROTOCOL)) < 500
+        assert len(codec.encode(story.purse)) < 500
 
 
 # Calls --------------------------------------------------------------------------------------------------------------

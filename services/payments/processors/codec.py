@@ -1,0 +1,12 @@
+"""Bytes of a purse in the state directory: the values of state.py and parts.py in the order of their declaration."""
+
+from __future__ import annotations
+
+from eventlog.packed import Packed
+from services.payments.domain.state import Purse
+
+_PACKED: Packed[Purse] = Packed(Purse)
+
+encode = _PACKED.encode
+#: Raises msgspec.DecodeError for bytes that are no purse.
+decode = _PACKED.decode
