@@ -47,11 +47,13 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class Caller:
     """Who makes a call, and how often they still may. One object for each certificate."""
 
-    __slots__ = ("_bucket", "issued", "name", "peer", "seen")
+    __slots__ = ("_bucket", "issued", "name", "peer", "seen", "shares")
 
     def __init__(self, name: str, bucket: Bucket | None, peer: Identity | None = None) -> None:
         self.name = name
         self._bucket = bucket
+        #: Whose share of places a call takes; empty: nobody's, as with calls that a replica forwards.
+        self.shares = name if peer is not None and "/service/" not in peer.spiffe else ""
         #: Who the certificate says it is; None where nobody is asked, or it says nothing valid.
         self.peer = peer
         #: Whether the authority of the certificate was trusted, and of which bundle that was found.
@@ -125,11 +127,12 @@ class Access:
 
         def admit(context: Context) -> Caller:
             caller = self._caller(context)
+            # A refusal costs a third of an answer: it counts as much.
+            caller.count()
             refused = self.refusal(method, caller) or self._mark_refusal(method, caller, context)
             if refused is not None:
                 self._log(caller, method)
                 raise refused
-            caller.count()
             return caller
 
         return admit
@@ -141,11 +144,11 @@ class Access:
 
         def admit(context: Context) -> Caller:
             caller = self._caller(context)
+            caller.count()
             refused = self._stranger(caller, OTHERS)
             if refused is not None:
                 self._log(caller, OTHERS)
                 raise refused
-            caller.count()
             return caller
 
         return admit

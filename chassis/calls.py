@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import grpc
 from groupbuy.errors.v1 import errors_pb2
 
+from chassis.callers import identity
 from chassis.errors import NOT_READY_RETRY_MS, ApiError, Prepared
 
 #: Milliseconds after which to call again when too many calls are under way.
@@ -38,13 +39,22 @@ _STOPPING = ApiError(
 W = TypeVar("W")
 
 
-class Calls(Generic[W]):
-    """Calls of one kind, `limit` at most at a time. `with calls.of(who):` around each, on the call's own task."""
+#: Part of all places that one identity leaves to the others.
+LEFT_TO_OTHERS = 5
 
-    __slots__ = ("_idle", "_limit", "_tasks", "_told")
+
+class Calls(Generic[W]):
+    """Calls of one kind, `limit` at most at a time. `with calls.of(who):` around each, on the call's own task.
+
+    One identity has four fifths of the places at most.
+    """
+
+    __slots__ = ("_by_identity", "_idle", "_limit", "_share", "_tasks", "_told")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._share = limit - limit // LEFT_TO_OTHERS
+        self._by_identity: dict[str, int] = {}
         self._tasks: dict[asyncio.Task[object], W] = {}
         self._told: dict[asyncio.Task[object], ApiError] = {}
         self._idle: asyncio.Event | None = None
@@ -71,12 +81,27 @@ class Calls(Generic[W]):
                 metadata={"limit": str(self._limit)},
                 retry_after_ms=OVERLOADED_RETRY_MS,
             )
+        name = identity()
+        if name:
+            taken = self._by_identity.get(name, 0)
+            if taken >= self._share:
+                raise ApiError(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    errors_pb2.ERROR_REASON_OVERLOADED,
+                    f"{self._share} calls of {name} are under way already; call again later",
+                    metadata={"limit": str(self._share), "identity": name},
+                    retry_after_ms=OVERLOADED_RETRY_MS,
+                )
+            self._by_identity[name] = taken + 1
         self._tasks[_current_task()] = who
 
     def give(self, error: BaseException | None) -> None:
         """See Place."""
         task = _current_task()
         del self._tasks[task]
+        name = identity()
+        if name:
+            self._by_identity[name] -= 1
         if self._idle is not None and not self._tasks:
             self._idle.set()
         why = self._told.pop(task, None)
@@ -106,6 +131,13 @@ class Calls(Generic[W]):
         for task in found:
             self._end(task, refused[self._tasks[task]])
         return len(found)
+
+    def end_one(self, task: asyncio.Task[object], why: ApiError) -> bool:
+        """Ends a call with a reason, where it is in flight; returns whether it was."""
+        if task in self._tasks and task not in self._told:
+            self._end(task, why)
+            return True
+        return False
 
     def _end(self, task: asyncio.Task[object], why: ApiError) -> None:
         self._told[task] = why

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing
 from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import grpc
@@ -23,17 +23,23 @@ from groupbuy.errors.v1 import errors_pb2
 
 from chassis import validation
 from chassis.auth import Access, Admit, Caller
-from chassis.calls import OVERLOADED, Calls
+from chassis.callers import IDENTITY
+from chassis.calls import OVERLOADED, OVERLOADED_RETRY_MS, Calls
 from chassis.errors import ApiError, to_api_error, trailing_metadata
 from chassis.fanout import serialising
+from chassis.phases import Phase, Task
 from chassis.pressure import Pressure
 from chassis.replicas_calls import forwarded
 
 #: Bytes of a business request at most.
 MAX_MESSAGE_BYTES = 256 * 1024
 
-#: Seconds that the request of a call without a deadline may take to arrive: until then it holds a place.
+#: Seconds that the request of a call may take to arrive, whatever the caller's deadline.
 REQUEST_S = 10.0
+#: Seconds that a unary call may take in all: a later deadline is cut.
+MOST_S = 65.0
+#: Seconds after which a caller that does not read a unary answer, or the next message of a stream, has lost it.
+UNREAD_S = 30.0
 
 #: Bytes of a page from which it is sent compressed, to callers that can read it so: the server compresses all (OPTIONS
 #: of chassis/server.py), but for what is exempted here. Single answers and changes of a watch are smaller, and many:
@@ -107,13 +113,72 @@ class Guard:
         self.unary: Calls[Who] = Calls(max_calls)
         self.streams: Calls[Who] = Calls(max_streams)
         self.operations: Calls[Who] = Calls(max_streams)
+        calls = max_calls + max_streams
+        self._arriving = Phase(max_calls, REQUEST_S, self._arrives_not)
+        self._under_way = Phase(calls, MOST_S, self._too_long)
+        self._unread = Phase(calls, UNREAD_S, self._is_not_read)
+        self._unread_streams = Phase(calls, UNREAD_S, self._reads_not)
+        self._late: set[Task] = set()
+        #: Peers that leave answers unread: only the end of their connections ends such a call in gRPC.
+        self.deaf: set[str] = set()
+
+    def sweep(self) -> int:
+        """Ends the calls whose peers have let them stand for too long, and returns how many. To be called every
+        second."""
+        phases = (self._arriving, self._under_way, self._unread, self._unread_streams)
+        return sum(phase.sweep() for phase in phases)
+
+    def _begin(self, *, bounded: bool = True) -> Task:
+        """A call has come. It is over when its task is, which may be long after its handler: the peer may not read.
+        `bounded`: it may take MOST_S."""
+        task: Task | None = asyncio.current_task()
+        assert task is not None
+        self.pressure.begin()
+        if bounded:
+            self._under_way.enter(task)
+        task.add_done_callback(self._over)
+        return task
+
+    def _over(self, task: Task) -> None:
+        self.pressure.end()
+        self._under_way.leave(task)
+        self._unread.leave(task)
+        self._late.discard(task)
+
+    async def _read(self, task: Task, context: Context) -> Any:
+        """The one request of a call. Raises ApiError where it does not come in time."""
+        self._arriving.enter(task)
+        try:
+            return await context.read()
+        except asyncio.CancelledError:
+            if task not in self._late:
+                raise
+            self._late.discard(task)
+            task.uncancel()
+            raise validation.invalid_fields([("", f"the request did not come within {REQUEST_S:g} s")]) from None
+        finally:
+            self._arriving.leave(task)
+
+    def _arrives_not(self, task: Task, _: object) -> None:
+        self._late.add(task)
+        task.cancel()
+
+    def _too_long(self, task: Task, _: object) -> None:
+        # One that is in neither waits for its request, or to be read: there are other limits for that.
+        _ = self.unary.end_one(task, _too_long()) or self.operations.end_one(task, _too_long())
+
+    def _reads_not(self, task: Task, _: object) -> None:
+        _ = self.streams.end_one(task, _unread()) or self.operations.end_one(task, _unread())
+
+    def _is_not_read(self, _task: Task, context: Context) -> None:
+        self.deaf.add(context.peer())
 
     def business(self, method: str, handler: Handler) -> Handler:
         """A handler of ours, with everything a business call must pass. Raises TypeError if it is not async."""
         self.methods.add(method)
         behaviour = _behaviour(handler)
         _require_async(method, behaviour)
-        admit = self._access.of(method)
+        admit = _named(self._access.of(method))
         if handler.response_streaming:
             prepare = _all_valid if handler.request_streaming else _one_valid
             return self._made(handler, self._streaming(method, behaviour, self.streams, admit, prepare))
@@ -126,7 +191,7 @@ class Guard:
         ended when the process stops."""
         self.methods.add(method)
         behaviour = _behaviour(handler)
-        admit = self._access.of(method)
+        admit = _named(self._access.of(method))
         if handler.response_streaming:
             prepare = _all_read if handler.request_streaming else _one_read
             return self._made(handler, self._streaming(method, behaviour, self.operations, admit, prepare))
@@ -135,17 +200,16 @@ class Guard:
     def others(self) -> _Others:
         """Handles all methods that are not served, to be added last: gRPC itself would answer strangers, without a
         limit."""
-        admit, pressure = self._access.of_others(), self.pressure
+        admit = self._access.of_others()
 
         async def call(_requests: Any, context: Context) -> None:
-            pressure.begin()
+            task = self._begin()
             try:
                 admit(context)
                 raise _not_served()
             except ApiError as error:
+                self._unread.enter(task, context)
                 await _refuse(context, "", error)
-            finally:
-                pressure.end()
 
         kind: Any = grpc.stream_stream_rpc_method_handler
         return _Others(kind(call))
@@ -169,66 +233,66 @@ class Guard:
         plain = not behaviour.__name__.startswith("List")
 
         async def call(_requests: Any, context: Context) -> Any:
-            pressure.begin()
+            task = self._begin()
             try:
                 caller = admit(context)
                 # Nothing more is done for a call before this. A call that another replica has let in is not refused.
                 if places.full or (pressure.refuses() and not forwarded(context)):
                     await _refuse_at_once(context)
                 _require_deadline(context)
-                request = await context.read()
+                request = await self._read(task, context)
                 with places.of((method, caller)):
                     answer = await behaviour(_valid(request), context)
                 if plain or answer.ByteSize() < COMPRESS_BYTES:
                     context.disable_next_message_compression()
             except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
+                self._unread.enter(task, context)
                 await _refuse(context, method, error)
             else:
+                self._unread.enter(task, context)
                 return answer
-            finally:
-                pressure.end()
 
         return call
 
     def _operation(self, method: str, behaviour: Behaviour, admit: Admit) -> Behaviour:
         """One answer to one request, of a servicer that is not ours."""
-        places, pressure = self.operations, self.pressure
+        places = self.operations
 
         async def call(_requests: Any, context: Context) -> Any:
-            pressure.begin()
+            task = self._begin()
             try:
                 caller = admit(context)
                 with places.of((method, caller)):
-                    request = _decoded(await _request(context))
+                    request = _decoded(await self._read(task, context))
                     explained: Any = _Explained(context)
                     answer = await behaviour(request, explained)
                     explained.check()
             except Exception as error:  # noqa: BLE001 - as above
+                self._unread.enter(task, context)
                 await _refuse(context, method, error)
             else:
+                self._unread.enter(task, context)
                 return answer
-            finally:
-                pressure.end()
 
         return call
 
     def _gathering(self, method: str, behaviour: Behaviour, admit: Admit) -> Behaviour:
         """One answer to a stream of requests."""
-        places, pressure = self.unary, self.pressure
+        places = self.unary
 
         async def call(requests: Any, context: Context) -> Any:
-            pressure.begin()
+            task = self._begin()
             try:
                 caller = admit(context)
                 with places.of((method, caller)):
                     answer = await behaviour(_all_valid(requests, caller), context)
                 context.disable_next_message_compression()
             except Exception as error:  # noqa: BLE001 - as above
+                self._unread.enter(task, context)
                 await _refuse(context, method, error)
             else:
+                self._unread.enter(task, context)
                 return answer
-            finally:
-                pressure.end()
 
         return call
 
@@ -238,14 +302,15 @@ class Guard:
         """A stream of answers. `prepare` makes the servicer's argument of what is read."""
         generates = inspect.isasyncgenfunction(behaviour)
         single = prepare in {_one_valid, _one_read}
-        pressure = self.pressure
+        unread = self._unread_streams
 
         async def call(requests: Any, context: Context) -> None:
-            pressure.begin()
+            task = self._begin(bounded=False)
             try:
                 caller = admit(context)
                 with places.of((method, caller)):
-                    answers = behaviour(prepare(await _request(context) if single else requests, caller), context)
+                    given = await self._read(task, context) if single else requests
+                    answers = behaviour(prepare(given, caller), context)
                     if not generates:
                         await answers
                         return
@@ -253,11 +318,15 @@ class Guard:
                     async with aclosing(answers):
                         async for answer in answers:
                             context.disable_next_message_compression()
-                            await context.write(answer)
+                            unread.enter(task)
+                            try:
+                                await context.write(answer)
+                            finally:
+                                unread.leave(task)
+                self._unread.enter(task, context)
             except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
+                self._unread.enter(task, context)
                 await _refuse(context, method, error)
-            finally:
-                pressure.end()
 
         return call
 
@@ -273,19 +342,36 @@ class _Others(grpc.GenericRpcHandler):  # type: ignore[type-arg] # at run time i
         return self._handler
 
 
+def _named(admit: Admit) -> Admit:
+    """The same, and notes whose share the call takes."""
+
+    def named(context: Context) -> Caller:
+        caller = admit(context)
+        IDENTITY.set(caller.shares)
+        return caller
+
+    return named
+
+
+def _too_long() -> ApiError:
+    return ApiError(
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        errors_pb2.ERROR_REASON_ANSWER_PENDING,
+        f"no call may take longer than {MOST_S:g} s; what was asked for may still happen",
+    )
+
+
+def _unread() -> ApiError:
+    return ApiError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        errors_pb2.ERROR_REASON_OVERLOADED,
+        f"nothing was read from this stream for {UNREAD_S:g} s; open another one",
+        retry_after_ms=OVERLOADED_RETRY_MS,
+    )
+
+
 #: Makes a servicer's argument of what was read.
 Prepare: TypeAlias = Callable[[Any, Caller], Any]
-
-
-async def _request(context: Context) -> Any:
-    """The one request of a call that may have no deadline. Raises ApiError."""
-    # A call with a deadline ends by itself.
-    within = asyncio.timeout(REQUEST_S) if context.time_remaining() is None else nullcontext()
-    try:
-        async with within:
-            return await context.read()
-    except TimeoutError:
-        raise validation.invalid_fields([("", f"the request did not come within {REQUEST_S:g} s")]) from None
 
 
 def _decoded(request: Any) -> Any:
@@ -360,13 +446,19 @@ async def _refuse_at_once(context: Context) -> None:
 
 async def _refuse(context: Context, method: str, error: Exception) -> None:
     """Answers a call with an error. The handler then returns: gRPC keeps the AbortError with the call and raises it
-    itself."""
+    itself. Nobody is answered, and nothing logged, where the caller has reset the call: a peer can do that by the
+    thousand."""
     try:
+        if isinstance(error, grpc.aio.InternalError):
+            await context.abort(grpc.StatusCode.CANCELLED)
         await _abort(context, method, error)
     except grpc.aio.AbortError as aborted:
         # The call holds this error. Its traceback would hold our frames, and they hold the call: a cycle with the whole
         # request in it, and the collector comes to the old ones hardly ever (eventlog/interpreter.py).
         aborted.__traceback__ = aborted.__context__ = None
+    except (grpc.aio.InternalError, grpc.aio.UsageError):
+        # The call was reset before or while it was answered. gRPC has noted that it is aborted.
+        return
 
 
 async def _abort(context: Context, method: str, error: Exception) -> None:

@@ -26,6 +26,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chassis import validation
 from chassis.auth import Access
+from chassis.connections import MOST_STREAMS, Connections, most_connections
 from chassis.guard import Guard, Handler, implemented
 from chassis.pressure import Counters, measure
 from chassis.priority import ANSWERS, Ranks, give_way
@@ -63,6 +64,11 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # A peer that says nothing has 10 s for the handshake, and a connection without calls is closed after five minutes:
+    # a client of gRPC connects again by itself.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.max_concurrent_streams", MOST_STREAMS),
 )
 #: On top of these where callers have certificates. Access ends with the certificate, its authority or the table
 #: (chassis/auth.py). A connection ends within an hour, and its streams five minutes later: a certificate of an
@@ -119,8 +125,10 @@ class Server:
         self._ranks = ranks
         self._access = access
         self._counters = Counters()
-        self._server = grpc.aio.server(options=OPTIONS if files is None else OPTIONS + ENCRYPTED)
+        limit = ("grpc.max_allowed_incoming_connections", most_connections())
+        self._server = grpc.aio.server(options=(*OPTIONS, limit, *(() if files is None else ENCRYPTED)))
         self._counters.found()
+        self._connections = Connections(self._counters.server_id)
         self._names = tuple(one.full_name for one in servicers)
         self._health = health.HealthServicer()
         self._serving: bool | None = None
@@ -141,10 +149,13 @@ class Server:
         _try_out(listen)
         try:
             if self._files is not None:
-                return int(self._server.add_secure_port(listen, server_credentials(self._files)))
-            return int(self._server.add_insecure_port(listen))
+                port = int(self._server.add_secure_port(listen, server_credentials(self._files)))
+            else:
+                port = int(self._server.add_insecure_port(listen))
         except RuntimeError as error:
             raise PortTaken(f"can't listen on {listen}: {error}") from error
+        self._connections.port = port
+        return port
 
     async def start(self) -> None:
         """Begins to answer, NOT_SERVING."""
@@ -208,10 +219,21 @@ class Server:
         """Ends access as it ends: with the certificate, its authority, or the line in the table."""
         while True:
             await asyncio.sleep(WITHDRAW_S)
+            self._sweep()
             self._access.refresh()
             ended = self.guard.withdraw()
             if ended:
                 log.warning("calls in flight were ended: their callers lost access", calls=ended)
+
+    def _sweep(self) -> None:
+        """Ends what peers let stand, and the connections of those that misbehave."""
+        stalled = self.guard.sweep()
+        if stalled:
+            log.warning("calls were ended: their peers neither sent nor read in time", calls=stalled)
+        if self.guard.deaf:
+            self._connections.close(self.guard.deaf, "answers were not read")
+            self.guard.deaf.clear()
+        self._connections.sweep()
 
     def _add_operations(self) -> None:
         names = (*self._names, *OPERATIONS)

@@ -145,8 +145,7 @@ async def test_the_queue_of_grpc_is_counted_from_inside() -> None:
         run.fake.release.set()
         await asyncio.gather(*under_way, return_exceptions=True)
         await eventually(lambda: not caller.is_alive())
-        await eventually(lambda: counters.unfinished() == 0)
-        assert pressure.active == 0
+        await eventually(lambda: counters.unfinished() == 0 and pressure.active == 0)
 
 
 class _Elsewhere(threading.Thread):

@@ -1,0 +1,1 @@
+"""Attacks from outside on a secured stack: `make attack`."""
