@@ -18,7 +18,7 @@ from chassis.topics import ALL, REGISTRY
 from eventlog import topics
 from eventlog.errors import TopicsDiffer
 from eventlog.reading import Partitions
-from eventlog.registry import RecordedSkips
+from eventlog.registry import RecordedSkips, Skip, skip_key
 from eventlog.security import Kafka, client
 from eventlog.topics import partition_of
 
@@ -36,6 +36,8 @@ class Registry:
     """All entries, by key; a later one replaces an earlier one."""
 
     records: dict[str, RegistryRecord] = field(default_factory=dict)
+    #: Records that are no entries, in words. They change nothing: whoever may write the registry must not stop a start.
+    ignored: list[str] = field(default_factory=list)
 
     @property
     def declared(self) -> Declared | None:
@@ -55,27 +57,69 @@ class Registry:
         return record.redriven if record is not None else Redriven(topic=topic, partition=partition)
 
     def take(self, key: str, value: bytes | None) -> None:
-        """Takes the next entry of a partition. Raises TopicsDiffer for what is none, or declares another number."""
+        """Takes the next entry of a partition. What is no entry of its key is ignored, and named in `ignored`.
+
+        Raises TopicsDiffer where another number of partitions is declared than before: no process may guess which one
+        keys were placed by.
+        """
+        if value is None:
+            self.ignored.append(f"{key}: it has no value, and nothing is removed from the registry")
+            return
         try:
-            record = RegistryRecord.FromString(value or b"")
+            record = RegistryRecord.FromString(value)
         except DecodeError as error:
-            raise TopicsDiffer(f"{REGISTRY.name}: entry {key} can't be decoded: {error}") from error
+            self.ignored.append(f"{key}: it can't be decoded: {error}")
+            return
+        if why := wrong(key, record):
+            self.ignored.append(f"{key}: {why}")
+            return
         before = self.declared
         if key == DECLARED and before is not None and before.partitions != record.declared.partitions:
             both = f"{before.partitions} and {record.declared.partitions}"
-            raise TopicsDiffer(f"{REGISTRY.name} declares both {both} partitions: it was written by hand")
+            raise TopicsDiffer(
+                f"{REGISTRY.name} declares both {both} partitions: it was written by hand. Way out: "
+                "`groupbuy-ops verify` names the record, `groupbuy-ops topics rebuild --without` removes it"
+            )
         self.records[key] = record
 
 
-def digest_of_skip(value: bytes) -> str:
-    """Hexadecimal digest of the value that an entry skips; empty for other entries. Raises DecodeError."""
+def skip_of(value: bytes) -> Skip | None:
+    """What an entry skips; None for other entries. Raises DecodeError."""
     record = RegistryRecord.FromString(value)
-    return record.record_skipped.sha256.hex() if record.WhichOneof("body") == "record_skipped" else ""
+    if record.WhichOneof("body") != "record_skipped":
+        return None
+    found = record.record_skipped
+    return Skip(found.topic, found.partition, found.offset, found.sha256.hex())
+
+
+def key_of(record: RegistryRecord) -> str:
+    """The key that an entry must have; of recovered offsets all but the time. Empty for a body of another version."""
+    match record.WhichOneof("body"):
+        case "declared":
+            return DECLARED
+        case "offsets_recovered":
+            return f"recovered/{record.offsets_recovered.group}/"
+        case "record_skipped":
+            one = record.record_skipped
+            return skip_key(one.topic, one.partition, one.offset)
+        case "redriven":
+            return redriven_key(record.redriven.topic, record.redriven.partition)
+    return ""
+
+
+def wrong(key: str, record: RegistryRecord) -> str:
+    """Why an entry can't be that of its key; empty if it can."""
+    should = key_of(record)
+    if not should:
+        return "its content is unknown to this build"
+    if key != should and not (should.endswith("/") and key.startswith(should)):
+        return f"its content belongs to the key {should}"
+    return ""
 
 
 def skips(kafka: Kafka, instance: str) -> RecordedSkips:
     """The skips that the processors of a process ask for."""
-    return RecordedSkips(kafka, REGISTRY.name, digest_of_skip, client_id=f"{instance}.registry")
+    return RecordedSkips(kafka, REGISTRY.name, skip_of, client_id=f"{instance}.registry")
 
 
 async def read(kafka: Kafka, topic: str = REGISTRY.name) -> Registry:

@@ -37,9 +37,24 @@ RETRY_S = 0.5
 class CompactedReader(Generic[T]):
     """Latest value by key of one topic."""
 
-    def __init__(self, kafka: Kafka, topic: str, decode: Callable[[bytes], T], *, client_id: str) -> None:
+    def __init__(
+        self,
+        kafka: Kafka,
+        topic: str,
+        decode: Callable[[bytes], T],
+        *,
+        client_id: str,
+        wrong: Callable[[str, T], str] | None = None,
+        removable: bool = True,
+    ) -> None:
+        """`wrong` says why a value can't be that of its key, empty if it can; such a record changes nothing.
+
+        With `removable` false a record without a value changes nothing either. Both are counted and logged.
+        """
         self._topic = topic
         self._decode = decode
+        self._wrong = wrong
+        self._removable = removable
         self._values: dict[str, T] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._progress = asyncio.Event()
@@ -59,6 +74,8 @@ class CompactedReader(Generic[T]):
         )
         self.watchers = Watchers()
         self.undecodable = 0
+        #: Records that are not of their key, and removals where nothing is ever removed.
+        self.ignored = 0
 
     async def start(self, partitions: int) -> None:
         """Reads the topic to its end, waiting for a broker that is away, then goes on reading behind the scenes."""
@@ -174,15 +191,35 @@ class CompactedReader(Generic[T]):
     def _take(self, record: Any) -> None:
         key = (record.key or b"").decode(errors="replace")
         if record.value is None:
+            if not self._removable:
+                if key in self._values:
+                    self._ignore(record, key, "it has no value, and nothing is removed from this topic")
+                return
             self._values.pop(key, None)
         else:
             try:
-                self._values[key] = self._decode(record.value)
+                value = self._decode(record.value)
+                wrong = self._wrong(key, value) if self._wrong is not None else ""
             except Exception as error:  # noqa: BLE001 - decoders have errors of their own; protobuf's is no ValueError
                 self.undecodable += 1
                 log.error("%s offset %s can't be decoded: %r", self._topic, record.offset, error)
                 return
+            if wrong:
+                self._ignore(record, key, wrong)
+                return
+            self._values[key] = value
         self.watchers.notify(key)
+
+    def _ignore(self, record: Any, key: str, why: str) -> None:
+        self.ignored += 1
+        log.critical(
+            "%s-%s offset %s changes nothing: %s. The value of %a stays. See `groupbuy-ops verify`",
+            self._topic,
+            record.partition,
+            record.offset,
+            why,
+            key,
+        )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
+from eventlog import private
 from eventlog.crash import die
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,9 @@ class Database:
         self._stamp = stamp
         self._identity = identity
         self._closed = False
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private.from_now_on()
+        private.directory(path.parent)
+        private.tree(path)
         if (path / _DAMAGED).exists():
             set_aside(path, "damaged", (path / _DAMAGED).read_text(errors="replace"))
         self._db, self.position = self._open()
@@ -330,6 +333,7 @@ def set_aside(path: Path, reason: str, trouble: str) -> None:
     """Renames a database's directory, in place of an earlier one that was set aside, and says so."""
     aside = path.with_name(f"{path.name}.set-aside")
     shutil.rmtree(aside, ignore_errors=True)
+    private.tree(path)
     path.replace(aside)
     (aside / _DAMAGED).unlink(missing_ok=True)
     set_aside_count[reason] = set_aside_count.get(reason, 0) + 1

@@ -145,7 +145,15 @@ class Decider(Processor, Generic[S]):
 
     def _state(self, partition: int, states: RocksStates[S] | None) -> PartitionState[S]:
         held = max(TIMERS_HELD_BY_ALL // max(self.partitions, 1), TIMERS_HELD // 8)
-        return PartitionState(self.domain, partition, states, inbox=self._inbox.name, timers_held=held)
+        return PartitionState(
+            self.domain,
+            partition,
+            states,
+            inbox=self._inbox.name,
+            log=self._log.name,
+            passes_over=self.passes_over,
+            timers_held=held,
+        )
 
     # Reads ------------------------------------------------------------------------------------------------------
 

@@ -107,6 +107,8 @@ class Effects(Processor, Generic[C]):
             try:
                 calls = list(self._calling.calls(record))
             except Exception as error:  # noqa: BLE001 - a pure function of the record: no other try would give more
+                if self.passes_over(batch.topic, batch.partition, record):
+                    continue
                 place = batch.topic, batch.partition, record.offset
                 self.quarantine(Poisoned.by(*place, record.value, repr(error)))
                 return begun

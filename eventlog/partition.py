@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from eventlog.aggregate import Aggregate, Domain, apply, decide
 from eventlog.errors import Impossible, Poisoned
+from eventlog.passing import PassesOver, nothing_is_passed_over
 from eventlog.rocks import FOLDED, RocksStates
 from eventlog.states import FOR_EVER_MS, MemoryStates, Origin, States
 from eventlog.timers import BrokerClock, Timers
@@ -44,11 +45,15 @@ class PartitionState(Generic[S]):
         states: States[S] | None = None,
         *,
         inbox: str = "",
+        log: str = "",
+        passes_over: PassesOver = nothing_is_passed_over,
         timers_held: int = TIMERS_HELD,
     ) -> None:
         self.domain = domain
         self.partition = partition
         self._inbox = inbox
+        self._log = log
+        self._passes_over = passes_over
         self._timers_held = timers_held
         self.states: States[S] = states if states is not None else MemoryStates()
         origin = self.states.origin
@@ -78,11 +83,30 @@ class PartitionState(Generic[S]):
         return self.states.get(key)
 
     def apply(self, record: Record) -> None:
-        """Folds one record of the decision log. Raises Impossible at a hole in the log and as `aggregate.apply`."""
+        """Folds one record of the decision log. Raises Impossible at a hole in the log and as `aggregate.apply`.
+
+        A record that can't be folded changes nothing where its skip is recorded.
+        """
         if record.offset <= self.applied:
             return
         if record.offset != self.applied + 1 and self.applied >= 0:
             raise Impossible(f"the decision log jumps from {self.applied} to {record.offset}")
+        try:
+            self._fold(record)
+        except (Impossible, UnicodeDecodeError):
+            if not self.passes_over(record):
+                raise
+            self.digest = sha256(record.value or b"").digest()
+        self.applied = record.offset
+        self.folded_ms = record.timestamp
+        if isinstance(self.states, RocksStates) and self.states.unsaved >= FOLDED:
+            self.states.keep_folded(self.origin)
+
+    def passes_over(self, record: Record) -> bool:
+        """Whether the skip of a decision that can't be folded is recorded."""
+        return self._passes_over(self._log, self.partition, record)
+
+    def _fold(self, record: Record) -> None:
         if record.key is None or record.value is None:
             raise Impossible(f"decision {record.offset} has no key or no value")
         key = record.key.decode()
@@ -92,10 +116,6 @@ class PartitionState(Generic[S]):
             self.digest = aggregate.digest
         else:
             self.digest = sha256(record.value).digest()
-        self.applied = record.offset
-        self.folded_ms = record.timestamp
-        if isinstance(self.states, RocksStates) and self.states.unsaved >= FOLDED:
-            self.states.keep_folded(self.origin)
 
     @property
     def origin(self) -> Origin:
@@ -257,10 +277,16 @@ class Repeats(Generic[S]):
         Raises Impossible for another decision than ours.
         """
         if record.key is None or record.value is None:
-            return False
-        key = record.key.decode()
+            return self._state.passes_over(record)
+        try:
+            key = record.key.decode()
+            decision = self._state.domain.open(record.value)
+        except Exception:
+            if not self._state.passes_over(record):
+                raise
+            self.digest = sha256(record.value).digest()
+            return True
         aggregate = self._state.states.get(key)
-        decision = self._state.domain.open(record.value)
         version = decision.version
         if aggregate is None or version > aggregate.version:
             return False

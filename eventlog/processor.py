@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from eventlog import crashpoints
+from eventlog import crashpoints, private
 from eventlog.app import App, PromptTableManager
 from eventlog.crash import die
 from eventlog.errors import Poisoned
@@ -72,6 +72,10 @@ class Skips(Protocol):
 
     async def recorded(self, topic: str, partition: int, offset: int, sha256: str) -> bool:
         """Whether the record at this place, with this digest of its value, is to be skipped."""
+        ...
+
+    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+        """The same at once, as far as is known here."""
         ...
 
 
@@ -166,6 +170,11 @@ class Processor(ABC):
         app.start_policy = self.start_policy
         app.standbys = self.connection.standbys
         return app
+
+    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+        """Whether a record that can't be taken is passed over, because an operator has recorded it. See passing.py."""
+        skips = self.connection.skips
+        return skips is not None and skips.passes_over(topic, partition, record)
 
     @property
     def producer(self) -> Any:
@@ -351,7 +360,8 @@ class Processor(ABC):
 
     def _take_directory(self, path: Path) -> None:
         """Before joining the group: whoever would fail at the directory's lock must not displace its owner first."""
-        path.mkdir(parents=True, exist_ok=True)
+        private.from_now_on()
+        private.directory(path)
         directory = self._directory = os.open(path, os.O_RDONLY)
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)

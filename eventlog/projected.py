@@ -22,6 +22,7 @@ from eventlog.crash import die
 from eventlog.database import Database, Position, SourcePosition
 from eventlog.deadletter import Undecodable
 from eventlog.kept import Ownership
+from eventlog.passing import PassesOver, nothing_is_passed_over
 from eventlog.processor import Slices
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,13 @@ class Projected(Ownership, Generic[S]):
     """One partition; an eventlog.follower.Follower."""
 
     def __init__(
-        self, partition: int, database: Database, folding: Folding[S], topics: Sequence[str], cached: int
+        self,
+        partition: int,
+        database: Database,
+        folding: Folding[S],
+        topics: Sequence[str],
+        cached: int,
+        passes_over: PassesOver = nothing_is_passed_over,
     ) -> None:
         """Keeps about `cached` states in memory beside those that wait to be written."""
         super().__init__()
@@ -147,6 +154,7 @@ class Projected(Ownership, Generic[S]):
         self.index = Index(database)
         self._db = database
         self._folding = folding
+        self._passes_over = passes_over
         self._half = max(cached // 2, 1)
         sources = database.position.sources
         self.positions: dict[str, int] = {topic: one.next_offset for topic, one in sources.items()}
@@ -253,7 +261,12 @@ class Projected(Ownership, Generic[S]):
             try:
                 folding.fold(state, topic, record, index)
             except Undecodable as error:
-                self._refuse(topic, record, str(error))
+                if not self._passes_over(topic, self.partition, record):
+                    self._refuse(topic, record, str(error))
+                continue
+            except Exception:
+                if not self._passes_over(topic, self.partition, record):
+                    raise
                 continue
             if fresh:
                 self._use(key, state)

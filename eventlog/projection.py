@@ -55,7 +55,7 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
 
     def _make(self, number: int, database: Database) -> Projected[S]:
         cached = CACHED // max(self.partitions, 1)
-        return Projected(number, database, self._folding, list(self._sources), cached)
+        return Projected(number, database, self._folding, list(self._sources), cached, self.passes_over)
 
     # Reads ------------------------------------------------------------------------------------------------------
 

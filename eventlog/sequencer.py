@@ -135,11 +135,15 @@ class Sequencer(Processor):
                     return copying.wrap(record)
                 raise error
             except Undecodable as undecodable:
+                if self.passes_over(batch.topic, batch.partition, record):
+                    return None
                 rejected = copying.reject(record, str(undecodable))
                 if rejected is not None or record.offset >= claimed:
                     bury(dead, self.dead_letters, batch.topic, batch.partition, record, str(undecodable))
                 return rejected
         except Exception as unreadable:
+            if self.passes_over(batch.topic, batch.partition, record):
+                return None
             place = batch.topic, batch.partition, record.offset
             raise Poisoned.by(*place, record.value, repr(unreadable)) from unreadable
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_grpc
-from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
+from chassis import campaigns as campaigns_of
 from chassis import registry, topics
 from chassis.priority import DECIDES
 from chassis.process import Servicer, Wiring
 from chassis.replicas import Replicas
 from chassis.replicas_calls import dial
-from eventlog.compacted import CompactedReader
 from eventlog.fleet import Fleet
 from eventlog.processor import Connection
 from eventlog.publisher import Publisher
@@ -44,9 +43,7 @@ def wire(settings: GroupsSettings) -> Wiring:
         warm_s=settings.warm_seconds,
     )
     publisher = Publisher(settings.brokers, client_id=settings.instance)
-    campaigns = CompactedReader(
-        settings.brokers, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"
-    )
+    campaigns = campaigns_of.reader(settings.brokers, settings.instance)
     copying = GroupCopying(topics.ORDERS.name, campaigns.find, campaigns.find_fresh)
     sequencer = Sequencer(
         topics.GROUPS_SEQUENCER, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, copying, connection

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.orders.v1 import orders_pb2_grpc
 
-from chassis import topics
+from chassis import campaigns as campaigns_of
+from chassis import registry, topics
 from chassis.process import Servicer, Wiring
 from chassis.replicas import Replicas
 from chassis.replicas_calls import dial
-from eventlog.compacted import CompactedReader
 from eventlog.fleet import Fleet
 from eventlog.processor import Connection
 from eventlog.publisher import Publisher
@@ -22,18 +21,18 @@ SERVICE = "groupbuy.orders.v1.OrderService"
 
 def wire(settings: OrdersSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
+    skips = registry.skips(settings.brokers, settings.instance)
     connection = Connection(
         settings.brokers,
         settings.instance,
         settings.state_dir,
         settings.address,
+        skips,
         standbys=settings.standbys,
         warm_s=settings.warm_seconds,
     )
     publisher = Publisher(settings.brokers, client_id=settings.instance)
-    campaigns = CompactedReader(
-        settings.brokers, topics.CAMPAIGNS.name, Campaign.FromString, client_id=f"{settings.instance}.campaigns"
-    )
+    campaigns = campaigns_of.reader(settings.brokers, settings.instance)
     projection = OrdersProjection(
         topics.ORDERS_PROJECTION, topics.ORDERS, topics.GROUP_LOG, topics.PAYMENT_LOG, settings.service, connection
     )
@@ -47,6 +46,6 @@ def wire(settings: OrdersSettings) -> Wiring:
             ),
         ),
         publisher=publisher,
-        processors=Fleet((projection,), (campaigns,), (replicas.close,)),
+        processors=Fleet((projection,), (campaigns, skips), (replicas.close,)),
         topics=topics.ALL,
     )

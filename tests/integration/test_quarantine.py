@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256 as digest_of
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -38,6 +39,9 @@ class Recorded:
 
     async def recorded(self, topic: str, partition: int, offset: int, sha256: str) -> bool:
         return (topic, partition, offset, sha256) in self.places
+
+    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+        return (topic, partition, record.offset, digest_of(record.value or b"").hexdigest()) in self.places
 
 
 class World:

@@ -33,7 +33,7 @@ class Ledger(KeptProcessor[PartitionBooks]):
         super().__init__(group, (log.name,), STAMP, self._make, connection)
 
     def _make(self, partition: int, database: Database) -> PartitionBooks:
-        return PartitionBooks(partition, database, self._log, CACHED // max(self.partitions, 1))
+        return PartitionBooks(partition, database, self._log, CACHED // max(self.partitions, 1), self.passes_over)
 
     # Booking ------------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,9 @@ from faust.types import TP
 from eventlog.database import AT_ONCE, Database, Position, SourcePosition
 from eventlog.kept import Ownership
 from eventlog.packed import Packed
+from eventlog.passing import PassesOver, nothing_is_passed_over
 from eventlog.transport.start import within
-from services.payments.domain.ledger import Account, Entry, Fold, GroupBooks, Head, parsed
+from services.payments.domain.ledger import Account, Entry, Fold, GroupBooks, Head, LedgerBroken, parsed
 from services.payments.domain.merkle import Tree
 from services.payments.domain.moves import Open
 
@@ -45,8 +46,16 @@ _OF_TREE: Packed[_KeptTree] = Packed(_KeptTree)
 class PartitionBooks(Ownership):
     """Books of one partition: the fold, and what it left to be written. An eventlog.follower.Follower."""
 
-    def __init__(self, partition: int, database: Database, topic: str, cached: int = CACHED) -> None:
+    def __init__(
+        self,
+        partition: int,
+        database: Database,
+        topic: str,
+        cached: int = CACHED,
+        passes_over: PassesOver = nothing_is_passed_over,
+    ) -> None:
         super().__init__()
+        self._passes_over = passes_over
         self.partition = partition
         self.topics: Sequence[str] = (topic,)
         self._topic = topic
@@ -132,7 +141,12 @@ class PartitionBooks(Ownership):
 
     def take(self, record: Any) -> None:
         """Books a record of the log; kept once it is written. Raises LedgerBroken."""
-        entries = self.fold.take(record.offset, record.key, record.value or b"")
+        try:
+            entries = self.fold.take(record.offset, record.key, record.value or b"")
+        except LedgerBroken:
+            if not self._passes_over(self._topic, self.partition, record):
+                raise
+            entries = []
         self._last = record.value or b""
         self.unwritten += 1
         if not entries:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from groupbuy.registry.v1.registry_pb2 import Declared, RecordSkipped, Redriven, RegistryRecord
+from groupbuy.registry.v1.registry_pb2 import Declared, OffsetsRecovered, RecordSkipped, Redriven, RegistryRecord
 
-from chassis.registry import DECLARED, Registry, digest_of_skip, redriven_key
+from chassis.registry import DECLARED, Registry, redriven_key, skip_of
 from eventlog.errors import TopicsDiffer
 from eventlog.topics import DAY_MS, OffsetsRetention, same_count
 
@@ -23,8 +23,6 @@ def test_a_number_is_declared_once_and_a_second_one_is_no_truth() -> None:
     assert registry.declared.partitions == 2
     with pytest.raises(TopicsDiffer, match="declares both 2 and 3 partitions"):
         registry.take(DECLARED, declaring(3))
-    with pytest.raises(TopicsDiffer, match="can't be decoded"):
-        registry.take(DECLARED, b"\xff")
 
 
 def test_entries_are_found_by_what_they_are_about() -> None:
@@ -37,8 +35,31 @@ def test_entries_are_found_by_what_they_are_about() -> None:
     value = RegistryRecord(record_skipped=skipped).SerializeToString()
     registry.take("skipped/inbox/1/9", value)
     assert registry.skipped == {("inbox", 1, 9, b"\x01\x02")}
-    assert digest_of_skip(value) == "0102"
-    assert digest_of_skip(declaring(2)) == ""
+    assert skip_of(value) == ("inbox", 1, 9, "0102")
+    assert skip_of(declaring(2)) is None
+
+
+def test_what_is_no_entry_of_its_key_changes_nothing_and_stops_nobody() -> None:
+    registry = Registry()
+    registry.take(DECLARED, declaring(2))
+    skipped = RegistryRecord(record_skipped=RecordSkipped(topic="inbox", partition=1, offset=9)).SerializeToString()
+    recovered = RegistryRecord(offsets_recovered=OffsetsRecovered(group="g")).SerializeToString()
+    foreign = [
+        (DECLARED, None),
+        (DECLARED, b"\xff"),
+        (DECLARED, b""),
+        (DECLARED, skipped),
+        ("skipped/inbox/1/8", skipped),
+        ("recovered/h/1", recovered),
+        ("anything", declaring(3)),
+    ]
+    for key, value in foreign:
+        registry.take(key, value)
+    assert registry.declared == Declared(partitions=2)
+    assert registry.skipped == set()
+    assert len(registry.ignored) == len(foreign)
+    registry.take("recovered/g/17", recovered)
+    assert "recovered/g/17" in registry.records
 
 
 def test_the_topic_that_is_wrong_is_named_and_not_those_that_are_right() -> None:

@@ -12,6 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
+from chassis import campaigns
 from eventlog import compacted
 from eventlog.compacted import BURST, ROUNDS_PER_S, CompactedReader
 from eventlog.errors import BrokerUnavailable
@@ -33,7 +34,7 @@ class Consumer:
         self._more = asyncio.Event()
 
     def append(self, key: str, value: bytes | None) -> None:
-        self.records.append(SimpleNamespace(key=key.encode(), value=value, offset=len(self.records)))
+        self.records.append(SimpleNamespace(key=key.encode(), value=value, offset=len(self.records), partition=0))
         self._more.set()
 
     def hand_over(self) -> None:
@@ -42,7 +43,10 @@ class Consumer:
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
-    def assign(self, tps: list[TopicPartition]) -> None: ...
+
+    def assign(self, tps: list[TopicPartition]) -> None:
+        (self.tp,) = tps
+
     async def seek_to_beginning(self, *tps: TopicPartition) -> None: ...
 
     async def beginning_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
@@ -63,7 +67,7 @@ class Consumer:
             self._more.clear()
             await self._more.wait()
         found, self.read = self.records[self.read :], len(self.records)
-        return {TP: found}
+        return {self.tp: found}
 
     async def position(self, tp: TopicPartition) -> int:
         return self.read
@@ -233,3 +237,29 @@ async def test_a_cancellation_that_is_not_ours_ends_the_process(
     reader.topic.append("mug", value("campaigns/mug"))
     await turns()
     assert died == ["reading a topic ended"]
+
+
+async def test_a_removal_or_a_foreign_record_changes_no_offer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compacted, "AIOKafkaConsumer", Consumer)
+    made = campaigns.reader("127.0.0.1:1", "test")
+    topic: Any = made._consumer
+    await made.start(1)
+    try:
+        topic.append("mug", value("campaigns/mug"))
+        for foreign in (None, value("campaigns/jug"), b"\xff"):
+            topic.append("mug", foreign)
+        topic.append("jug", value("campaigns/mug"))
+        topic.append("never", None)
+        await made.refresh()
+        found = made.find("mug")
+        assert found is not None
+        assert found.name == "campaigns/mug"
+        assert made.find("jug") is None
+        assert (made.ignored, made.undecodable) == (3, 1)
+        told = [one.getMessage() for one in caplog.records if one.levelname == "CRITICAL"]
+        assert len(told) == 3
+        assert all("groupbuy-ops verify" in one for one in told)
+    finally:
+        await made.stop()

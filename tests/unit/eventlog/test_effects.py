@@ -66,6 +66,10 @@ class Bare(Effects[str]):
         self._free_each = defaultdict(lambda: asyncio.Semaphore(concurrency))
         self._lanes = {}
         self.producer = inbox
+        self.passed_over: set[int] = set()
+
+    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+        return record.offset in self.passed_over
 
 
 def batch(*values: str, epoch: int = 1) -> Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -109,3 +110,44 @@ def test_another_decision_of_one_version_is_impossible(gap: tuple[int, ...], ver
         version = 2
     with pytest.raises(Impossible, match="two different decisions"):
         repeats.take(record(9, other(values, version)))
+
+
+def decisions(count: int) -> list[Any]:
+    live: PartitionState[Counter] = PartitionState(Counting(), 0)
+    return [record(n, live.decide(record(n, add(1, str(n))))) for n in range(count)]
+
+
+FOREIGN = {
+    "bad bytes": (b"\xff", b"k"),
+    "no value": (None, b"k"),
+    "no key": (b"{}", None),
+    "a key that is no text": (b"{}", b"\xff"),
+    "a gap": (Counting().seal("k", 9, 1, 1, b"", []), b"k"),
+    "a fork": (Counting().seal("k", 2, 1, 1, b"", []), b"k"),
+    "a broken chain": (Counting().seal("k", 3, 1, 1, b"", []), b"k"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_decision_that_can_not_be_folded_is_passed_over_where_its_skip_is_recorded(kind: str) -> None:
+    value, key = FOREIGN[kind]
+    good = decisions(3)
+    log = [*good[:2], record(2, value, key), record(3, good[2].value)]
+    asked: list[tuple[str, int, int]] = []
+
+    def passes_over(topic: str, partition: int, one: Any) -> bool:
+        asked.append((topic, partition, one.offset))
+        return True
+
+    state: PartitionState[Counter] = PartitionState(Counting(), 0, log="log", passes_over=passes_over)
+    for one in log:
+        state.apply(one)
+    found = state.get("k")
+    assert found is not None
+    assert (found.state.total, found.version, state.applied) == (3, 3, 3)
+    # It is asked for that record alone: a skip of a record that can be folded changes nothing.
+    assert asked == [("log", 0, 2)]
+    strict: PartitionState[Counter] = PartitionState(Counting(), 0)
+    with pytest.raises((Impossible, UnicodeDecodeError)):
+        for one in log:
+            strict.apply(one)

@@ -176,6 +176,9 @@ class Recorded:
             raise self.answer
         return self.answer
 
+    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+        return False
+
 
 def poison_at(*bad: int, raising: bool = False) -> tuple[Any, list[int]]:
     """A `handle` that can't read these offsets of partition 0, and what it handled."""

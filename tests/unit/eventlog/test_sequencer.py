@@ -80,7 +80,11 @@ class Bare(Sequencer):
         self.dead_letters = {}
         self.on_copied = None
         self.committed = 0
+        self.passed_over: set[int] = set()
         self.app = SimpleNamespace(consumer=SimpleNamespace(claimed=lambda tp: self.committed))
+
+    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+        return record.offset in self.passed_over
 
 
 def fact(offset: int, value: bytes | None, key: bytes = b"k") -> Any:
@@ -141,6 +145,15 @@ async def test_a_fact_that_is_too_large_for_the_inbox_ends_no_process(written: W
     assert await bare.handle(Batch("facts", 2, [large, fact(8, b"a")], 1)) == []
     assert [topic for topic, *_ in written] == ["inbox", "facts.groups.dlq"]
     assert b"too large for the inbox" in written[1][4]["dlq-error"]
+
+
+async def test_a_fact_whose_skip_is_recorded_is_not_buried_and_one_that_can_be_read_is_copied_all_the_same(
+    written: Written,
+) -> None:
+    bare = Bare()
+    bare.passed_over = {7, 8}
+    assert await bare.handle(Batch("facts", 2, [fact(7, b"", b"waits"), fact(8, b"a")], 1)) == []
+    assert [(topic, value) for topic, _, _, value, _ in written] == [("inbox", b"[a]")]
 
 
 async def test_a_batch_that_nobody_heeds_is_acknowledged_all_the_same(written: Written) -> None:
