@@ -26,6 +26,7 @@ from chassis.settings import EXIT_CODE as BAD_SETTING
 from chassis.settings import ServiceSettings
 from chassis.tls import BadCertificates
 from chassis.watchdog import STUCK_S, Watchdog
+from eventlog import private
 from eventlog.crash import EXIT_CODE as CRASH
 from eventlog.errors import Poisoned, TopicsDiffer
 from eventlog.publisher import Publisher
@@ -159,7 +160,8 @@ class _Process:
         """The parts, the server and the port that it has taken. Raises _BadSetting."""
         settings = self._settings
         try:
-            settings.state_dir.mkdir(parents=True, exist_ok=True)
+            private.from_now_on()
+            private.directory(settings.state_dir)
         except OSError as error:
             raise _BadSetting("state_dir", f"can't make {settings.state_dir}: {error.strerror}") from error
         try:

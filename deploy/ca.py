@@ -29,6 +29,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from deploy import private
+
 DIRECTORY = Path(".run/certificates")
 LIFE = timedelta(days=30)
 _CA_LIFE = timedelta(days=365)
@@ -67,18 +69,18 @@ class Authority:
         """Takes the authority that is there, or makes one."""
         self.directory = directory
         self.certificate = directory / "ca.pem"
-        private = directory / "ca.key"
-        directory.mkdir(parents=True, exist_ok=True)
-        if private.exists() and self.certificate.exists():
-            loaded = load_pem_private_key(private.read_bytes(), password=None)
+        key = directory / "ca.key"
+        private.directory(directory)
+        if key.exists() and self.certificate.exists():
+            loaded = load_pem_private_key(key.read_bytes(), password=None)
             if not isinstance(loaded, ec.EllipticCurvePrivateKey):
-                raise ValueError(f"{private} was not made here")
+                raise ValueError(f"{key} was not made here")
             self._key = loaded
             self._ca = x509.load_pem_x509_certificate(self.certificate.read_bytes())
             return
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._ca = _self_signed(self._key)
-        _write_key(private, self._key)
+        _write_key(key, self._key)
         _replace(self.certificate, self._ca.public_bytes(Encoding.PEM))
 
     def issue(
@@ -167,9 +169,7 @@ def _write_key(path: Path, key: PrivateKey) -> None:
 def _replace(path: Path, content: bytes) -> None:
     """Whoever reads meanwhile sees the old file or the new one, whole."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
+    private.write(beside, content)
     beside.replace(path)
 
 

@@ -7,11 +7,10 @@ of production: all of them lie in one directory of one machine.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy import ca
+from deploy import ca, private
 from deploy.ca import Authority, Issued
 from deploy.kafka.secured import ADMIN, Secured
 from deploy.product import PROVIDER, SERVICES
@@ -82,6 +81,4 @@ class Credentials:
 
 
 def _keep(path: Path, text: str) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
+    private.write(path, text.encode())

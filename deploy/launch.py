@@ -25,6 +25,8 @@ def main() -> None:
         # The supervisor may have died before the line above.
         if os.getppid() != supervisor:
             sys.exit("the supervisor is gone")
+    # State, logs and keys of a child are its owner's.
+    os.umask(0o077)
     # Python ignores these for itself; a command should find them as they were.
     for name in ("SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)

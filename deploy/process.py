@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from deploy import private
 from deploy.waiting import wait_for
 
 _LAUNCH = str(Path(__file__).with_name("launch.py"))
@@ -78,7 +79,7 @@ class Process:
         _spawner.submit(self._spawn_in_spawner).result()
 
     def _spawn_in_spawner(self) -> None:
-        with self.log.open("ab") as log:
+        with os.fdopen(private.opened(self.log, os.O_APPEND), "ab") as log:
             self._popen = subprocess.Popen(
                 [sys.executable, "-I", "-S", _LAUNCH, str(os.getpid()), *self.argv],
                 stdin=subprocess.DEVNULL,

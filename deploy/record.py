@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from deploy import private
+
 NAME = "stack.json"
 
 
@@ -26,7 +28,7 @@ class Record:
             "supervisor": os.getpid(),
         }
         beside = self.path.with_name(f".{NAME}.{os.getpid()}")
-        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        private.write(beside, (json.dumps(content, indent=2) + "\n").encode())
         beside.replace(self.path)
 
     def remove(self) -> None:

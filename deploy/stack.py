@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from deploy import ports
+from deploy import ports, private
 from deploy.ca import Issued
 from deploy.credentials import MONITOR, Credentials
 from deploy.errors import AlreadyRunning, BrokerFailed, StackFailed
@@ -129,8 +129,8 @@ class Stack(Processes):
         self._lock()
         if not self._keep_data:
             shutil.rmtree(self.data, ignore_errors=True)
-        self.data.mkdir(parents=True, exist_ok=True)
-        self.logs.mkdir(exist_ok=True)
+        private.directory(self.data)
+        private.directory(self.logs)
         for name in (*self._plan.first, *self._plan.then, *self._plan.more):
             self.endpoints[name] = f"127.0.0.1:{ports.free_port()}"
         if self._secured:
@@ -207,7 +207,7 @@ class Stack(Processes):
 
     def _lock(self) -> None:
         """Locks the run directory itself: the kernel holds it for as long as we live, and no file is left."""
-        self.run_dir.mkdir(parents=True, exist_ok=True)
+        private.directory(self.run_dir)
         handle = os.open(self.run_dir, os.O_RDONLY)
         if not try_lock(handle):
             os.close(handle)

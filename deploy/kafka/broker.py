@@ -15,7 +15,7 @@ import threading
 import uuid
 from pathlib import Path
 
-from deploy import ports
+from deploy import ports, private
 from deploy.errors import BrokerFailed
 from deploy.kafka import jars, tools
 from deploy.kafka.probe import answers
@@ -84,7 +84,7 @@ class Broker:
             raise BrokerFailed(f"port {port} is taken: another broker answers there")
         java = tools.java(with_maven=not jars.folder().is_dir())
         classpath = f"{jars.resolve(self._cancel)}/*"
-        directory.mkdir(parents=True, exist_ok=True)
+        private.directory(directory)
         if not (directory / "data" / "meta.properties").exists():
             self._format(java, classpath, directory, log)
         settings = directory / "server.properties"
@@ -148,7 +148,7 @@ class Broker:
         """Makes an empty data directory, beside its place; a cut-off attempt is thrown away."""
         beside = directory / ".format"
         shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
+        private.directory(beside)
         settings = beside / "server.properties"
         self._write_settings(settings, 9092, 9093, beside / "data")
         cluster = self._cluster_id()
@@ -181,8 +181,7 @@ class Broker:
             # Of two values of a name, Kafka takes the later.
             template += (_HERE / "secured.properties").read_text(encoding="utf-8")
             values |= self._secured.values(path.parent)
-        path.touch(mode=0o600)
-        path.write_text(string.Template(template).substitute(values), encoding="utf-8")
+        private.write(path, string.Template(template).substitute(values).encode())
 
 
 def _command(java: str, classpath: str, settings: Path) -> tuple[str, ...]:

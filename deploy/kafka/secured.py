@@ -6,13 +6,13 @@ rehearsal: passwords lie in files of the broker's directory and pass through the
 
 from __future__ import annotations
 
-import os
 import secrets
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploy import private
 from deploy.ca import Issued
 
 BROKER, ADMIN = "broker", "admin"
@@ -44,9 +44,7 @@ class Secured:
     def values(self, directory: Path) -> dict[str, str]:
         """What the template of settings asks for; the key store is written to the directory."""
         keystore = directory / "keystore.pem"
-        handle = os.open(keystore, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(self.issued.key.read_bytes() + self.issued.certificate.read_bytes())
+        private.write(keystore, self.issued.key.read_bytes() + self.issued.certificate.read_bytes())
         return {
             "password": self.passwords[BROKER],
             "keystore": str(keystore.absolute()),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from deploy.kafka import jars
 from deploy.waiting import wait_for
 from tests.unit.deploy.test_tools import script
 
+PINS = jars.SUMS
 FETCH = 'for word in "$@"; do case $word in -DoutputDirectory=*) out=${word#*=};; esac; done; echo x >> "$CALLS"\n'
 
 
@@ -22,7 +25,16 @@ FETCH = 'for word in "$@"; do case $word in -DoutputDirectory=*) out=${word#*=};
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    pin(tmp_path, monkeypatch, "kafka.jar")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+
+def pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> Path:
+    """Pins jars without bytes."""
+    sums = tmp_path / "jars.sha256"
+    sums.write_text("# pinned\n" + "".join(f"{sha256().hexdigest()}  {name}\n" for name in names))
+    monkeypatch.setattr(jars, "SUMS", sums)
+    return sums
 
 
 def left(tmp_path: Path) -> list[str]:
@@ -39,7 +51,11 @@ def test_jars_are_fetched_once_into_a_folder_named_by_the_pom(tmp_path: Path) ->
 
 def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
     script(tmp_path / "bin", "mvn", FETCH + 'sleep 0.5; touch "$out/kafka.jar"')
-    code = "from deploy.kafka import jars; print(len(list(jars.resolve().iterdir())))"
+    sums = str(jars.SUMS)
+    code = (
+        f"from pathlib import Path; from deploy.kafka import jars; jars.SUMS = Path({sums!r}); "
+        "print(len(list(jars.resolve().iterdir())))"
+    )
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(2)]
     assert [process.communicate(timeout=60)[0] for process in both] == [b"1\n", b"1\n"]
     assert (tmp_path / "calls").read_text().count("x") == 1
@@ -73,11 +89,37 @@ def test_a_fetch_that_is_cut_off_leaves_nothing_and_no_process(tmp_path: Path) -
     assert left(tmp_path) == []
 
 
+@pytest.mark.parametrize("change", ["changed", "added", "missing"])
+def test_a_jar_that_is_not_the_pinned_one_is_refused_at_every_start(change: str, tmp_path: Path) -> None:
+    script(tmp_path / "bin", "mvn", FETCH + 'touch "$out/kafka.jar"')
+    kafka = jars.resolve() / "kafka.jar"
+    if change == "missing":
+        kafka.unlink()
+    else:
+        (kafka if change == "changed" else kafka.with_name("more.jar")).write_bytes(b"\0")
+    with pytest.raises(BrokerFailed, match=r"(kafka|more)\.jar differ from jars\.sha256"):
+        jars.resolve()
+    # Where Maven brings the wrong one, nothing is put in place.
+    shutil.rmtree(jars.folder())
+    script(tmp_path / "bin", "mvn", FETCH + 'echo x > "$out/kafka.jar"')
+    with pytest.raises(BrokerFailed, match=r"kafka\.jar differ"):
+        jars.resolve()
+    assert left(tmp_path) == []
+
+
+def test_every_jar_of_the_cache_is_pinned() -> None:
+    pins = [line for line in PINS.read_text().splitlines() if not line.startswith("#")]
+    assert len({line.split()[1] for line in pins}) == len(pins) > 80
+    assert all(len(line.split()[0]) == 64 for line in pins)
+
+
 def test_where_somebody_was_quicker_theirs_stays(tmp_path: Path) -> None:
+    theirs = jars.folder() / "kafka.jar"
     script(
         tmp_path / "bin",
         "mvn",
-        FETCH + f'touch "$out/ours.jar"; mkdir -p "{jars.folder()}"; touch "{jars.folder()}/theirs.jar"',
+        FETCH + f'touch "$out/kafka.jar"; mkdir -p "{theirs.parent}"; touch -d 2001-01-01 "{theirs}"',
     )
-    assert [path.name for path in jars.resolve().iterdir()] == ["theirs.jar"]
+    assert jars.resolve() == theirs.parent
+    assert theirs.stat().st_mtime < 1_000_000_000
     assert left(tmp_path) == [jars.folder().name]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.credentials import Credentials
 from deploy.errors import AlreadyRunning, BadAddress, BrokerFailed, Cancelled, StackFailed
 from deploy.stack import Stack
 from deploy.waiting import wait_for
@@ -179,3 +182,18 @@ def test_a_service_has_as_many_processes_as_are_asked_for_and_one_more_at_any_ti
         with pytest.raises(StackFailed, match="no more of 'provider'"):
             stack.add_replica("provider")
     assert not any(alive(pid) for pid in pids if pid)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_what_a_stack_writes_is_for_its_owner_alone(umask: int, tmp_path: Path, kafka: str) -> None:
+    writes = f"from pathlib import Path; Path('mine').mkdir(); Path('mine/secret').write_text('x'); {FOR_EVER}"
+    before = os.umask(umask)
+    try:
+        with Stack(tmp_path / "run", kafka=kafka, plan=plan(groups=writes)) as running:
+            assert wait_for((running.data / "mine" / "secret").exists, timeout_s=10)
+            Credentials(running.data / "credentials")
+            found = [running.run_dir, *running.run_dir.rglob("*")]
+            assert len(found) > 20
+            assert [str(path) for path in found if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
+    finally:
+        os.umask(before)

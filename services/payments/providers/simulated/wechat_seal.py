@@ -35,7 +35,7 @@ class Seal:
 
     def __init__(self, directory: Path) -> None:
         """Reads the keys, or makes those that are missing."""
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._private = _key(directory, "platform")
         self._merchant = _key(directory, "merchant").public_key()
         secret = directory / "apiv3_key"
