@@ -25,10 +25,12 @@ from chassis import validation
 from chassis.auth import Access, Admit, Caller
 from chassis.callers import IDENTITY
 from chassis.calls import OVERLOADED, OVERLOADED_RETRY_MS, Calls
+from chassis.costs import Costly
 from chassis.errors import ApiError, to_api_error, trailing_metadata
 from chassis.fanout import serialising
 from chassis.phases import Phase, Task
 from chassis.pressure import Pressure
+from chassis.ratelimit import Limit
 from chassis.replicas_calls import forwarded
 
 #: Bytes of a business request at most.
@@ -45,6 +47,10 @@ UNREAD_S = 30.0
 #: of chassis/server.py), but for what is exempted here. Single answers and changes of a watch are smaller, and many:
 #: there compressing costs more than it saves. Asking for it call by call does nothing in grpc.aio (grpc issue 34690).
 COMPRESS_BYTES = 16 * 1024
+#: Beginnings of the names of methods whose answers may be a thousand times larger than what asks for them, and the
+#: bytes of such answers that one identity gets. 100 KB of orders take about 10 ms.
+LARGE = ("List", "GetGroup", "GetBalances")
+LARGE_BYTES = Limit(4_000_000, 16_000_000)
 
 _EOF: Any = vars(grpc.aio)["EOF"]  # unknown to the stubs
 
@@ -114,6 +120,7 @@ class Guard:
         self.streams: Calls[Who] = Calls(max_streams)
         self.operations: Calls[Who] = Calls(max_streams)
         calls = max_calls + max_streams
+        self._large = Costly("long answers", LARGE_BYTES)
         self._arriving = Phase(max_calls, REQUEST_S, self._arrives_not)
         self._under_way = Phase(calls, MOST_S, self._too_long)
         self._unread = Phase(calls, UNREAD_S, self._is_not_read)
@@ -231,6 +238,7 @@ class Guard:
     def _single(self, method: str, behaviour: Behaviour, admit: Admit) -> Behaviour:
         places, pressure = self.unary, self.pressure
         plain = not behaviour.__name__.startswith("List")
+        large = self._large if behaviour.__name__.startswith(LARGE) else None
 
         async def call(_requests: Any, context: Context) -> Any:
             task = self._begin()
@@ -240,10 +248,15 @@ class Guard:
                 if places.full or (pressure.refuses() and not forwarded(context)):
                     await _refuse_at_once(context)
                 _require_deadline(context)
+                if large is not None:
+                    large.require()
                 request = await self._read(task, context)
                 with places.of((method, caller)):
                     answer = await behaviour(_valid(request), context)
-                if plain or answer.ByteSize() < COMPRESS_BYTES:
+                size = 0 if large is None else answer.ByteSize()
+                if large is not None:
+                    large.charge(size)
+                if plain or size < COMPRESS_BYTES:
                     context.disable_next_message_compression()
             except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
                 self._unread.enter(task, context)

@@ -58,10 +58,16 @@ class Bucket:
             return 0.0
         return (1 - self._tokens) / self._limit.calls_per_second
 
-    def owe(self) -> float:
-        """Takes a token even if it is yet to come, and returns the seconds to wait for it: for what can be slowed."""
+    def owe(self, tokens: float = 1) -> float:
+        """Takes tokens even if they are yet to come, and returns the seconds to wait for them: for what can be slowed
+        or refused the next time."""
         self._fill()
-        self._tokens -= 1
+        self._tokens -= tokens
+        return max(-self._tokens / self._limit.calls_per_second, 0.0)
+
+    def debt_s(self) -> float:
+        """Seconds until all tokens that were taken have come; 0: they have."""
+        self._fill()
         return max(-self._tokens / self._limit.calls_per_second, 0.0)
 
     def _fill(self) -> None:

@@ -25,6 +25,7 @@ from groupbuy.groups.v1.campaigns_pb2 import (
 from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceServicer
 
 from chassis.paging import Paging, page_size
+from chassis.room import Room
 from chassis.topics import CAMPAIGNS
 from chassis.waiting import Patience
 from eventlog.envelope import headers
@@ -43,6 +44,10 @@ NAMESPACE = UUID("12f2e20f-cabd-5978-abea-6fddd8720562")
 #: Campaigns in one page.
 DEFAULT_SIZE = 50
 MOST = 500
+#: Calls that wait until the topic is read to its end, and those of one identity. One read serves all of them.
+MOST_WAITING = 400
+SHARE = 200
+WAIT = "wait for the campaigns' topic"
 
 
 class CampaignServicer(CampaignServiceServicer):
@@ -52,6 +57,7 @@ class CampaignServicer(CampaignServiceServicer):
         self._campaigns = campaigns
         self._publisher = publisher
         self._now_ms = now_ms
+        self._reading = Room(MOST_WAITING, SHARE)
         #: Two calls for one id take turns: the second meets what the first has written.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -76,8 +82,9 @@ class CampaignServicer(CampaignServiceServicer):
         key = request.name.removeprefix("campaigns/")
         campaign = self._campaigns.find(key)
         if campaign is None:
-            async with _in_time(Patience(context)):
-                campaign = await self._campaigns.find_fresh(key)
+            with self._reading.place(WAIT):
+                async with _in_time(Patience(context)):
+                    campaign = await self._campaigns.find_fresh(key)
         if campaign is None:
             raise refusals.campaign_not_found(key)
         return edits.shown(campaign)
@@ -86,8 +93,9 @@ class CampaignServicer(CampaignServiceServicer):
         """A page of all campaigns, by name."""
         size = page_size(request.page_size, default=DEFAULT_SIZE, most=MOST)
         paging = Paging(f"campaigns/{request.show_archived}", (str,), size, request.page_token)
-        async with _in_time(Patience(context)):
-            await self._campaigns.refresh()
+        with self._reading.place(WAIT):
+            async with _in_time(Patience(context)):
+                await self._campaigns.refresh()
         found = (one for one in self._campaigns.values() if request.show_archived or not one.archived)
         page = paging.of(found, lambda campaign: (campaign.name,))
         campaigns = [edits.shown(one) for one in page.items]

@@ -51,6 +51,8 @@ DEFAULT_SIZE = 20
 MOST = 100
 #: Groups whose newest message is kept for those who watch them.
 MOST_RENDERED = 500
+#: Members from which a message is kept for those who read the group, too.
+MANY = 100
 
 
 def wall_clock_ms() -> int:
@@ -81,7 +83,12 @@ class GroupServicer(GroupServiceServicer):
         group = _group_of(request.name)
 
         async def here() -> Group:
-            return group_message(*self._require(group))
+            aggregate, terms = self._require(group)
+            state = aggregate.state
+            if len(state.confirmed) + len(state.reserved) + len(state.waiting) + len(state.ended) < MANY:
+                return group_message(aggregate, terms)
+            # Made once for each version: 2,000 members take 200 KB.
+            return self._shown(aggregate, terms).message
 
         return await self._replicas.ask("GetGroup", group, request, context, here)
 

@@ -6,15 +6,12 @@ the bearer of a link than a look at the group, without its members, and tokens t
 
 from __future__ import annotations
 
-import asyncio
-import io
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
 import grpc
-import segno
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, GetCampaignRequest
 from groupbuy.groups.v1.groups_pb2 import (
     GROUP_STATE_FORMING,
@@ -24,12 +21,9 @@ from groupbuy.groups.v1.groups_pb2 import (
     ListGroupsResponse,
 )
 from groupbuy.groups.v1.links_pb2 import (
-    QR_FORMAT_PNG,
-    QR_FORMAT_SVG,
     CreateShareLinkRequest,
     CreateShareLinkResponse,
     OpenGroup,
-    QrFormat,
     ResolveShareLinkRequest,
     ResolveShareLinkResponse,
 )
@@ -39,6 +33,7 @@ from chassis.linkapi import invitation, link_refused, not_set_up
 from chassis.linkcodec import MAX_DEPTH
 from chassis.links import Keys, Link, LinkRefused, Refusal, Verified
 from chassis.validation import invalid_fields
+from services.groups.api.pictures import KINDS, Pictures
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -48,9 +43,6 @@ KEYS_VARIABLE = "GROUPBUY_GROUPS_LINK_KEYS"
 TTL_S = 7 * 24 * 3600
 #: Groups shown instead of one that can't be joined, at most.
 INSTEAD = 10
-_QR_KINDS = {QR_FORMAT_SVG: "svg", QR_FORMAT_PNG: "png"}
-#: Pixels of one module of a QR code.
-_QR_SCALE = 8
 
 
 class Groups(Protocol):
@@ -94,6 +86,7 @@ class LinkServicer(LinkServiceServicer):
         self._campaigns = campaigns
         self._base_url = base_url
         self._now_s = now_s
+        self._pictures = Pictures()
 
     async def CreateShareLink(self, request: CreateShareLinkRequest, context: Context) -> CreateShareLinkResponse:
         """Makes a link to a group or campaign that there is."""
@@ -121,9 +114,8 @@ class LinkServicer(LinkServiceServicer):
         url = self._base_url + token
         made = CreateShareLinkResponse(token=token, url=url, invitation=invitation(self._keys.verify(token)))
         made.expire_time.FromSeconds(link.expires_s)
-        if request.qr_format in _QR_KINDS:
-            # A few milliseconds of work, which other calls should not wait for.
-            made.qr = await asyncio.to_thread(picture, url, request.qr_format)
+        if request.qr_format in KINDS:
+            made.qr = await self._pictures.of(url, request.qr_format)
         return made
 
     async def ResolveShareLink(self, request: ResolveShareLinkRequest, context: Context) -> ResolveShareLinkResponse:
@@ -185,13 +177,6 @@ def joinable(group: Group) -> bool:
     """Whether one more shopper may join, if only to wait for a seat."""
     forming = group.state == GROUP_STATE_FORMING and not group.terms.solo
     return forming and (group.seats_left > 0 or group.terms.waitlist)
-
-
-def picture(url: str, form: QrFormat.ValueType) -> bytes:
-    """A QR code of the URL, as a file."""
-    made = io.BytesIO()
-    segno.make_qr(url, error="m").save(made, kind=_QR_KINDS[form], scale=_QR_SCALE)
-    return made.getvalue()
 
 
 def _forward(link: Link, parent: Verified) -> Link:
