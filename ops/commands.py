@@ -4,7 +4,23 @@ from __future__ import annotations
 
 import typer
 
-from ops import acls, dlq, inbox, invites, ledger, offsets, reconcile, replay, show, tail, topics, whatif
+from ops import (
+    acls,
+    campaigns,
+    dlq,
+    inbox,
+    invites,
+    ledger,
+    offsets,
+    reconcile,
+    replay,
+    show,
+    skip,
+    tail,
+    topics,
+    verify,
+    whatif,
+)
 from ops.audit import command as audit
 from ops.demo import command as demo
 
@@ -22,6 +38,9 @@ app.command("invites")(invites.invites)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(inbox.app, name="inbox")
 app.add_typer(offsets.app, name="offsets")
+app.add_typer(campaigns.app, name="campaigns")
+app.command("verify")(verify.verify)
+app.command("skip")(skip.skip)
 app.command("audit")(audit.audit)
 app.add_typer(ledger.app, name="ledger")
 app.command("reconcile")(reconcile.reconcile)

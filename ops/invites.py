@@ -23,7 +23,7 @@ from eventlog.topics import partition_of
 from ops.console import console
 from ops.describe import short
 from ops.errors import USAGE, OpsError
-from ops.reader import Reader
+from ops.reader import Reader, skips
 from ops.screen import as_json as encoded
 from ops.screen import shown
 from ops.show import is_id
@@ -188,6 +188,7 @@ async def _read(kafka: str, key: str) -> Invites:
             except DecodeError:
                 raise OpsError(f"the decision at offset {record.offset} of {GROUP_LOG.name} can't be read") from None
 
-    async with Reader(kafka, [GROUP_LOG.name], [partition_of(key, partitions)]) as reader:
+    one = [partition_of(key, partitions)]
+    async with Reader(kafka, [GROUP_LOG.name], one, passed_over=await skips(kafka)) as reader:
         await reader.read_to_end(take)
     return invites_of(decisions)

@@ -17,7 +17,7 @@ from ops.console import console
 from ops.errors import USAGE, OpsError
 from ops.ledger_roots import Taking
 from ops.money import amount
-from ops.reader import Reader
+from ops.reader import Reader, skips
 from ops.screen import as_json, echo
 from ops.where import Kafka, broker
 
@@ -91,7 +91,7 @@ def _taken(kafka: str, taking: Taking | None = None) -> Taking:
     made = taking or Taking()
 
     async def run() -> None:
-        async with Reader(kafka, [PAYMENT_LOG.name]) as reader:
+        async with Reader(kafka, [PAYMENT_LOG.name], passed_over=await skips(kafka)) as reader:
             for (_topic, partition), offset in (await reader.beginnings()).items():
                 made.ledger.begins_at(partition, offset)
             await reader.read_to_end(lambda _topic, records: made.ledger.take(records))

@@ -30,6 +30,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(args: Sequence[str] | None) -> int:
     # Imported only here: it takes long enough for a Ctrl-C.
     import typer
+    from google.protobuf.message import DecodeError
     from typer.exceptions import TyperException
 
     from ops.commands import app
@@ -52,6 +53,9 @@ def _run(args: Sequence[str] | None) -> int:
         return _say(f"{message}; see `{called} --help`", getattr(error, "exit_code", 2))
     except typer.Abort:
         return INTERRUPTED
+    except (DecodeError, UnicodeDecodeError) as error:
+        # Only a foreign record can't be decoded.
+        return _say(f"a record can't be read ({error}): `groupbuy-ops verify` says which, and what to do", 2)
     return code if isinstance(code, int) else 0
 
 

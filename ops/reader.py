@@ -6,6 +6,7 @@ Read-only: joins no consumer group and commits nothing, so it never disturbs who
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from hashlib import sha256
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +14,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError
 
+from chassis import registry
+from eventlog.errors import TopicsDiffer
 from eventlog.security import client
 from ops.errors import USAGE, OpsError
 from ops.security import cluster
@@ -26,6 +29,24 @@ FETCH_MAX_WAIT_MS = 100
 Take = Callable[[str, list[Any]], None]
 
 
+#: Topic, partition, offset, and SHA-256 of the value.
+Place = tuple[str, int, int, bytes]
+
+
+async def skips(kafka: str) -> frozenset[Place]:
+    """The records whose skip is recorded in the log's registry. Raises OpsError."""
+    try:
+        return frozenset((await registry.read(cluster(kafka))).skipped)
+    except TopicsDiffer as error:
+        raise OpsError(f"{kafka}: {error}") from error
+    except KafkaConnectionError:
+        raise no_broker(kafka) from None
+
+
+def _place(tp: TopicPartition, record: Any) -> Place:
+    return tp.topic, tp.partition, record.offset, sha256(record.value or b"").digest()
+
+
 def no_broker(kafka: str) -> OpsError:
     """The sentence for a broker that does not answer."""
     return OpsError(f"no Kafka broker answers at {kafka}: start one (`make up`) or name another with --kafka", USAGE)
@@ -34,8 +55,19 @@ def no_broker(kafka: str) -> OpsError:
 class Reader:
     """Reads whole topics, or some of their partitions. Use as an async context manager."""
 
-    def __init__(self, kafka: str, topics: Sequence[str], partitions: Collection[int] | None = None) -> None:
-        """`topics` in the order in which their ends are to be taken; `partitions` None: all."""
+    def __init__(
+        self,
+        kafka: str,
+        topics: Sequence[str],
+        partitions: Collection[int] | None = None,
+        *,
+        passed_over: Collection[Place] = (),
+    ) -> None:
+        """`topics` in the order in which their ends are to be taken; `partitions` None: all.
+
+        `read_to_end` leaves out the records that services pass over: see `skips`.
+        """
+        self._passed_over = frozenset(passed_over)
         self._kafka = kafka
         self._topics = topics
         self._only = partitions
@@ -139,8 +171,10 @@ class Reader:
                 if len(wanted) < len(records):
                     # Younger than the end that was taken: a later call reads them.
                     self._consumer.seek(tp, ends[tp])
+                count += len(wanted)
+                if self._passed_over:
+                    wanted = [record for record in wanted if _place(tp, record) not in self._passed_over]
                 if wanted:
-                    count += len(wanted)
                     take(tp.topic, wanted)
             for tp in list(left):
                 # Positions and not offsets: a compacted topic may end in holes.

@@ -8,8 +8,8 @@ it sees from the topics how far it came. The services must be stopped. It needs 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing, suppress
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from aiokafka.errors import for_code
 from chassis import registry
 from chassis.topics import REGISTRY
 from eventlog import topics
+from eventlog.errors import TopicsDiffer
 from eventlog.reading import Partitions
 from eventlog.security import Kafka, client
 from eventlog.topics import TopicSpec
@@ -30,6 +31,8 @@ from ops.errors import OpsError
 SENDING = 2_000
 KNOWN_S = 30.0
 _TIMES = "message.timestamp.type"
+#: Header of what stands in the place of a record that was taken out: the digest of its value.
+TAKEN_OUT = "groupbuy-taken-out"
 
 Tell = Callable[[str], None]
 
@@ -50,16 +53,33 @@ def spare_of(topic: str) -> str:
 async def declared(kafka: Kafka) -> int:
     """The declared number of partitions; the registry may itself be the topic that is being rebuilt."""
     for name in (REGISTRY.name, spare_of(REGISTRY.name)):
-        found = (await registry.read(kafka, name)).declared
+        found = await _first_declared(kafka, name)
         if found is not None:
-            return found.partitions
+            return found
     raise OpsError(f"no number of partitions is declared: run {registry.CREATE}")
+
+
+async def _first_declared(kafka: Kafka, name: str) -> int | None:
+    """The number that was declared first: a second one is what may have to be taken out."""
+    known = registry.Registry()
+    count = (await topics.counts(kafka, [TopicSpec(name, None, "", "", (), -1)])).get(name, 0)
+    if count:
+        tps = [TopicPartition(name, partition) for partition in range(count)]
+        async with Partitions(kafka, tps) as reading:
+            async for _, record in reading.everything():
+                with suppress(TopicsDiffer):
+                    known.take((record.key or b"").decode(errors="replace"), record.value)
+    return known.declared.partitions if known.declared is not None else None
 
 
 class Rebuild:
     """One topic. Use `run`."""
 
-    def __init__(self, kafka: Kafka, spec: TopicSpec, partitions: int, tell: Tell) -> None:
+    def __init__(
+        self, kafka: Kafka, spec: TopicSpec, partitions: int, tell: Tell, without: Collection[tuple[int, int]] = ()
+    ) -> None:
+        """`without` are partition and offset of records that are taken out."""
+        self._without = frozenset(without)
         self._kafka = kafka
         self._spec = spec
         self._partitions = partitions
@@ -81,7 +101,8 @@ class Rebuild:
         name = self._spec.name
         there = await self._counts()
         count = there.get(name)
-        if count == self._partitions and self._spare not in there:
+        out = count == self._partitions and self._spare not in there and await self._standing()
+        if count == self._partitions and self._spare not in there and not out:
             self._tell(f"{name} has {count} partitions, as declared")
             return
         if count is None and self._spare not in there:
@@ -92,6 +113,9 @@ class Rebuild:
         added = count is not None and count > self._partitions
         if added:
             await self._check_added(there[name])
+        if out:
+            await self._take_out(there, dry_run)
+            return
         if dry_run:
             would = f"{count} partitions would become {self._partitions}" if added else "a rebuild would be finished"
             self._tell(f"{name}: {would}")
@@ -103,12 +127,42 @@ class Rebuild:
         elif count is not None and await self._times(name) != "CreateTime":
             # It gets its own settings last, so it is complete.
             await self._finish()
+            if self._without:
+                # That was a run which ended before it had taken anything out, or after it had taken all.
+                await self._run(dry_run)
             return
         elif count is not None:
             await self._delete(name)
+        await self._copy_back()
+
+    async def _take_out(self, there: dict[str, int], dry_run: bool) -> None:
+        name = self._spec.name
+        for one in sorted(self._without):
+            self._tell(f"{name} {one[0]}:{one[1]} {'would be' if dry_run else 'is'} taken out")
+        if dry_run:
+            return
+        (row,) = await self._admin.describe_topics([name])
+        self._replication = len(row["partitions"][0]["replicas"])
+        await self._copy_aside(there)
+        await self._copy_back()
+
+    async def _standing(self) -> bool:
+        """Whether a record that is to be taken out stands in the topic."""
+        for partition, offset in sorted(self._without):
+            tp = TopicPartition(self._spec.name, partition)
+            async with Partitions(self._kafka, [tp]) as reading:
+                if not reading.begins[tp] <= offset < reading.ends[tp]:
+                    raise OpsError(f"{tp.topic} {partition} has no record at {offset}")
+                async with aclosing(reading.records(tp, offset, offset + 1)) as records:
+                    if any([not _is_placeholder(record) async for record in records]):
+                        return True
+        return False
+
+    async def _copy_back(self) -> None:
+        name = self._spec.name
         await self._make(name, self._settings())
-        await self._copy(self._spare, name)
-        await self._compare(self._spare, name)
+        await self._copy(self._spare, name, self._without)
+        await self._compare(self._spare, name, self._without)
         await self._set(name, topics.settings(self._spec, self._replication))
         await self._finish()
 
@@ -188,18 +242,23 @@ class Rebuild:
     def _tps(self, name: str) -> list[TopicPartition]:
         return [TopicPartition(name, partition) for partition in range(self._partitions)]
 
-    async def _copy(self, source: str, target: str) -> None:
+    async def _copy(self, source: str, target: str, without: Collection[tuple[int, int]] = ()) -> None:
         producer = AIOKafkaProducer(**client(self._kafka), acks="all", enable_idempotence=True, linger_ms=5)
         await producer.start()
         try:
             async with Partitions(self._kafka, self._tps(source)) as reading:
                 for tp in reading.tps:
-                    await self._copy_partition(reading, tp, target, producer)
+                    await self._copy_partition(reading, tp, target, producer, without)
         finally:
             await producer.stop()
 
     async def _copy_partition(
-        self, reading: Partitions, tp: TopicPartition, target: str, producer: AIOKafkaProducer
+        self,
+        reading: Partitions,
+        tp: TopicPartition,
+        target: str,
+        producer: AIOKafkaProducer,
+        without: Collection[tuple[int, int]],
     ) -> None:
         begin, end = reading.begins[tp], reading.ends[tp]
         sending: list[Any] = []
@@ -220,20 +279,25 @@ class Rebuild:
             async for record in records:
                 if not self._spec.compacted and record.offset != at:
                     raise OpsError(f"{tp.topic} {tp.partition} has no record at {at}: its offsets can't be kept")
-                headers = list(record.headers)
-                await send(value=record.value, key=record.key, timestamp_ms=record.timestamp, headers=headers)
                 at += 1
+                if (tp.partition, record.offset) in without:
+                    if self._spec.compacted:
+                        continue
+                    key, value, headers = _placeholder(record)
+                else:
+                    key, value, headers = record.key, record.value, list(record.headers)
+                await send(value=value, key=key, timestamp_ms=record.timestamp, headers=headers)
         await asyncio.gather(*sending)
         if begin and not self._spec.compacted:
             await self._admin.delete_records(
                 {TopicPartition(target, tp.partition): RecordsToDelete(before_offset=begin)}
             )
 
-    async def _compare(self, source: str, target: str) -> None:
-        if await self._contents(source) != await self._contents(target):
+    async def _compare(self, source: str, target: str, without: Collection[tuple[int, int]] = ()) -> None:
+        if await self._contents(source, without) != await self._contents(target):
             raise OpsError(f"{target} is not a true copy of {source}: nothing was deleted, run it again")
 
-    async def _contents(self, name: str) -> list[Content]:
+    async def _contents(self, name: str, without: Collection[tuple[int, int]] = ()) -> list[Content]:
         found = []
         async with Partitions(self._kafka, self._tps(name)) as reading:
             for tp in reading.tps:
@@ -242,7 +306,12 @@ class Rebuild:
                 async with aclosing(reading.records(tp, begin, end)) as records:
                     async for record in records:
                         place = () if self._spec.compacted else (record.offset,)
-                        row = (*place, record.timestamp, record.key, record.value, tuple(record.headers))
+                        content = record.key, record.value, list(record.headers)
+                        if (tp.partition, record.offset) in without:
+                            if self._spec.compacted:
+                                continue
+                            content = _placeholder(record)
+                        row = (*place, record.timestamp, *content)
                         whole.update(repr(row).encode())
                 # A compacted topic has holes, and nobody keeps its offsets.
                 bounds = (0, 0) if self._spec.compacted else (begin, end)
@@ -266,8 +335,39 @@ class Rebuild:
                 await consumer.stop()
 
 
+def _placeholder(record: Any) -> tuple[bytes, None, list[tuple[str, bytes]]]:
+    """What stands in a record's place, so that all others keep theirs: no reader takes it, and its skip is recorded."""
+    digest = sha256(record.value or b"").hexdigest()
+    return record.key or b"taken-out", None, [(TAKEN_OUT, digest.encode())]
+
+
+def _is_placeholder(record: Any) -> bool:
+    return record.value is None and any(name == TAKEN_OUT for name, _ in record.headers)
+
+
 async def rebuild(kafka: Kafka, specs: Sequence[TopicSpec], tell: Tell, *, dry_run: bool) -> None:
     """Rebuilds topics, one after the other."""
     number = await declared(kafka)
     for spec in specs:
         await Rebuild(kafka, spec, number, tell).run(dry_run=dry_run)
+
+
+async def take_out(
+    kafka: Kafka,
+    spec: TopicSpec,
+    places: Collection[tuple[int, int]],
+    tell: Tell,
+    skip: Callable[[int, int, int], Awaitable[None]],
+    *,
+    dry_run: bool,
+) -> None:
+    """Copies a topic to a new one without some records. `skip` records a skip of a place with no value.
+
+    In a topic that keeps its offsets something without a value stands in their place, and every reader passes over it.
+    """
+    number = await declared(kafka)
+    if not dry_run and not spec.compacted:
+        # First: once the record is replaced, no reader takes what stands there.
+        for partition, offset in sorted(places):
+            await skip(number, partition, offset)
+    await Rebuild(kafka, spec, number, tell, places).run(dry_run=dry_run)

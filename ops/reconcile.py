@@ -28,7 +28,7 @@ from ops.audit.books import statement
 from ops.console import console
 from ops.errors import USAGE, OpsError
 from ops.ledger_fold import Ledger
-from ops.reader import Reader
+from ops.reader import Reader, skips
 from ops.reconcile_books import Books, Kind, Line, compare
 from ops.reconcile_claims import feed
 from ops.reconcile_statement import read
@@ -138,7 +138,7 @@ async def compared(
     until = monotonic() + wait_s
     ours = ours if ours is not None else Ours()
     before: set[tuple[str, str]] = set()
-    async with Reader(kafka, [PAYMENT_LOG.name]) as reader:
+    async with Reader(kafka, [PAYMENT_LOG.name], passed_over=await skips(kafka)) as reader:
         for (_topic, partition), offset in (await reader.beginnings()).items():
             ours.ledger.begins_at(partition, offset)
         while True:

@@ -17,15 +17,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from chassis import registry
 from chassis.topics import GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG
 from eventlog.aggregate import Aggregate, Domain, decide
 from eventlog.errors import Impossible
 from eventlog.topics import TopicSpec
 from ops.console import console, labelled
-from ops.reader import Reader
+from ops.reader import Reader, skips
 from ops.screen import as_json, echo
-from ops.security import cluster
 from ops.topics import at_broker
 from ops.where import Kafka, broker
 
@@ -70,8 +68,13 @@ class Replay:
     def take_log(self, records: Iterable[Any]) -> None:
         """Takes what was decided. Repeats of a version are left to `audit`."""
         for record in records:
-            key = record.key.decode()
-            decision = self._domain.open(record.value)
+            try:
+                key = record.key.decode()
+                decision = self._domain.open(record.value)
+            except Exception as error:  # noqa: BLE001 - whatever the domain raises
+                place = f"{self._log.name} {record.partition}:{record.offset}"
+                self.result.differences.append(f"{place}: it can't be read: {error!r}")
+                continue
             logged = self._logged.setdefault(key, bytearray())
             if decision.version == len(logged) // _DIGEST_BYTES + 1:
                 logged += sha256(record.value).digest()
@@ -199,10 +202,10 @@ def replay(kafka: Kafka = None) -> None:
 
 async def replayed(kafka: str, inbox: TopicSpec, log: TopicSpec, domain: Domain[Any]) -> Replay:
     """Replays one inbox of a broker up to its end of now."""
-    skipped = (await registry.read(cluster(kafka))).skipped
+    skipped = await skips(kafka)
     played = Replay(domain, log, [tuple(place) for topic, *place in skipped if topic == inbox.name])
     # The log first: an input that is decided meanwhile is then one without a decision, and not the other way round.
-    async with Reader(kafka, [log.name]) as reader:
+    async with Reader(kafka, [log.name], passed_over=skipped) as reader:
         await reader.read_to_end(lambda _topic, records: played.take_log(records))
     async with Reader(kafka, [inbox.name]) as reader:
         for (_topic, partition), offset in (await reader.beginnings()).items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chassis import registry
-from chassis.topics import ALL
+from chassis.topics import ALL, CAMPAIGNS, REGISTRY
 from eventlog.errors import TopicsDiffer
 from eventlog.topics import DAY_MS, offsets_retention
 from ops.console import console
@@ -68,7 +69,18 @@ def check(kafka: Kafka = None) -> None:
     number, trouble = at_broker(address, run)
     if trouble:
         raise OpsError(f"{address}: {trouble}")
+    if foreign := at_broker(address, lambda: _foreign(address)):
+        raise OpsError(f"{address}: records that nothing of ours has written:", lines=foreign)
     echo(f"{len(ALL)} topics of {number} partitions are as they should be")
+
+
+async def _foreign(address: str) -> list[str]:
+    """What is wrong in the topics that every process reads whole: campaigns, and the log's registry."""
+    from ops.verify import verified_of
+
+    found: list[str] = []
+    await verified_of(address, [CAMPAIGNS, REGISTRY], lambda one: found.append(f"{one.place} {one.kind}: {one.what}"))
+    return found
 
 
 @app.command()
@@ -76,19 +88,54 @@ def rebuild(
     names: Annotated[list[str] | None, typer.Argument(help="Topics; without any, all that need it.")] = None,
     kafka: Kafka = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="TOPIC:PARTITION:OFFSET of a record that is taken out.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="With --without: why the record is none of ours.")] = "",
 ) -> None:
-    """Gives topics their declared number of partitions back after one was added. Stop the services first.
+    """Makes topics anew: with their declared number of partitions after one was added, or without a foreign record.
 
-    Copies each topic aside, makes it anew and copies it back, offsets and times included. Repeat an interrupted run.
+    Copies each topic aside, makes it anew and copies it back, offsets and times included. Stop the services first.
+    Repeat an interrupted run. A record that is taken out leaves a mark in its place, which all readers pass over.
     """
     from ops.rebuild import rebuild as run_rebuild
 
     address = broker(kafka)
     known = {spec.name: spec for spec in ALL}
+    if without:
+        _take_out(address, without, reason, names or [], dry_run)
+        return
     if unknown := [name for name in names or () if name not in known]:
         raise OpsError(f"no topic {', '.join(unknown)}: `groupbuy-ops topics list` has them all", USAGE)
     specs = [known[name] for name in names] if names else list(ALL)
     at_broker(address, lambda: run_rebuild(cluster(address), specs, typer.echo, dry_run=dry_run))
+
+
+def _take_out(address: str, without: list[str], reason: str, names: list[str], dry_run: bool) -> None:
+    from ops.rebuild import take_out
+    from ops.skip import record_skip
+
+    known = {spec.name: spec for spec in ALL}
+    if names:
+        raise OpsError("--without names the topics: give no others", USAGE)
+    if not reason.strip():
+        raise OpsError("--reason is empty: say why the record is none of ours", USAGE)
+    places: dict[str, set[tuple[int, int]]] = {}
+    for one in without:
+        topic, _, rest = one.partition(":")
+        partition, _, offset = rest.partition(":")
+        if topic not in known or not partition.isdigit() or not offset.isdigit():
+            raise OpsError(f"{one!r} is no record: --without takes TOPIC:PARTITION:OFFSET", USAGE)
+        places.setdefault(topic, set()).add((int(partition), int(offset)))
+
+    async def run(topic: str) -> None:
+        async def skip(number: int, partition: int, offset: int) -> None:
+            await record_skip(address, number, topic, partition, offset, None, f"taken out: {reason}")
+
+        await take_out(cluster(address), known[topic], places[topic], echo, skip, dry_run=dry_run)
+
+    for topic in places:
+        at_broker(address, partial(run, topic))
 
 
 @app.command("list")

@@ -21,7 +21,7 @@ from chassis.topics import GROUP_INBOX, GROUP_LOG
 from ops.console import console
 from ops.errors import USAGE, OpsError
 from ops.money import amount
-from ops.reader import Reader
+from ops.reader import Reader, skips
 from ops.screen import as_json, echo
 from ops.supposed import Change, Outcome, Real, Supposed
 from ops.where import Kafka, broker
@@ -193,11 +193,12 @@ async def _compare(kafka: str, change: Change) -> Compared:
     async with Reader(kafka, [GROUP_INBOX.name]) as reader:
         partitions = reader.partitions(GROUP_INBOX.name)
     whole = Compared()
+    passed_over = await skips(kafka)
     for partition in range(partitions):
         played = WhatIf(change)
-        async with Reader(kafka, [GROUP_LOG.name], {partition}) as reader:
+        async with Reader(kafka, [GROUP_LOG.name], {partition}, passed_over=passed_over) as reader:
             await reader.read_to_end(played.take)
-        async with Reader(kafka, [GROUP_INBOX.name], {partition}) as reader:
+        async with Reader(kafka, [GROUP_INBOX.name], {partition}, passed_over=passed_over) as reader:
             begins = (await reader.beginnings())[GROUP_INBOX.name, partition]
             await reader.read_to_end(played.take)
         played.finish(whole, begins)

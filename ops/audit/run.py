@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 import grpc
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from chassis import registry
 from chassis.topics import ALL
@@ -20,7 +20,7 @@ from ops.audit.auditor import TOPICS, Auditor
 from ops.audit.books import statement
 from ops.audit.report import Report
 from ops.errors import OpsError
-from ops.reader import Reader
+from ops.reader import Reader, no_broker
 from ops.security import cluster
 
 POLL_S = 0.3
@@ -59,8 +59,8 @@ async def audit(
     seen other runs, with other providers.
     """
     begun = monotonic()
-    async with Reader(kafka, TOPICS) as reader:
-        known = await _registry(kafka)
+    known = await _registry(kafka)
+    async with Reader(kafka, TOPICS, passed_over=known.skipped) as reader:
         auditor = await _auditor(reader, since, Auditor(await _declared(kafka, known), known.skipped))
         await reader.read_to_end(auditor.take)
     return await _report(auditor, provider, settled, acknowledged, begun)
@@ -78,8 +78,9 @@ async def wait_quiet(
     A broker that is away meanwhile is waited for. `on_poll` hears a sample of what is under way at each look.
     """
     until = monotonic() + deadline_s
-    async with Reader(kafka, TOPICS) as reader:
-        auditor = await _auditor(reader, since, Auditor(skipped=(await _registry(kafka)).skipped))
+    known = await _registry(kafka)
+    async with Reader(kafka, TOPICS, passed_over=known.skipped) as reader:
+        auditor = await _auditor(reader, since, Auditor(skipped=known.skipped))
         quiet_before = False
         while True:
             began = monotonic()
@@ -107,6 +108,8 @@ async def _registry(kafka: str) -> registry.Registry:
         return await registry.read(cluster(kafka))
     except TopicsDiffer as error:
         raise OpsError(f"{kafka}: {error}") from error
+    except KafkaConnectionError:
+        raise no_broker(kafka) from None
 
 
 async def _declared(kafka: str, known: registry.Registry) -> int:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from chassis.screen import json_safe, shown, shown_bytes, shown_lines
 from chassis.topics import CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_LOG
-from ops import acls, console, decode, dlq, inbox, invites, ledger, main, offsets, reconcile, replay, show, whatif
+from ops import acls, console, decode, dlq, invites, ledger, main, offsets, reconcile, replay, show, skip, whatif
 from ops.audit.auditor import Auditor
 from ops.audit.books import Totals
 from ops.audit.findings import Findings, Invariant
@@ -243,9 +243,9 @@ def test_offsets_and_ledger(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
     safe(screen)
 
 
-def test_inbox_skip(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox, "at_broker", lambda *_: (record(KEY), ALL))
-    inbox.skip(GROUP_INBOX.name, 0, 3, reason=ALL, kafka="127.0.0.1:1", dry_run=False)
+def test_skip(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(skip, "at_broker", lambda *_: (record(KEY), ALL))
+    skip.skip(GROUP_INBOX.name, 0, 3, reason=ALL, kafka="127.0.0.1:1", dry_run=False)
     said = capsys.readouterr().out
     assert not unsafe(said)
     assert not forged(said)
