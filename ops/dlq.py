@@ -252,6 +252,8 @@ async def _redrive(kafka: str, topics: Sequence[str], again: bool) -> tuple[int,
             for tp, records in by_partition.items():
                 origins = [pair async for pair in _origins(kafka, tp, records)]
                 done = 0 if again else await _done(kafka, known.redriven(*tp), tp, dict(_by_offset(origins)))
+                if done > records[0].offset:
+                    _tell_done(known, tp, done, records[-1].offset + 1)
                 for record, origin in origins:
                     if record.offset >= done and origin.doubt:
                         doubts.append(f"{tp.topic} {tp.partition}:{record.offset}: {origin.doubt}")
@@ -260,6 +262,18 @@ async def _redrive(kafka: str, topics: Sequence[str], again: bool) -> tuple[int,
         finally:
             await producer.stop()
     return count, doubts
+
+
+def _tell_done(known: registry.Registry, tp: TopicPartition, done: int, end: int) -> None:
+    """Says what is left out, and on whose word: whoever may write the registry can claim that all was put back."""
+    entry = known.records.get(registry.redriven_key(*tp))
+    by = f"{entry.who} at {day_and_clock(entry.time_ms)}" if entry is not None else "an interrupted redrive"
+    if done > end:
+        raise OpsError(
+            f"{tp.topic} {tp.partition}: the registry says that all before {done} was put back (by {by}), and the "
+            f"topic ends at {end}: nothing of ours wrote that. --again sends all again"
+        )
+    echo(f"{tp.topic} {tp.partition}: all before {done} was put back before, by {by}; --again sends it again")
 
 
 def _by_offset(origins: Sequence[tuple[Any, Origin]]) -> list[tuple[int, Any]]:

@@ -21,6 +21,7 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 from groupbuy.log.v1.log_pb2 import Tick
 from groupbuy.orders.v1 import orders_pb2 as pb
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+from groupbuy.registry.v1.registry_pb2 import Redriven, RegistryRecord
 
 from chassis import registry, topics
 from chassis.registry import Writer
@@ -272,6 +273,23 @@ async def test_no_dead_letter_is_put_back_twice_for_an_interruption(
         assert await dlq._redrive(kafka, [DEAD], again=False) == (0, [])
     assert (await values(kafka, ORDERS.name)).count(b"one more") == 2
     assert await dlq._redrive(kafka, [DEAD], again=True) == (len(wanted) + 1, [])
+
+
+async def test_a_forged_claim_that_all_was_put_back_is_told(kafka: str) -> None:
+    await made(kafka)
+    await bury(kafka, [b"letter"], "a")
+    here = partition_of("a", PARTITIONS)
+    async with Writer(kafka, "mallory", PARTITIONS) as writer:
+        entry = Redriven(topic=DEAD, partition=here, up_to=1, sending_to=1)
+        await writer.append(registry.redriven_key(DEAD, here), RegistryRecord(redriven=entry))
+        told = await asyncio.to_thread(ops, kafka, "dlq", "redrive", DEAD)
+        assert "all before 1 was put back before, by mallory" in told.stdout
+        entry = Redriven(topic=DEAD, partition=here, up_to=10**9, sending_to=10**9)
+        await writer.append(registry.redriven_key(DEAD, here), RegistryRecord(redriven=entry))
+    told = await asyncio.to_thread(ops, kafka, "dlq", "redrive", DEAD)
+    assert told.returncode == 1
+    assert "nothing of ours wrote that" in told.stderr
+    assert await dlq._redrive(kafka, [DEAD], again=True) == (1, [])
 
 
 async def test_a_dead_letter_brings_nothing_into_a_topic_that_is_not_there_already(kafka: str) -> None:
