@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Batches in Faust's queue of one processor. They leave it at once: what is under way is bounded by the consumer.
-BUFFERED = 16
+BUFFERED = 4
 #: Seconds of work between two chances for the event loop to do something else.
 SLICE_S = 0.001
 #: Seconds that the event loop gets for that, one turn begun in them included, as long as there is something to do.

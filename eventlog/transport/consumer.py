@@ -38,8 +38,8 @@ SHORT_POLL_S = 0.05
 MAX_RESEEKS = 200
 #: Batches of one partition of the input that are delivered and not done: handled, acknowledged or let go of.
 AHEAD = 8
-#: The same of all partitions together; beyond, each partition may have one. A batch is 20,000 records at most.
-AHEAD_OF_ALL = 32
+#: Records of all partitions that are; beyond, each partition may have one batch. A record takes about 1.2 KB in memory.
+AHEAD_RECORDS = 20_000
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
@@ -72,8 +72,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         #: The group's last assignment, as the main thread knows it.
         self._assigned: set[TP] = set()
         self._assigned_epoch = self._sought_epoch = self._resumed_epoch = 0
-        #: Batches delivered and not done, of partitions that have some.
+        #: Batches delivered and not done, of partitions that have some, and the records in all of them.
         self._ahead: dict[TP, int] = {}
+        self._ahead_records = 0
         #: Partitions that are not fetched until they are released.
         self._held: set[TP] = set()
         self._room = asyncio.Event()
@@ -112,6 +113,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._missed = set()
         # What was delivered is cleared from the queues, or dropped by who has it.
         self._ahead.clear()
+        self._ahead_records = 0
         self._held.clear()
         self._room.set()
         if self.on_new_epoch is not None:
@@ -330,7 +332,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def _has_room(self, tp: TP) -> bool:
         ahead = self._ahead.get(tp)
-        return not ahead or (ahead < AHEAD and sum(self._ahead.values()) < AHEAD_OF_ALL)
+        return not ahead or (ahead < AHEAD and self._ahead_records < AHEAD_RECORDS)
 
     def ack(self, message: Any) -> bool:
         """Faust's hook: a batch is acknowledged."""
@@ -347,8 +349,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._done(message)
 
     def _done(self, message: Any) -> None:
-        if message.checksum == self.epoch and (left := self._ahead.pop(message.tp, 0)) > 1:
-            self._ahead[message.tp] = left - 1
+        if message.checksum == self.epoch and (left := self._ahead.pop(message.tp, 0)):
+            self._ahead_records -= len(message.value)
+            if left > 1:
+                self._ahead[message.tp] = left - 1
         self._room.set()
 
     def hold(self, tps: Iterable[TP]) -> None:
@@ -390,6 +394,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             self._next[tp] = batch[-1].offset + 1
             if not self._is_changelog_tp(tp):
                 self._ahead[tp] = self._ahead.get(tp, 0) + 1
+                self._ahead_records += len(batch)
             if crashpoints.armed:
                 crashpoints.passed("batch fetched, not delivered")
             await self.wait_first(self.callback(message), self.suspend_flow.wait())

@@ -97,12 +97,16 @@ async def test_a_partition_with_enough_under_way_is_not_fetched_until_a_batch_of
 async def test_each_partition_may_have_one_batch_however_many_others_have(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel, "AHEAD_OF_ALL", 2)
+    monkeypatch.setattr(kernel, "AHEAD_RECORDS", 2)
     await made.deliver(A, 0)
     await made.deliver(A, 1)
     assert await made.fetched() == {B, LOG}
     await made.deliver(B, 0)
     assert await made.fetched() == {LOG}
+    # One record of three is done: there is room for one more.
+    made.consumer.let_go(made.delivered[0])
+    made.consumer.let_go(made.delivered[1])
+    assert await made.fetched() == {A, B, LOG}
 
 
 async def test_with_no_room_at_all_the_fetch_goes_on_as_soon_as_there_is_some(made: Made) -> None:
