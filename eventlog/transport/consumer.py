@@ -50,6 +50,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     RebalanceListener = RebalanceListener
 
     epoch = 0
+    #: Records of all batches that are delivered and not done.
+    _ahead_records = 0
     #: Called at the beginning of each epoch.
     on_new_epoch: Callable[[], None] | None = None
 
@@ -72,9 +74,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         #: The group's last assignment, as the main thread knows it.
         self._assigned: set[TP] = set()
         self._assigned_epoch = self._sought_epoch = self._resumed_epoch = 0
-        #: Batches delivered and not done, of partitions that have some, and the records in all of them.
+        #: Batches delivered and not done, of partitions that have some.
         self._ahead: dict[TP, int] = {}
-        self._ahead_records = 0
         #: Partitions that are not fetched until they are released.
         self._held: set[TP] = set()
         self._room = asyncio.Event()
