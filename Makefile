@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit process contract integration simulate last-moment mutants fuzz chaos chaos-proof bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
+.PHONY: help demo up test lint unit process contract integration simulate last-moment mutants fuzz attack chaos chaos-proof bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ last-moment: $(READY) ## 100,000 groups that fill up and expire in the same mill
 
 fuzz: $(READY) ## 100,000 random and mutated requests to every RPC; ARGS="--requests n --only name --seed n"
 	$(BIN)/python -m tests.fuzz.run $(ARGS)
+
+attack: $(READY) ## attacks a secured stack: what is refused, others' p99, memory after; ARGS="--only name"
+	$(BIN)/python -m tests.attack.run $(ARGS)
 
 mutants: $(READY) ## plants bugs in the rules, the money and the kernel; the simulation must find each one; ARGS="--only name"
 	$(BIN)/python -m tests.simulation.run_mutants $(ARGS)

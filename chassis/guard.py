@@ -50,7 +50,7 @@ COMPRESS_BYTES = 16 * 1024
 #: Beginnings of the names of methods whose answers may be a thousand times larger than what asks for them, and the
 #: bytes of such answers that one identity gets. 100 KB of orders take about 10 ms.
 LARGE = ("List", "GetGroup", "GetBalances")
-LARGE_BYTES = Limit(4_000_000, 16_000_000)
+LARGE_BYTES = Limit(2_000_000, 4_000_000)
 
 _EOF: Any = vars(grpc.aio)["EOF"]  # unknown to the stubs
 

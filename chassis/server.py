@@ -26,6 +26,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chassis import validation
 from chassis.auth import Access
+from chassis.connections import LOOK_S as CONNECTIONS_S
 from chassis.connections import MOST_STREAMS, Connections, most_connections
 from chassis.guard import Guard, Handler, implemented
 from chassis.pressure import Counters, measure
@@ -168,6 +169,7 @@ class Server:
                 _supervised(partial(measure, self.guard.pressure, self._counters), "how long calls wait")
             ),
             asyncio.create_task(_supervised(self._withdraw, "who may go on calling")),
+            asyncio.create_task(_supervised(self._sweep_connections, "connections")),
         ]
 
     @property
@@ -233,7 +235,11 @@ class Server:
         if self.guard.deaf:
             self._connections.close(self.guard.deaf, "answers were not read")
             self.guard.deaf.clear()
-        self._connections.sweep()
+
+    async def _sweep_connections(self) -> None:
+        while True:
+            await asyncio.sleep(CONNECTIONS_S)
+            self._connections.sweep()
 
     def _add_operations(self) -> None:
         names = (*self._names, *OPERATIONS)

@@ -58,14 +58,20 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        #: Streams that were opened.
+        self.opened = 0
+        self._ended: set[int] = set()
+        self._cut = False
         self._next = 1
 
     @classmethod
-    async def connect(cls, address: str, tls: ssl.SSLContext | None = None, *, window: int = 65_535) -> Peer:
-        """Connects to host:port, and lets the server send so many bytes on each stream."""
+    async def connect(
+        cls, address: str, tls: ssl.SSLContext | None = None, *, window: int = 65_535, source: str = "127.0.0.1"
+    ) -> Peer:
+        """Connects to host:port from an address of ours, and lets the server send so many bytes on each stream."""
         host, _, port = address.rpartition(":")
         reader, writer = await asyncio.open_connection(
-            host, int(port), ssl=tls, server_hostname="localhost" if tls else None
+            host, int(port), ssl=tls, server_hostname="localhost" if tls else None, local_addr=(source, 0)
         )
         settings = struct.pack(">HI", INITIAL_WINDOW_SIZE, window)
         writer.write(PREFACE + frame(SETTINGS, 0, 0, settings) + frame(SETTINGS, ACK, 0))
@@ -80,6 +86,11 @@ class Peer:
     ) -> None:
         self.close()
 
+    @property
+    def ended(self) -> int:
+        """Streams that the server has ended; all of them once it has closed the connection."""
+        return self.opened if self._cut else len(self._ended)
+
     def close(self) -> None:
         """Closes the connection at once."""
         self.writer.transport.abort()
@@ -88,6 +99,7 @@ class Peer:
         """Begins a call and returns its stream. Without `data` no request is sent; where it is not `whole`, the message
         says that more is to come than ever does."""
         stream, self._next = self._next, self._next + 2
+        self.opened += 1
         out = frame(HEADERS, END_HEADERS, stream, request_headers(method, deadline))
         if data is not None:
             body = message(data) if whole else struct.pack(">BI", 0, len(data) + 100_000) + data
@@ -102,15 +114,20 @@ class Peer:
         out = bytearray()
         for _ in range(count):
             stream, self._next = self._next, self._next + 2
+            self.opened += 1
             out += frame(HEADERS, END_HEADERS, stream, block)
             out += frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL))
         self.writer.write(bytes(out))
         await self.writer.drain()
 
     async def closed(self) -> None:
-        """Reads, and gives nothing back, until the server closes the connection."""
+        """Reads, gives nothing back and counts the streams that the server ends, until it closes the connection."""
         try:
-            while await self.reader.read(1 << 16):
-                pass
-        except (ConnectionError, ssl.SSLError):
-            return
+            while True:
+                head = await self.reader.readexactly(9)
+                await self.reader.readexactly(int.from_bytes(head[:3], "big"))
+                kind, flags = head[3], head[4]
+                if kind == RST_STREAM or (kind == HEADERS and flags & END_STREAM):
+                    self._ended.add(int.from_bytes(head[5:], "big"))
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+            self._cut = True

@@ -19,7 +19,7 @@ from chassis.room import Room
 
 KINDS = {QR_FORMAT_SVG: "svg", QR_FORMAT_PNG: "png"}
 #: Pictures of one identity.
-RATE = Limit(20, 40)
+RATE = Limit(10, 20)
 #: Pictures that wait to be drawn in one process, and those of one identity.
 MOST_WAITING = 32
 SHARE = 16

@@ -37,6 +37,7 @@ async def looked(run: Running, over: Callable[[], bool]) -> None:
 
     def look() -> bool:
         run.server._sweep()
+        run.server._connections.sweep()
         return over()
 
     await eventually(look)
