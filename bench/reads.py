@@ -269,7 +269,7 @@ def rebalances(shop: Shop, indexes: Sequence[int]) -> dict[str, float]:
         watch.until_all_answer(time.monotonic(), within_s=START_S)
         begun = time.monotonic()
         shop.start(SECOND)
-        shop.wait_serving(SECOND, START_S)
+        shop.wait_serving(SECOND, FIRST_START_S)
         shop.wait_kept(SECOND)
         watch.until_all_answer(time.monotonic(), within_s=START_S)
         joined = watch.gap(begun, time.monotonic())

@@ -86,7 +86,7 @@ class ServiceSettings(KafkaSettings):
     standbys: int = Field(default=1, ge=0)
     #: Seconds that a process whose state directory is empty or old folds ahead before it joins the other replicas, at
     #: most. They answer meanwhile. 0: it joins at once.
-    warm_seconds: float = Field(default=120.0, ge=0, le=86_400)
+    warm_seconds: float = Field(default=900.0, ge=0, le=86_400)
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
     #: Seconds that calls under way get to finish once the process was told to stop; as many again for the processors.

@@ -95,7 +95,7 @@ class Connection:
     #: Processes that follow a partition beside its owner, where there are as many; and seconds that a new process folds
     #: ahead before it joins its groups (see standby.py).
     standbys: int = 1
-    warm_s: float = 120.0
+    warm_s: float = 900.0
 
 
 class Batch(NamedTuple):

@@ -122,6 +122,8 @@ class _Following:
         #: Folded records that are not written, and when the first of them was folded.
         self.unwritten = 0
         self.since = 0.0
+        #: The broker's time of the record folded last, by topic.
+        self.times: dict[str, int] = {}
         #: Next offset to read, by topic, and the offset at which the log ends as far as is known.
         self.reached: dict[str, int] = dict(follower.positions)
         self.ends: dict[str, int] = {}
@@ -253,7 +255,7 @@ class Standby:
                 self._following[tp.partition].ends[tp.topic] = end
             while focus := self._short_of(ends, wanted):
                 await self._read_followed()
-                await self._round([focus.partition])
+                await self._round([focus])
                 if time.monotonic() - reported >= REPORT_S:
                     reported = time.monotonic()
                     log.info("%s: folding ahead, %s records left", self._group, sum(self.behind.values()))
@@ -264,11 +266,19 @@ class Standby:
                 return
 
     def _short_of(self, ends: Mapping[TopicPartition, int], wanted: Sequence[int]) -> TopicPartition | None:
-        """The first log that is not folded to its end. When the time is up, the first partitions are complete."""
-        for tp in self._tps(wanted):
-            following = self._following.get(tp.partition)
-            if following is not None and following.reached.get(tp.topic, 0) < ends.get(tp, 0):
-                return tp
+        """The log to fold next; None: all are folded to their ends.
+
+        It is one of the first partition that is short of them, so that the first partitions are complete when the time
+        is up. Of its logs it is the one that is behind the others in time: a key is then folded from all of them while
+        its state is in memory.
+        """
+        for partition in wanted:
+            following = self._following.get(partition)
+            if following is not None:
+                reached, times = following.reached, following.times
+                short = [tp for tp in self._tps([partition]) if reached.get(tp.topic, 0) < ends.get(tp, 0)]
+                if short:
+                    return min(short, key=lambda tp: times.get(tp.topic, 0))
         return None
 
     # Afterwards -----------------------------------------------------------------------------------------------------
@@ -312,7 +322,7 @@ class Standby:
                 await asyncio.sleep(LOOK_S)
                 continue
             await self._read_followed()
-            await self._round(self._following)
+            await self._round(self._tps(self._following))
             for following in list(self._following.values()):
                 if following.unwritten and time.monotonic() - following.since >= KEEP_S:
                     await self._keep(following)
@@ -446,9 +456,8 @@ class Standby:
         if consumer is not None:
             await consumer.stop()
 
-    async def _round(self, partitions: Iterable[int]) -> None:
+    async def _round(self, tps: Sequence[TopicPartition]) -> None:
         """Takes records that have come, or waits for some, and folds them."""
-        tps = self._tps(partitions)
         try:
             fetched = await self._consumer.getmany(*tps, timeout_ms=WAIT_MS, max_records=TAKEN)
             for tp, records in fetched.items():
@@ -493,6 +502,7 @@ class Standby:
                     self._fail(following, error)
                     return
                 self.folded += len(some)
+                following.times[tp.topic] = some[-1].timestamp
                 following.since = following.since if following.unwritten else time.monotonic()
                 following.unwritten += len(some)
                 if slices.over():

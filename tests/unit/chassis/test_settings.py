@@ -34,7 +34,7 @@ def test_each_service_has_defaults_of_its_own(settings: type[ServiceSettings], s
     assert made.state_dir == Path(f".run/state/{service}")
     assert made.instance == f"{service}-0"
     assert (made.log_level, made.log_format, made.drain_seconds) == ("info", "json", 10.0)
-    assert (made.standbys, made.warm_seconds) == (1, 120.0)
+    assert (made.standbys, made.warm_seconds) == (1, 900.0)
 
 
 def test_variables_carry_the_name_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ WARM_S = 5.0
 class Record(NamedTuple):
     offset: int
     value: bytes
+    #: Milliseconds since the epoch.
+    timestamp: int = 0
 
 
 class Logs:
@@ -40,7 +42,7 @@ class Logs:
 
     def append(self, partition: int, count: int = 1) -> None:
         log = self.logs.setdefault(partition, [])
-        log += [Record(len(log) + n, b"v") for n in range(count)]
+        log += [Record(len(log) + n, b"v", len(log) + n) for n in range(count)]
 
     def end(self, partition: int) -> int:
         return len(self.logs.get(partition, ()))
@@ -530,3 +532,19 @@ async def test_it_stops_while_an_opening_or_a_write_hangs(site: Any) -> None:
     async with asyncio.timeout(SECONDS):
         await site.standby.stop()
     assert not site.disk.open
+
+
+def test_logs_are_folded_ahead_side_by_side_in_time(site: Any) -> None:
+    standby = Standby("group", "one", ("facts", "decisions"), "kafka", site, warm_s=1)
+    following: Any = SimpleNamespace(reached={"facts": 5, "decisions": 9}, times={"facts": 700, "decisions": 650})
+    standby._following[0] = following
+    facts, decisions = TopicPartition("facts", 0), TopicPartition("decisions", 0)
+    ends = {facts: 10, decisions: 10}
+    assert standby._short_of(ends, [0]) == decisions
+    following.times["decisions"] = 710
+    assert standby._short_of(ends, [0]) == facts
+    following.times["facts"] = 720
+    following.reached["decisions"] = 10
+    assert standby._short_of(ends, [0]) == facts
+    following.reached["facts"] = 10
+    assert standby._short_of(ends, [0]) is None
