@@ -6,6 +6,7 @@ Must say NOT_SERVING until it is told otherwise, and must never share its port w
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
@@ -125,6 +126,8 @@ class Server:
         self._files = files
         self._ranks = ranks
         self._access = access
+        # Added once, however many servers there are.
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_NOT_RESETS)
         self._counters = Counters()
         limit = ("grpc.max_allowed_incoming_connections", most_connections())
         self._server = grpc.aio.server(options=(*OPTIONS, limit, *(() if files is None else ENCRYPTED)))
@@ -250,6 +253,18 @@ class Server:
         channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.ChannelzServicer(), wrapping)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.ReflectionServicer(names), wrapping)
         self._server.add_generic_rpc_handlers((self.guard.others(),))
+
+
+class _NotResets(logging.Filter):
+    """Leaves out that a call was reset while it was answered: a peer can cause thousands of such lines at will, each
+    with a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether gRPC's line is about anything else."""
+        return not (record.exc_info and isinstance(record.exc_info[1], grpc.aio.BaseError))
+
+
+_NOT_RESETS = _NotResets()
 
 
 async def _supervised(work: Callable[[], Coroutine[Any, Any, None]], what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -11,7 +12,7 @@ import grpc
 import pytest
 from groupbuy.orders.v1 import orders_pb2
 
-from chassis import connections, guard
+from chassis import connections, guard, server
 from chassis.callers import IDENTITY
 from chassis.calls import Calls
 from chassis.errors import ApiError
@@ -239,3 +240,27 @@ def test_peers_are_known_by_the_names_that_grpc_gives_them() -> None:
         "unix:": ("", 0),
     }
     assert {peer: connections._named(peer) for peer in names} == names
+
+
+async def test_calls_that_are_reset_while_they_are_answered_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    request = orders_pb2.GetOrderRequest(name=NAME).SerializeToString()
+    async with running() as run:
+        for _ in range(10):
+            async with await Peer.connect(f"127.0.0.1:{run.port}", window=0) as peer:
+                taken = run.server.guard.pressure.taken
+                for _ in range(20):
+                    await peer.call(GET, request)
+                # The connection ends while the first of them are answered.
+                await eventually(lambda before=taken: run.server.guard.pressure.taken > before)  # type: ignore[misc]
+        await eventually(lambda: run.server.guard.pressure.active == 0)
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("grpc")] == []
+
+
+def test_other_errors_of_grpc_are_logged_as_before() -> None:
+    def said(error: Exception) -> bool:
+        record = logging.LogRecord("grpc", logging.ERROR, "", 0, "failed", None, (type(error), error, None))
+        return server._NOT_RESETS.filter(record)
+
+    assert said(ValueError("a bug"))
+    assert not said(grpc.aio.InternalError("reset"))
+    assert server._NOT_RESETS.filter(logging.LogRecord("grpc", logging.ERROR, "", 0, "plain", None, None))
