@@ -1,7 +1,7 @@
 """One aggregate and the two things that can be done to it: decide an input, apply a decision from the log.
 
 Pure: no I/O, no clock. This is where exactness is kept, so both the processors and the simulator run this very code.
-What the log rules out raises Impossible; an error of the domain's `decide` is a decision of its own.
+A record that can't be what a decider wrote raises Poisoned; an error of the domain's `decide` is a decision of its own.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Generic, Protocol, TypeVar
 
-from eventlog.errors import Impossible, Poisoned
+from eventlog.errors import Poisoned, Spoiled
 
 S = TypeVar("S")
+
+#: The end of the year 9999, in milliseconds since the epoch. A decision that says it was made later is absurd.
+LATEST_MS = 253_402_300_799_999
 
 
 class DecisionMessage(Protocol):
@@ -112,7 +115,7 @@ def decide(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int
         # The state holds every event so far, so the fault is decided on what is true.
         again = _run(domain, state, at_ms, events, domain.faulted, command, type(failed).__name__)
         if again is not None:
-            raise Impossible(f"{aggregate.key}: the answer to a fault failed: {again!r}") from failed
+            raise Spoiled.by("", -1, offset, value, f"the answer to a fault failed: {again!r}") from failed
     if not events:
         return None
     sealed = domain.seal(aggregate.key, aggregate.version + 1, offset, at_ms, aggregate.digest, events)
@@ -157,27 +160,38 @@ def _run(
 def apply(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int) -> bool:
     """Applies a decision from the log. Returns False for a repeat, which changes nothing.
 
-    Raises Impossible at a gap, at two different decisions of one version, and where the chain of digests is broken.
+    Raises Poisoned at a gap, at two different decisions of one version, where the chain of digests is broken, and at
+    absurd numbers; Spoiled where a decision that fits can't be applied. The caller knows the topic and the partition.
     """
     try:
         decision = domain.open(value)
     except Exception as error:
-        raise Impossible(f"decision {offset} of {aggregate.key} can't be decoded: {error!r}") from error
+        raise Poisoned.by("", -1, offset, value, f"a decision of {aggregate.key}: {error!r}") from error
     version = decision.version
     if version <= aggregate.version:
+        if version < 1:
+            raise Poisoned.by("", -1, offset, value, f"{aggregate.key} has no version {version}")
         if version == aggregate.version and sha256(value).digest() != aggregate.digest:
-            raise Impossible(f"two different decisions of {aggregate.key} version {version}, the second at {offset}")
+            what = f"two different decisions of {aggregate.key} version {version}, the second at {offset}"
+            raise Poisoned.by("", -1, offset, value, what)
         return False
+    at_ms, cause = decision.time_ms, decision.cause
     if version != aggregate.version + 1:
-        raise Impossible(f"{aggregate.key} jumps from version {aggregate.version} to {version} at {offset}")
+        what = f"{aggregate.key} jumps from version {aggregate.version} to {version}"
+        raise Poisoned.by("", -1, offset, value, what)
     if decision.previous_sha256 != aggregate.digest:
-        raise Impossible(f"the chain of {aggregate.key} is broken at version {version}, offset {offset}")
-    at_ms = decision.time_ms
+        raise Poisoned.by("", -1, offset, value, f"the chain of {aggregate.key} is broken at version {version}")
+    if cause <= aggregate.cause or not aggregate.time_ms <= at_ms <= LATEST_MS:
+        what = f"version {version} of {aggregate.key} was caused by input {cause} at {at_ms} ms, after input "
+        raise Poisoned.by("", -1, offset, value, f"{what}{aggregate.cause} at {aggregate.time_ms} ms")
     evolve = domain.evolve
-    for event in decision.events:
-        evolve(aggregate.state, event, at_ms)
+    try:
+        for event in decision.events:
+            evolve(aggregate.state, event, at_ms)
+    except Exception as error:
+        raise Spoiled.by("", -1, offset, value, f"version {version} of {aggregate.key}: {error!r}") from error
     aggregate.version = version
-    aggregate.cause = decision.cause
+    aggregate.cause = cause
     aggregate.time_ms = at_ms
     aggregate.digest = sha256(value).digest()
     return True

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from eventlog import crashpoints
+from eventlog.errors import Poisoned
 from eventlog.partition import PartitionState, Repeats
 from eventlog.processor import Slices
 from eventlog.rocks import RocksStates
@@ -103,6 +104,10 @@ class Checkpointer:
                 if not await self._read_gap(tp, states, repeats, last, first):
                     log.warning("%s-%s: somebody else decides here; no checkpoint", *tp)
                     return False
+        except Poisoned as error:
+            # LogWatch stops the partition.
+            log.critical("%s-%s: no checkpoint: %s", *tp, error)
+            return False
         except (KafkaError, OSError) as error:
             # TimeoutError is an OSError.
             log.warning("%s-%s: what is between our records can't be read, no checkpoint yet: %r", *tp, error)

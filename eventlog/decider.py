@@ -7,12 +7,14 @@ Beside it run the timers, which only append ticks to the inbox.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from eventlog import crashpoints
@@ -20,8 +22,9 @@ from eventlog.aggregate import Aggregate, Domain
 from eventlog.checkpoint import AGE_S, Checkpointer
 from eventlog.database import LogIdentity
 from eventlog.envelope import Stamp, headers
-from eventlog.errors import NotReady, Poisoned
+from eventlog.errors import NotReady, Poisoned, Spoiled
 from eventlog.following import FollowedState
+from eventlog.logwatch import LogWatch, folded
 from eventlog.opening import opened
 from eventlog.output import Output
 from eventlog.partition import TIMERS_HELD, PartitionState
@@ -32,6 +35,8 @@ from eventlog.timers import BrokerClock
 from eventlog.topics import TopicSpec, partition_of
 from eventlog.transport.start import StartPolicy, ahead, from_state
 from eventlog.watch import Watchers
+
+log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
@@ -87,6 +92,7 @@ class Decider(Processor, Generic[S]):
         self._table.open_states = self.open_states
         self._table.adopt = self._adopt
         self._table.on_ready = self._on_ready
+        self._table.on_poisoned = self.quarantine
 
         self._in_flight: dict[int, set[asyncio.Future[Any]]] = {}
         self._checkpointer = Checkpointer(
@@ -95,6 +101,14 @@ class Decider(Processor, Generic[S]):
             lambda: self._store.owned(self.epoch),
             lambda p: self._in_flight.get(p, ()),
             age_s=checkpoint_s,
+        )
+        self._log_watch = LogWatch(
+            connection.kafka,
+            log.name,
+            inbox.name,
+            lambda: self._store.owned(self.epoch),
+            self._ends,
+            self._stop_at,
         )
 
     async def open_states(self, partitions: Collection[int]) -> AsyncIterator[tuple[int, PartitionState[S]]]:
@@ -153,17 +167,18 @@ class Decider(Processor, Generic[S]):
             log=self._log.name,
             passes_over=self.passes_over,
             timers_held=held,
+            partitions=self.partitions,
         )
 
     # Reads ------------------------------------------------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
-        """Whether every partition assigned here is recovered."""
+        """Whether every partition assigned here is recovered, but for those that stand still."""
         if not self.partitions:
             return False
         assigned = {tp.partition for tp in self.app.consumer.assignment() if tp.topic == self._inbox.name}
-        return assigned == {state.partition for state in self._owned()}
+        return assigned - self.quarantined.keys() == {one.partition for one in self._owned()} - self.quarantined.keys()
 
     def get(self, key: str) -> Aggregate[S] | None:
         """The aggregate of a key, None if nothing ever happened to it. Raises NotReady when it is not ours to say."""
@@ -200,6 +215,7 @@ class Decider(Processor, Generic[S]):
         await super().start(partitions)
         self.spawn(self._run_timers(), "timers")
         self.spawn(self._checkpointer.run(), "checkpoints")
+        self.spawn(self._log_watch.run(), "log watch")
 
     def let_go(self) -> None:
         """See Processor."""
@@ -251,8 +267,53 @@ class Decider(Processor, Generic[S]):
     def skipped(self, poisoned: Poisoned) -> None:
         """See Processor: the record is taken for absent."""
         state = self._store.ready(poisoned.partition, self.epoch)
-        if state is not None:
+        if state is not None and poisoned.topic == self._inbox.name:
             state.skip(poisoned.offset)
+        self._wake.set()
+
+    def _stop_at(self, state: PartitionState[S], poisoned: Poisoned) -> None:
+        """A foreign record stands in the log of a partition in use."""
+        state.poisoned = poisoned
+        self.quarantine(poisoned, self.epoch)
+        self.watchers.notify_all()
+
+    async def _ends(self, tps: list[TP]) -> dict[TP, int]:
+        found: dict[TP, int] = await self.app.consumer.ends(tps)
+        return found
+
+    async def resume(self, poisoned: Poisoned) -> Poisoned | None:
+        """See Processor. A state that may not be used is taken anew from disk, and the log folded to its end."""
+        partition, epoch = poisoned.partition, self.epoch
+        stopped = self._store.stopped(partition)
+        if stopped is None:
+            return None
+        if pending := list(self._in_flight.get(partition, ())):
+            await asyncio.wait(pending)
+        stopped.close()
+        fresh: PartitionState[S] | None = None
+        try:
+            async for _, opened_one in self.open_states([partition]):
+                fresh = opened_one
+            assert fresh is not None
+            if isinstance(poisoned, Spoiled) and poisoned.topic == self._log.name:
+                stopped.left_out.add(poisoned.offset)
+            fresh.left_out |= stopped.left_out
+            tp = TP(self._log.name, partition)
+            end = (await self._ends([tp]))[tp]
+            again = await folded(self.connection.kafka, fresh, end, lambda: epoch == self.epoch)
+            if epoch != self.epoch or again is not None:
+                fresh.close()
+                return again
+        except (KafkaError, OSError) as error:
+            log.warning("%s: partition %s can't go on yet, trying again: %r", self.group, partition, error)
+            if fresh is not None:
+                fresh.close()
+            return poisoned
+        start = self.app.consumer.start_of(TP(self._inbox.name, partition)) or 0
+        fresh.next_input = max(stopped.next_input, start, fresh.greatest_cause + 1)
+        self._store.exchange(partition, fresh)
+        self._on_ready()
+        return None
 
     def _take_off(self, partition: int) -> asyncio.Future[None]:
         """In flight from before the first decision of a batch until the broker has the last.

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from faust.types import TP
+
+from eventlog.aggregate import DecisionMessage
+from eventlog.chains import Chains
 from eventlog.crash import die
 from eventlog.errors import Impossible, Poisoned
 from eventlog.lanes import cancelled_by_us
 from eventlog.processor import Batch, Connection, Processor, Slices
 from eventlog.resume import effects_start
-from eventlog.topics import TopicSpec
+from eventlog.topics import TopicSpec, partition_of
 from eventlog.transport.start import StartPolicy
 
 C = TypeVar("C")
@@ -72,6 +76,7 @@ class Effects(Processor, Generic[C]):
     ) -> None:
         self._inbox = inbox
         self._calling = calling
+        self._chains = Chains(connection.kafka)
         super().__init__(group, (log.name,), connection)
         self._free = asyncio.Semaphore(CONCURRENCY)
         self._free_each: defaultdict[int, asyncio.Semaphore] = defaultdict(_semaphore)
@@ -103,9 +108,22 @@ class Effects(Processor, Generic[C]):
         begun: list[Awaitable[Any]] = []
         slices = Slices()
         free = self._free_each[batch.partition]
+        decode: Callable[[bytes], DecisionMessage] | None = getattr(self._calling, "decode", None)
+        tp = TP(batch.topic, batch.partition)
+        if decode is not None:
+            await self._chains.begin(batch.epoch, tp, batch.records[0].offset, decode)
+            if batch.epoch != self.epoch:
+                return None
         for record in batch.records:
             try:
+                key = record.key.decode()
+                _check_partition(key, batch.partition, self.partitions)
+                if decode is not None and not self._chains.follows(tp, record, decode(record.value)):
+                    # Its calls were begun when it was read first.
+                    continue
                 calls = list(self._calling.calls(record))
+                if decode is not None:
+                    self._chains.take(tp, record)
             except Exception as error:  # noqa: BLE001 - a pure function of the record: no other try would give more
                 if self.passes_over(batch.topic, batch.partition, record):
                     continue
@@ -155,6 +173,11 @@ class Effects(Processor, Generic[C]):
             if cancelled_by_us():
                 raise
             raise Impossible("the call or its outcome was cancelled from inside") from error
+
+
+def _check_partition(key: str, partition: int, partitions: int) -> None:
+    if partitions and partition_of(key, partitions) != partition:
+        raise ValueError(f"its key {key!r} belongs to another partition")
 
 
 def _semaphore() -> asyncio.Semaphore:

@@ -6,6 +6,7 @@ Callers meet NotReady and BrokerUnavailable. Poisoned stops one partition. The o
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import Self
 
 
 class EventLogError(Exception):
@@ -29,11 +30,11 @@ class Impossible(EventLogError):
 
 
 class Poisoned(Impossible):
-    """A record that this build can't decode. Its partition stops; the others go on (see Processor.quarantine)."""
+    """A record that this build can't take. Its partition stops; the others go on (see Processor.quarantine)."""
 
     def __init__(self, topic: str, partition: int, offset: int, sha256: str, reason: str) -> None:
         """`sha256` is the hexadecimal digest of the record's value, of no bytes where it has none."""
-        super().__init__(f"{topic}-{partition} offset {offset} can't be decoded: {reason} (sha256 {sha256})")
+        super().__init__(f"{topic}-{partition} offset {offset} can't be taken: {reason} (sha256 {sha256})")
         self.topic = topic
         self.partition = partition
         self.offset = offset
@@ -41,6 +42,14 @@ class Poisoned(Impossible):
         self.reason = reason
 
     @classmethod
-    def by(cls, topic: str, partition: int, offset: int, value: bytes | None, reason: object) -> Poisoned:
+    def by(cls, topic: str, partition: int, offset: int, value: bytes | None, reason: object) -> Self:
         """For a record with this value."""
         return cls(topic, partition, offset, sha256(value or b"").hexdigest(), str(reason))
+
+    def at(self, topic: str, partition: int) -> Self:
+        """The same, by one who knows where the record stands."""
+        return type(self)(topic, partition, self.offset, self.sha256, self.reason)
+
+
+class Spoiled(Poisoned):
+    """As Poisoned, and the state in memory is half changed: nothing of it may be read or kept."""

@@ -114,6 +114,18 @@ class Holdings(Generic[F]):
     def _path(self, partition: int) -> Path:
         return self._directory / str(partition)
 
+    async def reopen(self, partition: int) -> F:
+        """Closes a partition that is held, without a write, and opens it as it is on disk."""
+        return await self._whole(self._reopen(partition))
+
+    async def _reopen(self, partition: int) -> F:
+        async with self._moving:
+            held = self.held.get(partition)
+            if held is not None:
+                held.close()
+            (self.held[partition],) = await self._opened([partition])
+            return self.held[partition]
+
     async def release_others(self, partitions: Collection[int]) -> None:
         """Writes and closes every partition that is not one of these."""
         self._wanted = frozenset(partitions)

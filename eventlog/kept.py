@@ -17,7 +17,7 @@ from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from eventlog.database import Database
-from eventlog.errors import NotReady
+from eventlog.errors import NotReady, Poisoned
 from eventlog.follower import Follower
 from eventlog.holding import Holdings
 from eventlog.processor import Connection, Processor
@@ -68,6 +68,8 @@ class Kept(Follower, Protocol):
     epoch: int
     target: dict[str, int]
     committed: dict[str, int]
+    #: Whether it may be half changed in memory, and so is not written any more.
+    spoiled: bool
 
     def enter(self, epoch: int, /) -> None:
         """See Ownership."""
@@ -152,6 +154,21 @@ class KeptProcessor(Processor, Generic[K]):
         if held is None:
             raise NotReady(f"{self.group}: partition {partition} is not ready here")
         return held
+
+    # Quarantine -------------------------------------------------------------------------------------------------
+
+    async def resume(self, poisoned: Poisoned) -> Poisoned | None:
+        """See Processor. A partition that is half changed in memory is opened again, and read from there on."""
+        partition, epoch = poisoned.partition, self.epoch
+        held = self._holdings.held.get(partition)
+        if held is None or not held.spoiled:
+            return None
+        again = await self._holdings.reopen(partition)
+        if epoch == self.epoch:
+            again.enter(epoch)
+            again.target, again.committed = held.target, held.committed
+            self.read_again(partition, again.positions)
+        return None
 
     # Epochs -----------------------------------------------------------------------------------------------------
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NoReturn, Protocol, TypeVar
 
 from eventlog.aggregate import Aggregate, Domain, apply, decide
-from eventlog.errors import Impossible, Poisoned
+from eventlog.errors import Impossible, Poisoned, Spoiled
 from eventlog.passing import PassesOver, nothing_is_passed_over
 from eventlog.rocks import FOLDED, RocksStates
 from eventlog.states import FOR_EVER_MS, MemoryStates, Origin, States
 from eventlog.timers import BrokerClock, Timers
+from eventlog.topics import partition_of
 
 S = TypeVar("S")
 
@@ -48,11 +49,18 @@ class PartitionState(Generic[S]):
         log: str = "",
         passes_over: PassesOver = nothing_is_passed_over,
         timers_held: int = TIMERS_HELD,
+        partitions: int = 0,
     ) -> None:
+        """With `partitions`, a key that belongs to another partition of so many is refused."""
         self.domain = domain
+        self._partitions = partitions
+        #: Why nothing of this state may be used; None: it may.
+        self.poisoned: Poisoned | None = None
+        #: Offsets of decisions that are passed over without a try: their skips are recorded.
+        self.left_out: set[int] = set()
         self.partition = partition
         self._inbox = inbox
-        self._log = log
+        self.log = log
         self._passes_over = passes_over
         self._timers_held = timers_held
         self.states: States[S] = states if states is not None else MemoryStates()
@@ -83,7 +91,8 @@ class PartitionState(Generic[S]):
         return self.states.get(key)
 
     def apply(self, record: Record) -> None:
-        """Folds one record of the decision log. Raises Impossible at a hole in the log and as `aggregate.apply`.
+        """Folds one record of the decision log. Raises Impossible at a hole in the log, and Poisoned as
+        `aggregate.apply`.
 
         A record that can't be folded changes nothing where its skip is recorded.
         """
@@ -92,10 +101,13 @@ class PartitionState(Generic[S]):
         if record.offset != self.applied + 1 and self.applied >= 0:
             raise Impossible(f"the decision log jumps from {self.applied} to {record.offset}")
         try:
-            self._fold(record)
-        except (Impossible, UnicodeDecodeError):
-            if not self.passes_over(record):
-                raise
+            if record.offset in self.left_out:
+                self.digest = sha256(record.value or b"").digest()
+            else:
+                self._fold(record)
+        except Poisoned as found:
+            if isinstance(found, Spoiled) or not self.passes_over(record):
+                self._stop_at(found.at(self.log, self.partition), found)
             self.digest = sha256(record.value or b"").digest()
         self.applied = record.offset
         self.folded_ms = record.timestamp
@@ -104,13 +116,37 @@ class PartitionState(Generic[S]):
 
     def passes_over(self, record: Record) -> bool:
         """Whether the skip of a decision that can't be folded is recorded."""
-        return self._passes_over(self._log, self.partition, record)
+        return self._passes_over(self.log, self.partition, record)
+
+    def _stop_at(self, poisoned: Poisoned, found: BaseException) -> NoReturn:
+        if isinstance(poisoned, Spoiled):
+            self.poisoned = poisoned
+            if isinstance(self.states, RocksStates):
+                self.states.spoil()
+        raise poisoned from found
+
+    def _aggregate(self, record: Record) -> Aggregate[S]:
+        """The aggregate of a record's key. Raises Poisoned where there can be none here."""
+        if record.key is None or record.value is None:
+            raise Poisoned.by("", -1, record.offset, record.value, "it has no key or no value")
+        try:
+            key = record.key.decode()
+        except UnicodeDecodeError as error:
+            raise Poisoned.by("", -1, record.offset, record.value, f"its key is {error!r}") from error
+        found = self.states.get(key)
+        if found is not None:
+            return found
+        if self.is_foreign(key):
+            raise Poisoned.by("", -1, record.offset, record.value, "its key belongs to another partition")
+        return Aggregate(key, self.domain.initial(key))
+
+    def is_foreign(self, key: str) -> bool:
+        """Whether a key belongs to another partition."""
+        return bool(self._partitions) and partition_of(key, self._partitions) != self.partition
 
     def _fold(self, record: Record) -> None:
-        if record.key is None or record.value is None:
-            raise Impossible(f"decision {record.offset} has no key or no value")
-        key = record.key.decode()
-        aggregate = self.states.get(key) or Aggregate(key, self.domain.initial(key))
+        aggregate = self._aggregate(record)
+        assert record.value is not None
         if apply(self.domain, aggregate, record.value, record.offset):
             self._changed(aggregate)
             self.digest = aggregate.digest
@@ -136,20 +172,16 @@ class PartitionState(Generic[S]):
 
     def decide(self, record: Record) -> bytes | None:
         """Decides one record of the inbox. Returns the decision's bytes, or None. Raises as `aggregate.decide`."""
-        value = record.value
         try:
-            if record.key is None or value is None:
-                raise Poisoned.by("", -1, record.offset, value, "it has no key or no value")
-            try:
-                key = record.key.decode()
-            except UnicodeDecodeError as error:
-                raise Poisoned.by("", -1, record.offset, value, f"its key is {error!r}") from error
-            aggregate = self.states.get(key)
-            if aggregate is None:
-                aggregate = Aggregate(key, self.domain.initial(key))
+            aggregate = self._aggregate(record)
+            value = record.value
+            assert value is not None
             decision = decide(self.domain, aggregate, value, record.offset, record.timestamp)
         except Poisoned as found:
-            raise Poisoned(self._inbox, self.partition, found.offset, found.sha256, found.reason) from found.__cause__
+            self._stop_at(found.at(self._inbox, self.partition), found)
+        except Exception as error:  # noqa: BLE001 - an event of ours that can't be applied: the aggregate is half changed
+            reason = f"what follows from it can't be applied: {error!r}"
+            self._stop_at(Spoiled.by(self._inbox, self.partition, record.offset, record.value, reason), error)
         if decision is not None:
             self._changed(aggregate)
             self.decided = aggregate
@@ -270,24 +302,39 @@ class Repeats(Generic[S]):
         self._seen: dict[tuple[str, int], tuple[bytes, bytes]] = {}
         #: Digest of the record taken last.
         self.digest = b""
+        #: Inbox offset that the decision looked at last names.
+        self.cause = -1
 
     def take(self, record: Record) -> bool:
-        """Takes the next record. Returns False for one that this state does not hold: somebody else owns the partition.
+        """Takes the next record. Returns False for one that this state does not hold yet; `cause` is then its input.
 
-        Raises Impossible for another decision than ours.
+        Raises Poisoned for another decision than ours, and for what is none.
         """
-        if record.key is None or record.value is None:
-            return self._state.passes_over(record)
         try:
-            key = record.key.decode()
-            decision = self._state.domain.open(record.value)
-        except Exception:
+            return self._take(record)
+        except Poisoned:
             if not self._state.passes_over(record):
                 raise
-            self.digest = sha256(record.value).digest()
+            self.digest = sha256(record.value or b"").digest()
             return True
-        aggregate = self._state.states.get(key)
+
+    def _take(self, record: Record) -> bool:
+        state = self._state
+        place = state.log, state.partition, record.offset, record.value
+        if record.key is None or record.value is None:
+            raise Poisoned.by(*place, "it has no key or no value")
+        try:
+            key = record.key.decode()
+            decision = state.domain.open(record.value)
+        except Exception as error:
+            raise Poisoned.by(*place, repr(error)) from error
+        if state.is_foreign(key):
+            raise Poisoned.by(*place, "its key belongs to another partition")
+        aggregate = state.states.get(key)
         version = decision.version
+        self.cause = decision.cause
+        if version < 1:
+            raise Poisoned.by(*place, f"{key} has no version {version}")
         if aggregate is None or version > aggregate.version:
             return False
         self.digest = digest = sha256(record.value).digest()
@@ -302,5 +349,6 @@ class Repeats(Generic[S]):
             or (before or previous) != previous
             or any(one not in (b"", digest) for one in (named, ours))
         ):
-            raise Impossible(f"two different decisions of {key} version {version}, the second at {record.offset}")
+            what = f"two different decisions of {key} version {version}, the second at {record.offset}"
+            raise Poisoned.by(*place, what)
         return True

@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -111,13 +111,13 @@ class Processor(ABC):
     """Base of all processors. Subclasses fill in `handle`; `ready` says whether state can be read."""
 
     start_policy: StartPolicy = staticmethod(at_committed)
+    #: Partitions of every topic; 0 before the start.
+    partitions = 0
 
     def __init__(self, group: str, inputs: Sequence[str], connection: Connection) -> None:
         self.group = group
         self.connection = connection
         self.inputs = tuple(inputs)
-        #: Partitions of every topic; 0 before the start.
-        self.partitions = 0
         #: Partitions that stand still in this epoch, each with the record that can't be decoded.
         self.quarantined: dict[int, Poisoned] = {}
         self._quarantine = _Quarantine()
@@ -237,8 +237,10 @@ class Processor(ABC):
         if batch.epoch == self.epoch:
             die("input came for a partition that has no state", processor=self.group, partition=batch.partition)
 
-    def quarantine(self, poisoned: Poisoned) -> None:
-        """Stops the partition of a record that can't be decoded; the other partitions go on.
+    def quarantine(self, poisoned: Poisoned, epoch: int | None = None) -> None:
+        """Stops the partition of a record that can't be taken; the other partitions go on.
+
+        `epoch` is that in which the record was met; without it, that of the batch that the partition handles.
 
         `handle` sends what the records before it gave, calls this, and returns what it has sent as for any batch: these
         outputs are waited for, but the batch is not acknowledged. `handle` may also raise Poisoned: then the batch is
@@ -248,7 +250,8 @@ class Processor(ABC):
         is read again from the record, and `handle` never sees the record.
         """
         partition = poisoned.partition
-        if partition in self.quarantined or self._quarantine.epochs.get(partition, self.epoch) != self.epoch:
+        met = self._quarantine.epochs.get(partition, self.epoch) if epoch is None else epoch
+        if partition in self.quarantined or met != self.epoch:
             return
         self.quarantined[partition] = poisoned
         self.app.consumer.hold(self._inputs_of(partition))
@@ -271,7 +274,7 @@ class Processor(ABC):
             await self._quarantine.began.wait()
             for poisoned in list(self.quarantined.values()):
                 if await self._may_skip(poisoned) and self.quarantined.get(poisoned.partition) is poisoned:
-                    self._skip(poisoned)
+                    await self._skip(poisoned)
             if not self.quarantined:
                 self._quarantine.began.clear()
                 reminded = time.monotonic()
@@ -292,8 +295,28 @@ class Processor(ABC):
             log.warning("%s: not known whether a skip is recorded, asking again: %r", self.group, error)
             return False
 
-    def _skip(self, poisoned: Poisoned) -> None:
-        partition = poisoned.partition
+    def read_again(self, partition: int, positions: Mapping[str, int]) -> None:
+        """For `resume`: has the topics of a partition read from these offsets on, once it goes on."""
+        for tp in self._inputs_of(partition):
+            self._quarantine.unread[tp] = positions.get(tp.topic, 0)
+
+    async def resume(self, poisoned: Poisoned) -> Poisoned | None:
+        """Makes a partition fit to go on, once the skip of its record is recorded.
+
+        Returns another record that stops it, or None. May wait: the partition stands still meanwhile, and after a new
+        epoch nothing comes of it.
+        """
+        return None
+
+    async def _skip(self, poisoned: Poisoned) -> None:
+        partition, epoch = poisoned.partition, self.epoch
+        next_one = await self.resume(poisoned)
+        if epoch != self.epoch or self.quarantined.get(partition) is not poisoned:
+            return
+        if next_one is not None:
+            self.quarantined[partition] = next_one
+            log.critical("%s: partition %s stays quarantined: %s", self.group, partition, next_one)
+            return
         log.warning("%s: partition %s goes on, by a recorded skip of: %s", self.group, partition, poisoned)
         del self.quarantined[partition]
         self._quarantine.skip(poisoned)

@@ -21,9 +21,11 @@ from eventlog import crashpoints
 from eventlog.crash import die
 from eventlog.database import Database, Position, SourcePosition
 from eventlog.deadletter import Undecodable
+from eventlog.errors import Poisoned, Spoiled
 from eventlog.kept import Ownership
 from eventlog.passing import PassesOver, nothing_is_passed_over
 from eventlog.processor import Slices
+from eventlog.topics import partition_of
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +124,17 @@ class Folding(Protocol[S]):
         """State of a key that nothing was said about."""
         ...
 
+    def is_decision_log(self, topic: str) -> bool:
+        """Whether a topic is a decision log. It has no strangers, so a record that can't be folded stops the partition;
+        those of other topics are dead-lettered."""
+        ...
+
     def fold(self, state: S, topic: str, record: Any, index: Index) -> None:
-        """Folds a record into the state of its key, in place. Raises Undecodable; any other error stops the process."""
+        """Folds a record into the state of its key, in place.
+
+        Raises Undecodable or Poisoned before it changes anything. After any other error nothing of the partition is
+        written any more, because the state may be half changed.
+        """
         ...
 
     def encode(self, state: S) -> bytes:
@@ -146,8 +157,10 @@ class Projected(Ownership, Generic[S]):
         topics: Sequence[str],
         cached: int,
         passes_over: PassesOver = nothing_is_passed_over,
+        partitions: int = 0,
     ) -> None:
-        """Keeps about `cached` states in memory beside those that wait to be written."""
+        """Keeps about `cached` states in memory beside those that wait to be written. With `partitions`, a key that
+        belongs to another partition of so many is refused."""
         super().__init__()
         self.partition = partition
         self.topics = tuple(topics)
@@ -155,6 +168,9 @@ class Projected(Ownership, Generic[S]):
         self._db = database
         self._folding = folding
         self._passes_over = passes_over
+        self._partitions = partitions
+        #: Whether a state in memory may be half changed: nothing is written any more.
+        self.spoiled = False
         self._half = max(cached // 2, 1)
         sources = database.position.sources
         self.positions: dict[str, int] = {topic: one.next_offset for topic, one in sources.items()}
@@ -239,42 +255,61 @@ class Projected(Ownership, Generic[S]):
         self.fold(topic, records, set())
 
     def fold(self, topic: str, records: Sequence[Any], touched: set[str]) -> None:
-        """Folds the next records of a topic, and adds the keys whose states changed. Raises as Folding.fold."""
+        """Folds the next records of a topic, and adds the keys whose states changed.
+
+        Raises Poisoned at a record that can't be folded; those before it are.
+        """
         position = self.positions.get(topic, 0)
-        folding, index = self._folding, self.index
         last = None
-        for record in records:
-            if record.offset < position:
-                continue
-            last = record
-            key = (record.key or b"").decode(errors="replace")
-            if self._unencoded:
-                unencoded = self._unencoded.pop(key, None)
-                if unencoded is not None:
-                    self._encode(key, unencoded)
-            state = self._young.get(key)
+        try:
+            for record in records:
+                if record.offset >= position:
+                    self._fold_one(topic, record, touched)
+                    last = record
+        finally:
+            if last is not None:
+                self.positions[topic] = last.offset + 1
+                self._last[topic] = last.value or b""
+
+    def _fold_one(self, topic: str, record: Any, touched: set[str]) -> None:
+        folding = self._folding
+        key = (record.key or b"").decode(errors="replace")
+        if self._unencoded:
+            unencoded = self._unencoded.pop(key, None)
+            if unencoded is not None:
+                self._encode(key, unencoded)
+        state = self._young.get(key)
+        if state is None:
+            state = self.get(key)
+        fresh = state is None
+        try:
             if state is None:
-                state = self.get(key)
-            fresh = state is None
-            if state is None:
-                state = folding.initial(key)
-            try:
-                folding.fold(state, topic, record, index)
-            except Undecodable as error:
-                if not self._passes_over(topic, self.partition, record):
-                    self._refuse(topic, record, str(error))
-                continue
-            except Exception:
-                if not self._passes_over(topic, self.partition, record):
-                    raise
-                continue
-            if fresh:
-                self._use(key, state)
-            self._dirty[key] = state
-            touched.add(key)
-        if last is not None:
-            self.positions[topic] = last.offset + 1
-            self._last[topic] = last.value or b""
+                state = self._initial(key)
+            folding.fold(state, topic, record, self.index)
+        except Undecodable as error:
+            if self._passes_over(topic, self.partition, record):
+                return
+            if folding.is_decision_log(topic):
+                raise Poisoned.by(topic, self.partition, record.offset, record.value, error) from error
+            self._refuse(topic, record, str(error))
+            return
+        except Poisoned as error:
+            if self._passes_over(topic, self.partition, record):
+                return
+            raise Poisoned.by(topic, self.partition, record.offset, record.value, error.reason) from error
+        except Exception as error:
+            # The state may be half changed: the next opening folds it again from what is on disk.
+            self.spoiled = True
+            raise Spoiled.by(topic, self.partition, record.offset, record.value, repr(error)) from error
+        if fresh:
+            self._use(key, state)
+        self._dirty[key] = state
+        touched.add(key)
+
+    def _initial(self, key: str) -> S:
+        if self._partitions and partition_of(key, self._partitions) != self.partition:
+            raise Undecodable("its key belongs to another partition")
+        return self._folding.initial(key)
 
     # Dead letters -----------------------------------------------------------------------------------------------
 
@@ -339,6 +374,10 @@ class Projected(Ownership, Generic[S]):
     async def _keep(self) -> None:
         async with self._writing:
             if self.closed:
+                return
+            if self.spoiled:
+                if self._closing:
+                    self._db.close()
                 return
             position = self._position()
             if position != self._db.position or self._delivered:

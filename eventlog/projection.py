@@ -19,6 +19,7 @@ from faust.types import TP
 
 from eventlog.database import Database
 from eventlog.deadletter import bury
+from eventlog.errors import Poisoned
 from eventlog.kept import KeptProcessor
 from eventlog.output import Output
 from eventlog.processor import Batch, Connection, Slices
@@ -55,17 +56,20 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
 
     def _make(self, number: int, database: Database) -> Projected[S]:
         cached = CACHED // max(self.partitions, 1)
-        return Projected(number, database, self._folding, list(self._sources), cached, self.passes_over)
+        return Projected(
+            number, database, self._folding, list(self._sources), cached, self.passes_over, self.partitions
+        )
 
     # Reads ------------------------------------------------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
-        """Whether every partition assigned here has caught up with its topics once."""
+        """Whether every partition assigned here has caught up with its topics once, but for those that stand still."""
         if not self.partitions:
             return False
         assigned = {tp.partition for tp in self.app.consumer.assignment()}
-        return bool(assigned or self.epoch) and all(self._readable(number) for number in assigned)
+        waits_for = assigned - self.quarantined.keys()
+        return bool(assigned or self.epoch) and all(self._readable(number) for number in waits_for)
 
     def get(self, key: str) -> S | None:
         """State of a key, None if nothing was said about it. Raises NotReady when it is not ours to say."""
@@ -140,10 +144,15 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
         records = batch.records
         most = 2 * UNSAVED // len(self._holdings.held)
         for first in range(0, len(records), PORTION):
-            held.fold(batch.topic, records[first : first + PORTION], touched)
+            try:
+                held.fold(batch.topic, records[first : first + PORTION], touched)
+            except Poisoned as poisoned:
+                self.quarantine(poisoned)
             refused = held.refused()
             if refused:
                 buried += await self._bury(held, batch.topic, refused)
+            if batch.partition in self.quarantined:
+                break
             if slices.over():
                 self.watchers.notify(position_key(batch.topic, batch.partition))
                 if held.unsaved >= most:

@@ -87,7 +87,7 @@ class RocksStates(Generic[S]):
         self._moved: list[tuple[Aggregate[S], int | None]] = []
         self._written = False
         self._writing = False
-        self._closed = False
+        self._closed = self._spoiled = False
         self._database = Database(path, f"{codec.stamp}/{_LAYOUT}", identity)
         self._begin()
 
@@ -153,7 +153,13 @@ class RocksStates(Generic[S]):
             self._count += 1
         if key not in self._young:
             self._use(aggregate)
+        if due_ms is not None and not 0 <= due_ms <= FOR_EVER_MS:
+            due_ms = 0 if due_ms < 0 else FOR_EVER_MS
         self._dirty[key] = (aggregate, due_ms)
+
+    def spoil(self) -> None:
+        """Nothing in memory may be written any more: something of it is half changed."""
+        self._spoiled = True
 
     # The index of due times ---------------------------------------------------------------------------------------
 
@@ -240,6 +246,8 @@ class RocksStates(Generic[S]):
         Only to be called when every decision in it is acknowledged; `origin.applied` is an offset of the log up to
         which everything had been folded in before the encoding began, `origin.digest` that of its record.
         """
+        if self._spoiled:
+            return
         low_ms = min(self._first_indexed_ms(), self._batch_low_ms)
         numbers = {"greatest_cause": origin.greatest_cause, "count": self._count, "low_ms": low_ms}
         source = SourcePosition(origin.applied + 1, origin.digest)

@@ -13,12 +13,14 @@ from typing import Any, Protocol
 
 from faust.types import TP
 
+from eventlog.aggregate import DecisionMessage
+from eventlog.chains import Chains
 from eventlog.deadletter import Undecodable, bury
 from eventlog.errors import Poisoned
 from eventlog.output import RECORD_BYTES, Output
 from eventlog.processor import Batch, Connection, Processor, Slices
 from eventlog.resume import sequencer_start
-from eventlog.topics import TopicSpec, dead_letter
+from eventlog.topics import TopicSpec, dead_letter, partition_of
 from eventlog.transport.start import StartPolicy, ahead
 
 
@@ -29,6 +31,17 @@ class Missing(Exception):
 
 class Wrapping(ABC):
     """How the records of one batch are copied. `learn` and `reject` are for those that need them."""
+
+    #: Whether they come from a decision log. It has no strangers: what can't be copied stops the partition, where the
+    #: records of other topics are dead-lettered.
+    of_decisions = False
+    #: The decision that was wrapped last, where they come from a decision log.
+    decision: DecisionMessage | None = None
+
+    @staticmethod
+    def decode(value: bytes, /) -> DecisionMessage:
+        """A decision, where they come from a decision log."""
+        raise NotImplementedError
 
     @abstractmethod
     def wrap(self, record: Any) -> bytes | None:
@@ -64,6 +77,7 @@ class Sequencer(Processor):
     ) -> None:
         self._inbox = inbox
         self._copying = copying
+        self._chains = Chains(connection.kafka)
         super().__init__(group, [source.name for source in sources], connection)
         self._dead_letter = {source.name: dead_letter(source, inbox.writer).name for source in sources}
         #: Records dead-lettered by this process, by topic.
@@ -81,7 +95,9 @@ class Sequencer(Processor):
         """It has no state to be read: whether facts flow in this epoch."""
         return self.resumed
 
-    async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
+    async def handle(  # noqa: PLR0912 - one loop for speed
+        self, batch: Batch
+    ) -> Sequence[Awaitable[Any]] | None:
         """Copies a partition batch."""
         if batch.epoch != self.epoch:
             return None
@@ -92,9 +108,17 @@ class Sequencer(Processor):
         claimed = self.app.consumer.claimed(TP(batch.topic, batch.partition)) or 0
         slices = Slices()
         written: list[Awaitable[Any]] = []
+        partitions, chained, tp = self.partitions, copying.of_decisions, TP(batch.topic, batch.partition)
+        if chained:
+            await self._chains.begin(batch.epoch, tp, batch.records[0].offset, copying.decode)
+            if batch.epoch != self.epoch:
+                return None
         for count, record in enumerate(batch.records):
             try:
+                _check_key(record.key, batch.partition, partitions)
                 wrapped = wrap(record)
+                if chained and not self._is_next(copying, tp, record):
+                    continue
                 if wrapped is not None:
                     _check_size(wrapped, record)
             except Exception as error:  # noqa: BLE001 - each kind is told apart below
@@ -122,6 +146,14 @@ class Sequencer(Processor):
             self.on_copied(len(batch.records))
         return written
 
+    def _is_next(self, copying: Wrapping, tp: TP, record: Any) -> bool:
+        """Whether a decision follows the one before it; False for a repeat. Raises BrokenChain."""
+        assert copying.decision is not None
+        following = self._chains.follows(tp, record, copying.decision)
+        if following:
+            self._chains.take(tp, record)
+        return following
+
     def _otherwise(
         self, copying: Wrapping, batch: Batch, record: Any, dead: Output, error: Exception, claimed: int
     ) -> bytes | None:
@@ -137,6 +169,8 @@ class Sequencer(Processor):
             except Undecodable as undecodable:
                 if self.passes_over(batch.topic, batch.partition, record):
                     return None
+                if copying.of_decisions:
+                    raise
                 rejected = copying.reject(record, str(undecodable))
                 if rejected is not None or record.offset >= claimed:
                     bury(dead, self.dead_letters, batch.topic, batch.partition, record, str(undecodable))
@@ -146,6 +180,18 @@ class Sequencer(Processor):
                 return None
             place = batch.topic, batch.partition, record.offset
             raise Poisoned.by(*place, record.value, repr(unreadable)) from unreadable
+
+
+def _check_key(key: bytes | None, partition: int, partitions: int) -> None:
+    """Raises Undecodable where a copy would stand in an inbox whose decider does not own the key."""
+    if key is None:
+        raise Undecodable("it has no key")
+    try:
+        right = partition_of(key.decode(), partitions) if partitions else partition
+    except UnicodeDecodeError as error:
+        raise Undecodable(f"its key is {error!r}") from error
+    if right != partition:
+        raise Undecodable(f"its key {key!r} belongs to partition {right}")
 
 
 def _check_size(wrapped: bytes, record: Any) -> None:

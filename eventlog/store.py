@@ -1,8 +1,8 @@
 """Faust table store that keeps partition states: the fold of the event log, never ahead of what it was folded from.
 
 S1  The offset it answers with is the one its state was really folded to, or -1: recovery never starts past it.
-S2  A batch of the changelog must continue the state; a hole or a version gap ends the process, since Faust would only
-    log it and lose the batch.
+S2  A batch of the changelog must continue the state; a hole ends the process, since Faust would only log it and lose
+    the batch. A record that can't be what a decider wrote stops its partition alone, which is then not used.
 S3  An active partition is folded to the end that was read at the start of recovery, and not beyond.
 S4  A partition may be used only between the end of its recovery and the next revocation, in that epoch.
 """
@@ -21,6 +21,7 @@ from faust.types import TP
 
 from eventlog import crashpoints
 from eventlog.crash import die
+from eventlog.errors import Poisoned
 from eventlog.partition import PartitionState
 from eventlog.transport.start import after_cause
 
@@ -59,11 +60,25 @@ class FoldStore(base.Store):  # type: ignore[misc]
 
     def ready(self, partition: int, epoch: int) -> PartitionState[Any] | None:
         """State of a partition that is ours in this epoch and recovered; otherwise None."""
-        return self._states[partition] if self._epochs.get(partition) == epoch else None
+        state = self._states[partition] if self._epochs.get(partition) == epoch else None
+        return state if state is not None and state.poisoned is None else None
 
     def owned(self, epoch: int) -> list[PartitionState[Any]]:
         """States of all partitions that are ours in this epoch and recovered."""
-        return [state for partition, state in self._states.items() if self._epochs.get(partition) == epoch]
+        return [
+            state
+            for partition, state in self._states.items()
+            if self._epochs.get(partition) == epoch and state.poisoned is None
+        ]
+
+    def stopped(self, partition: int) -> PartitionState[Any] | None:
+        """The state of a partition that may not be used for a record of its log, or for what it made of an input."""
+        state = self._states.get(partition)
+        return state if state is not None and state.poisoned is not None else None
+
+    def exchange(self, partition: int, state: PartitionState[Any]) -> None:
+        """Takes a state anew from disk in place of a stopped one, which must be closed."""
+        self._states[partition] = state
 
     def holds(self, partition: int) -> bool:
         """Whether the state of a partition is open here."""
@@ -81,13 +96,19 @@ class FoldStore(base.Store):  # type: ignore[misc]
                 message = event.message
                 tp = message.tp
                 state = self._states.get(tp.partition)
-                if state is None:
+                if state is None or state.poisoned is not None:
                     continue
                 end = recovery.active_highwaters.get(tp) if tp in recovery.active_tps else None
                 for record in message.value:
                     if end is not None and record.offset > end:
                         break
-                    state.apply(record)
+                    try:
+                        state.apply(record)
+                    except Poisoned as poisoned:
+                        # Its partition alone stops, once the recovery is over.
+                        state.poisoned = poisoned
+                        log.critical("the event log can't be folded: %s", poisoned)
+                        break
             if crashpoints.armed:
                 crashpoints.passed("changelog folded")
         except BaseException as error:  # noqa: BLE001 - the process ends here
@@ -117,6 +138,9 @@ class FoldStore(base.Store):  # type: ignore[misc]
         self._epochs.clear()
         for partition in [one for one in self._states if one not in mine]:
             await self._let_go(partition, self._states.pop(partition))
+        for partition in [one for one, state in self._states.items() if state.poisoned is not None]:
+            # Folded anew from what is on disk: another build, or a skip, may get past the record.
+            self._states.pop(partition).close()
         try:
             await self._take_over([partition for partition in sorted(mine) if partition not in self._states])
         except asyncio.CancelledError:
@@ -126,7 +150,7 @@ class FoldStore(base.Store):  # type: ignore[misc]
 
     async def _let_go(self, partition: int, state: PartitionState[Any]) -> None:
         release = getattr(self.table, "release", None)
-        if release is not None and state.settled:
+        if release is not None and state.settled and state.poisoned is None:
             await _result(release(partition, state))
         else:
             state.close()
@@ -182,18 +206,19 @@ class FoldStore(base.Store):  # type: ignore[misc]
                 # As above: the assignment has changed, and the main thread is about to hear of it.
                 whole = False
                 continue
-            if state.applied < ends.get(tp, -1):
+            if state.poisoned is None and state.applied < ends.get(tp, -1):
                 die("recovery ended too early", topic=tp.topic, partition=tp.partition, at=state.applied)
             end = input_ends[source]
-            if state.greatest_cause >= end:
-                die(
-                    "the inbox ends before what was decided from it",
-                    topic=source.topic,
-                    partition=source.partition,
-                    end=end,
-                    cause=state.greatest_cause,
-                )
             start = consumer.start_of(source)
+            if state.poisoned is None and state.greatest_cause >= end:
+                reason = f"the inbox ends at {end}, before input {state.greatest_cause} that was decided"
+                state.poisoned = Poisoned.by(tp.topic, tp.partition, state.applied, None, reason)
+            if state.poisoned is not None:
+                if start is None:
+                    consumer.set_start(source, begins[source])
+                self._epochs[tp.partition] = epoch
+                self.table.on_poisoned(state.poisoned, epoch)
+                continue
             if start is None:
                 start = after_cause(source, state.greatest_cause, consumer.claimed(source), begins[source], end)
                 consumer.set_start(source, start)

@@ -163,6 +163,9 @@ class _Counts:
     def initial(self, key: str) -> list[int]:
         return [0]
 
+    def is_decision_log(self, topic: str) -> bool:
+        return False
+
     def fold(self, state: list[int], topic: str, record: Any, index: Index) -> None:
         state[0] += 1
 

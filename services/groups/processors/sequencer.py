@@ -138,12 +138,20 @@ class _Facts(Wrapping):
 class _Decisions(Wrapping):
     """Payment decisions of one batch."""
 
+    of_decisions = True
+
+    @staticmethod
+    def decode(value: bytes, /) -> PaymentDecision:
+        """See Wrapping."""
+        return PaymentDecision.FromString(value)
+
     def __init__(self, source: OriginField) -> None:
         self._source = source
 
     def wrap(self, record: Any) -> bytes | None:
         """The inbox record of a decision; None where it is none of a group's business. Raises Undecodable."""
         value = record.value or b""
-        if not reacts_to(of_group(PaymentDecision, value, record.key)):
+        decision = self.decision = of_group(PaymentDecision, value, record.key)
+        if not reacts_to(decision):
             return None
         return self._source.of(record.offset) + _PAYMENT_DECISION.of(value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from sys import intern
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from google.protobuf.message import DecodeError
@@ -22,6 +22,10 @@ from services.orders.domain.view import OrderView
 
 class HistoryBroken(ValueError):
     """A decision log has a gap, two different decisions of one version, or an event that this program can't read."""
+
+
+#: The end of the year 9999, in milliseconds since the epoch. No decision was made later.
+LATEST_MS = 253_402_300_799_999
 
 
 class Chain(NamedTuple):
@@ -76,6 +80,7 @@ class Decision(Protocol):
     """What both kinds of decisions have in common."""
 
     version: int
+    time_ms: int
     previous_sha256: bytes
 
 
@@ -120,11 +125,9 @@ class OrdersFold:
         chain = _next(state.decisions, decision, value, f"group {state.group}")
         if chain is None:
             return False
+        kinds = _kinds(decision, f"group {state.group}")
         state.decisions = chain
-        for event in decision.events:
-            kind = event.WhichOneof("body")
-            if kind is None:
-                raise HistoryBroken(f"group {state.group} version {decision.version} holds an unknown event")
+        for kind, event in zip(kinds, decision.events, strict=True):
             if kind == "opened":
                 _opened(state, event.opened)
             elif kind == "completed":
@@ -144,11 +147,9 @@ class OrdersFold:
         chain = _next(state.payments, decision, value, f"purse {state.group}")
         if chain is None:
             return False
+        kinds = _kinds(decision, f"purse {state.group}")
         state.payments = chain
-        for event in decision.events:
-            kind = event.WhichOneof("body")
-            if kind is None:
-                raise HistoryBroken(f"purse {state.group} version {decision.version} holds an unknown event")
+        for kind, event in zip(kinds, decision.events, strict=True):
             if kind in money.RULES:
                 body = getattr(event, kind)
                 name = body.call.order if kind in money.OF_CALLS else body.order
@@ -165,10 +166,20 @@ def _opened(state: GroupOrders, opened: GroupOpened) -> None:
     state.solo = opened.terms.solo
 
 
+def _kinds(decision: Any, what: str) -> list[str]:
+    """Kinds of a decision's events. Nothing has changed yet where one is not known."""
+    kinds = [event.WhichOneof("body") for event in decision.events[:]]
+    if None in kinds:
+        raise HistoryBroken(f"{what} version {decision.version} holds an unknown event")
+    return kinds
+
+
 def _next(chain: Chain, decision: Decision, value: bytes, what: str) -> Chain | None:
     """A chain moved on by one decision; None for a repeat. Raises HistoryBroken where it does not fit."""
     version = decision.version
     if version < chain.version:
+        if version < 1:
+            raise HistoryBroken(f"{what} has no version {version}")
         return None
     digest = sha256(value).digest()
     if version == chain.version:
@@ -179,4 +190,6 @@ def _next(chain: Chain, decision: Decision, value: bytes, what: str) -> Chain | 
         raise HistoryBroken(f"{what} jumps from version {chain.version} to {version}")
     if decision.previous_sha256 != chain.digest:
         raise HistoryBroken(f"the chain of {what} is broken at version {version}")
+    if not 0 <= decision.time_ms <= LATEST_MS:
+        raise HistoryBroken(f"{what} version {version} says that it was decided at {decision.time_ms} ms")
     return Chain(version, digest)

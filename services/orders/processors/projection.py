@@ -15,7 +15,7 @@ from eventlog.packed import Packed
 from eventlog.processor import Connection
 from eventlog.projection import Index, Projection
 from eventlog.topics import TopicSpec
-from services.orders.domain.orders import GroupOrders, OrdersFold
+from services.orders.domain.orders import GroupOrders, HistoryBroken, OrdersFold
 from services.orders.processors.customers import Listed, list_orders, listed, place
 
 #: Changes with the meaning of what is kept, which is then folded again from the logs.
@@ -53,8 +53,12 @@ class OrdersFolding:
             order.seat_reason = intern(order.seat_reason)
         return state
 
+    def is_decision_log(self, topic: str) -> bool:
+        """See Folding."""
+        return topic != self._orders_topic
+
     def fold(self, state: GroupOrders, topic: str, record: Any, index: Index) -> None:
-        """Folds one record of a topic. Raises Undecodable."""
+        """Folds one record of a topic. Raises Undecodable, also for a decision that does not follow the one before."""
         value = record.value or b""
         try:
             if topic == self._orders_topic:
@@ -69,6 +73,8 @@ class OrdersFolding:
                 payment = PaymentDecision.FromString(value)
                 _of(payment.group, state)
                 self._fold.fold_payment(state, payment, value)
+        except HistoryBroken as error:
+            raise Undecodable(str(error)) from error
         except DecodeError as error:
             raise Undecodable(f"can't be decoded: {error}") from error
         if state.unlisted:

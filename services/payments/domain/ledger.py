@@ -18,13 +18,30 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from services.payments.domain.merkle import Tree
 from services.payments.domain.moves import Account, Open, moves
 
-__all__ = ["Account", "Entry", "Fold", "GroupBooks", "Groups", "Head", "LedgerBroken", "Posting", "day_of"]
+__all__ = [
+    "Account",
+    "Entry",
+    "Fold",
+    "GroupBooks",
+    "Groups",
+    "Head",
+    "LedgerBroken",
+    "NotBalanced",
+    "Posting",
+    "day_of",
+]
 
 DAY_MS = 86_400_000
+#: The end of the year 9999, in milliseconds since the epoch. No decision was made later.
+LATEST_MS = 253_402_300_799_999
 
 
 class LedgerBroken(Exception):
     """The log of decisions is not what the books were made of, or not a log of decisions. Nothing may be booked on."""
+
+
+class NotBalanced(LedgerBroken):
+    """A defect of the posting rules. The books of the decision's group are half changed."""
 
 
 class Fault(IntEnum):
@@ -140,8 +157,12 @@ class Fold:
             self._complain(Fault.UNREADABLE, "", 0, offset, f"can't be decoded: {error!r}")
             return []
         group = decision.group
-        if key is None or group.encode() != key or not decision.version:
+        if key is None or group.encode() != key or decision.version < 1:
             self._complain(Fault.UNREADABLE, group, decision.version, offset, f"no decision of the group {key!r}")
+            return []
+        if not 0 <= decision.time_ms <= LATEST_MS or any(not event.WhichOneof("body") for event in decision.events):
+            what = f"purse {group} version {decision.version} holds an unknown event or was decided at no time"
+            self._complain(Fault.UNREADABLE, group, decision.version, offset, what)
             return []
         digest = sha256(value).digest()
         books = self._groups.get(group) or GroupBooks()
@@ -205,12 +226,12 @@ class Fold:
 
 
 def check_balanced(postings: tuple[Posting, ...], offset: int) -> None:
-    """Debits equal credits in each currency. Raises LedgerBroken: it is a defect of ours."""
+    """Debits equal credits in each currency. Raises NotBalanced."""
     sums: dict[str, int] = {}
     for _, currency, amount in postings:
         sums[currency] = sums.get(currency, 0) + amount
     if any(sums.values()):
-        raise LedgerBroken(f"offset {offset}: postings are not balanced: {sums}")
+        raise NotBalanced(f"offset {offset}: postings are not balanced: {sums}")
 
 
 def day_of(time_ms: int) -> int:

@@ -19,9 +19,10 @@ from groupbuy.payments.v1.inbox_pb2 import (
     ProviderOutcome,
 )
 
-from eventlog.aggregate import Aggregate, apply
+from eventlog.aggregate import LATEST_MS, Aggregate, apply
 from eventlog.effects import Call, Outcome
 from eventlog.envelope import headers
+from eventlog.errors import Poisoned
 from eventlog.resume import Asked
 from services.payments.domain.calls import OPERATIONS, calls_of, key
 from services.payments.domain.domain import PurseDomain
@@ -62,9 +63,18 @@ class UnsettledCalls:
         self._purses: dict[str, Aggregate[Purse]] = {}
         #: Offset of the last decision that asks for a call, by purse and call.
         self._asked: dict[str, dict[_Name, int]] = {}
+        #: Offset of the first record that is no decision of these purses; what is after it is not looked at.
+        self._poisoned: int | None = None
 
     def take(self, record: Any) -> None:
-        """Folds a decision. Raises as `aggregate.apply`."""
+        """Folds a decision. At one that does not fit the effects begin at the latest: they stop there."""
+        try:
+            if self._poisoned is None:
+                self._fold(record)
+        except (Poisoned, ValueError, AttributeError, DecodeError):
+            self._poisoned = record.offset
+
+    def _fold(self, record: Any) -> None:
         group = record.key.decode()
         purse = self._purses.get(group)
         if purse is None:
@@ -79,7 +89,8 @@ class UnsettledCalls:
 
     def earliest(self) -> int | None:
         """See Unsettled."""
-        return min((offset for asked in self._asked.values() for offset in asked.values()), default=None)
+        asked = [offset for asked in self._asked.values() for offset in asked.values()]
+        return min(asked if self._poisoned is None else [*asked, self._poisoned], default=None)
 
 
 def _in_flight(purse: Purse, name: _Name) -> bool:
@@ -89,8 +100,22 @@ def _in_flight(purse: Purse, name: _Name) -> bool:
     return call is not None and not call.retry_at_ms
 
 
+def _check(decision: PaymentDecision, group: bytes, calls: Iterable[ProviderCall]) -> None:
+    """Raises ValueError for a decision that must not move money: not of its group, or with anything unknown in it."""
+    if decision.group.encode() != group or decision.version < 1 or not 0 <= decision.time_ms <= LATEST_MS:
+        raise ValueError(f"no decision of the purse {group!r}")
+    if any(event.WhichOneof("body") is None for event in decision.events[:]):
+        raise ValueError(f"version {decision.version} of purse {decision.group} holds an unknown event")
+    for call in calls:
+        if call.operation not in OPERATIONS or call.amount_minor < 0 or call.attempt < 1:
+            raise ValueError(f"version {decision.version} of purse {decision.group} asks for an impossible call")
+
+
 class PaymentCalling:
     """Calls of payment decisions, one lane an order."""
+
+    #: Effects check with it that decisions follow each other.
+    decode = staticmethod(PaymentDecision.FromString)
 
     def __init__(self, provider_for: Callable[[str], Performs], now_ms: Callable[[], int]) -> None:
         self._provider_for = provider_for
@@ -99,16 +124,18 @@ class PaymentCalling:
         self._old: Counter[str] = Counter()
 
     def calls(self, record: Any) -> Iterable[Call[ProviderCall]]:
-        """The calls that a decision asks for. Raises DecodeError: our own decisions can be decoded."""
+        """The calls that a decision asks for. Raises DecodeError and ValueError for what no decider of ours wrote."""
         decision = PaymentDecision.FromString(record.value)
+        made = calls_of(decision)
+        _check(decision, record.key, made)
         old = abs(self._now_ms() - decision.time_ms) > OLD_MS
         # Calls that a decision before had asked for: their first sending may be long ago.
         events = decision.events
         retried = [event.call_retried.call for event in events if event.WhichOneof("body") == "call_retried"]
-        for call in calls_of(decision):
+        for call in made:
             if old or call in retried:
                 self._old[key(call)] += 1
-            yield Call(call.order, call)
+        return [Call(call.order, call) for call in made]
 
     def unsettled(self) -> UnsettledCalls:
         """See TracesCalls."""

@@ -13,7 +13,7 @@ from typing import Any
 from faust.types import TP
 
 from eventlog.database import Database
-from eventlog.errors import NotReady
+from eventlog.errors import NotReady, Poisoned
 from eventlog.holding import drop_other_layouts
 from eventlog.kept import KeptProcessor
 from eventlog.processor import Batch, Connection, Slices
@@ -33,7 +33,9 @@ class Ledger(KeptProcessor[PartitionBooks]):
         super().__init__(group, (log.name,), STAMP, self._make, connection)
 
     def _make(self, partition: int, database: Database) -> PartitionBooks:
-        return PartitionBooks(partition, database, self._log, CACHED // max(self.partitions, 1), self.passes_over)
+        return PartitionBooks(
+            partition, database, self._log, CACHED // max(self.partitions, 1), self.passes_over, self.partitions
+        )
 
     # Booking ------------------------------------------------------------------------------------------------------
 
@@ -60,7 +62,11 @@ class Ledger(KeptProcessor[PartitionBooks]):
             return None
         slices = Slices()
         for first in range(0, len(batch.records), PORTION):
-            books.apply(batch.topic, batch.records[first : first + PORTION])
+            try:
+                books.apply(batch.topic, batch.records[first : first + PORTION])
+            except Poisoned as poisoned:
+                self.quarantine(poisoned)
+                break
             if books.unwritten >= AT_MOST:
                 await books.keep()
             if slices.over():

@@ -13,16 +13,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, NoReturn
 
 from faust.types import TP
 
 from eventlog.database import AT_ONCE, Database, Position, SourcePosition
+from eventlog.errors import Poisoned, Spoiled
 from eventlog.kept import Ownership
 from eventlog.packed import Packed
 from eventlog.passing import PassesOver, nothing_is_passed_over
+from eventlog.topics import partition_of
 from eventlog.transport.start import within
-from services.payments.domain.ledger import Account, Entry, Fold, GroupBooks, Head, LedgerBroken, parsed
+from services.payments.domain.ledger import Account, Entry, Fold, GroupBooks, Head, LedgerBroken, NotBalanced, parsed
 from services.payments.domain.merkle import Tree
 from services.payments.domain.moves import Open
 
@@ -53,8 +55,13 @@ class PartitionBooks(Ownership):
         topic: str,
         cached: int = CACHED,
         passes_over: PassesOver = nothing_is_passed_over,
+        partitions: int = 0,
     ) -> None:
+        """With `partitions`, a key that belongs to another partition of so many is refused."""
         super().__init__()
+        self._partitions = partitions
+        #: Whether the books in memory may be half changed: nothing is written any more.
+        self.spoiled = False
         self._passes_over = passes_over
         self.partition = partition
         self.topics: Sequence[str] = (topic,)
@@ -140,13 +147,23 @@ class PartitionBooks(Ownership):
         return within(tp, at, begin, end)
 
     def take(self, record: Any) -> None:
-        """Books a record of the log; kept once it is written. Raises LedgerBroken."""
+        """Books a record of the log; kept once it is written. Raises Poisoned, and Spoiled where the books are half
+        changed then."""
+        head = self.fold.head
+        place = self._topic, self.partition, record.offset, record.value
         try:
+            self._check_partition(record)
             entries = self.fold.take(record.offset, record.key, record.value or b"")
-        except LedgerBroken:
+        except NotBalanced as error:
+            self._spoil(Spoiled.by(*place, error), error)
+        except LedgerBroken as error:
             if not self._passes_over(self._topic, self.partition, record):
-                raise
+                self.fold.head = head
+                raise Poisoned.by(*place, error) from error
+            self.fold.head = head._replace(next_offset=record.offset + 1)
             entries = []
+        except Exception as error:  # noqa: BLE001 - whatever it is, it came in the middle of the booking
+            self._spoil(Spoiled.by(*place, repr(error)), error)
         self._last = record.value or b""
         self.unwritten += 1
         if not entries:
@@ -159,8 +176,19 @@ class PartitionBooks(Ownership):
         self._batch.put(_ENTRY + offset, value)
         self._batch.put(_INDEX + first.group.encode() + b"/" + offset, b"")
 
+    def _check_partition(self, record: Any) -> None:
+        key = record.key
+        if key is not None and self._partitions:
+            right = partition_of(key.decode(errors="replace"), self._partitions)
+            if right != self.partition:
+                raise LedgerBroken(f"offset {record.offset}: its key belongs to partition {right}")
+
+    def _spoil(self, spoiled: Spoiled, error: Exception) -> NoReturn:
+        self.spoiled = True
+        raise spoiled from error
+
     def apply(self, topic: str, records: Sequence[Any]) -> None:
-        """See Follower."""
+        """See Follower. Raises as `take`."""
         at = self.fold.head.next_offset
         for record in records:
             if record.offset >= at:
@@ -175,7 +203,7 @@ class PartitionBooks(Ownership):
 
     async def _keep(self) -> None:
         async with self._writing:
-            if self.closed or self.unwritten <= FEW:
+            if self.closed or self.spoiled or self.unwritten <= FEW:
                 self.flush()
             else:
                 batch, position = self._begin_write()
@@ -186,7 +214,7 @@ class PartitionBooks(Ownership):
 
     def flush(self) -> None:
         """Writes what was booked, at once."""
-        if self.unwritten and not self.closed:
+        if self.unwritten and not self.closed and not self.spoiled:
             self._db.write(*self._begin_write())
             self._end_write()
 

@@ -40,12 +40,20 @@ class PaymentCopying:
 class _Decisions(Wrapping):
     """Group decisions of one batch."""
 
+    of_decisions = True
+
+    @staticmethod
+    def decode(value: bytes, /) -> GroupDecision:
+        """See Wrapping."""
+        return GroupDecision.FromString(value)
+
     def __init__(self, source: OriginField) -> None:
         self._source = source
 
     def wrap(self, record: Any) -> bytes | None:
         """The inbox record of a group decision; None where nothing in it is about money. Raises Undecodable."""
         value = record.value or b""
-        if not follows(of_group(GroupDecision, value, record.key)):
+        decision = self.decision = of_group(GroupDecision, value, record.key)
+        if not follows(decision):
             return None
         return self._source.of(record.offset) + _GROUP_DECISION.of(value)

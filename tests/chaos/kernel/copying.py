@@ -74,6 +74,9 @@ class Folding:
     def initial(self, key: str) -> list[int]:
         return []
 
+    def is_decision_log(self, topic: str) -> bool:
+        return False
+
     def fold(self, state: list[int], topic: str, record: Any, index: Index) -> None:
         state.append(_decoded(record).offset)
 

@@ -138,7 +138,7 @@ def test_an_error_in_the_answer_to_a_fault_is_impossible(broken: Counting) -> No
 
 
 def test_an_input_that_cannot_be_decoded_is_impossible() -> None:
-    with pytest.raises(Impossible, match="can't be decoded"):
+    with pytest.raises(Impossible, match="can't be taken"):
         decide(domain, fresh(), b"\xff", 1, 5_000)
 
 

@@ -207,12 +207,13 @@ def test_a_changelog_that_cannot_be_folded_ends_the_process() -> None:
         from faust.types import TP
         from eventlog.store import FoldStore
         from eventlog.partition import PartitionState
+        from tests.unit.eventlog.test_store import decided
         from tests.unit.eventlog.counting import Counting, record
         recovery = SimpleNamespace(active_highwaters={}, active_tps=set())
         store = FoldStore.__new__(FoldStore)
         store.table = SimpleNamespace(app=SimpleNamespace(tables=SimpleNamespace(recovery=recovery)))
         store._states = {0: PartitionState(Counting(), 0)}
-        message = SimpleNamespace(tp=TP("log", 0), value=[record(0, b"garbage")])
+        message = SimpleNamespace(tp=TP("log", 0), value=[decided(3)[n] for n in (0, 2)])
         store.apply_changelog_batch([SimpleNamespace(message=message)], None, None)
         print("WENT ON")
     """)

@@ -104,6 +104,7 @@ class States:
     """Of a partition: any key has something."""
 
     partition = 0
+    poisoned = None
 
     def get(self, key: str) -> str:
         return f"{key}'s"
@@ -112,7 +113,7 @@ class States:
 def reader(kind: type[Decider[Any]] | type[Projection[Any]]) -> tuple[Any, Any]:
     """What answers reads of partition 0 in epoch 3, and its consumer."""
     made: Any = kind.__new__(kind)
-    made.group, made.partitions = "g", 1
+    made.group, made.partitions, made.quarantined = "g", 1, {}
     consumer = SimpleNamespace(epoch=3, leased=True, assignment=lambda: {TP("inbox", 0)})
     made.app = SimpleNamespace(consumer=consumer)
     if kind is Decider:

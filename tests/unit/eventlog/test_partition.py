@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog.errors import Impossible
+from eventlog.errors import Impossible, Poisoned
 from eventlog.partition import PartitionState, Repeats
 from tests.unit.eventlog.counting import Counter, Counting, add, record
 
@@ -86,7 +86,8 @@ def test_a_decision_that_this_state_does_not_hold_is_no_repeat() -> None:
     assert successor.greatest_cause == 4
     assert not Repeats(live).take(record(0, more[4]))
     assert not Repeats(live).take(record(0, values[0], key=b"never heard of"))
-    assert not Repeats(live).take(record(0, None))
+    with pytest.raises(Poisoned, match="no key or no value"):
+        Repeats(live).take(record(0, None))
 
 
 @pytest.mark.parametrize(

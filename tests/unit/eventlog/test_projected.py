@@ -28,6 +28,9 @@ class Seen:
     def initial(self, key: str) -> list[str]:
         return []
 
+    def is_decision_log(self, topic: str) -> bool:
+        return False
+
     def fold(self, state: list[str], topic: str, record: Any, index: Index) -> None:
         text = record.value.decode()
         if text == "spoilt":

@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka.errors import KafkaConnectionError
 from faust.types import TP
 
+from eventlog.errors import Poisoned
 from eventlog.partition import PartitionState
 from eventlog.store import FoldStore
 from tests.unit.eventlog.counting import Counter, Counting, add, record
@@ -215,8 +216,28 @@ def test_a_recovery_that_ends_before_the_log_does_ends_the_process() -> None:
     assert "WENT ON" not in done.stdout
 
 
-def test_an_inbox_that_ends_before_what_was_decided_from_it_ends_the_process() -> None:
-    done = run_python(IMPOSSIBLE.format(end=1, folded=2, cause=100))
-    assert done.returncode == 70
-    assert "the inbox ends before what was decided from it topic=inbox partition=0 end=100 cause=100" in done.stderr
-    assert "WENT ON" not in done.stdout
+async def test_an_inbox_that_ends_before_what_was_decided_from_it_stops_the_partition() -> None:
+    made = store(end=1)
+    told: list[tuple[Poisoned, int]] = []
+    made.table.on_poisoned = lambda poisoned, epoch: told.append((poisoned, epoch))
+    made.apply_changelog_batch([batch(decided(2))], None, None)
+    made._states[0].greatest_cause = 100
+    await made.on_recovery_completed({LOG}, set())
+    assert [(one.partition, epoch) for one, epoch in told] == [(0, made.table.app.consumer.epoch)]
+    assert "the inbox ends at 100, before input 100" in told[0][0].reason
+    assert made.owned(made.table.app.consumer.epoch) == []
+    assert made.ready(0, made.table.app.consumer.epoch) is None
+
+
+async def test_a_record_that_can_not_be_folded_stops_its_partition_alone() -> None:
+    made = store(end=1)
+    told: list[Poisoned] = []
+    made.table.on_poisoned = lambda poisoned, epoch: told.append(poisoned)
+    records = decided(2)
+    made.apply_changelog_batch([batch([records[0], record(1, b"garbage")])], None, None)
+    made.apply_changelog_batch([batch([record(2, b"more")])], None, None)
+    assert made._states[0].applied == 0
+    await made.on_recovery_completed({LOG}, set())
+    assert [(one.partition, one.offset) for one in told] == [(0, 1)]
+    assert made.ready(0, made.table.app.consumer.epoch) is None
+    assert made.recovered_epoch == made.table.app.consumer.epoch

@@ -1,0 +1,110 @@
+"""Checks that decisions of a log follow each other, for readers that keep no state of it: sequencers and effects.
+
+Each decision carries its version and the digest of the one before it. The last one of each key is remembered for one
+epoch, and the newest records before the first batch are read back, so that a start checks as the process before it did.
+A key that was not decided about for longer is taken on trust: deciders, ledger and projections keep all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from faust.types import TP
+
+from eventlog.aggregate import LATEST_MS, DecisionMessage
+from eventlog.security import Kafka, client
+
+#: Records that are read back, and keys of one partition that are remembered.
+READ_BACK = 2_000
+REMEMBERED = 16_384
+
+
+class BrokenChain(ValueError):
+    """A decision is not the next one of its key."""
+
+
+class Chains:
+    """Of one processor."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self._epoch = -1
+        #: Version and digest of the decision that was asked about last.
+        self._next = (0, b"")
+        #: (version, digest) by key, of each partition. Two generations: the older one is dropped.
+        self._young: dict[TP, dict[bytes, tuple[int, bytes]]] = {}
+        self._old: dict[TP, dict[bytes, tuple[int, bytes]]] = {}
+
+    async def begin(self, epoch: int, tp: TP, first: int, decode: Callable[[bytes], DecisionMessage]) -> None:
+        """Call before each batch; reads back before the first one of an epoch."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._young.clear()
+            self._old.clear()
+        if tp not in self._young:
+            known = self._young[tp] = {}
+            for record in await _before(self._kafka, tp, first):
+                try:
+                    decision = decode(record.value)
+                    if record.key is not None and decision.version >= known.get(record.key, (0, b""))[0]:
+                        known[record.key] = decision.version, sha256(record.value).digest()
+                except Exception:  # noqa: BLE001 - it was passed over, or stands still elsewhere
+                    continue
+
+    def follows(self, tp: TP, record: Any, decision: DecisionMessage) -> bool:
+        """Whether a decision is the next one of its key, which `take` then remembers; False for a repeat.
+
+        Raises BrokenChain.
+        """
+        key, version, time_ms = record.key, decision.version, decision.time_ms
+        young = self._young.setdefault(tp, {})
+        last = young.get(key)
+        if last is None:
+            last = self._old.get(tp, {}).get(key)
+        if version < 1 or not 0 <= time_ms <= LATEST_MS or decision.cause < 0:
+            raise BrokenChain(f"{key!r}: version {version} was caused by input {decision.cause} at {time_ms} ms")
+        digest = sha256(record.value).digest()
+        if last is not None:
+            if version <= last[0]:
+                if version == last[0] and digest != last[1]:
+                    raise BrokenChain(f"two different decisions of {key!r} version {version}")
+                return False
+            if version != last[0] + 1:
+                raise BrokenChain(f"{key!r} jumps from version {last[0]} to {version}")
+            if decision.previous_sha256 != last[1]:
+                raise BrokenChain(f"the chain of {key!r} is broken at version {version}")
+        self._next = version, digest
+        return True
+
+    def take(self, tp: TP, record: Any) -> None:
+        """Remembers the decision that was asked about last."""
+        young = self._young[tp]
+        if len(young) >= REMEMBERED:
+            self._old[tp], young = young, {}
+            self._young[tp] = young
+        young[record.key] = self._next
+
+
+async def _before(kafka: Kafka, tp: TP, first: int) -> list[Any]:
+    """The newest records before an offset."""
+    place = TopicPartition(tp.topic, tp.partition)
+    found: list[Any] = []
+    if first <= 0:
+        return found
+    consumer = AIOKafkaConsumer(**client(kafka), enable_auto_commit=False, auto_offset_reset="earliest")
+    try:
+        await consumer.start()
+        consumer.assign([place])
+        begin = (await consumer.beginning_offsets([place]))[place]
+        at = max(begin, first - READ_BACK)
+        consumer.seek(place, at)
+        while at < first:
+            records = (await consumer.getmany(place, timeout_ms=1_000)).get(place, [])
+            found += [one for one in records if one.offset < first]
+            at = await consumer.position(place)
+    finally:
+        await consumer.stop()
+    return found
