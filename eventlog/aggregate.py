@@ -175,7 +175,8 @@ def apply(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int)
             what = f"two different decisions of {aggregate.key} version {version}, the second at {offset}"
             raise Poisoned.by("", -1, offset, value, what)
         return False
-    at_ms, cause = decision.time_ms, decision.cause
+    at_ms = decision.time_ms
+    cause = decision.cause
     if version != aggregate.version + 1:
         what = f"{aggregate.key} jumps from version {aggregate.version} to {version}"
         raise Poisoned.by("", -1, offset, value, what)
@@ -191,7 +192,7 @@ def apply(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int)
     except Exception as error:
         raise Spoiled.by("", -1, offset, value, f"version {version} of {aggregate.key}: {error!r}") from error
     aggregate.version = version
-    aggregate.cause = cause
+    aggregate.cause = decision.cause
     aggregate.time_ms = at_ms
     aggregate.digest = sha256(value).digest()
     return True
