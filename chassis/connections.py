@@ -44,6 +44,8 @@ LOOK_S = 0.25
 LOOKED_AT = 200
 #: Connections that have ended, from which the memory that they leave is given back at once: 8 KB each.
 MANY = 500
+#: Descriptors more than the last time, for which the connections of each address are counted again: each takes 10 us.
+MORE = 100
 LINES = Limit(1, 10)
 
 _SOCKETS = "/proc/self/fd"
@@ -77,6 +79,8 @@ class Connections:
         self._failed = 0
         #: Most descriptors since memory was given back last.
         self._peak = 0
+        #: Descriptors when the connections of each address were counted last.
+        self._looked_at = 0
         #: Calls started and failed, by channelz's number of the connection.
         self._before: dict[int, tuple[int, int]] = {}
         self._lines = Sparingly(LINES)
@@ -86,7 +90,7 @@ class Connections:
         wanted = {_named(peer) for peer in peers}
         closed = 0
         if wanted:
-            for found, one in self._all():
+            for found, _, one in self._all(_numbers()):
                 if found in wanted:
                     closed += _shut(one)
             self._note(closed, why)
@@ -105,14 +109,18 @@ class Connections:
         if self._peak - now >= MANY and now * 2 < self._peak:
             self._peak = now
             _trim()
-        if now <= self.most_of_address:
+        if now <= max(self.most_of_address, self._looked_at + MORE):
+            self._looked_at = min(self._looked_at, now)
             return
+        self._looked_at = now
         by_address: defaultdict[str, list[int]] = defaultdict(list)
-        for (address, port), _ in self._all():
-            by_address[address].append(port)
-        surplus = {(address, port) for address, ports in by_address.items() for port in ports[self.most_of_address :]}
+        for (address, _), number, _ in self._all(_numbers()):
+            by_address[address].append(number)
+        surplus = {one: address for address, all_ in by_address.items() for one in all_[self.most_of_address :]}
         if surplus:
-            closed = sum(_shut(one) for found, one in self._all() if found in surplus)
+            # A descriptor may have become another connection's meanwhile.
+            found = self._all(surplus)
+            closed = sum(_shut(one) for (address, _), number, one in found if surplus[number] == address)
             self._note(closed, "an address has too many")
 
     def _close_floods(self) -> None:
@@ -140,7 +148,7 @@ class Connections:
                 remote = answer.socket.remote.tcpip_address
                 flooding.add((_address(remote.ip_address), remote.port))
         if flooding:
-            closed = sum(_shut(one) for name, one in self._all() if name in flooding)
+            closed = sum(_shut(one) for name, _, one in self._all(_numbers()) if name in flooding)
             self._note(closed, "streams were opened and reset")
 
     def _note(self, closed: int, why: str) -> None:
@@ -148,17 +156,17 @@ class Connections:
         if closed and (more := self._lines.let()) is not None:
             log.warning("connections were closed", why=why, connections=closed, **more)
 
-    def _all(self) -> Iterator[tuple[tuple[str, int], socket.socket]]:
-        """Connections to our port, in the order of their descriptors: the peer's address and port, and a socket that is
-        valid until the next one."""
-        for number in sorted(_numbers()):
+    def _all(self, numbers: Collection[int]) -> Iterator[tuple[tuple[str, int], int, socket.socket]]:
+        """Connections to our port among these descriptors, in their order: the peer's address and port, the descriptor,
+        and a socket that is valid until the next one."""
+        for number in sorted(numbers):
             with _duplicate(number) as one:
                 if one is None:
                     continue
                 with suppress(OSError):
                     if one.family in {socket.AF_INET, socket.AF_INET6} and one.getsockname()[1] == self.port:
                         address, port = one.getpeername()[:2]
-                        yield (address.removeprefix("::ffff:"), port), one
+                        yield (address.removeprefix("::ffff:"), port), number, one
 
 
 def _numbers() -> list[int]:

@@ -216,10 +216,11 @@ async def test_a_flood_of_resets_loses_its_connection_and_refuses_nobody() -> No
         assert abs(run.server._counters.unfinished() or 0) < 50
 
 
-async def test_an_address_has_so_many_connections() -> None:
+async def test_an_address_has_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as run:
         await run.place()
         run.server._connections.most_of_address = 20
+        monkeypatch.setattr(connections, "MORE", 0)
         peers = [await Peer.connect(f"127.0.0.1:{run.port}") for _ in range(40)]
         ends = [asyncio.ensure_future(peer.closed()) for peer in peers]
         try:
