@@ -264,8 +264,14 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         await self._read_start()
         starts = {ensure_TP(tp): offset for tp, offset in self._start.items()}
         for tp in self.assignment():
-            if tp not in starts and not self._is_changelog_tp(tp):
+            if tp in starts or self._is_changelog_tp(tp):
+                continue
+            claimed = self._claimed.get(tp)
+            if claimed is None:
                 die("nothing says where to read an input from", topic=tp.topic, partition=tp.partition)
+            # Its state is not ready: the assignment has changed, and the next epoch is about to begin. Nothing that is
+            # read from here on is handled in this one.
+            starts[tp] = claimed
         await self._thread.seek_wait(starts)
         self._same_epoch(epoch)
         for tp, offset in starts.items():

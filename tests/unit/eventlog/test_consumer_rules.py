@@ -111,6 +111,29 @@ async def test_policies_run_on_the_main_loop_and_may_look_first_or_leave_a_start
     assert ours.start_of(other) == 5
 
 
+async def test_a_start_that_the_state_did_not_give_before_the_next_epoch_ends_no_process() -> None:
+    sought: list[dict[TP, int]] = []
+
+    async def places(tps: list[TP]) -> dict[TP, Any]:
+        return dict.fromkeys(tps, (5, 2, 8))
+
+    async def seek_wait(starts: dict[TP, int]) -> None:
+        sought.append(dict(starts))
+
+    ours = bare(
+        assignment=lambda: {INPUT},
+        _is_changelog_tp=lambda tp: False,
+        app=SimpleNamespace(start_policy=lambda *_: None),
+        _thread=SimpleNamespace(places=places, seek_wait=seek_wait),
+        _read_offset={},
+        _committed_offset={},
+    )
+    await ours.perform_seek()
+    assert sought == [{INPUT: 5}]
+    # The state may still say otherwise in this epoch.
+    assert ours.start_of(INPUT) is None
+
+
 async def test_each_revocation_and_each_assignment_begins_an_epoch_whatever_the_generation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
