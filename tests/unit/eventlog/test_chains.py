@@ -1,0 +1,81 @@
+"""Readers without a state check that decisions follow each other, and find again what the process before them found."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from eventlog import chains
+from eventlog.chains import BrokenChain, Chains
+from eventlog.partition import PartitionState
+from tests.unit.eventlog.counting import Counting, add, record
+
+LOG = TP("log", 0)
+DOMAIN = Counting()
+
+
+def decided(count: int, what: int = 1) -> list[Any]:
+    live = PartitionState(DOMAIN, 0)
+    return [record(n, live.decide(record(n, add(what, f"{what}-{n}")))) for n in range(count)]
+
+
+def taken(checked: Chains, one: Any) -> bool:
+    follows = checked.follows(LOG, one, DOMAIN.open(one.value))
+    if follows:
+        checked.take(LOG, one)
+    return follows
+
+
+async def begun(monkeypatch: pytest.MonkeyPatch, before: list[Any], epoch: int = 1) -> Chains:
+    async def _before(*_: Any) -> list[Any]:
+        return before
+
+    monkeypatch.setattr(chains, "_before", _before)
+    made = Chains("nowhere:1")
+    await made.begin(epoch, LOG, len(before), DOMAIN.open)
+    return made
+
+
+async def test_decisions_that_follow_are_taken_and_repeats_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = await begun(monkeypatch, [])
+    records = decided(4)
+    assert [taken(checked, one) for one in [*records, *records]] == [True] * 4 + [False] * 4
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_forks_gaps_and_broken_chains_are_found_also_by_the_next_process(
+    restarted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = decided(4), decided(4, what=2)
+    for bad, why in ((theirs[1], "two different"), (ours[3], "jumps"), (theirs[2], "is broken")):
+        checked = await begun(monkeypatch, ours[:2] if restarted else [])
+        if not restarted:
+            assert all(taken(checked, one) for one in ours[:2])
+        with pytest.raises(BrokenChain, match=why):
+            taken(checked, bad)
+        # It is not remembered: the true one follows.
+        assert taken(checked, ours[2])
+
+
+async def test_absurd_numbers_are_no_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = await begun(monkeypatch, [])
+    good = {"version": 1, "cause": 0, "time_ms": 1, "previous_sha256": b"", "events": []}
+    for wrong in ({"version": 0}, {"version": -(2**63)}, {"cause": -1}, {"time_ms": 2**63 - 1}, {"time_ms": -1}):
+        with pytest.raises(BrokenChain):
+            checked.follows(LOG, record(0, b"x"), SimpleNamespace(**good | wrong))
+
+
+async def test_nothing_is_remembered_over_an_epoch_and_no_more_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chains, "REMEMBERED", 2)
+    checked = await begun(monkeypatch, [])
+    one = decided(1)[0]
+    for number in range(9):
+        assert taken(checked, record(number, one.value, key=b"k%d" % number))
+    assert sum(len(known) for held in (checked._young, checked._old) for known in held.values()) <= 4
+    await checked.begin(2, LOG, 0, DOMAIN.open)
+    assert taken(checked, record(9, one.value, key=b"k8"))
+    assert sha256(one.value).digest() == checked._young[LOG][b"k8"][1]
