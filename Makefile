@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit process contract integration simulate last-moment mutants fuzz attack chaos chaos-proof bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
+.PHONY: help demo up test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ contract: $(READY) ## tests of what others rely on: protos, topics, generated co
 
 integration: $(READY) ## tests on a real broker with real processes
 	$(PYTEST) tests/integration $(ARGS)
+
+poison: $(READY) ## every kind of bad record in every topic of one broker, as docs/poison.md says
+	$(PYTEST) tests/integration/test_poison.py $(ARGS)
 
 simulate: $(READY) ## deterministic simulation with faults: SEEDS=10000; SEED=n replays one with its trace; ARGS="--shrink"
 	$(if $(SEED),,$(BIN)/python -m tests.simulation.last_moment --trials 4000)
@@ -88,7 +91,7 @@ bench-settle: $(READY) ## settled orders a second of the whole system; ARGS="--s
 bench-lastseat: $(READY) ## 1,000 joins at once for one seat, 200 times: one winner each; ARGS="--rounds n"
 	$(BIN)/python -m bench.lastseat $(ARGS)
 
-docs: $(READY) ## writes docs/transitions.md from the deciders' tables
+docs: $(READY) ## writes docs/transitions.md and docs/poison.md from the tables that code looks up
 	$(BIN)/python -m docs.generate
 
 audit: $(READY) ## refolds the topics of a running system: invariants and books
