@@ -170,6 +170,9 @@ async def _body(request: web.BaseRequest) -> bytes:
         raise Refused(408, f"the body did not come within {BODY_S:g} s") from None
     except web.HTTPRequestEntityTooLarge:
         raise Refused(413, f"more than {MOST_BYTES} bytes") from None
+    except ConnectionError:
+        # Ended by the peer, or for another one: nobody is answered.
+        raise Refused(400, "the connection ended before the body") from None
     except web.RequestPayloadError:
         raise Refused(400, "the body is no HTTP") from None
 

@@ -159,7 +159,7 @@ class Run:
             text = (self._stack.logs / f"{service}.log").read_text(encoding="utf-8", errors="replace")
             found = max(text.rfind("Traceback"), text.rfind('"exception"'))
             if found >= 0:
-                return f"{service}: ...{text[found : found + 3_000][-1_200:]!r}"
+                return f"{service}: ...{text[found : found + 1_500]!r}"
         return ""
 
     def _tracebacks(self) -> int:
