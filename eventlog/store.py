@@ -191,11 +191,7 @@ class FoldStore(base.Store):  # type: ignore[misc]
         epoch = consumer.epoch
         inputs = {tp.partition: tp for tp in consumer.assignment() if not consumer._is_changelog_tp(tp)}
         input_ends = await self._asked(epoch, lambda: consumer.ends(list(inputs.values())))
-        begins: Mapping[TP, int] | None = {}
-        if consumer.starts_known and (left := [tp for tp in inputs.values() if consumer.start_of(tp) is None]):
-            # After the committed offsets were read: the log may have been trimmed since.
-            begins = await self._asked(epoch, lambda: consumer.earliest_offsets(*left))
-        if input_ends is None or begins is None or not consumer.starts_known:
+        if input_ends is None or not consumer.starts_known:
             # A newer rebalance is under way and will come here again.
             return
         whole = True
@@ -213,14 +209,15 @@ class FoldStore(base.Store):  # type: ignore[misc]
             if state.poisoned is None and state.greatest_cause >= end:
                 reason = f"the inbox ends at {end}, before input {state.greatest_cause} that was decided"
                 state.poisoned = Poisoned.by(tp.topic, tp.partition, state.applied, None, reason)
+            committed, begin = consumer.committed_and_begin(source)
             if state.poisoned is not None:
                 if start is None:
-                    consumer.set_start(source, begins[source])
+                    consumer.set_start(source, begin)
                 self._epochs[tp.partition] = epoch
                 self.table.on_poisoned(state.poisoned, epoch)
                 continue
             if start is None:
-                start = after_cause(source, state.greatest_cause, consumer.claimed(source), begins[source], end)
+                start = after_cause(source, state.greatest_cause, committed, begin, end)
                 consumer.set_start(source, start)
             if crashpoints.armed:
                 crashpoints.passed("partition recovered")

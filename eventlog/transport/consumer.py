@@ -59,8 +59,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._next: dict[TP, int] = {}
         self._start: dict[TP, int] = {}
-        #: Committed offsets at the start of the epoch: what the broker claims that the group has handled.
-        self._claimed: dict[TP, int | None] = {}
+        #: What the broker said of the input when the epoch began.
+        self._places: dict[TP, Place] = {}
         self._start_epoch = -1
         self._finding: tuple[int, asyncio.Task[None] | None] = (-1, None)
         self._armed: dict[TP, int] = {}
@@ -210,12 +210,18 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 self._same_epoch(epoch)
                 if offset is not None:
                     start[tp] = offset
-        self._claimed = {tp: place[0] for tp, place in places.items()}
+        self._places = {tp: Place(*place) for tp, place in places.items()}
         self._start, self._start_epoch = start, epoch
 
     def claimed(self, tp: TP) -> int | None:
         """Offset that the group had committed when this epoch began; None: none."""
-        return self._claimed.get(tp)
+        place = self._places.get(tp)
+        return None if place is None else place.committed
+
+    def committed_and_begin(self, tp: TP) -> tuple[int | None, int]:
+        """The committed offset and the first offset in the log when this epoch began."""
+        place = self._places[tp]
+        return place.committed, place.begin
 
     async def check_commits(self) -> None:
         """Compares the committed offsets with what was delivered, and commits ours again where they are beyond it."""
@@ -266,7 +272,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         for tp in self.assignment():
             if tp in starts or self._is_changelog_tp(tp):
                 continue
-            claimed = self._claimed.get(tp)
+            claimed = self.claimed(tp)
             if claimed is None:
                 die("nothing says where to read an input from", topic=tp.topic, partition=tp.partition)
             # Its state is not ready: the assignment has changed, and the next epoch is about to begin. Nothing that is

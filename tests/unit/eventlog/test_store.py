@@ -37,9 +37,6 @@ def store(
     async def ends(tps: Any) -> dict[TP, int]:
         return {INPUT: 100}
 
-    async def earliest_offsets(*tps: TP) -> dict[TP, int]:
-        return {INPUT: begin}
-
     starts = {INPUT: 2}
 
     recovery = SimpleNamespace(active_highwaters={LOG: end}, active_tps={LOG} if active else set())
@@ -50,9 +47,8 @@ def store(
         starts_known=True,
         start_of=starts.get,
         set_start=starts.__setitem__,
-        claimed=lambda tp: None,
+        committed_and_begin=lambda tp: (None, begin),
         ends=ends,
-        earliest_offsets=earliest_offsets,
     )
     vars(consumer).update(known)
     made: Any = FoldStore.__new__(FoldStore)
@@ -114,7 +110,7 @@ async def test_a_start_that_the_policy_left_to_the_state_is_after_its_greatest_c
 
 async def test_a_commit_ahead_of_what_was_decided_passes_over_nothing() -> None:
     starts: dict[TP, int] = {}
-    made = store(end=3, start_of=starts.get, set_start=starts.__setitem__, claimed=lambda tp: 90)
+    made = store(end=3, start_of=starts.get, set_start=starts.__setitem__, committed_and_begin=lambda tp: (90, 0))
     made.apply_changelog_batch([batch(decided(4))], None, None)
     await made.on_recovery_completed({LOG}, set())
     assert starts == {INPUT: 4}
