@@ -119,10 +119,8 @@ async def the_logs_beginning(site: Site) -> None:
 SAYS: dict[Loss, str] = {
     the_group: r"no committed offset, and nothing else says what was read: .* topic={inbox} partition=\d",
     what_was_not_read: r"the log was trimmed before it was read topic={inbox} partition=\d at=\d+ begin=\d+",
-    the_inbox: r"the inbox ends before what was decided from it topic={inbox} partition=\d end=0 cause=\d+",
     the_logs_beginning: r"the log was trimmed topic={log} partition=\d folded=-1 begin=\d+",
 }
-SAYS[the_inbox_and_the_checkpoint] = SAYS[the_inbox]
 
 
 @asynccontextmanager
@@ -200,6 +198,27 @@ async def test_a_start_that_would_lose_records_ends_the_process_and_says_what_an
         wanted = SAYS[loss].format(inbox=re.escape(site.inbox.name), log=re.escape(site.log.name))
         assert [bool(re.fullmatch(wanted, reason)) for reason in reasons] == [True], said
         assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("loss", [the_inbox, the_inbox_and_the_checkpoint])
+async def test_a_decider_without_the_inbox_that_it_decided_from_stands_still_and_says_so(
+    kafka_broker: str, tmp_path: Path, loss: Loss
+) -> None:
+    async with Site(kafka_broker, tmp_path, {KIND: DECIDER}) as site:
+        await _worked(site)
+        await loss(site)
+        log = site.log_of("w0")
+        before = log.read_text()
+        started = site.start()
+        says = re.compile(r"partition (\d) is quarantined: .* the inbox ends at 0, before input \d+ that was decided")
+
+        async def all_stand_still() -> bool:
+            return len(set(says.findall(log.read_text().removeprefix(before)))) == PARTITIONS
+
+        await wait_for_async(all_stand_still, seconds=60)
+        await site.started("w0", times=2)
+        started.send_signal(signal.SIGTERM)
+        assert await site.end_of(started) == 0
 
 
 @pytest.mark.parametrize("loss", [nothing, what_was_read, the_group])
