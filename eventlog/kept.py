@@ -17,7 +17,7 @@ from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from eventlog.database import Database
-from eventlog.errors import NotReady, Poisoned
+from eventlog.errors import NotReady, Poisoned, Spoiled
 from eventlog.follower import Follower
 from eventlog.holding import Holdings
 from eventlog.processor import Connection, Processor
@@ -169,6 +169,11 @@ class KeptProcessor(Processor, Generic[K]):
             again.target, again.committed = held.target, held.committed
             self.read_again(partition, again.positions)
         return None
+
+    def skipped(self, poisoned: Poisoned) -> None:
+        """See Processor. The fold passes over the record by itself, so that its position moves on behind it."""
+        if not isinstance(poisoned, Spoiled):
+            self.meet_again(poisoned)
 
     # Epochs -----------------------------------------------------------------------------------------------------
 

@@ -300,6 +300,10 @@ class Processor(ABC):
         for tp in self._inputs_of(partition):
             self._quarantine.unread[tp] = positions.get(tp.topic, 0)
 
+    def meet_again(self, poisoned: Poisoned) -> None:
+        """For `skipped`: has `handle` see the record after all, because it asks `passes_over` by itself."""
+        self._quarantine.left_out.discard((poisoned.topic, poisoned.partition, poisoned.offset))
+
     async def resume(self, poisoned: Poisoned) -> Poisoned | None:
         """Makes a partition fit to go on, once the skip of its record is recorded.
 
