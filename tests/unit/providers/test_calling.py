@@ -19,6 +19,8 @@ RETRIED = PaymentEvent(call_retried=d.CallRetried(call=CALL))
 
 
 class Record:
+    key = b"g"
+
     def __init__(self, event: PaymentEvent, time_ms: int = NOW_MS) -> None:
         self.value = PaymentDecision(group="g", version=1, time_ms=time_ms, events=[event]).SerializeToString()
 

@@ -85,6 +85,7 @@ class Careful(Bank):
 
 class Record:
     def __init__(self, decision: PaymentDecision) -> None:
+        self.key = decision.group.encode()
         self.value = decision.SerializeToString()
 
 

@@ -88,7 +88,8 @@ class One:
 
 
 class Record:
-    def __init__(self, value: bytes) -> None:
+    def __init__(self, key: bytes, value: bytes) -> None:
+        self.key = key
         self.value = value
 
 
@@ -122,7 +123,7 @@ class Shop:
         one.version += 1
         decision = self.domain.seal(one.group, one.version, one.version, at_ms, b"", events)
         self._follow(one, PaymentDecision.FromString(decision))
-        for call in self.calling.calls(Record(decision)):
+        for call in self.calling.calls(Record(one.group.encode(), decision)):
             task = asyncio.get_running_loop().create_task(self._make(one, call.call))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
