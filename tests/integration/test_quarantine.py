@@ -13,10 +13,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from eventlog.processor import Connection
 from eventlog.sequencer import Sequencer, Wrapping
-from eventlog.topics import FOR_EVER, TopicSpec, create
+from eventlog.topics import FOR_EVER, TopicSpec, create, partition_of
 from tests.waiting import wait_for_async
 
 PATIENCE_S = 30.0
+#: A key of each partition.
+KEYS = [next(f"k{n}".encode() for n in range(99) if partition_of(f"k{n}", 2) == one) for one in range(2)]
 
 
 class Copying(Wrapping):
@@ -60,7 +62,7 @@ class World:
         await producer.start()
         try:
             for value in values:
-                await producer.send_and_wait(self.facts.name, value, key=b"k", partition=partition)
+                await producer.send_and_wait(self.facts.name, value, key=KEYS[partition], partition=partition)
         finally:
             await producer.stop()
 
