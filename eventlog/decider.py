@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,6 +32,7 @@ from eventlog.rocks import Codec, RocksStates
 from eventlog.standby import following, kept_at
 from eventlog.timers import BrokerClock
 from eventlog.topics import TopicSpec, partition_of
+from eventlog.transport.lease import awake_or_not_s
 from eventlog.transport.start import StartPolicy, ahead, from_state
 from eventlog.watch import Watchers
 
@@ -84,8 +84,6 @@ class Decider(Processor, Generic[S]):
             store="eventlog://fold",
             # Not 1: Faust would go on reading the logs of active partitions.
             recovery_buffer_size=4,
-            # 1: what is fetched is folded. A standby of a quiet log would never get to see its last batch.
-            standby_buffer_size=1,
         )
         self._codec = codec
         self.standby = following(self, (log.name,))
@@ -424,4 +422,4 @@ def land(through: asyncio.Future[None], written: Sequence[asyncio.Future[Any]]) 
 
 def _monotonic_ms() -> int:
     # Goes on while the machine is suspended: the broker's clock does.
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+    return int(awake_or_not_s() * 1000)

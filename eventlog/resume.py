@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -174,7 +175,7 @@ def effects_start(kafka: Kafka, calls: object, inbox: str) -> StartPolicy:
     return _EffectsStart(kafka, calls, inbox)
 
 
-class _Start:
+class _Start(ABC):
     """A StartPolicy that reads logs; see StartsTogether."""
 
     def __call__(self, tp: TP, committed: int | None, begin: int, end: int) -> Awaitable[int]:
@@ -206,11 +207,13 @@ class _Start:
         forgotten(tp, *resumed)
         return resumed.offset
 
+    @abstractmethod
     async def _find(self, tp: TP, place: Place) -> Resumed:
-        raise NotImplementedError
+        """Where to go on without a committed offset. Raises Unprovable."""
 
+    @abstractmethod
     async def _claimed(self, places: Mapping[TP, Place]) -> dict[TP, int]:
-        raise NotImplementedError
+        """Where to go on in partitions whose committed offsets are claims."""
 
 
 class _SequencerStart(_Start):
