@@ -2,14 +2,16 @@
 
 Each decision carries its version and the digest of the one before it. The last one of each key is remembered for one
 epoch, and the newest records before the first batch are read back, so that a start checks as the process before it did.
-A key that was not decided about for longer is taken on trust: deciders, ledger and projections keep all of them.
+A key that was not decided about for longer is taken on trust: deciders, ledger and projections keep all of them. Such a
+decision may be a late repeat by a process that was frozen, so for its key a later version is no gap: only a key that is
+known from its first version on has gaps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.types import TP
@@ -26,17 +28,29 @@ class BrokenChain(ValueError):
     """A decision is not the next one of its key."""
 
 
+class _Last(NamedTuple):
+    """The last decision of a key."""
+
+    version: int
+    digest: bytes
+    #: Whether all versions before it were seen.
+    whole: bool
+
+
+_UNKNOWN = _Last(0, b"", False)
+
+
 class Chains:
     """Of one processor."""
 
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
         self._epoch = -1
-        #: Version and digest of the decision that was asked about last.
-        self._next = (0, b"")
-        #: (version, digest) by key, of each partition. Two generations: the older one is dropped.
-        self._young: dict[TP, dict[bytes, tuple[int, bytes]]] = {}
-        self._old: dict[TP, dict[bytes, tuple[int, bytes]]] = {}
+        #: The decision that was asked about last.
+        self._next = _UNKNOWN
+        #: By key, of each partition. Two generations: the older one is dropped.
+        self._young: dict[TP, dict[bytes, _Last]] = {}
+        self._old: dict[TP, dict[bytes, _Last]] = {}
 
     async def begin(self, epoch: int, tp: TP, first: int, decode: Callable[[bytes], DecisionMessage]) -> None:
         """Call before each batch; reads back before the first one of an epoch."""
@@ -49,8 +63,10 @@ class Chains:
             for record in await _before(self._kafka, tp, first):
                 try:
                     decision = decode(record.value)
-                    if record.key is not None and decision.version >= known.get(record.key, (0, b""))[0]:
-                        known[record.key] = decision.version, sha256(record.value).digest()
+                    last = known.get(record.key, _UNKNOWN)
+                    if record.key is not None and decision.version >= last.version:
+                        digest = sha256(record.value).digest()
+                        known[record.key] = _Last(decision.version, digest, last.whole or decision.version == 1)
                 except Exception:  # noqa: BLE001 - it was passed over, or stands still elsewhere
                     continue
 
@@ -67,16 +83,19 @@ class Chains:
         if version < 1 or not 0 <= time_ms <= LATEST_MS or decision.cause < 0:
             raise BrokenChain(f"{key!r}: version {version} was caused by input {decision.cause} at {time_ms} ms")
         digest = sha256(record.value).digest()
+        whole = version == 1
         if last is not None:
-            if version <= last[0]:
-                if version == last[0] and digest != last[1]:
+            if version <= last.version:
+                if version == last.version and digest != last.digest:
                     raise BrokenChain(f"two different decisions of {key!r} version {version}")
                 return False
-            if version != last[0] + 1:
-                raise BrokenChain(f"{key!r} jumps from version {last[0]} to {version}")
-            if decision.previous_sha256 != last[1]:
+            if version != last.version + 1:
+                if last.whole:
+                    raise BrokenChain(f"{key!r} jumps from version {last.version} to {version}")
+            elif decision.previous_sha256 != last.digest:
                 raise BrokenChain(f"the chain of {key!r} is broken at version {version}")
-        self._next = version, digest
+            whole = last.whole
+        self._next = _Last(version, digest, whole)
         return True
 
     def take(self, tp: TP, record: Any) -> None:

@@ -79,3 +79,16 @@ async def test_nothing_is_remembered_over_an_epoch_and_no_more_than_fits(monkeyp
     await checked.begin(2, LOG, 0, DOMAIN.open)
     assert taken(checked, record(9, one.value, key=b"k8"))
     assert sha256(one.value).digest() == checked._young[LOG][b"k8"][1]
+
+
+async def test_a_late_repeat_of_a_forgotten_key_is_no_reason_to_stop_at_its_next_decision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = decided(4)
+    checked = await begun(monkeypatch, [])
+    # A process that was frozen for long writes its decisions once more, after they were forgotten here.
+    assert taken(checked, ours[1])
+    assert taken(checked, ours[3])
+    assert not taken(checked, ours[2])
+    with pytest.raises(BrokenChain, match="two different"):
+        taken(checked, decided(4, what=2)[3])
