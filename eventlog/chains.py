@@ -40,46 +40,26 @@ class _Last(NamedTuple):
 _UNKNOWN = _Last(0, b"", False)
 
 
-class Chains:
-    """Of one processor."""
+class Chain:
+    """Of one partition in one epoch. A batch of an older epoch that is still being handled has the older one."""
 
-    def __init__(self, kafka: Kafka) -> None:
-        self._kafka = kafka
-        self._epoch = -1
+    def __init__(self, known: dict[bytes, _Last]) -> None:
         #: The decision that was asked about last.
         self._next = _UNKNOWN
-        #: By key, of each partition. Two generations: the older one is dropped.
-        self._young: dict[TP, dict[bytes, _Last]] = {}
-        self._old: dict[TP, dict[bytes, _Last]] = {}
+        #: By key. Two generations: the older one is dropped.
+        self._young = known
+        self._old: dict[bytes, _Last] = {}
 
-    async def begin(self, epoch: int, tp: TP, first: int, decode: Callable[[bytes], DecisionMessage]) -> None:
-        """Call before each batch; reads back before the first one of an epoch."""
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._young.clear()
-            self._old.clear()
-        if tp not in self._young:
-            known = self._young[tp] = {}
-            for record in await _before(self._kafka, tp, first):
-                try:
-                    decision = decode(record.value)
-                    last = known.get(record.key, _UNKNOWN)
-                    if record.key is not None and decision.version >= last.version:
-                        digest = sha256(record.value).digest()
-                        known[record.key] = _Last(decision.version, digest, last.whole or decision.version == 1)
-                except Exception:  # noqa: BLE001 - it was passed over, or stands still elsewhere
-                    continue
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
 
-    def follows(self, tp: TP, record: Any, decision: DecisionMessage) -> bool:
+    def follows(self, record: Any, decision: DecisionMessage) -> bool:
         """Whether a decision is the next one of its key, which `take` then remembers; False for a repeat.
 
         Raises BrokenChain.
         """
         key, version, time_ms = record.key, decision.version, decision.time_ms
-        young = self._young.setdefault(tp, {})
-        last = young.get(key)
-        if last is None:
-            last = self._old.get(tp, {}).get(key)
+        last = self._young.get(key) or self._old.get(key)
         if version < 1 or not 0 <= time_ms <= LATEST_MS or decision.cause < 0:
             raise BrokenChain(f"{key!r}: version {version} was caused by input {decision.cause} at {time_ms} ms")
         digest = sha256(record.value).digest()
@@ -98,13 +78,38 @@ class Chains:
         self._next = _Last(version, digest, whole)
         return True
 
-    def take(self, tp: TP, record: Any) -> None:
+    def take(self, record: Any) -> None:
         """Remembers the decision that was asked about last."""
-        young = self._young[tp]
-        if len(young) >= REMEMBERED:
-            self._old[tp], young = young, {}
-            self._young[tp] = young
-        young[record.key] = self._next
+        if len(self._young) >= REMEMBERED:
+            self._old, self._young = self._young, {}
+        self._young[record.key] = self._next
+
+
+class Chains:
+    """Of one processor."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        self._chains: dict[TP, tuple[int, Chain]] = {}
+
+    async def begin(self, epoch: int, tp: TP, first: int, decode: Callable[[bytes], DecisionMessage]) -> Chain:
+        """The chain to check a batch with; reads back before the first batch of an epoch."""
+        begun, chain = self._chains.get(tp, (-1, None))
+        if chain is not None and begun == epoch:
+            return chain
+        known: dict[bytes, _Last] = {}
+        for record in await _before(self._kafka, tp, first):
+            try:
+                decision = decode(record.value)
+                last = known.get(record.key, _UNKNOWN)
+                if record.key is not None and decision.version >= last.version:
+                    digest = sha256(record.value).digest()
+                    known[record.key] = _Last(decision.version, digest, last.whole or decision.version == 1)
+            except Exception:  # noqa: BLE001 - it was passed over, or stands still elsewhere
+                continue
+        chain = Chain(known)
+        self._chains[tp] = epoch, chain
+        return chain
 
 
 async def _before(kafka: Kafka, tp: TP, first: int) -> list[Any]:

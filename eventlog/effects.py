@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from faust.types import TP
 
 from eventlog.aggregate import DecisionMessage
-from eventlog.chains import Chains
+from eventlog.chains import Chain, Chains
 from eventlog.crash import die
 from eventlog.errors import Impossible, Poisoned
 from eventlog.lanes import cancelled_by_us
@@ -110,20 +110,21 @@ class Effects(Processor, Generic[C]):
         free = self._free_each[batch.partition]
         decode: Callable[[bytes], DecisionMessage] | None = getattr(self._calling, "decode", None)
         tp = TP(batch.topic, batch.partition)
+        chain: Chain | None = None
         if decode is not None:
-            await self._chains.begin(batch.epoch, tp, batch.records[0].offset, decode)
+            chain = await self._chains.begin(batch.epoch, tp, batch.records[0].offset, decode)
             if batch.epoch != self.epoch:
                 return None
         for record in batch.records:
             try:
                 key = record.key.decode()
                 _check_partition(key, batch.partition, self.partitions)
-                if decode is not None and not self._chains.follows(tp, record, decode(record.value)):
+                if chain is not None and decode is not None and not chain.follows(record, decode(record.value)):
                     # Its calls were begun when it was read first.
                     continue
                 calls = list(self._calling.calls(record))
-                if decode is not None:
-                    self._chains.take(tp, record)
+                if chain is not None:
+                    chain.take(record)
             except Exception as error:  # noqa: BLE001 - a pure function of the record: no other try would give more
                 if self.passes_over(batch.topic, batch.partition, record):
                     continue

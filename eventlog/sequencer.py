@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from faust.types import TP
 
 from eventlog.aggregate import DecisionMessage
-from eventlog.chains import Chains
+from eventlog.chains import Chain, Chains
 from eventlog.deadletter import Undecodable, bury
 from eventlog.errors import Poisoned
 from eventlog.output import RECORD_BYTES, Output
@@ -108,16 +108,17 @@ class Sequencer(Processor):
         claimed = self.app.consumer.claimed(TP(batch.topic, batch.partition)) or 0
         slices = Slices()
         written: list[Awaitable[Any]] = []
-        partitions, chained, tp = self.partitions, copying.of_decisions, TP(batch.topic, batch.partition)
-        if chained:
-            await self._chains.begin(batch.epoch, tp, batch.records[0].offset, copying.decode)
+        partitions, tp = self.partitions, TP(batch.topic, batch.partition)
+        chain: Chain | None = None
+        if copying.of_decisions:
+            chain = await self._chains.begin(batch.epoch, tp, batch.records[0].offset, copying.decode)
             if batch.epoch != self.epoch:
                 return None
         for count, record in enumerate(batch.records):
             try:
                 _check_key(record.key, batch.partition, partitions)
                 wrapped = wrap(record)
-                if chained and not self._is_next(copying, tp, record):
+                if chain is not None and not _is_next(chain, copying, record):
                     continue
                 if wrapped is not None:
                     _check_size(wrapped, record)
@@ -146,14 +147,6 @@ class Sequencer(Processor):
             self.on_copied(len(batch.records))
         return written
 
-    def _is_next(self, copying: Wrapping, tp: TP, record: Any) -> bool:
-        """Whether a decision follows the one before it; False for a repeat. Raises BrokenChain."""
-        assert copying.decision is not None
-        following = self._chains.follows(tp, record, copying.decision)
-        if following:
-            self._chains.take(tp, record)
-        return following
-
     def _otherwise(
         self, copying: Wrapping, batch: Batch, record: Any, dead: Output, error: Exception, claimed: int
     ) -> bytes | None:
@@ -180,6 +173,15 @@ class Sequencer(Processor):
                 return None
             place = batch.topic, batch.partition, record.offset
             raise Poisoned.by(*place, record.value, repr(unreadable)) from unreadable
+
+
+def _is_next(chain: Chain, copying: Wrapping, record: Any) -> bool:
+    """Whether a decision follows the one before it; False for a repeat. Raises BrokenChain."""
+    assert copying.decision is not None
+    following = chain.follows(record, copying.decision)
+    if following:
+        chain.take(record)
+    return following
 
 
 def _check_key(key: bytes | None, partition: int, partitions: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from faust.types import TP
 
 from eventlog import chains
-from eventlog.chains import BrokenChain, Chains
+from eventlog.chains import BrokenChain, Chain, Chains
 from eventlog.partition import PartitionState
 from tests.unit.eventlog.counting import Counting, add, record
 
@@ -23,21 +22,19 @@ def decided(count: int, what: int = 1) -> list[Any]:
     return [record(n, live.decide(record(n, add(what, f"{what}-{n}")))) for n in range(count)]
 
 
-def taken(checked: Chains, one: Any) -> bool:
-    follows = checked.follows(LOG, one, DOMAIN.open(one.value))
+def taken(checked: Chain, one: Any) -> bool:
+    follows = checked.follows(one, DOMAIN.open(one.value))
     if follows:
-        checked.take(LOG, one)
+        checked.take(one)
     return follows
 
 
-async def begun(monkeypatch: pytest.MonkeyPatch, before: list[Any], epoch: int = 1) -> Chains:
+async def begun(monkeypatch: pytest.MonkeyPatch, before: list[Any]) -> Chain:
     async def _before(*_: Any) -> list[Any]:
         return before
 
     monkeypatch.setattr(chains, "_before", _before)
-    made = Chains("nowhere:1")
-    await made.begin(epoch, LOG, len(before), DOMAIN.open)
-    return made
+    return await Chains("nowhere:1").begin(1, LOG, len(before), DOMAIN.open)
 
 
 async def test_decisions_that_follow_are_taken_and_repeats_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,19 +63,32 @@ async def test_absurd_numbers_are_no_decision(monkeypatch: pytest.MonkeyPatch) -
     good = {"version": 1, "cause": 0, "time_ms": 1, "previous_sha256": b"", "events": []}
     for wrong in ({"version": 0}, {"version": -(2**63)}, {"cause": -1}, {"time_ms": 2**63 - 1}, {"time_ms": -1}):
         with pytest.raises(BrokenChain):
-            checked.follows(LOG, record(0, b"x"), SimpleNamespace(**good | wrong))
+            checked.follows(record(0, b"x"), SimpleNamespace(**good | wrong))
 
 
-async def test_nothing_is_remembered_over_an_epoch_and_no_more_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_more_is_remembered_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chains, "REMEMBERED", 2)
     checked = await begun(monkeypatch, [])
     one = decided(1)[0]
     for number in range(9):
         assert taken(checked, record(number, one.value, key=b"k%d" % number))
-    assert sum(len(known) for held in (checked._young, checked._old) for known in held.values()) <= 4
-    await checked.begin(2, LOG, 0, DOMAIN.open)
-    assert taken(checked, record(9, one.value, key=b"k8"))
-    assert sha256(one.value).digest() == checked._young[LOG][b"k8"][1]
+    assert len(checked) <= 4
+
+
+async def test_a_batch_of_an_older_epoch_leaves_nothing_in_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def _before(*_: Any) -> list[Any]:
+        return []
+
+    monkeypatch.setattr(chains, "_before", _before)
+    made = Chains("nowhere:1")
+    older = await made.begin(1, LOG, 0, DOMAIN.open)
+    assert await made.begin(1, LOG, 0, DOMAIN.open) is older
+    one = decided(1)[0]
+    # Another partition has begun the next epoch, while this batch is still being handled.
+    await made.begin(2, TP("log", 1), 0, DOMAIN.open)
+    assert taken(older, one)
+    # It was not acknowledged, so it is read again, and its calls must be made.
+    assert taken(await made.begin(2, LOG, 0, DOMAIN.open), one)
 
 
 async def test_a_late_repeat_of_a_forgotten_key_is_no_reason_to_stop_at_its_next_decision(
