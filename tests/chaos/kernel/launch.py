@@ -128,6 +128,8 @@ def _serve() -> None:
             if pid == 0:
                 _run(**request)
             running.add(pid)
+            # In a long run the system gives a number again; the code is that of the process before.
+            codes.pop(pid, None)
             answer = pid
         else:
             asked = request["pid"]
