@@ -122,9 +122,9 @@ async def test_holds_live_as_long_as_configured(tmp_path: Path) -> None:
 
 async def test_latency_is_taken_and_can_cut_off_the_answer_or_the_effect(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, stub):
-        slow = pb.Behaviour(latency_min_ms=400, latency_max_ms=400)
+        slow = pb.Behaviour(latency_min_ms=3_000, latency_max_ms=3_000)
         await stub.Configure(pb.ConfigureRequest(behaviour=slow), timeout=5)
-        calls = [stub.Authorise(authorise(f"{n}:authorise:1"), timeout=0.2) for n in range(100)]
+        calls = [stub.Authorise(authorise(f"{n}:authorise:1"), timeout=1.5) for n in range(100)]
         for call in calls:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call
