@@ -5,13 +5,13 @@ from __future__ import annotations
 from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_grpc
 
 from chassis import campaigns as campaigns_of
-from chassis import registry, topics
+from chassis import topics
+from chassis.connection import connection_of
 from chassis.priority import DECIDES
 from chassis.process import Servicer, Wiring
 from chassis.replicas import Replicas
 from chassis.replicas_calls import dial
 from eventlog.fleet import Fleet
-from eventlog.processor import Connection
 from eventlog.publisher import Publisher
 from eventlog.rocks import Codec
 from eventlog.sequencer import Sequencer
@@ -32,16 +32,7 @@ STATE_STAMP = "groups-3"
 
 def wire(settings: GroupsSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
-    skips = registry.skips(settings.brokers, settings.instance)
-    connection = Connection(
-        settings.brokers,
-        settings.instance,
-        settings.state_dir,
-        settings.address,
-        skips,
-        standbys=settings.standbys,
-        warm_s=settings.warm_seconds,
-    )
+    connection, skips = connection_of(settings)
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     campaigns = campaigns_of.reader(settings.brokers, settings.instance)
     copying = GroupCopying(topics.ORDERS.name, campaigns.find, campaigns.find_fresh)

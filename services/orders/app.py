@@ -5,12 +5,12 @@ from __future__ import annotations
 from groupbuy.orders.v1 import orders_pb2_grpc
 
 from chassis import campaigns as campaigns_of
-from chassis import registry, topics
+from chassis import topics
+from chassis.connection import connection_of
 from chassis.process import Servicer, Wiring
 from chassis.replicas import Replicas
 from chassis.replicas_calls import dial
 from eventlog.fleet import Fleet
-from eventlog.processor import Connection
 from eventlog.publisher import Publisher
 from services.orders.api.orders import OrderServicer
 from services.orders.processors.projection import OrdersProjection
@@ -21,16 +21,7 @@ SERVICE = "groupbuy.orders.v1.OrderService"
 
 def wire(settings: OrdersSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
-    skips = registry.skips(settings.brokers, settings.instance)
-    connection = Connection(
-        settings.brokers,
-        settings.instance,
-        settings.state_dir,
-        settings.address,
-        skips,
-        standbys=settings.standbys,
-        warm_s=settings.warm_seconds,
-    )
+    connection, skips = connection_of(settings)
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     campaigns = campaigns_of.reader(settings.brokers, settings.instance)
     projection = OrdersProjection(

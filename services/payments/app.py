@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from groupbuy.payments.v1 import payments_pb2_grpc
 
-from chassis import registry as registry_of_log
 from chassis import topics
+from chassis.connection import connection_of
 from chassis.priority import DECIDES
 from chassis.process import Servicer, Wiring
 from chassis.replicas import Replicas
@@ -13,7 +13,6 @@ from chassis.replicas_calls import dial
 from eventlog.decider import Decider
 from eventlog.effects import Effects
 from eventlog.fleet import Fleet
-from eventlog.processor import Connection
 from eventlog.publisher import Publisher
 from eventlog.rocks import Codec
 from eventlog.sequencer import Sequencer
@@ -36,16 +35,7 @@ STATE_STAMP = "payments-3"
 
 def wire(settings: PaymentsSettings) -> Wiring:
     """Makes the parts and connects to nothing."""
-    skips = registry_of_log.skips(settings.brokers, settings.instance)
-    connection = Connection(
-        settings.brokers,
-        settings.instance,
-        settings.state_dir,
-        settings.address,
-        skips,
-        standbys=settings.standbys,
-        warm_s=settings.warm_seconds,
-    )
+    connection, skips = connection_of(settings)
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     providers = registry.configured(settings)
     notifying = Notifying(registry.notifications(settings), publisher, wall_clock_ms)
