@@ -28,14 +28,28 @@ RECORD_BYTES = 900 * 1024
 Acknowledged = Callable[[int, int, int, Any], None]
 
 
+class RecordTooLarge(Exception):
+    """The broker would not take a record."""
+
+
 class Output:
     """Output to one partition of one topic."""
 
-    def __init__(self, producer: Any, topic: str, partition: int, acknowledged: Acknowledged | None = None) -> None:
+    def __init__(
+        self,
+        producer: Any,
+        topic: str,
+        partition: int,
+        acknowledged: Acknowledged | None = None,
+        *,
+        raises: bool = False,
+    ) -> None:
+        """With `raises`, a record that is too large raises RecordTooLarge; otherwise it ends the process."""
         self._producer = producer
         self._topic = topic
         self._partition = partition
         self._acknowledged = acknowledged
+        self._raises = raises
         self._open: Any = None
         #: `append` of what is inside the open batch, and its records so far. aiokafka's own method comes to
         #: the same by two calls more, which take as long as the record itself.
@@ -49,21 +63,29 @@ class Output:
     def append(
         self, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]], mark: object = None
     ) -> None:
-        """Adds one record. A record too large for the broker ends the process.
+        """Adds one record. Raises RecordTooLarge or ends the process where the broker would not take it.
 
         `acknowledged` is called once a batch; it gets the `mark` of the batch's last record.
         """
-        if len(value) > RECORD_BYTES:
-            die("a record is larger than the broker takes", topic=self._topic, key=key, bytes=len(value))
         # It takes no other sequence.
         listed = headers if isinstance(headers, list) else list(headers)
         if self._add(self._count, None, key, value, listed) is None:
+            # A batch takes any record as its first, so only here can one be too large.
+            self._check_size(key, value, listed)
             self._seal()
             self._begin()
             if self._add(0, None, key, value, listed) is None:
                 die("a record does not fit into an empty batch", topic=self._topic, key=key, bytes=len(value))
         self._count += 1
         self._mark = mark
+
+    def _check_size(self, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+        size = len(key or b"") + len(value) + sum(len(name) + len(content or b"") for name, content in headers)
+        if size <= RECORD_BYTES:
+            return
+        if self._raises:
+            raise RecordTooLarge(f"with {size} bytes it is too large for the topic {self._topic}")
+        die("a record is larger than the broker takes", topic=self._topic, key=key, bytes=size)
 
     def _begin(self) -> None:
         self._open = self._producer.create_batch()

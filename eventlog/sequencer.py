@@ -17,11 +17,15 @@ from eventlog.aggregate import DecisionMessage
 from eventlog.chains import Chain, Chains
 from eventlog.deadletter import Undecodable, bury
 from eventlog.errors import Poisoned
-from eventlog.output import RECORD_BYTES, Output
+from eventlog.output import Output, RecordTooLarge
 from eventlog.processor import Batch, Connection, Processor, Slices
 from eventlog.resume import sequencer_start
 from eventlog.topics import TopicSpec, dead_letter, partition_of
 from eventlog.transport.start import StartPolicy, ahead
+
+
+#: Keys of one partition that were checked and are remembered.
+KEYS_REMEMBERED = 32_768
 
 
 class Missing(Exception):
@@ -82,6 +86,8 @@ class Sequencer(Processor):
         self._dead_letter = {source.name: dead_letter(source, inbox.writer).name for source in sources}
         #: Records dead-lettered by this process, by topic.
         self.dead_letters: dict[str, int] = {}
+        #: Keys that belong to each partition, of those met so far.
+        self._keys: dict[int, set[bytes]] = {}
         #: Called after each batch with the number of its records, those that were not copied included.
         self.on_copied: Callable[[int], None] | None = None
 
@@ -102,13 +108,14 @@ class Sequencer(Processor):
         if batch.epoch != self.epoch:
             return None
         copying = self._copying.of(batch.topic, batch.partition)
-        output = Output(self.producer, self._inbox.name, batch.partition)
+        output = Output(self.producer, self._inbox.name, batch.partition, raises=True)
         dead = Output(self.producer, self._dead_letter[batch.topic], batch.partition)
         wrap, append = copying.wrap, output.append
-        claimed = self.app.consumer.claimed(TP(batch.topic, batch.partition)) or 0
         slices = Slices()
         written: list[Awaitable[Any]] = []
-        partitions, tp = self.partitions, TP(batch.topic, batch.partition)
+        tp = TP(batch.topic, batch.partition)
+        claim = _Claim(tp, self.app.consumer.claimed(tp) or 0)
+        keys = self._keys.setdefault(batch.partition, set())
         chain: Chain | None = None
         if copying.of_decisions:
             chain = await self._chains.begin(batch.epoch, tp, batch.records[0].offset, copying.decode)
@@ -116,28 +123,26 @@ class Sequencer(Processor):
                 return None
         for count, record in enumerate(batch.records):
             try:
-                _check_key(record.key, batch.partition, partitions)
+                if record.key not in keys:
+                    _check_key(record.key, batch.partition, self.partitions)
+                    _remember(keys, record.key)
                 wrapped = wrap(record)
                 if chain is not None and not _is_next(chain, copying, record):
                     continue
                 if wrapped is not None:
-                    _check_size(wrapped, record)
+                    if record.offset < claim.offset:
+                        claim.refute(record.offset)
+                    append(record.key, wrapped, record.headers)
             except Exception as error:  # noqa: BLE001 - each kind is told apart below
                 if isinstance(error, Missing):
                     await copying.learn(error)
                     if batch.epoch != self.epoch:
                         return None
                 try:
-                    wrapped = self._otherwise(copying, batch, record, dead, error, claimed)
+                    self._copy_otherwise(copying, batch, record, output, dead, error, claim)
                 except Poisoned as poisoned:
                     self.quarantine(poisoned)
                     break
-            if wrapped is not None:
-                if record.offset < claimed:
-                    # The newest copy in the inbox is of an earlier record: this one never had one.
-                    ahead(TP(batch.topic, batch.partition), claimed, record.offset, "has no copy in the inbox")
-                    claimed = 0
-                append(record.key, wrapped, record.headers)
             if not count & 31 and slices.over():
                 written += await output.send(full=True)
                 await slices.breathe()
@@ -147,32 +152,60 @@ class Sequencer(Processor):
             self.on_copied(len(batch.records))
         return written
 
-    def _otherwise(
-        self, copying: Wrapping, batch: Batch, record: Any, dead: Output, error: Exception, claimed: int
-    ) -> bytes | None:
-        """What is copied for a record that could not be wrapped at once. Raises Poisoned where nothing can be.
+    def _copy_otherwise(
+        self,
+        copying: Wrapping,
+        batch: Batch,
+        record: Any,
+        output: Output,
+        dead: Output,
+        error: Exception,
+        claim: _Claim,
+    ) -> None:
+        """Copies a record that could not be copied at once, or what stands for it. Raises Poisoned if neither works.
 
-        A record before the committed offset `claimed` that is not rejected in the inbox was buried before.
+        A record before the claimed offset that is not rejected in the inbox was buried before.
         """
         try:
             try:
-                if isinstance(error, Missing):
-                    return copying.wrap(record)
-                raise error
-            except Undecodable as undecodable:
+                if not isinstance(error, Missing):
+                    raise error
+                wrapped = copying.wrap(record)
+                if wrapped is not None:
+                    claim.refute(record.offset)
+                    output.append(record.key, wrapped, record.headers)
+            except (Undecodable, RecordTooLarge) as undecodable:
                 if self.passes_over(batch.topic, batch.partition, record):
-                    return None
+                    return
                 if copying.of_decisions:
                     raise
                 rejected = copying.reject(record, str(undecodable))
-                if rejected is not None or record.offset >= claimed:
+                if rejected is not None or record.offset >= claim.offset:
                     bury(dead, self.dead_letters, batch.topic, batch.partition, record, str(undecodable))
-                return rejected
+                if rejected is not None:
+                    claim.refute(record.offset)
+                    _append_rejection(output, record, rejected)
         except Exception as unreadable:
             if self.passes_over(batch.topic, batch.partition, record):
-                return None
+                return
             place = batch.topic, batch.partition, record.offset
             raise Poisoned.by(*place, record.value, repr(unreadable)) from unreadable
+
+
+class _Claim:
+    """The committed offset of a partition, where it claims more than the inbox shows; 0: it does not."""
+
+    __slots__ = ("_tp", "offset")
+
+    def __init__(self, tp: TP, offset: int) -> None:
+        self._tp = tp
+        self.offset = offset
+
+    def refute(self, offset: int) -> None:
+        """Tells once of a record before the committed offset that is copied only now: it had no copy in the inbox."""
+        if offset < self.offset:
+            ahead(self._tp, self.offset, offset, "has no copy in the inbox")
+            self.offset = 0
 
 
 def _is_next(chain: Chain, copying: Wrapping, record: Any) -> bool:
@@ -196,9 +229,15 @@ def _check_key(key: bytes | None, partition: int, partitions: int) -> None:
         raise Undecodable(f"its key {key!r} belongs to partition {right}")
 
 
-def _check_size(wrapped: bytes, record: Any) -> None:
-    """Raises Undecodable where the broker would not take the inbox record."""
-    size = len(wrapped) + len(record.key or b"")
-    size += sum(len(name) + len(value or b"") for name, value in record.headers)
-    if size > RECORD_BYTES:
-        raise Undecodable(f"with {size} bytes it is too large for the inbox")
+def _remember(keys: set[bytes], key: bytes) -> None:
+    if len(keys) >= KEYS_REMEMBERED:
+        keys.clear()
+    keys.add(key)
+
+
+def _append_rejection(output: Output, record: Any, rejected: bytes) -> None:
+    """Appends the rejection of a record, without the record's headers if these are too large."""
+    try:
+        output.append(record.key, rejected, record.headers)
+    except RecordTooLarge:
+        output.append(record.key, rejected, [])

@@ -44,7 +44,7 @@ def output(
 def test_a_record_larger_than_the_broker_takes_ends_the_process_and_is_not_dropped() -> None:
     code, out, error = output(appends='output.append(b"k", bytes(RECORD_BYTES + 1), [])')
     assert (code, out) == (70, "")
-    assert "a record is larger than the broker takes topic=log key=b'k' bytes=921601" in error
+    assert "a record is larger than the broker takes topic=log key=b'k' bytes=921602" in error
 
 
 def test_a_publish_that_failed_for_good_ends_the_process() -> None:

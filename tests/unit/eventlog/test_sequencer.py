@@ -10,7 +10,7 @@ import pytest
 from eventlog import sequencer
 from eventlog.deadletter import Undecodable
 from eventlog.errors import Poisoned
-from eventlog.output import RECORD_BYTES
+from eventlog.output import RECORD_BYTES, Output
 from eventlog.processor import Batch
 from eventlog.sequencer import Missing, Sequencer, Wrapping
 
@@ -43,10 +43,12 @@ class Copying(Wrapping):
 class Written(list[tuple[str, int, Any, bytes, dict[str, bytes]]]):
     """Stands in for Output: what was sent, in sequence."""
 
-    def output(self, producer: Any, topic: str, partition: int) -> Any:
+    def output(self, producer: Any, topic: str, partition: int, *, raises: bool = False) -> Any:
         pending: list[Any] = []
+        real = Output(producer, topic, partition, raises=raises)
 
         def append(key: Any, value: bytes, headers: Any) -> None:
+            real._check_size(key, value, headers)
             pending.append((topic, partition, key, value, dict(headers)))
 
         async def send(*, full: bool = False) -> list[Any]:
@@ -76,6 +78,7 @@ class Bare(Sequencer):
         self.group = "a.groups.sequencer"
         self._inbox: Any = SimpleNamespace(name="inbox")
         self._copying = self.copying = Copying()
+        self._keys = {}
         self._dead_letter = {"facts": "facts.groups.dlq"}
         self.dead_letters = {}
         self.on_copied = None
@@ -144,7 +147,23 @@ async def test_a_fact_that_is_too_large_for_the_inbox_ends_no_process(written: W
     large.headers = headers
     assert await bare.handle(Batch("facts", 2, [large, fact(8, b"a")], 1)) == []
     assert [topic for topic, *_ in written] == ["inbox", "facts.groups.dlq"]
-    assert b"too large for the inbox" in written[1][4]["dlq-error"]
+    assert b"too large for the topic inbox" in written[1][4]["dlq-error"]
+
+
+async def test_a_rejection_goes_without_the_headers_that_are_too_large_for_the_inbox(written: Written) -> None:
+    large = fact(7, b"x", b"waits")
+    large.headers = [("h", b"x" * RECORD_BYTES)]
+    assert await Bare().handle(Batch("facts", 2, [large], 1)) == []
+    topic, _, _, value, headers = written[0]
+    assert (topic, headers) == ("inbox", {})
+    assert value.startswith(b"rejected: with ")
+
+
+async def test_a_fact_that_waited_for_something_else_is_copied_once_that_is_known(written: Written) -> None:
+    bare = Bare()
+    assert await bare.handle(Batch("facts", 2, [fact(7, b"needy"), fact(8, b"a")], 1)) == []
+    assert [(topic, value) for topic, _, _, value, _ in written] == [("inbox", b"[needy]"), ("inbox", b"[a]")]
+    assert bare.copying.learned == ["how"]
 
 
 async def test_a_fact_whose_skip_is_recorded_is_not_buried_and_one_that_can_be_read_is_copied_all_the_same(
