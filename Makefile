@@ -9,7 +9,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat docs audit topics certificates format proto clean
+.PHONY: help demo up test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat docs audit topics certificates format proto release clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -110,6 +110,9 @@ format: $(READY) ## puts code and protos into shape
 
 proto: $(READY) ## generates gen/ and the descriptor set from protos/; BREAKING=1 takes in a change that breaks the contract
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py $(if $(BREAKING),--accept-breaking)
+
+release: $(READY) ## checks tree, version and changelog, then builds wheel, sdist, SBOM and checksums into dist/; VERSION=n
+	$(BIN)/python -m tools.release $(if $(VERSION),--version $(VERSION))
 
 clean: ## removes .venv, data and caches of this clone; not while `make up` runs
 	@if [ -f .run/stack.json ] && kill -0 "$$(sed -n 's/.*"supervisor": \([0-9]*\).*/\1/p' .run/stack.json)" 2>/dev/null; \
