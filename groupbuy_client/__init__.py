@@ -1,6 +1,6 @@
-"""The client package for other services: typed, sync and async, with retries by the service config.
+"""Typed client of the services, synchronous and asynchronous, with deadlines and safe retries.
 
-`Client` and `AsyncClient` have the same methods. Messages are those of `groupbuy.*.v1`.
+`Client` and `AsyncClient` have the same methods. They take and return the messages of `groupbuy.*.v1`.
 """
 
 from groupbuy_client.aio import AsyncClient

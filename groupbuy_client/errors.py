@@ -1,12 +1,13 @@
-"""What a call can end with, as exceptions: one class for each way in which a caller goes on.
+"""Exceptions of failed calls: one class for each way in which a caller can react.
 
-Every error carries the service's reason, the fields that are wrong, and after what time to call again, where the
-service said so. Must never lose the original gRPC error: it is the cause.
+An error carries the service's reason, the invalid fields and the delay before a retry, if the service sent them. Its
+`__cause__` is the gRPC error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -18,10 +19,10 @@ _DETAILS = "grpc-status-details-bin"
 
 
 class GroupbuyError(Exception):
-    """A call did not succeed.
+    """A call failed.
 
-    `reason` is a name of groupbuy.errors.v1.ErrorReason without its prefix, empty where no service of ours answered.
-    `fields` maps paths of wrong fields to what is wrong; `retry_after_s` above 0 says when to call again.
+    `reason` is a name of groupbuy.errors.v1.ErrorReason without its prefix, or empty if no service answered. `fields`
+    maps the paths of invalid fields to descriptions. `retry_after_s` is the delay before a retry, or 0 if unknown.
     """
 
     def __init__(
@@ -44,43 +45,43 @@ class GroupbuyError(Exception):
 
 
 class InvalidRequest(GroupbuyError):
-    """The request is wrong and stays wrong: see `fields`."""
+    """The request is invalid, and a retry fails too; see `fields`."""
 
 
 class NotFound(GroupbuyError):
-    """There is no such thing."""
+    """The resource does not exist."""
 
 
 class AlreadyExists(GroupbuyError):
-    """The id stands for something else: a request id with another payload, or a campaign's id."""
+    """The id is in use: a request id with another payload, or the id of another campaign."""
 
 
 class FailedPrecondition(GroupbuyError):
-    """Not as things are now: the group has closed, the link has expired, the campaign is archived."""
+    """The state forbids the call: the group has closed, the link has expired, or the campaign is archived."""
 
 
 class Conflict(GroupbuyError):
-    """Somebody else was quicker: read again, then write again."""
+    """Another write came first: read the resource again, then repeat the write."""
 
 
 class NotAllowed(GroupbuyError):
-    """The caller is not known, or may not do this."""
+    """The caller is not authenticated, or its role does not allow the call."""
 
 
 class Overloaded(GroupbuyError):
-    """Too many calls; call again after `retry_after_s`."""
+    """The service is at capacity; retry after `retry_after_s`."""
 
 
 class Unavailable(GroupbuyError):
-    """The service, or its broker, can't be reached or is recovering; calling again with the same request is safe."""
+    """The service or its broker is unreachable or recovering. A retry of the same request is safe."""
 
 
 class TimedOut(GroupbuyError):
-    """No answer by the deadline. What was asked may have happened: the same request id asks again safely."""
+    """The deadline passed. The service may have done the request; a retry with the same request id is safe."""
 
 
 class ServiceFailed(GroupbuyError):
-    """A defect of the service; its log has it under `metadata["trace"]`."""
+    """The service has a defect. Its log has the error under the trace id in `metadata["trace"]`."""
 
 
 _BY_CODE: Mapping[grpc.StatusCode, type[GroupbuyError]] = {
@@ -93,7 +94,7 @@ _BY_CODE: Mapping[grpc.StatusCode, type[GroupbuyError]] = {
     grpc.StatusCode.PERMISSION_DENIED: NotAllowed,
     grpc.StatusCode.UNAUTHENTICATED: NotAllowed,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
-    # Not by the caller, who hears of that otherwise: so are calls dropped where to refuse them would take all the time.
+    # A flooded server drops calls with CANCELLED. The caller's own cancellation does not come here.
     grpc.StatusCode.CANCELLED: Overloaded,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
@@ -101,42 +102,43 @@ _BY_CODE: Mapping[grpc.StatusCode, type[GroupbuyError]] = {
     grpc.StatusCode.UNKNOWN: ServiceFailed,
     grpc.StatusCode.DATA_LOSS: ServiceFailed,
 }
-#: Milliseconds after which to call again when a call was dropped, which tells none.
+#: Delay before the retry of a dropped call, for which the server names none.
 _DROPPED_RETRY_MS = 500
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def of_rpc(error: Any) -> GroupbuyError:
-    """What a grpc.RpcError, sync or async, means."""
-    code = error.code() or grpc.StatusCode.UNKNOWN
+    """Converts a grpc.RpcError, synchronous or asynchronous. The result has it as its cause."""
+    details: Iterable[Any] = ()
     for name, value in error.trailing_metadata() or ():
         if name == _DETAILS:
-            try:
-                return _made(code, error.details() or "", Status.FromString(value).details)
-            except DecodeError:
-                # Details of somebody in between, not of a service of ours.
-                break
-    return _made(code, error.details() or "", ())
+            # A proxy may have written details of its own.
+            with suppress(DecodeError):
+                details = Status.FromString(value).details
+            break
+    converted = _build(error.code() or grpc.StatusCode.UNKNOWN, error.details() or "", details)
+    converted.__cause__ = error
+    return converted
 
 
 def of_status(status: Status) -> GroupbuyError:
-    """What the status of one item of a batch means."""
-    return _made(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status.details)
+    """Converts the status of one item of a batch."""
+    return _build(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status.details)
 
 
-def _made(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> GroupbuyError:
-    info, wrong, retry = ErrorInfo(), BadRequest(), RetryInfo()
+def _build(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> GroupbuyError:
+    info, invalid, retry = ErrorInfo(), BadRequest(), RetryInfo()
     for packed in details:
-        for known in (info, wrong, retry):
-            if packed.Is(known.DESCRIPTOR):
-                packed.Unpack(known)
+        for detail in (info, invalid, retry):
+            if packed.Is(detail.DESCRIPTOR):
+                packed.Unpack(detail)
     if code is grpc.StatusCode.CANCELLED and not retry.HasField("retry_delay"):
         retry.retry_delay.FromMilliseconds(_DROPPED_RETRY_MS)
     return _BY_CODE.get(code, GroupbuyError)(
         code,
         message,
         reason=info.reason,
-        fields={one.field: one.description for one in wrong.field_violations},
+        fields={violation.field: violation.description for violation in invalid.field_violations},
         metadata=dict(info.metadata),
         retry_after_s=retry.retry_delay.ToMilliseconds() / 1_000,
     )

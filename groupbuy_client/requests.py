@@ -1,7 +1,7 @@
-"""Requests from plain arguments, for both clients: resource names and minor units in, messages out.
+"""Builds request messages from plain arguments, for both clients. Arguments use resource names and minor units.
 
-Whoever gives no request id is made one (UUIDv7, so that they sort by time); the request keeps it over all retries. Must
-never check what the service checks: there is one place for each rule.
+A request without a request id gets a new one (UUIDv7, which sorts by time) and keeps it over all retries. The services
+validate the requests; this module does not.
 """
 
 from __future__ import annotations
@@ -26,47 +26,48 @@ class PlaceOrder(TypedDict, total=False):
     customer: Required[str]
     #: campaigns/{campaign}
     campaign: Required[str]
-    #: groups/{group} to join; left out: opens a group.
+    #: groups/{group} to join; without it the order opens a group.
     group: str
-    #: Buys alone, at the solo price.
+    #: Buys without a group, at the solo price.
     solo: bool
-    #: Pieces; 1 where left out.
+    #: Number of pieces; defaults to 1.
     quantity: int
     #: ISO 4217 code.
     currency: Required[str]
-    #: The highest price of one piece that the shopper agrees to, in minor units.
+    #: Highest price of one piece that the customer accepts, in minor units.
     max_unit_price_minor: Required[int]
     #: Opaque token of the payment method.
     payment_method: Required[str]
-    #: Makes a retry of the same order the same order; made where left out.
+    #: Idempotency key of the order; defaults to a new one.
     request_id: str
-    #: How long to wait before answering; until the seat is decided where left out.
+    #: State that the response waits for; by default until the seat is decided.
     wait: orders_pb2.Wait.ValueType
-    #: Token of the share link that the shopper came by.
+    #: Share token of the link that the customer followed.
     share_link: str
 
 
 class CreateCampaign(TypedDict, total=False):
     """Arguments of create_campaign; see groupbuy.groups.v1.Campaign."""
 
-    #: Id wanted; made of the request id where left out.
+    #: Id of the new campaign; derived from the request id by default.
     campaign_id: str
     #: Opaque id of the product.
     product: Required[str]
-    #: ISO 4217 code of all its prices.
+    #: ISO 4217 code of all prices.
     currency: Required[str]
-    #: Price of one piece bought alone, in minor units.
+    #: Price of one piece without a group, in minor units.
     solo_price_minor: Required[int]
-    #: The ladder: pairs of members and the price of one piece in minor units.
+    #: Price tiers: pairs of members and price of one piece in minor units.
     tiers: Required[Sequence[tuple[int, int]]]
-    #: Seats of one group.
+    #: Number of seats of a group.
     capacity: Required[int]
-    #: How long a group may form.
+    #: Time that a group has to form.
     window: Required[timedelta]
-    #: How long a seat waits for its payment.
+    #: Time that a seat is held for its payment.
     hold_window: Required[timedelta]
     close_policy: campaigns_pb2.ClosePolicy.ValueType
     waitlist: bool
+    #: Members from which a group that is short at its deadline completes at the first tier (virtual completion).
     house_fill_members: int
     leader_discount_minor: int
     seats_per_customer: int
@@ -79,70 +80,72 @@ class CreateShareLink(TypedDict, total=False):
 
     #: groups/{group} or campaigns/{campaign}
     target: Required[str]
-    #: Opaque id of the customer who shares it.
+    #: Opaque id of the customer who shares the link.
     inviter: Required[str]
     channel: Required[ShareChannel.ValueType]
-    #: Token of the link that the inviter came by.
+    #: Share token of the link that the inviter followed.
     parent_link: str
     ttl: timedelta
     qr_format: links_pb2.QrFormat.ValueType
 
 
 def fresh_id() -> str:
-    """A request id."""
+    """Returns a new request id."""
     return str(uuid_utils.uuid7())
 
 
 def place_order(fields: PlaceOrder) -> orders_pb2.PlaceOrderRequest:
-    """One order."""
-    made = orders_pb2.PlaceOrderRequest(**fields)
+    """Builds the request for one order."""
+    request = orders_pb2.PlaceOrderRequest(**fields)
     if "quantity" not in fields:
-        made.quantity = 1
-    return with_id(made)
+        request.quantity = 1
+    return with_id(request)
 
 
 def place_orders(orders: Iterable[PlaceOrder | orders_pb2.PlaceOrderRequest]) -> orders_pb2.BatchPlaceOrdersRequest:
-    """Several orders."""
-    made = (with_id(one) if isinstance(one, orders_pb2.PlaceOrderRequest) else place_order(one) for one in orders)
-    return orders_pb2.BatchPlaceOrdersRequest(requests=made)
+    """Builds the request for several orders."""
+    requests = (
+        with_id(order) if isinstance(order, orders_pb2.PlaceOrderRequest) else place_order(order) for order in orders
+    )
+    return orders_pb2.BatchPlaceOrdersRequest(requests=requests)
 
 
 def with_id(request: orders_pb2.PlaceOrderRequest) -> orders_pb2.PlaceOrderRequest:
-    """The request itself where it has an id, else a copy that has one."""
+    """Returns the request if it has a request id, otherwise a copy with a new one."""
     if request.request_id:
         return request
-    made = orders_pb2.PlaceOrderRequest()
-    made.CopyFrom(request)
-    made.request_id = fresh_id()
-    return made
+    copy = orders_pb2.PlaceOrderRequest()
+    copy.CopyFrom(request)
+    copy.request_id = fresh_id()
+    return copy
 
 
 def cancel_order(name: str, reason: str, request_id: str) -> orders_pb2.CancelOrderRequest:
-    """A shopper's wish to leave."""
+    """Builds the request to cancel an order."""
     return orders_pb2.CancelOrderRequest(name=name, reason=reason, request_id=request_id or fresh_id())
 
 
 def cancel_group(name: str, reason: str, request_id: str) -> groups_pb2.CancelGroupRequest:
-    """A wish to end a group."""
+    """Builds the request to cancel a group."""
     return groups_pb2.CancelGroupRequest(name=name, reason=reason, request_id=request_id or fresh_id())
 
 
 def refund_payment(
     name: str, amount_minor: int, currency: str, reason: str, request_id: str
 ) -> payments_pb2.RefundPaymentRequest:
-    """A wish to give money back."""
+    """Builds the request to refund a payment."""
     return payments_pb2.RefundPaymentRequest(
         name=name, amount_minor=amount_minor, currency=currency, reason=reason, request_id=request_id or fresh_id()
     )
 
 
 def create_campaign(fields: CreateCampaign) -> campaigns_pb2.CreateCampaignRequest:
-    """An offer."""
-    left: dict[str, object] = dict(fields)
-    request_id, campaign_id = str(left.pop("request_id", "")), str(left.pop("campaign_id", ""))
-    left["tiers"] = [campaigns_pb2.Tier(members=members, unit_price_minor=price) for members, price in fields["tiers"]]
-    left["window"], left["hold_window"] = duration(fields["window"]), duration(fields["hold_window"])
-    campaign = campaigns_pb2.Campaign(**left)  # type: ignore[arg-type] # fields by name
+    """Builds the request to create a campaign."""
+    terms: dict[str, object] = dict(fields)
+    request_id, campaign_id = str(terms.pop("request_id", "")), str(terms.pop("campaign_id", ""))
+    terms["tiers"] = [campaigns_pb2.Tier(members=members, unit_price_minor=price) for members, price in fields["tiers"]]
+    terms["window"], terms["hold_window"] = duration(fields["window"]), duration(fields["hold_window"])
+    campaign = campaigns_pb2.Campaign(**terms)  # type: ignore[arg-type] # fields by name
     return campaigns_pb2.CreateCampaignRequest(
         campaign=campaign, campaign_id=campaign_id, request_id=request_id or fresh_id()
     )
@@ -151,20 +154,20 @@ def create_campaign(fields: CreateCampaign) -> campaigns_pb2.CreateCampaignReque
 def update_campaign(
     campaign: campaigns_pb2.Campaign, update_mask: Iterable[str]
 ) -> campaigns_pb2.UpdateCampaignRequest:
-    """An edit; with the campaign's etag only where nobody else's came between."""
+    """Builds the request to update a campaign. An etag of the campaign makes the update conditional."""
     return campaigns_pb2.UpdateCampaignRequest(campaign=campaign, update_mask=FieldMask(paths=update_mask))
 
 
 def create_share_link(fields: CreateShareLink) -> links_pb2.CreateShareLinkRequest:
-    """A link."""
-    left: dict[str, object] = dict(fields)
+    """Builds the request to create a share link."""
+    link: dict[str, object] = dict(fields)
     if "ttl" in fields:
-        left["ttl"] = duration(fields["ttl"])
-    return links_pb2.CreateShareLinkRequest(**left)  # type: ignore[arg-type] # fields by name
+        link["ttl"] = duration(fields["ttl"])
+    return links_pb2.CreateShareLinkRequest(**link)  # type: ignore[arg-type] # fields by name
 
 
 def duration(length: timedelta) -> Duration:
-    """As the contract has it."""
-    made = Duration()
-    made.FromTimedelta(length)
-    return made
+    """Converts to the message of the contract."""
+    message = Duration()
+    message.FromTimedelta(length)
+    return message

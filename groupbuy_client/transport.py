@@ -1,16 +1,15 @@
-"""Where the services are and how they are called: channel options, deadlines, and when to call again.
+"""Connections and retries: addresses, channel options, deadlines, and the pause before each retry.
 
-Retries of UNAVAILABLE are gRPC's own, by service_config.json, which clients in other languages may use as it is. What
-the service asks to be called again for (RESOURCE_EXHAUSTED with a delay), or drops in a flood (CANCELLED), is retried
-here, within the caller's deadline.
-Must never call again without the same request id.
+gRPC itself retries UNAVAILABLE, by service_config.json, which is generated from the contract's service configs. This
+module retries calls that an overloaded service refused with a delay (RESOURCE_EXHAUSTED) or that gRPC dropped
+(CANCELLED), within the caller's deadline, and reopens watches. A retry sends the same request with the same request id.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,26 +18,27 @@ import grpc
 
 from groupbuy_client.errors import GroupbuyError, Overloaded, Unavailable
 
-#: Seconds that a call may take where nobody says otherwise, its retries included.
+#: Default limit of a call in seconds, retries included.
 TIMEOUT_S = 10.0
-#: Seconds without any answer after which a watch gives up.
+#: Default limit of the time in seconds that a watch goes on without a message while its connection fails.
 PATIENCE_S = 120.0
-#: Times that a call is made at most.
-ATTEMPTS = 10
-#: Of the services' identities.
+#: Attempts of one call. gRPC's own retries of UNAVAILABLE do not count.
+MAX_ATTEMPTS = 10
+#: Trust domain of the services' SPIFFE ids.
 TRUST_DOMAIN = "groupbuy.internal"
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
+#: Bounds in seconds of the pause before a watch is reopened, before jitter.
+_MIN_PAUSE_S = 0.1
+_MAX_PAUSE_S = 5.0
 
 SERVICE_CONFIG = resources.files("groupbuy_client").joinpath("service_config.json").read_text(encoding="utf-8")
 
 OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.service_config", SERVICE_CONFIG),
-    # A service that was restarted is found again at once, not after gRPC's pause of a second and more.
+    # Reconnect to a restarted service at once; by default gRPC waits for a second and more.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # A watch whose connection died without a word is noticed within half a minute.
+    # Detect a dead connection below a watch within 30 s. Servers permit a ping every 10 s.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
@@ -46,85 +46,81 @@ OPTIONS: tuple[tuple[str, str | int], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """host:port of each service; empty: not given."""
+    """host:port of each service; empty if the client has none."""
 
     orders: str
     groups: str
     payments: str
 
     def of(self, service: str) -> str:
-        """Raises ValueError where the service's target was not given."""
+        """Returns the service's target. Raises ValueError if the client has none."""
         target: str = getattr(self, service)
         if not target:
-            raise ValueError(f"this client has no target for {service}: give it one, as Client({service}='host:port')")
+            raise ValueError(f"the client has no target for {service}: pass {service}='host:port'")
         return target
 
 
 def mtls(certificate: Path | str, key: Path | str, ca: Path | str) -> grpc.ChannelCredentials:
-    """Credentials of PEM files: our certificate and its key, and the authority that signs the services'.
+    """Reads credentials from PEM files: the client's certificate and key, and the CA of the services' certificates.
 
-    A client with credentials calls a service only where the server's certificate is that service's own.
+    A client with credentials verifies that the server at each target has the identity of the service.
     """
-    read = [Path(path).read_bytes() for path in (ca, key, certificate)]
-    made: grpc.ChannelCredentials = grpc.ssl_channel_credentials(*read)
-    return made
+    files = [Path(path).read_bytes() for path in (ca, key, certificate)]
+    credentials: grpc.ChannelCredentials = grpc.ssl_channel_credentials(*files)
+    return credentials
 
 
 def expecting(service: str, trust_domain: str) -> tuple[tuple[str, str], ...]:
-    """Channel options by which the handshake fails unless the server's certificate is the service's own.
+    """Channel options that fail the handshake unless the server's certificate belongs to the service.
 
-    Its SPIFFE ID is spiffe://{trust_domain}/service/{service}. gRPC verifies DNS names and no URIs, so the certificate
-    also has the DNS name {service}.service.{trust_domain}.
+    The service's SPIFFE id is spiffe://{trust_domain}/service/{service}. gRPC verifies DNS names but no URIs, so the
+    certificate also has the DNS name {service}.service.{trust_domain}.
     """
     return (("grpc.ssl_target_name_override", f"{service}.service.{trust_domain}"),)
 
 
-class Deadline:
-    """One call's time, over all of its attempts."""
+class CallRetries:
+    """Deadline and retries of one call. The service names each pause."""
 
-    __slots__ = ("_until",)
+    __slots__ = ("_attempts_left", "_until")
 
     def __init__(self, timeout_s: float) -> None:
         self._until = time.monotonic() + timeout_s
+        self._attempts_left = MAX_ATTEMPTS
 
     @property
     def left_s(self) -> float:
-        """Seconds left; never 0, which some layers take for none at all."""
+        """Seconds until the deadline, at least 0.001: some layers read 0 as no deadline."""
         return max(self._until - time.monotonic(), 0.001)
 
-    def again(self, error: Exception) -> bool | float:
-        """Whether to call again after an error, and then in how many seconds: a hook of stamina."""
-        if not isinstance(error, Overloaded) or not error.retry_after_s:
-            return False
-        # Not before the service said, and not all at once.
+    def pause_after(self, error: GroupbuyError) -> float:
+        """Returns the seconds to wait before the next attempt. Raises the error if there is no next attempt."""
+        self._attempts_left -= 1
+        # Wait at least as long as the service asked. The jitter keeps callers from retrying all at once.
         pause_s = error.retry_after_s * random.uniform(1.0, 1.5)
-        return pause_s if pause_s < self.left_s else False
+        if not isinstance(error, Overloaded) or not self._attempts_left or not 0 < pause_s < self.left_s:
+            raise error
+        return pause_s
 
 
-class Pauses:
-    """Pauses of a watch between two attempts: longer each time, and short again once it has heard something."""
+class WatchRetries:
+    """Retries of one watch: exponential back-off with jitter, which starts again with each received message."""
 
     def __init__(self, patience_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._patience_s = patience_s
         self._clock = clock
-        self._lengths = _lengths()
-        self._heard_at = clock()
+        self.received()
 
-    def heard(self) -> None:
-        """Something came."""
-        self._lengths = _lengths()
-        self._heard_at = self._clock()
+    def received(self) -> None:
+        """The watch received a message."""
+        self._pause_s = _MIN_PAUSE_S
+        self._received_at = self._clock()
 
-    def after(self, error: GroupbuyError) -> float:
-        """Seconds to wait after an error. Raises it where waiting does not help, or has not for long enough."""
-        passes = isinstance(error, Unavailable) or (isinstance(error, Overloaded) and error.retry_after_s)
-        if not passes or self._clock() - self._heard_at > self._patience_s:
+    def pause_after(self, error: GroupbuyError) -> float:
+        """Returns the seconds to wait before the next attempt. Raises the error if there is no next attempt."""
+        retryable = isinstance(error, Unavailable) or (isinstance(error, Overloaded) and error.retry_after_s > 0)
+        if not retryable or self._clock() - self._received_at > self._patience_s:
             raise error
-        return max(next(self._lengths), error.retry_after_s)
-
-
-def _lengths() -> Iterator[float]:
-    pause_s = _FIRST_PAUSE_S
-    while True:
-        yield pause_s * random.uniform(0.5, 1.0)
-        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        pause_s = self._pause_s * random.uniform(0.5, 1.0)
+        self._pause_s = min(self._pause_s * 2, _MAX_PAUSE_S)
+        return max(pause_s, error.retry_after_s)

@@ -1,4 +1,4 @@
-"""Services that answer a client as they are told to, on a real server."""
+"""Services with scripted answers for the client, on a real server."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def overloaded() -> ApiError:
 
 
 def dropped() -> ApiError:
-    """As gRPC drops a call in a flood: without a reason, and without a delay."""
+    """gRPC drops a call in a flood without a reason and without a delay."""
     return ApiError(grpc.StatusCode.CANCELLED, errors_pb2.ERROR_REASON_UNSPECIFIED, "")
 
 
 class Fake(orders_pb2_grpc.OrderServiceServicer, groups_pb2_grpc.GroupServiceServicer):
-    """Remembers what it was asked; `fails` are raised first, one a call."""
+    """Records its requests. Raises `fails` first, one for each call."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
         self.fails: list[ApiError] = []
-        #: Order of a watch, by its number -> what happens after it was sent.
+        #: Revision of a watched order -> error after that message.
         self.breaks_after: dict[int, ApiError] = {}
 
     def _take(self, request: Any) -> None:
@@ -83,7 +83,7 @@ class Fake(orders_pb2_grpc.OrderServiceServicer, groups_pb2_grpc.GroupServiceSer
 @asynccontextmanager
 async def serving() -> AsyncIterator[tuple[Fake, str]]:
     """A server on a free port, and its address."""
-    fake = Fake()  # type: ignore[abstract] # what no test asks for is left out
+    fake = Fake()  # type: ignore[abstract] # methods that no test calls
     adds: list[tuple[Callable[[Any, Any], None], str]] = [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, "groupbuy.orders.v1.OrderService"),
         (groups_pb2_grpc.add_GroupServiceServicer_to_server, "groupbuy.groups.v1.GroupService"),

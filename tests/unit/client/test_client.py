@@ -1,4 +1,4 @@
-"""Goal: both clients call again where that is safe, with the same request id, and say what went wrong in one way.
+"""Goal: both clients retry where that is safe, with the same request id, and raise the same errors.
 
 Method: each case runs with the async client, and with the sync one in a thread, against one real server.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 from collections.abc import AsyncIterable, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import pytest
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.orders.v1 import orders_pb2
 
-from chassis import service_config
 from chassis.errors import ApiError
 from groupbuy_client import (
     AsyncClient,
@@ -29,8 +27,9 @@ from groupbuy_client import (
     TimedOut,
     Unavailable,
     mtls,
+    transport,
 )
-from groupbuy_client.transport import SERVICE_CONFIG, Deadline, Pauses
+from groupbuy_client.transport import CallRetries, WatchRetries
 from tests.unit.client.shop import GROUP, LINE, NAME, dropped, overloaded, serving, unavailable
 
 Call = Callable[..., Awaitable[Any]]
@@ -71,7 +70,7 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
     assert public(Client) == public(AsyncClient)
 
 
-async def test_a_request_id_is_made_once_and_kept_over_the_retries_that_the_service_asks_for(call: Call) -> None:
+async def test_a_request_id_is_made_once_and_kept_over_all_retries(call: Call) -> None:
     async with serving() as (fake, target):
         fake.fails = [overloaded(), dropped(), overloaded()]
         answer = await call(target, "place_order", **LINE)
@@ -107,7 +106,7 @@ async def test_a_batch_takes_messages_and_arguments_and_gives_each_an_id(call: C
         assert (first.quantity, second.quantity, mine.request_id) == (1, 3, "")
 
 
-async def test_what_is_wrong_with_a_request_is_told_field_by_field_and_not_tried_again(call: Call) -> None:
+async def test_an_invalid_request_is_refused_field_by_field_and_not_retried(call: Call) -> None:
     async with serving() as (fake, target):
         with pytest.raises(InvalidRequest) as caught:
             await call(target, "place_order", **{**LINE, "currency": "yuan"}, quantity=0)
@@ -141,10 +140,11 @@ async def test_a_watch_goes_on_where_its_connection_was_lost_and_repeats_nothing
         assert [request.from_revision for request in fake.seen] == [0, 2, 3]
 
 
-async def test_a_watch_that_is_refused_says_so(call: Call) -> None:
+async def test_a_refused_watch_raises(call: Call) -> None:
     async with serving() as (_, target):
-        with pytest.raises(InvalidRequest):
+        with pytest.raises(InvalidRequest) as caught:
             await call(target, "watch_order", "orders/1")
+        assert isinstance(caught.value.__cause__, grpc.RpcError)
 
 
 async def test_no_answer_by_the_deadline_is_a_time_out(call: Call) -> None:
@@ -168,47 +168,42 @@ async def with_payments(call: Call) -> None:
             client.get_balances()
 
 
-def test_a_call_is_not_repeated_when_its_time_is_up_nor_where_no_delay_was_named() -> None:
+def test_a_call_is_retried_only_within_its_deadline_and_with_a_delay_from_the_service() -> None:
     def error(retry_after_s: float) -> Overloaded:
         return Overloaded(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", retry_after_s=retry_after_s)
 
-    assert 0.2 <= float(Deadline(60).again(error(0.2))) <= 0.3
-    assert Deadline(0.1).again(error(0.2)) is False
-    assert Deadline(60).again(error(0)) is False
-    assert Deadline(60).again(Unavailable(grpc.StatusCode.UNAVAILABLE, "away")) is False
+    assert 0.2 <= CallRetries(60).pause_after(error(0.2)) <= 0.3
+    for timeout_s, refused in (
+        (0.1, error(0.2)),
+        (60, error(0)),
+        (60, Unavailable(grpc.StatusCode.UNAVAILABLE, "away", retry_after_s=0.2)),
+    ):
+        with pytest.raises(type(refused)):
+            CallRetries(timeout_s).pause_after(refused)
 
 
-def test_a_watch_waits_longer_each_time_and_gives_up_after_its_patience() -> None:
+async def test_a_call_gives_up_after_its_last_attempt(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MAX_ATTEMPTS", 3)
+    async with serving() as (fake, target):
+        fake.fails = [overloaded() for _ in range(5)]
+        with pytest.raises(Overloaded) as caught:
+            await call(target, "place_order", **LINE)
+        assert len(fake.seen) == 3
+        assert isinstance(caught.value.__cause__, grpc.RpcError)
+
+
+def test_a_watch_backs_off_exponentially_and_gives_up_after_its_patience() -> None:
     now = 0.0
     away = Unavailable(grpc.StatusCode.UNAVAILABLE, "away")
-    pauses = Pauses(10, lambda: now)
-    lengths = [pauses.after(away) for _ in range(8)]
+    retries = WatchRetries(10, lambda: now)
+    lengths = [retries.pause_after(away) for _ in range(8)]
     assert lengths[0] <= 0.1
     assert 2.5 <= lengths[-1] <= 5
-    pauses.heard()
-    assert pauses.after(away) <= 0.1
+    retries.received()
+    assert retries.pause_after(away) <= 0.1
     now = 11
     with pytest.raises(Unavailable):
-        pauses.after(away)
-
-
-def test_the_clients_service_config_retries_what_the_contract_says() -> None:
-    config = json.loads(SERVICE_CONFIG)
-    policies = {
-        (name["service"], name.get("method", "")): "retryPolicy" in entry
-        for entry in config["methodConfig"]
-        for name in entry["name"]
-    }
-    for service in service_config.FILES:
-        for entry in service_config.config(service)["methodConfig"]:
-            for name in entry["name"]:
-                ours = policies.get((name["service"], name["method"]), policies.get((name["service"], "")))
-                assert ours is ("retryPolicy" in entry), name
-    assert all(
-        entry["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
-        for entry in config["methodConfig"]
-        if "retryPolicy" in entry
-    )
+        retries.pause_after(away)
 
 
 def test_credentials_are_read_from_files(tmp_path: Path) -> None:
