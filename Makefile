@@ -18,7 +18,7 @@ demo: $(READY) ## a shop's evening of real orders, with a service killed in the 
 	$(BIN)/python -m ops.main demo
 
 up: $(READY) ## the whole system in the foreground until Ctrl-C; UP="--keep" goes on from the last data
-	$(BIN)/python -m deploy.stack $(UP)
+	$(BIN)/python -m devstack.stack $(UP)
 
 test: lint unit process contract simulate integration ## all that CI runs, under 10 minutes
 
@@ -60,7 +60,7 @@ attack: $(READY) ## attacks a secured stack: what is refused, others' p99, memor
 	$(BIN)/python -m tests.attack.run $(ARGS)
 
 mutants: $(READY) ## plants bugs in the rules, the money and the kernel; the simulation must find each one; ARGS="--only name"
-	$(BIN)/python -m tests.simulation.run_mutants $(ARGS)
+	$(BIN)/python -m tests.simulation.mutants.run $(ARGS)
 
 chaos: $(READY) ## kills, freezes, stalls, poison and outages under load, then an exact check; MINUTES=5 ORDERS=n OUTAGE=s ARGS="--only part"
 	$(BIN)/python -m tests.chaos.run --minutes $(or $(MINUTES),5) $(ARGS)
@@ -101,7 +101,7 @@ topics: $(READY) ## compares the topics of a running system with the registry
 	$(BIN)/python -m ops.main topics check
 
 certificates: $(READY) ## a development CA and a certificate for every identity, in .run/certificates; ARGS="--host orders=name"
-	$(BIN)/python -m deploy.ca $(ARGS)
+	$(BIN)/python -m devstack.certificates.ca $(ARGS)
 
 format: $(READY) ## puts code and protos into shape
 	$(BIN)/ruff check --fix .
@@ -120,5 +120,5 @@ clean: ## removes .venv, data and caches of this clone; not while `make up` runs
 	rm -rf .venv .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): requirements-dev.lock pyproject.toml deploy/setup.sh
-	@PYTHON="$(PYTHON)" sh deploy/setup.sh
+$(READY): requirements-dev.lock pyproject.toml devstack/setup.sh
+	@PYTHON="$(PYTHON)" sh devstack/setup.sh

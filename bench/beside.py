@@ -21,16 +21,16 @@ os.environ.setdefault("BENCH_TAG", str(os.getpid()))
 
 import grpc
 
-from bench.fold import PARTITIONS, ROOT, prepare
-from bench.fold_topics import DECIDER, INBOX, LOG
-from bench.fold_worker import Meter, drain
-from chassis.priority import DECIDES, give_way
-from deploy.kafka.broker import Broker
-from eventlog.decider import Decider
-from eventlog.processor import Connection
-from eventlog.rocks import Codec
+from bench.fold.__main__ import PARTITIONS, ROOT, prepare
+from bench.fold.topics import DECIDER, INBOX, LOG
+from bench.fold.worker import Meter, drain
+from chassis.admission.thread_priority import DECIDES, give_way
+from devstack.kafka.broker import Broker
+from eventlog.processors.base import Connection
+from eventlog.processors.decider import Decider
+from eventlog.state.rocksdb_store import Codec
 from services.groups.domain.domain import GroupDomain
-from services.groups.domain.state import State
+from services.groups.domain.model import State
 from services.groups.processors.codec import decode, encode
 
 WANTED_P99_MS = 25.0

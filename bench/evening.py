@@ -24,10 +24,10 @@ from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderP
 from groupbuy.payments.v1 import decisions_pb2 as pay
 from groupbuy.payments.v1 import inbox_pb2 as pay_inbox
 
-from eventlog.aggregate import Aggregate, decide
+from eventlog.core.aggregate import Aggregate, decide
 from services.groups.domain.command import reacts_to
 from services.groups.domain.domain import GroupDomain
-from services.groups.domain.state import Phase
+from services.groups.domain.model import Phase
 from services.payments.domain.calls import calls_of
 from services.payments.domain.domain import PurseDomain
 

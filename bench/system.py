@@ -24,8 +24,8 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign, CreateCampaignRequest, Ti
 from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceStub
 
 from bench.flame import entitle, recording
-from deploy.errors import DeployError
-from deploy.stack import BROKER, Stack
+from devstack.errors import DeployError
+from devstack.stack import BROKER, Stack
 from groupbuy_testing.running import RunningStack
 
 ROOT = Path(__file__).resolve().parent.parent

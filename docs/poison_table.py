@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from chassis import topics
+from shared_kernel import topics
 
 #: The partition stands still in this reader; the others, and all other partitions, go on.
 STOPS = "stops"

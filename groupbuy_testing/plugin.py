@@ -22,7 +22,7 @@ _RUNNING = pytest.StashKey["RunningStack"]()
 @pytest.fixture(scope="session")
 def groupbuy_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """The whole system: broker, simulated provider, three services that serve. One a session, in its own directory."""
-    from deploy.stack import Stack
+    from devstack.stack import Stack
     from groupbuy_testing.running import RunningStack
 
     running = RunningStack(Stack(tmp_path_factory.mktemp("groupbuy-stack")))
@@ -39,7 +39,7 @@ def groupbuy_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """host:port of a real Kafka broker without any topics: $KAFKA, else one of the session's own."""
-    from deploy.kafka.broker import Broker
+    from devstack.kafka.broker import Broker
 
     if external := os.environ.get("KAFKA"):
         yield external
@@ -64,7 +64,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def _start(start: Callable[[], None]) -> None:
     """Starts; what a person can mend fails the test with its one sentence, not with a traceback."""
-    from deploy.errors import DeployError
+    from devstack.errors import DeployError
 
     try:
         start()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import grpc
 
-from deploy.process import tail
-from deploy.stack import Stack
+from devstack.stack import Stack
+from devstack.supervision.process import tail
 
 # A service that is killed and started again is found again at once, not after gRPC's pause of a second and more.
 _OPTIONS = (

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from ops import (
-    acls,
-    campaigns,
-    dlq,
-    inbox,
-    invites,
-    ledger,
-    offsets,
-    reconcile,
-    replay,
-    show,
-    skip,
-    tail,
-    topics,
-    verify,
-    whatif,
-)
 from ops.audit import command as audit
+from ops.broker import acls, campaigns, dlq, inbox, offsets, skip, topics
 from ops.demo import command as demo
+from ops.ledger import command as ledger
+from ops.log import invites, replay, show, tail, verify, what_if
+from ops.reconcile import command as reconcile
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,5 +32,5 @@ app.command("audit")(audit.audit)
 app.add_typer(ledger.app, name="ledger")
 app.command("reconcile")(reconcile.reconcile)
 app.command("replay")(replay.replay)
-app.command("what-if")(whatif.what_if)
+app.command("what-if")(what_if.what_if)
 app.command("demo")(demo.demo)

@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from chassis.screen import shown, shown_lines
+from chassis.telemetry.printable import shown, shown_lines
 
 WIDTH_OF_FILES = 160
 

@@ -60,7 +60,7 @@ def _run(args: Sequence[str] | None) -> int:
 
 
 def _say(message: str, code: int, lines: Sequence[str] = ()) -> int:
-    from ops.screen import say
+    from ops.printing import say
 
     say(f"{PROGRAM}: {message}")
     for line in lines:

@@ -13,11 +13,11 @@ import grpc
 from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
-from chassis import tls
-from chassis.auth_identity import SpiffeId
-from chassis.auth_settings import SENTENCE, KafkaSettings
-from chassis.redaction import REDACTED, is_secret
-from eventlog.security import Kafka
+from chassis.identity import tls
+from chassis.identity.access_settings import SENTENCE, KafkaSettings
+from chassis.identity.peer_identity import SpiffeId
+from chassis.telemetry.redaction import REDACTED, is_secret
+from eventlog.broker.security import Kafka
 from ops.errors import USAGE, OpsError
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from ops.audit.cases import Case, Placed
 from ops.audit.findings import Findings, Invariant
-from ops.audit.holds import Hold, Payment
-from ops.audit.membership import GroupState
-from ops.audit.seats import Seat, SeatState
+from ops.audit.group.membership import GroupState
+from ops.audit.group.seats import Seat, SeatState
+from ops.audit.money.holds import Hold, Payment
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,15 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
-from chassis.topics import ALL, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
-from eventlog.envelope import header
-from eventlog.topics import partition_of
+from eventlog.broker.topics import partition_of
+from eventlog.records.envelope import header
 from ops.audit.across import AcrossLogs, Scope
-from ops.audit.books import Totals, compare, holds_of
 from ops.audit.cases import Case, Placed
 from ops.audit.findings import Findings, Invariant
-from ops.audit.membership import GroupState
+from ops.audit.group.membership import GroupState
+from ops.audit.money.statement import Totals, compare, holds_of
 from ops.audit.report import Report
+from shared_kernel.topics import ALL, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 
 DEAD_LETTERS = frozenset(spec.name for spec in ALL if spec.message is None)
 

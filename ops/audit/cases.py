@@ -8,8 +8,8 @@ from __future__ import annotations
 from groupbuy.orders.v1.facts_pb2 import OrderPlaced
 
 from ops.audit.findings import Findings
-from ops.audit.groups import GroupFold
-from ops.audit.purses import PurseFold
+from ops.audit.group.decisions import GroupFold
+from ops.audit.money.group_payments import PurseFold
 
 
 class Placed:

@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 from aiokafka.errors import KafkaError
 
-from ops import ledger, where
+from ops import where
 from ops.audit.report import Report
 from ops.audit.run import NotQuiet, wait_quiet
 from ops.audit.run import audit as run_audit
 from ops.console import console
 from ops.errors import USAGE, OpsError
-from ops.screen import echo
+from ops.ledger import command as ledger
+from ops.printing import echo
 
 
 def audit(

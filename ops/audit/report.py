@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ops.audit.books import Totals
+from ops.amounts import amount
 from ops.audit.findings import TITLES, Findings, Invariant
-from ops.audit.membership import GroupState
-from ops.audit.seats import SeatState
+from ops.audit.group.membership import GroupState
+from ops.audit.group.seats import SeatState
+from ops.audit.money.statement import Totals
 from ops.console import labelled
-from ops.money import amount
 
 MOST_SHOWN = 50
 #: Checked by another command.

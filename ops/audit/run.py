@@ -12,16 +12,16 @@ from time import monotonic
 import grpc
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from chassis import registry
-from chassis.topics import ALL
-from eventlog import topics
-from eventlog.errors import TopicsDiffer
+from eventlog.broker import topics
+from eventlog.core.errors import TopicsDiffer
 from ops.audit.auditor import TOPICS, Auditor
-from ops.audit.books import statement
+from ops.audit.money.statement import statement
 from ops.audit.report import Report
 from ops.errors import OpsError
-from ops.reader import Reader, no_broker
+from ops.log.reader import Reader, no_broker
 from ops.security import cluster
+from shared_kernel import log_registry
+from shared_kernel.topics import ALL
 
 POLL_S = 0.3
 
@@ -103,16 +103,16 @@ async def wait_quiet(
             await asyncio.sleep(max(POLL_S, monotonic() - began))
 
 
-async def _registry(kafka: str) -> registry.Registry:
+async def _registry(kafka: str) -> log_registry.Registry:
     try:
-        return await registry.read(cluster(kafka))
+        return await log_registry.read(cluster(kafka))
     except TopicsDiffer as error:
         raise OpsError(f"{kafka}: {error}") from error
     except KafkaConnectionError:
         raise no_broker(kafka) from None
 
 
-async def _declared(kafka: str, known: registry.Registry) -> int:
+async def _declared(kafka: str, known: log_registry.Registry) -> int:
     """The number of partitions that keys are placed by. Raises OpsError where a topic has another one."""
     declared = known.declared.partitions if known.declared is not None else None
     try:

@@ -13,13 +13,13 @@ from typing import Any
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
-from chassis.screen import shown
-from chassis.topics import GROUP_LOG, PAYMENT_LOG
+from chassis.telemetry.printable import shown
 from ops.audit.findings import Findings
-from ops.audit.groups import GroupFold
-from ops.audit.membership import GroupState
-from ops.audit.purses import PurseFold
-from ops.describe import clock, event_line
+from ops.audit.group.decisions import GroupFold
+from ops.audit.group.membership import GroupState
+from ops.audit.money.group_payments import PurseFold
+from ops.log.describe import clock, event_line
+from shared_kernel.topics import GROUP_LOG, PAYMENT_LOG
 
 TOPICS = (GROUP_LOG.name, PAYMENT_LOG.name)
 #: Events worth a line in the news.

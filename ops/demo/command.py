@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.errors import DeployError
+from devstack.errors import DeployError
 from ops.console import console
 from ops.demo.director import Director, Options
 from ops.errors import OpsError

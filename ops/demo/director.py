@@ -28,7 +28,7 @@ from ops.demo.player import Player, Tally
 from ops.demo.results import print_results
 from ops.demo.stage import Stage
 from ops.demo.view import FRAMES_A_SECOND, View
-from ops.reader import Reader
+from ops.log.reader import Reader
 
 #: The service that dies in the middle.
 VICTIM = "groups"

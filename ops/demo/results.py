@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from chassis.screen import shown
-from ops.audit.groups import GroupFold
-from ops.audit.membership import GroupState
-from ops.audit.seats import SeatState
+from chassis.telemetry.printable import shown
+from ops.amounts import amount
+from ops.audit.group.decisions import GroupFold
+from ops.audit.group.membership import GroupState
+from ops.audit.group.seats import SeatState
 from ops.demo.board import Board, Money
 from ops.demo.player import Tally
-from ops.money import amount
 
 #: Groups whose members are shown one by one.
 IN_FULL = 3

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from deploy.errors import DeployError
-from deploy.stack import Stack
+from devstack.errors import DeployError
+from devstack.stack import Stack
 from ops.demo.view import ServiceState
 
 PROVIDER = "provider"

@@ -16,13 +16,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from chassis.screen import shown
-from ops.audit.groups import GroupFold
-from ops.audit.membership import GroupState
+from chassis.telemetry.printable import shown
+from ops.amounts import amount
+from ops.audit.group.decisions import GroupFold
+from ops.audit.group.membership import GroupState
 from ops.demo.board import Board
 from ops.demo.plan import Evening
 from ops.demo.player import Tally
-from ops.money import amount
 
 PLAIN_EVERY_S = 2.0
 FRAMES_A_SECOND = 5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from chassis.process import run
-from chassis.settings import load
+from chassis.lifecycle.runner import run
+from chassis.lifecycle.settings import load
 from services.groups.app import wire
 from services.groups.settings import GroupsSettings
 

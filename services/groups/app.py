@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_grpc
 
-from chassis import campaigns as campaigns_of
-from chassis import topics
-from chassis.connection import connection_of
-from chassis.priority import DECIDES
-from chassis.process import Servicer, Wiring
-from chassis.replicas import Replicas
-from chassis.replicas_calls import dial
-from eventlog.fleet import Fleet
-from eventlog.publisher import Publisher
-from eventlog.rocks import Codec
-from eventlog.sequencer import Sequencer
+from chassis.admission.thread_priority import DECIDES
+from chassis.lifecycle.connection import connection_of
+from chassis.lifecycle.runner import Servicer, Wiring
+from chassis.routing.partition_router import Replicas
+from chassis.routing.peer_calls import dial
+from eventlog.processors.processor_group import Fleet
+from eventlog.processors.sequencer import Sequencer
+from eventlog.producing.publisher import Publisher
+from eventlog.state.rocksdb_store import Codec
 from services.groups.api import links
 from services.groups.api.campaigns import CampaignServicer
 from services.groups.api.groups import GroupServicer
 from services.groups.api.links import LinkServicer
 from services.groups.domain.domain import GroupDomain
-from services.groups.domain.state import State
+from services.groups.domain.model import State
 from services.groups.processors import codec as codec_of_state
 from services.groups.processors.open_groups import GroupDecider
 from services.groups.processors.sequencer import GroupCopying
 from services.groups.settings import GroupsSettings
+from shared_kernel import campaign_table as campaigns_of
+from shared_kernel import topics
 
 #: Changes with the meaning of a kept state, which is then folded anew from the log.
 STATE_STAMP = "groups-3"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from chassis.process import run
-from chassis.settings import load
+from chassis.lifecycle.runner import run
+from chassis.lifecycle.settings import load
 from services.orders.app import wire
 from services.orders.settings import OrdersSettings
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from groupbuy.orders.v1 import orders_pb2_grpc
 
-from chassis import campaigns as campaigns_of
-from chassis import topics
-from chassis.connection import connection_of
-from chassis.process import Servicer, Wiring
-from chassis.replicas import Replicas
-from chassis.replicas_calls import dial
-from eventlog.fleet import Fleet
-from eventlog.publisher import Publisher
+from chassis.lifecycle.connection import connection_of
+from chassis.lifecycle.runner import Servicer, Wiring
+from chassis.routing.partition_router import Replicas
+from chassis.routing.peer_calls import dial
+from eventlog.processors.processor_group import Fleet
+from eventlog.producing.publisher import Publisher
 from services.orders.api.orders import OrderServicer
 from services.orders.processors.projection import OrdersProjection
 from services.orders.settings import OrdersSettings
+from shared_kernel import campaign_table as campaigns_of
+from shared_kernel import topics
 
 SERVICE = "groupbuy.orders.v1.OrderService"
 

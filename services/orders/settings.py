@@ -8,8 +8,8 @@ from typing import ClassVar
 from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from chassis.links import Keys
-from chassis.settings import HostPort, Instance, LinkKeys, ServiceSettings
+from chassis.lifecycle.settings import HostPort, Instance, LinkKeys, ServiceSettings
+from shared_kernel.share_links import Keys
 
 
 class OrdersSettings(ServiceSettings):

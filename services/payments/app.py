@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from groupbuy.payments.v1 import payments_pb2_grpc
 
-from chassis import topics
-from chassis.connection import connection_of
-from chassis.priority import DECIDES
-from chassis.process import Servicer, Wiring
-from chassis.replicas import Replicas
-from chassis.replicas_calls import dial
-from eventlog.decider import Decider
-from eventlog.effects import Effects
-from eventlog.fleet import Fleet
-from eventlog.publisher import Publisher
-from eventlog.rocks import Codec
-from eventlog.sequencer import Sequencer
-from services.payments.api.notifying import Notifying
+from chassis.admission.thread_priority import DECIDES
+from chassis.lifecycle.connection import connection_of
+from chassis.lifecycle.runner import Servicer, Wiring
+from chassis.routing.partition_router import Replicas
+from chassis.routing.peer_calls import dial
+from eventlog.processors.decider import Decider
+from eventlog.processors.effects import Effects
+from eventlog.processors.processor_group import Fleet
+from eventlog.processors.sequencer import Sequencer
+from eventlog.producing.publisher import Publisher
+from eventlog.state.rocksdb_store import Codec
 from services.payments.api.payments import PaymentServicer, wall_clock_ms
+from services.payments.api.webhook_ingest import Notifying
 from services.payments.domain.domain import PurseDomain
-from services.payments.domain.state import Purse
+from services.payments.domain.model import Purse
+from services.payments.ledger.processor import Ledger
 from services.payments.processors import codec as codec_of_state
 from services.payments.processors.effects import PaymentCalling
-from services.payments.processors.ledger import Ledger
 from services.payments.processors.sequencer import PaymentCopying
 from services.payments.providers import registry
+from services.payments.providers.webhook_server import Webhooks
 from services.payments.settings import PaymentsSettings
-from services.payments.webhooks import Webhooks
+from shared_kernel import topics
 
 SERVICE = "groupbuy.payments.v1.PaymentService"
 #: Changes with the meaning of a kept state, which is then folded anew from the log.

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field, FilePath, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from chassis.auth_identity import SpiffeId
-from chassis.settings import HostPort, Instance, ServiceSettings
+from chassis.identity.peer_identity import SpiffeId
+from chassis.lifecycle.settings import HostPort, Instance, ServiceSettings
 
 Url = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
 MaybeUrl = Annotated[str, Field(pattern=r"^(https?://\S+)?$")]

@@ -19,9 +19,9 @@ from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFai
 from groupbuy.groups.v1 import campaigns_pb2, groups_pb2, links_pb2
 from groupbuy.orders.v1 import orders_pb2
 
-from chassis.topics import ALL, ORDERS
-from eventlog.security import Cluster, KafkaSecurity, client
-from services.orders.api.tokens import Token, encode
+from eventlog.broker.security import Cluster, KafkaSecurity, client
+from services.orders.api.consistency_tokens import Token, encode
+from shared_kernel.topics import ALL, ORDERS
 from tests.attack.http2 import Peer
 from tests.attack.others import an_order
 from tests.attack.site import SERVICES, Site

@@ -25,7 +25,7 @@ from typing import Any
 
 from groupbuy.orders.v1 import orders_pb2
 
-from deploy.stack import Stack
+from devstack.stack import Stack
 from groupbuy_client import AsyncClient, mtls
 from tests.attack.attacks import ATTACKED, ATTACKS
 from tests.attack.others import Others, Seen, an_order

@@ -10,8 +10,8 @@ from typing import Any
 
 import grpc
 
-from deploy.product import WEBHOOKS
-from deploy.stack import Stack
+from devstack.product import WEBHOOKS
+from devstack.stack import Stack
 from groupbuy_client import AsyncClient, mtls
 from groupbuy_client.transport import expecting
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from deploy.kafka.broker import Broker
+from devstack.kafka.broker import Broker
 from tests.waiting import moment, wait_for_async
 
 PATIENCE_S = 30.0

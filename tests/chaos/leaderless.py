@@ -11,10 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from chassis.topics import ORDERS
-from deploy.stack import Stack
+from devstack.stack import Stack
 from ops.audit.run import wait_quiet
 from ops.demo.player import Tally
+from shared_kernel.topics import ORDERS
 from tests.chaos.cluster import Cluster
 from tests.chaos.product import load
 from tests.chaos.verdict import Found, in_time, verdict

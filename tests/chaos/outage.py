@@ -18,8 +18,8 @@ from uuid import uuid4
 import aiohttp
 import grpc
 
-from deploy.product import WEBHOOKS
-from deploy.stack import Stack
+from devstack.product import WEBHOOKS
+from devstack.stack import Stack
 from ops.audit.run import wait_quiet
 from ops.demo.plan import plan
 from ops.demo.player import Player, Tally

@@ -24,7 +24,7 @@ import grpc
 from groupbuy.simprovider.v1.simprovider_pb2 import Behaviour, ConfigureRequest
 from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
 
-from deploy.stack import Stack
+from devstack.stack import Stack
 from ops.audit.run import wait_quiet
 from ops.demo.plan import Evening, plan
 from ops.demo.player import Player, Tally

@@ -21,13 +21,13 @@ from uuid import uuid4
 from aiokafka import AIOKafkaProducer
 from groupbuy.orders.v1 import orders_pb2 as pb
 
-from chassis.topics import GROUP_INBOX, PAYMENT_INBOX
-from deploy.stack import Stack
-from eventlog.topics import TopicSpec, partition_of
+from devstack.stack import Stack
+from eventlog.broker.topics import TopicSpec, partition_of
 from groupbuy_testing.running import RunningStack
 from ops.audit.run import wait_quiet
 from ops.demo.player import Tally
 from services.orders.domain.ids import group_id
+from shared_kernel.topics import GROUP_INBOX, PAYMENT_INBOX
 from tests.chaos.verdict import Found, in_time, verdict
 from tests.integration.shop import FINAL, Shop, state
 

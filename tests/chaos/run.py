@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from eventlog.transport.threads import VARIABLE as THREAD_CHECKS
+from eventlog.faust.thread_checks import VARIABLE as THREAD_CHECKS
 from tests.chaos import leaderless, outage, payments, poison, product
 from tests.chaos.kernel import part as kernel
 from tests.chaos.kernel import stalls

@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 
-from deploy.stack import Stack
+from devstack.stack import Stack
 from ops.audit.findings import Invariant
+from ops.audit.group.seats import SeatState
 from ops.audit.run import NotQuiet, audit
-from ops.audit.seats import SeatState
 from ops.demo.player import Tally
-from ops.reconcile import compared
-from ops.reconcile_books import Kind
-from ops.replay import domains, replayed
+from ops.log.replay import domains, replayed
+from ops.reconcile.command import compared
+from ops.reconcile.comparison import Kind
 
 MOST_SHOWN = 20
-#: What a process says that meets a call on a wrong thread, see eventlog/transport/threads.py.
+#: What a process says that meets a call on a wrong thread, see eventlog/faust/thread_checks.py.
 WRONG_THREAD = "wrong thread"
 #: Figures, and whether all of it was exact.
 Found = tuple[dict[str, object], bool]

@@ -17,16 +17,16 @@ from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
-from services.payments.providers import wechat_client, wechat_refs
-from services.payments.providers.base import Provider, idempotency_key
+from services.payments.providers.port import Provider, idempotency_key
 from services.payments.providers.resolve import Limits
-from services.payments.providers.simulated import wechat_seal
-from services.payments.providers.simulated.server import Server
-from services.payments.providers.simulated.settings import Settings
-from services.payments.providers.simulated_adapter import SimulatedProvider
-from services.payments.providers.stripe_adapter import StripeProvider
-from services.payments.providers.wechat_adapter import WeChatProvider
-from services.payments.providers.wechat_client import WeChatClient
+from services.payments.providers.simulator_client.adapter import SimulatedProvider
+from services.payments.providers.stripe.adapter import StripeProvider
+from services.payments.providers.wechat import http_client, references
+from services.payments.providers.wechat.adapter import WeChatProvider
+from services.payments.providers.wechat.http_client import WeChatClient
+from simulators.psp.server import Server
+from simulators.psp.settings import Settings
+from simulators.psp.wechat import signer
 
 LIMITS = Limits(tries=3, try_s=1, budget_s=2, wait_s=0.01)
 WEBHOOK_URL = "https://shop.invalid/webhooks/wechat"
@@ -164,16 +164,16 @@ class WeChatRig(SimulatedRig):
         return WeChatProvider(WeChatClient(merchant(self.keys), self.url), notify_url=WEBHOOK_URL, limits=LIMITS)
 
     def key(self, call: ProviderCall) -> str:
-        return wechat_refs.trade_number(call)
+        return references.trade_number(call)
 
 
-def merchant(keys: Path) -> wechat_client.Account:
+def merchant(keys: Path) -> http_client.Account:
     """The merchant's account at the simulated WeChat Pay."""
-    return wechat_client.account(
-        merchant=wechat_seal.MERCHANT,
-        app=wechat_seal.APP,
-        serial=wechat_seal.MERCHANT_SERIAL,
-        platform_serial=wechat_seal.PLATFORM_SERIAL,
+    return http_client.account(
+        merchant=signer.MERCHANT,
+        app=signer.APP,
+        serial=signer.MERCHANT_SERIAL,
+        platform_serial=signer.PLATFORM_SERIAL,
         private=keys / "merchant_private.pem",
         platform=keys / "platform_public.pem",
         secret=(keys / "apiv3_key").read_text(),
@@ -214,5 +214,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def wechat_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keys take a while to make: once for all tests."""
     directory = tmp_path_factory.mktemp("wechat")
-    wechat_seal.Seal(directory)
+    signer.Seal(directory)
     return directory

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from groupbuy.payments.v1 import decisions_pb2 as d
 
-from services.payments.providers.base import idempotency_key
+from services.payments.providers.port import idempotency_key
 from services.payments.providers.registry import Registry, simulated
-from services.payments.providers.simulated_adapter import SimulatedProvider
+from services.payments.providers.simulator_client.adapter import SimulatedProvider
 from tests.contract.calls import asks
 
 

@@ -11,7 +11,7 @@ from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1 import inbox_pb2 as i
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
-from services.payments.providers.base import KeyTaken, NotPossibleNow, ProviderError, ResultUnknown, outcome_of
+from services.payments.providers.port import KeyTaken, NotPossibleNow, ProviderError, ResultUnknown, outcome_of
 from services.payments.providers.resolve import Limits, resolve
 from tests.contract.calls import asks
 from tests.unit.providers.virtual import run

@@ -18,9 +18,9 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from groupbuy.errors.v1.errors_pb2 import ErrorReason
 
-from chassis.auth import Access
-from chassis.errors import DOMAIN, PREFIX
-from chassis.guard import Guard, Handler
+from chassis.identity.authorizer import Access
+from chassis.rpc.errors import DOMAIN, PREFIX
+from chassis.rpc.request_pipeline import Guard, Handler
 
 #: Codes that say that we failed.
 OURS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})

@@ -33,21 +33,21 @@ from groupbuy.payments.v1 import ledger_pb2 as pl
 from groupbuy.payments.v1 import payments_pb2 as p
 from groupbuy.payments.v1 import payments_pb2_grpc
 
-from chassis.links import Keys, Link
-from chassis.topics import CAMPAIGNS
-from eventlog.aggregate import Aggregate, decide
-from eventlog.database import Database
-from eventlog.watch import Watchers
+from eventlog.core.aggregate import Aggregate, decide
+from eventlog.state.database import Database
+from eventlog.views.change_notifier import Watchers
 from services.groups.api.campaigns import CampaignServicer
 from services.groups.api.groups import GroupServicer
 from services.groups.api.links import LinkServicer
 from services.groups.domain.domain import GroupDomain
-from services.groups.domain.state import State
+from services.groups.domain.model import State
 from services.groups.processors.open_groups import OpenGroups
 from services.orders.api.orders import OrderServicer
 from services.orders.domain.ids import group_id, order_id
-from services.payments.processors.ledger_store import STAMP, PartitionBooks
+from services.payments.ledger.store import STAMP, PartitionBooks
 from services.payments.providers.notifications import Notifications
+from shared_kernel.share_links import Keys, Link
+from shared_kernel.topics import CAMPAIGNS
 from tests.unit.groups_api import world as groups_world
 from tests.unit.orders import history as h
 from tests.unit.orders import world as orders_world

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.simulation.broker import Record
+from tests.simulation.world.broker import Record
 
 FOLDER = Path(__file__).parent
 Logs = dict[tuple[str, int], list[Record]]

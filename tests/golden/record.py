@@ -12,12 +12,12 @@ from typing import Any
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
 
-from chassis import topics
+from shared_kernel import topics
 from tests.golden.logs import FOLDER, Logs, write
-from tests.simulation.coverage import Coverage
-from tests.simulation.plan import plan
-from tests.simulation.replay import LOGS
-from tests.simulation.world import World
+from tests.simulation.histories.coverage import Coverage
+from tests.simulation.histories.plan import plan
+from tests.simulation.histories.replay import LOGS
+from tests.simulation.world.world import World
 
 DECISIONS: dict[str, Any] = {topics.GROUP_LOG.name: GroupDecision, topics.PAYMENT_LOG.name: PaymentDecision}
 KEPT = frozenset(name for pair in LOGS.values() for name in pair)

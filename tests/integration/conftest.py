@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from eventlog.transport.threads import VARIABLE as THREAD_CHECKS
+from eventlog.faust.thread_checks import VARIABLE as THREAD_CHECKS
 
 if TYPE_CHECKING:
     from groupbuy_testing.running import RunningStack

@@ -28,7 +28,7 @@ from groupbuy.simprovider.v1.simprovider_pb2 import (
 )
 from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
 
-from eventlog.processor import SESSION_S
+from eventlog.processors.base import SESSION_S
 from groupbuy_testing.running import RunningStack
 
 T = TypeVar("T")

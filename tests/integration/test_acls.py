@@ -20,11 +20,11 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
-from chassis.topics import ALL
-from deploy.credentials import Credentials
-from deploy.kafka.broker import Broker
-from eventlog.security import Cluster, KafkaSecurity, client
-from eventlog.topics import TopicSpec
+from devstack.certificates.credentials import Credentials
+from devstack.kafka.broker import Broker
+from eventlog.broker.security import Cluster, KafkaSecurity, client
+from eventlog.broker.topics import TopicSpec
+from shared_kernel.topics import ALL
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -19,13 +19,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 
-from chassis import registry
-from chassis.topics import ALL, GROUP_LOG, ORDERS, REGISTRY
-from deploy.kafka.broker import Broker
-from eventlog.errors import TopicsDiffer
-from eventlog.topics import TopicSpec, partition_of
+from devstack.kafka.broker import Broker
+from eventlog.broker.topics import TopicSpec, partition_of
+from eventlog.core.errors import TopicsDiffer
+from ops.broker.rebuild import Rebuild, rebuild
 from ops.errors import OpsError
-from ops.rebuild import Rebuild, rebuild
+from shared_kernel import log_registry
+from shared_kernel.topics import ALL, GROUP_LOG, ORDERS, REGISTRY
 
 #: Many short processes, each of which loads Python and its libraries.
 pytestmark = pytest.mark.timeout(400)
@@ -56,7 +56,7 @@ def create(kafka: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 async def made(kafka: str) -> None:
-    await registry.create(kafka, partitions=PARTITIONS, otherwise=64, replication=1, who="test")
+    await log_registry.create(kafka, partitions=PARTITIONS, otherwise=64, replication=1, who="test")
 
 
 async def add_partition(kafka: str, topics: Sequence[TopicSpec]) -> None:
@@ -91,7 +91,7 @@ async def write_decision(kafka: str, group: str, partition: int) -> None:
 
 async def written(kafka: str) -> int:
     """Records of the registry."""
-    return len((await registry.read(kafka)).records)
+    return len((await log_registry.read(kafka)).records)
 
 
 async def test_a_topic_with_one_partition_more_is_named_and_nothing_is_changed(kafka: str) -> None:
@@ -121,7 +121,7 @@ async def test_the_same_in_every_topic_is_refused_too(kafka: str) -> None:
         assert "2 " in refused.stderr
         assert "declared" in refused.stderr
     with pytest.raises(TopicsDiffer, match=r"registry\.v1 has 3 partitions.*2 were declared"):
-        await registry.check(kafka)
+        await log_registry.check(kafka)
     refused = await asyncio.to_thread(ops, kafka, "audit", "--without-provider")
     assert refused.returncode == 1
     assert "orders.order.v1 has 3 partitions" in refused.stderr
@@ -156,7 +156,7 @@ async def test_an_older_installation_gets_the_number_that_its_keys_were_placed_b
     await write_keys(kafka, GROUP_LOG, KEYS)
     # No number is told: it is the one that the topics have.
     assert (await asyncio.to_thread(create, kafka)).returncode == 0
-    found = (await registry.read(kafka)).declared
+    found = (await log_registry.read(kafka)).declared
     assert found is not None
     assert (found.partitions, found.adopted) == (PARTITIONS, True)
     assert found.cluster_id
@@ -252,12 +252,12 @@ async def test_a_rebuilt_topic_is_what_it_was_also_after_an_interruption_anywher
     await commit(kafka, reader, offsets)
     before = await contents(kafka, ORDERS)
     await add_partition(kafka, [ORDERS, REGISTRY])
-    entries = await registry.read(kafka)
+    entries = await log_registry.read(kafka)
     told: list[str] = []
     await rebuild(kafka, [ORDERS], told.append, dry_run=True)
     assert told == ["orders.order.v1: 3 partitions would become 2"]
     with pytest.raises(TopicsDiffer):
-        await registry.check(kafka)
+        await log_registry.check(kafka)
 
     steps = ("_make", "_copy", "_compare", "_carry_offsets", "_delete", "_set")
     for step in steps:
@@ -276,8 +276,8 @@ async def test_a_rebuilt_topic_is_what_it_was_also_after_an_interruption_anywher
     rebuilt = await asyncio.to_thread(ops, kafka, "topics", "rebuild")
     assert rebuilt.returncode == 0, rebuilt.stderr
     assert "groupbuy.registry.v1 has 2 partitions, and is what it was" in rebuilt.stdout
-    assert (await registry.read(kafka)).records == entries.records
-    assert await registry.check(kafka) == PARTITIONS
+    assert (await log_registry.read(kafka)).records == entries.records
+    assert await log_registry.check(kafka) == PARTITIONS
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:

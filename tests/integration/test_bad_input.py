@@ -19,8 +19,8 @@ from groupbuy.orders.v1.orders_pb2 import CancelOrderRequest, GetOrderRequest
 from groupbuy.payments.v1.payments_pb2 import GetPaymentRequest
 from grpc_status import rpc_status
 
-from chassis import topics
-from eventlog.topics import partition_of
+from eventlog.broker.topics import partition_of
+from shared_kernel import topics
 from tests.integration.shop import CALL_S, Shop, state
 from tests.integration.test_once_only import reason_of
 

@@ -12,11 +12,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from deploy import ports
-from deploy.errors import BrokerFailed
-from deploy.kafka.broker import Broker
-from deploy.kafka.probe import answers
-from deploy.waiting import wait_for
+from devstack.errors import BrokerFailed
+from devstack.kafka.broker import Broker
+from devstack.kafka.probe import answers
+from devstack.supervision import ports
+from devstack.supervision.waiting import wait_for
 
 TOPIC = "notes"
 

@@ -13,12 +13,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from deploy import ports
-from deploy.kafka.broker import Broker
-from deploy.process import Process
-from deploy.product import PRODUCT, Layout
-from deploy.waiting import wait_for
-from eventlog.processor import SESSION_S
+from devstack.kafka.broker import Broker
+from devstack.product import PRODUCT, Layout
+from devstack.supervision import ports
+from devstack.supervision.process import Process
+from devstack.supervision.waiting import wait_for
+from eventlog.processors.base import SESSION_S
 from tests.integration.shop import Shop, pause
 from tests.integration.test_once_only import reason_of
 

@@ -12,9 +12,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from eventlog.processor import Connection
-from eventlog.projection import Projection
-from eventlog.topics import TopicSpec, create, dead_letter
+from eventlog.broker.topics import TopicSpec, create, dead_letter
+from eventlog.processors.base import Connection
+from eventlog.processors.projection import Projection
 from tests.chaos.kernel.copying import KIND, Folding, copied, spoilt
 from tests.chaos.kernel.launch import Launched
 from tests.chaos.kernel.refold import read

@@ -9,10 +9,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from groupbuy.orders.v1 import orders_pb2 as pb
 
-from chassis import topics
 from groupbuy_testing.running import RunningStack
-from ops.decode import line
-from ops.reader import Reader
+from ops.log.decode import line
+from ops.log.reader import Reader
+from shared_kernel import topics
 from tests.integration.shop import Shop, until
 from tests.waiting import wait_for_async
 

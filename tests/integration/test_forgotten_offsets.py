@@ -23,16 +23,16 @@ from groupbuy.orders.v1 import orders_pb2 as pb
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.registry.v1.registry_pb2 import Redriven, RegistryRecord
 
-from chassis import registry, topics
-from chassis.registry import Writer
-from chassis.topics import ALL, ORDERS, PAYMENT_INBOX, dlq_name
-from deploy.kafka.broker import Broker
-from deploy.stack import Stack
-from eventlog.deadletter import ORIGIN_OFFSET, ORIGIN_TOPIC
-from eventlog.topics import partition_of
+from devstack.kafka.broker import Broker
+from devstack.stack import Stack
+from eventlog.broker.topics import partition_of
+from eventlog.records.dead_letters import ORIGIN_OFFSET, ORIGIN_TOPIC
 from groupbuy_testing.running import RunningStack
-from ops import dlq
 from ops.audit.run import audit, wait_quiet
+from ops.broker import dlq
+from shared_kernel import log_registry, topics
+from shared_kernel.log_registry import Writer
+from shared_kernel.topics import ALL, ORDERS, PAYMENT_INBOX, dlq_name
 from tests.integration.shop import CALL_S, Shop, retried
 from tests.waiting import wait_for_async
 
@@ -162,7 +162,7 @@ def test_services_go_on_where_they_stood_and_nothing_is_lost_or_doubled(shop: Sh
     for group in (topics.GROUPS_SEQUENCER, topics.PAYMENTS_DECIDER, topics.PAYMENTS_EFFECTS):
         for one in asyncio.run(committed(kafka, group)).values():
             assert json.loads(one.metadata)["proven"] is True
-    entries = asyncio.run(registry.read(kafka)).records
+    entries = asyncio.run(log_registry.read(kafka)).records
     recorded = {one.offsets_recovered.group for key, one in entries.items() if key.startswith("recovered/")}
     assert recorded == set(GROUPS) - {topics.PAYMENTS_LEDGER, topics.ORDERS_PROJECTION}
     assert "no group misses an offset" in ops(kafka, "offsets", "recover").stdout
@@ -172,7 +172,7 @@ def test_services_go_on_where_they_stood_and_nothing_is_lost_or_doubled(shop: Sh
 
 
 async def made(kafka: str) -> None:
-    await registry.create(kafka, partitions=PARTITIONS, otherwise=PARTITIONS, replication=1, who="test")
+    await log_registry.create(kafka, partitions=PARTITIONS, otherwise=PARTITIONS, replication=1, who="test")
 
 
 async def write(kafka: str, topic: str, values: Sequence[bytes], key: str, headers: Any = ()) -> int:
@@ -281,11 +281,11 @@ async def test_a_forged_claim_that_all_was_put_back_is_told(kafka: str) -> None:
     here = partition_of("a", PARTITIONS)
     async with Writer(kafka, "mallory", PARTITIONS) as writer:
         entry = Redriven(topic=DEAD, partition=here, up_to=1, sending_to=1)
-        await writer.append(registry.redriven_key(DEAD, here), RegistryRecord(redriven=entry))
+        await writer.append(log_registry.redriven_key(DEAD, here), RegistryRecord(redriven=entry))
         told = await asyncio.to_thread(ops, kafka, "dlq", "redrive", DEAD)
         assert "all before 1 was put back before, by mallory" in told.stdout
         entry = Redriven(topic=DEAD, partition=here, up_to=10**9, sending_to=10**9)
-        await writer.append(registry.redriven_key(DEAD, here), RegistryRecord(redriven=entry))
+        await writer.append(log_registry.redriven_key(DEAD, here), RegistryRecord(redriven=entry))
     told = await asyncio.to_thread(ops, kafka, "dlq", "redrive", DEAD)
     assert told.returncode == 1
     assert "nothing of ours wrote that" in told.stderr
@@ -340,13 +340,13 @@ async def test_a_record_that_nobody_decodes_is_skipped_by_a_record_of_its_own_an
     assert shown.returncode == 0, shown.stderr
     assert "bytes are no PaymentInput" in shown.stdout
     assert "\x1b" not in shown.stdout
-    assert (await registry.read(kafka)).skipped == set()
+    assert (await log_registry.read(kafka)).skipped == set()
     refused = await said("inbox", "skip", PAYMENT_INBOX.name, str(partition), str(offset - 1), "--reason", "no")
     assert refused.returncode == 1
     assert "this build decodes the record" in refused.stderr
     assert (await said("inbox", "skip", PAYMENT_INBOX.name, str(partition), "99", "--reason", "no")).returncode == 1
     assert (await said("inbox", "skip", *place)).returncode == 0
-    ((topic, where, at, _),) = (await registry.read(kafka)).skipped
+    ((topic, where, at, _),) = (await log_registry.read(kafka)).skipped
     assert (topic, where, at) == (PAYMENT_INBOX.name, partition, offset)
     assert (await said("audit", "--without-provider")).returncode == 0
     replayed = await said("replay")
@@ -380,7 +380,7 @@ async def test_a_start_that_the_logs_do_not_prove_is_committed_only_when_a_perso
     assert json.loads(found.metadata)["proven"] is False
     rows = [
         row
-        for one in (await registry.read(kafka)).records.values()
+        for one in (await log_registry.read(kafka)).records.values()
         for row in one.offsets_recovered.offsets
         if row.topic == ORDERS.name and not row.proven
     ]

@@ -14,8 +14,8 @@ import pytest
 from groupbuy.groups.v1.groups_pb2 import GetGroupRequest
 from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceStub
 
-from chassis.replicas_calls import FORWARDED
-from deploy.stack import Stack
+from chassis.routing.peer_calls import FORWARDED
+from devstack.stack import Stack
 from tests.integration.test_replicas import PLAN, a_campaign, an_order, client, owned_by
 from tests.waiting import moment, wait_for_async
 

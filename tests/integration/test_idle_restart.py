@@ -16,10 +16,10 @@ import pytest
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
-from chassis import topics
-from deploy.stack import Stack
-from eventlog.processor import SESSION_S
+from devstack.stack import Stack
+from eventlog.processors.base import SESSION_S
 from groupbuy_testing.running import RunningStack
+from shared_kernel import topics
 from tests.chaos.kernel.refold import read
 from tests.integration.shop import Shop, pause
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from eventlog import crashpoints
+from eventlog.runtime import failpoints
 from tests.chaos.kernel.launch import Launched
 from tests.chaos.kernel.run import Trouble, chaos, exact
 from tests.chaos.kernel.site import Site
@@ -34,7 +34,7 @@ async def test_kills_freezes_doubles_and_late_requests_lose_and_change_nothing(
 async def test_a_crash_at_any_step_leaves_the_log_exact(kafka_broker: str, tmp_path: Path) -> None:
     async with asyncio.TaskGroup() as chains:
         for n in range(CHAINS):
-            chains.create_task(_crashes(kafka_broker, tmp_path / str(n), crashpoints.STEPS[n::CHAINS]))
+            chains.create_task(_crashes(kafka_broker, tmp_path / str(n), failpoints.STEPS[n::CHAINS]))
 
 
 async def _crashes(kafka: str, directory: Path, steps: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from groupbuy.payments.v1 import ledger_pb2 as ledger
 from groupbuy.simprovider.v1.simprovider_pb2 import AuthoriseRequest
 
-from deploy.product import PROVIDER_HTTP, WEBHOOKS
+from devstack.product import PROVIDER_HTTP, WEBHOOKS
 from ops.main import main
 from tests.integration.shop import CALL_S, Shop, retried, until
 from tests.waiting import wait_for_async

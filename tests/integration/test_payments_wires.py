@@ -21,9 +21,9 @@ from groupbuy.payments.v1.payments_pb2 import (
 )
 from groupbuy.simprovider.v1.simprovider_pb2 import ConfirmRequest, StatementEntry
 
-from chassis.topics import PAYMENT_INBOX
-from ops.reader import Reader
-from services.payments.providers.wechat_refs import trade_number
+from ops.log.reader import Reader
+from services.payments.providers.wechat.references import trade_number
+from shared_kernel.topics import PAYMENT_INBOX
 from tests.integration.shop import CALL_S, Shop, retried, until
 from tests.waiting import wait_for_async
 

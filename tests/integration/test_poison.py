@@ -21,12 +21,12 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent, Pa
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.registry.v1.registry_pb2 import RecordSkipped, RegistryRecord
 
-from chassis import registry, topics
-from deploy.stack import Stack
+from devstack.stack import Stack
 from docs.poison_table import BURIED, COPIED, IGNORED, KINDS, STOPS, TABLE
-from eventlog.topics import partition_of
+from eventlog.broker.topics import partition_of
 from groupbuy_testing.running import RunningStack
 from services.orders.domain.ids import group_id
+from shared_kernel import log_registry, topics
 from tests.integration.shop import Shop, until
 
 KEPT_WAITING_S = 90.0
@@ -381,6 +381,6 @@ async def record_skipped(kafka: str, one: Written) -> None:
     entry = RecordSkipped(
         topic=one.topic, partition=one.partition, offset=one.offset, sha256=sha256(value or b"").digest(), reason="test"
     )
-    async with registry.Writer(kafka, "test", PARTITIONS) as writer:
+    async with log_registry.Writer(kafka, "test", PARTITIONS) as writer:
         record = RegistryRecord(record_skipped=entry)
-        await writer.append(registry.key_of(record), record)
+        await writer.append(log_registry.key_of(record), record)

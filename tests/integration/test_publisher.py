@@ -12,10 +12,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import LeaderNotAvailableError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
-from eventlog.errors import BrokerUnavailable
-from eventlog.gathering import Record
-from eventlog.publisher import Publisher
-from eventlog.topics import partition_of
+from eventlog.broker.topics import partition_of
+from eventlog.core.errors import BrokerUnavailable
+from eventlog.producing.publisher import Publisher
+from eventlog.producing.record_accumulator import Record
 from tests.waiting import wait_for_async
 
 PARTITIONS = 2

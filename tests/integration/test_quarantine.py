@@ -11,9 +11,9 @@ from uuid import uuid4
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from eventlog.processor import Connection
-from eventlog.sequencer import Sequencer, Wrapping
-from eventlog.topics import FOR_EVER, TopicSpec, create, partition_of
+from eventlog.broker.topics import FOR_EVER, TopicSpec, create, partition_of
+from eventlog.processors.base import Connection
+from eventlog.processors.sequencer import Sequencer, Wrapping
 from tests.waiting import wait_for_async
 
 PATIENCE_S = 30.0

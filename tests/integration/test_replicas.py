@@ -20,9 +20,9 @@ from groupbuy.groups.v1.groups_pb2 import GetGroupRequest, Group
 from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceStub
 from groupbuy.orders.v1 import orders_pb2
 
-from chassis.replicas_calls import FORWARDED
-from deploy.product import PRODUCT, Plan
-from deploy.stack import Stack
+from chassis.routing.peer_calls import FORWARDED
+from devstack.product import PRODUCT, Plan
+from devstack.stack import Stack
 from groupbuy_client import AsyncClient, Unavailable
 from tests.waiting import wait_for_async
 

@@ -18,10 +18,10 @@ from groupbuy.groups.v1.groups_pb2 import GetGroupRequest, Group
 from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceStub
 from groupbuy.orders.v1 import orders_pb2
 
-from chassis.replicas_calls import FORWARDED, PARTITIONS
-from chassis.tls import expecting
-from deploy.product import PRODUCT
-from deploy.stack import Stack
+from chassis.identity.tls import expecting
+from chassis.routing.peer_calls import FORWARDED, PARTITIONS
+from devstack.product import PRODUCT
+from devstack.stack import Stack
 from groupbuy_client import AsyncClient, NotAllowed, mtls
 from tests.integration.test_replicas import PLAN, a_campaign, an_order
 from tests.waiting import wait_for_async

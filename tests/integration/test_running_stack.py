@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from deploy.kafka.probe import answers
-from deploy.waiting import wait_for
+from devstack.kafka.probe import answers
+from devstack.supervision.waiting import wait_for
 
 if TYPE_CHECKING:
     from groupbuy_testing.running import RunningStack

@@ -27,18 +27,18 @@ from aiokafka.errors import (
 from groupbuy.orders.v1.orders_pb2 import Order, OrderState
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, ProviderCall
 
-from chassis.tls import Files
-from chassis.topics import ALL, BUSINESS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX
-from deploy.ca import Authority
-from deploy.credentials import Credentials
-from deploy.stack import Stack
-from eventlog import acls
-from eventlog.acls import Grant, Operation, Resource
-from eventlog.security import Cluster, KafkaSecurity, client
+from chassis.identity.tls import Files
+from devstack.certificates.ca import Authority
+from devstack.certificates.credentials import Credentials
+from devstack.stack import Stack
+from eventlog.admin import acls
+from eventlog.admin.acls import Grant, Operation, Resource
+from eventlog.broker.security import Cluster, KafkaSecurity, client
 from groupbuy_client import AsyncClient, NotAllowed, Unavailable, mtls
 from services.payments.providers.resolve import Limits
-from services.payments.providers.simulated.server import SERVICE as PROVIDER_SERVICE
-from services.payments.providers.simulated_adapter import SimulatedProvider
+from services.payments.providers.simulator_client.adapter import SimulatedProvider
+from shared_kernel.topics import ALL, BUSINESS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX
+from simulators.psp.server import SERVICE as PROVIDER_SERVICE
 
 SERVICES = ("orders", "groups", "payments")
 SOON_S = 30.0

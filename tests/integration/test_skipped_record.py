@@ -10,9 +10,9 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from chassis.topics import GROUP_INBOX, PAYMENT_INBOX
-from eventlog.topics import TopicSpec, partition_of
+from eventlog.broker.topics import TopicSpec, partition_of
 from groupbuy_testing.running import RunningStack
+from shared_kernel.topics import GROUP_INBOX, PAYMENT_INBOX
 from tests.integration.shop import Shop, until
 
 #: Many short processes, each of which loads Python and its libraries.

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from eventlog import processor
-from eventlog.decider import Decider
-from eventlog.partition import PartitionState
-from eventlog.processor import Connection
-from eventlog.projection import Index, Projection
-from eventlog.rocks import Codec
-from eventlog.standby import NEAR
+from eventlog.core.partition_state import PartitionState
+from eventlog.processors import base
+from eventlog.processors.base import Connection
+from eventlog.processors.decider import Decider
+from eventlog.processors.projection import Index, Projection
+from eventlog.processors.standby import NEAR
+from eventlog.state.rocksdb_store import Codec
 from tests.chaos.kernel import late_replica
 from tests.chaos.kernel.refold import read
 from tests.chaos.kernel.run import PARTITIONS, exact
@@ -45,7 +45,7 @@ def _applied(decider: Decider[Counter]) -> dict[int, int]:
 async def test_a_standby_takes_over_with_nothing_left_to_fold(
     kafka_broker: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(processor, "SESSION_S", SESSION_S)
+    monkeypatch.setattr(base, "SESSION_S", SESSION_S)
     async with Site(kafka_broker, tmp_path) as site:
         active = site.start("w0")
         await site.started("w0")
@@ -132,7 +132,7 @@ def _ready(log: Path) -> set[int]:
 
 @pytest.mark.timeout(300)
 async def test_a_late_replica_folds_ahead_and_takes_over(kafka_broker: str, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(processor, "SESSION_S", SESSION_S)
+    monkeypatch.setattr(base, "SESSION_S", SESSION_S)
     async with Site(kafka_broker, tmp_path) as site:
         report = await late_replica.run(site, DECISIONS)
     assert report.decisions >= DECISIONS
@@ -177,7 +177,7 @@ class _Counts:
 
 
 async def test_a_projection_is_taken_over_warm(kafka_broker: str, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(processor, "SESSION_S", SESSION_S)
+    monkeypatch.setattr(base, "SESSION_S", SESSION_S)
     async with Site(kafka_broker, tmp_path) as site:
         await site.feed(3_000, aggregates=300)
 

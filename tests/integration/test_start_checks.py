@@ -21,8 +21,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.protocol.group import LeaveGroupRequest
 
-from eventlog.crash import EXIT_CODE
-from eventlog.topics import TopicSpec, create
+from eventlog.broker.topics import TopicSpec, create
+from eventlog.runtime.abort import EXIT_CODE
 from tests.chaos.kernel.copying import DECIDER, KIND
 from tests.chaos.kernel.run import PARTITIONS, committed, exact
 from tests.chaos.kernel.site import Site

@@ -18,13 +18,13 @@ from aiokafka import AIOKafkaProducer
 from groupbuy.groups.v1 import decisions_pb2 as g
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, GetCampaignRequest
 
-from chassis import registry
-from chassis.topics import CAMPAIGNS, GROUP_LOG, ORDERS, PAYMENT_LOG, REGISTRY
-from deploy.stack import Stack
-from eventlog.topics import TopicSpec, partition_of
+from devstack.stack import Stack
+from eventlog.broker.topics import TopicSpec, partition_of
 from groupbuy_testing.running import RunningStack
 from ops.audit.run import audit, wait_quiet
-from ops.reader import Reader
+from ops.log.reader import Reader
+from shared_kernel import log_registry
+from shared_kernel.topics import CAMPAIGNS, GROUP_LOG, ORDERS, PAYMENT_LOG, REGISTRY
 from tests.integration.shop import CALL_S, Shop, until
 
 #: Many short processes, each of which loads Python and its libraries.
@@ -173,7 +173,7 @@ def test_a_decision_that_forks_a_group_is_taken_out_of_its_log(shop: Shop) -> No
     ops(kafka, *rebuild)
     assert ops(kafka, "tail", GROUP_LOG.name, "--from-beginning", "--no-follow").count("\n") == before
     assert '"findings": 0' in ops(kafka, "verify")
-    skipped = {one[:3] for one in asyncio.run(registry.read(kafka)).skipped}
+    skipped = {one[:3] for one in asyncio.run(log_registry.read(kafka)).skipped}
     assert skipped == {(at[0], int(at[1]), int(at[2]))}
 
     restart(stack, *SERVICES)

@@ -23,10 +23,10 @@ from groupbuy.log.v1.log_pb2 import Tick
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import HoldAuthorised, PaymentDecision, PaymentEvent
 
-from eventlog.partition import PartitionState
+from eventlog.core.partition_state import PartitionState
 from services.groups.domain.domain import GroupDomain
-from services.groups.domain.state import State
-from tests.simulation.broker import Record
+from services.groups.domain.model import State
+from tests.simulation.world.broker import Record
 
 KEY = "0f5fd1f1-2f7a-5b41-9a45-6f3a4c6a6d10"
 OPENED_MS = 1_760_000_000_000

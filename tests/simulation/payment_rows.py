@@ -17,8 +17,8 @@ from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome, RefundCommand
 from services.payments.domain import domain
 from services.payments.domain.decide import Input
 from services.payments.domain.errors import Impossible
-from services.payments.domain.parts import Call, Intent
-from services.payments.domain.state import Payment, Purse, Record
+from services.payments.domain.model import Payment, Purse, Record
+from services.payments.domain.model_parts import Call, Intent
 from services.payments.domain.transitions import INPUTS, SECOND_HOLD, STATES, events_after
 
 #: A state and an input.

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
-from tests.simulation.coverage import Coverage
-from tests.simulation.plan import LEAST_INPUTS, Plan, plan
-from tests.simulation.play import play, prepared
-from tests.simulation.shrink import read, shrink, spell
+from tests.simulation.histories.coverage import Coverage
+from tests.simulation.histories.plan import LEAST_INPUTS, Plan, plan
+from tests.simulation.histories.play import play, prepared
+from tests.simulation.histories.shrink import read, shrink, spell
 
 #: Seeds that a worker plays before it reports.
 CHUNK = 20

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.aims import AIMS
-from tests.simulation.coverage import Coverage
+from tests.simulation.histories.aims import AIMS
+from tests.simulation.histories.coverage import Coverage
+from tests.simulation.histories.plan import plan
+from tests.simulation.histories.play import play, prepared
 from tests.simulation.payment_rows import ROWS, counted_rows, state_of
-from tests.simulation.plan import plan
-from tests.simulation.play import play, prepared
 from tests.unit.payments import stories as s
 from tests.unit.payments.test_table import REACHED, told
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from chassis import topics
-from eventlog.partition import PartitionState
+from eventlog.core.partition_state import PartitionState
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.terms import RULES_VERSIONS
 from services.payments.domain.domain import PurseDomain
+from shared_kernel import topics
 from tests.golden.logs import Logs, files, read
 from tests.golden.record import events, every_event
-from tests.simulation.broker import Record
-from tests.simulation.replay import CODECS, LOGS, decide_anew, digest, distinct
+from tests.simulation.histories.replay import CODECS, LOGS, decide_anew, digest, distinct
+from tests.simulation.world.broker import Record
 
 DOMAINS: dict[str, Any] = {topics.GROUPS_DECIDER: GroupDomain(), topics.PAYMENTS_DECIDER: PurseDomain()}
 #: Decides an inbox; gives the decisions by key.

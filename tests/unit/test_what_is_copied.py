@@ -14,16 +14,16 @@ from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
-from eventlog.deadletter import Undecodable
-from eventlog.errors import BrokerUnavailable
-from eventlog.sequencer import Missing, Wrapping
-from eventlog.wire import BytesField
+from eventlog.core.errors import BrokerUnavailable
+from eventlog.processors.sequencer import Missing, Wrapping
+from eventlog.records.dead_letters import Undecodable
+from eventlog.records.wire import BytesField
 from services.groups.domain import command
 from services.groups.processors import sequencer
 from services.groups.processors.sequencer import CAMPAIGN_HEADER, GroupCopying
 from services.payments.domain.decide import decode
-from services.payments.domain.group import follow
-from services.payments.domain.state import Purse
+from services.payments.domain.model import Purse
+from services.payments.domain.on_group_event import follow
 from services.payments.processors.sequencer import PaymentCopying
 
 ORDERS, DECISIONS = "orders", "decisions"

@@ -24,18 +24,19 @@ from groupbuy.groups.v1.campaigns_pb2 import (
 )
 from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceServicer
 
-from chassis.paging import Paging, page_size
-from chassis.room import Room
-from chassis.topics import CAMPAIGNS
-from chassis.waiting import Patience
-from eventlog.envelope import headers
-from eventlog.errors import BrokerUnavailable
-from eventlog.gathering import Record
-from eventlog.publisher import Publishes
-from services.groups.api import edits, refusals
+from chassis.admission.capacity import Room
+from chassis.rpc.call_deadline import Patience
+from chassis.rpc.pagination import Paging, page_size
+from eventlog.core.errors import BrokerUnavailable
+from eventlog.producing.publisher import Publishes
+from eventlog.producing.record_accumulator import Record
+from eventlog.records.envelope import headers
+from services.groups.api import edits
+from services.groups.api import errors as refusals
 from services.groups.api.groups import PUBLISH_S, SOURCE, wall_clock_ms
 from services.groups.api.ports import Campaigns
 from services.groups.domain.terms import problems
+from shared_kernel.topics import CAMPAIGNS
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -11,9 +11,9 @@ from hashlib import sha256
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, UpdateCampaignRequest
 
-from chassis.errors import ApiError
-from chassis.validation import invalid_fields, validate
-from services.groups.api import refusals
+from chassis.rpc.errors import ApiError
+from chassis.rpc.validation import invalid_fields, validate
+from services.groups.api import errors as refusals
 from services.groups.domain.terms import DEFAULT_RULES_VERSION, problems
 
 #: What the service itself sets: no part of what a caller asks for.

@@ -1,7 +1,7 @@
 """GroupService: shows groups as their decider has them, and passes on the wish to end one.
 
-What concerns a group is answered by the replica that has it (chassis.replicas). Must never change a group: a wish goes
-into the group's inbox, and the answer is what was decided.
+What concerns a group is answered by the replica that has it (chassis.routing.partition_router). Must never change a
+group: a wish goes into the group's inbox, and the answer is what was decided.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from groupbuy.groups.v1.groups_pb2 import (
 from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceServicer
 from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput
 
-from chassis.fanout import Fanout, Shared
-from chassis.paging import Key, Paging, page_size
-from chassis.replicas import Alone, Partitions
-from chassis.topics import GROUP_INBOX
-from chassis.validation import invalid_fields
-from chassis.waiting import Patience, until
-from eventlog.aggregate import Aggregate
-from eventlog.envelope import headers
-from eventlog.gathering import Record
-from eventlog.publisher import Publishes
-from services.groups.api import refusals
+from chassis.routing.partition_router import Alone, Partitions
+from chassis.rpc.broadcast import Fanout, Shared
+from chassis.rpc.call_deadline import Patience, until
+from chassis.rpc.pagination import Key, Paging, page_size
+from chassis.rpc.validation import invalid_fields
+from eventlog.core.aggregate import Aggregate
+from eventlog.producing.publisher import Publishes
+from eventlog.producing.record_accumulator import Record
+from eventlog.records.envelope import headers
+from services.groups.api import errors as refusals
+from services.groups.api.mapping import PHASES, group_message
 from services.groups.api.ports import GroupsView
-from services.groups.api.view import PHASES, group_message
-from services.groups.domain.state import Phase, State
+from services.groups.domain.model import Phase, State
 from services.groups.domain.terms import Terms
+from shared_kernel.topics import GROUP_INBOX
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

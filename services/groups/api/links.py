@@ -29,11 +29,11 @@ from groupbuy.groups.v1.links_pb2 import (
 )
 from groupbuy.groups.v1.links_pb2_grpc import LinkServiceServicer
 
-from chassis.linkapi import invitation, link_refused, not_set_up
-from chassis.linkcodec import MAX_DEPTH
-from chassis.links import Keys, Link, LinkRefused, Refusal, Verified
-from chassis.validation import invalid_fields
+from chassis.rpc.validation import invalid_fields
 from services.groups.api.pictures import KINDS, Pictures
+from shared_kernel.share_link_api import invitation, link_refused, not_set_up
+from shared_kernel.share_link_codec import MAX_DEPTH
+from shared_kernel.share_links import Keys, Link, LinkRefused, Refusal, Verified
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

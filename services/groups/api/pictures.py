@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 import segno
 from groupbuy.groups.v1.links_pb2 import QR_FORMAT_PNG, QR_FORMAT_SVG, QrFormat
 
-from chassis.costs import Costly
-from chassis.ratelimit import Limit
-from chassis.room import Room
+from chassis.admission.capacity import Room
+from chassis.admission.cost_limits import Costly
+from chassis.admission.rate_limit import Limit
 
 KINDS = {QR_FORMAT_SVG: "svg", QR_FORMAT_PNG: "png"}
 #: Pictures of one identity.

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
-from eventlog.aggregate import Aggregate
-from eventlog.view import View
-from services.groups.domain.state import State
+from eventlog.core.aggregate import Aggregate
+from eventlog.views.view import View
+from services.groups.domain.model import State
 
 
 class OpenGroup(Protocol):

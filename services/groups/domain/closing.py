@@ -20,8 +20,8 @@ from groupbuy.groups.v1.decisions_pb2 import (
 
 from services.groups.domain import events
 from services.groups.domain.command import Item
+from services.groups.domain.model import Phase, State
 from services.groups.domain.pricing import capture_amount, tier_at
-from services.groups.domain.state import Phase, State
 from services.groups.domain.terms import Tier
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 
 from services.groups.domain.command import Command, Item
-from services.groups.domain.state import Phase, State
+from services.groups.domain.model import Phase, State
 from services.groups.domain.transitions import ON_GROUP, find
 
 #: Seats given to the waitlist in one go; the next tick goes on. A reservation can take 1.5 KB, and a decision must stay

@@ -22,7 +22,7 @@ from services.groups.domain import events
 from services.groups.domain.command import Command, decode
 from services.groups.domain.decide import VERSION_1, Rules
 from services.groups.domain.evolve import UnknownEvent, evolve
-from services.groups.domain.state import Phase, Standing, State
+from services.groups.domain.model import Phase, Standing, State
 from services.groups.domain.terms import DEFAULT_RULES_VERSION, RULES_VERSIONS, UnknownRules
 
 RULES: Mapping[int, Rules] = {1: VERSION_1}

@@ -12,8 +12,8 @@ from groupbuy.groups.v1 import decisions_pb2 as pb
 from groupbuy.groups.v1.decisions_pb2 import REFUSAL_REASON_CANCELLED, GroupEvent, RefusalReason, ReleaseReason
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 
+from services.groups.domain.model import State
 from services.groups.domain.pricing import hold_amount
-from services.groups.domain.state import State
 from services.groups.domain.terms import SETTLING_MS, Terms, Tier
 
 

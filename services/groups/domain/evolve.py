@@ -12,7 +12,7 @@ from typing import Any
 from groupbuy.groups.v1 import decisions_pb2 as pb
 from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 
-from services.groups.domain.state import (
+from services.groups.domain.model import (
     CANCEL_REFUSED,
     RELEASE_DONE,
     RELEASE_REQUESTED,

@@ -14,10 +14,12 @@ from typing import Any
 
 from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 
-from services.groups.domain import closing, money, orders
-from services.groups.domain.state import Phase as P
-from services.groups.domain.state import Standing as S
-from services.groups.domain.state import State
+from services.groups.domain import closing
+from services.groups.domain import on_order_event as order
+from services.groups.domain import on_payment_event as payment
+from services.groups.domain.model import Phase as P
+from services.groups.domain.model import Standing as S
+from services.groups.domain.model import State
 
 #: (state, item, time in milliseconds) -> events. What time itself brings has no item.
 Action = Callable[[State, Any, int], Iterable[GroupEvent]]
@@ -44,10 +46,10 @@ _CLOSING = ("leader_changed", "completed", "settlement_requested", "expired", "s
 
 #: By the group's phase.
 GROUP: tuple[Row, ...] = (
-    Row((P.UNOPENED,), "opens", orders.open_group, ("opened", "seat_reserved", "seat_refused"),
+    Row((P.UNOPENED,), "opens", order.open_group, ("opened", "seat_reserved", "seat_refused"),
         (P.FORMING, P.UNOPENED), "Terms frozen, leader seated; or refused, and the group never was."),
-    Row((P.UNOPENED,), "joins", orders.refuse_unknown_group, ("seat_refused",), (P.UNOPENED,), "GROUP_UNKNOWN."),
-    Row((P.FORMING,), "joins", orders.join, ("seat_reserved", "seat_waitlisted", "seat_refused"), (P.FORMING,),
+    Row((P.UNOPENED,), "joins", order.refuse_unknown_group, ("seat_refused",), (P.UNOPENED,), "GROUP_UNKNOWN."),
+    Row((P.FORMING,), "joins", order.join, ("seat_reserved", "seat_waitlisted", "seat_refused"), (P.FORMING,),
         "A seat, the waitlist, or a refusal with its reason."),
     Row((P.FORMING,), "reservation due", closing.lapse, _EXIT, (P.FORMING, P.EXPIRED),
         "reserved_until_ms <= now, and before the deadline: LAPSED. A solo purchase ends with its seat."),
@@ -57,9 +59,9 @@ GROUP: tuple[Row, ...] = (
         "deadline_ms <= now: first tier reached, or filled up by the house: completed; else expired."),
     Row((P.FORMING,), "cancel_group", closing.cancel_group, ("cancelled", "seat_released", "release_requested"),
         (P.CANCELLED,), "All are let go."),
-    Row((P.FORMING, P.COMPLETED, P.EXPIRED, P.CANCELLED), "opens", orders.refuse_second_leader, ("seat_refused",), (),
+    Row((P.FORMING, P.COMPLETED, P.EXPIRED, P.CANCELLED), "opens", order.refuse_second_leader, ("seat_refused",), (),
         "NOT_OPEN_TO_JOIN.", expected=False),
-    Row((P.COMPLETED, P.EXPIRED, P.CANCELLED), "joins", orders.refuse_closed, ("seat_refused",), (),
+    Row((P.COMPLETED, P.EXPIRED, P.CANCELLED), "joins", order.refuse_closed, ("seat_refused",), (),
         "GROUP_COMPLETED, GROUP_EXPIRED or GROUP_CANCELLED."),
     Row((P.FORMING,), "rules failed", closing.fault_forming,
         ("faulted", "cancelled", "seat_released", "release_requested"), (P.CANCELLED,), "FAULTED, with an alarm.",
@@ -70,45 +72,45 @@ GROUP: tuple[Row, ...] = (
 
 #: By the order's standing.
 ORDER: tuple[Row, ...] = (
-    Row((S.UNKNOWN,), "cancel_requested", orders.cancel_unseen, ("seat_refused",), (S.CANCELLED,),
+    Row((S.UNKNOWN,), "cancel_requested", order.cancel_unseen, ("seat_refused",), (S.CANCELLED,),
         "The cancel overtook its order: CANCELLED."),
-    Row((S.UNKNOWN,), "order_rejected", orders.reject, ("seat_refused",), (S.REFUSED,), "UNREADABLE."),
-    Row((S.WAITLISTED,), "cancel_requested", orders.cancel_waiting, ("seat_released",), (S.CANCELLED,), "CANCELLED."),
-    Row(_SEATED, "cancel_requested", orders.cancel_seat, _EXIT, (S.CANCELLED,),
+    Row((S.UNKNOWN,), "order_rejected", order.reject, ("seat_refused",), (S.REFUSED,), "UNREADABLE."),
+    Row((S.WAITLISTED,), "cancel_requested", order.cancel_waiting, ("seat_released",), (S.CANCELLED,), "CANCELLED."),
+    Row(_SEATED, "cancel_requested", order.cancel_seat, _EXIT, (S.CANCELLED,),
         "CANCELLED; a leader hands over to the earliest confirmed member."),
     Row((S.SETTLING, S.SETTLED, S.FAILED, S.REFUSED, S.LAPSED, S.DECLINED, S.RELEASED), "cancel_requested",
-        orders.refuse_cancel, ("cancel_refused",), (), "Too late; said once."),
+        order.refuse_cancel, ("cancel_refused",), (), "Too late; said once."),
 
-    Row((S.RESERVED,), "hold_authorised", money.confirm,
+    Row((S.RESERVED,), "hold_authorised", payment.confirm,
         ("member_confirmed", "tier_reached", "completed", "settlement_requested", *_EXIT),
         (S.CONFIRMED, S.SETTLING, S.RELEASED), "A member; the last one completes the group. HOLD_TOO_SHORT if unfit."),
-    Row((S.RESERVED,), "hold_declined", money.decline, ("seat_released", "leader_changed", "expired"), (S.DECLINED,),
+    Row((S.RESERVED,), "hold_declined", payment.decline, ("seat_released", "leader_changed", "expired"), (S.DECLINED,),
         "DECLINED; nothing to send back."),
-    Row((S.SETTLING,), "captured", money.settle, ("member_settled", "settled"), (S.SETTLED,), "Charged."),
-    Row((S.SETTLING,), "capture_declined", money.fail, ("member_failed", "settled"), (S.FAILED,), "Not charged."),
-    Row((S.SETTLING,), "hold_declined", money.fail, ("member_failed", "settled"), (S.FAILED,),
+    Row((S.SETTLING,), "captured", payment.settle, ("member_settled", "settled"), (S.SETTLED,), "Charged."),
+    Row((S.SETTLING,), "capture_declined", payment.fail, ("member_failed", "settled"), (S.FAILED,), "Not charged."),
+    Row((S.SETTLING,), "hold_declined", payment.fail, ("member_failed", "settled"), (S.FAILED,),
         "The hold had lapsed and was not renewed."),
-    Row((*_GONE, S.FAILED), "hold_authorised", money.give_back, ("release_requested",), (), "NO_SEAT; once."),
-    Row((*_GONE, S.FAILED), "payment_released", money.release, ("member_released",), (), "Once."),
+    Row((*_GONE, S.FAILED), "hold_authorised", payment.give_back, ("release_requested",), (), "NO_SEAT; once."),
+    Row((*_GONE, S.FAILED), "payment_released", payment.release, ("member_released",), (), "Once."),
 
-    Row((S.UNKNOWN, S.STRAY), "hold_authorised", money.give_back, ("release_requested",), (S.STRAY,),
+    Row((S.UNKNOWN, S.STRAY), "hold_authorised", payment.give_back, ("release_requested",), (S.STRAY,),
         "NO_SEAT; once.", expected=False),
-    Row((S.UNKNOWN, S.STRAY), "captured", money.give_back, ("release_requested",), (S.STRAY,), "NO_SEAT; once.",
+    Row((S.UNKNOWN, S.STRAY), "captured", payment.give_back, ("release_requested",), (S.STRAY,), "NO_SEAT; once.",
         expected=False),
-    Row((*_GONE, S.FAILED), "captured", money.give_back, ("release_requested",), (), "NO_SEAT; once.",
+    Row((*_GONE, S.FAILED), "captured", payment.give_back, ("release_requested",), (), "NO_SEAT; once.",
         expected=False),
-    Row((S.STRAY,), "payment_released", money.release, ("member_released",), (), "Once.", expected=False),
-    Row((S.STRAY,), "opens", orders.refuse_let_go, ("seat_refused",), (S.CANCELLED,), "CANCELLED.", expected=False),
-    Row((S.STRAY,), "joins", orders.refuse_let_go, ("seat_refused",), (S.CANCELLED,), "CANCELLED.", expected=False),
-    Row((S.WAITLISTED,), "hold_authorised", money.unseat, _EXIT, (S.RELEASED,), "NO_SEAT.", expected=False),
-    Row((S.WAITLISTED, *_SEATED), "captured", money.unseat, _EXIT, (S.RELEASED,), "NO_SEAT.", expected=False),
-    Row((S.RESERVED,), "capture_declined", money.decline, ("seat_released", "leader_changed", "expired"),
+    Row((S.STRAY,), "payment_released", payment.release, ("member_released",), (), "Once.", expected=False),
+    Row((S.STRAY,), "opens", order.refuse_let_go, ("seat_refused",), (S.CANCELLED,), "CANCELLED.", expected=False),
+    Row((S.STRAY,), "joins", order.refuse_let_go, ("seat_refused",), (S.CANCELLED,), "CANCELLED.", expected=False),
+    Row((S.WAITLISTED,), "hold_authorised", payment.unseat, _EXIT, (S.RELEASED,), "NO_SEAT.", expected=False),
+    Row((S.WAITLISTED, *_SEATED), "captured", payment.unseat, _EXIT, (S.RELEASED,), "NO_SEAT.", expected=False),
+    Row((S.RESERVED,), "capture_declined", payment.decline, ("seat_released", "leader_changed", "expired"),
         (S.DECLINED,), "DECLINED.", expected=False),
-    Row((S.CONFIRMED,), "hold_declined", money.lose, _EXIT, (S.DECLINED,), "DECLINED.", expected=False),
-    Row((S.CONFIRMED,), "capture_declined", money.lose, _EXIT, (S.DECLINED,), "DECLINED.", expected=False),
-    Row((S.WAITLISTED, *_SEATED), "payment_released", money.withdraw, (*_EXIT, "member_released"), (S.DECLINED,),
+    Row((S.CONFIRMED,), "hold_declined", payment.lose, _EXIT, (S.DECLINED,), "DECLINED.", expected=False),
+    Row((S.CONFIRMED,), "capture_declined", payment.lose, _EXIT, (S.DECLINED,), "DECLINED.", expected=False),
+    Row((S.WAITLISTED, *_SEATED), "payment_released", payment.withdraw, (*_EXIT, "member_released"), (S.DECLINED,),
         "DECLINED.", expected=False),
-    Row((S.SETTLING,), "payment_released", money.fail_released, ("member_failed", "member_released", "settled"),
+    Row((S.SETTLING,), "payment_released", payment.fail_released, ("member_failed", "member_released", "settled"),
         (S.FAILED,), "Let go instead of charged.", expected=False),
 )  # fmt: skip
 

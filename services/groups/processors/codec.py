@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from eventlog.packed import Packed
-from services.groups.domain.state import Phase, Seat, State, Waiter
+from eventlog.records.packed import Packed
+from services.groups.domain.model import Phase, Seat, State, Waiter
 from services.groups.domain.terms import terms_of
 
 #: Values of a state in the order in which `encode` lists them. A change needs a new stamp.

@@ -17,12 +17,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eventlog.aggregate import Aggregate
-from eventlog.database import NO_IDENTITY, LogIdentity
-from eventlog.decider import Decider
-from eventlog.errors import NotReady
-from eventlog.rocks import Codec, RocksStates
-from services.groups.domain.state import Phase, State
+from eventlog.core.aggregate import Aggregate
+from eventlog.core.errors import NotReady
+from eventlog.processors.decider import Decider
+from eventlog.state.database import NO_IDENTITY, LogIdentity
+from eventlog.state.rocksdb_store import Codec, RocksStates
+from services.groups.domain.model import Phase, State
 
 #: Open groups of one campaign held in one partition.
 MOST_LISTED = 1_000

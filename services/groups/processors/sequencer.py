@@ -19,14 +19,14 @@ from groupbuy.log.v1.log_pb2 import Source
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
-from chassis.decoding import of_group
-from eventlog.deadletter import Undecodable
-from eventlog.envelope import header
-from eventlog.errors import BrokerUnavailable
-from eventlog.resume import Source as CopiedFrom
-from eventlog.sequencer import Missing, Wrapping
-from eventlog.wire import BytesField, OriginField
+from eventlog.consuming.resume import Source as CopiedFrom
+from eventlog.core.errors import BrokerUnavailable
+from eventlog.processors.sequencer import Missing, Wrapping
+from eventlog.records.dead_letters import Undecodable
+from eventlog.records.envelope import header
+from eventlog.records.wire import BytesField, OriginField
 from services.groups.domain.command import reacts_to
+from shared_kernel.decoding import of_group
 
 log = logging.getLogger(__name__)
 

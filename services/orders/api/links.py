@@ -10,9 +10,9 @@ from collections.abc import Callable
 from groupbuy.links.v1.links_pb2 import Invitation
 from groupbuy.orders.v1.orders_pb2 import PlaceOrderRequest
 
-from chassis.linkapi import invitation, link_refused, not_set_up
-from chassis.links import Keys, LinkRefused, Verified, require, require_unexpired
 from services.orders.domain.ids import campaign_of, group_of
+from shared_kernel.share_link_api import invitation, link_refused, not_set_up
+from shared_kernel.share_links import Keys, LinkRefused, Verified, require, require_unexpired
 
 #: Tokens whose signature held lately: one link shown in a live room brings thousands of orders.
 _REMEMBERED = 1_000

@@ -10,12 +10,12 @@ from typing import cast
 
 from groupbuy.orders.v1.orders_pb2 import ListOrdersRequest, ListOrdersResponse, Order
 
-from chassis.paging import Key, Page, Paging, page_size
-from chassis.replicas import Alone, Partitions
-from chassis.replicas_calls import Context
-from chassis.waiting import Patience
+from chassis.routing.partition_router import Alone, Partitions
+from chassis.routing.peer_calls import Context
+from chassis.rpc.call_deadline import Patience
+from chassis.rpc.pagination import Key, Page, Paging, page_size
+from services.orders.api.errors import group_not_found, invalid_field
 from services.orders.api.reading import Reader, Seen
-from services.orders.api.refusals import group_not_found, invalid_field
 from services.orders.domain.ids import OrderName, group_of, is_id
 
 DEFAULT_SIZE = 50

@@ -31,21 +31,21 @@ from groupbuy.orders.v1.orders_pb2 import (
 )
 from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceServicer
 
-from chassis.fanout import Fanout
-from chassis.links import Keys
-from chassis.replicas import Alone
-from chassis.waiting import Patience
-from services.orders.api import refusals
-from services.orders.api.bulk import Bulk
-from services.orders.api.facts import Facts
+from chassis.routing.partition_router import Alone
+from chassis.rpc.broadcast import Fanout
+from chassis.rpc.call_deadline import Patience
+from services.orders.api import errors as refusals
+from services.orders.api.batch_place_orders import Bulk
+from services.orders.api.event_publisher import Facts
 from services.orders.api.links import Invitations
 from services.orders.api.listing import Listing
-from services.orders.api.placing import Placing
+from services.orders.api.place_order import Placing
 from services.orders.api.ports import Campaigns, OrdersView, PublishesAll
 from services.orders.api.reading import Reader, Seen
+from services.orders.domain.fold import OrderView
 from services.orders.domain.ids import OrderName, parse_order
 from services.orders.domain.seat import REFUSALS
-from services.orders.domain.view import OrderView
+from shared_kernel.share_links import Keys
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

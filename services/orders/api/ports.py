@@ -7,11 +7,11 @@ from typing import Protocol
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
-from eventlog.errors import BrokerUnavailable
-from eventlog.gathering import Position, Record
-from eventlog.publisher import Publishes
-from eventlog.view import View
-from services.orders.domain.orders import GroupOrders
+from eventlog.core.errors import BrokerUnavailable
+from eventlog.producing.publisher import Publishes
+from eventlog.producing.record_accumulator import Position, Record
+from eventlog.views.view import View
+from services.orders.domain.model import GroupOrders
 from services.orders.processors.customers import Listed
 
 
@@ -32,7 +32,7 @@ class OrdersView(View[GroupOrders], Protocol):
 
     def position(self, topic: str, partition: int, /) -> int:
         """Offset of a topic's partition that is folded next. `watchers` tell of its changes under the key
-        eventlog.projection.position_key."""
+        eventlog.processors.projection.position_key."""
         ...
 
     async def end(self, topic: str, partition: int, /) -> int:
@@ -47,7 +47,7 @@ class OrdersView(View[GroupOrders], Protocol):
 
 
 class PublishesAll(Publishes, Protocol):
-    """Appends records, also many at once; eventlog.publisher.Publisher is one."""
+    """Appends records, also many at once; eventlog.producing.publisher.Publisher is one."""
 
     partitions: int
 

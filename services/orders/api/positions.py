@@ -12,14 +12,14 @@ from collections.abc import Callable
 
 from aiokafka.errors import KafkaError
 
-from chassis.room import Room
-from chassis.topics import ORDERS
-from chassis.waiting import Patience
-from eventlog.errors import BrokerUnavailable
-from eventlog.projection import position_key
-from services.orders.api.awaiting import Awaiting
+from chassis.admission.capacity import Room
+from chassis.rpc.call_deadline import Patience
+from eventlog.core.errors import BrokerUnavailable
+from eventlog.processors.projection import position_key
+from services.orders.api.errors import invalid_field
 from services.orders.api.ports import OrdersView
-from services.orders.api.refusals import invalid_field
+from services.orders.api.wait import Awaiting
+from shared_kernel.topics import ORDERS
 
 #: Calls that wait for a position in one process, and those of one identity.
 MOST_WAITING = 1_000

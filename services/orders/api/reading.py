@@ -13,24 +13,24 @@ from typing import NamedTuple
 
 from groupbuy.orders.v1.orders_pb2 import Order
 
-from chassis.replicas import Partitions
-from chassis.topics import ORDERS
-from chassis.waiting import Patience
-from eventlog.errors import NotReady
-from eventlog.gathering import Position
-from eventlog.processor import Slices
-from eventlog.topics import partition_of
-from eventlog.watch import Watchers
-from services.orders.api.awaiting import Awaiting
+from chassis.routing.partition_router import Partitions
+from chassis.rpc.call_deadline import Patience
+from eventlog.broker.topics import partition_of
+from eventlog.core.errors import NotReady
+from eventlog.processors.base import Slices
+from eventlog.producing.record_accumulator import Position
+from eventlog.views.change_notifier import Watchers
+from services.orders.api.consistency_tokens import Token, decode, encode
+from services.orders.api.errors import answer_pending, invalid_field, list_pending, order_not_found
+from services.orders.api.mapping import order_message, show
 from services.orders.api.ports import OrdersView, PublishesAll
 from services.orders.api.positions import Positions
-from services.orders.api.refusals import answer_pending, invalid_field, list_pending, order_not_found
-from services.orders.api.render import order_message, show
-from services.orders.api.tokens import Token, decode, encode
+from services.orders.api.wait import Awaiting
+from services.orders.domain.fold import OrderView
 from services.orders.domain.ids import OrderName
-from services.orders.domain.orders import GroupOrders
-from services.orders.domain.view import OrderView
+from services.orders.domain.model import GroupOrders
 from services.orders.processors.customers import Listed
+from shared_kernel.topics import ORDERS
 
 #: Seconds that a freshly opened group may take to be seen.
 APPEAR_S = 1.0

@@ -36,7 +36,7 @@ from groupbuy.orders.v1.orders_pb2 import (
     OrderState,
 )
 
-from services.orders.domain.view import FINAL, OrderView
+from services.orders.domain.fold import FINAL, OrderView
 
 #: States in which an order can be given its seat, or be refused one.
 UNSEATED = (ORDER_STATE_PLACED, ORDER_STATE_WAITLISTED)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from eventlog.projected import Index
-from services.orders.domain.orders import GroupOrders
+from eventlog.state.projection_store import Index
+from services.orders.domain.model import GroupOrders
 
 #: The newest order comes first: places count down from here.
 _LAST = 1 << 63

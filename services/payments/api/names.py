@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 
 from groupbuy.payments.v1.payments_pb2 import RefundPaymentRequest
 
-from services.payments.api import refusals
+from services.payments.api import errors as refusals
 from services.payments.domain.ids import is_id, of_nobody
 
 __all__ = ["PaymentName", "is_id", "of_nobody", "parse_payment", "refund_id", "request_digest"]

@@ -28,17 +28,17 @@ from groupbuy.payments.v1.payments_pb2 import (
 )
 from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceServicer
 
-from chassis.paging import Key, Paging, page_size
-from chassis.replicas import Alone
-from chassis.waiting import Patience
-from eventlog.publisher import Publishes
-from services.payments.api import refusals
-from services.payments.api.books import Books
-from services.payments.api.messages import payment_message
+from chassis.routing.partition_router import Alone
+from chassis.rpc.call_deadline import Patience
+from chassis.rpc.pagination import Key, Paging, page_size
+from eventlog.producing.publisher import Publishes
+from services.payments.api import errors as refusals
+from services.payments.api.ledger import Books
+from services.payments.api.mapping import payment_message
 from services.payments.api.names import PaymentName, parse_payment
-from services.payments.api.notifying import Notifying
 from services.payments.api.ports import BooksView, PursesView
-from services.payments.api.refunding import PUBLISH_S, Refunding
+from services.payments.api.refund_payment import PUBLISH_S, Refunding
+from services.payments.api.webhook_ingest import Notifying
 from services.payments.domain.view import PaymentView, payment_of
 
 __all__ = ["Context", "PaymentServicer", "payment_message", "wall_clock_ms"]

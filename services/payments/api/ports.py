@@ -7,10 +7,10 @@ from typing import Protocol, TypeAlias
 
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
-from eventlog.aggregate import Aggregate
-from eventlog.view import View
-from services.payments.domain.ledger import Account, Entry, Head
-from services.payments.domain.state import Purse
+from eventlog.core.aggregate import Aggregate
+from eventlog.views.view import View
+from services.payments.domain.model import Purse
+from services.payments.ledger.journal import Account, Entry, Head
 
 #: The payment decider's table.
 PursesView: TypeAlias = View[Aggregate[Purse]]

@@ -14,12 +14,12 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome, RefundCommand
 
 from services.payments.domain.errors import UnknownInput
-from services.payments.domain.group import follow
-from services.payments.domain.outcomes import learn
-from services.payments.domain.parts import COUNTERS
-from services.payments.domain.refunds import refund
+from services.payments.domain.model import Purse
+from services.payments.domain.model_parts import COUNTERS
+from services.payments.domain.on_group_event import follow
+from services.payments.domain.on_refund_command import refund
+from services.payments.domain.results import learn
 from services.payments.domain.retries import ask_again
-from services.payments.domain.state import Purse
 
 Input: TypeAlias = GroupDecision | ProviderOutcome | RefundCommand | Tick
 

@@ -12,7 +12,7 @@ from services.payments.domain import events
 from services.payments.domain.decide import Input, decide, decode
 from services.payments.domain.errors import UnknownInput
 from services.payments.domain.evolve import evolve
-from services.payments.domain.state import Purse
+from services.payments.domain.model import Purse
 
 
 class PurseDomain:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain.money import minor
-from services.payments.domain.parts import Call
-from services.payments.domain.state import Payment
+from services.payments.domain.amounts import minor
+from services.payments.domain.model import Payment
+from services.payments.domain.model_parts import Call
 
 
 def action_required(order: str, action_url: str, hold: str) -> PaymentEvent:

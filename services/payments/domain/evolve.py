@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import giving_back, under_way
-from services.payments.domain.parts import ASKING, ENDING, Hold, Intent
-from services.payments.domain.state import Payment, Purse, Record, grown
+from services.payments.domain import pending_calls, refunds
+from services.payments.domain.model import Payment, Purse, Record, grown
+from services.payments.domain.model_parts import ASKING, ENDING, Hold, Intent
 
 #: A body's change to its order. Bodies are messages of decisions.proto.
 Fold: TypeAlias = Callable[[Payment, Any], None]
@@ -61,7 +61,7 @@ def _hold_requested(payment: Payment, body: pb.HoldRequested) -> None:
         payment.renewed = True
         payment.intent = Intent.CAPTURE
         payment.to_capture = made.amount_minor
-    under_way.ask(payment, made)
+    pending_calls.ask(payment, made)
 
 
 def _action_required(payment: Payment, body: pb.ActionRequired) -> None:
@@ -71,14 +71,14 @@ def _action_required(payment: Payment, body: pb.ActionRequired) -> None:
 
 def _hold_authorised(payment: Payment, body: pb.HoldAuthorised) -> None:
     payment.calls.pop((body.operation, body.attempt), None)
-    under_way.forget_action(payment)
+    pending_calls.forget_action(payment)
     payment.hold = body.hold
     payment.lapsed = False
     hold = payment.holds.setdefault(body.hold, Hold(body.currency))
     if body.operation == pb.OPERATION_SALE:
         hold.taken = body.amount_minor
         # What is taken can't be let go, only given back.
-        under_way.drop(payment, ENDING, body.hold)
+        pending_calls.drop(payment, ENDING, body.hold)
     else:
         hold.held = body.amount_minor
 
@@ -86,14 +86,14 @@ def _hold_authorised(payment: Payment, body: pb.HoldAuthorised) -> None:
 def _refuse(payment: Payment, reason: str) -> None:
     payment.refused = True
     payment.reason = reason
-    under_way.drop(payment, ASKING)
-    under_way.forget_action(payment)
+    pending_calls.drop(payment, ASKING)
+    pending_calls.forget_action(payment)
 
 
 def _hold_declined(payment: Payment, body: pb.HoldDeclined) -> None:
     # The hold that was to come of a confirmation never came to be, so nothing is left to let go.
     if payment.action_hold:
-        under_way.drop(payment, ENDING, payment.action_hold)
+        pending_calls.drop(payment, ENDING, payment.action_hold)
     _refuse(payment, body.reason)
 
 
@@ -103,7 +103,7 @@ def _hold_declined(payment: Payment, body: pb.HoldDeclined) -> None:
 def _capture_requested(payment: Payment, body: pb.CaptureRequested) -> None:
     payment.intent = Intent.CAPTURE
     payment.to_capture = body.call.amount_minor
-    under_way.ask(payment, body.call)
+    pending_calls.ask(payment, body.call)
 
 
 def _captured(payment: Payment, body: pb.Captured) -> None:
@@ -116,11 +116,11 @@ def _captured(payment: Payment, body: pb.Captured) -> None:
         hold = payment.holds.setdefault(body.hold, Hold(body.currency))
         hold.held = 0
         hold.taken += body.amount_minor
-    under_way.drop(payment, ENDING, body.hold)
+    pending_calls.drop(payment, ENDING, body.hold)
 
 
 def _capture_declined(payment: Payment, body: pb.CaptureDeclined) -> None:
-    under_way.drop(payment, frozenset({pb.OPERATION_CAPTURE}))
+    pending_calls.drop(payment, frozenset({pb.OPERATION_CAPTURE}))
     _refuse(payment, body.reason)
 
 
@@ -139,18 +139,18 @@ def _void_requested(payment: Payment, body: pb.VoidRequested) -> None:
     hold.held += hold.suspense
     hold.suspense = 0
     # Only a capture that was refused for good is followed by a void.
-    under_way.drop(payment, ENDING, reference)
-    under_way.ask(payment, made)
+    pending_calls.drop(payment, ENDING, reference)
+    pending_calls.ask(payment, made)
 
 
 def _hold_over(payment: Payment, reference: str) -> None:
     hold = payment.holds.get(reference)
     if hold is not None:
         hold.held = 0
-    under_way.drop(payment, ENDING, reference)
+    pending_calls.drop(payment, ENDING, reference)
     if reference == payment.action_hold:
-        under_way.drop(payment, ASKING)
-        under_way.forget_action(payment)
+        pending_calls.drop(payment, ASKING)
+        pending_calls.forget_action(payment)
 
 
 def _voided(payment: Payment, body: pb.Voided) -> None:
@@ -166,8 +166,8 @@ def _hold_lapsed(payment: Payment, body: pb.HoldLapsed) -> None:
 def _payment_released(payment: Payment, body: pb.PaymentReleased) -> None:
     payment.intent = Intent.RELEASE
     payment.released = True
-    under_way.drop(payment, ASKING)
-    under_way.forget_action(payment)
+    pending_calls.drop(payment, ASKING)
+    pending_calls.forget_action(payment)
 
 
 _CALLS = frozenset({"hold_requested", "capture_requested", "void_requested", "refund_requested", "call_retried"})
@@ -182,11 +182,11 @@ _FOLDS: dict[str, Fold] = {
     "void_requested": _void_requested,
     "voided": _voided,
     "hold_lapsed": _hold_lapsed,
-    "refund_requested": giving_back.refund_requested,
-    "refunded": giving_back.refunded,
-    "refund_declined": giving_back.refund_declined,
+    "refund_requested": refunds.refund_requested,
+    "refunded": refunds.refunded,
+    "refund_declined": refunds.refund_declined,
     "payment_released": _payment_released,
-    "call_deferred": under_way.call_deferred,
-    "call_retried": under_way.call_retried,
-    "suspense_recorded": giving_back.suspense_recorded,
+    "call_deferred": pending_calls.call_deferred,
+    "call_retried": pending_calls.call_retried,
+    "suspense_recorded": refunds.suspense_recorded,
 }

@@ -1,60 +1,88 @@
-"""Refunds by command: full or in part, never above what was captured, each id once.
+"""What events change about money that goes back: refunds, and money that nobody asked for.
 
-Must never touch what is only held.
+Must never decide, and never raises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from groupbuy.payments.v1 import decisions_pb2 as pb
 
-from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
-from groupbuy.payments.v1.inbox_pb2 import RefundCommand
-
-from services.payments.domain import events, requests
-from services.payments.domain.errors import Impossible
-from services.payments.domain.parts import Intent
-from services.payments.domain.state import Purse, Record
-
-NO_PAYMENT = "the order has no payment"
-RELEASED = "the order was released: its money goes back by itself"
-NOT_CAPTURED = "nothing was captured"
-NOTHING_LEFT = "nothing is left to give back"
+from services.payments.domain.model import Payment
+from services.payments.domain.model_parts import Hold, Intent, Refund, RefundStatus
+from services.payments.domain.pending_calls import ask, forget_action, give_up
 
 
-def refund(purse: Purse, command: RefundCommand) -> Iterator[PaymentEvent]:
-    """Decides a refund. What other refunds under way have claimed is not there any more."""
-    if not command.refund:
-        raise Impossible(f"order {command.order}: a refund without an id")
-    order, amount = command.order, command.amount_minor
-    record = purse.orders.get(order)
-    if record is not None and record.refunds is not None and command.refund in record.refunds:
+def refund_requested(payment: Payment, body: pb.RefundRequested) -> None:
+    """Money is to go back. Of money in suspense this shows that it was taken."""
+    made = body.call
+    hold = payment.holds.setdefault(made.hold, Hold(made.currency))
+    if hold.suspense:
+        hold.taken += hold.suspense
+        hold.suspense = 0
+        hold.compensated = True
+    if made.refund:
+        refunds = payment.refunds = payment.refunds or {}
+        refunds[made.refund] = Refund(RefundStatus.UNDER_WAY, made.amount_minor, body.request_sha256, asked=True)
+    elif payment.sale and payment.intent is Intent.HOLD and made.hold == payment.hold:
+        # All of a sale goes back for a release; a part of it at its settlement.
+        payment.intent = Intent.RELEASE if made.amount_minor >= hold.taken else Intent.CAPTURE
+        payment.to_capture = hold.taken - made.amount_minor
+    ask(payment, made)
+
+
+def refunded(payment: Payment, body: pb.Refunded) -> None:
+    """Money went back."""
+    under_way = payment.refunding(body.hold, body.refund)
+    if under_way is not None:
+        del payment.calls[under_way.operation, under_way.attempt]
+    # A refund happens once. Its other attempts were given up, and what they say later is about this same money.
+    late = _forget_given_up(payment, body.hold, body.refund)
+    if body.refund:
+        payment.refunded += body.amount_minor
+        if payment.refunds is not None and body.refund in payment.refunds:
+            payment.refunds[body.refund].status = RefundStatus.DONE
         return
-    refusal = _refusal(record, amount, command.currency)
-    if record is None or refusal:
-        yield events.refund_declined(order, command.refund, refusal, max(amount, 0), command.request_sha256)
-        return
-    yield requests.refund_requested(
-        order,
-        record,
-        record.hold,
-        amount or record.refundable(),
-        record.currency,
-        command.refund,
-        command.request_sha256,
-    )
+    hold = payment.holds.setdefault(body.hold, Hold(body.currency))
+    hold.returned += body.amount_minor
+    if under_way is None and late:
+        hold.owed = max(hold.owed - body.amount_minor, 0)
+        payment.owed = max(payment.owed - body.amount_minor, 0)
 
 
-def _refusal(record: Record | None, amount: int, currency: str) -> str:
-    """Why not; empty: there is nothing against it."""
-    if record is None or record.intent is Intent.NONE:
-        return NO_PAYMENT
-    if record.intent is Intent.RELEASE:
-        return RELEASED
-    if currency not in ("", record.currency):
-        return f"the payment is in {record.currency}, not in {currency}"
-    if not record.captured:
-        return NOT_CAPTURED
-    left = record.refundable()
-    if left <= 0:
-        return NOTHING_LEFT
-    return "" if 0 <= amount <= left else f"{amount} is not an amount between 1 and the {left} left"
+def _forget_given_up(payment: Payment, hold: str, refund: str) -> bool:
+    given_up = payment.given_up or {}
+    left = {attempt: one for attempt, one in given_up.items() if (one.hold, one.refund) != (hold, refund)}
+    payment.given_up = left or None
+    return len(left) < len(given_up)
+
+
+def refund_declined(payment: Payment, body: pb.RefundDeclined) -> None:
+    """Money did not go back: a command is over; what the purse itself gives back is owed."""
+    call = payment.declining(body.refund, body.amount_minor)
+    if call is not None:
+        del payment.calls[call.operation, call.attempt]
+        give_up(payment, call)
+        if not body.refund:
+            payment.holds[call.hold].owed += call.amount
+            payment.owed += call.amount
+    if body.refund:
+        refunds = payment.refunds = payment.refunds or {}
+        refunds[body.refund] = Refund(
+            RefundStatus.DECLINED, body.amount_minor, body.request_sha256, body.reason, asked=body.refund in refunds
+        )
+
+
+def suspense_recorded(payment: Payment, body: pb.SuspenseRecorded) -> None:
+    """Money turned up. The request that follows shows whether it is held or taken."""
+    if body.hold == payment.action_hold:
+        # Its money goes back whatever the order wants: what comes of the confirmation is another hold.
+        forget_action(payment)
+    if not payment.method:
+        # An order that nobody named: whoever reported the money is asked to give it back.
+        payment.method = body.payment_method
+    if body.amount_minor:
+        hold = payment.holds.setdefault(body.hold, Hold(body.currency))
+        if not hold.held and not hold.taken and not hold.suspense:
+            # What was there is gone, and what came may be in another currency.
+            hold.currency = body.currency
+        hold.suspense += body.amount_minor

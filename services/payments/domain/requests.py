@@ -10,9 +10,9 @@ from groupbuy.groups.v1.decisions_pb2 import SeatReserved
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentEvent, ProviderCall
 
-from services.payments.domain.money import minor
-from services.payments.domain.parts import SALE_PREFIX, Call
-from services.payments.domain.state import Payment, Record
+from services.payments.domain.amounts import minor
+from services.payments.domain.model import Payment, Record
+from services.payments.domain.model_parts import SALE_PREFIX, Call
 
 
 def _fill(

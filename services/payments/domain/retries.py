@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
 from services.payments.domain import requests
-from services.payments.domain.parts import Call
-from services.payments.domain.state import Purse
+from services.payments.domain.model import Purse
+from services.payments.domain.model_parts import Call
 
 #: Pauses double from the first. For the first so many of a call, some eight minutes, none is longer than half a minute,
 #: so that an outage of minutes is over within a minute of its end; later ones cost the log less.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.payments.domain.parts import Intent, RefundStatus
-from services.payments.domain.state import Payment, Purse, Record
+from services.payments.domain.model import Payment, Purse, Record
+from services.payments.domain.model_parts import Intent, RefundStatus
 
 
 @dataclass(frozen=True, slots=True)

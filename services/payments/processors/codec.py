@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from eventlog.packed import Packed
-from services.payments.domain.state import Purse
+from eventlog.records.packed import Packed
+from services.payments.domain.model import Purse
 
 _PACKED: Packed[Purse] = Packed(Purse)
 

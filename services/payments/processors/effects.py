@@ -19,14 +19,14 @@ from groupbuy.payments.v1.inbox_pb2 import (
     ProviderOutcome,
 )
 
-from eventlog.aggregate import LATEST_MS, Aggregate, apply
-from eventlog.effects import Call, Outcome
-from eventlog.envelope import headers
-from eventlog.errors import Poisoned
-from eventlog.resume import Asked
+from eventlog.consuming.resume import Asked
+from eventlog.core.aggregate import LATEST_MS, Aggregate, apply
+from eventlog.core.errors import Poisoned
+from eventlog.processors.effects import Call, Outcome
+from eventlog.records.envelope import headers
 from services.payments.domain.calls import OPERATIONS, calls_of, key
 from services.payments.domain.domain import PurseDomain
-from services.payments.domain.state import Purse
+from services.payments.domain.model import Purse
 
 #: Order, operation and attempt of a call.
 _Name: TypeAlias = "tuple[str, Operation.ValueType, int]"

@@ -11,11 +11,11 @@ from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
-from chassis.decoding import of_group
-from eventlog.resume import Source
-from eventlog.sequencer import Wrapping
-from eventlog.wire import BytesField, OriginField
-from services.payments.domain.group import follows
+from eventlog.consuming.resume import Source
+from eventlog.processors.sequencer import Wrapping
+from eventlog.records.wire import BytesField, OriginField
+from services.payments.domain.on_group_event import follows
+from shared_kernel.decoding import of_group
 
 _GROUP_DECISION = BytesField(PaymentInput.GROUP_DECISION_FIELD_NUMBER)
 

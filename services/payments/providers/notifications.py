@@ -16,11 +16,13 @@ from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, ProviderOutcome
 from groupbuy.simprovider.v1 import simprovider_pb2 as sim
 
-from services.payments.providers import stripe_words, wechat_refs, wechat_words
-from services.payments.providers.base import NotPossibleNow, NotYet
+from services.payments.providers.port import NotPossibleNow, NotYet
 from services.payments.providers.signatures import TOLERANCE_S, BadSignature, Headers, check_hmac, single
-from services.payments.providers.simulated_adapter import tell
-from services.payments.providers.wechat_client import Account, BadSeal, check, opened
+from services.payments.providers.simulator_client.adapter import tell
+from services.payments.providers.stripe import mapping as stripe_words
+from services.payments.providers.wechat import mapping as wechat_words
+from services.payments.providers.wechat import references
+from services.payments.providers.wechat.http_client import Account, BadSeal, check, opened
 
 SIMULATED, STRIPE, WECHAT = "simulated", "stripe", "wechat"
 STRIPE_HEADER, OWN_HEADER = "stripe-signature", "simprovider-signature"
@@ -172,9 +174,9 @@ def _stripe_claim(kind: str, said: Mapping[str, Any]) -> Claim | None:
 
 def _wechat_claim(kind: str, said: Mapping[str, Any]) -> Claim | None:
     if kind.startswith("REFUND."):
-        ref, operation = wechat_refs.of_refund_number(str(said["out_refund_no"])), d.OPERATION_REFUND
+        ref, operation = references.of_refund_number(str(said["out_refund_no"])), d.OPERATION_REFUND
     elif kind == "TRANSACTION.SUCCESS":
-        ref, operation = wechat_refs.of_attach(str(said.get("attach", ""))), d.OPERATION_SALE
+        ref, operation = references.of_attach(str(said.get("attach", ""))), d.OPERATION_SALE
     else:
         return None
     if ref is None:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from chassis import tls
-from services.payments.providers import wechat_client
-from services.payments.providers.base import Provider
+from chassis.identity import tls
 from services.payments.providers.notifications import Notifications
+from services.payments.providers.port import Provider
 from services.payments.providers.resolve import Limits
-from services.payments.providers.simulated_adapter import SimulatedProvider
-from services.payments.providers.stripe_adapter import StripeProvider
+from services.payments.providers.simulator_client.adapter import SimulatedProvider
+from services.payments.providers.stripe.adapter import StripeProvider
 from services.payments.providers.unconfigured import Unconfigured
-from services.payments.providers.wechat_adapter import WeChatProvider
-from services.payments.providers.wechat_client import WeChatClient
+from services.payments.providers.wechat import http_client
+from services.payments.providers.wechat.adapter import WeChatProvider
+from services.payments.providers.wechat.http_client import WeChatClient
 from services.payments.settings import PaymentsSettings
 
 
@@ -101,10 +101,10 @@ def _wechat(settings: PaymentsSettings, limits: Limits) -> Provider:
     return WeChatProvider(client, notify_url=settings.wechat_notify_url, limits=limits)
 
 
-def _wechat_account(settings: PaymentsSettings) -> wechat_client.Account | None:
+def _wechat_account(settings: PaymentsSettings) -> http_client.Account | None:
     if settings.wechat_private_key is None or settings.wechat_platform_key is None:
         return None
-    return wechat_client.account(
+    return http_client.account(
         merchant=settings.wechat_merchant,
         app=settings.wechat_app,
         serial=settings.wechat_serial,

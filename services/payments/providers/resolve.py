@@ -17,7 +17,8 @@ import structlog
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, ProviderOutcome
 
-from services.payments.providers.base import (
+from services.payments.providers.circuit_breaker import Breaker
+from services.payments.providers.port import (
     DoneBefore,
     KeyTaken,
     NotPossibleNow,
@@ -27,7 +28,6 @@ from services.payments.providers.base import (
     idempotency_key,
     outcome_of,
 )
-from services.payments.providers.breaker import Breaker
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, ProviderOutcome
 
-from services.payments.providers.base import idempotency_key, outcome_of
+from services.payments.providers.port import idempotency_key, outcome_of
 
 #: What waits is asked again after this; a setting changes only with a restart.
 AFTER_MS = 60_000

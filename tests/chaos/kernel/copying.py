@@ -13,13 +13,13 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from eventlog import crashpoints
-from eventlog.deadletter import Undecodable
-from eventlog.effects import Call, Effects, Outcome
-from eventlog.processor import Connection, Processor
-from eventlog.projection import Index, Projection
-from eventlog.sequencer import Sequencer, Wrapping
-from eventlog.topics import TopicSpec
+from eventlog.broker.topics import TopicSpec
+from eventlog.processors.base import Connection, Processor
+from eventlog.processors.effects import Call, Effects, Outcome
+from eventlog.processors.projection import Index, Projection
+from eventlog.processors.sequencer import Sequencer, Wrapping
+from eventlog.records.dead_letters import Undecodable
+from eventlog.runtime import failpoints
 
 #: Names, in the environment, what a worker is; it is a decider if nothing does.
 KIND = "CHAOS_WORKER"
@@ -37,8 +37,8 @@ def copied(record: Any) -> bytes:
 
 
 def _decoded(record: Any) -> Any:
-    if crashpoints.armed:
-        crashpoints.passed("record decided, batch not")
+    if failpoints.armed:
+        failpoints.passed("record decided, batch not")
     if spoilt(record):
         raise Undecodable("planted")
     return record
@@ -61,8 +61,8 @@ class Calling:
         return [Call(record.key.decode(), record)]
 
     async def perform(self, key: str, call: Any) -> Outcome:
-        if crashpoints.armed:
-            crashpoints.passed("record decided, batch not")
+        if failpoints.armed:
+            failpoints.passed("record decided, batch not")
         return Outcome(copied(call), [])
 
 
@@ -109,11 +109,11 @@ def pass_steps_when_sending() -> None:
 def _passing(send: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(send)
     async def sending(*args: Any, **kwargs: Any) -> Any:
-        if crashpoints.armed:
-            crashpoints.passed("batch decided, nothing sent")
+        if failpoints.armed:
+            failpoints.passed("batch decided, nothing sent")
         sent = await send(*args, **kwargs)
-        if crashpoints.armed:
-            crashpoints.passed("output sent, not acknowledged")
+        if failpoints.armed:
+            failpoints.passed("output sent, not acknowledged")
         return sent
 
     return sending

@@ -10,7 +10,7 @@ import asyncio
 import random
 from typing import Any
 
-from eventlog.transport.producer import BatchProducer
+from eventlog.faust.producer import BatchProducer
 from tests.waiting import moment
 
 

@@ -18,11 +18,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from deploy.kafka.broker import Broker
-from eventlog import processor
-from eventlog.decider import Decider
-from eventlog.processor import Connection
-from eventlog.rocks import Codec
+from devstack.kafka.broker import Broker
+from eventlog.processors import base
+from eventlog.processors.base import Connection
+from eventlog.processors.decider import Decider
+from eventlog.state.rocksdb_store import Codec
 from tests.chaos.kernel.run import PARTITIONS, exact
 from tests.chaos.kernel.site import SESSION_S, Site
 from tests.unit.eventlog.counting import Counter, Counting
@@ -112,7 +112,7 @@ async def _until(true: Callable[[], bool]) -> None:
 
 
 async def _alone(decisions: int) -> Report:
-    processor.SESSION_S = SESSION_S
+    base.SESSION_S = SESSION_S
     broker = Broker()
     with tempfile.TemporaryDirectory() as directory:
         await asyncio.to_thread(broker.start, Path(directory) / "kafka")

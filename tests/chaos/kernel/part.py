@@ -11,7 +11,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from deploy.kafka.broker import Broker
+from devstack.kafka.broker import Broker
 from tests.chaos.kernel.run import Trouble, chaos, exact
 from tests.chaos.kernel.workers import Workers
 

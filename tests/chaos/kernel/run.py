@@ -21,7 +21,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from eventlog.topics import TopicSpec, create
+from eventlog.broker.topics import TopicSpec, create
 from tests.chaos.kernel.late_proxy import LateProxy
 from tests.chaos.kernel.load import load
 from tests.chaos.kernel.refold import Verdict, compare, read

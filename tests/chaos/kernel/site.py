@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from eventlog import crashpoints
-from eventlog.topics import TopicSpec, create
+from eventlog.broker.topics import TopicSpec, create
+from eventlog.runtime import failpoints
 from tests.chaos.kernel.launch import Launched
 from tests.chaos.kernel.load import load
 from tests.chaos.kernel.refold import Verdict
@@ -59,7 +59,7 @@ class Site:
         arguments += ["--state-dir", str(self.directory / instance)]
         arguments += ["--checkpoint", "0.3", "--session", str(SESSION_S), "--arm", arm]
         arguments += ["--stop-at", stop_at]
-        environment = {**self._environment, crashpoints.VARIABLE: crash_at}
+        environment = {**self._environment, failpoints.VARIABLE: crash_at}
         process = Launched(arguments, self.log_of(instance), environment)
         self._processes.append(process)
         return process

@@ -22,7 +22,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from deploy.kafka.broker import Broker
+from devstack.kafka.broker import Broker
 from tests.chaos.cluster import Cluster
 from tests.chaos.kernel.run import Blow, Trouble, chaos, exact
 from tests.chaos.kernel.topics import group_of

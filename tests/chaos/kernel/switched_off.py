@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.kafka.broker import Broker
+from devstack.kafka.broker import Broker
 from tests.chaos.kernel.run import UNSOUND, WRONG, Trouble, chaos, exact
 from tests.chaos.kernel.switches import NOTHING, SWITCHES, VARIABLE, Switch
 

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from eventlog import aggregate, partition
-from eventlog.aggregate import Aggregate, Domain
-from eventlog.output import Output
-from eventlog.processor import Processor
-from eventlog.store import FoldStore
-from eventlog.transport import thread
-from eventlog.transport.consumer import BatchConsumer
+from eventlog.core import aggregate, partition_state
+from eventlog.core.aggregate import Aggregate, Domain
+from eventlog.faust import consumer_thread
+from eventlog.faust.consumer import BatchConsumer
+from eventlog.faust.table_store import FoldStore
+from eventlog.processors.base import Processor
+from eventlog.producing.batch_output import Output
 
 VARIABLE = "EVENTLOG_SWITCHED_OFF"
 
@@ -51,7 +51,7 @@ def split_decisions() -> None:
                 self._seal()
             append(self, key, part, headers)
 
-    _replace(partition, "decide", decide_in_parts)
+    _replace(partition_state, "decide", decide_in_parts)
     _replace(Output, "append", append_parts)
 
 
@@ -176,12 +176,12 @@ def wait_at_a_full_queue() -> None:
 
 def hold_idle_fetches() -> None:
     """The broker may hold an idle fetch as long as Faust lets it, and the node's next fetch with it."""
-    _replace(thread, "FETCH_MAX_WAIT_MS", 1_500)
+    _replace(consumer_thread, "FETCH_MAX_WAIT_MS", 1_500)
 
 
 def take_the_name_back() -> None:
     """A process whose instance name another has taken joins as if it were new, as aiokafka does."""
-    _replace(thread, "end_when_displaced", lambda coordinator: None)
+    _replace(consumer_thread, "end_when_displaced", lambda coordinator: None)
 
 
 class Switch(NamedTuple):

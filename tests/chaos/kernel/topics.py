@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventlog.topics import FOR_EVER, TopicSpec
+from eventlog.broker.topics import FOR_EVER, TopicSpec
 
 
 def group_of(tag: str) -> str:

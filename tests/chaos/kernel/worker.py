@@ -13,12 +13,13 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from chassis.watchdog import Watchdog
-from eventlog import crashpoints, processor
-from eventlog.decider import Decider
-from eventlog.processor import Connection, Processor
-from eventlog.rocks import Codec
-from eventlog.transport import Transport, threads
+from chassis.lifecycle.watchdog import Watchdog
+from eventlog.faust import Transport, thread_checks
+from eventlog.processors import base
+from eventlog.processors.base import Connection, Processor
+from eventlog.processors.decider import Decider
+from eventlog.runtime import failpoints
+from eventlog.state.rocksdb_store import Codec
 from tests.chaos.kernel import copying, switches
 from tests.chaos.kernel.late_proxy import LateProducer
 from tests.chaos.kernel.topics import topics
@@ -58,7 +59,7 @@ async def work(arguments: argparse.Namespace) -> None:
 
 
 def arm(step: str) -> None:
-    crashpoints.arm(step)
+    failpoints.arm(step)
     logging.info("%s: %s", ARMED_BY, step)
 
 
@@ -70,22 +71,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--producer", default="", help="address of a proxy that the producer goes through")
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--checkpoint", type=float, default=2.0)
-    parser.add_argument("--session", type=float, default=processor.SESSION_S)
+    parser.add_argument("--session", type=float, default=base.SESSION_S)
     parser.add_argument("--arm", default="", help="crash point that SIGUSR1 arms, as in EVENTLOG_CRASH_AT")
     parser.add_argument("--stop-at", default="", help="crash point at which it is told to stop instead of killed")
     given = parser.parse_args(arguments)
-    os.environ.setdefault(threads.VARIABLE, "1")
+    os.environ.setdefault(thread_checks.VARIABLE, "1")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     for noisy in ("aiokafka", "faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if given.producer:
         LateProducer.address = given.producer
         Transport.Producer = LateProducer
-    processor.SESSION_S = given.session
+    base.SESSION_S = given.session
     if given.stop_at:
-        crashpoints.arm(given.stop_at, signal.SIGTERM)
-    if crash_at := os.environ.get(crashpoints.VARIABLE):
-        crashpoints.arm(crash_at)
+        failpoints.arm(given.stop_at, signal.SIGTERM)
+    if crash_at := os.environ.get(failpoints.VARIABLE):
+        failpoints.arm(crash_at)
     switches.switch_off_what_is_named()
     asyncio.run(work(given))
 

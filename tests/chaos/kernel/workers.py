@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eventlog.crash import EXIT_CODE
+from eventlog.runtime.abort import EXIT_CODE
 from tests.chaos.kernel.collector import Collector
 from tests.chaos.kernel.launch import Launched
 
@@ -27,7 +27,7 @@ HARMLESS = (
     "offsets can't be committed",
     "ended with code 1: aiokafka.errors.KafkaConnectionError",
 )
-#: What a worker says that meets a call on a wrong thread, see eventlog/transport/threads.py.
+#: What a worker says that meets a call on a wrong thread, see eventlog/faust/thread_checks.py.
 WRONG_THREAD = "wrong thread"
 _STOPPED = re.compile(rf"^stopping with code {EXIT_CODE}: (.*)$", re.MULTILINE)
 

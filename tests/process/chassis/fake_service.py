@@ -15,14 +15,14 @@ from typing import Any
 
 from groupbuy.orders.v1 import orders_pb2_grpc
 
-from chassis.broker import Broker
-from chassis.priority import DECIDES
-from chassis.process import Servicer, Wiring, run
-from chassis.settings import load
-from chassis.topics import BUSINESS
-from eventlog.errors import Poisoned, TopicsDiffer
-from eventlog.publisher import Publisher
+from chassis.admission.thread_priority import DECIDES
+from chassis.lifecycle.broker_health import Broker
+from chassis.lifecycle.runner import Servicer, Wiring, run
+from chassis.lifecycle.settings import load
+from eventlog.core.errors import Poisoned, TopicsDiffer
+from eventlog.producing.publisher import Publisher
 from services.orders.settings import OrdersSettings
+from shared_kernel.topics import BUSINESS
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
 
 #: Of the watchdog; a service has much more.

@@ -11,8 +11,8 @@ import time
 import grpc
 import pytest
 
-from chassis.priority import ANSWERS, DECIDES, HANDS_OVER, READERS, Ranks
-from chassis.server import MAX_PENDING
+from chassis.admission.thread_priority import ANSWERS, DECIDES, HANDS_OVER, READERS, Ranks
+from chassis.rpc.server import MAX_PENDING
 from tests.unit.chassis.support import SOON_S, Refusal, niceness, running
 from tests.waiting import wait_for_async
 

@@ -18,8 +18,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis.priority import DECIDES, READERS
-from chassis.server import PARTITIONS
+from chassis.admission.thread_priority import DECIDES, READERS
+from chassis.rpc.server import PARTITIONS
 from tests.process.chassis.fake_service import STUCK_S
 from tests.unit.chassis.fake_orders import ORDERS
 from tests.unit.chassis.support import SOON_S, niceness

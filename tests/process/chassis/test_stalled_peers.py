@@ -12,11 +12,12 @@ import grpc
 import pytest
 from groupbuy.orders.v1 import orders_pb2
 
-from chassis import connections, guard, server
-from chassis.callers import IDENTITY
-from chassis.calls import Calls
-from chassis.errors import ApiError
-from chassis.phases import Phase
+from chassis.admission import connections
+from chassis.admission.call_phases import Phase
+from chassis.admission.calls_in_flight import Calls
+from chassis.rpc import request_pipeline, server
+from chassis.rpc.caller import IDENTITY
+from chassis.rpc.errors import ApiError
 from tests.attack.http2 import Peer
 from tests.unit.chassis.fake_orders import ORDERS
 from tests.unit.chassis.support import NAME, SOON_S, Running, a_request, eventually, refusal, running
@@ -28,7 +29,7 @@ GET = f"/{ORDERS}/GetOrder"
 async def impatient(monkeypatch: pytest.MonkeyPatch, **more: Any) -> AsyncIterator[Running]:
     """A server whose limits are a moment; the test looks at them as often as it likes."""
     for name in ("REQUEST_S", "UNREAD_S", "MOST_S"):
-        monkeypatch.setattr(guard, name, 0.05)
+        monkeypatch.setattr(request_pipeline, name, 0.05)
     async with running(**more) as run:
         yield run
 
@@ -64,7 +65,7 @@ async def test_a_request_that_does_not_come_ends_its_call_whatever_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with impatient(monkeypatch) as run:
-        monkeypatch.setattr(guard, "MOST_S", 600.0)
+        monkeypatch.setattr(request_pipeline, "MOST_S", 600.0)
         call = await silent(run)
         await eventually(lambda: len(run.server.guard._arriving) == 1)
         await swept(run, lambda: not run.server.guard._arriving)

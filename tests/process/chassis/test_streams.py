@@ -12,7 +12,7 @@ from groupbuy.errors.v1 import errors_pb2
 from groupbuy.orders.v1 import orders_pb2
 from grpc_health.v1 import health_pb2
 
-from chassis.errors import ApiError
+from chassis.rpc.errors import ApiError
 from tests.unit.chassis.fake_orders import ORDERS
 from tests.unit.chassis.support import NAME, SOON_S, a_request, eventually, refusal, running
 

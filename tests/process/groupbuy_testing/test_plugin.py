@@ -10,18 +10,18 @@ from pathlib import Path
 CONFTEST = """
 import functools
 import pytest
-import deploy.stack
-from tests.unit.deploy.fakes import FOR_EVER, broker, plan
+import devstack.stack
+from tests.unit.devstack.fakes import FOR_EVER, broker, plan
 
 @pytest.fixture(scope="session", autouse=True)
 def _tiny():
     code = "print('all is lost', flush=True); " + FOR_EVER
     with broker() as kafka:
-        deploy.stack.Stack = functools.partial(deploy.stack.Stack, kafka=kafka, plan=plan(orders=code))
+        devstack.stack.Stack = functools.partial(devstack.stack.Stack, kafka=kafka, plan=plan(orders=code))
         yield
 """
 TESTS = """
-from deploy.waiting import wait_for
+from devstack.supervision.waiting import wait_for
 
 def test_it_is_up(groupbuy_stack):
     assert groupbuy_stack.stack.pid("orders")
@@ -65,5 +65,5 @@ def test_without_java_the_fixtures_fail_with_one_sentence(tmp_path: Path) -> Non
 
 
 def test_a_run_without_its_fixtures_loads_nothing_of_weight(tmp_path: Path) -> None:
-    tests = "import sys\ndef test_light(): assert not {'grpc', 'aiokafka', 'deploy.stack'} & set(sys.modules)\n"
+    tests = "import sys\ndef test_light(): assert not {'grpc', 'aiokafka', 'devstack.stack'} & set(sys.modules)\n"
     assert "1 passed" in pytest_in(tmp_path, tests)

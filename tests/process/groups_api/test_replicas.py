@@ -23,16 +23,16 @@ from groupbuy.groups.v1.groups_pb2 import (
     WatchGroupRequest,
 )
 
-from chassis import replicas as replicas_module
-from chassis.auth import Access
-from chassis.replicas import Replicas
-from chassis.replicas_calls import FORWARDED, PARTITIONS
-from chassis.server import Server, Servicer
-from eventlog.aggregate import Aggregate
-from eventlog.errors import NotReady
-from eventlog.topics import partition_of
+from chassis.identity.authorizer import Access
+from chassis.routing import partition_router as replicas_module
+from chassis.routing.partition_router import Replicas
+from chassis.routing.peer_calls import FORWARDED, PARTITIONS
+from chassis.rpc.server import Server, Servicer
+from eventlog.broker.topics import partition_of
+from eventlog.core.aggregate import Aggregate
+from eventlog.core.errors import NotReady
 from services.groups.api.groups import GroupServicer
-from services.groups.domain.state import Phase, State
+from services.groups.domain.model import Phase, State
 from services.groups.processors.open_groups import OpenGroup
 from tests.unit.chassis.support import SOON_S, Refusal, eventually, refusal
 from tests.unit.groups_api.world import Broker, Table, forming

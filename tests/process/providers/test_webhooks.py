@@ -19,20 +19,20 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentI
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
-from chassis.ratelimit import Limit
-from eventlog.errors import BrokerUnavailable
-from eventlog.gathering import Position, Record
-from services.payments.api.notifying import Notifying
-from services.payments.providers.base import Provider
+from chassis.admission.rate_limit import Limit
+from eventlog.core.errors import BrokerUnavailable
+from eventlog.producing.record_accumulator import Position, Record
+from services.payments.api.webhook_ingest import Notifying
 from services.payments.providers.notifications import Notifications
-from services.payments.providers.simulated import wechat_seal
-from services.payments.providers.simulated.server import Server
-from services.payments.providers.simulated.settings import Settings
-from services.payments.providers.simulated_adapter import SimulatedProvider
-from services.payments.providers.stripe_adapter import StripeProvider
-from services.payments.providers.wechat_adapter import WeChatProvider
-from services.payments.providers.wechat_client import WeChatClient
-from services.payments.webhooks import Webhooks
+from services.payments.providers.port import Provider
+from services.payments.providers.simulator_client.adapter import SimulatedProvider
+from services.payments.providers.stripe.adapter import StripeProvider
+from services.payments.providers.webhook_server import Webhooks
+from services.payments.providers.wechat.adapter import WeChatProvider
+from services.payments.providers.wechat.http_client import WeChatClient
+from simulators.psp.server import Server
+from simulators.psp.settings import Settings
+from simulators.psp.wechat import signer
 from tests.contract.conftest import merchant
 from tests.waiting import wait_for_async
 
@@ -70,7 +70,7 @@ class World:
 
     async def start(self) -> None:
         keys = self._directory / "wechat_keys"
-        wechat_seal.Seal(keys)
+        signer.Seal(keys)
         reads = Notifications(stripe_secret="whsec_simulated", wechat=merchant(keys), simulated_secret=SECRET)
         self.webhooks = Webhooks("127.0.0.1:0", Notifying(reads, self.log, lambda: 0), lambda: self.health)
         answer = self.webhooks._answer
@@ -314,8 +314,8 @@ async def test_bytes_that_are_no_webhook_get_an_answer_in_json_and_no_traceback(
 
 
 async def test_half_a_request_is_given_up_and_holds_no_place(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.payments.connections.HEADERS_S", 0.3)
-    monkeypatch.setattr("services.payments.webhooks.BODY_S", 0.3)
+    monkeypatch.setattr("services.payments.providers.connections.HEADERS_S", 0.3)
+    monkeypatch.setattr("services.payments.providers.webhook_server.BODY_S", 0.3)
     for begun in (b"", b"POST /webhooks/simulated HT", posted()[:-9], posted("X-Half: ")[:-20]):
         async with raw(world, begun) as peer:
             assert await peer.reader.read() == b""
@@ -330,7 +330,7 @@ async def test_half_a_request_is_given_up_and_holds_no_place(world: World, monke
 
 
 async def test_a_peer_that_reads_no_answers_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.payments.connections.REQUEST_S", 0.3)
+    monkeypatch.setattr("services.payments.providers.connections.REQUEST_S", 0.3)
     stuck = asyncio.Event()
 
     async def take(*_: Any) -> None:
@@ -345,7 +345,7 @@ async def test_a_peer_that_reads_no_answers_is_given_up(world: World, monkeypatc
 
 async def test_connections_that_wait_give_way_to_new_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     most = 20
-    monkeypatch.setattr("services.payments.connections.MOST_CONNECTIONS", most)
+    monkeypatch.setattr("services.payments.providers.connections.MOST_CONNECTIONS", most)
     async with AsyncExitStack() as stack:
         silent = [await stack.enter_async_context(raw(world, b"POST /webhooks")) for _ in range(3 * most)]
         async with raw(world, posted()) as peer:
@@ -356,7 +356,7 @@ async def test_connections_that_wait_give_way_to_new_ones(world: World, monkeypa
 
 
 async def test_an_address_that_sends_too_much_is_told_to_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.payments.webhooks.PER_ADDRESS", Limit(0.01, 3))
+    monkeypatch.setattr("services.payments.providers.webhook_server.PER_ADDRESS", Limit(0.01, 3))
     seen = []
     for sent in (posted(), b"nonsense\r\n\r\n", posted(path="/nothing"), posted(), b"x y z\r\n\r\n", posted()):
         async with raw(world, sent) as peer:

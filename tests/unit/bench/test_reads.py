@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_CAPTURE, OPERATION_VOID, ProviderCall
 
-from bench import history, reads
-from eventlog.topics import partition_of
+from bench.reads import __main__, history
+from eventlog.broker.topics import partition_of
 
 
 def test_the_groups_of_all_partitions_are_all_groups() -> None:
@@ -16,7 +16,7 @@ def test_the_groups_of_all_partitions_are_all_groups() -> None:
 
 
 def test_there_is_a_sample_of_each_partition() -> None:
-    indexes = reads.samples(100)
+    indexes = __main__.samples(100)
     assert [partition_of(history.group_of(index), history.PARTITIONS) for index in indexes] == [0, 1, 2, 3]
 
 
@@ -32,9 +32,9 @@ def test_the_provider_does_what_it_is_asked_for_and_nothing_else() -> None:
 
 
 def test_the_longest_gap_reaches_to_both_ends() -> None:
-    assert reads.longest_gap([], 1.0, 4.0) == 3.0
-    assert reads.longest_gap([0.5, 2.0, 2.5, 9.0], 1.0, 4.0) == 1.5
-    assert reads.longest_gap([1.5, 3.5], 1.0, 4.0) == 2.0
+    assert __main__.longest_gap([], 1.0, 4.0) == 3.0
+    assert __main__.longest_gap([0.5, 2.0, 2.5, 9.0], 1.0, 4.0) == 1.5
+    assert __main__.longest_gap([1.5, 3.5], 1.0, 4.0) == 2.0
 
 
 def figures(recover_s: float = 1.0, takeover_s: float = 12.0, orders_mb: int = 210) -> dict[str, Any]:
@@ -54,6 +54,6 @@ def figures(recover_s: float = 1.0, takeover_s: float = 12.0, orders_mb: int = 2
     ],
 )
 def test_each_claim_is_judged_by_the_worst_service(whole: dict[str, Any], holds: list[bool]) -> None:
-    found, judged = reads.claims(whole, figures(orders_mb=200))
+    found, judged = __main__.claims(whole, figures(orders_mb=200))
     assert judged == holds
     assert {"orders", "recover_s", "rebalance_s", "rss_mb", "rss_mb_100k"} <= set(found)

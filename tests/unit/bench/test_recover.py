@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from bench.evening import closed_inputs
-from bench.recover import CLOSED_FROM, of_closed, opening
-from eventlog.aggregate import Aggregate, decide
+from bench.recover.__main__ import CLOSED_FROM, of_closed, opening
+from eventlog.core.aggregate import Aggregate, decide
 from services.groups.domain.domain import GroupDomain
 
 

@@ -17,9 +17,9 @@ from google.rpc import error_details_pb2, status_pb2
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis.auth import Access
-from chassis.priority import ANSWERS, Ranks
-from chassis.server import Server, Servicer
+from chassis.admission.thread_priority import ANSWERS, Ranks
+from chassis.identity.authorizer import Access
+from chassis.rpc.server import Server, Servicer
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
 
 GROUP = "6f1c0a1e-0d5d-4f4e-9a57-0a3a1f0a8d10"

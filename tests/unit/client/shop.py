@@ -11,9 +11,9 @@ from groupbuy.errors.v1 import errors_pb2
 from groupbuy.groups.v1 import groups_pb2, groups_pb2_grpc
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 
-from chassis.auth import Access
-from chassis.errors import ApiError
-from chassis.server import Server, Servicer
+from chassis.identity.authorizer import Access
+from chassis.rpc.errors import ApiError
+from chassis.rpc.server import Server, Servicer
 
 GROUP = "groups/6f1c0a1e-0d5d-4f4e-9a57-0a3a1f0a8d10"
 NAME = f"{GROUP}/orders/6f1c0a1e-0d5d-4f4e-9a57-0a3a1f0a8d11"

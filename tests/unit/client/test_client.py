@@ -17,7 +17,7 @@ import pytest
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.orders.v1 import orders_pb2
 
-from chassis.errors import ApiError
+from chassis.rpc.errors import ApiError
 from groupbuy_client import (
     AsyncClient,
     Client,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chassis.server import OPTIONS as SERVER_OPTIONS
+from chassis.rpc.server import OPTIONS as SERVER_OPTIONS
 from groupbuy_client.transport import OPTIONS, SERVICE_CONFIG
 from tools import generate_client
 

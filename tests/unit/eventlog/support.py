@@ -16,7 +16,9 @@ from intervaltree import IntervalTree
 
 #: Forks of a process that has imported the kernel: starting an interpreter for each would take a second of CPU.
 _forge = multiprocessing.get_context("forkserver")
-_forge.set_forkserver_preload(["eventlog.decider", "eventlog.effects", "eventlog.sequencer", "eventlog.transport"])
+_forge.set_forkserver_preload(
+    ["eventlog.processors.decider", "eventlog.processors.effects", "eventlog.processors.sequencer", "eventlog.faust"]
+)
 
 
 class Done(NamedTuple):

@@ -16,9 +16,9 @@ from groupbuy.log.v1.log_pb2 import Tick
 from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderPlaced
 from groupbuy.payments.v1 import decisions_pb2 as money
 
-from eventlog.aggregate import Aggregate, apply, decide
+from eventlog.core.aggregate import Aggregate, apply, decide
 from services.groups.domain.domain import GroupDomain
-from services.groups.domain.state import State
+from services.groups.domain.model import State
 from services.groups.processors import codec
 
 T0 = 1_760_000_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from groupbuy.groups.v1.campaigns_pb2 import CLOSE_POLICY_AT_DEADLINE, CLOSE_POLICY_WHEN_FULL, Tier
 
-from services.groups.domain.state import Phase
+from services.groups.domain.model import Phase
 from tests.unit.groups.given import (
     SOLO,
     WINDOW,

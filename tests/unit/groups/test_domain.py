@@ -15,13 +15,13 @@ from groupbuy.payments.v1.decisions_pb2 import CallDeferred, PaymentDecision, Pa
 from hypothesis import given as given_values
 from hypothesis import strategies as st
 
-from eventlog.aggregate import Aggregate, decide
-from eventlog.errors import Impossible
+from eventlog.core.aggregate import Aggregate, decide
+from eventlog.core.errors import Impossible
 from services.groups.domain import transitions
 from services.groups.domain.command import UnknownInput
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.evolve import EVOLVE, UnknownEvent
-from services.groups.domain.state import Phase, State
+from services.groups.domain.model import Phase, State
 from services.groups.domain.terms import UnknownRules
 from services.groups.domain.transitions import Row
 from services.groups.processors import codec

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.groups.domain.orders import MAX_WAITING
-from services.groups.domain.state import Standing
+from services.groups.domain.model import Standing
+from services.groups.domain.on_order_event import MAX_WAITING
 from tests.unit.groups.given import (
     HOLD_WINDOW,
     MINUTE,

@@ -8,7 +8,7 @@ import pytest
 from groupbuy.groups.v1.campaigns_pb2 import Tier
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 
-from services.groups.domain.state import Phase, Standing
+from services.groups.domain.model import Phase, Standing
 from tests.unit.groups.given import (
     HOLD_WINDOW,
     T0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.groups.domain.state import Standing
+from services.groups.domain.model import Standing
 from tests.unit.groups.given import (
     HOLD_WINDOW,
     MINUTE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from groupbuy.payments.v1.decisions_pb2 import Captured, PaymentEvent
 
-from services.groups.domain.state import Phase, Standing
+from services.groups.domain.model import Phase, Standing
 from tests.unit.groups.given import (
     DAY,
     HOLD_WINDOW,

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.groups.domain.decide import due
-from services.groups.domain.state import Phase, Standing
+from services.groups.domain.model import Phase, Standing
 from services.groups.domain.transitions import find
 from tests.unit.groups.given import (
     FIRST,

@@ -14,7 +14,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent, PaymentReleased
 
 from services.groups.domain.decide import PROMOTIONS_AT_ONCE, due
-from services.groups.domain.orders import MAX_WAITING
+from services.groups.domain.on_order_event import MAX_WAITING
 from services.groups.domain.terms import MAX_SEATS
 from tests.unit.groups.given import (
     HOLD_WINDOW,

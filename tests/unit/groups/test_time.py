@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.groups.domain.decide import PROMOTIONS_AT_ONCE
-from services.groups.domain.state import Phase, Standing
+from services.groups.domain.model import Phase, Standing
 from tests.unit.groups.given import (
     HOLD_WINDOW,
     HOUR,

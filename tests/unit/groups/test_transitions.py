@@ -6,7 +6,7 @@ import pytest
 from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 
 from services.groups.domain.command import MONEY
-from services.groups.domain.state import Phase, Standing
+from services.groups.domain.model import Phase, Standing
 from services.groups.domain.transitions import GROUP, ON_GROUP, ON_ORDER, ORDER, Row, find, table
 from tests.unit.groups.given import given, opens
 

@@ -20,12 +20,12 @@ from groupbuy.groups.v1.campaigns_pb2 import (
     UpdateCampaignRequest,
 )
 
-from chassis.errors import ApiError
-from chassis.topics import CAMPAIGNS
-from eventlog.errors import BrokerUnavailable
+from chassis.rpc.errors import ApiError
+from eventlog.core.errors import BrokerUnavailable
 from services.groups.api import edits
 from services.groups.api.campaigns import CampaignServicer
 from services.groups.domain.terms import problems
+from shared_kernel.topics import CAMPAIGNS
 from tests.unit.groups_api.world import TIME_MS, Broker, Reader, call, campaign
 
 REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"

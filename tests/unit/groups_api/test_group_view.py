@@ -13,9 +13,9 @@ from groupbuy.groups.v1.groups_pb2 import (
     MemberState,
 )
 
-from eventlog.aggregate import Aggregate
-from services.groups.api.view import group_message
-from services.groups.domain.state import Phase, Standing, State, Waiter
+from eventlog.core.aggregate import Aggregate
+from services.groups.api.mapping import group_message
+from services.groups.domain.model import Phase, Standing, State, Waiter
 from services.groups.domain.terms import freeze, terms_of
 from tests.unit.groups_api.world import GROUP, TIME_MS, campaign, forming
 

@@ -17,11 +17,11 @@ from groupbuy.groups.v1.groups_pb2 import (
 )
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
 
-from chassis.errors import ApiError
-from chassis.topics import GROUP_INBOX
-from eventlog.errors import BrokerUnavailable
+from chassis.rpc.errors import ApiError
+from eventlog.core.errors import BrokerUnavailable
 from services.groups.api.groups import GroupServicer
-from services.groups.domain.state import Phase, State
+from services.groups.domain.model import Phase, State
+from shared_kernel.topics import GROUP_INBOX
 from tests.unit.groups_api.world import GROUP, TIME_MS, Broker, Table, call, forming, upcoming
 
 NAME = f"groups/{GROUP}"

@@ -11,13 +11,13 @@ from uuid import UUID
 import pytest
 from groupbuy.groups.v1.groups_pb2 import ListGroupsRequest, ListGroupsResponse
 
-from chassis.errors import ApiError
-from eventlog.aggregate import Aggregate
-from eventlog.errors import NotReady
-from eventlog.rocks import Codec
-from eventlog.states import Origin
+from chassis.rpc.errors import ApiError
+from eventlog.core.aggregate import Aggregate
+from eventlog.core.errors import NotReady
+from eventlog.core.state_store import Origin
+from eventlog.state.rocksdb_store import Codec
 from services.groups.api.groups import GroupServicer
-from services.groups.domain.state import Phase, Seat, State
+from services.groups.domain.model import Phase, Seat, State
 from services.groups.processors.codec import decode, encode
 from services.groups.processors.open_groups import ListedStates, OpenGroups
 from tests.unit.groups_api.world import TIME_MS, Broker, Table, call, forming

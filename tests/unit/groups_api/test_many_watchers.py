@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from groupbuy.groups.v1.groups_pb2 import Group, WatchGroupRequest
 
-from chassis.fanout import Shared
+from chassis.rpc.broadcast import Shared
 from services.groups.api import groups as api
-from services.groups.api import view
+from services.groups.api import mapping as view
 from services.groups.api.groups import GroupServicer
-from services.groups.domain.state import Phase
+from services.groups.domain.model import Phase
 from tests.unit.chassis.support import eventually
 from tests.unit.groups_api.world import GROUP, Broker, Table, call, forming, upcoming
 

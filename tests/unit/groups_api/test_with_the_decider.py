@@ -21,11 +21,11 @@ from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
 from groupbuy.payments.v1.decisions_pb2 import HoldAuthorised, PaymentDecision, PaymentEvent, PaymentReleased
 
-from eventlog.aggregate import Aggregate, decide
-from eventlog.watch import Watchers
+from eventlog.core.aggregate import Aggregate, decide
+from eventlog.views.change_notifier import Watchers
 from services.groups.api.groups import GroupServicer
 from services.groups.domain.domain import GroupDomain
-from services.groups.domain.state import State
+from services.groups.domain.model import State
 from services.groups.processors.open_groups import OpenGroup
 from tests.unit.groups_api.world import GROUP, TIME_MS, Broker, call, campaign, upcoming
 

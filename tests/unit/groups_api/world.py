@@ -11,16 +11,16 @@ from google.protobuf.duration_pb2 import Duration
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
 from groupbuy.groups.v1.groups_pb2 import Group
 
-from chassis.fanout import Shared
-from chassis.topics import CAMPAIGNS, GROUP_INBOX
-from eventlog.aggregate import Aggregate
-from eventlog.errors import BrokerUnavailable, NotReady
-from eventlog.gathering import Position, Record
-from eventlog.watch import Watchers
+from chassis.rpc.broadcast import Shared
+from eventlog.core.aggregate import Aggregate
+from eventlog.core.errors import BrokerUnavailable, NotReady
+from eventlog.producing.record_accumulator import Position, Record
+from eventlog.views.change_notifier import Watchers
 from services.groups.api.groups import Context
-from services.groups.domain.state import Phase, Seat, State
+from services.groups.domain.model import Phase, Seat, State
 from services.groups.domain.terms import freeze, terms_of
 from services.groups.processors.open_groups import OpenGroup, OpenGroups
+from shared_kernel.topics import CAMPAIGNS, GROUP_INBOX
 
 GROUP = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a10"
 TIME_MS = 1_700_000_000_000

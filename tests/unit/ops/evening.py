@@ -29,15 +29,15 @@ from groupbuy.payments.v1.decisions_pb2 import (
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, PaymentInput, ProviderOutcome, RefundCommand
 from groupbuy.simprovider.v1 import simprovider_pb2 as sim
 
-from chassis.topics import GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
-from eventlog.aggregate import Aggregate, decide
+from eventlog.core.aggregate import Aggregate, decide
 from ops.demo.plan import Evening, Party, Role, Visit, plan
 from services.groups.domain.domain import GroupDomain
 from services.orders.domain.ids import group_id, order_id
 from services.payments.domain.calls import calls_of, key
 from services.payments.domain.domain import PurseDomain
-from services.payments.providers.simulated.ledger import Ledger
-from services.payments.providers.simulated.rules import Refusal
+from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
+from simulators.psp.accounts import Ledger
+from simulators.psp.rules import Refusal
 from tests.unit.ops.story import Line
 
 START_MS = 1_700_000_000_000

@@ -18,10 +18,10 @@ from groupbuy.payments.v1 import decisions_pb2 as p
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
-from chassis.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from ops.audit.auditor import Auditor
 from ops.audit.findings import Invariant
 from ops.audit.report import Report
+from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 
 GROUP = "9f6c1c5e-0000-4000-8000-000000000001"
 OPENED_MS = 1_000_000

@@ -10,7 +10,7 @@ from groupbuy.groups.v1 import decisions_pb2 as g
 from groupbuy.payments.v1 import decisions_pb2 as p
 
 from ops.audit import Invariant
-from ops.audit.membership import GroupState
+from ops.audit.group.membership import GroupState
 from tests.unit.ops.story import (
     DEADLINE_MS,
     GROUP,

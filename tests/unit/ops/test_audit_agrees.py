@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from chassis.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from ops.audit.auditor import Auditor
-from ops.audit.membership import GroupState
-from ops.audit.seats import SeatState
-from ops.replay import Replay, domains
+from ops.audit.group.membership import GroupState
+from ops.audit.group.seats import SeatState
+from ops.log.replay import Replay, domains
+from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from tests.unit.ops.evening import World
 
 

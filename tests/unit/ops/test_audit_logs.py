@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 from groupbuy.groups.v1 import decisions_pb2 as g
 
-from chassis.topics import GROUP_LOG, PAYMENT_LOG
 from ops.audit import Invariant
 from ops.audit.auditor import Auditor
+from shared_kernel.topics import GROUP_LOG, PAYMENT_LOG
 from tests.unit.ops.story import GROUP, OPENED_MS, Line, completed_group
 
 

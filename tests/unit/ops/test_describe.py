@@ -10,10 +10,10 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
 
-from chassis.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX
-from ops import describe
-from ops.decode import as_json, line
-from ops.money import amount
+from ops.amounts import amount
+from ops.log import describe
+from ops.log.decode import as_json, line
+from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX
 from tests.unit.ops.story import GROUP, Story, completed_group
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
-from ops import ledger_roots
 from ops.audit.findings import Findings, Invariant
 from ops.errors import OpsError
-from ops.ledger_roots import Taking
+from ops.ledger import root_files
+from ops.ledger.root_files import Taking
 from tests.unit.ops.story import GROUP, Line, completed_group, expired_group
 
 Forgery = Callable[[list[Line]], list[Line]]
@@ -22,16 +22,16 @@ Forgery = Callable[[list[Line]], list[Line]]
 def exported(lines: list[Line], path: Path) -> Path:
     taking = Taking()
     taking.ledger.take(lines)
-    ledger_roots.write(path, taking.finish())
+    root_files.write(path, taking.finish())
     return path
 
 
 def found(path: Path, lines: list[Line]) -> list[str]:
     """What the audit says of a log of now and a file of then."""
-    wanted = ledger_roots.read(path)
+    wanted = root_files.read(path)
     taking, findings = Taking(wanted), Findings()
     taking.ledger.take(lines)
-    ledger_roots.compare(wanted, taking, findings)
+    root_files.compare(wanted, taking, findings)
     assert all(one.invariant is Invariant.CHAIN for one in findings.violations)
     return [str(one) for one in findings.violations]
 
@@ -107,7 +107,7 @@ def test_a_rewritten_chain_is_named_from_where_it_was_rewritten(file: Path, log:
 
 @pytest.mark.parametrize("at", [-1, 3])
 def test_a_removed_decision_is_named(file: Path, log: list[Line], at: int) -> None:
-    mark = sha256(log[at].value).digest()[: ledger_roots.MARK_BYTES].hex()
+    mark = sha256(log[at].value).digest()[: root_files.MARK_BYTES].hex()
     left = [line for line in log if line is not log[at]]
     said = found(file, left)
     assert any(f"offset {log[at].offset}: the decision with digest {mark}… was removed" in one for one in said)
@@ -131,17 +131,17 @@ def test_a_log_of_somebody_else_is_found(file: Path) -> None:
 
 
 def test_a_file_that_was_edited_accuses_the_log(file: Path, log: list[Line]) -> None:
-    roots = ledger_roots.read(file)
+    roots = root_files.read(file)
     (day,) = roots.values()
     day.root = "0" * 64
-    ledger_roots.write(file, roots)
+    root_files.write(file, roots)
     assert len(found(file, log)) == 1
 
 
 def test_the_file_is_what_was_written(file: Path) -> None:
-    roots = ledger_roots.read(file)
-    ledger_roots.write(file, roots)
-    assert ledger_roots.read(file) == roots
+    roots = root_files.read(file)
+    root_files.write(file, roots)
+    assert root_files.read(file) == roots
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,6 @@ def test_a_file_that_is_none_is_said_in_a_sentence(tmp_path: Path, content: str,
     path = tmp_path / "roots.json"
     path.write_text(content)
     with pytest.raises(OpsError, match="no file of `groupbuy-ops ledger roots`") as refused:
-        ledger_roots.read(path)
+        root_files.read(path)
     assert why in str(refused.value)
     assert refused.value.exit_code == 2

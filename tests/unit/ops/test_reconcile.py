@@ -10,9 +10,9 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
 from ops.errors import OpsError
-from ops.reconcile import Ours
-from ops.reconcile_books import Kind, Line, compare
-from ops.reconcile_claims import addressed
+from ops.reconcile.claims import addressed
+from ops.reconcile.command import Ours
+from ops.reconcile.comparison import Kind, Line, compare
 from tests.unit.ops.story import Line as Record
 from tests.unit.payments.stories import (
     GROUP,

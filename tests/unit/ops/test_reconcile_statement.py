@@ -9,8 +9,8 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
 from ops.errors import OpsError
 from ops.main import main
-from ops.reconcile_statement import AMOUNTS, TEXTS, read
-from services.payments.providers.simulated.web import COLUMNS
+from ops.reconcile.statement import AMOUNTS, TEXTS, read
+from simulators.psp.http_server import COLUMNS
 
 HEADER = "hold,order,group,currency,authorised_minor,captured_minor,released_minor,refunded_minor,open_minor"
 GOOD = "h1,o1,g1,JPY,1500,1200,300,0,0"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent, GroupExpired
 
-from chassis.topics import GROUP_LOG
-from eventlog.aggregate import Aggregate, decide
-from ops.replay import Replay
+from eventlog.core.aggregate import Aggregate, decide
+from ops.log.replay import Replay
+from shared_kernel.topics import GROUP_LOG
 
 
 @dataclass

@@ -18,21 +18,25 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 from rich.table import Table
 from rich.text import Text
 
-from chassis.screen import json_safe, shown, shown_bytes, shown_lines
-from chassis.topics import CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_LOG
-from ops import acls, console, decode, dlq, invites, ledger, main, offsets, reconcile, replay, show, skip, whatif
+from chassis.telemetry.printable import json_safe, shown, shown_bytes, shown_lines
+from ops import console, main
 from ops.audit.auditor import Auditor
-from ops.audit.books import Totals
 from ops.audit.findings import Findings, Invariant
+from ops.audit.money.statement import Totals
+from ops.broker import acls, dlq, offsets, skip
 from ops.console import SafeConsole
 from ops.demo.board import Board
 from ops.demo.results import _line, _members
-from ops.describe import event_line
 from ops.errors import OpsError
-from ops.reconcile_books import Kind, Line
-from ops.screen import as_json
-from ops.supposed import Outcome
-from ops.whatif import Compared
+from ops.ledger import command as ledger
+from ops.log import decode, invites, replay, show, what_if
+from ops.log.describe import event_line
+from ops.log.simulated import Outcome
+from ops.log.what_if import Compared
+from ops.printing import as_json
+from ops.reconcile import command as reconcile
+from ops.reconcile.comparison import Kind, Line
+from shared_kernel.topics import CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_LOG
 from tests.unit.ops.hostile import ALL, TEXTS, forged, unsafe
 
 KEY = ALL.encode()
@@ -61,7 +65,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What the consoles of all commands print."""
     out = io.StringIO()
     made = lambda: SafeConsole(file=out, width=400, force_terminal=False)  # noqa: E731
-    for module in (console, dlq, invites, ledger, offsets, reconcile, replay, show, whatif):
+    for module in (console, dlq, invites, ledger, offsets, reconcile, replay, show, what_if):
         monkeypatch.setattr(module, "console", made)
     return out
 
@@ -212,7 +216,7 @@ def test_replay(screen: io.StringIO) -> None:
 def test_what_if(screen: io.StringIO) -> None:
     money = Outcome()
     money.captured[ALL] = 5
-    whatif._print(Compared(was=money))
+    what_if._print(Compared(was=money))
     safe(screen)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from eventlog.security import Cluster, client
+from eventlog.broker.security import Cluster, client
 from ops.errors import USAGE, OpsError
 from ops.security import cluster
 

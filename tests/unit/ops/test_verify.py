@@ -19,9 +19,9 @@ from groupbuy.payments.v1 import decisions_pb2 as p
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.registry.v1.registry_pb2 import Declared, RecordSkipped, RegistryRecord
 
-from chassis.topics import ALL, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG, REGISTRY
-from eventlog.topics import TopicSpec, partition_of
-from ops.verify_checks import Chains, Context, Finding, Kind, check, decoders
+from eventlog.broker.topics import TopicSpec, partition_of
+from ops.log.verify_checks import Chains, Context, Finding, Kind, check, decoders
+from shared_kernel.topics import ALL, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG, REGISTRY
 from tests.unit.ops.story import completed_group
 
 PARTITIONS = 4

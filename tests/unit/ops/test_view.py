@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from chassis.topics import GROUP_LOG, PAYMENT_LOG
-from ops.audit.membership import GroupState
+from ops.audit.group.membership import GroupState
 from ops.demo.board import Board, Money
 from ops.demo.plan import plan
 from ops.demo.player import Tally
 from ops.demo.results import print_results
 from ops.demo.view import ServiceState, View, bar, price_now
+from shared_kernel.topics import GROUP_LOG, PAYMENT_LOG
 from tests.unit.ops.story import Story, completed_group, expired_group, opening
 
 

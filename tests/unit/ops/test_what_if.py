@@ -12,9 +12,9 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from groupbuy.groups.v1.campaigns_pb2 import Tier
 
-from chassis.topics import GROUP_INBOX, GROUP_LOG
 from ops.errors import OpsError
-from ops.whatif import Compared, WhatIf, changing
+from ops.log.what_if import Compared, WhatIf, changing
+from shared_kernel.topics import GROUP_INBOX, GROUP_LOG
 from tests.unit.ops.evening import World
 
 

@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from eventlog.errors import NotReady
-from eventlog.watch import Watchers
-from services.orders.api.awaiting import SLICE, Awaiting
+from eventlog.core.errors import NotReady
+from eventlog.views.change_notifier import Watchers
+from services.orders.api.wait import SLICE, Awaiting
 from tests.unit.chassis.support import eventually
 
 LONG_S = 30.0

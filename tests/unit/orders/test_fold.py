@@ -9,9 +9,9 @@ from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.orders.v1.orders_pb2 import Order, OrderState
 from groupbuy.payments.v1 import decisions_pb2 as p
 
-from services.orders.api.render import order_message
+from services.orders.api.mapping import order_message
 from services.orders.domain.ids import OrderName
-from services.orders.domain.orders import GroupOrders, HistoryBroken, OrdersFold
+from services.orders.domain.model import GroupOrders, HistoryBroken, OrdersFold
 from tests.unit.orders import history as h
 from tests.unit.orders import stories
 from tests.unit.orders.stories import Story

@@ -14,9 +14,9 @@ from groupbuy.orders.v1.orders_pb2 import Order
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.orders.api.render import order_message
+from services.orders.api.mapping import order_message
 from services.orders.domain.ids import OrderName
-from services.orders.domain.orders import GroupOrders, OrdersFold
+from services.orders.domain.model import GroupOrders, OrdersFold
 from tests.unit.orders import history as h
 from tests.unit.orders.stories import STORIES, Story
 

@@ -7,7 +7,7 @@ from groupbuy.orders.v1.orders_pb2 import WAIT_ACCEPTED, PlaceOrderRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orders.api.tokens import Token, decode, encode
+from services.orders.api.consistency_tokens import Token, decode, encode
 from services.orders.domain.ids import OrderName, group_id, is_id, order_id, parse_order, request_digest
 
 REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"

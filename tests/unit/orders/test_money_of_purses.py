@@ -21,11 +21,11 @@ from groupbuy.payments.v1 import inbox_pb2 as i
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from eventlog.aggregate import Aggregate, decide
-from services.orders.domain.orders import OrdersFold
-from services.orders.domain.view import Money
+from eventlog.core.aggregate import Aggregate, decide
+from services.orders.domain.fold import Money
+from services.orders.domain.model import OrdersFold
 from services.payments.domain.domain import PurseDomain
-from services.payments.domain.state import Purse
+from services.payments.domain.model import Purse
 from services.payments.domain.view import payment_of
 from tests.unit.orders import history as h
 from tests.unit.orders.history import Payment

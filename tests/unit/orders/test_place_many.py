@@ -23,13 +23,13 @@ from groupbuy.orders.v1.orders_pb2 import (
     PlaceOrdersResponse,
 )
 
-from chassis.callers import IDENTITY
-from chassis.errors import ApiError, to_status
-from chassis.replicas import Alone
-from chassis.room import Room
-from chassis.validation import validate
-from services.orders.api.bulk import MOST_OF_A_STREAM, SHARE_CLOSING, Bulk
-from services.orders.api.placing import SHARE_CLOSING as SINGLE_CLOSING
+from chassis.admission.capacity import Room
+from chassis.routing.partition_router import Alone
+from chassis.rpc.caller import IDENTITY
+from chassis.rpc.errors import ApiError, to_status
+from chassis.rpc.validation import validate
+from services.orders.api.batch_place_orders import MOST_OF_A_STREAM, SHARE_CLOSING, Bulk
+from services.orders.api.place_order import SHARE_CLOSING as SINGLE_CLOSING
 from tests.unit.chassis.support import eventually
 from tests.unit.orders.test_place_order import opens
 from tests.unit.orders.world import OTHER, REQUEST, World, asked, call

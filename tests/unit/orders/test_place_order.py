@@ -23,8 +23,8 @@ from groupbuy.orders.v1.orders_pb2 import (
     GetOrderRequest,
 )
 
-from chassis.errors import ApiError
-from eventlog.errors import BrokerUnavailable, NotReady
+from chassis.rpc.errors import ApiError
+from eventlog.core.errors import BrokerUnavailable, NotReady
 from services.orders.domain.ids import group_id, order_id, request_digest
 from tests.unit.orders import history as h
 from tests.unit.orders.world import OTHER, REQUEST, World, asked, call, still_waits

@@ -9,11 +9,11 @@ import grpc
 import pytest
 from groupbuy.orders.v1.orders_pb2 import GetOrderRequest, ListOrdersRequest, Order
 
-from chassis.callers import IDENTITY
-from chassis.errors import ApiError
-from eventlog.errors import BrokerUnavailable, NotReady
+from chassis.rpc.caller import IDENTITY
+from chassis.rpc.errors import ApiError
+from eventlog.core.errors import BrokerUnavailable, NotReady
 from services.orders.api import positions
-from services.orders.api.tokens import Token, decode, encode
+from services.orders.api.consistency_tokens import Token, decode, encode
 from tests.unit.chassis.support import eventually
 from tests.unit.orders.test_place_order import opens, reason
 from tests.unit.orders.world import World, call, still_waits

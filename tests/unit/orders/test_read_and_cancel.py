@@ -21,9 +21,9 @@ from groupbuy.orders.v1.orders_pb2 import (
     WatchOrderRequest,
 )
 
-from chassis.errors import ApiError
-from eventlog.errors import NotReady
-from services.orders.api.tokens import Token, decode, encode
+from chassis.rpc.errors import ApiError
+from eventlog.core.errors import NotReady
+from services.orders.api.consistency_tokens import Token, decode, encode
 from services.orders.domain.ids import OrderName, parse_order
 from tests.unit.orders import history as h
 from tests.unit.orders.test_place_order import opens, reason, refuses

@@ -25,11 +25,11 @@ from groupbuy.orders.v1.orders_pb2 import (
     PlaceOrderResult,
 )
 
-from chassis.replicas import Alone
-from eventlog.errors import NotReady
-from eventlog.topics import partition_of
-from services.orders.api.asked import understood
+from chassis.routing.partition_router import Alone
+from eventlog.broker.topics import partition_of
+from eventlog.core.errors import NotReady
 from services.orders.api.orders import OrderServicer
+from services.orders.api.parsed_order import understood
 from services.orders.domain.ids import group_of
 from tests.unit.orders.history import seat_released
 from tests.unit.orders.test_place_order import opens

@@ -12,10 +12,10 @@ from groupbuy.orders.v1.orders_pb2 import (
     PlaceOrderRequest,
 )
 
-from eventlog.envelope import headers
-from services.orders.api.render import order_message
+from eventlog.records.envelope import headers
+from services.orders.api.mapping import order_message
 from services.orders.domain.ids import OrderName, group_id, order_id, request_digest
-from services.orders.domain.orders import OrdersFold
+from services.orders.domain.model import OrdersFold
 from tests.unit.orders.test_place_order import opens
 from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, World, asked, call
 

@@ -12,18 +12,18 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.orders.v1.orders_pb2 import Order, PlaceOrderRequest
 
-from chassis.topics import ORDERS
-from chassis.waiting import Patience
-from eventlog.database import Database
-from eventlog.errors import BrokerUnavailable, NotReady
-from eventlog.gathering import Position, Record
-from eventlog.projected import Index
-from eventlog.projection import position_key
-from eventlog.topics import partition_of
-from eventlog.watch import Watchers
+from chassis.rpc.call_deadline import Patience
+from eventlog.broker.topics import partition_of
+from eventlog.core.errors import BrokerUnavailable, NotReady
+from eventlog.processors.projection import position_key
+from eventlog.producing.record_accumulator import Position, Record
+from eventlog.state.database import Database
+from eventlog.state.projection_store import Index
+from eventlog.views.change_notifier import Watchers
 from services.orders.api.orders import Context, OrderServicer
-from services.orders.domain.orders import GroupOrders, OrdersFold
+from services.orders.domain.model import GroupOrders, OrdersFold
 from services.orders.processors.customers import Listed, list_orders, listed, place
+from shared_kernel.topics import ORDERS
 from tests.unit.orders.history import Fact, GroupLog, Payment, PurseLog
 
 PARTITIONS = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from services.payments.domain.ledger import Account, Entry, Fold, InMemory
+from services.payments.ledger.journal import Account, Entry, Fold, InMemory
 from tests.unit.payments.stories import GROUP, Story
 
 

@@ -22,10 +22,10 @@ from groupbuy.payments.v1 import inbox_pb2 as inbox
 from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentDecision, PaymentEvent, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome, RefundCommand
 
-from eventlog.aggregate import Aggregate, apply, decide
+from eventlog.core.aggregate import Aggregate, apply, decide
 from services.payments.domain.calls import calls_of, key
 from services.payments.domain.domain import PurseDomain
-from services.payments.domain.state import Purse
+from services.payments.domain.model import Purse
 
 GROUP = "9f6c1c5e-0000-4000-8000-000000000001"
 START_MS = 1_700_000_000_000

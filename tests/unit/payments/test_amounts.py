@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, RefundCommand
 
+from services.payments.domain.amounts import MOST_MINOR, minor
 from services.payments.domain.errors import AmountOutOfRange
-from services.payments.domain.money import MOST_MINOR, minor
 from tests.unit.payments.books import booked
 from tests.unit.payments.stories import (
     SALE,

@@ -10,12 +10,12 @@ from groupbuy.payments.v1 import inbox_pb2 as inbox
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 
-from eventlog.aggregate import Aggregate, decide
+from eventlog.core.aggregate import Aggregate, decide
+from services.payments.domain.amounts import MOST_MINOR, minor
 from services.payments.domain.calls import calls_of, key
 from services.payments.domain.domain import PurseDomain
 from services.payments.domain.errors import AmountOutOfRange, UnknownInput
-from services.payments.domain.money import MOST_MINOR, minor
-from services.payments.domain.state import Payment, Purse
+from services.payments.domain.model import Payment, Purse
 from services.payments.processors import codec
 from tests.unit.payments.stories import (
     AUTHORISE,

@@ -16,9 +16,9 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventlog.aggregate import Aggregate, decide
+from eventlog.core.aggregate import Aggregate, decide
 from services.payments.domain.calls import calls_of
-from services.payments.domain.state import Payment, Purse
+from services.payments.domain.model import Payment, Purse
 from services.payments.processors import codec
 from tests.unit.payments.provider import ModelProvider
 from tests.unit.payments.stories import GROUP, Story, refund, release, reserved, settle, tick

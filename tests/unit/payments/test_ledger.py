@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent, SuspenseRecorded
 
-from services.payments.domain.ledger import DAY_MS, Account, Fault, Fold, InMemory, LedgerBroken, parsed
+from services.payments.ledger.journal import DAY_MS, Account, Fault, Fold, InMemory, LedgerBroken, parsed
 from tests.unit.payments.books import Books, booked
 from tests.unit.payments.stories import (
     GROUP,

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from eventlog.database import Database, SourcePosition
-from services.payments.domain.ledger import DAY_MS
-from services.payments.processors import ledger_store
-from services.payments.processors.ledger_store import PartitionBooks
+from eventlog.state.database import Database, SourcePosition
+from services.payments.ledger import store
+from services.payments.ledger.journal import DAY_MS
+from services.payments.ledger.store import PartitionBooks
 from tests.unit.payments.books import booked
 from tests.unit.payments.stories import GROUP, authorised, captured, given, refund, refunded, reserved, settle
 
@@ -29,8 +29,8 @@ def record(offset: int, value: bytes = b"") -> Any:
     return SimpleNamespace(offset=offset, key=GROUP.encode(), value=value or STORY.log[offset])
 
 
-def opened(directory: Path, partition: int = 0, cached: int = ledger_store.CACHED) -> PartitionBooks:
-    database = Database(directory / str(partition), ledger_store.STAMP)
+def opened(directory: Path, partition: int = 0, cached: int = store.CACHED) -> PartitionBooks:
+    database = Database(directory / str(partition), store.STAMP)
     return PartitionBooks(partition, database, LOG, cached)
 
 
@@ -66,7 +66,7 @@ async def test_a_write_names_the_digest_of_the_last_record(tmp_path: Path) -> No
     books.apply(LOG, [record(0), record(1)])
     await books.keep()
     books.close()
-    kept = Database(tmp_path / "0", ledger_store.STAMP)
+    kept = Database(tmp_path / "0", store.STAMP)
     assert kept.position.sources == {LOG: SourcePosition(2, sha256(STORY.log[1]).digest())}
     kept.close()
 
@@ -88,7 +88,7 @@ async def test_books_that_are_not_written_are_not_read_and_are_booked_again(tmp_
 
 async def test_a_large_write_is_done_on_a_thread_and_a_close_waits_for_it(tmp_path: Path) -> None:
     books = opened(tmp_path)
-    names = [f"9f6c1c5e-0000-4000-8000-{number:012d}" for number in range(2 * ledger_store.FEW)]
+    names = [f"9f6c1c5e-0000-4000-8000-{number:012d}" for number in range(2 * store.FEW)]
     for offset, name in enumerate(names):
         value = STORY.log[0].replace(GROUP.encode(), name.encode())
         books.take(SimpleNamespace(offset=offset, key=name.encode(), value=value))
@@ -108,7 +108,7 @@ async def test_books_of_another_kind_are_folded_anew(tmp_path: Path, monkeypatch
     books.take(record(0))
     await books.keep()
     books.close()
-    monkeypatch.setattr(ledger_store, "STAMP", "ledger-of-tomorrow")
+    monkeypatch.setattr(store, "STAMP", "ledger-of-tomorrow")
     books = opened(tmp_path)
     assert books.fold.head.next_offset == 0
     books.close()

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import pytest
 
-from services.payments.domain.merkle import Tree
+from services.payments.ledger.merkle import Tree
 
 #: Published with certificate-transparency: inputs and the root of all of them.
 INPUTS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.payments.domain.parts import RefundStatus
+from services.payments.domain.model_parts import RefundStatus
 from services.payments.domain.view import payment_of, refund_of
 from tests.unit.payments.stories import (
     REFUND,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from services.payments.domain.calls import calls_of
-from services.payments.domain.state import Payment
+from services.payments.domain.model import Payment
 from tests.unit.payments.provider import ModelProvider
 from tests.unit.payments.stories import Story, name_of, refund, release, reserved, settle, tick
 

@@ -10,15 +10,15 @@ from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent, SeatRese
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, OPERATION_CAPTURE
 from groupbuy.payments.v1.inbox_pb2 import OutcomeAuthorised, OutcomeCaptured, PaymentInput, ProviderOutcome
 
-from eventlog.aggregate import Aggregate, decide
-from eventlog.errors import BrokerUnavailable
-from eventlog.gathering import Position, Record
-from eventlog.watch import Watchers
-from services.payments.api.notifying import Notifying
+from eventlog.core.aggregate import Aggregate, decide
+from eventlog.core.errors import BrokerUnavailable
+from eventlog.producing.record_accumulator import Position, Record
+from eventlog.views.change_notifier import Watchers
 from services.payments.api.payments import Context, PaymentServicer
 from services.payments.api.ports import BooksView, Notifications
+from services.payments.api.webhook_ingest import Notifying
 from services.payments.domain.domain import PurseDomain
-from services.payments.domain.state import Purse
+from services.payments.domain.model import Purse
 
 GROUP = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a10"
 ORDER = "6e2d0f6a-4c1b-4c53-8f2e-1a0b5f7d9c01"

@@ -12,13 +12,13 @@ import grpc
 import pytest
 from groupbuy.payments.v1 import ledger_pb2 as pb
 
-from chassis.errors import ApiError
-from chassis.replicas import Alone, Partitions
-from eventlog.database import Database
-from eventlog.errors import NotReady
-from services.payments.api.books import Books
-from services.payments.domain.ledger import Account, Entry, Head
-from services.payments.processors.ledger_store import STAMP, PartitionBooks
+from chassis.routing.partition_router import Alone, Partitions
+from chassis.rpc.errors import ApiError
+from eventlog.core.errors import NotReady
+from eventlog.state.database import Database
+from services.payments.api.ledger import Books
+from services.payments.ledger.journal import Account, Entry, Head
+from services.payments.ledger.store import STAMP, PartitionBooks
 from tests.unit.payments_api.purse import GROUP, Decider, calling, servicer
 
 ORDERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(4)]

@@ -20,10 +20,10 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, ProviderOutcome
 from groupbuy.payments.v1.payments_pb2 import NotificationHeader, NotifyPaymentRequest, NotifyPaymentResponse
 
-from chassis.errors import ApiError
-from eventlog.errors import BrokerUnavailable
-from services.payments.api.notifying import BODY
+from chassis.rpc.errors import ApiError
+from eventlog.core.errors import BrokerUnavailable
 from services.payments.api.ports import Notifications
+from services.payments.api.webhook_ingest import BODY
 from services.payments.providers import notifications as real
 from tests.unit.payments_api.purse import GROUP, ORDER, Decider, Inbox, calling, servicer
 

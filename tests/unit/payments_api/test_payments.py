@@ -34,8 +34,8 @@ from groupbuy.payments.v1.payments_pb2 import (
     PaymentState,
 )
 
-from chassis.errors import ApiError
-from services.payments.api.messages import payment_message
+from chassis.rpc.errors import ApiError
+from services.payments.api.mapping import payment_message
 from services.payments.api.payments import Context
 from services.payments.domain.view import payment_of
 from tests.unit.payments_api.purse import GROUP, TIME_MS, Decider, servicer

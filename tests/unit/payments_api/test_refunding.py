@@ -22,9 +22,9 @@ from groupbuy.payments.v1.payments_pb2 import (
     RefundPaymentRequest,
 )
 
-from chassis.errors import ApiError
-from chassis.validation import validate
-from eventlog.errors import BrokerUnavailable
+from chassis.rpc.errors import ApiError
+from chassis.rpc.validation import validate
+from eventlog.core.errors import BrokerUnavailable
 from tests.unit.chassis.support import eventually
 from tests.unit.payments_api.purse import GROUP, ORDER, Decider, Inbox, calling, servicer
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from eventlog.errors import BrokerUnavailable
-from services.payments.api.repeats import Repeats
+from eventlog.core.errors import BrokerUnavailable
+from services.payments.api.idempotency import Repeats
 
 
 class Work:

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from services.payments.connections import Refused
-from services.payments.webhooks import _body
+from services.payments.providers.connections import Refused
+from services.payments.providers.webhook_server import _body
 
 
 class Ended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.payments.providers.breaker import Breaker, Rules, State
+from services.payments.providers.circuit_breaker import Breaker, Rules, State
 
 RULES = Rules(failures=3, patience_s=2.0, first_pause_s=1.0, longest_pause_s=4.0, jitter=0.5, probe_s=30.0)
 

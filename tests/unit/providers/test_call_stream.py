@@ -10,7 +10,7 @@ import pytest
 from google.rpc import status_pb2  # type: ignore[import-untyped, unused-ignore]
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
-from services.payments.providers.call_stream import CallStream
+from services.payments.providers.simulator_client.call_stream import CallStream
 from tests.unit.chassis.support import eventually
 
 LONG_S = 30.0

@@ -9,7 +9,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent, Pr
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, PaymentInput, ProviderOutcome
 
 from services.payments.processors.effects import OLD_MS, PaymentCalling
-from services.payments.providers.base import outcome_of
+from services.payments.providers.port import outcome_of
 from services.payments.providers.unconfigured import Unconfigured
 
 NOW_MS = 1_700_000_000_000

@@ -9,15 +9,15 @@ import asyncio
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, OUTCOME_ORIGIN_LOOKUP, PaymentInput, ProviderOutcome
 
-from eventlog.effects import Call
+from eventlog.processors.effects import Call
 from services.payments.domain.calls import key
-from services.payments.domain.parts import RefundStatus
+from services.payments.domain.model_parts import RefundStatus
 from services.payments.domain.view import refund_of
 from services.payments.processors.effects import PaymentCalling, PerformsAgain
-from services.payments.providers.base import ResultUnknown, outcome_of
-from services.payments.providers.breaker import Breaker
+from services.payments.providers.circuit_breaker import Breaker
+from services.payments.providers.port import ResultUnknown, outcome_of
 from services.payments.providers.resolve import Limits, resolve
-from services.payments.providers.stripe_adapter import StripeProvider
+from services.payments.providers.stripe.adapter import StripeProvider
 from tests.unit.payments.stories import GROUP, START_MS, Story, authorised, captured, given, refund, reserved, settle
 from tests.unit.payments.stories import tick as ticked
 from tests.unit.providers.virtual import run

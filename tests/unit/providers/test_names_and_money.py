@@ -11,8 +11,8 @@ from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.payments.providers import wechat_refs as refs
-from services.payments.providers.stripe_money import NotRepresentable, from_stripe, to_stripe
+from services.payments.providers.stripe.amounts import NotRepresentable, from_stripe, to_stripe
+from services.payments.providers.wechat import references as refs
 
 GROUP, ORDER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2**128 - 1))
 

@@ -15,10 +15,10 @@ import pytest
 from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION
 
-from services.payments.providers import wechat_client
 from services.payments.providers.notifications import BadSignature, Notifications, NotUnderstood, UnknownProvider
-from services.payments.providers.simulated import wechat_seal
-from services.payments.providers.simulated.wechat_seal import Seal
+from services.payments.providers.wechat import http_client
+from simulators.psp.wechat import signer
+from simulators.psp.wechat.signer import Seal
 
 GROUP, ORDER = "0f1e2d3c-0000-4000-8000-000000000001", "0f1e2d3c-0000-4000-8000-000000000002"
 KEY = f"{ORDER}:authorise:2"
@@ -35,20 +35,20 @@ def seal(tmp_path_factory: pytest.TempPathFactory) -> tuple[Seal, Path]:
 
 
 @pytest.fixture
-def account(seal: tuple[Seal, Path]) -> wechat_client.Account:
+def account(seal: tuple[Seal, Path]) -> http_client.Account:
     keys = seal[1]
-    return wechat_client.account(
-        merchant=wechat_seal.MERCHANT,
-        app=wechat_seal.APP,
-        serial=wechat_seal.MERCHANT_SERIAL,
-        platform_serial=wechat_seal.PLATFORM_SERIAL,
+    return http_client.account(
+        merchant=signer.MERCHANT,
+        app=signer.APP,
+        serial=signer.MERCHANT_SERIAL,
+        platform_serial=signer.PLATFORM_SERIAL,
         private=keys / "merchant_private.pem",
         platform=keys / "platform_public.pem",
         secret=(keys / "apiv3_key").read_text(),
     )
 
 
-def reads(account: wechat_client.Account | None = None, *, later_s: float = 0.0) -> Notifications:
+def reads(account: http_client.Account | None = None, *, later_s: float = 0.0) -> Notifications:
     return Notifications(
         stripe_secret=STRIPE, wechat=account, simulated_secret=OWN, now_s=lambda: time.time() + later_s
     )
@@ -181,7 +181,7 @@ def test_what_is_signed_and_can_not_be_read_is_said_to_be_so() -> None:
 
 
 def test_wechats_notifications_are_opened_and_name_their_order(
-    seal: tuple[Seal, Path], account: wechat_client.Account
+    seal: tuple[Seal, Path], account: http_client.Account
 ) -> None:
     claim = reads(account).verify_and_parse(*of_wechat(seal[0], paid()))
     assert claim is not None
@@ -206,21 +206,21 @@ def sent(request: pytest.FixtureRequest, seal: tuple[Seal, Path]) -> Sent:
     return made[request.param]()
 
 
-def test_a_repeat_reads_as_the_same(sent: Sent, account: wechat_client.Account) -> None:
+def test_a_repeat_reads_as_the_same(sent: Sent, account: http_client.Account) -> None:
     one = reads(account)
     first, second = one.verify_and_parse(*sent), one.verify_and_parse(*sent)
     assert first == second
     assert first is not None
 
 
-def test_a_body_that_was_changed_is_refused(sent: Sent, account: wechat_client.Account) -> None:
+def test_a_body_that_was_changed_is_refused(sent: Sent, account: http_client.Account) -> None:
     provider, headers, body = sent
     for changed in (body.replace(b"1", b"2", 1), body + b" ", b"", b"\xff\xfe"):
         with pytest.raises(BadSignature):
             reads(account).verify_and_parse(provider, headers, changed)
 
 
-def test_headers_that_are_missing_or_broken_are_refused(sent: Sent, account: wechat_client.Account) -> None:
+def test_headers_that_are_missing_or_broken_are_refused(sent: Sent, account: http_client.Account) -> None:
     provider, headers, body = sent
     for name, _ in headers:
         for value in (None, "", "t=x,v1=y", "nonsense", "t=,v1=", "\u0661", " ", "1_0"):
@@ -231,7 +231,7 @@ def test_headers_that_are_missing_or_broken_are_refused(sent: Sent, account: wec
                 reads(account).verify_and_parse(provider, broken, body)
 
 
-def test_a_header_that_a_signature_depends_on_comes_once(sent: Sent, account: wechat_client.Account) -> None:
+def test_a_header_that_a_signature_depends_on_comes_once(sent: Sent, account: http_client.Account) -> None:
     """Of two, one could be verified and the other read: the same value twice is refused as well."""
     provider, headers, body = sent
     for name, value in headers:
@@ -279,7 +279,7 @@ def test_the_time_that_was_signed_is_the_time_that_counts(provider: str) -> None
         assert reads().verify_and_parse(provider, [(name, right)], body) is not None
 
 
-def test_a_nonce_takes_nothing_from_the_body(seal: tuple[Seal, Path], account: wechat_client.Account) -> None:
+def test_a_nonce_takes_nothing_from_the_body(seal: tuple[Seal, Path], account: http_client.Account) -> None:
     """What WeChat Pay signs are lines: moved into the nonce, the first line of a body would not be read."""
     body = b'{"first": 1}\n' + seal[0].encrypted("TRANSACTION.SUCCESS", "EV-1", paid())
     headers = dict(seal[0].headers(body))
@@ -298,14 +298,12 @@ def test_a_body_is_utf_8() -> None:
 
 
 @pytest.mark.parametrize("later_s", [310.0, -310.0])
-def test_a_timestamp_that_is_minutes_away_is_refused(
-    sent: Sent, account: wechat_client.Account, later_s: float
-) -> None:
+def test_a_timestamp_that_is_minutes_away_is_refused(sent: Sent, account: http_client.Account, later_s: float) -> None:
     with pytest.raises(BadSignature, match="away"):
         reads(account, later_s=later_s).verify_and_parse(*sent)
 
 
-def test_another_key_is_refused(tmp_path: Path, account: wechat_client.Account) -> None:
+def test_another_key_is_refused(tmp_path: Path, account: http_client.Account) -> None:
     for forged in (
         of_stripe("payment_intent.succeeded", TAKEN, "whsec_other"),
         of_simulated("other"),
@@ -316,7 +314,7 @@ def test_another_key_is_refused(tmp_path: Path, account: wechat_client.Account) 
 
 
 def test_what_is_signed_but_encrypted_for_somebody_else_is_refused(
-    seal: tuple[Seal, Path], account: wechat_client.Account
+    seal: tuple[Seal, Path], account: http_client.Account
 ) -> None:
     event = json.loads(seal[0].encrypted("TRANSACTION.SUCCESS", "EV-1", paid()))
     event["resource"]["nonce"] = "x" * 12
@@ -332,7 +330,7 @@ def test_without_a_secret_nothing_of_a_provider_is_taken(sent: Sent) -> None:
         reads().verify_and_parse("paypal", [], b"{}")
 
 
-def test_no_secret_is_told(account: wechat_client.Account) -> None:
+def test_no_secret_is_told(account: http_client.Account) -> None:
     assert account.secret.decode() not in repr(account)
     with pytest.raises(BadSignature) as caught:
         reads().verify_and_parse(*of_simulated("other"))

@@ -16,10 +16,10 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, PaymentInput, Pr
 
 from services.payments.domain.calls import key
 from services.payments.domain.domain import PurseDomain
-from services.payments.domain.state import Purse
+from services.payments.domain.model import Purse
 from services.payments.processors.effects import PaymentCalling
-from services.payments.providers.base import ResultUnknown, outcome_of
-from services.payments.providers.breaker import Breaker, State
+from services.payments.providers.circuit_breaker import Breaker, State
+from services.payments.providers.port import ResultUnknown, outcome_of
 from services.payments.providers.resolve import Limits, resolve
 from tests.unit.providers.virtual import run
 

@@ -1,0 +1,152 @@
+"""bench-fold: the product's group decider with its state in RocksDB against a stock Faust agent with the same rules.
+
+The same facts, one core each, in one run, the broker on the other core. Prints one JSON object as its last line and
+exits 1 when the claim fails. `--flame` keeps a flame graph of the decider under bench/results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "bench" / "results"
+os.environ.setdefault("BENCH_TAG", str(os.getpid()))
+
+# The tag must be set before the topics are named.
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa: E402
+from groupbuy.groups.v1.inbox_pb2 import GroupInput  # noqa: E402
+
+from bench.flame import entitle, recording  # noqa: E402
+from bench.fold.facts import inputs  # noqa: E402
+from bench.fold.topics import ALL, FACTS, INBOX, decider, log  # noqa: E402
+from devstack.kafka.broker import Broker  # noqa: E402
+from eventlog.broker.topics import create, partition_of  # noqa: E402
+from eventlog.records.envelope import headers  # noqa: E402
+
+PARTITIONS = 4
+AGAIN = "again"
+WANTED_PER_S = 60_000
+WANTED_RATIO = 5.0
+WANTED_SEQUENCED_PER_S = 150_000
+
+
+async def _fill(kafka: str, topic: str, records: Iterable[tuple[str, bytes]], every: int) -> int:
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=20, max_batch_size=512 * 1024)
+    await producer.start()
+    pending, count = [], 0
+    at_ms = time.time_ns() // 1_000_000
+    try:
+        for count, (key, value) in enumerate(records, 1):
+            partition = partition_of(key, PARTITIONS)
+            made = headers(f"{key}:{count}", "groupbuy.payments.v1.PaymentDecision", "/payments", at_ms)
+            sent = await producer.send(topic, value, key=key.encode(), partition=partition, headers=made)
+            pending.append(sent)
+            if count % every == 0:
+                await asyncio.gather(*pending)
+                pending = []
+        await asyncio.gather(*pending)
+    finally:
+        await producer.stop()
+    return count
+
+
+async def prepare(kafka: str, facts: int) -> int:
+    """Fills the inbox, and the sequencer's source with the order facts in it. Returns the number of those."""
+    await create(kafka, ALL, partitions=PARTITIONS, replication=1)
+    records = list(inputs(facts))
+    await _fill(kafka, INBOX.name, records, 20_000)
+    decoded = ((key, GroupInput.FromString(value).order_fact) for key, value in records)
+    orders = [(key, fact) for key, fact in decoded if fact]
+    # A second of work is too short to measure.
+    return await _fill(kafka, FACTS.name, orders * 3, 20_000)
+
+
+def _worker(mode: str, kafka: str, count: int, *, flame: Path | None = None) -> dict[str, float]:
+    state = tempfile.mkdtemp(prefix="bench-fold-")
+    environment = dict(os.environ)
+    command = [sys.executable, "-m", "bench.fold.worker", mode, "--kafka", kafka, "--count", str(count)]
+    command += ["--partitions", str(PARTITIONS), "--core", "1", "--state-dir", state]
+    if flame is not None:
+        environment["BENCH_AGAIN"] = AGAIN
+        command = recording(flame, 200, ["--", *command])
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT, env=environment)
+    if flame is not None:
+        entitle(flame)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if not lines:
+        raise SystemExit(f"the {mode} worker ended with code {done.returncode} and no figures")
+    found: dict[str, float] = json.loads(lines[-1])
+    print(f"{mode:10} {found['per_s']:>9,.0f}/s   {found['cpu_us_per_fact']} µs CPU a fact   {found['peak_rss_mb']} MB")
+    return found
+
+
+def run(kafka: str, *, facts: int, stock_facts: int, flame: bool) -> dict[str, float]:
+    """All three, one after the other."""
+    orders = asyncio.run(prepare(kafka, facts))
+    ours = _worker("ours", kafka, facts)
+    stock = _worker("stock", kafka, min(stock_facts, facts))
+    sequenced = _worker("sequencer", kafka, orders)
+    if flame:
+        # A run of its own: being watched costs time.
+        asyncio.run(_again(kafka))
+        _worker("ours", kafka, facts, flame=RESULTS / "fold.svg")
+    return {
+        "facts": facts,
+        "facts_per_s": ours["per_s"],
+        "stock_faust_facts_per_s": stock["per_s"],
+        "ratio": round(ours["per_s"] / stock["per_s"], 1),
+        "cpu_us_per_fact": ours["cpu_us_per_fact"],
+        "stock_cpu_us_per_fact": stock["cpu_us_per_fact"],
+        "peak_rss_mb": ours["peak_rss_mb"],
+        "sequencer_records_per_s": sequenced["per_s"],
+        "sequencer_cpu_us_per_record": sequenced["cpu_us_per_fact"],
+    }
+
+
+async def _again(kafka: str) -> None:
+    """Makes a second log, and a reader that begins the inbox anew: the first log has all its decisions already."""
+    await create(kafka, (log(AGAIN),), partitions=PARTITIONS, replication=1)
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=decider(AGAIN), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        tps = [TopicPartition(INBOX.name, partition) for partition in range(PARTITIONS)]
+        consumer.assign(tps)
+        await consumer.commit(dict.fromkeys(tps, 0))
+    finally:
+        await consumer.stop()
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--facts", type=int, default=400_000)
+    parser.add_argument("--stock-facts", type=int, default=50_000)
+    parser.add_argument("--flame", action="store_true")
+    given = parser.parse_args()
+    if kafka := os.environ.get("KAFKA"):
+        found = run(kafka, **vars(given))
+    else:
+        broker = Broker()
+        broker.start(Path(tempfile.mkdtemp(prefix="bench-kafka-")))
+        try:
+            if broker.process.pid is not None:
+                os.sched_setaffinity(broker.process.pid, {0})
+            found = run(broker.bootstrap, **vars(given))
+        finally:
+            broker.release()
+    print(json.dumps(found))
+    fast = found["facts_per_s"] >= WANTED_PER_S and found["ratio"] >= WANTED_RATIO
+    sys.exit(0 if fast and found["sequencer_records_per_s"] >= WANTED_SEQUENCED_PER_S else 1)
+
+
+if __name__ == "__main__":
+    main()

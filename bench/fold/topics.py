@@ -1,0 +1,34 @@
+"""Topics of bench-fold. Not the product's own, so that it can run against any broker."""
+
+from __future__ import annotations
+
+import os
+
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+
+from eventlog.broker.topics import FOR_EVER, TopicSpec
+
+TAG = os.environ.get("BENCH_TAG", "0")
+#: Not empty for a decider that decides the same inbox once more, into a log of its own.
+AGAIN = os.environ.get("BENCH_AGAIN", "")
+
+
+def decider(again: str) -> str:
+    """The consumer group of a decider."""
+    return f"groupbuy.bench{TAG}{again}.decider"
+
+
+def log(again: str) -> TopicSpec:
+    """The log of a decider."""
+    return TopicSpec(f"bench{TAG}{again}.log", GroupDecision, "group", "bench", (), FOR_EVER)
+
+
+DECIDER = decider(AGAIN)
+SEQUENCER = f"groupbuy.bench{TAG}.sequencer"
+INBOX = TopicSpec(f"bench{TAG}.inbox", GroupInput, "group", "bench", (DECIDER,), FOR_EVER)
+LOG = log(AGAIN)
+FACTS = TopicSpec(f"bench{TAG}.facts", OrderFact, "group", f"bench{TAG}", (SEQUENCER,), FOR_EVER)
+SEQUENCED = TopicSpec(f"bench{TAG}.sequenced", GroupInput, "group", f"bench{TAG}", (), FOR_EVER)
+ALL = (INBOX, LOG, FACTS, SEQUENCED)

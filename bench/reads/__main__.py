@@ -1,0 +1,410 @@
+"""bench-reads: services with many settled orders in their state. How soon they answer, and what memory they take.
+
+The logs are written by history.py; then the real services start, fold them and keep what they keep. Each service is
+killed several times: a recovery is over when it has answered for every partition. Then a second replica of orders joins
+and is killed. All of it is done twice, with a tenth of the orders first, as memory may not grow with their number.
+Prints one JSON object as its last line; exits 1 when a claim fails. `--check` audits and replays the logs as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import grpc
+from groupbuy.groups.v1.groups_pb2 import GROUP_STATE_COMPLETED, GetGroupRequest
+from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceStub
+from groupbuy.orders.v1.orders_pb2 import ORDER_STATE_SETTLED, GetOrderRequest
+from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
+from groupbuy.payments.v1.payments_pb2 import PAYMENT_STATE_CAPTURED, GetPaymentRequest
+from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceStub
+
+from bench.memory import rss_mb
+from bench.reads import history
+from bench.system import ROOT, conclude
+from devstack.kafka.broker import Broker
+from devstack.product import PRODUCT, PROVIDER, SERVICES, Child, Layout
+from devstack.supervision import ports
+from devstack.supervision.health import Health
+from devstack.supervision.process import Process
+from devstack.supervision.waiting import wait_for
+from eventlog.broker.topics import partition_of
+from eventlog.processors.base import SESSION_S
+
+Found = dict[str, Any]
+Ask = Callable[[grpc.Channel, int, float], bool]
+
+WANTED_S, WANTED_MB = 5.0, 400
+#: What memory may be above that with a tenth of the orders.
+TOLERANCE = 1.1
+#: A first start folds all there is.
+FIRST_START_S = 900.0
+START_S = 180.0
+#: A state directory in which nothing has changed for so long is complete: a checkpoint is due after 20 s at most.
+QUIET_S = 25.0
+CALL_S = 10.0
+#: Between two calls for one partition.
+EVERY_S = 0.02
+#: Watched before a replica comes, and after the answers have settled.
+CALM_S = 4.0
+WRITERS = ((0, 2), (1, 3))
+_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 100),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
+SECOND = "orders-1"
+
+
+def samples(groups: int) -> list[int]:
+    """A group of each partition: the first one at or after a fifth of all, so that much was folded after it."""
+    found: dict[int, int] = {}
+    for index in (*range(groups // 5, groups), *range(groups // 5)):
+        partition = partition_of(history.group_of(index), history.PARTITIONS)
+        found.setdefault(partition, index)
+        if len(found) == history.PARTITIONS:
+            return [found[one] for one in range(history.PARTITIONS)]
+    raise SystemExit(f"{groups} groups leave a partition empty: take more orders")
+
+
+def _order(channel: grpc.Channel, index: int, timeout: float) -> bool:
+    name = f"groups/{history.group_of(index)}/orders/{history.order_of(index, 1)}"
+    found = OrderServiceStub(channel).GetOrder(GetOrderRequest(name=name), timeout=timeout)
+    return bool(found.state == ORDER_STATE_SETTLED)
+
+
+def _group(channel: grpc.Channel, index: int, timeout: float) -> bool:
+    name = f"groups/{history.group_of(index)}"
+    found = GroupServiceStub(channel).GetGroup(GetGroupRequest(name=name), timeout=timeout)
+    return bool(found.state == GROUP_STATE_COMPLETED)
+
+
+def _payment(channel: grpc.Channel, index: int, timeout: float) -> bool:
+    name = f"groups/{history.group_of(index)}/orders/{history.order_of(index, 1)}/payment"
+    found = PaymentServiceStub(channel).GetPayment(GetPaymentRequest(name=name), timeout=timeout)
+    return bool(found.state == PAYMENT_STATE_CAPTURED)
+
+
+ASK: Mapping[str, Ask] = {"orders": _order, "groups": _group, "payments": _payment}
+_PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+
+
+def answered(ask: Ask, channel: grpc.Channel, index: int, timeout: float = CALL_S) -> bool:
+    """Whether a call is answered. Ends the program at a wrong answer: a state that was lost is no recovery."""
+    try:
+        right = ask(channel, index, timeout)
+    except grpc.RpcError as error:
+        if error.code() in _PASSING:
+            return False
+        raise SystemExit(f"group {index}: {error.code().name} {error.details()}") from error
+    if not right:
+        raise SystemExit(f"group {index} is not as it was settled")
+    return True
+
+
+def longest_gap(times: Sequence[float], begun: float, ended: float) -> float:
+    """Longest time without an answer, from the moments of the answers."""
+    marks = [begun, *(one for one in times if begun < one < ended), ended]
+    return max(after - before for before, after in pairwise(marks))
+
+
+class Watch:
+    """Asks one service for every partition, again and again, and notes when it was answered."""
+
+    def __init__(self, endpoint: str, indexes: Sequence[int]) -> None:
+        self._over = threading.Event()
+        self._channel = grpc.insecure_channel(endpoint, options=_OPTIONS)
+        self.times: list[list[float]] = [[] for _ in indexes]
+        self._pool = ThreadPoolExecutor(len(indexes))
+        self._asking = [self._pool.submit(self._ask, *one) for one in zip(indexes, self.times, strict=True)]
+
+    def _ask(self, index: int, times: list[float]) -> None:
+        while not self._over.wait(EVERY_S):
+            if answered(_order, self._channel, index):
+                times.append(time.monotonic())
+
+    def gap(self, begun: float, ended: float) -> float:
+        """Longest time in which some partition was not answered."""
+        return max(longest_gap(list(times), begun, ended) for times in self.times)
+
+    def until_all_answer(self, since: float, *, within_s: float) -> None:
+        """Waits until every partition was answered after `since`."""
+        if not wait_for(lambda: all(one and one[-1] > since for one in self.times), timeout_s=within_s):
+            raise SystemExit(f"a partition was not answered for {within_s:g} s")
+
+    def close(self) -> None:
+        """Ends the calls. Raises what one of them ended with."""
+        self._over.set()
+        try:
+            for one in self._asking:
+                one.result()
+        finally:
+            self._pool.shutdown()
+            self._channel.close()
+
+
+class Shop:
+    """The services on logs that are there: started, killed and watched one by one, with nobody to revive them."""
+
+    def __init__(self, kafka: str, directory: Path) -> None:
+        names = (*PRODUCT.first, *PRODUCT.then, *PRODUCT.more, SECOND)
+        self.endpoints = {name: f"127.0.0.1:{ports.free_port()}" for name in names}
+        self._layout = Layout(kafka, directory, self.endpoints)
+        self._directory = directory
+        self._processes: dict[str, Process] = {}
+        #: Peak memory by service, over all its lives, and over those that began beside a state directory.
+        self.peak_mb = dict.fromkeys(SERVICES, 0)
+        self.warm_mb = dict.fromkeys(SERVICES, 0)
+        self._killed: set[str] = set()
+        if PRODUCT.prepare is not None:
+            PRODUCT.prepare(self._layout)
+
+    def start(self, name: str) -> None:
+        """Starts a process; does not wait."""
+        if name not in self._processes:
+            child = self._child(name)
+            environment = {**child.environment, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": ""}
+            log = self._directory / f"{name}.log"
+            self._processes[name] = Process(child.argv, log=log, cwd=self._directory, environment=environment)
+        self._processes[name].start()
+
+    def _child(self, name: str) -> Child:
+        if name == SECOND:
+            assert PRODUCT.replica is not None
+            return PRODUCT.replica("orders", 1)(self._layout)
+        return {**PRODUCT.first, **PRODUCT.then}[name](self._layout)
+
+    def wait_serving(self, name: str, within_s: float) -> None:
+        """Waits until a process says that it serves. Ends the program where it does not."""
+        process, health = self._processes[name], Health(self.endpoints[name])
+        try:
+            served = wait_for(lambda: not process.running or health.serving(), timeout_s=within_s, every_s=0.05)
+            if not served or not process.running:
+                raise SystemExit(f"{name} does not serve:\n{process.tail()}")
+        finally:
+            health.close()
+
+    def wait_kept(self, name: str) -> None:
+        """Waits until nothing has changed in the state directory for a while."""
+        seen, since = frozenset[Any](), time.monotonic()
+        until = since + FIRST_START_S
+        while time.monotonic() < min(since + QUIET_S, until):
+            now = frozenset(_files(self._directory / "state" / name))
+            if now != seen:
+                seen, since = now, time.monotonic()
+            time.sleep(0.5)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        self._note(name)
+        self._killed.add(name)
+        self._processes[name].kill()
+
+    def _note(self, name: str) -> None:
+        pid = self._processes[name].pid
+        service = name.split("-", maxsplit=1)[0]
+        if pid is not None and service in self.peak_mb:
+            self.peak_mb[service] = max(self.peak_mb[service], rss_mb(pid))
+            if name in self._killed:
+                self.warm_mb[service] = max(self.warm_mb[service], rss_mb(pid))
+
+    def stop(self) -> None:
+        """Ends what runs."""
+        for name, process in self._processes.items():
+            self._note(name)
+            process.kill()
+        ports.release(*(int(one.rpartition(":")[2]) for one in self.endpoints.values()))
+
+
+def _files(directory: Path) -> Iterator[tuple[str, int, int]]:
+    for path in directory.rglob("*"):
+        # RocksDB replaces files while we look.
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            continue
+        # Its own log grows without a change of state.
+        if path.is_file() and not path.name.startswith("LOG"):
+            yield str(path), stat.st_size, stat.st_mtime_ns
+
+
+def recovery_s(shop: Shop, name: str, indexes: Sequence[int]) -> float:
+    """Seconds from SIGKILL to an answer for every partition."""
+    killed = time.monotonic()
+    shop.kill(name)
+    shop.start(name)
+    with grpc.insecure_channel(shop.endpoints[name], options=_OPTIONS) as channel:
+
+        def first(index: int) -> float:
+            while time.monotonic() < killed + START_S:
+                if answered(ASK[name], channel, index):
+                    return time.monotonic() - killed
+                time.sleep(EVERY_S)
+            raise SystemExit(f"{name} did not answer within {START_S:g} s of its death")
+
+        with ThreadPoolExecutor(len(indexes)) as pool:
+            return max(pool.map(first, indexes))
+
+
+def rebalances(shop: Shop, indexes: Sequence[int]) -> dict[str, float]:
+    """Seconds without an answer while a second replica of orders joins, and after it was killed."""
+    watch = Watch(shop.endpoints["orders"], indexes)
+    try:
+        watch.until_all_answer(time.monotonic(), within_s=START_S)
+        begun = time.monotonic()
+        shop.start(SECOND)
+        shop.wait_serving(SECOND, FIRST_START_S)
+        shop.wait_kept(SECOND)
+        watch.until_all_answer(time.monotonic(), within_s=START_S)
+        joined = watch.gap(begun, time.monotonic())
+        killed = time.monotonic()
+        shop.kill(SECOND)
+        # Until its session is over, its partitions are nobody else's.
+        time.sleep(SESSION_S + CALM_S)
+        watch.until_all_answer(time.monotonic(), within_s=START_S)
+        left = watch.gap(killed, time.monotonic())
+    finally:
+        watch.close()
+    return {"join_s": joined, "takeover_s": left}
+
+
+def write(kafka: str, orders: int) -> float:
+    """Writes the logs; returns the seconds that it took."""
+    assert PRODUCT.topics is not None
+    subprocess.run(PRODUCT.topics(kafka, history.PARTITIONS), check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    asyncio.run(history.open_shop(kafka))
+    begun = time.monotonic()
+    jobs = [{"kafka": kafka, "groups": orders // history.SEATS, "partitions": one} for one in WRITERS]
+    commands = [(sys.executable, "-m", "bench.reads.history", json.dumps(job)) for job in jobs]
+    with ExitStack() as stack:
+        writers = [stack.enter_context(_running(command)) for command in commands]
+        while any(one.poll() is None for one in writers):
+            if any(one.poll() for one in writers):
+                break
+            time.sleep(0.1)
+        if any(one.returncode != 0 for one in writers):
+            raise SystemExit("the logs could not be written")
+    asyncio.run(history.commit_ends(kafka))
+    return time.monotonic() - begun
+
+
+@contextmanager
+def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def check(kafka: str) -> None:
+    """Audits and replays the logs. Ends the program where they are not what the services would have written."""
+    for command in (("audit", "--without-provider", "--settled"), ("replay",)):
+        done = subprocess.run((sys.executable, "-m", "ops.main", *command, "--kafka", kafka), cwd=ROOT, check=False)
+        if done.returncode:
+            raise SystemExit(f"{command[0]} finds the logs wrong")
+
+
+def measure(orders: int, kills: int, *, checked: bool) -> Found:
+    """One size, on a broker of its own."""
+    directory = Path(tempfile.mkdtemp(prefix="bench-reads-"))
+    broker = Broker()
+    try:
+        broker.start(directory / "kafka")
+        written_s = write(broker.bootstrap, orders)
+        print(f"{orders:,} orders in {written_s:.0f} s", flush=True)
+        if checked:
+            check(broker.bootstrap)
+        found = _served(Shop(broker.bootstrap, directory), samples(orders // history.SEATS), kills)
+        return {"orders": orders, "written_s": round(written_s, 1), **found}
+    finally:
+        broker.release()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _served(shop: Shop, indexes: Sequence[int], kills: int) -> Found:
+    try:
+        shop.start(PROVIDER)
+        first: dict[str, float] = {}
+        # One after the other: a fold takes a whole core.
+        for name in SERVICES:
+            begun = time.monotonic()
+            shop.start(name)
+            shop.wait_serving(name, FIRST_START_S)
+            first[name] = round(time.monotonic() - begun, 1)
+            print(f"{name} serves after {first[name]:g} s", flush=True)
+            shop.wait_kept(name)
+        recover: dict[str, list[float]] = {name: [] for name in SERVICES}
+        for number in range(kills):
+            for name in SERVICES:
+                recover[name].append(recovery_s(shop, name, indexes))
+                print(f"kill {number + 1}: {name} answers after {recover[name][-1]:.2f} s", flush=True)
+        gaps = rebalances(shop, indexes)
+        print(f"rebalances: {gaps}", flush=True)
+    finally:
+        shop.stop()
+    worst = {name: round(max(times), 2) for name, times in recover.items()}
+    return {
+        "first_start_s": first,
+        "recover_s": worst,
+        **{name: round(seconds, 2) for name, seconds in gaps.items()},
+        "rss_mb": shop.peak_mb,
+        "warm_rss_mb": shop.warm_mb,
+    }
+
+
+def claims(whole: Found, tenth: Found) -> tuple[Found, list[bool]]:
+    """The figures of both sizes in one, and whether each claim holds."""
+    recover_s = max(whole["recover_s"].values())
+    # What a broker waits before it takes a member for dead is no part of the rebalance that follows.
+    rebalance_s = round(max(whole["join_s"], whole["takeover_s"] - SESSION_S), 2)
+    peaks, small = whole["rss_mb"], tenth["rss_mb"]
+    found = {
+        "orders": whole["orders"],
+        "recover_s": recover_s,
+        "rebalance_s": rebalance_s,
+        "rss_mb": max(peaks.values()),
+        "rss_mb_100k": max(small.values()),
+        "session_s": SESSION_S,
+        "tolerance": TOLERANCE,
+        "whole": whole,
+        "tenth": tenth,
+    }
+    flat = all(peaks[name] <= small[name] * TOLERANCE for name in peaks)
+    return found, [recover_s <= WANTED_S, rebalance_s <= WANTED_S, max(peaks.values()) <= WANTED_MB, flat]
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--orders", type=int, default=1_000_000)
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--check", action="store_true", help="audit and replay what is written; takes memory")
+    given = parser.parse_args()
+    # Whoever ends us with SIGTERM wants all of it gone too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    tenth = measure(given.orders // 10, given.kills, checked=given.check)
+    print(json.dumps(tenth), flush=True)
+    whole = measure(given.orders, given.kills, checked=given.check)
+    found, holds = claims(whole, tenth)
+    conclude(found, *holds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,321 @@
+"""Writes the logs of many settled orders straight into the product's topics, as if a shop had sold for a year.
+
+`python -m bench.reads.history '{"kafka": …, "groups": n, "partitions": [0, 2]}'` writes the groups of some partitions.
+The real domains decide and the real sequencers' code copies, chunk by chunk: each record is appended first, and its
+offset and the broker's time come from the acknowledgement, so that `replay` and `audit` find what a running system
+would have written. Memory is bounded by the chunk. Deterministic but for the broker's times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from google.protobuf.duration_pb2 import Duration
+from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
+from groupbuy.orders.v1.orders_pb2 import PlaceOrderRequest
+from groupbuy.payments.v1 import decisions_pb2 as pay
+from groupbuy.payments.v1 import inbox_pb2 as pay_inbox
+
+from eventlog.broker.topics import TopicSpec, partition_of
+from eventlog.core.aggregate import Aggregate, Domain, decide
+from eventlog.processors.sequencer import Wrapping
+from eventlog.producing.batch_output import Output
+from eventlog.records.envelope import Stamp, headers
+from services.groups.domain.domain import GroupDomain
+from services.groups.processors.sequencer import GroupCopying
+from services.orders.api.event_publisher import Facts
+from services.orders.api.parsed_order import understood
+from services.orders.domain.ids import group_id, order_id
+from services.payments.domain.calls import calls_of, key
+from services.payments.domain.domain import PurseDomain
+from services.payments.processors.sequencer import PaymentCopying
+from shared_kernel.topics import ALL, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
+
+#: Orders of a group.
+SEATS = 5
+CAMPAIGN = "bench"
+PARTITIONS = 4
+#: Groups of one partition that are played at the same time.
+CHUNK = 400
+#: Every hold lasts long enough, whenever the benchmark runs.
+CAPTURABLE_UNTIL_MS = 4_102_444_800_000
+BATCH_BYTES = 512 * 1024
+
+#: (key, value, headers)
+New = tuple[bytes, bytes, list[tuple[str, bytes]]]
+
+
+class Stored(NamedTuple):
+    """A record that stands in a log; what the sequencers read of it."""
+
+    offset: int
+    #: The broker's, in milliseconds since the epoch.
+    timestamp: int
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def campaign() -> Campaign:
+    """The campaign of all groups."""
+    return Campaign(
+        name=f"campaigns/{CAMPAIGN}",
+        product="mug",
+        currency="CNY",
+        solo_price_minor=9_900,
+        tiers=[Tier(members=2, unit_price_minor=8_900), Tier(members=SEATS, unit_price_minor=7_900)],
+        capacity=SEATS,
+        window=Duration(seconds=86_400),
+        hold_window=Duration(seconds=3_600),
+        rules_version=1,
+        revision=1,
+    )
+
+
+def customer(index: int, seat: int) -> str:
+    """Who takes a seat of a group; each customer orders ten times in all."""
+    return f"c{seat}-{index // 10:010}"
+
+
+def group_of(index: int) -> str:
+    """Id of a group by its number."""
+    return group_id(customer(index, 0), f"g{index}")
+
+
+def order_of(index: int, seat: int) -> str:
+    """Id of the order of a seat."""
+    return order_id(group_of(index), customer(index, seat), f"g{index}" if not seat else f"s{seat}")
+
+
+def request(index: int, seat: int, group: str) -> PlaceOrderRequest:
+    """The request of the shopper who takes a seat."""
+    return PlaceOrderRequest(
+        campaign=f"campaigns/{CAMPAIGN}",
+        group=f"groups/{group}" if seat else "",
+        customer=customer(index, seat),
+        quantity=1,
+        currency="CNY",
+        max_unit_price_minor=8_900,
+        payment_method="card_ok",
+        request_id=f"s{seat}" if seat else f"g{index}",
+    )
+
+
+def answer(call: pay.ProviderCall) -> pay_inbox.ProviderOutcome:
+    """A provider that does all it is asked for. Raises ValueError for a call that settled orders don't need."""
+    outcome = pay_inbox.ProviderOutcome(
+        order=call.order,
+        operation=call.operation,
+        attempt=call.attempt,
+        origin=pay_inbox.OUTCOME_ORIGIN_CALL,
+        payment_method=call.payment_method,
+    )
+    if call.operation == pay.OPERATION_AUTHORISE:
+        made = outcome.authorised
+        made.hold, made.amount_minor, made.currency = f"h-{call.order}", call.amount_minor, call.currency
+        made.capturable_until_ms = CAPTURABLE_UNTIL_MS
+    elif call.operation == pay.OPERATION_CAPTURE:
+        taken = outcome.captured
+        taken.hold, taken.amount_minor, taken.currency = call.hold, call.amount_minor, call.currency
+    else:
+        raise ValueError(f"{key(call)}: nobody asks for that here")
+    return outcome
+
+
+class _Nobody:
+    """In place of the orders service's publisher: the facts are appended with all others."""
+
+    partitions = PARTITIONS
+
+    async def publish_all(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    publish = publish_all
+
+
+@dataclass
+class Lane:
+    """One partition of all topics: its shoppers, sequencers, deciders and effects, one chunk of groups at a time."""
+
+    producer: Any
+    partition: int
+
+    def __post_init__(self) -> None:
+        self._facts = Facts(_Nobody(), _now_ms)
+        offer = campaign()
+        copying = GroupCopying(ORDERS.name, {CAMPAIGN: offer}.get, _unknown)
+        self._facts_to_group = copying.of(ORDERS.name, self.partition)
+        self._decisions_to_group = copying.of(PAYMENT_LOG.name, self.partition)
+        self._decisions_to_purse = PaymentCopying().of(GROUP_LOG.name, self.partition)
+        self._group, self._purse = GroupDomain(), PurseDomain()
+        self._group_stamp = Stamp(GROUP_LOG.type_name, f"/{GROUP_LOG.writer}")
+        self._purse_stamp = Stamp(PAYMENT_LOG.type_name, f"/{PAYMENT_LOG.writer}")
+        self.records = 0
+
+    async def play(self, indexes: Sequence[int]) -> None:
+        """Groups with these numbers, from the first order to the last settlement."""
+        groups: dict[bytes, Aggregate[Any]] = {}
+        purses: dict[bytes, Aggregate[Any]] = {}
+        placed = await self._append(ORDERS, list(self._orders(indexes)))
+        to_group, outcomes = list(_copied(placed, self._facts_to_group)), list[New]()
+        while to_group or outcomes:
+            heard = await self._append(GROUP_INBOX, to_group)
+            decided = await self._append(GROUP_LOG, _decided(heard, self._group, groups, self._group_stamp))
+            to_purse = [*_copied(decided, self._decisions_to_purse), *outcomes]
+            told = await self._append(PAYMENT_INBOX, to_purse)
+            paid = await self._append(PAYMENT_LOG, _decided(told, self._purse, purses, self._purse_stamp))
+            to_group = list(_copied(paid, self._decisions_to_group))
+            outcomes = list(_outcomes(paid))
+        settled = sum(group.state.settled == SEATS for group in groups.values())
+        if settled != len(indexes):
+            raise SystemExit(f"{settled} of {len(indexes)} groups are settled")
+
+    def _orders(self, indexes: Iterable[int]) -> Iterator[New]:
+        """Seat by seat, so that the groups fill side by side."""
+        names = [(index, group_of(index)) for index in indexes]
+        for seat in range(SEATS):
+            for index, group in names:
+                fact = self._facts.placed(understood(request(index, seat, group)))
+                yield fact.key.encode(), fact.value, list(fact.headers)
+
+    async def _append(self, topic: TopicSpec, records: Sequence[New]) -> list[Stored]:
+        """Appends records; returns them as they stand in the log."""
+        stored: list[Stored] = []
+
+        def acknowledged(first: int, count: int, timestamp_ms: int, mark: object) -> None:
+            begin = len(stored)
+            for n, record in enumerate(records[begin : begin + count]):
+                stored.append(Stored(first + n, timestamp_ms, *record))
+
+        output = Output(self.producer, topic.name, self.partition, acknowledged)
+        for name, value, made in records:
+            output.append(name, value, made)
+            if output.full:
+                await output.send(full=True)
+        await asyncio.gather(*await output.send())
+        # Batches of one partition are acknowledged in order, each before the next is sent.
+        while len(stored) < len(records):
+            await asyncio.sleep(0)
+        self.records += len(stored)
+        return stored
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def _unknown(_: str) -> Campaign | None:
+    return None
+
+
+def _copied(records: Iterable[Stored], wrapping: Wrapping) -> Iterator[New]:
+    """As a sequencer does."""
+    for record in records:
+        value = wrapping.wrap(record)
+        if value is not None:
+            yield record.key, value, record.headers
+
+
+def _decided(
+    inputs: Iterable[Stored], domain: Domain[Any], aggregates: dict[bytes, Aggregate[Any]], stamp: Stamp
+) -> list[New]:
+    """As a decider does."""
+    decisions: list[New] = []
+    for record in inputs:
+        aggregate = aggregates.get(record.key)
+        if aggregate is None:
+            name = record.key.decode()
+            aggregate = aggregates[record.key] = Aggregate(name, domain.initial(name))
+        decision = decide(domain, aggregate, record.value, record.offset, record.timestamp)
+        if decision is not None:
+            made = stamp.headers(f"{aggregate.key}:{aggregate.version}", aggregate.time_ms)
+            decisions.append((record.key, decision, made))
+    return decisions
+
+
+def _outcomes(decisions: Iterable[Stored]) -> Iterator[New]:
+    """As the effects do, with a provider that never fails."""
+    for record in decisions:
+        for call in calls_of(pay.PaymentDecision.FromString(record.value)):
+            outcome = answer(call)
+            name = f"{key(call)}:{outcome.WhichOneof('result')}"
+            subject = f"groups/{record.key.decode()}/orders/{call.order}/payment"
+            kind = pay_inbox.ProviderOutcome.DESCRIPTOR.full_name
+            made = headers(name, kind, "/payments", record.timestamp, subject)
+            yield record.key, pay_inbox.PaymentInput(outcome=outcome).SerializeToString(), made
+
+
+def chunks(groups: int, partition: int, size: int = CHUNK) -> Iterator[list[int]]:
+    """Numbers of the groups of one partition, in portions."""
+    found: list[int] = []
+    for index in range(groups):
+        if partition_of(group_of(index), PARTITIONS) == partition:
+            found.append(index)
+            if len(found) == size:
+                yield found
+                found = []
+    if found:
+        yield found
+
+
+def _producer(kafka: str) -> AIOKafkaProducer:
+    return AIOKafkaProducer(bootstrap_servers=kafka, acks="all", max_batch_size=BATCH_BYTES, max_request_size=1_000_000)
+
+
+async def write(kafka: str, groups: int, partitions: Sequence[int]) -> int:
+    """Writes the groups of some partitions; returns how many records that took."""
+    producer = _producer(kafka)
+    await producer.start()
+    try:
+        lanes = [Lane(producer, partition) for partition in partitions]
+
+        async def all_of(lane: Lane) -> None:
+            for indexes in chunks(groups, lane.partition):
+                await lane.play(indexes)
+
+        await asyncio.gather(*map(all_of, lanes))
+        return sum(lane.records for lane in lanes)
+    finally:
+        await producer.stop()
+
+
+async def open_shop(kafka: str) -> None:
+    """Writes the campaign."""
+    producer = _producer(kafka)
+    await producer.start()
+    try:
+        made = headers(f"{CAMPAIGN}:1", Campaign.DESCRIPTOR.full_name, "/groupbuy/groups", _now_ms(), campaign().name)
+        value, partition = campaign().SerializeToString(), partition_of(CAMPAIGN, PARTITIONS)
+        await producer.send_and_wait(CAMPAIGNS.name, value, key=CAMPAIGN.encode(), partition=partition, headers=made)
+    finally:
+        await producer.stop()
+
+
+async def commit_ends(kafka: str) -> None:
+    """Commits, for each consumer group of the product, that it has read all there is."""
+    readers = sorted({reader for topic in ALL for reader in topic.readers})
+    for reader in readers:
+        tps = [TopicPartition(topic.name, p) for topic in ALL if reader in topic.readers for p in range(PARTITIONS)]
+        consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=reader, enable_auto_commit=False)
+        await consumer.start()
+        try:
+            consumer.assign(tps)
+            await consumer.commit(await consumer.end_offsets(tps))
+        finally:
+            await consumer.stop()
+
+
+def main() -> None:
+    """Writes what the argument asks for; prints the number of records."""
+    print(asyncio.run(write(**json.loads(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""bench-recover: from SIGKILL to the first new decision, with many open groups in state, again and again.
+
+A group is opened every few milliseconds throughout; a kill is over when a decision of a group opened after it stands in
+the log. The worker is started again at once. Then as many groups again are opened, kept in a checkpoint, settled, and
+kept once more, and the kills are repeated: what is over may not cost a start anything. Prints one JSON object as its
+last line; exits 1 when the claim fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+os.environ.setdefault("BENCH_TAG", str(os.getpid()))
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa: E402 - the tag comes first
+from aiokafka.admin import AIOKafkaAdminClient  # noqa: E402
+
+from bench.evening import closed_inputs, group_inputs  # noqa: E402
+from bench.fold.topics import ALL, DECIDER, INBOX, LOG  # noqa: E402
+from bench.memory import rss_mb  # noqa: E402
+from devstack.kafka.broker import Broker  # noqa: E402
+from eventlog.broker.topics import create, partition_of  # noqa: E402
+
+PARTITIONS = 4
+WANTED_S = 5.0
+WANTED_MB = 400
+DEADLINE_S = 600.0
+#: Indexes that no other groups have.
+CLOSED_FROM = 10**8
+PROBES_FROM = 10**9
+#: Two checkpoints of the worker, of which each is due after 5 s.
+KEPT_S = 12.0
+
+
+class Log:
+    """The decision log as it grows."""
+
+    def __init__(self, kafka: str) -> None:
+        self._tps = [TopicPartition(LOG.name, partition) for partition in range(PARTITIONS)]
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
+        #: When the first decision of a group was read, by the key of each group that is waited for; 0: not yet.
+        self.seen: dict[str, float] = {}
+
+    async def start(self) -> None:
+        """Begins at the present end."""
+        await self._consumer.start()
+        self._consumer.assign(self._tps)
+        await self._consumer.seek_to_end(*self._tps)
+
+    async def read(self) -> None:
+        """Notes what has come."""
+        for records in (await self._consumer.getmany(timeout_ms=20, max_records=50_000)).values():
+            now = time.monotonic()
+            for record in records:
+                key = record.key.decode()
+                if self.seen.get(key) == 0:
+                    self.seen[key] = now
+
+    async def skip(self) -> None:
+        """Goes to the present end."""
+        await self._consumer.seek_to_end(*self._tps)
+
+    async def stop(self) -> None:
+        """Disconnects."""
+        await self._consumer.stop()
+
+
+def start(kafka: str, state: Path) -> subprocess.Popen[bytes]:
+    """A worker."""
+    command = [sys.executable, "-m", "bench.recover.worker", "--kafka", kafka, "--partitions", str(PARTITIONS)]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    return subprocess.Popen([*command, "--state-dir", str(state)], cwd=ROOT, env=environment)
+
+
+async def append(producer: AIOKafkaProducer, inputs: Iterable[tuple[str, bytes]]) -> None:
+    """Appends inputs, and waits until the broker has them."""
+    pending = []
+    for key, value in inputs:
+        pending.append(
+            await producer.send(INBOX.name, value, key=key.encode(), partition=partition_of(key, PARTITIONS))
+        )
+        if len(pending) >= 20_000:
+            await asyncio.gather(*pending)
+            pending = []
+    await asyncio.gather(*pending)
+
+
+def opening(groups: int) -> Iterator[tuple[str, bytes]]:
+    """The first input of each group: one seat is reserved in it."""
+    return (next(group_inputs(index)) for index in range(groups))
+
+
+def of_closed(groups: int, begin: int, end: int | None) -> Iterator[tuple[str, bytes]]:
+    """Inputs `begin` to before `end` of each group that is to be settled."""
+    for index in range(CLOSED_FROM, CLOSED_FROM + groups):
+        yield from islice(closed_inputs(index), begin, end)
+
+
+async def lag(kafka: str) -> int:
+    """Inputs that the decider has not committed."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
+    await admin.start()
+    await consumer.start()
+    try:
+        committed = await admin.list_consumer_group_offsets(DECIDER)
+        ends = await consumer.end_offsets(list(committed))
+        return sum(ends[tp] - found.offset for tp, found in committed.items())
+    finally:
+        await consumer.stop()
+        await admin.close()
+
+
+class Trial:
+    """One worker that is killed again and again, and the groups that are opened meanwhile."""
+
+    def __init__(self, kafka: str, producer: AIOKafkaProducer, log: Log) -> None:
+        self._kafka = kafka
+        self._producer = producer
+        self._log = log
+        self._chance = random.Random(2)
+        self._probe = PROBES_FROM
+        self.state = Path(tempfile.mkdtemp(prefix="bench-recover-"))
+        self.worker = start(kafka, self.state)
+        self.peak_mb = 0
+
+    async def feed(self, inputs: Iterable[tuple[str, bytes]], what: str) -> None:
+        """Appends inputs, waits until all are decided and kept."""
+        await append(self._producer, inputs)
+        until = time.monotonic() + DEADLINE_S
+        while await lag(self._kafka):
+            if time.monotonic() > until:
+                raise SystemExit("the inputs were not decided in time")
+            await asyncio.sleep(0.5)
+        # The last changes are kept within the checkpoint's age.
+        await asyncio.sleep(KEPT_S)
+        print(f"{what}, {rss_mb(self.worker.pid)} MB", flush=True)
+
+    async def kills(self, count: int) -> list[float]:
+        """Kills again and again; returns the seconds that each took, in order of size."""
+        await self._log.skip()
+        times = []
+        for number in range(count):
+            times.append(await self.kill())
+            print(f"kill {number + 1}: {times[-1]:.2f} s", flush=True)
+            await self.rest()
+        return sorted(times)
+
+    async def kill(self, *, lose_state: bool = False) -> float:
+        """Kills the worker; returns the seconds until a group that was opened since has a decision."""
+        self.stop()
+        killed = time.monotonic()
+        if lose_state:
+            shutil.rmtree(self.state)
+        self.worker = start(self._kafka, self.state)
+        self._log.seen.clear()
+        while time.monotonic() < killed + DEADLINE_S:
+            self._probe += 1
+            key, value = next(group_inputs(self._probe))
+            self._log.seen[key] = 0
+            partition = partition_of(key, PARTITIONS)
+            await self._producer.send_and_wait(INBOX.name, value, key=key.encode(), partition=partition)
+            await self._log.read()
+            if decided := [at for at in self._log.seen.values() if at]:
+                return min(decided) - killed
+        raise SystemExit("no decision came after a kill")
+
+    async def rest(self) -> None:
+        """Lets it work for a while."""
+        await asyncio.sleep(self._chance.uniform(0.5, 2.0))
+
+    def stop(self) -> None:
+        """SIGKILL."""
+        if self.worker.poll() is None:
+            self.peak_mb = max(self.peak_mb, rss_mb(self.worker.pid))
+            self.worker.kill()
+        self.worker.wait()
+
+
+async def measure(kafka: str, *, groups: int, closed: int, kills: int) -> dict[str, float]:
+    """Fills, kills, and measures."""
+    await create(kafka, ALL, partitions=PARTITIONS, replication=1)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=20, max_batch_size=512 * 1024)
+    await producer.start()
+    log = Log(kafka)
+    await log.start()
+    trial = Trial(kafka, producer, log)
+    try:
+        await trial.feed(opening(groups), f"{groups:,} groups are open")
+        times = await trial.kills(kills)
+        without = await trial.kill(lose_state=True)
+        print(f"without a checkpoint: {without:.1f} s", flush=True)
+        await trial.feed(of_closed(closed, 0, 1), f"{closed:,} more groups are open")
+        await trial.feed(of_closed(closed, 1, None), f"{closed:,} groups are settled")
+        with_closed = await trial.kills(kills)
+    finally:
+        trial.stop()
+        await log.stop()
+        await producer.stop()
+        shutil.rmtree(trial.state, ignore_errors=True)
+    return {
+        "groups": groups,
+        "closed": closed,
+        "kills": kills,
+        "p50_s": round(times[len(times) // 2], 2),
+        "worst_s": round(times[-1], 2),
+        "p50_with_closed_s": round(with_closed[len(with_closed) // 2], 2),
+        "worst_with_closed_s": round(with_closed[-1], 2),
+        "without_checkpoint_s": round(without, 1),
+        "peak_rss_mb": trial.peak_mb,
+    }
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--groups", type=int, default=1_000_000)
+    parser.add_argument("--closed", type=int, default=1_000_000)
+    parser.add_argument("--kills", type=int, default=30)
+    given = vars(parser.parse_args())
+    if kafka := os.environ.get("KAFKA"):
+        found = asyncio.run(measure(kafka, **given))
+    else:
+        broker = Broker()
+        directory = Path(tempfile.mkdtemp(prefix="bench-kafka-"))
+        try:
+            broker.start(directory)
+            found = asyncio.run(measure(broker.bootstrap, **given))
+        finally:
+            broker.release()
+            shutil.rmtree(directory, ignore_errors=True)
+    print(json.dumps(found))
+    worst_s = max(found["worst_s"], found["worst_with_closed_s"])
+    sys.exit(0 if worst_s <= WANTED_S and found["peak_rss_mb"] <= WANTED_MB else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The worker of bench-recover: the product's group decider until it is killed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+from pathlib import Path
+
+from bench.fold.topics import DECIDER, INBOX, LOG
+from eventlog.processors.base import Connection
+from eventlog.processors.decider import Decider
+from eventlog.state.rocksdb_store import Codec
+from services.groups.domain.domain import GroupDomain
+from services.groups.domain.model import State
+from services.groups.processors.codec import decode, encode
+
+
+async def work(kafka: str, partitions: int, state_dir: Path) -> None:
+    """Decides for ever."""
+    codec: Codec[State] = Codec("bench-2", encode, decode)
+    decider = Decider(DECIDER, INBOX, LOG, GroupDomain(), Connection(kafka, "r0", state_dir), codec, checkpoint_s=5.0)
+    await decider.start(partitions)
+    await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Runs the worker."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kafka", required=True)
+    parser.add_argument("--partitions", type=int, required=True)
+    parser.add_argument("--state-dir", type=Path, required=True)
+    logging.basicConfig(level=logging.WARNING)
+    asyncio.run(work(**vars(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Settings of a service process, read from the environment once, at start. What follows a change needs a restart.
+
+Must never let a process start on a setting that it can't use: a bad one ends it with code 2 and names the variable.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import SettingsConfigDict
+
+from chassis.identity.access_settings import SENTENCE, KafkaSettings
+from chassis.telemetry.redaction import REDACTED, is_secret
+from eventlog.broker.security import Kafka
+from shared_kernel.share_links import Keys
+
+EXIT_CODE = 2
+
+_HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(?P<port>\d{1,5})")
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port` in its two parts. Raises ValueError, saying what is wrong."""
+    match = _HOST_PORT.fullmatch(address)
+    if match is None or int(match["port"]) > 65535:
+        raise ValueError("must be host:port")
+    return match["host"].strip("[]"), int(match["port"])
+
+
+def _one(address: str) -> str:
+    host_and_port(address)
+    return address
+
+
+def _some(addresses: str) -> str:
+    found = [address.strip() for address in addresses.split(",")]
+    try:
+        for address in found:
+            host_and_port(address)
+    except ValueError:
+        raise ValueError("must be host:port, several separated by commas") from None
+    return ",".join(found)
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _keys(keys: SecretStr) -> SecretStr:
+    Keys.parse(keys.get_secret_value())
+    return keys
+
+
+HostPort = Annotated[str, AfterValidator(_one)]
+HostPorts = Annotated[str, AfterValidator(_some)]
+#: Keys of share links, `kid:hex,kid2:hex`: the first signs, all verify. Empty: no links.
+LinkKeys = Annotated[SecretStr, AfterValidator(_keys)]
+Instance = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+
+
+class ServiceSettings(KafkaSettings):
+    """What every service needs to know. A service adds its name, the prefix of its variables and its defaults."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    #: Short name of the service: its folder, and the second part of its consumer groups' names.
+    service: ClassVar[str]
+
+    #: Kafka's bootstrap servers.
+    kafka: HostPorts = "127.0.0.1:9092"
+    #: Where gRPC is served.
+    listen: HostPort
+    #: Where other replicas of the service reach this one; if it is not set, where gRPC is served.
+    advertise: HostPort | None = None
+    #: Holds what makes a restart quick. Losing it loses nothing.
+    state_dir: Path
+    #: Name of this process among its replicas. Unique, and kept across restarts.
+    instance: Instance
+    #: Replicas that follow each partition beside its owner, as far as there are others; one of them takes it over in
+    #: a moment. 0: none, and a new owner folds the partition's log while nobody answers for it.
+    standbys: int = Field(default=1, ge=0)
+    #: Seconds that a process whose state directory is empty or old folds ahead before it joins the other replicas, at
+    #: most. They answer meanwhile. 0: it joins at once.
+    warm_seconds: float = Field(default=900.0, ge=0, le=86_400)
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
+    #: Seconds that calls under way get to finish once the process was told to stop; as many again for the processors.
+    drain_seconds: float = Field(default=10.0, gt=0, le=600)
+    #: Unary calls under way at most, whatever they wait for. One more is answered RESOURCE_EXHAUSTED.
+    max_calls: int = Field(default=2_000, ge=1)
+    #: Streams under way at most.
+    max_streams: int = Field(default=20_000, ge=1)
+
+    @property
+    def address(self) -> str:
+        """host:port of this process, as other replicas are told."""
+        if self.advertise is not None:
+            return self.advertise
+        host, port = host_and_port(self.listen)
+        return f"{socket.gethostname()}:{port}" if host in {"0.0.0.0", "::"} else self.listen
+
+    @property
+    def brokers(self) -> Kafka:
+        """Kafka's brokers, with what it takes to be let in."""
+        return self.cluster(self.kafka)
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def load(settings: type[S], **overrides: Any) -> S:
+    """Reads the settings, or ends the process with code 2 and a message that names each bad variable.
+
+    `overrides` outrank the environment, by field.
+    """
+    try:
+        return settings(**overrides)
+    except ValidationError as error:
+        bad = "; ".join(_sentence(settings, dict(one)) for one in error.errors(include_url=False))
+        sys.stderr.write(f"{settings.service} can't start: {bad}\n")
+        raise SystemExit(EXIT_CODE) from None
+
+
+def _sentence(settings: type[ServiceSettings], error: dict[str, Any]) -> str:
+    name = settings.variable(".".join(str(part) for part in error["loc"]))
+    if error["type"] == "missing":
+        return f"{name} is not set"
+    if error["type"] == SENTENCE:
+        return str(error["msg"])
+    message = str(error["msg"]).removeprefix("Value error, ")
+    value = REDACTED if is_secret(name) else repr(error["input"])
+    return f"{name} is {value}: {message[:1].lower()}{message[1:]}"

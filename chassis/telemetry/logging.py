@@ -1,0 +1,139 @@
+"""Structured logs on standard output, one object a line, from structlog and from the standard library alike.
+
+Must never write a secret (see redaction.py), nor let a library that repeats itself fill the disk while the broker is
+away. Standard error is left to a process's last words.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from chassis.telemetry.printable import json_safe, shown, shown_lines
+from chassis.telemetry.redaction import redact
+
+#: Libraries whose own chatter is of no use below a warning.
+LIBRARIES = ("faust", "mode", "aiokafka", "kafka", "grpc", "_cygrpc", "asyncio", "concurrent")
+#: Seconds in which a library may say the same thing once.
+REPEAT_S = 10.0
+_REMEMBERED = 1_000
+
+
+def configure(*, level: str, form: str, service: str, instance: str) -> None:
+    """Sends every log of the process through one handler. `form` is json or console."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        _of(service, instance),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(Repeats())
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                redact,
+                *_rendered(form),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for library in LIBRARIES:
+        logging.getLogger(library).setLevel(max(logging.WARNING, root.level))
+    logging.captureWarnings(True)
+
+
+@contextmanager
+def quiet(library: str) -> Iterator[None]:
+    """Silences a library for as long as the block lasts: for failures that the caller reports itself."""
+    logger = logging.getLogger(library)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+class Repeats(logging.Filter):
+    """Lets a library say the same thing once in REPEAT_S, and then how often it was held back. Our own logs pass."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._last: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written."""
+        if record.name.split(".")[0] not in LIBRARIES:
+            return True
+        key = (record.name, str(record.msg))
+        now = self._clock()
+        at, held_back = self._last.get(key, (-REPEAT_S, 0))
+        if now - at < REPEAT_S:
+            self._last[key] = (at, held_back + 1)
+            return False
+        if len(self._last) >= _REMEMBERED:
+            self._last.clear()
+        self._last[key] = (now, 0)
+        if held_back:
+            record.held_back = held_back
+        return True
+
+
+def _of(service: str, instance: str) -> Processor:
+    def add(_logger: Any, _method: str, event: EventDict) -> EventDict:
+        event["service"] = service
+        event["instance"] = instance
+        return event
+
+    return add
+
+
+def _rendered(form: str) -> list[Processor]:
+    """Renders without any character that a terminal obeys: events may quote what others wrote."""
+    if form == "json":
+        return [structlog.processors.JSONRenderer(ensure_ascii=False, default=str), _json_safe]
+    console = structlog.dev.ConsoleRenderer(
+        colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
+    )
+    return [_screened, console]
+
+
+def _json_safe(_logger: Any, _method: str, line: Any) -> Any:
+    return json_safe(line)
+
+
+def _screened(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    for name, value in event.items():
+        if isinstance(value, str):
+            # Tracebacks have lines of their own.
+            event[name] = shown_lines(value) if name in {"exception", "stack"} else shown(value)
+    return event

@@ -1,0 +1,230 @@
+"""A certificate authority for development: `python -m devstack.certificates.ca` makes it, and a certificate for every
+identity.
+
+Identities are those of the table of who may call what. A certificate names one as its SPIFFE id, and has no
+name but its own: a service's certificate the server name of its identity, the Kafka broker's the addresses of this
+machine, a client's none. The key lies beside it, readable by its owner alone. For development only: the authority's key
+lies there too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ipaddress
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from devstack.supervision import private_files
+
+DIRECTORY = Path(".run/certificates")
+LIFE = timedelta(days=30)
+_CA_LIFE = timedelta(days=365)
+# Clocks of two machines differ.
+_SLACK = timedelta(minutes=5)
+#: Clients of Kafka verify the host that they connect to. This machine's.
+HOSTS = ("localhost", "127.0.0.1", "::1")
+KAFKA = "kafka"
+_SERVER = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """PEM files of one certificate, and of the authority that signed it."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+class Authority:
+    """Signs certificates into one directory: `ca.pem`, and `<name>.pem` with `<name>.key`."""
+
+    def __init__(self, directory: Path) -> None:
+        """Takes the authority that is there, or makes one."""
+        self.directory = directory
+        self.certificate = directory / "ca.pem"
+        key = directory / "ca.key"
+        private_files.directory(directory)
+        if key.exists() and self.certificate.exists():
+            loaded = load_pem_private_key(key.read_bytes(), password=None)
+            if not isinstance(loaded, ec.EllipticCurvePrivateKey):
+                raise ValueError(f"{key} was not made here")
+            self._key = loaded
+            self._ca = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+            return
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._ca = _self_signed(self._key)
+        _write_key(key, self._key)
+        _replace(self.certificate, self._ca.public_bytes(Encoding.PEM))
+
+    def issue(
+        self,
+        name: str,
+        *spiffe_ids: str,
+        hosts: Sequence[str] = (),
+        life: timedelta = LIFE,
+        since: datetime | None = None,
+        key: PrivateKey | None = None,
+        usage: x509.KeyUsage = _SERVER,
+        own: bool = True,
+    ) -> Issued:
+        """Signs a new certificate for `life` from now, or from `since`, and replaces the files of that name.
+
+        `hosts` are names beside those of the identity, which it has unless `own` is false.
+        """
+        begin = since or datetime.now(UTC) - _SLACK
+        end = (since or datetime.now(UTC)) + life
+        key = key or ec.generate_private_key(ec.SECP256R1())
+        names = [_host(host) for host in (*(own_names(*spiffe_ids) if own else ()), *hosts)]
+        names += [x509.UniformResourceIdentifier(one) for one in spiffe_ids]
+        both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(self._ca.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begin)
+            .not_valid_after(end)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.ExtendedKeyUsage(both), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        made = builder.sign(self._key, hashes.SHA256())
+        issued = Issued(self.directory / f"{name}.pem", self.directory / f"{name}.key", self.certificate)
+        _write_key(issued.key, key)
+        _replace(issued.certificate, made.public_bytes(Encoding.PEM))
+        return issued
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "group buying, development only")])
+    now = datetime.now(UTC)
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SLACK)
+        .not_valid_after(now + _CA_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _write_key(path: Path, key: PrivateKey) -> None:
+    _replace(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Whoever reads meanwhile sees the old file or the new one, whole."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    private_files.write(beside, content)
+    beside.replace(path)
+
+
+def own_names(*spiffe_ids: str) -> tuple[str, ...]:
+    """Server names of the identities that serve."""
+    from chassis.identity.peer_identity import NotAnIdentity, server_name, spiffe_id
+
+    found = []
+    for one in spiffe_ids:
+        with contextlib.suppress(NotAnIdentity):
+            if spiffe_id(one).split("/")[3] == "service":
+                found.append(server_name(one))
+    return tuple(found)
+
+
+def identities() -> dict[str, str]:
+    """SPIFFE ids by name: the table's, and the Kafka broker's."""
+    from chassis.identity.policy import EVERY, FILE, read
+
+    table = {name: spiffe for spiffe, name in read(FILE, EVERY).names.items()}
+    domain = next(iter(table.values())).split("/")[2]
+    return {**table, KAFKA: f"spiffe://{domain}/broker/kafka"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Makes what is asked for. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m devstack.certificates.ca", description="Certificates for development."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of an identity (default: all)")
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="for keys and certificates (%(default)s)")
+    parser.add_argument(
+        "--host", action="append", default=[], metavar="NAME=HOST", help="a further name or address of one server"
+    )
+    parser.add_argument("--days", type=float, default=LIFE.days, help="until they expire (%(default)s)")
+    options = parser.parse_args(arguments)
+    known = identities()
+    unknown = sorted(set(options.names) - known.keys())
+    if unknown:
+        parser.error(f"no such identity: {', '.join(unknown)}; there are {', '.join(known)}")
+    if options.days <= 0:
+        parser.error("--days must be above 0")
+    hosts: dict[str, list[str]] = {KAFKA: list(HOSTS)}
+    for given in options.host:
+        name, _, host = given.partition("=")
+        if name not in known or not host or "/client/" in known[name]:
+            parser.error(f"--host {given}: write NAME=HOST, with the name of a server")
+        hosts.setdefault(name, []).append(host)
+    authority = Authority(options.directory)
+    for name in options.names or known:
+        issued = authority.issue(name, known[name], hosts=hosts.get(name, ()), life=timedelta(days=options.days))
+        print(f"{known[name]}  {issued.certificate}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

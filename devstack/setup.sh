@@ -1,0 +1,39 @@
+#!/bin/sh
+# Makes .venv from the hashed lock, for the Makefile. Cut off on the way, it leaves no half-made .venv: one that it made
+# itself is removed, one that was there is made whole by the next run.
+set -eu
+cd "$(dirname "$0")/.."
+: "${PYTHON:=python3}"
+
+if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    found=$("$PYTHON" -V 2>&1) || found="not found"
+    echo "Python 3.11 or newer is needed ($PYTHON: $found): install it, or name one with make PYTHON=/path/to/python3.11" >&2
+    exit 2
+fi
+
+# Two makes at once in one clone: the second waits, and finds it done.
+if command -v flock >/dev/null 2>&1; then
+    exec 9<.
+    flock 9
+    if [ -f .venv/.done ] && [ -z "$(find requirements-dev.lock pyproject.toml devstack/setup.sh -newer .venv/.done)" ]; then
+        exit 0
+    fi
+fi
+
+ours=
+[ -d .venv ] || ours=yes
+rm -f .venv/.done
+undo() {
+    code=$?
+    trap - EXIT
+    if [ -n "$ours" ] && [ ! -f .venv/.done ]; then rm -rf .venv; fi
+    exit "$code"
+}
+trap undo EXIT
+trap 'exit 130' INT TERM HUP
+
+echo "setting up .venv, once"
+"$PYTHON" -m venv .venv
+.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+touch .venv/.done

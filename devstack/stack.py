@@ -1,0 +1,261 @@
+"""The whole system on this machine: broker, simulated provider, three services, supervised, in one run directory.
+
+`python -m devstack.stack` runs it in the foreground (`make up`). Must never leave a process behind, nor start where a
+live stack is, nor delete what another stack works on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from devstack.certificates.ca import Issued
+from devstack.certificates.credentials import MONITOR, Credentials
+from devstack.errors import AlreadyRunning, BrokerFailed, StackFailed
+from devstack.kafka import jars
+from devstack.kafka.broker import Broker
+from devstack.kafka.jars import try_lock
+from devstack.kafka.probe import addresses, answers
+from devstack.kafka.secured import ADMIN
+from devstack.product import PRODUCT, Child, Layout, Plan, replica_name
+from devstack.supervision import ports, private_files
+from devstack.supervision.process import Process
+from devstack.supervision.processes import START_S, Processes
+from devstack.supervision.waiting import wait_for
+
+BROKER = "broker"
+_EXTERNAL_S = 15.0
+
+
+class Stack(Processes):
+    """One system. `start` once, `stop` once; in between, break and mend any of its processes by name.
+
+    Names are `orders`, `groups`, `payments`, `provider` and, unless the broker is somebody else's, `broker`; further
+    replicas of a service are `groups-1`, `groups-2` and so on.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        kafka: str | None = None,
+        data: Path | None = None,
+        keep_data: bool = False,
+        keep_logs: bool = True,
+        partitions: int = 4,
+        environment: Mapping[str, Mapping[str, str]] | None = None,
+        plan: Plan = PRODUCT,
+        replicas: Mapping[str, int] | None = None,
+        secured: bool = False,
+    ) -> None:
+        """`kafka`, else $KAFKA, is a broker to use; without either one of our own is started.
+
+        `data` (default: in the run directory) is where all keep theirs; emptied at start and removed at stop unless
+        `keep_data`. Logs are removed at stop unless `keep_logs` or something failed. `environment` adds variables by
+        process name: `{"provider": {"GROUPBUY_SIMPROVIDER_LATENCY_MAX_MS": "200"}}`. `replicas` says how many processes
+        of a service to start with, where it is not one. `secured`: mutual TLS for all calls, and a broker of our own
+        that asks who comes; `credentials` then says who may come.
+        """
+        super().__init__(run_dir)
+        self.data = (data or self.run_dir / "data").absolute()
+        self.partitions = partitions
+        self._keep_data = keep_data
+        self._keep_logs = keep_logs
+        self._external = kafka or os.environ.get("KAFKA") or None
+        self._broker = None if self._external else Broker(cancel=self._cancel)
+        self._plan = plan
+        self._environment = environment or {}
+        self._replicas = replicas or {}
+        self._layout: Layout | None = None
+        self._added: list[str] = []
+        self._lock_handle: int | None = None
+        self._secured = secured
+        #: Certificates and passwords of a secured stack, once started.
+        self.credentials: Credentials | None = None
+        # Held while starting: stop waits for a start on another thread to give up.
+        self._starting = threading.Lock()
+
+    @property
+    def kafka(self) -> str:
+        """host:port of the broker."""
+        return self._external or self.broker.bootstrap
+
+    @property
+    def monitor(self) -> Issued | None:
+        """The certificate to ask for health with; None where nothing is encrypted."""
+        return self.credentials.issued[MONITOR] if self.credentials else None
+
+    def identity(self, name: str) -> str:
+        """See Processes. Replicas of a service have one identity."""
+        return self.credentials.identities[name.partition("-")[0]] if self.credentials else ""
+
+    @property
+    def broker(self) -> Broker:
+        """The broker of our own, to kill and restart. Raises BrokerFailed where it is somebody else's."""
+        if self._broker is None:
+            raise BrokerFailed(f"the broker at {self._external} is not ours")
+        return self._broker
+
+    def start(self) -> None:
+        """Starts everything; returns once every service is SERVING. Stops what it started where that fails.
+
+        Raises a DeployError: MissingTool, BadAddress, AlreadyRunning, BrokerFailed, StackFailed; Cancelled after
+        `cancel` or `stop`.
+        """
+        with self._starting:
+            try:
+                self._start()
+            except BaseException:
+                self._stop(well=False)
+                raise
+
+    def cancel(self) -> None:
+        """Makes a `start` on another thread give up soon, with Cancelled."""
+        self._cancel.set()
+
+    def stop(self) -> None:
+        """Drains the services, then stops provider and broker. Harmless when nothing runs, or when called again."""
+        self.cancel()
+        with self._starting:
+            self._stop(well=self.failure() is None)
+
+    def _start(self) -> None:
+        self._lock()
+        if not self._keep_data:
+            shutil.rmtree(self.data, ignore_errors=True)
+        private_files.directory(self.data)
+        private_files.directory(self.logs)
+        for name in (*self._plan.first, *self._plan.then, *self._plan.more):
+            self.endpoints[name] = f"127.0.0.1:{ports.free_port()}"
+        if self._secured:
+            self.credentials = Credentials(self.data / "credentials")
+        self._supervisor.start()
+        self._start_broker()
+        self._make_topics()
+        layout = self._layout = Layout(self.kafka, self.data, self.endpoints)
+        if self._plan.prepare is not None:
+            self._plan.prepare(layout)
+        children = [make(layout) for make in (*self._plan.first.values(), *self._plan.then.values())]
+        for child in children:
+            self._start_child(child)
+        more = [self._add_replica(service) for service, count in self._replicas.items() for _ in range(count - 1)]
+        self._write_record()
+        for name in (*(child.name for child in children), *more):
+            self.wait_serving(name, timeout=START_S)
+
+    def _start_child(self, child: Child) -> None:
+        own = self.credentials.environment(child.name) if self.credentials else {}
+        environment = {**self._python(), **child.environment, **own, **self._environment.get(child.name, {})}
+        # Not in our caller's directory: a module is looked for there first.
+        process = Process(child.argv, log=self.log_file(child.name), cwd=self.data, environment=environment)
+        self._add(child.name, process, health=child.health)
+        process.start()
+
+    def add_replica(self, service: str) -> str:
+        """Starts one more process of a service of a running stack; returns its name. Does not wait: see wait_serving.
+
+        Raises StackFailed where the stack has no such service, or does not run.
+        """
+        name = self._add_replica(service)
+        self._write_record()
+        return name
+
+    def _add_replica(self, service: str) -> str:
+        if self._layout is None or self._plan.replica is None or service not in self._plan.then:
+            raise StackFailed(f"there can be no more of {service!r} in this stack")
+        number = next(one for one in itertools.count(1) if replica_name(service, one) not in self.names)
+        name = replica_name(service, number)
+        self.endpoints[name] = f"127.0.0.1:{ports.free_port()}"
+        self._added.append(name)
+        self._start_child(self._plan.replica(service, number)(self._layout))
+        return name
+
+    def _stop(self, *, well: bool) -> None:
+        self.cancel()
+        self._supervisor.stop()
+        self._stop_together((*self._plan.then, *self._added))
+        self._stop_together(self._plan.first)
+        if self._broker is not None:
+            self._broker.release()
+        ports.release(*(int(endpoint.rpartition(":")[2]) for endpoint in self.endpoints.values()))
+        if self._lock_handle is not None:
+            self._clean(well=well)
+            os.close(self._lock_handle)
+            self._lock_handle = None
+
+    def _clean(self, *, well: bool) -> None:
+        self._record.remove()
+        if not self._keep_data:
+            shutil.rmtree(self.data, ignore_errors=True)
+        if not self._keep_logs and well:
+            shutil.rmtree(self.logs, ignore_errors=True)
+        if not any(self.run_dir.iterdir()):
+            self.run_dir.rmdir()
+
+    def _python(self) -> dict[str, str]:
+        """A restart is quick only with compiled modules: where they must not lie beside the sources, in a cache."""
+        found = {"PYTHONUNBUFFERED": "1"}
+        if os.environ.get("PYTHONDONTWRITEBYTECODE") and not os.environ.get("PYTHONPYCACHEPREFIX"):
+            found |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(jars.home() / "pycache")}
+        return found
+
+    def _lock(self) -> None:
+        """Locks the run directory itself: the kernel holds it for as long as we live, and no file is left."""
+        private_files.directory(self.run_dir)
+        handle = os.open(self.run_dir, os.O_RDONLY)
+        if not try_lock(handle):
+            os.close(handle)
+            who = self._record.said()
+            raise AlreadyRunning(f"a stack is running in {self.run_dir} already ({who}): stop it first.")
+        self._lock_handle = handle
+
+    def _start_broker(self) -> None:
+        if self._broker is not None:
+            secured = self.credentials.kafka if self.credentials else None
+            self._broker.start(self.data / "kafka", log=self.log_file(BROKER), secured=secured)
+            self._add(BROKER, self._broker.process)
+            return
+        if self._secured:
+            raise BrokerFailed("a stack that asks who comes starts a broker of its own: unset KAFKA.")
+        addresses(self.kafka)
+        if not wait_for(lambda: answers(self.kafka), timeout_s=_EXTERNAL_S, cancel=self._cancel, every_s=0.3):
+            raise BrokerFailed(f"no broker answers at KAFKA={self.kafka}: start it, or unset KAFKA.")
+
+    def _make_topics(self) -> None:
+        if self.credentials is not None and self._plan.rights is not None:
+            self._run("rights", self._plan.rights(self.kafka), self.credentials.environment(ADMIN))
+        if self._plan.topics is not None:
+            own = self.credentials.environment(ADMIN) if self.credentials else {}
+            self._run("topics", self._plan.topics(self.kafka, self.partitions), own)
+
+    def _run(self, what: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Runs a command to its end. Raises StackFailed."""
+        process = Process(command, log=self.log_file(what), cwd=self.data, environment=environment)
+        try:
+            process.start()
+            ended = wait_for(lambda: not process.running, timeout_s=START_S, cancel=self._cancel)
+            if not ended or process.code != 0:
+                raise StackFailed(f"the {what} could not be made at {self.kafka}:\n{process.tail()}")
+        finally:
+            process.kill()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+if __name__ == "__main__":
+    from devstack.up import main
+
+    raise SystemExit(main())

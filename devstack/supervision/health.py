@@ -1,0 +1,53 @@
+"""Whether a gRPC server says SERVING, by the standard health service. Loads gRPC only when asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from devstack.certificates.ca import Issued
+
+_OPTIONS = (
+    # What is down now may be up in a moment; the default waits a second and more between attempts.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 300),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Health:
+    """Asks one server. Close it after use."""
+
+    def __init__(self, endpoint: str, issued: Issued | None = None, *, expect: str = "") -> None:
+        """`endpoint` is host:port; with a certificate it is asked over mutual TLS, and answers only with the SPIFFE id
+        `expect`."""
+        import grpc
+        from grpc_health.v1 import health_pb2_grpc
+
+        self._channel: Any
+        if issued is None:
+            self._channel = grpc.insecure_channel(endpoint, options=_OPTIONS)
+        else:
+            from chassis.identity.tls import expecting
+
+            pem = [path.read_bytes() for path in (issued.ca, issued.key, issued.certificate)]
+            options = (*_OPTIONS, *expecting(expect))
+            self._channel = grpc.secure_channel(endpoint, grpc.ssl_channel_credentials(*pem), options=options)
+        self._stub = health_pb2_grpc.HealthStub(self._channel)
+
+    def serving(self, *, timeout_s: float = 1.0) -> bool:
+        """Whether it answers SERVING within `timeout_s` seconds."""
+        import grpc
+        from grpc_health.v1 import health_pb2
+
+        try:
+            answer = self._stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def close(self) -> None:
+        """Disconnects."""
+        self._channel.close()

@@ -1,0 +1,176 @@
+"""The thread of a consumer, the only one that speaks to the broker for it. R3 of consumer.py is kept here as well."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.consumer import ensure_TPset
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from eventlog.consuming.fetch_throttle import Pace
+from eventlog.faust.closing import close_in_time
+from eventlog.faust.fencing import end_when_displaced
+from eventlog.faust.lease import Lease
+from eventlog.faust.record_parser import hand_over
+from eventlog.faust.thread_checks import belongs_here
+from eventlog.runtime.abort import die
+
+log = logging.getLogger(__name__)
+
+# Faust asks the broker to hold an idle fetch for 1.5 s, and the node's next fetch waits behind it.
+FETCH_MAX_WAIT_MS = 40
+
+
+class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
+    """Faust's listener changes the app on the consumer's thread; ours leaves that to the main thread's consumer."""
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """The client's hook, on the consumer's thread."""
+        await self._thread.on_partitions_revoked(ensure_TPset(revoked))
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """The client's hook, on the consumer's thread."""
+        generation = self._thread._ensure_consumer()._coordinator.generation
+        await self._thread.on_partitions_assigned(ensure_TPset(assigned), generation)
+
+
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's thread, with what aiokafka must do otherwise."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._pace = Pace()
+        self._closing: list[asyncio.Task[None]] = []
+        self.lease = Lease()
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        # Without standbys of its own Faust takes another assignor for apps without tables: theirs must place the
+        # partitions of several inputs together, and name their owners, too.
+        consumer._partition_assignment_strategy = [self.app.assignor]
+        return consumer
+
+    async def on_start(self) -> None:
+        """Faust's hook."""
+        await super().on_start()
+        end_when_displaced(self._consumer._coordinator)
+        self.lease.keep(self._consumer._coordinator)
+        hand_over(self._consumer._fetcher)
+        self._pace.keep(self._consumer._fetcher)
+        consumer = self._consumer
+        for task in (consumer._fetcher._fetch_task, consumer._coordinator._coordination_task):
+            task.add_done_callback(self._client_task_ended)
+        belongs_here(consumer, consumer._fetcher, consumer._coordinator, consumer._subscription, consumer._client)
+
+    def _client_task_ended(self, task: asyncio.Task[Any]) -> None:
+        """Ends the process where a task of the client ends before its close: nothing would be fetched, or no rebalance
+        heard, and nobody told."""
+        if self._consumer is not None and not self._consumer._closed:
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            die("a task of the consumer's client ended", error, task=getattr(task.get_coro(), "__qualname__", ""))
+
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
+        """Faust's hook, on the main thread: the fetch gets a set of its own, which nobody changes meanwhile."""
+        wanted = set(active_partitions or ())
+        return await self.call_thread(self._fetch_some, wanted, timeout)
+
+    async def _fetch_some(self, wanted: set[TP], timeout: float) -> Any:  # noqa: ASYNC109
+        consumer = self._ensure_consumer()
+        fetched = await self._fetch_records(consumer, wanted, timeout=timeout, max_records=consumer._max_poll_records)
+        self._pace.saw(sum(map(len, fetched.values())))
+        return fetched
+
+    async def on_thread_stop(self) -> None:
+        """Faust's hook."""
+        await close_in_time(super().on_thread_stop())
+
+    def close(self) -> None:
+        """Faust's hook, on the main thread, in a rebalance while the app stops; Faust closes on the main loop."""
+        self.thread_loop.call_soon_threadsafe(self._close)
+
+    def _close(self) -> None:
+        if self._consumer is not None and not self._consumer._closed:
+            self._consumer._closed = True
+            self._closing = [
+                self.thread_loop.create_task(close_in_time(part.close()))
+                for part in (self._consumer._client, self._consumer._coordinator)
+            ]
+
+    def seek(self, partition: TP, offset: int) -> None:
+        """Seeks soon, before any fetch that is asked for after this call. On any thread."""
+        self.thread_loop.call_soon_threadsafe(self._seek, partition, offset)
+
+    def _seek(self, tp: TP, offset: int) -> None:
+        try:
+            self._ensure_consumer().seek(tp, offset)
+        except IllegalStateError as error:
+            # The next epoch seeks anew.
+            log.info("%s-%s: not sought, the partition is moving: %r", *tp, error)
+
+    async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
+        # Faust also changes the main thread's consumer here.
+        for tp, offset in partitions.items():
+            consumer.seek(tp, offset)
+        positions = asyncio.gather(*(consumer.position(tp) for tp in partitions))
+        await asyncio.wait_for(positions, timeout=self.app.conf.broker_request_timeout)
+
+    def join_again(self) -> None:
+        """Makes the group assign once more; on this thread."""
+        self._ensure_consumer()._coordinator.request_rejoin()
+
+    async def places(self, tps: list[TP]) -> dict[TP, tuple[int | None, int, int]]:
+        """Committed offset, first offset and end of each partition, asked for on this thread."""
+        return dict(await self.call_thread(self._places, tps))
+
+    async def _places(self, tps: list[TP]) -> dict[TP, tuple[int | None, int, int]]:
+        if not tps:
+            return {}
+        consumer = self._ensure_consumer()
+        committed = {tp: await consumer.committed(tp) for tp in tps}
+        # After that: what an owner before us commits meanwhile may lie beyond ends that were read first.
+        begin = await consumer.beginning_offsets(tps)
+        end = await consumer.end_offsets(tps)
+        return {tp: (committed[tp], begin[tp], end[tp]) for tp in tps}
+
+    async def committed(self, tps: list[TP]) -> dict[TP, int]:
+        """Committed offsets of those partitions that have one, asked for on this thread in one go."""
+        return dict(await self.call_thread(self._all_committed, tps))
+
+    async def _all_committed(self, tps: list[TP]) -> dict[TP, int]:
+        wanted = {TopicPartition(*tp): tp for tp in tps}
+        coordinator = self._ensure_consumer()._coordinator
+        found = await coordinator.fetch_committed_offsets(list(wanted))
+        return {wanted[tp]: one.offset for tp, one in found.items() if one.offset >= 0}
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        consumer = self._ensure_consumer()
+        mine = self.assignment()
+        wanted = {
+            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+            if tp in mine
+        }
+        try:
+            await consumer.commit(wanted)
+        except (CommitFailedError, IllegalStateError) as error:
+            log.info("offsets not committed, the partitions are moving: %r", error)
+            return False
+        except KafkaError as error:
+            if not error.retriable:
+                die("offsets can't be committed", error)
+            # Stock Faust crashes here. A broker that is away for a while is no reason: the acknowledgements are kept.
+            log.warning("offsets not committed, trying again: %r", error)
+            return False
+        return True
+
+    async def crash(self, reason: BaseException) -> None:
+        """Faust's hook for what it can't handle."""
+        die("the consumer's thread failed", reason)

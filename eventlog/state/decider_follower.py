@@ -1,0 +1,62 @@
+"""The state of a decider's partition as a follower of its decision log; see follower.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from eventlog.core.partition_state import PartitionState
+from eventlog.processors.base import Slices
+from eventlog.state.rocksdb_store import RocksStates
+
+S = TypeVar("S")
+
+
+class FollowedState(Generic[S]):
+    """Folds a decision log into a partition's state. All that it folds is acknowledged, so it may write at any time.
+
+    Not to be folded into while it writes: Standby sees to that.
+    """
+
+    def __init__(self, state: PartitionState[S], log_topic: str) -> None:
+        #: What a decider goes on from.
+        self.state = state
+        self.partition = state.partition
+        self.topics = (log_topic,)
+        self._closed = False
+
+    @property
+    def positions(self) -> Mapping[str, int]:
+        """See Follower."""
+        return {self.topics[0]: self.state.applied + 1} if self.state.applied >= 0 else {}
+
+    @property
+    def closed(self) -> bool:
+        """See Follower."""
+        return self._closed
+
+    def apply(self, topic: str, records: Sequence[Any]) -> None:
+        """See Follower. Raises as PartitionState.apply."""
+        for record in records:
+            self.state.apply(record)
+
+    async def keep(self) -> None:
+        """See Follower."""
+        states = self.state.states
+        if not isinstance(states, RocksStates) or self._closed:
+            return
+        slices = Slices()
+        try:
+            for _ in states.begin_checkpoint():
+                if slices.over():
+                    await slices.breathe()
+            await asyncio.to_thread(states.finish_checkpoint, self.state.origin)
+        finally:
+            states.end_checkpoint()
+
+    def close(self) -> None:
+        """See Follower."""
+        if not self._closed:
+            self._closed = True
+            self.state.close()

@@ -1,0 +1,139 @@
+"""One group, refolded from groups.group.v1 and checked event by event.
+
+Reads nothing but the decisions. Must never import a service: it is the second opinion on what they decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+
+from ops.audit.findings import Invariant
+from ops.audit.group.closing import completion_problems, expiry_problems
+from ops.audit.group.membership import GroupState, Membership
+from ops.audit.group.seats import SeatState
+
+
+class GroupFold(Membership):
+    """A group as its decisions tell it."""
+
+    __slots__ = ()
+
+    def take(self, value: bytes, decision: GroupDecision, log_trimmed: bool) -> bool:
+        """Folds the next record of the group. Returns False for a repeat."""
+        if not self.chain.take(value, decision, log_trimmed, self._complain):
+            return False
+        if self.chain.trimmed:
+            # Without its beginning a group counts as closed; only its chain can be checked.
+            return True
+        self._at_ms = decision.time_ms
+        if not decision.events:
+            self._complain(Invariant.VERSIONS, f"version {decision.version} holds no event")
+        for event in decision.events:
+            body = event.WhichOneof("body")
+            if body is None:
+                self._complain(Invariant.VERSIONS, f"version {decision.version} holds an event of no known kind")
+                continue
+            _HANDLERS[body](self, getattr(event, body))
+        if self.state is GroupState.FORMING and self._at_ms >= self.deadline_ms:
+            self._complain(
+                Invariant.ENDS_IN_TIME, f"still forming {self._at_ms - self.deadline_ms} ms after its deadline"
+            )
+        return True
+
+    # --- the group ---------------------------------------------------------------------------------------------------
+
+    def _opened(self, event: Any) -> None:
+        if self.state is not GroupState.NONE:
+            self._complain(Invariant.ONE_END_OF_GROUP, "opened twice")
+        self.state = GroupState.FORMING
+        self.terms = event.terms
+        self.deadline_ms = event.deadline_ms
+        self.leader_order = event.leader_order
+
+    def _leader_changed(self, event: Any) -> None:
+        self.leader_order = event.order
+
+    def _tier_reached(self, event: Any) -> None:
+        terms = self.terms
+        rungs = [tier.unit_price_minor for tier in terms.tiers if tier.members == event.members] if terms else []
+        if rungs != [event.unit_price_minor]:
+            self._complain(
+                Invariant.RIGHT_AMOUNT, f"tier {event.members} → {event.unit_price_minor} is not in its terms"
+            )
+        if len(self.confirmed) < event.members:
+            self._complain(
+                Invariant.RIGHT_AMOUNT, f"tier of {event.members} reached with {len(self.confirmed)} members"
+            )
+
+    def _end(self, state: GroupState) -> None:
+        if self.state is not GroupState.FORMING:
+            self._complain(Invariant.ONE_END_OF_GROUP, f"{state.name} after {self.state.name}")
+        self.state = state
+
+    def _completed(self, event: Any) -> None:
+        self._end(GroupState.COMPLETED)
+        if event.leader_order != self.leader_order:
+            self._complain(Invariant.RIGHT_AMOUNT, f"the discount went to {event.leader_order}, who does not lead")
+        if self.terms is not None:
+            confirmed = tuple(self.confirmed)
+            for problem in completion_problems(self.terms, event, confirmed, self._at_ms, self.deadline_ms):
+                self._complain(*problem)
+        self.members = tuple(event.orders)
+        self.unit_price_minor = event.unit_price_minor
+        self.completed_version = self.chain.version
+
+    def _expired(self, event: Any) -> None:
+        self._end(GroupState.EXPIRED)
+        for problem in expiry_problems(self.terms, event, len(self.confirmed), self._at_ms, self.deadline_ms):
+            self._complain(*problem)
+
+    def _cancelled(self, event: Any) -> None:
+        self._end(GroupState.CANCELLED)
+
+    def _settled(self, event: Any) -> None:
+        if self.settled or self.state is not GroupState.COMPLETED:
+            self._complain(Invariant.ONE_END_OF_GROUP, f"settled {'twice' if self.settled else self.state.name}")
+        self.settled = True
+        seats = [self.seats[order] for order in self.members if order in self.seats]
+        charged = [seat.settled_minor for seat in seats if seat.state is SeatState.SETTLED]
+        failed = sum(seat.state is SeatState.DECLINED for seat in seats)
+        if (event.settled, event.failed, event.captured_minor) != (len(charged), failed, sum(charged)):
+            self._complain(
+                Invariant.RIGHT_AMOUNT,
+                f"settled says {event.settled} charged, {event.failed} failed, {event.captured_minor} captured; "
+                f"its members say {len(charged)}, {failed}, {sum(charged)}",
+            )
+        if undone := [seat.order for seat in seats if not seat.state.final]:
+            self._complain(Invariant.ONE_END_OF_ORDER, f"settled, but {undone} are not")
+
+    def _faulted(self, event: Any) -> None:
+        self._findings.alarm(f"group {self.key}: the rules failed with {event.error}")
+
+    def _nothing(self, event: Any) -> None:
+        """A CancelRefused changes nothing."""
+
+
+_HANDLERS: dict[str, Callable[[GroupFold, Any], None]] = {
+    "opened": GroupFold._opened,
+    "seat_reserved": GroupFold._seat_reserved,
+    "seat_refused": GroupFold._seat_refused,
+    "seat_waitlisted": GroupFold._seat_waitlisted,
+    "member_confirmed": GroupFold._member_confirmed,
+    "seat_released": GroupFold._seat_released,
+    "leader_changed": GroupFold._leader_changed,
+    "tier_reached": GroupFold._tier_reached,
+    "completed": GroupFold._completed,
+    "expired": GroupFold._expired,
+    "cancelled": GroupFold._cancelled,
+    "settlement_requested": GroupFold._settlement_requested,
+    "release_requested": GroupFold._release_requested,
+    "member_settled": GroupFold._member_settled,
+    "member_released": GroupFold._member_released,
+    "member_failed": GroupFold._member_failed,
+    "settled": GroupFold._settled,
+    "cancel_refused": GroupFold._nothing,
+    "faulted": GroupFold._faulted,
+}

@@ -1,0 +1,115 @@
+"""`campaigns`: the way back where somebody removed a campaign from its topic, or wrote another one under its key.
+
+Services ignore such a record, as long as they have read the offer before. A new process reads the topic anew, and
+compaction takes the offer away for the sake of the foreign record. `restore` writes the last good record again. It
+needs the rights of an administrator: only the groups service writes the topic.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from google.protobuf.message import DecodeError
+from groupbuy.groups.v1.campaigns_pb2 import Campaign
+
+from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.security import client
+from eventlog.broker.topics import partition_of
+from ops.broker.topics import at_broker
+from ops.errors import OpsError
+from ops.log.describe import day_and_clock, one_line
+from ops.printing import echo
+from ops.security import cluster
+from ops.where import Kafka, broker
+from ops.who import who
+from shared_kernel import log_registry
+from shared_kernel.campaign_table import wrong
+from shared_kernel.topics import CAMPAIGNS
+
+#: Header of a record that was written again: who did it, and the offset of the good one.
+RESTORED = "groupbuy-restored"
+
+app = typer.Typer(no_args_is_help=True, help="Campaigns: gives an offer back that a foreign record replaced.")
+
+
+@app.callback()
+def _commands() -> None:
+    """Keeps `restore` a command of its own: Typer would merge the only one."""
+
+
+@app.command()
+def restore(
+    campaign: Annotated[str, typer.Argument(help="campaigns/{campaign}")],
+    kafka: Kafka = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written.")] = False,
+) -> None:
+    """Writes the last good record of a campaign again, if a foreign one stands behind it."""
+    address, key = broker(kafka), campaign.removeprefix("campaigns/")
+
+    async def run() -> tuple[Any, list[str]]:
+        number = await log_registry.declared(cluster(address))
+        if number is None:
+            raise OpsError(f"no number of partitions is declared: run {log_registry.CREATE}")
+        good, foreign = await _history(address, key, partition_of(key, number), number)
+        if good is not None and foreign and not dry_run:
+            await _write(address, key, partition_of(key, number), good)
+        return good, foreign
+
+    good, foreign = at_broker(address, run)
+    for one in foreign:
+        echo(f"foreign  {one}")
+    if good is None:
+        raise OpsError(
+            f"{CAMPAIGNS.name} has no good record of campaigns/{key} any more: ask a service that still knows it "
+            "(GetCampaign), and create it again under its id"
+        )
+    echo(f"good     {good.partition}:{good.offset} {day_and_clock(good.timestamp)} {one_line(_decoded(good.value))}")
+    if not foreign:
+        echo("nothing to restore: the last record is the good one")
+    else:
+        echo("nothing written: this was a dry run" if dry_run else f"written again, as {who()}")
+
+
+async def _history(address: str, key: str, right: int, number: int) -> tuple[Any, list[str]]:
+    """The last good record, and what stands behind it under the same key, in whatever partition."""
+    good: Any = None
+    foreign: list[str] = []
+    tps = [TopicPartition(CAMPAIGNS.name, partition) for partition in range(number)]
+    async with Partitions(cluster(address), tps) as reading:
+        async for tp, record in reading.everything():
+            if record.key != key.encode():
+                continue
+            why = _why_not(key, record.value)
+            if not why and tp.partition == right:
+                good = record
+                foreign = [one for one in foreign if not one.startswith(f"{right}:")]
+            else:
+                foreign.append(f"{tp.partition}:{record.offset} {why or 'it stands in the wrong partition'}")
+    return good, foreign
+
+
+def _why_not(key: str, value: bytes | None) -> str:
+    if value is None:
+        return "it removes the campaign"
+    try:
+        return wrong(key, _decoded(value))
+    except DecodeError as error:
+        return f"it can't be decoded: {error}"
+
+
+def _decoded(value: bytes) -> Campaign:
+    found: Campaign = Campaign.FromString(value)
+    return found
+
+
+async def _write(address: str, key: str, partition: int, good: Any) -> None:
+    said = f"{who()} after {good.partition}:{good.offset}".encode()
+    headers = [(name, value or b"") for name, value in good.headers if name != RESTORED] + [(RESTORED, said)]
+    producer = AIOKafkaProducer(**client(cluster(address)), acks="all", enable_idempotence=True)
+    await producer.start()
+    try:
+        await producer.send_and_wait(CAMPAIGNS.name, good.value, key=key.encode(), partition=partition, headers=headers)
+    finally:
+        await producer.stop()

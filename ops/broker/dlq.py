@@ -1,0 +1,346 @@
+"""`dlq`: records that could not be decoded. Lists them, shows them, and puts them back once their reader can read them.
+
+The name of a dead-letter topic and the dead letter's own partition say where a record came from; nothing in the record
+has a say in it. Redriving trusts no dead letter: it reads the record at the offset that the dead letter names, compares
+the bytes, and copies the record that stands in the source topic. So a redrive writes nothing to a topic that is not in
+that topic already.
+
+Each copy names its dead letter in a header. The log's registry says how far each dead-letter partition was put back.
+Before a portion is sent, the registry gets to know which one, and where the partition ends that it goes to; after an
+interruption the copies behind that end show how far it came. So no dead letter is sent
+twice. Run one redrive at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from aiokafka import AIOKafkaProducer, TopicPartition
+from groupbuy.registry.v1.registry_pb2 import Redriven, RegistryRecord
+from rich.table import Table
+from rich.text import Text
+
+from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.security import client
+from eventlog.broker.topics import origins_of_dead_letters
+from eventlog.records.dead_letters import (
+    CUT,
+    ERROR,
+    KEY_BYTES,
+    ORIGIN_OFFSET,
+    OURS,
+    VALUE_BYTES,
+    our_header,
+    own_headers,
+)
+from eventlog.records.envelope import header
+from ops.broker.topics import at_broker
+from ops.console import console
+from ops.errors import USAGE, OpsError
+from ops.log.describe import day_and_clock
+from ops.log.reader import Reader
+from ops.printing import as_json, echo, shown, shown_bytes
+from ops.security import cluster
+from ops.where import Kafka, broker
+from ops.who import who
+from shared_kernel import log_registry
+from shared_kernel.topics import ALL
+
+app = typer.Typer(no_args_is_help=True, help="Dead letters: records that could not be decoded.")
+
+#: Source topic of each dead-letter topic.
+ORIGINS = {name: spec.name for name, spec in origins_of_dead_letters(ALL).items()}
+DEAD_LETTERS = tuple(spec.name for spec in ALL if spec.message is None)
+#: Header of a copy: topic, partition and offset of its dead letter.
+REDRIVEN_FROM = f"{OURS}redriven-from"
+#: Dead letters that are announced in the registry at once.
+PORTION = 500
+#: Records between two wanted ones that are read rather than sought past.
+GAP = 1_000
+
+Topic = Annotated[str, typer.Argument(help="A dead-letter topic, or the topic that its records came from.")]
+
+
+class Origin(NamedTuple):
+    """Where a dead letter came from, and what of it is proven."""
+
+    topic: str
+    partition: int
+    #: None: the dead letter names no offset.
+    offset: int | None
+    #: The record that stands there; None where it is gone or is another one.
+    record: Any
+    #: Why the record is not proven to be the one; empty where it is.
+    doubt: str
+
+
+@app.command("list")
+def list_(kafka: Kafka = None) -> None:
+    """Every dead-letter topic with the number of its records."""
+    counts = asyncio.run(_counts(broker(kafka)))
+    table = Table()
+    table.add_column("topic")
+    table.add_column("records", justify="right")
+    for topic, count in counts.items():
+        table.add_row(topic, f"{count:,}", style="bold red" if count else None)
+    console().print(table)
+
+
+@app.command()
+def show(
+    topic: Topic,
+    kafka: Kafka = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a dead letter.")] = False,
+) -> None:
+    """Each dead letter: when, from where, what was wrong, and its first bytes; and what of it is proven."""
+    address, dead = broker(kafka), _dead_letter_topics(topic)
+
+    async def run() -> list[tuple[Any, Origin]]:
+        found = []
+        for tp, records in (await _by_partition(address, dead)).items():
+            found += [(record, origin) async for record, origin in _origins(address, tp, records)]
+        return found
+
+    for record, origin in at_broker(address, run):
+        if json:
+            typer.echo(as_json(_fields(record, origin)))
+        else:
+            _tell(record, origin)
+
+
+@app.command()
+def redrive(
+    topic: Topic,
+    kafka: Kafka = None,
+    again: Annotated[bool, typer.Option("--again", help="Also what was redriven before.")] = False,
+) -> None:
+    """Puts the records behind dead letters back at the end of their topic. Exit 1 where one is not proven."""
+    address, dead = broker(kafka), _dead_letter_topics(topic)
+    count, doubts = at_broker(address, lambda: _redrive(address, dead, again))
+    echo(f"{count} records redriven")
+    if doubts:
+        raise OpsError(f"{len(doubts)} dead letters are not put back:", lines=doubts)
+
+
+def _dead_letter_topics(topic: str) -> list[str]:
+    found = [name for name in DEAD_LETTERS if name == topic or name.startswith(f"{topic}.")]
+    if not found:
+        raise OpsError(f"no dead-letter topic {shown(topic)}: `groupbuy-ops dlq list` has them all", USAGE)
+    return found
+
+
+def _tell(record: Any, origin: Origin) -> None:
+    out = console()
+    verdict, style = (origin.doubt, "bold red") if origin.doubt else ("proven: these bytes stand there", "green")
+    proven = Text(shown(verdict), style)
+    where = f"{origin.topic} {origin.partition}:{'?' if origin.offset is None else origin.offset}"
+    rows: list[tuple[str, Text]] = [
+        ("from", Text.assemble(where, " (", proven, ")")),
+        ("said", Text(shown(f"by {record.topic.split('.')[-2]}: {our_header(record.headers, ERROR) or 'nothing'}"))),
+        ("claims", Text(shown(f"to be about {header(record.headers, 'ce_subject') or 'nothing'} (not proven)"))),
+        ("bytes", Text(f"{len(record.value or b'')}: {(record.value or b'')[:64].hex(' ')}")),
+    ]
+    if cut := our_header(record.headers, CUT):
+        rows.append(("cut", Text(shown(f"from {cut}"))))
+    when = day_and_clock(record.timestamp)
+    place = f"{when} {record.topic} {record.partition}:{record.offset} key {shown_bytes(record.key)}"
+    out.print(Text(place), soft_wrap=True)
+    for name, words in rows:
+        out.print(Text.assemble(f"  {name:<8}", words), soft_wrap=True)
+
+
+def _fields(record: Any, origin: Origin) -> dict[str, Any]:
+    return {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp_ms": record.timestamp,
+        "key": (record.key or b"").decode(errors="replace"),
+        "origin": {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset},
+        "proven": not origin.doubt,
+        "doubt": origin.doubt,
+        "error": our_header(record.headers, ERROR) or "",
+        "claimed_subject": header(record.headers, "ce_subject") or "",
+        "value": (record.value or b"").hex(),
+    }
+
+
+async def _counts(kafka: str) -> dict[str, int]:
+    async with Reader(kafka, DEAD_LETTERS) as reader:
+        begins = await reader.beginnings()
+        counts = dict.fromkeys(DEAD_LETTERS, 0)
+        for tp, end in (await reader.ends()).items():
+            counts[tp.topic] += end - begins[tp.topic, tp.partition]
+        return counts
+
+
+async def _by_partition(kafka: str, topics: Sequence[str]) -> dict[TopicPartition, list[Any]]:
+    found: dict[TopicPartition, list[Any]] = {}
+
+    def take(topic: str, records: list[Any]) -> None:
+        for record in records:
+            found.setdefault(TopicPartition(topic, record.partition), []).append(record)
+
+    async with Reader(kafka, topics) as reader:
+        await reader.read_to_end(take)
+    return {tp: found[tp] for tp in sorted(found)}
+
+
+async def _origins(kafka: str, tp: TopicPartition, records: Sequence[Any]) -> Any:
+    """Each dead letter of a partition with its origin, in order."""
+    source = TopicPartition(ORIGINS[tp.topic], tp.partition)
+    wanted = {offset for record in records if (offset := _offset(record)) is not None}
+    async with Partitions(cluster(kafka), [source]) as reading:
+        standing = await _standing(reading, source, wanted)
+        begin, end = reading.begins[source], reading.ends[source]
+    for record in records:
+        yield record, _origin(source, record, standing, begin, end)
+
+
+def _offset(record: Any) -> int | None:
+    text = our_header(record.headers, ORIGIN_OFFSET) or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+async def _standing(reading: Partitions, tp: TopicPartition, wanted: set[int]) -> dict[int, Any]:
+    """The records of a partition at some offsets."""
+    found: dict[int, Any] = {}
+    left = sorted(offset for offset in wanted if reading.begins[tp] <= offset < reading.ends[tp])
+    while left:
+        first, count = left[0], 1
+        while count < len(left) and left[count] - left[count - 1] <= GAP:
+            count += 1
+        async for record in reading.records(tp, first, left[count - 1] + 1):
+            if record.offset in wanted:
+                found[record.offset] = record
+        left = left[count:]
+    return found
+
+
+def _origin(source: TopicPartition, record: Any, standing: dict[int, Any], begin: int, end: int) -> Origin:
+    offset = _offset(record)
+    doubt = ""
+    there = None
+    if offset is None:
+        doubt = "it names no offset of its origin"
+    elif not begin <= offset < end:
+        doubt = f"{source.topic} {source.partition} has records from {begin} to {end - 1} alone"
+    else:
+        there = standing.get(offset)
+        if there is None or not _same(record, there):
+            there, doubt = None, f"another record stands at {source.topic} {source.partition}:{offset}"
+    return Origin(source.topic, source.partition, offset, there, doubt)
+
+
+def _same(dead: Any, there: Any) -> bool:
+    """Whether a dead letter is of this record."""
+    value, kept = there.value or b"", dead.value or b""
+    key_is = dead.key == there.key or (dead.key is None and len(there.key or b"") > KEY_BYTES)
+    if len(value) > VALUE_BYTES:
+        return key_is and our_header(dead.headers, CUT) == f"{len(value)} {sha256(value).hexdigest()}"
+    return key_is and kept == value
+
+
+async def _redrive(kafka: str, topics: Sequence[str], again: bool) -> tuple[int, list[str]]:
+    """Redrives topics. Returns the number of records, and a line for each dead letter that is not proven."""
+    by_partition = await _by_partition(kafka, topics)
+    if not by_partition:
+        return 0, []
+    known = await log_registry.read(cluster(kafka))
+    if known.declared is None:
+        raise OpsError(f"no number of partitions is declared: run {log_registry.CREATE}")
+    producer = AIOKafkaProducer(**client(cluster(kafka)), acks="all", enable_idempotence=True)
+    async with log_registry.Writer(cluster(kafka), who(), known.declared.partitions) as writer:
+        await producer.start()
+        try:
+            count, doubts = 0, []
+            for tp, records in by_partition.items():
+                origins = [pair async for pair in _origins(kafka, tp, records)]
+                done = 0 if again else await _done(kafka, known.redriven(*tp), tp, dict(_by_offset(origins)))
+                if done > records[0].offset:
+                    _tell_done(known, tp, done, records[-1].offset + 1)
+                for record, origin in origins:
+                    if record.offset >= done and origin.doubt:
+                        doubts.append(f"{tp.topic} {tp.partition}:{record.offset}: {origin.doubt}")
+                left = [(record, origin) for record, origin in origins if record.offset >= done]
+                count += await _put_back(kafka, writer, producer, tp, left)
+        finally:
+            await producer.stop()
+    return count, doubts
+
+
+def _tell_done(known: log_registry.Registry, tp: TopicPartition, done: int, end: int) -> None:
+    """Says what is left out, and on whose word: whoever may write the registry can claim that all was put back."""
+    entry = known.records.get(log_registry.redriven_key(*tp))
+    by = f"{entry.who} at {day_and_clock(entry.time_ms)}" if entry is not None else "an interrupted redrive"
+    if done > end:
+        raise OpsError(
+            f"{tp.topic} {tp.partition}: the registry says that all before {done} was put back (by {by}), and the "
+            f"topic ends at {end}: nothing of ours wrote that. --again sends all again"
+        )
+    echo(f"{tp.topic} {tp.partition}: all before {done} was put back before, by {by}; --again sends it again")
+
+
+def _by_offset(origins: Sequence[tuple[Any, Origin]]) -> list[tuple[int, Any]]:
+    return [(record.offset, origin.record) for record, origin in origins if origin.record is not None]
+
+
+async def _done(kafka: str, entry: Redriven, dead: TopicPartition, standing: dict[int, Any]) -> int:
+    """Offset before which every dead letter was put back, also by a redrive that was interrupted. Raises OpsError.
+
+    A copy counts only where it is the copy of the dead letter that it names: the header is anybody's who may write the
+    topic.
+    """
+    if entry.sending_to <= entry.up_to:
+        return int(entry.up_to)
+    tp = TopicPartition(ORIGINS[dead.topic], dead.partition)
+    last = -1
+    async with Partitions(cluster(kafka), [tp]) as reading:
+        if reading.begins[tp] > entry.sent_from:
+            raise OpsError(
+                f"{dead.topic} {dead.partition}: a redrive was interrupted between {entry.up_to} and "
+                f"{entry.sending_to}, and what it wrote to {tp.topic} is gone by now: --again sends all again"
+            )
+        async for record in reading.records(tp, entry.sent_from, reading.ends[tp]):
+            topic, partition, offset = (our_header(record.headers, REDRIVEN_FROM) or "//").rsplit("/", 2)
+            if (topic, partition) != (dead.topic, str(dead.partition)) or not offset.isdigit():
+                continue
+            original = standing.get(int(offset))
+            if original is not None and (original.key, original.value) == (record.key, record.value):
+                last = max(last, int(offset))
+    return max(int(entry.up_to), last + 1)
+
+
+async def _put_back(
+    kafka: str,
+    writer: log_registry.Writer,
+    producer: AIOKafkaProducer,
+    tp: TopicPartition,
+    letters: Sequence[tuple[Any, Origin]],
+) -> int:
+    """Puts records of one partition back, portion by portion. Returns how many."""
+    source = ORIGINS[tp.topic]
+    count = 0
+    for at in range(0, len(letters), PORTION):
+        portion = letters[at : at + PORTION]
+        async with Partitions(cluster(kafka), [TopicPartition(source, tp.partition)]) as reading:
+            (end,) = reading.ends.values()
+        first, after = portion[0][0].offset, portion[-1][0].offset + 1
+        entry = Redriven(topic=tp.topic, partition=tp.partition, up_to=first, sending_to=after, sent_from=end)
+        await writer.append(log_registry.redriven_key(*tp), RegistryRecord(redriven=entry))
+        for dead, origin in portion:
+            original = origin.record
+            if original is None:
+                continue
+            own: list[tuple[str, bytes]] = own_headers(original.headers)
+            own.append((REDRIVEN_FROM, f"{tp.topic}/{tp.partition}/{dead.offset}".encode()))
+            # Partition and key are the origin's: one partition number owns all that concerns a group.
+            await producer.send_and_wait(source, original.value, key=original.key, partition=tp.partition, headers=own)
+            count += 1
+        entry.up_to = after
+        await writer.append(log_registry.redriven_key(*tp), RegistryRecord(redriven=entry))
+    return count

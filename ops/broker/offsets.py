@@ -1,0 +1,237 @@
+"""`offsets`: finds where consumer groups go on whose committed offsets the broker has forgotten, and commits that.
+
+Services do the same by themselves where the logs prove it. This command shows it beforehand, and is the one way on
+where they don't: then a person says that the records passed over were read, and the log's registry keeps who and why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.structs import OffsetAndMetadata
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+from groupbuy.registry.v1.registry_pb2 import OffsetsRecovered, RecoveredOffset
+from rich.table import Table
+
+from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.security import client
+from eventlog.broker.topics import TopicSpec
+from ops.broker.topics import at_broker
+from ops.console import console
+from ops.errors import USAGE, OpsError
+from ops.printing import echo
+from ops.security import cluster
+from ops.where import Kafka, broker
+from ops.who import who
+from shared_kernel import log_registry, topics
+from shared_kernel.topics import ALL
+
+app = typer.Typer(no_args_is_help=True, help="Committed offsets of the product's consumer groups.")
+
+
+class Start(NamedTuple):
+    """Where a group goes on in one partition."""
+
+    group: str
+    tp: TopicPartition
+    offset: int
+    #: Whether the logs prove that no record is lost.
+    proven: bool
+    why: str
+
+
+@app.command()
+def recover(
+    kafka: Kafka = None,
+    group: Annotated[str | None, typer.Option("--group", help="Only this consumer group.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, and commit nothing.")] = False,
+    unproven: Annotated[
+        bool, typer.Option("--unproven", help="Commit also what the logs don't prove: the rest counts as read.")
+    ] = False,
+) -> None:
+    """Commits offsets for groups that have none; stop their services first. Exit 1 where some are not proven."""
+    address = broker(kafka)
+    groups = _groups(group)
+
+    async def run() -> tuple[list[Start], list[Start]]:
+        starts = [start for name in groups for start in await _starts(address, name)]
+        wanted = [start for start in starts if start.proven or unproven]
+        if not dry_run:
+            await _commit(address, wanted)
+        return starts, wanted
+
+    starts, wanted = at_broker(address, run)
+    if not starts:
+        echo("no group misses an offset")
+        return
+    table = Table()
+    for column in ("group", "partition", "goes on at", "because"):
+        table.add_column(column, overflow="fold")
+    for start in starts:
+        why = start.why if start.proven else f"NOT PROVEN: {start.why}"
+        style = None if start.proven else "bold red"
+        table.add_row(start.group, f"{start.tp.topic} {start.tp.partition}", f"{start.offset}", why, style=style)
+    console().print(table)
+    echo(f"{len(starts)} offsets missing, {0 if dry_run else len(wanted)} committed")
+    if left := len(starts) - len(wanted):
+        raise OpsError(
+            f"{left} of them are not proven: find out whether what is gone was read, then repeat with --unproven"
+        )
+
+
+def _groups(only: str | None) -> list[str]:
+    """Groups that begin at their committed offset. A projection and the ledger begin at what they keep themselves."""
+    found = [topics.GROUPS_SEQUENCER, topics.GROUPS_DECIDER]
+    found += [topics.PAYMENTS_SEQUENCER, topics.PAYMENTS_DECIDER, topics.PAYMENTS_EFFECTS]
+    if only is None:
+        return found
+    if only not in found:
+        raise OpsError(f"no group {only} begins at its committed offset: these do: {', '.join(found)}", USAGE)
+    return [only]
+
+
+async def _starts(address: str, group: str) -> list[Start]:
+    """A start for each partition of a group without a committed offset."""
+    sources = [spec for spec in ALL if group in spec.readers]
+    admin = AIOKafkaAdminClient(**client(cluster(address)))
+    await admin.start()
+    try:
+        committed = await admin.list_consumer_group_offsets(group)
+        (described,) = (await admin.describe_consumer_groups([group]))[0].groups
+        busy = bool(described[5])
+    finally:
+        await admin.close()
+    known = {tp for tp, found in committed.items() if found.offset >= 0}
+    number = await _declared(address)
+    missing = [TopicPartition(spec.name, p) for spec in sources for p in range(number)]
+    missing = [tp for tp in missing if tp not in known]
+    if missing and busy:
+        raise OpsError(f"{group} has members: stop its service, or let it recover by itself")
+    found = []
+    for tp in missing:
+        async with Partitions(cluster(address), [tp]) as partition:
+            begin, end = partition.begins[tp], partition.ends[tp]
+        if end == 0:
+            found.append(Start(group, tp, 0, True, "the partition never held a record"))
+        else:
+            found.append(await _start(address, group, tp, begin, end))
+    return found
+
+
+async def _declared(address: str) -> int:
+    number = await log_registry.declared(cluster(address))
+    if number is None:
+        raise OpsError(f"no number of partitions is declared: run {log_registry.CREATE}")
+    return number
+
+
+async def _start(address: str, group: str, tp: TopicPartition, begin: int, end: int) -> Start:
+    # They load Faust, and the rules of payments.
+    from faust.types import TP
+
+    from eventlog.consuming.resume import Resumed, Unprovable, after_copied, before_unsettled
+
+    kafka, place = cluster(address), TP(tp.topic, tp.partition)
+
+    async def decided() -> Resumed:
+        log = topics.GROUP_LOG if group == topics.GROUPS_DECIDER else topics.PAYMENT_LOG
+        cause = await _newest_cause(address, log, tp.partition)
+        if cause is None:
+            cause = -1
+        if cause + 1 > end:
+            raise Unprovable(
+                f"{log.name} holds a decision on {cause}, and the inbox ends at {end}: it is another inbox"
+            )
+        if cause + 1 < begin:
+            raise Unprovable(f"the newest decision is on {cause}, and the inputs from there to {begin} are gone")
+        return Resumed(cause + 1, f"the newest decision in {log.name} is on {cause}")
+
+    find: dict[str, Callable[[], Awaitable[Resumed]]] = {
+        topics.GROUPS_SEQUENCER: lambda: after_copied(
+            kafka, place, begin, end, topics.GROUP_INBOX.name, _Sources(GroupInput)
+        ),
+        topics.PAYMENTS_SEQUENCER: lambda: after_copied(
+            kafka, place, begin, end, topics.PAYMENT_INBOX.name, _Sources(PaymentInput)
+        ),
+        topics.GROUPS_DECIDER: decided,
+        topics.PAYMENTS_DECIDER: decided,
+        topics.PAYMENTS_EFFECTS: lambda: before_unsettled(kafka, place, begin, end, _PaymentCalls()),
+    }
+    try:
+        resumed = await find[group]()
+    except Unprovable as error:
+        return Start(group, tp, begin, False, f"{error}; what is gone counts as read")
+    return Start(group, tp, resumed.offset, True, resumed.why)
+
+
+class _Sources:
+    """Where inbox records were copied from, by their message."""
+
+    def __init__(self, message: type[GroupInput] | type[PaymentInput]) -> None:
+        self._message = message
+
+    def source_of(self, value: bytes) -> Any:
+        """See TracesCopies."""
+        from google.protobuf.message import DecodeError
+
+        from eventlog.consuming.resume import Source
+
+        try:
+            found = self._message.FromString(value)
+        except DecodeError:
+            return None
+        source = found.source
+        return Source(source.topic, source.partition, source.offset) if found.HasField("source") else None
+
+
+class _PaymentCalls:
+    """See TracesCalls."""
+
+    def unsettled(self) -> Any:
+        """Knows no record yet."""
+        from services.payments.processors.effects import UnsettledCalls
+
+        return UnsettledCalls()
+
+
+async def _newest_cause(address: str, log: TopicSpec, partition: int) -> int | None:
+    tp = TopicPartition(log.name, partition)
+    assert log.message is not None
+    message: Any = log.message
+    async with Partitions(cluster(address), [tp]) as reading:
+        return await reading.newest(tp, lambda record: int(message.FromString(record.value or b"").cause))
+
+
+async def _commit(address: str, starts: Sequence[Start]) -> None:
+    """Records the starts in the registry, then commits them."""
+    by_group: dict[str, list[Start]] = {}
+    for start in starts:
+        by_group.setdefault(start.group, []).append(start)
+    if not by_group:
+        return
+    async with log_registry.Writer(cluster(address), who(), await _declared(address)) as writer:
+        for group, some in by_group.items():
+            await writer.append_recovered(OffsetsRecovered(group=group, offsets=[_row(start) for start in some]))
+            consumer = AIOKafkaConsumer(**client(cluster(address)), group_id=group, enable_auto_commit=False)
+            await consumer.start()
+            try:
+                consumer.assign([start.tp for start in some])
+                await consumer.commit({start.tp: OffsetAndMetadata(start.offset, _metadata(start)) for start in some})
+            finally:
+                await consumer.stop()
+
+
+def _row(start: Start) -> RecoveredOffset:
+    topic, partition = start.tp.topic, start.tp.partition
+    return RecoveredOffset(topic=topic, partition=partition, offset=start.offset, proven=start.proven, why=start.why)
+
+
+def _metadata(start: Start) -> str:
+    """What ordinary tools show beside the offset: who committed it, and why."""
+    return json.dumps({"recovered_by": who(), "proven": start.proven, "why": start.why[:500]})

@@ -1,0 +1,373 @@
+"""`topics rebuild`: the way back from an added partition. Copies a topic aside, makes it anew, and copies it back.
+
+Offsets, times, keys, headers and values stay as they are, since decisions name the offsets of their inputs and the
+times of the log. Every copy is compared with its original before anything is deleted. An interrupted run is repeated:
+it sees from the topics how far it came. The services must be stopped. It needs the rights of an administrator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing, suppress
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import for_code
+
+from eventlog.broker import topics
+from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.security import Kafka, client
+from eventlog.broker.topics import TopicSpec
+from eventlog.core.errors import TopicsDiffer
+from ops.errors import OpsError
+from shared_kernel import log_registry
+from shared_kernel.topics import REGISTRY
+
+#: Records under way at once.
+SENDING = 2_000
+KNOWN_S = 30.0
+_TIMES = "message.timestamp.type"
+#: Header of what stands in the place of a record that was taken out: the digest of its value.
+TAKEN_OUT = "groupbuy-taken-out"
+
+Tell = Callable[[str], None]
+
+
+class Content(NamedTuple):
+    """All that must stay as it is of one partition."""
+
+    begin: int
+    end: int
+    sha256: str
+
+
+def spare_of(topic: str) -> str:
+    """Name of the topic that a topic is copied aside to."""
+    return f"{topic}.rebuild"
+
+
+async def declared(kafka: Kafka) -> int:
+    """The declared number of partitions; the registry may itself be the topic that is being rebuilt."""
+    for name in (REGISTRY.name, spare_of(REGISTRY.name)):
+        found = await _first_declared(kafka, name)
+        if found is not None:
+            return found
+    raise OpsError(f"no number of partitions is declared: run {log_registry.CREATE}")
+
+
+async def _first_declared(kafka: Kafka, name: str) -> int | None:
+    """The number that was declared first: a second one is what may have to be taken out."""
+    known = log_registry.Registry()
+    count = (await topics.counts(kafka, [TopicSpec(name, None, "", "", (), -1)])).get(name, 0)
+    if count:
+        tps = [TopicPartition(name, partition) for partition in range(count)]
+        async with Partitions(kafka, tps) as reading:
+            async for _, record in reading.everything():
+                with suppress(TopicsDiffer):
+                    known.take((record.key or b"").decode(errors="replace"), record.value)
+    return known.declared.partitions if known.declared is not None else None
+
+
+class Rebuild:
+    """One topic. Use `run`."""
+
+    def __init__(
+        self, kafka: Kafka, spec: TopicSpec, partitions: int, tell: Tell, without: Collection[tuple[int, int]] = ()
+    ) -> None:
+        """`without` are partition and offset of records that are taken out."""
+        self._without = frozenset(without)
+        self._kafka = kafka
+        self._spec = spec
+        self._partitions = partitions
+        self._tell = tell
+        self._spare = spare_of(spec.name)
+        #: Copies of every record.
+        self._replication = 1
+        self._admin: Any = AIOKafkaAdminClient(**client(kafka))
+
+    async def run(self, *, dry_run: bool) -> None:
+        """Rebuilds the topic, or goes on where an earlier run ended. Raises OpsError."""
+        await self._admin.start()
+        try:
+            await self._run(dry_run)
+        finally:
+            await self._admin.close()
+
+    async def _run(self, dry_run: bool) -> None:
+        name = self._spec.name
+        there = await self._counts()
+        count = there.get(name)
+        out = count == self._partitions and self._spare not in there and await self._standing()
+        if count == self._partitions and self._spare not in there and not out:
+            self._tell(f"{name} has {count} partitions, as declared")
+            return
+        if count is None and self._spare not in there:
+            raise OpsError(f"there is no topic {name}, and no copy of it")
+        if count is not None and count < self._partitions:
+            raise OpsError(f"{name} has {count} partitions, {self._partitions} were declared: a log was lost")
+        await self._stopped()
+        added = count is not None and count > self._partitions
+        if added:
+            await self._check_added(there[name])
+        if out:
+            await self._take_out(there, dry_run)
+            return
+        if dry_run:
+            would = f"{count} partitions would become {self._partitions}" if added else "a rebuild would be finished"
+            self._tell(f"{name}: {would}")
+            return
+        (row,) = await self._admin.describe_topics([name if count is not None else self._spare])
+        self._replication = len(row["partitions"][0]["replicas"])
+        if added:
+            await self._copy_aside(there)
+        elif count is not None and await self._times(name) != "CreateTime":
+            # It gets its own settings last, so it is complete.
+            await self._finish()
+            if self._without:
+                # That was a run which ended before it had taken anything out, or after it had taken all.
+                await self._run(dry_run)
+            return
+        elif count is not None:
+            await self._delete(name)
+        await self._copy_back()
+
+    async def _take_out(self, there: dict[str, int], dry_run: bool) -> None:
+        name = self._spec.name
+        for one in sorted(self._without):
+            self._tell(f"{name} {one[0]}:{one[1]} {'would be' if dry_run else 'is'} taken out")
+        if dry_run:
+            return
+        (row,) = await self._admin.describe_topics([name])
+        self._replication = len(row["partitions"][0]["replicas"])
+        await self._copy_aside(there)
+        await self._copy_back()
+
+    async def _standing(self) -> bool:
+        """Whether a record that is to be taken out stands in the topic."""
+        for partition, offset in sorted(self._without):
+            tp = TopicPartition(self._spec.name, partition)
+            async with Partitions(self._kafka, [tp]) as reading:
+                if not reading.begins[tp] <= offset < reading.ends[tp]:
+                    raise OpsError(f"{tp.topic} {partition} has no record at {offset}")
+                async with aclosing(reading.records(tp, offset, offset + 1)) as records:
+                    if any([not _is_placeholder(record) async for record in records]):
+                        return True
+        return False
+
+    async def _copy_back(self) -> None:
+        name = self._spec.name
+        await self._make(name, self._settings())
+        await self._copy(self._spare, name, self._without)
+        await self._compare(self._spare, name, self._without)
+        await self._set(name, topics.settings(self._spec, self._replication))
+        await self._finish()
+
+    async def _copy_aside(self, there: dict[str, int]) -> None:
+        name = self._spec.name
+        if self._spare in there:
+            await self._delete(self._spare)
+        await self._make(self._spare, self._settings())
+        await self._copy(name, self._spare)
+        await self._compare(name, self._spare)
+        # Kafka forgets what groups committed for a topic that is deleted, so it is kept beside the copy.
+        await self._carry_offsets(name, self._spare)
+        self._tell(f"{name} is copied to {self._spare}, and compared")
+        await self._delete(name)
+
+    async def _finish(self) -> None:
+        await self._carry_offsets(self._spare, self._spec.name)
+        await self._delete(self._spare)
+        self._tell(f"{self._spec.name} has {self._partitions} partitions, and is what it was")
+
+    def _settings(self) -> dict[str, str]:
+        """While it is written: the times of the original, and nothing that deletes."""
+        settings = topics.settings(self._spec, self._replication)
+        return {**settings, _TIMES: "CreateTime", "retention.ms": "-1", "cleanup.policy": "delete"}
+
+    async def _counts(self) -> dict[str, int]:
+        specs = [TopicSpec(name, None, "", "", (), -1) for name in (self._spec.name, self._spare)]
+        return await topics.counts(self._kafka, specs)
+
+    async def _stopped(self) -> None:
+        for group in self._spec.readers:
+            (described,) = (await self._admin.describe_consumer_groups([group]))[0].groups
+            if described[5]:
+                raise OpsError(f"{group} has members: stop the services, and wait until their sessions are over")
+
+    async def _check_added(self, count: int) -> None:
+        added = [TopicPartition(self._spec.name, p) for p in range(self._partitions, count)]
+        async with Partitions(self._kafka, added) as reading:
+            full = [tp for tp in added if reading.ends[tp]]
+        if full:
+            said = ", ".join(str(tp.partition) for tp in full)
+            raise OpsError(
+                f"{self._spec.name}: added partition {said} holds records, which no service of ours wrote or read: "
+                "look at them with `groupbuy-ops tail`, and find out who wrote them"
+            )
+
+    async def _times(self, name: str) -> str:
+        response = (await self._admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)]))[0]
+        return next(str(entry[1]) for row in response.resources for entry in row[4] if entry[0] == _TIMES)
+
+    async def _make(self, name: str, settings: dict[str, str]) -> None:
+        topic = NewTopic(name, self._partitions, self._replication, topic_configs=settings)
+        reply = await self._admin.create_topics([topic])
+        for _, code, *rest in reply.topic_errors:
+            if code:
+                raise OpsError(f"the broker did not create {name}: {for_code(code).__name__} {rest}")
+        await topics.until_known(self._admin, [name], within_s=KNOWN_S)
+
+    async def _delete(self, name: str) -> None:
+        reply = await self._admin.delete_topics([name])
+        for _, code in reply.topic_error_codes:
+            if code:
+                raise OpsError(f"the broker did not delete {name}: {for_code(code).__name__}")
+        until = asyncio.get_running_loop().time() + KNOWN_S
+        while name in await self._admin.list_topics():
+            if asyncio.get_running_loop().time() > until:
+                raise OpsError(f"the broker still lists {name} after {KNOWN_S:g} s: run it again")
+            await asyncio.sleep(0.1)
+
+    async def _set(self, name: str, settings: dict[str, str]) -> None:
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, settings)
+        for response in await self._admin.alter_configs([resource]):
+            for code, message, *_ in response.resources:
+                if code:
+                    raise OpsError(f"{name} can't be set: {for_code(code).__name__} {message}")
+
+    def _tps(self, name: str) -> list[TopicPartition]:
+        return [TopicPartition(name, partition) for partition in range(self._partitions)]
+
+    async def _copy(self, source: str, target: str, without: Collection[tuple[int, int]] = ()) -> None:
+        producer = AIOKafkaProducer(**client(self._kafka), acks="all", enable_idempotence=True, linger_ms=5)
+        await producer.start()
+        try:
+            async with Partitions(self._kafka, self._tps(source)) as reading:
+                for tp in reading.tps:
+                    await self._copy_partition(reading, tp, target, producer, without)
+        finally:
+            await producer.stop()
+
+    async def _copy_partition(
+        self,
+        reading: Partitions,
+        tp: TopicPartition,
+        target: str,
+        producer: AIOKafkaProducer,
+        without: Collection[tuple[int, int]],
+    ) -> None:
+        begin, end = reading.begins[tp], reading.ends[tp]
+        sending: list[Any] = []
+
+        async def send(**record: Any) -> None:
+            sending.append(await producer.send(target, partition=tp.partition, **record))
+            if len(sending) >= SENDING:
+                await asyncio.gather(*sending)
+                sending.clear()
+
+        at = 0
+        if not self._spec.compacted:
+            # What retention had deleted: as many records, which are then deleted as well.
+            while at < begin:
+                await send(value=b"", timestamp_ms=0)
+                at += 1
+        async with aclosing(reading.records(tp, begin, end)) as records:
+            async for record in records:
+                if not self._spec.compacted and record.offset != at:
+                    raise OpsError(f"{tp.topic} {tp.partition} has no record at {at}: its offsets can't be kept")
+                at += 1
+                if (tp.partition, record.offset) in without:
+                    if self._spec.compacted:
+                        continue
+                    key, value, headers = _placeholder(record)
+                else:
+                    key, value, headers = record.key, record.value, list(record.headers)
+                await send(value=value, key=key, timestamp_ms=record.timestamp, headers=headers)
+        await asyncio.gather(*sending)
+        if begin and not self._spec.compacted:
+            await self._admin.delete_records(
+                {TopicPartition(target, tp.partition): RecordsToDelete(before_offset=begin)}
+            )
+
+    async def _compare(self, source: str, target: str, without: Collection[tuple[int, int]] = ()) -> None:
+        if await self._contents(source, without) != await self._contents(target):
+            raise OpsError(f"{target} is not a true copy of {source}: nothing was deleted, run it again")
+
+    async def _contents(self, name: str, without: Collection[tuple[int, int]] = ()) -> list[Content]:
+        found = []
+        async with Partitions(self._kafka, self._tps(name)) as reading:
+            for tp in reading.tps:
+                begin, end = reading.begins[tp], reading.ends[tp]
+                whole = sha256()
+                async with aclosing(reading.records(tp, begin, end)) as records:
+                    async for record in records:
+                        place = () if self._spec.compacted else (record.offset,)
+                        content = record.key, record.value, list(record.headers)
+                        if (tp.partition, record.offset) in without:
+                            if self._spec.compacted:
+                                continue
+                            content = _placeholder(record)
+                        row = (*place, record.timestamp, *content)
+                        whole.update(repr(row).encode())
+                # A compacted topic has holes, and nobody keeps its offsets.
+                bounds = (0, 0) if self._spec.compacted else (begin, end)
+                found.append(Content(*bounds, whole.hexdigest()))
+        return found
+
+    async def _carry_offsets(self, source: str, target: str) -> None:
+        """Commits for one topic what its readers have committed for another."""
+        for group in self._spec.readers:
+            committed = await self._admin.list_consumer_group_offsets(group)
+            mine = {tp.partition: one for tp, one in committed.items() if tp.topic == source and one.offset >= 0}
+            mine = {partition: one for partition, one in mine.items() if partition < self._partitions}
+            if not mine:
+                continue
+            consumer = AIOKafkaConsumer(**client(self._kafka), group_id=group, enable_auto_commit=False)
+            await consumer.start()
+            try:
+                consumer.assign([TopicPartition(target, partition) for partition in mine])
+                await consumer.commit({TopicPartition(target, partition): one for partition, one in mine.items()})
+            finally:
+                await consumer.stop()
+
+
+def _placeholder(record: Any) -> tuple[bytes, None, list[tuple[str, bytes]]]:
+    """What stands in a record's place, so that all others keep theirs: no reader takes it, and its skip is recorded."""
+    digest = sha256(record.value or b"").hexdigest()
+    return record.key or b"taken-out", None, [(TAKEN_OUT, digest.encode())]
+
+
+def _is_placeholder(record: Any) -> bool:
+    return record.value is None and any(name == TAKEN_OUT for name, _ in record.headers)
+
+
+async def rebuild(kafka: Kafka, specs: Sequence[TopicSpec], tell: Tell, *, dry_run: bool) -> None:
+    """Rebuilds topics, one after the other."""
+    number = await declared(kafka)
+    for spec in specs:
+        await Rebuild(kafka, spec, number, tell).run(dry_run=dry_run)
+
+
+async def take_out(
+    kafka: Kafka,
+    spec: TopicSpec,
+    places: Collection[tuple[int, int]],
+    tell: Tell,
+    skip: Callable[[int, int, int], Awaitable[None]],
+    *,
+    dry_run: bool,
+) -> None:
+    """Copies a topic to a new one without some records. `skip` records a skip of a place with no value.
+
+    In a topic that keeps its offsets something without a value stands in their place, and every reader passes over it.
+    """
+    number = await declared(kafka)
+    if not dry_run and not spec.compacted:
+        # First: once the record is replaced, no reader takes what stands there.
+        for partition, offset in sorted(places):
+            await skip(number, partition, offset)
+    await Rebuild(kafka, spec, number, tell, places).run(dry_run=dry_run)

@@ -1,0 +1,123 @@
+"""`skip`: the way past a record that no build will ever take, recorded in the log's registry.
+
+Such a record stops its partition, or is dead-lettered. Deploy a build that takes it. Only for a record that is proven
+to be none of ours, `skip` records that all readers pass over it. A skip holds for one place and one value. It is
+recorded only where this build can't take the record: by itself, or, in a decision log, after the decisions before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from hashlib import sha256
+from typing import Annotated, Any
+
+import typer
+from aiokafka import TopicPartition
+from groupbuy.registry.v1.registry_pb2 import RecordSkipped, RegistryRecord
+
+from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.topics import TopicSpec
+from eventlog.views.recorded_skips import skip_key
+from ops.broker.topics import at_broker
+from ops.errors import USAGE, OpsError
+from ops.log.describe import day_and_clock
+from ops.log.verify_checks import INBOXES, LOGS, UNTAKEN, Chains, Context, Kind, check
+from ops.printing import echo
+from ops.security import cluster
+from ops.where import Kafka, broker
+from ops.who import who
+from shared_kernel import log_registry
+from shared_kernel.topics import ORDERS
+
+#: Topics whose readers stop at a record that they can't take, or dead-letter it.
+SKIPPABLE = {spec.name: spec for spec in (*INBOXES, *LOGS, ORDERS)}
+
+Topic = Annotated[str, typer.Argument(help="An inbox, a decision log, or the order facts.")]
+Partition = Annotated[int, typer.Argument(min=0)]
+Offset = Annotated[int, typer.Argument(min=0)]
+Reason = Annotated[str, typer.Option("--reason", help="Why it is none of ours. Kept for ever.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the record, and record nothing.")]
+
+
+def skip(
+    topic: Topic, partition: Partition, offset: Offset, reason: Reason, kafka: Kafka = None, dry_run: DryRun = False
+) -> None:
+    """Records that readers pass over a record which this build can't take. Services go on within seconds."""
+    address = broker(kafka)
+    if topic not in SKIPPABLE:
+        raise OpsError(f"no reader stops at a record of {topic}: these can be skipped: {', '.join(SKIPPABLE)}", USAGE)
+    if not reason.strip():
+        raise OpsError("--reason is empty: say why the record is none of ours", USAGE)
+    spec = SKIPPABLE[topic]
+
+    async def run() -> tuple[Any, str]:
+        number = await log_registry.declared(cluster(address))
+        if number is None:
+            raise OpsError(f"no number of partitions is declared: run {log_registry.CREATE}")
+        record, why = await _untaken(address, spec, partition, offset, number)
+        if why and not dry_run:
+            await record_skip(address, number, spec.name, partition, offset, record.value, reason)
+        return record, why
+
+    record, why = at_broker(address, run)
+    value = record.value or b""
+    # As Python shows bytes: a foreign record may hold what would move the cursor.
+    echo(f"{topic} {partition}:{offset}, appended {day_and_clock(record.timestamp)}")
+    echo(f"  key     {record.key!r}")
+    for name, content in record.headers:
+        echo(f"  header  {name!r} {content!r}")
+    echo(f"  bytes   {len(value)}: {value[:64].hex(' ')}")
+    echo(f"  sha256  {sha256(value).hexdigest()}")
+    if not why:
+        raise OpsError("this build decodes the record: it is not skipped")
+    echo(f"  because {why}")
+    echo("nothing recorded: this was a dry run" if dry_run else f"skipped, as {who()}: {reason}")
+
+
+async def record_skip(
+    address: str, number: int, topic: str, partition: int, offset: int, value: bytes | None, reason: str
+) -> None:
+    """Writes the entry; `number` is the declared number of partitions."""
+    entry = RecordSkipped(
+        topic=topic, partition=partition, offset=offset, sha256=sha256(value or b"").digest(), reason=reason
+    )
+    async with log_registry.Writer(cluster(address), who(), number) as writer:
+        await writer.append(skip_key(topic, partition, offset), RegistryRecord(record_skipped=entry))
+
+
+async def _untaken(address: str, spec: TopicSpec, partition: int, offset: int, number: int) -> tuple[Any, str]:
+    """The record, and why no reader of this build takes it; empty: they take it."""
+    tp = TopicPartition(spec.name, partition)
+    async with asyncio.timeout(600), Partitions(cluster(address), [tp]) as reading:
+        begin, end = reading.begins[tp], reading.ends[tp]
+        if not begin <= offset < end:
+            raise OpsError(f"{spec.name} {partition} has records from {begin} to {end - 1}: none at {offset}")
+        async with aclosing(reading.records(tp, offset, offset + 1)) as records:
+            found = [record async for record in records]
+        if not found:
+            raise OpsError(f"{spec.name} {partition} has no record at {offset}")
+        (record,) = found
+        refused = [one for one in check(spec, record, Context.of_one(number)) if one.kind in _refused(spec)]
+        if refused or spec not in LOGS:
+            return record, refused[0].what if refused else ""
+        return record, await _out_of_chain(reading, spec, tp, record)
+
+
+def _refused(spec: TopicSpec) -> frozenset[Kind]:
+    return UNTAKEN | {Kind.FOREIGN} if spec is ORDERS else UNTAKEN
+
+
+async def _out_of_chain(reading: Partitions, spec: TopicSpec, tp: TopicPartition, wanted: Any) -> str:
+    """Why a decision can't follow those of its key before it; empty if it can."""
+    chain = Chains(spec, 1_000_000)
+    chain.next_pass()
+    context = Context.of_one(1)
+    async with aclosing(reading.records(tp, reading.begins[tp], wanted.offset + 1)) as records:
+        async for record in records:
+            if record.key != wanted.key or {one.kind for one in check(spec, record, context)} & UNTAKEN:
+                continue
+            found = chain.take(record)
+            if record.offset == wanted.offset and found is not None and found.kind is not Kind.ORDER:
+                return found.what
+    return ""

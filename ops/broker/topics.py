@@ -1,0 +1,171 @@
+"""`topics`: makes the product's topics, compares a broker's with shared_kernel/topics.py, lists them. Deletes none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+import typer
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from rich.table import Table
+from rich.text import Text
+
+from eventlog.broker.topics import DAY_MS, offsets_retention
+from eventlog.core.errors import TopicsDiffer
+from ops.console import console
+from ops.errors import USAGE, OpsError
+from ops.log.reader import no_broker
+from ops.printing import echo
+from ops.security import cluster
+from ops.where import Kafka, broker
+from ops.who import who
+from shared_kernel import log_registry
+from shared_kernel.topics import ALL, CAMPAIGNS, REGISTRY
+
+T = TypeVar("T")
+
+#: Partitions of a new installation.
+PARTITIONS = 64
+
+app = typer.Typer(no_args_is_help=True, help="The product's topics at a broker.")
+
+
+@app.command()
+def create(
+    kafka: Kafka = None,
+    partitions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=10_000,
+            help=f"Of every topic, for ever: another number means new topics. Else as declared, or {PARTITIONS}.",
+        ),
+    ] = None,
+    replication: Annotated[int, typer.Option(min=1, max=10, help="Copies of every record.")] = 3,
+) -> None:
+    """Makes what is missing, declares a first start (every reader begins at the beginning), and the partitions."""
+    address = broker(kafka)
+
+    async def run() -> list[str]:
+        return await log_registry.create(
+            cluster(address), partitions=partitions, otherwise=PARTITIONS, replication=replication, who=who()
+        )
+
+    made = at_broker(address, run)
+    echo(f"made {', '.join(made)}" if made else "all topics were there already")
+
+
+@app.command()
+def check(kafka: Kafka = None) -> None:
+    """Compares the broker's topics with the list, and how long it keeps committed offsets. Exit 1 where they differ."""
+    address = broker(kafka)
+
+    async def run() -> tuple[int, str]:
+        number = await log_registry.check(cluster(address))
+        return number, (await offsets_retention(cluster(address), ALL)).trouble
+
+    number, trouble = at_broker(address, run)
+    if trouble:
+        raise OpsError(f"{address}: {trouble}")
+    if foreign := at_broker(address, lambda: _foreign(address)):
+        raise OpsError(f"{address}: records that nothing of ours has written:", lines=foreign)
+    echo(f"{len(ALL)} topics of {number} partitions are as they should be")
+
+
+async def _foreign(address: str) -> list[str]:
+    """What is wrong in the topics that every process reads whole: campaigns, and the log's registry."""
+    from ops.log.verify import verified_of
+
+    found: list[str] = []
+    await verified_of(address, [CAMPAIGNS, REGISTRY], lambda one: found.append(f"{one.place} {one.kind}: {one.what}"))
+    return found
+
+
+@app.command()
+def rebuild(
+    names: Annotated[list[str] | None, typer.Argument(help="Topics; without any, all that need it.")] = None,
+    kafka: Kafka = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="TOPIC:PARTITION:OFFSET of a record that is taken out.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="With --without: why the record is none of ours.")] = "",
+) -> None:
+    """Makes topics anew: with their declared number of partitions after one was added, or without a foreign record.
+
+    Copies each topic aside, makes it anew and copies it back, offsets and times included. Stop the services first.
+    Repeat an interrupted run. A record that is taken out leaves a mark in its place, which all readers pass over.
+    """
+    from ops.broker.rebuild import rebuild as run_rebuild
+
+    address = broker(kafka)
+    known = {spec.name: spec for spec in ALL}
+    if without:
+        _take_out(address, without, reason, names or [], dry_run)
+        return
+    if unknown := [name for name in names or () if name not in known]:
+        raise OpsError(f"no topic {', '.join(unknown)}: `groupbuy-ops topics list` has them all", USAGE)
+    specs = [known[name] for name in names] if names else list(ALL)
+    at_broker(address, lambda: run_rebuild(cluster(address), specs, typer.echo, dry_run=dry_run))
+
+
+def _take_out(address: str, without: list[str], reason: str, names: list[str], dry_run: bool) -> None:
+    from ops.broker.rebuild import take_out
+    from ops.broker.skip import record_skip
+
+    known = {spec.name: spec for spec in ALL}
+    if names:
+        raise OpsError("--without names the topics: give no others", USAGE)
+    if not reason.strip():
+        raise OpsError("--reason is empty: say why the record is none of ours", USAGE)
+    places: dict[str, set[tuple[int, int]]] = {}
+    for one in without:
+        topic, _, rest = one.partition(":")
+        partition, _, offset = rest.partition(":")
+        if topic not in known or not partition.isdigit() or not offset.isdigit():
+            raise OpsError(f"{one!r} is no record: --without takes TOPIC:PARTITION:OFFSET", USAGE)
+        places.setdefault(topic, set()).add((int(partition), int(offset)))
+
+    async def run(topic: str) -> None:
+        async def skip(number: int, partition: int, offset: int) -> None:
+            await record_skip(address, number, topic, partition, offset, None, f"taken out: {reason}")
+
+        await take_out(cluster(address), known[topic], places[topic], echo, skip, dry_run=dry_run)
+
+    for topic in places:
+        at_broker(address, partial(run, topic))
+
+
+@app.command("list")
+def list_() -> None:
+    """The list: what each topic holds, who writes it, who reads it, how long it is kept."""
+    table = Table()
+    for column in ("topic", "message", "key", "written by", "read by", "kept"):
+        table.add_column(column, overflow="fold")
+    for spec in ALL:
+        kept = (
+            "compacted"
+            if spec.compacted
+            else "for ever"
+            if spec.retention_ms < 0
+            else f"{spec.retention_ms // DAY_MS} d"
+        )
+        message = spec.message.DESCRIPTOR.full_name if spec.message else "the raw bytes"
+        table.add_row(spec.name, message, spec.key, spec.writer, Text("\n".join(spec.readers)), kept)
+    console().print(table)
+
+
+def at_broker(address: str, run: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What `run` returns; what goes wrong at the broker as OpsError."""
+    try:
+        return asyncio.run(run())
+    except TopicsDiffer as error:
+        raise OpsError(f"{address}: {error}") from error
+    except KafkaConnectionError:
+        raise no_broker(address) from None
+    except TimeoutError:
+        raise OpsError(f"the broker at {address} stopped answering: run it again", USAGE) from None
+    except KafkaError as error:
+        raise OpsError(f"the broker at {address} does not do it: {error!r}", 2) from error

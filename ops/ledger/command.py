@@ -1,0 +1,110 @@
+"""`ledger`: the books in double entry, folded from the topics: balances, and Merkle roots to be kept elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from aiokafka.errors import KafkaError
+from rich.table import Table
+
+from ops.amounts import amount
+from ops.audit.findings import Findings
+from ops.console import console
+from ops.errors import USAGE, OpsError
+from ops.ledger import root_files
+from ops.ledger.root_files import Taking
+from ops.log.reader import Reader, skips
+from ops.printing import as_json, echo
+from ops.where import Kafka, broker
+from shared_kernel.topics import PAYMENT_LOG
+
+app = typer.Typer(no_args_is_help=True, help="The ledger: balances, and roots that prove it later.")
+
+
+@app.command()
+def roots(
+    out: Annotated[Path, typer.Option("--out", help="The file to write. Keep it where the broker's keepers can't.")],
+    kafka: Kafka = None,
+) -> None:
+    """Writes the Merkle root of each day and partition, for `groupbuy-ops audit --roots`.
+
+    The last line is one JSON object. Exit 1 where the log is broken already: nothing is written then.
+    """
+    taking = _taken(broker(kafka))
+    _refuse_broken(taking)
+    found = taking.finish()
+    try:
+        root_files.write(out, found)
+    except OSError as error:
+        raise OpsError(f"{out} can't be written: {error.strerror}", USAGE) from error
+    table = Table(title="Roots", title_justify="left")
+    for column in ("day", "partition", "entries", "root"):
+        table.add_column(column, justify="right" if column in ("partition", "entries") else "left")
+    for (partition, day), one in sorted(found.items(), key=lambda item: (item[0][1], item[0][0])):
+        table.add_row(day, str(partition), f"{one.entries:,}", one.root)
+    console().print(table)
+    entries = sum(day.entries for day in found.values())
+    echo(as_json({"out": str(out), "roots": len(found), "entries": entries}))
+
+
+@app.command()
+def balances(kafka: Kafka = None) -> None:
+    """Balances of each account and currency, and whether debits equal credits. Exit 1 where they don't.
+
+    The last line is one JSON object.
+    """
+    taking = _taken(broker(kafka))
+    _refuse_broken(taking)
+    sums: dict[tuple[str, str], list[int]] = {}
+    for fold in taking.ledger.folds.values():
+        for (currency, account), (debits, credits_) in fold.balances.items():
+            both = sums.setdefault((currency, account.name.lower()), [0, 0])
+            both[0] += debits
+            both[1] += credits_
+    table = Table(title="Balances", title_justify="left")
+    for column in ("currency", "account", "debits", "credits", "balance"):
+        table.add_column(column, justify="left" if column in ("currency", "account") else "right")
+    totals: dict[str, int] = {}
+    figures: dict[str, dict[str, int]] = {}
+    for (currency, name), (debits, credits_) in sorted(sums.items()):
+        totals[currency] = totals.get(currency, 0) + debits - credits_
+        figures.setdefault(currency, {})[name] = debits - credits_
+        table.add_row(currency, name, *(amount(one, currency) for one in (debits, credits_, debits - credits_)))
+    console().print(table)
+    balanced = not any(totals.values())
+    echo(as_json({"balanced": balanced, "balances_minor": figures}))
+    if not balanced:
+        raise typer.Exit(1)
+
+
+def check(kafka: str, path: Path, findings: Findings) -> int:
+    """Compares a file of roots with the topics of now; returns how many roots it has. Raises OpsError."""
+    wanted = root_files.read(path)
+    root_files.compare(wanted, _taken(kafka, Taking(wanted)), findings)
+    return len(wanted)
+
+
+def _taken(kafka: str, taking: Taking | None = None) -> Taking:
+    made = taking or Taking()
+
+    async def run() -> None:
+        async with Reader(kafka, [PAYMENT_LOG.name], passed_over=await skips(kafka)) as reader:
+            for (_topic, partition), offset in (await reader.beginnings()).items():
+                made.ledger.begins_at(partition, offset)
+            await reader.read_to_end(lambda _topic, records: made.ledger.take(records))
+
+    try:
+        asyncio.run(run())
+    except KafkaError as error:
+        raise OpsError(f"the broker at {kafka} stopped answering: {error!r}", USAGE) from error
+    return made
+
+
+def _refuse_broken(taking: Taking) -> None:
+    if taking.faults:
+        _, _, _, partition, offset, what = taking.faults[0]
+        more = f" (and {len(taking.faults) - 1} more)" if len(taking.faults) > 1 else ""
+        raise OpsError(f"the log of decisions is broken at partition {partition} offset {offset}: {what}{more}")

@@ -1,0 +1,210 @@
+"""Merkle roots of the ledger, one a day and partition: written to a file, and compared with what the topics say later.
+
+The root alone proves; beside it stand the first bytes of each decision's digest, so that what was changed can also be
+named. Who keeps the file out of reach of who keeps the broker can tell whether anybody rewrote history.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ops.audit.findings import Findings, Invariant
+from ops.errors import USAGE, OpsError
+from ops.ledger.fold import Ledger
+from services.payments.ledger.journal import Entry, Fault
+from shared_kernel.topics import PAYMENT_LOG
+
+FORMAT = 1
+#: Bytes of a decision's digest that are kept to name it by.
+MARK_BYTES = 6
+MOST_NAMED = 50
+
+
+@dataclass(slots=True)
+class Day:
+    """One day of one partition."""
+
+    entries: int = 0
+    root: str = ""
+    #: Hash of the last entry, of which all before it are part.
+    hash: str = ""
+    #: First bytes of each decision's digest, by offset.
+    marks: dict[int, str] = field(default_factory=dict)
+
+
+#: By partition and day, `2026-01-31`.
+Roots = dict[tuple[int, str], Day]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision as it stands in the log now."""
+
+    group: str
+    version: int
+    mark: str
+
+    def __str__(self) -> str:
+        return f"purse {self.group} version {self.version}"
+
+
+class Taking:
+    """Roots of a ledger while it is folded. With `until`, each day stops growing where that file ends."""
+
+    def __init__(self, until: Roots | None = None) -> None:
+        self._until = until
+        self.roots: Roots = {}
+        self.decided: dict[tuple[int, int], Decided] = {}
+        self.faults: list[tuple[Fault, str, int, int, int, str]] = []
+        self.ledger = Ledger(self.take, self.complain)
+        #: Day of each partition's last entry.
+        self._day: dict[int, str] = {}
+
+    def complain(self, fault: Fault, group: str, version: int, partition: int, offset: int, what: str) -> None:
+        """Something is wrong with the log itself."""
+        self.faults.append((fault, group, version, partition, offset, what))
+
+    def take(self, entries: list[Entry]) -> None:
+        """Takes the entries of one decision."""
+        first = entries[0]
+        fold = self.ledger.folds[first.partition]
+        name = (first.partition, day_name(fold.day))
+        day = self.roots.setdefault(name, Day())
+        wanted = self._until.get(name) if self._until is not None else None
+        self.decided[first.partition, first.offset] = Decided(
+            first.group, first.version, first.decision_sha256[:MARK_BYTES].hex()
+        )
+        if wanted is not None and day.entries >= wanted.entries:
+            return
+        day.marks[first.offset] = first.decision_sha256[:MARK_BYTES].hex()
+        day.entries = fold.days[fold.day].size
+        day.hash = entries[-1].hash.hex()
+        if wanted is None or day.entries >= wanted.entries:
+            # Of a day that is compared, the root where the file ends; of any other, at its end: see `finish`.
+            day.root = fold.days[fold.day].root().hex() if wanted is not None else ""
+
+    def finish(self) -> Roots:
+        """All roots, once everything was taken."""
+        for (partition, name), day in self.roots.items():
+            if not day.root:
+                trees = {day_name(number): tree for number, tree in self.ledger.folds[partition].days.items()}
+                day.root = trees[name].root().hex()
+        return self.roots
+
+
+def day_name(day: int) -> str:
+    """`2026-01-31` of days since the epoch."""
+    return datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
+
+
+# The file -----------------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, roots: Roots) -> None:
+    """Writes a file of roots, whole or not at all."""
+    rows = [
+        {
+            "partition": partition,
+            "day": name,
+            "entries": day.entries,
+            "root": day.root,
+            "hash": day.hash,
+            "decisions": {str(offset): mark for offset, mark in day.marks.items()},
+        }
+        for (partition, name), day in sorted(roots.items())
+    ]
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(json.dumps({"format": FORMAT, "topic": PAYMENT_LOG.name, "roots": rows}) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def read(path: Path) -> Roots:
+    """Roots of a file. Raises OpsError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        kind = content["format"], content["topic"]
+        roots = dict(_days(content["roots"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(path, repr(error)) from error
+    if kind != (FORMAT, PAYMENT_LOG.name):
+        raise _unreadable(path, f"its format is {kind[0]}, of topic {kind[1]}")
+    return roots
+
+
+def _unreadable(path: Path, why: str) -> OpsError:
+    return OpsError(f"{path} is no file of `groupbuy-ops ledger roots` that can be read: {why}", USAGE)
+
+
+def _days(rows: list[Mapping[str, Any]]) -> Iterator[tuple[tuple[int, str], Day]]:
+    for row in rows:
+        marks = {int(offset): str(mark) for offset, mark in row["decisions"].items()}
+        yield (int(row["partition"]), str(row["day"])), Day(int(row["entries"]), row["root"], row["hash"], marks)
+
+
+# Comparing ----------------------------------------------------------------------------------------------------------
+
+
+def compare(wanted: Roots, taking: Taking, findings: Findings) -> None:
+    """Names whatever differs between a file and the topics of now, under the invariant of the hash chain.
+
+    `taking` was made with the file and has taken the whole log.
+    """
+    found = taking.finish()
+    broken = {group for fault, group, *_ in taking.faults if fault is Fault.CHAIN}
+    for fault, group, version, partition, offset, what in taking.faults[:MOST_NAMED]:
+        where = f"partition {partition} offset {offset}"
+        findings.breach(Invariant.CHAIN, group, "", f"{where}: {fault.name.lower()} at version {version}: {what}")
+    for (partition, name), day in sorted(wanted.items()):
+        now = found.get((partition, name), Day())
+        if (now.entries, now.root, now.hash) == (day.entries, day.root, day.hash):
+            continue
+        where = f"{name} partition {partition}"
+        findings.breach(
+            Invariant.CHAIN,
+            "",
+            "",
+            f"{where}: the root of its first {day.entries} entries is not the one that was exported",
+        )
+        _name_differences(partition, where, day, taking, broken, findings)
+
+
+def _name_differences(
+    partition: int, where: str, day: Day, taking: Taking, broken: set[str], findings: Findings
+) -> None:
+    """Says which decisions are not what they were. Compared by offset first, then by what is nowhere any more."""
+    left = Counter(one.mark for (at, _), one in taking.decided.items() if at == partition)
+    changed: dict[str, list[tuple[int, Decided]]] = {}
+    named = 0
+    for offset, mark in day.marks.items():
+        now = taking.decided.get((partition, offset))
+        if now is not None and now.mark == mark:
+            continue
+        named += 1
+        if named > MOST_NAMED:
+            continue
+        if left[mark]:
+            left[mark] -= 1
+            findings.breach(Invariant.CHAIN, "", "", f"{where} offset {offset}: the decision was moved elsewhere")
+        elif now is not None:
+            changed.setdefault(now.group, []).append((offset, now))
+        else:
+            what = f"{where} offset {offset}: the decision with digest {mark}… was removed"
+            findings.breach(Invariant.CHAIN, "", "", what)
+    for group, some in changed.items():
+        offsets = ", ".join(f"{offset}" for offset, _ in some)
+        if len(some) > 1 and group not in broken:
+            first = some[0][1]
+            what = f"{where} offsets {offsets}: the chain of {first} and after was rewritten, {len(some)} decisions"
+            findings.breach(Invariant.CHAIN, group, "", what)
+            continue
+        for offset, one in some:
+            what = f"{where} offset {offset}: the entry of {one} was tampered with"
+            findings.breach(Invariant.CHAIN, group, "", what)
+    if named > MOST_NAMED:
+        findings.breach(Invariant.CHAIN, "", "", f"{where}: {named - MOST_NAMED} further decisions differ")

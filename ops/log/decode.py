@@ -1,0 +1,95 @@
+"""A record of any of the product's topics, decoded: for people on one line, for programs as JSON.
+
+What can't be decoded is shown as what it is, with its size; a reader of topics must never stop at one bad record.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError, Message
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+
+from eventlog.broker.topics import TopicSpec
+from ops.log.describe import day_and_clock, event_line, fact_line, one_line
+from ops.printing import as_json as encoded
+from ops.printing import shown, shown_bytes
+
+#: Inbox fields that hold the bytes of another topic's record.
+COPIES: dict[str, type[Message]] = {
+    "order_fact": OrderFact,
+    "payment_decision": PaymentDecision,
+    "group_decision": GroupDecision,
+}
+
+
+def decode(spec: TopicSpec, record: Any) -> Message | None:
+    """The record's message; None where the topic holds raw bytes or these can't be decoded."""
+    if spec.message is None or record.value is None:
+        return None
+    try:
+        return spec.message.FromString(record.value)
+    except DecodeError:
+        return None
+
+
+def words(message: Message | None, value: bytes | None) -> str:
+    """What a record says, on one line."""
+    if message is None:
+        return f"{len(value or b'')} bytes that can't be decoded"
+    if isinstance(message, OrderFact):
+        return fact_line(message)
+    if isinstance(message, GroupDecision | PaymentDecision):
+        return f"version {message.version}: " + "; ".join(event_line(event) for event in message.events)
+    if isinstance(message, GroupInput | PaymentInput):
+        body = message.WhichOneof("body")
+        if body in COPIES:
+            return f"{body}: {words(_copy(body, getattr(message, body)), getattr(message, body))}"
+        return f"{body} {one_line(getattr(message, body))}" if body else "an input that this version does not know"
+    return one_line(message)
+
+
+def line(spec: TopicSpec, record: Any) -> str:
+    """`2026-01-01 12:00:00.000Z 3:17 <key> …`: time, partition and offset, key, content."""
+    key = shown_bytes(record.key)
+    said = words(decode(spec, record), record.value)
+    return shown(f"{day_and_clock(record.timestamp)} {record.partition}:{record.offset} {key}  {said}")
+
+
+def as_json(spec: TopicSpec, record: Any) -> str:
+    """One JSON object on one line: where the record stands, its headers, and its content by field names."""
+    message = decode(spec, record)
+    return encoded(
+        {
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "timestamp_ms": record.timestamp,
+            "key": (record.key or b"").decode(errors="replace"),
+            "headers": {name: (value or b"").decode(errors="replace") for name, value in record.headers},
+            "value": (record.value or b"").hex() if message is None else fields(message),
+        }
+    )
+
+
+def fields(message: Message) -> dict[str, Any]:
+    """A message by its field names; copies of other topics' records are decoded too."""
+    found: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
+    for name, kind in COPIES.items():
+        if name in found and name in message.DESCRIPTOR.fields_by_name:
+            copied = _copy(name, getattr(message, name))
+            if copied is not None and isinstance(copied, kind):
+                found[name] = fields(copied)
+    return found
+
+
+def _copy(name: str, value: bytes) -> Message | None:
+    try:
+        return COPIES[name].FromString(value)
+    except DecodeError:
+        return None

@@ -1,0 +1,195 @@
+"""Facts and decisions in plain words, one line each; for people only, never parsed again.
+
+Every event of the contract has its line here; one that has none is shown as its fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.text_format import MessageToString
+from groupbuy.groups.v1.decisions_pb2 import GroupEvent, RefusalReason, ReleaseReason, Terms
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentEvent, ProviderCall
+
+from chassis.telemetry.printable import shown
+from ops.amounts import amount
+
+
+def clock(time_ms: int) -> str:
+    """Time of day in UTC, to the millisecond."""
+    return _time(time_ms, "%H:%M:%S.%f")
+
+
+def day_and_clock(time_ms: int) -> str:
+    """Date and time in UTC, to the millisecond."""
+    return _time(time_ms, "%Y-%m-%d %H:%M:%S.%f") + "Z"
+
+
+def _time(time_ms: int, form: str) -> str:
+    try:
+        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime(form)[:-3]
+    except (OverflowError, OSError, ValueError):
+        # A foreign record may say any number.
+        return f"{time_ms} ms"
+
+
+def short(name: str) -> str:
+    """The first eight characters of an id: enough to follow it with the eye."""
+    return name[:8]
+
+
+def ladder(terms: Terms) -> str:
+    """`2 → ¥89.00, 5 → ¥79.00`, or the solo price."""
+    if terms.solo:
+        return f"solo {amount(terms.solo_price_minor, terms.currency)}"
+    return ", ".join(f"{tier.members} → {amount(tier.unit_price_minor, terms.currency)}" for tier in terms.tiers)
+
+
+def _refusal(reason: RefusalReason.ValueType) -> str:
+    return _words(RefusalReason.Name(reason), "REFUSAL_REASON_")
+
+
+def _release(reason: ReleaseReason.ValueType) -> str:
+    return _words(ReleaseReason.Name(reason), "RELEASE_REASON_")
+
+
+def _operation(operation: Operation.ValueType) -> str:
+    return _words(Operation.Name(operation), "OPERATION_")
+
+
+def _words(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).lower().replace("_", " ")
+
+
+def _opened(event: Any) -> str:
+    terms = event.terms
+    return (
+        f"opened by {event.leader_customer} on campaign {terms.campaign} ({ladder(terms)}), "
+        f"{terms.capacity} seats, until {clock(event.deadline_ms)}"
+    )
+
+
+def _reserved(event: Any) -> str:
+    invited = f", invited by {event.invitation.inviter}" if event.HasField("invitation") else ""
+    return (
+        f"seat reserved for {short(event.order)} of {event.customer}{invited}, {event.quantity} pieces, "
+        f"to hold {amount(event.hold_amount_minor, event.currency)} until {clock(event.reserved_until_ms)}"
+    )
+
+
+def _completed(event: Any) -> str:
+    filled = ", filled up by the merchant" if event.house_filled else ""
+    return f"COMPLETED with {len(event.orders)} members, tier of {event.tier_members}{filled}"
+
+
+GROUP: Mapping[str, Callable[[Any], str]] = {
+    "opened": _opened,
+    "seat_reserved": _reserved,
+    "seat_refused": lambda e: f"{short(e.order)} refused: {_refusal(e.reason)}",
+    "seat_waitlisted": lambda e: f"{short(e.order)} of {e.customer} waits for a seat",
+    "member_confirmed": lambda e: f"{short(e.order)} confirmed, {e.members} members now",
+    "seat_released": lambda e: f"{short(e.order)} loses its seat: {_release(e.reason)}",
+    "leader_changed": lambda e: f"{short(e.order) or 'nobody'} leads now",
+    "tier_reached": lambda e: f"tier of {e.members} reached",
+    "completed": _completed,
+    "expired": lambda e: f"EXPIRED with {e.members} members",
+    "cancelled": lambda e: f"CANCELLED: {e.reason}",
+    "settlement_requested": lambda e: f"{short(e.order)} is to be charged {amount(e.amount_minor, e.currency)}",
+    "release_requested": lambda e: f"{short(e.order)} is to be let go: {_release(e.reason)}",
+    "member_settled": lambda e: f"{short(e.order)} charged",
+    "member_released": lambda e: f"{short(e.order)} let go",
+    "member_failed": lambda e: f"{short(e.order)} could not be charged: {e.reason}",
+    "settled": lambda e: f"SETTLED: {e.settled} charged, {e.failed} failed",
+    "cancel_refused": lambda e: f"{short(e.order)} can't leave: {e.reason}",
+    "faulted": lambda e: f"THE RULES FAILED: {e.error}",
+}
+
+
+def _call(call: ProviderCall) -> str:
+    again = f", attempt {call.attempt}" if call.attempt > 1 else ""
+    return f"{_operation(call.operation)} {amount(call.amount_minor, call.currency)} of {short(call.order)}{again}"
+
+
+def _authorised(event: Any) -> str:
+    verb = "taken" if _operation(event.operation) == "sale" else "held"
+    return f"{short(event.order)}: {amount(event.amount_minor, event.currency)} {verb} ({event.hold})"
+
+
+def _captured(event: Any) -> str:
+    rest = f", {amount(event.released_minor, event.currency)} let go" if event.released_minor else ""
+    return f"{short(event.order)}: {amount(event.amount_minor, event.currency)} captured{rest}"
+
+
+PAYMENT: Mapping[str, Callable[[Any], str]] = {
+    "hold_requested": lambda e: f"asks the provider: {_call(e.call)}",
+    "action_required": lambda e: f"{short(e.order)}: the shopper must confirm at {e.action_url}",
+    "hold_authorised": _authorised,
+    "hold_declined": lambda e: f"{short(e.order)} declined: {e.reason}",
+    "capture_requested": lambda e: f"asks the provider: {_call(e.call)}",
+    "captured": _captured,
+    "capture_declined": lambda e: f"{short(e.order)}: capture declined: {e.reason}",
+    "void_requested": lambda e: f"asks the provider: {_call(e.call)}",
+    "voided": lambda e: f"{short(e.order)}: {amount(e.amount_minor, e.currency)} let go",
+    "hold_lapsed": lambda e: f"{short(e.order)}: the hold of {amount(e.amount_minor, e.currency)} lapsed",
+    "refund_requested": lambda e: f"asks the provider: {_call(e.call)}",
+    "refunded": lambda e: f"{short(e.order)}: {amount(e.amount_minor, e.currency)} given back",
+    "refund_declined": lambda e: f"{short(e.order)}: refund refused: {e.reason}",
+    "payment_released": lambda e: f"{short(e.order)}: nothing is held any more",
+    "call_deferred": lambda e: (
+        f"{short(e.order)}: {_operation(e.operation)} waits until {clock(e.retry_at_ms)} ({e.error})"
+    ),
+    "call_retried": lambda e: f"asks again: {_call(e.call)}",
+    "suspense_recorded": lambda e: (
+        f"MONEY NOBODY ASKED FOR: {amount(e.amount_minor, e.currency)} of {short(e.order)}: {e.reason}"
+    ),
+    "faulted": lambda e: f"THE RULES FAILED: {e.error}",
+}
+
+
+def event_line(event: GroupEvent | PaymentEvent) -> str:
+    """One event of a decision in words."""
+    body = event.WhichOneof("body")
+    if body is None:
+        return "an event that this version does not know"
+    told = (GROUP if isinstance(event, GroupEvent) else PAYMENT).get(body)
+    inner = getattr(event, body)
+    try:
+        return shown(told(inner)) if told else f"{body} {one_line(inner)}"
+    except ValueError:
+        # An enum value that this version does not know.
+        return f"{body} {one_line(inner)}"
+
+
+def fact_line(fact: OrderFact) -> str:
+    """One order fact in words."""
+    who = f"{fact.customer}: {short(fact.order)}"
+    if fact.WhichOneof("body") == "cancel_requested":
+        return shown(f"{who} wants out")
+    placed = fact.placed
+    how = "bought alone" if placed.solo else "opens the group" if placed.opens_group else "joins"
+    price = amount(placed.max_unit_price_minor, placed.currency)
+    return shown(f"{who} {how}, {placed.quantity} pieces at {price} at most, pays with {placed.payment_method}")
+
+
+def orders_of(event: GroupEvent | PaymentEvent) -> tuple[str, ...]:
+    """Orders that an event is about."""
+    body = event.WhichOneof("body")
+    inner = getattr(event, body) if body else None
+    if inner is None:
+        return ()
+    if body == "completed":
+        return tuple(inner.orders)
+    if body == "opened":
+        return (inner.leader_order,)
+    if "call" in inner.DESCRIPTOR.fields_by_name:
+        return (inner.call.order,)
+    return (inner.order,) if "order" in inner.DESCRIPTOR.fields_by_name else ()
+
+
+def one_line(message: Message) -> str:
+    """A message's fields on one line."""
+    return shown(MessageToString(message, as_one_line=True))

@@ -1,0 +1,194 @@
+"""`invites`: who brought whom into a group, link by link, read back from the group's decisions alone.
+
+A link that nobody ordered through is known only from the links that forward it, by its id. Must never look at anything
+but the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import typer
+from google.protobuf.message import DecodeError
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision, SeatReserved, SeatWaitlisted
+from groupbuy.links.v1.links_pb2 import ShareChannel
+from rich.text import Text
+from rich.tree import Tree
+
+from eventlog.broker.topics import partition_of
+from ops.console import console
+from ops.errors import USAGE, OpsError
+from ops.log.describe import short
+from ops.log.reader import Reader, skips
+from ops.log.show import is_id
+from ops.printing import as_json as encoded
+from ops.printing import shown
+from ops.where import Kafka, broker
+from shared_kernel.topics import GROUP_LOG
+
+
+@dataclass(slots=True)
+class Order:
+    """An order that got a seat, or a place in the waitlist."""
+
+    order: str
+    customer: str
+
+
+@dataclass(slots=True)
+class Shared:
+    """A link, the orders that came through it, and the links that forward it."""
+
+    link: str
+    #: Empty, with an unknown channel, where nobody ordered through the link itself.
+    inviter: str = ""
+    channel: str = ""
+    depth: int = 0
+    parent: str = ""
+    orders: list[Order] = field(default_factory=list)
+    forwards: list[Shared] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """With all that came of it."""
+        return {
+            "link": self.link,
+            "inviter": self.inviter,
+            "channel": self.channel,
+            "depth": self.depth,
+            "orders": [{"order": one.order, "customer": one.customer} for one in self.orders],
+            "forwards": [one.as_json() for one in self.forwards],
+        }
+
+
+@dataclass(slots=True)
+class Invites:
+    """All of a group."""
+
+    #: Orders that came through no link.
+    uninvited: list[Order] = field(default_factory=list)
+    #: Links that were made from scratch, by the time of their first order.
+    links: list[Shared] = field(default_factory=list)
+    #: Orders that came through a link.
+    invited: int = 0
+    #: Links in the longest chain.
+    depth: int = 0
+
+
+def invites_of(decisions: Iterable[GroupDecision]) -> Invites:
+    """Who brought whom, from a group's decisions in the order of the log. Repeated decisions are looked at once."""
+    found = Invites()
+    links: dict[str, Shared] = {}
+    seen: set[str] = set()
+    version = 0
+    for decision in decisions:
+        if decision.version <= version:
+            continue
+        version = decision.version
+        for event in decision.events:
+            body = event.WhichOneof("body")
+            seated = getattr(event, body) if body in {"seat_reserved", "seat_waitlisted"} else None
+            # A seat from the waitlist is the same order once more.
+            if seated is not None and seated.order not in seen:
+                seen.add(seated.order)
+                _take(found, links, seated)
+    for link in links.values():
+        (links[link.parent].forwards if link.parent else found.links).append(link)
+    found.depth = max((link.depth for link in links.values()), default=0)
+    return found
+
+
+def _take(found: Invites, links: dict[str, Shared], seated: SeatReserved | SeatWaitlisted) -> None:
+    order = Order(seated.order, seated.customer)
+    if not seated.HasField("invitation"):
+        found.uninvited.append(order)
+        return
+    said = seated.invitation
+    # Before the link itself, so that a chain is never a link without the one it forwards.
+    if said.parent_link_id:
+        links.setdefault(said.parent_link_id, Shared(said.parent_link_id, depth=said.depth - 1))
+    link = links.setdefault(said.link_id, Shared(said.link_id))
+    link.inviter, link.channel = said.inviter, _channel(said.channel)
+    link.depth, link.parent = said.depth, said.parent_link_id
+    link.orders.append(order)
+    found.invited += 1
+
+
+def _channel(channel: int) -> str:
+    if channel in ShareChannel.values():
+        return ShareChannel.Name(channel).removeprefix("SHARE_CHANNEL_").lower()  # type: ignore[arg-type]
+    return f"channel {channel}"
+
+
+def invites(
+    group: Annotated[str, typer.Argument(help="groups/{group}")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a tree.")] = False,
+    kafka: Kafka = None,
+) -> None:
+    """Who brought whom into a group: links, their forwards, and the orders that came through them."""
+    match group.split("/"):
+        case ["groups", key] | [key] if is_id(key):
+            found = asyncio.run(_read(broker(kafka), key))
+        case _:
+            raise OpsError(f"{group!r} is no group: write groups/{{group}}, with the group's UUID", USAGE)
+    if not found.invited and not found.uninvited:
+        raise OpsError(f"nobody has a seat in groups/{key}")
+    if as_json:
+        typer.echo(encoded(report(key, found)))
+    else:
+        console().print(tree(key, found))
+
+
+def report(key: str, found: Invites) -> dict[str, Any]:
+    """All of it, for programs."""
+    return {
+        "group": f"groups/{key}",
+        "invited": found.invited,
+        "depth": found.depth,
+        "uninvited": [{"order": one.order, "customer": one.customer} for one in found.uninvited],
+        "links": [link.as_json() for link in found.links],
+    }
+
+
+def tree(key: str, found: Invites) -> Tree:
+    """All of it, for people."""
+    counted = f"{found.invited} came through links, {len(found.uninvited)} did not"
+    root = Tree(Text(f"groups/{key}: {counted}, {found.depth} deep"))
+    for order in found.uninvited:
+        root.add(_words(order))
+    pending = [(root, link) for link in reversed(found.links)]
+    while pending:
+        above, link = pending.pop()
+        by = f"by {link.inviter}, {link.channel}" if link.inviter else "nobody ordered through it"
+        branch = above.add(Text(shown(f"link {link.link} {by}"), style="cyan"))
+        for order in link.orders:
+            branch.add(_words(order))
+        pending.extend((branch, forward) for forward in reversed(link.forwards))
+    return root
+
+
+def _words(order: Order) -> Text:
+    return Text(shown(f"{order.customer}, order {short(order.order)}"))
+
+
+async def _read(kafka: str, key: str) -> Invites:
+    async with Reader(kafka, [GROUP_LOG.name]) as reader:
+        partitions = reader.partitions(GROUP_LOG.name)
+    decisions: list[GroupDecision] = []
+
+    def take(_topic: str, records: list[Any]) -> None:
+        wanted = key.encode()
+        for record in records:
+            if record.key != wanted:
+                continue
+            try:
+                decisions.append(GroupDecision.FromString(record.value))
+            except DecodeError:
+                raise OpsError(f"the decision at offset {record.offset} of {GROUP_LOG.name} can't be read") from None
+
+    one = [partition_of(key, partitions)]
+    async with Reader(kafka, [GROUP_LOG.name], one, passed_over=await skips(kafka)) as reader:
+        await reader.read_to_end(take)
+    return invites_of(decisions)

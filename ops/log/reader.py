@@ -1,0 +1,192 @@
+"""Reads topics: from their beginning to their end of now, again and again for what came meanwhile; or without end.
+
+Read-only: joins no consumer group and commits nothing, so it never disturbs who works on the topics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from hashlib import sha256
+from types import TracebackType
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError
+
+from eventlog.broker.security import client
+from eventlog.core.errors import TopicsDiffer
+from ops.errors import USAGE, OpsError
+from ops.security import cluster
+from shared_kernel import log_registry
+
+CLIENT = "groupbuy-ops"
+BATCH_RECORDS = 20_000
+#: Partitions' answers wait for each other in one fetch; small answers make an idle partition cheap.
+FETCH_MAX_WAIT_MS = 100
+
+#: Called with a topic and records of one of its partitions, in order.
+Take = Callable[[str, list[Any]], None]
+
+
+#: Topic, partition, offset, and SHA-256 of the value.
+Place = tuple[str, int, int, bytes]
+
+
+async def skips(kafka: str) -> frozenset[Place]:
+    """The records whose skip is recorded in the log's registry. Raises OpsError."""
+    try:
+        return frozenset((await log_registry.read(cluster(kafka))).skipped)
+    except TopicsDiffer as error:
+        raise OpsError(f"{kafka}: {error}") from error
+    except KafkaConnectionError:
+        raise no_broker(kafka) from None
+
+
+def _place(tp: TopicPartition, record: Any) -> Place:
+    return tp.topic, tp.partition, record.offset, sha256(record.value or b"").digest()
+
+
+def no_broker(kafka: str) -> OpsError:
+    """The sentence for a broker that does not answer."""
+    return OpsError(f"no Kafka broker answers at {kafka}: start one (`make up`) or name another with --kafka", USAGE)
+
+
+class Reader:
+    """Reads whole topics, or some of their partitions. Use as an async context manager."""
+
+    def __init__(
+        self,
+        kafka: str,
+        topics: Sequence[str],
+        partitions: Collection[int] | None = None,
+        *,
+        passed_over: Collection[Place] = (),
+    ) -> None:
+        """`topics` in the order in which their ends are to be taken; `partitions` None: all.
+
+        `read_to_end` leaves out the records that services pass over: see `skips`.
+        """
+        self._passed_over = frozenset(passed_over)
+        self._kafka = kafka
+        self._topics = topics
+        self._only = partitions
+        self._consumer = AIOKafkaConsumer(
+            **client(cluster(kafka)),
+            client_id=CLIENT,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+        )
+        self._by_topic: dict[str, list[TopicPartition]] = {}
+        self._partitions: dict[str, int] = {}
+
+    async def __aenter__(self) -> Reader:
+        try:
+            await self._consumer.start()
+        except KafkaConnectionError:
+            await self._consumer.stop()
+            raise no_broker(self._kafka) from None
+        try:
+            await self._assign()
+        except BaseException:
+            await self._consumer.stop()
+            raise
+        return self
+
+    async def _assign(self) -> None:
+        # The consumer itself learns of partitions only by subscribing, which would make it join a group.
+        admin = AIOKafkaAdminClient(**client(cluster(self._kafka)), client_id=CLIENT)
+        await admin.start()
+        try:
+            described = {row["topic"]: row for row in await admin.describe_topics(list(self._topics))}
+        finally:
+            await admin.close()
+        for topic in self._topics:
+            row = described.get(topic)
+            if row is None or row["error_code"]:
+                raise OpsError(
+                    f"the broker at {self._kafka} has no topic {topic}: make it with `groupbuy-ops topics create`"
+                )
+            found = sorted(one["partition"] for one in row["partitions"])
+            self._partitions[topic] = len(found)
+            self._by_topic[topic] = [
+                TopicPartition(topic, one) for one in found if self._only is None or one in self._only
+            ]
+        assigned = [tp for tps in self._by_topic.values() for tp in tps]
+        self._consumer.assign(assigned)
+        # Until something is to be read: a question for offsets would wait behind each fetch that finds nothing.
+        self._consumer.pause(*assigned)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._consumer.stop()
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has at the broker."""
+        return self._partitions[topic]
+
+    async def beginnings(self) -> dict[tuple[str, int], int]:
+        """Offset of the first record that each partition still has."""
+        found: dict[TopicPartition, int] = {}
+        for tps in self._by_topic.values():
+            found.update(await self._consumer.beginning_offsets(tps))
+        return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
+
+    async def ends(self) -> dict[TopicPartition, int]:
+        """Ends of all partitions; those of a topic earlier in the list are never younger than those of a later one."""
+        found: dict[TopicPartition, int] = {}
+        for tps in self._by_topic.values():
+            found.update(await self._consumer.end_offsets(tps))
+        return found
+
+    async def seek_to_end(self) -> None:
+        """Leaves out all that is there now."""
+        for tp, end in (await self.ends()).items():
+            self._consumer.seek(tp, end)
+
+    def seek(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """Leaves out what lies before the positions, by topic and partition."""
+        for tps in self._by_topic.values():
+            for tp in tps:
+                if (tp.topic, tp.partition) in positions:
+                    self._consumer.seek(tp, positions[tp.topic, tp.partition])
+
+    async def read_to_end(self, take: Take) -> int:
+        """Reads from where the last call ended to the end of now. Returns the number of records."""
+        ends = await self.ends()
+        left = set()
+        for tp, end in ends.items():
+            if await self._consumer.position(tp) < end:
+                left.add(tp)
+        self._consumer.resume(*left)
+        self._consumer.pause(*(set(ends) - left))
+        count = 0
+        while left:
+            batches = await self._consumer.getmany(*left, timeout_ms=1000, max_records=BATCH_RECORDS)
+            for tp, records in batches.items():
+                wanted = [record for record in records if record.offset < ends[tp]]
+                if len(wanted) < len(records):
+                    # Younger than the end that was taken: a later call reads them.
+                    self._consumer.seek(tp, ends[tp])
+                count += len(wanted)
+                if self._passed_over:
+                    wanted = [record for record in wanted if _place(tp, record) not in self._passed_over]
+                if wanted:
+                    take(tp.topic, wanted)
+            for tp in list(left):
+                # Positions and not offsets: a compacted topic may end in holes.
+                if await self._consumer.position(tp) >= ends[tp]:
+                    left.discard(tp)
+                    self._consumer.pause(tp)
+        return count
+
+    async def follow(self) -> AsyncIterator[Any]:
+        """Every record from here on, without end."""
+        self._consumer.resume(*(tp for tps in self._by_topic.values() for tp in tps))
+        while True:
+            for records in (await self._consumer.getmany(timeout_ms=500)).values():
+                for record in records:
+                    yield record

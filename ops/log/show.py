@@ -1,0 +1,129 @@
+"""`show`: the history of one group or one order, from the topics, decision by decision."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from google.protobuf.message import Message
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+from rich.text import Text
+
+from eventlog.broker.topics import TopicSpec, partition_of
+from ops.console import console
+from ops.errors import USAGE, OpsError
+from ops.log.decode import decode, words
+from ops.log.describe import day_and_clock, event_line, fact_line, orders_of
+from ops.log.reader import Reader
+from ops.printing import shown
+from ops.where import Kafka, broker
+from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_LOG
+
+app = typer.Typer(no_args_is_help=True, help="The history of one group or one order.")
+
+#: Read in the order in which things happen, so that a tie in time is told cause first.
+HISTORY = (ORDERS, GROUP_LOG, PAYMENT_LOG)
+WHO = {ORDERS.name: ("order", "cyan"), GROUP_LOG.name: ("group", "green"), PAYMENT_LOG.name: ("purse", "yellow")}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record of a group's history."""
+
+    spec: TopicSpec
+    record: Any
+    message: Message | None
+
+    def lines(self, order: str | None) -> list[str]:
+        """What it says, of one order or of all."""
+        message = self.message
+        if isinstance(message, OrderFact):
+            return [fact_line(message)] if order in {None, message.order} else []
+        if isinstance(message, GroupDecision | PaymentDecision):
+            return [event_line(event) for event in message.events if order is None or order in orders_of(event)]
+        return [words(message, self.record.value)] if order is None else []
+
+
+@app.command()
+def group(name: Annotated[str, typer.Argument(help="groups/{group}")], kafka: Kafka = None) -> None:
+    """A group: what was asked, what was decided, what became of the money."""
+    match name.split("/"):
+        case ["groups", key] | [key] if is_id(key):
+            _show(broker(kafka), key, None)
+        case _:
+            raise OpsError(f"{name!r} is no group: write groups/{{group}}, with the group's UUID", USAGE)
+
+
+@app.command()
+def order(name: Annotated[str, typer.Argument(help="groups/{group}/orders/{order}")], kafka: Kafka = None) -> None:
+    """An order: its part of its group's history."""
+    match name.split("/"):
+        case ["groups", key, "orders", one] if is_id(key) and is_id(one):
+            _show(broker(kafka), key, one)
+        case _:
+            raise OpsError(f"{name!r} is no order: write groups/{{group}}/orders/{{order}}, with their UUIDs", USAGE)
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is a UUID as we write them."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _show(kafka: str, key: str, one: str | None) -> None:
+    entries = asyncio.run(history(kafka, key))
+    about = f"groups/{key}" + (f"/orders/{one}" if one else "")
+    told = list(_tell(entries, one))
+    if not told:
+        raise OpsError(f"nothing is known of {about} at {kafka}")
+    out = console()
+    out.print(Text(shown(about), style="bold"))
+    for line in told:
+        out.print(line, soft_wrap=True)
+
+
+async def history(kafka: str, key: str) -> list[Entry]:
+    """All records of a group, in the order of their times."""
+    async with Reader(kafka, [HISTORY[0].name]) as reader:
+        partitions = reader.partitions(HISTORY[0].name)
+    entries: list[Entry] = []
+    specs = {spec.name: spec for spec in HISTORY}
+
+    def take(topic: str, records: list[Any]) -> None:
+        wanted = key.encode()
+        spec = specs[topic]
+        entries.extend(Entry(spec, record, decode(spec, record)) for record in records if record.key == wanted)
+
+    # One partition holds all that concerns a group, in every topic.
+    async with Reader(kafka, list(specs), [partition_of(key, partitions)]) as reader:
+        await reader.read_to_end(take)
+    place = {spec.name: index for index, spec in enumerate(HISTORY)}
+    entries.sort(key=lambda entry: (entry.record.timestamp, place[entry.spec.name], entry.record.offset))
+    return entries
+
+
+def _tell(entries: list[Entry], one: str | None) -> Iterator[Text]:
+    versions: dict[str, int] = {}
+    for entry in entries:
+        who, style = WHO[entry.spec.name]
+        message = entry.message
+        head = who
+        repeat = False
+        if isinstance(message, GroupDecision | PaymentDecision):
+            head = f"{who} {message.version}"
+            repeat = message.version <= versions.get(who, 0)
+            versions[who] = max(message.version, versions.get(who, 0))
+        for index, said in enumerate(entry.lines(one)):
+            line = Text()
+            line.append(day_and_clock(entry.record.timestamp) if index == 0 else " " * 24, style="dim")
+            line.append(f"  {head if index == 0 else '':<11}", style=style)
+            line.append(shown(said) + (" (repeated, identical records are dropped)" if repeat else ""))
+            yield line

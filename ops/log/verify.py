@@ -1,0 +1,246 @@
+"""`verify`: reads every record of every topic, and says what no service of ours would have written. Restarts nothing.
+
+Each finding has its place and its way out. Memory is bounded: decision logs are read once more for every so many groups
+of a partition. Exit 0: nothing is wrong; 1: something is; 2: it could not be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Annotated, Any
+
+import typer
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from eventlog.broker import topics
+from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.topics import TopicSpec
+from eventlog.core.errors import TopicsDiffer
+from ops.console import console, labelled
+from ops.errors import USAGE, OpsError
+from ops.log.reader import no_broker
+from ops.log.verify_checks import LOGS, UNTAKEN, Chains, Context, Finding, Kind, check, decoders
+from ops.printing import as_json, shown
+from ops.security import cluster
+from ops.where import Kafka, broker
+from shared_kernel.log_registry import Registry
+from shared_kernel.topics import ALL, REGISTRY
+
+#: Chains of one partition in memory.
+CHAINS = 200_000
+#: Findings of one kind in one topic that are shown to people.
+MOST_SHOWN = 20
+
+
+@dataclass(slots=True)
+class Verified:
+    """What came of it."""
+
+    records: int = 0
+    dead_letters: int = 0
+    #: Records whose skip is recorded.
+    skipped: int = 0
+    findings: Counter[tuple[str, Kind]] = field(default_factory=Counter)
+
+    @property
+    def wrong(self) -> int:
+        """All findings."""
+        return sum(self.findings.values())
+
+
+Tell = Callable[[Finding], None]
+
+
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Topics; without any, all.")] = None,
+    kafka: Kafka = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a finding, all of them.")] = False,
+) -> None:
+    """Verifies every record of every topic: key, partition, content, numbers, sizes, and the chain of each group.
+
+    The last line is one JSON object. Exit 1 where something is wrong.
+    """
+    begun = monotonic()
+    address = broker(kafka)
+    known = {spec.name: spec for spec in ALL}
+    if unknown := [name for name in names or () if name not in known]:
+        raise OpsError(f"no topic {', '.join(unknown)}: `groupbuy-ops topics list` has them all", USAGE)
+    told = _Told(json)
+    specs = [known[name] for name in names] if names else list(ALL)
+    verified = _at_broker(address, lambda: verified_of(address, specs, told))
+    told.finish(verified)
+    figures = {
+        "records": verified.records,
+        "findings": verified.wrong,
+        "skipped": verified.skipped,
+        "dead_letters": verified.dead_letters,
+        "seconds": round(monotonic() - begun, 2),
+    }
+    typer.echo(as_json(figures))
+    if verified.wrong:
+        raise typer.Exit(1)
+
+
+class _Told:
+    """Says findings as they come."""
+
+    def __init__(self, json: bool) -> None:
+        self._json = json
+        self._out = console()
+        self._shown: Counter[tuple[str, Kind]] = Counter()
+
+    def __call__(self, finding: Finding) -> None:
+        place = finding.topic, finding.kind
+        self._shown[place] += 1
+        if self._json:
+            found = finding._asdict() | {"way_out": finding.way_out}
+            sys.stdout.write(as_json(found) + "\n")
+        elif self._shown[place] <= MOST_SHOWN:
+            what = f"{finding.place} {finding.kind}: {finding.what}"
+            self._out.print(labelled("wrong", "bold red", what), soft_wrap=True)
+            self._out.print(f"  way out: {shown(finding.way_out)}", soft_wrap=True)
+
+    def finish(self, verified: Verified) -> None:
+        """Says how many more there are."""
+        if self._json:
+            return
+        for (topic, kind), count in verified.findings.items():
+            if count > MOST_SHOWN:
+                self._out.print(f"and {count - MOST_SHOWN:,} more of {topic}: {kind}")
+
+
+async def verified_of(address: str, specs: Sequence[TopicSpec], tell: Tell, *, chains: int = CHAINS) -> Verified:
+    """Verifies topics up to their ends of now."""
+    kafka = cluster(address)
+    counts = await topics.counts(kafka, ALL)
+    if missing := [spec.name for spec in specs if spec.name not in counts]:
+        raise OpsError(f"the broker at {address} has no topic {', '.join(missing)}", USAGE)
+    verified = Verified()
+
+    def found(finding: Finding) -> None:
+        verified.findings[finding.topic, finding.kind] += 1
+        tell(finding)
+
+    known = await _registry(address, counts[REGISTRY.name], found if REGISTRY in specs else lambda _: None)
+    number = known.declared.partitions if known.declared is not None else max(counts.values())
+    for spec in specs:
+        if counts[spec.name] != number:
+            what = f"it has {counts[spec.name]} partitions, {number} were declared"
+            found(Finding(spec.name, -1, -1, Kind.COUNT, what))
+    until = await _ends(address, counts)
+    # What a record names was written before it, so it stands before the ends of later.
+    context = Context(number, await _ends(address, counts), frozenset(known.skipped), decoders())
+    for spec in specs:
+        await _Topic(address, spec, until, context, verified, found, chains).verify()
+    return verified
+
+
+class _Topic:
+    def __init__(
+        self,
+        address: str,
+        spec: TopicSpec,
+        until: Mapping[tuple[str, int], int],
+        context: Context,
+        verified: Verified,
+        found: Tell,
+        chains: int,
+    ) -> None:
+        self._kafka = cluster(address)
+        self._spec = spec
+        self._context = context
+        self._verified = verified
+        self._found = found
+        self._chains = chains
+        #: Findings of a compacted topic, by key, until a good record comes behind them.
+        self._superseded: dict[bytes, list[Finding]] = {}
+        self._tps = {TopicPartition(*place): end for place, end in until.items() if place[0] == spec.name}
+
+    async def verify(self) -> None:
+        """Reads the topic."""
+        async with Partitions(self._kafka, list(self._tps)) as reading:
+            for tp, end in self._tps.items():
+                await self._partition(reading, tp, reading.begins[tp], end)
+
+    async def _partition(self, reading: Partitions, tp: TopicPartition, begin: int, end: int) -> None:
+        spec = self._spec
+        if spec in LOGS and begin:
+            self._found(Finding(spec.name, tp.partition, 0, Kind.HOLE, f"its records before {begin} are gone"))
+        chains = Chains(spec, self._chains)
+        self._superseded.clear()
+        first = True
+        while chains.next_pass():
+            at = begin
+            async with aclosing(reading.records(tp, begin, end)) as records:
+                async for record in records:
+                    if first:
+                        if record.offset != at and not spec.compacted:
+                            what = f"no record stands from {at} to {record.offset}"
+                            self._found(Finding(spec.name, tp.partition, at, Kind.HOLE, what))
+                        at = record.offset + 1
+                    self._record(record, chains, first)
+            first = False
+            if spec not in LOGS:
+                break
+        for findings in self._superseded.values():
+            for finding in findings:
+                self._found(finding)
+
+    def _record(self, record: Any, chains: Chains, first: bool) -> None:
+        spec, context = self._spec, self._context
+        passed_over = context.skips(spec, record)
+        findings = list(check(spec, record, context))
+        if first:
+            self._verified.records += 1
+            self._verified.dead_letters += spec.message is None
+            self._verified.skipped += passed_over
+            if spec.compacted:
+                # A later record of the key takes its place, for readers and soon in the topic as well.
+                of_key = self._superseded.setdefault(record.key or b"", [])
+                of_key[:] = [*of_key, *findings] if findings else []
+                if not of_key:
+                    del self._superseded[record.key or b""]
+            elif not passed_over:
+                for finding in findings:
+                    self._found(finding)
+        if spec in LOGS and not {finding.kind for finding in findings} & (UNTAKEN | {Kind.FOREIGN}):
+            broken = chains.take(record)
+            if broken is not None and not passed_over:
+                self._found(broken)
+
+
+async def _registry(address: str, count: int, found: Tell) -> Registry:
+    """The registry as far as it can be believed; what can't is found."""
+    known = Registry()
+    tps = [TopicPartition(REGISTRY.name, partition) for partition in range(count)]
+    async with Partitions(cluster(address), tps) as reading:
+        async for tp, record in reading.everything():
+            key = (record.key or b"").decode(errors="replace")
+            try:
+                known.take(key, record.value)
+            except TopicsDiffer as error:
+                found(Finding(REGISTRY.name, tp.partition, record.offset, Kind.FORK, str(error)))
+    return known
+
+
+async def _ends(address: str, counts: dict[str, int]) -> dict[tuple[str, int], int]:
+    tps = [TopicPartition(name, partition) for name, count in counts.items() for partition in range(count)]
+    async with Partitions(cluster(address), tps) as reading:
+        return {(tp.topic, tp.partition): end for tp, end in reading.ends.items()}
+
+
+def _at_broker(address: str, run: Callable[[], Any]) -> Any:
+    """As ops.broker.topics.at_broker, but all that can't be read is exit 2: 1 says that something is wrong."""
+    try:
+        return asyncio.run(run())
+    except (KafkaError, TimeoutError, OSError) as error:
+        if type(error).__name__ == "KafkaConnectionError":
+            raise no_broker(address) from None
+        raise OpsError(f"the broker at {address} stopped answering: {error!r}", USAGE) from error

@@ -1,0 +1,333 @@
+"""What must hold of each record of each topic, by itself and after the one before. Pure: the caller reads the topics.
+
+A finding names the place, the kind and the way out. A record whose skip is recorded gives none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from groupbuy.groups.v1.campaigns_pb2 import Campaign
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.registry.v1.registry_pb2 import RegistryRecord
+
+from eventlog.broker.topics import TopicSpec, partition_of
+from eventlog.producing.batch_output import RECORD_BYTES
+from eventlog.records.dead_letters import HEADER_BYTES
+from ops.log.replay import domains
+from shared_kernel import campaign_table, log_registry
+from shared_kernel.topics import CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG, REGISTRY
+
+LOGS = (GROUP_LOG, PAYMENT_LOG)
+INBOXES = (GROUP_INBOX, PAYMENT_INBOX)
+#: End of the year 9999 in milliseconds since the epoch, and the greatest sum of money that any order can come to.
+MOST_MS = 253_402_300_799_999
+MOST_MINOR = 10**18
+#: The contract's limits of a campaign.
+MOST_SEATS, MOST_PIECES = 2_000, 10_000
+
+
+class Kind(StrEnum):
+    """What can be wrong with a record."""
+
+    COUNT = "number of partitions"
+    HOLE = "hole"
+    NO_KEY = "no key"
+    BAD_KEY = "bad key"
+    WRONG_PARTITION = "wrong partition"
+    NO_VALUE = "no value"
+    UNDECODABLE = "undecodable"
+    UNKNOWN = "unknown content"
+    FOREIGN = "foreign name"
+    NUMBERS = "absurd number"
+    SIZE = "size"
+    FORK = "fork"
+    GAP = "gap"
+    CHAIN = "broken chain"
+    ORDER = "order"
+
+
+#: A reader stops at such a record by itself, whatever was before it.
+UNTAKEN = frozenset({Kind.UNDECODABLE, Kind.UNKNOWN, Kind.NO_VALUE, Kind.NO_KEY, Kind.BAD_KEY})
+
+
+class Finding(NamedTuple):
+    """One thing that is wrong."""
+
+    topic: str
+    #: -1: the topic as a whole.
+    partition: int
+    offset: int
+    kind: Kind
+    what: str
+
+    @property
+    def place(self) -> str:
+        """`topic partition:offset`, or the topic."""
+        return self.topic if self.partition < 0 else f"{self.topic} {self.partition}:{self.offset}"
+
+    @property
+    def way_out(self) -> str:
+        """What an operator does about it."""
+        place = f"{self.topic} {self.partition} {self.offset}"
+        skip = f"only if it is proven to be none of ours: `groupbuy-ops skip {place} --reason …`"
+        without = f"`groupbuy-ops topics rebuild --without {self.topic}:{self.partition}:{self.offset}`"
+        ways = {
+            "count": "`groupbuy-ops topics rebuild` gives a topic its declared number back",
+            "campaign": f"services keep the offer as it was: `groupbuy-ops campaigns restore` writes it after {place}",
+            "registry": f"services ignore it; stop them and take it out: {without}",
+            "hole": "find out what deleted records; restore the topic from a copy",
+            "untaken": f"deploy a build that knows it; {skip}",
+            "chain": f"`groupbuy-ops replay` tells which one is not ours; stop the services and take it out: {without}",
+            "taken": "nothing to mend: it was handled as it stands; find out who wrote it",
+            "fact": "its readers dead-letter it: `groupbuy-ops dlq show`",
+        }
+        return ways[self._way]
+
+    @property
+    def _way(self) -> str:
+        of_topic = {CAMPAIGNS.name: "campaign", REGISTRY.name: "registry"}.get(self.topic)
+        if self.kind in {Kind.COUNT, Kind.HOLE} or of_topic:
+            return {Kind.COUNT: "count", Kind.HOLE: "hole"}.get(self.kind) or of_topic or ""
+        if self.topic in {one.name for one in (*LOGS, *INBOXES)} and self.kind in UNTAKEN:
+            return "untaken"
+        if self.topic in {log.name for log in LOGS}:
+            return "chain"
+        return "taken" if self.topic in {inbox.name for inbox in INBOXES} else "fact"
+
+
+class Context(NamedTuple):
+    """What a check of one topic knows of the others."""
+
+    partitions: int
+    #: Where topics ended, by topic and partition, after the ends were taken up to which records are checked.
+    ends: Mapping[tuple[str, int], int]
+    #: Topic, partition, offset and digest of records whose skip is recorded.
+    skipped: frozenset[tuple[str, int, int, bytes]]
+    #: Production rules of inboxes and decision logs, by topic: raise for what they can't decode.
+    decoders: Mapping[str, Callable[[bytes], object]]
+
+    @classmethod
+    def of_one(cls, partitions: int) -> Context:
+        """For a look at one record, whatever it names of others."""
+        return cls(partitions, {}, frozenset(), decoders())
+
+    def skips(self, spec: TopicSpec, record: Any) -> bool:
+        """Whether the skip of a record is recorded."""
+        place = spec.name, record.partition, record.offset
+        return (
+            any(one[:3] == place for one in self.skipped)
+            and (
+                *place,
+                sha256(record.value or b"").digest(),
+            )
+            in self.skipped
+        )
+
+
+def decoders() -> dict[str, Callable[[bytes], object]]:
+    """Production rules of inboxes and decision logs, by topic."""
+    found: dict[str, Callable[[bytes], object]] = {}
+    for inbox, log, domain in domains():
+        found[inbox.name], found[log.name] = domain.decode_input, domain.open
+    return found
+
+
+def check(spec: TopicSpec, record: Any, context: Context) -> Iterator[Finding]:
+    """All that is wrong with one record by itself."""
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    wrong: list[tuple[Kind, str]] = []
+    if len(record.value or b"") > RECORD_BYTES or headers > HEADER_BYTES:
+        wrong.append((Kind.SIZE, f"{len(record.value or b'')} bytes, and {headers} of headers"))
+    # A dead letter is whatever was buried, under whatever key.
+    if spec.message is not None:
+        key, of_key = _key(spec, record, context)
+        wrong += [*of_key, *_value(spec, record, key, context)]
+    for kind, what in wrong:
+        yield Finding(spec.name, record.partition, record.offset, kind, what)
+
+
+def _key(spec: TopicSpec, record: Any, context: Context) -> tuple[str, list[tuple[Kind, str]]]:
+    if record.key is None:
+        return "", [(Kind.NO_KEY, "it has no key")]
+    try:
+        key: str = record.key.decode()
+    except UnicodeDecodeError as error:
+        return "", [(Kind.BAD_KEY, f"its key {record.key[:40]!r} is no text: {error.reason}")]
+    wrong = []
+    if spec not in (CAMPAIGNS, REGISTRY) and not _is_uuid(key):
+        wrong.append((Kind.BAD_KEY, f"its key {key[:80]!r} is no group's id"))
+    right = partition_of(key, context.partitions)
+    if right != record.partition:
+        wrong.append((Kind.WRONG_PARTITION, f"its key {key[:80]!r} belongs to partition {right}"))
+    return key, wrong
+
+
+def _value(spec: TopicSpec, record: Any, key: str, context: Context) -> Iterator[tuple[Kind, str]]:
+    if record.value is None:
+        yield Kind.NO_VALUE, "it has no value"
+        return
+    assert spec.message is not None
+    try:
+        message: Any = spec.message.FromString(record.value)
+    except DecodeError as error:
+        yield Kind.UNDECODABLE, f"its {len(record.value)} bytes are no {spec.message.DESCRIPTOR.name}: {error}"
+        return
+    if why := _unknown(spec, message, record.value, context):
+        yield Kind.UNKNOWN, why
+    if why := _foreign(spec, key, message):
+        yield Kind.FOREIGN, why
+    for why in _absurd(message, context):
+        yield Kind.NUMBERS, why
+    if spec in LOGS:
+        inbox = INBOXES[LOGS.index(spec)].name
+        if not 0 <= message.cause < context.ends.get((inbox, record.partition), 0):
+            yield Kind.NUMBERS, f"its cause {message.cause} is no offset of {inbox}"
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _unknown(spec: TopicSpec, message: Any, value: bytes, context: Context) -> str:
+    decoder = context.decoders.get(spec.name)
+    if decoder is not None:
+        try:
+            decoder(value)
+        except Exception as error:  # noqa: BLE001 - as the kernel: whatever the domain raises
+            return f"this build does not know it: {error!r}"
+    if isinstance(message, OrderFact | RegistryRecord) and message.WhichOneof("body") is None:
+        return "this build knows no part of it"
+    if spec in LOGS and not message.events:
+        return "a decision without an event"
+    return ""
+
+
+def _foreign(spec: TopicSpec, key: str, message: Any) -> str:
+    if isinstance(message, Campaign):
+        return campaign_table.wrong(key, message)
+    if isinstance(message, RegistryRecord):
+        return log_registry.wrong(key, message) if message.WhichOneof("body") else ""
+    if spec is ORDERS or spec in LOGS:
+        return "" if message.group == key else f"it is of the group {message.group[:80]!r}, not of its key"
+    return ""
+
+
+def _absurd(message: Message, context: Context, path: str = "") -> Iterator[str]:
+    """Numbers that nothing of ours writes."""
+    for field, value in message.ListFields():
+        name = f"{path}{field.name}"
+        if field.message_type is not None:
+            if field.message_type.full_name.startswith("google.protobuf."):
+                continue
+            for one in value if field.is_repeated else (value,):
+                if field.message_type.full_name == "groupbuy.log.v1.Source":
+                    end = context.ends.get((one.topic, one.partition))
+                    if end is None or not 0 <= one.offset < end:
+                        yield f"{name} is {one.topic[:80]} {one.partition}:{one.offset}, where no record stands"
+                else:
+                    yield from _absurd(one, context, f"{name}.")
+        elif field.cpp_type in (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_INT32):
+            most = _most(field.name)
+            for number in value if field.is_repeated else (value,):
+                if not 0 <= number <= most:
+                    yield f"{name} is {number}"
+
+
+def _most(name: str) -> int:
+    if name.endswith("_ms"):
+        return MOST_MS
+    if name.endswith("_minor"):
+        return MOST_MINOR
+    if name in {"capacity", "members", "tier_members", "house_fill_members", "settled", "failed", "seats_per_customer"}:
+        return MOST_SEATS
+    if name in {"quantity", "max_quantity"}:
+        return MOST_PIECES
+    return 2**62
+
+
+class _Chain(NamedTuple):
+    version: int
+    digest: bytes
+    cause: int
+    time_ms: int
+
+
+class Chains:
+    """The chains of decisions of one partition, with bounded memory: keys beyond `most` are left to further passes.
+
+    Read the partition once for each pass: `while chains.next_pass(): for record in …: chains.take(record)`.
+    """
+
+    def __init__(self, spec: TopicSpec, most: int) -> None:
+        self._spec = spec
+        self._most = most
+        self._left: list[tuple[int, int]] = [(0, 1)]
+        self._bucket, self._of = 0, 1
+        self._known: dict[bytes, _Chain] = {}
+        self.passes = 0
+
+    def next_pass(self) -> bool:
+        """Begins the next pass; False where there is none."""
+        if not self._left:
+            return False
+        self._bucket, self._of = self._left.pop()
+        self._known.clear()
+        self.passes += 1
+        return True
+
+    def take(self, record: Any) -> Finding | None:
+        """Takes the next record that can be decoded; what is wrong with its place in its group's chain."""
+        key = record.key or b""
+        if self._of > 1 and _hash(key) % self._of != self._bucket:
+            return None
+        known = self._known.get(key)
+        if known is None:
+            self._make_room()
+            if _hash(key) % self._of != self._bucket:
+                return None
+            known = _Chain(0, b"", -1, 0)
+        message: Any = self._spec.message
+        decision = message.FromString(record.value)
+        digest = sha256(record.value).digest()
+        kind, what = self._compare(known, decision, digest)
+        if decision.version > known.version:
+            # After a gap, too: one line says it, and the rest is compared with what stands there.
+            self._known[key] = _Chain(decision.version, digest, decision.cause, decision.time_ms)
+        if kind is None:
+            return None
+        return Finding(self._spec.name, record.partition, record.offset, kind, what)
+
+    @staticmethod
+    def _compare(known: _Chain, decision: Any, digest: bytes) -> tuple[Kind | None, str]:
+        version = decision.version
+        if 0 < version == known.version and digest != known.digest:
+            return Kind.FORK, f"a second, different decision of version {version}"
+        if 0 < version <= known.version:
+            return None, ""
+        if version != known.version + 1:
+            return Kind.GAP, f"version {version} after {known.version}"
+        if decision.previous_sha256 != known.digest:
+            return Kind.CHAIN, f"version {version} does not carry the digest of the one before"
+        if decision.cause <= known.cause or decision.time_ms < known.time_ms:
+            return Kind.ORDER, f"version {version} is caused or dated before version {known.version}"
+        return None, ""
+
+    def _make_room(self) -> None:
+        while len(self._known) >= self._most:
+            self._left.append((self._bucket + self._of, 2 * self._of))
+            self._of *= 2
+            self._known = {key: one for key, one in self._known.items() if _hash(key) % self._of == self._bucket}
+
+
+def _hash(key: bytes) -> int:
+    return int.from_bytes(sha256(key).digest()[:8], "big")

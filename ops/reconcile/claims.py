@@ -1,0 +1,112 @@
+"""What a purse is told when a statement says more than our books: claims, as a provider's notification would make them.
+
+The purse's decider says what they mean. Must never make a claim that the statement does not bear out, nor one of money
+that both sides already have.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from aiokafka import AIOKafkaProducer
+from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, OPERATION_CAPTURE, OPERATION_VOID, Operation
+from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_RECONCILIATION, PaymentInput, ProviderOutcome
+from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
+
+from eventlog.broker.topics import partition_of
+from eventlog.records.envelope import headers
+from ops.log.reader import Reader
+from services.payments.domain.ids import is_id, of_nobody
+from shared_kernel.topics import PAYMENT_INBOX
+
+SOURCE = "/groupbuy/ops/reconcile"
+
+
+def of_unknown(theirs: StatementEntry) -> ProviderOutcome | None:
+    """What a purse is told of a hold that our books don't have; None: nothing that it could send back whole."""
+    if theirs.refunded_minor:
+        return None
+    return _taken(theirs) if theirs.captured_minor else _held(theirs)
+
+
+def of_known(theirs: StatementEntry, *, held_here: int, captured_here: int) -> ProviderOutcome | None:
+    """What a purse is told of a hold that is further at the provider than here; None: nothing that it would book.
+
+    Both in minor units.
+    """
+    if theirs.refunded_minor or captured_here:
+        return None
+    if theirs.captured_minor:
+        return _taken(theirs)
+    return _over(theirs) if held_here and not theirs.open_minor else None
+
+
+def _claim(theirs: StatementEntry, operation: Operation.ValueType) -> ProviderOutcome:
+    method = f"{theirs.wire or 'simulated'}_"
+    origin = OUTCOME_ORIGIN_RECONCILIATION
+    return ProviderOutcome(order=theirs.order, operation=operation, origin=origin, payment_method=method)
+
+
+def _taken(theirs: StatementEntry) -> ProviderOutcome:
+    made = _claim(theirs, OPERATION_CAPTURE)
+    made.captured.hold = theirs.hold
+    made.captured.amount_minor = theirs.captured_minor
+    made.captured.currency = theirs.currency
+    return made
+
+
+def _held(theirs: StatementEntry) -> ProviderOutcome:
+    # Over or not: the purse asks the provider to let go of it, and books the answer.
+    made = _claim(theirs, OPERATION_AUTHORISE)
+    made.authorised.hold = theirs.hold
+    made.authorised.amount_minor = theirs.authorised_minor
+    made.authorised.currency = theirs.currency
+    return made
+
+
+def _over(theirs: StatementEntry) -> ProviderOutcome:
+    made = _claim(theirs, OPERATION_VOID)
+    made.hold_gone.hold = theirs.hold
+    return made
+
+
+def addressed(group: str, claim: ProviderOutcome) -> tuple[str, ProviderOutcome]:
+    """Whose purse is told. Without names of ours, names that are the same for every repeat."""
+    made = ProviderOutcome()
+    made.CopyFrom(claim)
+    provider = claim.payment_method
+    hold = getattr(claim, claim.WhichOneof("result") or "").hold
+    if not is_id(made.order):
+        made.order = of_nobody(provider, made.order, hold)
+    return (group if is_id(group) else of_nobody(provider, made.order)), made
+
+
+async def feed(kafka: str, claims: Iterable[tuple[str, ProviderOutcome]]) -> int:
+    """Appends claims, each with its group, to the payment inbox; returns how many. Raises KafkaError, OpsError."""
+    async with Reader(kafka, [PAYMENT_INBOX.name]) as reader:
+        partitions = reader.partitions(PAYMENT_INBOX.name)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", enable_idempotence=True)
+    await producer.start()
+    count = 0
+    try:
+        for group, claim in claims:
+            key, made = addressed(group, claim)
+            kind = f"{made.operation}:{made.WhichOneof('result')}"
+            await producer.send_and_wait(
+                PAYMENT_INBOX.name,
+                PaymentInput(outcome=made).SerializeToString(),
+                key=key.encode(),
+                partition=partition_of(key, partitions),
+                headers=headers(
+                    f"{made.order}:{kind}:reconciled",
+                    ProviderOutcome.DESCRIPTOR.full_name,
+                    SOURCE,
+                    time.time_ns() // 1_000_000,
+                    f"groups/{key}/orders/{made.order}/payment",
+                ),
+            )
+            count += 1
+    finally:
+        await producer.stop()
+    return count

@@ -1,0 +1,100 @@
+"""The group message that callers see, made from the decider's state. Must never change that state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from groupbuy.groups.v1 import decisions_pb2
+from groupbuy.groups.v1.groups_pb2 import (
+    GROUP_STATE_CANCELLED,
+    GROUP_STATE_COMPLETED,
+    GROUP_STATE_EXPIRED,
+    GROUP_STATE_FORMING,
+    MEMBER_STATE_CONFIRMED,
+    MEMBER_STATE_FAILED,
+    MEMBER_STATE_RELEASED,
+    MEMBER_STATE_RESERVED,
+    MEMBER_STATE_SETTLED,
+    MEMBER_STATE_WAITLISTED,
+    Group,
+    GroupState,
+    Member,
+    MemberState,
+)
+
+from eventlog.core.aggregate import Aggregate
+from services.groups.domain.model import Phase, Standing, State
+from services.groups.domain.pricing import tier_at
+from services.groups.domain.terms import Terms
+
+PHASES: Mapping[Phase, GroupState.ValueType] = {
+    Phase.FORMING: GROUP_STATE_FORMING,
+    Phase.COMPLETED: GROUP_STATE_COMPLETED,
+    Phase.EXPIRED: GROUP_STATE_EXPIRED,
+    Phase.CANCELLED: GROUP_STATE_CANCELLED,
+}
+#: Ends that an order with a seat can come to when its group closes; who left before is no member.
+ENDS: Mapping[Standing, MemberState.ValueType] = {
+    Standing.SETTLED: MEMBER_STATE_SETTLED,
+    Standing.FAILED: MEMBER_STATE_FAILED,
+    Standing.RELEASED: MEMBER_STATE_RELEASED,
+}
+
+
+def group_message(aggregate: Aggregate[State], terms: Terms, *, members: bool = True) -> Group:
+    """An opened group as the API shows it; `terms` are its own. In a list it comes without its members."""
+    state = aggregate.state
+    forming = state.phase is Phase.FORMING
+    confirmed = len(state.confirmed) if forming else state.members
+    return Group(
+        name=f"groups/{aggregate.key}",
+        campaign=f"campaigns/{terms.campaign}",
+        state=PHASES[state.phase],
+        terms=decisions_pb2.Terms.FromString(terms.raw),
+        leader_order=f"groups/{aggregate.key}/orders/{state.leader}" if state.leader else "",
+        create_time=_timestamp(state.opened_ms),
+        deadline_time=_timestamp(state.deadline_ms),
+        confirmed_members=confirmed,
+        seats_left=state.seats_left,
+        unit_price_minor=state.unit_price_minor or _price(terms, confirmed),
+        next_tier_members=_next_tier(terms, confirmed) if forming else 0,
+        members=_members(aggregate.key, state) if members else (),
+        version=aggregate.version,
+        settled=state.is_done,
+        update_time=_timestamp(aggregate.time_ms),
+    )
+
+
+def _price(terms: Terms, members: int) -> int:
+    tier = tier_at(terms, members)
+    return tier.unit_price_minor if tier else terms.entry_price_minor
+
+
+def _next_tier(terms: Terms, members: int) -> int:
+    return next((tier.members for tier in terms.tiers if tier.members > members), 0)
+
+
+def _members(group: str, state: State) -> Iterator[Member]:
+    """Members in the order of their confirmation, then who waits. Of an ended order only its end is kept."""
+    prefix = f"groups/{group}/orders/"
+    for held, standing in ((state.confirmed, MEMBER_STATE_CONFIRMED), (state.reserved, MEMBER_STATE_RESERVED)):
+        for order, seat in held.items():
+            yield Member(order=prefix + order, customer=seat.customer, quantity=seat.quantity, state=standing)
+    for order, waiter in state.waiting.items():
+        yield Member(
+            order=prefix + order,
+            customer=waiter.customer,
+            quantity=waiter.quantity,
+            state=MEMBER_STATE_WAITLISTED,
+        )
+    for order in state.ended:
+        end = ENDS.get(state.standing(order))
+        if end is not None:
+            yield Member(order=prefix + order, state=end)
+
+
+def _timestamp(time_ms: int) -> Timestamp:
+    made = Timestamp()
+    made.FromMilliseconds(time_ms)
+    return made

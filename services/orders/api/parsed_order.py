@@ -1,0 +1,44 @@
+"""What a valid request asks for: which order it stands for, and what makes it the same request when it comes again."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from groupbuy.orders.v1.orders_pb2 import PlaceOrderRequest
+
+from services.orders.api.errors import invalid_field
+from services.orders.domain.ids import (
+    OrderName,
+    campaign_of,
+    group_id,
+    group_of,
+    is_id,
+    order_id,
+    request_digest,
+)
+
+
+class Asked(NamedTuple):
+    """A request, and the order that it stands for."""
+
+    request: PlaceOrderRequest
+    name: OrderName
+    #: Id of the campaign.
+    campaign: str
+    #: Whether it opens a group, and joins none.
+    opens: bool
+    #: SHA-256 of what is asked for.
+    digest: bytes
+
+
+def understood(request: PlaceOrderRequest) -> Asked:
+    """A valid request and the order it stands for: the same for the same customer, request id and group."""
+    customer, request_id, joined = request.customer, request.request_id, request.group
+    if joined:
+        group = group_of(joined)
+        if not is_id(group):
+            raise invalid_field("group", "is not the name of a group")
+    else:
+        group = group_id(customer, request_id)
+    name = OrderName(group, order_id(group, customer, request_id))
+    return Asked(request, name, campaign_of(request.campaign), not joined, request_digest(request))

@@ -1,0 +1,60 @@
+"""Refunds by command: full or in part, never above what was captured, each id once.
+
+Must never touch what is only held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
+from groupbuy.payments.v1.inbox_pb2 import RefundCommand
+
+from services.payments.domain import events, requests
+from services.payments.domain.errors import Impossible
+from services.payments.domain.model import Purse, Record
+from services.payments.domain.model_parts import Intent
+
+NO_PAYMENT = "the order has no payment"
+RELEASED = "the order was released: its money goes back by itself"
+NOT_CAPTURED = "nothing was captured"
+NOTHING_LEFT = "nothing is left to give back"
+
+
+def refund(purse: Purse, command: RefundCommand) -> Iterator[PaymentEvent]:
+    """Decides a refund. What other refunds under way have claimed is not there any more."""
+    if not command.refund:
+        raise Impossible(f"order {command.order}: a refund without an id")
+    order, amount = command.order, command.amount_minor
+    record = purse.orders.get(order)
+    if record is not None and record.refunds is not None and command.refund in record.refunds:
+        return
+    refusal = _refusal(record, amount, command.currency)
+    if record is None or refusal:
+        yield events.refund_declined(order, command.refund, refusal, max(amount, 0), command.request_sha256)
+        return
+    yield requests.refund_requested(
+        order,
+        record,
+        record.hold,
+        amount or record.refundable(),
+        record.currency,
+        command.refund,
+        command.request_sha256,
+    )
+
+
+def _refusal(record: Record | None, amount: int, currency: str) -> str:
+    """Why not; empty: there is nothing against it."""
+    if record is None or record.intent is Intent.NONE:
+        return NO_PAYMENT
+    if record.intent is Intent.RELEASE:
+        return RELEASED
+    if currency not in ("", record.currency):
+        return f"the payment is in {record.currency}, not in {currency}"
+    if not record.captured:
+        return NOT_CAPTURED
+    left = record.refundable()
+    if left <= 0:
+        return NOTHING_LEFT
+    return "" if 0 <= amount <= left else f"{amount} is not an amount between 1 and the {left} left"

@@ -1,0 +1,24 @@
+"""Decodes what another service has stated of a group. Must never take a record for another group's."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from eventlog.records.dead_letters import Undecodable
+
+M = TypeVar("M", bound=Message)
+
+
+def of_group(message: type[M], value: bytes, key: bytes | None) -> M:
+    """A message that names its group. Raises Undecodable when the bytes are not such a message, or not of the group
+    that the key names."""
+    try:
+        decoded: Any = message.FromString(value)
+    except DecodeError as error:
+        raise Undecodable(f"not a {message.DESCRIPTOR.name}: {error}") from error
+    if key is None or decoded.group.encode() != key:
+        raise Undecodable(f"a {message.DESCRIPTOR.name} of group {decoded.group!r} under the key {key!r}")
+    found: M = decoded
+    return found

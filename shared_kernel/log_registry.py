@@ -1,0 +1,229 @@
+"""The log's own registry, topic `groupbuy.registry.v1`: reads it whole, and appends entries.
+
+It holds what the log must know about itself for as long as it lives: the declared number of partitions, committed
+offsets that a person recovered, records that deciders skip, and how far dead letters were put back.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from google.protobuf.message import DecodeError
+from groupbuy.registry.v1.registry_pb2 import Declared, OffsetsRecovered, Redriven, RegistryRecord
+
+from eventlog.broker import topics
+from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.security import Kafka, client
+from eventlog.broker.topics import partition_of
+from eventlog.core.errors import TopicsDiffer
+from eventlog.views.recorded_skips import RecordedSkips, Skip, skip_key
+from shared_kernel.topics import ALL, REGISTRY
+
+DECLARED = "declared"
+CREATE = "`groupbuy-ops topics create`"
+
+
+def redriven_key(topic: str, partition: int) -> str:
+    """Key of the entry that says how far a dead-letter partition was put back."""
+    return f"redriven/{topic}/{partition}"
+
+
+@dataclass(slots=True)
+class Registry:
+    """All entries, by key; a later one replaces an earlier one."""
+
+    records: dict[str, RegistryRecord] = field(default_factory=dict)
+    #: Records that are no entries, in words. They change nothing: whoever may write the registry must not stop a start.
+    ignored: list[str] = field(default_factory=list)
+
+    @property
+    def declared(self) -> Declared | None:
+        """The declared number of partitions; None: none was declared yet."""
+        record = self.records.get(DECLARED)
+        return record.declared if record is not None else None
+
+    @property
+    def skipped(self) -> set[tuple[str, int, int, bytes]]:
+        """Topic, partition, offset and digest of every record that deciders skip."""
+        every = [one.record_skipped for one in self.records.values() if one.WhichOneof("body") == "record_skipped"]
+        return {(one.topic, one.partition, one.offset, one.sha256) for one in every}
+
+    def redriven(self, topic: str, partition: int) -> Redriven:
+        """How far a dead-letter partition was put back; from its beginning if nothing says so."""
+        record = self.records.get(redriven_key(topic, partition))
+        return record.redriven if record is not None else Redriven(topic=topic, partition=partition)
+
+    def take(self, key: str, value: bytes | None) -> None:
+        """Takes the next entry of a partition. What is no entry of its key is ignored, and named in `ignored`.
+
+        Raises TopicsDiffer where another number of partitions is declared than before: no process may guess which one
+        keys were placed by.
+        """
+        if value is None:
+            self.ignored.append(f"{key}: it has no value, and nothing is removed from the registry")
+            return
+        try:
+            record = RegistryRecord.FromString(value)
+        except DecodeError as error:
+            self.ignored.append(f"{key}: it can't be decoded: {error}")
+            return
+        if why := wrong(key, record):
+            self.ignored.append(f"{key}: {why}")
+            return
+        before = self.declared
+        if key == DECLARED and before is not None and before.partitions != record.declared.partitions:
+            both = f"{before.partitions} and {record.declared.partitions}"
+            raise TopicsDiffer(
+                f"{REGISTRY.name} declares both {both} partitions: it was written by hand. Way out: "
+                "`groupbuy-ops verify` names the record, `groupbuy-ops topics rebuild --without` removes it"
+            )
+        self.records[key] = record
+
+
+def skip_of(value: bytes) -> Skip | None:
+    """What an entry skips; None for other entries. Raises DecodeError."""
+    record = RegistryRecord.FromString(value)
+    if record.WhichOneof("body") != "record_skipped":
+        return None
+    found = record.record_skipped
+    return Skip(found.topic, found.partition, found.offset, found.sha256.hex())
+
+
+def key_of(record: RegistryRecord) -> str:
+    """The key that an entry must have; of recovered offsets all but the time. Empty for a body of another version."""
+    match record.WhichOneof("body"):
+        case "declared":
+            return DECLARED
+        case "offsets_recovered":
+            return f"recovered/{record.offsets_recovered.group}/"
+        case "record_skipped":
+            one = record.record_skipped
+            return skip_key(one.topic, one.partition, one.offset)
+        case "redriven":
+            return redriven_key(record.redriven.topic, record.redriven.partition)
+    return ""
+
+
+def wrong(key: str, record: RegistryRecord) -> str:
+    """Why an entry can't be that of its key; empty if it can."""
+    should = key_of(record)
+    if not should:
+        return "its content is unknown to this build"
+    if key != should and not (should.endswith("/") and key.startswith(should)):
+        return f"its content belongs to the key {should}"
+    return ""
+
+
+def skips(kafka: Kafka, instance: str) -> RecordedSkips:
+    """The skips that the processors of a process ask for."""
+    return RecordedSkips(kafka, REGISTRY.name, skip_of, client_id=f"{instance}.registry")
+
+
+async def read(kafka: Kafka, topic: str = REGISTRY.name) -> Registry:
+    """All entries of now; none if the topic does not exist. Raises TopicsDiffer. `topic` may name a copy."""
+    found = Registry()
+    count = (await topics.counts(kafka, [replace(REGISTRY, name=topic)])).get(topic, 0)
+    if count:
+        tps = [TopicPartition(topic, partition) for partition in range(count)]
+        async with Partitions(kafka, tps) as partitions:
+            async for _, record in partitions.everything():
+                found.take((record.key or b"").decode(errors="replace"), record.value)
+    return found
+
+
+async def declared(kafka: Kafka) -> int | None:
+    """The declared number of partitions; None: none was declared yet. Raises TopicsDiffer."""
+    found = (await read(kafka)).declared
+    return found.partitions if found is not None else None
+
+
+class Writer:
+    """Appends entries. Use as an async context manager."""
+
+    def __init__(self, kafka: Kafka, who: str, partitions: int) -> None:
+        """`partitions` is the declared number."""
+        self._who = who
+        self._partitions = partitions
+        self._producer = AIOKafkaProducer(**client(kafka), acks="all", enable_idempotence=True)
+
+    async def __aenter__(self) -> Writer:
+        await self._producer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._producer.stop()
+
+    async def append_recovered(self, entry: OffsetsRecovered) -> None:
+        """Appends what was recovered of a group, under a key of its own: none replaces another."""
+        key = f"recovered/{entry.group}/{time.time_ns() // 1_000_000}"
+        await self.append(key, RegistryRecord(offsets_recovered=entry))
+
+    async def append(self, key: str, record: RegistryRecord) -> None:
+        """Appends an entry; returns when every in-sync replica has it. Sets who and when."""
+        record.who = self._who
+        record.time_ms = time.time_ns() // 1_000_000
+        partition = partition_of(key, self._partitions)
+        await self._producer.send_and_wait(
+            REGISTRY.name, record.SerializeToString(deterministic=True), key=key.encode(), partition=partition
+        )
+
+
+async def create(kafka: Kafka, *, partitions: int | None, otherwise: int, replication: int, who: str) -> list[str]:
+    """Makes the topics that are missing, commits offset 0 for their readers, declares the number of partitions.
+
+    `partitions` None: as declared, else as the existing topics have, else `otherwise`. The number that existing topics
+    have is declared only if all have the same and keys stand where it puts them. Raises TopicsDiffer before it has
+    changed anything. Returns the names of the new topics.
+    """
+    found = (await read(kafka)).declared
+    counts = await topics.counts(kafka, ALL)
+    if found is not None and partitions not in (None, found.partitions):
+        raise TopicsDiffer(f"{found.partitions} partitions were declared, for ever: {partitions} can't be had")
+    if found is not None:
+        wanted = found.partitions
+    else:
+        # Nobody declared a number. Where topics exist they must agree on one before it can be the truth.
+        agreed = topics.same_count(counts, None) if counts else None
+        wanted = partitions or agreed or otherwise
+        if agreed not in (None, wanted):
+            raise TopicsDiffer(f"every topic has {agreed} partitions, {wanted} were asked for")
+    adopted = False
+    if found is None and counts:
+        evidence = await topics.misplaced(kafka, [topic for topic in ALL if topic.name in counts], wanted)
+        if evidence.said:
+            raise TopicsDiffer(
+                f"no number of partitions was declared, and {wanted}, which every topic has, is not the one that keys "
+                f"were placed by: {evidence.said}. {topics.WAY_OUT}"
+            )
+        adopted = evidence.records > 0
+    made = await topics.create(kafka, ALL, partitions=wanted, replication=replication)
+    if found is None:
+        entry = Declared(partitions=wanted, cluster_id=await _cluster_id(kafka), adopted=adopted)
+        async with Writer(kafka, who, wanted) as writer:
+            await writer.append(DECLARED, RegistryRecord(declared=entry))
+    return made
+
+
+async def _cluster_id(kafka: Kafka) -> str:
+    admin = AIOKafkaAdminClient(**client(kafka))
+    await admin.start()
+    try:
+        described = await admin.describe_cluster()
+        return str(described.get("cluster_id") or "")
+    finally:
+        await admin.close()
+
+
+async def check(kafka: Kafka) -> int:
+    """Compares the broker's topics with the list of topics, and their partitions with the declared number.
+
+    Returns the number. Raises TopicsDiffer.
+    """
+    await topics.check(kafka, [REGISTRY], partitions=None)
+    number = await declared(kafka)
+    if number is None:
+        raise TopicsDiffer(f"no number of partitions is declared: run {CREATE}")
+    return await topics.check(kafka, ALL, partitions=number)

@@ -1,0 +1,60 @@
+"""The registry of the product's topics: the one place that names them. Creation, checks and tools all come from it."""
+
+from __future__ import annotations
+
+from groupbuy.groups.v1.campaigns_pb2 import Campaign
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+from groupbuy.registry.v1.registry_pb2 import RegistryRecord
+
+from eventlog.broker.topics import DAY_MS, FOR_EVER, TopicSpec, with_dead_letters
+
+GROUPS_SEQUENCER = "groupbuy.groups.sequencer"
+GROUPS_DECIDER = "groupbuy.groups.decider"
+PAYMENTS_SEQUENCER = "groupbuy.payments.sequencer"
+PAYMENTS_DECIDER = "groupbuy.payments.decider"
+PAYMENTS_EFFECTS = "groupbuy.payments.effects"
+PAYMENTS_LEDGER = "groupbuy.payments.ledger"
+ORDERS_PROJECTION = "groupbuy.orders.projection"
+
+ORDERS = TopicSpec("orders.order.v1", OrderFact, "group", "orders", (GROUPS_SEQUENCER, ORDERS_PROJECTION), 90 * DAY_MS)
+# Compacted and read whole by whoever needs it, so it has no consumer group.
+CAMPAIGNS = TopicSpec(
+    "groups.campaign.v1", Campaign, "campaign", "groups", (), FOR_EVER, compacted=True, followers=("orders",)
+)
+GROUP_INBOX = TopicSpec("groups.inbox.v1", GroupInput, "group", "groups", (GROUPS_DECIDER,), 90 * DAY_MS)
+GROUP_LOG = TopicSpec(
+    "groups.group.v1", GroupDecision, "group", "groups", (PAYMENTS_SEQUENCER, ORDERS_PROJECTION), FOR_EVER
+)
+PAYMENT_INBOX = TopicSpec("payments.inbox.v1", PaymentInput, "group", "payments", (PAYMENTS_DECIDER,), 90 * DAY_MS)
+PAYMENT_LOG = TopicSpec(
+    "payments.payment.v1",
+    PaymentDecision,
+    "group",
+    "payments",
+    (GROUPS_SEQUENCER, PAYMENTS_EFFECTS, PAYMENTS_LEDGER, ORDERS_PROJECTION),
+    FOR_EVER,
+)
+
+# What the log must know about itself. Operators write it, every process reads it whole.
+REGISTRY = TopicSpec(
+    "groupbuy.registry.v1",
+    RegistryRecord,
+    "entry",
+    "ops",
+    (),
+    FOR_EVER,
+    compacted=True,
+    followers=("groups", "orders", "payments"),
+)
+
+BUSINESS = (ORDERS, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG)
+ALL = (*with_dead_letters(BUSINESS), REGISTRY)
+
+
+def dlq_name(topic: TopicSpec, service: str) -> str:
+    """Name of the dead-letter topic of a service for a topic it reads."""
+    return f"{topic.name}.{service}.dlq"

@@ -1,0 +1,105 @@
+"""WeChat Pay's objects, made of what the books say: transactions, refunds, notifications, errors.
+
+The merchant's attachment and the payer are kept in the hold's payment method, `wechat/{attach}/{payer}`. Must never say
+anything that the books don't.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, TypeAlias
+
+from groupbuy.simprovider.v1 import simprovider_pb2 as pb
+
+from simulators.psp.outbox import Change
+from simulators.psp.rules import Hold, State
+from simulators.psp.wechat.signer import APP, MERCHANT
+
+Json: TypeAlias = dict[str, Any]
+
+#: What stands before the payment method of holds that came by this wire.
+WIRE = "wechat"
+
+
+class WeChatError(Exception):
+    """An error of WeChat Pay's: HTTP status and code."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body: Json = {"code": code, "message": message}
+
+
+def trade_state(hold: Hold) -> str:
+    """How a transaction stands."""
+    match hold.state:
+        case State.PENDING:
+            return "NOTPAY"
+        case State.CAPTURED:
+            return "REFUND" if hold.refunded_minor else "SUCCESS"
+        case _:
+            return "CLOSED"
+
+
+def transaction(hold: Hold) -> Json:
+    """A transaction as it is now."""
+    attach, _, payer = hold.payment_method.partition("/")[2].rpartition("/")
+    made: Json = {
+        "appid": APP,
+        "mchid": MERCHANT,
+        "out_trade_no": hold.key,
+        "trade_type": "JSAPI" if payer else "NATIVE",
+        "trade_state": trade_state(hold),
+        "trade_state_desc": trade_state(hold),
+        "attach": attach,
+        "amount": {"total": hold.asked_minor, "payer_total": hold.asked_minor, "currency": hold.currency},
+    }
+    if hold.captured_minor:
+        made["transaction_id"] = _id("42", hold.key)
+        made["payer"] = {"openid": payer}
+    return made
+
+
+def refused(key: str) -> Json:
+    """A transaction whose payer's bank refused."""
+    return {
+        "appid": APP,
+        "mchid": MERCHANT,
+        "out_trade_no": key,
+        "trade_state": "PAYERROR",
+        "trade_state_desc": "支付失败(银行拒绝)",
+    }
+
+
+def refund(hold: Hold, key: str, amount_minor: int, status: str) -> Json:
+    """A refund."""
+    return {
+        "refund_id": _id("50", key),
+        "out_refund_no": key,
+        "transaction_id": _id("42", hold.key),
+        "out_trade_no": hold.key,
+        "channel": "ORIGINAL",
+        "status": status,
+        "amount": {"total": hold.asked_minor, "refund": amount_minor, "currency": hold.currency},
+    }
+
+
+def event(change: Change) -> Json | None:
+    """The notification of a change, before it is encrypted: its kind, its name, what it says. None: none is sent."""
+    result, hold = change.result, change.hold
+    if hold is None:
+        return None
+    if result.status == pb.STATUS_AUTHORISED:
+        kind, plain = "TRANSACTION.SUCCESS", transaction(hold)
+    elif result.status == pb.STATUS_REFUNDED:
+        kind = "REFUND.SUCCESS"
+        plain = refund(hold, result.key, result.amount_minor, "SUCCESS")
+        plain["refund_status"] = plain.pop("status")
+    else:
+        return None
+    return {"kind": kind, "name": "EV-" + _id("2", f"{kind}/{result.key}"), "plain": plain}
+
+
+def _id(first: str, text: str) -> str:
+    digits = str(int(hashlib.sha256(text.encode()).hexdigest(), 16))
+    return first + digits[: 28 - len(first)]

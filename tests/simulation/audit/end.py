@@ -1,0 +1,85 @@
+"""What must hold once everything has ended: everybody answered, all money accounted for, the provider's books ours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from tests.simulation.audit.auditor import Auditor
+from tests.simulation.audit.group_payments import Hold, PurseAudit
+from tests.simulation.audit.groups import GroupAudit
+from tests.simulation.audit.violation import Violation
+from tests.simulation.world.provider import Account
+
+ENDS = frozenset({"REFUSED", "CANCELLED", "LAPSED", "DECLINED", "RELEASED", "SETTLED", "FAILED"})
+
+
+def check_end(auditor: Auditor, accounts: Iterable[Account]) -> None:
+    """Raises Violation."""
+    for key, order in sorted(auditor.acknowledged):
+        status = auditor.group(key).order(order).status
+        if status not in ENDS and not auditor.group(key).order(order).lied:
+            raise Violation("every order ends", key, f"{order} is {status or 'not answered'} for ever")
+    for group in auditor.groups.values():
+        _group(group)
+    for refund, (key, order) in auditor.refunds_asked.items():
+        if refund not in auditor.purses[key].refunds_answered:
+            raise Violation("every refund is answered", key, f"{refund} of {order}")
+    holds: dict[str, tuple[str, Hold]] = {}
+    charged: Counter[str] = Counter()
+    for purse in auditor.purses.values():
+        _purse(purse, charged)
+        for order, payment in purse.payments.items():
+            if not purse.group.order(order).lied:
+                holds.update({reference: (purse.key, hold) for reference, hold in payment.holds.items()})
+    # An order that lies were told about may never be asked back, so nobody looks at its hold any more.
+    known = [one for one in accounts if not auditor.group(one.group).order(one.order).lied]
+    _books(holds, known)
+
+
+def _group(group: GroupAudit) -> None:
+    if group.phase == "FORMING":
+        raise Violation("every group ends", group.key, "forming for ever")
+    for name, order in group.orders.items():
+        if order.release_requested and not order.released:
+            raise Violation("every release ends", group.key, f"{name} was asked back and never reported back")
+    lied = any(group.orders[name].lied for name in group.completed)
+    if group.phase == "COMPLETED" and not group.settled and not lied:
+        raise Violation("every group ends", group.key, "completed and never settled")
+
+
+def _purse(purse: PurseAudit, charged: Counter[str]) -> None:
+    for order, payment in purse.payments.items():
+        seat = purse.group.order(order)
+        if seat.lied:
+            continue
+        kept = 0
+        for reference, hold in payment.holds.items():
+            if hold.open or hold.suspense:
+                raise Violation("every hold ends", purse.key, f"{order}: {hold.open} of {reference} is held for ever")
+            if hold.booked != hold.captured + hold.released:
+                raise Violation("debits = credits", purse.key, f"{order}: {reference} does not add up")
+            kept += hold.captured - hold.refunded
+        paid = seat.settled_amount if seat.status == "SETTLED" else 0
+        if kept - (paid - payment.spent) not in purse.owed(order):
+            raise Violation(
+                "debits = credits", purse.key, f"{order}: {kept} kept, {paid} charged, {payment.spent} refunded"
+            )
+
+
+def _books(holds: dict[str, tuple[str, Hold]], accounts: list[Account]) -> None:
+    for account in accounts:
+        key, ours = holds.pop(account.reference, (account.group, Hold()))
+        # A hold that was let go before we heard of it was never in our books.
+        whole = ours.booked > 0 and not ours.odd
+        there = (account.open, account.captured, account.refunded, account.released if whole else 0)
+        here = (ours.open, ours.captured, ours.refunded, ours.released if whole else 0)
+        if account.captures > 1:
+            raise Violation("one capture a hold", key, f"{account.order}: {account.reference} captured twice")
+        if there != here:
+            raise Violation(
+                "our books = the provider's", key, f"{account.order} {account.reference}: {there} there, {here} here"
+            )
+    for reference, (key, hold) in holds.items():
+        if hold.booked:
+            raise Violation("our books = the provider's", key, f"nobody there knows {reference}")

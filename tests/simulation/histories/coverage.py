@@ -1,0 +1,101 @@
+"""How often each thing happened in a run: events, faults, transitions of the deciders' tables. Must never steer it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from groupbuy.groups.v1.decisions_pb2 import GroupEvent
+from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
+
+from services.groups.domain import transitions
+from services.groups.domain.model import Phase, Standing
+from tests.simulation.payment_rows import ROWS, Row, counted_rows
+
+#: Faults that a world knows; every one is to be met in a long run.
+FAULTS = (
+    "crash", "crash, half its output written", "crash, output arrives after its death", "zombie woke", "rebalance",
+    "recovered from a checkpoint", "recovered from nothing", "recovered from a zombie's checkpoint",
+    "broker clock back an hour", "broker clock ahead", "service clock a day ahead", "service clock a day behind",
+    "silence after a restart", "broker away", "slow consumer", "lost tick", "request repeated",
+    "request with another payload",
+    "late notification",
+    "time-out, not done", "time-out, done", "proven absent", "declined at authorise", "declined at capture",
+    "refund declined", "hold lapsed, told", "hold lapsed, not told", "second hold of one order",
+    "money for an unknown order", "taken unasked", "claim without sense", "poison record", "old schema",
+    "newer schema", "defect in the rules", "false word of the purse", "campaign edited", "stale campaign",
+    "dead letter",
+)  # fmt: skip
+EVENTS = tuple(f"group.{one.name}" for one in GroupEvent.DESCRIPTOR.oneofs_by_name["body"].fields) + tuple(
+    f"payment.{one.name}" for one in PaymentEvent.DESCRIPTOR.oneofs_by_name["body"].fields
+)
+TRANSITIONS = tuple(
+    f"{when.name} {row.on}" for rows in (transitions.GROUP, transitions.ORDER) for row in rows for when in row.when
+) + tuple(f"payment {state} {told}" for state, told in ROWS)
+KNOWN = {"fault": FAULTS, "event": EVENTS, "transition": TRANSITIONS}
+
+
+class Coverage:
+    """Counts by kind and name."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def count(self, kind: str, name: str) -> None:
+        """Counts one."""
+        self.counts[kind, name] += 1
+
+    def add(self, counts: Iterable[tuple[tuple[str, str], int]]) -> None:
+        """Adds another run's counts."""
+        for name, number in counts:
+            self.counts[name] += number
+
+    def missing(self) -> list[str]:
+        """What should have been met and was not."""
+        return [f"{kind} {name}" for kind, names in KNOWN.items() for name in names if not self.counts[kind, name]]
+
+    def lines(self) -> Iterator[str]:
+        """Figures for people."""
+        for kind, names in KNOWN.items():
+            unknown = sorted(name for found, name in self.counts if found == kind and name not in names)
+            yield f"{kind}s"
+            for name in (*names, *unknown):
+                yield f"  {self.counts[kind, name]:>12,}  {name}"
+
+
+@contextmanager
+def counted_transitions(coverage: Coverage) -> Iterator[None]:
+    """Counts each use of a row of the tables of groups, orders and payments."""
+    tables = (transitions.ON_GROUP, transitions.ON_ORDER)
+    before = [[dict(rows) for rows in table] for table in tables]
+    for table, names in zip(tables, (Phase, Standing), strict=True):
+        for state, rows in zip(names, table, strict=True):
+            for on, row in rows.items():
+                rows[on] = replace(row, act=_counting(coverage, f"{state.name} {on}", row.act))
+    labels = {row: ("transition", "payment " + " ".join(row)) for row in ROWS}
+    counts = coverage.counts
+
+    def count(row: Row) -> None:
+        counts[labels[row]] += 1
+
+    try:
+        with counted_rows(count):
+            yield
+    finally:
+        for table, saved in zip(tables, before, strict=True):
+            for rows, old in zip(table, saved, strict=True):
+                rows.clear()
+                rows.update(old)
+
+
+def _counting(coverage: Coverage, name: str, act: Callable[..., Any]) -> Callable[..., Any]:
+    counts, label = coverage.counts, ("transition", name)
+
+    def counting(state: Any, item: Any, at_ms: int) -> Any:
+        counts[label] += 1
+        return act(state, item, at_ms)
+
+    return counting

@@ -1,0 +1,101 @@
+"""A record in a few words, for people who read a failing history. Must never fail on a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from groupbuy.groups.v1.campaigns_pb2 import Campaign
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision, RefusalReason, ReleaseReason
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentDecision
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+
+from shared_kernel import topics
+from tests.simulation.world.broker import Record
+
+REASONS = {"seat_refused": RefusalReason, "seat_released": ReleaseReason, "release_requested": ReleaseReason}
+
+
+def describe(record: Record) -> str:
+    """What a record says."""
+    group = (record.key or b"").decode()[:4]
+    teller = _TELLERS.get(record.topic)
+    try:
+        said = teller(record.value or b"") if teller is not None else ""
+    except DecodeError:
+        said = "undecodable"
+    return f"t={record.timestamp % 10**8} g:{group} {said}"
+
+
+def _campaign(value: bytes) -> str:
+    campaign = Campaign.FromString(value)
+    tiers = " ".join(f"{tier.members}:{tier.unit_price_minor}" for tier in campaign.tiers)
+    return f"{campaign.name} {tiers} of {campaign.capacity}"
+
+
+def _fact(value: bytes) -> str:
+    fact = OrderFact.FromString(value)
+    if fact.HasField("placed"):
+        placed = fact.placed
+        how = "opens" if placed.opens_group else "joins"
+        return f"{fact.order[:6]} {fact.customer} {how} for {placed.quantity} by {placed.payment_method}"
+    return f"{fact.order[:6]} {fact.WhichOneof('body')}"
+
+
+def _group_input(value: bytes) -> str:
+    message = GroupInput.FromString(value)
+    body = message.WhichOneof("body")
+    if body == "order_fact":
+        return _fact(message.order_fact)
+    if body == "payment_decision":
+        return f"purse {'(false) ' if not message.source.topic else ''}" + _payment(message.payment_decision)
+    return str(body)
+
+
+def _payment_input(value: bytes) -> str:
+    message = PaymentInput.FromString(value)
+    body = message.WhichOneof("body")
+    if body == "group_decision":
+        return "group " + _group(message.group_decision)
+    if body == "outcome":
+        outcome = message.outcome
+        operation = Operation.Name(outcome.operation).removeprefix("OPERATION_").lower()
+        return f"{outcome.order[:6]} {operation} {outcome.attempt} -> {outcome.WhichOneof('result')}"
+    return str(body)
+
+
+def _group(value: bytes) -> str:
+    decision = GroupDecision.FromString(value)
+    return f"v{decision.version} " + ", ".join(_events(decision.events))
+
+
+def _payment(value: bytes) -> str:
+    decision = PaymentDecision.FromString(value)
+    return f"v{decision.version} " + ", ".join(_events(decision.events))
+
+
+def _events(events: Iterable[Any]) -> Iterable[str]:
+    for event in events:
+        kind = event.WhichOneof("body")
+        body = getattr(event, kind)
+        call = getattr(body, "call", body)
+        words = [kind, str(getattr(call, "order", ""))[:6]]
+        if kind in REASONS:
+            words.append(REASONS[kind].Name(body.reason).split("REASON_")[1])
+        amount = next(
+            (getattr(call, name) for name in ("amount_minor", "hold_amount_minor") if hasattr(call, name)), ""
+        )
+        yield " ".join(word for word in (*words, str(amount)) if word)
+
+
+_TELLERS = {
+    topics.CAMPAIGNS.name: _campaign,
+    topics.ORDERS.name: _fact,
+    topics.GROUP_INBOX.name: _group_input,
+    topics.PAYMENT_INBOX.name: _payment_input,
+    topics.GROUP_LOG.name: _group,
+    topics.PAYMENT_LOG.name: _payment,
+}

@@ -1,0 +1,57 @@
+"""Playing one plan out: the world, what it counted, and the promise that it broke, if any. Must never draw anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+
+from tests.simulation.audit.violation import Violation
+from tests.simulation.histories.coverage import Coverage, counted_transitions
+from tests.simulation.histories.plan import Plan
+from tests.simulation.mutants.defects import defective_rules
+from tests.simulation.world.broker import Broker
+from tests.simulation.world.world import Tell, World
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came of a plan."""
+
+    seed: int
+    #: Records that the two inboxes had in the end.
+    inputs: int
+    steps: int
+    violation: Violation | None
+    broker: Broker
+
+
+@contextmanager
+def prepared(coverage: Coverage) -> Iterator[None]:
+    """What must be in force wherever plans are played: the planted defect, and the count of transitions."""
+    with ExitStack() as stack:
+        stack.enter_context(defective_rules())
+        stack.enter_context(counted_transitions(coverage))
+        yield
+
+
+def play(plan: Plan, coverage: Coverage, trace: Tell | None = None) -> Played:
+    """Plays a plan out."""
+    world = World(plan, coverage, trace)
+    violation = None
+    try:
+        world.run()
+    except Violation as found:
+        violation = found
+    return Played(plan.seed, world.auditor.inputs, world.steps, violation, world.broker)
+
+
+def fingerprint(broker: Broker) -> str:
+    """A digest of everything that a broker ever took, down to the last header."""
+    whole = sha256()
+    for (topic, partition), log in sorted(broker.logs.items()):
+        for record in log:
+            head = f"{topic} {partition} {record.offset} {record.timestamp} {list(record.headers)}"
+            whole.update(head.encode() + b"|" + (record.key or b"") + b"|" + (record.value or b""))
+    return whole.hexdigest()

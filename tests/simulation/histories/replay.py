@@ -1,0 +1,83 @@
+"""Deciding whole inboxes once more, from nothing: whoever does it, in whatever portions, must get the same bytes."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+from eventlog.core.aggregate import Domain
+from eventlog.core.partition_state import PartitionState
+from eventlog.state.rocksdb_store import Codec
+from services.groups.processors import codec as of_groups
+from services.payments.processors import codec as of_purses
+from shared_kernel import topics
+from tests.simulation.audit.violation import Violation
+from tests.simulation.world.broker import Broker, Record
+from tests.simulation.world.kept import KeptStates
+
+#: Decider -> (inbox, log)
+LOGS = {
+    topics.GROUPS_DECIDER: (topics.GROUP_INBOX.name, topics.GROUP_LOG.name),
+    topics.PAYMENTS_DECIDER: (topics.PAYMENT_INBOX.name, topics.PAYMENT_LOG.name),
+}
+#: Decider -> the bytes of its states in a state directory.
+CODECS: dict[str, Codec[Any]] = {
+    topics.GROUPS_DECIDER: Codec("", of_groups.encode, of_groups.decode),
+    topics.PAYMENTS_DECIDER: Codec("", of_purses.encode, of_purses.decode),
+}
+
+
+def check_replay(broker: Broker, domains: dict[str, Domain[Any]], chance: Random) -> None:
+    """Compares what the inboxes lead to with what the logs hold. Raises Violation."""
+    partitions = {partition for _, partition in broker.logs}
+    for reader, (inbox, log) in LOGS.items():
+        for partition in sorted(partitions):
+            written = distinct(broker.logs[log, partition])
+            decided = decide_anew(domains[reader], broker.logs[inbox, partition], partition, CODECS[reader])
+            for key in sorted(written.keys() | decided.keys()):
+                if written.get(key) != decided.get(key):
+                    mine, theirs = len(decided.get(key, [])), len(written.get(key, []))
+                    raise Violation(
+                        "the log is what the rules make of the inbox", key, f"{log}: {theirs} there, {mine} anew"
+                    )
+
+
+def distinct(log: list[Record]) -> dict[str, list[bytes]]:
+    """Decisions by key, without repeats. Repeats are the same bytes: somebody else sees to that."""
+    found: dict[str, list[bytes]] = {}
+    seen: set[bytes] = set()
+    for record in log:
+        value = record.value or b""
+        if value not in seen:
+            seen.add(value)
+            found.setdefault((record.key or b"").decode(), []).append(value)
+    return found
+
+
+def decide_anew(
+    domain: Domain[Any], inbox: list[Record], partition: int, codec: Codec[Any] | None = None
+) -> dict[str, list[bytes]]:
+    """What one owner decides who was there from the beginning.
+
+    With a codec every state comes back from the bytes of a state directory before the next input is decided.
+    """
+    states = KeptStates(None, codec) if codec is not None else None
+    state: PartitionState[Any] = PartitionState(domain, partition, states)
+    found: dict[str, list[bytes]] = {}
+    for record in inbox:
+        decision = state.decide(record)
+        if decision is not None:
+            found.setdefault((record.key or b"").decode(), []).append(decision)
+            if states is not None and state.decided is not None:
+                states.thaw(state.decided)
+    return found
+
+
+def digest(decisions: dict[str, list[bytes]]) -> bytes:
+    """One digest of all of it."""
+    whole = sha256()
+    for key in sorted(decisions):
+        for value in decisions[key]:
+            whole.update(key.encode() + value)
+    return whole.digest()

@@ -1,0 +1,15 @@
+"""All planted bugs, by name. Each is a mistake that somebody could make, or has made elsewhere; the simulation must
+find every one. A bug that can't be observed is none, and has no place here.
+"""
+
+from __future__ import annotations
+
+from tests.simulation.mutants.closing import CLOSING
+from tests.simulation.mutants.groups import SEATS
+from tests.simulation.mutants.kernel import KERNEL
+from tests.simulation.mutants.money import MONEY
+from tests.simulation.mutants.planting import Mutant
+
+MUTANTS: dict[str, Mutant] = {one.name: one for one in (*SEATS, *CLOSING, *MONEY, *KERNEL)}
+if len(MUTANTS) != len(SEATS) + len(CLOSING) + len(MONEY) + len(KERNEL):
+    raise RuntimeError("two mutants have one name")

@@ -1,0 +1,173 @@
+"""Bugs planted in how a group ends: tiers, deadlines, prices, and who is charged or let go."""
+
+from __future__ import annotations
+
+from services.groups.domain import closing, decide, domain, evolve, on_payment_event, pricing
+from tests.simulation.mutants.planting import Mutant, mutant
+
+CLOSING: tuple[Mutant, ...] = (
+    mutant(
+        "tier_off_by_one_up",
+        "a tier is reached one member too late",
+        (pricing.tier_at, "tier.members > members", "tier.members >= members"),
+    ),
+    mutant(
+        "tier_off_by_one_down",
+        "a tier is reached one member too early",
+        (pricing.tier_at, "tier.members > members", "tier.members > members + 1"),
+    ),
+    mutant(
+        "count_equals_need",
+        "only the exact number of members reaches a tier",
+        (
+            pricing.tier_at,
+            "if tier.members > members:\n            break\n        reached = tier",
+            "if tier.members == members:\n            reached = tier",
+        ),
+    ),
+    mutant(
+        "decided_before_the_event",
+        "completion looks at the members before this one",
+        (on_payment_event.confirm, "    members = len(state.confirmed)\n", "    members = len(state.confirmed) - 1\n"),
+    ),
+    mutant(
+        "count_not_set",
+        "members are counted as they come, never as they leave",
+        (
+            evolve._member_confirmed,
+            "state.confirmed[order] = seat",
+            "state.confirmed[order] = seat\n    state.members += 1",
+        ),
+        (closing.reach_deadline, "members = len(state.confirmed)", "members = state.members"),
+    ),
+    mutant(
+        "reserved_counted_as_members",
+        "unpaid seats complete a group at its deadline",
+        (
+            closing.reach_deadline,
+            "members = len(state.confirmed)",
+            "members = len(state.confirmed) + len(state.reserved)",
+        ),
+    ),
+    mutant(
+        "reserved_are_charged",
+        "unpaid seats are settled",
+        (closing.complete, "in state.confirmed.items():", "in (*state.confirmed.items(), *state.reserved.items()):"),
+    ),
+    mutant(
+        "deadline_equal",
+        "in the deadline's millisecond the group is still open",
+        (decide._in_turn, "due_ms <= at_ms", "due_ms < at_ms"),
+    ),
+    mutant(
+        "deadline_restarted",
+        "a new leader restarts the window",
+        (
+            evolve._leader_changed,
+            "state.leader = event.order",
+            "state.leader = event.order\n    state.deadline_ms = at_ms + state.frozen.window_ms",
+        ),
+    ),
+    mutant(
+        "completion_not_final",
+        "a completed group goes on forming, and expires",
+        (evolve._close, "state.phase = phase", "state.phase = Phase.FORMING if phase is Phase.COMPLETED else phase"),
+    ),
+    mutant(
+        "closes_though_at_deadline",
+        "a full group closes at once, whatever its policy",
+        (on_payment_event.confirm, " and terms.closes_when_full", ""),
+    ),
+    mutant(
+        "never_full",
+        "a full group waits for its deadline",
+        (on_payment_event.confirm, "members == terms.capacity", "members > terms.capacity"),
+    ),
+    mutant(
+        "incomplete_completes",
+        "too few members complete a group",
+        (closing.reach_deadline, "elif 0 < terms.house_fill_members <= members:", "elif members:"),
+    ),
+    mutant(
+        "house_fill_off_by_one",
+        "the house wants one member more than it said",
+        (closing.reach_deadline, "terms.house_fill_members <= members", "terms.house_fill_members < members"),
+    ),
+    mutant(
+        "house_fill_unasked",
+        "without house fill the house fills all the same",
+        (closing.reach_deadline, "0 < terms.house_fill_members", "0 <= terms.house_fill_members"),
+    ),
+    mutant(
+        "captured_at_wrong_tier",
+        "everybody is charged the first tier's price",
+        (closing.complete, "tier.unit_price_minor, seat", "terms.entry_price_minor, seat"),
+    ),
+    mutant(
+        "leader_discount_to_all", "everybody is charged as a leader", (closing.complete, "order == leader)", "True)")
+    ),
+    mutant(
+        "leader_discount_to_nobody", "the leader pays like everybody", (closing.complete, "order == leader)", "False)")
+    ),
+    mutant(
+        "discount_once_an_order",
+        "the discount is of the order, not of each piece",
+        (pricing.capture_amount, "(unit_price_minor - discount) * quantity", "unit_price_minor * quantity - discount"),
+    ),
+    mutant(
+        "amounts_as_floats",
+        "prices are calculated in fractions of whole units",
+        (
+            pricing.capture_amount,
+            "(unit_price_minor - discount) * quantity",
+            "int((unit_price_minor - discount) / 100 * quantity * 100)",
+        ),
+    ),
+    mutant(
+        "held_at_lowest_tier",
+        "only the last tier's price is held",
+        (
+            pricing.hold_amount,
+            "terms.entry_price_minor",
+            "min([terms.entry_price_minor, *(one.unit_price_minor for one in terms.tiers)])",
+        ),
+    ),
+    mutant(
+        "refunds_to_the_leader",
+        "all releases are filed against the leader's order",
+        (
+            closing._let_go,
+            "events.release_requested(order, reason)",
+            "events.release_requested(state.leader or order, reason)",
+        ),
+    ),
+    mutant(
+        "members_kept_at_expiry",
+        "an expired group lets go only of those who have not paid",
+        (closing._let_go, "else tuple(state.confirmed)", "else ()"),
+    ),
+    mutant(
+        "waiting_kept_at_closing",
+        "who waits is never told that it is over",
+        (closing._let_go, "for order in tuple(state.waiting):", "for order in ():"),
+    ),
+    mutant(
+        "faulted_group_keeps_money",
+        "a group whose rules failed lets nobody go",
+        (closing.fault_forming, "yield from _let_go(state, RELEASE_REASON_FAULTED)", "return"),
+    ),
+    mutant(
+        "settled_too_early",
+        "settled while one is still to be charged",
+        (on_payment_event._finish, "not state.confirmed", "len(state.confirmed) <= 1"),
+    ),
+    mutant(
+        "no_timer_but_for_one",
+        "the timer runs only while exactly one has paid",
+        (
+            domain.GroupDomain.due,
+            "RULES[terms.rules_version].due(state)",
+            "(RULES[terms.rules_version].due(state) if len(state.confirmed) == 1 else None)",
+        ),
+    ),
+)

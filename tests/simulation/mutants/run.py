@@ -1,0 +1,129 @@
+"""Shows that the simulation finds planted bugs: each in a process of its own, which runs seeds until one fails.
+
+A seed that fails without the bug too proves nothing and is passed over. Must never leave a bug planted in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from tests.simulation.audit.violation import Violation
+from tests.simulation.histories.coverage import Coverage
+from tests.simulation.histories.plan import plan
+from tests.simulation.mutants.catalogue import MUTANTS
+from tests.simulation.mutants.defects import defective_rules
+from tests.simulation.mutants.planting import Mutant, StaleMutant, planted
+from tests.simulation.world.world import World
+
+#: Some bugs show only where several faults meet; most are found by the first seeds.
+MOST_SEEDS = 1_000
+#: Of the processor's time a history takes a thirtieth of a second; whoever takes so long hangs.
+LONGEST_CPU_S = 10
+
+
+#: (seed, bug) -> the promise that was seen broken; empty: none.
+Run = Callable[[int, Mutant | None], str]
+
+
+class Hangs(BaseException):
+    """A history does not end. No Exception, so that the rules under test can't answer it."""
+
+
+class Found(NamedTuple):
+    """What became of one planted bug."""
+
+    name: str
+    #: The promise that was seen broken; empty: none was, the bug survived.
+    caught_by: str
+    #: Seeds that were run until then.
+    seeds: int
+
+
+def failure(seed: int, bug: Mutant | None = None) -> str:
+    """The promise that a seed breaks, with a bug or without; empty: none."""
+    try:
+        with defective_rules():
+            if bug is None:
+                World(plan(seed), Coverage()).run()
+            else:
+                with planted(bug):
+                    World(plan(seed), Coverage()).run()
+    except Violation as violation:
+        return f"{violation.promise}: {violation.what}"
+    except Hangs:
+        return "it comes to rest: hangs"
+    except StaleMutant:
+        raise
+    except Exception as error:  # noqa: BLE001 - a planted bug may raise anything, anywhere
+        return f"nothing crashes: {type(error).__name__}: {error}"
+    return ""
+
+
+def hunt(bug: Mutant, most: int, run: Run = failure) -> Found:
+    """Runs up to so many seeds until one finds the bug."""
+    for seed in range(most):
+        caught_by = run(seed, bug)
+        if caught_by and not run(seed, None):
+            return Found(bug.name, caught_by, seed + 1)
+    return Found(bug.name, "", most)
+
+
+def _hunt_alone(wanted: tuple[str, int]) -> Found:
+    """In a child process, which has the alarm for itself."""
+    signal.signal(signal.SIGVTALRM, _hangs)
+    bug = MUTANTS[wanted[0]]
+    try:
+        return hunt(bug, wanted[1], _timed)
+    except StaleMutant as error:
+        print(error, file=sys.stderr)
+        return Found(bug.name, "", 0)
+
+
+def _timed(seed: int, bug: Mutant | None) -> str:
+    signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_CPU_S)
+    try:
+        return failure(seed, bug)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def _hangs(number: int, frame: Any) -> None:
+    raise Hangs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the hunt. Returns 1 if any bug survived."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants.run", description=__doc__)
+    parser.add_argument("--only", action="append", choices=sorted(MUTANTS), metavar="NAME", help="this mutant alone")
+    parser.add_argument("--most", type=int, default=MOST_SEEDS, help="seeds to try on each")
+    parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
+    options = parser.parse_args(arguments)
+    names: list[str] = options.only or list(MUTANTS)
+    began = time.monotonic()
+    survived = []
+    with multiprocessing.get_context("fork").Pool(options.jobs, maxtasksperchild=1) as pool:
+        for found in pool.imap(_hunt_alone, [(name, options.most) for name in names], chunksize=1):
+            if not found.caught_by:
+                survived.append(found.name)
+            caught_by = found.caught_by or "NOTHING"
+            breaks = MUTANTS[found.name].breaks
+            print(f"{found.name:<33} {breaks:<60.60} {found.seeds:>4} {caught_by:.90}", flush=True)
+    figures = {
+        "planted": len(names),
+        "caught": len(names) - len(survived),
+        "survived": survived,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    print(json.dumps(figures))
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

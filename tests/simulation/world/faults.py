@@ -1,0 +1,287 @@
+"""What goes wrong, one function a kind. A fault that finds nothing to spoil does nothing, and is not counted."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from groupbuy.payments.v1.decisions_pb2 import ProviderCall
+
+from shared_kernel import topics
+from tests.simulation.histories.aims import aim
+from tests.simulation.histories.plan import Fault
+from tests.simulation.world.lies import FALSE_WORDS, false_word
+from tests.simulation.world.money_faults import MONEY_FAULTS
+from tests.simulation.world.odd_answers import odd_answer
+from tests.simulation.world.processes import DeciderProcess, Out, Process
+from tests.simulation.world.world import Slot, World
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+#: A night without calls, and the time after which a decider that woke in it has done all that was due an hour before.
+NIGHT_MS = 5 * DAY_MS
+AWAKE_MS = HOUR_MS // 6
+#: Standings of orders that lies are told about, and how long a lie waits before it looks for one again.
+_LIED_ABOUT = ("WAITLISTED", "WAITLISTED", "SETTLING", "RESERVED", "FAILED", "LAPSED")
+LOOK_AGAIN_MS = 20_000
+#: Who waits for a seat has no money under way, so a sound purse says nothing at all; these words are answered.
+_TO_THOSE_WHO_WAIT = ("authorised", "captured", "released")
+
+
+def apply(world: World, fault: Fault) -> None:
+    """Lets something go wrong."""
+    if world.trace is not None:
+        world.trace(f"{world.clock()} FAULT {fault.kind}")
+    _FAULTS[fault.kind](world, fault.pick)
+
+
+def calm(world: World) -> None:
+    """Mends everything: from here on the system has to end what it began, by itself."""
+    world.calm = True
+    world.provider.unwell = False
+    world.lost_ticks = 0
+    world.waiting.clear()
+    world.aims.clear()
+    for slot, process in world.slots.items():
+        if process is None:
+            world.start(slot)
+        elif process.paused:
+            process.paused = False
+            world.runnable.append(process)
+    for decider in world.deciders():
+        decider.clock_skew_ms = 0
+
+
+# Processes ----------------------------------------------------------------------------------------------------------
+
+
+def _victim(world: World, pick: int) -> tuple[Slot, Process] | None:
+    """A process that is up; more often than not one with output under way."""
+    up = [(slot, one) for slot, one in world.slots.items() if one is not None]
+    busy = [(slot, one) for slot, one in up if one.outbox]
+    found = busy if busy and pick & 3 else up
+    return found[pick // 4 % len(found)] if found else None
+
+
+def _take_away(world: World, slot: Slot, process: Process, *, down_ms: int) -> None:
+    """The partition goes to a new process, after a while."""
+    process.current = False
+    world.slots[slot] = None
+    if process in world.runnable:
+        world.runnable.remove(process)
+    if down_ms:
+        world.after(down_ms, lambda: world.start(slot))
+    else:
+        world.start(slot)
+
+
+def _crash(world: World, pick: int) -> None:
+    found = _victim(world, pick)
+    if found is not None:
+        world.coverage.count("fault", "crash")
+        _take_away(world, *found, down_ms=(0, 0, 400, 10_000)[pick % 4])
+
+
+def _half(world: World, pick: int) -> None:
+    found = _victim(world, pick | 1)
+    if found is not None and found[1].outbox:
+        world.coverage.count("fault", "crash, half its output written")
+        found[1].flush(1 + pick % len(found[1].outbox))
+        _take_away(world, *found, down_ms=(0, 300)[pick % 2])
+
+
+def _late(world: World, pick: int) -> None:
+    found = _victim(world, pick | 1)
+    if found is not None and found[1].outbox:
+        world.coverage.count("fault", "crash, output arrives after its death")
+        _deliver_later(world, found[1], pick)
+        _take_away(world, *found, down_ms=(0, 0, 3_000)[pick % 3])
+
+
+def _deliver_later(world: World, process: Process, pick: int) -> None:
+    """What the broker's socket still held arrives in its order, perhaps not all of it."""
+    sent: deque[Out] = deque(list(process.outbox)[: 1 + pick % len(process.outbox)])
+    partition = process.partition
+
+    def arrive() -> None:
+        for _ in range(min(len(sent), 1 + pick % 5)):
+            out = sent.popleft()
+            world.broker.append(out.topic, partition, out.key, out.value, out.headers)
+        if sent:
+            world.after(5, arrive)
+
+    world.after((0, 1, 2_000, 20_000)[pick % 4], arrive)
+
+
+def _zombie(world: World, pick: int) -> None:
+    found = _victim(world, pick)
+    if found is None:
+        return
+    slot, process = found
+    _take_away(world, slot, process, down_ms=0)
+
+    def wake() -> None:
+        if not world.calm:
+            world.coverage.count("fault", "zombie woke")
+            process.lives = 1 + pick % 25
+            world.runnable.append(process)
+            if isinstance(process, DeciderProcess) and pick & 1:
+                checkpoint = process.checkpoint()
+                if checkpoint is not None:
+                    world.checkpoints[slot] = checkpoint
+                    world.from_zombie.add(slot)
+
+    world.after((1, 700, 11_000, 60_000)[pick % 4], wake)
+
+
+def _rebalance(world: World, pick: int) -> None:
+    found = _victim(world, pick)
+    if found is not None:
+        world.coverage.count("fault", "rebalance")
+        slot, process = found
+        if process.outbox:
+            process.flush(pick % 6)
+            process.commit()
+        if process.outbox:
+            _deliver_later(world, process, len(process.outbox) - 1)
+        _take_away(world, slot, process, down_ms=0)
+
+
+def _night(world: World, pick: int) -> None:
+    """Every decider is restarted, at once or days later, and nobody calls: only time itself may move anything."""
+    world.coverage.count("fault", "silence after a restart")
+    if pick & 1:
+        world.checkpoints.clear()
+        world.from_zombie.clear()
+    elif pick & 2:
+        _checkpoint(world, pick)
+    for slot, process in list(world.slots.items()):
+        if isinstance(process, DeciderProcess):
+            _take_away(world, slot, process, down_ms=3 * DAY_MS if pick & 4 else 0)
+    world.postpone(NIGHT_MS)
+    world.after((3 * DAY_MS if pick & 4 else 0) + AWAKE_MS, lambda: world.check_due(HOUR_MS))
+    world.after(NIGHT_MS - DAY_MS // 2, lambda: world.check_due(HOUR_MS))
+
+
+def _slow(world: World, pick: int) -> None:
+    found = _victim(world, pick)
+    if found is None or found[1].paused:
+        return
+    process = found[1]
+    world.coverage.count("fault", "slow consumer")
+    process.paused = True
+    if process in world.runnable:
+        world.runnable.remove(process)
+
+    def go_on() -> None:
+        if process.paused and process.current:
+            process.paused = False
+            world.runnable.append(process)
+
+    world.after((50, 5_000, 90_000)[pick % 3], go_on)
+
+
+def _checkpoint(world: World, pick: int) -> None:
+    for slot, process in world.slots.items():
+        if isinstance(process, DeciderProcess):
+            checkpoint = process.checkpoint()
+            if checkpoint is not None:
+                world.checkpoints[slot] = checkpoint
+                world.from_zombie.discard(slot)
+
+
+def _lose_state(world: World, pick: int) -> None:
+    world.checkpoints.clear()
+    world.from_zombie.clear()
+    _crash(world, pick)
+
+
+# Clocks -------------------------------------------------------------------------------------------------------------
+
+
+def _clock_back(world: World, pick: int) -> None:
+    world.coverage.count("fault", "broker clock back an hour")
+    world.broker.skew_ms -= HOUR_MS
+
+
+def _clock_ahead(world: World, pick: int) -> None:
+    world.coverage.count("fault", "broker clock ahead")
+    world.broker.skew_ms += pick % (HOUR_MS // 4)
+
+
+def _service_clock(skew_ms: int, name: str) -> Callable[[World, int], None]:
+    def wrong(world: World, pick: int) -> None:
+        deciders = world.deciders()
+        if deciders:
+            world.coverage.count("fault", name)
+            deciders[pick % len(deciders)].clock_skew_ms = skew_ms
+
+    return wrong
+
+
+def _broker_away(world: World, pick: int) -> None:
+    world.coverage.count("fault", "broker away")
+    world.broker.now_ms += (5_000, 30_000, 120_000)[pick % 3]
+    world.provider.now_ms = world.broker.now_ms
+
+
+def _lost_tick(world: World, pick: int) -> None:
+    world.lost_ticks += 1 + pick % 3
+
+
+def _lie(world: World, pick: int, tries: int = 20) -> None:
+    """A lie. Some standings are short: it waits a while for an order that is where it wants one."""
+    told = _lie_about(world, _LIED_ABOUT[pick % len(_LIED_ABOUT)], FALSE_WORDS, pick)
+    if not told and tries and not world.calm:
+        world.after(LOOK_AGAIN_MS, lambda: _lie(world, pick, tries - 1))
+
+
+def _lie_to_waiting(world: World, pick: int) -> None:
+    """A lie for the first who waits for a seat, whenever that is."""
+
+    def lied(call: ProviderCall, group: str) -> bool:
+        waits = bool(world.auditor.groups[group].waiting)
+        return waits and _lie_about(world, "WAITLISTED", _TO_THOSE_WHO_WAIT, pick)
+
+    world.waiting.append(lied)
+
+
+def _lie_about(world: World, wanted: str, words: tuple[str, ...], pick: int) -> bool:
+    """The purse says of a live order what it would never say, put straight into the group's inbox. False: no such."""
+    found = [
+        (group.key, name)
+        for group in world.auditor.groups.values()
+        for name, order in (group.waiting if wanted == "WAITLISTED" else group.orders).items()
+        # Who must confirm with the provider is left alone, as in `shop`.
+        if order.status == wanted and order.placed and not order.placed.placed.payment_method.endswith("_action")
+    ]
+    if found:
+        key, name = found[pick // 6 % len(found)]
+        value = false_word(words[pick // 64 % len(words)], key, name, 900)
+        world.coverage.count("fault", "false word of the purse")
+        world.broker.append(topics.GROUP_INBOX.name, world.keys[key], key.encode(), value)
+    return bool(found)
+
+
+_FAULTS: dict[str, Callable[[World, int], None]] = {
+    "crash": _crash,
+    "half": _half,
+    "late": _late,
+    "zombie": _zombie,
+    "rebalance": _rebalance,
+    "slow": _slow,
+    "night": _night,
+    "checkpoint": _checkpoint,
+    "lose_state": _lose_state,
+    "clock_back": _clock_back,
+    "clock_ahead": _clock_ahead,
+    "service_ahead": _service_clock(DAY_MS, "service clock a day ahead"),
+    "service_behind": _service_clock(-DAY_MS, "service clock a day behind"),
+    "broker_away": _broker_away,
+    "lost_tick": _lost_tick,
+    "lie": _lie,
+    "lie_to_waiting": _lie_to_waiting,
+    "odd_answer": odd_answer,
+    "aim": aim,
+    **MONEY_FAULTS,
+}

@@ -1,0 +1,97 @@
+"""States of a partition that begin with a checkpoint, as a state directory would give them. Nothing is written here
+but by `take`, which keeps to the checkpointer's promise: nothing unacknowledged, no offset that is not folded in."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+from eventlog.core.aggregate import Aggregate
+from eventlog.core.errors import Impossible
+from eventlog.core.partition_state import PartitionState, Repeats
+from eventlog.core.state_store import FOR_EVER_MS, Origin
+from eventlog.state.rocksdb_store import Codec
+from tests.simulation.world.broker import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a state directory holds."""
+
+    origin: Origin
+    #: key -> (when due, the aggregate but for its state, bytes of its state)
+    aggregates: dict[str, tuple[int | None, Aggregate[None], bytes]]
+
+
+class KeptStates:
+    """The kernel's States over a checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint | None, codec: Codec[Any]) -> None:
+        self.codec = codec
+        self._kept = dict(checkpoint.aggregates) if checkpoint is not None else {}
+        self._due = {key: due for key, (due, *_) in self._kept.items()}
+        self._live: dict[str, Aggregate[Any]] = {}
+        self.origin = checkpoint.origin if checkpoint is not None else Origin(-1, -1)
+
+    def thaw(self, aggregate: Aggregate[Any]) -> None:
+        """Exchanges a state for the one that its bytes give."""
+        value = self.codec.encode(aggregate.state)
+        again = self.codec.decode(value)
+        # Equal mappings may differ in their order, which counts: their bytes would differ then.
+        if again != aggregate.state or self.codec.encode(again) != value:
+            raise Impossible(f"{aggregate.key} does not come back from the state directory as it was")
+        aggregate.state = again
+
+    def get(self, key: str) -> Aggregate[Any] | None:
+        found = self._live.get(key)
+        if found is None and key in self._kept:
+            _, kept, state = self._kept[key]
+            found = self._live[key] = replace(kept, state=self.codec.decode(state))
+        return found
+
+    def changed(self, aggregate: Aggregate[Any], due_ms: int | None) -> None:
+        self._live[aggregate.key] = aggregate
+        self._due[aggregate.key] = due_ms
+
+    def due_after(self, after_ms: int, most: int) -> Generator[tuple[int, str] | None, None, int]:
+        reached, found, last_ms = FOR_EVER_MS, 0, after_ms
+        for due_ms, key in sorted((due, key) for key, due in self._due.items() if due is not None and due > after_ms):
+            if found >= most and due_ms > last_ms:
+                reached = last_ms
+                break
+            found, last_ms = found + 1, due_ms
+            yield due_ms, key
+        return reached
+
+    def close(self) -> None:
+        self._live.clear()
+
+    def __len__(self) -> int:
+        return len(self._live.keys() | self._kept.keys())
+
+    def aggregates(self) -> list[Aggregate[Any]]:
+        """All of them, decoded."""
+        return [found for key in sorted(self._live.keys() | self._kept.keys()) if (found := self.get(key)) is not None]
+
+
+def take(state: PartitionState[Any], states: KeptStates, log: list[Record]) -> Checkpoint | None:
+    """A checkpoint of a state without unacknowledged output; None where somebody else decides here."""
+    if state.written_ahead > state.applied:
+        first, last = state.applied + 1, state.written_ahead
+        repeats = Repeats(state)
+        if not all(repeats.take(record) for record in log[first : last + 1]):
+            return None
+        state.applied, state.digest = last, repeats.digest
+    digest = sha256(log[state.applied].value or b"").digest() if state.applied >= 0 else b""
+    if state.digest != digest:
+        # A kept position names the record that it was folded to: this one would be set aside at the next start.
+        raise Impossible(f"the digest at {state.applied} is of another record")
+    return Checkpoint(
+        state.origin,
+        {
+            one.key: (state.domain.due(one.state), replace(one, state=None), states.codec.encode(one.state))
+            for one in states.aggregates()
+        },
+    )

@@ -1,0 +1,259 @@
+"""The processors of a simulated system, one partition each: the production's logic, driven step by step.
+
+What a step does is what the Faust shells do between two awaits: fetch a batch and handle it, give some output to the
+broker, commit what is done. In between a process can die, freeze, or lose its partition. Must never decide anything
+itself: deciding, folding, wrapping and asking are the production's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+from groupbuy.payments.v1.decisions_pb2 import ProviderCall
+
+from eventlog.core.aggregate import Domain
+from eventlog.core.partition_state import PartitionState
+from eventlog.core.timers import BrokerClock
+from eventlog.processors.effects import Calling
+from eventlog.state.rocksdb_store import Codec
+from shared_kernel import topics
+from tests.simulation.world.broker import Broker, Headers, Record
+from tests.simulation.world.kept import Checkpoint, KeptStates, take
+
+#: Records fetched, and records written, in one go.
+SIZES = (1, 1, 2, 3, 5, 8, 16, 40)
+_SIZES = len(SIZES)
+#: Timers of a partition in memory: few, so that they are loaded in portions.
+TIMERS_HELD = 2
+
+
+class Batch:
+    """A fetched batch: may be committed when nothing of it is left to be written."""
+
+    __slots__ = ("end", "left", "topic")
+
+    def __init__(self, topic: str, end: int) -> None:
+        self.topic = topic
+        self.end = end
+        self.left = 0
+
+
+class Out:
+    """A record given to the producer."""
+
+    __slots__ = ("batch", "headers", "key", "topic", "value")
+
+    def __init__(self, batch: Batch, topic: str, key: bytes, value: bytes, headers: Headers = ()) -> None:
+        self.batch = batch
+        self.topic = topic
+        self.key = key
+        self.value = value
+        self.headers = headers
+        batch.left += 1
+
+
+class Process:
+    """One processor on one partition."""
+
+    def __init__(self, broker: Broker, reader: str, sources: tuple[str, ...], partition: int, chance: Random) -> None:
+        self.broker = broker
+        self.reader = reader
+        self.sources = sources
+        self.partition = partition
+        self.chance = chance
+        self._random = chance.random
+        #: False once the partition went to somebody else: its commits count for nothing.
+        self.current = True
+        #: Steps left to a zombie that woke; -1: no zombie.
+        self.lives = -1
+        #: Slow: does nothing for a while.
+        self.paused = False
+        self.positions = {one: broker.committed.get((reader, one, partition), 0) for one in sources}
+        self._logs = [(one, broker.logs[one, partition]) for one in sources]
+        self.outbox: deque[Out] = deque()
+        self.batches: deque[Batch] = deque()
+
+    def unread(self) -> str | None:
+        """A topic with records not fetched yet, by chance where there are two; None: there is none."""
+        positions, found = self.positions, None
+        for topic, log in self._logs:
+            if positions[topic] < len(log) and (found is None or self._random() < 0.5):
+                found = topic
+        return found
+
+    def step(self) -> bool:
+        """Does one step. False if nothing is left to do."""
+        outbox = self.outbox
+        if outbox and self._random() < 0.6:
+            self.flush(self.size())
+            return True
+        topic = self.unread()
+        if topic is not None:
+            self.fetch(topic)
+        elif not self.work():
+            if outbox:
+                self.flush(self.size())
+            else:
+                self.commit()
+                return False
+        elif self._random() < 0.2:
+            self.commit()
+        return True
+
+    def size(self) -> int:
+        """Records of one go."""
+        return SIZES[int(self._random() * _SIZES)]
+
+    def fetch(self, topic: str) -> None:
+        """Fetches a batch and handles it."""
+        position = self.positions[topic]
+        records = self.broker.logs[topic, self.partition][position : position + self.size()]
+        self.positions[topic] = position + len(records)
+        batch = Batch(topic, position + len(records))
+        self.batches.append(batch)
+        self.handle(records, batch)
+
+    def handle(self, records: list[Record], batch: Batch) -> None:
+        """Does the processor's work."""
+        raise NotImplementedError
+
+    def work(self) -> bool:
+        """Does work that is no fetching. False if there is none."""
+        return False
+
+    def flush(self, count: int) -> None:
+        """The broker takes up to so many records, and acknowledges them."""
+        outbox, first, taken = self.outbox, -1, 0
+        append, partition = self.broker.append, self.partition
+        record: Record | None = None
+        while outbox and taken < count:
+            out = outbox.popleft()
+            record = append(out.topic, partition, out.key, out.value, out.headers)
+            out.batch.left -= 1
+            first = record.offset if first < 0 else first
+            taken += 1
+        if record is not None:
+            self.acknowledged(first, taken, record)
+
+    def acknowledged(self, first: int, count: int, last: Record) -> None:
+        """Output stands in the log, from `first` to `last`."""
+
+    def commit(self) -> None:
+        """Commits the batches that are done, in their order."""
+        while self.batches and self.batches[0].left == 0:
+            batch = self.batches.popleft()
+            if self.current:
+                self.broker.commit(self.reader, batch.topic, self.partition, batch.end)
+
+
+class DeciderProcess(Process):
+    """Decides an inbox. Recovers from a checkpoint, or from the log alone."""
+
+    def __init__(
+        self, broker: Broker, reader: str, partition: int, chance: Random,
+        inbox: str, log: str, domain: Domain[Any], codec: Codec[Any], checkpoint: Checkpoint | None,
+    ) -> None:  # fmt: skip
+        super().__init__(broker, reader, (inbox,), partition, chance)
+        self.inbox = inbox
+        self.log = log
+        #: How far this process's monotonic clock has jumped, in milliseconds. Timers alone look at it.
+        self.clock_skew_ms = 0
+        #: A process that has just begun knows no broker time.
+        self.clock = BrokerClock()
+        self.states = KeptStates(checkpoint, codec)
+        self.state: PartitionState[Any] = PartitionState(domain, partition, self.states, timers_held=TIMERS_HELD)
+        self.recover(list(broker.logs[log, partition]))
+
+    def recover(self, records: list[Record]) -> None:
+        """Folds the log from where the checkpoint ends."""
+        state = self.state
+        for record in records[state.applied + 1 :]:
+            state.apply(record)
+        end = len(self.broker.logs[self.inbox, self.partition])
+        assert state.greatest_cause < end, "the inbox ends before what was decided from it"
+        state.next_input = self.positions[self.inbox]
+        if state.folded_ms > 0:
+            self.clock.seen(state.folded_ms, self.monotonic_ms())
+
+    def handle(self, records: list[Record], batch: Batch) -> None:
+        state = self.state
+        for record in state.following(records):
+            decision = state.decide(record)
+            state.next_input = record.offset + 1
+            if decision is not None:
+                assert record.key is not None
+                self.outbox.append(Out(batch, self.log, record.key, decision))
+
+    def acknowledged(self, first: int, count: int, last: Record) -> None:
+        self.state.acknowledged(first, count, sha256(last.value or b"").digest())
+        self.clock.acknowledged(last.timestamp, self.monotonic_ms())
+
+    def checkpoint(self) -> Checkpoint | None:
+        """A checkpoint, if nothing is under way."""
+        if self.outbox:
+            return None
+        return take(self.state, self.states, self.broker.logs[self.log, self.partition])
+
+    # Timers -----------------------------------------------------------------------------------------------------
+
+    def monotonic_ms(self) -> int:
+        """This process's monotonic clock."""
+        return self.broker.now_ms + self.clock_skew_ms
+
+    def earliest_ms(self) -> int | None:
+        """In how many milliseconds the next nudge is to be sent; None: there is none."""
+        for _ in self.state.load_timers():
+            continue
+        return self.state.due_in(self.clock, self.monotonic_ms())
+
+    def nudge(self, lost: bool) -> bool:
+        """Appends ticks for what is due, unless they are lost on the way. Returns whether there were any."""
+        keys = self.state.nudges(self.clock, self.monotonic_ms(), 500)
+        if not lost:
+            for key, due_ms in keys:
+                tick = self.broker.append(self.inbox, self.partition, key.encode(), self.state.domain.tick(due_ms))
+                self.clock.acknowledged(tick.timestamp, self.monotonic_ms())
+        return bool(keys)
+
+
+class EffectsProcess(Process):
+    """Makes the calls that decisions ask for, one at a time a lane."""
+
+    def __init__(self, broker: Broker, partition: int, chance: Random, calling: Calling[ProviderCall]) -> None:
+        super().__init__(broker, topics.PAYMENTS_EFFECTS, (topics.PAYMENT_LOG.name,), partition, chance)
+        self._calling = calling
+        #: Calls to be made, by lane.
+        self.lanes: dict[str, deque[tuple[bytes, ProviderCall, Batch]]] = {}
+
+    def handle(self, records: list[Record], batch: Batch) -> None:
+        for record in records:
+            assert record.key is not None
+            for call in self._calling.calls(record):
+                batch.left += 1
+                self.lanes.setdefault(call.lane, deque()).append((record.key, call.call, batch))
+
+    def work(self) -> bool:
+        lanes = self.lanes
+        if not lanes:
+            return False
+        lane = next(iter(lanes)) if len(lanes) == 1 or self.chance.random() < 0.5 else self.chance.choice(list(lanes))
+        key, call, batch = lanes[lane].popleft()
+        if not lanes[lane]:
+            del lanes[lane]
+        outcome = ended(self._calling.perform(key.decode(), call))
+        out = Out(batch, topics.PAYMENT_INBOX.name, key, outcome.value)
+        batch.left -= 1
+        self.outbox.append(out)
+        return True
+
+
+def ended(work: Any) -> Any:
+    """The result of a coroutine that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("it waits for something")

@@ -1,0 +1,270 @@
+"""The simulated payment provider: idempotent by key, honest in its books, unreliable in its answers.
+
+Whether a call's answer is lost, before or after it took effect, hangs on the seed and the call's key alone, so that
+leaving something out of a history changes as little else as possible. Must never do one key twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from zlib import crc32
+
+from groupbuy.payments.v1 import decisions_pb2 as pb
+from groupbuy.payments.v1.decisions_pb2 import ProviderCall
+from groupbuy.payments.v1.inbox_pb2 import (
+    OUTCOME_ORIGIN_CALL,
+    OUTCOME_ORIGIN_NOTIFICATION,
+    OutcomeOrigin,
+    ProviderOutcome,
+)
+
+from services.payments.domain.calls import key
+from tests.simulation.audit.violation import Violation
+from tests.simulation.histories.coverage import Coverage
+
+HOLD_LIFE_MS = 7 * 86_400_000
+SHORT_LIFE_MS = 3_600_000
+#: A shopper who confirms does so within this time.
+CONFIRM_MS = 400_000
+
+
+class Account:
+    """One hold in the provider's books, in minor units."""
+
+    __slots__ = (
+        "captured", "captures", "currency", "group", "held", "made_by", "open", "order", "pending", "reference",
+        "refunded", "released", "until_ms",
+    )  # fmt: skip
+
+    def __init__(self, reference: str, group: str, made_by: ProviderCall, until_ms: int) -> None:
+        self.reference = reference
+        self.group = group
+        self.order = made_by.order
+        self.currency = made_by.currency
+        self.made_by = made_by
+        self.until_ms = until_ms
+        self.pending = True
+        #: Authorised in all, and what became of it: held = captured + released + open.
+        self.held = self.captured = self.released = self.refunded = self.open = 0
+        self.captures = 0
+
+    def take_up(self, amount: int, sale: bool) -> None:
+        """Money is held, or taken at once."""
+        self.pending = False
+        self.held = amount
+        if sale:
+            self.captured, self.captures = amount, 1
+        else:
+            self.open = amount
+
+    def let_go(self) -> None:
+        """What is open is let go; a hold that waits for its owner ends."""
+        self.pending = False
+        self.released += self.open
+        self.open = 0
+
+
+#: (delay in milliseconds, group, outcome): something the provider tells by itself, later.
+Tell = Callable[[int, str, ProviderOutcome], None]
+
+
+class Provider:
+    """The provider of one world. Shares of a thousand say how often something goes wrong while `unwell`."""
+
+    def __init__(self, seed: int, coverage: Coverage, tell: Tell, on_capture: Callable[[Account, int], None]) -> None:
+        self._salt = f"{seed}/"
+        self._coverage = coverage
+        self._tell = tell
+        self._on_capture = on_capture
+        self.unwell = True
+        self.now_ms = 0
+        self.accounts: dict[str, Account] = {}
+        self.results: dict[str, ProviderOutcome] = {}
+        self._payloads: dict[str, tuple[int, str, str]] = {}
+        self._tries: dict[str, int] = {}
+        #: The call made last, and its group, by order; the order of it last.
+        self.last: dict[str, tuple[ProviderCall, str]] = {}
+        #: Holds that were asked to be confirmed: key -> (call, group).
+        self._waiting: dict[str, tuple[ProviderCall, str]] = {}
+
+    def roll(self, what: str, thousandths: int) -> bool:
+        """Whether something with this chance happens to this."""
+        return crc32((self._salt + what).encode()) % 1000 < thousandths
+
+    async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
+        """Makes a call and says what is known of it afterwards; the adapter's protocol."""
+        name = key(call)
+        self.last.pop(call.order, None)
+        self.last[call.order] = (call, group)
+        payload = (call.amount_minor, call.hold, call.currency)
+        if self._payloads.setdefault(name, payload) != payload:
+            raise Violation("one payload a key", group, f"{name} was sent with another payload")
+        tries = self._tries[name] = self._tries.get(name, 0) + 1
+        count = self._coverage.count
+        if self.unwell and self.roll(f"{name}/{tries}/lost", 70):
+            count("fault", "time-out, not done")
+            return self._later(call, name, tries)
+        known = self.results.get(name)
+        if known is None:
+            if self.unwell and self.roll(f"{name}/absent", 15):
+                count("fault", "proven absent")
+                known = _outcome(call)
+                known.absent.SetInParent()
+            else:
+                known = self._effect(call, group, name)
+            self.results[name] = known
+        if self.unwell and self.roll(f"{name}/{tries}/answer", 70):
+            count("fault", "time-out, done")
+            return self._later(call, name, tries)
+        if self.unwell and self.roll(f"{name}/{tries}/notify", 80):
+            count("fault", "late notification")
+            self._notify(group, known, crc32(name.encode()) % 900_000)
+        return known
+
+    def _later(self, call: ProviderCall, name: str, tries: int) -> ProviderOutcome:
+        outcome = _outcome(call)
+        outcome.retry_later.error = "timeout"
+        if self.roll(f"{name}/{tries}/wish", 200):
+            outcome.retry_later.after_ms = 7_000
+        return outcome
+
+    def _notify(self, group: str, known: ProviderOutcome, delay_ms: int) -> None:
+        told = ProviderOutcome()
+        told.CopyFrom(known)
+        told.origin = OUTCOME_ORIGIN_NOTIFICATION
+        self._tell(delay_ms, group, told)
+
+    # Effects ----------------------------------------------------------------------------------------------------
+
+    def _effect(self, call: ProviderCall, group: str, name: str) -> ProviderOutcome:
+        if call.operation in (pb.OPERATION_AUTHORISE, pb.OPERATION_SALE):
+            return self._ask(call, group, name)
+        outcome = _outcome(call)
+        account = self.accounts.get(call.hold)
+        if account is None:
+            outcome.declined.reason = "no such hold"
+            return outcome
+        if account.open and account.until_ms <= self.now_ms:
+            account.let_go()
+        if call.operation == pb.OPERATION_CAPTURE:
+            self._capture(call, account, outcome)
+        elif call.operation == pb.OPERATION_VOID:
+            self._void(call, account, outcome, name)
+        else:
+            self._refund(call, account, outcome, name)
+        return outcome
+
+    def _ask(self, call: ProviderCall, group: str, name: str) -> ProviderOutcome:
+        method = call.payment_method
+        outcome = _outcome(call)
+        if method.endswith("_declined") or (self.unwell and self.roll(f"{name}/declined", 15)):
+            self._coverage.count("fault", "declined at authorise")
+            outcome.declined.reason = "card declined"
+            return outcome
+        reference = f"h{len(self.accounts)}.{name[:8]}"
+        life_ms = SHORT_LIFE_MS if method.endswith("_short") else HOLD_LIFE_MS
+        account = Account(reference, group, call, self.now_ms + life_ms)
+        self.accounts[reference] = account
+        if method.endswith("_action"):
+            outcome.action_required.hold = reference
+            outcome.action_required.action_url = f"https://confirm/{reference}"
+            # Whoever is asked to pay anew at the end says yes or no; at first many just walk away.
+            if call.attempt > 1 or self.roll(f"{name}/confirms", 650):
+                self._waiting[name] = (call, group)
+                self._tell(crc32(name.encode()) % CONFIRM_MS, group, _confirmation(call))
+            return outcome
+        return self._authorised(call, account, outcome)
+
+    def _authorised(self, call: ProviderCall, account: Account, outcome: ProviderOutcome) -> ProviderOutcome:
+        sale = call.operation == pb.OPERATION_SALE
+        account.take_up(call.amount_minor, sale)
+        made = outcome.authorised
+        made.hold = account.reference
+        made.amount_minor = call.amount_minor
+        made.currency = call.currency
+        made.capturable_until_ms = 0 if sale else account.until_ms
+        return outcome
+
+    def confirm(self, asked: ProviderOutcome) -> ProviderOutcome | None:
+        """The shopper confirms, or refuses, at the provider's. Returns the news; None: there is nothing to confirm."""
+        name = f"{asked.order}:{'sale' if asked.operation == pb.OPERATION_SALE else 'authorise'}:{asked.attempt}"
+        call, _ = self._waiting.pop(name)
+        known = self.results.get(name)
+        if known is None or known.WhichOneof("result") != "action_required":
+            return None
+        account = self.accounts[known.action_required.hold]
+        if not account.pending:
+            return None
+        if self.roll(f"{name}/refuses", 200):
+            account.pending = False
+            outcome = self.results[name] = _outcome(call)
+            outcome.declined.reason = "not confirmed"
+        else:
+            outcome = self.paid(call, account)
+        if not self.roll(f"{name}/silent", 300):
+            told = ProviderOutcome()
+            told.CopyFrom(outcome)
+            told.origin = OUTCOME_ORIGIN_NOTIFICATION
+            return told
+        return None
+
+    def paid(self, call: ProviderCall, account: Account) -> ProviderOutcome:
+        """The shopper has confirmed: that is the call's answer now."""
+        outcome = self.results[key(call)] = self._authorised(call, account, _outcome(call))
+        return outcome
+
+    def _capture(self, call: ProviderCall, account: Account, outcome: ProviderOutcome) -> None:
+        if account.pending:
+            outcome.declined.reason = "not confirmed"
+        elif account.captures:
+            outcome.declined.reason = "already captured"
+        elif not account.open:
+            outcome.hold_gone.hold = account.reference
+        elif call.payment_method.endswith("_decline_capture") or call.amount_minor > account.open:
+            self._coverage.count("fault", "declined at capture")
+            outcome.declined.reason = "card declined"
+        else:
+            self._on_capture(account, call.amount_minor)
+            self.take(account, call.amount_minor)
+            outcome.captured.hold = account.reference
+            outcome.captured.amount_minor = call.amount_minor
+
+    def take(self, account: Account, amount: int) -> None:
+        """Takes held money; the rest is let go."""
+        account.captured += amount
+        account.captures += 1
+        account.open -= amount
+        account.let_go()
+
+    def _void(self, call: ProviderCall, account: Account, outcome: ProviderOutcome, name: str) -> None:
+        if account.captures and self.roll(f"{name}/why", 500):
+            # What real ones say, sooner or later.
+            outcome.captured.hold = account.reference
+            outcome.captured.amount_minor = account.captured
+        elif account.captures:
+            outcome.declined.reason = "captured"
+        elif account.held and not account.open and account.until_ms <= self.now_ms:
+            outcome.hold_gone.hold = account.reference
+        else:
+            account.let_go()
+            outcome.voided.hold = account.reference
+
+    def _refund(self, call: ProviderCall, account: Account, outcome: ProviderOutcome, name: str) -> None:
+        if call.amount_minor > account.captured - account.refunded:
+            outcome.declined.reason = "above what was captured"
+        elif call.refund and self.unwell and self.roll(f"{name}/refund", 100):
+            self._coverage.count("fault", "refund declined")
+            outcome.declined.reason = "account closed"
+        else:
+            account.refunded += call.amount_minor
+            outcome.refunded.hold = account.reference
+            outcome.refunded.amount_minor = call.amount_minor
+
+
+def _outcome(call: ProviderCall, origin: OutcomeOrigin.ValueType = OUTCOME_ORIGIN_CALL) -> ProviderOutcome:
+    return ProviderOutcome(order=call.order, operation=call.operation, attempt=call.attempt, origin=origin)
+
+
+def _confirmation(call: ProviderCall) -> ProviderOutcome:
+    """A note to ourselves that the shopper confirms then; it never reaches a topic, having no result."""
+    return _outcome(call)

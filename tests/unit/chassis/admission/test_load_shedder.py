@@ -1,0 +1,210 @@
+"""When calls are refused because calls wait too long, how many of them, and which never are."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from groupbuy.errors.v1 import errors_pb2
+from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
+
+from chassis.admission.load_shedder import IN_A_ROW, MOST_WAIT_S, REFUSALS, Pressure
+from chassis.routing.peer_calls import FORWARDED
+from chassis.rpc.errors import ApiError, Prepared, trailing_metadata
+from tests.unit.chassis.support import NAME, SOON_S, Running, a_request, eventually, refusal, running
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def waited(pressure: Pressure, seconds: float) -> None:
+    """A measurement: 100 calls wait, and the event loop takes so many a second that the last one waits for so long."""
+    pressure.measured(100, 10, seconds / 10)
+
+
+def test_a_wait_that_lasts_refuses_and_one_that_comes_and_goes_does_not() -> None:
+    clock = Clock()
+    pressure = Pressure(clock)
+    for _ in range(IN_A_ROW - 1):
+        waited(pressure, MOST_WAIT_S * 2)
+    assert not pressure.refuses()
+    waited(pressure, MOST_WAIT_S * 2)
+    assert pressure.refuses()
+    waited(pressure, MOST_WAIT_S / 2)
+    assert not pressure.refuses()
+
+
+def test_a_loop_that_took_no_call_made_all_wait_and_a_quiet_time_none() -> None:
+    pressure = Pressure(Clock())
+    for _ in range(IN_A_ROW):
+        pressure.measured(1, 0, MOST_WAIT_S * 2)
+    assert pressure.refuses()
+    pressure.calm()
+    assert not pressure.refuses()
+    for _ in range(IN_A_ROW):
+        # Nobody waits, however long the loop was held up.
+        pressure.measured(0, 0, MOST_WAIT_S * 2)
+    assert not pressure.refuses()
+
+
+def test_a_flood_is_refused_only_so_often() -> None:
+    clock = Clock()
+    pressure = Pressure(clock)
+    for _ in range(IN_A_ROW):
+        waited(pressure, MOST_WAIT_S * 2)
+    refused = [pressure.refuses() for _ in range(REFUSALS.burst * 2)]
+    assert sum(refused) == REFUSALS.burst
+    assert refused[0]
+    clock.now_s += 1
+    assert sum(pressure.refuses() for _ in range(REFUSALS.burst * 2)) == int(REFUSALS.calls_per_second)
+
+
+def test_a_refusal_made_once_says_what_one_made_for_the_call_would() -> None:
+    error = ApiError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_OVERLOADED, "later", retry_after_ms=300
+    )
+    prepared = Prepared(error)
+    for left_s in (None, 0.1, 0.49, 0.51, 10.0):
+        assert prepared.trailing_metadata(left_s) == trailing_metadata(error, left_s)
+
+
+class Pressed(Pressure):
+    """Refuses whatever may be refused."""
+
+    def refuses(self) -> bool:
+        super().refuses()
+        return True
+
+
+def press(run: Running) -> None:
+    run.server.guard.pressure.refuses = Pressed().refuses  # type: ignore[method-assign]
+
+
+async def test_a_refused_call_has_a_reason_and_a_delay_and_is_not_looked_at() -> None:
+    async with running() as run:
+        press(run)
+        call: Any = run.channel.unary_unary("/groupbuy.orders.v1.OrderService/PlaceOrder", None, None)
+        got = await refusal(call(b"\xff\xff\xff no message at all", timeout=SOON_S))
+        assert got.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert got.info.reason == "OVERLOADED"
+        assert got.retry_after_ms > 0
+        assert got.trailing["grpc-retry-pushback-ms"] == str(got.retry_after_ms)
+        # Without a deadline it would be refused for that, were it looked at.
+        got = await refusal(run.place(within_s=None))
+        assert got.info.reason == "OVERLOADED"
+        assert run.fake.seen == []
+        assert len(run.server.guard.unary) == 0
+
+
+async def test_health_watches_streams_and_what_another_replica_passed_on_are_never_refused_for_it() -> None:
+    async with running() as run:
+        press(run)
+        await run.status_of()
+        watch = run.orders.WatchOrder(orders_pb2.WatchOrderRequest(name=NAME))
+        assert (await watch.read()).revision == 1
+        placing = run.orders.PlaceOrders()
+        await placing.write(orders_pb2.PlaceOrdersRequest(requests=[a_request()]))
+        assert len((await placing.read()).results) == 1
+        assert (await run.place(metadata=((FORWARDED, "1"),))).token == "1:2"
+        watch.cancel()
+        placing.cancel()
+
+
+async def test_the_queue_of_grpc_is_counted_from_inside() -> None:
+    """The counters of channelz, less the calls in our handlers, are the calls that wait in gRPC."""
+    calls = 40
+
+    async def hang() -> None:
+        await run.fake.release.wait()
+
+    async with running(max_calls=calls // 2) as run:
+        run.fake.place = hang
+        counters, pressure = run.server._counters, run.server.guard.pressure
+        assert counters.unfinished() == 0
+        under_way = [asyncio.ensure_future(run.place()) for _ in range(calls)]
+        # All places are taken, and the other calls are refused: none waits.
+        await eventually(lambda: pressure.active == calls // 2 and counters.unfinished() == calls // 2)
+        # This thread holds the event loop, so gRPC gets calls that nobody takes.
+        taken, caller = pressure.taken, _Elsewhere(run.port, calls)
+        caller.start()
+        until = time.monotonic() + SOON_S
+        while (counters.unfinished() or 0) - pressure.active < calls:
+            assert time.monotonic() < until
+        assert pressure.taken == taken
+        run.fake.release.set()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await eventually(lambda: not caller.is_alive())
+        await eventually(lambda: counters.unfinished() == 0 and pressure.active == 0)
+
+
+class _Elsewhere(threading.Thread):
+    """Makes calls at once from a thread, and waits for their answers."""
+
+    def __init__(self, port: int, calls: int) -> None:
+        super().__init__(daemon=True)
+        self._port = port
+        self._calls = calls
+
+    def run(self) -> None:
+        with grpc.insecure_channel(f"127.0.0.1:{self._port}") as channel:
+            stub: Any = orders_pb2_grpc.OrderServiceStub(channel)
+            made = [stub.GetOrder.future(orders_pb2.GetOrderRequest(name=NAME), timeout=60) for _ in range(self._calls)]
+            for one in made:
+                one.exception()
+
+
+def test_a_process_listens_on_its_one_port_and_on_nothing_else() -> None:
+    """No socket for itself, of any family: the kernel's tables, before and after a server starts."""
+    if not Path("/proc/net/unix").exists():
+        pytest.skip("Linux alone shows its sockets")
+
+    async def listening() -> set[str]:
+        async with running():
+            return _sockets()
+
+    before = _sockets()
+    with_server = asyncio.run(listening())
+    assert len(with_server - before) == 1
+
+
+def _sockets() -> set[str]:
+    """Listening sockets of this process, by inode."""
+    mine = {str(one.readlink()).removeprefix("socket:[").rstrip("]") for one in _descriptors()}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                found.add(fields[9])
+    for line in Path("/proc/self/net/unix").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[3], 16) & 0x10000:
+            found.add(fields[6])
+    return found & mine
+
+
+def _descriptors() -> list[Path]:
+    found = []
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if str(one.readlink()).startswith("socket:"):
+                found.append(one)
+    return found
+
+
+async def test_a_call_without_its_request_is_refused() -> None:
+    async with running() as run:
+        call: Any = run.channel.stream_unary("/groupbuy.orders.v1.OrderService/PlaceOrder", None, None)
+        got = await refusal(call([], timeout=SOON_S))
+        assert got.info.reason == "INVALID_FIELDS"

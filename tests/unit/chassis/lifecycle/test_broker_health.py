@@ -1,0 +1,174 @@
+"""Waiting for the broker and its topics: for what may still come it waits, for what is wrong it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
+
+from chassis.lifecycle import broker_health as module
+from chassis.lifecycle.broker_health import FAILED_PROBES, LONGEST_WAIT_S, Broker, waits
+from eventlog.core.errors import TopicsDiffer
+from shared_kernel.topics import BUSINESS, GROUPS_DECIDER, GROUPS_SEQUENCER
+from tests.unit.chassis.support import SOON_S, eventually
+
+
+class Cluster:
+    """What the broker would say; each test sets it."""
+
+    def __init__(self) -> None:
+        self.down = 0
+        self.topics = {topic.name for topic in BUSINESS}
+        self.committed = {topic.name for topic in BUSINESS}
+        self.declared: int | None = 4
+        self.differs = ""
+        self.checks = 0
+        self.connections = 0
+        self.named: list[str] = []
+
+    def answer(self) -> None:
+        if self.down:
+            self.down -= 1
+            raise KafkaConnectionError("gone")
+
+    async def check(self, _kafka: str, _topics: Any, *, partitions: int) -> int:
+        self.checks += 1
+        if self.differs:
+            raise TopicsDiffer(self.differs)
+        return partitions
+
+    async def number(self, _kafka: str) -> int | None:
+        self.answer()
+        return self.declared
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    found = Cluster()
+
+    class Admin:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        async def start(self) -> None:
+            found.answer()
+            found.connections += 1
+
+        async def close(self) -> None:
+            pass
+
+        async def list_topics(self) -> list[str]:
+            found.answer()
+            return sorted(found.topics)
+
+        async def describe_topics(self, names: list[str]) -> list[object]:
+            found.named += names
+            found.answer()
+            return []
+
+        async def list_consumer_group_offsets(self, _group: str) -> dict[TopicPartition, Any]:
+            return {TopicPartition(name, 0): SimpleNamespace(offset=0) for name in found.committed}
+
+    def at_once() -> Iterator[float]:
+        while True:
+            yield 0.0
+
+    monkeypatch.setattr(module, "AIOKafkaAdminClient", Admin)
+    monkeypatch.setattr(module, "check", found.check)
+    monkeypatch.setattr(module, "declared", found.number)
+    monkeypatch.setattr(module, "waits", at_once)
+    monkeypatch.setattr(module, "PROBE_S", 0.001)
+    return found
+
+
+def groups_broker() -> Broker:
+    return Broker("b:1", BUSINESS, "groups")
+
+
+def test_waits_grow_to_a_limit_and_differ_by_chance() -> None:
+    found = [wait for wait, _ in zip(waits(), range(40), strict=False)]
+    assert all(0 < wait <= LONGEST_WAIT_S for wait in found)
+    assert found[0] < 0.31
+    assert min(found[10:]) >= LONGEST_WAIT_S / 2
+    assert len(set(found)) == 40
+
+
+async def test_each_attempt_without_an_answer_is_one_line(cluster: Cluster) -> None:
+    cluster.down = 3
+    with structlog.testing.capture_logs() as logs:
+        assert await groups_broker().wait() == 4
+    said = [log["event"] for log in logs if log["log_level"] != "debug"]
+    assert said == ["broker b:1 is not there, trying again in 0.0 s"] * 3
+
+
+async def test_topics_that_are_not_made_yet_are_waited_for_and_never_asked_for_by_name(cluster: Cluster) -> None:
+    cluster.topics = set()
+    broker = groups_broker()
+    with structlog.testing.capture_logs() as logs:
+        waiting = asyncio.ensure_future(broker.wait())
+        await eventually(lambda: len(logs) > 2)
+        assert not broker.there
+        cluster.topics = {topic.name for topic in BUSINESS}
+        assert await asyncio.wait_for(waiting, SOON_S) == 4
+    assert broker.there
+    assert cluster.named == []
+    assert "has no topics orders.order.v1, groups.campaign.v1, groups.inbox.v1 and 3 more" in logs[0]["event"]
+    assert "groupbuy-ops topics create" in logs[0]["event"]
+
+
+async def test_a_number_of_partitions_that_is_not_declared_yet_is_waited_for(cluster: Cluster) -> None:
+    cluster.declared = None
+    with structlog.testing.capture_logs() as logs:
+        waiting = asyncio.ensure_future(groups_broker().wait())
+        await eventually(lambda: len(logs) > 2)
+        cluster.declared = 4
+        assert await asyncio.wait_for(waiting, SOON_S) == 4
+    assert "`groupbuy-ops topics create` must end first" in logs[0]["event"]
+
+
+async def test_a_number_that_is_never_declared_ends_the_start(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.declared = None
+    monkeypatch.setattr(module, "DECLARED_GRACE_S", -1.0)
+    with pytest.raises(TopicsDiffer, match="no number of partitions is declared"):
+        await groups_broker().wait()
+
+
+async def test_forgotten_offsets_are_told_and_hold_up_nobody(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.committed = set()
+    monkeypatch.setattr(module, "DECLARED_GRACE_S", -1.0)
+    with structlog.testing.capture_logs() as logs:
+        assert await groups_broker().wait() == 4
+    (told,) = logs
+    assert told["groups"] == [GROUPS_SEQUENCER, GROUPS_DECIDER], "other services' readers are not ours to tell of"
+
+
+async def test_topics_that_differ_are_not_waited_for(cluster: Cluster) -> None:
+    cluster.differs = "orders.order.v1 has 3 partitions"
+    with pytest.raises(TopicsDiffer, match="3 partitions"):
+        await groups_broker().wait()
+    assert cluster.checks == 1
+
+
+async def test_it_is_gone_after_some_questions_without_an_answer_and_back_after_one_with(cluster: Cluster) -> None:
+    broker = groups_broker()
+    await broker.wait()
+    watching = asyncio.ensure_future(broker.watch())
+    cluster.down = FAILED_PROBES - 1
+    await eventually(lambda: cluster.down == 0 and len(cluster.named) > FAILED_PROBES)
+    assert broker.there
+    cluster.down = 1_000_000
+    await eventually(lambda: not broker.there)
+    cluster.down = 0
+    await eventually(lambda: broker.there)
+    assert cluster.connections > 1, "it may have come back somewhere else"
+    watching.cancel()
+    await broker.close()
+    assert not broker.there

@@ -1,0 +1,84 @@
+"""Thousands follow one key: all are woken, in slices, slow ones miss nothing but what is out of date."""
+
+from __future__ import annotations
+
+import asyncio
+
+from groupbuy.orders.v1.orders_pb2 import Order
+
+from chassis.rpc.broadcast import SLICE, Fanout, Shared, serialising
+from eventlog.views.change_notifier import Watchers
+from tests.unit.chassis.support import eventually
+
+
+async def test_all_followers_are_woken_and_others_run_in_between() -> None:
+    watchers = Watchers()
+    fanout = Fanout(watchers)
+    woken = 0
+    turns_of_others = 0
+
+    async def follower() -> None:
+        nonlocal woken
+        with fanout.follow("key") as watch:
+            await watch.changed()
+            woken += 1
+
+    def others() -> None:
+        nonlocal turns_of_others
+        if woken < 20 * SLICE:
+            turns_of_others += bool(woken)
+            asyncio.get_running_loop().call_soon(others)
+
+    following = [asyncio.create_task(follower()) for _ in range(20 * SLICE)]
+    await eventually(lambda: len(fanout) == 20 * SLICE)
+    assert len(watchers) == 1
+    watchers.notify("other key")
+    watchers.notify("key")
+    others()
+    await asyncio.gather(*following)
+    assert woken == 20 * SLICE
+    assert turns_of_others >= 10
+    assert len(fanout) == len(watchers) == 0
+
+
+async def test_a_change_before_anybody_waits_is_not_missed() -> None:
+    watchers = Watchers()
+    fanout = Fanout(watchers)
+    with fanout.follow("key") as watch:
+        watchers.notify("key")
+        async with asyncio.timeout(1):
+            await watch.changed()
+        for _ in range(3):
+            watchers.notify("key")
+        async with asyncio.timeout(1):
+            await watch.changed()
+        again = asyncio.create_task(watch.changed())
+        await asyncio.wait([again], timeout=0.01)
+        assert not again.done(), "changes coalesce: a slow follower owes one look, not three"
+        again.cancel()
+
+
+async def test_the_last_one_to_leave_closes_and_the_next_begins_anew() -> None:
+    watchers = Watchers()
+    fanout = Fanout(watchers)
+    for _ in range(2):
+        with fanout.follow("key"), fanout.follow("key") as watch:
+            watchers.notify("key")
+            async with asyncio.timeout(1):
+                await watch.changed()
+        assert len(watchers) == len(fanout) == 0
+
+
+def test_a_shared_answer_is_serialised_once() -> None:
+    calls = 0
+
+    def serialise(order: Order) -> bytes:
+        nonlocal calls
+        calls += 1
+        return order.SerializeToString()
+
+    data = serialising(serialise)
+    shared = Shared(Order(name="a"))
+    assert data(shared) is data(shared)
+    assert data(shared) == data(Order(name="a"))
+    assert calls == 2

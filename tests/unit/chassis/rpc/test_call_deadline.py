@@ -1,0 +1,78 @@
+"""A call waits for what it wants to see, is woken by its changes, and never waits past its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from chassis.rpc.call_deadline import MARGIN_S, UNLIMITED_S, Patience, until
+from eventlog.views.change_notifier import Watchers
+
+
+class Call:
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+
+    def time_remaining(self) -> float | None:
+        return self._seconds
+
+
+def test_patience_ends_before_the_deadline() -> None:
+    assert 0 < Patience(Call(1.0)).left_s() <= 1.0 - MARGIN_S
+    assert Patience(Call(1.0)).left_s(0.5) == 0.5
+
+
+@pytest.mark.parametrize(("said", "heard"), [(10.04, 10.1), (1.001, 1.01), (100.1, 101.0), (60.0, 60.0)])
+def test_a_timeout_that_was_rounded_up_on_its_way_is_still_kept(said: float, heard: float) -> None:
+    assert Patience(Call(heard)).left_s(1_000) < said - MARGIN_S / 2
+
+
+def test_patience_never_falls_below_nothing() -> None:
+    assert Patience(Call(MARGIN_S / 2)).left_s() == 0
+    assert Patience(Call(-1.0)).left_s() == 0
+
+
+def test_a_call_without_a_deadline_still_ends() -> None:
+    assert 0 < Patience(Call(None)).left_s() <= UNLIMITED_S
+
+
+async def test_what_is_there_is_found_without_waiting() -> None:
+    watchers = Watchers()
+    assert await until(watchers, "key", lambda: "found", 0) == "found"
+    assert len(watchers) == 0
+
+
+async def test_a_change_of_the_key_wakes_and_a_change_of_another_does_not() -> None:
+    watchers = Watchers()
+    looks: list[int] = []
+    found: list[str] = []
+
+    def look() -> str | None:
+        looks.append(1)
+        return found[0] if found else None
+
+    waiting = asyncio.create_task(until(watchers, "key", look, 5))
+    await asyncio.wait([waiting], timeout=0)
+    watchers.notify("other")
+    await asyncio.wait([waiting], timeout=0)
+    assert len(looks) == 1
+    found.append("seen")
+    watchers.notify("key")
+    assert await waiting == "seen"
+    assert len(looks) == 2
+
+
+async def test_nothing_to_be_seen_ends_with_a_time_out_and_leaves_no_watch() -> None:
+    watchers = Watchers()
+    with pytest.raises(TimeoutError):
+        await until(watchers, "key", lambda: None, 0.01)
+    assert len(watchers) == 0
+
+
+async def test_an_error_of_looking_goes_to_the_caller() -> None:
+    def look() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await until(Watchers(), "key", look, 5)

@@ -1,0 +1,77 @@
+"""The committed service configs are what the contract says, and a client library obeys them."""
+
+from __future__ import annotations
+
+import json
+
+import grpc
+import pytest
+from groupbuy.errors.v1 import errors_pb2
+from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
+
+from chassis.rpc import service_config
+from chassis.rpc.errors import ApiError
+from tests.unit.chassis.support import SOON_S, a_request, refusal, running
+
+
+@pytest.mark.parametrize("service", list(service_config.FILES))
+def test_the_committed_file_is_up_to_date(service: str) -> None:
+    committed = service_config.path(service).read_text(encoding="utf-8")
+    assert committed == service_config.text(service), "run `python -m chassis.rpc.service_config`"
+
+
+def test_every_method_of_ours_is_named_once_and_only_streams_of_the_client_are_not_repeated() -> None:
+    named = [
+        (name["service"], name["method"], "retryPolicy" in method)
+        for service in service_config.FILES
+        for method in service_config.config(service)["methodConfig"]
+        for name in method["name"]
+    ]
+    assert len({(service, method) for service, method, _ in named}) == len(named)
+    assert ("groupbuy.orders.v1.OrderService", "PlaceOrder", True) in named
+    assert [(service, method) for service, method, repeated in named if not repeated] == [
+        ("groupbuy.orders.v1.OrderService", "PlaceOrders")
+    ]
+
+
+async def test_a_client_with_the_config_calls_again_while_a_service_is_unavailable() -> None:
+    async with running() as run:
+        calls = 0
+
+        async def recovering() -> None:
+            nonlocal calls
+            calls += 1
+            if calls < 3:
+                raise ApiError(
+                    grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_NOT_READY, "not yet", retry_after_ms=10
+                )
+
+        run.fake.place = recovering
+        options = [("grpc.service_config", json.dumps(service_config.config("orders")))]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{run.port}", options=options) as channel:
+            stub = orders_pb2_grpc.OrderServiceStub(channel)
+            assert (await stub.PlaceOrder(a_request(), timeout=SOON_S)).token
+            assert calls == 3
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.CancelOrder(
+                    orders_pb2.CancelOrderRequest(
+                        name=f"groups/{'0' * 36}/orders/{'0' * 36}", request_id=a_request().request_id
+                    ),
+                    timeout=SOON_S,
+                )
+
+
+async def test_who_would_call_again_too_late_is_told_now_what_is_the_matter() -> None:
+    async with running() as run:
+
+        async def recovering() -> None:
+            raise ApiError(
+                grpc.StatusCode.UNAVAILABLE, errors_pb2.ERROR_REASON_NOT_READY, "not yet", retry_after_ms=10**6
+            )
+
+        run.fake.place = recovering
+        options = [("grpc.service_config", json.dumps(service_config.config("orders")))]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{run.port}", options=options) as channel:
+            refused = await refusal(orders_pb2_grpc.OrderServiceStub(channel).PlaceOrder(a_request(), timeout=2))
+    assert refused.code is grpc.StatusCode.UNAVAILABLE
+    assert refused.retry_after_ms == 10**6

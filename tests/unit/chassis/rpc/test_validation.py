@@ -1,0 +1,101 @@
+"""Requests against the rules of their protos: what is checked first, and how much of it is answered."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
+from groupbuy.groups.v1.campaigns_pb2 import Campaign, CreateCampaignRequest, Tier, UpdateCampaignRequest
+from groupbuy.orders.v1.orders_pb2 import BatchPlaceOrdersRequest, PlaceOrderRequest
+from groupbuy.payments.v1.payments_pb2 import NotificationHeader, NotifyPaymentRequest
+
+from chassis.rpc import validation
+from chassis.rpc.errors import MOST_FIELDS, ApiError
+from tests.unit.chassis.support import a_request, refusal, running
+
+
+class Untouched:
+    """Stands for protovalidate where it is not to be asked."""
+
+    def collect_violations(self, message: Message) -> list[Any]:
+        raise AssertionError("the items were checked")
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patched:
+        patched.setattr(validation, "_VALIDATOR", Untouched())
+        yield
+
+
+def wrong(request: Message) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        validation.validate(request)
+    return caught.value
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize(
+    ("request_", "field", "most"),
+    [
+        (CreateCampaignRequest(campaign=Campaign(tiers=[Tier()] * 65_000)), "campaign.tiers", 20),
+        (UpdateCampaignRequest(campaign=Campaign(tiers=[Tier()] * 65_000)), "campaign.tiers", 20),
+        (BatchPlaceOrdersRequest(requests=[PlaceOrderRequest()] * 65_000), "requests", 500),
+        (NotifyPaymentRequest(headers=[NotificationHeader()] * 65_000), "headers", 100),
+    ],
+)
+def test_items_are_counted_before_any_is_looked_at(request_: Message, field: str, most: int) -> None:
+    assert wrong(request_).fields == ((field, f"must contain no more than {most} item(s)"),)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_field_without_a_number_in_its_rules_has_the_default() -> None:
+    request = UpdateCampaignRequest()
+    request.update_mask.paths.extend(["product"] * (validation.MOST_ITEMS + 1))
+    assert [field for field, _ in wrong(request).fields] == ["update_mask.paths"]
+
+
+@pytest.mark.usefixtures("untouched")
+def test_maps_are_counted_and_a_type_may_contain_itself() -> None:
+    request = Struct()
+    request.update({str(number): 1 for number in range(validation.MOST_ITEMS + 1)})
+    assert [field for field, _ in wrong(request).fields] == ["fields"]
+
+
+def test_as_many_items_as_are_allowed_pass() -> None:
+    mask = UpdateCampaignRequest()
+    mask.update_mask.paths.extend(["product"] * validation.MOST_ITEMS)
+    validation.validate(mask)
+    validation.validate(BatchPlaceOrdersRequest(requests=[PlaceOrderRequest()] * 500))
+
+
+def test_an_error_names_ten_fields_and_counts_the_others() -> None:
+    request = CreateCampaignRequest(campaign=Campaign(tiers=[Tier()] * 20))
+    error = wrong(request)
+    assert len(error.fields) == MOST_FIELDS
+    # 20 tiers with two fields each, the campaign's own fields and the request's id.
+    total = len(validation._VALIDATOR.collect_violations(request))
+    assert total > 40
+    assert error.message.endswith(f"(and {total - 1} more)")
+
+
+async def test_refused_calls_leave_nothing_to_the_garbage_collector() -> None:
+    async with running() as run:
+        await refusal(run.place(a_request(quantity=0)))
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(5):
+                await refusal(run.place(a_request(quantity=0)))
+                await refusal(run.place(within_s=None))
+            # One call more, so that the last refused one is over at the server as well.
+            await run.place()
+            left = [one for one in gc.get_objects() if isinstance(one, ApiError)]
+        finally:
+            gc.enable()
+    # Overload is an error that is made once and kept.
+    assert [one.message for one in left if one.fields or one.reason_name == "DEADLINE_REQUIRED"] == []

@@ -1,0 +1,108 @@
+"""What each process of the product is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from devstack.product import PRODUCT, Layout
+from services.payments.providers import registry
+from services.payments.providers.unconfigured import Unconfigured
+from services.payments.settings import PaymentsSettings
+
+ENDPOINTS = {
+    "orders": "h:1",
+    "groups": "h:2",
+    "payments": "h:3",
+    "provider": "h:4",
+    "provider_http": "h:5",
+    "payments_webhooks": "h:6",
+}
+LAYOUT = Layout(kafka="127.0.0.1:9", data=Path("/data"), endpoints=ENDPOINTS, link_key="0" * 64)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Layout:
+    layout = Layout(kafka="127.0.0.1:9", data=tmp_path, endpoints=ENDPOINTS)
+    assert PRODUCT.prepare is not None
+    PRODUCT.prepare(layout)
+    return layout
+
+
+def test_a_service_is_told_broker_address_state_and_name() -> None:
+    orders = PRODUCT.then["orders"](LAYOUT)
+    assert orders.argv[1:] == ("-m", "services.orders")
+    assert orders.environment == {
+        "GROUPBUY_ORDERS_KAFKA": "127.0.0.1:9",
+        "GROUPBUY_ORDERS_LISTEN": "h:1",
+        "GROUPBUY_ORDERS_STATE_DIR": "/data/state/orders",
+        "GROUPBUY_ORDERS_INSTANCE": "orders-0",
+        "GROUPBUY_ORDERS_DRAIN_SECONDS": "3",
+        "GROUPBUY_ORDERS_INSECURE": "true",
+        "GROUPBUY_ORDERS_LINK_KEYS": f"local:{'0' * 64}",
+    }
+
+
+def test_both_services_that_look_at_links_have_one_key_another_each_time_and_no_one_else_has_it(
+    prepared: Layout,
+) -> None:
+    other = Layout(LAYOUT.kafka, LAYOUT.data, LAYOUT.endpoints)
+    assert len(prepared.link_key) == 64
+    assert prepared.link_key != other.link_key
+    assert prepared.link_key not in repr(prepared)
+    told = {name: str(PRODUCT.then[name](prepared).environment) for name in PRODUCT.then}
+    assert [name for name in told if prepared.link_key in told[name]] == ["orders", "groups"]
+
+
+def test_payments_alone_knows_the_provider(prepared: Layout) -> None:
+    told = PRODUCT.then["payments"](prepared).environment
+    assert told["GROUPBUY_PAYMENTS_PROVIDER"] == "h:4"
+    assert told["GROUPBUY_PAYMENTS_STRIPE_API_BASE"] == told["GROUPBUY_PAYMENTS_WECHAT_API_BASE"] == "http://h:5"
+    others = str([PRODUCT.then[name](prepared).environment for name in ("orders", "groups")])
+    assert not [address for address in ("h:4", "h:5", "h:6") if address in others]
+
+
+def test_the_provider_and_payments_share_what_proves_that_calls_and_notifications_are_theirs(prepared: Layout) -> None:
+    provider, payments = PRODUCT.first["provider"](prepared).environment, PRODUCT.then["payments"](prepared).environment
+    assert (
+        provider["GROUPBUY_SIMPROVIDER_NOTIFY_URL"] == f"http://{payments['GROUPBUY_PAYMENTS_WEBHOOK_LISTEN']}/webhooks"
+    )
+    for ours, theirs in (
+        ("STRIPE_KEY", "STRIPE_KEY"),
+        ("STRIPE_WEBHOOK_SECRET", "STRIPE_WEBHOOK_SECRET"),
+        ("PROVIDER_NOTIFY_SECRET", "NOTIFY_SECRET"),
+    ):
+        secret = payments[f"GROUPBUY_PAYMENTS_{ours}"]
+        assert secret == provider[f"GROUPBUY_SIMPROVIDER_{theirs}"]
+        assert secret not in repr(prepared)
+    assert Path(payments["GROUPBUY_PAYMENTS_WECHAT_PRIVATE_KEY"]).parent == Path(
+        provider["GROUPBUY_SIMPROVIDER_WECHAT_KEYS"]
+    )
+
+
+def test_payments_takes_the_settings_that_it_is_told(prepared: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PRODUCT.then["payments"](prepared).environment.items():
+        monkeypatch.setenv(name, value)
+    providers = registry.configured(PaymentsSettings())
+    names = {method: providers.provider_for(method).name for method in ("card_a", "stripe_a", "wallet_wechat_a")}
+    assert names == {"card_a": "simulated", "stripe_a": "stripe", "wallet_wechat_a": "wechat"}
+    assert all(providers.health().values())
+    assert not isinstance(providers.provider_for("stripe_a"), Unconfigured)
+    assert not isinstance(providers.provider_for("wallet_wechat_a"), Unconfigured)
+
+
+def test_topics_are_made_by_the_command_line_for_one_broker() -> None:
+    assert PRODUCT.topics is not None
+    command = " ".join(PRODUCT.topics("127.0.0.1:9", 4))
+    assert command.endswith("-m ops.main topics create --kafka 127.0.0.1:9 --partitions 4 --replication 1")
+
+
+def test_a_further_replica_has_a_name_a_state_and_an_address_of_its_own(prepared: Layout) -> None:
+    assert PRODUCT.replica is not None
+    endpoints = {**ENDPOINTS, "payments-1": "h:7"}
+    layout = Layout(kafka=prepared.kafka, data=prepared.data, endpoints=endpoints)
+    first, second = PRODUCT.then["payments"](layout), PRODUCT.replica("payments", 1)(layout)
+    assert (first.name, second.name) == ("payments", "payments-1")
+    differ = {name for name, value in first.environment.items() if second.environment[name] != value}
+    assert differ == {f"GROUPBUY_PAYMENTS_{name}" for name in ("LISTEN", "STATE_DIR", "INSTANCE", "WEBHOOK_LISTEN")}

@@ -1,0 +1,98 @@
+"""Java and Maven: found, or asked for in one sentence. By scripts that stand in for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devstack.errors import MissingTool
+from devstack.kafka import tools
+
+
+def script(directory: Path, name: str, text: str) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def java(directory: Path, version: str) -> Path:
+    return script(directory, "java", f"echo 'openjdk version \"{version}\" 2025' >&2")
+
+
+@pytest.fixture(autouse=True)
+def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+
+@pytest.mark.parametrize("version", ["17.0.15", "21", "25-ea"])
+def test_a_java_that_is_new_enough_is_taken(tmp_path: Path, version: str) -> None:
+    path = java(tmp_path / "bin", version)
+    assert tools.java(with_maven=False) == str(path)
+
+
+@pytest.mark.parametrize("version", ["1.8.0_402", "11.0.22", "16"])
+def test_a_java_that_is_too_old_is_named_with_its_version(tmp_path: Path, version: str) -> None:
+    java(tmp_path / "bin", version)
+    number = version.removeprefix("1.").split(".")[0]
+    with pytest.raises(MissingTool, match=f"needs Java 17 or newer \\(.*/java is {number}\\): install"):
+        tools.java(with_maven=False)
+
+
+def test_java_home_comes_before_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    java(tmp_path / "bin", "11")
+    path = java(tmp_path / "home" / "bin", "17")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+    assert tools.java(with_maven=False) == str(path)
+
+
+def test_a_java_that_can_not_say_its_version_is_none(tmp_path: Path) -> None:
+    script(tmp_path / "bin", "java", "exit 1")
+    with pytest.raises(MissingTool, match="needs Java 17 or newer: install"):
+        tools.java(with_maven=False)
+
+
+def test_maven_is_asked_for_only_where_it_is_needed(tmp_path: Path) -> None:
+    java(tmp_path / "bin", "17")
+    tools.java(with_maven=False)
+    with pytest.raises(MissingTool, match="needs Maven: install"):
+        tools.java(with_maven=True)
+
+
+def test_all_that_is_missing_is_named_in_one_sentence() -> None:
+    with pytest.raises(MissingTool) as error:
+        tools.java(with_maven=True)
+    assert str(error.value).startswith("A local Kafka needs Java 17 or newer and Maven: install it")
+    assert str(error.value).endswith("or set KAFKA=host:port to use a broker of your own.")
+
+
+@pytest.mark.parametrize("module", ["devstack.kafka", "devstack.stack"])
+def test_the_commands_end_with_2_and_that_sentence(tmp_path: Path, module: str) -> None:
+    bare = {name: value for name, value in os.environ.items() if name not in {"KAFKA", "JAVA_HOME"}}
+    environment = {**bare, "PATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    ended = subprocess.run(
+        [sys.executable, "-m", module], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith("A local Kafka needs Java 17 or newer and Maven: install it")
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / ".run" / "data").exists()
+
+
+def test_a_kafka_that_is_no_address_ends_with_2(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "devstack.stack"],
+        cwd=tmp_path,
+        env={**os.environ, "KAFKA": "kafka"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "KAFKA must be host:port" in ended.stderr

@@ -1,0 +1,104 @@
+"""Readers without a state check that decisions follow each other, and find again what the process before them found."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from eventlog.consuming import decision_chain
+from eventlog.consuming.decision_chain import BrokenChain, Chain, Chains
+from eventlog.core.partition_state import PartitionState
+from tests.unit.eventlog.counting import Counting, add, record
+
+LOG = TP("log", 0)
+DOMAIN = Counting()
+
+
+def decided(count: int, what: int = 1) -> list[Any]:
+    live = PartitionState(DOMAIN, 0)
+    return [record(n, live.decide(record(n, add(what, f"{what}-{n}")))) for n in range(count)]
+
+
+def taken(checked: Chain, one: Any) -> bool:
+    follows = checked.follows(one, DOMAIN.open(one.value))
+    if follows:
+        checked.take(one)
+    return follows
+
+
+async def begun(monkeypatch: pytest.MonkeyPatch, before: list[Any]) -> Chain:
+    async def _before(*_: Any) -> list[Any]:
+        return before
+
+    monkeypatch.setattr(decision_chain, "_before", _before)
+    return await Chains("nowhere:1").begin(1, LOG, len(before), DOMAIN.open)
+
+
+async def test_decisions_that_follow_are_taken_and_repeats_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = await begun(monkeypatch, [])
+    records = decided(4)
+    assert [taken(checked, one) for one in [*records, *records]] == [True] * 4 + [False] * 4
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_forks_gaps_and_broken_chains_are_found_also_by_the_next_process(
+    restarted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = decided(4), decided(4, what=2)
+    for bad, why in ((theirs[1], "two different"), (ours[3], "jumps"), (theirs[2], "is broken")):
+        checked = await begun(monkeypatch, ours[:2] if restarted else [])
+        if not restarted:
+            assert all(taken(checked, one) for one in ours[:2])
+        with pytest.raises(BrokenChain, match=why):
+            taken(checked, bad)
+        # It is not remembered: the true one follows.
+        assert taken(checked, ours[2])
+
+
+async def test_absurd_numbers_are_no_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = await begun(monkeypatch, [])
+    good = {"version": 1, "cause": 0, "time_ms": 1, "previous_sha256": b"", "events": []}
+    for wrong in ({"version": 0}, {"version": -(2**63)}, {"cause": -1}, {"time_ms": 2**63 - 1}, {"time_ms": -1}):
+        with pytest.raises(BrokenChain):
+            checked.follows(record(0, b"x"), SimpleNamespace(**good | wrong))
+
+
+async def test_no_more_is_remembered_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decision_chain, "REMEMBERED", 2)
+    checked = await begun(monkeypatch, [])
+    one = decided(1)[0]
+    for number in range(9):
+        assert taken(checked, record(number, one.value, key=b"k%d" % number))
+    assert len(checked) <= 4
+
+
+async def test_a_batch_of_an_older_epoch_leaves_nothing_in_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def _before(*_: Any) -> list[Any]:
+        return []
+
+    monkeypatch.setattr(decision_chain, "_before", _before)
+    made = Chains("nowhere:1")
+    older = await made.begin(1, LOG, 0, DOMAIN.open)
+    assert await made.begin(1, LOG, 0, DOMAIN.open) is older
+    one = decided(1)[0]
+    # Another partition has begun the next epoch, while this batch is still being handled.
+    await made.begin(2, TP("log", 1), 0, DOMAIN.open)
+    assert taken(older, one)
+    # It was not acknowledged, so it is read again, and its calls must be made.
+    assert taken(await made.begin(2, LOG, 0, DOMAIN.open), one)
+
+
+async def test_a_late_repeat_of_a_forgotten_key_is_no_reason_to_stop_at_its_next_decision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = decided(4)
+    checked = await begun(monkeypatch, [])
+    # A process that was frozen for long writes its decisions once more, after they were forgotten here.
+    assert taken(checked, ours[1])
+    assert taken(checked, ours[3])
+    assert not taken(checked, ours[2])
+    with pytest.raises(BrokenChain, match="two different"):
+        taken(checked, decided(4, what=2)[3])

@@ -1,0 +1,107 @@
+"""A consumer asks again at once after an answer with nothing in it, and keeps its pace after one with records."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from eventlog.consuming import fetch_throttle
+from eventlog.consuming.fetch_throttle import Pace
+
+PACE_S = 0.05
+
+
+class Fetcher:
+    """Answers as told, and notes when it was asked."""
+
+    def __init__(self, *answers: bool) -> None:
+        self._answers = list(answers)
+        self.asked: list[tuple[int, float]] = []
+
+    async def _proc_fetch_request(self, assignment: object, node_id: int, request: object) -> bool:
+        self.asked.append((node_id, time.monotonic()))
+        return self._answers.pop(0)
+
+    async def ask(self, node_id: int) -> bool:
+        return await self._proc_fetch_request(None, node_id, None)
+
+
+async def test_records_are_left_to_gather_after_an_answer_with_some() -> None:
+    fetcher = Fetcher(True, False, False)
+    Pace(PACE_S, 60.0).keep(fetcher)
+    assert await fetcher.ask(1)
+    answered = time.monotonic()
+    assert not await fetcher.ask(1)
+    assert fetcher.asked[1][1] - answered >= PACE_S - 0.001
+    emptied = time.monotonic()
+    await fetcher.ask(1)
+    assert fetcher.asked[2][1] - emptied < PACE_S
+
+
+async def test_who_is_busy_leaves_them_longer() -> None:
+    fetcher = Fetcher(True, True, True)
+    one = Pace(0.0, PACE_S)
+    one.keep(fetcher)
+    await fetcher.ask(1)
+    one.saw(1_000)
+    answered = time.monotonic()
+    await fetcher.ask(1)
+    assert fetcher.asked[1][1] - answered >= PACE_S - 0.001
+
+
+def test_a_consumer_is_busy_while_many_records_come_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("eventlog.consuming.fetch_throttle.time.monotonic", lambda: now)
+    one = Pace()
+
+    def come(each: int, times: int) -> list[bool]:
+        nonlocal now
+        found = []
+        for _ in range(times):
+            now += fetch_throttle.PACE_S
+            one.saw(each)
+            found.append(one.busy)
+        return found
+
+    few, many = (
+        int(fetch_throttle.BUSY_PER_S * fetch_throttle.PACE_S) - 1,
+        int(fetch_throttle.BUSY_PER_S * fetch_throttle.PACE_S) * 4,
+    )
+    assert not any(come(few, 500))
+    began = come(many, 500)
+    assert not began[0]
+    assert all(began[int(fetch_throttle.WINDOW_S / fetch_throttle.PACE_S) :])
+    over = come(0, 500)
+    assert over[0]
+    assert not over[-1]
+
+
+def test_a_burst_after_a_quiet_time_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("eventlog.consuming.fetch_throttle.time.monotonic", lambda: now)
+    one = Pace()
+    now += 60
+    one.saw(100)
+    assert not one.busy
+
+
+async def test_each_broker_has_a_pace_of_its_own() -> None:
+    fetcher = Fetcher(True, True)
+    Pace(60.0).keep(fetcher)
+    began = time.monotonic()
+    await fetcher.ask(1)
+    await fetcher.ask(2)
+    assert time.monotonic() - began < 30
+
+
+async def test_who_cancels_a_fetch_that_keeps_the_pace_sees_it_return() -> None:
+    fetcher = Fetcher(True, True)
+    Pace(60.0).keep(fetcher)
+    await fetcher.ask(1)
+    pausing = asyncio.ensure_future(fetcher.ask(1))
+    await asyncio.sleep(0)
+    pausing.cancel()
+    # aiokafka's close awaits it so.
+    assert not await pausing

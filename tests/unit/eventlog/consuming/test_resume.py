@@ -1,0 +1,256 @@
+"""Where a group goes on after the broker forgot its offsets. Pure: the partitions are lists."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+from aiokafka import TopicPartition
+from faust.types import TP
+
+from eventlog.broker import partition_reader
+from eventlog.consuming import resume
+from eventlog.consuming.resume import (
+    Asked,
+    Resumed,
+    Source,
+    Unprovable,
+    after_copied,
+    before_unsettled,
+    effects_start,
+    sequencer_start,
+)
+from eventlog.consuming.start_policy import Place, at_committed
+
+SOURCE = TP("facts", 0)
+INBOX = "inbox"
+
+
+class Died(Exception):
+    """Stands for the end of the process."""
+
+
+class Logs:
+    """Values by topic, and where each topic begins."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[bytes]] = {}
+        self.begins: dict[str, int] = {}
+        self.read: list[int] = []
+
+
+@pytest.fixture
+def logs(monkeypatch: pytest.MonkeyPatch) -> Logs:
+    found = Logs()
+
+    class Consumer:
+        def __init__(self, **_: object) -> None:
+            self._places: dict[TopicPartition, int] = {}
+
+        async def start(self) -> None:
+            pass
+
+        stop = start
+
+        def assign(self, _tps: list[TopicPartition]) -> None:
+            pass
+
+        def pause(self, *_tps: TopicPartition) -> None:
+            pass
+
+        resume = pause
+
+        async def beginning_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+            return {tp: found.begins.get(tp.topic, 0) for tp in tps}
+
+        async def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+            return {tp: found.begins.get(tp.topic, 0) + len(found.values.get(tp.topic, ())) for tp in tps}
+
+        def seek(self, tp: TopicPartition, offset: int) -> None:
+            self._places[tp] = offset
+
+        async def position(self, tp: TopicPartition) -> int:
+            return self._places[tp]
+
+        async def getmany(self, *tps: TopicPartition, **_: object) -> dict[TopicPartition, list[Any]]:
+            batches = {}
+            for tp in tps:
+                at = self._places[tp]
+                values = found.values.get(tp.topic, [])[at - found.begins.get(tp.topic, 0) :][:2]
+                records = [SimpleNamespace(offset=at + n, value=value) for n, value in enumerate(values)]
+                found.read.append(at)
+                self._places[tp] += len(records)
+                batches[tp] = records
+            return batches
+
+    def die(what: str, **where: object) -> NoReturn:
+        raise Died(what)
+
+    monkeypatch.setattr(partition_reader, "AIOKafkaConsumer", Consumer)
+    monkeypatch.setattr(resume, "die", die)
+    return found
+
+
+class Copies:
+    """Inbox values are `topic:offset`, or something else."""
+
+    def source_of(self, value: bytes) -> Source | None:
+        topic, _, offset = value.decode().partition(":")
+        return Source(topic, 0, int(offset)) if offset else None
+
+
+async def after(logs: Logs, begin: int, end: int) -> Resumed:
+    return await after_copied("b:1", SOURCE, begin, end, INBOX, Copies(), portion=3)
+
+
+async def test_a_sequencer_goes_on_after_the_newest_copy_and_reads_no_more_than_it_must(logs: Logs) -> None:
+    logs.begins[INBOX] = 100
+    logs.values[INBOX] = [b"facts:1", b"facts:2", b"facts:5", b"tick", b"other:9", b"tick", b"tick"]
+    assert (await after(logs, 0, 9)).offset == 6
+    assert min(logs.read) == 101
+
+
+async def test_repeats_of_older_records_make_it_copy_some_again_and_skip_none(logs: Logs) -> None:
+    logs.values[INBOX] = [b"facts:1", b"facts:7", b"facts:3"]
+    assert (await after(logs, 0, 9)).offset == 4
+
+
+async def test_without_a_copy_all_of_a_whole_source_is_copied(logs: Logs) -> None:
+    logs.values[INBOX] = [b"tick", b"other:3"]
+    assert (await after(logs, 0, 9)).offset == 0
+
+
+async def test_what_was_trimmed_before_it_is_known_to_be_copied_is_not_passed_over(logs: Logs) -> None:
+    with pytest.raises(Unprovable, match="holds no copy of it, and its records before 2 are gone"):
+        await after(logs, 2, 9)
+    logs.values[INBOX] = [b"facts:4"]
+    assert (await after(logs, 5, 9)).offset == 5
+    with pytest.raises(Unprovable, match="from there to 6 are gone"):
+        await after(logs, 6, 9)
+    with pytest.raises(Unprovable, match="another topic"):
+        await after(logs, 0, 4)
+
+
+class Calls:
+    """A decision `ask:x` asks for a call, `answer:x` answers it."""
+
+    def __init__(self) -> None:
+        self._open: dict[bytes, int] = {}
+
+    def unsettled(self) -> Calls:
+        return Calls()
+
+    def take(self, record: Any) -> None:
+        what, _, name = record.value.partition(b":")
+        if what == b"ask":
+            self._open[name] = record.offset
+        else:
+            self._open.pop(name, None)
+
+    def earliest(self) -> int | None:
+        return min(self._open.values(), default=None)
+
+
+async def test_effects_go_on_at_the_oldest_call_without_an_answer(logs: Logs) -> None:
+    log = TP("log", 0)
+    logs.values["log"] = [b"ask:a", b"ask:b", b"ask:c", b"answer:a", b"answer:c"]
+    assert (await before_unsettled("b:1", log, 0, 5, Calls())).offset == 1
+    assert (await before_unsettled("b:1", log, 0, 1, Calls())).offset == 0
+    logs.values["log"].append(b"answer:b")
+    assert (await before_unsettled("b:1", log, 0, 6, Calls())).offset == 6
+    with pytest.raises(Unprovable):
+        await before_unsettled("b:1", log, 1, 6, Calls())
+
+
+async def test_a_policy_asks_the_inbox_where_nothing_is_committed_and_says_what_is_missing(logs: Logs) -> None:
+    policy: Any = sequencer_start("b:1", INBOX, Copies())
+    assert await policy(SOURCE, None, 0, 0) == 0
+    logs.values[INBOX] = [b"facts:4"]
+    assert await policy(SOURCE, None, 0, 9) == 5
+    with pytest.raises(Died, match=r"from there to 6 are gone: see .*offsets recover"):
+        await policy(SOURCE, None, 6, 9)
+
+
+class CopiesEach(Copies):
+    """Every record of `facts` has a copy."""
+
+    def copies_all(self, topic: str) -> bool:
+        return topic == "facts"
+
+
+async def test_a_commit_ahead_of_the_newest_copy_passes_over_nothing(
+    logs: Logs, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy: Any = sequencer_start("b:1", INBOX, CopiesEach())
+    assert await policy(SOURCE, 7, 0, 9) == 0
+    logs.values[INBOX] = [b"facts:4", b"tick", b"facts:5"]
+    assert await policy(SOURCE, 6, 0, 9) == 6
+    assert await policy(SOURCE, 5, 0, 9) == 5
+    assert await policy(SOURCE, 8, 0, 9) == 6
+    assert not caplog.records
+    # Beyond the log's end, and before its beginning: going on is proven.
+    assert await policy(SOURCE, 99, 0, 9) == 6
+    assert await policy(SOURCE, 1, 3, 9) == 6
+    assert [one.levelname for one in caplog.records] == ["CRITICAL"] * 2
+    with pytest.raises(Died, match="beyond the log's end"):
+        await policy(SOURCE, 4, 0, 4)
+
+
+async def test_all_partitions_are_looked_at_together_and_no_further_than_they_must(logs: Logs) -> None:
+    policy: Any = sequencer_start("b:1", INBOX, Copies())
+    logs.values[INBOX] = [b"facts:%d" % number for number in range(1_000)]
+    other = TP("others", 0)
+    places = {SOURCE: Place(1_100, 0, 1_200), TP("empty", 0): Place(None, 0, 0)}
+    assert await policy.of_all(places) == {SOURCE: 1_000, TP("empty", 0): 0}
+    assert min(logs.read) == 800
+    # A source without a copy is looked for further back; between copies may lie what nobody heeds.
+    assert (await policy.of_all({**places, other: Place(150_000, 0, 200_000)}))[other] == 50_000
+    assert min(logs.read) == 0
+    # Copies from before the inbox was trimmed are gone: nothing says more than the committed offset.
+    logs.begins[INBOX] = 10
+    assert (await policy.of_all({other: Place(150_000, 0, 200_000)}))[other] == 150_000
+
+
+class Made(Calls):
+    """Also record by record; the decision at offset n has the cause n."""
+
+    def asked(self, value: bytes) -> list[Asked]:
+        what, _, name = value.decode().partition(":")
+        name, _, cause = name.partition("@")
+        return [Asked(name, int(cause))] if what == "ask" else []
+
+    def answered(self, value: bytes) -> str | None:
+        what, _, name = value.decode().partition(":")
+        return name if what == "answer" else None
+
+
+async def test_a_commit_ahead_of_calls_that_were_not_made_makes_them(
+    logs: Logs, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy: Any = effects_start("b:1", Made(), INBOX)
+    log = TP("log", 0)
+    logs.values["log"] = [b"ask:a@0", b"nothing", b"ask:b@1", b"ask:a@3", b"\xff"[:0], b"ask:c@4"]
+    logs.values[INBOX] = [b"x", b"answer:a", b"answer:b", b"x", b"x"]
+    # a was answered before it was asked for again.
+    assert await policy(log, 6, 0, 6) == 3
+    (told,) = [one.getMessage() for one in caplog.records]
+    assert "offset 6 was committed, but record 3 before it asks for a call that was never made" in told
+    assert await policy(log, 3, 0, 6) == 3
+    logs.values[INBOX] += [b"answer:a", b"answer:c"]
+    assert await policy(log, 6, 0, 6) == 6
+    assert len(caplog.records) == 1
+    assert await policy(log, 99, 0, 6) == 6
+    assert caplog.records[-1].levelname == "CRITICAL"
+
+
+async def test_calls_are_looked_for_further_back_as_long_as_there_are_some(logs: Logs) -> None:
+    policy: Any = effects_start("b:1", Made(), INBOX)
+    logs.values["log"] = [b"ask:%d@%d" % (n, n) for n in range(2_000)]
+    logs.values[INBOX] = [b"x"] * 2_000 + [b"answer:%d" % n for n in range(700)]
+    assert await policy(TP("log", 0), 1_900, 0, 2_000) == 700
+
+
+async def test_effects_that_can_not_tell_their_answers_need_a_person() -> None:
+    policy = effects_start("b:1", object(), INBOX)
+    assert policy is at_committed

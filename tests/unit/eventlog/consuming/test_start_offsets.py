@@ -1,0 +1,47 @@
+"""Where a start begins, with a double under the same name that goes on deciding meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from faust.types import TP
+
+from eventlog.faust.consumer_thread import BatchConsumerThread
+
+INPUT = TP("inbox", 0)
+
+
+class Busy:
+    """A log of which another process reads, decides and commits one more record whenever we ask for anything."""
+
+    def __init__(self) -> None:
+        self._end = 7
+
+    def _next(self) -> int:
+        self._end += 1
+        return self._end
+
+    async def committed(self, tp: TP) -> int:
+        return self._next()
+
+    async def beginning_offsets(self, tps: list[TP]) -> dict[TP, int]:
+        self._next()
+        return dict.fromkeys(tps, 0)
+
+    async def end_offsets(self, tps: list[TP]) -> dict[TP, int]:
+        return dict.fromkeys(tps, self._next())
+
+
+async def test_what_a_double_commits_during_a_start_is_no_log_that_ends_too_early() -> None:
+    consumer = Busy()
+
+    class Thread:
+        def _ensure_consumer(self) -> Busy:
+            return consumer
+
+    thread: Any = Thread()
+    found = await BatchConsumerThread._places(thread, [INPUT])
+    committed, begin, end = found[INPUT]
+    assert committed == 8
+    # at_committed ends the process where this is not so.
+    assert begin <= committed <= end

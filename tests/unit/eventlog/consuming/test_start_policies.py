@@ -1,0 +1,76 @@
+"""Where each kind of processor begins, with and without a committed offset."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import pytest
+from faust.types import TP
+
+from eventlog.consuming import start_policy
+from eventlog.consuming.start_policy import after_cause, at_committed, from_state, within
+
+INPUT = TP("inbox", 0)
+
+
+class Died(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(autouse=True)
+def _die(monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(what: str, **where: object) -> NoReturn:
+        raise Died(what, where)
+
+    monkeypatch.setattr(start_policy, "die", die)
+
+
+def test_a_committed_offset_that_the_log_still_has_is_the_start() -> None:
+    assert at_committed(INPUT, 5, 5, 9) == 5
+
+
+def test_a_committed_offset_outside_the_log_ends_the_process() -> None:
+    with pytest.raises(Died, match="trimmed before it was read"):
+        at_committed(INPUT, 4, 5, 9)
+    with pytest.raises(Died, match="ends before what was read"):
+        at_committed(INPUT, 10, 5, 9)
+    assert within(INPUT, 7, 3, 9) == 7
+
+
+@pytest.mark.parametrize(
+    ("cause", "committed", "begin", "start", "told"),
+    [
+        (6, None, 3, 7, "WARNING"),
+        (6, 5, 3, 5, ""),
+        (6, 7, 3, 7, ""),
+        # Ahead of what was decided: it yielded nothing, or was never decided.
+        (6, 9, 3, 7, ""),
+        # Nobody of ours commits these.
+        (6, 99, 3, 7, "CRITICAL"),
+        (6, 2, 3, 7, "CRITICAL"),
+        # What is gone was handled, or nothing says so.
+        (1, 5, 4, 4, ""),
+        (-1, 9, 0, 0, ""),
+    ],
+)
+def test_a_decider_begins_after_its_greatest_cause_or_before_it(
+    cause: int, committed: int | None, begin: int, start: int, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert from_state(INPUT, committed, begin, 9) is None
+    assert after_cause(INPUT, cause, committed, begin, 9) == start
+    assert [one.levelname for one in caplog.records] == [told] * bool(told)
+
+
+@pytest.mark.parametrize("committed", [None, 3])
+def test_a_decider_whose_inputs_are_gone_ends_the_process_and_names_the_way_out(committed: int | None) -> None:
+    with pytest.raises(Died, match="offsets recover --dry-run"):
+        after_cause(INPUT, 1, committed, 4, 9)
+
+
+def test_without_a_state_a_forgotten_offset_ends_the_process_and_names_the_command_that_helps() -> None:
+    with pytest.raises(Died, match="groupbuy-ops offsets recover --dry-run"):
+        at_committed(INPUT, None, 0, 9)
+
+
+def test_a_partition_that_never_held_a_record_begins_at_0() -> None:
+    assert at_committed(INPUT, None, 0, 0) == 0

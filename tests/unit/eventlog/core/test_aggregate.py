@@ -1,0 +1,175 @@
+"""An aggregate decides each input once, on the log's time, and its decisions form a chain that can be replayed."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from eventlog.core.aggregate import Aggregate, apply, decide
+from eventlog.core.errors import Impossible
+from tests.unit.eventlog.counting import Counter, Counting, add
+
+domain = Counting()
+
+
+def fresh() -> Aggregate[Counter]:
+    return Aggregate("k", domain.initial("k"))
+
+
+def test_a_decision_carries_version_cause_time_and_the_digest_of_the_one_before() -> None:
+    aggregate = fresh()
+    first = decide(domain, aggregate, add(3, "a"), 7, 5_000)
+    second = decide(domain, aggregate, add(4, "b"), 9, 5_100)
+    assert first is not None
+    assert second is not None
+    assert json.loads(first)[:5] == ["k", 1, 7, 5_000, ""]
+    assert json.loads(second)[:5] == ["k", 2, 9, 5_100, sha256(first).hexdigest()]
+
+
+def test_an_input_at_or_before_the_cause_is_skipped() -> None:
+    aggregate = fresh()
+    decide(domain, aggregate, add(3, "a"), 7, 5_000)
+    assert decide(domain, aggregate, add(3, "z"), 7, 5_000) is None
+    assert decide(domain, aggregate, add(3, "z"), 6, 5_000) is None
+    assert aggregate.state.total == 3
+
+
+def test_a_record_that_yields_nothing_leaves_no_trace() -> None:
+    aggregate = fresh()
+    decide(domain, aggregate, add(3, "a"), 7, 5_000)
+    assert decide(domain, aggregate, add(3, "a"), 8, 5_001) is None
+    assert (aggregate.version, aggregate.cause, aggregate.time_ms) == (1, 7, 5_000)
+
+
+def test_time_never_runs_backwards_within_an_aggregate() -> None:
+    aggregate = fresh()
+    decide(domain, aggregate, add(1, "a"), 1, 5_000)
+    decide(domain, aggregate, add(1, "b"), 2, 4_000)
+    assert aggregate.time_ms == 5_000
+
+
+def test_what_fell_due_happens_before_the_input_is_looked_at() -> None:
+    aggregate = fresh()
+    decide(domain, aggregate, add(1, "a"), 1, 5_000)
+    late = decide(domain, aggregate, add(1, "b"), 2, 6_000)
+    assert late is not None
+    assert json.loads(late)[5] == [{"lapsed": 6_000}]
+
+
+def test_events_are_decided_on_the_evolved_state() -> None:
+    aggregate = fresh()
+    decision = decide(domain, aggregate, add(10, "a"), 1, 5_000)
+    assert decision is not None
+    assert json.loads(decision)[5] == [{"added": 10, "id": "a"}, {"full": 10}]
+
+
+def test_an_error_in_decide_is_a_decision_on_what_was_true_so_far() -> None:
+    aggregate = fresh()
+    decision = decide(domain, aggregate, b'{"raise": true}', 1, 5_000)
+    assert decision is not None
+    assert json.loads(decision)[5][-1] == {"faulted": "RuntimeError", "total": 1}
+
+
+class AtOnce(Counting):
+    """Decides without a generator: all events are known at once, and an error comes before there are any."""
+
+    def decide(self, state: Counter, command: dict[str, Any], at_ms: int) -> Any:
+        if "raise" in command:
+            raise RuntimeError("planted")
+        return ({"added": command["add"], "id": command["id"]}, {"added": 0, "id": "too"})
+
+
+class CannotEvolve(Counting):
+    def evolve(self, state: Counter, event: dict[str, Any], at_ms: int) -> None:
+        if event.get("added") != 1:
+            raise LookupError("evolve")
+        super().evolve(state, event, at_ms)
+
+
+class CannotEvolveAtOnce(CannotEvolve, AtOnce):
+    pass
+
+
+class FaultsOnceMore(Counting):
+    def faulted(self, state: Counter, command: dict[str, Any], error: str) -> Any:
+        raise RuntimeError("planted too")
+
+
+class FaultsOnceMoreLater(Counting):
+    def faulted(self, state: Counter, command: dict[str, Any], error: str) -> Any:
+        yield {"faulted": error}
+        raise RuntimeError("planted too")
+
+
+def test_events_may_come_all_at_once() -> None:
+    aggregate = fresh()
+    decision = decide(AtOnce(), aggregate, add(3, "a"), 1, 5_000)
+    assert decision is not None
+    assert json.loads(decision)[5] == [{"added": 3, "id": "a"}, {"added": 0, "id": "too"}]
+    assert aggregate.state.total == 3
+
+
+def test_an_error_before_the_first_event_is_a_decision_too() -> None:
+    decision = decide(AtOnce(), fresh(), b'{"raise": true}', 1, 5_000)
+    assert decision is not None
+    assert json.loads(decision)[5] == [{"faulted": "RuntimeError", "total": 0}]
+
+
+@pytest.mark.parametrize("broken", [CannotEvolve(), CannotEvolveAtOnce()])
+def test_an_error_in_evolve_is_raised_and_nothing_is_decided(broken: Counting) -> None:
+    aggregate = fresh()
+    with pytest.raises(LookupError, match="evolve"):
+        decide(broken, aggregate, add(3, "a"), 1, 5_000)
+    assert aggregate.version == 0
+
+
+def test_an_error_in_evolving_the_answer_to_a_fault_is_raised_too() -> None:
+    with pytest.raises(LookupError, match="evolve"):
+        decide(CannotEvolve(), fresh(), b'{"raise": true}', 1, 5_000)
+
+
+@pytest.mark.parametrize("broken", [FaultsOnceMore(), FaultsOnceMoreLater()])
+def test_an_error_in_the_answer_to_a_fault_is_impossible(broken: Counting) -> None:
+    with pytest.raises(Impossible, match="the answer to a fault failed"):
+        decide(broken, fresh(), b'{"raise": true}', 1, 5_000)
+
+
+def test_an_input_that_cannot_be_decoded_is_impossible() -> None:
+    with pytest.raises(Impossible, match="can't be taken"):
+        decide(domain, fresh(), b"\xff", 1, 5_000)
+
+
+def test_replay_gives_the_same_state() -> None:
+    live = fresh()
+    log = [decide(domain, live, add(n, str(n)), n, 5_000 + n) for n in range(1, 6)]
+    replayed = fresh()
+    for offset, value in enumerate(log):
+        assert value is None or apply(domain, replayed, value, offset)
+    assert replayed == live
+
+
+def test_a_repeat_is_dropped_and_a_different_decision_of_one_version_is_impossible() -> None:
+    live = fresh()
+    first = decide(domain, live, add(1, "a"), 1, 5_000)
+    other = decide(domain, fresh(), add(2, "a"), 1, 5_000)
+    assert first is not None
+    assert other is not None
+    assert apply(domain, live, first, 4) is False
+    with pytest.raises(Impossible, match="two different decisions of k version 1"):
+        apply(domain, live, other, 5)
+
+
+def test_a_gap_and_a_broken_chain_are_impossible() -> None:
+    live = fresh()
+    decide(domain, live, add(1, "a"), 1, 5_000)
+    second = decide(domain, live, add(1, "b"), 2, 5_000)
+    assert second is not None
+    with pytest.raises(Impossible, match="jumps from version 0 to 2"):
+        apply(domain, fresh(), second, 3)
+    other = fresh()
+    decide(domain, other, add(9, "x"), 1, 5_000)
+    with pytest.raises(Impossible, match="chain of k is broken"):
+        apply(domain, other, second, 3)

@@ -1,0 +1,173 @@
+"""How much of a partition is under way at once, and what the consumer does not fetch meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.transport.consumer import ThreadDelegateConsumer
+from faust.types import TP
+
+from eventlog.faust import consumer as kernel
+from eventlog.faust.consumer import AHEAD, BatchConsumer
+from tests.unit.eventlog.support import bare_consumer
+
+A, B, LOG = TP("inbox", 0), TP("inbox", 1), TP("log", 0)
+
+
+class Made:
+    """A consumer, what its thread was asked to fetch and to seek, and what was delivered."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[tuple[set[TP], float]] = []
+        self.sought: list[tuple[TP, int]] = []
+        self.delivered: list[Any] = []
+
+        async def getmany(consumer: Any, wanted: set[TP], seconds: float) -> dict[TP, Any]:
+            self.asked.append((wanted, seconds))
+            return {}
+
+        async def wait_first(delivery: Any, suspended: Any) -> None:
+            suspended.close()
+            await delivery
+
+        async def callback(message: Any) -> None:
+            self.delivered.append(message)
+
+        monkeypatch.setattr(ThreadDelegateConsumer, "_getmany", getmany)
+        self.consumer = bare_consumer(
+            BatchConsumer,
+            epoch=1,
+            flow_active=True,
+            callback=callback,
+            wait_first=wait_first,
+            suspend_flow=asyncio.Event(),
+            _next={A: 0, B: 0, LOG: 0},
+            _armed={},
+            _missed=set(),
+            _reseeks_in_row={},
+            reseeks=0,
+            stale_batches=0,
+            _active_partitions={A, B, LOG},
+            _buffered_partitions=set(),
+            _paused_partitions=set(),
+            _unacked_messages=set(),
+            _waiting_for_ack=None,
+            _is_changelog_tp=lambda tp: tp == LOG,
+            _thread=SimpleNamespace(seek=lambda tp, offset: self.sought.append((tp, offset))),
+            _to_message=lambda tp, record: _Message(tp, record.offset),
+        )
+
+    async def deliver(self, tp: TP, *offsets: int) -> None:
+        records = [SimpleNamespace(offset=offset) for offset in offsets]
+        await self.consumer._deliver({tp: records}, epoch=self.consumer.epoch)
+
+    async def fetched(self) -> set[TP]:
+        await self.consumer._getmany({A, B, LOG}, 1.0)
+        return self.asked[-1][0]
+
+
+class _Message:
+    def __init__(self, tp: TP, offset: int) -> None:
+        self.tp, self.offset, self.acked = tp, offset, False
+        self.checksum: int = 0
+        self.value: Any = None
+
+
+@pytest.fixture
+async def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+    return Made(monkeypatch)
+
+
+async def test_a_partition_with_enough_under_way_is_not_fetched_until_a_batch_of_it_is_done(made: Made) -> None:
+    assert await made.fetched() == {A, B, LOG}
+    for offset in range(AHEAD):
+        await made.deliver(A, offset)
+        await made.deliver(LOG, offset)
+    assert await made.fetched() == {B, LOG}
+    # One that has room again is not left waiting behind a long poll of the others.
+    assert made.asked[-1][1] <= kernel.SHORT_POLL_S
+    made.consumer.let_go(made.delivered[0])
+    assert await made.fetched() == {A, B, LOG}
+    assert made.asked[-1][1] == 1.0
+
+
+async def test_each_partition_may_have_one_batch_however_many_others_have(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "AHEAD_RECORDS", 2)
+    await made.deliver(A, 0)
+    await made.deliver(A, 1)
+    assert await made.fetched() == {B, LOG}
+    await made.deliver(B, 0)
+    assert await made.fetched() == {LOG}
+    # One record of three is done: there is room for one more.
+    made.consumer.let_go(made.delivered[0])
+    made.consumer.let_go(made.delivered[1])
+    assert await made.fetched() == {A, B, LOG}
+
+
+async def test_with_no_room_at_all_the_fetch_goes_on_as_soon_as_there_is_some(made: Made) -> None:
+    for offset in range(AHEAD):
+        await made.deliver(A, offset)
+    fetching = asyncio.create_task(made.consumer._getmany({A}, 30.0))
+    await asyncio.sleep(0)
+    assert not fetching.done()
+    made.consumer.let_go(made.delivered[0])
+    async with asyncio.timeout(5):
+        assert await fetching == {}
+    assert made.asked == []
+
+
+async def test_a_new_epoch_begins_with_room_and_what_an_old_batch_ends_with_counts_no_more(made: Made) -> None:
+    for offset in range(AHEAD):
+        await made.deliver(A, offset)
+    made.consumer._new_epoch()
+    assert await made.fetched() == {A, B, LOG}
+    made.consumer._next = {A: 0}
+    await made.deliver(A, 0)
+    made.consumer.let_go(made.delivered[0])
+    assert made.consumer._ahead == {A: 1}
+
+
+async def test_a_held_partition_is_fetched_again_from_where_it_is_released(made: Made) -> None:
+    await made.deliver(A, 0, 1)
+    made.consumer.hold({A, B})
+    assert await made.fetched() == {LOG}
+    # Of a fetch that was under way.
+    await made.deliver(A, 2, 3)
+    assert [message.value[0].offset for message in made.delivered] == [0]
+    assert made.sought == []
+    made.consumer.release({A: 1, B: None})
+    assert made.sought == [(A, 1), (B, 0)]
+    assert await made.fetched() == {A, B, LOG}
+    await made.deliver(A, 1, 2, 3)
+    assert [message.value[0].offset for message in made.delivered] == [0, 1]
+
+
+async def test_the_fetch_gets_a_set_of_its_own(made: Made) -> None:
+    active = {A, B}
+    await made.consumer._getmany(active, 1.0)
+    assert made.asked[-1][0] is not active
+
+
+async def test_input_flows_once_an_assignment_is_sought_and_resumed(made: Made) -> None:
+    consumer = made.consumer
+    consumer.__dict__.update(_assigned=set(), _assigned_epoch=0, _sought_epoch=0, _resumed_epoch=0)
+    consumer.can_resume_flow = asyncio.Event()
+    assert (consumer.assigned, consumer.resumed) == (False, False)
+    consumer._assigned, consumer._assigned_epoch = {A}, 1
+    # A recovery resumes the flow for changelogs before it seeks.
+    consumer.resume_flow()
+    assert (consumer.assigned, consumer.resumed) == (True, False)
+    consumer._sought_epoch = 1
+    consumer.resume_flow()
+    assert consumer.resumed
+    consumer._new_epoch()
+    assert (consumer.assigned, consumer.resumed) == (False, False)
+    # Of nothing there is nothing to seek.
+    consumer._assigned, consumer._assigned_epoch = set(), 2
+    consumer.resume_flow()
+    assert consumer.resumed

@@ -1,0 +1,51 @@
+"""A close that is cancelled from within, fails or waits is over all the same, so that the thread says that it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from eventlog.faust.closing import close_in_time
+
+
+async def cancelled() -> None:
+    task = asyncio.ensure_future(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+
+async def failed() -> None:
+    raise ConnectionError("planted")
+
+
+async def waiting() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("close", "why"),
+    [(cancelled, "a task of its own was cancelled"), (failed, "planted"), (waiting, "not closed within 0.05 s")],
+)
+async def test_a_close_that_does_not_end_well_is_over_and_said(
+    close: Callable[[], Coroutine[Any, Any, None]], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "eventlog.faust.closing"):
+        await asyncio.wait_for(close_in_time(close(), 0.05), 20)
+    assert why in caplog.text
+
+
+async def test_a_close_that_ends_well_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    closed: list[bool] = []
+
+    async def closing() -> None:
+        await asyncio.sleep(0)
+        closed.append(True)
+
+    with caplog.at_level(logging.INFO, "eventlog.faust.closing"):
+        await close_in_time(closing())
+    assert closed
+    assert not caplog.text

@@ -1,0 +1,70 @@
+"""A batch that comes at a bad moment is dropped, and fetched again: on a quiet partition nothing else would tell."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from eventlog.faust.consumer import BatchConsumer
+
+INPUT = TP("inbox", 0)
+
+
+class FakeThread:
+    def __init__(self) -> None:
+        self.seeks: list[tuple[TP, int]] = []
+
+    def seek(self, tp: TP, offset: int) -> None:
+        self.seeks.append((tp, offset))
+
+
+@pytest.fixture
+def consumer() -> Any:
+    made: Any = BatchConsumer.__new__(BatchConsumer)
+    event = SimpleNamespace(set=lambda: None, clear=lambda: None)
+    made.__dict__.update(
+        epoch=1, flow_active=True, can_resume_flow=event, suspend_flow=event, _thread=FakeThread(), stale_batches=0
+    )
+    made.__dict__.update(_next={}, _armed={}, _missed=set(), _reseeks_in_row={}, reseeks=0)
+    made.__dict__.update(_active_partitions={INPUT}, _buffered_partitions=set(), _paused_partitions=set())
+    made.__dict__.update(_ahead={}, _held=set(), _room=event, _assigned={INPUT}, fetched=0)
+    made.__dict__.update(_assigned_epoch=1, _sought_epoch=0, _resumed_epoch=0)
+    return made
+
+
+def batch(*offsets: int) -> list[SimpleNamespace]:
+    return [SimpleNamespace(offset=offset) for offset in offsets]
+
+
+async def test_what_came_before_the_start_was_known_is_fetched_again(consumer: Any) -> None:
+    await consumer._deliver({INPUT: batch(7, 8)}, epoch=1)
+    assert consumer._thread.seeks == []
+    consumer._armed = {INPUT: 7}
+    consumer.resume_flow()
+    assert consumer._thread.seeks == [(INPUT, 7)]
+
+
+async def test_what_a_wait_from_before_a_rebalance_brought_is_fetched_again(consumer: Any) -> None:
+    consumer._next = {INPUT: 7}
+    await consumer._deliver({INPUT: batch(7, 8)}, epoch=0)
+    assert consumer._thread.seeks == [(INPUT, 7)]
+
+
+async def test_what_came_while_the_flow_was_suspended_is_fetched_again_once(consumer: Any) -> None:
+    consumer._next = {INPUT: 7}
+    consumer.flow_active = False
+    await consumer._deliver({INPUT: batch(7, 8)}, epoch=1)
+    assert consumer._thread.seeks == []
+    consumer.resume_flow()
+    consumer.resume_flow()
+    assert consumer._thread.seeks == [(INPUT, 7)]
+
+
+def test_a_new_assignment_forgets_what_the_old_one_missed(consumer: Any) -> None:
+    consumer._missed = {INPUT}
+    consumer._new_epoch()
+    consumer.resume_flow()
+    assert consumer._thread.seeks == []

@@ -1,0 +1,170 @@
+"""The decider around its state: what it does with an input that can't be decoded, and with one it has no state for."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import eventlog.processors.decider as kernel
+from eventlog.core.errors import Poisoned
+from eventlog.core.partition_state import PartitionState
+from eventlog.core.timers import BrokerClock
+from eventlog.processors.base import Batch
+from eventlog.processors.decider import Decider
+from eventlog.records.envelope import Stamp
+from eventlog.views.change_notifier import Watchers
+from tests.unit.eventlog.counting import LIFE_MS, Counter, Counting, add, record
+
+#: The broker's time, which nobody has told the process yet.
+NOW_MS = 1_700_000_000_000
+
+
+class Log:
+    """A broker that takes all output at once and stamps it with its own time."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, bytes, bytes]] = []
+
+    def output(self, producer: Any, topic: str, partition: int, acknowledged: Any = None) -> Any:
+        waiting: list[tuple[bytes, bytes, Any]] = []
+
+        async def send(*, full: bool = False) -> list[asyncio.Future[Any]]:
+            sent, waiting[:] = list(waiting), []
+            if not sent:
+                return []
+            first = sum(one[0] == topic for one in self.written)
+            self.written += [(topic, key, value) for key, value, _ in sent]
+            if acknowledged is not None:
+                acknowledged(first, len(sent), NOW_MS, sent[-1][2])
+            done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            done.set_result(None)
+            return [done]
+
+        def append(key: bytes, value: bytes, headers: Any, mark: object = None) -> None:
+            waiting.append((key, value, mark))
+
+        return SimpleNamespace(append=append, send=send, full=False)
+
+
+class Fixture:
+    """A decider without Faust, that owns partition 3."""
+
+    def __init__(self, log: Log, state: PartitionState[Counter]) -> None:
+        made: Any = Decider.__new__(Decider)
+        made.domain, made._clock, made._wake = state.domain, BrokerClock(), asyncio.Event()
+        made._inbox, made._log = SimpleNamespace(name="inbox"), SimpleNamespace(name="log")
+        made._stamp, made._tick_type, made._source = Stamp("t", "/s"), "tick", "/s"
+        made.watchers, made._in_flight, made.quarantined = Watchers(), {}, {}
+        self.states = {3: state}
+        store = SimpleNamespace(
+            ready=lambda partition, epoch: self.states.get(partition) if epoch == 1 else None,
+            owned=lambda epoch: list(self.states.values()),
+            recovered_epoch=1,
+        )
+        made._table = SimpleNamespace(data=store)
+        made.app = SimpleNamespace(consumer=SimpleNamespace(epoch=1, leased=True, claimed=lambda tp: 0))
+        made.quarantine = lambda poisoned: made.quarantined.setdefault(poisoned.partition, poisoned)
+        self.decider = made
+
+    def handle(self, *records: Any) -> Any:
+        return self.decider.handle(Batch("inbox", 3, list(records), 1))
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Log:
+    made = Log()
+    monkeypatch.setattr(kernel, "Output", made.output)
+    monkeypatch.setattr(Decider, "producer", None)
+    return made
+
+
+def recovered() -> PartitionState[Counter]:
+    state = PartitionState(Counting(), 3, inbox="inbox")
+    state.next_input = 0
+    return state
+
+
+POISON = (
+    record(2, b"{}"),
+    record(2, b"\xff"),
+    record(2, None),
+    record(2, add(1, "x"), key=None),
+    record(2, add(1, "x"), key=b"\xff"),
+)
+
+
+@pytest.mark.parametrize("poison", POISON)
+async def test_an_undecodable_input_stops_its_partition_with_all_before_it_sent(log: Log, poison: Any) -> None:
+    made = Fixture(log, recovered())
+    state = made.states[3]
+    written = await made.handle(record(0, add(1, "a")), record(1, add(1, "b")), poison, record(3, add(1, "c")))
+    found = made.decider.quarantined[3]
+    assert (found.topic, found.partition, found.offset) == ("inbox", 3, 2)
+    # They are sent, and registered: the checkpoint of a partition that stands still goes on.
+    assert len(log.written) == 2
+    assert len(written) == 1
+    assert (state.applied, state.pending, state.settled) == (1, 0, True)
+    await asyncio.sleep(0)
+    assert all(through.done() for through in made.decider._in_flight[3])
+    # Read again, as by another owner, or after a skip.
+    assert state.next_input == 2
+    made.decider.quarantined.clear()
+    made.decider.skipped(Poisoned.by("inbox", 3, 2, poison.value, "recorded"))
+    assert state.next_input == 3
+    await made.handle(record(3, add(1, "c")))
+    assert len(log.written) == 3
+    assert not made.decider.quarantined
+
+
+async def test_a_skip_of_another_record_moves_nothing(log: Log) -> None:
+    made = Fixture(log, recovered())
+    made.decider.skipped(Poisoned.by("inbox", 3, 5, b"", "recorded"))
+    assert made.states[3].next_input == 0
+
+
+async def test_input_without_a_state_is_reported_once_the_recovery_of_its_epoch_is_over(log: Log) -> None:
+    made = Fixture(log, recovered())
+    made.states.clear()
+    reported: list[Batch] = []
+    made.decider.stateless = reported.append
+    assert await made.handle(record(0, add(1, "a"))) is None
+    assert len(reported) == 1
+    # A newer recovery is under way, and sought to where this batch began.
+    made.decider._store.recovered_epoch = 0
+    assert await made.handle(record(0, add(1, "a"))) is None
+    assert len(reported) == 1
+
+
+def open_counter(opened_ms: int) -> PartitionState[Counter]:
+    """A partition that was just recovered: one counter is open, and nothing comes."""
+    live = PartitionState(Counting(), 3)
+    decision = live.decide(record(0, add(1, "a"), timestamp=opened_ms))
+    state = recovered()
+    state.apply(record(0, decision, timestamp=opened_ms))
+    return state
+
+
+async def test_a_fresh_process_ticks_for_what_fell_due_though_nothing_comes(log: Log) -> None:
+    made = Fixture(log, open_counter(NOW_MS - 86_400_000))
+    await made.decider._nudge(made.states[3])
+    await made.decider._nudge(made.states[3])
+    ticks = [value for topic, _, value in log.written if topic == "inbox"]
+    # One that asks for the time, and one that is due by it.
+    assert ticks == [Counting().tick(NOW_MS - 86_400_000 + LIFE_MS)] * 2
+
+
+async def test_a_fresh_process_asks_for_the_time_once_where_nothing_is_due_yet(log: Log) -> None:
+    made = Fixture(log, open_counter(NOW_MS - 1))
+    waits = [await made.decider._nudge(made.states[3]) for _ in range(3)]
+    assert len(log.written) == 1
+    assert 0.5 < waits[-1] <= 1.0
+
+
+async def test_a_partition_that_stands_still_is_sent_no_ticks(log: Log) -> None:
+    made = Fixture(log, open_counter(NOW_MS - 86_400_000))
+    made.decider.quarantined[3] = Poisoned.by("inbox", 3, 2, b"", "planted")
+    await made.decider._nudge(made.states[3])
+    assert log.written == []

@@ -1,0 +1,229 @@
+"""The sequencer copies what it can, and buries the rest where it can be found: its bytes, its origin, its error."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from eventlog.core.errors import Poisoned
+from eventlog.processors import sequencer
+from eventlog.processors.base import Batch
+from eventlog.processors.sequencer import Missing, Sequencer, Wrapping
+from eventlog.producing.batch_output import RECORD_BYTES, Output
+from eventlog.records.dead_letters import Undecodable
+
+
+class Copying(Wrapping):
+    """Facts are wrapped in brackets; an empty one can't be decoded, and nobody heeds a dull one."""
+
+    def __init__(self) -> None:
+        self.learned: list[str] = []
+
+    def of(self, topic: str, partition: int) -> Wrapping:
+        return self
+
+    async def learn(self, missing: Missing) -> None:
+        self.learned += missing.args
+
+    def wrap(self, record: Any) -> bytes | None:
+        if record.value == b"needy" and not self.learned:
+            raise Missing("how")
+        if not record.value:
+            raise Undecodable("it is empty")
+        if record.value == b"dull":
+            return None
+        return b"[" + bytes(record.value) + b"]"
+
+    def reject(self, record: Any, error: str) -> bytes | None:
+        return f"rejected: {error}".encode() if record.key == b"waits" else None
+
+
+class Written(list[tuple[str, int, Any, bytes, dict[str, bytes]]]):
+    """Stands in for Output: what was sent, in sequence."""
+
+    def output(self, producer: Any, topic: str, partition: int, *, raises: bool = False) -> Any:
+        pending: list[Any] = []
+        real = Output(producer, topic, partition, raises=raises)
+
+        def append(key: Any, value: bytes, headers: Any) -> None:
+            real._check_size(key, value, headers)
+            pending.append((topic, partition, key, value, dict(headers)))
+
+        async def send(*, full: bool = False) -> list[Any]:
+            if full:
+                return []
+            self.extend(pending)
+            pending.clear()
+            return []
+
+        return SimpleNamespace(append=append, send=send)
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Written:
+    made = Written()
+    monkeypatch.setattr(sequencer, "Output", made.output)
+    return made
+
+
+class Bare(Sequencer):
+    """The processor without its Faust app."""
+
+    epoch = 1
+    producer = None
+
+    def __init__(self) -> None:
+        self.group = "a.groups.sequencer"
+        self._inbox: Any = SimpleNamespace(name="inbox")
+        self._copying = self.copying = Copying()
+        self._keys = {}
+        self._dead_letter = {"facts": "facts.groups.dlq"}
+        self.dead_letters = {}
+        self.on_copied = None
+        self.committed = 0
+        self.passed_over: set[int] = set()
+        self.app = SimpleNamespace(consumer=SimpleNamespace(claimed=lambda tp: self.committed))
+
+    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+        return record.offset in self.passed_over
+
+
+def fact(offset: int, value: bytes | None, key: bytes = b"k") -> Any:
+    headers = [("ce_id", b"1")]
+    return SimpleNamespace(offset=offset, key=key, value=value, headers=headers)
+
+
+async def test_what_can_not_be_decoded_is_buried_with_its_origin_counted_and_rejected_in_the_open(
+    written: Written,
+) -> None:
+    bare = Bare()
+    records = [fact(7, b"a"), fact(8, b"", b"waits"), fact(9, None, b"nobody"), fact(10, b"dull"), fact(11, b"b")]
+    assert await bare.handle(Batch("facts", 2, records, 1)) == []
+    copied = [(topic, partition, key, value) for topic, partition, key, value, _ in written]
+    assert copied == [
+        ("inbox", 2, b"k", b"[a]"),
+        ("inbox", 2, b"waits", b"rejected: it is empty"),
+        ("inbox", 2, b"k", b"[b]"),
+        ("facts.groups.dlq", 2, b"waits", b""),
+        ("facts.groups.dlq", 2, b"nobody", b""),
+    ]
+    assert written[3][4] == {
+        "ce_id": b"1",
+        "dlq-origin-topic": b"facts",
+        "dlq-origin-partition": b"2",
+        "dlq-origin-offset": b"8",
+        "dlq-error": b"it is empty",
+    }
+    assert bare.dead_letters == {"facts": 2}
+
+
+async def test_a_fact_before_the_committed_offset_that_has_no_copy_is_copied_and_told(
+    written: Written, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare = Bare()
+    bare.committed = 10
+    records = [fact(7, b"dull"), fact(8, b"", b"nobody"), fact(9, b"a"), fact(10, b"", b"nobody")]
+    assert await bare.handle(Batch("facts", 2, records, 1)) == []
+    # What was buried before is not buried again.
+    assert [(topic, value) for topic, _, _, value, _ in written] == [("inbox", b"[a]"), ("facts.groups.dlq", b"")]
+    (told,) = [one.getMessage() for one in caplog.records if one.levelname == "CRITICAL"]
+    assert "facts-2: offset 10 was committed, but record 9 before it has no copy in the inbox" in told
+    assert "acls check" in told
+
+
+async def test_nothing_is_told_of_facts_that_nobody_heeds(written: Written, caplog: pytest.LogCaptureFixture) -> None:
+    bare = Bare()
+    bare.committed = 10
+    await bare.handle(Batch("facts", 2, [fact(7, b"dull"), fact(10, b"a")], 1))
+    assert not [one for one in caplog.records if one.levelname == "CRITICAL"]
+
+
+@pytest.mark.parametrize("headers", [[("h", b"x" * RECORD_BYTES)], []], ids=["headers", "value"])
+async def test_a_fact_that_is_too_large_for_the_inbox_ends_no_process(written: Written, headers: Any) -> None:
+    bare = Bare()
+    large = fact(7, b"x" * (RECORD_BYTES if not headers else 1))
+    large.headers = headers
+    assert await bare.handle(Batch("facts", 2, [large, fact(8, b"a")], 1)) == []
+    assert [topic for topic, *_ in written] == ["inbox", "facts.groups.dlq"]
+    assert b"too large for the topic inbox" in written[1][4]["dlq-error"]
+
+
+async def test_a_rejection_goes_without_the_headers_that_are_too_large_for_the_inbox(written: Written) -> None:
+    large = fact(7, b"x", b"waits")
+    large.headers = [("h", b"x" * RECORD_BYTES)]
+    assert await Bare().handle(Batch("facts", 2, [large], 1)) == []
+    topic, _, _, value, headers = written[0]
+    assert (topic, headers) == ("inbox", {})
+    assert value.startswith(b"rejected: with ")
+
+
+async def test_a_fact_that_waited_for_something_else_is_copied_once_that_is_known(written: Written) -> None:
+    bare = Bare()
+    assert await bare.handle(Batch("facts", 2, [fact(7, b"needy"), fact(8, b"a")], 1)) == []
+    assert [(topic, value) for topic, _, _, value, _ in written] == [("inbox", b"[needy]"), ("inbox", b"[a]")]
+    assert bare.copying.learned == ["how"]
+
+
+async def test_a_fact_whose_skip_is_recorded_is_not_buried_and_one_that_can_be_read_is_copied_all_the_same(
+    written: Written,
+) -> None:
+    bare = Bare()
+    bare.passed_over = {7, 8}
+    assert await bare.handle(Batch("facts", 2, [fact(7, b"", b"waits"), fact(8, b"a")], 1)) == []
+    assert [(topic, value) for topic, _, _, value, _ in written] == [("inbox", b"[a]")]
+
+
+async def test_a_batch_that_nobody_heeds_is_acknowledged_all_the_same(written: Written) -> None:
+    assert await Bare().handle(Batch("facts", 2, [fact(7, b"dull")], 1)) == []
+    assert written == []
+
+
+async def test_a_batch_of_an_earlier_epoch_is_let_go_of(written: Written) -> None:
+    assert await Bare().handle(Batch("facts", 2, [fact(7, b"a")], 0)) is None
+    assert written == []
+
+
+async def test_what_a_record_needs_is_learned_and_it_keeps_its_place(written: Written) -> None:
+    bare = Bare()
+    assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"needy"), fact(9, b"b")], 1)) == []
+    assert [value for _, _, _, value, _ in written] == [b"[a]", b"[needy]", b"[b]"]
+    assert bare.copying.learned == ["how"]
+
+
+async def test_nothing_is_written_where_the_partition_is_lost_while_something_is_learned(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = Bare()
+
+    async def learn(missing: Missing) -> None:
+        bare.epoch += 1
+
+    monkeypatch.setattr(bare.copying, "learn", learn)
+    assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"needy")], 1)) is None
+    assert written == []
+
+
+async def test_a_record_that_fails_in_any_other_way_quarantines_its_partition_and_keeps_what_is_before_it(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = Bare()
+    stopped: list[Poisoned] = []
+    monkeypatch.setattr(bare, "quarantine", stopped.append)
+    wrap = bare.copying.wrap
+
+    def failing(record: Any) -> bytes | None:
+        if record.value == b"?":
+            raise ValueError("planted")
+        return wrap(record)
+
+    monkeypatch.setattr(bare.copying, "wrap", failing)
+    assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"?"), fact(9, b"b")], 1)) == []
+    assert [value for _, _, _, value, _ in written] == [b"[a]"]
+    assert [(one.topic, one.partition, one.offset) for one in stopped] == [("facts", 2, 8)]
+    # What is to be learned comes from elsewhere: its failure says nothing about the record.
+    monkeypatch.setattr(bare.copying, "learn", Wrapping.learn.__get__(bare.copying))
+    with pytest.raises(Missing):
+        await bare.handle(Batch("facts", 2, [fact(9, b"needy")], 1))
+    assert len(stopped) == 1

@@ -1,0 +1,172 @@
+"""`die` ends the process with code 70 in any state of its output, on any thread, inside any callback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventlog.runtime.abort import LAST_WORDS_S
+
+#: Start of an interpreter on a busy machine. A process that lives on is ended by its own alarm after ALARM_S.
+START_S = 20
+ALARM_S = 30
+
+#: How `die` is reached. Each says ALIVE with its exit code, 0, where the process goes on.
+DIRECT = "die('lost', ValueError('planted'), topic='t')"
+CALLBACK = """
+    import asyncio
+    async def main():
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        future.add_done_callback(lambda done: die("lost", done.exception(), topic="t"))
+        future.set_exception(ValueError("planted"))
+        await asyncio.sleep(0.2)
+        os._exit(0)
+    asyncio.run(main())
+"""
+THREAD = """
+    import threading
+    thread = threading.Thread(target=lambda: die("lost", ValueError("planted"), topic="t"))
+    thread.start()
+    thread.join()
+    os._exit(0)
+"""
+FINALIZER = """
+    class Held:
+        def __del__(self): die("lost", ValueError("planted"), topic="t")
+    import atexit, builtins
+    builtins.held = Held()
+"""
+WAYS = {"directly": DIRECT, "in a done-callback": CALLBACK, "on a thread": THREAD}
+
+
+def launch(code: str, **streams: Any) -> subprocess.Popen[bytes]:
+    """A process with an unflushed line on standard output that runs `code`."""
+    begin = f"import os, signal, sys\nsignal.alarm({ALARM_S})\nfrom eventlog.runtime.abort import die\n"
+    begin += "sys.stdout and sys.stdout.write('unflushed')\n"
+    # Without a buffer nothing would be left for the end to flush.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.Popen([sys.executable, "-c", begin + textwrap.dedent(code)], env=environment, **streams)
+
+
+def code_of(process: subprocess.Popen[bytes]) -> int:
+    return process.wait(timeout=START_S + ALARM_S)
+
+
+@pytest.fixture
+def broken_pipe() -> Iterator[int]:
+    """A pipe that nobody reads any more."""
+    read, write = os.pipe()
+    os.close(read)
+    yield write
+    os.close(write)
+
+
+@pytest.fixture
+def full_pipe() -> Iterator[int]:
+    """A pipe that has no room, and a reader that does not read."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    for piece in (b"x" * 4096, b"x"):
+        try:
+            while True:
+                os.write(write, piece)
+        except BlockingIOError:
+            continue
+    os.set_blocking(write, True)
+    yield write
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_says_why_and_where_and_flushes_what_was_printed(way: str) -> None:
+    process = launch(WAYS[way], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, error = process.communicate(timeout=START_S + ALARM_S)
+    assert (process.returncode, out) == (70, b"unflushed")
+    assert error.startswith(b"stopping with code 70: lost topic=t\n")
+    assert b"ValueError: planted" in error
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_ends_though_the_reader_of_standard_output_is_gone(way: str, broken_pipe: int) -> None:
+    process = launch(WAYS[way], stdout=broken_pipe, stderr=subprocess.PIPE)
+    _, error = process.communicate(timeout=START_S + ALARM_S)
+    assert process.returncode == 70
+    assert b"ValueError: planted" in error
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_ends_though_the_reader_of_standard_error_is_gone(way: str, broken_pipe: int) -> None:
+    assert code_of(launch(WAYS[way], stdout=broken_pipe, stderr=broken_pipe)) == 70
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_ends_in_time_though_nobody_reads_standard_error(way: str, full_pipe: int) -> None:
+    told = "os.write(1, b'dying')\n"
+    process = launch(told + textwrap.dedent(WAYS[way]), stdout=subprocess.PIPE, stderr=full_pipe)
+    assert process.stdout is not None
+    assert process.stdout.read(5) == b"dying"
+    began = time.monotonic()
+    assert code_of(process) == 70
+    assert time.monotonic() - began < LAST_WORDS_S + 5
+    process.stdout.close()
+
+
+def test_it_ends_and_says_why_though_nobody_reads_standard_output(full_pipe: int) -> None:
+    process = launch(DIRECT, stdout=full_pipe, stderr=subprocess.PIPE)
+    _, error = process.communicate(timeout=START_S + ALARM_S)
+    assert process.returncode == 70
+    assert b"ValueError: planted" in error
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_ends_though_both_are_closed(way: str) -> None:
+    closing = "os.close(1)\nos.close(2)\n"
+    assert code_of(launch(closing + textwrap.dedent(WAYS[way]), stdout=subprocess.PIPE)) == 70
+
+
+def test_it_writes_into_no_file_that_got_the_number_of_standard_error(tmp_path: Path) -> None:
+    # Started without standard error: the next file that is opened gets its number.
+    file = tmp_path / "state"
+    code = f"file = open({str(file)!r}, 'wb', buffering=0)\nassert file.fileno() == 2\n{DIRECT}"
+    process = launch(code, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.close(2))
+    assert code_of(process) == 70
+    assert file.read_bytes() == b""
+
+
+def test_it_ends_while_the_interpreter_is_being_shut_down() -> None:
+    # No thread can be started then; one that is waited for without a limit never comes.
+    assert code_of(launch(FINALIZER, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)) == 70
+
+
+def test_it_ends_though_no_thread_can_be_started() -> None:
+    code = f"""
+    import _thread
+    def refuse(*_): raise RuntimeError("can't start new thread")
+    _thread.start_new_thread = refuse
+    {DIRECT}
+    """
+    assert code_of(launch(code, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)) == 70
+
+
+def test_a_place_and_an_error_that_can_not_be_shown_hide_no_reason() -> None:
+    code = """
+    class Shy(Exception):
+        def __str__(self): raise ValueError("no")
+        __repr__ = __str__
+    die("lost", Shy(), topic=Shy())
+    """
+    process = launch(code, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, error = process.communicate(timeout=START_S + ALARM_S)
+    assert process.returncode == 70
+    assert error.startswith(b"stopping with code 70: lost")
+    assert b"Shy" in error

@@ -1,0 +1,175 @@
+"""Whatever exactness rules out ends the process with code 70, at once, and says what and where: nothing is dropped."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.eventlog.support import run_python
+
+OUTPUT = """
+    import asyncio
+    from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
+    from aiokafka.producer.message_accumulator import BatchBuilder
+    from eventlog.producing.batch_output import Output, RECORD_BYTES
+    class Producer:
+        left = {refusals}
+        def create_batch(self):
+            return BatchBuilder(1 << 20, 0, is_transactional=False)
+        async def send_batch(self, batch, topic, partition):
+            self.left -= 1
+            if self.left >= 0: raise KafkaTimeoutError()
+            future = asyncio.get_running_loop().create_future()
+            future.{ends}
+            return future
+    async def main():
+        output = Output(Producer(), "log", 3)
+        {appends}
+        for sent in await output.send(): await sent
+        await asyncio.sleep(0)
+        print("WENT ON")
+    asyncio.run(main())
+"""
+
+
+def output(
+    *,
+    appends: str = 'output.append(b"k", b"v", [])',
+    ends: str = "set_result(None)",
+    refusals: int = 0,
+) -> tuple[int, str, str]:
+    done = run_python(OUTPUT.format(appends=appends, ends=ends, refusals=refusals))
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_record_larger_than_the_broker_takes_ends_the_process_and_is_not_dropped() -> None:
+    code, out, error = output(appends='output.append(b"k", bytes(RECORD_BYTES + 1), [])')
+    assert (code, out) == (70, "")
+    assert "a record is larger than the broker takes topic=log key=b'k' bytes=921602" in error
+
+
+def test_a_publish_that_failed_for_good_ends_the_process() -> None:
+    code, out, error = output(ends='set_exception(MessageSizeTooLargeError("no"))')
+    assert (code, out) == (70, "")
+    assert "output was not written topic=log partition=3" in error
+    assert "MessageSizeTooLargeError" in error
+
+
+def test_a_publish_that_was_cancelled_ends_the_process() -> None:
+    code, out, error = output(ends="cancel()")
+    assert (code, out) == (70, "")
+    assert "output was not written topic=log partition=3" in error
+
+
+def test_output_whose_place_the_broker_has_forgotten_ends_the_process() -> None:
+    code, out, error = output(ends="set_result(__import__('types').SimpleNamespace(offset=-1))")
+    assert (code, out) == (70, "")
+    assert "output was written at an unknown offset topic=log partition=3" in error
+
+
+def test_an_acknowledgement_that_fails_ends_the_process() -> None:
+    code, out, error = output(
+        appends='output._acknowledged = lambda *_: 1 / 0; output.append(b"k", b"v", [])',
+        ends="set_result(__import__('types').SimpleNamespace(offset=7, timestamp=1))",
+    )
+    assert (code, out) == (70, "")
+    assert "an acknowledgement failed topic=log partition=3" in error
+    assert "ZeroDivisionError" in error
+
+
+SENDER = """
+    import asyncio
+    from types import SimpleNamespace
+    from faust.transport.drivers import aiokafka as driver
+    from eventlog.faust.producer import BatchProducer
+    async def main():
+        async def ends(): pass
+        async def cancelled_inside(): raise asyncio.CancelledError
+        sender = asyncio.get_running_loop().create_task({sender}())
+        async def started(self): self._producer = SimpleNamespace(_sender=SimpleNamespace(sender_task=sender))
+        driver.Producer.on_start = started
+        producer = BatchProducer.__new__(BatchProducer)
+        await producer.on_start()
+        {does}
+        await asyncio.sleep(0.2)
+        print("WENT ON")
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("sender", ["ends", "cancelled_inside"])
+def test_a_sender_that_ends_ends_the_process(sender: str) -> None:
+    done = run_python(SENDER.format(sender=sender, does="pass"))
+    assert (done.returncode, done.stdout) == (70, "")
+    assert "the producer's sender ended" in done.stderr
+
+
+@pytest.mark.parametrize("does", ["producer._producer = None", "sender.cancel()"])
+def test_a_sender_that_is_told_to_end_does_not(does: str) -> None:
+    done = run_python(SENDER.format(sender="ends", does=does))
+    assert (done.returncode, done.stdout) == (0, "WENT ON\n")
+
+
+def test_a_broker_that_is_away_for_a_while_is_waited_for() -> None:
+    code, out, error = output(refusals=3)
+    assert (code, out) == (0, "WENT ON\n"), error
+
+
+APP = """
+    import asyncio
+    from types import SimpleNamespace
+    from eventlog.processors.base import Processor
+    class Bare(Processor):
+        ready = True
+        async def handle(self, batch): raise AssertionError
+        def __init__(self):
+            self.group, self._tasks, self._stopping = "g", [], False
+            self.app = SimpleNamespace(_crashed=asyncio.Event(), crash_reason=ValueError("planted"))
+    async def main():
+        bare = Bare()
+        {does}
+        await asyncio.sleep(20)
+    asyncio.run(main())
+"""
+
+
+def test_a_crashed_faust_app_ends_the_process() -> None:
+    done = run_python(APP.format(does='bare.spawn(bare._watch_app(), "watch"); bare.app._crashed.set()'))
+    assert done.returncode == 70
+    assert "the stream processor crashed processor=g" in done.stderr
+    assert "planted" in done.stderr
+
+
+def test_a_task_beside_the_app_that_fails_ends_the_process() -> None:
+    does = 'bare.spawn(asyncio.wait_for(asyncio.Event().wait(), 0.01), "timers")'
+    done = run_python(APP.format(does=does))
+    assert done.returncode == 70
+    assert "a task ended task=g.timers" in done.stderr
+    assert "TimeoutError" in done.stderr
+
+
+def test_a_task_beside_the_app_that_just_ends_ends_the_process() -> None:
+    done = run_python(APP.format(does='bare.spawn(asyncio.sleep(0), "timers")'))
+    assert done.returncode == 70
+    assert "a task ended task=g.timers" in done.stderr
+
+
+def test_a_state_directory_that_another_process_uses_ends_the_process_before_it_joins() -> None:
+    done = run_python("""
+        import tempfile
+        from pathlib import Path
+        from eventlog.processors.base import Processor
+        class Bare(Processor):
+            ready = True
+            async def handle(self, batch): raise AssertionError
+            def __init__(self): self.group, self._directory = "g", None
+        with tempfile.TemporaryDirectory() as directory:
+            first, second, third = Bare(), Bare(), Bare()
+            first._take_directory(Path(directory))
+            first.let_go()
+            second._take_directory(Path(directory))
+            print("FREE AGAIN", flush=True)
+            third._take_directory(Path(directory))
+        print("WENT ON")
+    """)
+    assert (done.returncode, done.stdout) == (70, "FREE AGAIN\n")
+    assert "another process uses the state directory" in done.stderr

@@ -1,0 +1,120 @@
+"""A checkpoint whose gap in the log can't be read now is written later; one that hides a fork never is."""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from eventlog.core.partition_state import PartitionState
+from eventlog.state import checkpoint
+from eventlog.state.checkpoint import Checkpointer
+from eventlog.state.rocksdb_store import Codec, RocksStates
+from tests.unit.eventlog.counting import Counter, Counting, add, record
+
+
+class Log:
+    """The decision log; a consumer of it, which may meet a broker that is away."""
+
+    def __init__(self, records: list[Any]) -> None:
+        self.records, self.away, self.stopped = records, 0, 0
+
+    def __call__(self, **_: Any) -> Any:
+        position = 0
+
+        async def start() -> None:
+            if self.away:
+                self.away -= 1
+                raise KafkaConnectionError("away")
+
+        async def stop() -> None:
+            self.stopped += 1
+
+        def seek(tp: Any, offset: int) -> None:
+            nonlocal position
+            position = offset
+
+        async def getmany(tp: Any, timeout_ms: int) -> dict[Any, list[Any]]:
+            nonlocal position
+            found = self.records[position : position + 1]
+            position += len(found)
+            return {tp: found}
+
+        return SimpleNamespace(start=start, stop=stop, assign=lambda tps: None, seek=seek, getmany=getmany)
+
+
+def digest(value: bytes | None) -> bytes:
+    return sha256(value or b"").digest()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> PartitionState[Counter]:
+    return PartitionState(Counting(), 0, RocksStates(tmp_path / "0", Codec.of("counting-1", Counter)))
+
+
+def gap(state: PartitionState[Counter], monkeypatch: pytest.MonkeyPatch, *, between: bytes | None = None) -> Log:
+    """Our decision 1, a record of somebody else, our decision 2."""
+    first, second = (state.decide(record(n, add(1, str(n)))) for n in range(2))
+    state.acknowledged(0, 1, digest(first))
+    state.acknowledged(2, 1, digest(second))
+    log = Log([record(0, first), record(1, between or first), record(2, second)])
+    monkeypatch.setattr(checkpoint, "AIOKafkaConsumer", log)
+    return log
+
+
+def checkpointer() -> Checkpointer:
+    return Checkpointer("kafka", "log", list, lambda partition: ())
+
+
+async def write(state: PartitionState[Counter], one: Checkpointer) -> int:
+    assert isinstance(state.states, RocksStates)
+    await one.write(state, state.states)
+    return one.written
+
+
+async def test_a_broker_that_is_away_while_a_gap_is_read_is_asked_for_the_next_checkpoint(
+    state: PartitionState[Counter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, one = gap(state, monkeypatch), checkpointer()
+    log.away = 1
+    assert await write(state, one) == 0
+    assert (state.applied, log.stopped) == (0, 1)
+    assert await write(state, one) == 1
+    assert (state.applied, state.digest) == (2, digest(log.records[2].value))
+    assert isinstance(state.states, RocksStates)
+    assert state.states.position.sources["log"].next_offset == 3
+
+
+async def test_a_log_that_sends_nothing_holds_up_no_other_partition(
+    state: PartitionState[Counter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, one = gap(state, monkeypatch), checkpointer()
+    monkeypatch.setattr(checkpoint, "GAP_S", 0.05)
+
+    async def nothing(tp: Any, timeout_ms: int) -> dict[Any, list[Any]]:
+        await asyncio.sleep(0.01)
+        return {}
+
+    def silent(**_: Any) -> Any:
+        made = log()
+        made.getmany = nothing
+        return made
+
+    monkeypatch.setattr(checkpoint, "AIOKafkaConsumer", silent)
+    assert await write(state, one) == 0
+
+
+async def test_another_decision_in_the_gap_is_in_no_checkpoint(
+    state: PartitionState[Counter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = PartitionState(Counting(), 0).decide(record(0, add(7, "foreign")))
+    gap(state, monkeypatch, between=foreign)
+    # LogWatch stops the partition.
+    writer = checkpointer()
+    await write(state, writer)
+    assert writer.written == 0

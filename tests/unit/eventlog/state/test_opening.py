@@ -1,0 +1,146 @@
+"""States are opened with the log's identity, compared with the log, and set aside where they are of another one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from eventlog.core.state_store import Origin
+from eventlog.state import database, opening
+from eventlog.state.database import LogIdentity, SourcePosition
+from eventlog.state.opening import opened
+from eventlog.state.rocksdb_store import Codec, RocksStates
+from tests.unit.eventlog.counting import Counter
+from tests.unit.eventlog.state.test_rocksdb_store import aggregate
+
+A = LogIdentity("cluster-a", 2, {"inbox": "1", "log": "2"})
+#: The same topics, made anew.
+B = LogIdentity("cluster-a", 2, {"inbox": "3", "log": "4"})
+RECORD = b"the decision at offset 7"
+
+
+class Broker:
+    """Answers who the log is, and what it holds at offset 7."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.identity, self.record, self.away, self.asked, self.connections = A, RECORD, 0, 0, 0
+        broker = self
+
+        async def identity_of(kafka: Any, topics: Any) -> LogIdentity:
+            broker.asked += 1
+            broker.fail()
+            return broker.identity
+
+        class Reader:
+            def __init__(self, kafka: Any) -> None:
+                broker.connections += 1
+
+            async def __aenter__(self) -> Reader:
+                return self
+
+            async def __aexit__(self, *_: object) -> None:
+                return None
+
+            async def differs(self, partition: int, sources: Mapping[str, SourcePosition]) -> str | None:
+                broker.fail()
+                same = sources["log"].digest == sha256(broker.record).digest()
+                return None if same else "another record"
+
+        monkeypatch.setattr(opening, "identity_of", identity_of)
+        monkeypatch.setattr(opening, "LogReader", Reader)
+        monkeypatch.setattr(opening, "AGAIN_S", 0.001)
+
+    def fail(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise KafkaConnectionError("away")
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    monkeypatch.setattr(database, "set_aside_count", {})
+    return Broker(monkeypatch)
+
+
+def make(path: Path, identity: LogIdentity) -> RocksStates[Counter]:
+    return RocksStates(path, Codec.of("counting-1", Counter), 64, log_topic="log", identity=identity)
+
+
+async def open_all(directory: Path) -> dict[int, RocksStates[Counter]]:
+    paths = {partition: directory / str(partition) for partition in range(2)}
+    opens = opened("kafka", ("inbox", "log"), paths, lambda one, identity: make(paths[one], identity))
+    return {partition: states async for partition, states in opens}
+
+
+async def kept(directory: Path) -> None:
+    for states in (await open_all(directory)).values():
+        states.changed(aggregate(1), None)
+        states.keep_folded(Origin(7, 7, sha256(RECORD).digest()))
+        states.close()
+
+
+def close(found: Mapping[int, RocksStates[Counter]]) -> None:
+    for states in found.values():
+        states.close()
+
+
+async def test_states_of_this_log_are_used_and_the_broker_is_asked_once(tmp_path: Path, broker: Broker) -> None:
+    await kept(tmp_path)
+    broker.asked = broker.connections = 0
+    found = await open_all(tmp_path)
+    assert [states.origin.applied for states in found.values()] == [7, 7]
+    assert (broker.asked, broker.connections) == (1, 1)
+    close(found)
+
+
+@pytest.mark.parametrize("other", ["topics", "record", "cluster"])
+async def test_states_of_another_log_are_never_used(tmp_path: Path, broker: Broker, other: str) -> None:
+    await kept(tmp_path)
+    if other == "topics":
+        broker.identity = B
+    elif other == "cluster":
+        broker.identity = LogIdentity("cluster-b", 2, A.topics)
+    else:
+        broker.record = b"another decision"
+    found = await open_all(tmp_path)
+    assert [states.origin.applied for states in found.values()] == [-1, -1]
+    assert [states.get("k00001") for states in found.values()] == [None, None]
+    assert [len(states) for states in found.values()] == [0, 0]
+    assert database.set_aside_count == {"another log": 2}
+    close(found)
+
+
+async def test_a_broker_that_is_away_is_waited_for(tmp_path: Path, broker: Broker) -> None:
+    await kept(tmp_path)
+    broker.away = 3
+    async with asyncio.timeout(20):
+        found = await open_all(tmp_path)
+    assert [states.origin.applied for states in found.values()] == [7, 7]
+    assert database.set_aside_count == {}
+    close(found)
+
+
+async def test_a_partition_that_comes_back_while_its_checkpoint_is_written_is_waited_for(
+    tmp_path: Path, broker: Broker
+) -> None:
+    found = await open_all(tmp_path)
+    lost = found[0]
+    lost.changed(aggregate(1), None)
+    for _ in lost.begin_checkpoint():
+        continue
+    close(found)
+    regained = asyncio.create_task(open_all(tmp_path))
+    await asyncio.sleep(0.05)
+    assert not regained.done()
+    await asyncio.to_thread(lost.finish_checkpoint, Origin(7, 7, sha256(RECORD).digest()))
+    lost.end_checkpoint()
+    async with asyncio.timeout(20):
+        again = await regained
+    assert again[0].origin.applied == 7
+    close(again)

@@ -1,0 +1,267 @@
+"""States on disk: the index of due times holds what is open and nothing else, and a position names its record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventlog.core.aggregate import Aggregate
+from eventlog.core.partition_state import PartitionState
+from eventlog.core.state_store import FOR_EVER_MS, Origin
+from eventlog.core.timers import BrokerClock
+from eventlog.state import database
+from eventlog.state.database import until_closed
+from eventlog.state.rocksdb_store import Codec, RocksStates
+from tests.unit.eventlog.counting import LIFE_MS, Counter, Counting, add, record
+
+CODEC: Codec[Counter] = Codec.of("counting-1", Counter)
+BASE_MS = 1_700_000_000_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "0"
+
+
+def opened(path: Path) -> RocksStates[Counter]:
+    return RocksStates(path, CODEC, 64)
+
+
+def aggregate(number: int, version: int = 1) -> Aggregate[Counter]:
+    return Aggregate(f"k{number:05d}", Counter(total=number), version, number, BASE_MS, bytes([version]) * 32)
+
+
+def keep(states: RocksStates[Counter], at: int = 0) -> None:
+    states.keep_folded(Origin(at, at, b"d" * 32))
+
+
+def index(states: RocksStates[Counter]) -> list[bytes]:
+    return [name for name, _ in states._database.each(b"d")]
+
+
+def due(states: RocksStates[Any], after_ms: int = -1, most: int = 1_000_000) -> tuple[list[tuple[int, str]], int]:
+    found: list[tuple[int, str]] = []
+    steps = states.due_after(after_ms, most)
+    while True:
+        try:
+            one = next(steps)
+        except StopIteration as end:
+            return found, end.value
+        if one is not None:
+            found.append(one)
+
+
+def test_a_closed_aggregate_leaves_nothing_in_the_index(path: Path) -> None:
+    states = opened(path)
+    for number in range(3_000):
+        states.changed(aggregate(number), BASE_MS + number)
+    keep(states)
+    assert len(index(states)) == 3_000
+    states.close()
+    # The entry is known for aggregates that are read from disk as well.
+    states = opened(path)
+    for number in range(2_990):
+        found = states.get(f"k{number:05d}")
+        assert found is not None
+        states.changed(found, None)
+    keep(states)
+    assert len(index(states)) == 10
+    keep(states)
+    assert states._low_ms == BASE_MS + 2_990
+    states.close()
+    assert opened(path)._low_ms == BASE_MS + 2_990
+
+
+def test_a_due_time_that_moves_has_one_entry(path: Path) -> None:
+    states = opened(path)
+    one = aggregate(1)
+    for due_ms in (BASE_MS, BASE_MS + 5, BASE_MS - 5, BASE_MS - 5):
+        states.changed(one, due_ms)
+        keep(states)
+        assert due(states) == ([(due_ms, one.key)], FOR_EVER_MS)
+        assert len(index(states)) == 1
+    assert states._low_ms <= BASE_MS - 5
+    states.close()
+
+
+def test_a_checkpoint_that_is_given_up_is_made_up_for_by_the_next(path: Path) -> None:
+    states = opened(path)
+    one = aggregate(1)
+    states.changed(one, BASE_MS)
+    keep(states)
+    states.changed(one, BASE_MS + 5)
+    for _ in states.begin_checkpoint():
+        continue
+    states.end_checkpoint()
+    assert states.unsaved == 1
+    keep(states, 1)
+    assert index(states) == [b"d" + (BASE_MS + 5).to_bytes(8, "big") + one.key.encode()]
+    states.close()
+
+
+def test_what_is_decided_while_it_is_encoded_is_kept_with_its_own_due_time(path: Path) -> None:
+    states = opened(path)
+    first, second = aggregate(1), aggregate(2)
+    states.changed(first, None)
+    states.changed(second, None)
+    steps = states.begin_checkpoint()
+    next(steps)
+    second.version, second.state.total = 2, 99
+    states.changed(second, BASE_MS + 7)
+    for _ in steps:
+        continue
+    states.finish_checkpoint(Origin(0, 0))
+    states.end_checkpoint()
+    states.close()
+    again = opened(path)
+    found = again.get(second.key)
+    assert found is not None
+    # A fold drops the decision, since the state holds it: nobody else would set the timer.
+    assert (found.version, found.state.total) == (2, 99)
+    assert due(again)[0] == [(BASE_MS + 7, second.key)]
+    again.close()
+
+
+def test_due_times_come_in_portions_that_end_between_two_times(path: Path) -> None:
+    states = opened(path)
+    for number in range(1_000):
+        states.changed(aggregate(number), BASE_MS + number // 10)
+    keep(states)
+    found, reached = due(states, most=15)
+    assert (len(found), reached) == (20, BASE_MS + 1)
+    found, reached = due(states, reached, 10_000)
+    assert (len(found), reached) == (980, FOR_EVER_MS)
+    states.close()
+
+
+def test_no_due_time_is_missed_while_the_checkpoint_moves_them_to_disk(path: Path) -> None:
+    states = opened(path)
+    for number in range(1_000, 1_300):
+        states.changed(aggregate(number), BASE_MS + number)
+    keep(states)
+    states.changed(aggregate(0), BASE_MS)
+    steps = states.due_after(-1, 10_000)
+    found = [next(steps)]
+    # Written behind the place that is being read.
+    keep(states)
+    found += list(steps)
+    assert {one[1] for one in found if one} == {"k00000", *(f"k{number:05d}" for number in range(1_000, 1_300))}
+    states.close()
+
+
+def filled(path: Path, count: int, held: int) -> PartitionState[Counter]:
+    """A partition with so many open counters on disk, and an owner who has just opened it."""
+    first = PartitionState(Counting(), 0, opened(path))
+    for number in range(count):
+        made = first.decide(record(number, add(1, "x"), f"k{number:05d}".encode(), BASE_MS + number))
+        first.acknowledged(number, 1, sha256(made or b"").digest())
+    assert isinstance(first.states, RocksStates)
+    first.states.keep_folded(first.origin)
+    first.close()
+    return PartitionState(Counting(), 0, opened(path), timers_held=held)
+
+
+def load(state: PartitionState[Counter]) -> None:
+    for _ in state.load_timers():
+        continue
+
+
+def test_timers_are_held_in_portions_and_each_comes_up_in_its_time(path: Path) -> None:
+    state = filled(path, 1_000, 64)
+    clock, seen, most = BrokerClock(), [], 0
+    clock.acknowledged(BASE_MS, 0)
+    for now in range(0, 5_000, 20):
+        load(state)
+        most = max(most, len(state.timers))
+        clock.acknowledged(BASE_MS + now, now)
+        for key, due_ms in state.nudges(clock, now, 30):
+            assert due_ms <= BASE_MS + now
+            seen.append(key)
+            state.decide(record(1_000 + len(seen), state.domain.tick(due_ms), key.encode(), BASE_MS + now))
+    assert len(seen) == len(set(seen)) == 1_000
+    assert most <= 160
+    state.close()
+
+
+def test_a_fresh_owner_asks_for_the_time_by_one_tick_though_nothing_comes(path: Path) -> None:
+    state = filled(path, 5, 64)
+    clock = BrokerClock()
+    load(state)
+    assert state.due_in(clock, 0) == 0
+    keys = state.nudges(clock, 0, 500)
+    assert keys == [("k00000", BASE_MS + LIFE_MS)]
+    # The broker acknowledges it at its own time: days later, in a quiet night.
+    clock.acknowledged(BASE_MS + 86_400_000, 5)
+    assert len(state.nudges(clock, 5, 500)) == 5
+    state.close()
+
+
+def test_a_tick_that_asks_too_early_costs_its_timer_no_pause(path: Path) -> None:
+    state = filled(path, 1, 64)
+    clock = BrokerClock()
+    load(state)
+    assert len(state.nudges(clock, 0, 500)) == 1
+    clock.acknowledged(BASE_MS, 0)
+    assert state.nudges(clock, 0, 500) == []
+    assert state.due_in(clock, 0) == LIFE_MS
+    assert len(state.nudges(clock, LIFE_MS, 500)) == 1
+    state.close()
+
+
+def test_a_position_names_the_record_that_it_reaches(path: Path) -> None:
+    live = PartitionState(Counting(), 0)
+    log = [live.decide(record(n, add(1, str(n)))) or b"" for n in range(4)]
+    # A repeat by another owner stands last.
+    log.append(log[1])
+    folded = PartitionState(Counting(), 0, opened(path))
+    for offset, value in enumerate(log):
+        folded.apply(record(offset, value))
+        assert folded.origin == Origin(offset, min(offset, 3), sha256(value).digest())
+    assert isinstance(folded.states, RocksStates)
+    folded.states.keep_folded(folded.origin)
+    folded.close()
+    assert opened(path).origin == folded.origin
+    # By own output as well.
+    live.acknowledged(0, 4, sha256(log[3]).digest())
+    assert live.origin == Origin(3, 3, sha256(log[3]).digest())
+    assert live.settled
+
+
+async def test_a_directory_is_opened_again_only_when_a_write_under_way_has_ended(path: Path) -> None:
+    states = opened(path)
+    states.changed(aggregate(1), None)
+    for _ in states.begin_checkpoint():
+        continue
+    # The partition is lost, and regained.
+    states.close()
+    waiting = asyncio.create_task(until_closed(path))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    states.finish_checkpoint(Origin(0, 0))
+    states.end_checkpoint()
+    async with asyncio.timeout(5):
+        await waiting
+    again = opened(path)
+    assert again.get("k00001") is not None
+    again.close()
+
+
+async def test_a_directory_that_is_never_closed_is_not_waited_for_for_ever(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "CLOSE_S", 0.05)
+    states = opened(path)
+    with pytest.raises(TimeoutError):
+        await until_closed(path)
+    states.close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_open() -> Iterator[None]:
+    yield
+    database._open.clear()

@@ -1,0 +1,86 @@
+"""What the tests of the simulated provider's books say their stories with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from groupbuy.simprovider.v1 import simprovider_pb2 as pb
+
+from simulators.psp.accounts import Ledger, Request
+from simulators.psp.rules import Refusal, hold_id
+
+START_MS = 1_700_000_000_000
+LIFE_MS = 1_000
+
+
+class Clock:
+    """A clock that moves when told to."""
+
+    def __init__(self) -> None:
+        self.now_ms = START_MS
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+class Books:
+    """A ledger on a file, with holds that live LIFE_MS."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = Clock()
+        self.ledger = Ledger(path, self.clock, LIFE_MS)
+
+    def reopen(self) -> None:
+        """Closes the file and opens it again."""
+        self.ledger.close()
+        self.ledger = Ledger(self.path, self.clock, LIFE_MS)
+
+    def ask(self, request: Request) -> pb.CallResult:
+        """One call, in a transaction of its own. Raises its refusal."""
+        (answer,) = self.ledger.apply([request])
+        if isinstance(answer, Refusal):
+            raise answer
+        return answer
+
+    def entry(self, hold: str) -> pb.StatementEntry:
+        """What the statement says of a hold."""
+        return {one.hold: one for one in self.ledger.statement()}[hold]
+
+    def statement(self) -> Sequence[pb.StatementEntry]:
+        return list(self.ledger.statement())
+
+
+def authorise(
+    key: str = "a:authorise:1", method: str = "card_ok", *, minor: int = 100, sale: bool = False
+) -> pb.AuthoriseRequest:
+    return pb.AuthoriseRequest(
+        key=key, order="a", group="g", payment_method=method, amount_minor=minor, currency="CNY", sale=sale
+    )
+
+
+#: The hold of `authorise()`.
+HOLD = hold_id("a:authorise:1")
+
+
+def capture(minor: int, key: str = "a:capture:1", hold: str = HOLD) -> pb.CaptureRequest:
+    return pb.CaptureRequest(key=key, hold=hold, amount_minor=minor)
+
+
+def void(key: str = "a:void:1", hold: str = HOLD) -> pb.VoidRequest:
+    return pb.VoidRequest(key=key, hold=hold)
+
+
+def refund(minor: int, key: str = "a:refund:1", hold: str = HOLD) -> pb.RefundRequest:
+    return pb.RefundRequest(key=key, hold=hold, amount_minor=minor)
+
+
+def adds_up(entry: pb.StatementEntry) -> bool:
+    """Whether the money of a hold is all there, once."""
+    return (
+        entry.authorised_minor == entry.captured_minor + entry.released_minor + entry.open_minor
+        and min(entry.captured_minor, entry.released_minor, entry.open_minor) >= 0
+        and 0 <= entry.refunded_minor <= entry.captured_minor
+        and entry.captures == (1 if entry.captured_minor else 0)
+    )

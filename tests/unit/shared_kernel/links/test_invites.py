@@ -1,0 +1,113 @@
+"""What a link said travels into the decision that seats the member; a tree of invitations is read back from there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from io import StringIO
+
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+from groupbuy.links.v1.links_pb2 import SHARE_CHANNEL_FRIEND, SHARE_CHANNEL_MOMENTS, Invitation
+from rich.console import Console
+
+from ops.log.invites import invites_of, report, tree
+from shared_kernel.share_link_api import invitation
+from shared_kernel.share_links import Keys, Link, Verified, link_id
+from tests.unit.groups.given import KEY, Group, campaign, cancels, given, joins, opens
+
+KEYS = Keys({"k": bytes(32)})
+FIRST = Link("ann", SHARE_CHANNEL_FRIEND, 1, 2, group=KEY)
+
+
+def said(link: Link) -> Invitation:
+    return invitation(Verified(link, link_id(link)))
+
+
+def forward(link: Link, inviter: str, channel: int = SHARE_CHANNEL_MOMENTS) -> Link:
+    return replace(link, inviter=inviter, channel=channel, depth=link.depth + 1, parent=link_id(link))
+
+
+def decisions(group: Group) -> list[GroupDecision]:
+    return [GroupDecision.FromString(value) for value in group.log]
+
+
+def test_the_decision_that_seats_a_member_says_how_the_member_was_invited() -> None:
+    group = given(opens("a", invitation=said(FIRST)), joins("b"))
+    (first, *_), (second, *_) = (
+        [one.seat_reserved for one in decision.events if one.HasField("seat_reserved")] for decision in decisions(group)
+    )
+    assert first.invitation == said(FIRST)
+    assert not second.HasField("invitation")
+
+
+def test_who_waits_is_not_forgotten_by_the_time_a_seat_falls_free() -> None:
+    group = given(opens("a", campaign(capacity=2, tiers=campaign().tiers[:1], waitlist=True)), joins("b"))
+    group.when(joins("c", invitation=said(FIRST)), joins("d")).then("seat_waitlisted c", "seat_waitlisted d")
+    assert group.last[0].seat_waitlisted.invitation == said(FIRST)
+    group.when(cancels("b"))
+    (seat,) = (event.seat_reserved for event in group.last if event.HasField("seat_reserved"))
+    assert (seat.order, seat.invitation) == ("c", said(FIRST))
+    found = invites_of(decisions(group))
+    assert [(link.inviter, [one.order for one in link.orders]) for link in found.links] == [("ann", ["c"])]
+
+
+def test_a_tree_five_links_deep_is_read_back_from_the_log_alone() -> None:
+    chain = [FIRST]
+    people = ["bea", "cyd", "dan", "eva", "fay"]
+    for person in people[:-1]:
+        chain.append(forward(chain[-1], person))
+    side = forward(chain[1], "bea", channel=77)
+    group = given(opens("a", campaign(capacity=10), customer="ann"))
+    for person, link in zip(people, chain, strict=True):
+        group.when(joins(f"order-{person}", customer=person, invitation=said(link)))
+    group.when(joins("order-gus", customer="gus", invitation=said(side)))
+    group.when(joins("order-hal", customer="hal", invitation=said(chain[0])))
+
+    found = report(KEY, invites_of(decisions(group)))
+
+    assert (found["depth"], found["invited"]) == (5, 7)
+    assert found["uninvited"] == [{"order": "a", "customer": "ann"}]
+    level = found["links"]
+    for depth, (person, link) in enumerate(zip(people, chain, strict=True), 1):
+        node = level[0]
+        assert node["link"] == link_id(link)
+        assert node["inviter"] == ("ann", *people)[depth - 1]
+        assert node["channel"] == ("friend" if depth == 1 else "moments")
+        assert (node["depth"], node["orders"][0]["customer"]) == (depth, person)
+        level = node["forwards"]
+    assert level == []
+    other = found["links"][0]["forwards"][0]["forwards"][1]
+    assert (other["channel"], other["orders"][0]["customer"]) == ("channel 77", "gus")
+    assert [one["customer"] for one in found["links"][0]["orders"]] == ["bea", "hal"]
+    json.dumps(found)
+    out = StringIO()
+    Console(file=out, width=100).print(tree(KEY, invites_of(decisions(group))))
+    for person in [*people, "ann", "gus", "hal"]:
+        assert person in out.getvalue()
+
+
+def test_a_link_that_nobody_ordered_through_stands_where_its_forwards_say() -> None:
+    third = forward(forward(FIRST, "bea"), "cyd")
+    group = given(opens("a"), joins("b", customer="dan", invitation=said(third)))
+    found = invites_of(decisions(group))
+    (above,) = found.links
+    assert (above.link, above.inviter, above.depth) == (third.parent, "", 2)
+    assert [(one.inviter, one.depth) for one in above.forwards] == [("cyd", 3)]
+
+
+def test_repeated_decisions_count_once() -> None:
+    group = given(opens("a", invitation=said(FIRST)), joins("b", invitation=said(FIRST)))
+    once = decisions(group)
+    assert report(KEY, invites_of([*once, *once])) == report(KEY, invites_of(once))
+
+
+def test_the_longest_chain_that_a_token_can_say_is_printed() -> None:
+    link = FIRST
+    group = given(opens("a", campaign(capacity=2000)))
+    for number in range(2, 101):
+        link = forward(link, f"p{number}")
+        group.when(joins(f"o{number}", invitation=said(link)))
+    found = invites_of(decisions(group))
+    assert found.depth == 100
+    json.dumps(report(KEY, found))
+    Console(file=StringIO(), width=400).print(tree(KEY, found))

@@ -1,0 +1,80 @@
+"""The log's own registry, and what follows from the number of partitions that it declares."""
+
+from __future__ import annotations
+
+import pytest
+from groupbuy.registry.v1.registry_pb2 import Declared, OffsetsRecovered, RecordSkipped, Redriven, RegistryRecord
+
+from eventlog.broker.topics import DAY_MS, OffsetsRetention, same_count
+from eventlog.core.errors import TopicsDiffer
+from shared_kernel.log_registry import DECLARED, Registry, redriven_key, skip_of
+
+
+def declaring(partitions: int) -> bytes:
+    return RegistryRecord(declared=Declared(partitions=partitions)).SerializeToString()
+
+
+def test_a_number_is_declared_once_and_a_second_one_is_no_truth() -> None:
+    registry = Registry()
+    assert registry.declared is None
+    registry.take(DECLARED, declaring(2))
+    registry.take(DECLARED, declaring(2))
+    assert registry.declared is not None
+    assert registry.declared.partitions == 2
+    with pytest.raises(TopicsDiffer, match="declares both 2 and 3 partitions"):
+        registry.take(DECLARED, declaring(3))
+
+
+def test_entries_are_found_by_what_they_are_about() -> None:
+    registry = Registry()
+    done = Redriven(topic="t.dlq", partition=1, up_to=7, sending_to=7)
+    registry.take(redriven_key("t.dlq", 1), RegistryRecord(redriven=done).SerializeToString())
+    assert registry.redriven("t.dlq", 1) == done
+    assert registry.redriven("t.dlq", 0).up_to == 0
+    skipped = RecordSkipped(topic="inbox", partition=1, offset=9, sha256=b"\x01\x02")
+    value = RegistryRecord(record_skipped=skipped).SerializeToString()
+    registry.take("skipped/inbox/1/9", value)
+    assert registry.skipped == {("inbox", 1, 9, b"\x01\x02")}
+    assert skip_of(value) == ("inbox", 1, 9, "0102")
+    assert skip_of(declaring(2)) is None
+
+
+def test_what_is_no_entry_of_its_key_changes_nothing_and_stops_nobody() -> None:
+    registry = Registry()
+    registry.take(DECLARED, declaring(2))
+    skipped = RegistryRecord(record_skipped=RecordSkipped(topic="inbox", partition=1, offset=9)).SerializeToString()
+    recovered = RegistryRecord(offsets_recovered=OffsetsRecovered(group="g")).SerializeToString()
+    foreign = [
+        (DECLARED, None),
+        (DECLARED, b"\xff"),
+        (DECLARED, b""),
+        (DECLARED, skipped),
+        ("skipped/inbox/1/8", skipped),
+        ("recovered/h/1", recovered),
+        ("anything", declaring(3)),
+    ]
+    for key, value in foreign:
+        registry.take(key, value)
+    assert registry.declared == Declared(partitions=2)
+    assert registry.skipped == set()
+    assert len(registry.ignored) == len(foreign)
+    registry.take("recovered/g/17", recovered)
+    assert "recovered/g/17" in registry.records
+
+
+def test_the_topic_that_is_wrong_is_named_and_not_those_that_are_right() -> None:
+    counts = {"a": 2, "b": 3, "c": 2}
+    with pytest.raises(TopicsDiffer, match=r"^b has 3 partitions: 2 were declared\. Kafka can't remove partitions\."):
+        same_count(counts, 2)
+    with pytest.raises(TopicsDiffer, match="none was declared: a has 2 partitions; b has 3 partitions; c has 2"):
+        same_count(counts, None)
+    assert same_count({"a": 2, "c": 2}, None) == 2
+    with pytest.raises(TopicsDiffer, match="a has 1 partition: 2 were declared"):
+        same_count({"a": 1}, 2)
+
+
+def test_offsets_must_be_kept_as_long_as_the_records_that_a_reader_comes_back_to() -> None:
+    assert OffsetsRetention(90 * DAY_MS, 90 * DAY_MS).trouble == ""
+    trouble = OffsetsRetention(7 * DAY_MS, 90 * DAY_MS).trouble
+    assert "empty for 7 days" in trouble
+    assert "set offsets.retention.minutes=129600 or more" in trouble
