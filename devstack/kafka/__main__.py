@@ -1,4 +1,4 @@
-"""`python -m devstack.kafka`: one broker in the foreground until Ctrl-C. Prints its address alone on standard output."""
+"""One broker in the foreground until Ctrl-C: `python -m devstack.kafka`. Standard output has its address alone."""
 
 from __future__ import annotations
 
