@@ -24,7 +24,7 @@ import grpc
 from bench.fold.__main__ import PARTITIONS, ROOT, prepare
 from bench.fold.topics import DECIDER, INBOX, LOG
 from bench.fold.worker import Meter, drain
-from chassis.admission.thread_priority import DECIDES, give_way
+from chassis.admission.thread_priority import DECIDES, apply_thread_priorities
 from devstack.kafka.broker import Broker
 from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
@@ -38,7 +38,7 @@ CALLERS = 4
 #: Seconds between an answer and the next call of the same caller.
 PAUSE_S = 0.005
 METHOD = "/bench.Echo/Echo"
-LEAST_CALLS = 200
+MIN_CALLS = 200
 
 
 async def _echo(request: bytes, context: Any) -> bytes:
@@ -52,7 +52,7 @@ async def serve(kafka: str, facts: int) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    ranking = asyncio.create_task(give_way(DECIDES))
+    ranking = asyncio.create_task(apply_thread_priorities(DECIDES))
     print(port, flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-beside-") as state:
         codec: Codec[State] = Codec("bench-2", encode, decode)
@@ -97,7 +97,7 @@ async def measure(kafka: str, facts: int) -> dict[str, float]:
             worker.kill()
         await worker.wait()
     took = sorted(took for began, took in times if found["began"] <= began <= found["ended"])
-    if len(took) < LEAST_CALLS:
+    if len(took) < MIN_CALLS:
         raise SystemExit(f"only {len(took)} calls in {found['seconds']} s of consumption: use more facts")
     return {
         "facts": facts,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from eventlog.broker.security import Kafka
-from eventlog.views.global_table import CompactedReader
+from eventlog.views.global_table import GlobalTable
 from shared_kernel.topics import CAMPAIGNS
 
 
@@ -18,8 +18,8 @@ def wrong(key: str, campaign: Campaign) -> str:
     return "" if campaign.name == f"campaigns/{key}" else f"it is {campaign.name!a}, not the campaign of its key"
 
 
-def reader(kafka: Kafka, instance: str) -> CompactedReader[Campaign]:
+def reader(kafka: Kafka, instance: str) -> GlobalTable[Campaign]:
     """Campaigns by id. Start it before the processors."""
-    return CompactedReader(
+    return GlobalTable(
         kafka, CAMPAIGNS.name, Campaign.FromString, client_id=f"{instance}.campaigns", wrong=wrong, removable=False
     )

@@ -28,7 +28,7 @@ WANTED_GOODPUT = 0.8
 #: Of what is accepted when far too much is asked for.
 WANTED_OVERLOADED_MS = 2_000.0
 #: Calls under way at once where the best rate is looked for.
-AT_ONCE = 200
+BATCH = 200
 WARM_S = 1
 OVERLOAD = 5
 OVERLOADS = 5
@@ -55,7 +55,7 @@ class Load:
     def closed(self, seconds: float) -> float:
         """Calls a second where there are always enough callers."""
         most = int((seconds + WARM_S) * 10_000)
-        found = self.run("closed", at_once=AT_ONCE, seconds=seconds, warm_s=WARM_S, most=most)
+        found = self.run("closed", at_once=BATCH, seconds=seconds, warm_s=WARM_S, most=most)
         return found["per_s"]
 
 

@@ -36,7 +36,7 @@ PLACE = "/groupbuy.orders.v1.OrderService/PlaceOrder"
 WATCH = "/groupbuy.groups.v1.GroupService/WatchGroup"
 CONNECTIONS = 8
 #: Orders in one message of a batch or stream.
-AT_ONCE = 500
+BATCH = 500
 #: Seconds after which a watcher that was dropped comes again, at least.
 AGAIN_S = 0.5
 
@@ -176,7 +176,7 @@ async def batched(job: dict[str, Any]) -> dict[str, float]:
     """Batches, or one stream on each channel, made beforehand."""
     streamed = job["job"] == "stream"
     kind = PlaceOrdersRequest if streamed else BatchPlaceOrdersRequest
-    made = [kind(requests=[order(job["campaign"]) for _ in range(AT_ONCE)]) for _ in range(job["most"] // AT_ONCE)]
+    made = [kind(requests=[order(job["campaign"]) for _ in range(BATCH)]) for _ in range(job["most"] // BATCH)]
     bodies = iter(made)
     answered: list[tuple[float, int]] = []
     failures: Counter[str] = Counter()

@@ -94,10 +94,10 @@ async def sequencer(kafka: str, partitions: int, state_dir: Path, meter: Meter) 
     """The product's sequencer."""
     offer = campaign()
 
-    async def find_fresh(key: str) -> Campaign | None:
+    async def get_latest(key: str) -> Campaign | None:
         return offer
 
-    copying = GroupCopying(FACTS.name, lambda key: offer, find_fresh)
+    copying = GroupCopying(FACTS.name, lambda key: offer, get_latest)
     await drain(
         Sequencer(SEQUENCER, (FACTS,), SEQUENCED, copying, Connection(kafka, "b1", state_dir)), partitions, meter
     )

@@ -25,13 +25,13 @@ from groupbuy.payments.v1 import inbox_pb2 as pay_inbox
 
 from eventlog.broker.topics import TopicSpec, partition_of
 from eventlog.core.aggregate import Aggregate, Domain, decide
-from eventlog.processors.sequencer import Wrapping
+from eventlog.processors.sequencer import RecordMapper
 from eventlog.producing.batch_output import Output
 from eventlog.records.envelope import Stamp, headers
 from services.groups.domain.domain import GroupDomain
 from services.groups.processors.sequencer import GroupCopying
-from services.orders.api.event_publisher import Facts
-from services.orders.api.parsed_order import understood
+from services.orders.api.event_publisher import OrderEventPublisher
+from services.orders.api.parsed_order import parse_order
 from services.orders.domain.ids import group_id, order_id
 from services.payments.domain.calls import calls_of, key
 from services.payments.domain.domain import PurseDomain
@@ -148,7 +148,7 @@ class Lane:
     partition: int
 
     def __post_init__(self) -> None:
-        self._facts = Facts(_Nobody(), _now_ms)
+        self._facts = OrderEventPublisher(_Nobody(), _now_ms)
         offer = campaign()
         copying = GroupCopying(ORDERS.name, {CAMPAIGN: offer}.get, _unknown)
         self._facts_to_group = copying.of(ORDERS.name, self.partition)
@@ -182,7 +182,7 @@ class Lane:
         names = [(index, group_of(index)) for index in indexes]
         for seat in range(SEATS):
             for index, group in names:
-                fact = self._facts.placed(understood(request(index, seat, group)))
+                fact = self._facts.placed(parse_order(request(index, seat, group)))
                 yield fact.key.encode(), fact.value, list(fact.headers)
 
     async def _append(self, topic: TopicSpec, records: Sequence[New]) -> list[Stored]:
@@ -215,7 +215,7 @@ async def _unknown(_: str) -> Campaign | None:
     return None
 
 
-def _copied(records: Iterable[Stored], wrapping: Wrapping) -> Iterator[New]:
+def _copied(records: Iterable[Stored], wrapping: RecordMapper) -> Iterator[New]:
     """As a sequencer does."""
     for record in records:
         value = wrapping.wrap(record)

@@ -42,7 +42,7 @@ PROBES_PER_S = 10
 #: Seconds that what is under way gets to end after the last order.
 DRAIN_S = 60.0
 #: Orders that are on their way while groups are opened to fill the state.
-MOST_BEHIND = 5_000
+MAX_BEHIND = 5_000
 GROUP_LOG, PAYMENT_LOG = "groups.group.v1", "payments.payment.v1"
 
 
@@ -264,7 +264,7 @@ async def fill(job: dict[str, Any]) -> dict[str, Any]:
     async def requests() -> AsyncIterator[PlaceOrdersRequest]:
         nonlocal sent
         while sent < groups:
-            while sent - logs.confirmed > MOST_BEHIND:
+            while sent - logs.confirmed > MAX_BEHIND:
                 await asyncio.sleep(0.02)
             some = [order(job["campaign"]) for _ in range(min(500, groups - sent))]
             sent += len(some)

@@ -26,7 +26,7 @@ class _Turn(NamedTuple):
     given: asyncio.Future[None]
 
 
-class Room:
+class CapacityLimiter:
     """Places for `limit` things, `share` of them for one identity. More may come in one piece only where the identity
     has nothing else under way, and the limit allows it; more than the limit only where nothing is under way at all."""
 

@@ -30,16 +30,16 @@ from chassis.admission.rate_limit import Limit, Sparingly
 log = structlog.stdlib.get_logger(__name__)
 
 #: Connections of one process at most, and of one address. Half of the descriptors are left to everything else.
-MOST = 8_000
-MOST_OF_ADDRESS = 2_000
+MAX = 8_000
+MAX_OF_ADDRESS = 2_000
 #: Streams of one connection at a time. A client of gRPC waits with one more.
-MOST_STREAMS = 10_000
+MAX_STREAMS = 10_000
 #: Calls of all connections that do not succeed from one look to the next, from which single connections are looked at;
 #: and those of one connection in that time, from which it is closed where nearly all of its calls fail.
 SUSPICIOUS = 300
 FLOOD = 300
 #: Seconds between two looks.
-LOOK_S = 0.25
+POLL_INTERVAL_S = 0.25
 #: Connections that are looked at then, at most: each costs 0.1 ms.
 LOOKED_AT = 200
 #: Connections that have ended, from which the memory that they leave is given back at once: 8 KB each.
@@ -63,7 +63,7 @@ def raise_descriptors() -> int:
 
 def most_connections() -> int:
     """Connections that the server may accept."""
-    return min(MOST, raise_descriptors() // 2)
+    return min(MAX, raise_descriptors() // 2)
 
 
 class Connections:
@@ -72,7 +72,7 @@ class Connections:
     def __init__(self, server_id: int) -> None:
         """`server_id` is channelz's; 0: not known, and floods are not looked for."""
         self.port = 0
-        self.most_of_address = MOST_OF_ADDRESS
+        self.most_of_address = MAX_OF_ADDRESS
         #: Connections that were closed so far.
         self.closed = 0
         self._id = server_id

@@ -32,18 +32,18 @@ log = structlog.stdlib.get_logger(__name__)
 
 #: Seconds that calls may wait for the event loop before others are refused for their sake: not once, but so many times
 #: one after the other. One long step of the loop makes no queue, and a burst is over within three looks.
-MOST_WAIT_S = 0.25
+MAX_WAIT_S = 0.25
 IN_A_ROW = 3
 #: Refusals for that reason a second, and at once: a burst is refused as a whole, a flood is not.
 REFUSALS = Limit(200, 1_000)
 #: Seconds between two looks at the counters, and calls in that time below which the counters are left alone.
-LOOK_S = 0.25
+POLL_INTERVAL_S = 0.25
 FEW = 10
 #: Seconds between two recounts of the open streams, while calls are refused.
 RECOUNT_S = 2.0
 
 
-class Pressure:
+class LoadShedder:
     """How long calls wait, and the consequences."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -71,7 +71,7 @@ class Pressure:
 
     def refuses(self) -> bool:
         """Whether a call that has come is to be refused. To be asked once for each."""
-        return self._least > MOST_WAIT_S and not self._refusals.take()
+        return self._least > MAX_WAIT_S and not self._refusals.take()
 
     def measured(self, waiting: int, taken: int, seconds: float) -> None:
         """`waiting` calls are in gRPC's queue, after a time of so many seconds in which the event loop took some."""
@@ -142,7 +142,7 @@ class Counters:
         self._lost = max(self._lost + unfinished, 0)
 
 
-async def measure(pressure: Pressure, counters: Counters) -> None:
+async def measure(pressure: LoadShedder, counters: Counters) -> None:
     """Measures until it is cancelled."""
     if counters.unfinished() is None:
         # The limits on calls in flight hold all the same.
@@ -151,17 +151,17 @@ async def measure(pressure: Pressure, counters: Counters) -> None:
     since, before = time.monotonic(), pressure.taken
     recounted = -RECOUNT_S
     while True:
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
         now = time.monotonic()
         seconds, taken = now - since, pressure.taken - before
         since, before = now, pressure.taken
         # A loop that was held up for long took few calls, however many wait.
-        unfinished = counters.unfinished() if taken >= FEW or seconds > MOST_WAIT_S else None
+        unfinished = counters.unfinished() if taken >= FEW or seconds > MAX_WAIT_S else None
         if unfinished is None:
             pressure.calm()
             continue
         waiting = unfinished - pressure.active
-        if wait_of(waiting, taken, seconds) > MOST_WAIT_S and now - recounted >= RECOUNT_S:
+        if wait_of(waiting, taken, seconds) > MAX_WAIT_S and now - recounted >= RECOUNT_S:
             recounted = now
             await counters.recount()
             waiting = (counters.unfinished() or 0) - pressure.active

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-class Ranks(NamedTuple):
+class ThreadPriorities(NamedTuple):
     """By how much threads are behind the event loop's. By 5, one gets a third of what that gets of a processor that is
     too busy, by 10 a tenth, by 15 a thirtieth. In a container it is a rank among its threads alone: what runs beside it
     is not let before them."""
@@ -31,9 +31,9 @@ class Ranks(NamedTuple):
 
 
 #: Of a service whose event loop does little but answer.
-ANSWERS = Ranks(15, 5)
+ANSWERS = ThreadPriorities(15, 5)
 #: Of one whose event loop decides as well.
-DECIDES = Ranks(10, 0)
+DECIDES = ThreadPriorities(10, 0)
 #: As gRPC names those that read: they, and the one that makes more of them.
 READERS = frozenset({"event_engine", "lifeguard"})
 #: What grpc.aio names the one that hands over, in Python.
@@ -44,14 +44,14 @@ AGAIN_S = 1.0
 _TASKS = Path("/proc/self/task")
 
 
-async def give_way(ranks: Ranks) -> None:
+async def apply_thread_priorities(ranks: ThreadPriorities) -> None:
     """Sees to it until cancelled, on the event loop, once gRPC runs. Does nothing where threads have no priority."""
     while True:
         _set(ranks)
         await asyncio.sleep(AGAIN_S)
 
 
-def _set(ranks: Ranks) -> None:
+def _set(ranks: ThreadPriorities) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
     handing_over = {thread.native_id for thread in threading.enumerate() if HANDS_OVER in thread.name}
     for task in _TASKS.iterdir() if _TASKS.exists() else ():

@@ -36,11 +36,11 @@ log = structlog.stdlib.get_logger(__name__)
 #: Who everybody is where all is insecure.
 LOCAL = "local"
 #: Different refusals that are logged: one line for each pair of caller and method, and an end to what can be filled.
-MOST_LOGGED = 1_000
+MAX_LOGGED = 1_000
 #: Stands for all methods that are not served.
 OTHERS = "a method that is not served"
 #: Certificates whose identity is remembered. One more is read again at each call.
-MOST_CERTIFICATES = 10_000
+MAX_CERTIFICATES = 10_000
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -241,7 +241,7 @@ class Access:
         if bucket is None:
             bucket = self._buckets[name] = Bucket(self._policy.limit(name))
         caller = self._callers[pem] = Caller(name, bucket, peer)
-        while len(self._callers) > MOST_CERTIFICATES:
+        while len(self._callers) > MAX_CERTIFICATES:
             self._callers.popitem(last=False)
         return caller
 
@@ -259,7 +259,7 @@ class Access:
 
     def _log(self, caller: Caller, method: str) -> None:
         spiffe = caller.peer.spiffe if caller.peer else ""
-        if (spiffe, method) not in self._logged and len(self._logged) < MOST_LOGGED:
+        if (spiffe, method) not in self._logged and len(self._logged) < MAX_LOGGED:
             self._logged.add((spiffe, method))
             log.warning("a call was refused to who made it; said once", identity=spiffe or "none", method=method)
 

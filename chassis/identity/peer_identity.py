@@ -22,9 +22,9 @@ from pydantic import AfterValidator
 
 #: SPIFFE-ID, section 2: the scheme in lower case, the trust domain, then segments; no port, query, fragment or escape.
 _ID = re.compile(r"spiffe://(?P<domain>[a-z0-9._-]{1,255})(?P<path>(?:/[A-Za-z0-9._-]+)+)", re.ASCII)
-MOST_ID_BYTES = 2048
+MAX_ID_BYTES = 2048
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
-MOST_NAME_BYTES = 253
+MAX_NAME_BYTES = 253
 #: Bits of an RSA key. Above the upper bound, verifying one handshake costs more than 10 ms.
 RSA_BITS = range(2048, 8193)
 CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
@@ -41,7 +41,7 @@ class NotAnIdentity(ValueError):
 def spiffe_id(text: str) -> str:
     """The text if it is the SPIFFE ID of a workload. Raises NotAnIdentity."""
     match = _ID.fullmatch(text)
-    if match is None or len(text) > MOST_ID_BYTES:
+    if match is None or len(text) > MAX_ID_BYTES:
         raise NotAnIdentity("not spiffe://<trust domain>/<path>")
     if any(segment in {".", ".."} for segment in match["path"].split("/")):
         raise NotAnIdentity("a segment of the path is . or ..")
@@ -67,7 +67,7 @@ def server_name(spiffe: str) -> str:
     labels = [*reversed(path), *domain.split(".")]
     name = ".".join(labels)
     # A dot in a segment would make one name of two identities.
-    if not all(_LABEL.fullmatch(label) for label in labels) or len(name) > MOST_NAME_BYTES:
+    if not all(_LABEL.fullmatch(label) for label in labels) or len(name) > MAX_NAME_BYTES:
         raise NotAnIdentity(f"{spiffe} can't be the name of a server: segments are a-z, 0-9 and -, 63 at most")
     return name
 

@@ -25,7 +25,7 @@ from shared_kernel.log_registry import CREATE, declared
 log = structlog.stdlib.get_logger(__name__)
 
 FIRST_WAIT_S = 0.3
-LONGEST_WAIT_S = 2.0
+MAX_WAIT_S = 2.0
 #: Seconds that the broker gets to answer a question.
 ANSWER_S = 3.0
 #: Seconds between two questions whether it is still there.
@@ -43,7 +43,7 @@ def waits() -> Iterator[float]:
     longest = FIRST_WAIT_S
     while True:
         yield longest * random.uniform(0.5, 1.0)
-        longest = min(longest * 2, LONGEST_WAIT_S)
+        longest = min(longest * 2, MAX_WAIT_S)
 
 
 class Broker:

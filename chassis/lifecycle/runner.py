@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 import structlog
 from aiokafka.errors import KafkaError
 
-from chassis.admission.thread_priority import ANSWERS, Ranks
+from chassis.admission.thread_priority import ANSWERS, ThreadPriorities
 from chassis.identity import authorizer, tls
 from chassis.identity.policy import PolicyError
 from chassis.identity.tls import BadCertificates
@@ -34,12 +34,12 @@ from eventlog.producing.publisher import Publisher
 from eventlog.runtime import private_files
 from eventlog.runtime.abort import EXIT_CODE as CRASH
 
-__all__ = ["Processors", "Servicer", "Wiring", "run"]
+__all__ = ["Processors", "ServiceSpec", "Servicer", "run"]
 
 log = structlog.stdlib.get_logger(__name__)
 
 #: Seconds between two looks at whether the process can serve.
-LOOK_S = 0.2
+POLL_INTERVAL_S = 0.2
 #: Seconds on top of twice `drain_seconds` after which a process that was told to stop is ended.
 STOP_SLACK_S = 5.0
 
@@ -77,7 +77,7 @@ class BrokerLike(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring:
+class ServiceSpec:
     """What a service is made of. `topics` are those that must be there: what the service reads and what it writes.
     `ranks` are those of gRPC's threads."""
 
@@ -85,7 +85,7 @@ class Wiring:
     publisher: Publisher
     processors: Processors
     topics: tuple[TopicSpec, ...]
-    ranks: Ranks = ANSWERS
+    ranks: ThreadPriorities = ANSWERS
 
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -94,7 +94,7 @@ MakeBroker = Callable[[Kafka, Sequence[TopicSpec], str], BrokerLike]
 
 def run(
     settings: S,
-    wire: Callable[[S], Wiring],
+    wire: Callable[[S], ServiceSpec],
     *,
     make_broker: MakeBroker = Broker,
     stuck_s: float = STUCK_S,
@@ -124,7 +124,7 @@ class _BadSetting(Exception):
 
 class _Process:
     def __init__(
-        self, settings: ServiceSettings, wire: Callable[[], Wiring], make_broker: MakeBroker, watchdog: Watchdog
+        self, settings: ServiceSettings, wire: Callable[[], ServiceSpec], make_broker: MakeBroker, watchdog: Watchdog
     ) -> None:
         self._settings = settings
         self._wire = wire
@@ -157,7 +157,7 @@ class _Process:
             return self._failed(asyncio.CancelledError() if living.cancelled() else living.exception())
         return await self._drain(living, server, broker)
 
-    def _made(self) -> tuple[Wiring, Server, int]:
+    def _made(self) -> tuple[ServiceSpec, Server, int]:
         """The parts, the server and the port that it has taken. Raises _BadSetting."""
         settings = self._settings
         try:
@@ -189,7 +189,7 @@ class _Process:
         except PortTaken as error:
             raise _BadSetting("listen", str(error)) from error
 
-    async def _live(self, wiring: Wiring, server: Server, broker: BrokerLike) -> None:
+    async def _live(self, wiring: ServiceSpec, server: Server, broker: BrokerLike) -> None:
         """All that happens until the process is told to stop. Ends only by an error."""
         publisher, processors = wiring.publisher, wiring.processors
         self._started.append(("publisher", publisher.stop))
@@ -220,7 +220,7 @@ class _Process:
                 if server.all_partitions == bool(quarantined):
                     self._say_quarantined(quarantined)
                     await server.set_all_partitions(not quarantined)
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
             watching.result()
         finally:
             watching.cancel()

@@ -29,10 +29,10 @@ R = TypeVar("R")
 #: a member that died, and the next owner's recovery.
 HOLD_S = 20.0
 #: Calls that wait for an owner at most. One more is told at once to call again: they must not take all places.
-MOST_HELD = 500
+MAX_HELD = 500
 #: Pauses between two attempts, in seconds.
 FIRST_PAUSE_S = 0.02
-LONGEST_PAUSE_S = 0.3
+MAX_PAUSE_S = 0.3
 
 #: Part of a list: of these partitions; None: of all.
 Partitions = Collection[int] | None
@@ -48,7 +48,7 @@ class Ownership(Protocol):
         ...
 
 
-class Alone:
+class LocalRouter:
     """A process without replicas: what it can't answer, nobody can."""
 
     def owner(self, key: str) -> str:
@@ -62,7 +62,7 @@ class Alone:
         it may be called several times, as may the method. Raises NotReady, and ApiError as the owner refuses."""
         return await here()
 
-    async def ask_all(
+    async def scatter_gather(
         self, method: str, request: Any, context: Context, here: Callable[[Partitions], Awaitable[A]]
     ) -> list[A]:
         """Answers that together are about every partition exactly once. `here` answers for some, or raises NotReady."""
@@ -85,7 +85,7 @@ class Alone:
         """Ends what goes on with other replicas."""
 
 
-class Replicas(Alone):
+class PartitionRouter(LocalRouter):
     """The replicas of one gRPC service, as the consumer group of its state has them."""
 
     def __init__(self, service: str, ownership: Ownership, address: str, to: Dial) -> None:
@@ -114,7 +114,7 @@ class Replicas(Alone):
         partitions = self._ownership.partitions
         if isinstance(where, int) and partitions and not 0 <= where < partitions:
             raise invalid_fields([("", f"there is no partition {where}, they are {partitions}")])
-        hold = _Hold(self, context)
+        hold = _OwnerRetry(self, context)
         while True:
             owner = self._owner(where)
             try:
@@ -127,7 +127,7 @@ class Replicas(Alone):
                 hold.note(error)
             await hold.pause()
 
-    async def ask_all(
+    async def scatter_gather(
         self, method: str, request: Any, context: Context, here: Callable[[Partitions], Awaitable[A]]
     ) -> list[A]:
         """See Alone."""
@@ -137,7 +137,7 @@ class Replicas(Alone):
         except NotReady:
             if asked is not None or forwarded(context):
                 raise
-        hold = _Hold(self, context)
+        hold = _OwnerRetry(self, context)
         while True:
             owned = self._by_owner()
             try:
@@ -180,7 +180,7 @@ class Replicas(Alone):
         resumed: Callable[[R, Any], R],
     ) -> AsyncGenerator[Any]:
         """See Alone."""
-        hold: _Hold | None = None
+        hold: _OwnerRetry | None = None
         own = True
         while True:
             owner = self._owner(key)
@@ -199,11 +199,11 @@ class Replicas(Alone):
             except NotReady as error:
                 if forwarded(context):
                     raise
-                hold = hold or _Hold(self, context)
+                hold = hold or _OwnerRetry(self, context)
                 hold.note(error)
             if last is not None:
                 request = resumed(request, last)
-            hold = hold or _Hold(self, context)
+            hold = hold or _OwnerRetry(self, context)
             await hold.pause()
 
     def _still(self, where: str | int, owner: str) -> Callable[[], bool]:
@@ -227,10 +227,10 @@ class Replicas(Alone):
         return {} if "" in found else found
 
 
-class _Hold:
+class _OwnerRetry:
     """The patience of one call that waits for an owner."""
 
-    def __init__(self, replicas: Replicas, context: Context) -> None:
+    def __init__(self, replicas: PartitionRouter, context: Context) -> None:
         self._replicas = replicas
         self._error = NotReady("nobody is known to own the partition")
         left = left_s(context)
@@ -241,19 +241,19 @@ class _Hold:
     def note(self, error: NotReady) -> None:
         """An attempt has failed. One that lasted was with an owner that was ready for as long."""
         now = time.monotonic()
-        if now - self._noted > LONGEST_PAUSE_S * 2:
+        if now - self._noted > MAX_PAUSE_S * 2:
             self._since, self._pause_s = now, FIRST_PAUSE_S
         self._error, self._noted = error, now
 
     async def pause(self) -> None:
         """Lets time pass before the next attempt. Raises NotReady where none is left, or too many wait already."""
         left = min(self._since + HOLD_S, self._deadline) - time.monotonic()
-        if left <= 0 or self._replicas.held >= MOST_HELD:
+        if left <= 0 or self._replicas.held >= MAX_HELD:
             raise self._error
         self._replicas.held += 1
         try:
             await asyncio.sleep(min(self._pause_s * random.uniform(0.5, 1.0), left))
         finally:
             self._replicas.held -= 1
-        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
+        self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
         self._noted = time.monotonic()

@@ -30,7 +30,7 @@ FORWARDED = "groupbuy-forwarded"
 PARTITIONS = "groupbuy-partitions"
 _OURS = frozenset({FORWARDED, PARTITIONS})
 #: Seconds from one look at whether a call's owner is still the owner to the next.
-LOOK_S = 0.25
+POLL_INTERVAL_S = 0.25
 #: Seconds that the other replica has less than we have, so that its answer still reaches our caller.
 HOP_S = 0.02
 
@@ -135,7 +135,7 @@ class Peers:
         timeout = max((UNLIMITED_S if remaining is None else remaining) - HOP_S, 0.001)
         asked = asyncio.ensure_future(_answer(call(request, timeout=timeout, metadata=_marks(context, partitions))))
         try:
-            while not (await asyncio.wait({asked}, timeout=LOOK_S))[0]:
+            while not (await asyncio.wait({asked}, timeout=POLL_INTERVAL_S))[0]:
                 if not still():
                     raise NotReady(f"{address} is not the owner any more")
             return asked.result()
@@ -154,7 +154,7 @@ class Peers:
             while True:
                 coming = asyncio.ensure_future(_answer(call.read()))
                 try:
-                    while not (await asyncio.wait({coming}, timeout=LOOK_S))[0]:
+                    while not (await asyncio.wait({coming}, timeout=POLL_INTERVAL_S))[0]:
                         if not still():
                             raise NotReady(f"{address} is not the owner any more")
                     answer = coming.result()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from eventlog.views.change_notifier import Watch, Watchers
+from eventlog.views.change_notifier import ChangeNotifier, Subscription
 
 T = TypeVar("T")
 
@@ -47,9 +47,9 @@ def serialising(serialise: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
 class _Followers:
     """All who follow one key, and the task that wakes them."""
 
-    def __init__(self, watchers: Watchers, key: str) -> None:
+    def __init__(self, watchers: ChangeNotifier, key: str) -> None:
         # A dict keeps their order: who came first is woken first.
-        self.all: dict[Watch, None] = {}
+        self.all: dict[Subscription, None] = {}
         self._watching = watchers.watch(key)
         # Begun here and not by the task: what changes before the task first runs is not missed.
         self._task = asyncio.create_task(_wake(self._watching.__enter__(), self), name=f"fan-out of {key}")
@@ -63,17 +63,17 @@ class _Followers:
 class Fanout:
     """Followers by key, fed by `watchers`."""
 
-    def __init__(self, watchers: Watchers) -> None:
+    def __init__(self, watchers: ChangeNotifier) -> None:
         self._watchers = watchers
         self._by_key: dict[str, _Followers] = {}
 
     @contextmanager
-    def follow(self, key: str) -> Iterator[Watch]:
+    def follow(self, key: str) -> Iterator[Subscription]:
         """A watch on one key for as long as the block lasts."""
         followers = self._by_key.get(key)
         if followers is None:
             followers = self._by_key[key] = _Followers(self._watchers, key)
-        mine = Watch()
+        mine = Subscription()
         followers.all[mine] = None
         try:
             yield mine
@@ -87,7 +87,7 @@ class Fanout:
         return sum(len(followers.all) for followers in self._by_key.values())
 
 
-async def _wake(watch: Watch, followers: _Followers) -> None:
+async def _wake(watch: Subscription, followers: _Followers) -> None:
     while True:
         await watch.changed()
         for number, one in enumerate(list(followers.all), 1):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from eventlog.views.change_notifier import Watchers
+from eventlog.views.change_notifier import ChangeNotifier
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def left_s(context: Timed) -> float | None:
     return None if remaining is None else remaining - MARGIN_S - remaining * MARGIN_PART
 
 
-class Patience:
+class CallDeadline:
     """How long one call may still wait."""
 
     __slots__ = ("_until",)
@@ -52,7 +52,7 @@ class Patience:
         return min(max(self._until - time.monotonic(), 0.0), at_most_s)
 
 
-async def until(watchers: Watchers, key: str, look: Callable[[], T | None], within_s: float) -> T:
+async def until(watchers: ChangeNotifier, key: str, look: Callable[[], T | None], within_s: float) -> T:
     """Looks now and after each change of the key, and returns the first thing found. Raises TimeoutError."""
     with watchers.watch(key) as watch:
         async with asyncio.timeout(within_s):

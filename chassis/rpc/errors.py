@@ -36,7 +36,7 @@ BROKER_RETRY_MS = 1_000
 #: In the place of a delay: gRPC's own retries are not to call again.
 NO_RETRY = "-1"
 #: Fields that one error names at most: a status travels in a header of 8 KiB at most, in base64.
-MOST_FIELDS = 10
+MAX_FIELDS = 10
 _MOST_TEXT = 200
 _MOST_METADATA = 10
 
@@ -62,7 +62,7 @@ class ApiError(Exception):
         self.code = code
         self.reason = reason
         self.message = message
-        self.fields = tuple(fields[:MOST_FIELDS])
+        self.fields = tuple(fields[:MAX_FIELDS])
         self.metadata = dict(metadata or {})
         self.retry_after_ms = retry_after_ms
 

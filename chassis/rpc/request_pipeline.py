@@ -24,7 +24,7 @@ from groupbuy.errors.v1 import errors_pb2
 from chassis.admission.call_phases import Phase, Task
 from chassis.admission.calls_in_flight import OVERLOADED, OVERLOADED_RETRY_MS, Calls
 from chassis.admission.cost_limits import Costly
-from chassis.admission.load_shedder import Pressure
+from chassis.admission.load_shedder import LoadShedder
 from chassis.admission.rate_limit import Limit
 from chassis.identity.authorizer import Access, Admit, Caller
 from chassis.routing.peer_calls import forwarded
@@ -39,7 +39,7 @@ MAX_MESSAGE_BYTES = 256 * 1024
 #: Seconds that the request of a call may take to arrive, whatever the caller's deadline.
 REQUEST_S = 10.0
 #: Seconds that a unary call may take in all: a later deadline is cut.
-MOST_S = 65.0
+MAX_S = 65.0
 #: Seconds after which a caller that does not read a unary answer, or the next message of a stream, has lost it.
 UNREAD_S = 30.0
 
@@ -99,7 +99,7 @@ class Reader(Generic[M]):
 Who: TypeAlias = tuple[str, Caller]
 
 
-class Guard:
+class RequestPipeline:
     """Wraps handlers. `unary`, `streams` and `operations` are the calls in flight."""
 
     def __init__(
@@ -108,13 +108,13 @@ class Guard:
         max_calls: int,
         max_streams: int,
         access: Access,
-        pressure: Pressure | None = None,
+        pressure: LoadShedder | None = None,
         max_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         """`max_bytes` of a request at most."""
         self._access = access
         self._max_bytes = max_bytes
-        self.pressure = pressure or Pressure()
+        self.pressure = pressure or LoadShedder()
         #: All that was wrapped, `/package.Service/Method`.
         self.methods: set[str] = set()
         self.unary: Calls[Who] = Calls(max_calls)
@@ -123,7 +123,7 @@ class Guard:
         calls = max_calls + max_streams
         self._large = Costly("long answers", LARGE_BYTES)
         self._arriving = Phase(max_calls, REQUEST_S, self._arrives_not)
-        self._under_way = Phase(calls, MOST_S, self._too_long)
+        self._under_way = Phase(calls, MAX_S, self._too_long)
         self._unread = Phase(calls, UNREAD_S, self._is_not_read)
         self._unread_streams = Phase(calls, UNREAD_S, self._reads_not)
         self._late: set[Task] = set()
@@ -371,7 +371,7 @@ def _too_long() -> ApiError:
     return ApiError(
         grpc.StatusCode.DEADLINE_EXCEEDED,
         errors_pb2.ERROR_REASON_ANSWER_PENDING,
-        f"no call may take longer than {MOST_S:g} s; what was asked for may still happen",
+        f"no call may take longer than {MAX_S:g} s; what was asked for may still happen",
     )
 
 

@@ -25,17 +25,17 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import _async as reflection
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from chassis.admission.connections import LOOK_S as CONNECTIONS_S
-from chassis.admission.connections import MOST_STREAMS, Connections, most_connections
+from chassis.admission.connections import MAX_STREAMS, Connections, most_connections
+from chassis.admission.connections import POLL_INTERVAL_S as CONNECTIONS_S
 from chassis.admission.load_shedder import Counters, measure
-from chassis.admission.thread_priority import ANSWERS, Ranks, give_way
+from chassis.admission.thread_priority import ANSWERS, ThreadPriorities, apply_thread_priorities
 from chassis.identity.authorizer import Access
 from chassis.identity.tls import Files, server_credentials
 from chassis.lifecycle.settings import host_and_port
 from chassis.rpc import validation
-from chassis.rpc.request_pipeline import Guard, Handler, implemented
+from chassis.rpc.request_pipeline import Handler, RequestPipeline, implemented
 from eventlog.processors.lanes import cancelled_by_us
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -50,7 +50,7 @@ MAX_PENDING_HARD = 1_250
 #: Seconds between two looks at whether the callers of calls in flight still have access.
 WITHDRAW_S = 1.0
 #: Seconds that gRPC gets to send the last answers, after every call was told to end.
-LAST_WORDS_S = 1.0
+SHUTDOWN_GRACE_S = 1.0
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     # Two processes on one port would each get half of the calls, and no error.
@@ -70,7 +70,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     # a client of gRPC connects again by itself.
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_connection_idle_ms", 300_000),
-    ("grpc.max_concurrent_streams", MOST_STREAMS),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
 )
 #: On top of these where callers have certificates. Access ends with the certificate, its authority or the table
 #: (chassis/identity/authorizer.py). A connection ends within an hour, and its streams five minutes later: a certificate
@@ -119,10 +119,10 @@ class Server:
         max_streams: int,
         access: Access,
         files: Files | None,
-        ranks: Ranks = ANSWERS,
+        ranks: ThreadPriorities = ANSWERS,
     ) -> None:
         """Without `files` nothing is encrypted. Raises PolicyError where `access` is not about what is served."""
-        self.guard = Guard(max_calls=max_calls, max_streams=max_streams, access=access)
+        self.guard = RequestPipeline(max_calls=max_calls, max_streams=max_streams, access=access)
         self._files = files
         self._ranks = ranks
         self._access = access
@@ -167,7 +167,7 @@ class Server:
         await self.set_all_partitions(True)
         await self._server.start()
         self._beside = [
-            asyncio.create_task(_supervised(partial(give_way, self._ranks), "ranks of threads")),
+            asyncio.create_task(_supervised(partial(apply_thread_priorities, self._ranks), "ranks of threads")),
             asyncio.create_task(
                 _supervised(partial(measure, self.guard.pressure, self._counters), "how long calls wait")
             ),
@@ -207,7 +207,7 @@ class Server:
         for task in self._beside:
             task.cancel()
         await asyncio.gather(*self._beside, return_exceptions=True)
-        stopping = asyncio.ensure_future(self._server.stop(seconds + LAST_WORDS_S))
+        stopping = asyncio.ensure_future(self._server.stop(seconds + SHUTDOWN_GRACE_S))
         # Health's watchers hear of it before their streams end.
         await asyncio.wait([stopping], timeout=0.05)
         self.guard.operations.tell()
@@ -217,7 +217,7 @@ class Server:
         except TimeoutError:
             self.guard.unary.tell()
         # What is left now is only on its way to the caller, who may not be reading.
-        await self._server.stop(LAST_WORDS_S)
+        await self._server.stop(SHUTDOWN_GRACE_S)
         await stopping
 
     async def _withdraw(self) -> None:
@@ -274,9 +274,9 @@ async def _supervised(work: Callable[[], Coroutine[Any, Any, None]], what: str) 
     except asyncio.CancelledError as error:
         if cancelled_by_us():
             raise
-        die("a task ended", error, task=what)
+        abort("a task ended", error, task=what)
     except Exception as error:  # noqa: BLE001 - the process ends here
-        die("a task ended", error, task=what)
+        abort("a task ended", error, task=what)
 
 
 class _Wrapping:

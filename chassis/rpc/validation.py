@@ -17,10 +17,10 @@ from google.protobuf.message import Message
 from groupbuy.errors.v1 import errors_pb2
 from protovalidate import Validator
 
-from chassis.rpc.errors import MOST_FIELDS, ApiError
+from chassis.rpc.errors import MAX_FIELDS, ApiError
 
 #: Items of a repeated field or map at most, where its rules name no number.
-MOST_ITEMS = 1_000
+MAX_ITEMS = 1_000
 
 # One for the process: it keeps the compiled rules of each message type.
 _VALIDATOR = Validator()
@@ -57,7 +57,7 @@ def validate(request: Message) -> None:
             raise invalid_fields([found])
     violations = _VALIDATOR.collect_violations(request)
     if violations:
-        named = [one.proto for one in violations[:MOST_FIELDS]]
+        named = [one.proto for one in violations[:MAX_FIELDS]]
         fields = [(path(one), one.message or one.rule_id or "is not valid") for one in named]
         raise invalid_fields(fields, len(violations))
 
@@ -122,4 +122,4 @@ def _counted(field: FieldDescriptor) -> _Counted | None:
         return _Counted(field.name, False, 0, inside) if inside else None
     rules = field.GetOptions().Extensions[validate_pb2.field]
     most = rules.map.max_pairs if is_map else rules.repeated.max_items
-    return _Counted(field.name, True, most or MOST_ITEMS, inside)
+    return _Counted(field.name, True, most or MAX_ITEMS, inside)

@@ -22,7 +22,7 @@ BUSY_PER_S = 300.0
 WINDOW_S = 0.25
 
 
-class Pace:
+class FetchThrottle:
     """The pace of one consumer, whose fetcher is aiokafka's; it is kept for each broker by itself."""
 
     def __init__(self, pace_s: float = PACE_S, busy_s: float = BUSY_PACE_S) -> None:

@@ -26,7 +26,7 @@ from eventlog.broker.partition_reader import PORTION, Partitions
 from eventlog.broker.security import Kafka
 from eventlog.consuming.start_policy import RECOVER, Place, StartPolicy, ahead, at_committed, forgotten, outside, within
 from eventlog.core.errors import EventLogError
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +203,7 @@ class _Start(ABC):
         try:
             resumed = await _answered(f"{tp.topic}-{tp.partition}: where to go on", lambda: self._find(tp, place))
         except Unprovable as error:
-            die(f"no committed offset, and {error}: {RECOVER}", topic=tp.topic, partition=tp.partition)
+            abort(f"no committed offset, and {error}: {RECOVER}", topic=tp.topic, partition=tp.partition)
         forgotten(tp, *resumed)
         return resumed.offset
 
@@ -240,7 +240,7 @@ class _SequencerStart(_Start):
         else:
             own = begin if copied is None else copied + 1
             if own > end:
-                die("the inbox holds a copy of a record beyond the log's end", topic=tp.topic, partition=tp.partition)
+                abort("the inbox holds a copy of a record beyond the log's end", topic=tp.topic, partition=tp.partition)
             if not every:
                 # After the last copy may lie any number of records that nobody heeds.
                 own = max(own, min(committed, end) - READ_AGAIN)

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from faust.types import TP
 
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,9 @@ RECOVER = "see what the group would skip with `groupbuy-ops offsets recover --dr
 def within(tp: TP, at: int, begin: int, end: int) -> int:
     """Returns `at` if the log still has everything from there on; else ends the process."""
     if at < begin:
-        die("the log was trimmed before it was read", topic=tp.topic, partition=tp.partition, at=at, begin=begin)
+        abort("the log was trimmed before it was read", topic=tp.topic, partition=tp.partition, at=at, begin=begin)
     if at > end:
-        die("the log ends before what was read of it", topic=tp.topic, partition=tp.partition, at=at, end=end)
+        abort("the log ends before what was read of it", topic=tp.topic, partition=tp.partition, at=at, end=end)
     return at
 
 
@@ -61,7 +61,7 @@ def at_committed(tp: TP, committed: int | None, begin: int, end: int) -> int:
     if committed is None:
         if end == 0:
             return 0
-        die(
+        abort(
             f"no committed offset, and nothing else says what was read: {RECOVER}",
             topic=tp.topic,
             partition=tp.partition,
@@ -83,7 +83,7 @@ def after_cause(tp: TP, cause: int, committed: int | None, begin: int, end: int)
     own = cause + 1
     if own < begin:
         if committed is None or committed < begin:
-            die(
+            abort(
                 f"the inbox begins after what was decided from it: {RECOVER}",
                 topic=tp.topic,
                 partition=tp.partition,

@@ -25,11 +25,11 @@ class TopicsDiffer(EventLogError):
     """The broker's topics are not what the registry says. Create or mend them before starting."""
 
 
-class Impossible(EventLogError):
+class InvariantViolation(EventLogError):
     """Something that exactness rules out has happened. The process must end with code 70, not go on."""
 
 
-class Poisoned(Impossible):
+class Poisoned(InvariantViolation):
     """A record that this build can't take. Its partition stops; the others go on (see Processor.quarantine)."""
 
     def __init__(self, topic: str, partition: int, offset: int, sha256: str, reason: str) -> None:

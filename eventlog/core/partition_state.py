@@ -12,11 +12,11 @@ from typing import Generic, NoReturn, Protocol, TypeVar
 
 from eventlog.broker.topics import partition_of
 from eventlog.core.aggregate import Aggregate, Domain, apply, decide
-from eventlog.core.errors import Impossible, Poisoned, Spoiled
+from eventlog.core.errors import InvariantViolation, Poisoned, Spoiled
 from eventlog.core.skips import PassesOver, nothing_is_passed_over
-from eventlog.core.state_store import FOR_EVER_MS, MemoryStates, Origin, States
+from eventlog.core.state_store import FOR_EVER_MS, CheckpointPosition, InMemoryStore, StateStore
 from eventlog.core.timers import BrokerClock, Timers
-from eventlog.state.rocksdb_store import FOLDED, RocksStates
+from eventlog.state.rocksdb_store import FOLDED, RocksDBStore
 
 S = TypeVar("S")
 
@@ -43,7 +43,7 @@ class PartitionState(Generic[S]):
         self,
         domain: Domain[S],
         partition: int,
-        states: States[S] | None = None,
+        states: StateStore[S] | None = None,
         *,
         inbox: str = "",
         log: str = "",
@@ -63,7 +63,7 @@ class PartitionState(Generic[S]):
         self.log = log
         self._passes_over = passes_over
         self._timers_held = timers_held
-        self.states: States[S] = states if states is not None else MemoryStates()
+        self.states: StateStore[S] = states if states is not None else InMemoryStore()
         origin = self.states.origin
         #: Offset in the decision log up to which everything is folded in and acknowledged; -1: nothing.
         self.applied = origin.applied
@@ -79,7 +79,7 @@ class PartitionState(Generic[S]):
         self.written_ahead = -1
         #: Decisions made here that are not acknowledged yet.
         self.pending = 0
-        self.timers = Timers(FOR_EVER_MS if isinstance(self.states, MemoryStates) else -1)
+        self.timers = Timers(FOR_EVER_MS if isinstance(self.states, InMemoryStore) else -1)
         #: What the last decision made here was about.
         self.decided: Aggregate[S] | None = None
 
@@ -99,7 +99,7 @@ class PartitionState(Generic[S]):
         if record.offset <= self.applied:
             return
         if record.offset != self.applied + 1 and self.applied >= 0:
-            raise Impossible(f"the decision log jumps from {self.applied} to {record.offset}")
+            raise InvariantViolation(f"the decision log jumps from {self.applied} to {record.offset}")
         try:
             if record.offset in self.left_out:
                 self.digest = sha256(record.value or b"").digest()
@@ -111,7 +111,7 @@ class PartitionState(Generic[S]):
             self.digest = sha256(record.value or b"").digest()
         self.applied = record.offset
         self.folded_ms = record.timestamp
-        if isinstance(self.states, RocksStates) and self.states.unsaved >= FOLDED:
+        if isinstance(self.states, RocksDBStore) and self.states.unsaved >= FOLDED:
             self.states.keep_folded(self.origin)
 
     def passes_over(self, record: Record) -> bool:
@@ -121,7 +121,7 @@ class PartitionState(Generic[S]):
     def _stop_at(self, poisoned: Poisoned, found: BaseException) -> NoReturn:
         if isinstance(poisoned, Spoiled):
             self.poisoned = poisoned
-            if isinstance(self.states, RocksStates):
+            if isinstance(self.states, RocksDBStore):
                 self.states.spoil()
         raise poisoned from found
 
@@ -154,9 +154,9 @@ class PartitionState(Generic[S]):
             self.digest = sha256(record.value).digest()
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> CheckpointPosition:
         """How far it is folded and acknowledged, as a checkpoint says it."""
-        return Origin(self.applied, self.greatest_cause, self.digest)
+        return CheckpointPosition(self.applied, self.greatest_cause, self.digest)
 
     @property
     def settled(self) -> bool:
@@ -167,7 +167,7 @@ class PartitionState(Generic[S]):
         """What of a fetched batch comes next; nothing if all of it was decided before. Raises Impossible at a hole."""
         first = records[0].offset
         if first > self.next_input:
-            raise Impossible(f"input jumps from {self.next_input} to {first} on {self.partition}")
+            raise InvariantViolation(f"input jumps from {self.next_input} to {first} on {self.partition}")
         return records if first == self.next_input else [one for one in records if one.offset >= self.next_input]
 
     def decide(self, record: Record) -> bytes | None:
@@ -218,18 +218,18 @@ class PartitionState(Generic[S]):
         """Fills the timers up with those that are kept on disk and fall due next; does something only where few are
         left. Yields in between; deciding may go on meanwhile. Drops timers where there are too many."""
         timers = self.timers
-        if len(timers) > 2 * self._timers_held and not isinstance(self.states, MemoryStates):
+        if len(timers) > 2 * self._timers_held and not isinstance(self.states, InMemoryStore):
             timers.shed()
-        if timers.horizon_ms >= FOR_EVER_MS or len(timers) >= self._timers_held // 2:
+        if timers.loaded_until_ms >= FOR_EVER_MS or len(timers) >= self._timers_held // 2:
             return
-        found = self.states.due_after(timers.horizon_ms, self._timers_held)
+        found = self.states.due_after(timers.loaded_until_ms, self._timers_held)
         # Changes from here on are not in what is read.
-        timers.horizon_ms = FOR_EVER_MS
+        timers.loaded_until_ms = FOR_EVER_MS
         while True:
             try:
                 timer = next(found)
             except StopIteration as end:
-                timers.horizon_ms = end.value
+                timers.loaded_until_ms = end.value
                 return
             if timer is not None:
                 timers.add(timer[1], timer[0])
@@ -243,7 +243,7 @@ class PartitionState(Generic[S]):
         now_ms = clock.now(monotonic_ms)
         return 0 if now_ms is None or not clock.heard else max(due_ms - now_ms, 0)
 
-    def nudges(self, clock: BrokerClock, monotonic_ms: int, limit: int) -> list[tuple[str, int]]:
+    def timers_to_fire(self, clock: BrokerClock, monotonic_ms: int, limit: int) -> list[tuple[str, int]]:
         """Keys to append a tick for now, at most `limit`, each with its due time.
 
         Where the clock must be asked it is one, due or not: its acknowledgement tells the broker's time, and it changes

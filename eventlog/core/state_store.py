@@ -13,7 +13,7 @@ S = TypeVar("S")
 FOR_EVER_MS = 1 << 62
 
 
-class Origin(NamedTuple):
+class CheckpointPosition(NamedTuple):
     """What a fold starts from: a checkpoint, or nothing."""
 
     #: Offset of the decision log that the kept aggregates are folded to; -1: nothing is kept.
@@ -24,11 +24,11 @@ class Origin(NamedTuple):
     digest: bytes = b""
 
 
-class States(Protocol[S]):
+class StateStore(Protocol[S]):
     """Aggregates of one partition by key."""
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> CheckpointPosition:
         """What was kept when this was opened."""
         ...
 
@@ -56,10 +56,10 @@ class States(Protocol[S]):
         ...
 
 
-class MemoryStates(Generic[S]):
+class InMemoryStore(Generic[S]):
     """All aggregates in memory; nothing is kept."""
 
-    origin = Origin(-1, -1)
+    origin = CheckpointPosition(-1, -1)
 
     def __init__(self) -> None:
         self._aggregates: dict[str, Aggregate[S]] = {}

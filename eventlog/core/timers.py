@@ -10,7 +10,7 @@ import heapq
 from itertools import islice
 
 FIRST_PAUSE_MS = 1_000
-LONGEST_PAUSE_MS = 300_000
+MAX_PAUSE_MS = 300_000
 #: Stale entries of the heap, beside as many as there are timers, after which it is made anew.
 _STALE = 64
 #: Timers that are looked at to find the one in the middle.
@@ -25,11 +25,11 @@ NEAR_MS = 120_000
 class Timers:
     """Due times of a partition's aggregates, in milliseconds since the epoch."""
 
-    __slots__ = ("_due", "_heap", "horizon_ms")
+    __slots__ = ("_due", "_heap", "loaded_until_ms")
 
-    def __init__(self, horizon_ms: int) -> None:
+    def __init__(self, loaded_until_ms: int) -> None:
         #: What falls due later than this is not held here; its store knows it.
-        self.horizon_ms = horizon_ms
+        self.loaded_until_ms = loaded_until_ms
         #: key -> (due, when to nudge next, nudges so far)
         self._due: dict[str, tuple[int, int, int]] = {}
         #: (when to nudge, key); entries that no longer match _due are dropped when they come up.
@@ -41,7 +41,7 @@ class Timers:
     def set(self, key: str, due_ms: int | None) -> None:
         """Says when an aggregate is due now. An unchanged due time keeps its pauses."""
         known = self._due.get(key)
-        if due_ms is None or due_ms > self.horizon_ms:
+        if due_ms is None or due_ms > self.loaded_until_ms:
             if known is not None:
                 del self._due[key]
             return
@@ -59,8 +59,8 @@ class Timers:
         """Lets go of the half that falls due last, about; its store knows it."""
         sample = sorted(islice((due for due, _, _ in self._due.values()), 0, None, max(len(self._due) // _SAMPLE, 1)))
         middle = sample[len(sample) // 2]
-        if middle < self.horizon_ms:
-            self.horizon_ms = middle
+        if middle < self.loaded_until_ms:
+            self.loaded_until_ms = middle
             self._due = {key: timer for key, timer in self._due.items() if timer[0] <= middle}
             self._make_heap()
 
@@ -93,9 +93,9 @@ class Timers:
             if when is None or when > now_ms:
                 break
             _, key = heapq.heappop(self._heap)
-            due, _, nudges = self._due[key]
-            again = max(now_ms, due) + min(FIRST_PAUSE_MS << min(nudges, 20), LONGEST_PAUSE_MS)
-            self._due[key] = (due, again, nudges + 1)
+            due, _, timers_to_fire = self._due[key]
+            again = max(now_ms, due) + min(FIRST_PAUSE_MS << min(timers_to_fire, 20), MAX_PAUSE_MS)
+            self._due[key] = (due, again, timers_to_fire + 1)
             heapq.heappush(self._heap, (again, key))
             found.append((key, due))
         return found

@@ -82,7 +82,7 @@ class Assignor(PartitionAssignor):  # type: ignore[misc]
             self._as_assigned = None
         if told != str(self._url):
             log.info("the group knows us as %s, not yet as %s: joining it again", told, self._url)
-            self.app.consumer.join_again()
+            self.app.consumer.request_rejoin()
 
     def _protocol_assignments(self, assignments: Any, *args: Any) -> Any:
         """Faust's hook of the leader, once all is assigned."""

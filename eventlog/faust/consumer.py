@@ -28,7 +28,7 @@ from eventlog.faust.consumer_thread import BatchConsumerThread, RebalanceListene
 from eventlog.faust.thread_checks import belongs_here
 from eventlog.processors.lanes import cancelled_by_us
 from eventlog.runtime import failpoints
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def crash(self, reason: BaseException) -> None:
         """Faust's hook for what it can't handle."""
-        die("the consumer failed", reason)
+        abort("the consumer failed", reason)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Faust's hook. From here on nothing of the old assignment is delivered."""
@@ -140,9 +140,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         holds: bool = self._thread.lease.holds
         return holds
 
-    def join_again(self) -> None:
+    def request_rejoin(self) -> None:
         """Makes the group assign once more; on the consumer's own thread."""
-        self._thread.join_again()
+        self._thread.request_rejoin()
 
     def on_buffer_full(self, tp: TP) -> None:
         """Faust's hook; it would stop fetching and pause for a second. Ours blocks at the full queue instead."""
@@ -175,7 +175,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             for tp, begin in begins.items():
                 folded = table.data.persisted_offset(tp)
                 if tp.topic == changelog and begin > folded + 1:
-                    die("the log was trimmed", topic=tp.topic, partition=tp.partition, folded=folded, begin=begin)
+                    abort("the log was trimmed", topic=tp.topic, partition=tp.partition, folded=folded, begin=begin)
         return begins
 
     async def ends(self, tps: list[TP]) -> dict[TP, int]:
@@ -274,7 +274,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 continue
             claimed = self.claimed(tp)
             if claimed is None:
-                die("nothing says where to read an input from", topic=tp.topic, partition=tp.partition)
+                abort("nothing says where to read an input from", topic=tp.topic, partition=tp.partition)
             # Its state is not ready: the assignment has changed, and the next epoch is about to begin. Nothing that is
             # read from here on is handled in this one.
             starts[tp] = claimed
@@ -320,7 +320,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 if cancelled_by_us() or self.app.should_stop:
                     raise
                 # Faust would end its fetcher without a word.
-                die("a fetch was cancelled from inside")
+                abort("a fetch was cancelled from inside")
             if self.should_stop:
                 return
             if fetched:
@@ -461,7 +461,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self.reseeks += 1
         again = self._reseeks_in_row[tp] = self._reseeks_in_row.get(tp, 0) + 1
         if again > MAX_RESEEKS:
-            die("records are missing from the log", topic=tp.topic, partition=tp.partition, offset=offset)
+            abort("records are missing from the log", topic=tp.topic, partition=tp.partition, offset=offset)
         self._thread.seek(tp, offset)
 
     # R3

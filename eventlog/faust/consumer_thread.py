@@ -14,13 +14,13 @@ from faust.transport.consumer import ensure_TPset
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from eventlog.consuming.fetch_throttle import Pace
+from eventlog.consuming.fetch_throttle import FetchThrottle
 from eventlog.faust.closing import close_in_time
-from eventlog.faust.fencing import end_when_displaced
+from eventlog.faust.fencing import exit_when_fenced
 from eventlog.faust.lease import Lease
 from eventlog.faust.record_parser import hand_over
 from eventlog.faust.thread_checks import belongs_here
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._pace = Pace()
+        self._pace = FetchThrottle()
         self._closing: list[asyncio.Task[None]] = []
         self.lease = Lease()
 
@@ -61,7 +61,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Faust's hook."""
         await super().on_start()
-        end_when_displaced(self._consumer._coordinator)
+        exit_when_fenced(self._consumer._coordinator)
         self.lease.keep(self._consumer._coordinator)
         hand_over(self._consumer._fetcher)
         self._pace.keep(self._consumer._fetcher)
@@ -75,7 +75,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         heard, and nobody told."""
         if self._consumer is not None and not self._consumer._closed:
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
-            die("a task of the consumer's client ended", error, task=getattr(task.get_coro(), "__qualname__", ""))
+            abort("a task of the consumer's client ended", error, task=getattr(task.get_coro(), "__qualname__", ""))
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
         """Faust's hook, on the main thread: the fetch gets a set of its own, which nobody changes meanwhile."""
@@ -122,7 +122,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         positions = asyncio.gather(*(consumer.position(tp) for tp in partitions))
         await asyncio.wait_for(positions, timeout=self.app.conf.broker_request_timeout)
 
-    def join_again(self) -> None:
+    def request_rejoin(self) -> None:
         """Makes the group assign once more; on this thread."""
         self._ensure_consumer()._coordinator.request_rejoin()
 
@@ -165,7 +165,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return False
         except KafkaError as error:
             if not error.retriable:
-                die("offsets can't be committed", error)
+                abort("offsets can't be committed", error)
             # Stock Faust crashes here. A broker that is away for a while is no reason: the acknowledgements are kept.
             log.warning("offsets not committed, trying again: %r", error)
             return False
@@ -173,4 +173,4 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def crash(self, reason: BaseException) -> None:
         """Faust's hook for what it can't handle."""
-        die("the consumer's thread failed", reason)
+        abort("the consumer's thread failed", reason)

@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka import errors
 from aiokafka.errors import BrokerResponseError, KafkaError
 
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 
 
 class FencedInstanceId(BrokerResponseError):  # type: ignore[misc]
@@ -25,7 +25,7 @@ class FencedInstanceId(BrokerResponseError):  # type: ignore[misc]
 errors.kafka_errors.setdefault(FencedInstanceId.errno, FencedInstanceId)
 
 
-def end_when_displaced(coordinator: Any) -> None:
+def exit_when_fenced(coordinator: Any) -> None:
     """Makes a coordinator join again under the member id it had, so that the broker can tell it from a new process.
 
     If the name is another's by now, the process ends. If the member merely expired, aiokafka joins as a new one.
@@ -50,7 +50,7 @@ def end_when_displaced(coordinator: Any) -> None:
         except KafkaError as error:
             if FencedInstanceId.__name__ in str(error):
                 name = coordinator._group_instance_id
-                die("another process has taken this instance's name", instance=name, group=coordinator.group_id)
+                abort("another process has taken this instance's name", instance=name, group=coordinator.group_id)
             raise
         finally:
             joining = False

@@ -9,7 +9,7 @@ from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
 
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 
 
 class BatchProducer(driver.Producer):  # type: ignore[misc]
@@ -31,4 +31,4 @@ class BatchProducer(driver.Producer):  # type: ignore[misc]
         # No producer from the beginning of the stop on. The event loop's end cancels the sender, too; an error or a
         # CancelledError from inside a call ends it unasked.
         if self._producer is not None and not task.cancelling():
-            die("the producer's sender ended", None if task.cancelled() else task.exception())
+            abort("the producer's sender ended", None if task.cancelled() else task.exception())

@@ -20,7 +20,7 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionReco
 from aiokafka.errors import CorruptRecordException
 
 #: Records parsed in one go, a quarter of a millisecond: other threads run in between, and not before.
-AT_ONCE = 128
+BATCH = 128
 #: Seconds of the pause in between; the shortest in which another thread surely wakes.
 PAUSE_S = 0.000_05
 
@@ -77,10 +77,10 @@ class Parsed:
         # A batch may be asked for an iterator once only, and for nothing more after its last record.
         parsing = chain(batch)
         records: list[Any] = []
-        while some := list(islice(parsing, AT_ONCE)):
+        while some := list(islice(parsing, BATCH)):
             records += some
             self._in_a_row += len(some)
-            if self._in_a_row >= AT_ONCE:
+            if self._in_a_row >= BATCH:
                 self._in_a_row = 0
                 time.sleep(PAUSE_S)
         return records

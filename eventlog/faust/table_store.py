@@ -23,7 +23,7 @@ from eventlog.consuming.start_policy import after_cause
 from eventlog.core.errors import Poisoned
 from eventlog.core.partition_state import PartitionState
 from eventlog.runtime import failpoints
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class FoldStore(base.Store):  # type: ignore[misc]
             if failpoints.armed:
                 failpoints.passed("changelog folded")
         except BaseException as error:  # noqa: BLE001 - the process ends here
-            die("the event log can't be folded", error)
+            abort("the event log can't be folded", error)
 
     def persisted_offset(self, tp: TP) -> int:
         """Offset up to which the state of a partition is really folded; -1: nothing."""
@@ -146,7 +146,7 @@ class FoldStore(base.Store):  # type: ignore[misc]
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - the process ends here
-            die("the partitions' states can't be opened", error, log=self._log_topic)
+            abort("the partitions' states can't be opened", error, log=self._log_topic)
 
     async def _let_go(self, partition: int, state: PartitionState[Any]) -> None:
         release = getattr(self.table, "release", None)
@@ -183,7 +183,7 @@ class FoldStore(base.Store):  # type: ignore[misc]
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - the process ends here
-            die("the recovery could not be completed", error, log=self._log_topic)
+            abort("the recovery could not be completed", error, log=self._log_topic)
 
     async def _let_be_used(self, active: set[TP]) -> None:
         consumer = self.table.app.consumer
@@ -203,7 +203,7 @@ class FoldStore(base.Store):  # type: ignore[misc]
                 whole = False
                 continue
             if state.poisoned is None and state.applied < ends.get(tp, -1):
-                die("recovery ended too early", topic=tp.topic, partition=tp.partition, at=state.applied)
+                abort("recovery ended too early", topic=tp.topic, partition=tp.partition, at=state.applied)
             end = input_ends[source]
             start = consumer.start_of(source)
             if state.poisoned is None and state.greatest_cause >= end:

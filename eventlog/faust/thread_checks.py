@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 
 VARIABLE = "EVENTLOG_THREAD_CHECKS"
 
@@ -51,7 +51,7 @@ def _checked(method: Callable[..., Any], name: str, owner: threading.Thread) -> 
         # Garbage is collected on any thread, and may end an object whose thread is gone.
         if threading.get_ident() != identity and owner.is_alive():
             here = threading.current_thread().name
-            die("wrong thread", None, called=name, thread=repr(here), belongs_to=repr(owner.name))
+            abort("wrong thread", None, called=name, thread=repr(here), belongs_to=repr(owner.name))
         return method(*args, **kwargs)
 
     return checked

@@ -32,7 +32,7 @@ from eventlog.faust.assignor import Assignor, url_of
 from eventlog.faust.thread_checks import belongs_here
 from eventlog.processors.lanes import Handled, Lane, cancelled_by_us
 from eventlog.runtime import failpoints, private_files
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 from eventlog.runtime.interpreter import tune
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ BEGIN_S = 5.0
 #: Seconds without any progress of a recovery after which the process ends; three of the broker's request time-outs.
 STALLED_S = 90.0
 #: Seconds between two looks at the progress of a recovery.
-LOOK_S = 1.0
+POLL_INTERVAL_S = 1.0
 #: Seconds between two comparisons of the committed offsets with what was read.
 COMMITS_S = 30.0
 #: Seconds between two questions whether a record may be skipped, and between two lines about its quarantine.
@@ -235,7 +235,7 @@ class Processor(ABC):
         """For `handle`, where it has no state for a batch. In the batch's own epoch that ends the process: input would
         be dropped unheard until the next rebalance."""
         if batch.epoch == self.epoch:
-            die("input came for a partition that has no state", processor=self.group, partition=batch.partition)
+            abort("input came for a partition that has no state", processor=self.group, partition=batch.partition)
 
     def quarantine(self, poisoned: Poisoned, epoch: int | None = None) -> None:
         """Stops the partition of a record that can't be taken; the other partitions go on.
@@ -355,7 +355,7 @@ class Processor(ABC):
         if self._stopping:
             raise asyncio.CancelledError
         if self.app.crashed:
-            die("the stream processor did not start", self.app.crash_reason, processor=self.group)
+            abort("the stream processor did not start", self.app.crash_reason, processor=self.group)
         belongs_here(self.producer, self.producer._message_accumulator)
         log.info("%s started", self.group)
 
@@ -393,7 +393,7 @@ class Processor(ABC):
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            die("another process uses the state directory", path=path, processor=self.group)
+            abort("another process uses the state directory", path=path, processor=self.group)
 
     def spawn(self, work: Any, name: str) -> None:
         """Runs a task beside the app. Its end before the stop, by an error or not, ends the process."""
@@ -411,7 +411,7 @@ class Processor(ABC):
         except BaseException as raised:  # noqa: BLE001 - the process ends here
             error = raised
         if not self._stopping:
-            die("a task ended", error, task=name)
+            abort("a task ended", error, task=name)
 
     def _new_epoch(self) -> None:
         self.quarantined.clear()
@@ -424,16 +424,16 @@ class Processor(ABC):
         idle_s = 0.0
         while True:
             before = time.monotonic()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
             consumer = self.app.consumer
             progress = (consumer.epoch, consumer.fetched, self.progress)
             if consumer.resumed or not consumer.assigned or progress != seen:
                 seen, idle_s = progress, 0.0
                 continue
             # A process that was stopped meanwhile has had no chance.
-            idle_s += min(time.monotonic() - before, 2 * LOOK_S)
+            idle_s += min(time.monotonic() - before, 2 * POLL_INTERVAL_S)
             if idle_s >= STALLED_S:
-                die("assigned, but not recovered", processor=self.group, seconds=STALLED_S, epoch=consumer.epoch)
+                abort("assigned, but not recovered", processor=self.group, seconds=STALLED_S, epoch=consumer.epoch)
 
     async def _watch_commits(self) -> None:
         """Finds offsets that somebody else has committed for this group: the next start would begin there."""
@@ -450,7 +450,7 @@ class Processor(ABC):
     async def _watch_app(self) -> None:
         await self.app._crashed.wait()
         if not self._stopping:
-            die("the stream processor crashed", self.app.crash_reason, processor=self.group)
+            abort("the stream processor crashed", self.app.crash_reason, processor=self.group)
 
     async def _consume(self, stream: Any) -> None:
         lanes: dict[int, Lane] = {}
@@ -466,9 +466,9 @@ class Processor(ABC):
         except asyncio.CancelledError as error:
             if cancelled_by_us():
                 raise
-            die("the input was cancelled from inside", error, processor=self.group)
+            abort("the input was cancelled from inside", error, processor=self.group)
         except BaseException as error:  # noqa: BLE001 - the process ends here
-            die("the input ended", error, processor=self.group)
+            abort("the input ended", error, processor=self.group)
         finally:
             for lane in lanes.values():
                 lane.close()
@@ -483,9 +483,9 @@ class Processor(ABC):
         except asyncio.CancelledError as error:
             if cancelled_by_us():
                 raise
-            die("a batch was cancelled from inside", error, processor=self.group)
+            abort("a batch was cancelled from inside", error, processor=self.group)
         except BaseException as error:  # noqa: BLE001 - the process ends here
-            die("a batch could not be handled", error, processor=self.group)
+            abort("a batch could not be handled", error, processor=self.group)
         if outputs is None:
             # Neither acknowledged nor waited for: the partition's owner reads it again.
             self.app.consumer.let_go(message)
@@ -542,9 +542,9 @@ class Processor(ABC):
         except asyncio.CancelledError as error:
             if cancelled_by_us():
                 raise
-            die("output was cancelled from inside", error, processor=self.group)
+            abort("output was cancelled from inside", error, processor=self.group)
         except BaseException as error:  # noqa: BLE001 - the process ends here
-            die("output was not acknowledged", error, processor=self.group)
+            abort("output was not acknowledged", error, processor=self.group)
 
 
 class _Quarantine:
@@ -567,7 +567,7 @@ class _Quarantine:
         self.left_out.add((poisoned.topic, poisoned.partition, poisoned.offset))
 
 
-class Slices:
+class TimeSlice:
     """Says when work on the event loop has lasted long enough.
 
     A call by gRPC takes a dozen turns of the loop, so one turn between long slices would make it wait a dozen slices.
@@ -582,7 +582,7 @@ class Slices:
         """Whether it is time to yield."""
         return time.perf_counter() >= self._until
 
-    async def breathe(self) -> None:
+    async def yield_to_loop(self) -> None:
         """Yields, again while others have something to do, and begins the next slice."""
         began = now = time.perf_counter()
         turn_s = OTHERS_S

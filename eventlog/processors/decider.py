@@ -23,7 +23,7 @@ from eventlog.core.errors import NotReady, Poisoned, Spoiled
 from eventlog.core.partition_state import TIMERS_HELD, PartitionState
 from eventlog.core.timers import BrokerClock
 from eventlog.faust.lease import awake_or_not_s
-from eventlog.processors.base import Batch, Connection, Processor, Slices
+from eventlog.processors.base import Batch, Connection, Processor, TimeSlice
 from eventlog.processors.log_watch import LogWatch, folded
 from eventlog.processors.standby import following, kept_at
 from eventlog.producing.batch_output import Output
@@ -33,17 +33,17 @@ from eventlog.state.checkpoint import AGE_S, Checkpointer
 from eventlog.state.database import LogIdentity
 from eventlog.state.decider_follower import FollowedState
 from eventlog.state.opening import opened
-from eventlog.state.rocksdb_store import Codec, RocksStates
-from eventlog.views.change_notifier import Watchers
+from eventlog.state.rocksdb_store import Codec, RocksDBStore
+from eventlog.views.change_notifier import ChangeNotifier
 
 log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
 #: Longest wait of the timers between two looks at the clock.
-LOOK_S = 0.5
+POLL_INTERVAL_S = 0.5
 #: Ticks appended to one partition in one go.
-TICKS_AT_ONCE = 500
+TICKS_BATCH = 500
 #: Decoded aggregates in memory of all partitions, beside those that wait for a checkpoint.
 CACHED_BY_ALL = 24_000
 #: Timers in memory of all partitions, about.
@@ -74,7 +74,7 @@ class Decider(Processor, Generic[S]):
         self._source = f"/{log.writer}"
         self._clock = BrokerClock()
         self._wake = asyncio.Event()
-        self.watchers = Watchers()
+        self.watchers = ChangeNotifier()
         super().__init__(group, (inbox.name,), connection)
         changelog = self.app.topic(log.name, key_serializer="raw", value_serializer="raw")
         self._table = self.app.Table(
@@ -146,16 +146,16 @@ class Decider(Processor, Generic[S]):
         """Time of a partition's newest state on disk, in seconds since the epoch; 0: there is none."""
         return kept_at(self.connection.state_dir / self.group / str(partition))
 
-    def _open(self, path: Path, identity: LogIdentity) -> RocksStates[S]:
+    def _open(self, path: Path, identity: LogIdentity) -> RocksDBStore[S]:
         """Opens the states of one partition; on a thread of its own."""
         assert self._codec is not None
-        return RocksStates(path, self._codec, self._cached, log_topic=self._log.name, identity=identity)
+        return RocksDBStore(path, self._codec, self._cached, log_topic=self._log.name, identity=identity)
 
     @property
     def _cached(self) -> int:
         return max(CACHED_BY_ALL // max(self.partitions, 1), 256)
 
-    def _state(self, partition: int, states: RocksStates[S] | None) -> PartitionState[S]:
+    def _state(self, partition: int, states: RocksDBStore[S] | None) -> PartitionState[S]:
         held = max(TIMERS_HELD_BY_ALL // max(self.partitions, 1), TIMERS_HELD // 8)
         return PartitionState(
             self.domain,
@@ -233,8 +233,8 @@ class Decider(Processor, Generic[S]):
             return None
         output = Output(self.producer, self._log.name, batch.partition, partial(self._decided, state))
         written: list[asyncio.Future[Any]] = []
-        through = self._take_off(batch.partition)
-        slices = Slices()
+        through = self._register_in_flight(batch.partition)
+        slices = TimeSlice()
         claimed = self.app.consumer.claimed(TP(batch.topic, batch.partition)) or 0
         for record in records:
             try:
@@ -250,14 +250,14 @@ class Decider(Processor, Generic[S]):
                 # Whole producer batches: to send the little that each slice decides would cost as much as deciding it.
                 if output.full:
                     written += await self._send(output, full=True)
-                await slices.breathe()
+                await slices.yield_to_loop()
                 if self._store.ready(batch.partition, batch.epoch) is not state:
                     # The partition is not ours now, but may be again, with this very state: what it holds must come to
                     # stand in the log. Where another owner decides the same, it writes the same.
-                    land(through, written + await self._send(output))
+                    complete_when_acked(through, written + await self._send(output))
                     return None
         written += await self._send(output)
-        land(through, written)
+        complete_when_acked(through, written)
         self._clock.seen(records[-1].timestamp, _monotonic_ms())
         self._wake.set()
         return written
@@ -313,7 +313,7 @@ class Decider(Processor, Generic[S]):
         self._on_ready()
         return None
 
-    def _take_off(self, partition: int) -> asyncio.Future[None]:
+    def _register_in_flight(self, partition: int) -> asyncio.Future[None]:
         """In flight from before the first decision of a batch until the broker has the last.
 
         The producer may take output only seconds later, when what is before it is through, and a checkpoint that is
@@ -365,25 +365,25 @@ class Decider(Processor, Generic[S]):
 
     async def _run_timers(self) -> None:
         while True:
-            wait_s = LOOK_S
+            wait_s = POLL_INTERVAL_S
             for state in self._owned():
-                wait_s = min(wait_s, await self._nudge(state))
+                wait_s = min(wait_s, await self._fire_timers(state))
             self._wake.clear()
             try:
                 await asyncio.wait_for(self._wake.wait(), max(wait_s, 0.005))
             except TimeoutError:
                 continue
 
-    async def _nudge(self, state: PartitionState[S]) -> float:
+    async def _fire_timers(self, state: PartitionState[S]) -> float:
         """Appends ticks for what is due. Returns the seconds until the partition's next timer."""
-        slices = Slices()
+        slices = TimeSlice()
         for _ in state.load_timers():
             if slices.over():
-                await slices.breathe()
+                await slices.yield_to_loop()
         if state.partition in self.quarantined or self._store.ready(state.partition, self.read_epoch) is not state:
             # It decides nothing now, or went to another process meanwhile.
-            return LOOK_S
-        keys = state.nudges(self._clock, _monotonic_ms(), TICKS_AT_ONCE)
+            return POLL_INTERVAL_S
+        keys = state.timers_to_fire(self._clock, _monotonic_ms(), TICKS_BATCH)
         if keys:
             output = Output(self.producer, self._inbox.name, state.partition, self._ticked)
             for key, due_ms in keys:
@@ -401,10 +401,10 @@ class Decider(Processor, Generic[S]):
                 await written
         due_in_ms = state.due_in(self._clock, _monotonic_ms())
         # Without a broker's time, even after asking, there is nothing to go by: it asks again, but not at once.
-        return LOOK_S if due_in_ms is None or not self._clock.heard else due_in_ms / 1000
+        return POLL_INTERVAL_S if due_in_ms is None or not self._clock.heard else due_in_ms / 1000
 
 
-def land(through: asyncio.Future[None], written: Sequence[asyncio.Future[Any]]) -> None:
+def complete_when_acked(through: asyncio.Future[None], written: Sequence[asyncio.Future[Any]]) -> None:
     """Ends a future when the last of others has ended."""
     left = len(written)
 

@@ -27,7 +27,7 @@ from eventlog.state.open_partitions import Holdings
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at whether the assignment changed: while one is awaited, and otherwise.
-SOON_S, LOOK_S = 0.05, 0.5
+SOON_S, POLL_INTERVAL_S = 0.05, 0.5
 
 
 class Ownership:
@@ -207,7 +207,7 @@ class KeptProcessor(Processor, Generic[K]):
             elif epoch != known and not tps and self.app.unassigned and not self.app.rebalancing:
                 await self._holdings.release_others(())
                 known = epoch
-            await asyncio.sleep(SOON_S if epoch != known else LOOK_S)
+            await asyncio.sleep(SOON_S if epoch != known else POLL_INTERVAL_S)
 
     async def _began(self, mine: Collection[int], ends: dict[TP, int]) -> None:
         """The ends of all that is ours in this epoch are known."""

@@ -19,10 +19,10 @@ from eventlog.consuming.decision_chain import Chain, Chains
 from eventlog.consuming.resume import effects_start
 from eventlog.consuming.start_policy import StartPolicy
 from eventlog.core.aggregate import DecisionMessage
-from eventlog.core.errors import Impossible, Poisoned
-from eventlog.processors.base import Batch, Connection, Processor, Slices
+from eventlog.core.errors import InvariantViolation, Poisoned
+from eventlog.processors.base import Batch, Connection, Processor, TimeSlice
 from eventlog.processors.lanes import cancelled_by_us
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 
 C = TypeVar("C")
 
@@ -35,31 +35,31 @@ CONCURRENCY_EACH = 256
 #: seconds must still get on.
 BATCH_RECORDS = 500
 #: A call that takes longer breaks its contract, and would hold up all that comes after it without anybody knowing.
-LONGEST_S = 120.0
+MAX_S = 120.0
 
 
-class Call(NamedTuple, Generic[C]):
+class Effect(NamedTuple, Generic[C]):
     """One call: those of a lane are made one after the other."""
 
     lane: str
     call: C
 
 
-class Outcome(NamedTuple):
+class EffectResult(NamedTuple):
     """What came of a call: an inbox record's value and headers."""
 
     value: bytes
     headers: Sequence[tuple[str, bytes]]
 
 
-class Calling(Protocol[C]):
+class EffectHandler(Protocol[C]):
     """What a domain fills in."""
 
-    def calls(self, record: Any) -> Iterable[Call[C]]:
+    def calls(self, record: Any) -> Iterable[Effect[C]]:
         """The calls that a decision record asks for."""
         ...
 
-    async def perform(self, key: str, call: C) -> Outcome:
+    async def perform(self, key: str, call: C) -> EffectResult:
         """Makes a call. Must end within seconds and must not raise: what went wrong is an outcome.
 
         So is what can't be settled now: the decider parks it and asks again. Anything else ends the process, a
@@ -72,7 +72,7 @@ class Effects(Processor, Generic[C]):
     """Makes the calls of `log` and appends their outcomes to `inbox`."""
 
     def __init__(
-        self, group: str, log: TopicSpec, inbox: TopicSpec, calling: Calling[C], connection: Connection
+        self, group: str, log: TopicSpec, inbox: TopicSpec, calling: EffectHandler[C], connection: Connection
     ) -> None:
         self._inbox = inbox
         self._calling = calling
@@ -106,7 +106,7 @@ class Effects(Processor, Generic[C]):
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Starts the calls of a partition batch; they end in any order, and are acknowledged in the log's."""
         begun: list[Awaitable[Any]] = []
-        slices = Slices()
+        slices = TimeSlice()
         free = self._free_each[batch.partition]
         decode: Callable[[bytes], DecisionMessage] | None = getattr(self._calling, "decode", None)
         tp = TP(batch.topic, batch.partition)
@@ -139,10 +139,10 @@ class Effects(Processor, Generic[C]):
                     return None
                 begun.append(self._begin(record.key, batch.partition, call))
             if slices.over():
-                await slices.breathe()
+                await slices.yield_to_loop()
         return begun
 
-    def _begin(self, key: bytes, partition: int, call: Call[C]) -> asyncio.Task[None]:
+    def _begin(self, key: bytes, partition: int, call: Effect[C]) -> asyncio.Task[None]:
         before = self._lanes.get(call.lane)
         task = asyncio.get_running_loop().create_task(self._make(key, partition, call, before))
         self._lanes[call.lane] = task
@@ -156,14 +156,14 @@ class Effects(Processor, Generic[C]):
         error = None if task.cancelled() else task.exception()
         if error is not None:
             # Here, and not where it is waited for: that may be long after, behind slower calls.
-            die("a call or its outcome failed", error, processor=self.group, lane=lane)
+            abort("a call or its outcome failed", error, processor=self.group, lane=lane)
 
-    async def _make(self, key: bytes, partition: int, call: Call[C], before: asyncio.Task[None] | None) -> None:
+    async def _make(self, key: bytes, partition: int, call: Effect[C], before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait([before])
         try:
             # The time of a call does not run while it waits for a place.
-            async with self._free, asyncio.timeout(LONGEST_S):
+            async with self._free, asyncio.timeout(MAX_S):
                 outcome = await self._calling.perform(key.decode(), call.call)
             # One record each: an outcome should reach its decider at once. The producer batches what comes together.
             future = await self.producer.send(
@@ -173,7 +173,7 @@ class Effects(Processor, Generic[C]):
         except asyncio.CancelledError as error:
             if cancelled_by_us():
                 raise
-            raise Impossible("the call or its outcome was cancelled from inside") from error
+            raise InvariantViolation("the call or its outcome was cancelled from inside") from error
 
 
 def _check_partition(key: str, partition: int, partitions: int) -> None:

@@ -20,12 +20,12 @@ from faust.types import TP
 from eventlog.broker.security import Kafka, client
 from eventlog.core.errors import Poisoned
 from eventlog.core.partition_state import PartitionState, Repeats
-from eventlog.processors.base import Slices
+from eventlog.processors.base import TimeSlice
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks, and the longest that one takes.
-LOOK_S = 1.0
+POLL_INTERVAL_S = 1.0
 READ_S = 10.0
 
 
@@ -52,7 +52,7 @@ class LogWatch:
     async def run(self) -> None:
         """Looks for ever. A broker that is away is asked again."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
             try:
                 async with asyncio.timeout(READ_S):
                     await self._look()
@@ -88,7 +88,7 @@ class LogWatch:
         """Reads from where the state is sure of its log. Raises Poisoned at a foreign record."""
         tp = TopicPartition(self._log_topic, state.partition)
         repeats = Repeats(state)
-        slices = Slices()
+        slices = TimeSlice()
         reached, digest = state.applied, state.digest
         consumer = AIOKafkaConsumer(**client(self._kafka), enable_auto_commit=False, auto_offset_reset="none")
         try:
@@ -108,7 +108,7 @@ class LogWatch:
                         break
                     reached, digest = record.offset, repeats.digest
                     if slices.over():
-                        await slices.breathe()
+                        await slices.yield_to_loop()
         finally:
             await consumer.stop()
         if reached > state.applied:
@@ -136,7 +136,7 @@ async def folded(kafka: Kafka, state: PartitionState[Any], end: int, in_epoch: C
     """Folds what a state misses of its log up to `end`, or to the end of the epoch; a record that stops it, or None."""
     tp = TopicPartition(state.log, state.partition)
     at = state.applied + 1
-    slices = Slices()
+    slices = TimeSlice()
     consumer = AIOKafkaConsumer(**client(kafka), enable_auto_commit=False, auto_offset_reset="none")
     try:
         await consumer.start()
@@ -152,7 +152,7 @@ async def folded(kafka: Kafka, state: PartitionState[Any], end: int, in_epoch: C
                     return poisoned
                 at = record.offset + 1
                 if slices.over():
-                    await slices.breathe()
+                    await slices.yield_to_loop()
     finally:
         await consumer.stop()
     return None

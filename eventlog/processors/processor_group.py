@@ -22,7 +22,7 @@ class Reader(Protocol):
         ...
 
 
-class Fleet:
+class ProcessorGroup:
     """Processors of one process, and the readers that they lean on."""
 
     def __init__(

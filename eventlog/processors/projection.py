@@ -19,13 +19,13 @@ from faust.types import TP
 
 from eventlog.broker.topics import TopicSpec, dead_letter, partition_of
 from eventlog.core.errors import Poisoned
-from eventlog.processors.base import Batch, Connection, Slices
+from eventlog.processors.base import Batch, Connection, TimeSlice
 from eventlog.processors.disk_processor import KeptProcessor
 from eventlog.producing.batch_output import Output
-from eventlog.records.dead_letters import bury
+from eventlog.records.dead_letters import send_to_dlq
 from eventlog.state.database import Database
 from eventlog.state.projection_store import Folding, Index, Projected, Undelivered
-from eventlog.views.change_notifier import Watchers
+from eventlog.views.change_notifier import ChangeNotifier
 
 __all__ = ["Folding", "Index", "Projection", "position_key"]
 
@@ -36,7 +36,7 @@ CACHED = 16_384
 #: Changed states, of all partitions, that make a write due, and the age that does. Folding waits at twice as many.
 UNSAVED = 16_384
 AGE_S = 5.0
-LOOK_S = 0.25
+POLL_INTERVAL_S = 0.25
 #: Records folded between two looks at the clock.
 PORTION = 32
 
@@ -50,7 +50,7 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
         self._sources = {source.name: dead_letter(source, service).name for source in sources}
         self._folding = folding
         self._written_at: dict[int, float] = {}
-        self.watchers = Watchers()
+        self.watchers = ChangeNotifier()
         self.dead_letters: dict[str, int] = {}
         super().__init__(group, list(self._sources), folding.stamp, self._make, connection)
 
@@ -116,7 +116,7 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
                     owed = [one for one in held.undelivered(topic) if one.offset < start]
                     left = [*left, *await self._bury(held, topic, owed)]
         while left and epoch == self.epoch:
-            _, left = await asyncio.wait(left, timeout=LOOK_S)
+            _, left = await asyncio.wait(left, timeout=POLL_INTERVAL_S)
         if epoch == self.epoch:
             self._acknowledge_starts()
 
@@ -130,7 +130,7 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
                 if one.unsaved >= UNSAVED // len(held) or now - since >= AGE_S:
                     self._written_at[number] = now
                     await one.keep()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Folds a partition batch."""
@@ -138,7 +138,7 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
         if held is None or held.epoch != batch.epoch:
             self.stateless(batch)
             return None
-        slices = Slices()
+        slices = TimeSlice()
         touched: set[str] = set()
         buried: list[Awaitable[Any]] = []
         records = batch.records
@@ -157,7 +157,7 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
                 self.watchers.notify(position_key(batch.topic, batch.partition))
                 if held.unsaved >= most:
                     await held.keep()
-                await slices.breathe()
+                await slices.yield_to_loop()
             if batch.epoch != self.epoch:
                 # Its next owner, or this one in the next epoch, goes on from what is written.
                 return None
@@ -172,7 +172,7 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
         for one in refused:
             dead = Output(self.producer, self._sources[topic], held.partition)
             record = SimpleNamespace(offset=one.offset, key=one.key, value=one.value, headers=one.headers)
-            bury(dead, self.dead_letters, topic, held.partition, record, one.error)
+            send_to_dlq(dead, self.dead_letters, topic, held.partition, record, one.error)
             for future in await dead.send():
                 future.add_done_callback(partial(_delivered, held, one.row))
                 futures.append(future)

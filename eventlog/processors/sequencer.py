@@ -19,20 +19,20 @@ from eventlog.consuming.resume import sequencer_start
 from eventlog.consuming.start_policy import StartPolicy, ahead
 from eventlog.core.aggregate import DecisionMessage
 from eventlog.core.errors import Poisoned
-from eventlog.processors.base import Batch, Connection, Processor, Slices
+from eventlog.processors.base import Batch, Connection, Processor, TimeSlice
 from eventlog.producing.batch_output import Output, RecordTooLarge
-from eventlog.records.dead_letters import Undecodable, bury
+from eventlog.records.dead_letters import Undecodable, send_to_dlq
 
 #: Keys of one partition that were checked and are remembered.
 KEYS_REMEMBERED = 32_768
 
 
-class Missing(Exception):
+class DependencyUnavailable(Exception):
     """A record can't be wrapped before something beside it is known: that is to be learned, and it is to be wrapped
     again."""
 
 
-class Wrapping(ABC):
+class RecordMapper(ABC):
     """How the records of one batch are copied. `learn` and `reject` are for those that need them."""
 
     #: Whether they come from a decision log. It has no strangers: what can't be copied stops the partition, where the
@@ -54,7 +54,7 @@ class Wrapping(ABC):
         Missing, but never again of what was learned in vain.
         """
 
-    async def learn(self, missing: Missing) -> None:
+    async def learn(self, missing: DependencyUnavailable) -> None:
         """Learns what was missing, or that it does not exist."""
         raise missing
 
@@ -64,10 +64,10 @@ class Wrapping(ABC):
         return None
 
 
-class Copying(Protocol):
+class InboxMapper(Protocol):
     """What a domain fills in."""
 
-    def of(self, topic: str, partition: int) -> Wrapping:
+    def of(self, topic: str, partition: int) -> RecordMapper:
         """How the records of a batch of this partition are copied."""
         ...
 
@@ -76,10 +76,10 @@ class Sequencer(Processor):
     """Copies `sources` into `inbox`."""
 
     def __init__(
-        self, group: str, sources: Sequence[TopicSpec], inbox: TopicSpec, copying: Copying, connection: Connection
+        self, group: str, sources: Sequence[TopicSpec], inbox: TopicSpec, copying: InboxMapper, connection: Connection
     ) -> None:
         self._inbox = inbox
-        self._copying = copying
+        self._mapper = copying
         self._chains = Chains(connection.kafka)
         super().__init__(group, [source.name for source in sources], connection)
         self._dead_letter = {source.name: dead_letter(source, inbox.writer).name for source in sources}
@@ -93,7 +93,7 @@ class Sequencer(Processor):
     @property
     def start_policy(self) -> StartPolicy:  # type: ignore[override]
         """The committed offset, but never beyond what the inbox shows."""
-        return sequencer_start(self.connection.kafka, self._inbox.name, self._copying)
+        return sequencer_start(self.connection.kafka, self._inbox.name, self._mapper)
 
     @property
     def ready(self) -> bool:
@@ -106,11 +106,11 @@ class Sequencer(Processor):
         """Copies a partition batch."""
         if batch.epoch != self.epoch:
             return None
-        copying = self._copying.of(batch.topic, batch.partition)
+        copying = self._mapper.of(batch.topic, batch.partition)
         output = Output(self.producer, self._inbox.name, batch.partition, raises=True)
         dead = Output(self.producer, self._dead_letter[batch.topic], batch.partition)
         wrap, append = copying.wrap, output.append
-        slices = Slices()
+        slices = TimeSlice()
         written: list[Awaitable[Any]] = []
         tp = TP(batch.topic, batch.partition)
         claim = _Claim(tp, self.app.consumer.claimed(tp) or 0)
@@ -133,7 +133,7 @@ class Sequencer(Processor):
                         claim.refute(record.offset)
                     append(record.key, wrapped, record.headers)
             except Exception as error:  # noqa: BLE001 - each kind is told apart below
-                if isinstance(error, Missing):
+                if isinstance(error, DependencyUnavailable):
                     await copying.learn(error)
                     if batch.epoch != self.epoch:
                         return None
@@ -144,7 +144,7 @@ class Sequencer(Processor):
                     break
             if not count & 31 and slices.over():
                 written += await output.send(full=True)
-                await slices.breathe()
+                await slices.yield_to_loop()
         written += await output.send()
         written += await dead.send()
         if self.on_copied is not None:
@@ -153,7 +153,7 @@ class Sequencer(Processor):
 
     def _copy_otherwise(
         self,
-        copying: Wrapping,
+        copying: RecordMapper,
         batch: Batch,
         record: Any,
         output: Output,
@@ -167,7 +167,7 @@ class Sequencer(Processor):
         """
         try:
             try:
-                if not isinstance(error, Missing):
+                if not isinstance(error, DependencyUnavailable):
                     raise error
                 wrapped = copying.wrap(record)
                 if wrapped is not None:
@@ -180,7 +180,7 @@ class Sequencer(Processor):
                     raise
                 rejected = copying.reject(record, str(undecodable))
                 if rejected is not None or record.offset >= claim.offset:
-                    bury(dead, self.dead_letters, batch.topic, batch.partition, record, str(undecodable))
+                    send_to_dlq(dead, self.dead_letters, batch.topic, batch.partition, record, str(undecodable))
                 if rejected is not None:
                     claim.refute(record.offset)
                     _append_rejection(output, record, rejected)
@@ -207,7 +207,7 @@ class _Claim:
             self.offset = 0
 
 
-def _is_next(chain: Chain, copying: Wrapping, record: Any) -> bool:
+def _is_next(chain: Chain, copying: RecordMapper, record: Any) -> bool:
     """Whether a decision follows the one before it; False for a repeat. Raises BrokenChain."""
     assert copying.decision is not None
     following = chain.follows(record, copying.decision)

@@ -34,7 +34,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from eventlog.broker.group_members import Member, members_of
 from eventlog.broker.security import Kafka, client
-from eventlog.processors.base import Connection, Slices
+from eventlog.processors.base import Connection, TimeSlice
 from eventlog.state.follower import Follower
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ GATHER_MS = 300
 WAIT_MS = 200
 #: Records taken from the client in one go, and folded before the clock is looked at.
 TAKEN = 128
-FOLDED_AT_ONCE = 16
+FOLDED_BATCH = 16
 #: Folded records of one partition, and of all, after which they are written, which bounds the memory of followers; and
 #: the age of folded records that makes a write due.
 UNWRITTEN = 4_000
@@ -65,7 +65,7 @@ BUSY_S = 0.000_5
 GIVES_WAY = 3
 PAUSE_S = 0.05
 #: Seconds between two looks at which partitions are to be followed.
-LOOK_S = 0.5
+POLL_INTERVAL_S = 0.5
 #: Seconds after an error until the next try.
 RETRY_S = 2.0
 #: The logs grow while they are folded ahead. Once it took no longer than this to reach their ends, it is enough.
@@ -312,14 +312,14 @@ class Standby:
             await self._disconnect()
 
     async def _follow(self) -> None:
-        looked_at = -LOOK_S
+        looked_at = -POLL_INTERVAL_S
         while True:
-            if time.monotonic() - looked_at >= LOOK_S:
+            if time.monotonic() - looked_at >= POLL_INTERVAL_S:
                 await self._look()
                 looked_at = time.monotonic()
             if not self._following:
                 await self._disconnect()
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
                 continue
             await self._read_followed()
             await self._round(self._tps(self._following))
@@ -491,11 +491,11 @@ class Standby:
         if following is None:
             return
         async with following.lock:
-            slices = Slices()
-            for first in range(0, len(records), FOLDED_AT_ONCE):
+            slices = TimeSlice()
+            for first in range(0, len(records), FOLDED_BATCH):
                 if following.ended:
                     return
-                some = records[first : first + FOLDED_AT_ONCE]
+                some = records[first : first + FOLDED_BATCH]
                 try:
                     following.follower.apply(tp.topic, some)
                 except Exception as error:  # noqa: BLE001 - see the module
@@ -568,10 +568,10 @@ def _heard(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
-async def _give_way(slices: Slices, *, near: bool) -> Slices:
+async def _give_way(slices: TimeSlice, *, near: bool) -> TimeSlice:
     began = time.perf_counter()
-    await slices.breathe()
+    await slices.yield_to_loop()
     busy_s = time.perf_counter() - began
     if near and busy_s >= BUSY_S:
         await asyncio.sleep(min(busy_s * GIVES_WAY, PAUSE_S))
-    return Slices()
+    return TimeSlice()

@@ -14,7 +14,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaTimeoutError
 
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Output:
             self._seal()
             self._begin()
             if self._add(0, None, key, value, listed) is None:
-                die("a record does not fit into an empty batch", topic=self._topic, key=key, bytes=len(value))
+                abort("a record does not fit into an empty batch", topic=self._topic, key=key, bytes=len(value))
         self._count += 1
         self._mark = mark
 
@@ -85,7 +85,7 @@ class Output:
             return
         if self._raises:
             raise RecordTooLarge(f"with {size} bytes it is too large for the topic {self._topic}")
-        die("a record is larger than the broker takes", topic=self._topic, key=key, bytes=size)
+        abort("a record is larger than the broker takes", topic=self._topic, key=key, bytes=size)
 
     def _begin(self) -> None:
         self._open = self._producer.create_batch()
@@ -135,16 +135,16 @@ class Output:
     def _done(self, count: int, mark: object, future: asyncio.Future[Any]) -> None:
         error = None if future.cancelled() else future.exception()
         if future.cancelled() or error is not None:
-            die("output was not written", error, topic=self._topic, partition=self._partition)
+            abort("output was not written", error, topic=self._topic, partition=self._partition)
         metadata = future.result()
         if metadata is not None and metadata.offset < 0:
             # A repeat of a batch so old that the broker has forgotten where it stands.
-            die("output was written at an unknown offset", topic=self._topic, partition=self._partition)
+            abort("output was written at an unknown offset", topic=self._topic, partition=self._partition)
         if self._acknowledged is not None:
             try:
                 self._acknowledged(metadata.offset, count, metadata.timestamp or 0, mark)
             except BaseException as error:  # noqa: BLE001 - the event loop would swallow it, and the input be committed
-                die("an acknowledgement failed", error, topic=self._topic, partition=self._partition)
+                abort("an acknowledgement failed", error, topic=self._topic, partition=self._partition)
 
 
 def _nothing_open(*_: Any) -> None:

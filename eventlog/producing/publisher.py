@@ -23,8 +23,8 @@ from eventlog.broker.security import Kafka, client
 from eventlog.broker.topics import partition_of
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.processors.lanes import cancelled_by_us
-from eventlog.producing.record_accumulator import Gathering, Position, Record, Sending
-from eventlog.runtime.abort import die
+from eventlog.producing.record_accumulator import DeliveryReport, Position, Record, RecordAccumulator
+from eventlog.runtime.abort import abort
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Publisher:
         self._kafka = kafka
         self._client_id = client_id
         self._timeout_s = timeout_s
-        self._gatherings: dict[str, Gathering] = {}
+        self._gatherings: dict[str, RecordAccumulator] = {}
         #: None before the start, and while it is replaced.
         self._producer: Any = None
         self._started_at = 0.0
@@ -150,7 +150,7 @@ class Publisher:
     def _renewed(self, task: asyncio.Task[None]) -> None:
         # Without it all calls would wait for a producer for ever.
         if not task.cancelled() and (error := task.exception()) is not None:
-            die("the producer could not be replaced", error)
+            abort("the producer could not be replaced", error)
 
     async def _retire(self, producer: Any) -> None:
         """Lets a producer finish what it has of other partitions."""
@@ -190,8 +190,8 @@ class Publisher:
             return []
         gathering = self._gatherings.get(topic)
         if gathering is None:
-            gathering = self._gatherings[topic] = Gathering(self._current, self._spent, topic)
-        sending = Sending(len(records))
+            gathering = self._gatherings[topic] = RecordAccumulator(self._current, self._spent, topic)
+        sending = DeliveryReport(len(records))
         for index, record in enumerate(records):
             gathering.add(partition_of(record.key, self.partitions), record, sending, index)
         within_s = self._timeout_s if timeout_s is None else timeout_s

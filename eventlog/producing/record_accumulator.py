@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeEr
 
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.processors.lanes import cancelled_by_us
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 
 #: Seconds that a record waits for others, as in the Java client since 4.0: what it takes, all save at the broker and
 #: after it. Where more come in a second than `MANY_PER_S`, they wait longer: there is more to save, and whoever waits
@@ -48,7 +48,7 @@ class Record(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
-class Sending:
+class DeliveryReport:
     """Records of one caller. `done` ends once of each is known where it stands, or why not, or when its caller waits no
     longer."""
 
@@ -77,7 +77,7 @@ class Sending:
             self.done.set_exception(error)
 
 
-_Waiting = tuple[Record, Sending, int]
+_Waiting = tuple[Record, DeliveryReport, int]
 
 
 class _Lane:
@@ -93,7 +93,7 @@ class _Lane:
         self.since = 0.0
 
 
-class Gathering:
+class RecordAccumulator:
     """Records on their way to one topic.
 
     `current` returns the producer, waiting for one where there is none, and raises KafkaError where there will be none.
@@ -118,7 +118,7 @@ class Gathering:
         self._last = 0
         self._per_s = 0.0
 
-    def add(self, partition: int, record: Record, sending: Sending, index: int) -> None:
+    def add(self, partition: int, record: Record, sending: DeliveryReport, index: int) -> None:
         """Takes a record, which is the caller's number `index`."""
         lane = self._lanes.get(partition)
         if lane is None:
@@ -173,7 +173,7 @@ class Gathering:
         # A partition that was being handed over would stay busy, and its callers would wait in vain. Only the event
         # loop's end cancels the task: `_send` takes a CancelledError from inside for a failure.
         if not task.cancelled() and (error := task.exception()) is not None:
-            die("records could not be handed over", error, topic=self._topic)
+            abort("records could not be handed over", error, topic=self._topic)
 
     async def _hand_over(self) -> None:
         """Hands over a batch of each partition that is ready. They are taken without a pause, so they go together."""

@@ -32,7 +32,7 @@ class Undecodable(Exception):
     """A record from outside can't be decoded. It goes to the dead-letter topic, and the processor goes on."""
 
 
-def bury(dead: Output, counts: dict[str, int], topic: str, partition: int, record: Any, error: str) -> None:
+def send_to_dlq(dead: Output, counts: dict[str, int], topic: str, partition: int, record: Any, error: str) -> None:
     """Appends a record that can't be decoded to `dead`, and counts it by its topic."""
     counts[topic] = counts.get(topic, 0) + 1
     # The error may quote the record: it must stay one line of the log.

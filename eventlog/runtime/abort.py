@@ -15,10 +15,10 @@ from typing import NoReturn
 
 EXIT_CODE = 70
 #: Longest that the last words may delay the end. A process whose output nobody reads ends without them.
-LAST_WORDS_S = 0.8
+SHUTDOWN_GRACE_S = 0.8
 
 
-def die(what: str, error: BaseException | None = None, **where: object) -> NoReturn:
+def abort(what: str, error: BaseException | None = None, **where: object) -> NoReturn:
     """Writes the reason and the place to standard error and ends the process, on any thread and inside any callback.
 
     The process ends within LAST_WORDS_S, also when its output is closed, broken or full.
@@ -40,7 +40,7 @@ def end(speak: Callable[[], None]) -> NoReturn:
         said = _thread.allocate_lock()
         said.acquire()
         _thread.start_new_thread(_run, (speak, said))
-        said.acquire(timeout=LAST_WORDS_S)
+        said.acquire(timeout=SHUTDOWN_GRACE_S)
     finally:
         os._exit(EXIT_CODE)
 

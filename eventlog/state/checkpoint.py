@@ -19,16 +19,16 @@ from aiokafka.errors import KafkaError
 from eventlog.broker.security import Kafka, client
 from eventlog.core.errors import Poisoned
 from eventlog.core.partition_state import PartitionState, Repeats
-from eventlog.processors.base import Slices
+from eventlog.processors.base import TimeSlice
 from eventlog.runtime import failpoints
-from eventlog.state.rocksdb_store import RocksStates
+from eventlog.state.rocksdb_store import RocksDBStore
 
 log = logging.getLogger(__name__)
 
 #: Changed aggregates, of all partitions, that make a checkpoint due, and the age that does.
 UNSAVED = 40_000
 AGE_S = 20.0
-LOOK_S = 0.5
+POLL_INTERVAL_S = 0.5
 #: Longest that the records between our own are read; the checkpoint is tried again when it is due the next time.
 GAP_S = 10.0
 
@@ -59,15 +59,15 @@ class Checkpointer:
             owned = list(self._owned())
             for state in owned:
                 states = state.states
-                if isinstance(states, RocksStates) and self._is_due(state.partition, states.unsaved, len(owned)):
+                if isinstance(states, RocksDBStore) and self._is_due(state.partition, states.unsaved, len(owned)):
                     await self.write(state, states)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     def _is_due(self, partition: int, unsaved: int, partitions: int) -> bool:
         since = self._written_at.setdefault(partition, time.monotonic())
         return unsaved >= UNSAVED // partitions or (unsaved > 0 and time.monotonic() - since >= self._age_s)
 
-    async def write(self, state: PartitionState[Any], states: RocksStates[Any]) -> None:
+    async def write(self, state: PartitionState[Any], states: RocksDBStore[Any]) -> None:
         """Writes one checkpoint; does nothing if the partition is lost meanwhile."""
         self._written_at[state.partition] = time.monotonic()
         if state.written_ahead > state.applied and not await self._close_gap(state, states):
@@ -75,10 +75,10 @@ class Checkpointer:
         origin = state.origin
         if failpoints.armed:
             failpoints.passed("checkpoint begun, not encoded")
-        slices = Slices()
+        slices = TimeSlice()
         for _ in states.begin_checkpoint():
             if slices.over():
-                await slices.breathe()
+                await slices.yield_to_loop()
         try:
             for future in list(self._in_flight(state.partition)):
                 await future
@@ -91,7 +91,7 @@ class Checkpointer:
         finally:
             states.end_checkpoint()
 
-    async def _close_gap(self, state: PartitionState[Any], states: RocksStates[Any]) -> bool:
+    async def _close_gap(self, state: PartitionState[Any], states: RocksDBStore[Any]) -> bool:
         """Reads what another owner wrote between our own records: repeats of ours, or we have lost the partition.
 
         False: there is no checkpoint now. A broker that is away, or slow, is asked again for the next one.
@@ -119,14 +119,14 @@ class Checkpointer:
         return True
 
     async def _read_gap(
-        self, tp: TopicPartition, states: RocksStates[Any], repeats: Repeats[Any], last: int, position: int
+        self, tp: TopicPartition, states: RocksDBStore[Any], repeats: Repeats[Any], last: int, position: int
     ) -> bool:
         consumer = AIOKafkaConsumer(**client(self._kafka), enable_auto_commit=False, auto_offset_reset="none")
         try:
             await consumer.start()
             consumer.assign([tp])
             consumer.seek(tp, position)
-            slices = Slices()
+            slices = TimeSlice()
             while position <= last:
                 for record in (await consumer.getmany(tp, timeout_ms=1_000)).get(tp, []):
                     if record.offset > last:
@@ -135,7 +135,7 @@ class Checkpointer:
                         return False
                     position = record.offset + 1
                     if slices.over():
-                        await slices.breathe()
+                        await slices.yield_to_loop()
         finally:
             await consumer.stop()
         return True

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from eventlog.runtime import private_files
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 BLOCK_CACHE_BYTES = 32 << 20
 WRITE_BUFFER_BYTES = 8 << 20
 #: Rows that `names` and `rows` read before they let go of their iterator.
-AT_ONCE = 256
+BATCH = 256
 
 _META = b"meta"
 #: Layout of the meta record.
@@ -207,11 +207,11 @@ class Database:
             self.damage(error)
         return value
 
-    def names(self, start: bytes, prefix: bytes, limit: int = AT_ONCE) -> list[bytes]:
+    def names(self, start: bytes, prefix: bytes, limit: int = BATCH) -> list[bytes]:
         """At most so many keys with a prefix, from `start` on, in order."""
         return [key for key, _ in self._seek(start, prefix, limit, values=False)]
 
-    def rows(self, start: bytes, prefix: bytes, limit: int = AT_ONCE) -> list[tuple[bytes, bytes]]:
+    def rows(self, start: bytes, prefix: bytes, limit: int = BATCH) -> list[tuple[bytes, bytes]]:
         """At most so many rows with a prefix, from `start` on, in order."""
         return self._seek(start, prefix, limit, values=True)
 
@@ -221,7 +221,7 @@ class Database:
         while not self._closed:
             found = self.rows(at, prefix)
             yield from found
-            if len(found) < AT_ONCE:
+            if len(found) < BATCH:
                 return
             at = found[-1][0] + b"\0"
 
@@ -293,7 +293,7 @@ class Database:
         """Ends the process: the state in memory may rest on rows that can't be read. The next start sets them aside."""
         if not any(words in str(error) for words in _NOT_DAMAGE):
             (self.path / _DAMAGED).write_text(str(error), errors="replace")
-        die("the state on disk can't be used", error, path=self.path)
+        abort("the state on disk can't be used", error, path=self.path)
 
 
 async def until_closed(path: Path) -> None:

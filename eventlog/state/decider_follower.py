@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from eventlog.core.partition_state import PartitionState
-from eventlog.processors.base import Slices
-from eventlog.state.rocksdb_store import RocksStates
+from eventlog.processors.base import TimeSlice
+from eventlog.state.rocksdb_store import RocksDBStore
 
 S = TypeVar("S")
 
@@ -44,13 +44,13 @@ class FollowedState(Generic[S]):
     async def keep(self) -> None:
         """See Follower."""
         states = self.state.states
-        if not isinstance(states, RocksStates) or self._closed:
+        if not isinstance(states, RocksDBStore) or self._closed:
             return
-        slices = Slices()
+        slices = TimeSlice()
         try:
             for _ in states.begin_checkpoint():
                 if slices.over():
-                    await slices.breathe()
+                    await slices.yield_to_loop()
             await asyncio.to_thread(states.finish_checkpoint, self.state.origin)
         finally:
             states.end_checkpoint()

@@ -20,11 +20,11 @@ from faust.types import TP
 from eventlog.broker.topics import partition_of
 from eventlog.core.errors import Poisoned, Spoiled
 from eventlog.core.skips import PassesOver, nothing_is_passed_over
-from eventlog.processors.base import Slices
+from eventlog.processors.base import TimeSlice
 from eventlog.processors.disk_processor import Ownership
 from eventlog.records.dead_letters import Undecodable
 from eventlog.runtime import failpoints
-from eventlog.runtime.abort import die
+from eventlog.runtime.abort import abort
 from eventlog.state.database import Database, Position, SourcePosition
 
 log = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ class Projected(Ownership, Generic[S]):
         at = self.positions.get(tp.topic, 0)
         if at > end:
             # The next start sets the database aside.
-            die("the log ends before what was folded of it", topic=tp.topic, partition=tp.partition, at=at, end=end)
+            abort("the log ends before what was folded of it", topic=tp.topic, partition=tp.partition, at=at, end=end)
         if at < begin:
             if at:
                 log.warning("%s-%s: records from %s to %s are gone before they were folded", *tp, at, begin)
@@ -392,19 +392,19 @@ class Projected(Ownership, Generic[S]):
         dead, delivered, self._delivered = list(self._dead.values()), self._delivered, []
         self._dead_rows.update(one.row for one in dead)
         unencoded = self._unencoded = dict(self._saving)
-        slices = Slices()
+        slices = TimeSlice()
         while unencoded:
             key, state = unencoded.popitem()
             self._encode(key, state)
             if slices.over():
-                await slices.breathe()
+                await slices.yield_to_loop()
         for row, value in rows:
             if value is None:
                 batch.delete(row)
             else:
                 batch.put(row, value)
             if slices.over():
-                await slices.breathe()
+                await slices.yield_to_loop()
         for row in delivered:
             batch.delete(row)
         for one in dead:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from eventlog.core.aggregate import Aggregate
-from eventlog.core.state_store import FOR_EVER_MS, Origin
+from eventlog.core.state_store import FOR_EVER_MS, CheckpointPosition
 from eventlog.records.packed import Packed
-from eventlog.state.database import AT_ONCE, NO_IDENTITY, Database, LogIdentity, Position, SourcePosition
+from eventlog.state.database import BATCH, NO_IDENTITY, Database, LogIdentity, Position, SourcePosition
 
 S = TypeVar("S")
 
@@ -60,7 +60,7 @@ class Codec(Generic[S]):
         return cls(stamp, packed.encode, packed.decode)
 
 
-class RocksStates(Generic[S]):
+class RocksDBStore(Generic[S]):
     """Aggregates of one partition. One process at a time: RocksDB locks the directory."""
 
     def __init__(
@@ -197,7 +197,7 @@ class RocksStates(Generic[S]):
                 if self._closed:
                     return
                 yield name
-            if len(names) < AT_ONCE:
+            if len(names) < BATCH:
                 return
             start = names[-1] + b"\0"
 
@@ -240,7 +240,7 @@ class RocksStates(Generic[S]):
                 aggregate.indexed_ms = due_ms
             yield
 
-    def finish_checkpoint(self, origin: Origin) -> None:
+    def finish_checkpoint(self, origin: CheckpointPosition) -> None:
         """Writes what `begin_checkpoint` encoded, in one batch. May run on another thread.
 
         Only to be called when every decision in it is acknowledged; `origin.applied` is an offset of the log up to
@@ -260,7 +260,7 @@ class RocksStates(Generic[S]):
         names = self._database.names(_DUE + _TIME.pack(self._low_ms), _DUE, 1)
         return int(_TIME.unpack_from(names[0], len(_DUE))[0]) if names else FOR_EVER_MS
 
-    def keep_folded(self, origin: Origin) -> None:
+    def keep_folded(self, origin: CheckpointPosition) -> None:
         """A checkpoint in one go, while a log is folded: all of it is acknowledged. Bounds the memory of a recovery."""
         for _ in self.begin_checkpoint():
             continue
@@ -287,8 +287,8 @@ class RocksStates(Generic[S]):
             self._database.close()
 
 
-def _origin(position: Position, topic: str) -> Origin:
+def _origin(position: Position, topic: str) -> CheckpointPosition:
     source = position.sources.get(topic)
     if source is None:
-        return Origin(-1, -1)
-    return Origin(source.next_offset - 1, position.numbers["greatest_cause"], source.digest)
+        return CheckpointPosition(-1, -1)
+    return CheckpointPosition(source.next_offset - 1, position.numbers["greatest_cause"], source.digest)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Watch:
+class Subscription:
     """One waiter's flag."""
 
     __slots__ = ("_event",)
@@ -28,16 +28,16 @@ class Watch:
         self._event.set()
 
 
-class Watchers:
+class ChangeNotifier:
     """All waiters, by key."""
 
     def __init__(self) -> None:
-        self._by_key: dict[str, set[Watch]] = {}
+        self._by_key: dict[str, set[Subscription]] = {}
 
     @contextmanager
-    def watch(self, key: str) -> Iterator[Watch]:
+    def watch(self, key: str) -> Iterator[Subscription]:
         """A watch on one key for as long as the block lasts."""
-        watch = Watch()
+        watch = Subscription()
         self._by_key.setdefault(key, set()).add(watch)
         try:
             yield watch

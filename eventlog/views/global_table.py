@@ -16,10 +16,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from eventlog.broker.security import Kafka, client
-from eventlog.core.errors import BrokerUnavailable, Impossible
+from eventlog.core.errors import BrokerUnavailable, InvariantViolation
 from eventlog.processors.lanes import cancelled_by_us
-from eventlog.runtime.abort import die
-from eventlog.views.change_notifier import Watchers
+from eventlog.runtime.abort import abort
+from eventlog.views.change_notifier import ChangeNotifier
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ BURST = 10
 RETRY_S = 0.5
 
 
-class CompactedReader(Generic[T]):
+class GlobalTable(Generic[T]):
     """Latest value by key of one topic."""
 
     def __init__(
@@ -72,7 +72,7 @@ class CompactedReader(Generic[T]):
             auto_offset_reset="earliest",
             fetch_max_wait_ms=100,
         )
-        self.watchers = Watchers()
+        self.watchers = ChangeNotifier()
         self.undecodable = 0
         #: Records that are not of their key, and removals where nothing is ever removed.
         self.ignored = 0
@@ -109,7 +109,7 @@ class CompactedReader(Generic[T]):
         """All values as far as they have been read."""
         return list(self._values.values())
 
-    async def find_fresh(self, key: str) -> T | None:
+    async def get_latest(self, key: str) -> T | None:
         """The value of a key; None only when the topic, read to its present end, has none."""
         found = self._values.get(key)
         if found is None:
@@ -169,7 +169,7 @@ class CompactedReader(Generic[T]):
             except asyncio.CancelledError as error:
                 if cancelled_by_us():
                     raise
-                raise Impossible("reading was cancelled from inside") from error
+                raise InvariantViolation("reading was cancelled from inside") from error
             except KafkaError as error:
                 if not error.retriable:
                     raise
@@ -223,4 +223,4 @@ class CompactedReader(Generic[T]):
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
-            die("reading a topic ended", task.exception(), topic=self._topic)
+            abort("reading a topic ended", task.exception(), topic=self._topic)

@@ -13,7 +13,7 @@ from hashlib import sha256 as digest_of
 from typing import Any, NamedTuple
 
 from eventlog.broker.security import Kafka
-from eventlog.views.global_table import CompactedReader
+from eventlog.views.global_table import GlobalTable
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class RecordedSkips:
     """Implements `eventlog.processors.base.Skips` on the registry's topic. Start it before the processors."""
 
     def __init__(self, kafka: Kafka, topic: str, skip_of: SkipOf, *, client_id: str) -> None:
-        self._reader = CompactedReader(kafka, topic, skip_of, client_id=client_id, wrong=_wrong)
+        self._reader = GlobalTable(kafka, topic, skip_of, client_id=client_id, wrong=_wrong)
 
     async def start(self, partitions: int) -> None:
         """Returns when the registry is read to its end; goes on reading after that."""

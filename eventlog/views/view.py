@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from eventlog.views.change_notifier import Watchers
+from eventlog.views.change_notifier import ChangeNotifier
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -13,7 +13,7 @@ class View(Protocol[T_co]):
     """State by key, on the event loop's thread. What it gives is read-only."""
 
     @property
-    def watchers(self) -> Watchers:
+    def watchers(self) -> ChangeNotifier:
         """Wakes who waits for a key."""
         ...
 

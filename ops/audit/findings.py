@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-MOST_KEPT = 10_000
+MAX_KEPT = 10_000
 
 
 class Invariant(IntEnum):
@@ -87,12 +87,12 @@ class Findings:
     def breach(self, invariant: Invariant, group: str, order: str, what: str) -> None:
         """An invariant does not hold."""
         self.by_invariant[invariant] = self.by_invariant.get(invariant, 0) + 1
-        if len(self.violations) < MOST_KEPT:
+        if len(self.violations) < MAX_KEPT:
             self.violations.append(Violation(invariant, group, order, what))
 
     def alarm(self, what: str) -> None:
         """Something that the rules allow and that a person should look into all the same."""
-        if len(self.alarms) < MOST_KEPT:
+        if len(self.alarms) < MAX_KEPT:
             self.alarms.append(what)
 
     def going_on(self, what: str) -> None:

@@ -17,7 +17,7 @@ from ops.audit.group.seats import SeatState
 from ops.audit.money.statement import Totals
 from ops.console import labelled
 
-MOST_SHOWN = 50
+MAX_SHOWN = 50
 #: Checked by another command.
 _ELSEWHERE = {Invariant.REPLAY: "see `groupbuy-ops replay`"}
 
@@ -89,11 +89,11 @@ class Report:
         console.print(self._figures())
         console.print(self._money())
         console.print(self._invariants())
-        for violation in self.findings.violations[:MOST_SHOWN]:
+        for violation in self.findings.violations[:MAX_SHOWN]:
             console.print(labelled("violation", "bold red", violation))
-        if (more := self.findings.violation_count - MOST_SHOWN) > 0:
+        if (more := self.findings.violation_count - MAX_SHOWN) > 0:
             console.print(Text(f"and {more} more", style="red"))
-        for alarm in self.findings.alarms[:MOST_SHOWN]:
+        for alarm in self.findings.alarms[:MAX_SHOWN]:
             console.print(labelled("alarm", "yellow", alarm))
         for one in self.findings.under_way[:10]:
             console.print(labelled("under way", "dim", one))

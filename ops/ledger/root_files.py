@@ -23,7 +23,7 @@ from shared_kernel.topics import PAYMENT_LOG
 FORMAT = 1
 #: Bytes of a decision's digest that are kept to name it by.
 MARK_BYTES = 6
-MOST_NAMED = 50
+MAX_NAMED = 50
 
 
 @dataclass(slots=True)
@@ -157,7 +157,7 @@ def compare(wanted: Roots, taking: Taking, findings: Findings) -> None:
     """
     found = taking.finish()
     broken = {group for fault, group, *_ in taking.faults if fault is Fault.CHAIN}
-    for fault, group, version, partition, offset, what in taking.faults[:MOST_NAMED]:
+    for fault, group, version, partition, offset, what in taking.faults[:MAX_NAMED]:
         where = f"partition {partition} offset {offset}"
         findings.breach(Invariant.CHAIN, group, "", f"{where}: {fault.name.lower()} at version {version}: {what}")
     for (partition, name), day in sorted(wanted.items()):
@@ -186,7 +186,7 @@ def _name_differences(
         if now is not None and now.mark == mark:
             continue
         named += 1
-        if named > MOST_NAMED:
+        if named > MAX_NAMED:
             continue
         if left[mark]:
             left[mark] -= 1
@@ -206,5 +206,5 @@ def _name_differences(
         for offset, one in some:
             what = f"{where} offset {offset}: the entry of {one} was tampered with"
             findings.breach(Invariant.CHAIN, group, "", what)
-    if named > MOST_NAMED:
-        findings.breach(Invariant.CHAIN, "", "", f"{where}: {named - MOST_NAMED} further decisions differ")
+    if named > MAX_NAMED:
+        findings.breach(Invariant.CHAIN, "", "", f"{where}: {named - MAX_NAMED} further decisions differ")

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from eventlog.broker.topics import TopicSpec
 from eventlog.core.aggregate import Aggregate, Domain, decide
-from eventlog.core.errors import Impossible
+from eventlog.core.errors import InvariantViolation
 from ops.broker.topics import at_broker
 from ops.console import console, labelled
 from ops.log.reader import Reader, skips
@@ -28,7 +28,7 @@ from ops.where import Kafka, broker
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG
 
 _DIGEST_BYTES = 32
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ class Replay:
                 aggregate = self._aggregates[key] = Aggregate(key, self._domain.initial(key))
             try:
                 sealed = decide(self._domain, aggregate, record.value or b"", record.offset, record.timestamp)
-            except Impossible:
+            except InvariantViolation:
                 why = undecodable(self._domain, record)
                 if not why:
                     raise
@@ -228,5 +228,5 @@ def _print(results: list[Replayed]) -> None:
     for result in results:
         for stopped in result.stopped:
             out.print(labelled("stopped", "bold yellow", f"{result.log} {stopped}"))
-        for difference in result.differences[:MOST_SHOWN]:
+        for difference in result.differences[:MAX_SHOWN]:
             out.print(labelled("different", "bold red", difference))

@@ -66,7 +66,7 @@ class Outcome:
         self.captured += other.captured
 
 
-class Real:
+class Actual:
     """What the decision log says of one group."""
 
     def __init__(self) -> None:
@@ -101,10 +101,10 @@ class _Answer:
     event: p.PaymentEvent
 
 
-class Supposed:
+class Simulated:
     """One group, decided anew. Give it the records of its inbox, in order, then `finish`."""
 
-    def __init__(self, key: str, real: Real, change: Change) -> None:
+    def __init__(self, key: str, real: Actual, change: Change) -> None:
         self.outcome = Outcome()
         #: Orders of which nobody knows whether they would have paid.
         self.assumed = 0
@@ -119,7 +119,7 @@ class Supposed:
         self._number = 0
         self._currency = ""
 
-    def foresee(self, offset: int, record: GroupInput) -> None:
+    def simulate(self, offset: int, record: GroupInput) -> None:
         """Learns beforehand what the log says of holds: a seat may be had earlier or later than it was."""
         for order, event in _of_holds(record):
             self._answers.setdefault(order, _Answer(offset, event))

@@ -36,7 +36,7 @@ from shared_kernel.topics import ALL, REGISTRY
 #: Chains of one partition in memory.
 CHAINS = 200_000
 #: Findings of one kind in one topic that are shown to people.
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 
 
 @dataclass(slots=True)
@@ -102,7 +102,7 @@ class _Told:
         if self._json:
             found = finding._asdict() | {"way_out": finding.way_out}
             sys.stdout.write(as_json(found) + "\n")
-        elif self._shown[place] <= MOST_SHOWN:
+        elif self._shown[place] <= MAX_SHOWN:
             what = f"{finding.place} {finding.kind}: {finding.what}"
             self._out.print(labelled("wrong", "bold red", what), soft_wrap=True)
             self._out.print(f"  way out: {shown(finding.way_out)}", soft_wrap=True)
@@ -112,8 +112,8 @@ class _Told:
         if self._json:
             return
         for (topic, kind), count in verified.findings.items():
-            if count > MOST_SHOWN:
-                self._out.print(f"and {count - MOST_SHOWN:,} more of {topic}: {kind}")
+            if count > MAX_SHOWN:
+                self._out.print(f"and {count - MAX_SHOWN:,} more of {topic}: {kind}")
 
 
 async def verified_of(address: str, specs: Sequence[TopicSpec], tell: Tell, *, chains: int = CHAINS) -> Verified:

@@ -27,10 +27,10 @@ from shared_kernel.topics import CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYM
 LOGS = (GROUP_LOG, PAYMENT_LOG)
 INBOXES = (GROUP_INBOX, PAYMENT_INBOX)
 #: End of the year 9999 in milliseconds since the epoch, and the greatest sum of money that any order can come to.
-MOST_MS = 253_402_300_799_999
-MOST_MINOR = 10**18
+MAX_MS = 253_402_300_799_999
+MAX_MINOR = 10**18
 #: The contract's limits of a campaign.
-MOST_SEATS, MOST_PIECES = 2_000, 10_000
+MAX_SEATS, MAX_PIECES = 2_000, 10_000
 
 
 class Kind(StrEnum):
@@ -245,13 +245,13 @@ def _absurd(message: Message, context: Context, path: str = "") -> Iterator[str]
 
 def _most(name: str) -> int:
     if name.endswith("_ms"):
-        return MOST_MS
+        return MAX_MS
     if name.endswith("_minor"):
-        return MOST_MINOR
+        return MAX_MINOR
     if name in {"capacity", "members", "tier_members", "house_fill_members", "settled", "failed", "seats_per_customer"}:
-        return MOST_SEATS
+        return MAX_SEATS
     if name in {"quantity", "max_quantity"}:
-        return MOST_PIECES
+        return MAX_PIECES
     return 2**62
 
 

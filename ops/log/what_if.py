@@ -21,7 +21,7 @@ from ops.amounts import amount
 from ops.console import console
 from ops.errors import USAGE, OpsError
 from ops.log.reader import Reader, skips
-from ops.log.simulated import Change, Outcome, Real, Supposed
+from ops.log.simulated import Actual, Change, Outcome, Simulated
 from ops.printing import as_json, echo
 from ops.where import Kafka, broker
 from services.groups.domain.terms import RULES_VERSIONS, problems
@@ -58,7 +58,7 @@ class WhatIf:
 
     def __init__(self, change: Change) -> None:
         self._change = change
-        self._real: dict[str, Real] = {}
+        self._real: dict[str, Actual] = {}
         self._first_cause: dict[str, int] = {}
         self._inputs: dict[str, list[tuple[int, int, bytes]]] = {}
         self._end_ms = 0
@@ -71,7 +71,7 @@ class WhatIf:
         for record in records:
             decision = GroupDecision.FromString(record.value)
             self._first_cause.setdefault(decision.group, decision.cause)
-            self._real.setdefault(decision.group, Real()).take(decision)
+            self._real.setdefault(decision.group, Actual()).take(decision)
 
     def _take_inbox(self, records: Iterable[Any]) -> None:
         for record in records:
@@ -87,11 +87,11 @@ class WhatIf:
                 self._one(key, inputs, found)
 
     def _one(self, key: str, inputs: list[tuple[int, int, bytes]], found: Compared) -> None:
-        real = self._real.get(key) or Real()
-        supposed = Supposed(key, real, self._change)
+        real = self._real.get(key) or Actual()
+        supposed = Simulated(key, real, self._change)
         messages = [(offset, at_ms, GroupInput.FromString(value)) for offset, at_ms, value in inputs]
         for offset, _, message in messages:
-            supposed.foresee(offset, message)
+            supposed.simulate(offset, message)
         for offset, at_ms, message in messages:
             supposed.take(offset, at_ms, message)
         supposed.finish(self._end_ms)

@@ -33,12 +33,12 @@ from ops.reconcile.claims import feed
 from ops.reconcile.comparison import Books, Kind, Line, compare
 from ops.reconcile.statement import read
 from services.payments.domain.evolve import evolve
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 from services.payments.ledger.journal import Entry, Fault
 from shared_kernel.topics import PAYMENT_LOG
 
-LOOK_S = 0.5
-MOST_SHOWN = 100
+POLL_INTERVAL_S = 0.5
+MAX_SHOWN = 100
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
 
@@ -49,7 +49,7 @@ class Ours:
         """`until_ms`: what was decided later, in milliseconds since the epoch, is left out."""
         self._until_ms = until_ms
         self.books = Books()
-        self.purses: dict[str, Purse] = {}
+        self.purses: dict[str, GroupPayments] = {}
         self.ledger = Ledger(self._book, self._complain)
         self._versions: dict[str, int] = {}
 
@@ -69,7 +69,7 @@ class Ours:
         if decision.version <= self._versions.get(decision.group, 0):
             return
         self._versions[decision.group] = decision.version
-        purse = self.purses.setdefault(decision.group, Purse(decision.group))
+        purse = self.purses.setdefault(decision.group, GroupPayments(decision.group))
         for event in decision.events:
             evolve(purse, event)
 
@@ -149,7 +149,7 @@ async def compared(
             if not differ or (monotonic() > until and before):
                 return [line if (line.hold, line.what) in before else line.moving() for line in lines]
             before = differ
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
 
 async def _asked(provider: str) -> list[StatementEntry]:
@@ -171,9 +171,9 @@ def _print(lines: Sequence[Line]) -> None:
     table = Table(title="Not the same in both books", title_justify="left", show_lines=True)
     for column in ("", "order", "hold", "what", "how to mend it"):
         table.add_column(column, overflow="fold")
-    for line in differ[:MOST_SHOWN]:
+    for line in differ[:MAX_SHOWN]:
         name = f"groups/{line.group}/orders/{line.order}"
         table.add_row(line.kind, name, line.hold, line.what, line.mend)
     out.print(table)
-    if len(differ) > MOST_SHOWN:
-        out.print(f"and {len(differ) - MOST_SHOWN:,} more")
+    if len(differ) > MAX_SHOWN:
+        out.print(f"and {len(differ) - MAX_SHOWN:,} more")

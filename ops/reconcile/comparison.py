@@ -14,7 +14,7 @@ from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
 from ops.reconcile.claims import of_known, of_unknown
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 from services.payments.ledger.journal import Account, Entry
 
 WAIT = "wait: a call about it is under way, and its answer will say"
@@ -121,7 +121,7 @@ class Books:
                 hold.released += gets.get(Account.CUSTOMER, 0)
 
 
-def compare(ours: Books, purses: Mapping[str, Purse], statement: Iterable[StatementEntry]) -> list[Line]:
+def compare(ours: Books, purses: Mapping[str, GroupPayments], statement: Iterable[StatementEntry]) -> list[Line]:
     """Every hold that either side knows. Holds without any money in them are left out."""
     lines: list[Line] = []
     left = dict(ours.holds)
@@ -140,7 +140,7 @@ def compare(ours: Books, purses: Mapping[str, Purse], statement: Iterable[Statem
     return lines
 
 
-def _under_way(purses: Mapping[str, Purse], group: str, order: str) -> bool:
+def _under_way(purses: Mapping[str, GroupPayments], group: str, order: str) -> bool:
     purse = purses.get(group)
     payment = purse.payment(order) if purse is not None else None
     return payment is not None and bool(payment.calls)

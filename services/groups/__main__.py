@@ -6,8 +6,8 @@ import sys
 
 from chassis.lifecycle.runner import run
 from chassis.lifecycle.settings import load
-from services.groups.app import wire
+from services.groups.app import build
 from services.groups.settings import GroupsSettings
 
 if __name__ == "__main__":
-    sys.exit(run(load(GroupsSettings), wire))
+    sys.exit(run(load(GroupsSettings), build))

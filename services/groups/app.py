@@ -6,10 +6,10 @@ from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_gr
 
 from chassis.admission.thread_priority import DECIDES
 from chassis.lifecycle.connection import connection_of
-from chassis.lifecycle.runner import Servicer, Wiring
-from chassis.routing.partition_router import Replicas
+from chassis.lifecycle.runner import Servicer, ServiceSpec
+from chassis.routing.partition_router import PartitionRouter
 from chassis.routing.peer_calls import dial
-from eventlog.processors.processor_group import Fleet
+from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
 from eventlog.producing.publisher import Publisher
 from eventlog.state.rocksdb_store import Codec
@@ -30,12 +30,12 @@ from shared_kernel import topics
 STATE_STAMP = "groups-3"
 
 
-def wire(settings: GroupsSettings) -> Wiring:
+def build(settings: GroupsSettings) -> ServiceSpec:
     """Makes the parts and connects to nothing."""
     connection, skips = connection_of(settings)
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     campaigns = campaigns_of.reader(settings.brokers, settings.instance)
-    copying = GroupCopying(topics.ORDERS.name, campaigns.find, campaigns.find_fresh)
+    copying = GroupCopying(topics.ORDERS.name, campaigns.find, campaigns.get_latest)
     sequencer = Sequencer(
         topics.GROUPS_SEQUENCER, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, copying, connection
     )
@@ -43,10 +43,10 @@ def wire(settings: GroupsSettings) -> Wiring:
     decider = GroupDecider(
         topics.GROUPS_DECIDER, topics.GROUP_INBOX, topics.GROUP_LOG, GroupDomain(), connection, codec
     )
-    replicas = Replicas("groupbuy.groups.v1.GroupService", decider, settings.address, dial(settings))
+    replicas = PartitionRouter("groupbuy.groups.v1.GroupService", decider, settings.address, dial(settings))
     group_servicer = GroupServicer(decider, publisher, replicas=replicas)
     campaign_servicer = CampaignServicer(campaigns, publisher)
-    return Wiring(
+    return ServiceSpec(
         servicers=(
             Servicer(
                 groups_pb2_grpc.add_GroupServiceServicer_to_server,
@@ -65,7 +65,7 @@ def wire(settings: GroupsSettings) -> Wiring:
             ),
         ),
         publisher=publisher,
-        processors=Fleet((sequencer, decider), (campaigns, skips), (replicas.close,)),
+        processors=ProcessorGroup((sequencer, decider), (campaigns, skips), (replicas.close,)),
         topics=topics.ALL,
         ranks=DECIDES,
     )

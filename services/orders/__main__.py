@@ -6,8 +6,8 @@ import sys
 
 from chassis.lifecycle.runner import run
 from chassis.lifecycle.settings import load
-from services.orders.app import wire
+from services.orders.app import build
 from services.orders.settings import OrdersSettings
 
 if __name__ == "__main__":
-    sys.exit(run(load(OrdersSettings), wire))
+    sys.exit(run(load(OrdersSettings), build))

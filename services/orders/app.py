@@ -5,10 +5,10 @@ from __future__ import annotations
 from groupbuy.orders.v1 import orders_pb2_grpc
 
 from chassis.lifecycle.connection import connection_of
-from chassis.lifecycle.runner import Servicer, Wiring
-from chassis.routing.partition_router import Replicas
+from chassis.lifecycle.runner import Servicer, ServiceSpec
+from chassis.routing.partition_router import PartitionRouter
 from chassis.routing.peer_calls import dial
-from eventlog.processors.processor_group import Fleet
+from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.producing.publisher import Publisher
 from services.orders.api.orders import OrderServicer
 from services.orders.processors.projection import OrdersProjection
@@ -19,7 +19,7 @@ from shared_kernel import topics
 SERVICE = "groupbuy.orders.v1.OrderService"
 
 
-def wire(settings: OrdersSettings) -> Wiring:
+def build(settings: OrdersSettings) -> ServiceSpec:
     """Makes the parts and connects to nothing."""
     connection, skips = connection_of(settings)
     publisher = Publisher(settings.brokers, client_id=settings.instance)
@@ -27,8 +27,8 @@ def wire(settings: OrdersSettings) -> Wiring:
     projection = OrdersProjection(
         topics.ORDERS_PROJECTION, topics.ORDERS, topics.GROUP_LOG, topics.PAYMENT_LOG, settings.service, connection
     )
-    replicas = Replicas(SERVICE, projection, settings.address, dial(settings))
-    return Wiring(
+    replicas = PartitionRouter(SERVICE, projection, settings.address, dial(settings))
+    return ServiceSpec(
         servicers=(
             Servicer(
                 orders_pb2_grpc.add_OrderServiceServicer_to_server,
@@ -37,6 +37,6 @@ def wire(settings: OrdersSettings) -> Wiring:
             ),
         ),
         publisher=publisher,
-        processors=Fleet((projection,), (campaigns, skips), (replicas.close,)),
+        processors=ProcessorGroup((projection,), (campaigns, skips), (replicas.close,)),
         topics=topics.ALL,
     )

@@ -6,8 +6,8 @@ import sys
 
 from chassis.lifecycle.runner import run
 from chassis.lifecycle.settings import load
-from services.payments.app import wire
+from services.payments.app import build
 from services.payments.settings import PaymentsSettings
 
 if __name__ == "__main__":
-    sys.exit(run(load(PaymentsSettings), wire))
+    sys.exit(run(load(PaymentsSettings), build))

@@ -6,19 +6,19 @@ from groupbuy.payments.v1 import payments_pb2_grpc
 
 from chassis.admission.thread_priority import DECIDES
 from chassis.lifecycle.connection import connection_of
-from chassis.lifecycle.runner import Servicer, Wiring
-from chassis.routing.partition_router import Replicas
+from chassis.lifecycle.runner import Servicer, ServiceSpec
+from chassis.routing.partition_router import PartitionRouter
 from chassis.routing.peer_calls import dial
 from eventlog.processors.decider import Decider
 from eventlog.processors.effects import Effects
-from eventlog.processors.processor_group import Fleet
+from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
 from eventlog.producing.publisher import Publisher
 from eventlog.state.rocksdb_store import Codec
 from services.payments.api.payments import PaymentServicer, wall_clock_ms
-from services.payments.api.webhook_ingest import Notifying
+from services.payments.api.webhook_ingest import WebhookIngest
 from services.payments.domain.domain import PurseDomain
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 from services.payments.ledger.processor import Ledger
 from services.payments.processors import codec as codec_of_state
 from services.payments.processors.effects import PaymentCalling
@@ -33,17 +33,17 @@ SERVICE = "groupbuy.payments.v1.PaymentService"
 STATE_STAMP = "payments-3"
 
 
-def wire(settings: PaymentsSettings) -> Wiring:
+def build(settings: PaymentsSettings) -> ServiceSpec:
     """Makes the parts and connects to nothing."""
     connection, skips = connection_of(settings)
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     providers = registry.configured(settings)
-    notifying = Notifying(registry.notifications(settings), publisher, wall_clock_ms)
+    notifying = WebhookIngest(registry.notifications(settings), publisher, wall_clock_ms)
     webhooks = Webhooks(settings.webhook_listen, notifying, providers.health if settings.insecure else None)
     sequencer = Sequencer(
         topics.PAYMENTS_SEQUENCER, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, PaymentCopying(), connection
     )
-    codec: Codec[Purse] = Codec(STATE_STAMP, codec_of_state.encode, codec_of_state.decode)
+    codec: Codec[GroupPayments] = Codec(STATE_STAMP, codec_of_state.encode, codec_of_state.decode)
     decider = Decider(
         topics.PAYMENTS_DECIDER, topics.PAYMENT_INBOX, topics.PAYMENT_LOG, PurseDomain(), connection, codec
     )
@@ -51,8 +51,8 @@ def wire(settings: PaymentsSettings) -> Wiring:
     effects = Effects(topics.PAYMENTS_EFFECTS, topics.PAYMENT_LOG, topics.PAYMENT_INBOX, calling, connection)
     ledger = Ledger(topics.PAYMENTS_LEDGER, topics.PAYMENT_LOG, connection)
     # Two consumer groups: the ledger of a partition may be elsewhere than its purses.
-    replicas, of_books = (Replicas(SERVICE, one, settings.address, dial(settings)) for one in (decider, ledger))
-    return Wiring(
+    replicas, of_books = (PartitionRouter(SERVICE, one, settings.address, dial(settings)) for one in (decider, ledger))
+    return ServiceSpec(
         servicers=(
             Servicer(
                 payments_pb2_grpc.add_PaymentServiceServicer_to_server,
@@ -61,7 +61,7 @@ def wire(settings: PaymentsSettings) -> Wiring:
             ),
         ),
         publisher=publisher,
-        processors=Fleet(
+        processors=ProcessorGroup(
             (sequencer, decider, effects, ledger),
             readers=(skips, webhooks),
             closing=(providers.close, replicas.close, of_books.close),

@@ -16,11 +16,11 @@ from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 _UNIT = 1 << 64
 _NORMAL = NormalDist()
 #: Keys whose sends are counted. Beyond that counting begins anew, so that memory stays flat.
-MOST_KEYS = 100_000
+MAX_KEYS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class InjectedFault:
     """What befalls one call. Of the faults at most one before and one after the effect is true."""
 
     before_ms: float = 0.0
@@ -32,7 +32,7 @@ class Fate:
     fail_after: bool = False
 
 
-UNHARMED = Fate()
+UNHARMED = InjectedFault()
 
 
 class Faults:
@@ -60,10 +60,10 @@ class Faults:
         )
         self._harmless = not any(shares)
 
-    def draw(self, key: str, at_ms: int, *, effect: bool = True) -> Fate:
+    def draw(self, key: str, at_ms: int, *, effect: bool = True) -> InjectedFault:
         """What befalls this send of `key`. A call without effect can't fail after it."""
         if self._too_many(at_ms):
-            return Fate(limited=True)
+            return InjectedFault(limited=True)
         if self._harmless:
             return UNHARMED
         b = self.behaviour
@@ -76,7 +76,7 @@ class Faults:
         hangs_before = b.timeout_before_per_mille
         hangs_after = b.timeout_after_per_mille if effect else 0
         fails_after = b.fail_after_per_mille if effect else 0
-        return Fate(
+        return InjectedFault(
             before_ms=before_ms,
             after_ms=latency_ms - before_ms,
             limited=limited,
@@ -104,7 +104,7 @@ class Faults:
         return 0 < self.behaviour.most_calls_per_s < self._in_second
 
     def _rolls(self, key: str) -> list[float]:
-        if len(self._sends) >= MOST_KEYS:
+        if len(self._sends) >= MAX_KEYS:
             self._sends.clear()
         sends = self._sends[key] = self._sends.get(key, 0) + 1
         return _spread(f"{self._seed}/{key}/{sends}")

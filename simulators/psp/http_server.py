@@ -35,7 +35,7 @@ COLUMNS = (
 )
 CHUNK = 500
 #: Calls under way get so long to end.
-LAST_WORDS_S = 1.0
+SHUTDOWN_GRACE_S = 1.0
 
 
 class Web:
@@ -63,7 +63,7 @@ class Web:
         app.add_routes(WeChatFace(self._desk, seal).routes())
         app.add_routes([web.get("/statement.csv", self._statement), web.get("/health", _health)])
         # A caller that went away is not waited for: with time-outs played, thousands would pile up.
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=LAST_WORDS_S)
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_GRACE_S)
         await self._runner.setup()
         host, _, port = settings.http_listen.rpartition(":")
         site = web.TCPSite(self._runner, host, int(port))

@@ -26,11 +26,11 @@ from simulators.psp.wechat import objects as wechat_objects
 from simulators.psp.wechat.signer import Seal
 from simulators.psp.writer import Writer
 
-AT_ONCE = 64
-LOOK_S = 0.05
+BATCH = 64
+POLL_INTERVAL_S = 0.05
 TRY_S = 5.0
 FIRST_PAUSE_MS = 1_000
-LONGEST_PAUSE_MS = 60_000
+MAX_PAUSE_MS = 60_000
 _EVENTS: Mapping[str, Callable[[Change], dict[str, Any] | None]] = {
     stripe_objects.WIRE: stripe_objects.event,
     wechat_objects.WIRE: wechat_objects.event,
@@ -92,17 +92,17 @@ class Notifier:
         timeout = aiohttp.ClientTimeout(total=TRY_S)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while True:
-                due = await self._writer.ask(lambda: self._desk.ledger.outbox.due(self._desk.now_ms, AT_ONCE))
+                due = await self._writer.ask(lambda: self._desk.ledger.outbox.due(self._desk.now_ms, BATCH))
                 if due:
                     await self._send_all(session, due)
-                if len(due) < AT_ONCE:
-                    await asyncio.sleep(LOOK_S)
+                if len(due) < BATCH:
+                    await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _send_all(self, session: aiohttp.ClientSession, due: Sequence[Kept]) -> None:
         taken = await asyncio.gather(*(self._send(session, one) for one in due))
         done = [one.id for one, good in zip(due, taken, strict=True) if good]
         later = [
-            (one.id, self._desk.now_ms + min(FIRST_PAUSE_MS << min(one.tries, 10), LONGEST_PAUSE_MS))
+            (one.id, self._desk.now_ms + min(FIRST_PAUSE_MS << min(one.tries, 10), MAX_PAUSE_MS))
             for one, good in zip(due, taken, strict=True)
             if not good
         ]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
 from simulators.psp.accounts import Account, Declines, Ledger, Request
-from simulators.psp.faults import Fate, Faults
+from simulators.psp.faults import Faults, InjectedFault
 from simulators.psp.settings import Settings
 from simulators.psp.writer import Writer
 
@@ -56,12 +56,12 @@ class Desk:
 
     async def call(self, request: Request, *, effect: bool = True) -> pb.CallResult:
         """One of the merchant's calls. Raises Refusal, Unavailable, TooMany."""
-        fate = await self.befall(request.key, effect=effect)
+        fate = await self.inject(request.key, effect=effect)
         result = await self.submit(request)
         await self.befall_after(fate)
         return result
 
-    async def befall(self, key: str, *, effect: bool = True) -> Fate:
+    async def inject(self, key: str, *, effect: bool = True) -> InjectedFault:
         """What befalls a call before its effect."""
         fate = self.faults.draw(key, self._clock_ms(), effect=effect)
         if fate.limited:
@@ -73,7 +73,7 @@ class Desk:
             raise Unavailable("failed before the effect")
         return fate
 
-    async def befall_after(self, fate: Fate) -> None:
+    async def befall_after(self, fate: InjectedFault) -> None:
         """What befalls it afterwards."""
         await _take(fate.after_ms)
         if fate.hang_after:

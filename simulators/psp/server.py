@@ -28,7 +28,7 @@ from grpc_reflection.v1alpha import _async as reflection
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chassis.identity import authorizer, tls
-from chassis.rpc.request_pipeline import Guard, Handler, implemented
+from chassis.rpc.request_pipeline import Handler, RequestPipeline, implemented
 from simulators.psp.accounts import Ledger, Request
 from simulators.psp.http_server import Web
 from simulators.psp.request_handler import Desk, TooMany, Unavailable, behaviour_of
@@ -49,11 +49,11 @@ NAME = "provider"
 #: Five hundred calls in one message, with the longest of names.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 #: Calls and streams in flight. The desk has limits of its own.
-MOST_CALLS = 50_000
+MAX_CALLS = 50_000
 #: Seconds between two looks at whether the callers of calls in flight still have access.
 WITHDRAW_S = 1.0
 STATEMENT_CHUNK = 500
-MOST_TEXT = 500
+MAX_TEXT = 500
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 #: Status and ErrorInfo reason of each refusal.
@@ -218,7 +218,7 @@ def _bad_fields(fields: list[tuple[str, str]]) -> Any:
 
 def _status(code: grpc.StatusCode, message: str, detail: Message | None = None) -> Any:
     """A google.rpc.Status. It travels in headers, which are small."""
-    status = status_pb2.Status(code=code.value[0], message=message[:MOST_TEXT])
+    status = status_pb2.Status(code=code.value[0], message=message[:MAX_TEXT])
     if detail is not None:
         status.details.add().Pack(detail)
     return status
@@ -237,8 +237,8 @@ class Server:
         self._settings = settings
         self._files = tls.files(settings)
         self._access = authorizer.access(settings, NAME, self._files)
-        self._guard = Guard(
-            max_calls=MOST_CALLS, max_streams=MOST_CALLS, access=self._access, max_bytes=MAX_MESSAGE_BYTES
+        self._guard = RequestPipeline(
+            max_calls=MAX_CALLS, max_streams=MAX_CALLS, access=self._access, max_bytes=MAX_MESSAGE_BYTES
         )
         self._withdrawing: asyncio.Task[None] | None = None
         self._ledger = Ledger(settings.database, clock_ms, settings.hold_life_ms)
@@ -296,7 +296,7 @@ class Server:
 class _Guarded:
     """Stands in for the server while a generated function adds a servicer to it: each call's caller is known first."""
 
-    def __init__(self, server: Any, guard: Guard) -> None:
+    def __init__(self, server: Any, guard: RequestPipeline) -> None:
         self._server = server
         self._guard = guard
 

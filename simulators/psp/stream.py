@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
 #: Calls of one stream under way at once.
-MOST = 5_000
+MAX = 5_000
 
 #: Makes one call. Must not raise.
 Make = Callable[[pb.Call], Awaitable[pb.Answer]]
@@ -21,7 +21,7 @@ async def answered(calls: AsyncIterator[pb.MakeCallsRequest], make: Make) -> Asy
     """The answers, those that are there together in one piece. Ends with the last one."""
     ready: list[pb.Answer] = []
     wake = asyncio.Event()
-    room = asyncio.Semaphore(MOST)
+    room = asyncio.Semaphore(MAX)
     tasks: set[asyncio.Task[None]] = set()
 
     async def one(call: pb.Call) -> None:

@@ -41,7 +41,7 @@ FLOOR_MS = 50.0
 #: Part by which memory may be above what it was, and the seconds until it has to be there.
 GROWTH = 0.10
 LATER_S = 60.0
-LOOK_S = 1.0
+POLL_INTERVAL_S = 1.0
 
 
 @dataclass(slots=True)
@@ -143,7 +143,7 @@ class Run:
                 return now
             if time.monotonic() > until:
                 return now
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     def _memory(self) -> dict[str, float]:
         """Resident memory of each service in MB."""

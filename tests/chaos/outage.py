@@ -34,7 +34,7 @@ EVENING, EVENING_S = 360, 12.0
 SETTLED_WITHIN_S = 60.0
 #: Of the payments service: what it may grow by while the provider is down.
 GROWTH_MB = 60
-LOOK_S = 1.0
+POLL_INTERVAL_S = 1.0
 
 
 def outage_s(seconds: float) -> float:
@@ -59,7 +59,7 @@ class Watch:
                 async with session.get(url) as answer:
                     self.said.append((await answer.json())["providers"])
                 self.rss_mb.append(await asyncio.to_thread(self._rss_mb))
-                await moment(LOOK_S)
+                await moment(POLL_INTERVAL_S)
 
     def _rss_mb(self) -> float:
         pid = str(self.stack.pid("payments"))

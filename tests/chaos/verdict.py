@@ -18,7 +18,7 @@ from ops.log.replay import domains, replayed
 from ops.reconcile.command import compared
 from ops.reconcile.comparison import Kind
 
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 #: What a process says that meets a call on a wrong thread, see eventlog/faust/thread_checks.py.
 WRONG_THREAD = "wrong thread"
 #: Figures, and whether all of it was exact.
@@ -30,7 +30,7 @@ async def in_time(run: Awaitable[Found]) -> Found:
     try:
         return await run
     except NotQuiet as error:
-        return {"under_way": error.under_way[:MOST_SHOWN], "books_equal": False}, False
+        return {"under_way": error.under_way[:MAX_SHOWN], "books_equal": False}, False
 
 
 async def verdict(stack: Stack, tally: Tally, say: Callable[[str], None] = print) -> tuple[dict[str, object], bool]:
@@ -48,7 +48,7 @@ async def verdict(stack: Stack, tally: Tally, say: Callable[[str], None] = print
         ("unequal", [f"{line.kind} {line.order} {line.hold}: {line.what}" for line in unequal]),
         ("unexpected", sorted(set(tally.errors))),
     ):
-        for line in lines[:MOST_SHOWN]:
+        for line in lines[:MAX_SHOWN]:
             say(f"{kind} {line}")
     by_invariant = report.findings.by_invariant
     figures = json.loads(report.json())

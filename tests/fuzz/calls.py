@@ -20,7 +20,7 @@ from groupbuy.errors.v1.errors_pb2 import ErrorReason
 
 from chassis.identity.authorizer import Access
 from chassis.rpc.errors import DOMAIN, PREFIX
-from chassis.rpc.request_pipeline import Guard, Handler
+from chassis.rpc.request_pipeline import Handler, RequestPipeline
 
 #: Codes that say that we failed.
 OURS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
@@ -30,7 +30,7 @@ HUNG_S = 60.0
 #: Seconds that a watch is listened to.
 WATCHED_S = 0.002
 #: Most bytes of all trailing metadata of a refusal.
-MOST_TRAILING = 8_192
+MAX_TRAILING = 8_192
 
 
 class Failure(Exception):
@@ -150,7 +150,7 @@ def checked(code: grpc.StatusCode, details: str, trailing: Mapping[str, str | by
         raise Failure(f"{code.name} with a reason that is not in the contract: {info.reason!r}")
     if info.reason == "INVALID_FIELDS" and not wrong.field_violations:
         raise Failure("INVALID_FIELDS without fields")
-    if sum(len(name) + len(value) for name, value in trailing.items()) > MOST_TRAILING * 3 // 4:
+    if sum(len(name) + len(value) for name, value in trailing.items()) > MAX_TRAILING * 3 // 4:
         raise Failure("the details don't fit into a header")
     return str(info.reason)
 
@@ -158,7 +158,7 @@ def checked(code: grpc.StatusCode, details: str, trailing: Mapping[str, str | by
 class _Adding:
     """Stands in for a server, and keeps the guarded handlers."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: RequestPipeline) -> None:
         self._guard = guard
         self.methods: list[Method] = []
 
@@ -174,7 +174,7 @@ class _Adding:
 
 def methods(servicers: Sequence[tuple[Callable[[Any, Any], None], object]]) -> list[Method]:
     """Every RPC of these servicers, guarded as in a server that anybody may call."""
-    adding = _Adding(Guard(max_calls=1_000, max_streams=1_000, access=Access(None)))
+    adding = _Adding(RequestPipeline(max_calls=1_000, max_streams=1_000, access=Access(None)))
     for add, servicer in servicers:
         add(servicer, adding)
     return adding.methods

@@ -18,7 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 #: Values of one field that are remembered.
-MOST_OF_A_FIELD = 40
+MAX_OF_A_FIELD = 40
 #: Under which names a field of an answer can be asked for.
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "name": ("name", "parent", "group", "campaign", "target"),
@@ -73,10 +73,10 @@ class Pool:
             elif isinstance(one, str) and one:
                 for alias in ALIASES.get(field.name, ()):
                     values = self._values.setdefault(alias, [])
-                    if len(values) < MOST_OF_A_FIELD:
+                    if len(values) < MAX_OF_A_FIELD:
                         values.append(one)
                     else:
-                        values[chance.randrange(MOST_OF_A_FIELD // 2, MOST_OF_A_FIELD)] = one
+                        values[chance.randrange(MAX_OF_A_FIELD // 2, MAX_OF_A_FIELD)] = one
 
 
 class Inputs:

@@ -44,10 +44,10 @@ DEADLINES_S = (*(0.055,) * 10, *(0.08,) * 8, 0.0, None)
 #: Part of the requests after which memory counts.
 WARM = 0.4
 #: What may be left over at the end: the allocator's, and caches that had not filled up.
-MOST_GROWTH_MB = 12.0
+MAX_GROWTH_MB = 12.0
 #: Objects left over for each request, at most: a leak has one and more.
-MOST_OBJECTS = 0.05
-MOST_EXAMPLES = 5
+MAX_OBJECTS = 0.05
+MAX_EXAMPLES = 5
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ def _quiet(logger: object, method: str, event: MutableMapping[str, Any]) -> NoRe
 
 
 #: Where the last unforeseen errors of this process came from.
-defects: deque[str] = deque(maxlen=MOST_EXAMPLES)
+defects: deque[str] = deque(maxlen=MAX_EXAMPLES)
 
 
 async def _fuzz(world: World, method: Method, requests: int, seed: int) -> Result:
@@ -117,7 +117,7 @@ async def _fuzz(world: World, method: Method, requests: int, seed: int) -> Resul
                     pool.learn(said, chance)
         except Failure as failure:
             result.failed += 1
-            if len(result.failures) < MOST_EXAMPLES:
+            if len(result.failures) < MAX_EXAMPLES:
                 where = defects.pop() if defects else ""
                 result.failures.append(f"{failure}; request {' '.join(data[:2_000].hex() for data in given)} {where}")
             return
@@ -135,8 +135,8 @@ async def _fuzz(world: World, method: Method, requests: int, seed: int) -> Resul
             before = _weight(world)
     after = _weight(world)
     result.growth_mb, result.growth_objects = round(after[0] - before[0], 1), after[1] - before[1]
-    allowed = 2_000 + int(requests * MOST_OBJECTS)
-    if result.growth_mb > MOST_GROWTH_MB or result.growth_objects > allowed:
+    allowed = 2_000 + int(requests * MAX_OBJECTS)
+    if result.growth_mb > MAX_GROWTH_MB or result.growth_objects > allowed:
         result.failed += 1
         result.failures.append(f"memory grew by {result.growth_mb} MB and {result.growth_objects} objects")
     result.codes, result.reasons = dict(codes.most_common()), dict(reasons.most_common())

@@ -35,7 +35,7 @@ from groupbuy.payments.v1 import payments_pb2_grpc
 
 from eventlog.core.aggregate import Aggregate, decide
 from eventlog.state.database import Database
-from eventlog.views.change_notifier import Watchers
+from eventlog.views.change_notifier import ChangeNotifier
 from services.groups.api.campaigns import CampaignServicer
 from services.groups.api.groups import GroupServicer
 from services.groups.api.links import LinkServicer
@@ -149,7 +149,7 @@ class _GroupTable:
     """Groups, decided by the real domain."""
 
     def __init__(self) -> None:
-        self.watchers = Watchers()
+        self.watchers = ChangeNotifier()
         self._domain: Any = GroupDomain()
         self.clear()
 

@@ -23,7 +23,7 @@ DECISIONS: dict[str, Any] = {topics.GROUP_LOG.name: GroupDecision, topics.PAYMEN
 KEPT = frozenset(name for pair in LOGS.values() for name in pair)
 #: Of a fault in the rules themselves: those of the product have none that is known.
 NEVER = frozenset({"GroupEvent.faulted", "PaymentEvent.faulted"})
-MOST_SEEDS = 400
+MAX_SEEDS = 400
 
 
 def every_event() -> set[str]:
@@ -47,7 +47,7 @@ def record() -> list[tuple[int, Logs]]:
     """Histories that have every event between them."""
     kept: list[tuple[int, Logs]] = []
     missing = every_event()
-    for seed in range(MOST_SEEDS):
+    for seed in range(MAX_SEEDS):
         world = World(plan(seed), Coverage())
         world.run()
         logs = {name: log for name, log in world.broker.logs.items() if name[0] in KEPT and log}
@@ -56,7 +56,7 @@ def record() -> list[tuple[int, Logs]]:
             kept.append((seed, logs))
         if not missing:
             return kept
-    raise SystemExit(f"{MOST_SEEDS} seeds, and still no {sorted(missing)}")
+    raise SystemExit(f"{MAX_SEEDS} seeds, and still no {sorted(missing)}")
 
 
 def main() -> None:

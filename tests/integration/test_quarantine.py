@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from eventlog.broker.topics import FOR_EVER, TopicSpec, create, partition_of
 from eventlog.processors.base import Connection
-from eventlog.processors.sequencer import Sequencer, Wrapping
+from eventlog.processors.sequencer import RecordMapper, Sequencer
 from tests.waiting import wait_for_async
 
 PATIENCE_S = 30.0
@@ -21,10 +21,10 @@ PATIENCE_S = 30.0
 KEYS = [next(f"k{n}".encode() for n in range(99) if partition_of(f"k{n}", 2) == one) for one in range(2)]
 
 
-class Copying(Wrapping):
+class Copying(RecordMapper):
     """Copies what it can read, and knows no way with a question mark."""
 
-    def of(self, topic: str, partition: int) -> Wrapping:
+    def of(self, topic: str, partition: int) -> RecordMapper:
         return self
 
     def wrap(self, record: Any) -> bytes:

@@ -17,7 +17,7 @@ from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome, RefundCommand
 from services.payments.domain import domain
 from services.payments.domain.decide import Input
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import Payment, Purse, Record
+from services.payments.domain.model import GroupPayments, Payment, Record
 from services.payments.domain.model_parts import Call, Intent
 from services.payments.domain.transitions import INPUTS, SECOND_HOLD, STATES, events_after
 
@@ -43,9 +43,9 @@ _OF_THE_GROUP = frozenset({"seat_reserved", "settlement_requested", "release_req
 def counted_rows(count: Callable[[Row], None]) -> Iterator[None]:
     """Counts each row that is met, wherever a purse decides."""
     module: Any = domain
-    sound: Callable[[Purse, Input, int], Iterator[PaymentEvent]] = module.decide
+    sound: Callable[[GroupPayments, Input, int], Iterator[PaymentEvent]] = module.decide
 
-    def counting(purse: Purse, command: Input, at_ms: int) -> Iterator[PaymentEvent]:
+    def counting(purse: GroupPayments, command: Input, at_ms: int) -> Iterator[PaymentEvent]:
         rows = [one for one in _told(purse, command, at_ms) if one[1] in ROWS]
         decided = sound(purse, command, at_ms)
         if not rows:
@@ -91,7 +91,7 @@ def _heard_of_all(
                 count(row)
 
 
-def _told(purse: Purse, command: Input, at_ms: int) -> Iterable[tuple[str, Row]]:
+def _told(purse: GroupPayments, command: Input, at_ms: int) -> Iterable[tuple[str, Row]]:
     """The orders that an input is about, each with the row that it may meet."""
     orders = purse.orders
     if isinstance(command, ProviderOutcome):

@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 from tests.simulation.histories.coverage import Coverage
-from tests.simulation.histories.plan import LEAST_INPUTS, Plan, plan
+from tests.simulation.histories.plan import MIN_INPUTS, Plan, plan
 from tests.simulation.histories.play import play, prepared
 from tests.simulation.histories.shrink import read, shrink, spell
 
@@ -52,7 +52,7 @@ def play_seeds(first: int, after: int) -> Tally:
             tally.least = min(tally.least, played.inputs)
             if played.violation is not None:
                 tally.failures.append((seed, str(played.violation)))
-            elif played.inputs < LEAST_INPUTS:
+            elif played.inputs < MIN_INPUTS:
                 tally.failures.append((seed, f"a history of {played.inputs} inputs only"))
             del played
             # A world is one knot of references.

@@ -15,14 +15,14 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.core.errors import BrokerUnavailable
-from eventlog.processors.sequencer import Missing, Wrapping
+from eventlog.processors.sequencer import DependencyUnavailable, RecordMapper
 from eventlog.records.dead_letters import Undecodable
 from eventlog.records.wire import BytesField
 from services.groups.domain import command
 from services.groups.processors import sequencer
 from services.groups.processors.sequencer import CAMPAIGN_HEADER, GroupCopying
 from services.payments.domain.decide import decode
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 from services.payments.domain.on_group_event import follow
 from services.payments.processors.sequencer import PaymentCopying
 
@@ -42,19 +42,19 @@ def record(value: bytes, key: bytes = GROUP.encode(), campaign: str = "") -> Any
     return SimpleNamespace(offset=7, key=key, value=value, headers=headers)
 
 
-def payments() -> Wrapping:
+def payments() -> RecordMapper:
     return PaymentCopying().of(DECISIONS, 3)
 
 
-def groups(topic: str = DECISIONS, known: Mapping[str, Campaign] | None = None) -> Wrapping:
+def groups(topic: str = DECISIONS, known: Mapping[str, Campaign] | None = None) -> RecordMapper:
     """`known` is what the campaigns' topic holds; nothing of it is known before it is read."""
     campaigns: dict[str, Campaign] = {}
 
-    async def find_fresh(key: str) -> Campaign | None:
+    async def get_latest(key: str) -> Campaign | None:
         campaigns.update(known or {})
         return campaigns.get(key)
 
-    return GroupCopying(ORDERS, campaigns.get, find_fresh).of(topic, 3)
+    return GroupCopying(ORDERS, campaigns.get, get_latest).of(topic, 3)
 
 
 def group_decision(*kinds: str) -> bytes:
@@ -84,7 +84,7 @@ def test_a_purse_gets_a_copy_of_what_it_follows_and_of_nothing_that_it_would_ign
     if copied is None:
         whole = decode(PaymentInput(group_decision=value).SerializeToString())
         assert isinstance(whole, GroupDecision)
-        assert list(follow(Purse(GROUP), whole)) == []
+        assert list(follow(GroupPayments(GROUP), whole)) == []
         return
     assert kind in {"seat_reserved", "settlement_requested", "release_requested"}
     message = PaymentInput.FromString(copied)
@@ -122,7 +122,7 @@ def test_an_event_that_this_build_does_not_know_is_copied_so_that_the_decider_st
 @pytest.mark.parametrize("copying", [payments(), groups()], ids=["payments", "groups"])
 @pytest.mark.parametrize("value", [b"\xff\xff", group_decision("seat_refused")], ids=["no message", "another's key"])
 def test_what_is_no_decision_of_the_keys_group_is_undecodable_even_where_it_would_not_be_copied(
-    copying: Wrapping, value: bytes
+    copying: RecordMapper, value: bytes
 ) -> None:
     with pytest.raises(Undecodable):
         copying.wrap(record(value, key=b"another"))
@@ -145,7 +145,7 @@ async def test_beside_an_order_that_opens_a_group_goes_its_campaign_once_the_cam
     copying = groups(ORDERS, {"mug": offer} if exists else {})
     value = OrderFact(group=GROUP, order="o1", placed=OrderPlaced(campaign="mug", opens_group=True)).SerializeToString()
     opening = record(value, campaign="mug")
-    with pytest.raises(Missing) as missing:
+    with pytest.raises(DependencyUnavailable) as missing:
         copying.wrap(opening)
     await copying.learn(missing.value)
     message = GroupInput.FromString(copying.wrap(opening) or b"")
@@ -158,11 +158,11 @@ async def test_beside_an_order_that_opens_a_group_goes_its_campaign_once_the_cam
 async def test_a_batch_with_many_unknown_campaigns_reads_their_topic_to_its_end_once() -> None:
     asked: list[str] = []
 
-    async def find_fresh(key: str) -> Campaign | None:
+    async def get_latest(key: str) -> Campaign | None:
         asked.append(key)
         return None
 
-    copying = GroupCopying(ORDERS, lambda key: None, find_fresh).of(ORDERS, 3)
+    copying = GroupCopying(ORDERS, lambda key: None, get_latest).of(ORDERS, 3)
     for number in range(50):
         placed = OrderPlaced(campaign=f"unknown-{number}", opens_group=True)
         opening = record(
@@ -170,7 +170,7 @@ async def test_a_batch_with_many_unknown_campaigns_reads_their_topic_to_its_end_
         )
         try:
             copying.wrap(opening)
-        except Missing as missing:
+        except DependencyUnavailable as missing:
             await copying.learn(missing)
         assert not GroupInput.FromString(copying.wrap(opening) or b"").HasField("campaign")
     assert asked == ["unknown-0"]
@@ -184,16 +184,16 @@ async def test_a_broker_that_is_away_while_a_campaign_is_looked_for_is_waited_fo
     campaigns: dict[str, Campaign] = {}
     refusals = [BrokerUnavailable("away"), BrokerUnavailable("away")]
 
-    async def find_fresh(key: str) -> Campaign | None:
+    async def get_latest(key: str) -> Campaign | None:
         if refusals:
             raise refusals.pop()
         campaigns["mug"] = offer
         return offer
 
-    copying = GroupCopying(ORDERS, campaigns.get, find_fresh).of(ORDERS, 3)
+    copying = GroupCopying(ORDERS, campaigns.get, get_latest).of(ORDERS, 3)
     value = OrderFact(group=GROUP, order="o1", placed=OrderPlaced(campaign="mug", opens_group=True)).SerializeToString()
     opening = record(value, campaign="mug")
-    with pytest.raises(Missing) as missing:
+    with pytest.raises(DependencyUnavailable) as missing:
         copying.wrap(opening)
     await copying.learn(missing.value)
     assert GroupInput.FromString(copying.wrap(opening) or b"").campaign == offer

@@ -24,8 +24,8 @@ from groupbuy.groups.v1.campaigns_pb2 import (
 )
 from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceServicer
 
-from chassis.admission.capacity import Room
-from chassis.rpc.call_deadline import Patience
+from chassis.admission.capacity import CapacityLimiter
+from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.pagination import Paging, page_size
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.publisher import Publishes
@@ -44,9 +44,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 NAMESPACE = UUID("12f2e20f-cabd-5978-abea-6fddd8720562")
 #: Campaigns in one page.
 DEFAULT_SIZE = 50
-MOST = 500
+MAX = 500
 #: Calls that wait until the topic is read to its end, and those of one identity. One read serves all of them.
-MOST_WAITING = 400
+MAX_WAITING = 400
 SHARE = 200
 WAIT = "wait for the campaigns' topic"
 
@@ -58,20 +58,20 @@ class CampaignServicer(CampaignServiceServicer):
         self._campaigns = campaigns
         self._publisher = publisher
         self._now_ms = now_ms
-        self._reading = Room(MOST_WAITING, SHARE)
+        self._reading = CapacityLimiter(MAX_WAITING, SHARE)
         #: Two calls for one id take turns: the second meets what the first has written.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def CreateCampaign(self, request: CreateCampaignRequest, context: Context) -> Campaign:
         """Makes a campaign. The same request again answers with what is stored."""
-        patience = Patience(context)
+        patience = CallDeadline(context)
         key = request.campaign_id or str(uuid5(NAMESPACE, request.request_id))
         asked = edits.asked(request.campaign)
         wrong = problems(asked)
         if wrong:
             raise refusals.bad_terms(wrong)
         async with self._turn(key, patience):
-            stored = await self._campaigns.find_fresh(key)
+            stored = await self._campaigns.get_latest(key)
             if stored is None:
                 stored = await self._store(key, edits.made(key, asked, self._now_ms()), patience)
         if edits.asked(stored) != asked:
@@ -84,18 +84,18 @@ class CampaignServicer(CampaignServiceServicer):
         campaign = self._campaigns.find(key)
         if campaign is None:
             with self._reading.place(WAIT):
-                async with _in_time(Patience(context)):
-                    campaign = await self._campaigns.find_fresh(key)
+                async with _in_time(CallDeadline(context)):
+                    campaign = await self._campaigns.get_latest(key)
         if campaign is None:
             raise refusals.campaign_not_found(key)
         return edits.shown(campaign)
 
     async def ListCampaigns(self, request: ListCampaignsRequest, context: Context) -> ListCampaignsResponse:
         """A page of all campaigns, by name."""
-        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MOST)
+        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MAX)
         paging = Paging(f"campaigns/{request.show_archived}", (str,), size, request.page_token)
         with self._reading.place(WAIT):
-            async with _in_time(Patience(context)):
+            async with _in_time(CallDeadline(context)):
                 await self._campaigns.refresh()
         found = (one for one in self._campaigns.values() if request.show_archived or not one.archived)
         page = paging.of(found, lambda campaign: (campaign.name,))
@@ -109,13 +109,15 @@ class CampaignServicer(CampaignServiceServicer):
         def edit(stored: Campaign) -> Campaign:
             return edits.edited(stored, request.campaign, fields)
 
-        return await self._edit(request.campaign.name, request.campaign.etag, edit, Patience(context))
+        return await self._edit(request.campaign.name, request.campaign.etag, edit, CallDeadline(context))
 
     async def ArchiveCampaign(self, request: ArchiveCampaignRequest, context: Context) -> Campaign:
         """Lets no more groups be opened. Archiving again changes nothing."""
-        return await self._edit(request.name, request.etag, edits.archived, Patience(context))
+        return await self._edit(request.name, request.etag, edits.archived, CallDeadline(context))
 
-    async def _edit(self, name: str, etag: str, edit: Callable[[Campaign], Campaign], patience: Patience) -> Campaign:
+    async def _edit(
+        self, name: str, etag: str, edit: Callable[[Campaign], Campaign], patience: CallDeadline
+    ) -> Campaign:
         """Edits what is stored, read to the topic's end. An edit that changes nothing is not written."""
         key = edits.id_of(name)
         async with self._turn(key, patience):
@@ -135,13 +137,13 @@ class CampaignServicer(CampaignServiceServicer):
         return edits.shown(stored)
 
     @asynccontextmanager
-    async def _turn(self, key: str, patience: Patience) -> AsyncIterator[None]:
+    async def _turn(self, key: str, patience: CallDeadline) -> AsyncIterator[None]:
         """The campaign for oneself, among the calls of this process. Raises BrokerUnavailable when time is up."""
         turn = self._turns.setdefault(key, asyncio.Lock())
         async with _in_time(patience), turn:
             yield
 
-    async def _store(self, key: str, campaign: Campaign, patience: Patience) -> Campaign:
+    async def _store(self, key: str, campaign: Campaign, patience: CallDeadline) -> Campaign:
         """Writes a campaign and reads it back: what is answered is what every group will be opened of."""
         kind = Campaign.DESCRIPTOR.full_name
         made = headers(f"{key}:{campaign.revision}", kind, SOURCE, self._now_ms(), campaign.name)
@@ -155,7 +157,7 @@ class CampaignServicer(CampaignServiceServicer):
 
 
 @asynccontextmanager
-async def _in_time(patience: Patience) -> AsyncIterator[None]:
+async def _in_time(patience: CallDeadline) -> AsyncIterator[None]:
     """What must be done before the caller's deadline. Raises BrokerUnavailable when it is not."""
     try:
         async with asyncio.timeout(patience.left_s()):

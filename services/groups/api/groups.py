@@ -23,9 +23,9 @@ from groupbuy.groups.v1.groups_pb2 import (
 from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceServicer
 from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput
 
-from chassis.routing.partition_router import Alone, Partitions
+from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.rpc.broadcast import Fanout, Shared
-from chassis.rpc.call_deadline import Patience, until
+from chassis.rpc.call_deadline import CallDeadline, until
 from chassis.rpc.pagination import Key, Paging, page_size
 from chassis.rpc.validation import invalid_fields
 from eventlog.core.aggregate import Aggregate
@@ -48,9 +48,9 @@ PUBLISH_S = 10.0
 
 #: Groups in one page.
 DEFAULT_SIZE = 20
-MOST = 100
+MAX = 100
 #: Groups whose newest message is kept for those who watch them.
-MOST_RENDERED = 500
+MAX_RENDERED = 500
 #: Members from which a message is kept for those who read the group, too.
 MANY = 100
 
@@ -68,9 +68,9 @@ class GroupServicer(GroupServiceServicer):
         view: GroupsView,
         publisher: Publishes,
         now_ms: Callable[[], int] = wall_clock_ms,
-        replicas: Alone | None = None,
+        replicas: LocalRouter | None = None,
     ) -> None:
-        self._replicas = replicas or Alone()
+        self._replicas = replicas or LocalRouter()
         self._view = view
         self._publisher = publisher
         self._now_ms = now_ms
@@ -94,7 +94,7 @@ class GroupServicer(GroupServiceServicer):
 
     async def ListGroups(self, request: ListGroupsRequest, context: Context) -> ListGroupsResponse:
         """A page of the groups of a campaign that a stranger can join, without their members."""
-        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MOST)
+        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MAX)
         campaign = request.campaign.removeprefix("campaigns/")
         paging = Paging(f"groups/{campaign}", (int, int, str), size, request.page_token)
 
@@ -104,7 +104,7 @@ class GroupServicer(GroupServiceServicer):
             groups = [group_message(*self._require(one.group), members=False) for one in page.items]
             return ListGroupsResponse(groups=groups, next_page_token=page.next_token)
 
-        parts = await self._replicas.ask_all("ListGroups", request, context, here)
+        parts = await self._replicas.scatter_gather("ListGroups", request, context, here)
         if len(parts) == 1:
             return parts[0]
         more = any(part.next_page_token for part in parts)
@@ -143,7 +143,7 @@ class GroupServicer(GroupServiceServicer):
         if known is not None and known[0] == aggregate.version:
             return known[1]
         shown = Shared(group_message(aggregate, terms))
-        if len(self._rendered) >= MOST_RENDERED:
+        if len(self._rendered) >= MAX_RENDERED:
             del self._rendered[next(iter(self._rendered))]
         self._rendered[aggregate.key] = (aggregate.version, shown)
         return shown
@@ -153,11 +153,11 @@ class GroupServicer(GroupServiceServicer):
         group = _group_of(request.name)
 
         async def here() -> Group:
-            return await self._cancel(group, request, Patience(context))
+            return await self._cancel(group, request, CallDeadline(context))
 
         return await self._replicas.ask("CancelGroup", group, request, context, here)
 
-    async def _cancel(self, group: str, request: CancelGroupRequest, patience: Patience) -> Group:
+    async def _cancel(self, group: str, request: CancelGroupRequest, patience: CallDeadline) -> Group:
         aggregate, terms = self._require(group)
         if aggregate.state.phase is Phase.FORMING:
             await self._ask_to_cancel(group, request, patience)
@@ -173,14 +173,14 @@ class GroupServicer(GroupServiceServicer):
             raise refusals.group_not_found(group)
         return aggregate, aggregate.state.terms
 
-    async def _ask_to_cancel(self, group: str, request: CancelGroupRequest, patience: Patience) -> None:
+    async def _ask_to_cancel(self, group: str, request: CancelGroupRequest, patience: CallDeadline) -> None:
         command = CancelGroupCommand(request_id=request.request_id, reason=request.reason)
         kind = CancelGroupCommand.DESCRIPTOR.full_name
         made = headers(f"{group}:cancel:{request.request_id}", kind, SOURCE, self._now_ms(), f"groups/{group}")
         record = Record(group, GroupInput(cancel_group=command).SerializeToString(), made)
         await self._publisher.publish(GROUP_INBOX.name, record, timeout_s=patience.left_s(PUBLISH_S))
 
-    async def _closed(self, group: str, patience: Patience) -> tuple[Aggregate[State], Terms]:
+    async def _closed(self, group: str, patience: CallDeadline) -> tuple[Aggregate[State], Terms]:
         """The group once it has ended, whichever way: the wish stands in its inbox, so it does."""
 
         def look() -> tuple[Aggregate[State], Terms] | None:

@@ -24,7 +24,7 @@ from groupbuy.groups.v1.groups_pb2 import (
 )
 
 from eventlog.core.aggregate import Aggregate
-from services.groups.domain.model import Phase, Standing, State
+from services.groups.domain.model import OrderStatus, Phase, State
 from services.groups.domain.pricing import tier_at
 from services.groups.domain.terms import Terms
 
@@ -35,10 +35,10 @@ PHASES: Mapping[Phase, GroupState.ValueType] = {
     Phase.CANCELLED: GROUP_STATE_CANCELLED,
 }
 #: Ends that an order with a seat can come to when its group closes; who left before is no member.
-ENDS: Mapping[Standing, MemberState.ValueType] = {
-    Standing.SETTLED: MEMBER_STATE_SETTLED,
-    Standing.FAILED: MEMBER_STATE_FAILED,
-    Standing.RELEASED: MEMBER_STATE_RELEASED,
+ENDS: Mapping[OrderStatus, MemberState.ValueType] = {
+    OrderStatus.SETTLED: MEMBER_STATE_SETTLED,
+    OrderStatus.FAILED: MEMBER_STATE_FAILED,
+    OrderStatus.RELEASED: MEMBER_STATE_RELEASED,
 }
 
 

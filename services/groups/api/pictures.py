@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import segno
 from groupbuy.groups.v1.links_pb2 import QR_FORMAT_PNG, QR_FORMAT_SVG, QrFormat
 
-from chassis.admission.capacity import Room
+from chassis.admission.capacity import CapacityLimiter
 from chassis.admission.cost_limits import Costly
 from chassis.admission.rate_limit import Limit
 
@@ -21,7 +21,7 @@ KINDS = {QR_FORMAT_SVG: "svg", QR_FORMAT_PNG: "png"}
 #: Pictures of one identity.
 RATE = Limit(10, 20)
 #: Pictures that wait to be drawn in one process, and those of one identity.
-MOST_WAITING = 32
+MAX_WAITING = 32
 SHARE = 16
 #: Pictures that are kept.
 KEPT = 256
@@ -34,7 +34,7 @@ class Pictures:
 
     def __init__(self) -> None:
         self._costly = Costly("pictures", RATE)
-        self._room = Room(MOST_WAITING, SHARE)
+        self._room = CapacityLimiter(MAX_WAITING, SHARE)
         self._thread = ThreadPoolExecutor(1, "pictures")
         self._kept: OrderedDict[tuple[str, QrFormat.ValueType], bytes] = OrderedDict()
 

@@ -49,7 +49,7 @@ class Campaigns(Protocol):
         """A campaign as far as the topic has been read."""
         ...
 
-    async def find_fresh(self, key: str, /) -> Campaign | None:
+    async def get_latest(self, key: str, /) -> Campaign | None:
         """A campaign; None only when the topic, read to its present end, has none. Raises BrokerUnavailable."""
         ...
 

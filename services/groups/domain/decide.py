@@ -18,7 +18,7 @@ from services.groups.domain.transitions import ON_GROUP, find
 
 #: Seats given to the waitlist in one go; the next tick goes on. A reservation can take 1.5 KB, and a decision must stay
 #: below 512 KiB even where all of 2,000 seats fall free in one millisecond.
-PROMOTIONS_AT_ONCE = 64
+PROMOTIONS_BATCH = 64
 #: Looking a member up in its enumeration takes as long as the rest of `due`, which runs after each decision.
 _FORMING = Phase.FORMING
 
@@ -93,7 +93,7 @@ def _fall_due(state: State, at_ms: int) -> Iterator[GroupEvent]:
 
 def _fill_seats(state: State, at_ms: int) -> Iterator[GroupEvent]:
     row = ON_GROUP[Phase.FORMING]["seat free"]
-    for _ in range(PROMOTIONS_AT_ONCE):
+    for _ in range(PROMOTIONS_BATCH):
         if not state.waiting or state.seats_left <= 0:
             return
         yield from row.act(state, None, at_ms)

@@ -22,7 +22,7 @@ from services.groups.domain import events
 from services.groups.domain.command import Command, decode
 from services.groups.domain.decide import VERSION_1, Rules
 from services.groups.domain.evolve import UnknownEvent, evolve
-from services.groups.domain.model import Phase, Standing, State
+from services.groups.domain.model import OrderStatus, Phase, State
 from services.groups.domain.terms import DEFAULT_RULES_VERSION, RULES_VERSIONS, UnknownRules
 
 RULES: Mapping[int, Rules] = {1: VERSION_1}
@@ -58,7 +58,7 @@ class GroupDomain:
         forming = state.phase is Phase.FORMING
         reason = REFUSAL_REASON_GROUP_CANCELLED if forming else REFUSAL_REASON_UNREADABLE
         for item in command.items:
-            if item.kind in ("opens", "joins") and state.standing(item.order) is Standing.UNKNOWN:
+            if item.kind in ("opens", "joins") and state.standing(item.order) is OrderStatus.UNKNOWN:
                 yield events.seat_refused(item.message, reason)
         version = DEFAULT_RULES_VERSION if state.terms is None else state.terms.rules_version
         yield from RULES[version].fault(state, error)

@@ -17,21 +17,21 @@ from services.groups.domain.model import (
     RELEASE_DONE,
     RELEASE_REQUESTED,
     STANDING_BITS,
+    OrderStatus,
     Phase,
     Seat,
-    Standing,
     State,
-    Waiter,
+    WaitlistEntry,
 )
 from services.groups.domain.terms import terms_of
 
-_END_BY_REASON: dict[int, Standing] = {
-    pb.RELEASE_REASON_CANCELLED: Standing.CANCELLED,
-    pb.RELEASE_REASON_LAPSED: Standing.LAPSED,
-    pb.RELEASE_REASON_DECLINED: Standing.DECLINED,
+_END_BY_REASON: dict[int, OrderStatus] = {
+    pb.RELEASE_REASON_CANCELLED: OrderStatus.CANCELLED,
+    pb.RELEASE_REASON_LAPSED: OrderStatus.LAPSED,
+    pb.RELEASE_REASON_DECLINED: OrderStatus.DECLINED,
 }
 #: Looking a member up in its enumeration takes as long as the rest of what is done to most orders at their end.
-_SETTLED = Standing.SETTLED
+_SETTLED = OrderStatus.SETTLED
 
 
 class UnknownEvent(ValueError):
@@ -108,13 +108,13 @@ def _seat_reserved(state: State, event: pb.SeatReserved, at_ms: int) -> None:
 
 def _seat_refused(state: State, event: pb.SeatRefused, at_ms: int) -> None:
     cancelled = event.reason == pb.REFUSAL_REASON_CANCELLED
-    _end(state, event.order, Standing.CANCELLED if cancelled else Standing.REFUSED)
+    _end(state, event.order, OrderStatus.CANCELLED if cancelled else OrderStatus.REFUSED)
 
 
 def _seat_waitlisted(state: State, event: pb.SeatWaitlisted, at_ms: int) -> None:
     customer = event.customer
     invitation = event.invitation.SerializeToString() if event.HasField("invitation") else b""
-    waiter = Waiter(customer, event.quantity, event.payment_method, event.request_sha256, invitation)
+    waiter = WaitlistEntry(customer, event.quantity, event.payment_method, event.request_sha256, invitation)
     state.waiting[event.order] = waiter
     state.customers[customer] = state.customers.get(customer, 0) + 1
 
@@ -130,7 +130,7 @@ def _member_confirmed(state: State, event: pb.MemberConfirmed, at_ms: int) -> No
 def _seat_released(state: State, event: pb.SeatReleased, at_ms: int) -> None:
     order = event.order
     seat = state.reserved.pop(order, None) or state.confirmed.pop(order, None) or state.waiting.pop(order, None)
-    _end(state, order, _END_BY_REASON.get(event.reason, Standing.RELEASED))
+    _end(state, order, _END_BY_REASON.get(event.reason, OrderStatus.RELEASED))
     if state.phase is not Phase.FORMING:
         _shrink(state)
     elif seat is not None:
@@ -173,10 +173,10 @@ def _member_settled(state: State, event: pb.MemberSettled, at_ms: int) -> None:
 
 def _member_failed(state: State, event: pb.MemberFailed, at_ms: int) -> None:
     state.failed += 1
-    _leave_settlement(state, event.order, Standing.FAILED)
+    _leave_settlement(state, event.order, OrderStatus.FAILED)
 
 
-def _leave_settlement(state: State, order: str, standing: Standing) -> None:
+def _leave_settlement(state: State, order: str, standing: OrderStatus) -> None:
     seat = state.confirmed.pop(order)
     _end(state, order, standing)
     if seat.cancel_refused:
@@ -187,13 +187,13 @@ def _leave_settlement(state: State, order: str, standing: Standing) -> None:
 # Ends ---------------------------------------------------------------------------------------------------------------
 
 
-def _end(state: State, order: str, standing: Standing) -> None:
+def _end(state: State, order: str, standing: OrderStatus) -> None:
     """An order is at its end; what was said about it before stays said."""
     state.ended[order] = standing | (state.ended.get(order, 0) & ~STANDING_BITS)
 
 
 def _mark(state: State, order: str, flag: int) -> None:
-    state.ended[order] = state.ended.get(order, int(Standing.STRAY)) | flag
+    state.ended[order] = state.ended.get(order, int(OrderStatus.ORPHANED)) | flag
 
 
 def _shrink(state: State) -> None:

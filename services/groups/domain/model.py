@@ -25,7 +25,7 @@ class Phase(IntEnum):
     CANCELLED = 4
 
 
-class Standing(IntEnum):
+class OrderStatus(IntEnum):
     """Where an order stands within its group."""
 
     UNKNOWN = 0
@@ -38,7 +38,7 @@ class Standing(IntEnum):
     SETTLED = 6
     FAILED = 7
     #: Money came for it, but the order itself never did.
-    STRAY = 8
+    ORPHANED = 8
     # Live.
     WAITLISTED = 9
     RESERVED = 10
@@ -56,11 +56,11 @@ CANCEL_REFUSED = 64
 
 # Looking a member up in its enumeration takes as long as the rest of `standing`, which runs once an input.
 _FORMING = Phase.FORMING
-_UNKNOWN = Standing.UNKNOWN
-_WAITLISTED = Standing.WAITLISTED
-_RESERVED = Standing.RESERVED
-_CONFIRMED = Standing.CONFIRMED
-_SETTLING = Standing.SETTLING
+_UNKNOWN = OrderStatus.UNKNOWN
+_WAITLISTED = OrderStatus.WAITLISTED
+_RESERVED = OrderStatus.RESERVED
+_CONFIRMED = OrderStatus.CONFIRMED
+_SETTLING = OrderStatus.SETTLING
 
 
 class Seat(msgspec.Struct, array_like=True, gc=False):
@@ -77,7 +77,7 @@ class Seat(msgspec.Struct, array_like=True, gc=False):
     cancel_refused: bool = False
 
 
-class Waiter(msgspec.Struct, array_like=True, gc=False):
+class WaitlistEntry(msgspec.Struct, array_like=True, gc=False):
     """An order that waits for a seat, with all that its reservation will have to say."""
 
     customer: str
@@ -110,7 +110,7 @@ class State:
     #: Members by order of confirmation; after completion those who are still to be charged.
     confirmed: dict[str, Seat] = field(default_factory=dict)
     #: First come, first served.
-    waiting: dict[str, Waiter] = field(default_factory=dict)
+    waiting: dict[str, WaitlistEntry] = field(default_factory=dict)
     #: Live orders of each customer, while the group forms.
     customers: dict[str, int] = field(default_factory=dict)
     #: Orders at their end.
@@ -130,7 +130,7 @@ class State:
     #: Orders whose money is asked back but not reported back.
     unreleased: int = 0
 
-    def standing(self, order: str) -> Standing:
+    def standing(self, order: str) -> OrderStatus:
         """Where an order stands."""
         ended = self.ended.get(order)
         if ended is not None:
@@ -162,4 +162,4 @@ class State:
         return closed and not (self.reserved or self.confirmed or self.waiting or self.unreleased)
 
 
-_STANDINGS = tuple(Standing)
+_STANDINGS = tuple(OrderStatus)

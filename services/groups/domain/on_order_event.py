@@ -17,7 +17,7 @@ from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
 from services.groups.domain import events
 from services.groups.domain.closing import leave
 from services.groups.domain.command import Item
-from services.groups.domain.model import CANCEL_REFUSED, Phase, Standing, State
+from services.groups.domain.model import CANCEL_REFUSED, OrderStatus, Phase, State
 from services.groups.domain.terms import MAX_SEATS, Terms, freeze, problems, terms_of
 
 #: As many as may wait, so that letting all of them go stays one small record.
@@ -143,7 +143,7 @@ def refuse_closed(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     yield events.seat_refused(item.message, _CLOSED[state.phase])
 
 
-def refuse_let_go(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+def refuse_orphaned(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     """An order whose money was sent back before the order itself came: payments will not hold any for it."""
     yield events.seat_refused(item.message, pb.REFUSAL_REASON_CANCELLED)
 
@@ -175,7 +175,7 @@ def refuse_cancel(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     """Too late. Said once an order."""
     order = item.order
     standing = state.standing(order)
-    if standing is Standing.SETTLING:
+    if standing is OrderStatus.SETTLING:
         said = state.confirmed[order].cancel_refused
     else:
         said = bool(state.ended[order] & CANCEL_REFUSED)

@@ -100,7 +100,7 @@ def _finish(state: State) -> Iterable[GroupEvent]:
 # Money without a seat -----------------------------------------------------------------------------------------------
 
 
-def give_back(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+def return_funds(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     """Money for an order that has no seat, or that nobody knows. Asked back once: payments lets go for good."""
     if not state.ended.get(item.order, 0) & RELEASE_REQUESTED:
         yield events.release_requested(item.order, pb.RELEASE_REASON_NO_SEAT)

@@ -25,11 +25,11 @@ MAX_PRICE_MINOR = 10**12
 MAX_AMOUNT_MINOR = 2**63 - 1
 DAY_MS = 86_400_000
 #: The shortest time that a provider lets an authorisation be captured in.
-SHORTEST_HOLD_MS = 7 * DAY_MS
+MIN_HOLD_MS = 7 * DAY_MS
 #: After the deadline money must stay capturable for so long, so that settlement can survive a bad day.
 SETTLING_MS = DAY_MS
-SHORTEST_WINDOW_MS = 100
-LONGEST_HOLD_WINDOW_MS = DAY_MS
+MIN_WINDOW_MS = 100
+MAX_HOLD_WINDOW_MS = DAY_MS
 DEFAULT_SEATS_PER_CUSTOMER = 1
 DEFAULT_MAX_QUANTITY = 99
 #: Rules that this build knows. A change of what is decided gets a new number; old groups keep theirs.
@@ -206,12 +206,12 @@ def _ladder(campaign: Campaign) -> Iterator[Problem]:
 
 def _times(campaign: Campaign) -> Iterator[Problem]:
     window_ms = milliseconds(campaign.window)
-    if window_ms < SHORTEST_WINDOW_MS:
-        yield Problem("window", INVALID_FIELDS, f"must be at least {SHORTEST_WINDOW_MS} ms")
-    if window_ms + SETTLING_MS >= SHORTEST_HOLD_MS:
+    if window_ms < MIN_WINDOW_MS:
+        yield Problem("window", INVALID_FIELDS, f"must be at least {MIN_WINDOW_MS} ms")
+    if window_ms + SETTLING_MS >= MIN_HOLD_MS:
         yield Problem("window", WINDOW_TOO_LONG, "a hold must outlast it by a day, and the shortest hold is of 7 days")
-    if not SHORTEST_WINDOW_MS <= milliseconds(campaign.hold_window) <= LONGEST_HOLD_WINDOW_MS:
-        yield Problem("hold_window", INVALID_FIELDS, f"must lie in {SHORTEST_WINDOW_MS} ms to 24 h")
+    if not MIN_WINDOW_MS <= milliseconds(campaign.hold_window) <= MAX_HOLD_WINDOW_MS:
+        yield Problem("hold_window", INVALID_FIELDS, f"must lie in {MIN_WINDOW_MS} ms to 24 h")
 
 
 def _amounts(campaign: Campaign) -> Iterator[Problem]:

@@ -17,8 +17,8 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from services.groups.domain import closing
 from services.groups.domain import on_order_event as order
 from services.groups.domain import on_payment_event as payment
+from services.groups.domain.model import OrderStatus as S
 from services.groups.domain.model import Phase as P
-from services.groups.domain.model import Standing as S
 from services.groups.domain.model import State
 
 #: (state, item, time in milliseconds) -> events. What time itself brings has no item.
@@ -90,18 +90,18 @@ ORDER: tuple[Row, ...] = (
     Row((S.SETTLING,), "capture_declined", payment.fail, ("member_failed", "settled"), (S.FAILED,), "Not charged."),
     Row((S.SETTLING,), "hold_declined", payment.fail, ("member_failed", "settled"), (S.FAILED,),
         "The hold had lapsed and was not renewed."),
-    Row((*_GONE, S.FAILED), "hold_authorised", payment.give_back, ("release_requested",), (), "NO_SEAT; once."),
+    Row((*_GONE, S.FAILED), "hold_authorised", payment.return_funds, ("release_requested",), (), "NO_SEAT; once."),
     Row((*_GONE, S.FAILED), "payment_released", payment.release, ("member_released",), (), "Once."),
 
-    Row((S.UNKNOWN, S.STRAY), "hold_authorised", payment.give_back, ("release_requested",), (S.STRAY,),
+    Row((S.UNKNOWN, S.ORPHANED), "hold_authorised", payment.return_funds, ("release_requested",), (S.ORPHANED,),
         "NO_SEAT; once.", expected=False),
-    Row((S.UNKNOWN, S.STRAY), "captured", payment.give_back, ("release_requested",), (S.STRAY,), "NO_SEAT; once.",
+    Row((S.UNKNOWN, S.ORPHANED), "captured", payment.return_funds, ("release_requested",), (S.ORPHANED,),
+        "NO_SEAT; once.", expected=False),
+    Row((*_GONE, S.FAILED), "captured", payment.return_funds, ("release_requested",), (), "NO_SEAT; once.",
         expected=False),
-    Row((*_GONE, S.FAILED), "captured", payment.give_back, ("release_requested",), (), "NO_SEAT; once.",
-        expected=False),
-    Row((S.STRAY,), "payment_released", payment.release, ("member_released",), (), "Once.", expected=False),
-    Row((S.STRAY,), "opens", order.refuse_let_go, ("seat_refused",), (S.CANCELLED,), "CANCELLED.", expected=False),
-    Row((S.STRAY,), "joins", order.refuse_let_go, ("seat_refused",), (S.CANCELLED,), "CANCELLED.", expected=False),
+    Row((S.ORPHANED,), "payment_released", payment.release, ("member_released",), (), "Once.", expected=False),
+    Row((S.ORPHANED,), "opens", order.refuse_orphaned, ("seat_refused",), (S.CANCELLED,), "CANCELLED.", expected=False),
+    Row((S.ORPHANED,), "joins", order.refuse_orphaned, ("seat_refused",), (S.CANCELLED,), "CANCELLED.", expected=False),
     Row((S.WAITLISTED,), "hold_authorised", payment.unseat, _EXIT, (S.RELEASED,), "NO_SEAT.", expected=False),
     Row((S.WAITLISTED, *_SEATED), "captured", payment.unseat, _EXIT, (S.RELEASED,), "NO_SEAT.", expected=False),
     Row((S.RESERVED,), "capture_declined", payment.decline, ("seat_released", "leader_changed", "expired"),

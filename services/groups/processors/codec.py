@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from eventlog.records.packed import Packed
-from services.groups.domain.model import Phase, Seat, State, Waiter
+from services.groups.domain.model import Phase, Seat, State, WaitlistEntry
 from services.groups.domain.terms import terms_of
 
 #: Values of a state in the order in which `encode` lists them. A change needs a new stamp.
@@ -21,7 +21,7 @@ _Kept: TypeAlias = tuple[
     int,  # deadline_ms
     dict[str, Seat],  # reserved
     dict[str, Seat],  # confirmed
-    dict[str, Waiter],  # waiting
+    dict[str, WaitlistEntry],  # waiting
     dict[str, int],  # ended
     int,  # tiers_reached
     int,  # seated_ms

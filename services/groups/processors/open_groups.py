@@ -21,20 +21,20 @@ from eventlog.core.aggregate import Aggregate
 from eventlog.core.errors import NotReady
 from eventlog.processors.decider import Decider
 from eventlog.state.database import NO_IDENTITY, LogIdentity
-from eventlog.state.rocksdb_store import Codec, RocksStates
+from eventlog.state.rocksdb_store import Codec, RocksDBStore
 from services.groups.domain.model import Phase, State
 
 #: Open groups of one campaign held in one partition.
-MOST_LISTED = 1_000
+MAX_LISTED = 1_000
 #: Open groups held in one process, whatever the number of campaigns: about 50 MB.
-MOST_HELD = 200_000
+MAX_HELD = 200_000
 #: Work of a look through kept groups between two chances for everybody else, and the pause after it.
 SLICE_S = 0.002
 PAUSE_S = 0.002
 #: Seconds from one look through a partition to the next, where there is room for more than was held.
 AGAIN_S = 10.0
 #: Seconds between two looks at whether there is something to look through.
-LOOK_S = 0.1
+POLL_INTERVAL_S = 0.1
 _RANK = struct.Struct(">HQ")
 _FORMING = Phase.FORMING
 
@@ -59,7 +59,7 @@ def _from_rank(rank: bytes) -> OpenGroup:
 class OpenGroups:
     """The open groups of one partition, by campaign."""
 
-    def __init__(self, most_listed: int = MOST_LISTED, most_held: int = MOST_HELD) -> None:
+    def __init__(self, most_listed: int = MAX_LISTED, most_held: int = MAX_HELD) -> None:
         self._most_listed = most_listed
         self._most_held = most_held
         self._ranks: dict[str, bytes] = {}
@@ -132,7 +132,7 @@ class OpenGroups:
             del self._by_campaign[campaign]
 
 
-class ListedStates(RocksStates[State]):
+class ListedStates(RocksDBStore[State]):
     """Groups of one partition, and which of them are open."""
 
     def __init__(
@@ -140,7 +140,7 @@ class ListedStates(RocksStates[State]):
         path: Path,
         codec: Codec[State],
         cached: int,
-        most_held: int = MOST_HELD,
+        most_held: int = MAX_HELD,
         *,
         log_topic: str = "log",
         identity: LogIdentity = NO_IDENTITY,
@@ -209,9 +209,9 @@ class GroupDecider(Decider[State]):
             found.append(states.open.after(campaign, rank, limit))
         return [_from_rank(one) for one in islice(merge(*found), limit)]
 
-    def _open(self, path: Path, identity: LogIdentity) -> RocksStates[State]:
+    def _open(self, path: Path, identity: LogIdentity) -> RocksDBStore[State]:
         assert self._codec is not None
-        held = MOST_HELD // max(self.partitions, 1)
+        held = MAX_HELD // max(self.partitions, 1)
         return ListedStates(path, self._codec, self._cached, held, log_topic=self._log.name, identity=identity)
 
     async def _look_through(self) -> None:
@@ -222,7 +222,7 @@ class GroupDecider(Decider[State]):
                 if not states.whole or again:
                     await _in_slices(states.look_through())
                     states.looked = time.monotonic()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
 
 async def _in_slices(steps: Iterator[None]) -> None:

@@ -21,7 +21,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
 from eventlog.consuming.resume import Source as CopiedFrom
 from eventlog.core.errors import BrokerUnavailable
-from eventlog.processors.sequencer import Missing, Wrapping
+from eventlog.processors.sequencer import DependencyUnavailable, RecordMapper
 from eventlog.records.dead_letters import Undecodable
 from eventlog.records.envelope import header
 from eventlog.records.wire import BytesField, OriginField
@@ -46,13 +46,13 @@ FindFresh = Callable[[str], Awaitable[Campaign | None]]
 class GroupCopying:
     """Copying rules of the group inbox."""
 
-    def __init__(self, orders_topic: str, find: Find, find_fresh: FindFresh) -> None:
+    def __init__(self, orders_topic: str, find: Find, get_latest: FindFresh) -> None:
         """`find` says what is known of a campaign, `find_fresh` reads the campaigns' topic to its end before."""
         self._orders_topic = orders_topic
         self._find = find
-        self._find_fresh = find_fresh
+        self._find_fresh = get_latest
 
-    def of(self, topic: str, partition: int) -> Wrapping:
+    def of(self, topic: str, partition: int) -> RecordMapper:
         """See Copying."""
         source = OriginField(GroupInput.SOURCE_FIELD_NUMBER, topic, partition)
         if topic == self._orders_topic:
@@ -73,15 +73,15 @@ class GroupCopying:
         return CopiedFrom(source.topic, source.partition, source.offset) if found.HasField("source") else None
 
 
-class _Facts(Wrapping):
+class _Facts(RecordMapper):
     """Order facts of one batch."""
 
-    def __init__(self, topic: str, partition: int, source: OriginField, find: Find, find_fresh: FindFresh) -> None:
+    def __init__(self, topic: str, partition: int, source: OriginField, find: Find, get_latest: FindFresh) -> None:
         self._topic = topic
         self._partition = partition
         self._source = source
         self._find = find
-        self._find_fresh = find_fresh
+        self._find_fresh = get_latest
         #: Whether the campaigns' topic was read to its end since the batch was fetched: it then held every campaign
         #: that an order in the batch can have been placed for.
         self._read_to_end = False
@@ -109,10 +109,10 @@ class _Facts(Wrapping):
         if campaign is None:
             if self._read_to_end:
                 return b""
-            raise Missing(name)
+            raise DependencyUnavailable(name)
         return _CAMPAIGN.of(campaign.SerializeToString())
 
-    async def learn(self, missing: Missing) -> None:
+    async def learn(self, missing: DependencyUnavailable) -> None:
         """Reads the campaigns' topic to its end, once a batch at most. A broker that is away is waited for."""
         (name,) = missing.args
         while True:
@@ -135,7 +135,7 @@ class _Facts(Wrapping):
         return GroupInput(source=source, order_rejected=rejected).SerializeToString()
 
 
-class _Decisions(Wrapping):
+class _Decisions(RecordMapper):
     """Payment decisions of one batch."""
 
     of_decisions = True

@@ -21,28 +21,28 @@ from groupbuy.orders.v1.orders_pb2 import (
     PlaceOrdersResponse,
 )
 
-from chassis.admission.capacity import Room, no_room
-from chassis.routing.partition_router import Alone
+from chassis.admission.capacity import CapacityLimiter, no_room
+from chassis.routing.partition_router import LocalRouter
 from chassis.routing.peer_calls import Context, is_not_ready
-from chassis.rpc.call_deadline import Patience
+from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.errors import to_api_error, to_status
 from chassis.rpc.validation import validate
 from eventlog.core.errors import NotReady
-from eventlog.processors.base import Slices
+from eventlog.processors.base import TimeSlice
 from services.orders.api.errors import request_id_reused
-from services.orders.api.event_publisher import Facts
-from services.orders.api.parsed_order import Asked, understood
-from services.orders.api.place_order import Placing, accept
+from services.orders.api.event_publisher import OrderEventPublisher
+from services.orders.api.parsed_order import ParsedOrder, parse_order
+from services.orders.api.place_order import PlaceOrderHandler, accept
 from services.orders.domain.ids import OrderName
 
 #: Orders of batches and streams under way in one process, and those of one identity.
-MOST_UNDER_WAY = 20_000
+MAX_UNDER_WAY = 20_000
 SHARE = 16_000
 #: Those of messages in which an order waits for its group to close, for a minute perhaps.
-MOST_CLOSING = 4_000
+MAX_CLOSING = 4_000
 SHARE_CLOSING = 2_000
 #: Orders of one stream under way, their answers on the way back included.
-MOST_OF_A_STREAM = 2_000
+MAX_OF_A_STREAM = 2_000
 
 #: Tasks begun before the event loop does something else: each takes 0.1 ms and more in its first turn.
 TASKS = 20
@@ -51,17 +51,23 @@ TASKS = 20
 ResultOf = Callable[[int], PlaceOrderResult]
 
 
-class Bulk:
+class BatchPlaceOrders:
     """Places orders by the hundred."""
 
-    def __init__(self, placing: Placing, facts: Facts, replicas: Alone, room: Room | None = None) -> None:
+    def __init__(
+        self,
+        placing: PlaceOrderHandler,
+        facts: OrderEventPublisher,
+        replicas: LocalRouter,
+        room: CapacityLimiter | None = None,
+    ) -> None:
         self._placing = placing
         self._replicas = replicas
         self._facts = facts
-        self._room = room or Room(MOST_UNDER_WAY, SHARE)
-        self._closing = Room(MOST_CLOSING, SHARE_CLOSING)
+        self._room = room or CapacityLimiter(MAX_UNDER_WAY, SHARE)
+        self._closing = CapacityLimiter(MAX_CLOSING, SHARE_CLOSING)
 
-    def _room_of(self, requests: Sequence[PlaceOrderRequest]) -> Room:
+    def _room_of(self, requests: Sequence[PlaceOrderRequest]) -> CapacityLimiter:
         """The room in which orders of one message have their places until the last of them is answered."""
         return self._closing if any(one.wait == WAIT_GROUP_CLOSED for one in requests) else self._room
 
@@ -140,18 +146,18 @@ class Bulk:
         self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, result_of: ResultOf
     ) -> None:
         """Places them all and fills in the result of each. Raises nothing but its cancellation."""
-        patience = Patience(context)
-        elsewhere: list[tuple[int, Asked]] = []
-        slow: list[tuple[int, Asked]] = []
-        together: list[tuple[int, Asked]] = []
+        patience = CallDeadline(context)
+        elsewhere: list[tuple[int, ParsedOrder]] = []
+        slow: list[tuple[int, ParsedOrder]] = []
+        together: list[tuple[int, ParsedOrder]] = []
         digests: dict[OrderName, bytes] = {}
         # By the clock: an order that is refused takes ten times as long as another.
-        slices = Slices()
+        slices = TimeSlice()
         for index, request in enumerate(requests, first):
             name: OrderName | None = None
             try:
                 validate(request)
-                asked = understood(request)
+                asked = parse_order(request)
                 name = asked.name
                 repeated = digests.setdefault(name, asked.digest)
                 if repeated != asked.digest:
@@ -164,7 +170,7 @@ class Bulk:
             except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
                 _fail(result_of(index), name, error)
             if slices.over():
-                await slices.breathe()
+                await slices.yield_to_loop()
         async with asyncio.TaskGroup() as tasks:
             for batch in by_owner(elsewhere, self._replicas):
                 tasks.create_task(self._elsewhere(batch, context, result_of))
@@ -172,10 +178,10 @@ class Bulk:
 
     async def _together(
         self,
-        together: list[tuple[int, Asked]],
-        slow: list[tuple[int, Asked]],
+        together: list[tuple[int, ParsedOrder]],
+        slow: list[tuple[int, ParsedOrder]],
         context: Context,
-        patience: Patience,
+        patience: CallDeadline,
         result_of: ResultOf,
     ) -> None:
         facts = [self._placing.fact(asked) for _, asked in together]
@@ -204,17 +210,19 @@ class Bulk:
                 if number % TASKS == 0:
                     await asyncio.sleep(0)
 
-    async def _one(self, index: int, asked: Asked, context: Context, result_of: ResultOf) -> None:
+    async def _one(self, index: int, asked: ParsedOrder, context: Context, result_of: ResultOf) -> None:
         await _answer(index, asked.name, self._placing.place_asked(asked, self._replicas, context), result_of)
 
-    async def _whole(self, asked: Asked, answer: Awaitable[PlaceOrderResponse], context: Context) -> PlaceOrderResponse:
+    async def _whole(
+        self, asked: ParsedOrder, answer: Awaitable[PlaceOrderResponse], context: Context
+    ) -> PlaceOrderResponse:
         """The answer, also where the partition goes to another replica before it comes."""
         try:
             return await answer
         except NotReady:
             return await self._placing.place_asked(asked, self._replicas, context)
 
-    async def _elsewhere(self, batch: list[tuple[int, Asked]], context: Context, result_of: ResultOf) -> None:
+    async def _elsewhere(self, batch: list[tuple[int, ParsedOrder]], context: Context, result_of: ResultOf) -> None:
         """Has orders placed by another replica, which owns the partitions of all of them; one by one where it does not
         any more."""
 
@@ -244,9 +252,9 @@ class Bulk:
                 tasks.create_task(self._one(index, asked, context, result_of))
 
 
-def by_owner(orders: Sequence[tuple[int, Asked]], replicas: Alone) -> list[list[tuple[int, Asked]]]:
+def by_owner(orders: Sequence[tuple[int, ParsedOrder]], replicas: LocalRouter) -> list[list[tuple[int, ParsedOrder]]]:
     """Orders in batches, each for one replica."""
-    batches: dict[str, list[tuple[int, Asked]]] = {}
+    batches: dict[str, list[tuple[int, ParsedOrder]]] = {}
     for order in orders:
         batches.setdefault(replicas.owner(order[1].name.group), []).append(order)
     return list(batches.values())
@@ -256,7 +264,7 @@ class _Flow:
     """The answers of one stream on their way back."""
 
     def __init__(self) -> None:
-        self.room = Room(MOST_OF_A_STREAM)
+        self.room = CapacityLimiter(MAX_OF_A_STREAM)
         self.wake = asyncio.Event()
         self._answer = PlaceOrdersResponse()
 

@@ -11,11 +11,11 @@ from groupbuy.links.v1.links_pb2 import Invitation
 from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderPlaced
 from groupbuy.orders.v1.orders_pb2 import CancelOrderRequest
 
-from chassis.rpc.call_deadline import Patience
+from chassis.rpc.call_deadline import CallDeadline
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.records.envelope import Stamp
-from services.orders.api.parsed_order import Asked
+from services.orders.api.parsed_order import ParsedOrder
 from services.orders.api.ports import PublishesAll
 from services.orders.domain.ids import OrderName
 from shared_kernel.topics import ORDERS
@@ -27,7 +27,7 @@ CAMPAIGN_HEADER = "groupbuy-campaign"
 PUBLISH_S = 10.0
 
 
-class Facts:
+class OrderEventPublisher:
     """Makes order facts, and appends them."""
 
     def __init__(self, publisher: PublishesAll, now_ms: Callable[[], int]) -> None:
@@ -36,7 +36,7 @@ class Facts:
         self._placed = Stamp(OrderPlaced.DESCRIPTOR.full_name, SOURCE)
         self._cancel_requested = Stamp(OrderCancelRequested.DESCRIPTOR.full_name, SOURCE)
 
-    def placed(self, asked: Asked, invitation: Invitation | None = None) -> Record:
+    def placed(self, asked: ParsedOrder, invitation: Invitation | None = None) -> Record:
         """The fact that a request states; `invitation` is what its share link said."""
         request, name = asked.request, asked.name
         fact = OrderFact(order=name.order, group=name.group, customer=request.customer)
@@ -66,10 +66,10 @@ class Facts:
         headers = self._cancel_requested.headers(ce_id, self._now_ms(), str(name))
         return Record(name.group, fact.SerializeToString(), headers)
 
-    async def append(self, fact: Record, patience: Patience) -> Position:
+    async def append(self, fact: Record, patience: CallDeadline) -> Position:
         """Appends a fact and returns where it stands. Raises BrokerUnavailable."""
         return await self._publisher.publish(ORDERS.name, fact, timeout_s=patience.left_s(PUBLISH_S))
 
-    async def append_all(self, facts: Sequence[Record], patience: Patience) -> list[Position | BrokerUnavailable]:
+    async def append_all(self, facts: Sequence[Record], patience: CallDeadline) -> list[Position | BrokerUnavailable]:
         """Appends facts together, and says of each where it stands or that it was not acknowledged."""
         return await self._publisher.publish_all(ORDERS.name, facts, timeout_s=patience.left_s(PUBLISH_S))

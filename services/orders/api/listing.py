@@ -10,16 +10,16 @@ from typing import cast
 
 from groupbuy.orders.v1.orders_pb2 import ListOrdersRequest, ListOrdersResponse, Order
 
-from chassis.routing.partition_router import Alone, Partitions
+from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.routing.peer_calls import Context
-from chassis.rpc.call_deadline import Patience
+from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.pagination import Key, Page, Paging, page_size
 from services.orders.api.errors import group_not_found, invalid_field
-from services.orders.api.reading import Reader, Seen
+from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.ids import OrderName, group_of, is_id
 
 DEFAULT_SIZE = 50
-MOST = 500
+MAX = 500
 #: Instead of a group: all of them.
 ANY = "-"
 
@@ -27,7 +27,7 @@ ANY = "-"
 class Listing:
     """Pages of orders, read from the projection."""
 
-    def __init__(self, reader: Reader, replicas: Alone) -> None:
+    def __init__(self, reader: Reader, replicas: LocalRouter) -> None:
         self._reader = reader
         self._replicas = replicas
 
@@ -39,15 +39,15 @@ class Listing:
                 raise invalid_field("parent", "is not the name of a group")
 
             async def of_group() -> ListOrdersResponse:
-                return _response(await self._of_group(request, Patience(context)))
+                return _response(await self._of_group(request, CallDeadline(context)))
 
             return await self._replicas.ask("ListOrders", group, request, context, of_group)
 
         async def of_customer(partitions: Partitions) -> ListOrdersResponse:
-            page = await self._of_customer(request, Patience(context), partitions)
+            page = await self._of_customer(request, CallDeadline(context), partitions)
             return ListOrdersResponse(orders=page.items, next_page_token=page.next_token)
 
-        parts = await self._replicas.ask_all("ListOrders", request, context, of_customer)
+        parts = await self._replicas.scatter_gather("ListOrders", request, context, of_customer)
         if len(parts) == 1:
             return parts[0]
         more = any(part.next_page_token for part in parts)
@@ -55,7 +55,7 @@ class Listing:
         page = _paging(request, (int, str)).joined(orders, _newest_order_first, more=more)
         return ListOrdersResponse(orders=page.items, next_page_token=page.next_token)
 
-    async def _of_group(self, request: ListOrdersRequest, patience: Patience) -> Page[Seen]:
+    async def _of_group(self, request: ListOrdersRequest, patience: CallDeadline) -> Page[OrderSnapshot]:
         group = group_of(request.parent)
         paging = _paging(request, (str,))
         token = self._reader.token(request.token, group) if request.token else None
@@ -64,13 +64,15 @@ class Listing:
         if state is None:
             raise group_not_found(group)
         orders = (
-            Seen(OrderName(group, order), state, view)
+            OrderSnapshot(OrderName(group, order), state, view)
             for order, view in state.orders.items()
             if view.known and request.customer in ("", view.customer)
         )
         return paging.of(orders, _by_id)
 
-    async def _of_customer(self, request: ListOrdersRequest, patience: Patience, partitions: Partitions) -> Page[Order]:
+    async def _of_customer(
+        self, request: ListOrdersRequest, patience: CallDeadline, partitions: Partitions
+    ) -> Page[Order]:
         paging = _paging(request, (int, str))
         token = self._reader.token(request.token) if request.token else None
         await self._reader.all_caught_up(token, patience, partitions)
@@ -79,16 +81,16 @@ class Listing:
         return paging.cut(orders, _newest_order_first)
 
 
-def _response(page: Page[Seen]) -> ListOrdersResponse:
+def _response(page: Page[OrderSnapshot]) -> ListOrdersResponse:
     return ListOrdersResponse(orders=[seen.message() for seen in page.items], next_page_token=page.next_token)
 
 
 def _paging(request: ListOrdersRequest, kinds: tuple[type[int] | type[str], ...]) -> Paging:
-    size = page_size(request.page_size, default=DEFAULT_SIZE, most=MOST)
+    size = page_size(request.page_size, default=DEFAULT_SIZE, most=MAX)
     return Paging(f"orders/{request.parent}/{request.customer}", kinds, size, request.page_token)
 
 
-def _by_id(seen: Seen) -> Key:
+def _by_id(seen: OrderSnapshot) -> Key:
     return (seen.name.order,)
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from google.protobuf.timestamp_pb2 import Timestamp
 from groupbuy.orders.v1.orders_pb2 import ORDER_STATE_PLACED, Order
 
-from services.orders.api.parsed_order import Asked
+from services.orders.api.parsed_order import ParsedOrder
 from services.orders.domain.fold import OrderView
 from services.orders.domain.ids import OrderName
 from services.orders.domain.model import GroupOrders
@@ -52,7 +52,7 @@ def show(made: Order, name: OrderName, group: GroupOrders, view: OrderView) -> N
         made.action_url = view.action_url
 
 
-def show_placed(made: Order, asked: Asked, time_ms: int) -> None:
+def show_placed(made: Order, asked: ParsedOrder, time_ms: int) -> None:
     """Makes an empty message the order of a fact that stands in the log, before it is read there.
 
     It is what `show` makes of that fact alone. To fold it first would take as long as to state it.

@@ -31,17 +31,17 @@ from groupbuy.orders.v1.orders_pb2 import (
 )
 from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceServicer
 
-from chassis.routing.partition_router import Alone
+from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.broadcast import Fanout
-from chassis.rpc.call_deadline import Patience
+from chassis.rpc.call_deadline import CallDeadline
 from services.orders.api import errors as refusals
-from services.orders.api.batch_place_orders import Bulk
-from services.orders.api.event_publisher import Facts
+from services.orders.api.batch_place_orders import BatchPlaceOrders
+from services.orders.api.event_publisher import OrderEventPublisher
 from services.orders.api.links import Invitations
 from services.orders.api.listing import Listing
-from services.orders.api.place_order import Placing
+from services.orders.api.place_order import PlaceOrderHandler
 from services.orders.api.ports import Campaigns, OrdersView, PublishesAll
-from services.orders.api.reading import Reader, Seen
+from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.fold import OrderView
 from services.orders.domain.ids import OrderName, parse_order
 from services.orders.domain.seat import REFUSALS
@@ -65,14 +65,16 @@ class OrderServicer(OrderServiceServicer):
         publisher: PublishesAll,
         now_ms: Callable[[], int] = wall_clock_ms,
         link_keys: Keys | None = None,
-        replicas: Alone | None = None,
+        replicas: LocalRouter | None = None,
     ) -> None:
-        self._replicas = replicas or Alone()
+        self._replicas = replicas or LocalRouter()
         self._campaigns = campaigns
         self._reader = Reader(view, publisher)
-        self._facts = Facts(publisher, now_ms)
-        self._placing = Placing(self._reader, campaigns, self._facts, Invitations(link_keys or Keys({}), now_ms))
-        self._bulk = Bulk(self._placing, self._facts, self._replicas)
+        self._facts = OrderEventPublisher(publisher, now_ms)
+        self._placing = PlaceOrderHandler(
+            self._reader, campaigns, self._facts, Invitations(link_keys or Keys({}), now_ms)
+        )
+        self._bulk = BatchPlaceOrders(self._placing, self._facts, self._replicas)
         self._listing = Listing(self._reader, self._replicas)
         self._fanout = Fanout(view.watchers)
 
@@ -97,7 +99,7 @@ class OrderServicer(OrderServiceServicer):
         name = _parsed(request.name)
 
         async def here() -> Order:
-            patience = Patience(context)
+            patience = CallDeadline(context)
             if request.token:
                 await self._reader.passed(name, self._reader.token(request.token, name.group), patience)
             return (await self._reader.require(name, patience)).message()
@@ -113,11 +115,11 @@ class OrderServicer(OrderServiceServicer):
         name = _parsed(request.name)
 
         async def here() -> Order:
-            return await self._cancel(name, request, Patience(context))
+            return await self._cancel(name, request, CallDeadline(context))
 
         return await self._replicas.ask("CancelOrder", name.group, request, context, here)
 
-    async def _cancel(self, name: OrderName, request: CancelOrderRequest, patience: Patience) -> Order:
+    async def _cancel(self, name: OrderName, request: CancelOrderRequest, patience: CallDeadline) -> Order:
         seen = await self._reader.require(name, patience)
         if not _judged(seen.view):
             wish = self._facts.cancel_requested(name, seen.view.customer, request)
@@ -132,16 +134,16 @@ class OrderServicer(OrderServiceServicer):
         group = _parsed(request.name).group
 
         def here(asked: WatchOrderRequest) -> AsyncGenerator[Order]:
-            return self._watch(asked, Patience(context))
+            return self._watch(asked, CallDeadline(context))
 
         async with aclosing(self._replicas.watch("WatchOrder", group, request, context, here, _after)) as found:
             async for one in found:
                 yield one
 
-    async def _watch(self, request: WatchOrderRequest, patience: Patience) -> AsyncGenerator[Order]:
+    async def _watch(self, request: WatchOrderRequest, patience: CallDeadline) -> AsyncGenerator[Order]:
         name = _parsed(request.name)
         sent = request.from_revision
-        seen: Seen | None = await self._reader.require(name, patience)
+        seen: OrderSnapshot | None = await self._reader.require(name, patience)
         with self._fanout.follow(name.group) as watch:
             while True:
                 seen = self._reader.find(name)

@@ -18,7 +18,7 @@ from services.orders.domain.ids import (
 )
 
 
-class Asked(NamedTuple):
+class ParsedOrder(NamedTuple):
     """A request, and the order that it stands for."""
 
     request: PlaceOrderRequest
@@ -31,7 +31,7 @@ class Asked(NamedTuple):
     digest: bytes
 
 
-def understood(request: PlaceOrderRequest) -> Asked:
+def parse_order(request: PlaceOrderRequest) -> ParsedOrder:
     """A valid request and the order it stands for: the same for the same customer, request id and group."""
     customer, request_id, joined = request.customer, request.request_id, request.group
     if joined:
@@ -41,4 +41,4 @@ def understood(request: PlaceOrderRequest) -> Asked:
     else:
         group = group_id(customer, request_id)
     name = OrderName(group, order_id(group, customer, request_id))
-    return Asked(request, name, campaign_of(request.campaign), not joined, request_digest(request))
+    return ParsedOrder(request, name, campaign_of(request.campaign), not joined, request_digest(request))

@@ -21,29 +21,29 @@ from groupbuy.orders.v1.orders_pb2 import (
     Wait,
 )
 
-from chassis.admission.capacity import Room
-from chassis.routing.partition_router import Alone
+from chassis.admission.capacity import CapacityLimiter
+from chassis.routing.partition_router import LocalRouter
 from chassis.routing.peer_calls import Context
-from chassis.rpc.call_deadline import Patience
+from chassis.rpc.call_deadline import CallDeadline
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from services.orders.api import errors as refusals
 from services.orders.api.consistency_tokens import Token, encode
-from services.orders.api.event_publisher import Facts
+from services.orders.api.event_publisher import OrderEventPublisher
 from services.orders.api.links import Invitations
 from services.orders.api.mapping import show_placed
-from services.orders.api.parsed_order import Asked, understood
+from services.orders.api.parsed_order import ParsedOrder, parse_order
 from services.orders.api.ports import Campaigns
-from services.orders.api.reading import Reader, Seen
+from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.fold import OrderView
 from services.orders.domain.model import GroupOrders
 
 #: Single orders that wait for their groups to close in one process, and those of one identity.
-MOST_CLOSING = 1_000
+MAX_CLOSING = 1_000
 SHARE_CLOSING = 500
 #: Orders that wait for a campaign or a group that is not known here, and those of one identity: the topic of campaigns
 #: is read to its end first, and a group may take a second to be seen.
-MOST_UNKNOWN = 2_000
+MAX_UNKNOWN = 2_000
 SHARE_UNKNOWN = 1_000
 
 #: What PlaceOrder waits for.
@@ -54,35 +54,37 @@ WAITS: Mapping[Wait.ValueType, Callable[[OrderView], bool]] = {
 }
 
 
-class Placing:
+class PlaceOrderHandler:
     """The way of an order into the log and back."""
 
-    def __init__(self, reader: Reader, campaigns: Campaigns, facts: Facts, links: Invitations) -> None:
+    def __init__(self, reader: Reader, campaigns: Campaigns, facts: OrderEventPublisher, links: Invitations) -> None:
         self._reader = reader
         self._campaigns = campaigns
         self._facts = facts
         self._links = links
-        self._closing = Room(MOST_CLOSING, SHARE_CLOSING)
-        self._unknown = Room(MOST_UNKNOWN, SHARE_UNKNOWN)
+        self._closing = CapacityLimiter(MAX_CLOSING, SHARE_CLOSING)
+        self._unknown = CapacityLimiter(MAX_UNKNOWN, SHARE_UNKNOWN)
 
-    async def place_there(self, request: PlaceOrderRequest, replicas: Alone, context: Context) -> PlaceOrderResponse:
+    async def place_there(
+        self, request: PlaceOrderRequest, replicas: LocalRouter, context: Context
+    ) -> PlaceOrderResponse:
         """Places an order and waits as asked, wherever the order's partition is. The same request again answers with
         the same order."""
-        asked = understood(request)
+        asked = parse_order(request)
         if request.wait != WAIT_GROUP_CLOSED:
             return await self.place_asked(asked, replicas, context)
         with self._closing.place("wait for their groups to close"):
             return await self.place_asked(asked, replicas, context)
 
-    async def place_asked(self, asked: Asked, replicas: Alone, context: Context) -> PlaceOrderResponse:
+    async def place_asked(self, asked: ParsedOrder, replicas: LocalRouter, context: Context) -> PlaceOrderResponse:
         """As `place_there`, of a request that was looked at."""
 
         async def here() -> PlaceOrderResponse:
-            return await self.place(asked, Patience(context))
+            return await self.place(asked, CallDeadline(context))
 
         return await replicas.ask("PlaceOrder", asked.name.group, asked.request, context, here)
 
-    async def place(self, asked: Asked, patience: Patience) -> PlaceOrderResponse:
+    async def place(self, asked: ParsedOrder, patience: CallDeadline) -> PlaceOrderResponse:
         """As `place_asked`, in this process. Raises NotReady where the partition is not here."""
         seen = self.known(asked)
         if seen is not None:
@@ -101,24 +103,24 @@ class Placing:
         accept(made, asked, position, seen)
         return made
 
-    def known(self, asked: Asked) -> Seen | None:
+    def known(self, asked: ParsedOrder) -> OrderSnapshot | None:
         """The order if it was placed before. Raises ApiError REQUEST_ID_REUSED where it is another's, and NotReady."""
         seen = self._reader.find(asked.name)
         if seen is not None:
             _same_request(seen, asked.digest)
         return seen
 
-    def fact(self, asked: Asked) -> Record:
+    def fact(self, asked: ParsedOrder) -> Record:
         """What a checked request states."""
         return self._facts.placed(asked, self._links.of(asked.request))
 
-    def stated(self, asked: Asked, position: Position) -> Seen | None:
+    def stated(self, asked: ParsedOrder, position: Position) -> OrderSnapshot | None:
         """Notes that an order stands in the log. What is known of it already; raises as `known`."""
         self._reader.wrote(position)
         return self.known(asked)
 
     async def decided(
-        self, asked: Asked, token: Token | Position, patience: Patience, *, fresh: bool
+        self, asked: ParsedOrder, token: Token | Position, patience: CallDeadline, *, fresh: bool
     ) -> PlaceOrderResponse:
         """The answer once there is what the caller waits for. `fresh`: its fact may not be folded yet."""
         enough = WAITS[asked.request.wait]
@@ -132,7 +134,7 @@ class Placing:
 
     # Plain mistakes -----------------------------------------------------------------------------------------------
 
-    def check_now(self, asked: Asked) -> bool:
+    def check_now(self, asked: ParsedOrder) -> bool:
         """Refuses what is plainly a mistake. False: that can't be told without waiting. Raises ApiError, NotReady."""
         self._links.check(asked.request)
         campaign = self._campaigns.find(asked.campaign)
@@ -146,7 +148,7 @@ class Placing:
         _judge(asked, campaign, group)
         return True
 
-    async def _check(self, asked: Asked, patience: Patience) -> None:
+    async def _check(self, asked: ParsedOrder, patience: CallDeadline) -> None:
         campaign = await self._campaign(asked.campaign, patience)
         group = None
         if not asked.opens:
@@ -155,12 +157,12 @@ class Placing:
                 raise refusals.group_not_found(asked.name.group)
         _judge(asked, campaign, group)
 
-    async def _campaign(self, wanted: str, patience: Patience) -> Campaign:
+    async def _campaign(self, wanted: str, patience: CallDeadline) -> Campaign:
         campaign = self._campaigns.find(wanted)
         if campaign is None:
             try:
                 async with asyncio.timeout(patience.left_s()):
-                    campaign = await self._campaigns.find_fresh(wanted)
+                    campaign = await self._campaigns.get_latest(wanted)
             except TimeoutError:
                 raise BrokerUnavailable("the campaigns' topic could not be read to its end in time") from None
         if campaign is None:
@@ -168,7 +170,7 @@ class Placing:
         return campaign
 
 
-def _judge(asked: Asked, campaign: Campaign, group: GroupOrders | None) -> None:
+def _judge(asked: ParsedOrder, campaign: Campaign, group: GroupOrders | None) -> None:
     """Raises ApiError for what is wrong with an order, given its campaign and the group that it joins, if any."""
     currency = campaign.currency
     if group is None:
@@ -184,7 +186,9 @@ def _judge(asked: Asked, campaign: Campaign, group: GroupOrders | None) -> None:
         raise refusals.currency_mismatch(shown, currency)
 
 
-def accept(made: PlaceOrderResponse | PlaceOrderResult, asked: Asked, position: Position, seen: Seen | None) -> None:
+def accept(
+    made: PlaceOrderResponse | PlaceOrderResult, asked: ParsedOrder, position: Position, seen: OrderSnapshot | None
+) -> None:
     """Fills in the answer about an order that stands in the log and waits for nothing else; `seen`, where it has been
     read there already."""
     if seen is None:
@@ -194,13 +198,13 @@ def accept(made: PlaceOrderResponse | PlaceOrderResult, asked: Asked, position: 
     made.token = encode(position)
 
 
-def _answer(seen: Seen, token: Token | Position) -> PlaceOrderResponse:
+def _answer(seen: OrderSnapshot, token: Token | Position) -> PlaceOrderResponse:
     answer = PlaceOrderResponse(token=encode(token))
     seen.show(answer.order)
     return answer
 
 
-def _same_request(seen: Seen, digest: bytes) -> None:
+def _same_request(seen: OrderSnapshot, digest: bytes) -> None:
     """Raises ApiError where the request id stands for another payload."""
     if seen.view.request_sha256 and seen.view.request_sha256 != digest:
         raise refusals.request_id_reused(seen.name)

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from aiokafka.errors import KafkaError
 
-from chassis.admission.capacity import Room
-from chassis.rpc.call_deadline import Patience
+from chassis.admission.capacity import CapacityLimiter
+from chassis.rpc.call_deadline import CallDeadline
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.processors.projection import position_key
 from services.orders.api.errors import invalid_field
@@ -22,7 +22,7 @@ from services.orders.api.wait import Awaiting
 from shared_kernel.topics import ORDERS
 
 #: Calls that wait for a position in one process, and those of one identity.
-MOST_WAITING = 1_000
+MAX_WAITING = 1_000
 SHARE = 500
 #: Seconds between two questions to the broker about the end of one partition, and seconds that an answer may take.
 ASK_AGAIN_S = 0.1
@@ -35,7 +35,7 @@ class Positions:
     def __init__(self, view: OrdersView, awaiting: Awaiting) -> None:
         self._view = view
         self._awaiting = awaiting
-        self._room = Room(MOST_WAITING, SHARE)
+        self._room = CapacityLimiter(MAX_WAITING, SHARE)
         #: End of each partition, as the broker said last.
         self._ends: dict[int, int] = {}
         #: By partition: the question that has not been sent yet, and when the last one was.
@@ -43,7 +43,7 @@ class Positions:
         self._questions: set[asyncio.Task[BrokerUnavailable | None]] = set()
         self._asked_at: dict[int, float] = {}
 
-    async def reached(self, key: str, partition: int, offset: int, patience: Patience, *, ours: bool) -> None:
+    async def reached(self, key: str, partition: int, offset: int, patience: CallDeadline, *, ours: bool) -> None:
         """Returns once the key's partition is folded past an offset. `ours`: this process wrote there, so the log has
         it. Raises TimeoutError, NotReady, BrokerUnavailable; and ApiError INVALID_FIELDS for an offset beyond the end
         of the log, OVERLOADED where too many calls wait."""
@@ -61,10 +61,10 @@ class Positions:
             await self._require_in_log(partition, offset, patience)
             await self._folded(partition, look, patience)
 
-    async def _folded(self, partition: int, look: Callable[[], bool | None], patience: Patience) -> None:
+    async def _folded(self, partition: int, look: Callable[[], bool | None], patience: CallDeadline) -> None:
         await self._awaiting.until(position_key(ORDERS.name, partition), look, patience.left_s())
 
-    async def _require_in_log(self, partition: int, offset: int, patience: Patience) -> None:
+    async def _require_in_log(self, partition: int, offset: int, patience: CallDeadline) -> None:
         if offset < self._ends.get(partition, 0):
             return
         asking = self._asking.get(partition)

@@ -14,12 +14,12 @@ from typing import NamedTuple
 from groupbuy.orders.v1.orders_pb2 import Order
 
 from chassis.routing.partition_router import Partitions
-from chassis.rpc.call_deadline import Patience
+from chassis.rpc.call_deadline import CallDeadline
 from eventlog.broker.topics import partition_of
 from eventlog.core.errors import NotReady
-from eventlog.processors.base import Slices
+from eventlog.processors.base import TimeSlice
 from eventlog.producing.record_accumulator import Position
-from eventlog.views.change_notifier import Watchers
+from eventlog.views.change_notifier import ChangeNotifier
 from services.orders.api.consistency_tokens import Token, decode, encode
 from services.orders.api.errors import answer_pending, invalid_field, list_pending, order_not_found
 from services.orders.api.mapping import order_message, show
@@ -36,7 +36,7 @@ from shared_kernel.topics import ORDERS
 APPEAR_S = 1.0
 
 
-class Seen(NamedTuple):
+class OrderSnapshot(NamedTuple):
     """An order as the projection has it at one moment. Valid until the next await."""
 
     name: OrderName
@@ -66,7 +66,7 @@ class Reader:
         self._probes: list[str] = []
 
     @property
-    def watchers(self) -> Watchers:
+    def watchers(self) -> ChangeNotifier:
         """Wakes who waits for a group."""
         return self._view.watchers
 
@@ -75,11 +75,11 @@ class Reader:
         if position.offset > self._written.get(position.partition, -1):
             self._written[position.partition] = position.offset
 
-    def find(self, name: OrderName) -> Seen | None:
+    def find(self, name: OrderName) -> OrderSnapshot | None:
         """The order as it is now, None if it is not known. Raises NotReady."""
         group = self._view.get(name.group)
         view = group.find(name.order) if group else None
-        return None if group is None or view is None else Seen(name, group, view)
+        return None if group is None or view is None else OrderSnapshot(name, group, view)
 
     def here(self, name: OrderName) -> Token:
         """A token that is already passed: where the projection stands in the order's partition."""
@@ -105,7 +105,7 @@ class Reader:
         """
         numbers = [number for number, _ in self._probe(partitions)]
         found: list[Order] = []
-        slices = Slices()
+        slices = TimeSlice()
         while len(found) < most:
             size = most - len(found)
             rows = (row for number in numbers for row in self._view.of_customer(customer, number, after, size))
@@ -116,13 +116,13 @@ class Reader:
                 if seen is not None and (seen.view.customer, seen.view.created_ms) == (customer, row.created_ms):
                     found.append(seen.message())
                 if slices.over():
-                    await slices.breathe()
+                    await slices.yield_to_loop()
             if len(page) < size:
                 break
             after = page[-1].key
         return found
 
-    async def group_caught_up(self, group: str, token: Token | None, patience: Patience) -> None:
+    async def group_caught_up(self, group: str, token: Token | None, patience: CallDeadline) -> None:
         """Returns once what this process wrote to the group's partition is seen, and what the token stands for.
 
         Raises ApiError ANSWER_PENDING.
@@ -130,7 +130,7 @@ class Reader:
         offset = self._written.get(self.partition(group), -1)
         await self._list_passed(group, max(offset, token.offset if token else -1), patience)
 
-    async def all_caught_up(self, token: Token | None, patience: Patience, partitions: Partitions = None) -> None:
+    async def all_caught_up(self, token: Token | None, patience: CallDeadline, partitions: Partitions = None) -> None:
         """As group_caught_up, of some partitions or of all. Raises NotReady unless all of these are read here."""
         for partition, probe in self._probe(partitions):
             offset = self._written.get(partition, -1)
@@ -138,7 +138,7 @@ class Reader:
                 offset = max(offset, token.offset)
             await self._list_passed(probe, offset, patience)
 
-    async def _list_passed(self, key: str, offset: int, patience: Patience) -> None:
+    async def _list_passed(self, key: str, offset: int, patience: CallDeadline) -> None:
         try:
             await self._reached(key, offset, patience)
         except TimeoutError:
@@ -150,7 +150,7 @@ class Reader:
             self._probes = one_of_each(self._publisher.partitions)
         return [one for one in enumerate(self._probes) if partitions is None or one[0] in partitions]
 
-    async def require(self, name: OrderName, patience: Patience) -> Seen:
+    async def require(self, name: OrderName, patience: CallDeadline) -> OrderSnapshot:
         """The order, after what this process wrote. Raises ApiError ORDER_NOT_FOUND."""
         await self._passed(name, self._written.get(self.partition(name.group), -1), patience)
         found = self.find(name)
@@ -168,17 +168,17 @@ class Reader:
             raise invalid_field("token", "is of another order")
         return token
 
-    async def passed(self, name: OrderName, token: Token, patience: Patience) -> None:
+    async def passed(self, name: OrderName, token: Token, patience: CallDeadline) -> None:
         """Returns once the projection has folded the token's record. Raises ApiError ANSWER_PENDING."""
         await self._passed(name, token.offset, patience)
 
-    async def _passed(self, name: OrderName, offset: int, patience: Patience) -> None:
+    async def _passed(self, name: OrderName, offset: int, patience: CallDeadline) -> None:
         try:
             await self._reached(name.group, offset, patience)
         except TimeoutError:
             raise answer_pending(name) from None
 
-    async def _reached(self, key: str, offset: int, patience: Patience) -> None:
+    async def _reached(self, key: str, offset: int, patience: CallDeadline) -> None:
         """Returns once the key's partition is folded past an offset. Raises TimeoutError, and as Positions.reached."""
         partition = self.partition(key)
         ours = offset <= self._written.get(partition, -1)
@@ -189,7 +189,7 @@ class Reader:
         found = self._view.get(group)
         return found if found is not None and found.opener else None
 
-    async def opened(self, group: str, patience: Patience) -> GroupOrders | None:
+    async def opened(self, group: str, patience: CallDeadline) -> GroupOrders | None:
         """A group that somebody has opened, None where that is not seen within a moment."""
 
         try:
@@ -201,12 +201,12 @@ class Reader:
         self,
         name: OrderName,
         ready: Callable[[OrderView], bool],
-        patience: Patience,
+        patience: CallDeadline,
         token: Token | Position | None = None,
-    ) -> Seen:
+    ) -> OrderSnapshot:
         """The order once it is so. Raises ApiError ANSWER_PENDING shortly before the deadline."""
 
-        def look() -> Seen | None:
+        def look() -> OrderSnapshot | None:
             found = self.find(name)
             return found if found is not None and ready(found.view) else None
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from eventlog.views.change_notifier import Watchers
+from eventlog.views.change_notifier import ChangeNotifier
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ SLICE = 500
 class _Waiting:
     """All who wait for one key, and the task that looks in their place."""
 
-    def __init__(self, watchers: Watchers, key: str) -> None:
+    def __init__(self, watchers: ChangeNotifier, key: str) -> None:
         self.looks: dict[asyncio.Future[Any], Callable[[], Any]] = {}
         self._watching = watchers.watch(key)
         # Begun here and not by the task: what changes before the task first runs is not missed.
@@ -57,7 +57,7 @@ def _look(turn: asyncio.Future[Any], look: Callable[[], Any]) -> None:
 class Awaiting:
     """Calls that wait, by key."""
 
-    def __init__(self, watchers: Watchers) -> None:
+    def __init__(self, watchers: ChangeNotifier) -> None:
         self._watchers = watchers
         self._by_key: dict[str, _Waiting] = {}
 

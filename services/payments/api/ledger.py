@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from groupbuy.payments.v1 import ledger_pb2 as pb
 
-from chassis.routing.partition_router import Alone, Partitions
+from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.routing.peer_calls import Context
 from chassis.rpc.pagination import Key, Paging, page_size
 from services.payments.api import errors as refusals
@@ -16,7 +16,7 @@ from services.payments.api.ports import BooksView
 from services.payments.ledger.journal import Account, Entry, Head
 
 DEFAULT_SIZE = 100
-MOST = 500
+MAX = 500
 _MOST_MINOR = (1 << 63) - 1
 #: Instead of a group: all of a partition.
 ANY = "-"
@@ -25,7 +25,7 @@ ANY = "-"
 class Books:
     """Answers about the ledger."""
 
-    def __init__(self, view: BooksView, replicas: Alone) -> None:
+    def __init__(self, view: BooksView, replicas: LocalRouter) -> None:
         self._view = view
         self._replicas = replicas
 
@@ -37,7 +37,7 @@ class Books:
             wanted = {name: both for name, both in sums if request.currency in ("", name[0])}
             return _answer(wanted, self._view.heads(partitions))
 
-        parts = await self._replicas.ask_all("GetBalances", request, context, here)
+        parts = await self._replicas.scatter_gather("GetBalances", request, context, here)
         return parts[0] if len(parts) == 1 else _together(parts)
 
     async def entries(self, request: pb.ListEntriesRequest, context: Context) -> pb.ListEntriesResponse:
@@ -53,7 +53,7 @@ class Books:
         return await self._replicas.ask("ListEntries", where, request, context, here)
 
     def _page(self, request: pb.ListEntriesRequest, group: str) -> pb.ListEntriesResponse:
-        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MOST)
+        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MAX)
         start = request.start
         scope = f"entries/{group}/{start.partition}/{start.offset}/{start.number}"
         paging = Paging(scope, (int, int), size, request.page_token)

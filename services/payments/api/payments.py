@@ -28,8 +28,8 @@ from groupbuy.payments.v1.payments_pb2 import (
 )
 from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceServicer
 
-from chassis.routing.partition_router import Alone
-from chassis.rpc.call_deadline import Patience
+from chassis.routing.partition_router import LocalRouter
+from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.pagination import Key, Paging, page_size
 from eventlog.producing.publisher import Publishes
 from services.payments.api import errors as refusals
@@ -37,8 +37,8 @@ from services.payments.api.ledger import Books
 from services.payments.api.mapping import payment_message
 from services.payments.api.names import PaymentName, parse_payment
 from services.payments.api.ports import BooksView, PursesView
-from services.payments.api.refund_payment import PUBLISH_S, Refunding
-from services.payments.api.webhook_ingest import Notifying
+from services.payments.api.refund_payment import PUBLISH_S, RefundHandler
+from services.payments.api.webhook_ingest import WebhookIngest
 from services.payments.domain.view import PaymentView, payment_of
 
 __all__ = ["Context", "PaymentServicer", "payment_message", "wall_clock_ms"]
@@ -46,7 +46,7 @@ __all__ = ["Context", "PaymentServicer", "payment_message", "wall_clock_ms"]
 Context = grpc.aio.ServicerContext[Any, Any]
 
 DEFAULT_SIZE = 50
-MOST = 500
+MAX = 500
 
 
 def wall_clock_ms() -> int:
@@ -61,18 +61,18 @@ class PaymentServicer(PaymentServiceServicer):
         self,
         view: PursesView,
         publisher: Publishes,
-        notifying: Notifying,
+        notifying: WebhookIngest,
         books: BooksView,
         now_ms: Callable[[], int] = wall_clock_ms,
-        replicas: Alone | None = None,
-        of_books: Alone | None = None,
+        replicas: LocalRouter | None = None,
+        of_books: LocalRouter | None = None,
     ) -> None:
         """`replicas` are those of the decider's table, `of_books` those of the ledger."""
-        self._replicas = replicas or Alone()
+        self._replicas = replicas or LocalRouter()
         self._view = view
-        self._refunding = Refunding(view, publisher, now_ms)
+        self._refunding = RefundHandler(view, publisher, now_ms)
         self._notifying = notifying
-        self._books = Books(books, of_books or Alone())
+        self._books = Books(books, of_books or LocalRouter())
 
     async def GetPayment(self, request: GetPaymentRequest, context: Context) -> Payment:
         """The payment of one order."""
@@ -97,7 +97,7 @@ class PaymentServicer(PaymentServiceServicer):
         return await self._replicas.ask("ListPayments", group, request, context, here)
 
     def _list(self, group: str, request: ListPaymentsRequest) -> ListPaymentsResponse:
-        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MOST)
+        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MAX)
         paging = Paging(f"payments/{group}", (str,), size, request.page_token)
         aggregate = self._view.get(group)
         if aggregate is None:
@@ -117,7 +117,7 @@ class PaymentServicer(PaymentServiceServicer):
         """Gives captured money back, and answers with what was decided."""
 
         async def here() -> Refund:
-            return await self._refunding.refund(request, Patience(context))
+            return await self._refunding.refund(request, CallDeadline(context))
 
         group = parse_payment(request.name).group
         return await self._replicas.ask("RefundPayment", group, request, context, here)
@@ -126,7 +126,7 @@ class PaymentServicer(PaymentServiceServicer):
         """Takes what a provider sent; answers once it is in the log."""
         found = [(one.name, one.value) for one in request.headers]
         # Never 0, which would mean the publisher's own time-out.
-        timeout_s = max(Patience(context).left_s(PUBLISH_S), 0.001)
+        timeout_s = max(CallDeadline(context).left_s(PUBLISH_S), 0.001)
         noted = await self._notifying.take(request.provider, found, request.body, timeout_s)
         if noted is None:
             return NotifyPaymentResponse()

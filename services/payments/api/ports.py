@@ -9,11 +9,11 @@ from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
 from eventlog.core.aggregate import Aggregate
 from eventlog.views.view import View
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 from services.payments.ledger.journal import Account, Entry, Head
 
 #: The payment decider's table.
-PursesView: TypeAlias = View[Aggregate[Purse]]
+PursesView: TypeAlias = View[Aggregate[GroupPayments]]
 
 
 class Notifications(Protocol):

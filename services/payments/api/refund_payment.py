@@ -11,7 +11,7 @@ from groupbuy.payments.v1 import payments_pb2 as pb
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, RefundCommand
 from groupbuy.payments.v1.payments_pb2 import Refund, RefundPaymentRequest
 
-from chassis.rpc.call_deadline import Patience, until
+from chassis.rpc.call_deadline import CallDeadline, until
 from eventlog.producing.publisher import Publishes
 from eventlog.producing.record_accumulator import Record
 from eventlog.records.envelope import headers
@@ -34,7 +34,7 @@ _STATES = {
 }
 
 
-class Refunding:
+class RefundHandler:
     """The way of a refund into the log and back."""
 
     def __init__(self, view: PursesView, publisher: Publishes, now_ms: Callable[[], int]) -> None:
@@ -42,7 +42,7 @@ class Refunding:
         self._publisher = publisher
         self._now_ms = now_ms
 
-    async def refund(self, request: RefundPaymentRequest, patience: Patience) -> Refund:
+    async def refund(self, request: RefundPaymentRequest, patience: CallDeadline) -> Refund:
         """The refund once it is decided. The same request again answers with the same refund."""
         name = parse_payment(request.name)
         refund, digest = refund_id(name.order, request.request_id), request_digest(request)
@@ -73,7 +73,7 @@ class Refunding:
         return refund_of(aggregate.state, name.order, refund) if aggregate is not None else None
 
     async def _ask(
-        self, name: PaymentName, refund: str, digest: bytes, request: RefundPaymentRequest, patience: Patience
+        self, name: PaymentName, refund: str, digest: bytes, request: RefundPaymentRequest, patience: CallDeadline
     ) -> None:
         command = RefundCommand(
             order=name.order,

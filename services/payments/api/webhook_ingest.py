@@ -35,7 +35,7 @@ BODY = "groupbuy-notification"
 #: Seconds that a notification can be repeated with one signature: from the tolerance before its time to that after it.
 REPEATABLE_S = 2.0 * TOLERANCE_S
 #: Notifications that are remembered for as long: about 20 MB.
-MOST_REMEMBERED = 50_000
+MAX_REMEMBERED = 50_000
 #: Lines about notifications that are not genuine: anybody can send one.
 LINES = Limit(1, 20)
 
@@ -47,14 +47,14 @@ class Noted(NamedTuple):
     position: Position
 
 
-class Notifying:
+class WebhookIngest:
     """The way of a notification into the log."""
 
     def __init__(self, notifications: Notifications, publisher: Publishes, now_ms: Callable[[], int]) -> None:
         self._notifications = notifications
         self._publisher = publisher
         self._now_ms = now_ms
-        self._repeats: Repeats[Noted] = Repeats(MOST_REMEMBERED, REPEATABLE_S)
+        self._repeats: Repeats[Noted] = Repeats(MAX_REMEMBERED, REPEATABLE_S)
         self._lines = Sparingly(LINES)
 
     async def take(

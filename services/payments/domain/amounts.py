@@ -5,11 +5,11 @@ from __future__ import annotations
 from services.payments.domain.errors import AmountOutOfRange
 
 #: The most that the log can hold, in minor units.
-MOST_MINOR = (1 << 63) - 1
+MAX_MINOR = (1 << 63) - 1
 
 
 def minor(amount: int) -> int:
     """The amount itself, in minor units. Raises AmountOutOfRange."""
-    if 0 <= amount <= MOST_MINOR:
+    if 0 <= amount <= MAX_MINOR:
         return amount
     raise AmountOutOfRange(f"{amount} is not an amount of minor units")

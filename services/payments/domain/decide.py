@@ -14,11 +14,11 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome, RefundCommand
 
 from services.payments.domain.errors import UnknownInput
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 from services.payments.domain.model_parts import COUNTERS
 from services.payments.domain.on_group_event import follow
 from services.payments.domain.on_refund_command import refund
-from services.payments.domain.results import learn
+from services.payments.domain.results import on_result
 from services.payments.domain.retries import ask_again
 
 Input: TypeAlias = GroupDecision | ProviderOutcome | RefundCommand | Tick
@@ -55,13 +55,13 @@ def _outcome(outcome: ProviderOutcome) -> ProviderOutcome:
     return outcome
 
 
-def decide(purse: Purse, command: Input, at_ms: int) -> Iterator[PaymentEvent]:
+def decide(purse: GroupPayments, command: Input, at_ms: int) -> Iterator[PaymentEvent]:
     """What follows from an input at a time in milliseconds since the epoch. Raises Impossible.
 
     What has waited long enough is asked again after it: an answer that comes just then saves the call.
     """
     if isinstance(command, ProviderOutcome):
-        yield from learn(purse, command, at_ms)
+        yield from on_result(purse, command, at_ms)
     elif isinstance(command, GroupDecision):
         yield from follow(purse, command)
     elif isinstance(command, RefundCommand):

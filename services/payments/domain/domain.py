@@ -12,33 +12,33 @@ from services.payments.domain import events
 from services.payments.domain.decide import Input, decide, decode
 from services.payments.domain.errors import UnknownInput
 from services.payments.domain.evolve import evolve
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 
 
 class PurseDomain:
     """Decides purses. Times are in milliseconds since the epoch."""
 
-    def initial(self, key: str) -> Purse:
+    def initial(self, key: str) -> GroupPayments:
         """The purse of a group that nothing has happened to."""
-        return Purse(key)
+        return GroupPayments(key)
 
     def decode_input(self, value: bytes) -> Input:
         """A PaymentInput's content. Raises DecodeError and UnknownInput."""
         return decode(value)
 
-    def decide(self, state: Purse, command: Input, at_ms: int) -> Iterator[PaymentEvent]:
+    def decide(self, state: GroupPayments, command: Input, at_ms: int) -> Iterator[PaymentEvent]:
         """Events that follow from an input. Raises Impossible."""
         return decide(state, command, at_ms)
 
-    def evolve(self, state: Purse, event: PaymentEvent, at_ms: int) -> None:
+    def evolve(self, state: GroupPayments, event: PaymentEvent, at_ms: int) -> None:
         """Applies an event in place."""
         evolve(state, event)
 
-    def faulted(self, state: Purse, command: Input, error: str) -> Iterable[PaymentEvent]:
+    def faulted(self, state: GroupPayments, command: Input, error: str) -> Iterable[PaymentEvent]:
         """The rules failed on an input: said in the open, and nothing else changes."""
         return (events.faulted(error),)
 
-    def due(self, state: Purse) -> int | None:
+    def due(self, state: GroupPayments) -> int | None:
         """When the next waiting call is to be made; None: none waits."""
         return state.retries[0][0] if state.retries else None
 

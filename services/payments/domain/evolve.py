@@ -13,14 +13,14 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
 from services.payments.domain import pending_calls, refunds
-from services.payments.domain.model import Payment, Purse, Record, grown
+from services.payments.domain.model import GroupPayments, Payment, Record, grown
 from services.payments.domain.model_parts import ASKING, ENDING, Hold, Intent
 
 #: A body's change to its order. Bodies are messages of decisions.proto.
 Fold: TypeAlias = Callable[[Payment, Any], None]
 
 
-def evolve(purse: Purse, event: PaymentEvent) -> None:
+def evolve(purse: GroupPayments, event: PaymentEvent) -> None:
     """Applies one event in place."""
     kind = event.WhichOneof("body")
     if kind is None or kind == "faulted":

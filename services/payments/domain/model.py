@@ -201,7 +201,7 @@ def grown(record: Record) -> Payment:
     return payment
 
 
-class Purse(msgspec.Struct, array_like=True):
+class GroupPayments(msgspec.Struct, array_like=True):
     """The payments of all orders of one group."""
 
     group: str

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
 from services.payments.domain import events, requests
-from services.payments.domain.model import Payment, Purse
+from services.payments.domain.model import GroupPayments, Payment
 from services.payments.domain.model_parts import Intent
 
 LAPSED_TWICE = "the hold lapsed before its capture, twice"
 
 
-def pursue(purse: Purse, order: str) -> Iterator[PaymentEvent]:
+def next_steps(purse: GroupPayments, order: str) -> Iterator[PaymentEvent]:
     """Asks for what is missing."""
     payment = purse.payment(order)
     if payment is None:

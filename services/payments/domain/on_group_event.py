@@ -14,12 +14,12 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
 from services.payments.domain import events, requests
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import Payment, Purse
+from services.payments.domain.model import GroupPayments, Payment
 from services.payments.domain.model_parts import Intent
-from services.payments.domain.next_steps import pursue
+from services.payments.domain.next_steps import next_steps
 
 
-def follow(purse: Purse, decision: GroupDecision) -> Iterator[PaymentEvent]:
+def follow(purse: GroupPayments, decision: GroupDecision) -> Iterator[PaymentEvent]:
     """Follows a group decision, event by event.
 
     Raises the first Impossible of them, after all the others: one bad order must not cost its friends their purchase.
@@ -43,7 +43,7 @@ def follows(decision: GroupDecision) -> bool:
     return any(event.WhichOneof("body") in _REACTIONS_OR_UNKNOWN for event in decision.events)
 
 
-def _reserve(purse: Purse, seat: SeatReserved) -> Iterator[PaymentEvent]:
+def _reserve(purse: GroupPayments, seat: SeatReserved) -> Iterator[PaymentEvent]:
     record = purse.orders.get(seat.order)
     if record is not None and record.intent is not Intent.NONE:
         return
@@ -52,7 +52,7 @@ def _reserve(purse: Purse, seat: SeatReserved) -> Iterator[PaymentEvent]:
     yield requests.hold_requested(seat, 1 if record is None else record.asks + 1)
 
 
-def _settle(purse: Purse, wanted: SettlementRequested) -> Iterator[PaymentEvent]:
+def _settle(purse: GroupPayments, wanted: SettlementRequested) -> Iterator[PaymentEvent]:
     order, amount = wanted.order, wanted.amount_minor
     record = purse.orders.get(order)
     if record is None or record.intent is Intent.NONE:
@@ -82,7 +82,7 @@ def _charge(order: str, payment: Payment, amount: int) -> Iterator[PaymentEvent]
         yield events.captured(order, payment, amount, 0)
 
 
-def _release(purse: Purse, wanted: ReleaseRequested) -> Iterator[PaymentEvent]:
+def _release(purse: GroupPayments, wanted: ReleaseRequested) -> Iterator[PaymentEvent]:
     order = wanted.order
     record = purse.orders.get(order)
     if record is not None and record.intent is Intent.RELEASE:
@@ -94,7 +94,7 @@ def _release(purse: Purse, wanted: ReleaseRequested) -> Iterator[PaymentEvent]:
         yield _undo(order, record)
     else:
         yield requests.release_noted(order, record)
-    yield from pursue(purse, order)
+    yield from next_steps(purse, order)
 
 
 def _undo(order: str, payment: Payment) -> PaymentEvent:
@@ -109,7 +109,7 @@ def _undo(order: str, payment: Payment) -> PaymentEvent:
     return requests.release_noted(order, payment)
 
 
-_REACTIONS: dict[str, Callable[[Purse, Any], Iterator[PaymentEvent]]] = {
+_REACTIONS: dict[str, Callable[[GroupPayments, Any], Iterator[PaymentEvent]]] = {
     "seat_reserved": _reserve,
     "settlement_requested": _settle,
     "release_requested": _release,

@@ -14,7 +14,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
 from services.payments.domain import events, requests, unexpected_funds
-from services.payments.domain.model import Payment, Purse
+from services.payments.domain.model import GroupPayments, Payment
 from services.payments.domain.model_parts import ASKING, ENDING, Call, Intent
 from services.payments.domain.retries import RENEWAL_LOOKS, put_off
 
@@ -25,11 +25,11 @@ NEVER_ARRIVED = "released before it reached the provider"
 NEVER_CONFIRMED = "the new hold was not confirmed"
 AGAIN = "the provider refused to let go of the hold"
 
-Answer: TypeAlias = Callable[[Purse, Payment, Call, ProviderOutcome, int], Iterator[PaymentEvent]]
+Answer: TypeAlias = Callable[[GroupPayments, Payment, Call, ProviderOutcome, int], Iterator[PaymentEvent]]
 
 
 def answered(
-    purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, kind: str, at_ms: int
+    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, kind: str, at_ms: int
 ) -> Iterator[PaymentEvent]:
     """Decides what an answer means for its call."""
     yield from _ANSWERS[kind](purse, payment, call, outcome, at_ms)
@@ -47,7 +47,7 @@ def _refused(order: str, payment: Payment, reason: str) -> PaymentEvent:
 
 
 def _authorised(
-    purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
     body = outcome.authorised
     if call.operation in ASKING:
@@ -57,7 +57,7 @@ def _authorised(
 
 
 def _held(
-    purse: Purse, payment: Payment, call: Call, order: str, hold: str, amount: int, currency: str, until_ms: int
+    purse: GroupPayments, payment: Payment, call: Call, order: str, hold: str, amount: int, currency: str, until_ms: int
 ) -> Iterator[PaymentEvent]:
     """Money came for a call that asked for it."""
     if not hold or amount <= 0:
@@ -69,11 +69,11 @@ def _held(
     else:
         yield _refused(order, payment, WRONG_MONEY)
         taken = call.operation == pb.OPERATION_SALE
-        yield from unexpected_funds.send_back(purse, order, hold, amount, currency, WRONG_MONEY, taken=taken)
+        yield from unexpected_funds.return_funds(purse, order, hold, amount, currency, WRONG_MONEY, taken=taken)
 
 
 def _action_required(
-    purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
     if call.operation not in ASKING:
         return
@@ -92,7 +92,7 @@ def _action_required(
 
 
 def _declined(
-    purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
     order, reason = outcome.order, outcome.declined.reason
     if call.operation in ASKING:
@@ -125,7 +125,7 @@ def _refund_declined(order: str, payment: Payment, call: Call, reason: str) -> I
 
 
 def _captured(
-    purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
     order, body = outcome.order, outcome.captured
     hold, amount = body.hold or call.hold, body.amount_minor or call.amount
@@ -140,7 +140,9 @@ def _captured(
         yield from unexpected_funds.captured(purse, order, hold, amount, body.currency)
 
 
-def _over(purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
+def _over(
+    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+) -> Iterator[PaymentEvent]:
     """The hold is no more: let go, or ended by itself."""
     order = outcome.order
     voided = outcome.HasField("voided")
@@ -155,7 +157,7 @@ def _over(purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, 
 
 
 def _refunded(
-    purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
     if call.operation != pb.OPERATION_REFUND:
         return
@@ -166,7 +168,9 @@ def _refunded(
         yield events.refunded(outcome.order, call.hold, amount, currency, call.refund)
 
 
-def _absent(purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
+def _absent(
+    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+) -> Iterator[PaymentEvent]:
     order = outcome.order
     if payment.intent is Intent.RELEASE and call.operation == pb.OPERATION_CAPTURE:
         hold = payment.holds[call.hold]
@@ -180,7 +184,7 @@ def _absent(purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome
 
 
 def _retry_later(
-    purse: Purse, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
     if not call.retry_at_ms:
         body = outcome.retry_later

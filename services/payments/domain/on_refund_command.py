@@ -12,7 +12,7 @@ from groupbuy.payments.v1.inbox_pb2 import RefundCommand
 
 from services.payments.domain import events, requests
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import Purse, Record
+from services.payments.domain.model import GroupPayments, Record
 from services.payments.domain.model_parts import Intent
 
 NO_PAYMENT = "the order has no payment"
@@ -21,7 +21,7 @@ NOT_CAPTURED = "nothing was captured"
 NOTHING_LEFT = "nothing is left to give back"
 
 
-def refund(purse: Purse, command: RefundCommand) -> Iterator[PaymentEvent]:
+def refund(purse: GroupPayments, command: RefundCommand) -> Iterator[PaymentEvent]:
     """Decides a refund. What other refunds under way have claimed is not there any more."""
     if not command.refund:
         raise Impossible(f"order {command.order}: a refund without an id")

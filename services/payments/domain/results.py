@@ -16,9 +16,9 @@ from groupbuy.payments.v1.inbox_pb2 import (
 )
 
 from services.payments.domain import events, unexpected_funds
-from services.payments.domain.model import Payment, Purse
+from services.payments.domain.model import GroupPayments, Payment
 from services.payments.domain.model_parts import Intent
-from services.payments.domain.next_steps import pursue
+from services.payments.domain.next_steps import next_steps
 from services.payments.domain.on_provider_result import answered
 
 #: What a provider says without being asked. Only this is worth an alarm where nobody knows of the order.
@@ -27,7 +27,7 @@ _UNASKED = frozenset({OUTCOME_ORIGIN_NOTIFICATION, OUTCOME_ORIGIN_RECONCILIATION
 NEWS_OF_NOBODY = "told of an order that was never asked for"
 
 
-def learn(purse: Purse, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
+def on_result(purse: GroupPayments, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
     """Decides what an outcome means, and what follows from it."""
     order = outcome.order
     kind = outcome.WhichOneof("result")
@@ -48,10 +48,10 @@ def learn(purse: Purse, outcome: ProviderOutcome, at_ms: int) -> Iterator[Paymen
         yield from _over(payment, outcome)
     elif kind == "refunded":
         yield from _refunded(purse, outcome)
-    yield from pursue(purse, order)
+    yield from next_steps(purse, order)
 
 
-def _authorised(purse: Purse, outcome: ProviderOutcome) -> Iterator[PaymentEvent]:
+def _authorised(purse: GroupPayments, outcome: ProviderOutcome) -> Iterator[PaymentEvent]:
     order, body = outcome.order, outcome.authorised
     record = purse.orders.get(order)
     if record is not None and record.knows(body.hold):
@@ -59,7 +59,7 @@ def _authorised(purse: Purse, outcome: ProviderOutcome) -> Iterator[PaymentEvent
     known = record is not None and record.intent is not Intent.NONE
     reason = unexpected_funds.SECOND_HOLD if known else unexpected_funds.UNKNOWN_ORDER
     taken = outcome.operation == pb.OPERATION_SALE
-    yield from unexpected_funds.send_back(
+    yield from unexpected_funds.return_funds(
         purse,
         order,
         body.hold,
@@ -94,7 +94,7 @@ def _over(payment: Payment, outcome: ProviderOutcome) -> Iterator[PaymentEvent]:
     yield made(outcome.order, reference, hold.held, hold.currency)
 
 
-def _refunded(purse: Purse, outcome: ProviderOutcome) -> Iterator[PaymentEvent]:
+def _refunded(purse: GroupPayments, outcome: ProviderOutcome) -> Iterator[PaymentEvent]:
     """A refund that had been given up went through after all."""
     record = purse.orders.get(outcome.order)
     given_up = (record.given_up or {}).get(outcome.attempt) if record is not None else None

@@ -12,7 +12,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
 from services.payments.domain import events, requests
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import Payment, Purse
+from services.payments.domain.model import GroupPayments, Payment
 from services.payments.domain.model_parts import Intent
 
 UNKNOWN_ORDER = "held for an order that was never asked for"
@@ -22,8 +22,16 @@ TOO_MUCH = "more was taken than was asked for"
 TOO_LITTLE = "less was taken than was asked for"
 
 
-def send_back(
-    purse: Purse, order: str, hold: str, amount: int, currency: str, reason: str, *, taken: bool, method: str = ""
+def return_funds(
+    purse: GroupPayments,
+    order: str,
+    hold: str,
+    amount: int,
+    currency: str,
+    reason: str,
+    *,
+    taken: bool,
+    method: str = "",
 ) -> Iterator[PaymentEvent]:
     """Records money of a hold and asks for its return. Raises Impossible where there is nothing to ask it for by."""
     if not hold or amount <= 0:
@@ -37,7 +45,7 @@ def send_back(
 
 
 def captured(
-    purse: Purse, order: str, hold: str, amount: int, said_currency: str = "", method: str = ""
+    purse: GroupPayments, order: str, hold: str, amount: int, said_currency: str = "", method: str = ""
 ) -> Iterator[PaymentEvent]:
     """Money was taken from a hold, asked for or not. Another currency than was asked for counts as unasked."""
     record = purse.orders.get(order)
@@ -52,7 +60,7 @@ def captured(
             # What was held there is not held any more; what was taken instead is money on its own account.
             yield events.hold_lapsed(order, hold, known.held, known.currency)
     currency = said_currency or (record.currency if record is not None else "")
-    yield from send_back(purse, order, hold, amount, currency, TAKEN_UNASKED, taken=True, method=method)
+    yield from return_funds(purse, order, hold, amount, currency, TAKEN_UNASKED, taken=True, method=method)
 
 
 def _is_wanted(payment: Payment, hold: str) -> bool:
@@ -61,13 +69,13 @@ def _is_wanted(payment: Payment, hold: str) -> bool:
     return known is not None and known.held > 0 and asked
 
 
-def _take(purse: Purse, order: str, payment: Payment, amount: int) -> Iterator[PaymentEvent]:
+def _take(purse: GroupPayments, order: str, payment: Payment, amount: int) -> Iterator[PaymentEvent]:
     hold, currency = payment.hold, payment.currency
     held = payment.holds[hold].held
     most = payment.to_capture if payment.intent is Intent.CAPTURE else held
     counts = min(amount, most)
     yield events.captured(order, payment, counts, held - counts)
     if amount > counts:
-        yield from send_back(purse, order, hold, amount - counts, currency, TOO_MUCH, taken=True)
+        yield from return_funds(purse, order, hold, amount - counts, currency, TOO_MUCH, taken=True)
     elif payment.intent is Intent.CAPTURE and amount < most:
         yield events.suspense_recorded(order, hold, 0, currency, TOO_LITTLE)

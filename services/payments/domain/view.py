@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.payments.domain.model import Payment, Purse, Record
+from services.payments.domain.model import GroupPayments, Payment, Record
 from services.payments.domain.model_parts import Intent, RefundStatus
 
 
@@ -46,7 +46,7 @@ class RefundView:
     asked: bool
 
 
-def payment_of(purse: Purse, order: str) -> PaymentView | None:
+def payment_of(purse: GroupPayments, order: str) -> PaymentView | None:
     """The payment of an order; None: the group has never spoken of it."""
     record = purse.orders.get(order)
     if record is None or record.intent is Intent.NONE:
@@ -67,7 +67,7 @@ def payment_of(purse: Purse, order: str) -> PaymentView | None:
     )
 
 
-def refund_of(purse: Purse, order: str, refund: str) -> RefundView | None:
+def refund_of(purse: GroupPayments, order: str, refund: str) -> RefundView | None:
     """A refund by its id; None: it was never decided."""
     record = purse.orders.get(order)
     known = (record.refunds or {}).get(refund) if record is not None else None

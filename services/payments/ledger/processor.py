@@ -14,7 +14,7 @@ from faust.types import TP
 
 from eventlog.broker.topics import TopicSpec, partition_of
 from eventlog.core.errors import NotReady, Poisoned
-from eventlog.processors.base import Batch, Connection, Slices
+from eventlog.processors.base import Batch, Connection, TimeSlice
 from eventlog.processors.disk_processor import KeptProcessor
 from eventlog.state.database import Database
 from eventlog.state.open_partitions import drop_other_layouts
@@ -60,7 +60,7 @@ class Ledger(KeptProcessor[PartitionBooks]):
         if books is None or books.epoch != batch.epoch:
             self.stateless(batch)
             return None
-        slices = Slices()
+        slices = TimeSlice()
         for first in range(0, len(batch.records), PORTION):
             try:
                 books.apply(batch.topic, batch.records[first : first + PORTION])
@@ -70,7 +70,7 @@ class Ledger(KeptProcessor[PartitionBooks]):
             if books.unwritten >= AT_MOST:
                 await books.keep()
             if slices.over():
-                await slices.breathe()
+                await slices.yield_to_loop()
             if batch.epoch != self.epoch:
                 return None
         await books.keep()

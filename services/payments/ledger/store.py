@@ -23,7 +23,7 @@ from eventlog.core.errors import Poisoned, Spoiled
 from eventlog.core.skips import PassesOver, nothing_is_passed_over
 from eventlog.processors.disk_processor import Ownership
 from eventlog.records.packed import Packed
-from eventlog.state.database import AT_ONCE, Database, Position, SourcePosition
+from eventlog.state.database import BATCH, Database, Position, SourcePosition
 from services.payments.ledger.journal import Account, Entry, Fold, GroupBooks, Head, LedgerBroken, NotBalanced, parsed
 from services.payments.ledger.merkle import Tree
 from services.payments.ledger.posting_rules import Open
@@ -276,7 +276,7 @@ class PartitionBooks(Ownership):
     def _rows(self, prefix: bytes, after: tuple[int, int], most: int) -> Iterator[tuple[bytes, bytes]]:
         """Rows from an offset on; no more are read at once than are likely to be asked for."""
         at = prefix + max(after[0], 0).to_bytes(8, "big")
-        size = min(most + 1, AT_ONCE)
+        size = min(most + 1, BATCH)
         while True:
             found = self._db.rows(at, prefix, size)
             yield from found

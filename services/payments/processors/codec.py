@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from eventlog.records.packed import Packed
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 
-_PACKED: Packed[Purse] = Packed(Purse)
+_PACKED: Packed[GroupPayments] = Packed(GroupPayments)
 
 encode = _PACKED.encode
 #: Raises msgspec.DecodeError for bytes that are no purse.

@@ -22,11 +22,11 @@ from groupbuy.payments.v1.inbox_pb2 import (
 from eventlog.consuming.resume import Asked
 from eventlog.core.aggregate import LATEST_MS, Aggregate, apply
 from eventlog.core.errors import Poisoned
-from eventlog.processors.effects import Call, Outcome
+from eventlog.processors.effects import Effect, EffectResult
 from eventlog.records.envelope import headers
 from services.payments.domain.calls import OPERATIONS, calls_of, key
 from services.payments.domain.domain import PurseDomain
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 
 #: Order, operation and attempt of a call.
 _Name: TypeAlias = "tuple[str, Operation.ValueType, int]"
@@ -60,7 +60,7 @@ class UnsettledCalls:
 
     def __init__(self) -> None:
         self._domain = PurseDomain()
-        self._purses: dict[str, Aggregate[Purse]] = {}
+        self._purses: dict[str, Aggregate[GroupPayments]] = {}
         #: Offset of the last decision that asks for a call, by purse and call.
         self._asked: dict[str, dict[_Name, int]] = {}
         #: Offset of the first record that is no decision of these purses; what is after it is not looked at.
@@ -93,7 +93,7 @@ class UnsettledCalls:
         return min(asked if self._poisoned is None else [*asked, self._poisoned], default=None)
 
 
-def _in_flight(purse: Purse, name: _Name) -> bool:
+def _in_flight(purse: GroupPayments, name: _Name) -> bool:
     """Whether a purse waits for the answer to a call, and not for the time to ask again."""
     payment = purse.payment(name[0])
     call = None if payment is None else payment.calls.get(name[1:])
@@ -123,7 +123,7 @@ class PaymentCalling:
         #: Calls about to be made that may have been made long ago, by their keys.
         self._old: Counter[str] = Counter()
 
-    def calls(self, record: Any) -> Iterable[Call[ProviderCall]]:
+    def calls(self, record: Any) -> Iterable[Effect[ProviderCall]]:
         """The calls that a decision asks for. Raises DecodeError and ValueError for what no decider of ours wrote."""
         decision = PaymentDecision.FromString(record.value)
         made = calls_of(decision)
@@ -135,7 +135,7 @@ class PaymentCalling:
         for call in made:
             if old or call in retried:
                 self._old[key(call)] += 1
-        return [Call(call.order, call) for call in made]
+        return [Effect(call.order, call) for call in made]
 
     def unsettled(self) -> UnsettledCalls:
         """See TracesCalls."""
@@ -159,7 +159,7 @@ class PaymentCalling:
             return None
         return key(ProviderCall(order=outcome.order, operation=outcome.operation, attempt=outcome.attempt))
 
-    async def perform(self, group: str, call: ProviderCall) -> Outcome:
+    async def perform(self, group: str, call: ProviderCall) -> EffectResult:
         """Makes a call and says what came of it."""
         outcome = await self._made(group, call)
         value = PaymentInput(outcome=outcome).SerializeToString()
@@ -167,7 +167,7 @@ class PaymentCalling:
         subject = f"groups/{group}/orders/{call.order}/payment"
         # The time is of the call, outside the log: this record is an input and not derived from one.
         made = headers(name, ProviderOutcome.DESCRIPTOR.full_name, "/payments", self._now_ms(), subject)
-        return Outcome(value, made)
+        return EffectResult(value, made)
 
     async def _made(self, group: str, call: ProviderCall) -> ProviderOutcome:
         provider = self._provider_for(call.payment_method)

@@ -12,7 +12,7 @@ from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.consuming.resume import Source
-from eventlog.processors.sequencer import Wrapping
+from eventlog.processors.sequencer import RecordMapper
 from eventlog.records.wire import BytesField, OriginField
 from services.payments.domain.on_group_event import follows
 from shared_kernel.decoding import of_group
@@ -23,7 +23,7 @@ _GROUP_DECISION = BytesField(PaymentInput.GROUP_DECISION_FIELD_NUMBER)
 class PaymentCopying:
     """Copying rules of the payment inbox."""
 
-    def of(self, topic: str, partition: int) -> Wrapping:
+    def of(self, topic: str, partition: int) -> RecordMapper:
         """See Copying."""
         return _Decisions(OriginField(PaymentInput.SOURCE_FIELD_NUMBER, topic, partition))
 
@@ -37,7 +37,7 @@ class PaymentCopying:
         return Source(source.topic, source.partition, source.offset) if found.HasField("source") else None
 
 
-class _Decisions(Wrapping):
+class _Decisions(RecordMapper):
     """Group decisions of one batch."""
 
     of_decisions = True

@@ -17,17 +17,17 @@ from aiohttp import web
 log = structlog.stdlib.get_logger(__name__)
 
 #: No provider's notification is near this size, nor has as many or as long headers.
-MOST_BYTES = 128 * 1024
-MOST_HEADERS = 64
-MOST_HEADER_BYTES = 8 * 1024
-MOST_LINE_BYTES = 1024
+MAX_BYTES = 128 * 1024
+MAX_HEADERS = 64
+MAX_HEADER_BYTES = 8 * 1024
+MAX_LINE_BYTES = 1024
 #: Seconds for the headers of a request, from the connection or the last answer on.
 HEADERS_S = 5.0
 #: Seconds for a request in all. The body and the broker have shorter limits: only a peer that does not read its answers
 #: gets so far.
 REQUEST_S = 20.0
 #: Connections at most. One more takes the place of the one that has waited longest for a request.
-MOST_CONNECTIONS = 512
+MAX_CONNECTIONS = 512
 
 
 class Refused(Exception):
@@ -63,11 +63,11 @@ class Server(web.Server):
     @staticmethod
     def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         loop = asyncio.get_running_loop()
-        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MOST_BYTES)
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BYTES)
 
     def opened(self, connection: Connection) -> None:
         """A connection more: where there are too many, the one that has waited longest for a request is closed."""
-        if len(self.waiting) + len(self.answering) >= MOST_CONNECTIONS:
+        if len(self.waiting) + len(self.answering) >= MAX_CONNECTIONS:
             oldest = next(iter(self.waiting), connection)
             oldest.abort()
         self.waiting[connection] = None
@@ -89,9 +89,9 @@ class Connection(web.RequestHandler):
             loop=loop,
             keepalive_timeout=HEADERS_S,
             access_log=None,  # type: ignore[arg-type]
-            max_line_size=MOST_LINE_BYTES,
-            max_headers=MOST_HEADERS,
-            max_field_size=MOST_HEADER_BYTES,
+            max_line_size=MAX_LINE_BYTES,
+            max_headers=MAX_HEADERS,
+            max_field_size=MAX_HEADER_BYTES,
             lingering_time=0.0,
             auto_decompress=False,
         )

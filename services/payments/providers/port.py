@@ -43,7 +43,7 @@ class Provider(Protocol):
 
 
 @runtime_checkable
-class Forgetful(Protocol):
+class ExpiringIdempotency(Protocol):
     """A provider that forgets keys after a while, and so has to be asked before an old call is sent again."""
 
     async def perform_again(self, call: ProviderCall, group: str) -> ProviderOutcome:

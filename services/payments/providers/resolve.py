@@ -41,7 +41,7 @@ Send: TypeAlias = Callable[[float], Awaitable[ProviderOutcome]]
 LookUp: TypeAlias = Callable[[float], Awaitable[ProviderOutcome | None]]
 
 #: A try gets no less than this, also at the end of the budget.
-LEAST_S = 0.05
+MIN_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Limits:
     wait_s: float = 0.1
 
 
-class Resting(NotYet):
+class CircuitOpen(NotYet):
     """The provider is left alone for now."""
 
 
@@ -75,7 +75,7 @@ async def resolve(
     ends_s = clock() + limits.budget_s
 
     async def ask(question: Callable[[float], Awaitable[T]]) -> T:
-        timeout_s = max(LEAST_S, min(limits.try_s, ends_s - clock()))
+        timeout_s = max(MIN_S, min(limits.try_s, ends_s - clock()))
         return await _watched(question, timeout_s, breaker, clock)
 
     async def once() -> ProviderOutcome:
@@ -146,7 +146,7 @@ async def _watched(
     if breaker is None:
         return await _readable(question, timeout_s)
     if not breaker.allows(clock()):
-        raise Resting("too many failures: left alone for a while", after_ms=int(breaker.wait_s(clock()) * 1000))
+        raise CircuitOpen("too many failures: left alone for a while", after_ms=int(breaker.wait_s(clock()) * 1000))
     try:
         answer = await _readable(question, timeout_s)
     except (ResultUnknown, NotPossibleNow) as error:

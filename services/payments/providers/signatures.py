@@ -17,7 +17,7 @@ Headers = Iterable[tuple[str, str]]
 #: A signature is good for so long, either way.
 TOLERANCE_S = 300
 #: Signatures in one header: one for each secret while secrets are exchanged.
-MOST_SIGNATURES = 8
+MAX_SIGNATURES = 8
 _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -55,7 +55,7 @@ def check_hmac(header: str, secret: str, body: bytes, now_s: float) -> None:
             stamps.append(value)
         elif scheme == "v1":
             digests.append(value)
-    if len(stamps) != 1 or not 0 < len(digests) <= MOST_SIGNATURES:
+    if len(stamps) != 1 or not 0 < len(digests) <= MAX_SIGNATURES:
         raise BadSignature(f"{len(stamps)} timestamps and {len(digests)} signatures in the header")
     fresh(stamps[0], now_s)
     expected = hmac.new(secret.encode(), stamps[0].encode() + b"." + body, hashlib.sha256).hexdigest()

@@ -22,7 +22,7 @@ from grpc import StatusCode
 from chassis.admission.rate_limit import Bucket, Limit, Sparingly
 from chassis.rpc.errors import ApiError
 from eventlog.core.errors import BrokerUnavailable
-from services.payments.providers.connections import MOST_BYTES, MOST_CONNECTIONS, Connection, Refused, Server
+from services.payments.providers.connections import MAX_BYTES, MAX_CONNECTIONS, Connection, Refused, Server
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -33,11 +33,11 @@ TAKE_S = 4.0
 #: Requests of one address. Providers call from few, and a proxy before us from one.
 PER_ADDRESS = Limit(1_000, 5_000)
 #: Addresses that are counted. The one that called longest ago is forgotten.
-MOST_ADDRESSES = 1_024
+MAX_ADDRESSES = 1_024
 #: Lines about requests that are refused: anybody can cause one.
 LINES = Limit(1, 20)
 #: Calls under way get so long to end when the service stops.
-LAST_WORDS_S = 2.0
+SHUTDOWN_GRACE_S = 2.0
 #: HTTP statuses of refusals. A provider sends again what was not answered 2xx.
 STATUSES = {StatusCode.PERMISSION_DENIED: 401, StatusCode.UNAUTHENTICATED: 401, StatusCode.INVALID_ARGUMENT: 404}
 
@@ -71,10 +71,10 @@ class Webhooks:
         """Serves. The publisher must have been started. Raises OSError when the port is taken."""
         if not self._listen:
             return
-        self._runner = web.ServerRunner(Server(self._answer, self._garbled), shutdown_timeout=LAST_WORDS_S)
+        self._runner = web.ServerRunner(Server(self._answer, self._garbled), shutdown_timeout=SHUTDOWN_GRACE_S)
         await self._runner.setup()
         host, _, port = self._listen.rpartition(":")
-        await web.TCPSite(self._runner, host.strip("[]"), int(port), backlog=MOST_CONNECTIONS).start()
+        await web.TCPSite(self._runner, host.strip("[]"), int(port), backlog=MAX_CONNECTIONS).start()
         self.address = f"{host}:{self._runner.addresses[0][1]}"
         log.info("taking webhooks", address=self.address)
 
@@ -133,7 +133,7 @@ class Webhooks:
         bucket = self._addresses.get(key)
         if bucket is None:
             bucket = self._addresses[key] = Bucket(PER_ADDRESS)
-            if len(self._addresses) > MOST_ADDRESSES:
+            if len(self._addresses) > MAX_ADDRESSES:
                 self._addresses.popitem(last=False)
         else:
             self._addresses.move_to_end(key)
@@ -161,15 +161,15 @@ def _provider(request: web.BaseRequest) -> str:
 
 async def _body(request: web.BaseRequest) -> bytes:
     """The bytes as they came. Raises Refused."""
-    if (request.content_length or 0) > MOST_BYTES:
-        raise Refused(413, f"more than {MOST_BYTES} bytes")
+    if (request.content_length or 0) > MAX_BYTES:
+        raise Refused(413, f"more than {MAX_BYTES} bytes")
     try:
         async with asyncio.timeout(BODY_S):
             return await request.read()
     except TimeoutError:
         raise Refused(408, f"the body did not come within {BODY_S:g} s") from None
     except web.HTTPRequestEntityTooLarge:
-        raise Refused(413, f"more than {MOST_BYTES} bytes") from None
+        raise Refused(413, f"more than {MAX_BYTES} bytes") from None
     except ConnectionError:
         # Ended by the peer, or for another one: nobody is answered.
         raise Refused(400, "the connection ended before the body") from None

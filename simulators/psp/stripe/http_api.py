@@ -22,7 +22,7 @@ from simulators.psp.stripe import objects
 from simulators.psp.stripe.objects import Json, StripeError
 
 #: Stripe takes eight digits.
-MOST_AMOUNT = 99_999_999
+MAX_AMOUNT = 99_999_999
 THREE_DECIMALS = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
 _QUERY = re.compile(r"""metadata\[['"]key['"]\]:['"]([^'"]+)['"]""")
 
@@ -104,7 +104,7 @@ class StripeFace:
         if query is None:
             raise StripeError(400, "invalid_request_error", "only metadata['key']:'…' is known here", param="query")
         data: list[Json] = []
-        fate = await self._desk.befall(query[1], effect=False)
+        fate = await self._desk.inject(query[1], effect=False)
         try:
             result = await self._desk.submit(pb.LookUpRequest(key=query[1]))
         except NotFound:
@@ -172,14 +172,14 @@ class StripeFace:
 
     async def _call(self, asked: Request) -> tuple[pb.CallResult, Account | None]:
         """Makes a call; the hold that it was about, where there is one."""
-        fate = await self._desk.befall(asked.key)
+        fate = await self._desk.inject(asked.key)
         result = await self._desk.submit(asked)
         account = await self._desk.account(result.hold) if result.hold else None
         await self._desk.befall_after(fate)
         return result, account
 
     async def _looked_up(self, intent: str, said: Callable[[Account], Json]) -> Json:
-        fate = await self._desk.befall(intent, effect=False)
+        fate = await self._desk.inject(intent, effect=False)
         found = said(await self._desk.account(objects.hold_of(intent)))
         await self._desk.befall_after(fate)
         return found
@@ -226,7 +226,7 @@ def _amount(form: Any, name: str) -> int:
 
 
 def _check_amount(amount_minor: int, currency: str) -> None:
-    if amount_minor > MOST_AMOUNT:
+    if amount_minor > MAX_AMOUNT:
         raise StripeError(400, "invalid_request_error", "Amount must be no more than 99999999", "amount_too_large")
     if currency in THREE_DECIMALS and amount_minor % 10:
         raise StripeError(400, "invalid_request_error", "Amount must be divisible by 10", param="amount")

@@ -106,7 +106,7 @@ class WeChatFace:
 
     async def _query(self, request: web.Request, asked: Json) -> Json:
         number = request.match_info["number"]
-        fate = await self._desk.befall(number, effect=False)
+        fate = await self._desk.inject(number, effect=False)
         result = await self._known(number, "ORDER_NOT_EXIST")
         found = (
             objects.transaction((await self._desk.account(result.hold)).hold)
@@ -118,7 +118,7 @@ class WeChatFace:
 
     async def _close(self, request: web.Request, asked: Json) -> None:
         number = request.match_info["number"]
-        fate = await self._desk.befall(f"{number}/close")
+        fate = await self._desk.inject(f"{number}/close")
         made = await self._known(number, "ORDER_NOT_EXIST")
         if made.hold:
             # A number is closed once: whoever closes it again is told the same.
@@ -132,7 +132,7 @@ class WeChatFace:
         wanted = amount.get("refund")
         if not 1 <= len(number) <= 64 or not isinstance(wanted, int) or wanted < 1 or amount.get("currency") != "CNY":
             raise WeChatError(400, "PARAM_ERROR", "bad out_refund_no or amount")
-        fate = await self._desk.befall(number)
+        fate = await self._desk.inject(number)
         made = await self._known(str(asked.get("out_trade_no", "")), "RESOURCE_NOT_EXISTS")
         if not made.hold:
             raise WeChatError(404, "RESOURCE_NOT_EXISTS", "订单不存在")
@@ -150,7 +150,7 @@ class WeChatFace:
 
     async def _query_refund(self, request: web.Request, asked: Json) -> Json:
         number = request.match_info["number"]
-        fate = await self._desk.befall(number, effect=False)
+        fate = await self._desk.inject(number, effect=False)
         result = await self._known(number, "RESOURCE_NOT_EXISTS")
         if result.status != pb.STATUS_REFUNDED:
             raise WeChatError(404, "RESOURCE_NOT_EXISTS", "退款单不存在")

@@ -15,9 +15,9 @@ from aiokafka import AIOKafkaProducer
 
 from eventlog.broker.topics import TopicSpec
 from eventlog.processors.base import Connection, Processor
-from eventlog.processors.effects import Call, Effects, Outcome
+from eventlog.processors.effects import Effect, EffectResult, Effects
 from eventlog.processors.projection import Index, Projection
-from eventlog.processors.sequencer import Sequencer, Wrapping
+from eventlog.processors.sequencer import RecordMapper, Sequencer
 from eventlog.records.dead_letters import Undecodable
 from eventlog.runtime import failpoints
 
@@ -44,10 +44,10 @@ def _decoded(record: Any) -> Any:
     return record
 
 
-class Copying(Wrapping):
+class Copying(RecordMapper):
     """Of the sequencer."""
 
-    def of(self, topic: str, partition: int) -> Wrapping:
+    def of(self, topic: str, partition: int) -> RecordMapper:
         return self
 
     def wrap(self, record: Any) -> bytes:
@@ -57,13 +57,13 @@ class Copying(Wrapping):
 class Calling:
     """Of the effects: a call for each record, in a lane for each key."""
 
-    def calls(self, record: Any) -> Iterable[Call[Any]]:
-        return [Call(record.key.decode(), record)]
+    def calls(self, record: Any) -> Iterable[Effect[Any]]:
+        return [Effect(record.key.decode(), record)]
 
-    async def perform(self, key: str, call: Any) -> Outcome:
+    async def perform(self, key: str, call: Any) -> EffectResult:
         if failpoints.armed:
             failpoints.passed("record decided, batch not")
-        return Outcome(copied(call), [])
+        return EffectResult(copied(call), [])
 
 
 class Folding:

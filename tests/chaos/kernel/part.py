@@ -17,7 +17,7 @@ from tests.chaos.kernel.workers import Workers
 
 FACTS_PER_S = 4_000 / 3
 #: The check keeps all records in memory, about a kilobyte each.
-MOST_FACTS = 1_500_000
+MAX_FACTS = 1_500_000
 #: A few are never drawn.
 AGGREGATES_PER_S = 134
 
@@ -25,7 +25,7 @@ AGGREGATES_PER_S = 134
 def trouble(seconds: float, seed: int) -> Trouble:
     """Everything grows with the time."""
     return Trouble(
-        facts=min(int(seconds * FACTS_PER_S), MOST_FACTS),
+        facts=min(int(seconds * FACTS_PER_S), MAX_FACTS),
         aggregates=max(int(seconds * AGGREGATES_PER_S), 20_100),
         seconds=seconds,
         kills=max(int(seconds / 5), 1),

@@ -181,7 +181,7 @@ def hold_idle_fetches() -> None:
 
 def take_the_name_back() -> None:
     """A process whose instance name another has taken joins as if it were new, as aiokafka does."""
-    _replace(consumer_thread, "end_when_displaced", lambda coordinator: None)
+    _replace(consumer_thread, "exit_when_fenced", lambda coordinator: None)
 
 
 class Switch(NamedTuple):

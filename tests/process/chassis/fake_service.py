@@ -17,7 +17,7 @@ from groupbuy.orders.v1 import orders_pb2_grpc
 
 from chassis.admission.thread_priority import DECIDES
 from chassis.lifecycle.broker_health import Broker
-from chassis.lifecycle.runner import Servicer, Wiring, run
+from chassis.lifecycle.runner import Servicer, ServiceSpec, run
 from chassis.lifecycle.settings import load
 from eventlog.core.errors import Poisoned, TopicsDiffer
 from eventlog.producing.publisher import Publisher
@@ -155,12 +155,12 @@ def main() -> int:
     processors = FakeProcessors()
     broker = FakeBroker()
 
-    def wire(settings: OrdersSettings) -> Wiring:
+    def wire(settings: OrdersSettings) -> ServiceSpec:
         real = "REAL_BROKER" in os.environ
         publisher: Any = Publisher(settings.kafka, client_id="test") if real else FakePublisher()
         Controls(broker, processors, publisher)
         servicer = Servicer(orders_pb2_grpc.add_OrderServiceServicer_to_server, FakeOrders(), ORDERS)
-        return Wiring([servicer], publisher, processors, BUSINESS, DECIDES)
+        return ServiceSpec([servicer], publisher, processors, BUSINESS, DECIDES)
 
     make: Any = Broker if "REAL_BROKER" in os.environ else lambda *_: broker
     return run(load(OrdersSettings), wire, make_broker=make, stuck_s=STUCK_S)

@@ -11,7 +11,7 @@ import time
 import grpc
 import pytest
 
-from chassis.admission.thread_priority import ANSWERS, DECIDES, HANDS_OVER, READERS, Ranks
+from chassis.admission.thread_priority import ANSWERS, DECIDES, HANDS_OVER, READERS, ThreadPriorities
 from chassis.rpc.server import MAX_PENDING
 from tests.unit.chassis.support import SOON_S, Refusal, niceness, running
 from tests.waiting import wait_for_async
@@ -69,7 +69,7 @@ async def test_calls_that_come_faster_than_they_are_answered_are_refused_and_hea
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own elsewhere")
 @pytest.mark.parametrize("ranks", [ANSWERS, DECIDES])
 async def test_the_threads_that_read_calls_give_way_to_the_one_that_answers_also_those_that_come_later(
-    ranks: Ranks,
+    ranks: ThreadPriorities,
 ) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
     async with running(ranks=ranks) as run:

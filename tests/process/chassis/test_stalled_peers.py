@@ -65,7 +65,7 @@ async def test_a_request_that_does_not_come_ends_its_call_whatever_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with impatient(monkeypatch) as run:
-        monkeypatch.setattr(request_pipeline, "MOST_S", 600.0)
+        monkeypatch.setattr(request_pipeline, "MAX_S", 600.0)
         call = await silent(run)
         await eventually(lambda: len(run.server.guard._arriving) == 1)
         await swept(run, lambda: not run.server.guard._arriving)

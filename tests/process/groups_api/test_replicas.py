@@ -25,7 +25,7 @@ from groupbuy.groups.v1.groups_pb2 import (
 
 from chassis.identity.authorizer import Access
 from chassis.routing import partition_router as replicas_module
-from chassis.routing.partition_router import Replicas
+from chassis.routing.partition_router import PartitionRouter
 from chassis.routing.peer_calls import FORWARDED, PARTITIONS
 from chassis.rpc.server import Server, Servicer
 from eventlog.broker.topics import partition_of
@@ -109,7 +109,7 @@ class Replica:
     async def start(self) -> None:
         listening: list[Any] = []
         # The port is known only after the servicer is made.
-        self.replicas = Replicas(SERVICE, self, "", Peer)
+        self.replicas = PartitionRouter(SERVICE, self, "", Peer)
         servicer = GroupServicer(self.table, self.broker, replicas=self.replicas)
         get = servicer.GetGroup
 
@@ -332,7 +332,7 @@ async def test_a_watch_follows_its_group_from_owner_to_owner_and_repeats_nothing
 
 
 async def test_calls_that_wait_for_an_owner_are_bounded(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replicas_module, "MOST_HELD", 3)
+    monkeypatch.setattr(replicas_module, "MAX_HELD", 3)
     cluster.put(one_in(0), forming(2))
     cluster.assign(0, cluster.all[0], ready=False)
     waiting = [asyncio.create_task(get(cluster.all[0], one_in(0), seconds=5)) for _ in range(8)]

@@ -22,7 +22,7 @@ from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 from chassis.admission.rate_limit import Limit
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
-from services.payments.api.webhook_ingest import Notifying
+from services.payments.api.webhook_ingest import WebhookIngest
 from services.payments.providers.notifications import Notifications
 from services.payments.providers.port import Provider
 from services.payments.providers.simulator_client.adapter import SimulatedProvider
@@ -72,7 +72,7 @@ class World:
         keys = self._directory / "wechat_keys"
         signer.Seal(keys)
         reads = Notifications(stripe_secret="whsec_simulated", wechat=merchant(keys), simulated_secret=SECRET)
-        self.webhooks = Webhooks("127.0.0.1:0", Notifying(reads, self.log, lambda: 0), lambda: self.health)
+        self.webhooks = Webhooks("127.0.0.1:0", WebhookIngest(reads, self.log, lambda: 0), lambda: self.health)
         answer = self.webhooks._answer
 
         async def answered(request: Any) -> Any:
@@ -243,7 +243,7 @@ async def test_health_names_the_provider_that_is_left_alone(world: World) -> Non
 
 
 async def test_without_an_address_nothing_is_served() -> None:
-    webhooks = Webhooks("", Notifying(Notifications(), Log(), lambda: 0), dict)
+    webhooks = Webhooks("", WebhookIngest(Notifications(), Log(), lambda: 0), dict)
     await webhooks.start(4)
     assert webhooks.address == ""
     await webhooks.stop()
@@ -365,7 +365,7 @@ async def test_an_address_that_sends_too_much_is_told_to_wait(world: World, monk
 
 
 async def test_where_callers_have_to_be_known_health_is_told_to_nobody() -> None:
-    webhooks = Webhooks("127.0.0.1:0", Notifying(Notifications(), Log(), lambda: 0), None)
+    webhooks = Webhooks("127.0.0.1:0", WebhookIngest(Notifications(), Log(), lambda: 0), None)
     await webhooks.start(4)
     try:
         url = f"http://{webhooks.address}/health"

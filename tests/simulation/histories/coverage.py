@@ -12,7 +12,7 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
 from services.groups.domain import transitions
-from services.groups.domain.model import Phase, Standing
+from services.groups.domain.model import OrderStatus, Phase
 from tests.simulation.payment_rows import ROWS, Row, counted_rows
 
 #: Faults that a world knows; every one is to be met in a long run.
@@ -71,7 +71,7 @@ def counted_transitions(coverage: Coverage) -> Iterator[None]:
     """Counts each use of a row of the tables of groups, orders and payments."""
     tables = (transitions.ON_GROUP, transitions.ON_ORDER)
     before = [[dict(rows) for rows in table] for table in tables]
-    for table, names in zip(tables, (Phase, Standing), strict=True):
+    for table, names in zip(tables, (Phase, OrderStatus), strict=True):
         for state, rows in zip(names, table, strict=True):
             for on, row in rows.items():
                 rows[on] = replace(row, act=_counting(coverage, f"{state.name} {on}", row.act))

@@ -19,7 +19,7 @@ GROUPS = 3
 #: Times as many groups that stand by, should a history stay short.
 SPARE = 3
 #: Inputs of a history, at least: where the groups' leaders were all turned away, more groups follow.
-LEAST_INPUTS = 200
+MIN_INPUTS = 200
 PARTITIONS = 2
 #: Share of the histories in which everything is restarted and then nobody does anything for days.
 NIGHTS = 0.5

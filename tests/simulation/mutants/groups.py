@@ -71,8 +71,8 @@ SEATS: tuple[Mutant, ...] = (
         "an order cancelled before it came is revived",
         (
             evolve._seat_refused,
-            "_end(state, event.order, Standing.CANCELLED if cancelled else Standing.REFUSED)",
-            "if not cancelled:\n        _end(state, event.order, Standing.REFUSED)",
+            "_end(state, event.order, OrderStatus.CANCELLED if cancelled else OrderStatus.REFUSED)",
+            "if not cancelled:\n        _end(state, event.order, OrderStatus.REFUSED)",
         ),
     ),
     mutant(
@@ -80,8 +80,8 @@ SEATS: tuple[Mutant, ...] = (
         "a refused order that comes again may get a seat",
         (
             evolve._seat_refused,
-            "_end(state, event.order, Standing.CANCELLED if cancelled else Standing.REFUSED)",
-            "if cancelled:\n        _end(state, event.order, Standing.CANCELLED)",
+            "_end(state, event.order, OrderStatus.CANCELLED if cancelled else OrderStatus.REFUSED)",
+            "if cancelled:\n        _end(state, event.order, OrderStatus.CANCELLED)",
         ),
     ),
     mutant(

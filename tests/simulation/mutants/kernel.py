@@ -164,18 +164,18 @@ KERNEL: tuple[Mutant, ...] = (
             "return 0 if now_ms is None or not clock.heard else",
             "return None if now_ms is None else",
         ),
-        (PartitionState.nudges, "clock.must_ask(due_ms, monotonic_ms)", "False"),
+        (PartitionState.timers_to_fire, "clock.must_ask(due_ms, monotonic_ms)", "False"),
     ),
     mutant(
         "old_record_taken_for_now",
         "the time of the last record in the log is taken for the broker's",
         (PartitionState.due_in, "if now_ms is None or not clock.heard", "if now_ms is None"),
-        (PartitionState.nudges, "clock.must_ask(due_ms, monotonic_ms)", "clock.now(monotonic_ms) is None"),
+        (PartitionState.timers_to_fire, "clock.must_ask(due_ms, monotonic_ms)", "clock.now(monotonic_ms) is None"),
     ),
     mutant(
         "timers_in_one_portion",
         "only the first portion of timers is ever loaded",
-        (PartitionState.load_timers, "timers.horizon_ms = end.value", "pass"),
+        (PartitionState.load_timers, "timers.loaded_until_ms = end.value", "pass"),
     ),
     mutant(
         "digest_of_another_record",

@@ -133,14 +133,14 @@ MONEY: tuple[Mutant, ...] = (
         "money taken unasked is kept",
         (
             unexpected_funds.captured,
-            "yield from send_back(",
-            "return\n    yield from send_back(",
+            "yield from return_funds(",
+            "return\n    yield from return_funds(",
         ),
     ),
     mutant(
         "suspense_not_sent_back",
         "money in suspense is recorded and kept",
-        (unexpected_funds.send_back, "yield made(", "return\n    yield made("),
+        (unexpected_funds.return_funds, "yield made(", "return\n    yield made("),
     ),
     mutant(
         "lapsed_hold_charged",

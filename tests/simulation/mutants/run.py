@@ -23,9 +23,9 @@ from tests.simulation.mutants.planting import Mutant, StaleMutant, planted
 from tests.simulation.world.world import World
 
 #: Some bugs show only where several faults meet; most are found by the first seeds.
-MOST_SEEDS = 1_000
+MAX_SEEDS = 1_000
 #: Of the processor's time a history takes a thirtieth of a second; whoever takes so long hangs.
-LONGEST_CPU_S = 10
+MAX_CPU_S = 10
 
 
 #: (seed, bug) -> the promise that was seen broken; empty: none.
@@ -87,7 +87,7 @@ def _hunt_alone(wanted: tuple[str, int]) -> Found:
 
 
 def _timed(seed: int, bug: Mutant | None) -> str:
-    signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_CPU_S)
+    signal.setitimer(signal.ITIMER_VIRTUAL, MAX_CPU_S)
     try:
         return failure(seed, bug)
     finally:
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the hunt. Returns 1 if any bug survived."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants.run", description=__doc__)
     parser.add_argument("--only", action="append", choices=sorted(MUTANTS), metavar="NAME", help="this mutant alone")
-    parser.add_argument("--most", type=int, default=MOST_SEEDS, help="seeds to try on each")
+    parser.add_argument("--most", type=int, default=MAX_SEEDS, help="seeds to try on each")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     options = parser.parse_args(arguments)
     names: list[str] = options.only or list(MUTANTS)

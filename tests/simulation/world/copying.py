@@ -10,7 +10,7 @@ from random import Random
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
-from eventlog.processors.sequencer import Copying, Missing
+from eventlog.processors.sequencer import DependencyUnavailable, InboxMapper
 from eventlog.records.dead_letters import Undecodable, dead_letter_headers
 from services.groups.processors.sequencer import GroupCopying
 from shared_kernel import topics
@@ -23,22 +23,22 @@ class SequencerProcess(Process):
 
     def __init__(
         self, broker: Broker, reader: str, sources: tuple[str, ...], partition: int, chance: Random,
-        inbox: str, service: str, copying: Copying, on_dead_letter: Callable[[], None],
+        inbox: str, service: str, copying: InboxMapper, on_dead_letter: Callable[[], None],
     ) -> None:  # fmt: skip
         super().__init__(broker, reader, sources, partition, chance)
         self._inbox = inbox
         self._service = service
-        self._copying = copying
+        self._mapper = copying
         self._on_dead_letter = on_dead_letter
 
     def handle(self, records: list[Record], batch: Batch) -> None:
         for record in records:
             assert record.key is not None
-            copying = self._copying.of(record.topic, record.partition)
+            copying = self._mapper.of(record.topic, record.partition)
             try:
                 try:
                     wrapped = copying.wrap(record)
-                except Missing as missing:
+                except DependencyUnavailable as missing:
                     ended(copying.learn(missing))
                     wrapped = copying.wrap(record)
             except Undecodable as error:
@@ -77,7 +77,7 @@ class Campaigns:
         """What is known."""
         return self._known.get(campaign)
 
-    async def find_fresh(self, campaign: str) -> Campaign | None:
+    async def get_latest(self, campaign: str) -> Campaign | None:
         """Reads the topic to its end first."""
         self.read(len(self._log))
         return self.find(campaign)
@@ -86,5 +86,5 @@ class Campaigns:
 def group_copying(broker: Broker) -> tuple[GroupCopying, Campaigns]:
     """Copying rules of one group sequencer, and its campaigns."""
     campaigns = Campaigns(broker)
-    copying = GroupCopying(topics.ORDERS.name, campaigns.find, campaigns.find_fresh)
+    copying = GroupCopying(topics.ORDERS.name, campaigns.find, campaigns.get_latest)
     return copying, campaigns

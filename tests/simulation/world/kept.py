@@ -9,9 +9,9 @@ from hashlib import sha256
 from typing import Any
 
 from eventlog.core.aggregate import Aggregate
-from eventlog.core.errors import Impossible
+from eventlog.core.errors import InvariantViolation
 from eventlog.core.partition_state import PartitionState, Repeats
-from eventlog.core.state_store import FOR_EVER_MS, Origin
+from eventlog.core.state_store import FOR_EVER_MS, CheckpointPosition
 from eventlog.state.rocksdb_store import Codec
 from tests.simulation.world.broker import Record
 
@@ -20,7 +20,7 @@ from tests.simulation.world.broker import Record
 class Checkpoint:
     """What a state directory holds."""
 
-    origin: Origin
+    origin: CheckpointPosition
     #: key -> (when due, the aggregate but for its state, bytes of its state)
     aggregates: dict[str, tuple[int | None, Aggregate[None], bytes]]
 
@@ -33,7 +33,7 @@ class KeptStates:
         self._kept = dict(checkpoint.aggregates) if checkpoint is not None else {}
         self._due = {key: due for key, (due, *_) in self._kept.items()}
         self._live: dict[str, Aggregate[Any]] = {}
-        self.origin = checkpoint.origin if checkpoint is not None else Origin(-1, -1)
+        self.origin = checkpoint.origin if checkpoint is not None else CheckpointPosition(-1, -1)
 
     def thaw(self, aggregate: Aggregate[Any]) -> None:
         """Exchanges a state for the one that its bytes give."""
@@ -41,7 +41,7 @@ class KeptStates:
         again = self.codec.decode(value)
         # Equal mappings may differ in their order, which counts: their bytes would differ then.
         if again != aggregate.state or self.codec.encode(again) != value:
-            raise Impossible(f"{aggregate.key} does not come back from the state directory as it was")
+            raise InvariantViolation(f"{aggregate.key} does not come back from the state directory as it was")
         aggregate.state = again
 
     def get(self, key: str) -> Aggregate[Any] | None:
@@ -87,7 +87,7 @@ def take(state: PartitionState[Any], states: KeptStates, log: list[Record]) -> C
     digest = sha256(log[state.applied].value or b"").digest() if state.applied >= 0 else b""
     if state.digest != digest:
         # A kept position names the record that it was folded to: this one would be set aside at the next start.
-        raise Impossible(f"the digest at {state.applied} is of another record")
+        raise InvariantViolation(f"the digest at {state.applied} is of another record")
     return Checkpoint(
         state.origin,
         {

@@ -17,7 +17,7 @@ from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from eventlog.core.aggregate import Domain
 from eventlog.core.partition_state import PartitionState
 from eventlog.core.timers import BrokerClock
-from eventlog.processors.effects import Calling
+from eventlog.processors.effects import EffectHandler
 from eventlog.state.rocksdb_store import Codec
 from shared_kernel import topics
 from tests.simulation.world.broker import Broker, Headers, Record
@@ -211,7 +211,7 @@ class DeciderProcess(Process):
 
     def nudge(self, lost: bool) -> bool:
         """Appends ticks for what is due, unless they are lost on the way. Returns whether there were any."""
-        keys = self.state.nudges(self.clock, self.monotonic_ms(), 500)
+        keys = self.state.timers_to_fire(self.clock, self.monotonic_ms(), 500)
         if not lost:
             for key, due_ms in keys:
                 tick = self.broker.append(self.inbox, self.partition, key.encode(), self.state.domain.tick(due_ms))
@@ -222,7 +222,7 @@ class DeciderProcess(Process):
 class EffectsProcess(Process):
     """Makes the calls that decisions ask for, one at a time a lane."""
 
-    def __init__(self, broker: Broker, partition: int, chance: Random, calling: Calling[ProviderCall]) -> None:
+    def __init__(self, broker: Broker, partition: int, chance: Random, calling: EffectHandler[ProviderCall]) -> None:
         super().__init__(broker, topics.PAYMENTS_EFFECTS, (topics.PAYMENT_LOG.name,), partition, chance)
         self._calling = calling
         #: Calls to be made, by lane.

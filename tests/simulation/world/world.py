@@ -15,10 +15,10 @@ from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 
 from eventlog.broker.topics import TopicSpec, partition_of
-from eventlog.processors.sequencer import Copying
+from eventlog.processors.sequencer import InboxMapper
 from services.groups.domain.domain import GroupDomain
 from services.payments.domain.domain import PurseDomain
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 from services.payments.processors.effects import PaymentCalling
 from services.payments.processors.sequencer import PaymentCopying
 from shared_kernel import topics
@@ -26,7 +26,7 @@ from tests.simulation.audit.auditor import Auditor
 from tests.simulation.audit.end import check_end
 from tests.simulation.audit.violation import Violation
 from tests.simulation.histories.coverage import Coverage
-from tests.simulation.histories.plan import LEAST_INPUTS, PARTITIONS, START_MS, Plan
+from tests.simulation.histories.plan import MIN_INPUTS, PARTITIONS, START_MS, Plan
 from tests.simulation.histories.replay import CODECS, LOGS, check_replay
 from tests.simulation.world.broker import Broker, Record
 from tests.simulation.world.copying import Campaigns, SequencerProcess, group_copying
@@ -39,7 +39,7 @@ G_SEQ, G_DEC = topics.GROUPS_SEQUENCER, topics.GROUPS_DECIDER
 P_SEQ, P_DEC, P_EFF = topics.PAYMENTS_SEQUENCER, topics.PAYMENTS_DECIDER, topics.PAYMENTS_EFFECTS
 READERS = (G_SEQ, G_DEC, P_SEQ, P_DEC, P_EFF)
 #: Whoever is not at rest after so many steps never will be.
-MOST_STEPS = 60_000
+MAX_STEPS = 60_000
 LAPSES_MS = (1, 1, 2, 40, 900, 6_000, 45_000)
 
 Slot = tuple[str, int]
@@ -120,7 +120,7 @@ class World:
         return DeciderProcess(broker, reader, partition, chance, inbox, log, domain, codec, checkpoint)
 
     def _sequencer(
-        self, reader: str, partition: int, sources: tuple[TopicSpec, ...], inbox: TopicSpec, copying: Copying
+        self, reader: str, partition: int, sources: tuple[TopicSpec, ...], inbox: TopicSpec, copying: InboxMapper
     ) -> SequencerProcess:
         names = tuple(one.name for one in sources)
         return SequencerProcess(
@@ -133,7 +133,7 @@ class World:
             kind = "a zombie's checkpoint"
         self.coverage.count("fault", "recovered from " + (kind if kind != "checkpoint" else "a checkpoint"))
 
-    def purse(self, group: str) -> Purse | None:
+    def purse(self, group: str) -> GroupPayments | None:
         """A group's purse as its decider knows it; None: it is down, or knows of none."""
         decider = self.slots[P_DEC, self.keys[group]]
         found = decider.state.get(group) if isinstance(decider, DeciderProcess) else None
@@ -262,14 +262,14 @@ class World:
     def _due(self) -> None:
         now_ms = self.broker.now_ms
         if self.chance.random() < 0.5:
-            self._nudge()
+            self._fire_timers()
         while self._agenda and self._agenda[0][0] <= now_ms:
             heapq.heappop(self._agenda)[2]()
-        self._nudge()
+        self._fire_timers()
         if self.campaigns and self.chance.random() < 0.3:
             self.chance.choice(self.campaigns).read(1)
 
-    def _nudge(self) -> None:
+    def _fire_timers(self) -> None:
         for one in self.deciders():
             if one.earliest_ms() == 0:
                 lost = self.lost_ticks > 0 and not self.calm
@@ -305,7 +305,7 @@ class World:
         random, runnable = self.chance.random, self.runnable
         while True:
             self.steps += 1
-            if self.steps > MOST_STEPS:
+            if self.steps > MAX_STEPS:
                 raise Violation("it comes to rest", "", f"{self.steps} steps and no end")
             while self._faults and self._faults[0].step <= self.steps:
                 faults.apply(self, self._faults.pop(0))
@@ -338,7 +338,7 @@ class World:
         """Nothing comes of itself any more: more shoppers come, or everything is mended."""
         from tests.simulation.world import faults
 
-        if self._spare and self.auditor.inputs < LEAST_INPUTS:
+        if self._spare and self.auditor.inputs < MIN_INPUTS:
             for act in self._spare.pop(0):
                 self._act_at(self.broker.now_ms + act.at_ms, act)
         else:

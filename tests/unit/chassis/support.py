@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis.admission.thread_priority import ANSWERS, Ranks
+from chassis.admission.thread_priority import ANSWERS, ThreadPriorities
 from chassis.identity.authorizer import Access
 from chassis.rpc.server import Server, Servicer
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
@@ -77,7 +77,7 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    *, max_calls: int = 100, max_streams: int = 100, add: Any = None, ranks: Ranks = ANSWERS
+    *, max_calls: int = 100, max_streams: int = 100, add: Any = None, ranks: ThreadPriorities = ANSWERS
 ) -> AsyncIterator[Running]:
     """A server on a free port for as long as the block lasts."""
     fake = FakeOrders()

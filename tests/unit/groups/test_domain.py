@@ -16,7 +16,7 @@ from hypothesis import given as given_values
 from hypothesis import strategies as st
 
 from eventlog.core.aggregate import Aggregate, decide
-from eventlog.core.errors import Impossible
+from eventlog.core.errors import InvariantViolation
 from services.groups.domain import transitions
 from services.groups.domain.command import UnknownInput
 from services.groups.domain.domain import GroupDomain
@@ -65,7 +65,7 @@ def test_an_input_that_can_not_be_read_or_is_not_known_here_stops_the_kernel(
 ) -> None:
     with pytest.raises(error):
         DOMAIN.decode_input(value)
-    with pytest.raises(Impossible):
+    with pytest.raises(InvariantViolation):
         decide(DOMAIN, Aggregate(KEY, State()), value, 0, T0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.groups.domain.model import Standing
+from services.groups.domain.model import OrderStatus
 from services.groups.domain.on_order_event import MAX_WAITING
 from tests.unit.groups.given import (
     HOLD_WINDOW,
@@ -101,7 +101,7 @@ def test_the_waitlist_is_served_in_the_order_of_coming() -> None:
     group = given(opens("a", WAITING), joins("b"), joins("c"), joins("d"), joins("e"), joins("f"))
     group.when(cancels("d")).then("seat_released d CANCELLED")
     group.when(declined("c")).then("seat_released c DECLINED", "seat_reserved e")
-    assert group.state.standing("f") is Standing.WAITLISTED
+    assert group.state.standing("f") is OrderStatus.WAITLISTED
 
 
 def test_the_waitlist_is_as_long_as_the_largest_group() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.groups.domain.model import Standing
+from services.groups.domain.model import OrderStatus
 from tests.unit.groups.given import (
     HOLD_WINDOW,
     MINUTE,
@@ -93,16 +93,16 @@ def test_a_cancel_after_completion_is_refused_once() -> None:
 @pytest.mark.parametrize(
     ("ending", "at", "standing"),
     [
-        ((declined("b"),), 0, Standing.DECLINED),
-        ((tick(),), HOLD_WINDOW, Standing.LAPSED),
-        ((cancel_group(),), 0, Standing.RELEASED),
-        ((rejected("x"),), 0, Standing.REFUSED),
+        ((declined("b"),), 0, OrderStatus.DECLINED),
+        ((tick(),), HOLD_WINDOW, OrderStatus.LAPSED),
+        ((cancel_group(),), 0, OrderStatus.RELEASED),
+        ((rejected("x"),), 0, OrderStatus.REFUSED),
     ],
 )
 def test_a_cancel_of_an_order_that_is_out_already_is_refused_once(
-    ending: tuple[bytes, ...], at: int, standing: Standing
+    ending: tuple[bytes, ...], at: int, standing: OrderStatus
 ) -> None:
-    order = "x" if standing is Standing.REFUSED else "b"
+    order = "x" if standing is OrderStatus.REFUSED else "b"
     group = given(opens("a"), joins("b")).when(*ending, at=at)
     assert group.state.standing(order) is standing
     group.when(cancels(order)).then(f"cancel_refused {order} {standing.name}").when(cancels(order)).then_nothing()
@@ -119,7 +119,7 @@ def test_an_order_that_can_not_be_read_is_refused_once() -> None:
     group = given(opens("a")).when(rejected("b")).then("seat_refused b UNREADABLE")
     group.when(rejected("b"), joins("b")).then_nothing()
     group.when(rejected("a")).then_nothing()
-    assert group.state.standing("a") is Standing.RESERVED
+    assert group.state.standing("a") is OrderStatus.RESERVED
 
 
 def test_a_solo_purchase_ends_with_its_only_seat() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from groupbuy.payments.v1.decisions_pb2 import Captured, PaymentEvent
 
-from services.groups.domain.model import Phase, Standing
+from services.groups.domain.model import OrderStatus, Phase
 from tests.unit.groups.given import (
     DAY,
     HOLD_WINDOW,
@@ -104,40 +104,40 @@ def test_payment_facts_that_come_again_after_settlement_change_nothing() -> None
 # Money without a seat -----------------------------------------------------------------------------------------------
 
 
-def out(standing: Standing) -> Group:
+def out(standing: OrderStatus) -> Group:
     """A group in which order b has come to this end."""
     group = given(opens("a"), joins("b"))
-    if standing is Standing.REFUSED:
+    if standing is OrderStatus.REFUSED:
         group = given(opens("a"), joins("b", quantity=0))
-    elif standing is Standing.CANCELLED:
+    elif standing is OrderStatus.CANCELLED:
         group = given(opens("a"), cancels("b"))
-    elif standing is Standing.DECLINED:
+    elif standing is OrderStatus.DECLINED:
         group.when(declined("b"))
-    elif standing is Standing.LAPSED:
+    elif standing is OrderStatus.LAPSED:
         group.when(tick(), at=HOLD_WINDOW)
-    elif standing is Standing.RELEASED:
+    elif standing is OrderStatus.RELEASED:
         group.when(tick(), at=HOLD_WINDOW - 1).when(pays("b", 1))
-    elif standing is Standing.FAILED:
+    elif standing is OrderStatus.FAILED:
         group.when(pays("a"), pays("b")).when(tick(), at=WINDOW).when(capture_declined("b"))
     assert group.state.standing("b") is standing
     return group
 
 
 _ENDS = [
-    Standing.REFUSED,
-    Standing.CANCELLED,
-    Standing.DECLINED,
-    Standing.LAPSED,
-    Standing.RELEASED,
-    Standing.FAILED,
+    OrderStatus.REFUSED,
+    OrderStatus.CANCELLED,
+    OrderStatus.DECLINED,
+    OrderStatus.LAPSED,
+    OrderStatus.RELEASED,
+    OrderStatus.FAILED,
 ]
 
 
 @pytest.mark.parametrize("standing", _ENDS)
 @pytest.mark.parametrize("arrival", [pays("b"), captured("b")])
-def test_money_for_an_order_without_a_seat_is_sent_back_once(standing: Standing, arrival: bytes) -> None:
+def test_money_for_an_order_without_a_seat_is_sent_back_once(standing: OrderStatus, arrival: bytes) -> None:
     group = out(standing)
-    asked = standing in (Standing.LAPSED, Standing.RELEASED)
+    asked = standing in (OrderStatus.LAPSED, OrderStatus.RELEASED)
     group.when(arrival).then(*([] if asked else ["release_requested b NO_SEAT"]))
     group.when(arrival, pays("b"), captured("b")).then_nothing()
     assert group.state.standing("b") is standing
@@ -207,7 +207,7 @@ def test_a_closed_group_shrinks_to_the_ends_of_its_orders() -> None:
     assert not (state.reserved or state.confirmed or state.waiting or state.customers)
     assert set(state.ended) == {"a", "b"}
     assert all(end < 128 for end in state.ended.values())
-    assert (state.standing("a"), state.standing("b")) == (Standing.SETTLED, Standing.FAILED)
+    assert (state.standing("a"), state.standing("b")) == (OrderStatus.SETTLED, OrderStatus.FAILED)
 
 
 def test_nothing_late_is_taken_for_new_after_a_group_is_done() -> None:

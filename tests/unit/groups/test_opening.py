@@ -8,7 +8,7 @@ import pytest
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
 from groupbuy.groups.v1.decisions_pb2 import SeatReserved
 
-from services.groups.domain.model import Phase, Standing
+from services.groups.domain.model import OrderStatus, Phase
 from tests.unit.groups.given import (
     DAY,
     HOLD_WINDOW,
@@ -90,7 +90,7 @@ def test_an_order_for_an_unknown_campaign_is_refused_and_remembered() -> None:
 def test_an_order_against_the_terms_is_refused(changes: dict[str, Any], reason: str) -> None:
     group = given(opens("a", **changes)).then(f"seat_refused a {reason}")
     assert group.state.phase is Phase.UNOPENED
-    assert group.state.standing("a") is Standing.REFUSED
+    assert group.state.standing("a") is OrderStatus.REFUSED
     assert group.due is None
 
 

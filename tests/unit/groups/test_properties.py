@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.groups.domain.decide import due
-from services.groups.domain.model import Phase, Standing
+from services.groups.domain.model import OrderStatus, Phase
 from services.groups.domain.transitions import find
 from tests.unit.groups.given import (
     FIRST,
@@ -159,7 +159,7 @@ def test_every_row_of_the_table_leads_only_to_what_it_says(history: list[tuple[i
     for wait, value in history:
         at += wait
         group.when(tick(), at=at)
-        before: dict[str, tuple[Any, Standing, Phase]] = {}
+        before: dict[str, tuple[Any, OrderStatus, Phase]] = {}
         for item in group.domain.decode_input(value).items:
             row = find(group.state, item.kind, item.order)
             before[item.order] = (row, group.state.standing(item.order), group.state.phase)
@@ -170,7 +170,7 @@ def test_every_row_of_the_table_leads_only_to_what_it_says(history: list[tuple[i
             assert bodies <= {"seat_reserved", *(row.events if row else ())}
             if row is None:
                 assert not bodies
-            elif row.to and standing in row.when and isinstance(row.when[0], Standing):
+            elif row.to and standing in row.when and isinstance(row.when[0], OrderStatus):
                 assert group.state.standing(order) in (*row.to, standing)
             elif row.to and phase in row.when and isinstance(row.when[0], Phase):
                 assert group.state.phase in (*row.to, phase)

@@ -13,7 +13,7 @@ from typing import Any
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent, PaymentReleased
 
-from services.groups.domain.decide import PROMOTIONS_AT_ONCE, due
+from services.groups.domain.decide import PROMOTIONS_BATCH, due
 from services.groups.domain.on_order_event import MAX_WAITING
 from services.groups.domain.terms import MAX_SEATS
 from tests.unit.groups.given import (
@@ -99,7 +99,7 @@ def test_the_failure_of_the_largest_group_is_a_small_record() -> None:
 
 def test_the_lapse_of_all_seats_at_once_is_a_small_record() -> None:
     group = Large().when(tick(), at=HOLD_WINDOW)
-    assert sum(event.HasField("seat_reserved") for event in group.last) == PROMOTIONS_AT_ONCE
+    assert sum(event.HasField("seat_reserved") for event in group.last) == PROMOTIONS_BATCH
     everybody = (PaymentEvent(payment_released=PaymentReleased(order=order)) for order in group.seats)
     group.when(purse(*everybody))
     assert sum(event.HasField("member_released") for event in group.last) == MAX_SEATS

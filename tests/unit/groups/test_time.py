@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.groups.domain.decide import PROMOTIONS_AT_ONCE
-from services.groups.domain.model import Phase, Standing
+from services.groups.domain.decide import PROMOTIONS_BATCH
+from services.groups.domain.model import OrderStatus, Phase
 from tests.unit.groups.given import (
     HOLD_WINDOW,
     HOUR,
@@ -39,7 +39,7 @@ def test_a_seat_lasts_until_the_millisecond_before_its_end() -> None:
 def test_a_payment_in_the_very_millisecond_of_its_seats_end_comes_too_late() -> None:
     group = given(opens("a"), joins("b"), pays("a")).when(pays("b"), at=HOLD_WINDOW)
     group.then("seat_released b LAPSED", "release_requested b LAPSED")
-    assert group.state.standing("b") is Standing.LAPSED
+    assert group.state.standing("b") is OrderStatus.LAPSED
 
 
 def test_a_payment_in_the_very_millisecond_of_the_deadline_loses_to_it() -> None:
@@ -88,12 +88,12 @@ def test_nobody_is_seated_from_the_waitlist_at_the_deadline() -> None:
 
 
 def test_a_long_waitlist_is_seated_step_by_step_and_nobody_overtakes_it() -> None:
-    seats = 3 * PROMOTIONS_AT_ONCE
+    seats = 3 * PROMOTIONS_BATCH
     group = given(opens("s0", campaign(capacity=seats, waitlist=True)), *(joins(f"s{n}") for n in range(1, seats)))
     group.when(*(joins(f"w{n}") for n in range(seats)), at=MINUTE)
     group.when(tick(), at=HOLD_WINDOW)
     seated = [event.seat_reserved.order for event in group.last if event.HasField("seat_reserved")]
-    assert seated == [f"w{n}" for n in range(PROMOTIONS_AT_ONCE)]
+    assert seated == [f"w{n}" for n in range(PROMOTIONS_BATCH)]
     assert group.due == HOLD_WINDOW
     # A newcomer goes behind those who wait, whether or not a seat is free at that moment.
     group.when(joins("late"), at=HOLD_WINDOW + 1)

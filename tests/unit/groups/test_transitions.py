@@ -6,7 +6,7 @@ import pytest
 from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 
 from services.groups.domain.command import MONEY
-from services.groups.domain.model import Phase, Standing
+from services.groups.domain.model import OrderStatus, Phase
 from services.groups.domain.transitions import GROUP, ON_GROUP, ON_ORDER, ORDER, Row, find, table
 from tests.unit.groups.given import given, opens
 
@@ -31,14 +31,14 @@ def test_every_phase_answers_every_new_order() -> None:
 
 
 def test_money_that_moved_is_answered_in_every_standing_but_those_that_have_it() -> None:
-    for standing in Standing:
-        kept = {Standing.CONFIRMED, Standing.SETTLING, Standing.SETTLED}
+    for standing in OrderStatus:
+        kept = {OrderStatus.CONFIRMED, OrderStatus.SETTLING, OrderStatus.SETTLED}
         assert ("hold_authorised" in ON_ORDER[standing]) == (standing not in kept)
-        assert ("captured" in ON_ORDER[standing]) == (standing is not Standing.SETTLED)
+        assert ("captured" in ON_ORDER[standing]) == (standing is not OrderStatus.SETTLED)
 
 
 def test_every_live_order_can_be_let_go_by_payments() -> None:
-    for standing in (Standing.WAITLISTED, Standing.RESERVED, Standing.CONFIRMED, Standing.SETTLING):
+    for standing in (OrderStatus.WAITLISTED, OrderStatus.RESERVED, OrderStatus.CONFIRMED, OrderStatus.SETTLING):
         assert "payment_released" in ON_ORDER[standing]
 
 

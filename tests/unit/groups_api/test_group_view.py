@@ -15,7 +15,7 @@ from groupbuy.groups.v1.groups_pb2 import (
 
 from eventlog.core.aggregate import Aggregate
 from services.groups.api.mapping import group_message
-from services.groups.domain.model import Phase, Standing, State, Waiter
+from services.groups.domain.model import OrderStatus, Phase, State, WaitlistEntry
 from services.groups.domain.terms import freeze, terms_of
 from tests.unit.groups_api.world import GROUP, TIME_MS, campaign, forming
 
@@ -39,7 +39,7 @@ def members(group: Group) -> list[tuple[str, str, int, str]]:
 
 def test_a_forming_group_shows_who_is_in_it() -> None:
     state = forming(1)
-    state.waiting = OrderedDict(w=Waiter("will", 4, "card_secret", b""))
+    state.waiting = OrderedDict(w=WaitlistEntry("will", 4, "card_secret", b""))
     group = shown(state)
     assert (group.name, group.campaign, group.state) == (f"groups/{GROUP}", "campaigns/mug", GROUP_STATE_FORMING)
     assert group.leader_order == f"groups/{GROUP}/orders/o0"
@@ -73,11 +73,11 @@ def test_a_completed_group_shows_the_price_it_completed_at_and_its_ends() -> Non
     state.reserved.clear()
     state.confirmed.popitem()
     state.ended = {
-        "s": int(Standing.SETTLED),
-        "f": int(Standing.FAILED),
-        "x": int(Standing.RELEASED),
-        "gone": int(Standing.CANCELLED),
-        "refused": int(Standing.REFUSED),
+        "s": int(OrderStatus.SETTLED),
+        "f": int(OrderStatus.FAILED),
+        "x": int(OrderStatus.RELEASED),
+        "gone": int(OrderStatus.CANCELLED),
+        "refused": int(OrderStatus.REFUSED),
     }
     group = shown(state)
     assert (group.state, group.confirmed_members, group.unit_price_minor) == (GROUP_STATE_COMPLETED, 5, 7900)

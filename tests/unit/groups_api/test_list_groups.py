@@ -14,7 +14,7 @@ from groupbuy.groups.v1.groups_pb2 import ListGroupsRequest, ListGroupsResponse
 from chassis.rpc.errors import ApiError
 from eventlog.core.aggregate import Aggregate
 from eventlog.core.errors import NotReady
-from eventlog.core.state_store import Origin
+from eventlog.core.state_store import CheckpointPosition
 from eventlog.state.rocksdb_store import Codec
 from services.groups.api.groups import GroupServicer
 from services.groups.domain.model import Phase, Seat, State
@@ -179,7 +179,7 @@ def test_what_a_checkpoint_brought_back_is_looked_through(tmp_path: Path) -> Non
         states.changed(aggregate(number, state), state.deadline_ms if number % 10 else None)
     expected = listed(states.open, 1_000)
     assert len(expected) == 540
-    states.keep_folded(Origin(599, 599))
+    states.keep_folded(CheckpointPosition(599, 599))
     states.close()
 
     again = ListedStates(tmp_path / "0", codec, 8)
@@ -204,7 +204,7 @@ def test_a_look_through_ends_when_the_partition_goes(tmp_path: Path) -> None:
     states = ListedStates(tmp_path / "0", codec, 8)
     for number in range(600):
         states.changed(aggregate(number, of(2)), TIME_MS)
-    states.keep_folded(Origin(599, 599))
+    states.keep_folded(CheckpointPosition(599, 599))
     steps = states.look_through()
     next(steps)
     states.close()

@@ -99,7 +99,7 @@ async def test_who_resumes_is_sent_only_what_is_newer(renderings: list[int]) -> 
 
 
 async def test_of_many_groups_only_the_latest_messages_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "MOST_RENDERED", 3)
+    monkeypatch.setattr(api, "MAX_RENDERED", 3)
     table = Table()
     groups = GroupServicer(table, Broker())
     for number in range(10):

@@ -22,7 +22,7 @@ from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
 from groupbuy.payments.v1.decisions_pb2 import HoldAuthorised, PaymentDecision, PaymentEvent, PaymentReleased
 
 from eventlog.core.aggregate import Aggregate, decide
-from eventlog.views.change_notifier import Watchers
+from eventlog.views.change_notifier import ChangeNotifier
 from services.groups.api.groups import GroupServicer
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State
@@ -37,7 +37,7 @@ class Decider:
     """One group, decided as it would be by the process."""
 
     def __init__(self) -> None:
-        self.watchers = Watchers()
+        self.watchers = ChangeNotifier()
         self._domain: Any = GroupDomain()
         self._aggregate: Aggregate[State] = Aggregate(GROUP, self._domain.initial(GROUP))
         self._offset = 0

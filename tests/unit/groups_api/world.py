@@ -15,7 +15,7 @@ from chassis.rpc.broadcast import Shared
 from eventlog.core.aggregate import Aggregate
 from eventlog.core.errors import BrokerUnavailable, NotReady
 from eventlog.producing.record_accumulator import Position, Record
-from eventlog.views.change_notifier import Watchers
+from eventlog.views.change_notifier import ChangeNotifier
 from services.groups.api.groups import Context
 from services.groups.domain.model import Phase, Seat, State
 from services.groups.domain.terms import freeze, terms_of
@@ -57,7 +57,7 @@ class Table:
     """A decider's table."""
 
     def __init__(self) -> None:
-        self.watchers = Watchers()
+        self.watchers = ChangeNotifier()
         self._aggregates: dict[str, Aggregate[State]] = {}
         self.open = OpenGroups()
         self.whole = True
@@ -115,7 +115,7 @@ class Reader:
     def find(self, key: str, /) -> Campaign | None:
         return self.read.get(key)
 
-    async def find_fresh(self, key: str, /) -> Campaign | None:
+    async def get_latest(self, key: str, /) -> Campaign | None:
         if self.away or key not in self.read:
             await self.refresh()
         return self.read.get(key)

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from eventlog.core.errors import NotReady
-from eventlog.views.change_notifier import Watchers
+from eventlog.views.change_notifier import ChangeNotifier
 from services.orders.api.wait import SLICE, Awaiting
 from tests.unit.chassis.support import eventually
 
@@ -32,11 +32,11 @@ async def begun(awaiting: Awaiting, waiters: int) -> None:
 
 
 async def test_what_is_there_already_is_found_without_a_change() -> None:
-    assert await Awaiting(Watchers()).until("g", lambda: "seat", LONG_S) == "seat"
+    assert await Awaiting(ChangeNotifier()).until("g", lambda: "seat", LONG_S) == "seat"
 
 
 async def test_each_of_many_is_answered_with_its_own_and_the_rest_wait_on() -> None:
-    watchers, seats = Watchers(), Seats()
+    watchers, seats = ChangeNotifier(), Seats()
     awaiting, count = Awaiting(watchers), SLICE + 10
     async with asyncio.TaskGroup() as tasks:
         waits = [tasks.create_task(awaiting.until("g", partial(seats.of, order), LONG_S)) for order in range(count)]
@@ -51,7 +51,7 @@ async def test_each_of_many_is_answered_with_its_own_and_the_rest_wait_on() -> N
 
 
 async def test_a_change_costs_one_look_for_each_who_waits() -> None:
-    watchers, seats = Watchers(), Seats()
+    watchers, seats = ChangeNotifier(), Seats()
     awaiting = Awaiting(watchers)
     async with asyncio.TaskGroup() as tasks:
         wait = tasks.create_task(awaiting.until("g", lambda: seats.of(1), LONG_S))
@@ -65,7 +65,7 @@ async def test_a_change_costs_one_look_for_each_who_waits() -> None:
 
 
 async def test_changes_of_another_key_wake_nobody() -> None:
-    watchers, seats = Watchers(), Seats()
+    watchers, seats = ChangeNotifier(), Seats()
     awaiting = Awaiting(watchers)
     wait = asyncio.create_task(awaiting.until("g", lambda: seats.of(1), LONG_S))
     await begun(awaiting, 1)
@@ -78,7 +78,7 @@ async def test_changes_of_another_key_wake_nobody() -> None:
 
 
 async def test_who_gives_up_leaves_nothing_behind() -> None:
-    watchers = Watchers()
+    watchers = ChangeNotifier()
     awaiting = Awaiting(watchers)
     with pytest.raises(TimeoutError):
         await awaiting.until("g", lambda: None, 0.01)
@@ -87,7 +87,7 @@ async def test_who_gives_up_leaves_nothing_behind() -> None:
 
 
 async def test_an_error_of_a_look_is_raised_in_the_call_that_waits_and_nowhere_else() -> None:
-    watchers, seats = Watchers(), Seats()
+    watchers, seats = ChangeNotifier(), Seats()
     awaiting = Awaiting(watchers)
     lost = False
 

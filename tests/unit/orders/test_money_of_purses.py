@@ -25,7 +25,7 @@ from eventlog.core.aggregate import Aggregate, decide
 from services.orders.domain.fold import Money
 from services.orders.domain.model import OrdersFold
 from services.payments.domain.domain import PurseDomain
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 from services.payments.domain.view import payment_of
 from tests.unit.orders import history as h
 from tests.unit.orders.history import Payment
@@ -90,7 +90,7 @@ class Both:
 
     def __init__(self) -> None:
         self.domain: Any = PurseDomain()
-        self.purse: Aggregate[Purse] = Aggregate(h.GROUP, self.domain.initial(h.GROUP))
+        self.purse: Aggregate[GroupPayments] = Aggregate(h.GROUP, self.domain.initial(h.GROUP))
         self.orders = OrdersFold().initial(h.GROUP)
         self.offset = 0
         #: What the group wants in the end: it never changes its mind.

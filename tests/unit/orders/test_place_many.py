@@ -23,12 +23,12 @@ from groupbuy.orders.v1.orders_pb2 import (
     PlaceOrdersResponse,
 )
 
-from chassis.admission.capacity import Room
-from chassis.routing.partition_router import Alone
+from chassis.admission.capacity import CapacityLimiter
+from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.caller import IDENTITY
 from chassis.rpc.errors import ApiError, to_status
 from chassis.rpc.validation import validate
-from services.orders.api.batch_place_orders import MOST_OF_A_STREAM, SHARE_CLOSING, Bulk
+from services.orders.api.batch_place_orders import MAX_OF_A_STREAM, SHARE_CLOSING, BatchPlaceOrders
 from services.orders.api.place_order import SHARE_CLOSING as SINGLE_CLOSING
 from tests.unit.chassis.support import eventually
 from tests.unit.orders.test_place_order import opens
@@ -179,8 +179,8 @@ async def test_a_state_that_can_not_be_read_fails_each_order_with_a_delay(world:
 
 
 async def test_batches_are_refused_where_there_is_no_room(world: World) -> None:
-    room = Room(10)
-    bulk = Bulk(world.orders._placing, world.orders._facts, Alone(), room)
+    room = CapacityLimiter(10)
+    bulk = BatchPlaceOrders(world.orders._placing, world.orders._facts, LocalRouter(), room)
     room.try_take(8)
     with pytest.raises(ApiError) as caught:
         await bulk.batch([wanted(n) for n in range(3)], call())
@@ -229,7 +229,7 @@ async def test_a_stream_takes_no_more_in_than_there_is_room_for(world: World) ->
     for _ in range(2_000):
         await asyncio.wait([first], timeout=0)
     assert not first.done()
-    assert MOST_OF_A_STREAM <= read <= MOST_OF_A_STREAM + 100
+    assert MAX_OF_A_STREAM <= read <= MAX_OF_A_STREAM + 100
     for fact, _ in list(world.records):
         world.fold(fact)
     assert (await first).results

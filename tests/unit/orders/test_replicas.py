@@ -25,11 +25,11 @@ from groupbuy.orders.v1.orders_pb2 import (
     PlaceOrderResult,
 )
 
-from chassis.routing.partition_router import Alone
+from chassis.routing.partition_router import LocalRouter
 from eventlog.broker.topics import partition_of
 from eventlog.core.errors import NotReady
 from services.orders.api.orders import OrderServicer
-from services.orders.api.parsed_order import understood
+from services.orders.api.parsed_order import parse_order
 from services.orders.domain.ids import group_of
 from tests.unit.orders.history import seat_released
 from tests.unit.orders.test_place_order import opens
@@ -38,7 +38,7 @@ from tests.unit.orders.world import PARTITIONS, TIME_MS, World, asked, call
 REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
 
 
-class Carrier(Alone):
+class Carrier(LocalRouter):
     """Carries what is not here to the other world."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Carrier(Alone):
             self.carried.append((method, request))
             return await getattr(self.other.orders, method)(request, call())
 
-    async def ask_all(self, method: str, request: Any, context: Any, here: Any) -> list[Any]:
+    async def scatter_gather(self, method: str, request: Any, context: Any, here: Any) -> list[Any]:
         if self.other is None:
             return [await here(None)]
         theirs: Any = self.other.orders._listing
@@ -173,4 +173,4 @@ async def test_a_customers_list_is_put_together_from_all_who_keep_a_part(
 
 
 def _group(number: int) -> str:
-    return understood(wanted(number)).name.group
+    return parse_order(wanted(number)).name.group

@@ -12,14 +12,14 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.orders.v1.orders_pb2 import Order, PlaceOrderRequest
 
-from chassis.rpc.call_deadline import Patience
+from chassis.rpc.call_deadline import CallDeadline
 from eventlog.broker.topics import partition_of
 from eventlog.core.errors import BrokerUnavailable, NotReady
 from eventlog.processors.projection import position_key
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.state.database import Database
 from eventlog.state.projection_store import Index
-from eventlog.views.change_notifier import Watchers
+from eventlog.views.change_notifier import ChangeNotifier
 from services.orders.api.orders import Context, OrderServicer
 from services.orders.domain.model import GroupOrders, OrdersFold
 from services.orders.processors.customers import Listed, list_orders, listed, place
@@ -57,7 +57,7 @@ class Campaigns:
     def find(self, key: str, /) -> Campaign | None:
         return self.known.get(key)
 
-    async def find_fresh(self, key: str, /) -> Campaign | None:
+    async def get_latest(self, key: str, /) -> Campaign | None:
         if self.away:
             await asyncio.Event().wait()
         return self.known.get(key) or self.late.get(key)
@@ -87,7 +87,7 @@ class World:
         self.lost: set[str] = set()
         #: Partitions that another process reads.
         self.away: set[int] = set()
-        self.watchers = Watchers()
+        self.watchers = ChangeNotifier()
         self.campaigns = Campaigns()
         self.ready = True
         self.broker = True
@@ -205,8 +205,8 @@ class World:
     def _state(self, group: str) -> GroupOrders:
         return self._states.setdefault(group, self._rules.initial(group))
 
-    def patience(self, seconds: float = 5.0) -> Patience:
-        return Patience(call(seconds))
+    def patience(self, seconds: float = 5.0) -> CallDeadline:
+        return CallDeadline(call(seconds))
 
     # What shoppers do ---------------------------------------------------------------------------------------------
 

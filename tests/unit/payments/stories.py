@@ -25,7 +25,7 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome, Refund
 from eventlog.core.aggregate import Aggregate, apply, decide
 from services.payments.domain.calls import calls_of, key
 from services.payments.domain.domain import PurseDomain
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 
 GROUP = "9f6c1c5e-0000-4000-8000-000000000001"
 START_MS = 1_700_000_000_000
@@ -218,15 +218,15 @@ class Story:
 
     def __init__(self) -> None:
         self.domain: Any = PurseDomain()
-        self.aggregate: Aggregate[Purse] = Aggregate(GROUP, self.domain.initial(GROUP))
-        self.folded: Aggregate[Purse] = Aggregate(GROUP, self.domain.initial(GROUP))
+        self.aggregate: Aggregate[GroupPayments] = Aggregate(GROUP, self.domain.initial(GROUP))
+        self.folded: Aggregate[GroupPayments] = Aggregate(GROUP, self.domain.initial(GROUP))
         self.inputs: list[tuple[bytes, int]] = []
         self.log: list[bytes] = []
         self.at_ms = START_MS
         self.last: PaymentDecision | None = None
 
     @property
-    def purse(self) -> Purse:
+    def purse(self) -> GroupPayments:
         return self.aggregate.state
 
     @property

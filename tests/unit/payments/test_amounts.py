@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, RefundCommand
 
-from services.payments.domain.amounts import MOST_MINOR, minor
+from services.payments.domain.amounts import MAX_MINOR, minor
 from services.payments.domain.errors import AmountOutOfRange
 from tests.unit.payments.books import booked
 from tests.unit.payments.stories import (
@@ -24,7 +24,7 @@ from tests.unit.payments.stories import (
 )
 
 #: Currency, held, charged, given back later.
-AMOUNTS = [("JPY", 1_500, 1_201, 1), ("KWD", 12_345, 9_999, 1), ("CNY", 8_900, 6_901, 33), ("CNY", MOST_MINOR, 1, 1)]
+AMOUNTS = [("JPY", 1_500, 1_201, 1), ("KWD", 12_345, 9_999, 1), ("CNY", 8_900, 6_901, 33), ("CNY", MAX_MINOR, 1, 1)]
 
 
 @pytest.mark.parametrize(("currency", "held", "charged", "back"), AMOUNTS)
@@ -59,7 +59,7 @@ def test_what_is_let_go_is_let_go_to_the_last_unit(currency: str, held: int, cha
     assert booked(story).balances(currency) == {}
 
 
-@pytest.mark.parametrize("amount", [-1, MOST_MINOR + 1, -(1 << 63)])
+@pytest.mark.parametrize("amount", [-1, MAX_MINOR + 1, -(1 << 63)])
 def test_what_the_log_can_not_hold_is_refused_with_the_number(amount: int) -> None:
     with pytest.raises(AmountOutOfRange, match=f"{amount} is not an amount of minor units"):
         minor(amount)

@@ -11,11 +11,11 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent, Pr
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 
 from eventlog.core.aggregate import Aggregate, decide
-from services.payments.domain.amounts import MOST_MINOR, minor
+from services.payments.domain.amounts import MAX_MINOR, minor
 from services.payments.domain.calls import calls_of, key
 from services.payments.domain.domain import PurseDomain
 from services.payments.domain.errors import AmountOutOfRange, UnknownInput
-from services.payments.domain.model import Payment, Purse
+from services.payments.domain.model import GroupPayments, Payment
 from services.payments.processors import codec
 from tests.unit.payments.stories import (
     AUTHORISE,
@@ -98,16 +98,16 @@ def test_a_sealed_decision_opens_to_what_was_sealed() -> None:
 
 
 def test_an_amount_that_the_log_has_no_room_for_is_refused() -> None:
-    assert minor(MOST_MINOR) == MOST_MINOR
-    for wrong in (MOST_MINOR + 1, -1):
+    assert minor(MAX_MINOR) == MAX_MINOR
+    for wrong in (MAX_MINOR + 1, -1):
         with pytest.raises(AmountOutOfRange):
             minor(wrong)
 
 
 def test_the_largest_amount_can_be_held_charged_and_refunded() -> None:
-    story = given(reserved(amount=MOST_MINOR), authorised(amount=MOST_MINOR), settle(MOST_MINOR))
-    story.when(captured(amount=MOST_MINOR)).then(f"Captured h1 {MOST_MINOR} released 0")
-    story.when(refund()).then(f"RefundRequested refund:1 h1 {MOST_MINOR} r1")
+    story = given(reserved(amount=MAX_MINOR), authorised(amount=MAX_MINOR), settle(MAX_MINOR))
+    story.when(captured(amount=MAX_MINOR)).then(f"Captured h1 {MAX_MINOR} released 0")
+    story.when(refund()).then(f"RefundRequested refund:1 h1 {MAX_MINOR} r1")
 
 
 # Exactness ----------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_two_owners_write_the_same_bytes_even_if_one_was_restored_from_a_checkpo
         release("o3"),
         tick(),
     )
-    other: Aggregate[Purse] = Aggregate(GROUP, DOMAIN.initial(GROUP))
+    other: Aggregate[GroupPayments] = Aggregate(GROUP, DOMAIN.initial(GROUP))
     written = []
     for offset, (value, at_ms) in enumerate(story.inputs, 1):
         other.state = codec.decode(codec.encode(other.state))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from eventlog.core.aggregate import Aggregate, decide
 from services.payments.domain.calls import calls_of
-from services.payments.domain.model import Payment, Purse
+from services.payments.domain.model import GroupPayments, Payment
 from services.payments.processors import codec
 from tests.unit.payments.provider import ModelProvider
 from tests.unit.payments.stories import GROUP, Story, refund, release, reserved, settle, tick
@@ -238,7 +238,7 @@ def test_a_second_owner_writes_the_same_bytes(seed: int) -> None:
         evening.luck.choice(ACTIONS)(evening)
     evening.rest()
     story = evening.story
-    other: Aggregate[Purse] = Aggregate(GROUP, story.domain.initial(GROUP))
+    other: Aggregate[GroupPayments] = Aggregate(GROUP, story.domain.initial(GROUP))
     written = []
     for offset, (value, at_ms) in enumerate(story.inputs, 1):
         sealed = decide(story.domain, other, value, offset, at_ms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.payments.domain.retries import RETRIES_AT_ONCE
+from services.payments.domain.retries import RETRIES_BATCH
 from tests.unit.payments.stories import (
     START_MS,
     authorised,
@@ -82,12 +82,12 @@ def test_the_due_time_is_always_one_of_a_call_that_really_waits() -> None:
 
 
 def test_many_calls_due_at_once_are_asked_for_over_several_decisions() -> None:
-    orders = [f"o{number}" for number in range(2, RETRIES_AT_ONCE + 102)]
+    orders = [f"o{number}" for number in range(2, RETRIES_BATCH + 102)]
     story = given(group(*(seat(order) for order in orders)))
     for order in orders:
         story.when(later(order=order), after_ms=0)
     story.when(tick(), after_ms=60_000)
-    assert len(story.calls) == RETRIES_AT_ONCE
+    assert len(story.calls) == RETRIES_BATCH
     assert story.domain.due(story.purse) is not None
     story.when(tick())
     assert len(story.calls) == 100

@@ -13,12 +13,12 @@ from groupbuy.payments.v1.inbox_pb2 import OutcomeAuthorised, OutcomeCaptured, P
 from eventlog.core.aggregate import Aggregate, decide
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
-from eventlog.views.change_notifier import Watchers
+from eventlog.views.change_notifier import ChangeNotifier
 from services.payments.api.payments import Context, PaymentServicer
 from services.payments.api.ports import BooksView, Notifications
-from services.payments.api.webhook_ingest import Notifying
+from services.payments.api.webhook_ingest import WebhookIngest
 from services.payments.domain.domain import PurseDomain
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 
 GROUP = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a10"
 ORDER = "6e2d0f6a-4c1b-4c53-8f2e-1a0b5f7d9c01"
@@ -29,13 +29,13 @@ class Decider:
     """Purses, decided as they would be by the process."""
 
     def __init__(self) -> None:
-        self.watchers = Watchers()
+        self.watchers = ChangeNotifier()
         self._domain: Any = PurseDomain()
-        self._aggregates: dict[str, Aggregate[Purse]] = {}
+        self._aggregates: dict[str, Aggregate[GroupPayments]] = {}
         self._offset = 0
         self.log: list[bytes] = []
 
-    def get(self, key: str) -> Aggregate[Purse] | None:
+    def get(self, key: str) -> Aggregate[GroupPayments] | None:
         found = self._aggregates.get(key)
         return found if found is not None and found.version else None
 
@@ -126,5 +126,5 @@ def servicer(
 ) -> PaymentServicer:
     """The service over a purse."""
     publisher = inbox or Inbox(decider)
-    notifying = Notifying(notifications or Deaf(), publisher, now_ms)
+    notifying = WebhookIngest(notifications or Deaf(), publisher, now_ms)
     return PaymentServicer(decider, publisher, notifying, cast(BooksView, books), now_ms)

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from groupbuy.payments.v1 import ledger_pb2 as pb
 
-from chassis.routing.partition_router import Alone, Partitions
+from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.rpc.errors import ApiError
 from eventlog.core.errors import NotReady
 from eventlog.state.database import Database
@@ -102,10 +102,10 @@ async def test_each_currency_has_its_own_balances_and_totals_that_balance(view: 
     assert (head.partition, head.next_offset, len(head.hash)) == (0, len(view.books.of_partition((-1, -1), 99)), 32)
 
 
-class Halves(Alone):
+class Halves(LocalRouter):
     """Two replicas, each with a partition of its own that has the same books."""
 
-    async def ask_all(
+    async def scatter_gather(
         self, method: str, request: Any, context: Any, here: Callable[[Partitions], Awaitable[Any]]
     ) -> list[Any]:
         assert method == "GetBalances"

@@ -9,7 +9,7 @@ import asyncio
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, OUTCOME_ORIGIN_LOOKUP, PaymentInput, ProviderOutcome
 
-from eventlog.processors.effects import Call
+from eventlog.processors.effects import Effect
 from services.payments.domain.calls import key
 from services.payments.domain.model_parts import RefundStatus
 from services.payments.domain.view import refund_of
@@ -94,7 +94,7 @@ async def refunded_after_an_outage(bank: Bank) -> Story:
     story = given(reserved(), authorised(), settle(100), captured(amount=100))
     calling = PaymentCalling(lambda method: bank, lambda: START_MS + int(bank.now_s * 1000))
 
-    async def told(value: PaymentInput) -> list[Call[ProviderCall]]:
+    async def told(value: PaymentInput) -> list[Effect[ProviderCall]]:
         story.when(value, after_ms=max(START_MS + int(bank.now_s * 1000) - story.at_ms, 0))
         return list(calling.calls(Record(story.last))) if story.last is not None else []
 

@@ -16,7 +16,7 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, PaymentInput, Pr
 
 from services.payments.domain.calls import key
 from services.payments.domain.domain import PurseDomain
-from services.payments.domain.model import Purse
+from services.payments.domain.model import GroupPayments
 from services.payments.processors.effects import PaymentCalling
 from services.payments.providers.circuit_breaker import Breaker, State
 from services.payments.providers.port import ResultUnknown, outcome_of
@@ -80,7 +80,7 @@ class One:
     """One group's purse, and its log."""
 
     group: str
-    purse: Purse
+    purse: GroupPayments
     version: int = 0
     previous: bytes = b""
     settled_s: float = 0.0

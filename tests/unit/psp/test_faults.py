@@ -7,12 +7,12 @@ from statistics import median
 import pytest
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
-from simulators.psp.faults import MOST_KEYS, Fate, Faults
+from simulators.psp.faults import MAX_KEYS, Faults, InjectedFault
 
 N = 4000
 
 
-def fates(behaviour: pb.Behaviour, *, effect: bool = True, seed: int = 1) -> list[Fate]:
+def fates(behaviour: pb.Behaviour, *, effect: bool = True, seed: int = 1) -> list[InjectedFault]:
     faults = Faults(behaviour, seed)
     return [faults.draw(f"k{n}", n, effect=effect) for n in range(N)]
 
@@ -52,7 +52,7 @@ def test_the_same_seed_draws_the_same_whatever_the_order_of_the_calls() -> None:
     behaviour = pb.Behaviour(fail_before_per_mille=300, latency_max_ms=100, seed=7)
     one, other = Faults(behaviour, 1), Faults(behaviour, 2)
     keys = [f"k{n}" for n in range(100)] * 2
-    drawn: dict[str, list[Fate]] = {}
+    drawn: dict[str, list[InjectedFault]] = {}
     for key in keys:
         drawn.setdefault(key, []).append(one.draw(key, 0))
     for key in sorted(set(keys)):
@@ -97,6 +97,6 @@ def test_notifications_come_twice_late_and_shuffled_as_told() -> None:
 
 def test_what_is_counted_of_keys_stays_bounded() -> None:
     faults = Faults(pb.Behaviour(fail_before_per_mille=1), 1)
-    for n in range(MOST_KEYS + 10):
+    for n in range(MAX_KEYS + 10):
         faults.draw(f"k{n}", 0)
-    assert len(faults._sends) <= MOST_KEYS
+    assert len(faults._sends) <= MAX_KEYS

@@ -14,7 +14,7 @@ from google.rpc import status_pb2  # type: ignore[import-untyped, unused-ignore]
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
 #: Calls in one message at most.
-AT_ONCE = 500
+BATCH = 500
 #: Where gRPC puts a google.rpc.Status.
 DETAILS = "grpc-status-details-bin"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -91,7 +91,7 @@ class CallStream:
             await self._wake.wait()
             self._wake.clear()
             while self._unsent:
-                some, self._unsent = self._unsent[:AT_ONCE], self._unsent[AT_ONCE:]
+                some, self._unsent = self._unsent[:BATCH], self._unsent[BATCH:]
                 try:
                     await stream.write(pb.MakeCallsRequest(calls=some))
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError):

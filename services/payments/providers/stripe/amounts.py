@@ -7,7 +7,7 @@ Source: https://docs.stripe.com/currencies, "Zero-decimal currencies", "Three-de
 from __future__ import annotations
 
 #: Stripe takes at most eight digits.
-MOST = 99_999_999
+MAX = 99_999_999
 #: Three decimals, but Stripe takes the last one only as 0.
 TENS = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
 #: ISO 4217 knows no decimals, Stripe's amounts have two, as 00.
@@ -33,7 +33,7 @@ def to_stripe(amount_minor: int, currency: str) -> int:
         amount *= 100
     elif currency in BY_100:
         amount //= 100
-    if amount > MOST:
+    if amount > MAX:
         raise NotRepresentable(f"the amount has more than the eight digits that Stripe takes: {amount}")
     return amount
 

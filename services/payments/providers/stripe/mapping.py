@@ -19,7 +19,7 @@ from services.payments.providers.stripe.amounts import from_stripe
 ORDER, GROUP, KEY, CAPTURE_KEY = "order", "group", "key", "capture_key"
 #: Where a charge doesn't say until when it can be captured, as in events: the shortest time that a card network gives
 #: to payments that the customer makes.
-SHORTEST_HOLD_MS = (6 * 24 + 18) * 3_600_000
+MIN_HOLD_MS = (6 * 24 + 18) * 3_600_000
 #: Intents that Stripe itself ended, their time being over.
 ENDED_BY_ITSELF = frozenset({"automatic", "expired"})
 
@@ -89,7 +89,7 @@ def _until_ms(intent: Mapping[str, Any]) -> int:
         card = (charge.get("payment_method_details") or {}).get("card") or {}
         if card.get("capture_before"):
             return int(card["capture_before"]) * 1000
-    return int(intent.get("created") or 0) * 1000 + SHORTEST_HOLD_MS
+    return int(intent.get("created") or 0) * 1000 + MIN_HOLD_MS
 
 
 def _action_url(intent: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ OVER = frozenset({"ORDERPAID", "ORDER_PAID", "ORDER_CLOSED", "ORDERCLOSED"})
 TAKEN = "OUT_TRADE_NO_USED"
 NOT_THERE = frozenset({"ORDER_NOT_EXIST", "RESOURCE_NOT_EXISTS"})
 #: Where the shopper pays, of so many payments. What fell out is asked for anew.
-MOST_ACTIONS = 10_000
+MAX_ACTIONS = 10_000
 LIMITED_MS = 1_000
 NO_HOLDS = "WeChat Pay can't hold money: its payment methods are for sales"
 
@@ -142,7 +142,7 @@ class WeChatProvider:
             url = str(made.get("code_url") or self._jsapi_url(str(made.get("prepay_id", ""))))
             # The first one stays: a shopper who is paying must not be sent somewhere else.
             self._actions.setdefault(number, url)
-            while len(self._actions) > MOST_ACTIONS:
+            while len(self._actions) > MAX_ACTIONS:
                 self._actions.popitem(last=False)
             if not await self._paid(call)(outcome, timeout_s):
                 raise ResultUnknown("a payment that was just made is not known")

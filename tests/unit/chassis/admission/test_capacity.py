@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from chassis.admission.capacity import Room
+from chassis.admission.capacity import CapacityLimiter
 from chassis.rpc.caller import IDENTITY
 from chassis.rpc.errors import ApiError
 
@@ -17,7 +17,7 @@ async def waits(task: asyncio.Task[None]) -> bool:
 
 
 async def test_what_does_not_fit_waits_until_something_is_given_back() -> None:
-    room = Room(10)
+    room = CapacityLimiter(10)
     assert room.try_take(8)
     assert not room.try_take(3)
     taking = asyncio.create_task(room.take(3))
@@ -30,7 +30,7 @@ async def test_what_does_not_fit_waits_until_something_is_given_back() -> None:
 
 
 async def test_one_piece_larger_than_the_room_goes_alone() -> None:
-    room = Room(10)
+    room = CapacityLimiter(10)
     await room.take(500)
     taking = asyncio.create_task(room.take(1))
     assert await waits(taking)
@@ -40,7 +40,7 @@ async def test_one_piece_larger_than_the_room_goes_alone() -> None:
 
 
 async def test_who_gives_up_waiting_makes_way() -> None:
-    room = Room(10)
+    room = CapacityLimiter(10)
     await room.take(9)
     large = asyncio.create_task(room.take(5))
     small = asyncio.create_task(room.take(1))
@@ -52,7 +52,7 @@ async def test_who_gives_up_waiting_makes_way() -> None:
 
 
 async def test_a_place_given_to_one_who_gives_up_at_that_moment_is_not_lost() -> None:
-    room = Room(1)
+    room = CapacityLimiter(1)
     await room.take(1)
     waiting = asyncio.create_task(room.take(1))
     assert await waits(waiting)
@@ -64,7 +64,7 @@ async def test_a_place_given_to_one_who_gives_up_at_that_moment_is_not_lost() ->
 
 
 async def test_an_identity_has_its_share_and_keeps_nobody_else_from_theirs() -> None:
-    room = Room(10, share=6)
+    room = CapacityLimiter(10, share=6)
     assert room.try_take(6, "shop")
     assert not room.try_take(1, "shop")
     waiting = asyncio.create_task(room.take(2, "shop"))
@@ -78,7 +78,7 @@ async def test_an_identity_has_its_share_and_keeps_nobody_else_from_theirs() -> 
 
 
 async def test_a_piece_larger_than_the_share_goes_where_its_identity_has_nothing_else() -> None:
-    room = Room(10, share=4)
+    room = CapacityLimiter(10, share=4)
     assert room.try_take(8, "shop")
     assert not room.try_take(1, "shop")
     assert room.try_take(2, "support")
@@ -88,7 +88,7 @@ async def test_a_piece_larger_than_the_share_goes_where_its_identity_has_nothing
 
 
 async def test_a_call_takes_its_place_in_the_name_of_its_caller() -> None:
-    room = Room(10, share=1)
+    room = CapacityLimiter(10, share=1)
     IDENTITY.set("shop")
     with room.place("are drawn"):
         with pytest.raises(ApiError) as caught, room.place("are drawn"):

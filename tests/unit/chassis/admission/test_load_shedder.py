@@ -14,7 +14,7 @@ import pytest
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 
-from chassis.admission.load_shedder import IN_A_ROW, MOST_WAIT_S, REFUSALS, Pressure
+from chassis.admission.load_shedder import IN_A_ROW, MAX_WAIT_S, REFUSALS, LoadShedder
 from chassis.routing.peer_calls import FORWARDED
 from chassis.rpc.errors import ApiError, Prepared, trailing_metadata
 from tests.unit.chassis.support import NAME, SOON_S, Running, a_request, eventually, refusal, running
@@ -28,41 +28,41 @@ class Clock:
         return self.now_s
 
 
-def waited(pressure: Pressure, seconds: float) -> None:
+def waited(pressure: LoadShedder, seconds: float) -> None:
     """A measurement: 100 calls wait, and the event loop takes so many a second that the last one waits for so long."""
     pressure.measured(100, 10, seconds / 10)
 
 
 def test_a_wait_that_lasts_refuses_and_one_that_comes_and_goes_does_not() -> None:
     clock = Clock()
-    pressure = Pressure(clock)
+    pressure = LoadShedder(clock)
     for _ in range(IN_A_ROW - 1):
-        waited(pressure, MOST_WAIT_S * 2)
+        waited(pressure, MAX_WAIT_S * 2)
     assert not pressure.refuses()
-    waited(pressure, MOST_WAIT_S * 2)
+    waited(pressure, MAX_WAIT_S * 2)
     assert pressure.refuses()
-    waited(pressure, MOST_WAIT_S / 2)
+    waited(pressure, MAX_WAIT_S / 2)
     assert not pressure.refuses()
 
 
 def test_a_loop_that_took_no_call_made_all_wait_and_a_quiet_time_none() -> None:
-    pressure = Pressure(Clock())
+    pressure = LoadShedder(Clock())
     for _ in range(IN_A_ROW):
-        pressure.measured(1, 0, MOST_WAIT_S * 2)
+        pressure.measured(1, 0, MAX_WAIT_S * 2)
     assert pressure.refuses()
     pressure.calm()
     assert not pressure.refuses()
     for _ in range(IN_A_ROW):
         # Nobody waits, however long the loop was held up.
-        pressure.measured(0, 0, MOST_WAIT_S * 2)
+        pressure.measured(0, 0, MAX_WAIT_S * 2)
     assert not pressure.refuses()
 
 
 def test_a_flood_is_refused_only_so_often() -> None:
     clock = Clock()
-    pressure = Pressure(clock)
+    pressure = LoadShedder(clock)
     for _ in range(IN_A_ROW):
-        waited(pressure, MOST_WAIT_S * 2)
+        waited(pressure, MAX_WAIT_S * 2)
     refused = [pressure.refuses() for _ in range(REFUSALS.burst * 2)]
     assert sum(refused) == REFUSALS.burst
     assert refused[0]
@@ -79,7 +79,7 @@ def test_a_refusal_made_once_says_what_one_made_for_the_call_would() -> None:
         assert prepared.trailing_metadata(left_s) == trailing_metadata(error, left_s)
 
 
-class Pressed(Pressure):
+class Pressed(LoadShedder):
     """Refuses whatever may be refused."""
 
     def refuses(self) -> bool:

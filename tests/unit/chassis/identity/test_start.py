@@ -11,7 +11,7 @@ import pytest
 from groupbuy.orders.v1 import orders_pb2_grpc
 
 from chassis.identity.policy import FILE, PolicyError, read
-from chassis.lifecycle.runner import Wiring, run
+from chassis.lifecycle.runner import ServiceSpec, run
 from chassis.lifecycle.settings import load
 from chassis.rpc.server import Servicer
 from devstack.certificates.ca import Authority, Issued
@@ -100,7 +100,7 @@ def started(tmp_path: Path, **settings: Any) -> int:
     """Runs a process up to where it would listen; its exit code."""
     nothing: Any = None
     servicer = Servicer(orders_pb2_grpc.add_OrderServiceServicer_to_server, FakeOrders(), ORDERS)
-    wiring = Wiring([servicer], nothing, nothing, ())
+    wiring = ServiceSpec([servicer], nothing, nothing, ())
     return run(load(OrdersSettings, state_dir=tmp_path, **settings), lambda _: wiring)
 
 

@@ -7,12 +7,12 @@ import asyncio
 from groupbuy.orders.v1.orders_pb2 import Order
 
 from chassis.rpc.broadcast import SLICE, Fanout, Shared, serialising
-from eventlog.views.change_notifier import Watchers
+from eventlog.views.change_notifier import ChangeNotifier
 from tests.unit.chassis.support import eventually
 
 
 async def test_all_followers_are_woken_and_others_run_in_between() -> None:
-    watchers = Watchers()
+    watchers = ChangeNotifier()
     fanout = Fanout(watchers)
     woken = 0
     turns_of_others = 0
@@ -42,7 +42,7 @@ async def test_all_followers_are_woken_and_others_run_in_between() -> None:
 
 
 async def test_a_change_before_anybody_waits_is_not_missed() -> None:
-    watchers = Watchers()
+    watchers = ChangeNotifier()
     fanout = Fanout(watchers)
     with fanout.follow("key") as watch:
         watchers.notify("key")
@@ -59,7 +59,7 @@ async def test_a_change_before_anybody_waits_is_not_missed() -> None:
 
 
 async def test_the_last_one_to_leave_closes_and_the_next_begins_anew() -> None:
-    watchers = Watchers()
+    watchers = ChangeNotifier()
     fanout = Fanout(watchers)
     for _ in range(2):
         with fanout.follow("key"), fanout.follow("key") as watch:

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from chassis.rpc.call_deadline import MARGIN_S, UNLIMITED_S, Patience, until
-from eventlog.views.change_notifier import Watchers
+from chassis.rpc.call_deadline import MARGIN_S, UNLIMITED_S, CallDeadline, until
+from eventlog.views.change_notifier import ChangeNotifier
 
 
 class Call:
@@ -19,32 +19,32 @@ class Call:
 
 
 def test_patience_ends_before_the_deadline() -> None:
-    assert 0 < Patience(Call(1.0)).left_s() <= 1.0 - MARGIN_S
-    assert Patience(Call(1.0)).left_s(0.5) == 0.5
+    assert 0 < CallDeadline(Call(1.0)).left_s() <= 1.0 - MARGIN_S
+    assert CallDeadline(Call(1.0)).left_s(0.5) == 0.5
 
 
 @pytest.mark.parametrize(("said", "heard"), [(10.04, 10.1), (1.001, 1.01), (100.1, 101.0), (60.0, 60.0)])
 def test_a_timeout_that_was_rounded_up_on_its_way_is_still_kept(said: float, heard: float) -> None:
-    assert Patience(Call(heard)).left_s(1_000) < said - MARGIN_S / 2
+    assert CallDeadline(Call(heard)).left_s(1_000) < said - MARGIN_S / 2
 
 
 def test_patience_never_falls_below_nothing() -> None:
-    assert Patience(Call(MARGIN_S / 2)).left_s() == 0
-    assert Patience(Call(-1.0)).left_s() == 0
+    assert CallDeadline(Call(MARGIN_S / 2)).left_s() == 0
+    assert CallDeadline(Call(-1.0)).left_s() == 0
 
 
 def test_a_call_without_a_deadline_still_ends() -> None:
-    assert 0 < Patience(Call(None)).left_s() <= UNLIMITED_S
+    assert 0 < CallDeadline(Call(None)).left_s() <= UNLIMITED_S
 
 
 async def test_what_is_there_is_found_without_waiting() -> None:
-    watchers = Watchers()
+    watchers = ChangeNotifier()
     assert await until(watchers, "key", lambda: "found", 0) == "found"
     assert len(watchers) == 0
 
 
 async def test_a_change_of_the_key_wakes_and_a_change_of_another_does_not() -> None:
-    watchers = Watchers()
+    watchers = ChangeNotifier()
     looks: list[int] = []
     found: list[str] = []
 
@@ -64,7 +64,7 @@ async def test_a_change_of_the_key_wakes_and_a_change_of_another_does_not() -> N
 
 
 async def test_nothing_to_be_seen_ends_with_a_time_out_and_leaves_no_watch() -> None:
-    watchers = Watchers()
+    watchers = ChangeNotifier()
     with pytest.raises(TimeoutError):
         await until(watchers, "key", lambda: None, 0.01)
     assert len(watchers) == 0
@@ -75,4 +75,4 @@ async def test_an_error_of_looking_goes_to_the_caller() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await until(Watchers(), "key", look, 5)
+        await until(ChangeNotifier(), "key", look, 5)

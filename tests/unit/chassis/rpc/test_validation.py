@@ -14,7 +14,7 @@ from groupbuy.orders.v1.orders_pb2 import BatchPlaceOrdersRequest, PlaceOrderReq
 from groupbuy.payments.v1.payments_pb2 import NotificationHeader, NotifyPaymentRequest
 
 from chassis.rpc import validation
-from chassis.rpc.errors import MOST_FIELDS, ApiError
+from chassis.rpc.errors import MAX_FIELDS, ApiError
 from tests.unit.chassis.support import a_request, refusal, running
 
 
@@ -55,20 +55,20 @@ def test_items_are_counted_before_any_is_looked_at(request_: Message, field: str
 @pytest.mark.usefixtures("untouched")
 def test_a_field_without_a_number_in_its_rules_has_the_default() -> None:
     request = UpdateCampaignRequest()
-    request.update_mask.paths.extend(["product"] * (validation.MOST_ITEMS + 1))
+    request.update_mask.paths.extend(["product"] * (validation.MAX_ITEMS + 1))
     assert [field for field, _ in wrong(request).fields] == ["update_mask.paths"]
 
 
 @pytest.mark.usefixtures("untouched")
 def test_maps_are_counted_and_a_type_may_contain_itself() -> None:
     request = Struct()
-    request.update({str(number): 1 for number in range(validation.MOST_ITEMS + 1)})
+    request.update({str(number): 1 for number in range(validation.MAX_ITEMS + 1)})
     assert [field for field, _ in wrong(request).fields] == ["fields"]
 
 
 def test_as_many_items_as_are_allowed_pass() -> None:
     mask = UpdateCampaignRequest()
-    mask.update_mask.paths.extend(["product"] * validation.MOST_ITEMS)
+    mask.update_mask.paths.extend(["product"] * validation.MAX_ITEMS)
     validation.validate(mask)
     validation.validate(BatchPlaceOrdersRequest(requests=[PlaceOrderRequest()] * 500))
 
@@ -76,7 +76,7 @@ def test_as_many_items_as_are_allowed_pass() -> None:
 def test_an_error_names_ten_fields_and_counts_the_others() -> None:
     request = CreateCampaignRequest(campaign=Campaign(tiers=[Tier()] * 20))
     error = wrong(request)
-    assert len(error.fields) == MOST_FIELDS
+    assert len(error.fields) == MAX_FIELDS
     # 20 tiers with two fields each, the campaign's own fields and the request's id.
     total = len(validation._VALIDATOR.collect_violations(request))
     assert total > 40

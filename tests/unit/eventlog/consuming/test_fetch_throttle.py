@@ -8,7 +8,7 @@ import time
 import pytest
 
 from eventlog.consuming import fetch_throttle
-from eventlog.consuming.fetch_throttle import Pace
+from eventlog.consuming.fetch_throttle import FetchThrottle
 
 PACE_S = 0.05
 
@@ -30,7 +30,7 @@ class Fetcher:
 
 async def test_records_are_left_to_gather_after_an_answer_with_some() -> None:
     fetcher = Fetcher(True, False, False)
-    Pace(PACE_S, 60.0).keep(fetcher)
+    FetchThrottle(PACE_S, 60.0).keep(fetcher)
     assert await fetcher.ask(1)
     answered = time.monotonic()
     assert not await fetcher.ask(1)
@@ -42,7 +42,7 @@ async def test_records_are_left_to_gather_after_an_answer_with_some() -> None:
 
 async def test_who_is_busy_leaves_them_longer() -> None:
     fetcher = Fetcher(True, True, True)
-    one = Pace(0.0, PACE_S)
+    one = FetchThrottle(0.0, PACE_S)
     one.keep(fetcher)
     await fetcher.ask(1)
     one.saw(1_000)
@@ -54,7 +54,7 @@ async def test_who_is_busy_leaves_them_longer() -> None:
 def test_a_consumer_is_busy_while_many_records_come_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("eventlog.consuming.fetch_throttle.time.monotonic", lambda: now)
-    one = Pace()
+    one = FetchThrottle()
 
     def come(each: int, times: int) -> list[bool]:
         nonlocal now
@@ -81,7 +81,7 @@ def test_a_consumer_is_busy_while_many_records_come_a_second(monkeypatch: pytest
 def test_a_burst_after_a_quiet_time_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("eventlog.consuming.fetch_throttle.time.monotonic", lambda: now)
-    one = Pace()
+    one = FetchThrottle()
     now += 60
     one.saw(100)
     assert not one.busy
@@ -89,7 +89,7 @@ def test_a_burst_after_a_quiet_time_is_no_load(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_each_broker_has_a_pace_of_its_own() -> None:
     fetcher = Fetcher(True, True)
-    Pace(60.0).keep(fetcher)
+    FetchThrottle(60.0).keep(fetcher)
     began = time.monotonic()
     await fetcher.ask(1)
     await fetcher.ask(2)
@@ -98,7 +98,7 @@ async def test_each_broker_has_a_pace_of_its_own() -> None:
 
 async def test_who_cancels_a_fetch_that_keeps_the_pace_sees_it_return() -> None:
     fetcher = Fetcher(True, True)
-    Pace(60.0).keep(fetcher)
+    FetchThrottle(60.0).keep(fetcher)
     await fetcher.ask(1)
     pausing = asyncio.ensure_future(fetcher.ask(1))
     await asyncio.sleep(0)

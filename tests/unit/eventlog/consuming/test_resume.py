@@ -88,7 +88,7 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Logs:
         raise Died(what)
 
     monkeypatch.setattr(partition_reader, "AIOKafkaConsumer", Consumer)
-    monkeypatch.setattr(resume, "die", die)
+    monkeypatch.setattr(resume, "abort", die)
     return found
 
 

@@ -22,7 +22,7 @@ def _die(monkeypatch: pytest.MonkeyPatch) -> None:
     def die(what: str, **where: object) -> NoReturn:
         raise Died(what, where)
 
-    monkeypatch.setattr(start_policy, "die", die)
+    monkeypatch.setattr(start_policy, "abort", die)
 
 
 def test_a_committed_offset_that_the_log_still_has_is_the_start() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eventlog.core.aggregate import Aggregate, apply, decide
-from eventlog.core.errors import Impossible
+from eventlog.core.errors import InvariantViolation
 from tests.unit.eventlog.counting import Counter, Counting, add
 
 domain = Counting()
@@ -133,12 +133,12 @@ def test_an_error_in_evolving_the_answer_to_a_fault_is_raised_too() -> None:
 
 @pytest.mark.parametrize("broken", [FaultsOnceMore(), FaultsOnceMoreLater()])
 def test_an_error_in_the_answer_to_a_fault_is_impossible(broken: Counting) -> None:
-    with pytest.raises(Impossible, match="the answer to a fault failed"):
+    with pytest.raises(InvariantViolation, match="the answer to a fault failed"):
         decide(broken, fresh(), b'{"raise": true}', 1, 5_000)
 
 
 def test_an_input_that_cannot_be_decoded_is_impossible() -> None:
-    with pytest.raises(Impossible, match="can't be taken"):
+    with pytest.raises(InvariantViolation, match="can't be taken"):
         decide(domain, fresh(), b"\xff", 1, 5_000)
 
 
@@ -158,7 +158,7 @@ def test_a_repeat_is_dropped_and_a_different_decision_of_one_version_is_impossib
     assert first is not None
     assert other is not None
     assert apply(domain, live, first, 4) is False
-    with pytest.raises(Impossible, match="two different decisions of k version 1"):
+    with pytest.raises(InvariantViolation, match="two different decisions of k version 1"):
         apply(domain, live, other, 5)
 
 
@@ -167,9 +167,9 @@ def test_a_gap_and_a_broken_chain_are_impossible() -> None:
     decide(domain, live, add(1, "a"), 1, 5_000)
     second = decide(domain, live, add(1, "b"), 2, 5_000)
     assert second is not None
-    with pytest.raises(Impossible, match="jumps from version 0 to 2"):
+    with pytest.raises(InvariantViolation, match="jumps from version 0 to 2"):
         apply(domain, fresh(), second, 3)
     other = fresh()
     decide(domain, other, add(9, "x"), 1, 5_000)
-    with pytest.raises(Impossible, match="chain of k is broken"):
+    with pytest.raises(InvariantViolation, match="chain of k is broken"):
         apply(domain, other, second, 3)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog.core.errors import Impossible, Poisoned
+from eventlog.core.errors import InvariantViolation, Poisoned
 from eventlog.core.partition_state import PartitionState, Repeats
 from tests.unit.eventlog.counting import Counter, Counting, add, record
 
@@ -24,7 +24,7 @@ def test_a_hole_in_the_log_is_impossible() -> None:
     values = [live.decide(record(n, add(1, str(n)))) for n in range(3)]
     replayed = fresh()
     replayed.apply(record(0, values[0]))
-    with pytest.raises(Impossible, match="jumps from 0 to 2"):
+    with pytest.raises(InvariantViolation, match="jumps from 0 to 2"):
         replayed.apply(record(2, values[2]))
 
 
@@ -109,7 +109,7 @@ def test_another_decision_of_one_version_is_impossible(gap: tuple[int, ...], ver
     if gap == (0, 2):
         # Versions 1 and 3 are known: what comes between must fit both.
         version = 2
-    with pytest.raises(Impossible, match="two different decisions"):
+    with pytest.raises(InvariantViolation, match="two different decisions"):
         repeats.take(record(9, other(values, version)))
 
 
@@ -149,6 +149,6 @@ def test_a_decision_that_can_not_be_folded_is_passed_over_where_its_skip_is_reco
     # It is asked for that record alone: a skip of a record that can be folded changes nothing.
     assert asked == [("log", 0, 2)]
     strict: PartitionState[Counter] = PartitionState(Counting(), 0)
-    with pytest.raises((Impossible, UnicodeDecodeError)):
+    with pytest.raises((InvariantViolation, UnicodeDecodeError)):
         for one in log:
             strict.apply(one)

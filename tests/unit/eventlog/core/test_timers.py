@@ -7,7 +7,7 @@ from eventlog.core.timers import (
     FIRST_PAUSE_MS,
     FRESH_ENOUGH_MS,
     FRESH_MS,
-    LONGEST_PAUSE_MS,
+    MAX_PAUSE_MS,
     NEAR_MS,
     BrokerClock,
     Timers,
@@ -33,7 +33,7 @@ def test_a_nudge_is_repeated_with_growing_pauses() -> None:
         now = upcoming
     assert pauses[0] == FIRST_PAUSE_MS
     assert pauses == sorted(pauses)
-    assert pauses[-1] == LONGEST_PAUSE_MS
+    assert pauses[-1] == MAX_PAUSE_MS
 
 
 def test_a_changed_due_time_replaces_the_old_one_and_an_unchanged_one_keeps_its_pauses() -> None:
@@ -54,7 +54,7 @@ def test_what_falls_due_beyond_the_horizon_is_left_to_its_keeper() -> None:
     timers.set("a", 100)
     timers.set("a", 300)
     assert timers.earliest() is None
-    timers.horizon_ms = 400
+    timers.loaded_until_ms = 400
     timers.add("a", 300)
     timers.add("a", 250)
     assert timers.earliest() == 300
@@ -107,11 +107,11 @@ def test_too_many_timers_are_left_to_their_store_from_the_end() -> None:
         timers.set(f"k{n}", 7 * n % 10_000)
     timers.shed()
     assert 4_000 < len(timers) < 6_000
-    assert timers.horizon_ms == max(due for due, _, _ in timers._due.values())
+    assert timers.loaded_until_ms == max(due for due, _, _ in timers._due.values())
     assert [due for _, due in timers.pop_due(5, 10)] == [0, 1, 2, 3, 4, 5]
     # What falls due at one time is not torn apart.
     same = Timers(FOR_EVER_MS)
     for n in range(100):
         same.set(f"k{n}", 5)
     same.shed()
-    assert (len(same), same.horizon_ms) == (100, 5)
+    assert (len(same), same.loaded_until_ms) == (100, 5)

@@ -40,7 +40,7 @@ class Member:
         app = SimpleNamespace(tables=tables, conf=conf, tracer=None, sensors=sensors, consumer=self)
         self.assignor = Assignor(cast(Any, app))
 
-    def join_again(self) -> None:
+    def request_rejoin(self) -> None:
         self.rejoins += 1
 
 

@@ -17,7 +17,7 @@ from eventlog.broker.topics import TopicSpec
 from eventlog.faust.consumer import BatchConsumer
 from eventlog.faust.consumer_thread import BatchConsumerThread
 from eventlog.processors.base import Connection
-from eventlog.processors.sequencer import Sequencer, Wrapping
+from eventlog.processors.sequencer import RecordMapper, Sequencer
 
 INPUT, LOG = TP("inbox", 0), TP("log", 0)
 
@@ -177,8 +177,8 @@ async def test_a_delivery_that_waits_at_a_full_queue_ends_when_the_flow_is_suspe
         await delivering
 
 
-class Copying(Wrapping):
-    def of(self, topic: str, partition: int) -> Wrapping:
+class Copying(RecordMapper):
+    def of(self, topic: str, partition: int) -> RecordMapper:
         return self
 
     def wrap(self, record: Any) -> bytes:

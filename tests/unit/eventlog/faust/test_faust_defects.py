@@ -40,7 +40,7 @@ from eventlog.processors import decider as kernel
 from eventlog.processors.base import Connection, Processor
 from eventlog.processors.decider import Decider
 from eventlog.processors.sequencer import Sequencer
-from eventlog.state.rocksdb_store import Codec, RocksStates
+from eventlog.state.rocksdb_store import Codec, RocksDBStore
 from tests.unit.chassis.support import eventually
 from tests.unit.eventlog.counting import Counting, add, record
 from tests.unit.eventlog.support import bare_consumer as consumer
@@ -339,7 +339,7 @@ async def test_timers_only_append_ticks_and_only_for_partitions_that_are_owned(m
     made.quarantined = {}
     made.app = SimpleNamespace(consumer=SimpleNamespace(epoch=1, leased=True))
     made._table = SimpleNamespace(data=SimpleNamespace(ready=lambda partition, epoch: owned))
-    await made._nudge(owned)
+    await made._fire_timers(owned)
     assert appended == {"inbox-3": 1}
     assert before.version == version
     assert "self._owned()" in inspect.getsource(Decider._run_timers)
@@ -350,7 +350,7 @@ def test_all_partitions_share_one_small_block_cache(tmp_path: Path) -> None:
     assert rocksdb.DEFAULT_BLOCK_CACHE_SIZE == 2 << 30, GONE
     from eventlog.state import database
 
-    states = [RocksStates(tmp_path / str(n), Codec.of("1", int)) for n in range(2)]
+    states = [RocksDBStore(tmp_path / str(n), Codec.of("1", int)) for n in range(2)]
     cache = database._block_cache
     database.options()
     assert database._block_cache is cache

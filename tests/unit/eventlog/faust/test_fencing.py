@@ -7,7 +7,7 @@ from typing import Any
 
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
-from eventlog.faust.fencing import end_when_displaced
+from eventlog.faust.fencing import exit_when_fenced
 from tests.unit.eventlog.support import run_python
 
 
@@ -41,7 +41,7 @@ async def test_a_member_that_expired_joins_under_its_old_id_first_and_then_as_a_
     stock.reset_generation()
     assert stock.member_id == "", "the defect is gone: aiokafka keeps its member id"
     ours = Coordinator("old")
-    end_when_displaced(ours)
+    exit_when_fenced(ours)
     ours.reset_generation()
     # Blank, so that its heartbeats stop.
     assert ours.member_id == ""
@@ -53,7 +53,7 @@ async def test_a_member_that_expired_joins_under_its_old_id_first_and_then_as_a_
 
 async def test_two_refusals_before_a_join_keep_the_id() -> None:
     ours = Coordinator("old")
-    end_when_displaced(ours)
+    exit_when_fenced(ours)
     ours.reset_generation()
     ours.reset_generation()
     await ours._do_rejoin_group(SimpleNamespace())
@@ -64,13 +64,13 @@ def test_a_member_whose_instance_name_is_taken_ends_its_process() -> None:
     done = run_python("""
         import asyncio
         from aiokafka.errors import KafkaError, for_code
-        from eventlog.faust.fencing import end_when_displaced
+        from eventlog.faust.fencing import exit_when_fenced
         class Coordinator:
             group_id, _group_instance_id, member_id = "g", "w0", "old"
             def reset_generation(self): self.member_id = ""
             async def _do_rejoin_group(self, subscription): raise KafkaError(repr(for_code(82)()))
         coordinator = Coordinator()
-        end_when_displaced(coordinator)
+        exit_when_fenced(coordinator)
         asyncio.run(coordinator._do_rejoin_group(None))
     """)
     assert done.returncode == 70

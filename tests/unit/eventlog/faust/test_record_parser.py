@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.faust import record_parser
-from eventlog.faust.record_parser import AT_ONCE, Parsed, hand_over
+from eventlog.faust.record_parser import BATCH, Parsed, hand_over
 
 TP = TopicPartition("t", 0)
 #: Marks a batch as a transaction's end, in its attributes; where these and the checksum of what follows it stand.
@@ -96,14 +96,14 @@ async def test_it_is_what_aiokafka_hands_over(batches: list[int], start: int, mo
     assert state.position == sum(batches)
 
 
-@pytest.mark.parametrize("count", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 3 * AT_ONCE])
+@pytest.mark.parametrize("count", [BATCH - 1, BATCH, BATCH + 1, 3 * BATCH])
 async def test_a_large_batch_is_handed_over_whole(count: int) -> None:
     result, state = await fetched(bytes_of([count, 1]))
     assert all_of(result, 10_000) == [list(range(count + 1))]
     assert state.position == count + 1
 
 
-@pytest.mark.parametrize("batches", [[4 * AT_ONCE], [1] * 4 * AT_ONCE, [AT_ONCE - 1]])
+@pytest.mark.parametrize("batches", [[4 * BATCH], [1] * 4 * BATCH, [BATCH - 1]])
 async def test_a_long_fetch_is_parsed_with_pauses_in_which_other_threads_run(
     batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +111,7 @@ async def test_a_long_fetch_is_parsed_with_pauses_in_which_other_threads_run(
     monkeypatch.setattr(time, "sleep", pauses.append)
     result, _ = await fetched(bytes_of(batches))
     result.getall(10_000)
-    assert len(pauses) == sum(batches) // AT_ONCE
+    assert len(pauses) == sum(batches) // BATCH
 
 
 async def test_a_record_is_whole() -> None:

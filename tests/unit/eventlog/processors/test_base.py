@@ -338,7 +338,7 @@ STALLED = """
     from types import SimpleNamespace
     from eventlog.processors import base as kernel
     from tests.unit.eventlog.processors.test_base import Bare
-    kernel.STALLED_S, kernel.LOOK_S = 0.2, 0.02
+    kernel.STALLED_S, kernel.POLL_INTERVAL_S = 0.2, 0.02
     async def main():
         bare = Bare(None)
         bare.progress = 0

@@ -15,7 +15,7 @@ from eventlog.core.timers import BrokerClock
 from eventlog.processors.base import Batch
 from eventlog.processors.decider import Decider
 from eventlog.records.envelope import Stamp
-from eventlog.views.change_notifier import Watchers
+from eventlog.views.change_notifier import ChangeNotifier
 from tests.unit.eventlog.counting import LIFE_MS, Counter, Counting, add, record
 
 #: The broker's time, which nobody has told the process yet.
@@ -57,7 +57,7 @@ class Fixture:
         made.domain, made._clock, made._wake = state.domain, BrokerClock(), asyncio.Event()
         made._inbox, made._log = SimpleNamespace(name="inbox"), SimpleNamespace(name="log")
         made._stamp, made._tick_type, made._source = Stamp("t", "/s"), "tick", "/s"
-        made.watchers, made._in_flight, made.quarantined = Watchers(), {}, {}
+        made.watchers, made._in_flight, made.quarantined = ChangeNotifier(), {}, {}
         self.states = {3: state}
         store = SimpleNamespace(
             ready=lambda partition, epoch: self.states.get(partition) if epoch == 1 else None,
@@ -149,8 +149,8 @@ def open_counter(opened_ms: int) -> PartitionState[Counter]:
 
 async def test_a_fresh_process_ticks_for_what_fell_due_though_nothing_comes(log: Log) -> None:
     made = Fixture(log, open_counter(NOW_MS - 86_400_000))
-    await made.decider._nudge(made.states[3])
-    await made.decider._nudge(made.states[3])
+    await made.decider._fire_timers(made.states[3])
+    await made.decider._fire_timers(made.states[3])
     ticks = [value for topic, _, value in log.written if topic == "inbox"]
     # One that asks for the time, and one that is due by it.
     assert ticks == [Counting().tick(NOW_MS - 86_400_000 + LIFE_MS)] * 2
@@ -158,7 +158,7 @@ async def test_a_fresh_process_ticks_for_what_fell_due_though_nothing_comes(log:
 
 async def test_a_fresh_process_asks_for_the_time_once_where_nothing_is_due_yet(log: Log) -> None:
     made = Fixture(log, open_counter(NOW_MS - 1))
-    waits = [await made.decider._nudge(made.states[3]) for _ in range(3)]
+    waits = [await made.decider._fire_timers(made.states[3]) for _ in range(3)]
     assert len(log.written) == 1
     assert 0.5 < waits[-1] <= 1.0
 
@@ -166,5 +166,5 @@ async def test_a_fresh_process_asks_for_the_time_once_where_nothing_is_due_yet(l
 async def test_a_partition_that_stands_still_is_sent_no_ticks(log: Log) -> None:
     made = Fixture(log, open_counter(NOW_MS - 86_400_000))
     made.decider.quarantined[3] = Poisoned.by("inbox", 3, 2, b"", "planted")
-    await made.decider._nudge(made.states[3])
+    await made.decider._fire_timers(made.states[3])
     assert log.written == []

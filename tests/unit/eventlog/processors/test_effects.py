@@ -12,7 +12,7 @@ import pytest
 
 from eventlog.core.errors import Poisoned
 from eventlog.processors.base import Batch
-from eventlog.processors.effects import Call, Effects, Outcome
+from eventlog.processors.effects import Effect, EffectResult, Effects
 from eventlog.processors.sequencer import Sequencer
 from tests.unit.chassis.support import eventually
 from tests.unit.eventlog.counting import record
@@ -26,13 +26,13 @@ class Provider:
         self.begun: list[str] = []
         self._ends: dict[str, asyncio.Event] = {}
 
-    def calls(self, one: Any) -> Iterable[Call[str]]:
-        return [Call(name.partition(":")[0], name) for name in one.value.decode().split()]
+    def calls(self, one: Any) -> Iterable[Effect[str]]:
+        return [Effect(name.partition(":")[0], name) for name in one.value.decode().split()]
 
-    async def perform(self, key: str, call: str) -> Outcome:
+    async def perform(self, key: str, call: str) -> EffectResult:
         self.begun.append(call)
         await self._ends.setdefault(call, asyncio.Event()).wait()
-        return Outcome(call.encode(), [])
+        return EffectResult(call.encode(), [])
 
     def end(self, *calls: str) -> None:
         for call in calls:
@@ -180,7 +180,7 @@ async def test_a_decision_that_can_not_be_read_quarantines_its_partition_and_kee
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Reading(Provider):
-        def calls(self, one: Any) -> Iterable[Call[str]]:
+        def calls(self, one: Any) -> Iterable[Effect[str]]:
             if one.value == b"?":
                 raise ValueError("planted")
             return super().calls(one)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from eventlog.processors.decider import Decider, land
+from eventlog.processors.decider import Decider, complete_when_acked
 
 
 def decider() -> Any:
@@ -17,10 +17,10 @@ def decider() -> Any:
 async def test_a_checkpoint_waits_for_a_batch_from_its_first_decision_until_the_broker_has_the_last() -> None:
     made = decider()
     written = [asyncio.get_running_loop().create_future() for _ in range(2)]
-    through = made._take_off(3)
+    through = made._register_in_flight(3)
     # What a checkpoint would wait for, see Checkpointer.write: it is being decided, and the log has nothing of it.
     assert made._in_flight[3] == {through}
-    land(through, written)
+    complete_when_acked(through, written)
     for future in written:
         assert not through.done()
         future.set_result(None)
@@ -33,6 +33,6 @@ async def test_a_checkpoint_waits_for_a_batch_from_its_first_decision_until_the_
 
 async def test_a_batch_that_decided_nothing_is_not_waited_for() -> None:
     made = decider()
-    land(made._take_off(3), [])
+    complete_when_acked(made._register_in_flight(3), [])
     await asyncio.sleep(0)
     assert made._in_flight[3] == set()

@@ -10,26 +10,26 @@ import pytest
 from eventlog.core.errors import Poisoned
 from eventlog.processors import sequencer
 from eventlog.processors.base import Batch
-from eventlog.processors.sequencer import Missing, Sequencer, Wrapping
+from eventlog.processors.sequencer import DependencyUnavailable, RecordMapper, Sequencer
 from eventlog.producing.batch_output import RECORD_BYTES, Output
 from eventlog.records.dead_letters import Undecodable
 
 
-class Copying(Wrapping):
+class Copying(RecordMapper):
     """Facts are wrapped in brackets; an empty one can't be decoded, and nobody heeds a dull one."""
 
     def __init__(self) -> None:
         self.learned: list[str] = []
 
-    def of(self, topic: str, partition: int) -> Wrapping:
+    def of(self, topic: str, partition: int) -> RecordMapper:
         return self
 
-    async def learn(self, missing: Missing) -> None:
+    async def learn(self, missing: DependencyUnavailable) -> None:
         self.learned += missing.args
 
     def wrap(self, record: Any) -> bytes | None:
         if record.value == b"needy" and not self.learned:
-            raise Missing("how")
+            raise DependencyUnavailable("how")
         if not record.value:
             raise Undecodable("it is empty")
         if record.value == b"dull":
@@ -77,7 +77,7 @@ class Bare(Sequencer):
     def __init__(self) -> None:
         self.group = "a.groups.sequencer"
         self._inbox: Any = SimpleNamespace(name="inbox")
-        self._copying = self.copying = Copying()
+        self._mapper = self.mapper = Copying()
         self._keys = {}
         self._dead_letter = {"facts": "facts.groups.dlq"}
         self.dead_letters = {}
@@ -163,7 +163,7 @@ async def test_a_fact_that_waited_for_something_else_is_copied_once_that_is_know
     bare = Bare()
     assert await bare.handle(Batch("facts", 2, [fact(7, b"needy"), fact(8, b"a")], 1)) == []
     assert [(topic, value) for topic, _, _, value, _ in written] == [("inbox", b"[needy]"), ("inbox", b"[a]")]
-    assert bare.copying.learned == ["how"]
+    assert bare.mapper.learned == ["how"]
 
 
 async def test_a_fact_whose_skip_is_recorded_is_not_buried_and_one_that_can_be_read_is_copied_all_the_same(
@@ -189,7 +189,7 @@ async def test_what_a_record_needs_is_learned_and_it_keeps_its_place(written: Wr
     bare = Bare()
     assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"needy"), fact(9, b"b")], 1)) == []
     assert [value for _, _, _, value, _ in written] == [b"[a]", b"[needy]", b"[b]"]
-    assert bare.copying.learned == ["how"]
+    assert bare.mapper.learned == ["how"]
 
 
 async def test_nothing_is_written_where_the_partition_is_lost_while_something_is_learned(
@@ -197,10 +197,10 @@ async def test_nothing_is_written_where_the_partition_is_lost_while_something_is
 ) -> None:
     bare = Bare()
 
-    async def learn(missing: Missing) -> None:
+    async def learn(missing: DependencyUnavailable) -> None:
         bare.epoch += 1
 
-    monkeypatch.setattr(bare.copying, "learn", learn)
+    monkeypatch.setattr(bare.mapper, "learn", learn)
     assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"needy")], 1)) is None
     assert written == []
 
@@ -211,19 +211,19 @@ async def test_a_record_that_fails_in_any_other_way_quarantines_its_partition_an
     bare = Bare()
     stopped: list[Poisoned] = []
     monkeypatch.setattr(bare, "quarantine", stopped.append)
-    wrap = bare.copying.wrap
+    wrap = bare.mapper.wrap
 
     def failing(record: Any) -> bytes | None:
         if record.value == b"?":
             raise ValueError("planted")
         return wrap(record)
 
-    monkeypatch.setattr(bare.copying, "wrap", failing)
+    monkeypatch.setattr(bare.mapper, "wrap", failing)
     assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"?"), fact(9, b"b")], 1)) == []
     assert [value for _, _, _, value, _ in written] == [b"[a]"]
     assert [(one.topic, one.partition, one.offset) for one in stopped] == [("facts", 2, 8)]
     # What is to be learned comes from elsewhere: its failure says nothing about the record.
-    monkeypatch.setattr(bare.copying, "learn", Wrapping.learn.__get__(bare.copying))
-    with pytest.raises(Missing):
+    monkeypatch.setattr(bare.mapper, "learn", RecordMapper.learn.__get__(bare.mapper))
+    with pytest.raises(DependencyUnavailable):
         await bare.handle(Batch("facts", 2, [fact(9, b"needy")], 1))
     assert len(stopped) == 1

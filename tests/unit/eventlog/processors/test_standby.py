@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
 
 from eventlog.broker.group_members import Member
-from eventlog.core.errors import Impossible
+from eventlog.core.errors import InvariantViolation
 from eventlog.processors import standby as module
 from eventlog.processors.standby import Standby
 from tests.waiting import moment, wait_for_async
@@ -135,7 +135,7 @@ class Kept:
             if record.offset < self.next:
                 continue
             if record.offset > self.next or record.offset == self.poison:
-                raise Impossible(f"not {record.offset}")
+                raise InvariantViolation(f"not {record.offset}")
             self.next = record.offset + 1
             self._unwritten += 1
         self.longest = max(self.longest, self._unwritten)
@@ -202,7 +202,7 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Logs]:
 
     monkeypatch.setattr(module, "AIOKafkaConsumer", lambda **_: Consumer(made))
     monkeypatch.setattr(module, "members_of", members)
-    monkeypatch.setattr(module, "LOOK_S", 0.01)
+    monkeypatch.setattr(module, "POLL_INTERVAL_S", 0.01)
     monkeypatch.setattr(module, "RETRY_S", 0.01)
     yield made
     assert all(consumer.stopped for consumer in made.consumers), "a consumer was left behind"
@@ -385,7 +385,7 @@ async def test_a_log_that_ends_before_what_was_folded_ends_the_follower(site: An
 
 
 async def test_a_log_that_does_not_fit_what_is_kept_is_not_followed(site: Any) -> None:
-    site.process.fails[0] = Impossible("another log")
+    site.process.fails[0] = InvariantViolation("another log")
     site.logs.append(1, 5)
     site.run()
     site.process.followed = {0, 1}

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventlog.processors.base import IDLE_S, OTHERS_S, SLICE_S, Slices
+from eventlog.processors.base import IDLE_S, OTHERS_S, SLICE_S, TimeSlice
 
 
 class Clock:
@@ -45,29 +45,29 @@ async def beside(clock: Clock, turns: int, each_s: float) -> AsyncIterator[list[
 
 
 async def test_a_slice_is_over_after_its_time(clock: Clock) -> None:
-    slices = Slices()
+    slices = TimeSlice()
     assert not slices.over()
     clock.work(SLICE_S)
     assert slices.over()
-    await slices.breathe()
+    await slices.yield_to_loop()
     assert not slices.over()
 
 
 async def test_what_others_do_in_many_turns_is_done_in_one_breath(clock: Clock) -> None:
     async with beside(clock, 5, OTHERS_S / 20) as done:
-        await Slices().breathe()
+        await TimeSlice().yield_to_loop()
         assert len(done) == 5
 
 
 async def test_who_never_ends_does_not_hold_it_up_for_long(clock: Clock) -> None:
     async with beside(clock, 1_000, OTHERS_S / 3.5) as done:
-        slices = Slices()
+        slices = TimeSlice()
         for breath in (1, 2, 3):
-            await slices.breathe()
+            await slices.yield_to_loop()
             assert len(done) == 4 * breath
 
 
 async def test_where_nobody_does_anything_it_goes_on_after_one_turn(clock: Clock) -> None:
     async with beside(clock, 1_000, IDLE_S / 2) as done:
-        await Slices().breathe()
+        await TimeSlice().yield_to_loop()
         assert len(done) == 1

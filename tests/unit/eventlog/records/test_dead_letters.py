@@ -15,9 +15,9 @@ from eventlog.records.dead_letters import (
     HEADER_BYTES,
     KEY_BYTES,
     VALUE_BYTES,
-    bury,
     dead_letter_headers,
     our_header,
+    send_to_dlq,
 )
 
 FORGED = [
@@ -69,7 +69,7 @@ class Dead:
 )
 def test_a_record_as_large_as_the_broker_takes_is_buried_and_ends_no_process(poison: Any) -> None:
     dead: Any = Dead()
-    bury(dead, {}, "t", 0, poison, "too large")
+    send_to_dlq(dead, {}, "t", 0, poison, "too large")
     ((key, value, headers),) = dead.taken
     assert value == poison.value[:VALUE_BYTES]
     size = len(key or b"") + len(value) + sum(len(name) + len(one) for name, one in headers)
@@ -81,7 +81,7 @@ def test_a_record_as_large_as_the_broker_takes_is_buried_and_ends_no_process(poi
 
 def test_what_the_record_says_forges_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     dead: Any = Dead()
-    bury(dead, {}, "t", 0, record(), "an OrderFact of group 'x'\n2026 all is well\x1b[2J\u202e")
+    send_to_dlq(dead, {}, "t", 0, record(), "an OrderFact of group 'x'\n2026 all is well\x1b[2J\u202e")
     (line,) = [one.getMessage() for one in caplog.records if one.name == dead_letters.log.name]
     assert line.isascii()
     assert line.isprintable()

@@ -13,13 +13,13 @@ import pytest
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_VOID as VOID
 
 from eventlog.core.aggregate import Aggregate
-from eventlog.core.state_store import Origin
+from eventlog.core.state_store import CheckpointPosition
 from eventlog.records.packed import Packed
 from eventlog.state import database
-from eventlog.state.rocksdb_store import Codec, RocksStates
-from services.groups.domain.model import Phase, Seat, State, Waiter
+from eventlog.state.rocksdb_store import Codec, RocksDBStore
+from services.groups.domain.model import Phase, Seat, State, WaitlistEntry
 from services.groups.processors import codec as of_groups
-from services.payments.domain.model import Payment, Purse, Record
+from services.payments.domain.model import GroupPayments, Payment, Record
 from services.payments.domain.model_parts import Call, GivenUp, Hold, Intent, Refund, RefundStatus
 from services.payments.processors import codec as of_purses
 from tests.unit.eventlog.counting import Counter
@@ -46,7 +46,7 @@ def test_states_with_absurd_sums_come_back(number: int) -> None:
     state = State(
         phase=Phase.COMPLETED,
         confirmed={"a": Seat("c", 1, 0, "h")},
-        waiting={"w": Waiter("c", 1, "card", b"\x00\xff")},
+        waiting={"w": WaitlistEntry("c", 1, "card", b"\x00\xff")},
         ended={"z": 17},
         captured_minor=number,
     )
@@ -60,7 +60,7 @@ def test_states_with_absurd_sums_come_back(number: int) -> None:
         calls={(VOID, 2): Call(VOID, 2, 3, "h", "")},
         holds={"h": Hold("EUR", taken=number)},
     )
-    purse = Purse("g", {"o": payment, "q": Record()}, [(1, "o", VOID, 2)])
+    purse = GroupPayments("g", {"o": payment, "q": Record()}, [(1, "o", VOID, 2)])
     again = of_purses.decode(of_purses.encode(purse))
     assert again == purse
     assert [type(one) for one in again.orders.values()] == [Payment, Record]
@@ -89,21 +89,21 @@ def test_a_row_that_is_no_state_marks_the_directory_and_the_next_start_folds_aga
     def die(what: str, error: BaseException | None = None, **_: object) -> None:
         raise SystemExit(what)
 
-    monkeypatch.setattr(database, "die", die)
+    monkeypatch.setattr(database, "abort", die)
     path = tmp_path / "0"
     codec: Codec[Counter] = Codec.of("counting-1", Counter)
-    states = RocksStates(path, codec)
+    states = RocksDBStore(path, codec)
     states.changed(Aggregate("k", Counter(total=1), 1, 0, 0, b"d" * 32), None)
-    states.keep_folded(Origin(0, 0, b"d" * 32))
+    states.keep_folded(CheckpointPosition(0, 0, b"d" * 32))
     batch = states._database.batch()
     batch.put(b"ak", b"\0" * 64 + pickle.dumps(Planted(tmp_path / "touched")))
     states._database.write(batch, states._database.position)
     states.close()
-    states = RocksStates(path, codec)
+    states = RocksDBStore(path, codec)
     with pytest.raises(SystemExit):
         states.get("k")
     states.close()
-    again = RocksStates(path, codec)
+    again = RocksDBStore(path, codec)
     assert again.origin.applied == -1
     assert again.get("k") is None
     again.close()

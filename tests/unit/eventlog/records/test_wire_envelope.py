@@ -50,8 +50,8 @@ def test_a_partition_is_the_one_that_aiokafka_would_choose(key: str, partitions:
 
 
 def test_the_impossible_ends_the_process_with_code_70_and_says_where() -> None:
-    code = "from eventlog.runtime.abort import die\n"
-    code += "try: 1/0\nexcept Exception as e: die('it broke', e, topic='t', offset=3)"
+    code = "from eventlog.runtime.abort import abort\n"
+    code += "try: 1/0\nexcept Exception as e: abort('it broke', e, topic='t', offset=3)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 70
     assert "it broke topic=t offset=3" in done.stderr

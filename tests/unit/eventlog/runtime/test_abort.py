@@ -1,4 +1,4 @@
-"""`die` ends the process with code 70 in any state of its output, on any thread, inside any callback."""
+"""`abort` ends the process with code 70 in any state of its output, on any thread, inside any callback."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from typing import Any
 
 import pytest
 
-from eventlog.runtime.abort import LAST_WORDS_S
+from eventlog.runtime.abort import SHUTDOWN_GRACE_S
 
 #: Start of an interpreter on a busy machine. A process that lives on is ended by its own alarm after ALARM_S.
 START_S = 20
 ALARM_S = 30
 
-#: How `die` is reached. Each says ALIVE with its exit code, 0, where the process goes on.
-DIRECT = "die('lost', ValueError('planted'), topic='t')"
+#: How `abort` is reached. Each says ALIVE with its exit code, 0, where the process goes on.
+DIRECT = "abort('lost', ValueError('planted'), topic='t')"
 CALLBACK = """
     import asyncio
     async def main():
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        future.add_done_callback(lambda done: die("lost", done.exception(), topic="t"))
+        future.add_done_callback(lambda done: abort("lost", done.exception(), topic="t"))
         future.set_exception(ValueError("planted"))
         await asyncio.sleep(0.2)
         os._exit(0)
@@ -34,14 +34,14 @@ CALLBACK = """
 """
 THREAD = """
     import threading
-    thread = threading.Thread(target=lambda: die("lost", ValueError("planted"), topic="t"))
+    thread = threading.Thread(target=lambda: abort("lost", ValueError("planted"), topic="t"))
     thread.start()
     thread.join()
     os._exit(0)
 """
 FINALIZER = """
     class Held:
-        def __del__(self): die("lost", ValueError("planted"), topic="t")
+        def __del__(self): abort("lost", ValueError("planted"), topic="t")
     import atexit, builtins
     builtins.held = Held()
 """
@@ -50,7 +50,7 @@ WAYS = {"directly": DIRECT, "in a done-callback": CALLBACK, "on a thread": THREA
 
 def launch(code: str, **streams: Any) -> subprocess.Popen[bytes]:
     """A process with an unflushed line on standard output that runs `code`."""
-    begin = f"import os, signal, sys\nsignal.alarm({ALARM_S})\nfrom eventlog.runtime.abort import die\n"
+    begin = f"import os, signal, sys\nsignal.alarm({ALARM_S})\nfrom eventlog.runtime.abort import abort\n"
     begin += "sys.stdout and sys.stdout.write('unflushed')\n"
     # Without a buffer nothing would be left for the end to flush.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -117,7 +117,7 @@ def test_it_ends_in_time_though_nobody_reads_standard_error(way: str, full_pipe:
     assert process.stdout.read(5) == b"dying"
     began = time.monotonic()
     assert code_of(process) == 70
-    assert time.monotonic() - began < LAST_WORDS_S + 5
+    assert time.monotonic() - began < SHUTDOWN_GRACE_S + 5
     process.stdout.close()
 
 
@@ -163,7 +163,7 @@ def test_a_place_and_an_error_that_can_not_be_shown_hide_no_reason() -> None:
     class Shy(Exception):
         def __str__(self): raise ValueError("no")
         __repr__ = __str__
-    die("lost", Shy(), topic=Shy())
+    abort("lost", Shy(), topic=Shy())
     """
     process = launch(code, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, error = process.communicate(timeout=START_S + ALARM_S)

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaConnectionError
 from eventlog.core.partition_state import PartitionState
 from eventlog.state import checkpoint
 from eventlog.state.checkpoint import Checkpointer
-from eventlog.state.rocksdb_store import Codec, RocksStates
+from eventlog.state.rocksdb_store import Codec, RocksDBStore
 from tests.unit.eventlog.counting import Counter, Counting, add, record
 
 
@@ -54,7 +54,7 @@ def digest(value: bytes | None) -> bytes:
 
 @pytest.fixture
 def state(tmp_path: Path) -> PartitionState[Counter]:
-    return PartitionState(Counting(), 0, RocksStates(tmp_path / "0", Codec.of("counting-1", Counter)))
+    return PartitionState(Counting(), 0, RocksDBStore(tmp_path / "0", Codec.of("counting-1", Counter)))
 
 
 def gap(state: PartitionState[Counter], monkeypatch: pytest.MonkeyPatch, *, between: bytes | None = None) -> Log:
@@ -72,7 +72,7 @@ def checkpointer() -> Checkpointer:
 
 
 async def write(state: PartitionState[Counter], one: Checkpointer) -> int:
-    assert isinstance(state.states, RocksStates)
+    assert isinstance(state.states, RocksDBStore)
     await one.write(state, state.states)
     return one.written
 
@@ -86,7 +86,7 @@ async def test_a_broker_that_is_away_while_a_gap_is_read_is_asked_for_the_next_c
     assert (state.applied, log.stopped) == (0, 1)
     assert await write(state, one) == 1
     assert (state.applied, state.digest) == (2, digest(log.records[2].value))
-    assert isinstance(state.states, RocksStates)
+    assert isinstance(state.states, RocksDBStore)
     assert state.states.position.sources["log"].next_offset == 3
 
 

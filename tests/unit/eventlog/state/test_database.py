@@ -28,7 +28,7 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> None:
     def die(what: str, error: BaseException | None = None, **_: object) -> None:
         raise Died(f"{what}: {error}")
 
-    monkeypatch.setattr(database, "die", die)
+    monkeypatch.setattr(database, "abort", die)
     monkeypatch.setattr(database, "set_aside_count", {})
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from eventlog.core.errors import Impossible
+from eventlog.core.errors import InvariantViolation
 from eventlog.core.partition_state import PartitionState
 from eventlog.state.decider_follower import FollowedState
-from eventlog.state.rocksdb_store import Codec, RocksStates
+from eventlog.state.rocksdb_store import Codec, RocksDBStore
 from tests.unit.eventlog.counting import Counter, Counting, add
 
 LOG = "shop.log.v1"
@@ -31,7 +31,7 @@ def decisions(count: int, keys: int = 7) -> list[Any]:
 
 
 def opened(path: Path) -> FollowedState[Counter]:
-    states: RocksStates[Counter] = RocksStates(path / "0", Codec.of("counting-1", Counter), log_topic=LOG)
+    states: RocksDBStore[Counter] = RocksDBStore(path / "0", Codec.of("counting-1", Counter), log_topic=LOG)
     return FollowedState(PartitionState(Counting(), 0, states), LOG)
 
 
@@ -85,6 +85,6 @@ async def test_a_broken_log_is_not_folded(tmp_path: Path, broken: str) -> None:
         rest = [SimpleNamespace(**{**vars(log[9]), "offset": 10, "value": log[9].value.replace(b"2", b"3", 1)})]
     else:
         rest = [SimpleNamespace(**{**vars(log[10]), "value": b"\xff"})]
-    with pytest.raises(Impossible):
+    with pytest.raises(InvariantViolation):
         follower.apply(LOG, rest)
     follower.close()

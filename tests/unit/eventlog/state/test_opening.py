@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from eventlog.core.state_store import Origin
+from eventlog.core.state_store import CheckpointPosition
 from eventlog.state import database, opening
 from eventlog.state.database import LogIdentity, SourcePosition
 from eventlog.state.opening import opened
-from eventlog.state.rocksdb_store import Codec, RocksStates
+from eventlog.state.rocksdb_store import Codec, RocksDBStore
 from tests.unit.eventlog.counting import Counter
 from tests.unit.eventlog.state.test_rocksdb_store import aggregate
 
@@ -68,11 +68,11 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     return Broker(monkeypatch)
 
 
-def make(path: Path, identity: LogIdentity) -> RocksStates[Counter]:
-    return RocksStates(path, Codec.of("counting-1", Counter), 64, log_topic="log", identity=identity)
+def make(path: Path, identity: LogIdentity) -> RocksDBStore[Counter]:
+    return RocksDBStore(path, Codec.of("counting-1", Counter), 64, log_topic="log", identity=identity)
 
 
-async def open_all(directory: Path) -> dict[int, RocksStates[Counter]]:
+async def open_all(directory: Path) -> dict[int, RocksDBStore[Counter]]:
     paths = {partition: directory / str(partition) for partition in range(2)}
     opens = opened("kafka", ("inbox", "log"), paths, lambda one, identity: make(paths[one], identity))
     return {partition: states async for partition, states in opens}
@@ -81,11 +81,11 @@ async def open_all(directory: Path) -> dict[int, RocksStates[Counter]]:
 async def kept(directory: Path) -> None:
     for states in (await open_all(directory)).values():
         states.changed(aggregate(1), None)
-        states.keep_folded(Origin(7, 7, sha256(RECORD).digest()))
+        states.keep_folded(CheckpointPosition(7, 7, sha256(RECORD).digest()))
         states.close()
 
 
-def close(found: Mapping[int, RocksStates[Counter]]) -> None:
+def close(found: Mapping[int, RocksDBStore[Counter]]) -> None:
     for states in found.values():
         states.close()
 
@@ -138,7 +138,7 @@ async def test_a_partition_that_comes_back_while_its_checkpoint_is_written_is_wa
     regained = asyncio.create_task(open_all(tmp_path))
     await asyncio.sleep(0.05)
     assert not regained.done()
-    await asyncio.to_thread(lost.finish_checkpoint, Origin(7, 7, sha256(RECORD).digest()))
+    await asyncio.to_thread(lost.finish_checkpoint, CheckpointPosition(7, 7, sha256(RECORD).digest()))
     lost.end_checkpoint()
     async with asyncio.timeout(20):
         again = await regained

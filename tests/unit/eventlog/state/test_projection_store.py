@@ -101,10 +101,10 @@ async def test_changes_while_a_write_is_encoded_are_not_in_it(tmp_path: Path, mo
         def over(self) -> bool:
             return True
 
-        async def breathe(self) -> None:
+        async def yield_to_loop(self) -> None:
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(projection_store, "Slices", Always)
+    monkeypatch.setattr(projection_store, "TimeSlice", Always)
     one = opened(tmp_path)
     keys = [f"k{number}" for number in range(50)]
     one.apply("facts", [record(offset, key, f"ann/{key}") for offset, key in enumerate(keys)])

@@ -12,11 +12,11 @@ import pytest
 
 from eventlog.core.aggregate import Aggregate
 from eventlog.core.partition_state import PartitionState
-from eventlog.core.state_store import FOR_EVER_MS, Origin
+from eventlog.core.state_store import FOR_EVER_MS, CheckpointPosition
 from eventlog.core.timers import BrokerClock
 from eventlog.state import database
 from eventlog.state.database import until_closed
-from eventlog.state.rocksdb_store import Codec, RocksStates
+from eventlog.state.rocksdb_store import Codec, RocksDBStore
 from tests.unit.eventlog.counting import LIFE_MS, Counter, Counting, add, record
 
 CODEC: Codec[Counter] = Codec.of("counting-1", Counter)
@@ -28,23 +28,23 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "0"
 
 
-def opened(path: Path) -> RocksStates[Counter]:
-    return RocksStates(path, CODEC, 64)
+def opened(path: Path) -> RocksDBStore[Counter]:
+    return RocksDBStore(path, CODEC, 64)
 
 
 def aggregate(number: int, version: int = 1) -> Aggregate[Counter]:
     return Aggregate(f"k{number:05d}", Counter(total=number), version, number, BASE_MS, bytes([version]) * 32)
 
 
-def keep(states: RocksStates[Counter], at: int = 0) -> None:
-    states.keep_folded(Origin(at, at, b"d" * 32))
+def keep(states: RocksDBStore[Counter], at: int = 0) -> None:
+    states.keep_folded(CheckpointPosition(at, at, b"d" * 32))
 
 
-def index(states: RocksStates[Counter]) -> list[bytes]:
+def index(states: RocksDBStore[Counter]) -> list[bytes]:
     return [name for name, _ in states._database.each(b"d")]
 
 
-def due(states: RocksStates[Any], after_ms: int = -1, most: int = 1_000_000) -> tuple[list[tuple[int, str]], int]:
+def due(states: RocksDBStore[Any], after_ms: int = -1, most: int = 1_000_000) -> tuple[list[tuple[int, str]], int]:
     found: list[tuple[int, str]] = []
     steps = states.due_after(after_ms, most)
     while True:
@@ -115,7 +115,7 @@ def test_what_is_decided_while_it_is_encoded_is_kept_with_its_own_due_time(path:
     states.changed(second, BASE_MS + 7)
     for _ in steps:
         continue
-    states.finish_checkpoint(Origin(0, 0))
+    states.finish_checkpoint(CheckpointPosition(0, 0))
     states.end_checkpoint()
     states.close()
     again = opened(path)
@@ -160,7 +160,7 @@ def filled(path: Path, count: int, held: int) -> PartitionState[Counter]:
     for number in range(count):
         made = first.decide(record(number, add(1, "x"), f"k{number:05d}".encode(), BASE_MS + number))
         first.acknowledged(number, 1, sha256(made or b"").digest())
-    assert isinstance(first.states, RocksStates)
+    assert isinstance(first.states, RocksDBStore)
     first.states.keep_folded(first.origin)
     first.close()
     return PartitionState(Counting(), 0, opened(path), timers_held=held)
@@ -179,7 +179,7 @@ def test_timers_are_held_in_portions_and_each_comes_up_in_its_time(path: Path) -
         load(state)
         most = max(most, len(state.timers))
         clock.acknowledged(BASE_MS + now, now)
-        for key, due_ms in state.nudges(clock, now, 30):
+        for key, due_ms in state.timers_to_fire(clock, now, 30):
             assert due_ms <= BASE_MS + now
             seen.append(key)
             state.decide(record(1_000 + len(seen), state.domain.tick(due_ms), key.encode(), BASE_MS + now))
@@ -193,11 +193,11 @@ def test_a_fresh_owner_asks_for_the_time_by_one_tick_though_nothing_comes(path: 
     clock = BrokerClock()
     load(state)
     assert state.due_in(clock, 0) == 0
-    keys = state.nudges(clock, 0, 500)
+    keys = state.timers_to_fire(clock, 0, 500)
     assert keys == [("k00000", BASE_MS + LIFE_MS)]
     # The broker acknowledges it at its own time: days later, in a quiet night.
     clock.acknowledged(BASE_MS + 86_400_000, 5)
-    assert len(state.nudges(clock, 5, 500)) == 5
+    assert len(state.timers_to_fire(clock, 5, 500)) == 5
     state.close()
 
 
@@ -205,11 +205,11 @@ def test_a_tick_that_asks_too_early_costs_its_timer_no_pause(path: Path) -> None
     state = filled(path, 1, 64)
     clock = BrokerClock()
     load(state)
-    assert len(state.nudges(clock, 0, 500)) == 1
+    assert len(state.timers_to_fire(clock, 0, 500)) == 1
     clock.acknowledged(BASE_MS, 0)
-    assert state.nudges(clock, 0, 500) == []
+    assert state.timers_to_fire(clock, 0, 500) == []
     assert state.due_in(clock, 0) == LIFE_MS
-    assert len(state.nudges(clock, LIFE_MS, 500)) == 1
+    assert len(state.timers_to_fire(clock, LIFE_MS, 500)) == 1
     state.close()
 
 
@@ -221,14 +221,14 @@ def test_a_position_names_the_record_that_it_reaches(path: Path) -> None:
     folded = PartitionState(Counting(), 0, opened(path))
     for offset, value in enumerate(log):
         folded.apply(record(offset, value))
-        assert folded.origin == Origin(offset, min(offset, 3), sha256(value).digest())
-    assert isinstance(folded.states, RocksStates)
+        assert folded.origin == CheckpointPosition(offset, min(offset, 3), sha256(value).digest())
+    assert isinstance(folded.states, RocksDBStore)
     folded.states.keep_folded(folded.origin)
     folded.close()
     assert opened(path).origin == folded.origin
     # By own output as well.
     live.acknowledged(0, 4, sha256(log[3]).digest())
-    assert live.origin == Origin(3, 3, sha256(log[3]).digest())
+    assert live.origin == CheckpointPosition(3, 3, sha256(log[3]).digest())
     assert live.settled
 
 
@@ -242,7 +242,7 @@ async def test_a_directory_is_opened_again_only_when_a_write_under_way_has_ended
     waiting = asyncio.create_task(until_closed(path))
     await asyncio.sleep(0.05)
     assert not waiting.done()
-    states.finish_checkpoint(Origin(0, 0))
+    states.finish_checkpoint(CheckpointPosition(0, 0))
     states.end_checkpoint()
     async with asyncio.timeout(5):
         await waiting

@@ -14,7 +14,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.views import global_table
-from eventlog.views.global_table import BURST, ROUNDS_PER_S, CompactedReader
+from eventlog.views.global_table import BURST, ROUNDS_PER_S, GlobalTable
 from shared_kernel import campaign_table
 
 TP = TopicPartition("campaigns", 0)
@@ -73,7 +73,7 @@ class Consumer:
         return self.read
 
 
-class Reader(CompactedReader[Campaign]):
+class Reader(GlobalTable[Campaign]):
     def __init__(self) -> None:
         super().__init__("127.0.0.1:1", TP.topic, Campaign.FromString, client_id="test")
         self.topic: Consumer = self._consumer
@@ -104,10 +104,10 @@ def rounds_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_what_was_written_before_the_call_is_found(reader: Reader) -> None:
     reader.topic.append("mug", value("campaigns/mug"))
-    found = await reader.find_fresh("mug")
+    found = await reader.get_latest("mug")
     assert found is not None
     assert found.name == "campaigns/mug"
-    assert await reader.find_fresh("mug") is found
+    assert await reader.get_latest("mug") is found
     assert reader.topic.questions == 1
 
 
@@ -122,7 +122,7 @@ async def test_a_record_that_can_not_be_decoded_is_counted_and_ends_nothing(read
 
 async def test_a_flood_of_unknown_keys_asks_the_broker_a_few_times(reader: Reader) -> None:
     for _ in range(5):
-        found = await asyncio.gather(*(reader.find_fresh(f"unknown-{number}") for number in range(500)))
+        found = await asyncio.gather(*(reader.get_latest(f"unknown-{number}") for number in range(500)))
         assert found == [None] * 500
     assert reader.topic.questions == 5
 
@@ -132,7 +132,7 @@ async def test_callers_one_after_the_other_ask_the_broker_some_times_a_second_at
     reader._even = loop.time() + BURST / ROUNDS_PER_S
     began = loop.time()
     for number in range(4):
-        assert await reader.find_fresh(f"unknown-{number}") is None
+        assert await reader.get_latest(f"unknown-{number}") is None
     assert loop.time() - began > 0.9 * 4 / ROUNDS_PER_S
     assert reader.topic.questions == 4
 
@@ -145,13 +145,13 @@ async def test_a_caller_that_comes_while_the_broker_is_asked_shares_the_next_ans
     answers = [loop.create_future(), loop.create_future()]
     questions = iter(answers)
     reader.topic.ask = lambda: next(questions)
-    early = [asyncio.create_task(reader.find_fresh("mug")) for _ in range(3)]
+    early = [asyncio.create_task(reader.get_latest("mug")) for _ in range(3)]
     await turns()
     assert reader.topic.questions == 1
     # The end that the broker was asked for is before this record, and the record is not read yet.
     reader.topic.held = True
     reader.topic.append("mug", value("campaigns/mug"))
-    late = [asyncio.create_task(reader.find_fresh("mug")) for _ in range(3)]
+    late = [asyncio.create_task(reader.get_latest("mug")) for _ in range(3)]
     await turns()
     answers[0].set_result(None)
     assert await asyncio.gather(*early) == [None] * 3
@@ -177,12 +177,12 @@ async def test_a_broker_that_says_nothing_is_unavailable_in_time(
         reader.topic.append("mug", value("campaigns/mug"))
     async with asyncio.timeout(5):
         with pytest.raises(BrokerUnavailable):
-            await reader.find_fresh("mug")
+            await reader.get_latest("mug")
     # It is asked again, and answers.
     reader.topic.ask = lambda: None
     monkeypatch.setattr(global_table, "REFRESH_S", 5)
     reader.topic.hand_over()
-    assert (await reader.find_fresh("mug") is None) is (what == "the question")
+    assert (await reader.get_latest("mug") is None) is (what == "the question")
 
 
 async def test_a_broker_that_refuses_is_unavailable(reader: Reader) -> None:
@@ -197,7 +197,7 @@ async def test_a_broker_that_refuses_is_unavailable(reader: Reader) -> None:
 async def test_a_caller_that_gives_up_takes_nothing_from_the_others(reader: Reader) -> None:
     answer = asyncio.get_running_loop().create_future()
     reader.topic.ask = lambda: answer
-    first, second = (asyncio.create_task(reader.find_fresh("mug")) for _ in range(2))
+    first, second = (asyncio.create_task(reader.get_latest("mug")) for _ in range(2))
     await turns()
     first.cancel()
     await turns()
@@ -224,7 +224,7 @@ async def test_an_error_that_the_broker_may_get_over_is_got_over(
     reader.topic.append("cup", value("campaigns/cup"))
     await reader.refresh()
     reader.topic.append("mug", value("campaigns/mug"))
-    assert await reader.find_fresh("mug") is not None
+    assert await reader.get_latest("mug") is not None
     assert not reader.topic.errors
 
 
@@ -232,7 +232,7 @@ async def test_a_cancellation_that_is_not_ours_ends_the_process(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     died: list[str] = []
-    monkeypatch.setattr(global_table, "die", lambda what, *_, **__: died.append(what))
+    monkeypatch.setattr(global_table, "abort", lambda what, *_, **__: died.append(what))
     reader.topic.errors.append(asyncio.CancelledError())
     reader.topic.append("mug", value("campaigns/mug"))
     await turns()
