@@ -68,11 +68,11 @@ class Domain(Protocol[S]):
         """Value of an input record that says: look at the time."""
         ...
 
-    def seal(  # noqa: D102 - the fields are those of DecisionMessage
+    def encode_decision(  # noqa: D102 - the fields are those of DecisionMessage
         self, key: str, version: int, cause: int, time_ms: int, previous_sha256: bytes, events: list[Any]
     ) -> bytes: ...
 
-    def open(self, value: bytes) -> DecisionMessage:
+    def decode_decision(self, value: bytes) -> DecisionMessage:
         """A decision record's value. Raises on what can't be decoded or holds an unknown event."""
         ...
 
@@ -118,7 +118,7 @@ def decide(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int
             raise Spoiled.by("", -1, offset, value, f"the answer to a fault failed: {again!r}") from failed
     if not events:
         return None
-    sealed = domain.seal(aggregate.key, aggregate.version + 1, offset, at_ms, aggregate.digest, events)
+    sealed = domain.encode_decision(aggregate.key, aggregate.version + 1, offset, at_ms, aggregate.digest, events)
     aggregate.version += 1
     aggregate.cause = offset
     aggregate.time_ms = at_ms
@@ -164,7 +164,7 @@ def apply(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int)
     absurd numbers; Spoiled where a decision that fits can't be applied. The caller knows the topic and the partition.
     """
     try:
-        decision = domain.open(value)
+        decision = domain.decode_decision(value)
     except Exception as error:
         raise Poisoned.by("", -1, offset, value, f"a decision of {aggregate.key}: {error!r}") from error
     version = decision.version

@@ -325,7 +325,7 @@ class Repeats(Generic[S]):
             raise Poisoned.by(*place, "it has no key or no value")
         try:
             key = record.key.decode()
-            decision = state.domain.open(record.value)
+            decision = state.domain.decode_decision(record.value)
         except Exception as error:
             raise Poisoned.by(*place, repr(error)) from error
         if state.is_foreign(key):

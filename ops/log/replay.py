@@ -70,7 +70,7 @@ class Replay:
         for record in records:
             try:
                 key = record.key.decode()
-                decision = self._domain.open(record.value)
+                decision = self._domain.decode_decision(record.value)
             except Exception as error:  # noqa: BLE001 - whatever the domain raises
                 place = f"{self._log.name} {record.partition}:{record.offset}"
                 self.result.differences.append(f"{place}: it can't be read: {error!r}")

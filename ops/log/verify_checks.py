@@ -135,7 +135,7 @@ def decoders() -> dict[str, Callable[[bytes], object]]:
     """Production rules of inboxes and decision logs, by topic."""
     found: dict[str, Callable[[bytes], object]] = {}
     for inbox, log, domain in domains():
-        found[inbox.name], found[log.name] = domain.decode_input, domain.open
+        found[inbox.name], found[log.name] = domain.decode_input, domain.decode_decision
     return found
 
 

@@ -72,7 +72,7 @@ class GroupDomain:
         """An input that says: look at the time."""
         return GroupInput(tick=Tick(due_ms=due_ms)).SerializeToString()
 
-    def seal(
+    def encode_decision(
         self, key: str, version: int, cause: int, time_ms: int, previous_sha256: bytes, events: list[GroupEvent]
     ) -> bytes:
         """A GroupDecision."""
@@ -93,7 +93,7 @@ class GroupDomain:
                 sealed += GroupDecision(events=[event]).SerializeToString()
         return sealed
 
-    def open(self, value: bytes) -> Any:
+    def decode_decision(self, value: bytes) -> Any:
         """A GroupDecision. Raises DecodeError, UnknownEvent and UnknownRules."""
         decision = GroupDecision.FromString(value)
         for event in decision.events:

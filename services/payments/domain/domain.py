@@ -46,7 +46,7 @@ class PurseDomain:
         """An input that says: look at the time."""
         return PaymentInput(tick=Tick(due_ms=due_ms)).SerializeToString(deterministic=True)
 
-    def seal(
+    def encode_decision(
         self, key: str, version: int, cause: int, time_ms: int, previous_sha256: bytes, events: list[PaymentEvent]
     ) -> bytes:
         """A decision's bytes."""
@@ -54,7 +54,7 @@ class PurseDomain:
             group=key, version=version, cause=cause, time_ms=time_ms, previous_sha256=previous_sha256, events=events
         ).SerializeToString(deterministic=True)
 
-    def open(self, value: bytes) -> PaymentDecision:
+    def decode_decision(self, value: bytes) -> PaymentDecision:
         """A decision. Raises DecodeError and UnknownInput."""
         decision = PaymentDecision.FromString(value)
         for event in decision.events:

@@ -39,7 +39,7 @@ def split_decisions() -> None:
         parts = []
         for event in json.loads(whole)[5]:
             version += 1
-            part = domain.seal(one.key, version, offset, one.time_ms, digest, [event])
+            part = domain.encode_decision(one.key, version, offset, one.time_ms, digest, [event])
             digest = sha256(part).digest()
             parts.append(part)
         one.version, one.digest = version, digest

@@ -60,13 +60,13 @@ class Counting:
     def tick(self, due_ms: int) -> bytes:
         return json.dumps({"tick": due_ms}).encode()
 
-    def seal(
+    def encode_decision(
         self, key: str, version: int, cause: int, time_ms: int, previous_sha256: bytes, events: list[dict[str, Any]]
     ) -> bytes:
         decision = [key, version, cause, time_ms, previous_sha256.hex(), events]
         return json.dumps(decision, sort_keys=True).encode()
 
-    def open(self, value: bytes) -> Any:
+    def decode_decision(self, value: bytes) -> Any:
         _key, version, cause, time_ms, previous, events = json.loads(value)
         return SimpleNamespace(
             version=version, cause=cause, time_ms=time_ms, previous_sha256=bytes.fromhex(previous), events=events

@@ -156,7 +156,7 @@ class Group:
             self.offset += 1
             if decision is not None:
                 self.log.append(decision)
-                self.last.extend(self.domain.open(decision).events)
+                self.last.extend(self.domain.decode_decision(decision).events)
                 if self.read_back:
                     assert apply(self.domain, self.replayed, decision, len(self.log))
                     assert self.replayed == self.decided

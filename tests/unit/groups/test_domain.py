@@ -76,14 +76,14 @@ def test_an_input_that_can_not_be_read_or_is_not_known_here_stops_the_kernel(
 def test_a_decision_that_is_not_known_here_stops_the_kernel(event: GroupEvent, error: type[Exception]) -> None:
     value = GroupDecision(group=KEY, version=1, events=[event]).SerializeToString()
     with pytest.raises(error):
-        DOMAIN.open(value)
+        DOMAIN.decode_decision(value)
     with pytest.raises(error):
         DOMAIN.evolve(State(), event, T0)
 
 
 def test_a_decision_that_can_not_be_read_raises() -> None:
     with pytest.raises(DecodeError):
-        DOMAIN.open(b"\xff")
+        DOMAIN.decode_decision(b"\xff")
 
 
 def test_every_event_of_the_contract_can_be_applied() -> None:
@@ -102,8 +102,8 @@ def test_a_tick_is_an_input_that_says_nothing_else() -> None:
 
 
 def test_decisions_carry_version_cause_time_and_the_digest_of_the_one_before() -> None:
-    value = DOMAIN.seal(KEY, 3, 17, T0, b"digest", [GroupEvent(seat_released=SeatReleased(order="a"))])
-    decision = DOMAIN.open(value)
+    value = DOMAIN.encode_decision(KEY, 3, 17, T0, b"digest", [GroupEvent(seat_released=SeatReleased(order="a"))])
+    decision = DOMAIN.decode_decision(value)
     assert (decision.group, decision.version, decision.cause, decision.time_ms) == (KEY, 3, 17, T0)
     assert decision.previous_sha256 == b"digest"
     assert [event.seat_released.order for event in decision.events] == ["a"]
@@ -120,13 +120,13 @@ def test_a_decision_is_what_protobuf_makes_of_it(lengths: list[int], version: in
     whole = GroupDecision(
         group=KEY, version=version, cause=cause, time_ms=T0, previous_sha256=digest, events=events
     ).SerializeToString()
-    assert DOMAIN.seal(KEY, version, cause, T0, digest, events) == whole
+    assert DOMAIN.encode_decision(KEY, version, cause, T0, digest, events) == whole
 
 
 def test_events_of_any_length_are_sealed_as_protobuf_does() -> None:
     for length in range(4_200):
         event = GroupEvent(faulted=Faulted(error="x" * length))
-        assert DOMAIN.seal("", 0, 0, 0, b"", [event]) == GroupDecision(events=[event]).SerializeToString()
+        assert DOMAIN.encode_decision("", 0, 0, 0, b"", [event]) == GroupDecision(events=[event]).SerializeToString()
 
 
 def test_two_owners_write_the_same_bytes() -> None:

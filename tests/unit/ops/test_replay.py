@@ -54,12 +54,14 @@ class Counting:
     def tick(self, due_ms: int) -> bytes:
         return b""
 
-    def seal(self, key: str, version: int, cause: int, time_ms: int, previous: bytes, events: list[Any]) -> bytes:
+    def encode_decision(
+        self, key: str, version: int, cause: int, time_ms: int, previous: bytes, events: list[Any]
+    ) -> bytes:
         made = GroupDecision(group=key, version=version, cause=cause, time_ms=time_ms, previous_sha256=previous)
         made.events.extend(events)
         return made.SerializeToString()
 
-    def open(self, value: bytes) -> Any:
+    def decode_decision(self, value: bytes) -> Any:
         return GroupDecision.FromString(value)
 
 

@@ -247,7 +247,7 @@ class Story:
         self.last = None
         if sealed is not None:
             self.log.append(sealed)
-            self.last = self.domain.open(sealed)
+            self.last = self.domain.decode_decision(sealed)
             assert apply(self.domain, self.folded, sealed, len(self.log))
         assert self.folded.state == self.aggregate.state, "the fold of the log differs from what was decided on"
         return self

@@ -79,7 +79,7 @@ def test_bytes_that_are_no_input_are_refused() -> None:
 
 def test_a_decision_with_an_unknown_event_is_refused() -> None:
     with pytest.raises(UnknownInput):
-        DOMAIN.open(PaymentDecision(group=GROUP, version=1, events=[PaymentEvent()]).SerializeToString())
+        DOMAIN.decode_decision(PaymentDecision(group=GROUP, version=1, events=[PaymentEvent()]).SerializeToString())
 
 
 def test_a_tick_is_an_input() -> None:
@@ -88,8 +88,8 @@ def test_a_tick_is_an_input() -> None:
 
 def test_a_sealed_decision_opens_to_what_was_sealed() -> None:
     story = given().when(reserved())
-    sealed = DOMAIN.seal(GROUP, 3, 17, 1_000, b"before", story.events)
-    opened = DOMAIN.open(sealed)
+    sealed = DOMAIN.encode_decision(GROUP, 3, 17, 1_000, b"before", story.events)
+    opened = DOMAIN.decode_decision(sealed)
     assert (opened.group, opened.version, opened.cause, opened.time_ms) == (GROUP, 3, 17, 1_000)
     assert (opened.previous_sha256, list(opened.events)) == (b"before", story.events)
 
@@ -168,7 +168,7 @@ def test_the_largest_decision_fits_into_one_record() -> None:
     settlements = [settlement(60, order, f"hold_{uuid(number)}") for number, order in enumerate(orders)]
     sealed = decide(story.domain, story.aggregate, group(*settlements).SerializeToString(), 10_000, story.at_ms)
     assert sealed is not None
-    assert len(calls_of(DOMAIN.open(sealed))) == 2_000
+    assert len(calls_of(DOMAIN.decode_decision(sealed))) == 2_000
     assert len(sealed) < LARGEST_RECORD
 
 

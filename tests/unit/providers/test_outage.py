@@ -121,7 +121,7 @@ class Shop:
         if not events:
             return
         one.version += 1
-        decision = self.domain.seal(one.group, one.version, one.version, at_ms, b"", events)
+        decision = self.domain.encode_decision(one.group, one.version, one.version, at_ms, b"", events)
         self._follow(one, PaymentDecision.FromString(decision))
         for call in self.calling.calls(Record(one.group.encode(), decision)):
             task = asyncio.get_running_loop().create_task(self._make(one, call.call))

@@ -23,7 +23,7 @@ def decided(count: int, what: int = 1) -> list[Any]:
 
 
 def taken(checked: Chain, one: Any) -> bool:
-    follows = checked.follows(one, DOMAIN.open(one.value))
+    follows = checked.follows(one, DOMAIN.decode_decision(one.value))
     if follows:
         checked.take(one)
     return follows
@@ -34,7 +34,7 @@ async def begun(monkeypatch: pytest.MonkeyPatch, before: list[Any]) -> Chain:
         return before
 
     monkeypatch.setattr(decision_chain, "_before", _before)
-    return await Chains("nowhere:1").begin(1, LOG, len(before), DOMAIN.open)
+    return await Chains("nowhere:1").begin(1, LOG, len(before), DOMAIN.decode_decision)
 
 
 async def test_decisions_that_follow_are_taken_and_repeats_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,14 +81,14 @@ async def test_a_batch_of_an_older_epoch_leaves_nothing_in_the_next_one(monkeypa
 
     monkeypatch.setattr(decision_chain, "_before", _before)
     made = Chains("nowhere:1")
-    older = await made.begin(1, LOG, 0, DOMAIN.open)
-    assert await made.begin(1, LOG, 0, DOMAIN.open) is older
+    older = await made.begin(1, LOG, 0, DOMAIN.decode_decision)
+    assert await made.begin(1, LOG, 0, DOMAIN.decode_decision) is older
     one = decided(1)[0]
     # Another partition has begun the next epoch, while this batch is still being handled.
-    await made.begin(2, TP("log", 1), 0, DOMAIN.open)
+    await made.begin(2, TP("log", 1), 0, DOMAIN.decode_decision)
     assert taken(older, one)
     # It was not acknowledged, so it is read again, and its calls must be made.
-    assert taken(await made.begin(2, LOG, 0, DOMAIN.open), one)
+    assert taken(await made.begin(2, LOG, 0, DOMAIN.decode_decision), one)
 
 
 async def test_a_late_repeat_of_a_forgotten_key_is_no_reason_to_stop_at_its_next_decision(

@@ -123,9 +123,9 @@ FOREIGN = {
     "no value": (None, b"k"),
     "no key": (b"{}", None),
     "a key that is no text": (b"{}", b"\xff"),
-    "a gap": (Counting().seal("k", 9, 1, 1, b"", []), b"k"),
-    "a fork": (Counting().seal("k", 2, 1, 1, b"", []), b"k"),
-    "a broken chain": (Counting().seal("k", 3, 1, 1, b"", []), b"k"),
+    "a gap": (Counting().encode_decision("k", 9, 1, 1, b"", []), b"k"),
+    "a fork": (Counting().encode_decision("k", 2, 1, 1, b"", []), b"k"),
+    "a broken chain": (Counting().encode_decision("k", 3, 1, 1, b"", []), b"k"),
 }
 
 
