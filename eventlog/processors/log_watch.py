@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from eventlog.broker.security import Kafka, client
+from eventlog.broker.security import Kafka
+from eventlog.consuming.log_range import read_range
 from eventlog.core.errors import Poisoned
 from eventlog.core.partition_state import PartitionState, Repeats
-from eventlog.processors.base import TimeSlice
 
 log = logging.getLogger(__name__)
 
@@ -88,29 +89,16 @@ class LogWatch:
         """Reads from where the state is sure of its log. Raises Poisoned at a foreign record."""
         tp = TopicPartition(self._log_topic, state.partition)
         repeats = Repeats(state)
-        slices = TimeSlice()
         reached, digest = state.applied, state.digest
-        consumer = AIOKafkaConsumer(**client(self._kafka), enable_auto_commit=False, auto_offset_reset="none")
-        try:
-            await consumer.start()
-            consumer.assign([tp])
-            consumer.seek(tp, reached + 1)
-            while reached < last:
-                for record in (await consumer.getmany(tp, timeout_ms=1_000)).get(tp, []):
-                    if record.offset > last:
-                        break
-                    if not self._in_use(state):
-                        return
-                    if not repeats.take(record):
-                        _check_foreign(state, record, repeats.cause, inbox_end)
-                        # Not decided here yet. What is before it is compared.
-                        last = reached
-                        break
-                    reached, digest = record.offset, repeats.digest
-                    if slices.over():
-                        await slices.yield_to_loop()
-        finally:
-            await consumer.stop()
+        async with aclosing(read_range(self._kafka, tp, reached + 1, last)) as records:
+            async for record in records:
+                if not self._in_use(state):
+                    return
+                if not repeats.take(record):
+                    _check_foreign(state, record, repeats.cause, inbox_end)
+                    # Not decided here yet. What is before it is compared.
+                    break
+                reached, digest = record.offset, repeats.digest
         if reached > state.applied:
             state.applied, state.digest = reached, digest
 
@@ -135,24 +123,10 @@ def _check_foreign(state: PartitionState[Any], record: Any, cause: int, inbox_en
 async def folded(kafka: Kafka, state: PartitionState[Any], end: int, in_epoch: Callable[[], bool]) -> Poisoned | None:
     """Folds what a state misses of its log up to `end`, or to the end of the epoch; a record that stops it, or None."""
     tp = TopicPartition(state.log, state.partition)
-    at = state.applied + 1
-    slices = TimeSlice()
-    consumer = AIOKafkaConsumer(**client(kafka), enable_auto_commit=False, auto_offset_reset="none")
-    try:
-        await consumer.start()
-        consumer.assign([tp])
-        consumer.seek(tp, at)
-        while at < end and in_epoch():
-            for record in (await consumer.getmany(tp, timeout_ms=1_000)).get(tp, []):
-                if record.offset >= end:
-                    break
-                try:
-                    state.apply(record)
-                except Poisoned as poisoned:
-                    return poisoned
-                at = record.offset + 1
-                if slices.over():
-                    await slices.yield_to_loop()
-    finally:
-        await consumer.stop()
+    async with aclosing(read_range(kafka, tp, state.applied + 1, end - 1, wanted=in_epoch)) as records:
+        async for record in records:
+            try:
+                state.apply(record)
+            except Poisoned as poisoned:
+                return poisoned
     return None

@@ -10,9 +10,9 @@ import pytest
 from aiokafka import TopicPartition
 from faust.types import TP
 
+from eventlog.consuming import log_range
 from eventlog.core.errors import Poisoned
 from eventlog.core.partition_state import PartitionState
-from eventlog.processors import log_watch
 from eventlog.processors.log_watch import LogWatch
 from tests.unit.eventlog.counting import Counter, Counting, add, record
 
@@ -61,7 +61,7 @@ def watched(
     state: PartitionState[Counter], broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[LogWatch, list[Poisoned]]:
     stopped: list[Poisoned] = []
-    monkeypatch.setattr(log_watch, "AIOKafkaConsumer", broker.consumer)
+    monkeypatch.setattr(log_range, "AIOKafkaConsumer", broker.consumer)
     owned = lambda: [state]  # noqa: E731
     watch = LogWatch("nowhere:1", "log", "inbox", owned, broker.ends, lambda _, poisoned: stopped.append(poisoned))
     return watch, stopped
