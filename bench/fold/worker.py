@@ -30,7 +30,7 @@ from eventlog.state.rocksdb_store import Codec
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State
 from services.groups.processors.codec import decode, encode
-from services.groups.processors.sequencer import GroupCopying
+from services.groups.processors.sequencer import GroupInboxMapper
 
 
 class Meter:
@@ -97,7 +97,7 @@ async def sequencer(kafka: str, partitions: int, state_dir: Path, meter: Meter) 
     async def get_latest(key: str) -> Campaign | None:
         return offer
 
-    copying = GroupCopying(FACTS.name, lambda key: offer, get_latest)
+    copying = GroupInboxMapper(FACTS.name, lambda key: offer, get_latest)
     await drain(
         Sequencer(SEQUENCER, (FACTS,), SEQUENCED, copying, Connection(kafka, "b1", state_dir)), partitions, meter
     )

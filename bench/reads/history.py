@@ -23,19 +23,20 @@ from groupbuy.orders.v1.orders_pb2 import PlaceOrderRequest
 from groupbuy.payments.v1 import decisions_pb2 as pay
 from groupbuy.payments.v1 import inbox_pb2 as pay_inbox
 
-from eventlog.broker.topics import TopicSpec, partition_of
 from eventlog.core.aggregate import Aggregate, Domain, decide
+from eventlog.core.partitioner import partition_of
 from eventlog.processors.sequencer import RecordMapper
 from eventlog.producing.batch_output import Output
 from eventlog.records.envelope import Stamp, headers
+from eventlog.records.topic_spec import TopicSpec
 from services.groups.domain.domain import GroupDomain
-from services.groups.processors.sequencer import GroupCopying
+from services.groups.processors.sequencer import GroupInboxMapper
 from services.orders.api.event_publisher import OrderEventPublisher
 from services.orders.api.parsed_order import parse_order
 from services.orders.domain.ids import group_id, order_id
 from services.payments.domain.calls import calls_of, key
 from services.payments.domain.domain import PurseDomain
-from services.payments.processors.sequencer import PaymentCopying
+from services.payments.processors.sequencer import PaymentInboxMapper
 from shared_kernel.topics import ALL, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 
 #: Orders of a group.
@@ -150,10 +151,10 @@ class Lane:
     def __post_init__(self) -> None:
         self._facts = OrderEventPublisher(_Nobody(), _now_ms)
         offer = campaign()
-        copying = GroupCopying(ORDERS.name, {CAMPAIGN: offer}.get, _unknown)
-        self._facts_to_group = copying.of(ORDERS.name, self.partition)
-        self._decisions_to_group = copying.of(PAYMENT_LOG.name, self.partition)
-        self._decisions_to_purse = PaymentCopying().of(GROUP_LOG.name, self.partition)
+        copying = GroupInboxMapper(ORDERS.name, {CAMPAIGN: offer}.get, _unknown)
+        self._facts_to_group = copying.for_partition(ORDERS.name, self.partition)
+        self._decisions_to_group = copying.for_partition(PAYMENT_LOG.name, self.partition)
+        self._decisions_to_purse = PaymentInboxMapper().for_partition(GROUP_LOG.name, self.partition)
         self._group, self._purse = GroupDomain(), PurseDomain()
         self._group_stamp = Stamp(GROUP_LOG.type_name, f"/{GROUP_LOG.writer}")
         self._purse_stamp = Stamp(PAYMENT_LOG.type_name, f"/{PAYMENT_LOG.writer}")
@@ -218,7 +219,7 @@ async def _unknown(_: str) -> Campaign | None:
 def _copied(records: Iterable[Stored], wrapping: RecordMapper) -> Iterator[New]:
     """As a sequencer does."""
     for record in records:
-        value = wrapping.wrap(record)
+        value = wrapping.map_record(record)
         if value is not None:
             yield record.key, value, record.headers
 

@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from eventlog.broker.security import Kafka, client
-from eventlog.processors.base import TimeSlice
+from eventlog.processors.time_slice import TimeSlice
 
 #: Milliseconds that one poll waits for records, so the longest time until `wanted` is checked again.
 POLL_MS = 1_000
@@ -38,7 +38,7 @@ async def read_range(
                     break
                 yield record
                 first = record.offset + 1
-                if slices.over():
+                if slices.expired():
                     await slices.yield_to_loop()
     finally:
         await consumer.stop()

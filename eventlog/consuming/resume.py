@@ -5,7 +5,7 @@ is in the inbox, and the sequencer may go on after the record that this copy nam
 log and answered in it: they may begin at the oldest decision with a call that has no answer there.
 
 Where nothing is committed, that is the start. Where an offset is committed, the lesser of the two is: a broker lets
-whoever may join a group commit any offset, and records would be passed over without a word. `Unprovable` says why a
+whoever may join a group commit any offset, and records would be passed over without a word. `StartNotProven` says why a
 start can't be shown to lose nothing; a person then decides (`groupbuy-ops offsets recover`).
 """
 
@@ -24,7 +24,16 @@ from faust.types import TP
 
 from eventlog.broker.partition_reader import PORTION, Partitions
 from eventlog.broker.security import Kafka
-from eventlog.consuming.start_policy import RECOVER, Place, StartPolicy, ahead, at_committed, forgotten, outside, within
+from eventlog.consuming.start_policy import (
+    RECOVERY_HINT,
+    InputOffsets,
+    StartPolicy,
+    at_committed,
+    check_in_log,
+    log_foreign_commit,
+    log_forgotten_offset,
+    log_unhandled_record,
+)
 from eventlog.core.errors import EventLogError
 from eventlog.runtime.abort import abort
 
@@ -40,11 +49,11 @@ LOOK_BACK, LOOK_BACK_AT_MOST = 200, 200_000
 READ_AGAIN = 100_000
 
 
-class Unprovable(EventLogError):
+class StartNotProven(EventLogError):
     """The log does not show what the group had read. The message says what is missing."""
 
 
-class Resumed(NamedTuple):
+class ProvenStart(NamedTuple):
     """An offset from which nothing is lost, and why."""
 
     offset: int
@@ -68,7 +77,7 @@ class TracesCopies(Protocol):
         ...
 
 
-class Unsettled(Protocol):
+class PendingCalls(Protocol):
     """The calls of one partition of a decision log that have no answer in it."""
 
     def take(self, record: Any) -> None:
@@ -93,12 +102,12 @@ class CopiesAll(Protocol):
 class TracesCalls(Protocol):
     """Calling rules that can say which calls a decision log leaves without an answer."""
 
-    def unsettled(self) -> Unsettled:
+    def pending_calls(self) -> PendingCalls:
         """Knows no record yet."""
         ...
 
 
-class Asked(NamedTuple):
+class RequestedCall(NamedTuple):
     """A call that a decision asks for."""
 
     name: str
@@ -107,22 +116,22 @@ class Asked(NamedTuple):
 
 
 @runtime_checkable
-class TracesRecentCalls(Protocol):
+class TracesCallsByRecord(Protocol):
     """Calling rules that can tell calls and answers record by record. Neither raises: a foreign record holds none."""
 
-    def asked(self, value: bytes) -> Sequence[Asked]:
+    def requested_calls(self, value: bytes) -> Sequence[RequestedCall]:
         """The calls that a decision asks for."""
         ...
 
-    def answered(self, value: bytes) -> str | None:
+    def answered_call(self, value: bytes) -> str | None:
         """The call that an inbox record is the answer to, where it was made here."""
         ...
 
 
-async def after_copied(
+async def after_newest_copy(
     kafka: Kafka, source: TP, begin: int, end: int, inbox: str, copies: TracesCopies, *, portion: int = PORTION
-) -> Resumed:
-    """Where a sequencer goes on in a source whose log reaches from `begin` to `end`. Raises Unprovable."""
+) -> ProvenStart:
+    """Where a sequencer goes on in a source whose log reaches from `begin` to `end`. Raises StartNotProven."""
 
     def of_source(record: Any) -> int | None:
         found = copies.source_of(record.value or b"")
@@ -133,22 +142,26 @@ async def after_copied(
         copied = await scanned.newest(tp, of_source, portion)
     if copied is None:
         if begin == 0:
-            return Resumed(
+            return ProvenStart(
                 0, f"{inbox} holds no copy of it: the sequencer copies all of it, and repeats change nothing"
             )
-        raise Unprovable(f"{inbox} holds no copy of it, and its records before {begin} are gone")
+        raise StartNotProven(f"{inbox} holds no copy of it, and its records before {begin} are gone")
     if copied + 1 < begin:
-        raise Unprovable(f"the newest copy in {inbox} is of {copied}, and its records from there to {begin} are gone")
+        raise StartNotProven(
+            f"the newest copy in {inbox} is of {copied}, and its records from there to {begin} are gone"
+        )
     if copied + 1 > end:
-        raise Unprovable(f"{inbox} holds a copy of {copied}, and the topic ends at {end}: it is another topic")
-    return Resumed(copied + 1, f"the newest copy in {inbox} is of {copied}")
+        raise StartNotProven(f"{inbox} holds a copy of {copied}, and the topic ends at {end}: it is another topic")
+    return ProvenStart(copied + 1, f"the newest copy in {inbox} is of {copied}")
 
 
-async def before_unsettled(kafka: Kafka, decisions: TP, begin: int, end: int, calls: TracesCalls) -> Resumed:
-    """Where effects go on in a decision log that reaches from `begin` to `end`. Raises Unprovable."""
+async def before_oldest_pending_call(
+    kafka: Kafka, decisions: TP, begin: int, end: int, calls: TracesCalls
+) -> ProvenStart:
+    """Where effects go on in a decision log that reaches from `begin` to `end`. Raises StartNotProven."""
     if begin > 0:
-        raise Unprovable(f"its records before {begin} are gone, so calls may be missing")
-    unsettled = calls.unsettled()
+        raise StartNotProven(f"its records before {begin} are gone, so calls may be missing")
+    unsettled = calls.pending_calls()
     tp = TopicPartition(decisions.topic, decisions.partition)
     async with Partitions(kafka, [tp]) as partition:
         count = 0
@@ -159,8 +172,8 @@ async def before_unsettled(kafka: Kafka, decisions: TP, begin: int, end: int, ca
                 await asyncio.sleep(0)
     earliest = unsettled.earliest()
     if earliest is None:
-        return Resumed(end, "every call that it asks for has an answer")
-    return Resumed(earliest, f"the oldest call without an answer is asked for at {earliest}")
+        return ProvenStart(end, "every call that it asks for has an answer")
+    return ProvenStart(earliest, f"the oldest call without an answer is asked for at {earliest}")
 
 
 def sequencer_start(kafka: Kafka, inbox: str, copies: object) -> StartPolicy:
@@ -176,18 +189,18 @@ def effects_start(kafka: Kafka, calls: object, inbox: str) -> StartPolicy:
 
 
 class _Start(ABC):
-    """A StartPolicy that reads logs; see StartsTogether."""
+    """A StartPolicy that reads logs; see BulkStartPolicy."""
 
     def __call__(self, tp: TP, committed: int | None, begin: int, end: int) -> Awaitable[int]:
-        return self._one(tp, Place(committed, begin, end))
+        return self._one(tp, InputOffsets(committed, begin, end))
 
-    async def _one(self, tp: TP, place: Place) -> int:
-        return (await self.of_all({tp: place}))[tp]
+    async def _one(self, tp: TP, place: InputOffsets) -> int:
+        return (await self.starts({tp: place}))[tp]
 
-    async def of_all(self, places: Mapping[TP, Place]) -> Mapping[TP, int]:
-        """See StartsTogether."""
+    async def starts(self, places: Mapping[TP, InputOffsets]) -> Mapping[TP, int]:
+        """See BulkStartPolicy."""
         found: dict[TP, int] = {}
-        claimed: dict[TP, Place] = {}
+        claimed: dict[TP, InputOffsets] = {}
         for tp, place in places.items():
             if place.end == 0 and not place.committed:
                 found[tp] = 0
@@ -199,20 +212,20 @@ class _Start(ABC):
             found.update(await _answered("where to go on", lambda: self._claimed(claimed)))
         return found
 
-    async def _forgotten(self, tp: TP, place: Place) -> int:
+    async def _forgotten(self, tp: TP, place: InputOffsets) -> int:
         try:
             resumed = await _answered(f"{tp.topic}-{tp.partition}: where to go on", lambda: self._find(tp, place))
-        except Unprovable as error:
-            abort(f"no committed offset, and {error}: {RECOVER}", topic=tp.topic, partition=tp.partition)
-        forgotten(tp, *resumed)
+        except StartNotProven as error:
+            abort(f"no committed offset, and {error}: {RECOVERY_HINT}", topic=tp.topic, partition=tp.partition)
+        log_forgotten_offset(tp, *resumed)
         return resumed.offset
 
     @abstractmethod
-    async def _find(self, tp: TP, place: Place) -> Resumed:
-        """Where to go on without a committed offset. Raises Unprovable."""
+    async def _find(self, tp: TP, place: InputOffsets) -> ProvenStart:
+        """Where to go on without a committed offset. Raises StartNotProven."""
 
     @abstractmethod
-    async def _claimed(self, places: Mapping[TP, Place]) -> dict[TP, int]:
+    async def _claimed(self, places: Mapping[TP, InputOffsets]) -> dict[TP, int]:
         """Where to go on in partitions whose committed offsets are claims."""
 
 
@@ -222,14 +235,14 @@ class _SequencerStart(_Start):
         self._inbox = inbox
         self._copies = copies
 
-    async def _find(self, tp: TP, place: Place) -> Resumed:
-        return await after_copied(self._kafka, tp, place.begin, place.end, self._inbox, self._copies)
+    async def _find(self, tp: TP, place: InputOffsets) -> ProvenStart:
+        return await after_newest_copy(self._kafka, tp, place.begin, place.end, self._inbox, self._copies)
 
-    async def _claimed(self, places: Mapping[TP, Place]) -> dict[TP, int]:
+    async def _claimed(self, places: Mapping[TP, InputOffsets]) -> dict[TP, int]:
         copied, whole = await self._newest(places)
         return {tp: self._start(tp, place, copied.get(tp), tp.partition in whole) for tp, place in places.items()}
 
-    def _start(self, tp: TP, place: Place, copied: int | None, whole: bool) -> int:
+    def _start(self, tp: TP, place: InputOffsets, copied: int | None, whole: bool) -> int:
         """`copied` is the newest record with a copy in what was looked at; `whole`: that was all of the inbox."""
         committed, begin, end = place
         assert committed is not None
@@ -245,13 +258,13 @@ class _SequencerStart(_Start):
                 # After the last copy may lie any number of records that nobody heeds.
                 own = max(own, min(committed, end) - READ_AGAIN)
         if committed > end or committed < begin <= own:
-            outside(tp, committed, begin, end, own)
+            log_foreign_commit(tp, committed, begin, end, own)
             return max(own, begin)
         if committed < begin:
-            return within(tp, committed, begin, end)
+            return check_in_log(tp, committed, begin, end)
         return max(min(committed, own), begin)
 
-    async def _newest(self, places: Mapping[TP, Place]) -> tuple[dict[TP, int], set[int]]:
+    async def _newest(self, places: Mapping[TP, InputOffsets]) -> tuple[dict[TP, int], set[int]]:
         """The greatest offset of each source with a copy near the inbox's end; partitions that were read from 0 on.
 
         All records before it have copies: each owner begins where the one before had come to.
@@ -288,18 +301,18 @@ class _EffectsStart(_Start):
         self._calls = calls
         self._inbox = inbox
 
-    async def _find(self, tp: TP, place: Place) -> Resumed:
-        return await before_unsettled(self._kafka, tp, place.begin, place.end, self._calls)
+    async def _find(self, tp: TP, place: InputOffsets) -> ProvenStart:
+        return await before_oldest_pending_call(self._kafka, tp, place.begin, place.end, self._calls)
 
-    async def _claimed(self, places: Mapping[TP, Place]) -> dict[TP, int]:
+    async def _claimed(self, places: Mapping[TP, InputOffsets]) -> dict[TP, int]:
         """Looks at decisions before the committed offset, and further back as long as calls there have no answer."""
         starts: dict[TP, int] = {}
         for tp, (committed, begin, end) in places.items():
             assert committed is not None
             if committed > end:
-                outside(tp, committed, begin, end, end)
-            starts[tp] = within(tp, min(committed, end), begin, end)
-        if not isinstance(self._calls, TracesRecentCalls):
+                log_foreign_commit(tp, committed, begin, end, end)
+            starts[tp] = check_in_log(tp, min(committed, end), begin, end)
+        if not isinstance(self._calls, TracesCallsByRecord):
             return starts
         found = dict(starts)
         left = {tp for tp, start in starts.items() if start > places[tp].begin}
@@ -320,17 +333,17 @@ class _EffectsStart(_Start):
             left, span = again, span * 10
         for tp, start in found.items():
             if start < starts[tp]:
-                ahead(tp, starts[tp], start, "asks for a call that was never made")
+                log_unhandled_record(tp, starts[tp], start, "asks for a call that was never made")
         return found
 
     async def _unanswered(
-        self, calls: TracesRecentCalls, decisions: Mapping[TopicPartition, tuple[int, int]], back: int
+        self, calls: TracesCallsByRecord, decisions: Mapping[TopicPartition, tuple[int, int]], back: int
     ) -> dict[int, int]:
         """Offset of the first decision of each partition with a call that no record of the inbox's end answers."""
         asked: dict[tuple[int, str], tuple[int, int]] = {}
         async with Partitions(self._kafka, list(decisions)) as log_, aclosing(log_.ranges(decisions)) as records:
             async for tp, record in records:
-                for call in calls.asked(record.value or b""):
+                for call in calls.requested_calls(record.value or b""):
                     asked[tp.partition, call.name] = record.offset, call.cause
         if not asked:
             return {}
@@ -340,7 +353,7 @@ class _EffectsStart(_Start):
             ends = {tp: (max(inbox.begins[tp], inbox.ends[tp] - back), inbox.ends[tp]) for tp in tps}
             async with aclosing(inbox.ranges(ends)) as records:
                 async for tp, record in records:
-                    name = calls.answered(record.value or b"")
+                    name = calls.answered_call(record.value or b"")
                     if name is not None:
                         answered[tp.partition, name] = record.offset
             begins = {tp.partition: first for tp, (first, _) in ends.items()}

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 StartPolicy = Callable[[TP, int | None, int, int], "int | Awaitable[int] | None"]
 
 
-class Place(NamedTuple):
+class InputOffsets(NamedTuple):
     """What the broker says of one partition of the input."""
 
     #: None: nothing is committed.
@@ -35,19 +35,19 @@ class Place(NamedTuple):
 
 
 @runtime_checkable
-class StartsTogether(Protocol):
+class BulkStartPolicy(Protocol):
     """A StartPolicy that looks at all partitions at once, because it reads logs."""
 
-    async def of_all(self, places: Mapping[TP, Place]) -> Mapping[TP, int]:
+    async def starts(self, places: Mapping[TP, InputOffsets]) -> Mapping[TP, int]:
         """The offset to begin at in each partition."""
         ...
 
 
 #: The way out where a start can't be proven. The command shows the records that a start would skip.
-RECOVER = "see what the group would skip with `groupbuy-ops offsets recover --dry-run`"
+RECOVERY_HINT = "see what the group would skip with `groupbuy-ops offsets recover --dry-run`"
 
 
-def within(tp: TP, at: int, begin: int, end: int) -> int:
+def check_in_log(tp: TP, at: int, begin: int, end: int) -> int:
     """Returns `at` if the log still has everything from there on; else ends the process."""
     if at < begin:
         abort("the log was trimmed before it was read", topic=tp.topic, partition=tp.partition, at=at, begin=begin)
@@ -62,11 +62,11 @@ def at_committed(tp: TP, committed: int | None, begin: int, end: int) -> int:
         if end == 0:
             return 0
         abort(
-            f"no committed offset, and nothing else says what was read: {RECOVER}",
+            f"no committed offset, and nothing else says what was read: {RECOVERY_HINT}",
             topic=tp.topic,
             partition=tp.partition,
         )
-    return within(tp, committed, begin, end)
+    return check_in_log(tp, committed, begin, end)
 
 
 def from_state(tp: TP, committed: int | None, begin: int, end: int) -> int | None:
@@ -84,7 +84,7 @@ def after_cause(tp: TP, cause: int, committed: int | None, begin: int, end: int)
     if own < begin:
         if committed is None or committed < begin:
             abort(
-                f"the inbox begins after what was decided from it: {RECOVER}",
+                f"the inbox begins after what was decided from it: {RECOVERY_HINT}",
                 topic=tp.topic,
                 partition=tp.partition,
                 decided=cause,
@@ -95,15 +95,15 @@ def after_cause(tp: TP, cause: int, committed: int | None, begin: int, end: int)
         return begin
     if committed is None:
         if end:
-            forgotten(tp, own, "after the greatest cause in the state")
+            log_forgotten_offset(tp, own, "after the greatest cause in the state")
         return own
     if not begin <= committed <= end:
-        outside(tp, committed, begin, end, own)
+        log_foreign_commit(tp, committed, begin, end, own)
         return own
     return min(committed, own)
 
 
-def outside(tp: TP, committed: int, begin: int, end: int, own: int) -> None:
+def log_foreign_commit(tp: TP, committed: int, begin: int, end: int, own: int) -> None:
     """Tells of a committed offset that nothing of ours can have committed."""
     log.critical(
         "%s-%s: offset %s is committed, and the log reaches from %s to %s: not committed by this service; going on at "
@@ -116,7 +116,7 @@ def outside(tp: TP, committed: int, begin: int, end: int, own: int) -> None:
     )
 
 
-def ahead(tp: TP, committed: int, offset: int, what: str) -> None:
+def log_unhandled_record(tp: TP, committed: int, offset: int, what: str) -> None:
     """Tells that a record before the committed offset was not handled before."""
     log.critical(
         "%s-%s: offset %s was committed, but record %s before it %s: this service did not commit that offset. The "
@@ -128,7 +128,7 @@ def ahead(tp: TP, committed: int, offset: int, what: str) -> None:
     )
 
 
-def forgotten(tp: TP, offset: int, why: str) -> None:
+def log_forgotten_offset(tp: TP, offset: int, why: str) -> None:
     """Tells that nothing is committed, and where the group goes on."""
     log.warning("%s-%s: the broker has forgotten the committed offset; going on at %s: %s", *tp, offset, why)
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Generic, NoReturn, Protocol, TypeVar
 
-from eventlog.broker.topics import partition_of
 from eventlog.core.aggregate import Aggregate, Domain, apply, decide
 from eventlog.core.errors import InvariantViolation, Poisoned, Spoiled
-from eventlog.core.skips import PassesOver, nothing_is_passed_over
+from eventlog.core.partitioner import partition_of
+from eventlog.core.skips import IsSkipped, nothing_is_skipped
 from eventlog.core.state_store import FOR_EVER_MS, CheckpointPosition, InMemoryStore, StateStore
 from eventlog.core.timers import BrokerClock, Timers
 from eventlog.state.rocksdb_store import FOLDED, RocksDBStore
@@ -47,7 +47,7 @@ class PartitionState(Generic[S]):
         *,
         inbox: str = "",
         log: str = "",
-        passes_over: PassesOver = nothing_is_passed_over,
+        is_skipped: IsSkipped = nothing_is_skipped,
         timers_held: int = TIMERS_HELD,
         partitions: int = 0,
     ) -> None:
@@ -61,7 +61,7 @@ class PartitionState(Generic[S]):
         self.partition = partition
         self._inbox = inbox
         self.log = log
-        self._passes_over = passes_over
+        self._is_skipped = is_skipped
         self._timers_held = timers_held
         self.states: StateStore[S] = states if states is not None else InMemoryStore()
         origin = self.states.origin
@@ -106,7 +106,7 @@ class PartitionState(Generic[S]):
             else:
                 self._fold(record)
         except Poisoned as found:
-            if isinstance(found, Spoiled) or not self.passes_over(record):
+            if isinstance(found, Spoiled) or not self.is_skipped(record):
                 self._stop_at(found.at(self.log, self.partition), found)
             self.digest = sha256(record.value or b"").digest()
         self.applied = record.offset
@@ -114,9 +114,9 @@ class PartitionState(Generic[S]):
         if isinstance(self.states, RocksDBStore) and self.states.unsaved >= FOLDED:
             self.states.keep_folded(self.origin)
 
-    def passes_over(self, record: Record) -> bool:
+    def is_skipped(self, record: Record) -> bool:
         """Whether the skip of a decision that can't be folded is recorded."""
-        return self._passes_over(self.log, self.partition, record)
+        return self._is_skipped(self.log, self.partition, record)
 
     def _stop_at(self, poisoned: Poisoned, found: BaseException) -> NoReturn:
         if isinstance(poisoned, Spoiled):
@@ -313,7 +313,7 @@ class Repeats(Generic[S]):
         try:
             return self._take(record)
         except Poisoned:
-            if not self._state.passes_over(record):
+            if not self._state.is_skipped(record):
                 raise
             self.digest = sha256(record.value or b"").digest()
             return True

@@ -7,9 +7,9 @@ from typing import Any
 
 #: Topic, partition and record -> whether it is passed over. Asked only for a record that can't be taken, so a forged
 #: skip makes no reader pass over one that it can take.
-PassesOver = Callable[[str, int, Any], bool]
+IsSkipped = Callable[[str, int, Any], bool]
 
 
-def nothing_is_passed_over(topic: str, partition: int, record: Any) -> bool:
+def nothing_is_skipped(topic: str, partition: int, record: Any) -> bool:
     """For a reader without a registry."""
     return False

@@ -23,7 +23,7 @@ from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from eventlog.consuming.start_policy import Place, StartPolicy, StartsTogether, at_committed
+from eventlog.consuming.start_policy import BulkStartPolicy, InputOffsets, StartPolicy, at_committed
 from eventlog.faust.consumer_thread import BatchConsumerThread, RebalanceListener
 from eventlog.faust.thread_checks import belongs_here
 from eventlog.processors.lanes import cancelled_by_us
@@ -60,7 +60,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._next: dict[TP, int] = {}
         self._start: dict[TP, int] = {}
         #: What the broker said of the input when the epoch began.
-        self._places: dict[TP, Place] = {}
+        self._places: dict[TP, InputOffsets] = {}
         self._start_epoch = -1
         self._finding: tuple[int, asyncio.Task[None] | None] = (-1, None)
         self._armed: dict[TP, int] = {}
@@ -199,8 +199,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         places = await self._thread.places(inputs)
         self._same_epoch(epoch)
         start: dict[TP, int] = {}
-        if isinstance(policy, StartsTogether):
-            start.update(await policy.of_all({tp: Place(*place) for tp, place in places.items()}))
+        if isinstance(policy, BulkStartPolicy):
+            start.update(await policy.starts({tp: InputOffsets(*place) for tp, place in places.items()}))
             self._same_epoch(epoch)
         else:
             for tp, place in places.items():
@@ -210,10 +210,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 self._same_epoch(epoch)
                 if offset is not None:
                     start[tp] = offset
-        self._places = {tp: Place(*place) for tp, place in places.items()}
+        self._places = {tp: InputOffsets(*place) for tp, place in places.items()}
         self._start, self._start_epoch = start, epoch
 
-    def claimed(self, tp: TP) -> int | None:
+    def committed_at_start(self, tp: TP) -> int | None:
         """Offset that the group had committed when this epoch began; None: none."""
         place = self._places.get(tp)
         return None if place is None else place.committed
@@ -272,7 +272,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         for tp in self.assignment():
             if tp in starts or self._is_changelog_tp(tp):
                 continue
-            claimed = self.claimed(tp)
+            claimed = self.committed_at_start(tp)
             if claimed is None:
                 abort("nothing says where to read an input from", topic=tp.topic, partition=tp.partition)
             # Its state is not ready: the assignment has changed, and the next epoch is about to begin. Nothing that is
@@ -353,7 +353,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._done(message)
         return acknowledged
 
-    def let_go(self, message: Any) -> None:
+    def drop_batch(self, message: Any) -> None:
         """Forgets a delivered batch without an acknowledgement: it is read again, here or by another owner."""
         message.acked = True
         self._unacked_messages.discard(message)

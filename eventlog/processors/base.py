@@ -42,12 +42,6 @@ log = logging.getLogger(__name__)
 
 #: Batches in Faust's queue of one processor. They leave it at once: what is under way is bounded by the consumer.
 BUFFERED = 4
-#: Seconds of work between two chances for the event loop to do something else.
-SLICE_S = 0.001
-#: Seconds that the event loop gets for that, one turn begun in them included, as long as there is something to do.
-OTHERS_S = 0.005
-#: Seconds of a turn in which nothing was done.
-IDLE_S = 0.000_05
 MAX_POLL_RECORDS = 20_000
 #: Methods of a processor that touch its state.
 ON_THE_MAIN_THREAD = ("handle", "quarantine", "skipped", "ownership_changed", "get", "_new_epoch", "_acknowledge")
@@ -74,7 +68,7 @@ class Skips(Protocol):
         """Whether the record at this place, with this digest of its value, is to be skipped."""
         ...
 
-    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+    def is_skipped(self, topic: str, partition: int, record: Any) -> bool:
         """The same at once, as far as is known here."""
         ...
 
@@ -171,10 +165,10 @@ class Processor(ABC):
         app.standbys = self.connection.standbys
         return app
 
-    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+    def is_skipped(self, topic: str, partition: int, record: Any) -> bool:
         """Whether a record that can't be taken is passed over, because an operator has recorded it. See passing.py."""
         skips = self.connection.skips
-        return skips is not None and skips.passes_over(topic, partition, record)
+        return skips is not None and skips.is_skipped(topic, partition, record)
 
     @property
     def producer(self) -> Any:
@@ -228,10 +222,10 @@ class Processor(ABC):
 
         Let go of a batch only when its partition is not ours any more: it is then neither acknowledged nor lost.
         Batches of one partition, of whatever topic, come one after the other; those of different partitions may overlap
-        where one takes long. Reports a record that can't be decoded by `quarantine`, a missing state by `stateless`.
+        where one takes long. Reports a record that can't be decoded by `quarantine`, a missing state by `report_missing_state`.
         """
 
-    def stateless(self, batch: Batch) -> None:
+    def report_missing_state(self, batch: Batch) -> None:
         """For `handle`, where it has no state for a batch. In the batch's own epoch that ends the process: input would
         be dropped unheard until the next rebalance."""
         if batch.epoch == self.epoch:
@@ -295,13 +289,13 @@ class Processor(ABC):
             log.warning("%s: not known whether a skip is recorded, asking again: %r", self.group, error)
             return False
 
-    def read_again(self, partition: int, positions: Mapping[str, int]) -> None:
+    def reread_from(self, partition: int, positions: Mapping[str, int]) -> None:
         """For `resume`: has the topics of a partition read from these offsets on, once it goes on."""
         for tp in self._inputs_of(partition):
             self._quarantine.unread[tp] = positions.get(tp.topic, 0)
 
-    def meet_again(self, poisoned: Poisoned) -> None:
-        """For `skipped`: has `handle` see the record after all, because it asks `passes_over` by itself."""
+    def handle_despite_skip(self, poisoned: Poisoned) -> None:
+        """For `skipped`: has `handle` see the record after all, because it asks `is_skipped` by itself."""
         self._quarantine.left_out.discard((poisoned.topic, poisoned.partition, poisoned.offset))
 
     async def resume(self, poisoned: Poisoned) -> Poisoned | None:
@@ -377,9 +371,9 @@ class Processor(ABC):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.let_go()
+        self.release_state_dir()
 
-    def let_go(self) -> None:
+    def release_state_dir(self) -> None:
         """Leaves the state directory to others, once drained; first what is kept there must be closed."""
         if self._directory is not None:
             os.close(self._directory)
@@ -488,10 +482,10 @@ class Processor(ABC):
             abort("a batch could not be handled", error, processor=self.group)
         if outputs is None:
             # Neither acknowledged nor waited for: the partition's owner reads it again.
-            self.app.consumer.let_go(message)
+            self.app.consumer.drop_batch(message)
             return None
         if batch.partition in self.quarantined and batch.epoch == self.epoch:
-            return Handled(partial(self.app.consumer.let_go, message), outputs)
+            return Handled(partial(self.app.consumer.drop_batch, message), outputs)
         return Handled(event.ack, outputs)
 
     async def _handle_batch(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
@@ -567,26 +561,3 @@ class _Quarantine:
         self.left_out.add((poisoned.topic, poisoned.partition, poisoned.offset))
 
 
-class TimeSlice:
-    """Says when work on the event loop has lasted long enough.
-
-    A call by gRPC takes a dozen turns of the loop, so one turn between long slices would make it wait a dozen slices.
-    """
-
-    __slots__ = ("_until",)
-
-    def __init__(self) -> None:
-        self._until = time.perf_counter() + SLICE_S
-
-    def over(self) -> bool:
-        """Whether it is time to yield."""
-        return time.perf_counter() >= self._until
-
-    async def yield_to_loop(self) -> None:
-        """Yields, again while others have something to do, and begins the next slice."""
-        began = now = time.perf_counter()
-        turn_s = OTHERS_S
-        while turn_s > IDLE_S and now - began < OTHERS_S:
-            await asyncio.sleep(0)
-            turn_s, now = time.perf_counter() - now, time.perf_counter()
-        self._until = now + SLICE_S

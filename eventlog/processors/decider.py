@@ -16,18 +16,20 @@ from typing import Any, Generic, TypeVar
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from eventlog.broker.topics import TopicSpec, partition_of
-from eventlog.consuming.start_policy import StartPolicy, ahead, from_state
+from eventlog.consuming.start_policy import StartPolicy, from_state, log_unhandled_record
 from eventlog.core.aggregate import Aggregate, Domain
 from eventlog.core.errors import NotReady, Poisoned, Spoiled
 from eventlog.core.partition_state import TIMERS_HELD, PartitionState
+from eventlog.core.partitioner import partition_of
 from eventlog.core.timers import BrokerClock
 from eventlog.faust.lease import awake_or_not_s
-from eventlog.processors.base import Batch, Connection, Processor, TimeSlice
+from eventlog.processors.base import Batch, Connection, Processor
 from eventlog.processors.log_watch import LogWatch, folded
 from eventlog.processors.standby import following, kept_at
+from eventlog.processors.time_slice import TimeSlice
 from eventlog.producing.batch_output import Output
 from eventlog.records.envelope import Stamp, headers
+from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime import failpoints
 from eventlog.state.checkpoint import AGE_S, Checkpointer
 from eventlog.state.database import LogIdentity
@@ -163,7 +165,7 @@ class Decider(Processor, Generic[S]):
             states,
             inbox=self._inbox.name,
             log=self._log.name,
-            passes_over=self.passes_over,
+            is_skipped=self.is_skipped,
             timers_held=held,
             partitions=self.partitions,
         )
@@ -215,10 +217,10 @@ class Decider(Processor, Generic[S]):
         self.spawn(self._checkpointer.run(), "checkpoints")
         self.spawn(self._log_watch.run(), "log watch")
 
-    def let_go(self) -> None:
+    def release_state_dir(self) -> None:
         """See Processor."""
         self._store.reset_state()
-        super().let_go()
+        super().release_state_dir()
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Decides a partition batch."""
@@ -226,7 +228,7 @@ class Decider(Processor, Generic[S]):
         if state is None:
             if self._store.recovered_epoch == batch.epoch:
                 # The recovery of this epoch is over: it would drop the partition's input until the next rebalance.
-                self.stateless(batch)
+                self.report_missing_state(batch)
             return None
         records = state.following(batch.records)
         if not records:
@@ -235,18 +237,18 @@ class Decider(Processor, Generic[S]):
         written: list[asyncio.Future[Any]] = []
         through = self._register_in_flight(batch.partition)
         slices = TimeSlice()
-        claimed = self.app.consumer.claimed(TP(batch.topic, batch.partition)) or 0
+        claimed = self.app.consumer.committed_at_start(TP(batch.topic, batch.partition)) or 0
         for record in records:
             try:
                 self._decide(state, record, output)
                 if record.offset < claimed and state.greatest_cause == record.offset:
-                    ahead(TP(batch.topic, batch.partition), claimed, record.offset, "yields a decision")
+                    log_unhandled_record(TP(batch.topic, batch.partition), claimed, record.offset, "yields a decision")
                     claimed = 0
             except Poisoned as poisoned:
                 # The decisions before it are sent and registered below, as always.
                 self.quarantine(poisoned)
                 break
-            if slices.over():
+            if slices.expired():
                 # Whole producer batches: to send the little that each slice decides would cost as much as deciding it.
                 if output.full:
                     written += await self._send(output, full=True)
@@ -378,7 +380,7 @@ class Decider(Processor, Generic[S]):
         """Appends ticks for what is due. Returns the seconds until the partition's next timer."""
         slices = TimeSlice()
         for _ in state.load_timers():
-            if slices.over():
+            if slices.expired():
                 await slices.yield_to_loop()
         if state.partition in self.quarantined or self._store.ready(state.partition, self.read_epoch) is not state:
             # It decides nothing now, or went to another process meanwhile.

@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
-from eventlog.consuming.start_policy import StartPolicy, outside
+from eventlog.consuming.start_policy import StartPolicy, log_foreign_commit
 from eventlog.core.errors import NotReady, Poisoned, Spoiled
 from eventlog.processors.base import Connection, Processor
 from eventlog.processors.standby import following, kept_at
@@ -88,7 +88,7 @@ class Kept(Follower, Protocol):
 K = TypeVar("K", bound=Kept)
 
 
-class KeptProcessor(Processor, Generic[K]):
+class DiskProcessor(Processor, Generic[K]):
     """Base of projections and the ledger."""
 
     def __init__(
@@ -109,7 +109,7 @@ class KeptProcessor(Processor, Generic[K]):
             held = await self._entered(tp.partition)
             start = held.starts_at(tp, begin, end)
             if committed is not None and committed > end:
-                outside(tp, committed, begin, end, start)
+                log_foreign_commit(tp, committed, begin, end, start)
                 committed = start
             held.committed[tp.topic] = committed or 0
             return start
@@ -167,13 +167,13 @@ class KeptProcessor(Processor, Generic[K]):
         if epoch == self.epoch:
             again.enter(epoch)
             again.target, again.committed = held.target, held.committed
-            self.read_again(partition, again.positions)
+            self.reread_from(partition, again.positions)
         return None
 
     def skipped(self, poisoned: Poisoned) -> None:
         """See Processor. The fold passes over the record by itself, so that its position moves on behind it."""
         if not isinstance(poisoned, Spoiled):
-            self.meet_again(poisoned)
+            self.handle_despite_skip(poisoned)
 
     # Epochs -----------------------------------------------------------------------------------------------------
 
@@ -186,9 +186,9 @@ class KeptProcessor(Processor, Generic[K]):
         """Ends, and writes what was folded."""
         await super().stop()
         await self._holdings.close()
-        super().let_go()
+        super().release_state_dir()
 
-    def let_go(self) -> None:
+    def release_state_dir(self) -> None:
         """The directory is let go of in `stop`, once the databases in it are written and closed."""
 
     async def _watch_targets(self) -> None:

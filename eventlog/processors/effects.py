@@ -14,14 +14,16 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from faust.types import TP
 
-from eventlog.broker.topics import TopicSpec, partition_of
 from eventlog.consuming.decision_chain import Chain, Chains
 from eventlog.consuming.resume import effects_start
 from eventlog.consuming.start_policy import StartPolicy
 from eventlog.core.aggregate import DecisionMessage
 from eventlog.core.errors import InvariantViolation, Poisoned
-from eventlog.processors.base import Batch, Connection, Processor, TimeSlice
+from eventlog.core.partitioner import partition_of
+from eventlog.processors.base import Batch, Connection, Processor
 from eventlog.processors.lanes import cancelled_by_us
+from eventlog.processors.time_slice import TimeSlice
+from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime.abort import abort
 
 C = TypeVar("C")
@@ -55,7 +57,7 @@ class EffectResult(NamedTuple):
 class EffectHandler(Protocol[C]):
     """What a domain fills in."""
 
-    def calls(self, record: Any) -> Iterable[Effect[C]]:
+    def effects_of(self, record: Any) -> Iterable[Effect[C]]:
         """The calls that a decision record asks for."""
         ...
 
@@ -122,11 +124,11 @@ class Effects(Processor, Generic[C]):
                 if chain is not None and decode is not None and not chain.follows(record, decode(record.value)):
                     # Its calls were begun when it was read first.
                     continue
-                calls = list(self._calling.calls(record))
+                calls = list(self._calling.effects_of(record))
                 if chain is not None:
                     chain.take(record)
             except Exception as error:  # noqa: BLE001 - a pure function of the record: no other try would give more
-                if self.passes_over(batch.topic, batch.partition, record):
+                if self.is_skipped(batch.topic, batch.partition, record):
                     continue
                 place = batch.topic, batch.partition, record.offset
                 self.quarantine(Poisoned.by(*place, record.value, repr(error)))
@@ -138,7 +140,7 @@ class Effects(Processor, Generic[C]):
                     free.release()
                     return None
                 begun.append(self._begin(record.key, batch.partition, call))
-            if slices.over():
+            if slices.expired():
                 await slices.yield_to_loop()
         return begun
 

@@ -17,12 +17,14 @@ from typing import Any, Generic, TypeVar
 
 from faust.types import TP
 
-from eventlog.broker.topics import TopicSpec, dead_letter, partition_of
 from eventlog.core.errors import Poisoned
-from eventlog.processors.base import Batch, Connection, TimeSlice
-from eventlog.processors.disk_processor import KeptProcessor
+from eventlog.core.partitioner import partition_of
+from eventlog.processors.base import Batch, Connection
+from eventlog.processors.disk_processor import DiskProcessor
+from eventlog.processors.time_slice import TimeSlice
 from eventlog.producing.batch_output import Output
 from eventlog.records.dead_letters import send_to_dlq
+from eventlog.records.topic_spec import TopicSpec, dead_letter_name
 from eventlog.state.database import Database
 from eventlog.state.projection_store import Folding, Index, Projected, Undelivered
 from eventlog.views.change_notifier import ChangeNotifier
@@ -41,13 +43,13 @@ POLL_INTERVAL_S = 0.25
 PORTION = 32
 
 
-class Projection(KeptProcessor[Projected[S]], Generic[S]):
+class Projection(DiskProcessor[Projected[S]], Generic[S]):
     """Folds `sources` into states by key. It is also the view of them for reads."""
 
     def __init__(
         self, group: str, sources: Sequence[TopicSpec], service: str, folding: Folding[S], connection: Connection
     ) -> None:
-        self._sources = {source.name: dead_letter(source, service).name for source in sources}
+        self._sources = {source.name: dead_letter_name(source.name, service) for source in sources}
         self._folding = folding
         self._written_at: dict[int, float] = {}
         self.watchers = ChangeNotifier()
@@ -56,9 +58,7 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
 
     def _make(self, number: int, database: Database) -> Projected[S]:
         cached = CACHED // max(self.partitions, 1)
-        return Projected(
-            number, database, self._folding, list(self._sources), cached, self.passes_over, self.partitions
-        )
+        return Projected(number, database, self._folding, list(self._sources), cached, self.is_skipped, self.partitions)
 
     # Reads ------------------------------------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
         self.spawn(self._keep_fresh(), "writes")
 
     async def _began(self, mine: Collection[int], ends: dict[TP, int]) -> None:
-        """See KeptProcessor. Dead letters that a standby or a process that died has left are sent."""
+        """See DiskProcessor. Dead letters that a standby or a process that died has left are sent."""
         epoch = self.epoch
         await super()._began(mine, ends)
         self.watchers.notify_all()
@@ -136,7 +136,7 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
         """Folds a partition batch."""
         held = self._holdings.held.get(batch.partition)
         if held is None or held.epoch != batch.epoch:
-            self.stateless(batch)
+            self.report_missing_state(batch)
             return None
         slices = TimeSlice()
         touched: set[str] = set()
@@ -153,7 +153,7 @@ class Projection(KeptProcessor[Projected[S]], Generic[S]):
                 buried += await self._bury(held, batch.topic, refused)
             if batch.partition in self.quarantined:
                 break
-            if slices.over():
+            if slices.expired():
                 self.watchers.notify(position_key(batch.topic, batch.partition))
                 if held.unsaved >= most:
                     await held.keep()

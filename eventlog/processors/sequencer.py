@@ -13,15 +13,17 @@ from typing import Any, Protocol
 
 from faust.types import TP
 
-from eventlog.broker.topics import TopicSpec, dead_letter, partition_of
 from eventlog.consuming.decision_chain import Chain, Chains
 from eventlog.consuming.resume import sequencer_start
-from eventlog.consuming.start_policy import StartPolicy, ahead
+from eventlog.consuming.start_policy import StartPolicy, log_unhandled_record
 from eventlog.core.aggregate import DecisionMessage
 from eventlog.core.errors import Poisoned
-from eventlog.processors.base import Batch, Connection, Processor, TimeSlice
+from eventlog.core.partitioner import partition_of
+from eventlog.processors.base import Batch, Connection, Processor
+from eventlog.processors.time_slice import TimeSlice
 from eventlog.producing.batch_output import Output, RecordTooLarge
 from eventlog.records.dead_letters import Undecodable, send_to_dlq
+from eventlog.records.topic_spec import TopicSpec, dead_letter_name
 
 #: Keys of one partition that were checked and are remembered.
 KEYS_REMEMBERED = 32_768
@@ -37,7 +39,7 @@ class RecordMapper(ABC):
 
     #: Whether they come from a decision log. It has no strangers: what can't be copied stops the partition, where the
     #: records of other topics are dead-lettered.
-    of_decisions = False
+    from_decision_log = False
     #: The decision that was wrapped last, where they come from a decision log.
     decision: DecisionMessage | None = None
 
@@ -47,14 +49,14 @@ class RecordMapper(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def wrap(self, record: Any) -> bytes | None:
+    def map_record(self, record: Any) -> bytes | None:
         """Value of the inbox record for a fact; None where it holds nothing that the inbox's reader heeds.
 
         What this build does not know must be copied: it is for the reader to stop at it. Raises Undecodable, and
         Missing, but never again of what was learned in vain.
         """
 
-    async def learn(self, missing: DependencyUnavailable) -> None:
+    async def load_dependency(self, missing: DependencyUnavailable) -> None:
         """Learns what was missing, or that it does not exist."""
         raise missing
 
@@ -67,7 +69,7 @@ class RecordMapper(ABC):
 class InboxMapper(Protocol):
     """What a domain fills in."""
 
-    def of(self, topic: str, partition: int) -> RecordMapper:
+    def for_partition(self, topic: str, partition: int) -> RecordMapper:
         """How the records of a batch of this partition are copied."""
         ...
 
@@ -82,7 +84,7 @@ class Sequencer(Processor):
         self._mapper = copying
         self._chains = Chains(connection.kafka)
         super().__init__(group, [source.name for source in sources], connection)
-        self._dead_letter = {source.name: dead_letter(source, inbox.writer).name for source in sources}
+        self._dead_letter = {source.name: dead_letter_name(source.name, inbox.writer) for source in sources}
         #: Records dead-lettered by this process, by topic.
         self.dead_letters: dict[str, int] = {}
         #: Keys that belong to each partition, of those met so far.
@@ -106,17 +108,17 @@ class Sequencer(Processor):
         """Copies a partition batch."""
         if batch.epoch != self.epoch:
             return None
-        copying = self._mapper.of(batch.topic, batch.partition)
+        copying = self._mapper.for_partition(batch.topic, batch.partition)
         output = Output(self.producer, self._inbox.name, batch.partition, raises=True)
         dead = Output(self.producer, self._dead_letter[batch.topic], batch.partition)
-        wrap, append = copying.wrap, output.append
+        map_record, append = copying.map_record, output.append
         slices = TimeSlice()
         written: list[Awaitable[Any]] = []
         tp = TP(batch.topic, batch.partition)
-        claim = _Claim(tp, self.app.consumer.claimed(tp) or 0)
+        claim = _Claim(tp, self.app.consumer.committed_at_start(tp) or 0)
         keys = self._keys.setdefault(batch.partition, set())
         chain: Chain | None = None
-        if copying.of_decisions:
+        if copying.from_decision_log:
             chain = await self._chains.begin(batch.epoch, tp, batch.records[0].offset, copying.decode)
             if batch.epoch != self.epoch:
                 return None
@@ -125,7 +127,7 @@ class Sequencer(Processor):
                 if record.key not in keys:
                     _check_key(record.key, batch.partition, self.partitions)
                     _remember(keys, record.key)
-                wrapped = wrap(record)
+                wrapped = map_record(record)
                 if chain is not None and not _is_next(chain, copying, record):
                     continue
                 if wrapped is not None:
@@ -134,7 +136,7 @@ class Sequencer(Processor):
                     append(record.key, wrapped, record.headers)
             except Exception as error:  # noqa: BLE001 - each kind is told apart below
                 if isinstance(error, DependencyUnavailable):
-                    await copying.learn(error)
+                    await copying.load_dependency(error)
                     if batch.epoch != self.epoch:
                         return None
                 try:
@@ -142,7 +144,7 @@ class Sequencer(Processor):
                 except Poisoned as poisoned:
                     self.quarantine(poisoned)
                     break
-            if not count & 31 and slices.over():
+            if not count & 31 and slices.expired():
                 written += await output.send(full=True)
                 await slices.yield_to_loop()
         written += await output.send()
@@ -169,14 +171,14 @@ class Sequencer(Processor):
             try:
                 if not isinstance(error, DependencyUnavailable):
                     raise error
-                wrapped = copying.wrap(record)
+                wrapped = copying.map_record(record)
                 if wrapped is not None:
                     claim.refute(record.offset)
                     output.append(record.key, wrapped, record.headers)
             except (Undecodable, RecordTooLarge) as undecodable:
-                if self.passes_over(batch.topic, batch.partition, record):
+                if self.is_skipped(batch.topic, batch.partition, record):
                     return
-                if copying.of_decisions:
+                if copying.from_decision_log:
                     raise
                 rejected = copying.reject(record, str(undecodable))
                 if rejected is not None or record.offset >= claim.offset:
@@ -185,7 +187,7 @@ class Sequencer(Processor):
                     claim.refute(record.offset)
                     _append_rejection(output, record, rejected)
         except Exception as unreadable:
-            if self.passes_over(batch.topic, batch.partition, record):
+            if self.is_skipped(batch.topic, batch.partition, record):
                 return
             place = batch.topic, batch.partition, record.offset
             raise Poisoned.by(*place, record.value, repr(unreadable)) from unreadable
@@ -203,7 +205,7 @@ class _Claim:
     def refute(self, offset: int) -> None:
         """Tells once of a record before the committed offset that is copied only now: it had no copy in the inbox."""
         if offset < self.offset:
-            ahead(self._tp, self.offset, offset, "has no copy in the inbox")
+            log_unhandled_record(self._tp, self.offset, offset, "has no copy in the inbox")
             self.offset = 0
 
 

@@ -34,7 +34,8 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from eventlog.broker.group_members import Member, members_of
 from eventlog.broker.security import Kafka, client
-from eventlog.processors.base import Connection, TimeSlice
+from eventlog.processors.base import Connection
+from eventlog.processors.time_slice import TimeSlice
 from eventlog.state.follower import Follower
 
 log = logging.getLogger(__name__)
@@ -505,7 +506,7 @@ class Standby:
                 following.times[tp.topic] = some[-1].timestamp
                 following.since = following.since if following.unwritten else time.monotonic()
                 following.unwritten += len(some)
-                if slices.over():
+                if slices.expired():
                     slices = await _give_way(slices, near=sum(self.behind.values()) <= NEAR)
         if following.unwritten >= min(UNWRITTEN, max(UNWRITTEN_OF_ALL // max(len(self._following), 1), TAKEN)):
             await self._keep(following)

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from eventlog.broker.security import Kafka, client
 from eventlog.core.errors import Poisoned
 from eventlog.core.partition_state import PartitionState, Repeats
-from eventlog.processors.base import TimeSlice
+from eventlog.processors.time_slice import TimeSlice
 from eventlog.runtime import failpoints
 from eventlog.state.rocksdb_store import RocksDBStore
 
@@ -77,7 +77,7 @@ class Checkpointer:
             failpoints.passed("checkpoint begun, not encoded")
         slices = TimeSlice()
         for _ in states.begin_checkpoint():
-            if slices.over():
+            if slices.expired():
                 await slices.yield_to_loop()
         try:
             for future in list(self._in_flight(state.partition)):
@@ -134,7 +134,7 @@ class Checkpointer:
                     if states.closed or not repeats.take(record):
                         return False
                     position = record.offset + 1
-                    if slices.over():
+                    if slices.expired():
                         await slices.yield_to_loop()
         finally:
             await consumer.stop()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from eventlog.core.partition_state import PartitionState
-from eventlog.processors.base import TimeSlice
+from eventlog.processors.time_slice import TimeSlice
 from eventlog.state.rocksdb_store import RocksDBStore
 
 S = TypeVar("S")
@@ -49,7 +49,7 @@ class FollowedState(Generic[S]):
         slices = TimeSlice()
         try:
             for _ in states.begin_checkpoint():
-                if slices.over():
+                if slices.expired():
                     await slices.yield_to_loop()
             await asyncio.to_thread(states.finish_checkpoint, self.state.origin)
         finally:

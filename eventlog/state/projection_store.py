@@ -17,11 +17,11 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import msgspec
 from faust.types import TP
 
-from eventlog.broker.topics import partition_of
 from eventlog.core.errors import Poisoned, Spoiled
-from eventlog.core.skips import PassesOver, nothing_is_passed_over
-from eventlog.processors.base import TimeSlice
+from eventlog.core.partitioner import partition_of
+from eventlog.core.skips import IsSkipped, nothing_is_skipped
 from eventlog.processors.disk_processor import Ownership
+from eventlog.processors.time_slice import TimeSlice
 from eventlog.records.dead_letters import Undecodable
 from eventlog.runtime import failpoints
 from eventlog.runtime.abort import abort
@@ -156,7 +156,7 @@ class Projected(Ownership, Generic[S]):
         folding: Folding[S],
         topics: Sequence[str],
         cached: int,
-        passes_over: PassesOver = nothing_is_passed_over,
+        is_skipped: IsSkipped = nothing_is_skipped,
         partitions: int = 0,
     ) -> None:
         """Keeps about `cached` states in memory beside those that wait to be written. With `partitions`, a key that
@@ -167,7 +167,7 @@ class Projected(Ownership, Generic[S]):
         self.index = Index(database)
         self._db = database
         self._folding = folding
-        self._passes_over = passes_over
+        self._is_skipped = is_skipped
         self._partitions = partitions
         #: Whether a state in memory may be half changed: nothing is written any more.
         self.spoiled = False
@@ -287,14 +287,14 @@ class Projected(Ownership, Generic[S]):
                 state = self._initial(key)
             folding.fold(state, topic, record, self.index)
         except Undecodable as error:
-            if self._passes_over(topic, self.partition, record):
+            if self._is_skipped(topic, self.partition, record):
                 return
             if folding.is_decision_log(topic):
                 raise Poisoned.by(topic, self.partition, record.offset, record.value, error) from error
             self._refuse(topic, record, str(error))
             return
         except Poisoned as error:
-            if self._passes_over(topic, self.partition, record):
+            if self._is_skipped(topic, self.partition, record):
                 return
             raise Poisoned.by(topic, self.partition, record.offset, record.value, error.reason) from error
         except Exception as error:
@@ -396,14 +396,14 @@ class Projected(Ownership, Generic[S]):
         while unencoded:
             key, state = unencoded.popitem()
             self._encode(key, state)
-            if slices.over():
+            if slices.expired():
                 await slices.yield_to_loop()
         for row, value in rows:
             if value is None:
                 batch.delete(row)
             else:
                 batch.put(row, value)
-            if slices.over():
+            if slices.expired():
                 await slices.yield_to_loop()
         for row in delivered:
             batch.delete(row)

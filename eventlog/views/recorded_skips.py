@@ -62,7 +62,7 @@ class RecordedSkips:
         skip = self._reader.find(skip_key(topic, partition, offset))
         return skip is not None and bool(sha256) and skip == Skip(topic, partition, offset, sha256)
 
-    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+    def is_skipped(self, topic: str, partition: int, record: Any) -> bool:
         """The same of a record that can't be taken, as far as the registry is read."""
         skip = self._reader.find(skip_key(topic, partition, record.offset))
         if skip is None:

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from eventlog.broker.partition_reader import Partitions
 from eventlog.broker.security import client
-from eventlog.broker.topics import TopicSpec
+from eventlog.records.topic_spec import TopicSpec
 from ops.broker.topics import at_broker
 from ops.console import console
 from ops.errors import USAGE, OpsError
@@ -135,37 +135,37 @@ async def _start(address: str, group: str, tp: TopicPartition, begin: int, end: 
     # They load Faust, and the rules of payments.
     from faust.types import TP
 
-    from eventlog.consuming.resume import Resumed, Unprovable, after_copied, before_unsettled
+    from eventlog.consuming.resume import ProvenStart, StartNotProven, after_newest_copy, before_oldest_pending_call
 
     kafka, place = cluster(address), TP(tp.topic, tp.partition)
 
-    async def decided() -> Resumed:
+    async def decided() -> ProvenStart:
         log = topics.GROUP_LOG if group == topics.GROUPS_DECIDER else topics.PAYMENT_LOG
         cause = await _newest_cause(address, log, tp.partition)
         if cause is None:
             cause = -1
         if cause + 1 > end:
-            raise Unprovable(
+            raise StartNotProven(
                 f"{log.name} holds a decision on {cause}, and the inbox ends at {end}: it is another inbox"
             )
         if cause + 1 < begin:
-            raise Unprovable(f"the newest decision is on {cause}, and the inputs from there to {begin} are gone")
-        return Resumed(cause + 1, f"the newest decision in {log.name} is on {cause}")
+            raise StartNotProven(f"the newest decision is on {cause}, and the inputs from there to {begin} are gone")
+        return ProvenStart(cause + 1, f"the newest decision in {log.name} is on {cause}")
 
-    find: dict[str, Callable[[], Awaitable[Resumed]]] = {
-        topics.GROUPS_SEQUENCER: lambda: after_copied(
+    find: dict[str, Callable[[], Awaitable[ProvenStart]]] = {
+        topics.GROUPS_SEQUENCER: lambda: after_newest_copy(
             kafka, place, begin, end, topics.GROUP_INBOX.name, _Sources(GroupInput)
         ),
-        topics.PAYMENTS_SEQUENCER: lambda: after_copied(
+        topics.PAYMENTS_SEQUENCER: lambda: after_newest_copy(
             kafka, place, begin, end, topics.PAYMENT_INBOX.name, _Sources(PaymentInput)
         ),
         topics.GROUPS_DECIDER: decided,
         topics.PAYMENTS_DECIDER: decided,
-        topics.PAYMENTS_EFFECTS: lambda: before_unsettled(kafka, place, begin, end, _PaymentCalls()),
+        topics.PAYMENTS_EFFECTS: lambda: before_oldest_pending_call(kafka, place, begin, end, _PaymentCalls()),
     }
     try:
         resumed = await find[group]()
-    except Unprovable as error:
+    except StartNotProven as error:
         return Start(group, tp, begin, False, f"{error}; what is gone counts as read")
     return Start(group, tp, resumed.offset, True, resumed.why)
 
@@ -193,7 +193,7 @@ class _Sources:
 class _PaymentCalls:
     """See TracesCalls."""
 
-    def unsettled(self) -> Any:
+    def pending_calls(self) -> Any:
         """Knows no record yet."""
         from services.payments.processors.effects import UnsettledCalls
 

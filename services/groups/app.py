@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_grpc
 
-from chassis.admission.thread_priority import DECIDES
+from chassis.admission.thread_priority import DECIDING
 from chassis.lifecycle.connection import connection_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
 from chassis.routing.partition_router import PartitionRouter
-from chassis.routing.peer_calls import dial
+from chassis.routing.peer_calls import channel_factory
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
 from eventlog.producing.publisher import Publisher
@@ -21,7 +21,7 @@ from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State
 from services.groups.processors import codec as codec_of_state
 from services.groups.processors.open_groups import GroupDecider
-from services.groups.processors.sequencer import GroupCopying
+from services.groups.processors.sequencer import GroupInboxMapper
 from services.groups.settings import GroupsSettings
 from shared_kernel import campaign_table as campaigns_of
 from shared_kernel import topics
@@ -35,7 +35,7 @@ def build(settings: GroupsSettings) -> ServiceSpec:
     connection, skips = connection_of(settings)
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     campaigns = campaigns_of.reader(settings.brokers, settings.instance)
-    copying = GroupCopying(topics.ORDERS.name, campaigns.find, campaigns.get_latest)
+    copying = GroupInboxMapper(topics.ORDERS.name, campaigns.find, campaigns.get_latest)
     sequencer = Sequencer(
         topics.GROUPS_SEQUENCER, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, copying, connection
     )
@@ -43,7 +43,7 @@ def build(settings: GroupsSettings) -> ServiceSpec:
     decider = GroupDecider(
         topics.GROUPS_DECIDER, topics.GROUP_INBOX, topics.GROUP_LOG, GroupDomain(), connection, codec
     )
-    replicas = PartitionRouter("groupbuy.groups.v1.GroupService", decider, settings.address, dial(settings))
+    replicas = PartitionRouter("groupbuy.groups.v1.GroupService", decider, settings.address, channel_factory(settings))
     group_servicer = GroupServicer(decider, publisher, replicas=replicas)
     campaign_servicer = CampaignServicer(campaigns, publisher)
     return ServiceSpec(
@@ -67,5 +67,5 @@ def build(settings: GroupsSettings) -> ServiceSpec:
         publisher=publisher,
         processors=ProcessorGroup((sequencer, decider), (campaigns, skips), (replicas.close,)),
         topics=topics.ALL,
-        ranks=DECIDES,
+        thread_priorities=DECIDING,
     )

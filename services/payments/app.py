@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from groupbuy.payments.v1 import payments_pb2_grpc
 
-from chassis.admission.thread_priority import DECIDES
+from chassis.admission.thread_priority import DECIDING
 from chassis.lifecycle.connection import connection_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
 from chassis.routing.partition_router import PartitionRouter
-from chassis.routing.peer_calls import dial
+from chassis.routing.peer_calls import channel_factory
 from eventlog.processors.decider import Decider
 from eventlog.processors.effects import Effects
 from eventlog.processors.processor_group import ProcessorGroup
@@ -21,8 +21,8 @@ from services.payments.domain.domain import PurseDomain
 from services.payments.domain.model import GroupPayments
 from services.payments.ledger.processor import Ledger
 from services.payments.processors import codec as codec_of_state
-from services.payments.processors.effects import PaymentCalling
-from services.payments.processors.sequencer import PaymentCopying
+from services.payments.processors.effects import PaymentEffectHandler
+from services.payments.processors.sequencer import PaymentInboxMapper
 from services.payments.providers import registry
 from services.payments.providers.webhook_server import Webhooks
 from services.payments.settings import PaymentsSettings
@@ -41,17 +41,17 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
     notifying = WebhookIngest(registry.notifications(settings), publisher, wall_clock_ms)
     webhooks = Webhooks(settings.webhook_listen, notifying, providers.health if settings.insecure else None)
     sequencer = Sequencer(
-        topics.PAYMENTS_SEQUENCER, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, PaymentCopying(), connection
+        topics.PAYMENTS_SEQUENCER, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, PaymentInboxMapper(), connection
     )
     codec: Codec[GroupPayments] = Codec(STATE_STAMP, codec_of_state.encode, codec_of_state.decode)
     decider = Decider(
         topics.PAYMENTS_DECIDER, topics.PAYMENT_INBOX, topics.PAYMENT_LOG, PurseDomain(), connection, codec
     )
-    calling = PaymentCalling(providers.provider_for, wall_clock_ms)
+    calling = PaymentEffectHandler(providers.provider_for, wall_clock_ms)
     effects = Effects(topics.PAYMENTS_EFFECTS, topics.PAYMENT_LOG, topics.PAYMENT_INBOX, calling, connection)
     ledger = Ledger(topics.PAYMENTS_LEDGER, topics.PAYMENT_LOG, connection)
     # Two consumer groups: the ledger of a partition may be elsewhere than its purses.
-    replicas, of_books = (PartitionRouter(SERVICE, one, settings.address, dial(settings)) for one in (decider, ledger))
+    replicas, of_books = (PartitionRouter(SERVICE, one, settings.address, channel_factory(settings)) for one in (decider, ledger))
     return ServiceSpec(
         servicers=(
             Servicer(
@@ -67,5 +67,5 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
             closing=(providers.close, replicas.close, of_books.close),
         ),
         topics=topics.ALL,
-        ranks=DECIDES,
+        thread_priorities=DECIDING,
     )

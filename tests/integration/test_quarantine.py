@@ -11,9 +11,11 @@ from uuid import uuid4
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from eventlog.broker.topics import FOR_EVER, TopicSpec, create, partition_of
+from eventlog.admin.topic_creation import create_topics
+from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Connection
 from eventlog.processors.sequencer import RecordMapper, Sequencer
+from eventlog.records.topic_spec import FOR_EVER, TopicSpec
 from tests.waiting import wait_for_async
 
 PATIENCE_S = 30.0
@@ -24,10 +26,10 @@ KEYS = [next(f"k{n}".encode() for n in range(99) if partition_of(f"k{n}", 2) == 
 class Copying(RecordMapper):
     """Copies what it can read, and knows no way with a question mark."""
 
-    def of(self, topic: str, partition: int) -> RecordMapper:
+    def for_partition(self, topic: str, partition: int) -> RecordMapper:
         return self
 
-    def wrap(self, record: Any) -> bytes:
+    def map_record(self, record: Any) -> bytes:
         if record.value == b"?":
             raise ValueError("planted")
         return bytes(record.value)
@@ -42,7 +44,7 @@ class Recorded:
     async def recorded(self, topic: str, partition: int, offset: int, sha256: str) -> bool:
         return (topic, partition, offset, sha256) in self.places
 
-    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+    def is_skipped(self, topic: str, partition: int, record: Any) -> bool:
         return (topic, partition, record.offset, digest_of(record.value or b"").hexdigest()) in self.places
 
 
@@ -114,7 +116,7 @@ async def test_a_poison_record_stops_its_partition_alone_until_a_skip_of_it_is_r
     kafka_broker: str, tmp_path: Path
 ) -> None:
     world = World(kafka_broker, tmp_path)
-    await create(kafka_broker, [world.facts, world.inbox], partitions=2, replication=1)
+    await create_topics(kafka_broker, [world.facts, world.inbox], partitions=2, replication=1)
     await world.send(0, b"a", b"b")
     await world.send(1, b"x")
     first = await world.started()

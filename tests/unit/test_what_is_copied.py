@@ -20,11 +20,11 @@ from eventlog.records.dead_letters import Undecodable
 from eventlog.records.wire import BytesField
 from services.groups.domain import command
 from services.groups.processors import sequencer
-from services.groups.processors.sequencer import CAMPAIGN_HEADER, GroupCopying
+from services.groups.processors.sequencer import CAMPAIGN_HEADER, GroupInboxMapper
 from services.payments.domain.decide import decode
 from services.payments.domain.model import GroupPayments
 from services.payments.domain.on_group_event import follow
-from services.payments.processors.sequencer import PaymentCopying
+from services.payments.processors.sequencer import PaymentInboxMapper
 
 ORDERS, DECISIONS = "orders", "decisions"
 GROUP = "g1"
@@ -43,7 +43,7 @@ def record(value: bytes, key: bytes = GROUP.encode(), campaign: str = "") -> Any
 
 
 def payments() -> RecordMapper:
-    return PaymentCopying().of(DECISIONS, 3)
+    return PaymentInboxMapper().for_partition(DECISIONS, 3)
 
 
 def groups(topic: str = DECISIONS, known: Mapping[str, Campaign] | None = None) -> RecordMapper:
@@ -54,7 +54,7 @@ def groups(topic: str = DECISIONS, known: Mapping[str, Campaign] | None = None) 
         campaigns.update(known or {})
         return campaigns.get(key)
 
-    return GroupCopying(ORDERS, campaigns.get, get_latest).of(topic, 3)
+    return GroupInboxMapper(ORDERS, campaigns.get, get_latest).for_partition(topic, 3)
 
 
 def group_decision(*kinds: str) -> bytes:
@@ -80,7 +80,7 @@ def test_the_numbers_of_this_test_are_those_of_the_messages() -> None:
 @pytest.mark.parametrize("kind", GROUP_KINDS)
 def test_a_purse_gets_a_copy_of_what_it_follows_and_of_nothing_that_it_would_ignore(kind: str) -> None:
     value = group_decision(kind)
-    copied = payments().wrap(record(value))
+    copied = payments().map_record(record(value))
     if copied is None:
         whole = decode(PaymentInput(group_decision=value).SerializeToString())
         assert isinstance(whole, GroupDecision)
@@ -95,7 +95,7 @@ def test_a_purse_gets_a_copy_of_what_it_follows_and_of_nothing_that_it_would_ign
 @pytest.mark.parametrize("kind", PAYMENT_KINDS)
 def test_a_group_gets_a_copy_of_what_it_reacts_to_and_of_nothing_that_it_would_ignore(kind: str) -> None:
     value = payment_decision(kind)
-    copied = groups().wrap(record(value))
+    copied = groups().map_record(record(value))
     if copied is None:
         assert command.decode(GroupInput(payment_decision=value).SerializeToString()).items == []
         return
@@ -107,16 +107,16 @@ def test_a_group_gets_a_copy_of_what_it_reacts_to_and_of_nothing_that_it_would_i
 
 def test_a_decision_is_copied_whole_if_one_of_its_events_is_heeded() -> None:
     mixed = group_decision("completed", "settlement_requested")
-    assert PaymentInput.FromString(payments().wrap(record(mixed)) or b"").group_decision == mixed
+    assert PaymentInput.FromString(payments().map_record(record(mixed)) or b"").group_decision == mixed
     mixed = payment_decision("hold_requested", "captured")
-    assert GroupInput.FromString(groups().wrap(record(mixed)) or b"").payment_decision == mixed
+    assert GroupInput.FromString(groups().map_record(record(mixed)) or b"").payment_decision == mixed
 
 
 def test_an_event_that_this_build_does_not_know_is_copied_so_that_the_decider_stops_at_it() -> None:
     value = group_decision("seat_refused") + LATER
-    assert PaymentInput.FromString(payments().wrap(record(value)) or b"").group_decision == value
+    assert PaymentInput.FromString(payments().map_record(record(value)) or b"").group_decision == value
     value = payment_decision("hold_requested") + LATER
-    assert GroupInput.FromString(groups().wrap(record(value)) or b"").payment_decision == value
+    assert GroupInput.FromString(groups().map_record(record(value)) or b"").payment_decision == value
 
 
 @pytest.mark.parametrize("copying", [payments(), groups()], ids=["payments", "groups"])
@@ -125,18 +125,18 @@ def test_what_is_no_decision_of_the_keys_group_is_undecodable_even_where_it_woul
     copying: RecordMapper, value: bytes
 ) -> None:
     with pytest.raises(Undecodable):
-        copying.wrap(record(value, key=b"another"))
+        copying.map_record(record(value, key=b"another"))
 
 
 def test_every_order_fact_is_copied_and_one_of_an_unknown_kind_is_undecodable() -> None:
     fact = OrderFact(group=GROUP, order="o1")
     with pytest.raises(Undecodable):
-        groups(ORDERS).wrap(record(fact.SerializeToString()))
+        groups(ORDERS).map_record(record(fact.SerializeToString()))
     for kind in [field.name for field in OrderFact.DESCRIPTOR.oneofs_by_name["body"].fields]:
         fact.ClearField("placed")
         getattr(fact, kind).SetInParent()
         value = fact.SerializeToString()
-        assert GroupInput.FromString(groups(ORDERS).wrap(record(value)) or b"").order_fact == value
+        assert GroupInput.FromString(groups(ORDERS).map_record(record(value)) or b"").order_fact == value
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -146,9 +146,9 @@ async def test_beside_an_order_that_opens_a_group_goes_its_campaign_once_the_cam
     value = OrderFact(group=GROUP, order="o1", placed=OrderPlaced(campaign="mug", opens_group=True)).SerializeToString()
     opening = record(value, campaign="mug")
     with pytest.raises(DependencyUnavailable) as missing:
-        copying.wrap(opening)
-    await copying.learn(missing.value)
-    message = GroupInput.FromString(copying.wrap(opening) or b"")
+        copying.map_record(opening)
+    await copying.load_dependency(missing.value)
+    message = GroupInput.FromString(copying.map_record(opening) or b"")
     assert message.order_fact == value
     assert message.HasField("campaign") is exists
     if exists:
@@ -162,17 +162,17 @@ async def test_a_batch_with_many_unknown_campaigns_reads_their_topic_to_its_end_
         asked.append(key)
         return None
 
-    copying = GroupCopying(ORDERS, lambda key: None, get_latest).of(ORDERS, 3)
+    copying = GroupInboxMapper(ORDERS, lambda key: None, get_latest).for_partition(ORDERS, 3)
     for number in range(50):
         placed = OrderPlaced(campaign=f"unknown-{number}", opens_group=True)
         opening = record(
             OrderFact(group=GROUP, order="o1", placed=placed).SerializeToString(), campaign=f"unknown-{number}"
         )
         try:
-            copying.wrap(opening)
+            copying.map_record(opening)
         except DependencyUnavailable as missing:
-            await copying.learn(missing)
-        assert not GroupInput.FromString(copying.wrap(opening) or b"").HasField("campaign")
+            await copying.load_dependency(missing)
+        assert not GroupInput.FromString(copying.map_record(opening) or b"").HasField("campaign")
     assert asked == ["unknown-0"]
 
 
@@ -190,10 +190,10 @@ async def test_a_broker_that_is_away_while_a_campaign_is_looked_for_is_waited_fo
         campaigns["mug"] = offer
         return offer
 
-    copying = GroupCopying(ORDERS, campaigns.get, get_latest).of(ORDERS, 3)
+    copying = GroupInboxMapper(ORDERS, campaigns.get, get_latest).for_partition(ORDERS, 3)
     value = OrderFact(group=GROUP, order="o1", placed=OrderPlaced(campaign="mug", opens_group=True)).SerializeToString()
     opening = record(value, campaign="mug")
     with pytest.raises(DependencyUnavailable) as missing:
-        copying.wrap(opening)
-    await copying.learn(missing.value)
-    assert GroupInput.FromString(copying.wrap(opening) or b"").campaign == offer
+        copying.map_record(opening)
+    await copying.load_dependency(missing.value)
+    assert GroupInput.FromString(copying.map_record(opening) or b"").campaign == offer

@@ -26,7 +26,7 @@ from eventlog.records.dead_letters import Undecodable
 from eventlog.records.envelope import header
 from eventlog.records.wire import BytesField, OriginField
 from services.groups.domain.command import reacts_to
-from shared_kernel.decoding import of_group
+from shared_kernel.decoding import decode_for_group
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ Find = Callable[[str], Campaign | None]
 FindFresh = Callable[[str], Awaitable[Campaign | None]]
 
 
-class GroupCopying:
+class GroupInboxMapper:
     """Copying rules of the group inbox."""
 
     def __init__(self, orders_topic: str, find: Find, get_latest: FindFresh) -> None:
@@ -52,8 +52,8 @@ class GroupCopying:
         self._find = find
         self._find_fresh = get_latest
 
-    def of(self, topic: str, partition: int) -> RecordMapper:
-        """See Copying."""
+    def for_partition(self, topic: str, partition: int) -> RecordMapper:
+        """See InboxMapper."""
         source = OriginField(GroupInput.SOURCE_FIELD_NUMBER, topic, partition)
         if topic == self._orders_topic:
             return _Facts(topic, partition, source, self._find, self._find_fresh)
@@ -86,11 +86,11 @@ class _Facts(RecordMapper):
         #: that an order in the batch can have been placed for.
         self._read_to_end = False
 
-    def wrap(self, record: Any) -> bytes:
+    def map_record(self, record: Any) -> bytes:
         """The inbox record of a fact. Raises Undecodable, and Missing where it opens a group of a campaign that is not
         known yet."""
         value = record.value or b""
-        fact = of_group(OrderFact, value, record.key)
+        fact = decode_for_group(OrderFact, value, record.key)
         body = fact.WhichOneof("body")
         if body is None:
             raise Undecodable("an OrderFact with an unknown body")
@@ -112,7 +112,7 @@ class _Facts(RecordMapper):
             raise DependencyUnavailable(name)
         return _CAMPAIGN.of(campaign.SerializeToString())
 
-    async def learn(self, missing: DependencyUnavailable) -> None:
+    async def load_dependency(self, missing: DependencyUnavailable) -> None:
         """Reads the campaigns' topic to its end, once a batch at most. A broker that is away is waited for."""
         (name,) = missing.args
         while True:
@@ -138,20 +138,20 @@ class _Facts(RecordMapper):
 class _Decisions(RecordMapper):
     """Payment decisions of one batch."""
 
-    of_decisions = True
+    from_decision_log = True
 
     @staticmethod
     def decode(value: bytes, /) -> PaymentDecision:
-        """See Wrapping."""
+        """See RecordMapper."""
         return PaymentDecision.FromString(value)
 
     def __init__(self, source: OriginField) -> None:
         self._source = source
 
-    def wrap(self, record: Any) -> bytes | None:
+    def map_record(self, record: Any) -> bytes | None:
         """The inbox record of a decision; None where it is none of a group's business. Raises Undecodable."""
         value = record.value or b""
-        decision = self.decision = of_group(PaymentDecision, value, record.key)
+        decision = self.decision = decode_for_group(PaymentDecision, value, record.key)
         if not reacts_to(decision):
             return None
         return self._source.of(record.offset) + _PAYMENT_DECISION.of(value)

@@ -21,14 +21,14 @@ from groupbuy.orders.v1.orders_pb2 import (
     PlaceOrdersResponse,
 )
 
-from chassis.admission.capacity import CapacityLimiter, no_room
+from chassis.admission.capacity import CapacityLimiter, at_capacity
 from chassis.routing.partition_router import LocalRouter
 from chassis.routing.peer_calls import Context, is_not_ready
 from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.errors import to_api_error, to_status
 from chassis.rpc.validation import validate
 from eventlog.core.errors import NotReady
-from eventlog.processors.base import TimeSlice
+from eventlog.processors.time_slice import TimeSlice
 from services.orders.api.errors import request_id_reused
 from services.orders.api.event_publisher import OrderEventPublisher
 from services.orders.api.parsed_order import ParsedOrder, parse_order
@@ -74,15 +74,15 @@ class BatchPlaceOrders:
     async def batch(self, requests: Sequence[PlaceOrderRequest], context: Context) -> BatchPlaceOrdersResponse:
         """What became of each, in their order. Raises ApiError OVERLOADED where there is no room for all of them."""
         room, places = self._room_of(requests), len(requests)
-        if not room.try_take(places):
-            raise no_room(f"{room.taken} orders of batches are under way already, or too many of this caller")
+        if not room.try_acquire(places):
+            raise at_capacity(f"{room.taken} orders of batches are under way already, or too many of this caller")
         # Results are filled in where they are: to make them apart and have them copied takes longer.
         answer = BatchPlaceOrdersResponse()
         results = [answer.results.add(index=index) for index in range(len(requests))]
         try:
             await self._place(0, requests, context, results.__getitem__)
         finally:
-            room.give(places)
+            room.release(places)
         return answer
 
     async def stream(
@@ -100,7 +100,7 @@ class BatchPlaceOrders:
                 answer = flow.collect()
                 if answer.results:
                     yield answer
-                    flow.room.give(len(answer.results))
+                    flow.room.release(len(answer.results))
                 elif reading.done():
                     await reading
                     return
@@ -119,7 +119,7 @@ class BatchPlaceOrders:
             try:
                 async for message in messages:
                     requests = message.requests
-                    await flow.room.take(len(requests))
+                    await flow.room.acquire(len(requests))
                     task = asyncio.create_task(self._take_in(index, requests, context, flow))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
@@ -136,17 +136,17 @@ class BatchPlaceOrders:
 
     async def _take_in(self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, flow: _Flow) -> None:
         room, places = self._room_of(requests), len(requests)
-        await room.take(places)
+        await room.acquire(places)
         try:
             await self._place(first, requests, context, flow.result_of)
         finally:
-            room.give(places)
+            room.release(places)
 
     async def _place(
         self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, result_of: ResultOf
     ) -> None:
         """Places them all and fills in the result of each. Raises nothing but its cancellation."""
-        patience = CallDeadline(context)
+        deadline = CallDeadline(context)
         elsewhere: list[tuple[int, ParsedOrder]] = []
         slow: list[tuple[int, ParsedOrder]] = []
         together: list[tuple[int, ParsedOrder]] = []
@@ -169,23 +169,23 @@ class BatchPlaceOrders:
                     elsewhere.append((index, asked))
             except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
                 _fail(result_of(index), name, error)
-            if slices.over():
+            if slices.expired():
                 await slices.yield_to_loop()
         async with asyncio.TaskGroup() as tasks:
             for batch in by_owner(elsewhere, self._replicas):
                 tasks.create_task(self._elsewhere(batch, context, result_of))
-            await self._together(together, slow, context, patience, result_of)
+            await self._together(together, slow, context, deadline, result_of)
 
     async def _together(
         self,
         together: list[tuple[int, ParsedOrder]],
         slow: list[tuple[int, ParsedOrder]],
         context: Context,
-        patience: CallDeadline,
+        deadline: CallDeadline,
         result_of: ResultOf,
     ) -> None:
         facts = [self._placing.fact(asked) for _, asked in together]
-        positions = await self._facts.append_all(facts, patience) if facts else []
+        positions = await self._facts.append_all(facts, deadline) if facts else []
         async with asyncio.TaskGroup() as tasks:
             for (index, asked), position in zip(together, positions, strict=True):
                 try:
@@ -201,7 +201,7 @@ class BatchPlaceOrders:
                     accept(result, asked, position, seen)
                     result.name = result.order.name
                 else:
-                    answer = self._placing.decided(asked, position, patience, fresh=True)
+                    answer = self._placing.decided(asked, position, deadline, fresh=True)
                     tasks.create_task(_answer(index, asked.name, self._whole(asked, answer, context), result_of))
                 if index % TASKS == TASKS - 1:
                     await asyncio.sleep(0)
@@ -234,7 +234,7 @@ class BatchPlaceOrders:
             request = BatchPlaceOrdersRequest(requests=[asked.request for _, asked in batch])
             where = batch[0][1].name.group
             try:
-                answer = await self._replicas.ask("BatchPlaceOrders", where, request, context, here)
+                answer = await self._replicas.call_owner("BatchPlaceOrders", where, request, context, here)
             except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
                 for index, asked in batch:
                     _fail(result_of(index), asked.name, error)

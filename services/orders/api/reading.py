@@ -15,9 +15,9 @@ from groupbuy.orders.v1.orders_pb2 import Order
 
 from chassis.routing.partition_router import Partitions
 from chassis.rpc.call_deadline import CallDeadline
-from eventlog.broker.topics import partition_of
 from eventlog.core.errors import NotReady
-from eventlog.processors.base import TimeSlice
+from eventlog.core.partitioner import partition_of
+from eventlog.processors.time_slice import TimeSlice
 from eventlog.producing.record_accumulator import Position
 from eventlog.views.change_notifier import ChangeNotifier
 from services.orders.api.consistency_tokens import Token, decode, encode
@@ -115,32 +115,32 @@ class Reader:
                 # An order whose fact was read late has moved: it is found at its other place.
                 if seen is not None and (seen.view.customer, seen.view.created_ms) == (customer, row.created_ms):
                     found.append(seen.message())
-                if slices.over():
+                if slices.expired():
                     await slices.yield_to_loop()
             if len(page) < size:
                 break
             after = page[-1].key
         return found
 
-    async def group_caught_up(self, group: str, token: Token | None, patience: CallDeadline) -> None:
+    async def group_caught_up(self, group: str, token: Token | None, deadline: CallDeadline) -> None:
         """Returns once what this process wrote to the group's partition is seen, and what the token stands for.
 
         Raises ApiError ANSWER_PENDING.
         """
         offset = self._written.get(self.partition(group), -1)
-        await self._list_passed(group, max(offset, token.offset if token else -1), patience)
+        await self._list_passed(group, max(offset, token.offset if token else -1), deadline)
 
-    async def all_caught_up(self, token: Token | None, patience: CallDeadline, partitions: Partitions = None) -> None:
+    async def all_caught_up(self, token: Token | None, deadline: CallDeadline, partitions: Partitions = None) -> None:
         """As group_caught_up, of some partitions or of all. Raises NotReady unless all of these are read here."""
         for partition, probe in self._probe(partitions):
             offset = self._written.get(partition, -1)
             if token is not None and token.partition == partition:
                 offset = max(offset, token.offset)
-            await self._list_passed(probe, offset, patience)
+            await self._list_passed(probe, offset, deadline)
 
-    async def _list_passed(self, key: str, offset: int, patience: CallDeadline) -> None:
+    async def _list_passed(self, key: str, offset: int, deadline: CallDeadline) -> None:
         try:
-            await self._reached(key, offset, patience)
+            await self._reached(key, offset, deadline)
         except TimeoutError:
             raise list_pending() from None
 
@@ -150,9 +150,9 @@ class Reader:
             self._probes = one_of_each(self._publisher.partitions)
         return [one for one in enumerate(self._probes) if partitions is None or one[0] in partitions]
 
-    async def require(self, name: OrderName, patience: CallDeadline) -> OrderSnapshot:
+    async def require(self, name: OrderName, deadline: CallDeadline) -> OrderSnapshot:
         """The order, after what this process wrote. Raises ApiError ORDER_NOT_FOUND."""
-        await self._passed(name, self._written.get(self.partition(name.group), -1), patience)
+        await self._passed(name, self._written.get(self.partition(name.group), -1), deadline)
         found = self.find(name)
         if found is None:
             raise order_not_found(name)
@@ -168,32 +168,32 @@ class Reader:
             raise invalid_field("token", "is of another order")
         return token
 
-    async def passed(self, name: OrderName, token: Token, patience: CallDeadline) -> None:
+    async def passed(self, name: OrderName, token: Token, deadline: CallDeadline) -> None:
         """Returns once the projection has folded the token's record. Raises ApiError ANSWER_PENDING."""
-        await self._passed(name, token.offset, patience)
+        await self._passed(name, token.offset, deadline)
 
-    async def _passed(self, name: OrderName, offset: int, patience: CallDeadline) -> None:
+    async def _passed(self, name: OrderName, offset: int, deadline: CallDeadline) -> None:
         try:
-            await self._reached(name.group, offset, patience)
+            await self._reached(name.group, offset, deadline)
         except TimeoutError:
             raise answer_pending(name) from None
 
-    async def _reached(self, key: str, offset: int, patience: CallDeadline) -> None:
+    async def _reached(self, key: str, offset: int, deadline: CallDeadline) -> None:
         """Returns once the key's partition is folded past an offset. Raises TimeoutError, and as Positions.reached."""
         partition = self.partition(key)
         ours = offset <= self._written.get(partition, -1)
-        await self._positions.reached(key, partition, offset, patience, ours=ours)
+        await self._positions.reached(key, partition, offset, deadline, ours=ours)
 
     def opened_now(self, group: str) -> GroupOrders | None:
         """A group that somebody has opened, as far as is known now. Raises NotReady."""
         found = self._view.get(group)
         return found if found is not None and found.opener else None
 
-    async def opened(self, group: str, patience: CallDeadline) -> GroupOrders | None:
+    async def opened(self, group: str, deadline: CallDeadline) -> GroupOrders | None:
         """A group that somebody has opened, None where that is not seen within a moment."""
 
         try:
-            return await self._awaiting.until(group, lambda: self.opened_now(group), patience.left_s(APPEAR_S))
+            return await self._awaiting.until(group, lambda: self.opened_now(group), deadline.left_s(APPEAR_S))
         except TimeoutError:
             return None
 
@@ -201,7 +201,7 @@ class Reader:
         self,
         name: OrderName,
         ready: Callable[[OrderView], bool],
-        patience: CallDeadline,
+        deadline: CallDeadline,
         token: Token | Position | None = None,
     ) -> OrderSnapshot:
         """The order once it is so. Raises ApiError ANSWER_PENDING shortly before the deadline."""
@@ -211,7 +211,7 @@ class Reader:
             return found if found is not None and ready(found.view) else None
 
         try:
-            return await self._awaiting.until(name.group, look, patience.left_s())
+            return await self._awaiting.until(name.group, look, deadline.left_s())
         except TimeoutError:
             raise answer_pending(name, encode(token) if token else "") from None
 

@@ -12,10 +12,12 @@ from typing import Any
 
 from faust.types import TP
 
-from eventlog.broker.topics import TopicSpec, partition_of
 from eventlog.core.errors import NotReady, Poisoned
-from eventlog.processors.base import Batch, Connection, TimeSlice
-from eventlog.processors.disk_processor import KeptProcessor
+from eventlog.core.partitioner import partition_of
+from eventlog.processors.base import Batch, Connection
+from eventlog.processors.disk_processor import DiskProcessor
+from eventlog.processors.time_slice import TimeSlice
+from eventlog.records.topic_spec import TopicSpec
 from eventlog.state.database import Database
 from eventlog.state.open_partitions import drop_other_layouts
 from services.payments.ledger.journal import Account, Entry, Head
@@ -25,7 +27,7 @@ from services.payments.ledger.store import AT_MOST, CACHED, STAMP, PartitionBook
 PORTION = 32
 
 
-class Ledger(KeptProcessor[PartitionBooks]):
+class Ledger(DiskProcessor[PartitionBooks]):
     """The ledger of the partitions that this process owns. It is also the view of them for reads."""
 
     def __init__(self, group: str, log: TopicSpec, connection: Connection) -> None:
@@ -34,7 +36,7 @@ class Ledger(KeptProcessor[PartitionBooks]):
 
     def _make(self, partition: int, database: Database) -> PartitionBooks:
         return PartitionBooks(
-            partition, database, self._log, CACHED // max(self.partitions, 1), self.passes_over, self.partitions
+            partition, database, self._log, CACHED // max(self.partitions, 1), self.is_skipped, self.partitions
         )
 
     # Booking ------------------------------------------------------------------------------------------------------
@@ -50,7 +52,7 @@ class Ledger(KeptProcessor[PartitionBooks]):
         await super().start(partitions)
 
     async def _began(self, mine: Collection[int], ends: dict[TP, int]) -> None:
-        """See KeptProcessor."""
+        """See DiskProcessor."""
         await super()._began(mine, ends)
         self._acknowledge_starts()
 
@@ -58,7 +60,7 @@ class Ledger(KeptProcessor[PartitionBooks]):
         """Books a partition batch."""
         books = self._holdings.held.get(batch.partition)
         if books is None or books.epoch != batch.epoch:
-            self.stateless(batch)
+            self.report_missing_state(batch)
             return None
         slices = TimeSlice()
         for first in range(0, len(batch.records), PORTION):
@@ -69,7 +71,7 @@ class Ledger(KeptProcessor[PartitionBooks]):
                 break
             if books.unwritten >= AT_MOST:
                 await books.keep()
-            if slices.over():
+            if slices.expired():
                 await slices.yield_to_loop()
             if batch.epoch != self.epoch:
                 return None

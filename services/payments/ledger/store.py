@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 
 from faust.types import TP
 
-from eventlog.broker.topics import partition_of
 from eventlog.consuming.start_policy import within
 from eventlog.core.errors import Poisoned, Spoiled
-from eventlog.core.skips import PassesOver, nothing_is_passed_over
+from eventlog.core.partitioner import partition_of
+from eventlog.core.skips import IsSkipped, nothing_is_skipped
 from eventlog.processors.disk_processor import Ownership
 from eventlog.records.packed import Packed
 from eventlog.state.database import BATCH, Database, Position, SourcePosition
@@ -54,7 +54,7 @@ class PartitionBooks(Ownership):
         database: Database,
         topic: str,
         cached: int = CACHED,
-        passes_over: PassesOver = nothing_is_passed_over,
+        is_skipped: IsSkipped = nothing_is_skipped,
         partitions: int = 0,
     ) -> None:
         """With `partitions`, a key that belongs to another partition of so many is refused."""
@@ -62,7 +62,7 @@ class PartitionBooks(Ownership):
         self._partitions = partitions
         #: Whether the books in memory may be half changed: nothing is written any more.
         self.spoiled = False
-        self._passes_over = passes_over
+        self._is_skipped = is_skipped
         self.partition = partition
         self.topics: Sequence[str] = (topic,)
         self._topic = topic
@@ -157,7 +157,7 @@ class PartitionBooks(Ownership):
         except NotBalanced as error:
             self._spoil(Spoiled.by(*place, error), error)
         except LedgerBroken as error:
-            if not self._passes_over(self._topic, self.partition, record):
+            if not self._is_skipped(self._topic, self.partition, record):
                 self.fold.head = head
                 raise Poisoned.by(*place, error) from error
             self.fold.head = head._replace(next_offset=record.offset + 1)

@@ -19,7 +19,7 @@ from groupbuy.payments.v1.inbox_pb2 import (
     ProviderOutcome,
 )
 
-from eventlog.consuming.resume import Asked
+from eventlog.consuming.resume import RequestedCall
 from eventlog.core.aggregate import LATEST_MS, Aggregate, apply
 from eventlog.core.errors import Poisoned
 from eventlog.processors.effects import Effect, EffectResult
@@ -88,7 +88,7 @@ class UnsettledCalls:
             self._asked[group] = left
 
     def earliest(self) -> int | None:
-        """See Unsettled."""
+        """See PendingCalls."""
         asked = [offset for asked in self._asked.values() for offset in asked.values()]
         return min(asked if self._poisoned is None else [*asked, self._poisoned], default=None)
 
@@ -111,7 +111,7 @@ def _check(decision: PaymentDecision, group: bytes, calls: Iterable[ProviderCall
             raise ValueError(f"version {decision.version} of purse {decision.group} asks for an impossible call")
 
 
-class PaymentCalling:
+class PaymentEffectHandler:
     """Calls of payment decisions, one lane an order."""
 
     #: Effects check with it that decisions follow each other.
@@ -123,7 +123,7 @@ class PaymentCalling:
         #: Calls about to be made that may have been made long ago, by their keys.
         self._old: Counter[str] = Counter()
 
-    def calls(self, record: Any) -> Iterable[Effect[ProviderCall]]:
+    def effects_of(self, record: Any) -> Iterable[Effect[ProviderCall]]:
         """The calls that a decision asks for. Raises DecodeError and ValueError for what no decider of ours wrote."""
         decision = PaymentDecision.FromString(record.value)
         made = calls_of(decision)
@@ -137,20 +137,20 @@ class PaymentCalling:
                 self._old[key(call)] += 1
         return [Effect(call.order, call) for call in made]
 
-    def unsettled(self) -> UnsettledCalls:
+    def pending_calls(self) -> UnsettledCalls:
         """See TracesCalls."""
         return UnsettledCalls()
 
-    def asked(self, value: bytes) -> list[Asked]:
-        """See TracesRecentCalls."""
+    def requested_calls(self, value: bytes) -> list[RequestedCall]:
+        """See TracesCallsByRecord."""
         try:
             decision = PaymentDecision.FromString(value)
-            return [Asked(key(call), decision.cause) for call in calls_of(decision)]
+            return [RequestedCall(key(call), decision.cause) for call in calls_of(decision)]
         except (DecodeError, KeyError):
             return []
 
-    def answered(self, value: bytes) -> str | None:
-        """See TracesRecentCalls. A webhook is no sign that the call was made."""
+    def answered_call(self, value: bytes) -> str | None:
+        """See TracesCallsByRecord. A webhook is no sign that the call was made."""
         try:
             outcome = PaymentInput.FromString(value).outcome
         except DecodeError:

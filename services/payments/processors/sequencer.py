@@ -15,16 +15,16 @@ from eventlog.consuming.resume import Source
 from eventlog.processors.sequencer import RecordMapper
 from eventlog.records.wire import BytesField, OriginField
 from services.payments.domain.on_group_event import follows
-from shared_kernel.decoding import of_group
+from shared_kernel.decoding import decode_for_group
 
 _GROUP_DECISION = BytesField(PaymentInput.GROUP_DECISION_FIELD_NUMBER)
 
 
-class PaymentCopying:
+class PaymentInboxMapper:
     """Copying rules of the payment inbox."""
 
-    def of(self, topic: str, partition: int) -> RecordMapper:
-        """See Copying."""
+    def for_partition(self, topic: str, partition: int) -> RecordMapper:
+        """See InboxMapper."""
         return _Decisions(OriginField(PaymentInput.SOURCE_FIELD_NUMBER, topic, partition))
 
     def source_of(self, value: bytes) -> Source | None:
@@ -40,20 +40,20 @@ class PaymentCopying:
 class _Decisions(RecordMapper):
     """Group decisions of one batch."""
 
-    of_decisions = True
+    from_decision_log = True
 
     @staticmethod
     def decode(value: bytes, /) -> GroupDecision:
-        """See Wrapping."""
+        """See RecordMapper."""
         return GroupDecision.FromString(value)
 
     def __init__(self, source: OriginField) -> None:
         self._source = source
 
-    def wrap(self, record: Any) -> bytes | None:
+    def map_record(self, record: Any) -> bytes | None:
         """The inbox record of a group decision; None where nothing in it is about money. Raises Undecodable."""
         value = record.value or b""
-        decision = self.decision = of_group(GroupDecision, value, record.key)
+        decision = self.decision = decode_for_group(GroupDecision, value, record.key)
         if not follows(decision):
             return None
         return self._source.of(record.offset) + _GROUP_DECISION.of(value)

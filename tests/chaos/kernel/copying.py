@@ -13,12 +13,12 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from eventlog.broker.topics import TopicSpec
 from eventlog.processors.base import Connection, Processor
 from eventlog.processors.effects import Effect, EffectResult, Effects
 from eventlog.processors.projection import Index, Projection
 from eventlog.processors.sequencer import RecordMapper, Sequencer
 from eventlog.records.dead_letters import Undecodable
+from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime import failpoints
 
 #: Names, in the environment, what a worker is; it is a decider if nothing does.
@@ -47,17 +47,17 @@ def _decoded(record: Any) -> Any:
 class Copying(RecordMapper):
     """Of the sequencer."""
 
-    def of(self, topic: str, partition: int) -> RecordMapper:
+    def for_partition(self, topic: str, partition: int) -> RecordMapper:
         return self
 
-    def wrap(self, record: Any) -> bytes:
+    def map_record(self, record: Any) -> bytes:
         return copied(_decoded(record))
 
 
 class Calling:
     """Of the effects: a call for each record, in a lane for each key."""
 
-    def calls(self, record: Any) -> Iterable[Effect[Any]]:
+    def effects_of(self, record: Any) -> Iterable[Effect[Any]]:
         return [Effect(record.key.decode(), record)]
 
     async def perform(self, key: str, call: Any) -> EffectResult:

@@ -12,7 +12,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from eventlog.processors.sequencer import DependencyUnavailable, InboxMapper
 from eventlog.records.dead_letters import Undecodable, dead_letter_headers
-from services.groups.processors.sequencer import GroupCopying
+from services.groups.processors.sequencer import GroupInboxMapper
 from shared_kernel import topics
 from tests.simulation.world.broker import Broker, Record
 from tests.simulation.world.processes import Batch, Out, Process, ended
@@ -34,13 +34,13 @@ class SequencerProcess(Process):
     def handle(self, records: list[Record], batch: Batch) -> None:
         for record in records:
             assert record.key is not None
-            copying = self._mapper.of(record.topic, record.partition)
+            copying = self._mapper.for_partition(record.topic, record.partition)
             try:
                 try:
-                    wrapped = copying.wrap(record)
+                    wrapped = copying.map_record(record)
                 except DependencyUnavailable as missing:
-                    ended(copying.learn(missing))
-                    wrapped = copying.wrap(record)
+                    ended(copying.load_dependency(missing))
+                    wrapped = copying.map_record(record)
             except Undecodable as error:
                 self._bury(record, str(error), batch)
                 wrapped = copying.reject(record, str(error))
@@ -83,8 +83,8 @@ class Campaigns:
         return self.find(campaign)
 
 
-def group_copying(broker: Broker) -> tuple[GroupCopying, Campaigns]:
+def group_copying(broker: Broker) -> tuple[GroupInboxMapper, Campaigns]:
     """Copying rules of one group sequencer, and its campaigns."""
     campaigns = Campaigns(broker)
-    copying = GroupCopying(topics.ORDERS.name, campaigns.find, campaigns.get_latest)
+    copying = GroupInboxMapper(topics.ORDERS.name, campaigns.find, campaigns.get_latest)
     return copying, campaigns

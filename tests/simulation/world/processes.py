@@ -231,7 +231,7 @@ class EffectsProcess(Process):
     def handle(self, records: list[Record], batch: Batch) -> None:
         for record in records:
             assert record.key is not None
-            for call in self._calling.calls(record):
+            for call in self._calling.effects_of(record):
                 batch.left += 1
                 self.lanes.setdefault(call.lane, deque()).append((record.key, call.call, batch))
 

@@ -14,13 +14,14 @@ from typing import Any
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 
-from eventlog.broker.topics import TopicSpec, partition_of
+from eventlog.core.partitioner import partition_of
 from eventlog.processors.sequencer import InboxMapper
+from eventlog.records.topic_spec import TopicSpec
 from services.groups.domain.domain import GroupDomain
 from services.payments.domain.domain import PurseDomain
 from services.payments.domain.model import GroupPayments
-from services.payments.processors.effects import PaymentCalling
-from services.payments.processors.sequencer import PaymentCopying
+from services.payments.processors.effects import PaymentEffectHandler
+from services.payments.processors.sequencer import PaymentInboxMapper
 from shared_kernel import topics
 from tests.simulation.audit.auditor import Auditor
 from tests.simulation.audit.end import check_end
@@ -61,7 +62,7 @@ class World:
         self.auditor = Auditor(self.broker, coverage)
         self.broker.watchers = [self.auditor.take, self._wake_readers]
         self.provider = Provider(plan.seed, coverage, self._told_later, self.auditor.captured_there)
-        self.calling = PaymentCalling(lambda method: self, lambda: self.broker.now_ms)
+        self.calling = PaymentEffectHandler(lambda method: self, lambda: self.broker.now_ms)
         self.domains: dict[str, Any] = {G_DEC: GroupDomain(), P_DEC: PurseDomain()}
         self.runnable: list[Process] = []
         self.checkpoints: dict[Slot, Checkpoint] = {}
@@ -109,7 +110,7 @@ class World:
             self.campaigns.append(campaigns)
             return self._sequencer(reader, partition, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, rules)
         if reader == P_SEQ:
-            return self._sequencer(reader, partition, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, PaymentCopying())
+            return self._sequencer(reader, partition, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, PaymentInboxMapper())
         if reader == P_EFF:
             return EffectsProcess(broker, partition, chance, self.calling)
         inbox, log = LOGS[reader]

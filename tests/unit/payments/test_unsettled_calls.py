@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
-from services.payments.processors.effects import PaymentCalling, UnsettledCalls
-from services.payments.processors.sequencer import PaymentCopying
+from services.payments.processors.effects import PaymentEffectHandler, UnsettledCalls
+from services.payments.processors.sequencer import PaymentInboxMapper
 from tests.unit.payments.stories import (
     GROUP,
     Story,
@@ -27,7 +27,7 @@ from tests.unit.payments.stories import (
 
 
 def unsettled(story: Story, *, repeated: bool = False) -> UnsettledCalls:
-    calls = PaymentCalling(lambda _: None, lambda: 0).unsettled()  # type: ignore[arg-type,return-value]
+    calls = PaymentEffectHandler(lambda _: None, lambda: 0).pending_calls()  # type: ignore[arg-type,return-value]
     log = story.log * 2 if repeated else story.log
     for offset, value in enumerate(log):
         calls.take(SimpleNamespace(key=GROUP.encode(), value=value, offset=offset))
@@ -70,7 +70,7 @@ def test_repeats_in_the_log_change_nothing() -> None:
 
 
 def test_only_a_copied_record_names_a_source() -> None:
-    copying = PaymentCopying()
+    copying = PaymentInboxMapper()
     assert copying.source_of(tick().SerializeToString()) is None
     assert copying.source_of(b"\xff\xff") is None
     copied = PaymentInput(group_decision=b"x")

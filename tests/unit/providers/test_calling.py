@@ -8,7 +8,7 @@ from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, PaymentInput, ProviderOutcome
 
-from services.payments.processors.effects import OLD_MS, PaymentCalling
+from services.payments.processors.effects import OLD_MS, PaymentEffectHandler
 from services.payments.providers.port import outcome_of
 from services.payments.providers.unconfigured import Unconfigured
 
@@ -60,8 +60,8 @@ class Forgets(Remembers):
 )
 async def test_a_call_that_may_be_old_is_looked_up_first(records: list[Record], said: list[str]) -> None:
     for provider, expected in ((Forgets(), said), (Remembers(), ["sent"] * len(said))):
-        calling = PaymentCalling(lambda method, one=provider: one, lambda: NOW_MS)  # type: ignore[misc]
-        for call in [call for record in records for call in calling.calls(record)]:
+        calling = PaymentEffectHandler(lambda method, one=provider: one, lambda: NOW_MS)  # type: ignore[misc]
+        for call in [call for record in records for call in calling.effects_of(record)]:
             outcome = await calling.perform("g", call.call)
             assert PaymentInput.FromString(outcome.value).outcome.refunded.hold == "h"
         assert provider.said == expected

@@ -13,7 +13,7 @@ from eventlog.processors.effects import Effect
 from services.payments.domain.calls import key
 from services.payments.domain.model_parts import RefundStatus
 from services.payments.domain.view import refund_of
-from services.payments.processors.effects import PaymentCalling, PerformsAgain
+from services.payments.processors.effects import PaymentEffectHandler, PerformsAgain
 from services.payments.providers.circuit_breaker import Breaker
 from services.payments.providers.port import ResultUnknown, outcome_of
 from services.payments.providers.resolve import Limits, resolve
@@ -92,11 +92,11 @@ class Record:
 async def refunded_after_an_outage(bank: Bank) -> Story:
     """From the command to the answer, with the log's time beside the clock's."""
     story = given(reserved(), authorised(), settle(100), captured(amount=100))
-    calling = PaymentCalling(lambda method: bank, lambda: START_MS + int(bank.now_s * 1000))
+    calling = PaymentEffectHandler(lambda method: bank, lambda: START_MS + int(bank.now_s * 1000))
 
     async def told(value: PaymentInput) -> list[Effect[ProviderCall]]:
         story.when(value, after_ms=max(START_MS + int(bank.now_s * 1000) - story.at_ms, 0))
-        return list(calling.calls(Record(story.last))) if story.last is not None else []
+        return list(calling.effects_of(Record(story.last))) if story.last is not None else []
 
     calls = await told(refund("r1", 60))
     while calls:

@@ -17,7 +17,7 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, PaymentInput, Pr
 from services.payments.domain.calls import key
 from services.payments.domain.domain import PurseDomain
 from services.payments.domain.model import GroupPayments
-from services.payments.processors.effects import PaymentCalling
+from services.payments.processors.effects import PaymentEffectHandler
 from services.payments.providers.circuit_breaker import Breaker, State
 from services.payments.providers.port import ResultUnknown, outcome_of
 from services.payments.providers.resolve import Limits, resolve
@@ -99,7 +99,7 @@ class Shop:
     def __init__(self, provider: Flaky) -> None:
         self.provider = provider
         self.domain = PurseDomain()
-        self.calling = PaymentCalling(lambda method: provider, self.now_ms)
+        self.calling = PaymentEffectHandler(lambda method: provider, self.now_ms)
         self.timers: list[tuple[int, int, One]] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.due = asyncio.Event()
@@ -123,7 +123,7 @@ class Shop:
         one.version += 1
         decision = self.domain.encode_decision(one.group, one.version, one.version, at_ms, b"", events)
         self._follow(one, PaymentDecision.FromString(decision))
-        for call in self.calling.calls(Record(one.group.encode(), decision)):
+        for call in self.calling.effects_of(Record(one.group.encode(), decision)):
             task = asyncio.get_running_loop().create_task(self._make(one, call.call))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)

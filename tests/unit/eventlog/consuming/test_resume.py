@@ -12,16 +12,16 @@ from faust.types import TP
 from eventlog.broker import partition_reader
 from eventlog.consuming import resume
 from eventlog.consuming.resume import (
-    Asked,
-    Resumed,
+    ProvenStart,
+    RequestedCall,
     Source,
-    Unprovable,
-    after_copied,
-    before_unsettled,
+    StartNotProven,
+    after_newest_copy,
+    before_oldest_pending_call,
     effects_start,
     sequencer_start,
 )
-from eventlog.consuming.start_policy import Place, at_committed
+from eventlog.consuming.start_policy import InputOffsets, at_committed
 
 SOURCE = TP("facts", 0)
 INBOX = "inbox"
@@ -100,8 +100,8 @@ class Copies:
         return Source(topic, 0, int(offset)) if offset else None
 
 
-async def after(logs: Logs, begin: int, end: int) -> Resumed:
-    return await after_copied("b:1", SOURCE, begin, end, INBOX, Copies(), portion=3)
+async def after(logs: Logs, begin: int, end: int) -> ProvenStart:
+    return await after_newest_copy("b:1", SOURCE, begin, end, INBOX, Copies(), portion=3)
 
 
 async def test_a_sequencer_goes_on_after_the_newest_copy_and_reads_no_more_than_it_must(logs: Logs) -> None:
@@ -122,13 +122,13 @@ async def test_without_a_copy_all_of_a_whole_source_is_copied(logs: Logs) -> Non
 
 
 async def test_what_was_trimmed_before_it_is_known_to_be_copied_is_not_passed_over(logs: Logs) -> None:
-    with pytest.raises(Unprovable, match="holds no copy of it, and its records before 2 are gone"):
+    with pytest.raises(StartNotProven, match="holds no copy of it, and its records before 2 are gone"):
         await after(logs, 2, 9)
     logs.values[INBOX] = [b"facts:4"]
     assert (await after(logs, 5, 9)).offset == 5
-    with pytest.raises(Unprovable, match="from there to 6 are gone"):
+    with pytest.raises(StartNotProven, match="from there to 6 are gone"):
         await after(logs, 6, 9)
-    with pytest.raises(Unprovable, match="another topic"):
+    with pytest.raises(StartNotProven, match="another topic"):
         await after(logs, 0, 4)
 
 
@@ -138,7 +138,7 @@ class Calls:
     def __init__(self) -> None:
         self._open: dict[bytes, int] = {}
 
-    def unsettled(self) -> Calls:
+    def pending_calls(self) -> Calls:
         return Calls()
 
     def take(self, record: Any) -> None:
@@ -155,12 +155,12 @@ class Calls:
 async def test_effects_go_on_at_the_oldest_call_without_an_answer(logs: Logs) -> None:
     log = TP("log", 0)
     logs.values["log"] = [b"ask:a", b"ask:b", b"ask:c", b"answer:a", b"answer:c"]
-    assert (await before_unsettled("b:1", log, 0, 5, Calls())).offset == 1
-    assert (await before_unsettled("b:1", log, 0, 1, Calls())).offset == 0
+    assert (await before_oldest_pending_call("b:1", log, 0, 5, Calls())).offset == 1
+    assert (await before_oldest_pending_call("b:1", log, 0, 1, Calls())).offset == 0
     logs.values["log"].append(b"answer:b")
-    assert (await before_unsettled("b:1", log, 0, 6, Calls())).offset == 6
-    with pytest.raises(Unprovable):
-        await before_unsettled("b:1", log, 1, 6, Calls())
+    assert (await before_oldest_pending_call("b:1", log, 0, 6, Calls())).offset == 6
+    with pytest.raises(StartNotProven):
+        await before_oldest_pending_call("b:1", log, 1, 6, Calls())
 
 
 async def test_a_policy_asks_the_inbox_where_nothing_is_committed_and_says_what_is_missing(logs: Logs) -> None:
@@ -201,26 +201,26 @@ async def test_all_partitions_are_looked_at_together_and_no_further_than_they_mu
     policy: Any = sequencer_start("b:1", INBOX, Copies())
     logs.values[INBOX] = [b"facts:%d" % number for number in range(1_000)]
     other = TP("others", 0)
-    places = {SOURCE: Place(1_100, 0, 1_200), TP("empty", 0): Place(None, 0, 0)}
-    assert await policy.of_all(places) == {SOURCE: 1_000, TP("empty", 0): 0}
+    places = {SOURCE: InputOffsets(1_100, 0, 1_200), TP("empty", 0): InputOffsets(None, 0, 0)}
+    assert await policy.starts(places) == {SOURCE: 1_000, TP("empty", 0): 0}
     assert min(logs.read) == 800
     # A source without a copy is looked for further back; between copies may lie what nobody heeds.
-    assert (await policy.of_all({**places, other: Place(150_000, 0, 200_000)}))[other] == 50_000
+    assert (await policy.starts({**places, other: InputOffsets(150_000, 0, 200_000)}))[other] == 50_000
     assert min(logs.read) == 0
     # Copies from before the inbox was trimmed are gone: nothing says more than the committed offset.
     logs.begins[INBOX] = 10
-    assert (await policy.of_all({other: Place(150_000, 0, 200_000)}))[other] == 150_000
+    assert (await policy.starts({other: InputOffsets(150_000, 0, 200_000)}))[other] == 150_000
 
 
 class Made(Calls):
     """Also record by record; the decision at offset n has the cause n."""
 
-    def asked(self, value: bytes) -> list[Asked]:
+    def requested_calls(self, value: bytes) -> list[RequestedCall]:
         what, _, name = value.decode().partition(":")
         name, _, cause = name.partition("@")
-        return [Asked(name, int(cause))] if what == "ask" else []
+        return [RequestedCall(name, int(cause))] if what == "ask" else []
 
-    def answered(self, value: bytes) -> str | None:
+    def answered_call(self, value: bytes) -> str | None:
         what, _, name = value.decode().partition(":")
         return name if what == "answer" else None
 

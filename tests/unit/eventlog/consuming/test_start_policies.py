@@ -8,7 +8,7 @@ import pytest
 from faust.types import TP
 
 from eventlog.consuming import start_policy
-from eventlog.consuming.start_policy import after_cause, at_committed, from_state, within
+from eventlog.consuming.start_policy import after_cause, at_committed, check_in_log, from_state
 
 INPUT = TP("inbox", 0)
 
@@ -34,7 +34,7 @@ def test_a_committed_offset_outside_the_log_ends_the_process() -> None:
         at_committed(INPUT, 4, 5, 9)
     with pytest.raises(Died, match="ends before what was read"):
         at_committed(INPUT, 10, 5, 9)
-    assert within(INPUT, 7, 3, 9) == 7
+    assert check_in_log(INPUT, 7, 3, 9) == 7
 
 
 @pytest.mark.parametrize(

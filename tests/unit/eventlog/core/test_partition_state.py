@@ -136,11 +136,11 @@ def test_a_decision_that_can_not_be_folded_is_passed_over_where_its_skip_is_reco
     log = [*good[:2], record(2, value, key), record(3, good[2].value)]
     asked: list[tuple[str, int, int]] = []
 
-    def passes_over(topic: str, partition: int, one: Any) -> bool:
+    def is_skipped(topic: str, partition: int, one: Any) -> bool:
         asked.append((topic, partition, one.offset))
         return True
 
-    state: PartitionState[Counter] = PartitionState(Counting(), 0, log="log", passes_over=passes_over)
+    state: PartitionState[Counter] = PartitionState(Counting(), 0, log="log", is_skipped=is_skipped)
     for one in log:
         state.apply(one)
     found = state.get("k")

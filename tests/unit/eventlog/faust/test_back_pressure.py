@@ -89,7 +89,7 @@ async def test_a_partition_with_enough_under_way_is_not_fetched_until_a_batch_of
     assert await made.fetched() == {B, LOG}
     # One that has room again is not left waiting behind a long poll of the others.
     assert made.asked[-1][1] <= kernel.SHORT_POLL_S
-    made.consumer.let_go(made.delivered[0])
+    made.consumer.drop_batch(made.delivered[0])
     assert await made.fetched() == {A, B, LOG}
     assert made.asked[-1][1] == 1.0
 
@@ -104,8 +104,8 @@ async def test_each_partition_may_have_one_batch_however_many_others_have(
     await made.deliver(B, 0)
     assert await made.fetched() == {LOG}
     # One record of three is done: there is room for one more.
-    made.consumer.let_go(made.delivered[0])
-    made.consumer.let_go(made.delivered[1])
+    made.consumer.drop_batch(made.delivered[0])
+    made.consumer.drop_batch(made.delivered[1])
     assert await made.fetched() == {A, B, LOG}
 
 
@@ -115,7 +115,7 @@ async def test_with_no_room_at_all_the_fetch_goes_on_as_soon_as_there_is_some(ma
     fetching = asyncio.create_task(made.consumer._getmany({A}, 30.0))
     await asyncio.sleep(0)
     assert not fetching.done()
-    made.consumer.let_go(made.delivered[0])
+    made.consumer.drop_batch(made.delivered[0])
     async with asyncio.timeout(5):
         assert await fetching == {}
     assert made.asked == []
@@ -128,7 +128,7 @@ async def test_a_new_epoch_begins_with_room_and_what_an_old_batch_ends_with_coun
     assert await made.fetched() == {A, B, LOG}
     made.consumer._next = {A: 0}
     await made.deliver(A, 0)
-    made.consumer.let_go(made.delivered[0])
+    made.consumer.drop_batch(made.delivered[0])
     assert made.consumer._ahead == {A: 1}
 
 

@@ -13,11 +13,11 @@ from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from eventlog.broker.topics import TopicSpec
 from eventlog.faust.consumer import BatchConsumer
 from eventlog.faust.consumer_thread import BatchConsumerThread
 from eventlog.processors.base import Connection
 from eventlog.processors.sequencer import RecordMapper, Sequencer
+from eventlog.records.topic_spec import TopicSpec
 
 INPUT, LOG = TP("inbox", 0), TP("log", 0)
 
@@ -178,10 +178,10 @@ async def test_a_delivery_that_waits_at_a_full_queue_ends_when_the_flow_is_suspe
 
 
 class Copying(RecordMapper):
-    def of(self, topic: str, partition: int) -> RecordMapper:
+    def for_partition(self, topic: str, partition: int) -> RecordMapper:
         return self
 
-    def wrap(self, record: Any) -> bytes:
+    def map_record(self, record: Any) -> bytes:
         return bytes(record.value)
 
 

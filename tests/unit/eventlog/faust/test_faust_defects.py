@@ -29,7 +29,6 @@ from faust.types import TP
 from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 import eventlog
-from eventlog.broker.topics import TopicSpec
 from eventlog.core.partition_state import PartitionState
 from eventlog.core.timers import BrokerClock
 from eventlog.faust.app import PatientRecovery
@@ -40,6 +39,7 @@ from eventlog.processors import decider as kernel
 from eventlog.processors.base import Connection, Processor
 from eventlog.processors.decider import Decider
 from eventlog.processors.sequencer import Sequencer
+from eventlog.records.topic_spec import TopicSpec
 from eventlog.state.rocksdb_store import Codec, RocksDBStore
 from tests.unit.chassis.support import eventually
 from tests.unit.eventlog.counting import Counting, add, record
@@ -71,7 +71,7 @@ STREAM = """
         ready = True
         def __init__(self):
             self.group, self.quarantined, self._quarantine = "g", {{}}, _Quarantine()
-            self.app = SimpleNamespace(consumer=SimpleNamespace(let_go=lambda message: print("LET GO")))
+            self.app = SimpleNamespace(consumer=SimpleNamespace(drop_batch=lambda message: print("LET GO")))
         @property
         def epoch(self): return 1
         async def handle(self, batch):

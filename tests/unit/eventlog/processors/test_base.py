@@ -35,7 +35,7 @@ class Consumer:
     def assignment(self) -> set[TP]:
         return {TP("inbox", partition) for partition in range(3)}
 
-    def let_go(self, message: Any) -> None:
+    def drop_batch(self, message: Any) -> None:
         self.dropped.append(message.value[0].offset)
 
 
@@ -176,7 +176,7 @@ class Recorded:
             raise self.answer
         return self.answer
 
-    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+    def is_skipped(self, topic: str, partition: int, record: Any) -> bool:
         return False
 
 
@@ -327,7 +327,7 @@ def test_a_background_task_that_ends_ends_the_process(body: str) -> None:
 
 def test_a_batch_of_the_epoch_without_a_state_ends_the_process() -> None:
     before = "from eventlog.processors.base import Batch"
-    main = "Bare(None).stateless(Batch('inbox', 0, [], 0)); Bare(None).stateless(Batch('inbox', 3, [], 1))"
+    main = "Bare(None).report_missing_state(Batch('inbox', 0, [], 0)); Bare(None).report_missing_state(Batch('inbox', 3, [], 1))"
     done = run_python(ENDING.format(before=before, main=main))
     assert done.returncode == 70
     assert "no state processor=g partition=3" in done.stderr

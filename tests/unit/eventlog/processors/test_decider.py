@@ -65,7 +65,7 @@ class Fixture:
             recovered_epoch=1,
         )
         made._table = SimpleNamespace(data=store)
-        made.app = SimpleNamespace(consumer=SimpleNamespace(epoch=1, leased=True, claimed=lambda tp: 0))
+        made.app = SimpleNamespace(consumer=SimpleNamespace(epoch=1, leased=True, committed_at_start=lambda tp: 0))
         made.quarantine = lambda poisoned: made.quarantined.setdefault(poisoned.partition, poisoned)
         self.decider = made
 
@@ -129,7 +129,7 @@ async def test_input_without_a_state_is_reported_once_the_recovery_of_its_epoch_
     made = Fixture(log, recovered())
     made.states.clear()
     reported: list[Batch] = []
-    made.decider.stateless = reported.append
+    made.decider.report_missing_state = reported.append
     assert await made.handle(record(0, add(1, "a"))) is None
     assert len(reported) == 1
     # A newer recovery is under way, and sought to where this batch began.

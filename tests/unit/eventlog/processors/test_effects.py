@@ -26,7 +26,7 @@ class Provider:
         self.begun: list[str] = []
         self._ends: dict[str, asyncio.Event] = {}
 
-    def calls(self, one: Any) -> Iterable[Effect[str]]:
+    def effects_of(self, one: Any) -> Iterable[Effect[str]]:
         return [Effect(name.partition(":")[0], name) for name in one.value.decode().split()]
 
     async def perform(self, key: str, call: str) -> EffectResult:
@@ -68,7 +68,7 @@ class Bare(Effects[str]):
         self.producer = inbox
         self.passed_over: set[int] = set()
 
-    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+    def is_skipped(self, topic: str, partition: int, record: Any) -> bool:
         return record.offset in self.passed_over
 
 
@@ -180,10 +180,10 @@ async def test_a_decision_that_can_not_be_read_quarantines_its_partition_and_kee
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Reading(Provider):
-        def calls(self, one: Any) -> Iterable[Effect[str]]:
+        def effects_of(self, one: Any) -> Iterable[Effect[str]]:
             if one.value == b"?":
                 raise ValueError("planted")
-            return super().calls(one)
+            return super().effects_of(one)
 
     provider, inbox = Reading(), Inbox()
     effects = Bare(provider, inbox)

@@ -21,13 +21,13 @@ class Copying(RecordMapper):
     def __init__(self) -> None:
         self.learned: list[str] = []
 
-    def of(self, topic: str, partition: int) -> RecordMapper:
+    def for_partition(self, topic: str, partition: int) -> RecordMapper:
         return self
 
-    async def learn(self, missing: DependencyUnavailable) -> None:
+    async def load_dependency(self, missing: DependencyUnavailable) -> None:
         self.learned += missing.args
 
-    def wrap(self, record: Any) -> bytes | None:
+    def map_record(self, record: Any) -> bytes | None:
         if record.value == b"needy" and not self.learned:
             raise DependencyUnavailable("how")
         if not record.value:
@@ -84,9 +84,9 @@ class Bare(Sequencer):
         self.on_copied = None
         self.committed = 0
         self.passed_over: set[int] = set()
-        self.app = SimpleNamespace(consumer=SimpleNamespace(claimed=lambda tp: self.committed))
+        self.app = SimpleNamespace(consumer=SimpleNamespace(committed_at_start=lambda tp: self.committed))
 
-    def passes_over(self, topic: str, partition: int, record: Any) -> bool:
+    def is_skipped(self, topic: str, partition: int, record: Any) -> bool:
         return record.offset in self.passed_over
 
 
@@ -197,10 +197,10 @@ async def test_nothing_is_written_where_the_partition_is_lost_while_something_is
 ) -> None:
     bare = Bare()
 
-    async def learn(missing: DependencyUnavailable) -> None:
+    async def load_dependency(missing: DependencyUnavailable) -> None:
         bare.epoch += 1
 
-    monkeypatch.setattr(bare.mapper, "learn", learn)
+    monkeypatch.setattr(bare.mapper, "load_dependency", load_dependency)
     assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"needy")], 1)) is None
     assert written == []
 
@@ -211,19 +211,19 @@ async def test_a_record_that_fails_in_any_other_way_quarantines_its_partition_an
     bare = Bare()
     stopped: list[Poisoned] = []
     monkeypatch.setattr(bare, "quarantine", stopped.append)
-    wrap = bare.mapper.wrap
+    wrap = bare.mapper.map_record
 
     def failing(record: Any) -> bytes | None:
         if record.value == b"?":
             raise ValueError("planted")
         return wrap(record)
 
-    monkeypatch.setattr(bare.mapper, "wrap", failing)
+    monkeypatch.setattr(bare.mapper, "map_record", failing)
     assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"?"), fact(9, b"b")], 1)) == []
     assert [value for _, _, _, value, _ in written] == [b"[a]"]
     assert [(one.topic, one.partition, one.offset) for one in stopped] == [("facts", 2, 8)]
     # What is to be learned comes from elsewhere: its failure says nothing about the record.
-    monkeypatch.setattr(bare.mapper, "learn", RecordMapper.learn.__get__(bare.mapper))
+    monkeypatch.setattr(bare.mapper, "load_dependency", RecordMapper.load_dependency.__get__(bare.mapper))
     with pytest.raises(DependencyUnavailable):
         await bare.handle(Batch("facts", 2, [fact(9, b"needy")], 1))
     assert len(stopped) == 1

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventlog.processors.base import IDLE_S, OTHERS_S, SLICE_S, TimeSlice
+from eventlog.processors.time_slice import IDLE_S, OTHERS_S, SLICE_S, TimeSlice
 
 
 class Clock:
@@ -24,7 +24,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("eventlog.processors.base.time.perf_counter", lambda: made.now)
+    monkeypatch.setattr("eventlog.processors.time_slice.time.perf_counter", lambda: made.now)
     return made
 
 
@@ -46,11 +46,11 @@ async def beside(clock: Clock, turns: int, each_s: float) -> AsyncIterator[list[
 
 async def test_a_slice_is_over_after_its_time(clock: Clock) -> None:
     slices = TimeSlice()
-    assert not slices.over()
+    assert not slices.expired()
     clock.work(SLICE_S)
-    assert slices.over()
+    assert slices.expired()
     await slices.yield_to_loop()
-    assert not slices.over()
+    assert not slices.expired()
 
 
 async def test_what_others_do_in_many_turns_is_done_in_one_breath(clock: Clock) -> None:

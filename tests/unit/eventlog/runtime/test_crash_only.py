@@ -165,7 +165,7 @@ def test_a_state_directory_that_another_process_uses_ends_the_process_before_it_
         with tempfile.TemporaryDirectory() as directory:
             first, second, third = Bare(), Bare(), Bare()
             first._take_directory(Path(directory))
-            first.let_go()
+            first.release_state_dir()
             second._take_directory(Path(directory))
             print("FREE AGAIN", flush=True)
             third._take_directory(Path(directory))

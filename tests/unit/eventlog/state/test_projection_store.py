@@ -98,7 +98,7 @@ async def test_changes_while_a_write_is_encoded_are_not_in_it(tmp_path: Path, mo
     class Always:
         """Slices that are over after each state."""
 
-        def over(self) -> bool:
+        def expired(self) -> bool:
             return True
 
         async def yield_to_loop(self) -> None:

@@ -38,11 +38,11 @@ async def test_only_the_record_that_was_looked_at_is_skipped() -> None:
 def test_a_record_is_passed_over_by_its_own_bytes_alone() -> None:
     for value in (b"foreign", None, b""):
         found = skips(skip(9, sha256(value or b"").hexdigest()))
-        assert found.passes_over("inbox", 1, SimpleNamespace(offset=9, value=value))
-        assert not found.passes_over("inbox", 1, SimpleNamespace(offset=9, value=b"genuine"))
-        assert not found.passes_over("inbox", 0, SimpleNamespace(offset=9, value=value))
-        assert not found.passes_over("other", 1, SimpleNamespace(offset=9, value=value))
-        assert not found.passes_over("inbox", 1, SimpleNamespace(offset=8, value=value))
+        assert found.is_skipped("inbox", 1, SimpleNamespace(offset=9, value=value))
+        assert not found.is_skipped("inbox", 1, SimpleNamespace(offset=9, value=b"genuine"))
+        assert not found.is_skipped("inbox", 0, SimpleNamespace(offset=9, value=value))
+        assert not found.is_skipped("other", 1, SimpleNamespace(offset=9, value=value))
+        assert not found.is_skipped("inbox", 1, SimpleNamespace(offset=8, value=value))
 
 
 def test_an_entry_that_skips_another_record_than_its_key_says_changes_nothing() -> None:
