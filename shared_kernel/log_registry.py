@@ -14,11 +14,18 @@ from aiokafka.admin import AIOKafkaAdminClient
 from google.protobuf.message import DecodeError
 from groupbuy.registry.v1.registry_pb2 import Declared, OffsetsRecovered, Redriven, RegistryRecord
 
-from eventlog.broker import topics
+from eventlog.admin.topic_creation import create_topics
 from eventlog.broker.partition_reader import Partitions
 from eventlog.broker.security import Kafka, client
-from eventlog.broker.topics import partition_of
+from eventlog.broker.topic_checks import (
+    HOW_TO_REPAIR,
+    check_topics,
+    common_partition_count,
+    find_misplaced_keys,
+    partition_counts,
+)
 from eventlog.core.errors import TopicsDiffer
+from eventlog.core.partitioner import partition_of
 from eventlog.views.recorded_skips import RecordedSkips, Skip, skip_key
 from shared_kernel.topics import ALL, REGISTRY
 
@@ -70,7 +77,7 @@ class Registry:
         except DecodeError as error:
             self.ignored.append(f"{key}: it can't be decoded: {error}")
             return
-        if why := wrong(key, record):
+        if why := mismatch(key, record):
             self.ignored.append(f"{key}: {why}")
             return
         before = self.declared
@@ -107,7 +114,7 @@ def key_of(record: RegistryRecord) -> str:
     return ""
 
 
-def wrong(key: str, record: RegistryRecord) -> str:
+def mismatch(key: str, record: RegistryRecord) -> str:
     """Why an entry can't be that of its key; empty if it can."""
     should = key_of(record)
     if not should:
@@ -117,7 +124,7 @@ def wrong(key: str, record: RegistryRecord) -> str:
     return ""
 
 
-def skips(kafka: Kafka, instance: str) -> RecordedSkips:
+def recorded_skips(kafka: Kafka, instance: str) -> RecordedSkips:
     """The skips that the processors of a process ask for."""
     return RecordedSkips(kafka, REGISTRY.name, skip_of, client_id=f"{instance}.registry")
 
@@ -125,7 +132,7 @@ def skips(kafka: Kafka, instance: str) -> RecordedSkips:
 async def read(kafka: Kafka, topic: str = REGISTRY.name) -> Registry:
     """All entries of now; none if the topic does not exist. Raises TopicsDiffer. `topic` may name a copy."""
     found = Registry()
-    count = (await topics.counts(kafka, [replace(REGISTRY, name=topic)])).get(topic, 0)
+    count = (await partition_counts(kafka, [replace(REGISTRY, name=topic)])).get(topic, 0)
     if count:
         tps = [TopicPartition(topic, partition) for partition in range(count)]
         async with Partitions(kafka, tps) as partitions:
@@ -179,27 +186,27 @@ async def create(kafka: Kafka, *, partitions: int | None, otherwise: int, replic
     changed anything. Returns the names of the new topics.
     """
     found = (await read(kafka)).declared
-    counts = await topics.counts(kafka, ALL)
+    counts = await partition_counts(kafka, ALL)
     if found is not None and partitions not in (None, found.partitions):
         raise TopicsDiffer(f"{found.partitions} partitions were declared, for ever: {partitions} can't be had")
     if found is not None:
         wanted = found.partitions
     else:
         # Nobody declared a number. Where topics exist they must agree on one before it can be the truth.
-        agreed = topics.same_count(counts, None) if counts else None
+        agreed = common_partition_count(counts, None) if counts else None
         wanted = partitions or agreed or otherwise
         if agreed not in (None, wanted):
             raise TopicsDiffer(f"every topic has {agreed} partitions, {wanted} were asked for")
     adopted = False
     if found is None and counts:
-        evidence = await topics.misplaced(kafka, [topic for topic in ALL if topic.name in counts], wanted)
-        if evidence.said:
+        evidence = await find_misplaced_keys(kafka, [topic for topic in ALL if topic.name in counts], wanted)
+        if evidence.misplaced:
             raise TopicsDiffer(
                 f"no number of partitions was declared, and {wanted}, which every topic has, is not the one that keys "
-                f"were placed by: {evidence.said}. {topics.WAY_OUT}"
+                f"were placed by: {evidence.misplaced}. {HOW_TO_REPAIR}"
             )
         adopted = evidence.records > 0
-    made = await topics.create(kafka, ALL, partitions=wanted, replication=replication)
+    made = await create_topics(kafka, ALL, partitions=wanted, replication=replication)
     if found is None:
         entry = Declared(partitions=wanted, cluster_id=await _cluster_id(kafka), adopted=adopted)
         async with Writer(kafka, who, wanted) as writer:
@@ -222,8 +229,8 @@ async def check(kafka: Kafka) -> int:
 
     Returns the number. Raises TopicsDiffer.
     """
-    await topics.check(kafka, [REGISTRY], partitions=None)
+    await check_topics(kafka, [REGISTRY], partitions=None)
     number = await declared(kafka)
     if number is None:
         raise TopicsDiffer(f"no number of partitions is declared: run {CREATE}")
-    return await topics.check(kafka, ALL, partitions=number)
+    return await check_topics(kafka, ALL, partitions=number)

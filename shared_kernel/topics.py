@@ -10,7 +10,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.registry.v1.registry_pb2 import RegistryRecord
 
-from eventlog.broker.topics import DAY_MS, FOR_EVER, TopicSpec, with_dead_letters
+from eventlog.records.topic_spec import DAY_MS, FOR_EVER, TopicSpec, with_dead_letters
 
 GROUPS_SEQUENCER = "groupbuy.groups.sequencer"
 GROUPS_DECIDER = "groupbuy.groups.decider"

@@ -29,7 +29,8 @@ from bench.flame import entitle, recording  # noqa: E402
 from bench.fold.facts import inputs  # noqa: E402
 from bench.fold.topics import ALL, FACTS, INBOX, decider, log  # noqa: E402
 from devstack.kafka.broker import Broker  # noqa: E402
-from eventlog.broker.topics import create, partition_of  # noqa: E402
+from eventlog.admin.topic_creation import create_topics  # noqa: E402
+from eventlog.core.partitioner import partition_of  # noqa: E402
 from eventlog.records.envelope import headers  # noqa: E402
 
 PARTITIONS = 4
@@ -61,7 +62,7 @@ async def _fill(kafka: str, topic: str, records: Iterable[tuple[str, bytes]], ev
 
 async def prepare(kafka: str, facts: int) -> int:
     """Fills the inbox, and the sequencer's source with the order facts in it. Returns the number of those."""
-    await create(kafka, ALL, partitions=PARTITIONS, replication=1)
+    await create_topics(kafka, ALL, partitions=PARTITIONS, replication=1)
     records = list(inputs(facts))
     await _fill(kafka, INBOX.name, records, 20_000)
     decoded = ((key, GroupInput.FromString(value).order_fact) for key, value in records)
@@ -114,7 +115,7 @@ def run(kafka: str, *, facts: int, stock_facts: int, flame: bool) -> dict[str, f
 
 async def _again(kafka: str) -> None:
     """Makes a second log, and a reader that begins the inbox anew: the first log has all its decisions already."""
-    await create(kafka, (log(AGAIN),), partitions=PARTITIONS, replication=1)
+    await create_topics(kafka, (log(AGAIN),), partitions=PARTITIONS, replication=1)
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=decider(AGAIN), enable_auto_commit=False)
     await consumer.start()
     try:

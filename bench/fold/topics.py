@@ -8,7 +8,7 @@ from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 
-from eventlog.broker.topics import FOR_EVER, TopicSpec
+from eventlog.records.topic_spec import FOR_EVER, TopicSpec
 
 TAG = os.environ.get("BENCH_TAG", "0")
 #: Not empty for a decider that decides the same inbox once more, into a log of its own.

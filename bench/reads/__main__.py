@@ -42,7 +42,7 @@ from devstack.supervision import ports
 from devstack.supervision.health import Health
 from devstack.supervision.process import Process
 from devstack.supervision.waiting import wait_for
-from eventlog.broker.topics import partition_of
+from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import SESSION_S
 
 Found = dict[str, Any]

@@ -32,7 +32,8 @@ from bench.evening import closed_inputs, group_inputs  # noqa: E402
 from bench.fold.topics import ALL, DECIDER, INBOX, LOG  # noqa: E402
 from bench.memory import rss_mb  # noqa: E402
 from devstack.kafka.broker import Broker  # noqa: E402
-from eventlog.broker.topics import create, partition_of  # noqa: E402
+from eventlog.admin.topic_creation import create_topics  # noqa: E402
+from eventlog.core.partitioner import partition_of  # noqa: E402
 
 PARTITIONS = 4
 WANTED_S = 5.0
@@ -192,7 +193,7 @@ class Trial:
 
 async def measure(kafka: str, *, groups: int, closed: int, kills: int) -> dict[str, float]:
     """Fills, kills, and measures."""
-    await create(kafka, ALL, partitions=PARTITIONS, replication=1)
+    await create_topics(kafka, ALL, partitions=PARTITIONS, replication=1)
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=20, max_batch_size=512 * 1024)
     await producer.start()
     log = Log(kafka)

@@ -16,10 +16,11 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from chassis.telemetry.logging import quiet
+from chassis.telemetry.logging import silenced
 from eventlog.broker.security import Kafka, client
-from eventlog.broker.topics import TopicSpec, check
+from eventlog.broker.topic_checks import check_topics
 from eventlog.core.errors import TopicsDiffer
+from eventlog.records.topic_spec import TopicSpec
 from shared_kernel.log_registry import CREATE, declared
 
 log = structlog.stdlib.get_logger(__name__)
@@ -46,7 +47,7 @@ def waits() -> Iterator[float]:
         longest = min(longest * 2, MAX_WAIT_S)
 
 
-class Broker:
+class BrokerHealth:
     """The broker as one service sees it."""
 
     def __init__(self, kafka: Kafka, topics: Sequence[TopicSpec], service: str) -> None:
@@ -64,12 +65,12 @@ class Broker:
         Raises TopicsDiffer when topics are there that are not what the registry says.
         """
         since = time.monotonic()
-        with quiet("aiokafka"):
+        with silenced("aiokafka"):
             for delay_s in waits():
                 try:
                     trouble = await self._trouble(time.monotonic() - since > DECLARED_GRACE_S)
                     if trouble is None:
-                        partitions = await check(self._kafka, self._topics, partitions=self._declared)
+                        partitions = await check_topics(self._kafka, self._topics, partitions=self._declared)
                         await self._tell_forgotten_offsets()
                         self.there = True
                         return partitions

@@ -17,20 +17,20 @@ from typing import Protocol, TypeVar
 import structlog
 from aiokafka.errors import KafkaError
 
-from chassis.admission.thread_priority import ANSWERS, ThreadPriorities
+from chassis.admission.thread_priority import SERVING, ThreadPriorities
 from chassis.identity import authorizer, tls
 from chassis.identity.policy import PolicyError
 from chassis.identity.tls import BadCertificates
-from chassis.lifecycle.broker_health import Broker, waits
+from chassis.lifecycle.broker_health import BrokerHealth, waits
 from chassis.lifecycle.settings import EXIT_CODE as BAD_SETTING
 from chassis.lifecycle.settings import ServiceSettings
 from chassis.lifecycle.watchdog import STUCK_S, Watchdog
 from chassis.rpc.server import PortTaken, Server, Servicer
 from chassis.telemetry import logging
 from eventlog.broker.security import Kafka, client
-from eventlog.broker.topics import TopicSpec
 from eventlog.core.errors import Poisoned, TopicsDiffer
 from eventlog.producing.publisher import Publisher
+from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime import private_files
 from eventlog.runtime.abort import EXIT_CODE as CRASH
 
@@ -85,7 +85,7 @@ class ServiceSpec:
     publisher: Publisher
     processors: Processors
     topics: tuple[TopicSpec, ...]
-    ranks: ThreadPriorities = ANSWERS
+    thread_priorities: ThreadPriorities = SERVING
 
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -96,7 +96,7 @@ def run(
     settings: S,
     wire: Callable[[S], ServiceSpec],
     *,
-    make_broker: MakeBroker = Broker,
+    make_broker: MakeBroker = BrokerHealth,
     stuck_s: float = STUCK_S,
 ) -> int:
     """Runs the service until it is told to stop, and returns the process's exit code.
@@ -171,15 +171,15 @@ class _Process:
             raise _BadSetting("kafka_ca", f"{settings.kafka_ca} has no authority to trust: {error}") from error
         try:
             wiring = self._wire()
-            files = tls.files(settings)
-            access = authorizer.access(settings, settings.service, files)
+            files = tls.certificate_files(settings)
+            access = authorizer.create_authorizer(settings, settings.service, files)
             server = Server(
                 wiring.servicers,
                 max_calls=settings.max_calls,
                 max_streams=settings.max_streams,
                 access=access,
                 files=files,
-                ranks=wiring.ranks,
+                thread_priorities=wiring.thread_priorities,
             )
             return wiring, server, server.bind(settings.listen)
         except PolicyError as error:
@@ -229,7 +229,7 @@ class _Process:
         """Calls first, then processors, then what they publish with."""
         seconds = self._settings.drain_seconds
         self._watchdog.end_within(2 * seconds + STOP_SLACK_S)
-        log.info("stopping", calls=len(server.guard.unary), streams=len(server.guard.streams))
+        log.info("stopping", calls=len(server.pipeline.unary), streams=len(server.pipeline.streams))
         living.cancel()
         await server.drain(seconds)
         try:

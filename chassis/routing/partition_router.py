@@ -16,20 +16,20 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
-from chassis.routing.peer_calls import Context, Dial, Peers, asked_partitions, forwarded
-from chassis.rpc.call_deadline import left_s
+from chassis.routing.peer_calls import ChannelFactory, Context, PeerClient, forwarded, requested_partitions
+from chassis.rpc.call_deadline import remaining_s
 from chassis.rpc.validation import invalid_fields
-from eventlog.broker.topics import partition_of
 from eventlog.core.errors import NotReady
+from eventlog.core.partitioner import partition_of
 
 A = TypeVar("A")
 R = TypeVar("R")
 
 #: Seconds without an owner that is ready, after which the caller is told to call again: longer than a broker waits for
 #: a member that died, and the next owner's recovery.
-HOLD_S = 20.0
+MAX_WAIT_S = 20.0
 #: Calls that wait for an owner at most. One more is told at once to call again: they must not take all places.
-MAX_HELD = 500
+MAX_WAITING = 500
 #: Pauses between two attempts, in seconds.
 FIRST_PAUSE_S = 0.02
 MAX_PAUSE_S = 0.3
@@ -55,7 +55,7 @@ class LocalRouter:
         """Address of a key's owner, where that is another replica; else empty."""
         return ""
 
-    async def ask(
+    async def call_owner(
         self, method: str, where: str | int, request: Any, context: Context, here: Callable[[], Awaitable[A]]
     ) -> A:
         """The answer of the owner of `where`, a key or a partition. `here` answers in this process, or raises NotReady;
@@ -88,11 +88,11 @@ class LocalRouter:
 class PartitionRouter(LocalRouter):
     """The replicas of one gRPC service, as the consumer group of its state has them."""
 
-    def __init__(self, service: str, ownership: Ownership, address: str, to: Dial) -> None:
+    def __init__(self, service: str, ownership: Ownership, address: str, to: ChannelFactory) -> None:
         """`service` is its full name, `address` our own in the group."""
         self._ownership = ownership
         self._address = address
-        self._peers = Peers(service, to)
+        self._peers = PeerClient(service, to)
         #: Calls that wait for an owner.
         self.held = 0
 
@@ -102,7 +102,7 @@ class PartitionRouter(LocalRouter):
         owner = self._ownership.owner(partition_of(key, partitions)) if partitions else ""
         return "" if owner == self._address else owner
 
-    async def ask(
+    async def call_owner(
         self, method: str, where: str | int, request: Any, context: Context, here: Callable[[], Awaitable[A]]
     ) -> A:
         """See Alone."""
@@ -114,14 +114,14 @@ class PartitionRouter(LocalRouter):
         partitions = self._ownership.partitions
         if isinstance(where, int) and partitions and not 0 <= where < partitions:
             raise invalid_fields([("", f"there is no partition {where}, they are {partitions}")])
-        hold = _OwnerRetry(self, context)
+        hold = OwnerRetry(self, context)
         while True:
             owner = self._owner(where)
             try:
                 if owner == self._address:
                     return await here()
                 if owner:
-                    answer: A = await self._peers.ask(owner, method, request, context, self._still(where, owner))
+                    answer: A = await self._peers.call(owner, method, request, context, self._still(where, owner))
                     return answer
             except NotReady as error:
                 hold.note(error)
@@ -131,13 +131,13 @@ class PartitionRouter(LocalRouter):
         self, method: str, request: Any, context: Context, here: Callable[[Partitions], Awaitable[A]]
     ) -> list[A]:
         """See Alone."""
-        asked = asked_partitions(context)
+        asked = requested_partitions(context)
         try:
             return [await here(asked)]
         except NotReady:
             if asked is not None or forwarded(context):
                 raise
-        hold = _OwnerRetry(self, context)
+        hold = OwnerRetry(self, context)
         while True:
             owned = self._by_owner()
             try:
@@ -158,7 +158,7 @@ class PartitionRouter(LocalRouter):
         async def part(owner: str, partitions: list[int]) -> Any:
             if owner == self._address:
                 return await here(partitions)
-            return await self._peers.ask(
+            return await self._peers.call(
                 owner, method, request, context, lambda: self._by_owner().get(owner) == partitions, partitions
             )
 
@@ -180,7 +180,7 @@ class PartitionRouter(LocalRouter):
         resumed: Callable[[R, Any], R],
     ) -> AsyncGenerator[Any]:
         """See Alone."""
-        hold: _OwnerRetry | None = None
+        hold: OwnerRetry | None = None
         own = True
         while True:
             owner = self._owner(key)
@@ -199,11 +199,11 @@ class PartitionRouter(LocalRouter):
             except NotReady as error:
                 if forwarded(context):
                     raise
-                hold = hold or _OwnerRetry(self, context)
+                hold = hold or OwnerRetry(self, context)
                 hold.note(error)
             if last is not None:
                 request = resumed(request, last)
-            hold = hold or _OwnerRetry(self, context)
+            hold = hold or OwnerRetry(self, context)
             await hold.pause()
 
     def _still(self, where: str | int, owner: str) -> Callable[[], bool]:
@@ -227,13 +227,13 @@ class PartitionRouter(LocalRouter):
         return {} if "" in found else found
 
 
-class _OwnerRetry:
+class OwnerRetry:
     """The patience of one call that waits for an owner."""
 
     def __init__(self, replicas: PartitionRouter, context: Context) -> None:
         self._replicas = replicas
         self._error = NotReady("nobody is known to own the partition")
-        left = left_s(context)
+        left = remaining_s(context)
         self._since = self._noted = time.monotonic()
         self._deadline = self._since + (math.inf if left is None else left)
         self._pause_s = FIRST_PAUSE_S
@@ -247,8 +247,8 @@ class _OwnerRetry:
 
     async def pause(self) -> None:
         """Lets time pass before the next attempt. Raises NotReady where none is left, or too many wait already."""
-        left = min(self._since + HOLD_S, self._deadline) - time.monotonic()
-        if left <= 0 or self._replicas.held >= MAX_HELD:
+        left = min(self._since + MAX_WAIT_S, self._deadline) - time.monotonic()
+        if left <= 0 or self._replicas.held >= MAX_WAITING:
             raise self._error
         self._replicas.held += 1
         try:

@@ -20,8 +20,8 @@ from aiokafka.protocol.admin import (
 from aiokafka.protocol.api import Request
 
 from eventlog.broker.security import Kafka, client
-from eventlog.broker.topics import TopicSpec, origins_of_dead_letters, service_of
 from eventlog.core.errors import TopicsDiffer
+from eventlog.records.topic_spec import TopicSpec, service_of, sources_of_dead_letters
 
 
 class Resource(IntEnum):
@@ -102,7 +102,7 @@ def grants(topics: Sequence[TopicSpec], *, redrive: bool = False, provision: boo
 def _redriving(topics: Sequence[TopicSpec]) -> set[Grant]:
     """It writes the topics that have dead letters, and reads in them what it puts back: never the dead letter itself,
     but the record that the dead letter is about."""
-    origins = origins_of_dead_letters(topics)
+    origins = sources_of_dead_letters(topics)
     found = set()
     for topic in topics:
         if topic.name in origins:

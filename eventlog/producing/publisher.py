@@ -20,8 +20,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
 
 from eventlog.broker.security import Kafka, client
-from eventlog.broker.topics import partition_of
 from eventlog.core.errors import BrokerUnavailable
+from eventlog.core.partitioner import partition_of
 from eventlog.processors.lanes import cancelled_by_us
 from eventlog.producing.record_accumulator import DeliveryReport, Position, Record, RecordAccumulator
 from eventlog.runtime.abort import abort

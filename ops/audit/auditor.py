@@ -18,7 +18,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
-from eventlog.broker.topics import partition_of
+from eventlog.core.partitioner import partition_of
 from eventlog.records.envelope import header
 from ops.audit.across import AcrossLogs, Scope
 from ops.audit.cases import Case, Placed

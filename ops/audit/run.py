@@ -12,7 +12,7 @@ from time import monotonic
 import grpc
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from eventlog.broker import topics
+from eventlog.broker.topic_checks import common_partition_count, partition_counts
 from eventlog.core.errors import TopicsDiffer
 from ops.audit.auditor import TOPICS, Auditor
 from ops.audit.money.statement import statement
@@ -116,7 +116,7 @@ async def _declared(kafka: str, known: log_registry.Registry) -> int:
     """The number of partitions that keys are placed by. Raises OpsError where a topic has another one."""
     declared = known.declared.partitions if known.declared is not None else None
     try:
-        return topics.same_count(await topics.counts(cluster(kafka), ALL), declared)
+        return common_partition_count(await partition_counts(cluster(kafka), ALL), declared)
     except TopicsDiffer as error:
         raise OpsError(f"{kafka}: {error}") from error
 

@@ -16,7 +16,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from eventlog.broker.partition_reader import Partitions
 from eventlog.broker.security import client
-from eventlog.broker.topics import partition_of
+from eventlog.core.partitioner import partition_of
 from ops.broker.topics import at_broker
 from ops.errors import OpsError
 from ops.log.describe import day_and_clock, one_line
@@ -25,7 +25,7 @@ from ops.security import cluster
 from ops.where import Kafka, broker
 from ops.who import who
 from shared_kernel import log_registry
-from shared_kernel.campaign_table import wrong
+from shared_kernel.campaign_table import mismatch
 from shared_kernel.topics import CAMPAIGNS
 
 #: Header of a record that was written again: who did it, and the offset of the good one.
@@ -94,7 +94,7 @@ def _why_not(key: str, value: bytes | None) -> str:
     if value is None:
         return "it removes the campaign"
     try:
-        return wrong(key, _decoded(value))
+        return mismatch(key, _decoded(value))
     except DecodeError as error:
         return f"it can't be decoded: {error}"
 

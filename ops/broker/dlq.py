@@ -26,7 +26,6 @@ from rich.text import Text
 
 from eventlog.broker.partition_reader import Partitions
 from eventlog.broker.security import client
-from eventlog.broker.topics import origins_of_dead_letters
 from eventlog.records.dead_letters import (
     CUT,
     ERROR,
@@ -38,12 +37,13 @@ from eventlog.records.dead_letters import (
     own_headers,
 )
 from eventlog.records.envelope import header
+from eventlog.records.topic_spec import sources_of_dead_letters
 from ops.broker.topics import at_broker
 from ops.console import console
 from ops.errors import USAGE, OpsError
 from ops.log.describe import day_and_clock
 from ops.log.reader import Reader
-from ops.printing import as_json, echo, shown, shown_bytes
+from ops.printing import as_json, echo, printable, printable_bytes
 from ops.security import cluster
 from ops.where import Kafka, broker
 from ops.who import who
@@ -53,7 +53,7 @@ from shared_kernel.topics import ALL
 app = typer.Typer(no_args_is_help=True, help="Dead letters: records that could not be decoded.")
 
 #: Source topic of each dead-letter topic.
-ORIGINS = {name: spec.name for name, spec in origins_of_dead_letters(ALL).items()}
+ORIGINS = {name: spec.name for name, spec in sources_of_dead_letters(ALL).items()}
 DEAD_LETTERS = tuple(spec.name for spec in ALL if spec.message is None)
 #: Header of a copy: topic, partition and offset of its dead letter.
 REDRIVEN_FROM = f"{OURS}redriven-from"
@@ -129,25 +129,28 @@ def redrive(
 def _dead_letter_topics(topic: str) -> list[str]:
     found = [name for name in DEAD_LETTERS if name == topic or name.startswith(f"{topic}.")]
     if not found:
-        raise OpsError(f"no dead-letter topic {shown(topic)}: `groupbuy-ops dlq list` has them all", USAGE)
+        raise OpsError(f"no dead-letter topic {printable(topic)}: `groupbuy-ops dlq list` has them all", USAGE)
     return found
 
 
 def _tell(record: Any, origin: Origin) -> None:
     out = console()
     verdict, style = (origin.doubt, "bold red") if origin.doubt else ("proven: these bytes stand there", "green")
-    proven = Text(shown(verdict), style)
+    proven = Text(printable(verdict), style)
     where = f"{origin.topic} {origin.partition}:{'?' if origin.offset is None else origin.offset}"
     rows: list[tuple[str, Text]] = [
         ("from", Text.assemble(where, " (", proven, ")")),
-        ("said", Text(shown(f"by {record.topic.split('.')[-2]}: {our_header(record.headers, ERROR) or 'nothing'}"))),
-        ("claims", Text(shown(f"to be about {header(record.headers, 'ce_subject') or 'nothing'} (not proven)"))),
+        (
+            "said",
+            Text(printable(f"by {record.topic.split('.')[-2]}: {our_header(record.headers, ERROR) or 'nothing'}")),
+        ),
+        ("claims", Text(printable(f"to be about {header(record.headers, 'ce_subject') or 'nothing'} (not proven)"))),
         ("bytes", Text(f"{len(record.value or b'')}: {(record.value or b'')[:64].hex(' ')}")),
     ]
     if cut := our_header(record.headers, CUT):
-        rows.append(("cut", Text(shown(f"from {cut}"))))
+        rows.append(("cut", Text(printable(f"from {cut}"))))
     when = day_and_clock(record.timestamp)
-    place = f"{when} {record.topic} {record.partition}:{record.offset} key {shown_bytes(record.key)}"
+    place = f"{when} {record.topic} {record.partition}:{record.offset} key {printable_bytes(record.key)}"
     out.print(Text(place), soft_wrap=True)
     for name, words in rows:
         out.print(Text.assemble(f"  {name:<8}", words), soft_wrap=True)

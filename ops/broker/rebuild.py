@@ -18,11 +18,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
-from eventlog.broker import topics
+from eventlog.admin.topic_creation import creation_config, wait_until_listed
 from eventlog.broker.partition_reader import Partitions
 from eventlog.broker.security import Kafka, client
-from eventlog.broker.topics import TopicSpec
+from eventlog.broker.topic_checks import partition_counts
 from eventlog.core.errors import TopicsDiffer
+from eventlog.records.topic_spec import TopicSpec
 from ops.errors import OpsError
 from shared_kernel import log_registry
 from shared_kernel.topics import REGISTRY
@@ -62,7 +63,7 @@ async def declared(kafka: Kafka) -> int:
 async def _first_declared(kafka: Kafka, name: str) -> int | None:
     """The number that was declared first: a second one is what may have to be taken out."""
     known = log_registry.Registry()
-    count = (await topics.counts(kafka, [TopicSpec(name, None, "", "", (), -1)])).get(name, 0)
+    count = (await partition_counts(kafka, [TopicSpec(name, None, "", "", (), -1)])).get(name, 0)
     if count:
         tps = [TopicPartition(name, partition) for partition in range(count)]
         async with Partitions(kafka, tps) as reading:
@@ -163,7 +164,7 @@ class Rebuild:
         await self._make(name, self._settings())
         await self._copy(self._spare, name, self._without)
         await self._compare(self._spare, name, self._without)
-        await self._set(name, topics.settings(self._spec, self._replication))
+        await self._set(name, creation_config(self._spec, self._replication))
         await self._finish()
 
     async def _copy_aside(self, there: dict[str, int]) -> None:
@@ -185,12 +186,12 @@ class Rebuild:
 
     def _settings(self) -> dict[str, str]:
         """While it is written: the times of the original, and nothing that deletes."""
-        settings = topics.settings(self._spec, self._replication)
+        settings = creation_config(self._spec, self._replication)
         return {**settings, _TIMES: "CreateTime", "retention.ms": "-1", "cleanup.policy": "delete"}
 
     async def _counts(self) -> dict[str, int]:
         specs = [TopicSpec(name, None, "", "", (), -1) for name in (self._spec.name, self._spare)]
-        return await topics.counts(self._kafka, specs)
+        return await partition_counts(self._kafka, specs)
 
     async def _stopped(self) -> None:
         for group in self._spec.readers:
@@ -219,7 +220,7 @@ class Rebuild:
         for _, code, *rest in reply.topic_errors:
             if code:
                 raise OpsError(f"the broker did not create {name}: {for_code(code).__name__} {rest}")
-        await topics.until_known(self._admin, [name], within_s=KNOWN_S)
+        await wait_until_listed(self._admin, [name], within_s=KNOWN_S)
 
     async def _delete(self, name: str) -> None:
         reply = await self._admin.delete_topics([name])

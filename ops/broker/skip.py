@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 from groupbuy.registry.v1.registry_pb2 import RecordSkipped, RegistryRecord
 
 from eventlog.broker.partition_reader import Partitions
-from eventlog.broker.topics import TopicSpec
+from eventlog.records.topic_spec import TopicSpec
 from eventlog.views.recorded_skips import skip_key
 from ops.broker.topics import at_broker
 from ops.errors import USAGE, OpsError

@@ -12,8 +12,9 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from rich.table import Table
 from rich.text import Text
 
-from eventlog.broker.topics import DAY_MS, offsets_retention
+from eventlog.broker.topic_checks import offsets_retention
 from eventlog.core.errors import TopicsDiffer
+from eventlog.records.topic_spec import DAY_MS
 from ops.console import console
 from ops.errors import USAGE, OpsError
 from ops.log.reader import no_broker
@@ -64,7 +65,7 @@ def check(kafka: Kafka = None) -> None:
 
     async def run() -> tuple[int, str]:
         number = await log_registry.check(cluster(address))
-        return number, (await offsets_retention(cluster(address), ALL)).trouble
+        return number, (await offsets_retention(cluster(address), ALL)).problem
 
     number, trouble = at_broker(address, run)
     if trouble:

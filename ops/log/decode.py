@@ -15,10 +15,10 @@ from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
-from eventlog.broker.topics import TopicSpec
+from eventlog.records.topic_spec import TopicSpec
 from ops.log.describe import day_and_clock, event_line, fact_line, one_line
 from ops.printing import as_json as encoded
-from ops.printing import shown, shown_bytes
+from ops.printing import printable, printable_bytes
 
 #: Inbox fields that hold the bytes of another topic's record.
 COPIES: dict[str, type[Message]] = {
@@ -56,9 +56,9 @@ def words(message: Message | None, value: bytes | None) -> str:
 
 def line(spec: TopicSpec, record: Any) -> str:
     """`2026-01-01 12:00:00.000Z 3:17 <key> …`: time, partition and offset, key, content."""
-    key = shown_bytes(record.key)
+    key = printable_bytes(record.key)
     said = words(decode(spec, record), record.value)
-    return shown(f"{day_and_clock(record.timestamp)} {record.partition}:{record.offset} {key}  {said}")
+    return printable(f"{day_and_clock(record.timestamp)} {record.partition}:{record.offset} {key}  {said}")
 
 
 def as_json(spec: TopicSpec, record: Any) -> str:

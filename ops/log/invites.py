@@ -18,14 +18,14 @@ from groupbuy.links.v1.links_pb2 import ShareChannel
 from rich.text import Text
 from rich.tree import Tree
 
-from eventlog.broker.topics import partition_of
+from eventlog.core.partitioner import partition_of
 from ops.console import console
 from ops.errors import USAGE, OpsError
 from ops.log.describe import short
 from ops.log.reader import Reader, skips
 from ops.log.show import is_id
 from ops.printing import as_json as encoded
-from ops.printing import shown
+from ops.printing import printable
 from ops.where import Kafka, broker
 from shared_kernel.topics import GROUP_LOG
 
@@ -162,7 +162,7 @@ def tree(key: str, found: Invites) -> Tree:
     while pending:
         above, link = pending.pop()
         by = f"by {link.inviter}, {link.channel}" if link.inviter else "nobody ordered through it"
-        branch = above.add(Text(shown(f"link {link.link} {by}"), style="cyan"))
+        branch = above.add(Text(printable(f"link {link.link} {by}"), style="cyan"))
         for order in link.orders:
             branch.add(_words(order))
         pending.extend((branch, forward) for forward in reversed(link.forwards))
@@ -170,7 +170,7 @@ def tree(key: str, found: Invites) -> Tree:
 
 
 def _words(order: Order) -> Text:
-    return Text(shown(f"{order.customer}, order {short(order.order)}"))
+    return Text(printable(f"{order.customer}, order {short(order.order)}"))
 
 
 async def _read(kafka: str, key: str) -> Invites:

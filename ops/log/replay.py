@@ -17,9 +17,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from eventlog.broker.topics import TopicSpec
 from eventlog.core.aggregate import Aggregate, Domain, decide
 from eventlog.core.errors import InvariantViolation
+from eventlog.records.topic_spec import TopicSpec
 from ops.broker.topics import at_broker
 from ops.console import console, labelled
 from ops.log.reader import Reader, skips

@@ -15,13 +15,14 @@ from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from rich.text import Text
 
-from eventlog.broker.topics import TopicSpec, partition_of
+from eventlog.core.partitioner import partition_of
+from eventlog.records.topic_spec import TopicSpec
 from ops.console import console
 from ops.errors import USAGE, OpsError
 from ops.log.decode import decode, words
 from ops.log.describe import day_and_clock, event_line, fact_line, orders_of
 from ops.log.reader import Reader
-from ops.printing import shown
+from ops.printing import printable
 from ops.where import Kafka, broker
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_LOG
 
@@ -85,7 +86,7 @@ def _show(kafka: str, key: str, one: str | None) -> None:
     if not told:
         raise OpsError(f"nothing is known of {about} at {kafka}")
     out = console()
-    out.print(Text(shown(about), style="bold"))
+    out.print(Text(printable(about), style="bold"))
     for line in told:
         out.print(line, soft_wrap=True)
 
@@ -125,5 +126,5 @@ def _tell(entries: list[Entry], one: str | None) -> Iterator[Text]:
             line = Text()
             line.append(day_and_clock(entry.record.timestamp) if index == 0 else " " * 24, style="dim")
             line.append(f"  {head if index == 0 else '':<11}", style=style)
-            line.append(shown(said) + (" (repeated, identical records are dropped)" if repeat else ""))
+            line.append(printable(said) + (" (repeated, identical records are dropped)" if repeat else ""))
             yield line

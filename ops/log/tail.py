@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eventlog.broker.topics import TopicSpec
+from eventlog.records.topic_spec import TopicSpec
 from ops.errors import USAGE, OpsError
 from ops.log.decode import as_json, line
 from ops.log.reader import Reader

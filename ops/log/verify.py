@@ -19,15 +19,15 @@ import typer
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from eventlog.broker import topics
 from eventlog.broker.partition_reader import Partitions
-from eventlog.broker.topics import TopicSpec
+from eventlog.broker.topic_checks import partition_counts
 from eventlog.core.errors import TopicsDiffer
+from eventlog.records.topic_spec import TopicSpec
 from ops.console import console, labelled
 from ops.errors import USAGE, OpsError
 from ops.log.reader import no_broker
 from ops.log.verify_checks import LOGS, UNTAKEN, Chains, Context, Finding, Kind, check, decoders
-from ops.printing import as_json, shown
+from ops.printing import as_json, printable
 from ops.security import cluster
 from ops.where import Kafka, broker
 from shared_kernel.log_registry import Registry
@@ -105,7 +105,7 @@ class _Told:
         elif self._shown[place] <= MAX_SHOWN:
             what = f"{finding.place} {finding.kind}: {finding.what}"
             self._out.print(labelled("wrong", "bold red", what), soft_wrap=True)
-            self._out.print(f"  way out: {shown(finding.way_out)}", soft_wrap=True)
+            self._out.print(f"  way out: {printable(finding.way_out)}", soft_wrap=True)
 
     def finish(self, verified: Verified) -> None:
         """Says how many more there are."""
@@ -119,7 +119,7 @@ class _Told:
 async def verified_of(address: str, specs: Sequence[TopicSpec], tell: Tell, *, chains: int = CHAINS) -> Verified:
     """Verifies topics up to their ends of now."""
     kafka = cluster(address)
-    counts = await topics.counts(kafka, ALL)
+    counts = await partition_counts(kafka, ALL)
     if missing := [spec.name for spec in specs if spec.name not in counts]:
         raise OpsError(f"the broker at {address} has no topic {', '.join(missing)}", USAGE)
     verified = Verified()

@@ -17,9 +17,10 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.registry.v1.registry_pb2 import RegistryRecord
 
-from eventlog.broker.topics import TopicSpec, partition_of
+from eventlog.core.partitioner import partition_of
 from eventlog.producing.batch_output import RECORD_BYTES
 from eventlog.records.dead_letters import HEADER_BYTES
+from eventlog.records.topic_spec import TopicSpec
 from ops.log.replay import domains
 from shared_kernel import campaign_table, log_registry
 from shared_kernel.topics import CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG, REGISTRY
@@ -214,9 +215,9 @@ def _unknown(spec: TopicSpec, message: Any, value: bytes, context: Context) -> s
 
 def _foreign(spec: TopicSpec, key: str, message: Any) -> str:
     if isinstance(message, Campaign):
-        return campaign_table.wrong(key, message)
+        return campaign_table.mismatch(key, message)
     if isinstance(message, RegistryRecord):
-        return log_registry.wrong(key, message) if message.WhichOneof("body") else ""
+        return log_registry.mismatch(key, message) if message.WhichOneof("body") else ""
     if spec is ORDERS or spec in LOGS:
         return "" if message.group == key else f"it is of the group {message.group[:80]!r}, not of its key"
     return ""

@@ -14,7 +14,7 @@ from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, OPERATION_CA
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_RECONCILIATION, PaymentInput, ProviderOutcome
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
-from eventlog.broker.topics import partition_of
+from eventlog.core.partitioner import partition_of
 from eventlog.records.envelope import headers
 from ops.log.reader import Reader
 from services.payments.domain.ids import is_id, of_nobody

@@ -22,7 +22,8 @@ from aiokafka import AIOKafkaProducer
 from groupbuy.orders.v1 import orders_pb2 as pb
 
 from devstack.stack import Stack
-from eventlog.broker.topics import TopicSpec, partition_of
+from eventlog.core.partitioner import partition_of
+from eventlog.records.topic_spec import TopicSpec
 from groupbuy_testing.running import RunningStack
 from ops.audit.run import wait_quiet
 from ops.demo.player import Tally

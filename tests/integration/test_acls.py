@@ -23,7 +23,7 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 from devstack.certificates.credentials import Credentials
 from devstack.kafka.broker import Broker
 from eventlog.broker.security import Cluster, KafkaSecurity, client
-from eventlog.broker.topics import TopicSpec
+from eventlog.records.topic_spec import TopicSpec
 from shared_kernel.topics import ALL
 
 pytestmark = pytest.mark.timeout(300)

@@ -19,7 +19,7 @@ from groupbuy.orders.v1.orders_pb2 import CancelOrderRequest, GetOrderRequest
 from groupbuy.payments.v1.payments_pb2 import GetPaymentRequest
 from grpc_status import rpc_status
 
-from eventlog.broker.topics import partition_of
+from eventlog.core.partitioner import partition_of
 from shared_kernel import topics
 from tests.integration.shop import CALL_S, Shop, state
 from tests.integration.test_once_only import reason_of

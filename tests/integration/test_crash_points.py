@@ -12,9 +12,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from eventlog.broker.topics import TopicSpec, create, dead_letter
+from eventlog.admin.topic_creation import create_topics
 from eventlog.processors.base import Connection
 from eventlog.processors.projection import Projection
+from eventlog.records.topic_spec import TopicSpec, dead_letter_topic
 from tests.chaos.kernel.copying import KIND, Folding, copied, spoilt
 from tests.chaos.kernel.launch import Launched
 from tests.chaos.kernel.refold import read
@@ -46,8 +47,8 @@ async def test_a_crash_at_any_step_leaves_exact_what_is_written(kafka_broker: st
 
 async def _crashes(kafka: str, directory: Path, kind: str) -> None:
     async with Site(kafka, directory, {KIND: kind}) as site:
-        dead = dead_letter(site.inbox, site.inbox.writer)
-        await create(kafka, [dead], partitions=PARTITIONS, replication=1)
+        dead = dead_letter_topic(site.inbox, site.inbox.writer)
+        await create_topics(kafka, [dead], partitions=PARTITIONS, replication=1)
         last = "nothing"
         for step in (*STEPS, AT_REBALANCE):
             worker = await _exact_after(last, site, kind, dead, arm=step)

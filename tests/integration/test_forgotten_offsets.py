@@ -25,7 +25,7 @@ from groupbuy.registry.v1.registry_pb2 import Redriven, RegistryRecord
 
 from devstack.kafka.broker import Broker
 from devstack.stack import Stack
-from eventlog.broker.topics import partition_of
+from eventlog.core.partitioner import partition_of
 from eventlog.records.dead_letters import ORIGIN_OFFSET, ORIGIN_TOPIC
 from groupbuy_testing.running import RunningStack
 from ops.audit.run import audit, wait_quiet
@@ -140,7 +140,7 @@ def test_services_go_on_where_they_stood_and_nothing_is_lost_or_doubled(shop: Sh
 
     checked = ops(kafka, "topics", "check")
     assert checked.returncode == 1
-    assert "forgets the committed offsets of a group that is empty for 7 days" in checked.stderr
+    assert "deletes the committed offsets of a group that is empty for 7 days" in checked.stderr
     assert "offsets.retention.minutes=129600" in checked.stderr
 
     start(stack)

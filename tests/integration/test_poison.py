@@ -23,7 +23,7 @@ from groupbuy.registry.v1.registry_pb2 import RecordSkipped, RegistryRecord
 
 from devstack.stack import Stack
 from docs.poison_table import BURIED, COPIED, IGNORED, KINDS, STOPS, TABLE
-from eventlog.broker.topics import partition_of
+from eventlog.core.partitioner import partition_of
 from groupbuy_testing.running import RunningStack
 from services.orders.domain.ids import group_id
 from shared_kernel import log_registry, topics

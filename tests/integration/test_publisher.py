@@ -12,8 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.errors import LeaderNotAvailableError, MessageSizeTooLargeError, OutOfOrderSequenceNumber
 
-from eventlog.broker.topics import partition_of
 from eventlog.core.errors import BrokerUnavailable
+from eventlog.core.partitioner import partition_of
 from eventlog.producing.publisher import Publisher
 from eventlog.producing.record_accumulator import Record
 from tests.waiting import wait_for_async

@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from eventlog.broker.topics import TopicSpec, partition_of
+from eventlog.core.partitioner import partition_of
+from eventlog.records.topic_spec import TopicSpec
 from groupbuy_testing.running import RunningStack
 from shared_kernel.topics import GROUP_INBOX, PAYMENT_INBOX
 from tests.integration.shop import Shop, until

@@ -21,7 +21,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.protocol.group import LeaveGroupRequest
 
-from eventlog.broker.topics import TopicSpec, create
+from eventlog.admin.topic_creation import create_topics
+from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime.abort import EXIT_CODE
 from tests.chaos.kernel.copying import DECIDER, KIND
 from tests.chaos.kernel.run import PARTITIONS, committed, exact
@@ -65,7 +66,7 @@ async def the_inbox(site: Site) -> None:
             return site.inbox.name not in await admin.list_topics()
 
         await wait_for_async(gone, seconds=20, every=0.05)
-    await create(site.kafka, [site.inbox], partitions=PARTITIONS, replication=1)
+    await create_topics(site.kafka, [site.inbox], partitions=PARTITIONS, replication=1)
 
 
 async def all_topics(site: Site) -> None:
@@ -79,7 +80,7 @@ async def all_topics(site: Site) -> None:
             return not names & set(await admin.list_topics())
 
         await wait_for_async(gone, seconds=20, every=0.05)
-    await create(site.kafka, [site.inbox, site.log], partitions=PARTITIONS, replication=1)
+    await create_topics(site.kafka, [site.inbox, site.log], partitions=PARTITIONS, replication=1)
 
 
 async def the_files(site: Site) -> None:

@@ -19,7 +19,8 @@ from groupbuy.groups.v1 import decisions_pb2 as g
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, GetCampaignRequest
 
 from devstack.stack import Stack
-from eventlog.broker.topics import TopicSpec, partition_of
+from eventlog.core.partitioner import partition_of
+from eventlog.records.topic_spec import TopicSpec
 from groupbuy_testing.running import RunningStack
 from ops.audit.run import audit, wait_quiet
 from ops.log.reader import Reader

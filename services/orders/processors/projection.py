@@ -10,11 +10,11 @@ from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
-from eventlog.broker.topics import TopicSpec
 from eventlog.processors.base import Connection
 from eventlog.processors.projection import Index, Projection
 from eventlog.records.dead_letters import Undecodable
 from eventlog.records.packed import Packed
+from eventlog.records.topic_spec import TopicSpec
 from services.orders.domain.model import GroupOrders, HistoryBroken, OrdersFold
 from services.orders.processors.customers import Listed, list_orders, listed, place
 

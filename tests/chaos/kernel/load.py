@@ -8,7 +8,7 @@ import time
 
 from aiokafka import AIOKafkaProducer
 
-from eventlog.broker.topics import partition_of
+from eventlog.core.partitioner import partition_of
 from tests.unit.eventlog.counting import add
 from tests.waiting import moment
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from eventlog.broker.topics import TopicSpec, create
+from eventlog.admin.topic_creation import create_topics
+from eventlog.records.topic_spec import TopicSpec
 from tests.chaos.kernel.late_proxy import LateProxy
 from tests.chaos.kernel.load import load
 from tests.chaos.kernel.refold import Verdict, compare, read
@@ -178,7 +179,7 @@ async def chaos(kafka: str, trouble: Trouble, directory: Path, blow: Blow | None
     """One run. Returns the comparison's counts, with how often what was done."""
     tag = f"{os.getpid()}-{trouble.seed}-{time.time_ns() % 10**9}"
     inbox, log = topics(tag)
-    await create(kafka, [inbox, log], partitions=PARTITIONS, replication=1)
+    await create_topics(kafka, [inbox, log], partitions=PARTITIONS, replication=1)
     proxy = LateProxy(kafka, seed=trouble.seed)
     await proxy.start()
     flags = ["--session", str(trouble.session_s)]

@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from eventlog.broker.topics import TopicSpec, create
+from eventlog.admin.topic_creation import create_topics
+from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime import failpoints
 from tests.chaos.kernel.launch import Launched
 from tests.chaos.kernel.load import load
@@ -43,7 +44,7 @@ class Site:
     async def open(self) -> None:
         """Makes the topics."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        await create(self.kafka, [self.inbox, self.log], partitions=PARTITIONS, replication=1)
+        await create_topics(self.kafka, [self.inbox, self.log], partitions=PARTITIONS, replication=1)
 
     async def feed(self, facts: int = 150, *, aggregates: int = 60, seconds: float = 0.05) -> None:
         """Appends facts about new aggregates: the old ones may be over, and what is over decides nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventlog.broker.topics import FOR_EVER, TopicSpec
+from eventlog.records.topic_spec import FOR_EVER, TopicSpec
 
 
 def group_of(tag: str) -> str:

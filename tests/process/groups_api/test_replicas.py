@@ -23,14 +23,14 @@ from groupbuy.groups.v1.groups_pb2 import (
     WatchGroupRequest,
 )
 
-from chassis.identity.authorizer import Access
+from chassis.identity.authorizer import Authorizer
 from chassis.routing import partition_router as replicas_module
 from chassis.routing.partition_router import PartitionRouter
 from chassis.routing.peer_calls import FORWARDED, PARTITIONS
 from chassis.rpc.server import Server, Servicer
-from eventlog.broker.topics import partition_of
 from eventlog.core.aggregate import Aggregate
 from eventlog.core.errors import NotReady
+from eventlog.core.partitioner import partition_of
 from services.groups.api.groups import GroupServicer
 from services.groups.domain.model import Phase, State
 from services.groups.processors.open_groups import OpenGroup
@@ -119,7 +119,7 @@ class Replica:
 
         servicer.GetGroup = counted  # type: ignore[method-assign]
         listening.append(Servicer(groups_pb2_grpc.add_GroupServiceServicer_to_server, servicer, SERVICE))
-        self.server = Server(listening, max_calls=5_000, max_streams=100, access=Access(None), files=None)
+        self.server = Server(listening, max_calls=5_000, max_streams=100, access=Authorizer(None), files=None)
         self.address = f"127.0.0.1:{self.server.bind('127.0.0.1:0')}"
         self.replicas._address = self.address
         await self.server.start()
@@ -332,7 +332,7 @@ async def test_a_watch_follows_its_group_from_owner_to_owner_and_repeats_nothing
 
 
 async def test_calls_that_wait_for_an_owner_are_bounded(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replicas_module, "MAX_HELD", 3)
+    monkeypatch.setattr(replicas_module, "MAX_WAITING", 3)
     cluster.put(one_in(0), forming(2))
     cluster.assign(0, cluster.all[0], ready=False)
     waiting = [asyncio.create_task(get(cluster.all[0], one_in(0), seconds=5)) for _ in range(8)]

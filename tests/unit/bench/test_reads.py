@@ -6,7 +6,7 @@ import pytest
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_CAPTURE, OPERATION_VOID, ProviderCall
 
 from bench.reads import __main__, history
-from eventlog.broker.topics import partition_of
+from eventlog.core.partitioner import partition_of
 
 
 def test_the_groups_of_all_partitions_are_all_groups() -> None:

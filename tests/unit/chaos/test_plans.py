@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from eventlog.broker.topics import partition_of
+from eventlog.core.partitioner import partition_of
 from services.orders.domain.ids import group_id
 from tests.chaos import poison, run
 from tests.chaos.kernel import part, stalls

@@ -19,7 +19,8 @@ from groupbuy.payments.v1 import decisions_pb2 as p
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.registry.v1.registry_pb2 import Declared, RecordSkipped, RegistryRecord
 
-from eventlog.broker.topics import TopicSpec, partition_of
+from eventlog.core.partitioner import partition_of
+from eventlog.records.topic_spec import TopicSpec
 from ops.log.verify_checks import Chains, Context, Finding, Kind, check, decoders
 from shared_kernel.topics import ALL, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG, REGISTRY
 from tests.unit.ops.story import completed_group

@@ -9,8 +9,8 @@ import pytest
 from groupbuy.orders.v1.orders_pb2 import WAIT_ACCEPTED, ListOrdersRequest, ListOrdersResponse
 
 from chassis.rpc.errors import ApiError
-from eventlog.broker.topics import partition_of
 from eventlog.core.errors import NotReady
+from eventlog.core.partitioner import partition_of
 from services.orders.api.reading import one_of_each
 from tests.unit.orders.history import GROUP, opened, placed, reserved
 from tests.unit.orders.test_place_order import opens

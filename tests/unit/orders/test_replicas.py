@@ -26,8 +26,8 @@ from groupbuy.orders.v1.orders_pb2 import (
 )
 
 from chassis.routing.partition_router import LocalRouter
-from eventlog.broker.topics import partition_of
 from eventlog.core.errors import NotReady
+from eventlog.core.partitioner import partition_of
 from services.orders.api.orders import OrderServicer
 from services.orders.api.parsed_order import parse_order
 from services.orders.domain.ids import group_of
@@ -49,7 +49,7 @@ class Carrier(LocalRouter):
         assert self.other is not None
         return "" if partition_of(key, PARTITIONS) in self.other.away else "other:1"
 
-    async def ask(
+    async def call_owner(
         self, method: str, where: str | int, request: Any, context: Any, here: Callable[[], Awaitable[Any]]
     ) -> Any:
         try:
@@ -67,7 +67,7 @@ class Carrier(LocalRouter):
         mine = [one for one in range(PARTITIONS) if one in self.other.away]
         rest = [one for one in range(PARTITIONS) if one not in mine]
         parts = [await here(mine)]
-        found = await theirs._of_customer(request, self.other.patience(), rest)
+        found = await theirs._of_customer(request, self.other.deadline(), rest)
         answer = type(parts[0])(orders=found.items, next_page_token=found.next_token)
         return [*parts, answer]
 

@@ -13,8 +13,8 @@ from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.orders.v1.orders_pb2 import Order, PlaceOrderRequest
 
 from chassis.rpc.call_deadline import CallDeadline
-from eventlog.broker.topics import partition_of
 from eventlog.core.errors import BrokerUnavailable, NotReady
+from eventlog.core.partitioner import partition_of
 from eventlog.processors.projection import position_key
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.state.database import Database
@@ -205,7 +205,7 @@ class World:
     def _state(self, group: str) -> GroupOrders:
         return self._states.setdefault(group, self._rules.initial(group))
 
-    def patience(self, seconds: float = 5.0) -> CallDeadline:
+    def deadline(self, seconds: float = 5.0) -> CallDeadline:
         return CallDeadline(call(seconds))
 
     # What shoppers do ---------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from groupbuy.registry.v1.registry_pb2 import Declared, OffsetsRecovered, RecordSkipped, Redriven, RegistryRecord
 
-from eventlog.broker.topics import DAY_MS, OffsetsRetention, same_count
 from eventlog.core.errors import TopicsDiffer
 from shared_kernel.log_registry import DECLARED, Registry, redriven_key, skip_of
 
@@ -60,21 +59,3 @@ def test_what_is_no_entry_of_its_key_changes_nothing_and_stops_nobody() -> None:
     assert len(registry.ignored) == len(foreign)
     registry.take("recovered/g/17", recovered)
     assert "recovered/g/17" in registry.records
-
-
-def test_the_topic_that_is_wrong_is_named_and_not_those_that_are_right() -> None:
-    counts = {"a": 2, "b": 3, "c": 2}
-    with pytest.raises(TopicsDiffer, match=r"^b has 3 partitions: 2 were declared\. Kafka can't remove partitions\."):
-        same_count(counts, 2)
-    with pytest.raises(TopicsDiffer, match="none was declared: a has 2 partitions; b has 3 partitions; c has 2"):
-        same_count(counts, None)
-    assert same_count({"a": 2, "c": 2}, None) == 2
-    with pytest.raises(TopicsDiffer, match="a has 1 partition: 2 were declared"):
-        same_count({"a": 1}, 2)
-
-
-def test_offsets_must_be_kept_as_long_as_the_records_that_a_reader_comes_back_to() -> None:
-    assert OffsetsRetention(90 * DAY_MS, 90 * DAY_MS).trouble == ""
-    trouble = OffsetsRetention(7 * DAY_MS, 90 * DAY_MS).trouble
-    assert "empty for 7 days" in trouble
-    assert "set offsets.retention.minutes=129600 or more" in trouble

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventlog.admin.acls import OPS, PROVISIONER, REDRIVER, Grant, Operation, Resource, commands, grants
-from eventlog.broker.topics import TopicSpec, origins_of_dead_letters
+from eventlog.records.topic_spec import TopicSpec, sources_of_dead_letters
 from shared_kernel.topics import ALL, CAMPAIGNS, GROUP_LOG, ORDERS, PAYMENT_LOG, REGISTRY
 
 GRANTS = grants(ALL)
@@ -72,7 +72,7 @@ def test_redriving_writes_topics_that_have_dead_letters_and_no_inbox() -> None:
 
 
 def test_the_name_of_a_dead_letter_topic_says_where_its_records_came_from() -> None:
-    origins = origins_of_dead_letters(ALL)
+    origins = sources_of_dead_letters(ALL)
     assert set(origins) == {topic.name for topic in ALL if topic.message is None}
     assert all(name.startswith(f"{topic.name}.") for name, topic in origins.items())
 

@@ -19,8 +19,8 @@ from aiokafka.errors import (
     UnknownProducerId,
 )
 
-from eventlog.broker.topics import partition_of
 from eventlog.core.errors import BrokerUnavailable
+from eventlog.core.partitioner import partition_of
 from eventlog.producing import publisher as module
 from eventlog.producing.publisher import Publisher
 from eventlog.producing.record_accumulator import LINGER_S, Position, Record

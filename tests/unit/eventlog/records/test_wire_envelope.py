@@ -11,7 +11,7 @@ from groupbuy.log.v1.log_pb2 import Source
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog.broker.topics import partition_of
+from eventlog.core.partitioner import partition_of
 from eventlog.records.envelope import Stamp, header, headers, rfc3339
 from eventlog.records.wire import BytesField, OriginField
 
