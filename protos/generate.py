@@ -23,6 +23,19 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 GEN = ROOT / "gen"
 DESCRIPTORS = PROTOS / "groupbuy.binpb"
+#: The module that generated code imports in place of buf.validate.
+VENDORED = '''"""buf.validate: the environment's if a distribution has one, else our copy.
+
+One process can't register two versions of a .proto file.
+"""
+
+try:
+    from buf.validate import validate_pb2
+except ImportError:
+    from groupbuy.vendored import validate_pb2
+
+__all__ = ["validate_pb2"]
+'''
 #: buf's exit code for a contract that breaks.
 BROKEN = 100
 
@@ -40,12 +53,29 @@ def generate(into: Path) -> None:
     ours = [name for name in services if "/buf/" not in name]
     if protoc.main(["protoc", *include, *grpc, *ours]):
         raise SystemExit("protoc failed on the services")
+    _vendor(into)
     for folder in {path.parent for path in into.rglob("*_pb2.py")}:
         for package in (folder, *folder.parents):
             if package == into:
                 break
             (package / "__init__.py").touch()
             (package / "py.typed").touch()
+
+
+def _vendor(into: Path) -> None:
+    """Moves buf/ into groupbuy/, so that an installed package does not take the name `buf`."""
+    vendored = into / "groupbuy" / "vendored"
+    vendored.mkdir()
+    for path in (into / "buf" / "validate").iterdir():
+        path.rename(vendored / path.name)
+    shutil.rmtree(into / "buf")
+    (vendored / "__init__.py").write_text(VENDORED, encoding="utf-8")
+    for path in into.rglob("*_pb2.py"):
+        text = path.read_text(encoding="utf-8")
+        text = text.replace("from buf.validate import validate_pb2", "from groupbuy.vendored import validate_pb2")
+        path.write_text(
+            text.replace("'buf.validate.validate_pb2'", "'groupbuy.vendored.validate_pb2'"), encoding="utf-8"
+        )
 
 
 def differences(left: Path, right: Path) -> list[str]:
