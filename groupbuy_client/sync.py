@@ -116,13 +116,15 @@ class Client:
 
     def get_order(self, name: str, *, token: str = "", timeout_s: float | None = None) -> orders_pb2.Order:
         """Returns an order. With a consistency token, waits until the write that returned it is visible."""
-        return self._call(_ORDERS, "GetOrder", orders_pb2.GetOrderRequest(name=name, token=token), timeout_s)
+        return self._call(
+            _ORDERS, "GetOrder", orders_pb2.GetOrderRequest(name=name, consistency_token=token), timeout_s
+        )
 
     def list_orders(
         self, parent: str, *, customer: str = "", token: str = "", timeout_s: float | None = None
     ) -> Iterator[orders_pb2.Order]:
         """Lists all orders of groups/{group}, or of a customer with parent groups/-. Fetches pages on demand."""
-        request = orders_pb2.ListOrdersRequest(parent=parent, customer=customer, token=token)
+        request = orders_pb2.ListOrdersRequest(parent=parent, customer=customer, consistency_token=token)
         return self._all(_ORDERS, "ListOrders", request, "orders", timeout_s)
 
     def cancel_order(
@@ -170,7 +172,7 @@ class Client:
 
     def resolve_share_link(self, token: str, *, timeout_s: float | None = None) -> links_pb2.ResolveShareLinkResponse:
         """Returns the target of a share token. If its group has closed, the response names open groups instead."""
-        request = links_pb2.ResolveShareLinkRequest(token=token)
+        request = links_pb2.ResolveShareLinkRequest(share_token=token)
         return self._call(_LINKS, "ResolveShareLink", request, timeout_s)
 
     # Campaigns ------------------------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "name": ("name", "parent", "group", "campaign", "target"),
     "group": ("group", "parent", "name", "target"),
     "campaign": ("campaign", "target"),
-    "token": ("token", "share_link", "parent_link"),
+    "consistency_token": ("consistency_token",),
+    "share_token": ("share_token", "share_link", "parent_link"),
     "next_page_token": ("page_token",),
     "etag": ("etag",),
 }

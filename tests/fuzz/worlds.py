@@ -215,7 +215,7 @@ class GroupsWorld:
             "name": [*names, "campaigns/mug"],
             "campaign": ["campaigns/mug"],
             "target": [*names, "campaigns/mug"],
-            "token": tokens,
+            "share_token": tokens,
             "parent_link": ["", *tokens],
             "campaign_id": ["mug", "pot", ""],
             "request_id": [REQUEST, OTHER],
@@ -236,7 +236,7 @@ class GroupsWorld:
             g.WatchGroupRequest(name=names[0]),
             g.CancelGroupRequest(name=names[2], request_id=OTHER),
             lk.CreateShareLinkRequest(target=names[0], inviter="ann", channel=SHARE_CHANNEL_FRIEND),
-            lk.ResolveShareLinkRequest(token=tokens[0]),
+            lk.ResolveShareLinkRequest(share_token=tokens[0]),
         )
         self.forget()
 

@@ -31,7 +31,7 @@ from groupbuy.groups.v1.links_pb2_grpc import LinkServiceServicer
 
 from chassis.rpc.validation import invalid_fields
 from services.groups.api.pictures import KINDS, Pictures
-from shared_kernel.share_link_api import invitation, link_refused, not_set_up
+from shared_kernel.share_link_api import invitation, link_refused, links_not_configured
 from shared_kernel.share_link_codec import MAX_DEPTH
 from shared_kernel.share_links import Keys, Link, LinkRefused, Refusal, Verified
 
@@ -112,7 +112,7 @@ class LinkServicer(LinkServiceServicer):
         except ValueError as error:
             raise invalid_fields([("inviter", str(error))]) from None
         url = self._base_url + token
-        made = CreateShareLinkResponse(token=token, url=url, invitation=invitation(self._keys.verify(token)))
+        made = CreateShareLinkResponse(share_token=token, url=url, invitation=invitation(self._keys.verify(token)))
         made.expire_time.FromSeconds(link.expires_s)
         if request.qr_format in KINDS:
             made.qr = await self._pictures.of(url, request.qr_format)
@@ -122,9 +122,9 @@ class LinkServicer(LinkServiceServicer):
         """What a link opens; where its group can't be joined, open groups of the campaign instead."""
         self._require_keys()
         try:
-            verified = self._keys.open(request.token, self._now_s())
+            verified = self._keys.open(request.share_token, self._now_s())
         except LinkRefused as refused:
-            raise link_refused(refused, "token") from None
+            raise link_refused(refused, "share_token") from None
         link = verified.link
         found = ResolveShareLinkResponse(invitation=invitation(verified))
         found.create_time.FromSeconds(link.issued_s)
@@ -142,7 +142,7 @@ class LinkServicer(LinkServiceServicer):
         if not found.joinable:
             wanted = ListGroupsRequest(campaign=found.campaign, page_size=INSTEAD)
             for open_group in (await self._groups.ListGroups(wanted, context)).groups:
-                found.open_groups.append(OpenGroup(group=open_group, token=self._instead(link, open_group)))
+                found.open_groups.append(OpenGroup(group=open_group, share_token=self._instead(link, open_group)))
         return found
 
     def _instead(self, link: Link, group: Group) -> str:
@@ -170,7 +170,7 @@ class LinkServicer(LinkServiceServicer):
 
     def _require_keys(self) -> None:
         if not self._keys:
-            raise not_set_up(KEYS_VARIABLE)
+            raise links_not_configured(KEYS_VARIABLE)
 
 
 def joinable(group: Group) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 
 from groupbuy.orders.v1.orders_pb2 import (
     WAIT_ACCEPTED,
-    WAIT_GROUP_CLOSED,
+    WAIT_FINAL,
     BatchPlaceOrdersRequest,
     BatchPlaceOrdersResponse,
     PlaceOrderRequest,
@@ -69,13 +69,13 @@ class BatchPlaceOrders:
 
     def _room_of(self, requests: Sequence[PlaceOrderRequest]) -> CapacityLimiter:
         """The room in which orders of one message have their places until the last of them is answered."""
-        return self._closing if any(one.wait == WAIT_GROUP_CLOSED for one in requests) else self._room
+        return self._closing if any(one.wait == WAIT_FINAL for one in requests) else self._room
 
     async def batch(self, requests: Sequence[PlaceOrderRequest], context: Context) -> BatchPlaceOrdersResponse:
         """What became of each, in their order. Raises ApiError OVERLOADED where there is no room for all of them."""
         room, places = self._room_of(requests), len(requests)
         if not room.try_acquire(places):
-            raise at_capacity(f"{room.taken} orders of batches are under way already, or too many of this caller")
+            raise at_capacity(f"{room.in_use} orders of batches are under way already, or too many of this caller")
         # Results are filled in where they are: to make them apart and have them copied takes longer.
         answer = BatchPlaceOrdersResponse()
         results = [answer.results.add(index=index) for index in range(len(requests))]
@@ -288,7 +288,7 @@ async def _answer(index: int, name: OrderName, answer: Awaitable[PlaceOrderRespo
         result = result_of(index)
         result.name = found.order.name
         result.order.CopyFrom(found.order)
-        result.token = found.token
+        result.consistency_token = found.consistency_token
 
 
 def _fail(result: PlaceOrderResult, name: OrderName | None, error: Exception) -> None:

@@ -103,7 +103,7 @@ def answer_pending(name: OrderName, token: str = "") -> ApiError:
     """What was asked is in the log; the answer had not come by the deadline."""
     metadata = {"order": str(name)}
     if token:
-        metadata["token"] = token
+        metadata["consistency_token"] = token
     return ApiError(
         grpc.StatusCode.DEADLINE_EXCEEDED,
         errors_pb2.ERROR_REASON_ANSWER_PENDING,

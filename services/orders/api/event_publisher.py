@@ -66,10 +66,10 @@ class OrderEventPublisher:
         headers = self._cancel_requested.headers(ce_id, self._now_ms(), str(name))
         return Record(name.group, fact.SerializeToString(), headers)
 
-    async def append(self, fact: Record, patience: CallDeadline) -> Position:
+    async def append(self, fact: Record, deadline: CallDeadline) -> Position:
         """Appends a fact and returns where it stands. Raises BrokerUnavailable."""
-        return await self._publisher.publish(ORDERS.name, fact, timeout_s=patience.left_s(PUBLISH_S))
+        return await self._publisher.publish(ORDERS.name, fact, timeout_s=deadline.left_s(PUBLISH_S))
 
-    async def append_all(self, facts: Sequence[Record], patience: CallDeadline) -> list[Position | BrokerUnavailable]:
+    async def append_all(self, facts: Sequence[Record], deadline: CallDeadline) -> list[Position | BrokerUnavailable]:
         """Appends facts together, and says of each where it stands or that it was not acknowledged."""
-        return await self._publisher.publish_all(ORDERS.name, facts, timeout_s=patience.left_s(PUBLISH_S))
+        return await self._publisher.publish_all(ORDERS.name, facts, timeout_s=deadline.left_s(PUBLISH_S))

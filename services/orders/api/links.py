@@ -11,7 +11,7 @@ from groupbuy.links.v1.links_pb2 import Invitation
 from groupbuy.orders.v1.orders_pb2 import PlaceOrderRequest
 
 from services.orders.domain.ids import campaign_of, group_of
-from shared_kernel.share_link_api import invitation, link_refused, not_set_up
+from shared_kernel.share_link_api import invitation, link_refused, links_not_configured
 from shared_kernel.share_links import Keys, LinkRefused, Verified, require, require_unexpired
 
 #: Tokens whose signature held lately: one link shown in a live room brings thousands of orders.
@@ -31,7 +31,7 @@ class Invitations:
         if not request.share_link:
             return
         if not self._keys:
-            raise not_set_up("GROUPBUY_ORDERS_LINK_KEYS")
+            raise links_not_configured("GROUPBUY_ORDERS_LINK_KEYS")
         try:
             link = self._verify(request.share_link).link
             require_unexpired(link, self._now_ms() // 1_000)

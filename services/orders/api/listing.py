@@ -13,7 +13,7 @@ from groupbuy.orders.v1.orders_pb2 import ListOrdersRequest, ListOrdersResponse,
 from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.routing.peer_calls import Context
 from chassis.rpc.call_deadline import CallDeadline
-from chassis.rpc.pagination import Key, Page, Paging, page_size
+from chassis.rpc.pagination import Key, Page, PageRequest, page_size
 from services.orders.api.errors import group_not_found, invalid_field
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.ids import OrderName, group_of, is_id
@@ -41,7 +41,7 @@ class Listing:
             async def of_group() -> ListOrdersResponse:
                 return _response(await self._of_group(request, CallDeadline(context)))
 
-            return await self._replicas.ask("ListOrders", group, request, context, of_group)
+            return await self._replicas.call_owner("ListOrders", group, request, context, of_group)
 
         async def of_customer(partitions: Partitions) -> ListOrdersResponse:
             page = await self._of_customer(request, CallDeadline(context), partitions)
@@ -55,11 +55,11 @@ class Listing:
         page = _paging(request, (int, str)).joined(orders, _newest_order_first, more=more)
         return ListOrdersResponse(orders=page.items, next_page_token=page.next_token)
 
-    async def _of_group(self, request: ListOrdersRequest, patience: CallDeadline) -> Page[OrderSnapshot]:
+    async def _of_group(self, request: ListOrdersRequest, deadline: CallDeadline) -> Page[OrderSnapshot]:
         group = group_of(request.parent)
         paging = _paging(request, (str,))
-        token = self._reader.token(request.token, group) if request.token else None
-        await self._reader.group_caught_up(group, token, patience)
+        token = self._reader.consistency_token(request.consistency_token, group) if request.consistency_token else None
+        await self._reader.group_caught_up(group, token, deadline)
         state = self._reader.group(group)
         if state is None:
             raise group_not_found(group)
@@ -71,11 +71,11 @@ class Listing:
         return paging.of(orders, _by_id)
 
     async def _of_customer(
-        self, request: ListOrdersRequest, patience: CallDeadline, partitions: Partitions
+        self, request: ListOrdersRequest, deadline: CallDeadline, partitions: Partitions
     ) -> Page[Order]:
         paging = _paging(request, (int, str))
-        token = self._reader.token(request.token) if request.token else None
-        await self._reader.all_caught_up(token, patience, partitions)
+        token = self._reader.consistency_token(request.consistency_token) if request.consistency_token else None
+        await self._reader.all_caught_up(token, deadline, partitions)
         after = cast("tuple[int, str] | None", paging.after)
         orders = await self._reader.of_customer(request.customer, after, paging.size + 1, partitions)
         return paging.cut(orders, _newest_order_first)
@@ -85,9 +85,9 @@ def _response(page: Page[OrderSnapshot]) -> ListOrdersResponse:
     return ListOrdersResponse(orders=[seen.message() for seen in page.items], next_page_token=page.next_token)
 
 
-def _paging(request: ListOrdersRequest, kinds: tuple[type[int] | type[str], ...]) -> Paging:
+def _paging(request: ListOrdersRequest, kinds: tuple[type[int] | type[str], ...]) -> PageRequest:
     size = page_size(request.page_size, default=DEFAULT_SIZE, most=MAX)
-    return Paging(f"orders/{request.parent}/{request.customer}", kinds, size, request.page_token)
+    return PageRequest(f"orders/{request.parent}/{request.customer}", kinds, size, request.page_token)
 
 
 def _by_id(seen: OrderSnapshot) -> Key:

@@ -99,12 +99,12 @@ class OrderServicer(OrderServiceServicer):
         name = _parsed(request.name)
 
         async def here() -> Order:
-            patience = CallDeadline(context)
-            if request.token:
-                await self._reader.passed(name, self._reader.token(request.token, name.group), patience)
-            return (await self._reader.require(name, patience)).message()
+            deadline = CallDeadline(context)
+            if request.consistency_token:
+                await self._reader.passed(name, self._reader.consistency_token(request.consistency_token, name.group), deadline)
+            return (await self._reader.require(name, deadline)).message()
 
-        return await self._replicas.ask("GetOrder", name.group, request, context, here)
+        return await self._replicas.call_owner("GetOrder", name.group, request, context, here)
 
     async def ListOrders(self, request: ListOrdersRequest, context: Context) -> ListOrdersResponse:
         """A page of a group's orders, or of a customer's; with a token, not before what it stands for is seen."""
@@ -117,14 +117,14 @@ class OrderServicer(OrderServiceServicer):
         async def here() -> Order:
             return await self._cancel(name, request, CallDeadline(context))
 
-        return await self._replicas.ask("CancelOrder", name.group, request, context, here)
+        return await self._replicas.call_owner("CancelOrder", name.group, request, context, here)
 
-    async def _cancel(self, name: OrderName, request: CancelOrderRequest, patience: CallDeadline) -> Order:
-        seen = await self._reader.require(name, patience)
+    async def _cancel(self, name: OrderName, request: CancelOrderRequest, deadline: CallDeadline) -> Order:
+        seen = await self._reader.require(name, deadline)
         if not _judged(seen.view):
             wish = self._facts.cancel_requested(name, seen.view.customer, request)
-            self._reader.wrote(await self._facts.append(wish, patience))
-            seen = await self._reader.when(name, _judged, patience)
+            self._reader.wrote(await self._facts.append(wish, deadline))
+            seen = await self._reader.when(name, _judged, deadline)
         if not _left(seen.view):
             raise refusals.not_cancellable(name, seen.view)
         return seen.message()
@@ -140,10 +140,10 @@ class OrderServicer(OrderServiceServicer):
             async for one in found:
                 yield one
 
-    async def _watch(self, request: WatchOrderRequest, patience: CallDeadline) -> AsyncGenerator[Order]:
+    async def _watch(self, request: WatchOrderRequest, deadline: CallDeadline) -> AsyncGenerator[Order]:
         name = _parsed(request.name)
         sent = request.from_revision
-        seen: OrderSnapshot | None = await self._reader.require(name, patience)
+        seen: OrderSnapshot | None = await self._reader.require(name, deadline)
         with self._fanout.follow(name.group) as watch:
             while True:
                 seen = self._reader.find(name)

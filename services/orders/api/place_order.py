@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.orders.v1.orders_pb2 import (
     WAIT_ACCEPTED,
-    WAIT_GROUP_CLOSED,
+    WAIT_FINAL,
     WAIT_SEAT_DECIDED,
     WAIT_UNSPECIFIED,
     PlaceOrderRequest,
@@ -50,7 +50,7 @@ SHARE_UNKNOWN = 1_000
 WAITS: Mapping[Wait.ValueType, Callable[[OrderView], bool]] = {
     WAIT_UNSPECIFIED: lambda order: order.decided,
     WAIT_SEAT_DECIDED: lambda order: order.decided,
-    WAIT_GROUP_CLOSED: lambda order: order.final,
+    WAIT_FINAL: lambda order: order.final,
 }
 
 
@@ -71,9 +71,9 @@ class PlaceOrderHandler:
         """Places an order and waits as asked, wherever the order's partition is. The same request again answers with
         the same order."""
         asked = parse_order(request)
-        if request.wait != WAIT_GROUP_CLOSED:
+        if request.wait != WAIT_FINAL:
             return await self.place_asked(asked, replicas, context)
-        with self._closing.place("wait for their groups to close"):
+        with self._closing.slot("wait for their groups to close"):
             return await self.place_asked(asked, replicas, context)
 
     async def place_asked(self, asked: ParsedOrder, replicas: LocalRouter, context: Context) -> PlaceOrderResponse:
@@ -82,23 +82,23 @@ class PlaceOrderHandler:
         async def here() -> PlaceOrderResponse:
             return await self.place(asked, CallDeadline(context))
 
-        return await replicas.ask("PlaceOrder", asked.name.group, asked.request, context, here)
+        return await replicas.call_owner("PlaceOrder", asked.name.group, asked.request, context, here)
 
-    async def place(self, asked: ParsedOrder, patience: CallDeadline) -> PlaceOrderResponse:
+    async def place(self, asked: ParsedOrder, deadline: CallDeadline) -> PlaceOrderResponse:
         """As `place_asked`, in this process. Raises NotReady where the partition is not here."""
         seen = self.known(asked)
         if seen is not None:
             token = self._reader.here(asked.name)
             if asked.request.wait != WAIT_ACCEPTED:
-                return await self.decided(asked, token, patience, fresh=False)
+                return await self.decided(asked, token, deadline, fresh=False)
             return _answer(seen, token)
         if not self.check_now(asked):
-            with self._unknown.place("wait for campaigns and groups that are not known here"):
-                await self._check(asked, patience)
-        position = await self._facts.append(self.fact(asked), patience)
+            with self._unknown.slot("wait for campaigns and groups that are not known here"):
+                await self._check(asked, deadline)
+        position = await self._facts.append(self.fact(asked), deadline)
         seen = self.stated(asked, position)
         if asked.request.wait != WAIT_ACCEPTED:
-            return await self.decided(asked, position, patience, fresh=True)
+            return await self.decided(asked, position, deadline, fresh=True)
         made = PlaceOrderResponse()
         accept(made, asked, position, seen)
         return made
@@ -120,13 +120,13 @@ class PlaceOrderHandler:
         return self.known(asked)
 
     async def decided(
-        self, asked: ParsedOrder, token: Token | Position, patience: CallDeadline, *, fresh: bool
+        self, asked: ParsedOrder, token: Token | Position, deadline: CallDeadline, *, fresh: bool
     ) -> PlaceOrderResponse:
         """The answer once there is what the caller waits for. `fresh`: its fact may not be folded yet."""
         enough = WAITS[asked.request.wait]
         # A decision may be read before the fact it is about; with the fact the answer is whole.
         seen = await self._reader.when(
-            asked.name, lambda order: enough(order) and (order.placed or not fresh), patience, token
+            asked.name, lambda order: enough(order) and (order.placed or not fresh), deadline, token
         )
         # Two requests with one id may have been under way at once: the log says whose the order is.
         _same_request(seen, asked.digest)
@@ -148,20 +148,20 @@ class PlaceOrderHandler:
         _judge(asked, campaign, group)
         return True
 
-    async def _check(self, asked: ParsedOrder, patience: CallDeadline) -> None:
-        campaign = await self._campaign(asked.campaign, patience)
+    async def _check(self, asked: ParsedOrder, deadline: CallDeadline) -> None:
+        campaign = await self._campaign(asked.campaign, deadline)
         group = None
         if not asked.opens:
-            group = await self._reader.opened(asked.name.group, patience)
+            group = await self._reader.opened(asked.name.group, deadline)
             if group is None:
                 raise refusals.group_not_found(asked.name.group)
         _judge(asked, campaign, group)
 
-    async def _campaign(self, wanted: str, patience: CallDeadline) -> Campaign:
+    async def _campaign(self, wanted: str, deadline: CallDeadline) -> Campaign:
         campaign = self._campaigns.find(wanted)
         if campaign is None:
             try:
-                async with asyncio.timeout(patience.left_s()):
+                async with asyncio.timeout(deadline.left_s()):
                     campaign = await self._campaigns.get_latest(wanted)
             except TimeoutError:
                 raise BrokerUnavailable("the campaigns' topic could not be read to its end in time") from None
@@ -195,11 +195,11 @@ def accept(
         show_placed(made.order, asked, position.timestamp_ms)
     else:
         seen.show(made.order)
-    made.token = encode(position)
+    made.consistency_token = encode(position)
 
 
 def _answer(seen: OrderSnapshot, token: Token | Position) -> PlaceOrderResponse:
-    answer = PlaceOrderResponse(token=encode(token))
+    answer = PlaceOrderResponse(consistency_token=encode(token))
     seen.show(answer.order)
     return answer
 

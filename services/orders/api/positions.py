@@ -43,7 +43,7 @@ class Positions:
         self._questions: set[asyncio.Task[BrokerUnavailable | None]] = set()
         self._asked_at: dict[int, float] = {}
 
-    async def reached(self, key: str, partition: int, offset: int, patience: CallDeadline, *, ours: bool) -> None:
+    async def reached(self, key: str, partition: int, offset: int, deadline: CallDeadline, *, ours: bool) -> None:
         """Returns once the key's partition is folded past an offset. `ours`: this process wrote there, so the log has
         it. Raises TimeoutError, NotReady, BrokerUnavailable; and ApiError INVALID_FIELDS for an offset beyond the end
         of the log, OVERLOADED where too many calls wait."""
@@ -55,16 +55,16 @@ class Positions:
         if look() is not None:
             return
         if ours:
-            await self._folded(partition, look, patience)
+            await self._folded(partition, look, deadline)
             return
-        with self._room.place("wait for what their tokens name"):
-            await self._require_in_log(partition, offset, patience)
-            await self._folded(partition, look, patience)
+        with self._room.slot("wait for what their tokens name"):
+            await self._require_in_log(partition, offset, deadline)
+            await self._folded(partition, look, deadline)
 
-    async def _folded(self, partition: int, look: Callable[[], bool | None], patience: CallDeadline) -> None:
-        await self._awaiting.until(position_key(ORDERS.name, partition), look, patience.left_s())
+    async def _folded(self, partition: int, look: Callable[[], bool | None], deadline: CallDeadline) -> None:
+        await self._awaiting.until(position_key(ORDERS.name, partition), look, deadline.left_s())
 
-    async def _require_in_log(self, partition: int, offset: int, patience: CallDeadline) -> None:
+    async def _require_in_log(self, partition: int, offset: int, deadline: CallDeadline) -> None:
         if offset < self._ends.get(partition, 0):
             return
         asking = self._asking.get(partition)
@@ -73,7 +73,7 @@ class Positions:
             self._questions.add(asking)
             asking.add_done_callback(self._questions.discard)
         # Shared: it goes on for the others where one call gives up.
-        await asyncio.wait([asking], timeout=patience.left_s())
+        await asyncio.wait([asking], timeout=deadline.left_s())
         if not asking.done():
             raise TimeoutError
         error = asking.result()
@@ -81,7 +81,7 @@ class Positions:
             # A copy: one error raised by hundreds of tasks would hold all of their frames.
             raise BrokerUnavailable(str(error))
         if offset >= self._ends.get(partition, 0):
-            raise invalid_field("token", "is of no record in the log")
+            raise invalid_field("consistency_token", "is of no record in the log")
 
     async def _ask(self, partition: int) -> BrokerUnavailable | None:
         """Asks for the end of a partition, and returns what went wrong. A call that comes after the question was sent

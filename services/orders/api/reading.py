@@ -158,14 +158,14 @@ class Reader:
             raise order_not_found(name)
         return found
 
-    def token(self, text: str, group: str = "") -> Token:
+    def consistency_token(self, text: str, group: str = "") -> Token:
         """A token of PlaceOrder, about this group's partition where one is named. Raises ApiError INVALID_FIELDS."""
         try:
             token = decode(text)
         except ValueError as error:
-            raise invalid_field("token", str(error)) from None
+            raise invalid_field("consistency_token", str(error)) from None
         if token.partition >= self._publisher.partitions or (group and token.partition != self.partition(group)):
-            raise invalid_field("token", "is of another order")
+            raise invalid_field("consistency_token", "is of another order")
         return token
 
     async def passed(self, name: OrderName, token: Token, deadline: CallDeadline) -> None:

@@ -95,7 +95,7 @@ async def test_a_list_shows_what_was_written_before_it_and_with_a_token_what_oth
     [
         ("", {"page_token": "nonsense"}, "page_token"),
         ("", {"page_token": "e30"}, "page_token"),
-        ("", {"token": "nonsense"}, "token"),
+        ("", {"consistency_token": "nonsense"}, "consistency_token"),
         ("groups/" + "-" * 36, {}, "parent"),
     ],
 )

@@ -14,7 +14,7 @@ from groupbuy.orders.v1.orders_pb2 import (
     ORDER_STATE_PLACED,
     ORDER_STATE_RESERVED,
     WAIT_ACCEPTED,
-    WAIT_GROUP_CLOSED,
+    WAIT_FINAL,
     WAIT_SEAT_DECIDED,
     BatchPlaceOrdersRequest,
     PlaceOrderRequest,
@@ -56,11 +56,11 @@ async def batch(world: World, *requests: PlaceOrderRequest) -> list[PlaceOrderRe
 def why(result: PlaceOrderResult) -> str:
     """Reason of a result that failed; empty: it did not."""
     if not result.HasField("status"):
-        assert result.token
+        assert result.consistency_token
         assert result.order.name == result.name
         return ""
     assert not result.HasField("order")
-    assert not result.token
+    assert not result.consistency_token
     info = ErrorInfo()
     assert any(detail.Unpack(info) for detail in result.status.details)
     return str(info.reason)
@@ -187,7 +187,7 @@ async def test_batches_are_refused_where_there_is_no_room(world: World) -> None:
     assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert caught.value.retry_after_ms
     assert len((await bulk.batch([wanted(n) for n in range(2)], call())).results) == 2
-    assert room.taken == 8
+    assert room.in_use == 8
 
 
 # The stream ----------------------------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ async def test_other_requests_of_a_customer_are_other_orders(world: World) -> No
 
 
 def waiting(number: int) -> PlaceOrderRequest:
-    return wanted(number, wait=WAIT_GROUP_CLOSED)
+    return wanted(number, wait=WAIT_FINAL)
 
 
 async def test_orders_that_wait_for_their_groups_take_no_place_of_the_others(world: World) -> None:

@@ -19,7 +19,7 @@ from groupbuy.orders.v1.orders_pb2 import (
     ORDER_STATE_SETTLED,
     ORDER_STATE_WAITLISTED,
     WAIT_ACCEPTED,
-    WAIT_GROUP_CLOSED,
+    WAIT_FINAL,
     GetOrderRequest,
 )
 
@@ -95,7 +95,7 @@ async def test_an_accepted_order_is_answered_before_anybody_decides(world: World
 
 
 async def test_group_closed_waits_for_the_end(world: World) -> None:
-    placing = asyncio.create_task(world.place(wait=WAIT_GROUP_CLOSED))
+    placing = asyncio.create_task(world.place(wait=WAIT_FINAL))
     group = group_id("ann", REQUEST)
     order = order_id(group, "ann", REQUEST)
     with world.watchers.watch(group) as watch:
@@ -143,7 +143,7 @@ async def test_the_same_request_again_is_the_same_order_and_no_second_record(wor
     assert again.name == first.name
     assert again.state == ORDER_STATE_CONFIRMED
     assert len(world.records) == 1
-    assert await world.orders.GetOrder(GetOrderRequest(name=first.name, token=token), call()) == again
+    assert await world.orders.GetOrder(GetOrderRequest(name=first.name, consistency_token=token), call()) == again
 
 
 async def test_the_same_request_again_is_answered_when_the_campaign_is_archived_since(world: World) -> None:
@@ -259,8 +259,8 @@ async def test_an_answer_that_does_not_come_is_pending_and_the_order_is_named(wo
     name = f"groups/{fact.group}/orders/{fact.order}"
     assert caught.value.metadata["order"] == name
     world.fold(fact)
-    token = caught.value.metadata["token"]
-    assert (await world.orders.GetOrder(GetOrderRequest(name=name, token=token), call())).state == ORDER_STATE_RESERVED
+    token = caught.value.metadata["consistency_token"]
+    assert (await world.orders.GetOrder(GetOrderRequest(name=name, consistency_token=token), call())).state == ORDER_STATE_RESERVED
 
 
 async def test_a_broker_that_is_away_is_said_and_the_deadline_kept(world: World) -> None:

@@ -27,7 +27,7 @@ def world() -> World:
 
 
 def reading(world: World, name: str, token: Token, seconds: float = 5.0) -> Awaitable[Order]:
-    return asyncio.ensure_future(world.orders.GetOrder(GetOrderRequest(name=name, token=encode(token)), call(seconds)))
+    return asyncio.ensure_future(world.orders.GetOrder(GetOrderRequest(name=name, consistency_token=encode(token)), call(seconds)))
 
 
 async def placed(world: World) -> tuple[str, int]:
@@ -43,9 +43,9 @@ async def test_a_forged_token_is_refused_at_once_and_the_broker_is_asked_once_fo
         errors = await asyncio.gather(*forged, return_exceptions=True)
     for error in errors:
         assert isinstance(error, ApiError)
-        assert (error.reason_name, error.fields[0][0]) == ("INVALID_FIELDS", "token")
+        assert (error.reason_name, error.fields[0][0]) == ("INVALID_FIELDS", "consistency_token")
     assert world.asked_ends == [partition]
-    request = ListOrdersRequest(parent=name.rpartition("/orders/")[0], token=encode(Token(partition, 10**15)))
+    request = ListOrdersRequest(parent=name.rpartition("/orders/")[0], consistency_token=encode(Token(partition, 10**15)))
     with pytest.raises(ApiError) as caught:
         await world.orders.ListOrders(request, call())
     assert reason(caught) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")

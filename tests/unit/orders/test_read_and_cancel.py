@@ -40,7 +40,7 @@ def world() -> World:
 
 
 async def get(world: World, name: str, token: str = "", seconds: float = 5.0) -> Order:
-    return await world.orders.GetOrder(GetOrderRequest(name=name, token=token), call(seconds))
+    return await world.orders.GetOrder(GetOrderRequest(name=name, consistency_token=token), call(seconds))
 
 
 async def cancel(world: World, name: str, seconds: float = 5.0) -> Order:
@@ -104,7 +104,7 @@ async def test_a_token_that_is_none_or_of_another_partition_is_refused(world: Wo
         with pytest.raises(ApiError) as caught:
             await get(world, order.name, wrong)
         assert reason(caught) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
-        assert [field for field, _ in caught.value.fields] == ["token"]
+        assert [field for field, _ in caught.value.fields] == ["consistency_token"]
 
 
 async def test_before_the_broker_was_met_nothing_is_called_unknown(world: World) -> None:

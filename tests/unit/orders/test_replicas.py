@@ -142,7 +142,7 @@ async def test_an_order_is_placed_read_by_its_token_and_cancelled_where_it_lives
     placed = await here.orders.PlaceOrder(wanted(number), call())
     assert placed.order.state == ORDER_STATE_RESERVED
     assert not here.records
-    read = await here.orders.GetOrder(GetOrderRequest(name=placed.order.name, token=placed.token), call())
+    read = await here.orders.GetOrder(GetOrderRequest(name=placed.order.name, consistency_token=placed.consistency_token), call())
     assert read == placed.order
     wish = CancelOrderRequest(name=placed.order.name, request_id=REQUEST)
     assert (await here.orders.CancelOrder(wish, call())).state == ORDER_STATE_CANCELLED

@@ -213,7 +213,7 @@ class World:
     async def place(self, seconds: float = 5.0, **more: object) -> tuple[Order, str]:
         """Places an order and returns it with its token."""
         response = await self.orders.PlaceOrder(asked(**more), call(seconds))
-        return response.order, response.token
+        return response.order, response.consistency_token
 
 
 def asked(**more: object) -> PlaceOrderRequest:

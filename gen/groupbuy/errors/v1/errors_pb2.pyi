@@ -27,13 +27,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_FIELDS: _ErrorReason.ValueType  # 1
     """INVALID_ARGUMENT: fields break the rules of the proto; BadRequest lists them."""
     ERROR_REASON_CAMPAIGN_NOT_FOUND: _ErrorReason.ValueType  # 2
-    """NOT_FOUND: no such campaign."""
+    """NOT_FOUND: the campaign does not exist."""
     ERROR_REASON_GROUP_NOT_FOUND: _ErrorReason.ValueType  # 3
-    """NOT_FOUND: no such group."""
+    """NOT_FOUND: the group does not exist."""
     ERROR_REASON_ORDER_NOT_FOUND: _ErrorReason.ValueType  # 4
-    """NOT_FOUND: no such order."""
+    """NOT_FOUND: the order does not exist."""
     ERROR_REASON_PAYMENT_NOT_FOUND: _ErrorReason.ValueType  # 5
-    """NOT_FOUND: no payment of that order yet."""
+    """NOT_FOUND: the order has no payment yet."""
     ERROR_REASON_CURRENCY_MISMATCH: _ErrorReason.ValueType  # 6
     """INVALID_ARGUMENT: the order's currency is not the campaign's."""
     ERROR_REASON_CAMPAIGN_MISMATCH: _ErrorReason.ValueType  # 7
@@ -43,23 +43,23 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CAMPAIGN_EXISTS: _ErrorReason.ValueType  # 9
     """ALREADY_EXISTS: a campaign with this id exists and differs."""
     ERROR_REASON_ORDER_NOT_CANCELLABLE: _ErrorReason.ValueType  # 10
-    """FAILED_PRECONDITION: the order can no longer be cancelled."""
+    """FAILED_PRECONDITION: the order cannot be cancelled any more."""
     ERROR_REASON_TIERS_NOT_MONOTONIC: _ErrorReason.ValueType  # 11
     """INVALID_ARGUMENT: tiers must be ascending in members and descending in price, below the solo price."""
     ERROR_REASON_WINDOW_TOO_LONG: _ErrorReason.ValueType  # 12
     """INVALID_ARGUMENT: the window plus one day must be shorter than the shortest hold of a provider."""
     ERROR_REASON_DEADLINE_REQUIRED: _ErrorReason.ValueType  # 13
-    """INVALID_ARGUMENT: a unary business call carries no deadline."""
+    """INVALID_ARGUMENT: a unary business call has no deadline."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 14
     """INVALID_ARGUMENT: the message is larger than 256 KiB."""
     ERROR_REASON_BROKER_UNAVAILABLE: _ErrorReason.ValueType  # 15
-    """UNAVAILABLE: the broker can't be reached; call again."""
+    """UNAVAILABLE: the broker cannot be reached; retry."""
     ERROR_REASON_NOT_READY: _ErrorReason.ValueType  # 16
-    """UNAVAILABLE: the service is starting or recovering; call again."""
+    """UNAVAILABLE: the service is starting or recovering; retry."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 17
-    """RESOURCE_EXHAUSTED: too many calls wait; call again later."""
+    """RESOURCE_EXHAUSTED: the service is at capacity; retry after the delay."""
     ERROR_REASON_ANSWER_PENDING: _ErrorReason.ValueType  # 18
-    """DEADLINE_EXCEEDED: the order is in the log, its answer had not come by the deadline; GetOrder tells."""
+    """DEADLINE_EXCEEDED: the log has the order, but no decision arrived before the deadline. Poll GetOrder."""
     ERROR_REASON_AMOUNT_OVERFLOW: _ErrorReason.ValueType  # 19
     """INVALID_ARGUMENT: an amount would not fit in 64 bits."""
     ERROR_REASON_PAYMENT_STATE: _ErrorReason.ValueType  # 20
@@ -67,33 +67,33 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_BAD_SIGNATURE: _ErrorReason.ValueType  # 21
     """PERMISSION_DENIED: the notification's signature is wrong."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 22
-    """INTERNAL: a defect of ours; the log of the service has it under the same trace."""
+    """INTERNAL: a defect. The service's log has the error under the same trace id."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 23
-    """ABORTED: the campaign was changed by somebody else; read it again."""
+    """ABORTED: the campaign has changed since it was read; read it again and retry."""
     ERROR_REASON_CAMPAIGN_ARCHIVED: _ErrorReason.ValueType  # 24
     """FAILED_PRECONDITION: the campaign is archived."""
     ERROR_REASON_GROUP_NOT_CANCELLABLE: _ErrorReason.ValueType  # 25
-    """FAILED_PRECONDITION: the group has closed and can no longer be cancelled."""
+    """FAILED_PRECONDITION: the group is closed and cannot be cancelled."""
     ERROR_REASON_LINK_MALFORMED: _ErrorReason.ValueType  # 40
-    """INVALID_ARGUMENT: the share link is no token of ours: cut, extended, or encoded otherwise."""
+    """INVALID_ARGUMENT: the share token is malformed."""
     ERROR_REASON_LINK_KEY_UNKNOWN: _ErrorReason.ValueType  # 41
-    """PERMISSION_DENIED: the share link is signed with a key that is not, or no longer, known."""
+    """PERMISSION_DENIED: the key that signed the share link is unknown or retired."""
     ERROR_REASON_LINK_SIGNATURE: _ErrorReason.ValueType  # 42
     """PERMISSION_DENIED: the share link was tampered with."""
     ERROR_REASON_LINK_EXPIRED: _ErrorReason.ValueType  # 43
     """FAILED_PRECONDITION: the share link has expired."""
     ERROR_REASON_LINK_WRONG_CAMPAIGN: _ErrorReason.ValueType  # 44
-    """INVALID_ARGUMENT: the share link is of another campaign."""
+    """INVALID_ARGUMENT: the share link belongs to another campaign."""
     ERROR_REASON_LINK_WRONG_GROUP: _ErrorReason.ValueType  # 45
-    """INVALID_ARGUMENT: the share link is of another group."""
+    """INVALID_ARGUMENT: the share link belongs to another group."""
     ERROR_REASON_LINKS_NOT_SET_UP: _ErrorReason.ValueType  # 46
     """FAILED_PRECONDITION: the service has no keys for share links."""
     ERROR_REASON_IDENTITY_REQUIRED: _ErrorReason.ValueType  # 47
-    """UNAUTHENTICATED: the caller has no certificate with an identity of ours."""
+    """UNAUTHENTICATED: the caller's certificate has no accepted identity."""
     ERROR_REASON_METHOD_NOT_ALLOWED: _ErrorReason.ValueType  # 48
     """PERMISSION_DENIED: the caller's identity may not call this method."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 49
-    """RESOURCE_EXHAUSTED: the caller's identity calls more often than it may; call again after the delay."""
+    """RESOURCE_EXHAUSTED: the caller's identity exceeds its rate limit; retry after the delay."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused. The name without its prefix is ErrorInfo.reason."""
@@ -103,13 +103,13 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_INVALID_FIELDS: ErrorReason.ValueType  # 1
 """INVALID_ARGUMENT: fields break the rules of the proto; BadRequest lists them."""
 ERROR_REASON_CAMPAIGN_NOT_FOUND: ErrorReason.ValueType  # 2
-"""NOT_FOUND: no such campaign."""
+"""NOT_FOUND: the campaign does not exist."""
 ERROR_REASON_GROUP_NOT_FOUND: ErrorReason.ValueType  # 3
-"""NOT_FOUND: no such group."""
+"""NOT_FOUND: the group does not exist."""
 ERROR_REASON_ORDER_NOT_FOUND: ErrorReason.ValueType  # 4
-"""NOT_FOUND: no such order."""
+"""NOT_FOUND: the order does not exist."""
 ERROR_REASON_PAYMENT_NOT_FOUND: ErrorReason.ValueType  # 5
-"""NOT_FOUND: no payment of that order yet."""
+"""NOT_FOUND: the order has no payment yet."""
 ERROR_REASON_CURRENCY_MISMATCH: ErrorReason.ValueType  # 6
 """INVALID_ARGUMENT: the order's currency is not the campaign's."""
 ERROR_REASON_CAMPAIGN_MISMATCH: ErrorReason.ValueType  # 7
@@ -119,23 +119,23 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 8
 ERROR_REASON_CAMPAIGN_EXISTS: ErrorReason.ValueType  # 9
 """ALREADY_EXISTS: a campaign with this id exists and differs."""
 ERROR_REASON_ORDER_NOT_CANCELLABLE: ErrorReason.ValueType  # 10
-"""FAILED_PRECONDITION: the order can no longer be cancelled."""
+"""FAILED_PRECONDITION: the order cannot be cancelled any more."""
 ERROR_REASON_TIERS_NOT_MONOTONIC: ErrorReason.ValueType  # 11
 """INVALID_ARGUMENT: tiers must be ascending in members and descending in price, below the solo price."""
 ERROR_REASON_WINDOW_TOO_LONG: ErrorReason.ValueType  # 12
 """INVALID_ARGUMENT: the window plus one day must be shorter than the shortest hold of a provider."""
 ERROR_REASON_DEADLINE_REQUIRED: ErrorReason.ValueType  # 13
-"""INVALID_ARGUMENT: a unary business call carries no deadline."""
+"""INVALID_ARGUMENT: a unary business call has no deadline."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 14
 """INVALID_ARGUMENT: the message is larger than 256 KiB."""
 ERROR_REASON_BROKER_UNAVAILABLE: ErrorReason.ValueType  # 15
-"""UNAVAILABLE: the broker can't be reached; call again."""
+"""UNAVAILABLE: the broker cannot be reached; retry."""
 ERROR_REASON_NOT_READY: ErrorReason.ValueType  # 16
-"""UNAVAILABLE: the service is starting or recovering; call again."""
+"""UNAVAILABLE: the service is starting or recovering; retry."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 17
-"""RESOURCE_EXHAUSTED: too many calls wait; call again later."""
+"""RESOURCE_EXHAUSTED: the service is at capacity; retry after the delay."""
 ERROR_REASON_ANSWER_PENDING: ErrorReason.ValueType  # 18
-"""DEADLINE_EXCEEDED: the order is in the log, its answer had not come by the deadline; GetOrder tells."""
+"""DEADLINE_EXCEEDED: the log has the order, but no decision arrived before the deadline. Poll GetOrder."""
 ERROR_REASON_AMOUNT_OVERFLOW: ErrorReason.ValueType  # 19
 """INVALID_ARGUMENT: an amount would not fit in 64 bits."""
 ERROR_REASON_PAYMENT_STATE: ErrorReason.ValueType  # 20
@@ -143,31 +143,31 @@ ERROR_REASON_PAYMENT_STATE: ErrorReason.ValueType  # 20
 ERROR_REASON_BAD_SIGNATURE: ErrorReason.ValueType  # 21
 """PERMISSION_DENIED: the notification's signature is wrong."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 22
-"""INTERNAL: a defect of ours; the log of the service has it under the same trace."""
+"""INTERNAL: a defect. The service's log has the error under the same trace id."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 23
-"""ABORTED: the campaign was changed by somebody else; read it again."""
+"""ABORTED: the campaign has changed since it was read; read it again and retry."""
 ERROR_REASON_CAMPAIGN_ARCHIVED: ErrorReason.ValueType  # 24
 """FAILED_PRECONDITION: the campaign is archived."""
 ERROR_REASON_GROUP_NOT_CANCELLABLE: ErrorReason.ValueType  # 25
-"""FAILED_PRECONDITION: the group has closed and can no longer be cancelled."""
+"""FAILED_PRECONDITION: the group is closed and cannot be cancelled."""
 ERROR_REASON_LINK_MALFORMED: ErrorReason.ValueType  # 40
-"""INVALID_ARGUMENT: the share link is no token of ours: cut, extended, or encoded otherwise."""
+"""INVALID_ARGUMENT: the share token is malformed."""
 ERROR_REASON_LINK_KEY_UNKNOWN: ErrorReason.ValueType  # 41
-"""PERMISSION_DENIED: the share link is signed with a key that is not, or no longer, known."""
+"""PERMISSION_DENIED: the key that signed the share link is unknown or retired."""
 ERROR_REASON_LINK_SIGNATURE: ErrorReason.ValueType  # 42
 """PERMISSION_DENIED: the share link was tampered with."""
 ERROR_REASON_LINK_EXPIRED: ErrorReason.ValueType  # 43
 """FAILED_PRECONDITION: the share link has expired."""
 ERROR_REASON_LINK_WRONG_CAMPAIGN: ErrorReason.ValueType  # 44
-"""INVALID_ARGUMENT: the share link is of another campaign."""
+"""INVALID_ARGUMENT: the share link belongs to another campaign."""
 ERROR_REASON_LINK_WRONG_GROUP: ErrorReason.ValueType  # 45
-"""INVALID_ARGUMENT: the share link is of another group."""
+"""INVALID_ARGUMENT: the share link belongs to another group."""
 ERROR_REASON_LINKS_NOT_SET_UP: ErrorReason.ValueType  # 46
 """FAILED_PRECONDITION: the service has no keys for share links."""
 ERROR_REASON_IDENTITY_REQUIRED: ErrorReason.ValueType  # 47
-"""UNAUTHENTICATED: the caller has no certificate with an identity of ours."""
+"""UNAUTHENTICATED: the caller's certificate has no accepted identity."""
 ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 48
 """PERMISSION_DENIED: the caller's identity may not call this method."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 49
-"""RESOURCE_EXHAUSTED: the caller's identity calls more often than it may; call again after the delay."""
+"""RESOURCE_EXHAUSTED: the caller's identity exceeds its rate limit; retry after the delay."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -36,7 +36,7 @@ class _ClosePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClosePoli
     """At the deadline only, even when full."""
 
 class ClosePolicy(_ClosePolicy, metaclass=_ClosePolicyEnumTypeWrapper):
-    """When a group is closed for good."""
+    """Condition under which a group closes."""
 
 CLOSE_POLICY_UNSPECIFIED: ClosePolicy.ValueType  # 0
 """The default: CLOSE_POLICY_WHEN_FULL."""
@@ -48,14 +48,14 @@ Global___ClosePolicy: _TypeAlias = ClosePolicy  # noqa: Y015
 
 @_typing.final
 class Tier(_message.Message):
-    """A step of the price ladder: with at least so many members, each pays so much a piece."""
+    """One step of the price ladder: price per piece from a number of members on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MEMBERS_FIELD_NUMBER: _builtins.int
     UNIT_PRICE_MINOR_FIELD_NUMBER: _builtins.int
     members: _builtins.int
-    """Confirmed members from which the tier holds; at least 2."""
+    """Number of confirmed members from which the tier applies; at least 2."""
     unit_price_minor: _builtins.int
     """Price of one piece, in minor units of the campaign's currency."""
     def __init__(
@@ -98,7 +98,7 @@ class Campaign(_message.Message):
     ARCHIVED_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Resource name, campaigns/{campaign}. Made by the service unless CreateCampaignRequest.campaign_id is set."""
+    """Resource name, campaigns/{campaign}. Assigned by the service unless CreateCampaignRequest.campaign_id is set."""
     product: _builtins.str
     """Opaque id of the product."""
     currency: _builtins.str
@@ -110,23 +110,25 @@ class Campaign(_message.Message):
     close_policy: Global___ClosePolicy.ValueType
     """When a group closes."""
     waitlist: _builtins.bool
-    """Whether a joiner without a seat waits for one that falls free."""
+    """Whether orders for a full group are waitlisted."""
     house_fill_members: _builtins.int
-    """Confirmed members from which the merchant lets a short group complete at the first tier; 0: never."""
+    """Number of confirmed members from which a group that is short of the first tier completes at it (virtual
+    completion); 0 disables this.
+    """
     leader_discount_minor: _builtins.int
-    """Taken off the leader's captured amount, in minor units a piece; below every tier's price."""
+    """Discount on the leader's captured amount, in minor units per piece; lower than each tier's price."""
     seats_per_customer: _builtins.int
     """Seats that one customer may have in one group; 0 means 1."""
     max_quantity: _builtins.int
     """Most pieces in one order; 0 means 99."""
     rules_version: _builtins.int
-    """Number of the decider's rules that groups of this campaign are decided by. Set by the service."""
+    """Version of the rules that decide groups of this campaign. Set by the service."""
     revision: _builtins.int
-    """Output only. Counts the campaign's edits, from 1."""
+    """Output only. Number of edits so far, starting at 1."""
     archived: _builtins.bool
     """Output only. Archived: no new groups."""
     etag: _builtins.str
-    """Changes with every edit. Given with an edit, the edit happens only if nobody else's came between. Never stored."""
+    """Changes with each edit. An update with an etag is applied only if the campaign still has that etag."""
     @_builtins.property
     def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tier]:
         """The ladder: members ascending, prices descending, all below the solo price."""
@@ -137,11 +139,11 @@ class Campaign(_message.Message):
 
     @_builtins.property
     def hold_window(self) -> _duration_pb2.Duration:
-        """How long a seat is kept for an order whose payment has not been authorised."""
+        """How long a seat is reserved for an order whose payment is not authorised yet."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When it was made."""
+        """Output only. Time of creation."""
 
     def __init__(
         self,
@@ -176,7 +178,7 @@ Global___Campaign: _TypeAlias = Campaign  # noqa: Y015
 
 @_typing.final
 class CreateCampaignRequest(_message.Message):
-    """Makes a campaign."""
+    """Creates a campaign."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -184,9 +186,9 @@ class CreateCampaignRequest(_message.Message):
     CAMPAIGN_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     campaign_id: _builtins.str
-    """Id wanted, else one is made from the request id."""
+    """Requested id. If empty, the service derives one from request_id."""
     request_id: _builtins.str
-    """The caller's id of this request: the same id and payload give the same campaign."""
+    """Idempotency key of the caller. The same id with the same payload returns the same campaign."""
     @_builtins.property
     def campaign(self) -> Global___Campaign:
         """The offer. Its name is ignored."""
@@ -238,11 +240,11 @@ class ListCampaignsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SHOW_ARCHIVED_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Campaigns at most in one page; 0 means 50. More than 500 are cut to 500."""
+    """Maximum number of campaigns in one page; 0 means 50. Values above 500 are reduced to 500."""
     page_token: _builtins.str
-    """next_page_token of the page before; everything else must be as it was there."""
+    """next_page_token of the previous page. All other fields must be the same as for that page."""
     show_archived: _builtins.bool
-    """Archived campaigns too."""
+    """Whether to include archived campaigns."""
     def __init__(
         self,
         *,
@@ -267,10 +269,10 @@ class ListCampaignsResponse(_message.Message):
     CAMPAIGNS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty: this was the last one."""
+    """Token for the next page. Empty on the last page."""
     @_builtins.property
     def campaigns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Campaign]:
-        """Campaigns by their names."""
+        """Campaigns sorted by name."""
 
     def __init__(
         self,
@@ -288,7 +290,7 @@ Global___ListCampaignsResponse: _TypeAlias = ListCampaignsResponse  # noqa: Y015
 
 @_typing.final
 class UpdateCampaignRequest(_message.Message):
-    """Edits a campaign. Groups that are open keep the terms that they froze."""
+    """Updates a campaign. Open groups keep their frozen terms."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -296,13 +298,13 @@ class UpdateCampaignRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def campaign(self) -> Global___Campaign:
-        """The campaign named, with the new values. With its etag the edit is refused where somebody else's came between. It is
-        checked as a whole, after the edit.
+        """The campaign with its name and the new values. With an etag, the update fails if the campaign has changed since.
+        The updated campaign is validated as a whole.
         """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change, each a field of Campaign; "*": all of them. Empty: those that are set in the campaign given."""
+        """Fields of Campaign to update; "*" means all. If empty, the fields that are set in `campaign`."""
 
     def __init__(
         self,
@@ -329,7 +331,7 @@ class ArchiveCampaignRequest(_message.Message):
     name: _builtins.str
     """campaigns/{campaign}"""
     etag: _builtins.str
-    """The campaign's etag; empty: whatever it is now."""
+    """The expected etag. If empty, no check."""
     def __init__(
         self,
         *,

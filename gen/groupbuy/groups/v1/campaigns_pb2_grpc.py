@@ -67,7 +67,7 @@ class CampaignServiceServicer:
     """
 
     def CreateCampaign(self, request, context):
-        """Makes a campaign. INVALID_ARGUMENT where its terms don't make sense.
+        """Creates a campaign. INVALID_ARGUMENT if its terms are inconsistent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,21 +81,21 @@ class CampaignServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCampaigns(self, request, context):
-        """Campaigns by name. One that is there from the first page to the last is listed exactly once.
+        """Lists campaigns by name. A campaign that exists during the whole listing is returned exactly once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCampaign(self, request, context):
-        """Edits a campaign; new groups have the new terms. ABORTED where the etag is out of date.
+        """Updates a campaign; new groups have the new terms. ABORTED if the etag is out of date.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveCampaign(self, request, context):
-        """No new groups from now on; open ones go on. Can't be undone. Archiving again changes nothing.
+        """Archives a campaign: no new groups; open groups continue. Irreversible and idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,15 +34,15 @@ class CampaignServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CampaignServiceAsyncStub: ...
     CreateCampaign: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.CreateCampaignRequest, _campaigns_pb2.Campaign]
-    """Makes a campaign. INVALID_ARGUMENT where its terms don't make sense."""
+    """Creates a campaign. INVALID_ARGUMENT if its terms are inconsistent."""
     GetCampaign: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.GetCampaignRequest, _campaigns_pb2.Campaign]
     """Reads one campaign."""
     ListCampaigns: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.ListCampaignsRequest, _campaigns_pb2.ListCampaignsResponse]
-    """Campaigns by name. One that is there from the first page to the last is listed exactly once."""
+    """Lists campaigns by name. A campaign that exists during the whole listing is returned exactly once."""
     UpdateCampaign: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.UpdateCampaignRequest, _campaigns_pb2.Campaign]
-    """Edits a campaign; new groups have the new terms. ABORTED where the etag is out of date."""
+    """Updates a campaign; new groups have the new terms. ABORTED if the etag is out of date."""
     ArchiveCampaign: _grpc.UnaryUnaryMultiCallable[_campaigns_pb2.ArchiveCampaignRequest, _campaigns_pb2.Campaign]
-    """No new groups from now on; open ones go on. Can't be undone. Archiving again changes nothing."""
+    """Archives a campaign: no new groups; open groups continue. Irreversible and idempotent."""
 
 @_typing.type_check_only
 class CampaignServiceAsyncStub(CampaignServiceStub):
@@ -50,15 +50,15 @@ class CampaignServiceAsyncStub(CampaignServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCampaign: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.CreateCampaignRequest, _campaigns_pb2.Campaign]  # type: ignore[assignment]
-    """Makes a campaign. INVALID_ARGUMENT where its terms don't make sense."""
+    """Creates a campaign. INVALID_ARGUMENT if its terms are inconsistent."""
     GetCampaign: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.GetCampaignRequest, _campaigns_pb2.Campaign]  # type: ignore[assignment]
     """Reads one campaign."""
     ListCampaigns: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.ListCampaignsRequest, _campaigns_pb2.ListCampaignsResponse]  # type: ignore[assignment]
-    """Campaigns by name. One that is there from the first page to the last is listed exactly once."""
+    """Lists campaigns by name. A campaign that exists during the whole listing is returned exactly once."""
     UpdateCampaign: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.UpdateCampaignRequest, _campaigns_pb2.Campaign]  # type: ignore[assignment]
-    """Edits a campaign; new groups have the new terms. ABORTED where the etag is out of date."""
+    """Updates a campaign; new groups have the new terms. ABORTED if the etag is out of date."""
     ArchiveCampaign: _aio.UnaryUnaryMultiCallable[_campaigns_pb2.ArchiveCampaignRequest, _campaigns_pb2.Campaign]  # type: ignore[assignment]
-    """No new groups from now on; open ones go on. Can't be undone. Archiving again changes nothing."""
+    """Archives a campaign: no new groups; open groups continue. Irreversible and idempotent."""
 
 class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
     """Offers."""
@@ -69,7 +69,7 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _campaigns_pb2.CreateCampaignRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_campaigns_pb2.Campaign, _abc.Awaitable[_campaigns_pb2.Campaign]]:
-        """Makes a campaign. INVALID_ARGUMENT where its terms don't make sense."""
+        """Creates a campaign. INVALID_ARGUMENT if its terms are inconsistent."""
 
     @_abc_1.abstractmethod
     def GetCampaign(
@@ -85,7 +85,7 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _campaigns_pb2.ListCampaignsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_campaigns_pb2.ListCampaignsResponse, _abc.Awaitable[_campaigns_pb2.ListCampaignsResponse]]:
-        """Campaigns by name. One that is there from the first page to the last is listed exactly once."""
+        """Lists campaigns by name. A campaign that exists during the whole listing is returned exactly once."""
 
     @_abc_1.abstractmethod
     def UpdateCampaign(
@@ -93,7 +93,7 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _campaigns_pb2.UpdateCampaignRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_campaigns_pb2.Campaign, _abc.Awaitable[_campaigns_pb2.Campaign]]:
-        """Edits a campaign; new groups have the new terms. ABORTED where the etag is out of date."""
+        """Updates a campaign; new groups have the new terms. ABORTED if the etag is out of date."""
 
     @_abc_1.abstractmethod
     def ArchiveCampaign(
@@ -101,6 +101,6 @@ class CampaignServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _campaigns_pb2.ArchiveCampaignRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_campaigns_pb2.Campaign, _abc.Awaitable[_campaigns_pb2.Campaign]]:
-        """No new groups from now on; open ones go on. Can't be undone. Archiving again changes nothing."""
+        """Archives a campaign: no new groups; open groups continue. Irreversible and idempotent."""
 
 def add_CampaignServiceServicer_to_server(servicer: CampaignServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

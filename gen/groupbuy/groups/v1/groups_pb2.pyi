@@ -32,25 +32,25 @@ class _GroupStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GroupState
     GROUP_STATE_FORMING: _GroupState.ValueType  # 1
     """Open to joiners."""
     GROUP_STATE_COMPLETED: _GroupState.ValueType  # 2
-    """Closed with enough members; they are being charged, or have been."""
+    """Closed with enough members; charging is in progress or done."""
     GROUP_STATE_EXPIRED: _GroupState.ValueType  # 3
-    """Closed with too few members; all are let go."""
+    """Closed with too few members; all holds are released."""
     GROUP_STATE_CANCELLED: _GroupState.ValueType  # 4
-    """Ended from outside; all are let go."""
+    """Ended by an operator or the merchant; all holds are released."""
 
 class GroupState(_GroupState, metaclass=_GroupStateEnumTypeWrapper):
-    """Where a group stands."""
+    """State of a group."""
 
 GROUP_STATE_UNSPECIFIED: GroupState.ValueType  # 0
 """Not used."""
 GROUP_STATE_FORMING: GroupState.ValueType  # 1
 """Open to joiners."""
 GROUP_STATE_COMPLETED: GroupState.ValueType  # 2
-"""Closed with enough members; they are being charged, or have been."""
+"""Closed with enough members; charging is in progress or done."""
 GROUP_STATE_EXPIRED: GroupState.ValueType  # 3
-"""Closed with too few members; all are let go."""
+"""Closed with too few members; all holds are released."""
 GROUP_STATE_CANCELLED: GroupState.ValueType  # 4
-"""Ended from outside; all are let go."""
+"""Ended by an operator or the merchant; all holds are released."""
 Global___GroupState: _TypeAlias = GroupState  # noqa: Y015
 
 class _MemberState:
@@ -62,7 +62,7 @@ class _MemberStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemberSta
     MEMBER_STATE_UNSPECIFIED: _MemberState.ValueType  # 0
     """Not used."""
     MEMBER_STATE_WAITLISTED: _MemberState.ValueType  # 1
-    """Waits for a seat."""
+    """On the waitlist."""
     MEMBER_STATE_RESERVED: _MemberState.ValueType  # 2
     """Has a seat, the money is not held yet."""
     MEMBER_STATE_CONFIRMED: _MemberState.ValueType  # 3
@@ -72,15 +72,15 @@ class _MemberStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemberSta
     MEMBER_STATE_FAILED: _MemberState.ValueType  # 5
     """Could not be charged."""
     MEMBER_STATE_RELEASED: _MemberState.ValueType  # 6
-    """Let go."""
+    """Released without a charge."""
 
 class MemberState(_MemberState, metaclass=_MemberStateEnumTypeWrapper):
-    """Where a member stands."""
+    """State of a member."""
 
 MEMBER_STATE_UNSPECIFIED: MemberState.ValueType  # 0
 """Not used."""
 MEMBER_STATE_WAITLISTED: MemberState.ValueType  # 1
-"""Waits for a seat."""
+"""On the waitlist."""
 MEMBER_STATE_RESERVED: MemberState.ValueType  # 2
 """Has a seat, the money is not held yet."""
 MEMBER_STATE_CONFIRMED: MemberState.ValueType  # 3
@@ -90,12 +90,12 @@ MEMBER_STATE_SETTLED: MemberState.ValueType  # 4
 MEMBER_STATE_FAILED: MemberState.ValueType  # 5
 """Could not be charged."""
 MEMBER_STATE_RELEASED: MemberState.ValueType  # 6
-"""Let go."""
+"""Released without a charge."""
 Global___MemberState: _TypeAlias = MemberState  # noqa: Y015
 
 @_typing.final
 class Member(_message.Message):
-    """One order's place in a group."""
+    """One order in a group."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -106,11 +106,11 @@ class Member(_message.Message):
     order: _builtins.str
     """groups/{group}/orders/{order}"""
     customer: _builtins.str
-    """Opaque id of the customer; empty once the member is charged or let go."""
+    """Opaque id of the customer; empty after the member is charged or released."""
     quantity: _builtins.int
-    """Pieces; 0 once the member is charged or let go."""
+    """Pieces; 0 after the member is charged or released."""
     state: Global___MemberState.ValueType
-    """Where it stands."""
+    """State."""
     def __init__(
         self,
         *,
@@ -153,40 +153,40 @@ class Group(_message.Message):
     campaign: _builtins.str
     """campaigns/{campaign}"""
     state: Global___GroupState.ValueType
-    """Where it stands."""
+    """State."""
     leader_order: _builtins.str
-    """Order that leads."""
+    """Order of the leader."""
     confirmed_members: _builtins.int
-    """Members whose money is held, or was when the group completed."""
+    """Members whose money is held, or was held at completion."""
     seats_left: _builtins.int
-    """Seats still free."""
+    """Number of free seats."""
     unit_price_minor: _builtins.int
-    """Price of one piece that holds now: the tier reached so far, or at completion. The first tier's before that."""
+    """Current price per piece: of the tier reached so far or at completion; of the first tier before any is reached."""
     next_tier_members: _builtins.int
-    """Members wanted for the next tier; 0: none is left."""
+    """Members required for the next tier; 0 if there is none."""
     version: _builtins.int
     """Version of the last decision."""
     settled: _builtins.bool
-    """Whether all that was to be charged or let go has been."""
+    """Whether all charges and releases are done."""
     @_builtins.property
     def terms(self) -> _decisions_pb2.Terms:
         """Frozen terms."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it opened."""
+        """Time of opening."""
 
     @_builtins.property
     def deadline_time(self) -> _timestamp_pb2.Timestamp:
-        """When it closes at the latest."""
+        """Latest time of closing."""
 
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___Member]:
-        """All orders that have a seat or wait for one, or had one when the group closed."""
+        """Orders with a seat or on the waitlist, or with a seat when the group closed."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When it last changed."""
+        """Time of the last change."""
 
     def __init__(
         self,
@@ -248,7 +248,7 @@ class WatchGroupRequest(_message.Message):
     name: _builtins.str
     """groups/{group}"""
     from_version: _builtins.int
-    """Send nothing that is not newer than this version."""
+    """Send only versions newer than this one."""
     def __init__(
         self,
         *,
@@ -275,9 +275,9 @@ class ListGroupsRequest(_message.Message):
     campaign: _builtins.str
     """campaigns/{campaign}"""
     page_size: _builtins.int
-    """Groups at most in one page; 0 means 20. More than 100 are cut to 100."""
+    """Maximum number of groups in one page; 0 means 20. Values above 100 are reduced to 100."""
     page_token: _builtins.str
-    """next_page_token of the page before; everything else must be as it was there."""
+    """next_page_token of the previous page. All other fields must be the same as for that page."""
     def __init__(
         self,
         *,
@@ -302,10 +302,10 @@ class ListGroupsResponse(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty: this was the last one."""
+    """Token for the next page. Empty on the last page."""
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___Group]:
-        """Groups with a free seat, without their members: the fewest seats left first, then the earliest deadline."""
+        """Groups with a free seat, without their members, sorted by free seats, then by deadline."""
 
     def __init__(
         self,
@@ -333,9 +333,9 @@ class CancelGroupRequest(_message.Message):
     name: _builtins.str
     """groups/{group}"""
     reason: _builtins.str
-    """Why, for people."""
+    """Reason, for people."""
     request_id: _builtins.str
-    """The caller's id of this request."""
+    """Idempotency key of the caller."""
     def __init__(
         self,
         *,

@@ -69,22 +69,22 @@ class GroupServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListGroups(self, request, context):
-        """Groups of a campaign that a stranger can join, nearest to completion first. A group that does not change while its
-        pages are read is listed exactly once; one that changes moves to its new place.
+        """Lists the groups of a campaign that anybody can join, nearest to completion first. A group that does not change
+        during the listing is returned exactly once; a group that changes moves to its new position.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchGroup(self, request, context):
-        """The group as it is, then again at each change; ends when nothing can change any more.
+        """Sends the group now and after each change. Ends when the group is final.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelGroup(self, request, context):
-        """Ends a forming group; every member is let go. A group that is closed stays as it is: FAILED_PRECONDITION.
+        """Ends a forming group and releases all members. FAILED_PRECONDITION if the group is closed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

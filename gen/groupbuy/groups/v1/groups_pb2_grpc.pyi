@@ -36,13 +36,13 @@ class GroupServiceStub:
     GetGroup: _grpc.UnaryUnaryMultiCallable[_groups_pb2.GetGroupRequest, _groups_pb2.Group]
     """Reads one group."""
     ListGroups: _grpc.UnaryUnaryMultiCallable[_groups_pb2.ListGroupsRequest, _groups_pb2.ListGroupsResponse]
-    """Groups of a campaign that a stranger can join, nearest to completion first. A group that does not change while its
-    pages are read is listed exactly once; one that changes moves to its new place.
+    """Lists the groups of a campaign that anybody can join, nearest to completion first. A group that does not change
+    during the listing is returned exactly once; a group that changes moves to its new position.
     """
     WatchGroup: _grpc.UnaryStreamMultiCallable[_groups_pb2.WatchGroupRequest, _groups_pb2.Group]
-    """The group as it is, then again at each change; ends when nothing can change any more."""
+    """Sends the group now and after each change. Ends when the group is final."""
     CancelGroup: _grpc.UnaryUnaryMultiCallable[_groups_pb2.CancelGroupRequest, _groups_pb2.Group]
-    """Ends a forming group; every member is let go. A group that is closed stays as it is: FAILED_PRECONDITION."""
+    """Ends a forming group and releases all members. FAILED_PRECONDITION if the group is closed."""
 
 @_typing.type_check_only
 class GroupServiceAsyncStub(GroupServiceStub):
@@ -52,13 +52,13 @@ class GroupServiceAsyncStub(GroupServiceStub):
     GetGroup: _aio.UnaryUnaryMultiCallable[_groups_pb2.GetGroupRequest, _groups_pb2.Group]  # type: ignore[assignment]
     """Reads one group."""
     ListGroups: _aio.UnaryUnaryMultiCallable[_groups_pb2.ListGroupsRequest, _groups_pb2.ListGroupsResponse]  # type: ignore[assignment]
-    """Groups of a campaign that a stranger can join, nearest to completion first. A group that does not change while its
-    pages are read is listed exactly once; one that changes moves to its new place.
+    """Lists the groups of a campaign that anybody can join, nearest to completion first. A group that does not change
+    during the listing is returned exactly once; a group that changes moves to its new position.
     """
     WatchGroup: _aio.UnaryStreamMultiCallable[_groups_pb2.WatchGroupRequest, _groups_pb2.Group]  # type: ignore[assignment]
-    """The group as it is, then again at each change; ends when nothing can change any more."""
+    """Sends the group now and after each change. Ends when the group is final."""
     CancelGroup: _aio.UnaryUnaryMultiCallable[_groups_pb2.CancelGroupRequest, _groups_pb2.Group]  # type: ignore[assignment]
-    """Ends a forming group; every member is let go. A group that is closed stays as it is: FAILED_PRECONDITION."""
+    """Ends a forming group and releases all members. FAILED_PRECONDITION if the group is closed."""
 
 class GroupServiceServicer(metaclass=_abc_1.ABCMeta):
     """Groups."""
@@ -77,8 +77,8 @@ class GroupServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _groups_pb2.ListGroupsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_groups_pb2.ListGroupsResponse, _abc.Awaitable[_groups_pb2.ListGroupsResponse]]:
-        """Groups of a campaign that a stranger can join, nearest to completion first. A group that does not change while its
-        pages are read is listed exactly once; one that changes moves to its new place.
+        """Lists the groups of a campaign that anybody can join, nearest to completion first. A group that does not change
+        during the listing is returned exactly once; a group that changes moves to its new position.
         """
 
     @_abc_1.abstractmethod
@@ -87,7 +87,7 @@ class GroupServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _groups_pb2.WatchGroupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_groups_pb2.Group], _abc.AsyncIterator[_groups_pb2.Group]]:
-        """The group as it is, then again at each change; ends when nothing can change any more."""
+        """Sends the group now and after each change. Ends when the group is final."""
 
     @_abc_1.abstractmethod
     def CancelGroup(
@@ -95,6 +95,6 @@ class GroupServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _groups_pb2.CancelGroupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_groups_pb2.Group, _abc.Awaitable[_groups_pb2.Group]]:
-        """Ends a forming group; every member is let go. A group that is closed stays as it is: FAILED_PRECONDITION."""
+        """Ends a forming group and releases all members. FAILED_PRECONDITION if the group is closed."""
 
 def add_GroupServiceServicer_to_server(servicer: GroupServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,7 +29,7 @@ from groupbuy.groups.v1 import groups_pb2 as groupbuy_dot_groups_dot_v1_dot_grou
 from groupbuy.links.v1 import links_pb2 as groupbuy_dot_links_dot_v1_dot_links__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egroupbuy/groups/v1/links.proto\x12\x12groupbuy.groups.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fgroupbuy/groups/v1/groups.proto\x1a\x1dgroupbuy/links/v1/links.proto\"\xa8\x03\n\x16\x43reateShareLinkRequest\x12I\n\x06target\x18\x01 \x01(\tB9\xbaH6r422^(groups/[0-9a-f-]{36}|campaigns/[a-z0-9-]{1,63})$\x12\x1a\n\x07inviter\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x91\x01\n\x07\x63hannel\x18\x03 \x01(\x0e\x32\x1f.groupbuy.links.v1.ShareChannelB_\xbaH\\\xba\x01Y\n\x12share_link.channel\x12\x1emust be set, and at most 65535\x1a#int(this) > 0 && int(this) <= 65535\x12\x1d\n\x0bparent_link\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x39\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\xce\xda\x03\x32\x02\x08\x01\x12\x39\n\tqr_format\x18\x06 \x01(\x0e\x32\x1c.groupbuy.groups.v1.QrFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xa5\x01\n\x17\x43reateShareLinkResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x31\n\ninvitation\x18\x03 \x01(\x0b\x32\x1d.groupbuy.links.v1.Invitation\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02qr\x18\x05 \x01(\x0c\"4\n\x17ResolveShareLinkRequest\x12\x19\n\x05token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\"D\n\tOpenGroup\x12(\n\x05group\x18\x01 \x01(\x0b\x32\x19.groupbuy.groups.v1.Group\x12\r\n\x05token\x18\x02 \x01(\t\"\xc1\x02\n\x18ResolveShareLinkResponse\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61mpaign\x18\x02 \x01(\t\x12\x31\n\ninvitation\x18\x03 \x01(\x0b\x32\x1d.groupbuy.links.v1.Invitation\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05group\x18\x06 \x01(\x0b\x32\x19.groupbuy.groups.v1.Group\x12\x10\n\x08joinable\x18\x07 \x01(\x08\x12\x32\n\x0bopen_groups\x18\x08 \x03(\x0b\x32\x1d.groupbuy.groups.v1.OpenGroup*K\n\x08QrFormat\x12\x19\n\x15QR_FORMAT_UNSPECIFIED\x10\x00\x12\x11\n\rQR_FORMAT_SVG\x10\x01\x12\x11\n\rQR_FORMAT_PNG\x10\x02\x32\xe8\x01\n\x0bLinkService\x12j\n\x0f\x43reateShareLink\x12*.groupbuy.groups.v1.CreateShareLinkRequest\x1a+.groupbuy.groups.v1.CreateShareLinkResponse\x12m\n\x10ResolveShareLink\x12+.groupbuy.groups.v1.ResolveShareLinkRequest\x1a,.groupbuy.groups.v1.ResolveShareLinkResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egroupbuy/groups/v1/links.proto\x12\x12groupbuy.groups.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fgroupbuy/groups/v1/groups.proto\x1a\x1dgroupbuy/links/v1/links.proto\"\xa8\x03\n\x16\x43reateShareLinkRequest\x12I\n\x06target\x18\x01 \x01(\tB9\xbaH6r422^(groups/[0-9a-f-]{36}|campaigns/[a-z0-9-]{1,63})$\x12\x1a\n\x07inviter\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x91\x01\n\x07\x63hannel\x18\x03 \x01(\x0e\x32\x1f.groupbuy.links.v1.ShareChannelB_\xbaH\\\xba\x01Y\n\x12share_link.channel\x12\x1emust be set, and at most 65535\x1a#int(this) > 0 && int(this) <= 65535\x12\x1d\n\x0bparent_link\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x39\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x0b\"\x05\x08\x80\xce\xda\x03\x32\x02\x08\x01\x12\x39\n\tqr_format\x18\x06 \x01(\x0e\x32\x1c.groupbuy.groups.v1.QrFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xab\x01\n\x17\x43reateShareLinkResponse\x12\x13\n\x0bshare_token\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x31\n\ninvitation\x18\x03 \x01(\x0b\x32\x1d.groupbuy.links.v1.Invitation\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02qr\x18\x05 \x01(\x0c\":\n\x17ResolveShareLinkRequest\x12\x1f\n\x0bshare_token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\"J\n\tOpenGroup\x12(\n\x05group\x18\x01 \x01(\x0b\x32\x19.groupbuy.groups.v1.Group\x12\x13\n\x0bshare_token\x18\x02 \x01(\t\"\xc1\x02\n\x18ResolveShareLinkResponse\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61mpaign\x18\x02 \x01(\t\x12\x31\n\ninvitation\x18\x03 \x01(\x0b\x32\x1d.groupbuy.links.v1.Invitation\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05group\x18\x06 \x01(\x0b\x32\x19.groupbuy.groups.v1.Group\x12\x10\n\x08joinable\x18\x07 \x01(\x08\x12\x32\n\x0bopen_groups\x18\x08 \x03(\x0b\x32\x1d.groupbuy.groups.v1.OpenGroup*K\n\x08QrFormat\x12\x19\n\x15QR_FORMAT_UNSPECIFIED\x10\x00\x12\x11\n\rQR_FORMAT_SVG\x10\x01\x12\x11\n\rQR_FORMAT_PNG\x10\x02\x32\xe8\x01\n\x0bLinkService\x12j\n\x0f\x43reateShareLink\x12*.groupbuy.groups.v1.CreateShareLinkRequest\x1a+.groupbuy.groups.v1.CreateShareLinkResponse\x12m\n\x10ResolveShareLink\x12+.groupbuy.groups.v1.ResolveShareLinkRequest\x1a,.groupbuy.groups.v1.ResolveShareLinkResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,20 +48,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATESHARELINKREQUEST'].fields_by_name['ttl']._serialized_options = b'\272H\016\252\001\013\"\005\010\200\316\332\0032\002\010\001'
   _globals['_CREATESHARELINKREQUEST'].fields_by_name['qr_format']._loaded_options = None
   _globals['_CREATESHARELINKREQUEST'].fields_by_name['qr_format']._serialized_options = b'\272H\005\202\001\002\020\001'
-  _globals['_RESOLVESHARELINKREQUEST'].fields_by_name['token']._loaded_options = None
-  _globals['_RESOLVESHARELINKREQUEST'].fields_by_name['token']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
-  _globals['_QRFORMAT']._serialized_start=1255
-  _globals['_QRFORMAT']._serialized_end=1330
+  _globals['_RESOLVESHARELINKREQUEST'].fields_by_name['share_token']._loaded_options = None
+  _globals['_RESOLVESHARELINKREQUEST'].fields_by_name['share_token']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
+  _globals['_QRFORMAT']._serialized_start=1273
+  _globals['_QRFORMAT']._serialized_end=1348
   _globals['_CREATESHARELINKREQUEST']._serialized_start=213
   _globals['_CREATESHARELINKREQUEST']._serialized_end=637
   _globals['_CREATESHARELINKRESPONSE']._serialized_start=640
-  _globals['_CREATESHARELINKRESPONSE']._serialized_end=805
-  _globals['_RESOLVESHARELINKREQUEST']._serialized_start=807
-  _globals['_RESOLVESHARELINKREQUEST']._serialized_end=859
-  _globals['_OPENGROUP']._serialized_start=861
-  _globals['_OPENGROUP']._serialized_end=929
-  _globals['_RESOLVESHARELINKRESPONSE']._serialized_start=932
-  _globals['_RESOLVESHARELINKRESPONSE']._serialized_end=1253
-  _globals['_LINKSERVICE']._serialized_start=1333
-  _globals['_LINKSERVICE']._serialized_end=1565
+  _globals['_CREATESHARELINKRESPONSE']._serialized_end=811
+  _globals['_RESOLVESHARELINKREQUEST']._serialized_start=813
+  _globals['_RESOLVESHARELINKREQUEST']._serialized_end=871
+  _globals['_OPENGROUP']._serialized_start=873
+  _globals['_OPENGROUP']._serialized_end=947
+  _globals['_RESOLVESHARELINKRESPONSE']._serialized_start=950
+  _globals['_RESOLVESHARELINKRESPONSE']._serialized_end=1271
+  _globals['_LINKSERVICE']._serialized_start=1351
+  _globals['_LINKSERVICE']._serialized_end=1583
 # @@protoc_insertion_point(module_scope)

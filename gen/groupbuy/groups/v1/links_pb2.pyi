@@ -66,14 +66,14 @@ class CreateShareLinkRequest(_message.Message):
     channel: _links_pb2.ShareChannel.ValueType
     """Where it is shared. Values that are not known yet are accepted."""
     parent_link: _builtins.str
-    """Token of the link that the inviter came by: the new one is a forward of it. Empty: made from scratch. An expired one
-    will do, it is only asked for where it came from.
+    """Share token of the link that the inviter followed; the new link is a forward of it. Empty for a link without a
+    parent. An expired token is accepted, because only its origin is read.
     """
     qr_format: Global___QrFormat.ValueType
-    """A picture to go with it."""
+    """Format of the QR code."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """How long it opens; missing: seven days. A group's link may outlive its group, whose campaign it then shows."""
+        """Lifetime; seven days if absent. The link of a closed group shows the campaign."""
 
     def __init__(
         self,
@@ -99,29 +99,29 @@ class CreateShareLinkResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    TOKEN_FIELD_NUMBER: _builtins.int
+    SHARE_TOKEN_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
     INVITATION_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     QR_FIELD_NUMBER: _builtins.int
-    token: _builtins.str
-    """The link's token: short, safe in a URL, signed. Give it to PlaceOrder with orders that come through it."""
+    share_token: _builtins.str
+    """Share token: short, URL-safe and signed. Pass it to PlaceOrder with orders that came through the link."""
     url: _builtins.str
-    """The token behind the base URL that the service was set up with; the token alone where it has none."""
+    """Base URL of the service's settings followed by the token; the token alone if no base URL is set."""
     qr: _builtins.bytes
-    """Picture of the URL as asked for; empty where none was."""
+    """QR code of the URL; empty if no format was requested."""
     @_builtins.property
     def invitation(self) -> _links_pb2.Invitation:
-        """What an order that comes through it will carry."""
+        """Invitation that orders through this link carry."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """Until when it opens."""
+        """Time of expiry."""
 
     def __init__(
         self,
         *,
-        token: _builtins.str = ...,
+        share_token: _builtins.str = ...,
         url: _builtins.str = ...,
         invitation: _links_pb2.Invitation | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
@@ -129,7 +129,7 @@ class CreateShareLinkResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "invitation", b"invitation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "invitation", b"invitation", "qr", b"qr", "token", b"token", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "invitation", b"invitation", "qr", b"qr", "share_token", b"share_token", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -141,17 +141,17 @@ class ResolveShareLinkRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    TOKEN_FIELD_NUMBER: _builtins.int
-    token: _builtins.str
-    """The link's token."""
+    SHARE_TOKEN_FIELD_NUMBER: _builtins.int
+    share_token: _builtins.str
+    """Share token of the link."""
     def __init__(
         self,
         *,
-        token: _builtins.str = ...,
+        share_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["share_token", b"share_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -159,14 +159,14 @@ Global___ResolveShareLinkRequest: _TypeAlias = ResolveShareLinkRequest  # noqa: 
 
 @_typing.final
 class OpenGroup(_message.Message):
-    """A group that can be joined instead, with a link of its own by the same inviter."""
+    """Another group that can be joined, with a new link by the same inviter."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     GROUP_FIELD_NUMBER: _builtins.int
-    TOKEN_FIELD_NUMBER: _builtins.int
-    token: _builtins.str
-    """Token to place an order with."""
+    SHARE_TOKEN_FIELD_NUMBER: _builtins.int
+    share_token: _builtins.str
+    """Share token for PlaceOrder."""
     @_builtins.property
     def group(self) -> _groups_pb2.Group:
         """The group, without its members."""
@@ -175,11 +175,11 @@ class OpenGroup(_message.Message):
         self,
         *,
         group: _groups_pb2.Group | None = ...,
-        token: _builtins.str = ...,
+        share_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "share_token", b"share_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -187,7 +187,7 @@ Global___OpenGroup: _TypeAlias = OpenGroup  # noqa: Y015
 
 @_typing.final
 class ResolveShareLinkResponse(_message.Message):
-    """What a share link opens."""
+    """Target of a share link."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -200,26 +200,26 @@ class ResolveShareLinkResponse(_message.Message):
     JOINABLE_FIELD_NUMBER: _builtins.int
     OPEN_GROUPS_FIELD_NUMBER: _builtins.int
     target: _builtins.str
-    """groups/{group} or campaigns/{campaign}: what the link was made for."""
+    """groups/{group} or campaigns/{campaign}: target of the link."""
     campaign: _builtins.str
     """campaigns/{campaign}"""
     joinable: _builtins.bool
-    """Whether the group can still be joined, waiting for a seat included."""
+    """Whether the group still accepts orders, including on its waitlist."""
     @_builtins.property
     def invitation(self) -> _links_pb2.Invitation:
-        """Who shared it, where, and how far from the first link."""
+        """Inviter, channel and number of forwards."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """Time of creation."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """Until when it opens."""
+        """Time of expiry."""
 
     @_builtins.property
     def group(self) -> _groups_pb2.Group:
-        """The group as it is, without its members; missing for a link to a campaign."""
+        """The group without its members. Absent for a link to a campaign."""
 
     @_builtins.property
     def open_groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenGroup]:

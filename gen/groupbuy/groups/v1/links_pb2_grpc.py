@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class LinkServiceStub:
-    """Share links: how a group grows. A link lets its bearer look and join, and nothing else.
+    """Share links: how a group grows. A link permits its bearer to view and to join, nothing else.
     """
 
     def __init__(self, channel):
@@ -48,7 +48,7 @@ class LinkServiceStub:
 
 
 class LinkServiceServicer:
-    """Share links: how a group grows. A link lets its bearer look and join, and nothing else.
+    """Share links: how a group grows. A link permits its bearer to view and to join, nothing else.
     """
 
     def CreateShareLink(self, request, context):
@@ -59,7 +59,7 @@ class LinkServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResolveShareLink(self, request, context):
-        """Opens a link. Refused with its reason where it was tampered with, cut, has expired, or has an unknown key.
+        """Opens a link. Returns an error if the token is malformed, tampered with, expired, or signed with an unknown key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +87,7 @@ def add_LinkServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LinkService:
-    """Share links: how a group grows. A link lets its bearer look and join, and nothing else.
+    """Share links: how a group grows. A link permits its bearer to view and to join, nothing else.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class LinkServiceStub:
-    """Share links: how a group grows. A link lets its bearer look and join, and nothing else."""
+    """Share links: how a group grows. A link permits its bearer to view and to join, nothing else."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,20 +36,20 @@ class LinkServiceStub:
     CreateShareLink: _grpc.UnaryUnaryMultiCallable[_links_pb2.CreateShareLinkRequest, _links_pb2.CreateShareLinkResponse]
     """Makes a link to a group or a campaign."""
     ResolveShareLink: _grpc.UnaryUnaryMultiCallable[_links_pb2.ResolveShareLinkRequest, _links_pb2.ResolveShareLinkResponse]
-    """Opens a link. Refused with its reason where it was tampered with, cut, has expired, or has an unknown key."""
+    """Opens a link. Returns an error if the token is malformed, tampered with, expired, or signed with an unknown key."""
 
 @_typing.type_check_only
 class LinkServiceAsyncStub(LinkServiceStub):
-    """Share links: how a group grows. A link lets its bearer look and join, and nothing else."""
+    """Share links: how a group grows. A link permits its bearer to view and to join, nothing else."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateShareLink: _aio.UnaryUnaryMultiCallable[_links_pb2.CreateShareLinkRequest, _links_pb2.CreateShareLinkResponse]  # type: ignore[assignment]
     """Makes a link to a group or a campaign."""
     ResolveShareLink: _aio.UnaryUnaryMultiCallable[_links_pb2.ResolveShareLinkRequest, _links_pb2.ResolveShareLinkResponse]  # type: ignore[assignment]
-    """Opens a link. Refused with its reason where it was tampered with, cut, has expired, or has an unknown key."""
+    """Opens a link. Returns an error if the token is malformed, tampered with, expired, or signed with an unknown key."""
 
 class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Share links: how a group grows. A link lets its bearer look and join, and nothing else."""
+    """Share links: how a group grows. A link permits its bearer to view and to join, nothing else."""
 
     @_abc_1.abstractmethod
     def CreateShareLink(
@@ -65,6 +65,6 @@ class LinkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _links_pb2.ResolveShareLinkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_links_pb2.ResolveShareLinkResponse, _abc.Awaitable[_links_pb2.ResolveShareLinkResponse]]:
-        """Opens a link. Refused with its reason where it was tampered with, cut, has expired, or has an unknown key."""
+        """Opens a link. Returns an error if the token is malformed, tampered with, expired, or signed with an unknown key."""
 
 def add_LinkServiceServicer_to_server(servicer: LinkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -30,11 +30,11 @@ class _OrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderState
     ORDER_STATE_UNSPECIFIED: _OrderState.ValueType  # 0
     """Not used."""
     ORDER_STATE_PLACED: _OrderState.ValueType  # 1
-    """In the log; not decided yet."""
+    """The log has the order; its group has not decided yet."""
     ORDER_STATE_WAITLISTED: _OrderState.ValueType  # 2
-    """Waits for a seat that falls free."""
+    """The group is full; the order waits for a free seat."""
     ORDER_STATE_RESERVED: _OrderState.ValueType  # 3
-    """Has a seat; the money is being held."""
+    """Has a seat; the hold of the money is pending."""
     ORDER_STATE_CONFIRMED: _OrderState.ValueType  # 4
     """Has a seat; the money is held."""
     ORDER_STATE_SETTLED: _OrderState.ValueType  # 5
@@ -48,23 +48,23 @@ class _OrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderState
     ORDER_STATE_CANCELLED: _OrderState.ValueType  # 9
     """The shopper left."""
     ORDER_STATE_RELEASED: _OrderState.ValueType  # 10
-    """The group failed, the shopper was let go."""
+    """The group closed without this order; the hold is released."""
     ORDER_STATE_REFUNDED: _OrderState.ValueType  # 11
-    """Charged, and given back in full."""
+    """Charged and refunded in full."""
 
 class OrderState(_OrderState, metaclass=_OrderStateEnumTypeWrapper):
-    """Where an order stands. REFUSED, DECLINED, LAPSED, CANCELLED, RELEASED and SETTLED are final;
+    """State of an order. REFUSED, DECLINED, LAPSED, CANCELLED, RELEASED and SETTLED are final;
     REFUNDED may follow SETTLED.
     """
 
 ORDER_STATE_UNSPECIFIED: OrderState.ValueType  # 0
 """Not used."""
 ORDER_STATE_PLACED: OrderState.ValueType  # 1
-"""In the log; not decided yet."""
+"""The log has the order; its group has not decided yet."""
 ORDER_STATE_WAITLISTED: OrderState.ValueType  # 2
-"""Waits for a seat that falls free."""
+"""The group is full; the order waits for a free seat."""
 ORDER_STATE_RESERVED: OrderState.ValueType  # 3
-"""Has a seat; the money is being held."""
+"""Has a seat; the hold of the money is pending."""
 ORDER_STATE_CONFIRMED: OrderState.ValueType  # 4
 """Has a seat; the money is held."""
 ORDER_STATE_SETTLED: OrderState.ValueType  # 5
@@ -78,9 +78,9 @@ ORDER_STATE_LAPSED: OrderState.ValueType  # 8
 ORDER_STATE_CANCELLED: OrderState.ValueType  # 9
 """The shopper left."""
 ORDER_STATE_RELEASED: OrderState.ValueType  # 10
-"""The group failed, the shopper was let go."""
+"""The group closed without this order; the hold is released."""
 ORDER_STATE_REFUNDED: OrderState.ValueType  # 11
-"""Charged, and given back in full."""
+"""Charged and refunded in full."""
 Global___OrderState: _TypeAlias = OrderState  # noqa: Y015
 
 class _Wait:
@@ -92,22 +92,22 @@ class _WaitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Wait.ValueType],
     WAIT_UNSPECIFIED: _Wait.ValueType  # 0
     """The default: WAIT_SEAT_DECIDED."""
     WAIT_ACCEPTED: _Wait.ValueType  # 1
-    """Until the order is safe in the log."""
+    """Until the log has the order."""
     WAIT_SEAT_DECIDED: _Wait.ValueType  # 2
-    """Until the order has a seat, waits for one, or is refused."""
-    WAIT_GROUP_CLOSED: _Wait.ValueType  # 3
+    """Until the order is seated, waitlisted or refused."""
+    WAIT_FINAL: _Wait.ValueType  # 3
     """Until the order's state is final."""
 
 class Wait(_Wait, metaclass=_WaitEnumTypeWrapper):
-    """How long PlaceOrder waits before it answers."""
+    """How long PlaceOrder waits before it responds."""
 
 WAIT_UNSPECIFIED: Wait.ValueType  # 0
 """The default: WAIT_SEAT_DECIDED."""
 WAIT_ACCEPTED: Wait.ValueType  # 1
-"""Until the order is safe in the log."""
+"""Until the log has the order."""
 WAIT_SEAT_DECIDED: Wait.ValueType  # 2
-"""Until the order has a seat, waits for one, or is refused."""
-WAIT_GROUP_CLOSED: Wait.ValueType  # 3
+"""Until the order is seated, waitlisted or refused."""
+WAIT_FINAL: Wait.ValueType  # 3
 """Until the order's state is final."""
 Global___Wait: _TypeAlias = Wait  # noqa: Y015
 
@@ -150,36 +150,36 @@ class Order(_message.Message):
     currency: _builtins.str
     """ISO 4217 code."""
     state: Global___OrderState.ValueType
-    """Where it stands."""
+    """State of the order."""
     reason: _builtins.str
-    """Why it was refused, released, declined …: the name of the reason. Empty otherwise."""
+    """Name of the reason for a refusal, release or decline. Empty otherwise."""
     max_unit_price_minor: _builtins.int
     """The highest price of one piece that the shopper agreed to, in minor units."""
     unit_price_minor: _builtins.int
     """Price of one piece at completion, in minor units; 0 before."""
     held_minor: _builtins.int
-    """Money held for it at the provider now, in minor units."""
+    """Amount that the provider holds for the order now, in minor units."""
     captured_minor: _builtins.int
-    """Money captured, in minor units."""
+    """Amount captured, in minor units."""
     refunded_minor: _builtins.int
-    """Money given back after capture, in minor units."""
+    """Amount refunded after the capture, in minor units."""
     action_url: _builtins.str
-    """What the shopper must do at the provider's to confirm the payment; empty: nothing."""
+    """URL at which the shopper confirms the payment with the provider. Empty if no confirmation is needed."""
     revision: _builtins.int
-    """Counts its changes, from 1."""
+    """Number of changes so far, starting at 1."""
     opened_group: _builtins.bool
     """Whether this order opened the group."""
     solo: _builtins.bool
     """Bought alone."""
     cancel_refused: _builtins.str
-    """Why the last wish to cancel was refused; empty: it was not."""
+    """Reason why the last CancelOrder was refused. Empty if it was not."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was placed, by the log's time."""
+        """Time of placement, by the broker's clock."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When it last changed, by the log's time."""
+        """Time of the last change, by the broker's clock."""
 
     def __init__(
         self,
@@ -215,7 +215,7 @@ Global___Order: _TypeAlias = Order  # noqa: Y015
 
 @_typing.final
 class PlaceOrderRequest(_message.Message):
-    """Orders: opens a group, joins one, or buys alone."""
+    """Opens a group, joins a group, or buys alone."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -247,11 +247,11 @@ class PlaceOrderRequest(_message.Message):
     payment_method: _builtins.str
     """Opaque token of the payment method."""
     request_id: _builtins.str
-    """The caller's id of this request: the same id and payload give the same order."""
+    """Idempotency key of the caller. The same id with the same payload returns the same order."""
     wait: Global___Wait.ValueType
-    """How long to wait before answering."""
+    """How long to wait before the response."""
     share_link: _builtins.str
-    """Token of the share link that the shopper came by; empty: by none. It must open the campaign, or the group to join."""
+    """Share token of the link that the shopper followed; empty if none. It must be for the campaign or the group to join."""
     def __init__(
         self,
         *,
@@ -277,14 +277,14 @@ Global___PlaceOrderRequest: _TypeAlias = PlaceOrderRequest  # noqa: Y015
 
 @_typing.final
 class PlaceOrderResponse(_message.Message):
-    """The order as far as it was waited for."""
+    """The order, in the state reached when the wait ended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_FIELD_NUMBER: _builtins.int
-    TOKEN_FIELD_NUMBER: _builtins.int
-    token: _builtins.str
-    """Give it to GetOrder to read one's own write."""
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
+    consistency_token: _builtins.str
+    """Consistency token: pass it to GetOrder to read this write."""
     @_builtins.property
     def order(self) -> Global___Order:
         """The order."""
@@ -293,11 +293,11 @@ class PlaceOrderResponse(_message.Message):
         self,
         *,
         order: Global___Order | None = ...,
-        token: _builtins.str = ...,
+        consistency_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency_token", b"consistency_token", "order", b"order"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -310,20 +310,20 @@ class GetOrderRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
-    TOKEN_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """groups/{group}/orders/{order}"""
-    token: _builtins.str
-    """Token of PlaceOrder: wait until what it stands for is seen."""
+    consistency_token: _builtins.str
+    """Consistency token of PlaceOrder: the call waits until that write is visible."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
-        token: _builtins.str = ...,
+        consistency_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency_token", b"consistency_token", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -343,7 +343,7 @@ class CancelOrderRequest(_message.Message):
     reason: _builtins.str
     """Free text of the shopper."""
     request_id: _builtins.str
-    """The caller's id of this request."""
+    """Idempotency key of the caller."""
     def __init__(
         self,
         *,
@@ -370,7 +370,7 @@ class WatchOrderRequest(_message.Message):
     name: _builtins.str
     """groups/{group}/orders/{order}"""
     from_revision: _builtins.int
-    """Send nothing that is not newer than this revision."""
+    """Send only revisions newer than this one."""
     def __init__(
         self,
         *,
@@ -387,14 +387,14 @@ Global___WatchOrderRequest: _TypeAlias = WatchOrderRequest  # noqa: Y015
 
 @_typing.final
 class BatchPlaceOrdersRequest(_message.Message):
-    """Places several orders, each as PlaceOrder would. One that fails leaves the others alone."""
+    """Places several orders. Each succeeds or fails independently of the others."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderRequest]:
-        """The orders. Each is checked by itself and may wait differently."""
+        """The orders. Each is validated by itself and may wait differently."""
 
     def __init__(
         self,
@@ -411,28 +411,28 @@ Global___BatchPlaceOrdersRequest: _TypeAlias = BatchPlaceOrdersRequest  # noqa: 
 
 @_typing.final
 class PlaceOrderResult(_message.Message):
-    """What became of one of several requests."""
+    """Result of one of several requests."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     INDEX_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
-    TOKEN_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """Place of the request: in its batch, or among all requests of the stream. From 0."""
+    """Index of the request in its batch, or among all requests of the stream, starting at 0."""
     name: _builtins.str
-    """groups/{group}/orders/{order}: the order that the request stands for. Empty where the request does not say enough."""
-    token: _builtins.str
-    """Give it to GetOrder or ListOrders to read one's own write. Empty where the request failed."""
+    """groups/{group}/orders/{order} of the request. Empty if the request is too incomplete to derive it."""
+    consistency_token: _builtins.str
+    """Consistency token: pass it to GetOrder or ListOrders to read this write. Empty if the request failed."""
     @_builtins.property
     def order(self) -> Global___Order:
-        """The order as far as it was waited for. Missing where the request failed."""
+        """The order, in the state reached when the wait ended. Missing where the request failed."""
 
     @_builtins.property
     def status(self) -> _status_pb2.Status:
-        """Why the request failed, with the details that PlaceOrder would have given. Missing where it did not."""
+        """Error of the request, with the same details as from PlaceOrder. Absent if the request succeeded."""
 
     def __init__(
         self,
@@ -440,12 +440,12 @@ class PlaceOrderResult(_message.Message):
         index: _builtins.int = ...,
         name: _builtins.str = ...,
         order: Global___Order | None = ...,
-        token: _builtins.str = ...,
+        consistency_token: _builtins.str = ...,
         status: _status_pb2.Status | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "name", b"name", "order", b"order", "status", b"status", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency_token", b"consistency_token", "index", b"index", "name", b"name", "order", b"order", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -453,7 +453,7 @@ Global___PlaceOrderResult: _TypeAlias = PlaceOrderResult  # noqa: Y015
 
 @_typing.final
 class BatchPlaceOrdersResponse(_message.Message):
-    """What became of each order."""
+    """Results of a batch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -477,14 +477,16 @@ Global___BatchPlaceOrdersResponse: _TypeAlias = BatchPlaceOrdersResponse  # noqa
 
 @_typing.final
 class PlaceOrdersRequest(_message.Message):
-    """Some of the orders of a stream."""
+    """A part of the orders of a stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderRequest]:
-        """The orders. Each is checked by itself and may wait differently. Several in one message are quicker."""
+        """The orders. Each is validated by itself and may wait differently. Several orders in one message cost less than one
+        each.
+        """
 
     def __init__(
         self,
@@ -501,14 +503,14 @@ Global___PlaceOrdersRequest: _TypeAlias = PlaceOrdersRequest  # noqa: Y015
 
 @_typing.final
 class PlaceOrdersResponse(_message.Message):
-    """What became of some of the orders of a stream."""
+    """Results of a part of the orders of a stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderResult]:
-        """As soon as it is known, so not in the order of the requests."""
+        """In order of completion, which may differ from the order of the requests."""
 
     def __init__(
         self,
@@ -533,17 +535,17 @@ class ListOrdersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     CUSTOMER_FIELD_NUMBER: _builtins.int
-    TOKEN_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """groups/{group}; or groups/- for all groups, together with customer."""
     page_size: _builtins.int
-    """Orders at most in one page; 0 means 50. More than 500 are cut to 500."""
+    """Maximum number of orders in one page; 0 means 50. Values above 500 are reduced to 500."""
     page_token: _builtins.str
-    """next_page_token of the page before; everything else must be as it was there."""
+    """next_page_token of the previous page. All other fields must be the same as for that page."""
     customer: _builtins.str
     """Only orders of this customer."""
-    token: _builtins.str
-    """Token of PlaceOrder: wait until what it stands for is seen."""
+    consistency_token: _builtins.str
+    """Consistency token of PlaceOrder: the call waits until that write is visible."""
     def __init__(
         self,
         *,
@@ -551,11 +553,11 @@ class ListOrdersRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         customer: _builtins.str = ...,
-        token: _builtins.str = ...,
+        consistency_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency_token", b"consistency_token", "customer", b"customer", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -570,10 +572,10 @@ class ListOrdersResponse(_message.Message):
     ORDERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty: this was the last one."""
+    """Token for the next page. Empty on the last page."""
     @_builtins.property
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Order]:
-        """Orders of one group by their ids; of one customer the newest first."""
+        """Orders of one group sorted by id; orders of one customer sorted newest first."""
 
     def __init__(
         self,

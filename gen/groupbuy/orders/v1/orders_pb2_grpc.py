@@ -77,7 +77,7 @@ class OrderServiceServicer:
     """
 
     def PlaceOrder(self, request, context):
-        """Places an order. A closed or full group answers with an order that is REFUSED, and why.
+        """Places an order. If the group is closed or full, the response has an order in state REFUSED with its reason.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,8 +91,8 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PlaceOrders(self, request_iterator, context):
-        """Places any number of orders; each is answered as soon as it can be. What is under way is bounded: while it is much,
-        no more is read.
+        """Places any number of orders. Each result is sent as soon as it is known. The number of orders in flight is bounded:
+        at capacity the server stops reading (back-pressure).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,21 +106,22 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOrders(self, request, context):
-        """Orders of a group, or of a customer. An order that is there from the first page to the last is listed exactly once.
+        """Lists the orders of a group or of a customer. An order that exists during the whole listing is returned exactly
+        once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrder(self, request, context):
-        """Leaves the group, and answers with what was decided: FAILED_PRECONDITION once the group has closed.
+        """Leaves the group and returns the decision. FAILED_PRECONDITION after the group has closed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchOrder(self, request, context):
-        """The order as it is, then again at each change; ends when its state is final.
+        """Sends the order now and after each change. Ends when the state is final.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,21 +34,23 @@ class OrderServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OrderServiceAsyncStub: ...
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.PlaceOrderRequest, _orders_pb2.PlaceOrderResponse]
-    """Places an order. A closed or full group answers with an order that is REFUSED, and why."""
+    """Places an order. If the group is closed or full, the response has an order in state REFUSED with its reason."""
     BatchPlaceOrders: _grpc.UnaryUnaryMultiCallable[_orders_pb2.BatchPlaceOrdersRequest, _orders_pb2.BatchPlaceOrdersResponse]
     """Places up to 500 orders at once; each succeeds or fails by itself."""
     PlaceOrders: _grpc.StreamStreamMultiCallable[_orders_pb2.PlaceOrdersRequest, _orders_pb2.PlaceOrdersResponse]
-    """Places any number of orders; each is answered as soon as it can be. What is under way is bounded: while it is much,
-    no more is read.
+    """Places any number of orders. Each result is sent as soon as it is known. The number of orders in flight is bounded:
+    at capacity the server stops reading (back-pressure).
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]
     """Reads one order."""
     ListOrders: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ListOrdersRequest, _orders_pb2.ListOrdersResponse]
-    """Orders of a group, or of a customer. An order that is there from the first page to the last is listed exactly once."""
+    """Lists the orders of a group or of a customer. An order that exists during the whole listing is returned exactly
+    once.
+    """
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.CancelOrderRequest, _orders_pb2.Order]
-    """Leaves the group, and answers with what was decided: FAILED_PRECONDITION once the group has closed."""
+    """Leaves the group and returns the decision. FAILED_PRECONDITION after the group has closed."""
     WatchOrder: _grpc.UnaryStreamMultiCallable[_orders_pb2.WatchOrderRequest, _orders_pb2.Order]
-    """The order as it is, then again at each change; ends when its state is final."""
+    """Sends the order now and after each change. Ends when the state is final."""
 
 @_typing.type_check_only
 class OrderServiceAsyncStub(OrderServiceStub):
@@ -56,21 +58,23 @@ class OrderServiceAsyncStub(OrderServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.PlaceOrderRequest, _orders_pb2.PlaceOrderResponse]  # type: ignore[assignment]
-    """Places an order. A closed or full group answers with an order that is REFUSED, and why."""
+    """Places an order. If the group is closed or full, the response has an order in state REFUSED with its reason."""
     BatchPlaceOrders: _aio.UnaryUnaryMultiCallable[_orders_pb2.BatchPlaceOrdersRequest, _orders_pb2.BatchPlaceOrdersResponse]  # type: ignore[assignment]
     """Places up to 500 orders at once; each succeeds or fails by itself."""
     PlaceOrders: _aio.StreamStreamMultiCallable[_orders_pb2.PlaceOrdersRequest, _orders_pb2.PlaceOrdersResponse]  # type: ignore[assignment]
-    """Places any number of orders; each is answered as soon as it can be. What is under way is bounded: while it is much,
-    no more is read.
+    """Places any number of orders. Each result is sent as soon as it is known. The number of orders in flight is bounded:
+    at capacity the server stops reading (back-pressure).
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Reads one order."""
     ListOrders: _aio.UnaryUnaryMultiCallable[_orders_pb2.ListOrdersRequest, _orders_pb2.ListOrdersResponse]  # type: ignore[assignment]
-    """Orders of a group, or of a customer. An order that is there from the first page to the last is listed exactly once."""
+    """Lists the orders of a group or of a customer. An order that exists during the whole listing is returned exactly
+    once.
+    """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.CancelOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
-    """Leaves the group, and answers with what was decided: FAILED_PRECONDITION once the group has closed."""
+    """Leaves the group and returns the decision. FAILED_PRECONDITION after the group has closed."""
     WatchOrder: _aio.UnaryStreamMultiCallable[_orders_pb2.WatchOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
-    """The order as it is, then again at each change; ends when its state is final."""
+    """Sends the order now and after each change. Ends when the state is final."""
 
 class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     """Orders."""
@@ -81,7 +85,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orders_pb2.PlaceOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orders_pb2.PlaceOrderResponse, _abc.Awaitable[_orders_pb2.PlaceOrderResponse]]:
-        """Places an order. A closed or full group answers with an order that is REFUSED, and why."""
+        """Places an order. If the group is closed or full, the response has an order in state REFUSED with its reason."""
 
     @_abc_1.abstractmethod
     def BatchPlaceOrders(
@@ -97,8 +101,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_orders_pb2.PlaceOrdersRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_orders_pb2.PlaceOrdersResponse], _abc.AsyncIterator[_orders_pb2.PlaceOrdersResponse]]:
-        """Places any number of orders; each is answered as soon as it can be. What is under way is bounded: while it is much,
-        no more is read.
+        """Places any number of orders. Each result is sent as soon as it is known. The number of orders in flight is bounded:
+        at capacity the server stops reading (back-pressure).
         """
 
     @_abc_1.abstractmethod
@@ -115,7 +119,9 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orders_pb2.ListOrdersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orders_pb2.ListOrdersResponse, _abc.Awaitable[_orders_pb2.ListOrdersResponse]]:
-        """Orders of a group, or of a customer. An order that is there from the first page to the last is listed exactly once."""
+        """Lists the orders of a group or of a customer. An order that exists during the whole listing is returned exactly
+        once.
+        """
 
     @_abc_1.abstractmethod
     def CancelOrder(
@@ -123,7 +129,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orders_pb2.CancelOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
-        """Leaves the group, and answers with what was decided: FAILED_PRECONDITION once the group has closed."""
+        """Leaves the group and returns the decision. FAILED_PRECONDITION after the group has closed."""
 
     @_abc_1.abstractmethod
     def WatchOrder(
@@ -131,6 +137,6 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orders_pb2.WatchOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_orders_pb2.Order], _abc.AsyncIterator[_orders_pb2.Order]]:
-        """The order as it is, then again at each change; ends when its state is final."""
+        """Sends the order now and after each change. Ends when the state is final."""
 
 def add_OrderServiceServicer_to_server(servicer: OrderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,55 +24,55 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$groupbuy/payments/v1/decisions.proto\x12\x14groupbuy.payments.v1\"\x9e\x01\n\x0fPaymentDecision\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x03 \x01(\x03\x12\x0f\n\x07time_ms\x18\x04 \x01(\x03\x12\x17\n\x0fprevious_sha256\x18\x05 \x01(\x0c\x12\x32\n\x06\x65vents\x18\x06 \x03(\x0b\x32\".groupbuy.payments.v1.PaymentEvent\"\xe9\x01\n\x0cProviderCall\x12\r\n\x05order\x18\x01 \x01(\t\x12\x32\n\toperation\x18\x02 \x01(\x0e\x32\x1f.groupbuy.payments.v1.Operation\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x14\n\x0c\x61mount_minor\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x16\n\x0epayment_method\x18\x06 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x07 \x01(\t\x12\x0c\n\x04hold\x18\x08 \x01(\t\x12\x0e\n\x06refund\x18\t \x01(\t\x12\x15\n\rhold_until_ms\x18\n \x01(\x03\"\xe7\x08\n\x0cPaymentEvent\x12=\n\x0ehold_requested\x18\x01 \x01(\x0b\x32#.groupbuy.payments.v1.HoldRequestedH\x00\x12?\n\x0f\x61\x63tion_required\x18\x02 \x01(\x0b\x32$.groupbuy.payments.v1.ActionRequiredH\x00\x12?\n\x0fhold_authorised\x18\x03 \x01(\x0b\x32$.groupbuy.payments.v1.HoldAuthorisedH\x00\x12;\n\rhold_declined\x18\x04 \x01(\x0b\x32\".groupbuy.payments.v1.HoldDeclinedH\x00\x12\x43\n\x11\x63\x61pture_requested\x18\x05 \x01(\x0b\x32&.groupbuy.payments.v1.CaptureRequestedH\x00\x12\x32\n\x08\x63\x61ptured\x18\x06 \x01(\x0b\x32\x1e.groupbuy.payments.v1.CapturedH\x00\x12\x41\n\x10\x63\x61pture_declined\x18\x07 \x01(\x0b\x32%.groupbuy.payments.v1.CaptureDeclinedH\x00\x12=\n\x0evoid_requested\x18\x08 \x01(\x0b\x32#.groupbuy.payments.v1.VoidRequestedH\x00\x12.\n\x06voided\x18\t \x01(\x0b\x32\x1c.groupbuy.payments.v1.VoidedH\x00\x12\x37\n\x0bhold_lapsed\x18\n \x01(\x0b\x32 .groupbuy.payments.v1.HoldLapsedH\x00\x12\x41\n\x10refund_requested\x18\x0b \x01(\x0b\x32%.groupbuy.payments.v1.RefundRequestedH\x00\x12\x32\n\x08refunded\x18\x0c \x01(\x0b\x32\x1e.groupbuy.payments.v1.RefundedH\x00\x12?\n\x0frefund_declined\x18\r \x01(\x0b\x32$.groupbuy.payments.v1.RefundDeclinedH\x00\x12\x41\n\x10payment_released\x18\x0e \x01(\x0b\x32%.groupbuy.payments.v1.PaymentReleasedH\x00\x12;\n\rcall_deferred\x18\x0f \x01(\x0b\x32\".groupbuy.payments.v1.CallDeferredH\x00\x12\x39\n\x0c\x63\x61ll_retried\x18\x10 \x01(\x0b\x32!.groupbuy.payments.v1.CallRetriedH\x00\x12\x43\n\x11suspense_recorded\x18\x11 \x01(\x0b\x32&.groupbuy.payments.v1.SuspenseRecordedH\x00\x12\x35\n\x07\x66\x61ulted\x18\x12 \x01(\x0b\x32\".groupbuy.payments.v1.PurseFaultedH\x00\x42\x06\n\x04\x62ody\"A\n\rHoldRequested\x12\x30\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\".groupbuy.payments.v1.ProviderCall\"A\n\x0e\x41\x63tionRequired\x12\r\n\x05order\x18\x01 \x01(\t\x12\x12\n\naction_url\x18\x02 \x01(\t\x12\x0c\n\x04hold\x18\x03 \x01(\t\"\xb7\x01\n\x0eHoldAuthorised\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x1b\n\x13\x63\x61pturable_until_ms\x18\x05 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x32\n\toperation\x18\x07 \x01(\x0e\x32\x1f.groupbuy.payments.v1.Operation\"-\n\x0cHoldDeclined\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"D\n\x10\x43\x61ptureRequested\x12\x30\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\".groupbuy.payments.v1.ProviderCall\"g\n\x08\x43\x61ptured\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x16\n\x0ereleased_minor\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\">\n\x0f\x43\x61ptureDeclined\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"A\n\rVoidRequested\x12\x30\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\".groupbuy.payments.v1.ProviderCall\"M\n\x06Voided\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\"Q\n\nHoldLapsed\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\"[\n\x0fRefundRequested\x12\x30\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\".groupbuy.payments.v1.ProviderCall\x12\x16\n\x0erequest_sha256\x18\x02 \x01(\x0c\"_\n\x08Refunded\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x0e\n\x06refund\x18\x05 \x01(\t\"m\n\x0eRefundDeclined\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0e\n\x06refund\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x04 \x01(\x03\x12\x16\n\x0erequest_sha256\x18\x05 \x01(\x0c\" \n\x0fPaymentReleased\x12\r\n\x05order\x18\x01 \x01(\t\"\x99\x01\n\x0c\x43\x61llDeferred\x12\r\n\x05order\x18\x01 \x01(\t\x12\x32\n\toperation\x18\x02 \x01(\x0e\x32\x1f.groupbuy.payments.v1.Operation\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x13\n\x0bretry_at_ms\x18\x04 \x01(\x03\x12\x11\n\tdeferrals\x18\x05 \x01(\x05\x12\r\n\x05\x65rror\x18\x06 \x01(\t\"?\n\x0b\x43\x61llRetried\x12\x30\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\".groupbuy.payments.v1.ProviderCall\"\x7f\n\x10SuspenseRecorded\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x16\n\x0epayment_method\x18\x06 \x01(\t\"\x1d\n\x0cPurseFaulted\x12\r\n\x05\x65rror\x18\x01 \x01(\t*\x94\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x17\n\x13OPERATION_AUTHORISE\x10\x01\x12\x12\n\x0eOPERATION_SALE\x10\x02\x12\x15\n\x11OPERATION_CAPTURE\x10\x03\x12\x12\n\x0eOPERATION_VOID\x10\x04\x12\x14\n\x10OPERATION_REFUND\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$groupbuy/payments/v1/decisions.proto\x12\x14groupbuy.payments.v1\"\x9e\x01\n\x0fPaymentDecision\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x03 \x01(\x03\x12\x0f\n\x07time_ms\x18\x04 \x01(\x03\x12\x17\n\x0fprevious_sha256\x18\x05 \x01(\x0c\x12\x32\n\x06\x65vents\x18\x06 \x03(\x0b\x32\".groupbuy.payments.v1.PaymentEvent\"\xe9\x01\n\x0cProviderCall\x12\r\n\x05order\x18\x01 \x01(\t\x12\x32\n\toperation\x18\x02 \x01(\x0e\x32\x1f.groupbuy.payments.v1.Operation\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x14\n\x0c\x61mount_minor\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x16\n\x0epayment_method\x18\x06 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x07 \x01(\t\x12\x0c\n\x04hold\x18\x08 \x01(\t\x12\x0e\n\x06refund\x18\t \x01(\t\x12\x15\n\rhold_until_ms\x18\n \x01(\x03\"\xef\x08\n\x0cPaymentEvent\x12=\n\x0ehold_requested\x18\x01 \x01(\x0b\x32#.groupbuy.payments.v1.HoldRequestedH\x00\x12?\n\x0f\x61\x63tion_required\x18\x02 \x01(\x0b\x32$.groupbuy.payments.v1.ActionRequiredH\x00\x12?\n\x0fhold_authorised\x18\x03 \x01(\x0b\x32$.groupbuy.payments.v1.HoldAuthorisedH\x00\x12;\n\rhold_declined\x18\x04 \x01(\x0b\x32\".groupbuy.payments.v1.HoldDeclinedH\x00\x12\x43\n\x11\x63\x61pture_requested\x18\x05 \x01(\x0b\x32&.groupbuy.payments.v1.CaptureRequestedH\x00\x12\x32\n\x08\x63\x61ptured\x18\x06 \x01(\x0b\x32\x1e.groupbuy.payments.v1.CapturedH\x00\x12\x41\n\x10\x63\x61pture_declined\x18\x07 \x01(\x0b\x32%.groupbuy.payments.v1.CaptureDeclinedH\x00\x12=\n\x0evoid_requested\x18\x08 \x01(\x0b\x32#.groupbuy.payments.v1.VoidRequestedH\x00\x12.\n\x06voided\x18\t \x01(\x0b\x32\x1c.groupbuy.payments.v1.VoidedH\x00\x12\x37\n\x0bhold_lapsed\x18\n \x01(\x0b\x32 .groupbuy.payments.v1.HoldLapsedH\x00\x12\x41\n\x10refund_requested\x18\x0b \x01(\x0b\x32%.groupbuy.payments.v1.RefundRequestedH\x00\x12\x32\n\x08refunded\x18\x0c \x01(\x0b\x32\x1e.groupbuy.payments.v1.RefundedH\x00\x12?\n\x0frefund_declined\x18\r \x01(\x0b\x32$.groupbuy.payments.v1.RefundDeclinedH\x00\x12\x41\n\x10payment_released\x18\x0e \x01(\x0b\x32%.groupbuy.payments.v1.PaymentReleasedH\x00\x12;\n\rcall_deferred\x18\x0f \x01(\x0b\x32\".groupbuy.payments.v1.CallDeferredH\x00\x12\x39\n\x0c\x63\x61ll_retried\x18\x10 \x01(\x0b\x32!.groupbuy.payments.v1.CallRetriedH\x00\x12\x43\n\x11suspense_recorded\x18\x11 \x01(\x0b\x32&.groupbuy.payments.v1.SuspenseRecordedH\x00\x12=\n\x07\x66\x61ulted\x18\x12 \x01(\x0b\x32*.groupbuy.payments.v1.GroupPaymentsFaultedH\x00\x42\x06\n\x04\x62ody\"A\n\rHoldRequested\x12\x30\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\".groupbuy.payments.v1.ProviderCall\"A\n\x0e\x41\x63tionRequired\x12\r\n\x05order\x18\x01 \x01(\t\x12\x12\n\naction_url\x18\x02 \x01(\t\x12\x0c\n\x04hold\x18\x03 \x01(\t\"\xb7\x01\n\x0eHoldAuthorised\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x1b\n\x13\x63\x61pturable_until_ms\x18\x05 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x32\n\toperation\x18\x07 \x01(\x0e\x32\x1f.groupbuy.payments.v1.Operation\"-\n\x0cHoldDeclined\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"D\n\x10\x43\x61ptureRequested\x12\x30\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\".groupbuy.payments.v1.ProviderCall\"g\n\x08\x43\x61ptured\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x16\n\x0ereleased_minor\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\">\n\x0f\x43\x61ptureDeclined\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"A\n\rVoidRequested\x12\x30\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\".groupbuy.payments.v1.ProviderCall\"M\n\x06Voided\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\"Q\n\nHoldLapsed\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\"[\n\x0fRefundRequested\x12\x30\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\".groupbuy.payments.v1.ProviderCall\x12\x16\n\x0erequest_sha256\x18\x02 \x01(\x0c\"_\n\x08Refunded\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x0e\n\x06refund\x18\x05 \x01(\t\"m\n\x0eRefundDeclined\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0e\n\x06refund\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x04 \x01(\x03\x12\x16\n\x0erequest_sha256\x18\x05 \x01(\x0c\" \n\x0fPaymentReleased\x12\r\n\x05order\x18\x01 \x01(\t\"\x99\x01\n\x0c\x43\x61llDeferred\x12\r\n\x05order\x18\x01 \x01(\t\x12\x32\n\toperation\x18\x02 \x01(\x0e\x32\x1f.groupbuy.payments.v1.Operation\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12\x13\n\x0bretry_at_ms\x18\x04 \x01(\x03\x12\x11\n\tdeferrals\x18\x05 \x01(\x05\x12\r\n\x05\x65rror\x18\x06 \x01(\t\"?\n\x0b\x43\x61llRetried\x12\x30\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\".groupbuy.payments.v1.ProviderCall\"\x7f\n\x10SuspenseRecorded\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x16\n\x0epayment_method\x18\x06 \x01(\t\"%\n\x14GroupPaymentsFaulted\x12\r\n\x05\x65rror\x18\x01 \x01(\t*\x94\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x17\n\x13OPERATION_AUTHORISE\x10\x01\x12\x12\n\x0eOPERATION_SALE\x10\x02\x12\x15\n\x11OPERATION_CAPTURE\x10\x03\x12\x12\n\x0eOPERATION_VOID\x10\x04\x12\x14\n\x10OPERATION_REFUND\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'groupbuy.payments.v1.decisions_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATION']._serialized_start=3141
-  _globals['_OPERATION']._serialized_end=3289
+  _globals['_OPERATION']._serialized_start=3157
+  _globals['_OPERATION']._serialized_end=3305
   _globals['_PAYMENTDECISION']._serialized_start=63
   _globals['_PAYMENTDECISION']._serialized_end=221
   _globals['_PROVIDERCALL']._serialized_start=224
   _globals['_PROVIDERCALL']._serialized_end=457
   _globals['_PAYMENTEVENT']._serialized_start=460
-  _globals['_PAYMENTEVENT']._serialized_end=1587
-  _globals['_HOLDREQUESTED']._serialized_start=1589
-  _globals['_HOLDREQUESTED']._serialized_end=1654
-  _globals['_ACTIONREQUIRED']._serialized_start=1656
-  _globals['_ACTIONREQUIRED']._serialized_end=1721
-  _globals['_HOLDAUTHORISED']._serialized_start=1724
-  _globals['_HOLDAUTHORISED']._serialized_end=1907
-  _globals['_HOLDDECLINED']._serialized_start=1909
-  _globals['_HOLDDECLINED']._serialized_end=1954
-  _globals['_CAPTUREREQUESTED']._serialized_start=1956
-  _globals['_CAPTUREREQUESTED']._serialized_end=2024
-  _globals['_CAPTURED']._serialized_start=2026
-  _globals['_CAPTURED']._serialized_end=2129
-  _globals['_CAPTUREDECLINED']._serialized_start=2131
-  _globals['_CAPTUREDECLINED']._serialized_end=2193
-  _globals['_VOIDREQUESTED']._serialized_start=2195
-  _globals['_VOIDREQUESTED']._serialized_end=2260
-  _globals['_VOIDED']._serialized_start=2262
-  _globals['_VOIDED']._serialized_end=2339
-  _globals['_HOLDLAPSED']._serialized_start=2341
-  _globals['_HOLDLAPSED']._serialized_end=2422
-  _globals['_REFUNDREQUESTED']._serialized_start=2424
-  _globals['_REFUNDREQUESTED']._serialized_end=2515
-  _globals['_REFUNDED']._serialized_start=2517
-  _globals['_REFUNDED']._serialized_end=2612
-  _globals['_REFUNDDECLINED']._serialized_start=2614
-  _globals['_REFUNDDECLINED']._serialized_end=2723
-  _globals['_PAYMENTRELEASED']._serialized_start=2725
-  _globals['_PAYMENTRELEASED']._serialized_end=2757
-  _globals['_CALLDEFERRED']._serialized_start=2760
-  _globals['_CALLDEFERRED']._serialized_end=2913
-  _globals['_CALLRETRIED']._serialized_start=2915
-  _globals['_CALLRETRIED']._serialized_end=2978
-  _globals['_SUSPENSERECORDED']._serialized_start=2980
-  _globals['_SUSPENSERECORDED']._serialized_end=3107
-  _globals['_PURSEFAULTED']._serialized_start=3109
-  _globals['_PURSEFAULTED']._serialized_end=3138
+  _globals['_PAYMENTEVENT']._serialized_end=1595
+  _globals['_HOLDREQUESTED']._serialized_start=1597
+  _globals['_HOLDREQUESTED']._serialized_end=1662
+  _globals['_ACTIONREQUIRED']._serialized_start=1664
+  _globals['_ACTIONREQUIRED']._serialized_end=1729
+  _globals['_HOLDAUTHORISED']._serialized_start=1732
+  _globals['_HOLDAUTHORISED']._serialized_end=1915
+  _globals['_HOLDDECLINED']._serialized_start=1917
+  _globals['_HOLDDECLINED']._serialized_end=1962
+  _globals['_CAPTUREREQUESTED']._serialized_start=1964
+  _globals['_CAPTUREREQUESTED']._serialized_end=2032
+  _globals['_CAPTURED']._serialized_start=2034
+  _globals['_CAPTURED']._serialized_end=2137
+  _globals['_CAPTUREDECLINED']._serialized_start=2139
+  _globals['_CAPTUREDECLINED']._serialized_end=2201
+  _globals['_VOIDREQUESTED']._serialized_start=2203
+  _globals['_VOIDREQUESTED']._serialized_end=2268
+  _globals['_VOIDED']._serialized_start=2270
+  _globals['_VOIDED']._serialized_end=2347
+  _globals['_HOLDLAPSED']._serialized_start=2349
+  _globals['_HOLDLAPSED']._serialized_end=2430
+  _globals['_REFUNDREQUESTED']._serialized_start=2432
+  _globals['_REFUNDREQUESTED']._serialized_end=2523
+  _globals['_REFUNDED']._serialized_start=2525
+  _globals['_REFUNDED']._serialized_end=2620
+  _globals['_REFUNDDECLINED']._serialized_start=2622
+  _globals['_REFUNDDECLINED']._serialized_end=2731
+  _globals['_PAYMENTRELEASED']._serialized_start=2733
+  _globals['_PAYMENTRELEASED']._serialized_end=2765
+  _globals['_CALLDEFERRED']._serialized_start=2768
+  _globals['_CALLDEFERRED']._serialized_end=2921
+  _globals['_CALLRETRIED']._serialized_start=2923
+  _globals['_CALLRETRIED']._serialized_end=2986
+  _globals['_SUSPENSERECORDED']._serialized_start=2988
+  _globals['_SUSPENSERECORDED']._serialized_end=3115
+  _globals['_GROUPPAYMENTSFAULTED']._serialized_start=3117
+  _globals['_GROUPPAYMENTSFAULTED']._serialized_end=3154
 # @@protoc_insertion_point(module_scope)

@@ -29,47 +29,47 @@ class _PaymentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PaymentS
     PAYMENT_STATE_UNSPECIFIED: _PaymentState.ValueType  # 0
     """Not used."""
     PAYMENT_STATE_REQUESTED: _PaymentState.ValueType  # 1
-    """Asked of the provider."""
+    """The hold is requested from the provider."""
     PAYMENT_STATE_ACTION_REQUIRED: _PaymentState.ValueType  # 2
-    """The shopper must confirm at the provider's."""
+    """The shopper must confirm the payment with the provider."""
     PAYMENT_STATE_AUTHORISED: _PaymentState.ValueType  # 3
-    """Money is held; taken, if by a sale."""
+    """The money is held, or charged by a sale."""
     PAYMENT_STATE_CAPTURED: _PaymentState.ValueType  # 4
-    """Money is taken."""
+    """The money is captured."""
     PAYMENT_STATE_VOIDED: _PaymentState.ValueType  # 5
-    """The hold was let go, or never was one."""
+    """The hold is released, or never existed."""
     PAYMENT_STATE_LAPSED: _PaymentState.ValueType  # 6
-    """The hold ended by itself."""
+    """The hold expired."""
     PAYMENT_STATE_DECLINED: _PaymentState.ValueType  # 7
-    """The provider refused."""
+    """The provider declined."""
     PAYMENT_STATE_PARTLY_REFUNDED: _PaymentState.ValueType  # 8
-    """Given back in part."""
+    """Refunded partly."""
     PAYMENT_STATE_REFUNDED: _PaymentState.ValueType  # 9
-    """Given back in full."""
+    """Refunded in full."""
 
 class PaymentState(_PaymentState, metaclass=_PaymentStateEnumTypeWrapper):
-    """Where a payment stands."""
+    """State of a payment."""
 
 PAYMENT_STATE_UNSPECIFIED: PaymentState.ValueType  # 0
 """Not used."""
 PAYMENT_STATE_REQUESTED: PaymentState.ValueType  # 1
-"""Asked of the provider."""
+"""The hold is requested from the provider."""
 PAYMENT_STATE_ACTION_REQUIRED: PaymentState.ValueType  # 2
-"""The shopper must confirm at the provider's."""
+"""The shopper must confirm the payment with the provider."""
 PAYMENT_STATE_AUTHORISED: PaymentState.ValueType  # 3
-"""Money is held; taken, if by a sale."""
+"""The money is held, or charged by a sale."""
 PAYMENT_STATE_CAPTURED: PaymentState.ValueType  # 4
-"""Money is taken."""
+"""The money is captured."""
 PAYMENT_STATE_VOIDED: PaymentState.ValueType  # 5
-"""The hold was let go, or never was one."""
+"""The hold is released, or never existed."""
 PAYMENT_STATE_LAPSED: PaymentState.ValueType  # 6
-"""The hold ended by itself."""
+"""The hold expired."""
 PAYMENT_STATE_DECLINED: PaymentState.ValueType  # 7
-"""The provider refused."""
+"""The provider declined."""
 PAYMENT_STATE_PARTLY_REFUNDED: PaymentState.ValueType  # 8
-"""Given back in part."""
+"""Refunded partly."""
 PAYMENT_STATE_REFUNDED: PaymentState.ValueType  # 9
-"""Given back in full."""
+"""Refunded in full."""
 Global___PaymentState: _TypeAlias = PaymentState  # noqa: Y015
 
 class _RefundState:
@@ -81,23 +81,23 @@ class _RefundStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundSta
     REFUND_STATE_UNSPECIFIED: _RefundState.ValueType  # 0
     """Not used."""
     REFUND_STATE_PENDING: _RefundState.ValueType  # 1
-    """Decided, and asked of the provider."""
+    """Decided and requested from the provider."""
     REFUND_STATE_SUCCEEDED: _RefundState.ValueType  # 2
-    """The money was given back."""
+    """The money was refunded."""
     REFUND_STATE_DECLINED: _RefundState.ValueType  # 3
-    """The provider refused; its amount can be refunded again, by another request."""
+    """The provider declined. Another request can refund the amount."""
 
 class RefundState(_RefundState, metaclass=_RefundStateEnumTypeWrapper):
-    """Where a refund stands."""
+    """State of a refund."""
 
 REFUND_STATE_UNSPECIFIED: RefundState.ValueType  # 0
 """Not used."""
 REFUND_STATE_PENDING: RefundState.ValueType  # 1
-"""Decided, and asked of the provider."""
+"""Decided and requested from the provider."""
 REFUND_STATE_SUCCEEDED: RefundState.ValueType  # 2
-"""The money was given back."""
+"""The money was refunded."""
 REFUND_STATE_DECLINED: RefundState.ValueType  # 3
-"""The provider refused; its amount can be refunded again, by another request."""
+"""The provider declined. Another request can refund the amount."""
 Global___RefundState: _TypeAlias = RefundState  # noqa: Y015
 
 @_typing.final
@@ -121,28 +121,28 @@ class Payment(_message.Message):
     name: _builtins.str
     """groups/{group}/orders/{order}/payment"""
     state: Global___PaymentState.ValueType
-    """Where it stands."""
+    """State of the payment."""
     currency: _builtins.str
     """ISO 4217 code."""
     amount_minor: _builtins.int
-    """Money that was asked to be held, in minor units."""
+    """Requested amount, in minor units."""
     held_minor: _builtins.int
-    """Money held now, in minor units."""
+    """Amount held now, in minor units."""
     captured_minor: _builtins.int
-    """Money captured, in minor units."""
+    """Amount captured, in minor units."""
     refunded_minor: _builtins.int
-    """Money given back after capture, in minor units."""
+    """Amount refunded after the capture, in minor units."""
     hold: _builtins.str
     """The provider's reference of the hold."""
     action_url: _builtins.str
-    """Where the shopper confirms; empty: nothing to confirm."""
+    """URL at which the shopper confirms the payment. Empty if no confirmation is needed."""
     reason: _builtins.str
-    """Why it was declined; empty: it was not."""
+    """Reason of a decline. Empty if there was none."""
     version: _builtins.int
-    """Version of the purse's last decision."""
+    """Version of the last decision of the group's payments."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When the purse last changed."""
+        """Time of the last decision of the group's payments."""
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ Global___GetPaymentRequest: _TypeAlias = GetPaymentRequest  # noqa: Y015
 
 @_typing.final
 class Refund(_message.Message):
-    """Money of one payment that is given back by request."""
+    """A requested refund of one payment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -205,16 +205,16 @@ class Refund(_message.Message):
     name: _builtins.str
     """groups/{group}/orders/{order}/payment/refunds/{refund}; derived from the payment and the request id."""
     state: Global___RefundState.ValueType
-    """Where it stands."""
+    """State of the refund."""
     amount_minor: _builtins.int
-    """Money, in minor units."""
+    """Amount in minor units."""
     currency: _builtins.str
     """ISO 4217 code."""
     reason: _builtins.str
-    """Why it was declined; empty: it was not."""
+    """Reason of a decline. Empty if there was none."""
     @_builtins.property
     def payment(self) -> Global___Payment:
-        """The payment as it is now."""
+        """The current payment."""
 
     def __init__(
         self,
@@ -236,7 +236,7 @@ Global___Refund: _TypeAlias = Refund  # noqa: Y015
 
 @_typing.final
 class RefundPaymentRequest(_message.Message):
-    """Gives captured money back."""
+    """Refunds captured money."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -248,13 +248,13 @@ class RefundPaymentRequest(_message.Message):
     name: _builtins.str
     """groups/{group}/orders/{order}/payment"""
     request_id: _builtins.str
-    """A UUID of the caller's, scoped to the payment. The same id and payload always mean the same refund."""
+    """Idempotency key of the caller, a UUID, scoped to the payment. The same id with the same payload is the same refund."""
     amount_minor: _builtins.int
-    """Money, in minor units; 0: all that was captured and is not claimed by another refund."""
+    """Amount in minor units; 0 means everything that is captured and not claimed by another refund."""
     currency: _builtins.str
     """ISO 4217 code of the payment; required with an amount."""
     reason: _builtins.str
-    """Why, for people."""
+    """Reason, for people."""
     def __init__(
         self,
         *,
@@ -284,9 +284,9 @@ class ListPaymentsRequest(_message.Message):
     parent: _builtins.str
     """groups/{group}"""
     page_size: _builtins.int
-    """Payments at most in one page; 0 means 50. More than 500 are cut to 500."""
+    """Maximum number of payments in one page; 0 means 50. Values above 500 are reduced to 500."""
     page_token: _builtins.str
-    """next_page_token of the page before; everything else must be as it was there."""
+    """next_page_token of the previous page. All other fields must be the same as for that page."""
     def __init__(
         self,
         *,
@@ -311,10 +311,10 @@ class ListPaymentsResponse(_message.Message):
     PAYMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """For the next page; empty: this was the last one."""
+    """Token for the next page. Empty on the last page."""
     @_builtins.property
     def payments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Payment]:
-        """Payments by the ids of their orders."""
+        """Payments sorted by order id."""
 
     def __init__(
         self,
@@ -332,7 +332,7 @@ Global___ListPaymentsResponse: _TypeAlias = ListPaymentsResponse  # noqa: Y015
 
 @_typing.final
 class NotificationHeader(_message.Message):
-    """One header of a notification."""
+    """One HTTP header of a webhook request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -358,7 +358,7 @@ Global___NotificationHeader: _TypeAlias = NotificationHeader  # noqa: Y015
 
 @_typing.final
 class NotifyPaymentRequest(_message.Message):
-    """What a provider sent by itself, as it came."""
+    """An unmodified webhook request of a provider."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -366,9 +366,9 @@ class NotifyPaymentRequest(_message.Message):
     BODY_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
-    """Who sent it: simulated, stripe, wechat."""
+    """The provider: simulated, stripe or wechat."""
     body: _builtins.bytes
-    """The body's very bytes: the signature is of these."""
+    """Unmodified body; the signature covers these bytes."""
     @_builtins.property
     def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___NotificationHeader]:
         """The headers of the HTTP request."""
@@ -390,7 +390,7 @@ Global___NotifyPaymentRequest: _TypeAlias = NotifyPaymentRequest  # noqa: Y015
 
 @_typing.final
 class NotifyPaymentResponse(_message.Message):
-    """The notification is in the log, or tells of nothing that concerns a payment."""
+    """The log has the notification, or it concerns no payment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -398,9 +398,9 @@ class NotifyPaymentResponse(_message.Message):
     PARTITION_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     payment: _builtins.str
-    """groups/{group}/orders/{order}/payment that it was noted under; empty: it tells of no payment."""
+    """groups/{group}/orders/{order}/payment. Empty if the notification concerns no payment."""
     partition: _builtins.int
-    """Partition of the payment inbox that it stands in."""
+    """Partition of the payment inbox that has the notification."""
     offset: _builtins.int
     """Offset there."""
     def __init__(

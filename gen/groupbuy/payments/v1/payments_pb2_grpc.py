@@ -80,38 +80,38 @@ class PaymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPayments(self, request, context):
-        """Payments of a group. One that is there from the first page to the last is listed exactly once.
+        """Lists the payments of a group. A payment that exists during the whole listing is returned exactly once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RefundPayment(self, request, context):
-        """Gives captured money back, all or a part, and answers once that is decided. FAILED_PRECONDITION where there is not so
-        much left. The same request again gets the same refund, as it stands by then; another payload under the same id is
-        ALREADY_EXISTS.
+        """Refunds captured money, fully or partly. The call returns when the refund is decided. FAILED_PRECONDITION if less
+        than the amount is left. A retry with the same id returns the same refund in its current state; another payload
+        with the same id is ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def NotifyPayment(self, request, context):
-        """Takes what a provider sent by itself; answers once it is in the log. May be called again with the same. PERMISSION_DENIED
-        where the signature is wrong.
+        """Accepts a webhook of a provider. The call returns when the log has it. Idempotent. PERMISSION_DENIED if the
+        signature is wrong.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetBalances(self, request, context):
-        """Balances of the ledger.
+        """Reads the balances of the ledger.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEntries(self, request, context):
-        """Entries of the ledger.
+        """Lists entries of the ledger.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

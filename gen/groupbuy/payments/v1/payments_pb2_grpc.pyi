@@ -37,20 +37,20 @@ class PaymentServiceStub:
     GetPayment: _grpc.UnaryUnaryMultiCallable[_payments_pb2.GetPaymentRequest, _payments_pb2.Payment]
     """Reads one payment."""
     ListPayments: _grpc.UnaryUnaryMultiCallable[_payments_pb2.ListPaymentsRequest, _payments_pb2.ListPaymentsResponse]
-    """Payments of a group. One that is there from the first page to the last is listed exactly once."""
+    """Lists the payments of a group. A payment that exists during the whole listing is returned exactly once."""
     RefundPayment: _grpc.UnaryUnaryMultiCallable[_payments_pb2.RefundPaymentRequest, _payments_pb2.Refund]
-    """Gives captured money back, all or a part, and answers once that is decided. FAILED_PRECONDITION where there is not so
-    much left. The same request again gets the same refund, as it stands by then; another payload under the same id is
-    ALREADY_EXISTS.
+    """Refunds captured money, fully or partly. The call returns when the refund is decided. FAILED_PRECONDITION if less
+    than the amount is left. A retry with the same id returns the same refund in its current state; another payload
+    with the same id is ALREADY_EXISTS.
     """
     NotifyPayment: _grpc.UnaryUnaryMultiCallable[_payments_pb2.NotifyPaymentRequest, _payments_pb2.NotifyPaymentResponse]
-    """Takes what a provider sent by itself; answers once it is in the log. May be called again with the same. PERMISSION_DENIED
-    where the signature is wrong.
+    """Accepts a webhook of a provider. The call returns when the log has it. Idempotent. PERMISSION_DENIED if the
+    signature is wrong.
     """
     GetBalances: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetBalancesRequest, _ledger_pb2.GetBalancesResponse]
-    """Balances of the ledger."""
+    """Reads the balances of the ledger."""
     ListEntries: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ListEntriesRequest, _ledger_pb2.ListEntriesResponse]
-    """Entries of the ledger."""
+    """Lists entries of the ledger."""
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
@@ -60,20 +60,20 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     GetPayment: _aio.UnaryUnaryMultiCallable[_payments_pb2.GetPaymentRequest, _payments_pb2.Payment]  # type: ignore[assignment]
     """Reads one payment."""
     ListPayments: _aio.UnaryUnaryMultiCallable[_payments_pb2.ListPaymentsRequest, _payments_pb2.ListPaymentsResponse]  # type: ignore[assignment]
-    """Payments of a group. One that is there from the first page to the last is listed exactly once."""
+    """Lists the payments of a group. A payment that exists during the whole listing is returned exactly once."""
     RefundPayment: _aio.UnaryUnaryMultiCallable[_payments_pb2.RefundPaymentRequest, _payments_pb2.Refund]  # type: ignore[assignment]
-    """Gives captured money back, all or a part, and answers once that is decided. FAILED_PRECONDITION where there is not so
-    much left. The same request again gets the same refund, as it stands by then; another payload under the same id is
-    ALREADY_EXISTS.
+    """Refunds captured money, fully or partly. The call returns when the refund is decided. FAILED_PRECONDITION if less
+    than the amount is left. A retry with the same id returns the same refund in its current state; another payload
+    with the same id is ALREADY_EXISTS.
     """
     NotifyPayment: _aio.UnaryUnaryMultiCallable[_payments_pb2.NotifyPaymentRequest, _payments_pb2.NotifyPaymentResponse]  # type: ignore[assignment]
-    """Takes what a provider sent by itself; answers once it is in the log. May be called again with the same. PERMISSION_DENIED
-    where the signature is wrong.
+    """Accepts a webhook of a provider. The call returns when the log has it. Idempotent. PERMISSION_DENIED if the
+    signature is wrong.
     """
     GetBalances: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetBalancesRequest, _ledger_pb2.GetBalancesResponse]  # type: ignore[assignment]
-    """Balances of the ledger."""
+    """Reads the balances of the ledger."""
     ListEntries: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ListEntriesRequest, _ledger_pb2.ListEntriesResponse]  # type: ignore[assignment]
-    """Entries of the ledger."""
+    """Lists entries of the ledger."""
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Payments."""
@@ -92,7 +92,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payments_pb2.ListPaymentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payments_pb2.ListPaymentsResponse, _abc.Awaitable[_payments_pb2.ListPaymentsResponse]]:
-        """Payments of a group. One that is there from the first page to the last is listed exactly once."""
+        """Lists the payments of a group. A payment that exists during the whole listing is returned exactly once."""
 
     @_abc_1.abstractmethod
     def RefundPayment(
@@ -100,9 +100,9 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payments_pb2.RefundPaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payments_pb2.Refund, _abc.Awaitable[_payments_pb2.Refund]]:
-        """Gives captured money back, all or a part, and answers once that is decided. FAILED_PRECONDITION where there is not so
-        much left. The same request again gets the same refund, as it stands by then; another payload under the same id is
-        ALREADY_EXISTS.
+        """Refunds captured money, fully or partly. The call returns when the refund is decided. FAILED_PRECONDITION if less
+        than the amount is left. A retry with the same id returns the same refund in its current state; another payload
+        with the same id is ALREADY_EXISTS.
         """
 
     @_abc_1.abstractmethod
@@ -111,8 +111,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payments_pb2.NotifyPaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payments_pb2.NotifyPaymentResponse, _abc.Awaitable[_payments_pb2.NotifyPaymentResponse]]:
-        """Takes what a provider sent by itself; answers once it is in the log. May be called again with the same. PERMISSION_DENIED
-        where the signature is wrong.
+        """Accepts a webhook of a provider. The call returns when the log has it. Idempotent. PERMISSION_DENIED if the
+        signature is wrong.
         """
 
     @_abc_1.abstractmethod
@@ -121,7 +121,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ledger_pb2.GetBalancesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.GetBalancesResponse, _abc.Awaitable[_ledger_pb2.GetBalancesResponse]]:
-        """Balances of the ledger."""
+        """Reads the balances of the ledger."""
 
     @_abc_1.abstractmethod
     def ListEntries(
@@ -129,6 +129,6 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ledger_pb2.ListEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.ListEntriesResponse, _abc.Awaitable[_ledger_pb2.ListEntriesResponse]]:
-        """Entries of the ledger."""
+        """Lists entries of the ledger."""
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SimProviderServiceStub:
-    """The provider. The same key gives the same result for ever; the same key with another payload is INVALID_ARGUMENT.
+    """The provider. The same key always returns the same result. The same key with another payload is INVALID_ARGUMENT.
     """
 
     def __init__(self, channel):
@@ -83,67 +83,67 @@ class SimProviderServiceStub:
 
 
 class SimProviderServiceServicer:
-    """The provider. The same key gives the same result for ever; the same key with another payload is INVALID_ARGUMENT.
+    """The provider. The same key always returns the same result. The same key with another payload is INVALID_ARGUMENT.
     """
 
     def Authorise(self, request, context):
-        """Holds money, or takes it at once.
+        """Holds money, or charges it at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Capture(self, request, context):
-        """Takes held money.
+        """Captures held money.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Void(self, request, context):
-        """Lets a hold go.
+        """Voids a hold.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Refund(self, request, context):
-        """Gives taken money back.
+        """Refunds captured money.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MakeCalls(self, request_iterator, context):
-        """Many calls at once, each of them answered as it would be alone: the load of a busy shop on one stream.
+        """Executes many calls concurrently over one stream. Each has the same result as alone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LookUp(self, request, context):
-        """What came of a call; NOT_FOUND when it was never seen.
+        """Looks up the result of a call. NOT_FOUND if the call was never received.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Confirm(self, request, context):
-        """Confirms a payment in the owner's place.
+        """Confirms a payment in place of the card holder.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportStatement(self, request, context):
-        """The books, hold by hold.
+        """Exports the statement, one line per hold.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Configure(self, request, context):
-        """Sets how it behaves.
+        """Sets the behaviour.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -206,7 +206,7 @@ def add_SimProviderServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SimProviderService:
-    """The provider. The same key gives the same result for ever; the same key with another payload is INVALID_ARGUMENT.
+    """The provider. The same key always returns the same result. The same key with another payload is INVALID_ARGUMENT.
     """
 
     @staticmethod

@@ -83,7 +83,7 @@ class Shop:
         return await self.service().CreateShareLink(request, CALL)
 
     async def resolve(self, token: str) -> ResolveShareLinkResponse:
-        return await self.service().ResolveShareLink(ResolveShareLinkRequest(token=token), CALL)
+        return await self.service().ResolveShareLink(ResolveShareLinkRequest(share_token=token), CALL)
 
 
 @pytest.fixture
@@ -98,9 +98,9 @@ def reason(caught: pytest.ExceptionInfo[ApiError]) -> str:
 async def test_a_link_to_a_group_shows_the_group_without_its_members(shop: Shop) -> None:
     group = shop.add(1)
     made = await shop.create(group)
-    assert made.url == BASE + made.token
+    assert made.url == BASE + made.share_token
     assert made.expire_time.seconds == shop.now_s + TTL_S
-    found = await shop.resolve(made.token)
+    found = await shop.resolve(made.share_token)
     assert (found.target, found.campaign, found.joinable) == (group, "campaigns/mug", True)
     assert found.invitation == made.invitation
     assert (found.invitation.inviter, found.invitation.depth) == ("ann", 1)
@@ -113,7 +113,7 @@ async def test_a_link_to_a_group_shows_the_group_without_its_members(shop: Shop)
 
 async def test_a_closed_group_is_answered_with_open_groups_and_links_to_them(shop: Shop) -> None:
     closed = shop.add(1)
-    token = (await shop.create(closed, channel=SHARE_CHANNEL_LIVE_ROOM)).token
+    token = (await shop.create(closed, channel=SHARE_CHANNEL_LIVE_ROOM)).share_token
     far, near = shop.add(2, seats_left=9), shop.add(3, seats_left=1)
     shop.add(4, campaign="pot")
     shop.groups[closed].state = GROUP_STATE_COMPLETED
@@ -121,7 +121,7 @@ async def test_a_closed_group_is_answered_with_open_groups_and_links_to_them(sho
     assert (found.joinable, found.group.state) == (False, GROUP_STATE_COMPLETED)
     assert [one.group.name for one in found.open_groups] == [near, far]
     assert (shop.asked[0].campaign, shop.asked[0].page_size) == ("campaigns/mug", INSTEAD)
-    instead = await shop.resolve(found.open_groups[0].token)
+    instead = await shop.resolve(found.open_groups[0].share_token)
     assert (instead.target, instead.joinable, instead.expire_time) == (near, True, found.expire_time)
     assert (instead.invitation.inviter, instead.invitation.channel) == ("ann", SHARE_CHANNEL_LIVE_ROOM)
 
@@ -138,13 +138,13 @@ async def test_a_closed_group_is_answered_with_open_groups_and_links_to_them(sho
 async def test_a_group_can_be_joined_while_it_forms_and_has_a_seat_or_a_waitlist(
     shop: Shop, group: dict[str, Any], expected: bool
 ) -> None:
-    token = (await shop.create(shop.add(1, **group))).token
+    token = (await shop.create(shop.add(1, **group))).share_token
     assert (await shop.resolve(token)).joinable is expected
 
 
 async def test_a_link_to_a_campaign_shows_its_open_groups(shop: Shop) -> None:
     near = shop.add(1, seats_left=1)
-    found = await shop.resolve((await shop.create("campaigns/mug")).token)
+    found = await shop.resolve((await shop.create("campaigns/mug")).share_token)
     assert (found.target, found.campaign, found.joinable) == ("campaigns/mug", "campaigns/mug", False)
     assert not found.HasField("group")
     assert [one.group.name for one in found.open_groups] == [near]
@@ -154,16 +154,16 @@ async def test_forwards_form_a_tree(shop: Shop) -> None:
     group = shop.add(1)
     made = await shop.create("campaigns/mug", inviter="p1")
     for depth in range(2, 6):
-        parent, made = made, await shop.create(group, inviter=f"p{depth}", parent_link=made.token)
+        parent, made = made, await shop.create(group, inviter=f"p{depth}", parent_link=made.share_token)
         assert made.invitation.depth == depth
         assert made.invitation.parent_link_id == parent.invitation.link_id
-    assert (await shop.resolve(made.token)).invitation.inviter == "p5"
+    assert (await shop.resolve(made.share_token)).invitation.inviter == "p5"
 
 
 async def test_a_forward_is_of_the_same_campaign_and_its_parent_is_ours(shop: Shop) -> None:
     mug, pot = shop.add(1), shop.add(2, campaign="pot")
     other_mug = shop.add(3)
-    token = (await shop.create(mug)).token
+    token = (await shop.create(mug)).share_token
     assert (await shop.create(other_mug, parent_link=token)).invitation.depth == 2
     for target in (pot, "campaigns/pot"):
         with pytest.raises(ApiError) as caught:
@@ -181,7 +181,7 @@ async def test_a_chain_has_an_end(shop: Shop) -> None:
     group = shop.add(1)
     token = ""
     for _ in range(100):
-        token = (await shop.create(group, parent_link=token)).token
+        token = (await shop.create(group, parent_link=token)).share_token
     with pytest.raises(ApiError) as caught:
         await shop.create(group, parent_link=token)
     assert reason(caught) == "INVALID_FIELDS"
@@ -200,17 +200,17 @@ async def test_links_lead_nowhere_but_to_what_there_is(shop: Shop) -> None:
 
 async def test_expired_and_forged_links_are_refused_with_their_reason(shop: Shop) -> None:
     group = shop.add(1)
-    token = (await shop.create(group, ttl=Duration(seconds=60))).token
+    token = (await shop.create(group, ttl=Duration(seconds=60))).share_token
     forged = (
         await LinkServicer(Keys({"k1": bytes(31) + b"x"}), shop, shop).CreateShareLink(
             CreateShareLinkRequest(target=group, inviter="eve", channel=SHARE_CHANNEL_FRIEND), CALL
         )
-    ).token
+    ).share_token
     stranger = (
         await LinkServicer(Keys({"k7": bytes(32)}), shop, shop).CreateShareLink(
             CreateShareLinkRequest(target=group, inviter="eve", channel=SHARE_CHANNEL_FRIEND), CALL
         )
-    ).token
+    ).share_token
     shop.now_s += 60
     for bad, expected in (
         (token, "LINK_EXPIRED"),
@@ -225,7 +225,7 @@ async def test_expired_and_forged_links_are_refused_with_their_reason(shop: Shop
 
 async def test_an_unknown_channel_survives(shop: Shop) -> None:
     made = await shop.create(shop.add(1), channel=4242)
-    assert (await shop.resolve(made.token)).invitation.channel == 4242
+    assert (await shop.resolve(made.share_token)).invitation.channel == 4242
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ async def test_without_keys_the_service_says_what_to_set(shop: Shop) -> None:
     service = shop.service(Keys({}))
     for call in (
         service.CreateShareLink(CreateShareLinkRequest(target=shop.add(1)), CALL),
-        service.ResolveShareLink(ResolveShareLinkRequest(token="x"), CALL),
+        service.ResolveShareLink(ResolveShareLinkRequest(share_token="x"), CALL),
     ):
         with pytest.raises(ApiError) as caught:
             await call
