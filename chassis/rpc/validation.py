@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import grpc
-from buf.validate import validate_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from groupbuy.errors.v1 import errors_pb2
+from groupbuy.vendored import validate_pb2
 from protovalidate import Validator
 
 from chassis.rpc.errors import MAX_FIELDS, ApiError
