@@ -1,8 +1,8 @@
-"""Writes checkpoints of partition states, so that recovery need not fold the log from its beginning.
+"""Writes checkpoints of partition states, so that a recovery need not fold the log from its beginning.
 
-A checkpoint may hold nothing that is not acknowledged, and may not claim a log offset before which something is not
-folded in. So the offset is taken first, then the aggregates are encoded while deciding goes on, then everything decided
-by then must be acknowledged, and only then is it written: later versions than the offset says are dropped by the fold.
+A checkpoint holds only acknowledged decisions, and names a log offset up to which everything is folded. So the offset
+is taken first, then the aggregates are encoded while deciding goes on, then everything decided by then is awaited, and
+last the checkpoint is written. It may hold later versions than its offset says; a fold drops those again.
 """
 
 from __future__ import annotations
@@ -11,30 +11,33 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from eventlog.broker.security import Kafka, client
+from eventlog.broker.security import Kafka
+from eventlog.consuming.log_range import read_range
+from eventlog.core.duplicate_check import DuplicateCheck
 from eventlog.core.errors import Poisoned
-from eventlog.core.partition_state import PartitionState, Repeats
+from eventlog.core.partition_state import PartitionState
 from eventlog.processors.time_slice import TimeSlice
 from eventlog.runtime import failpoints
 from eventlog.state.rocksdb_store import RocksDBStore
 
 log = logging.getLogger(__name__)
 
-#: Changed aggregates, of all partitions, that make a checkpoint due, and the age that does.
+#: Changed aggregates, of all partitions, that make a checkpoint due; and the age of a change that does.
 UNSAVED = 40_000
 AGE_S = 20.0
 POLL_INTERVAL_S = 0.5
-#: Longest that the records between our own are read; the checkpoint is tried again when it is due the next time.
+#: Longest time to read the records between our own. After it, the checkpoint is skipped until the next one is due.
 GAP_S = 10.0
 
 
 class Checkpointer:
-    """Keeps the checkpoints of one decider's partitions fresh."""
+    """Writes the checkpoints of one decider's partitions when they are due."""
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class Checkpointer:
         *,
         age_s: float = AGE_S,
     ) -> None:
+        """`in_flight` returns the acknowledgements that a partition's output still waits for."""
         self._kafka = kafka
         self._log_topic = log_topic
         self._owned = owned
@@ -54,7 +58,7 @@ class Checkpointer:
         self.written = 0
 
     async def run(self) -> None:
-        """Looks at the partitions for ever."""
+        """Checks the partitions until cancelled."""
         while True:
             owned = list(self._owned())
             for state in owned:
@@ -68,11 +72,11 @@ class Checkpointer:
         return unsaved >= UNSAVED // partitions or (unsaved > 0 and time.monotonic() - since >= self._age_s)
 
     async def write(self, state: PartitionState[Any], states: RocksDBStore[Any]) -> None:
-        """Writes one checkpoint; does nothing if the partition is lost meanwhile."""
+        """Writes one checkpoint; writes nothing if the partition is lost meanwhile."""
         self._written_at[state.partition] = time.monotonic()
         if state.written_ahead > state.applied and not await self._close_gap(state, states):
             return
-        origin = state.origin
+        position = state.checkpoint_position
         if failpoints.armed:
             failpoints.passed("checkpoint begun, not encoded")
         slices = TimeSlice()
@@ -84,7 +88,7 @@ class Checkpointer:
                 await future
             if failpoints.armed:
                 failpoints.passed("checkpoint encoded, not written")
-            await asyncio.to_thread(states.finish_checkpoint, origin)
+            await asyncio.to_thread(states.finish_checkpoint, position)
             if failpoints.armed:
                 failpoints.passed("checkpoint written")
             self.written += 1
@@ -92,50 +96,29 @@ class Checkpointer:
             states.end_checkpoint()
 
     async def _close_gap(self, state: PartitionState[Any], states: RocksDBStore[Any]) -> bool:
-        """Reads what another owner wrote between our own records: repeats of ours, or we have lost the partition.
+        """Reads what another owner wrote between our own records, and moves the state past it if these are duplicates.
 
-        False: there is no checkpoint now. A broker that is away, or slow, is asked again for the next one.
+        Returns False if there can be no checkpoint now. If the broker is away or slow, the next checkpoint tries again.
         """
         first, last = state.applied + 1, state.written_ahead
         tp = TopicPartition(self._log_topic, state.partition)
-        repeats = Repeats(state)
+        duplicates = DuplicateCheck(state)
         try:
-            async with asyncio.timeout(GAP_S):
-                if not await self._read_gap(tp, states, repeats, last, first):
-                    log.warning("%s-%s: somebody else decides here; no checkpoint", *tp)
-                    return False
+            async with asyncio.timeout(GAP_S), aclosing(read_range(self._kafka, tp, first, last)) as records:
+                async for record in records:
+                    if states.closed or not duplicates.is_duplicate(record):
+                        log.warning("%s-%s: another process decides this partition; no checkpoint", *tp)
+                        return False
         except Poisoned as error:
             # LogWatch stops the partition.
             log.critical("%s-%s: no checkpoint: %s", *tp, error)
             return False
         except (KafkaError, OSError) as error:
             # TimeoutError is an OSError.
-            log.warning("%s-%s: what is between our records can't be read, no checkpoint yet: %r", *tp, error)
+            log.warning("%s-%s: no checkpoint yet, the records between ours can't be read: %r", *tp, error)
             return False
         log.info("%s-%s: offsets %s to %s are repeats by another owner", *tp, first, last)
-        # More may have been acknowledged meanwhile, in sequence or not; it is looked at next time.
+        # Acknowledgements that came meanwhile, and a gap among them, are handled at the next checkpoint.
         if last > state.applied:
-            state.applied, state.digest = last, repeats.digest
-        return True
-
-    async def _read_gap(
-        self, tp: TopicPartition, states: RocksDBStore[Any], repeats: Repeats[Any], last: int, position: int
-    ) -> bool:
-        consumer = AIOKafkaConsumer(**client(self._kafka), enable_auto_commit=False, auto_offset_reset="none")
-        try:
-            await consumer.start()
-            consumer.assign([tp])
-            consumer.seek(tp, position)
-            slices = TimeSlice()
-            while position <= last:
-                for record in (await consumer.getmany(tp, timeout_ms=1_000)).get(tp, []):
-                    if record.offset > last:
-                        break
-                    if states.closed or not repeats.take(record):
-                        return False
-                    position = record.offset + 1
-                    if slices.expired():
-                        await slices.yield_to_loop()
-        finally:
-            await consumer.stop()
+            state.applied, state.digest = last, duplicates.digest
         return True

@@ -1,10 +1,10 @@
-"""One RocksDB of one partition: a fold of logs on disk, which may be deleted at any time.
+"""A partition's RocksDB database: the fold of one or more logs, which can be deleted at any time.
 
-A database names the logs it was folded from and how far. It is used only where that still fits: another cluster,
-another topic of the same name, another number of partitions, or other records at the kept offset mean that it belongs
-to another log. Damaged files and a database that does not fit are set aside, with a warning and a count, and the logs
-are folded again. RocksDB checks the checksum of each block that it reads; damage that is found later marks the
-database, ends the process, and the next start sets it aside.
+A database names the logs that it was folded from, and how far. It is opened only if that still matches: another
+cluster, a re-created topic, another number of partitions or other records at the stored offset mean that it belongs to
+another log. A database that does not match, or has damaged files, is renamed to `<partition>.set-aside`, logged and
+counted, and the logs are folded again. RocksDB verifies the checksum of every block it reads. Damage that is found
+while the database is in use marks the database and ends the process; the next start sets it aside.
 """
 
 from __future__ import annotations
@@ -19,59 +19,57 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+from rocksdict import Rdict, WriteBatch
 
 from eventlog.runtime import private_files
 from eventlog.runtime.abort import abort
+from eventlog.state.options import options
 
 log = logging.getLogger(__name__)
 
-#: One block cache for the whole process, whatever the number of partitions and processors.
-BLOCK_CACHE_BYTES = 32 << 20
-WRITE_BUFFER_BYTES = 8 << 20
-#: Rows that `names` and `rows` read before they let go of their iterator.
+#: Rows that `keys` and `rows` read with one RocksDB iterator.
 BATCH = 256
 
 _META = b"meta"
 #: Layout of the meta record.
 _LAYOUT = 2
-#: A file beside RocksDB's own that says why the database must not be opened again.
+#: A file beside RocksDB's own: why the database must be set aside at the next start.
 _DAMAGED = "DAMAGED"
-#: The reason of rows that another version of the program wrote.
+#: The reason for rows that another version of the program wrote.
 _OLD = "another version"
-#: Errors of a database that is sound: the machine or another user of it is at fault.
+#: Parts of RocksDB's error messages that do not mean damage: the machine is short of something, or another process
+#: has the database open.
 _NOT_DAMAGE = ("No space left", "Too many open files", "Permission denied", "LOCK: ", "Cannot allocate memory")
-#: Longest wait for a database that this process is closing: its last write, on a thread of its own, takes less.
+#: Longest wait for a database that this process is closing: its last write, on another thread, takes less.
 CLOSE_S = 60.0
 
-#: Databases set aside by this process, by reason.
+#: Databases that this process has set aside, by reason.
 set_aside_count: dict[str, int] = {}
 
-_block_cache: Cache | None = None
-#: Directories that this process has open, those included that are closed as soon as a write under way has ended.
+#: Directories that this process has open, including those that close when a write in progress ends.
 _open: set[Path] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class LogIdentity:
-    """Which logs a database may be a fold of."""
+    """The logs that a database can be a fold of."""
 
     #: Id of the Kafka cluster.
     cluster: str
     #: Partitions of every topic.
     partitions: int
-    #: Id of each topic, by name: a topic that is deleted and made again has another one.
+    #: Topic id by name. A topic that is deleted and created again has a new id.
     topics: Mapping[str, str]
 
 
-class _Unusable(NamedTuple):
-    """Why rows can't be used."""
+class _Mismatch(NamedTuple):
+    """Why the rows of a database can't be used."""
 
     reason: str
-    trouble: str
+    detail: str
 
 
-#: For logs that have no identity: in tests, and where everything is in memory.
+#: For logs without an identity: in tests, and where all state is in memory.
 NO_IDENTITY = LogIdentity("", 0, {})
 
 
@@ -79,7 +77,7 @@ NO_IDENTITY = LogIdentity("", 0, {})
 class SourcePosition:
     """How far one topic is folded."""
 
-    #: Offset of the record that comes next.
+    #: Offset of the next record to fold.
     next_offset: int
     #: SHA-256 of the value of the record before it; empty: not known.
     digest: bytes = b""
@@ -87,10 +85,10 @@ class SourcePosition:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far the logs are folded, and what else its user keeps in the same write."""
+    """How far the logs are folded, and the numbers that are written with the rows."""
 
     sources: Mapping[str, SourcePosition] = field(default_factory=dict)
-    #: Numbers of the user's own, such as the greatest cause.
+    #: Numbers of the store that uses the database, such as the greatest cause.
     numbers: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -99,34 +97,13 @@ class Position:
         return not self.sources
 
 
-def options(write_buffer_bytes: int = WRITE_BUFFER_BYTES) -> Options:
-    """RocksDB's options, the same for every database of the process."""
-    global _block_cache  # noqa: PLW0603 - one cache a process is the point
-    if _block_cache is None:
-        _block_cache = Cache(BLOCK_CACHE_BYTES)
-    blocks = BlockBasedOptions()
-    blocks.set_block_cache(_block_cache)
-    blocks.set_cache_index_and_filter_blocks(True)
-    blocks.set_bloom_filter(10, False)
-    found = Options(raw_mode=True)
-    found.create_if_missing(True)
-    found.set_paranoid_checks(True)
-    found.set_block_based_table_factory(blocks)
-    found.set_write_buffer_size(write_buffer_bytes)
-    found.set_max_write_buffer_number(2)
-    found.set_compression_type(DBCompressionType.lz4())
-    found.set_keep_log_file_num(2)
-    found.set_max_open_files(64)
-    return found
-
-
 class Database:
     """Rows of bytes, written in batches that carry the position they reach. RocksDB locks the directory."""
 
     def __init__(self, path: Path, stamp: str, identity: LogIdentity = NO_IDENTITY) -> None:
-        """Opens the database, or a new one where what is there can't be used.
+        """Opens the database, or a new one if the existing one can't be used.
 
-        `stamp` changes with the meaning of the rows: rows under another stamp are dropped.
+        `stamp` identifies the meaning of the rows: rows under another stamp are deleted.
         """
         self.path = path
         self._stamp = stamp
@@ -150,73 +127,73 @@ class Database:
             set_aside(self.path, "damaged", str(error))
             return Rdict(str(self.path), options()), Position()
         try:
-            found = self._judge(db, manifest)
+            found = self._verified(db, manifest)
         except Exception as error:  # noqa: BLE001 - unreadable, whatever the reason
-            found = _Unusable("damaged", repr(error))
+            found = _Mismatch("damaged", repr(error))
         if isinstance(found, Position):
             return db, found
         db.close()
         if found.reason == _OLD:
-            log.info("%s was %s: the log is folded again", self.path, found.trouble)
+            log.info("%s: %s; the log is folded again", self.path, found.detail)
             shutil.rmtree(self.path)
         else:
-            set_aside(self.path, found.reason, found.trouble)
+            set_aside(self.path, found.reason, found.detail)
         return Rdict(str(self.path), options()), Position()
 
-    def _judge(self, db: Any, manifest: tuple[str, int]) -> Position | _Unusable:
-        """The position of the rows, or why they can't be used. Raises what RocksDB or the decoder does at damage."""
+    def _verified(self, db: Any, manifest: tuple[str, int]) -> Position | _Mismatch:
+        """Returns the position of the rows, or why they can't be used. On damage, RocksDB or the decoder raises."""
         meta = db.get(_META)
         if meta is None:
-            return Position() if _is_empty(db) else _Unusable("damaged", "rows without a position")
-        kept = json.loads(meta)
-        if (kept["layout"], kept["stamp"]) != (_LAYOUT, self._stamp):
-            return _Unusable(_OLD, f"written as {kept['stamp']}, layout {kept['layout']}")
-        name, size = kept["manifest"]
+            return Position() if _is_empty(db) else _Mismatch("damaged", "rows without a position")
+        stored = json.loads(meta)
+        if (stored["layout"], stored["stamp"]) != (_LAYOUT, self._stamp):
+            return _Mismatch(_OLD, f"written as {stored['stamp']}, layout {stored['layout']}")
+        name, size = stored["manifest"]
         if manifest[0] == name and manifest[1] < size:
-            # RocksDB takes the rest for all there is, and would miss rows from before its last writes.
-            return _Unusable("damaged", f"{name} is cut from {size} to {manifest[1]} bytes")
-        trouble = self._other_log(kept)
-        return _position(kept) if trouble is None else _Unusable("another log", trouble)
+            # RocksDB opens a truncated manifest without an error, and misses the rows of the lost part.
+            return _Mismatch("damaged", f"{name} is truncated from {size} to {manifest[1]} bytes")
+        detail = self._other_log(stored)
+        return _position(stored) if detail is None else _Mismatch("another log", detail)
 
-    def _other_log(self, kept: Mapping[str, Any]) -> str | None:
-        """In which way the database belongs to another log; None: it fits."""
+    def _other_log(self, stored: Mapping[str, Any]) -> str | None:
+        """How the stored identity differs from this log's; None: it matches."""
         mine = self._identity
         if mine is NO_IDENTITY:
             return None
-        if kept["cluster"] != mine.cluster:
-            return f"it was folded from cluster {kept['cluster']}, this one is {mine.cluster}"
-        if kept["partitions"] != mine.partitions:
-            return f"its topics had {kept['partitions']} partitions, now they have {mine.partitions}"
-        for topic, number in kept["topics"].items():
+        if stored["cluster"] != mine.cluster:
+            return f"it was folded from cluster {stored['cluster']}, this cluster is {mine.cluster}"
+        if stored["partitions"] != mine.partitions:
+            return f"its topics had {stored['partitions']} partitions, now they have {mine.partitions}"
+        for topic, topic_id in stored["topics"].items():
             if topic not in mine.topics:
-                return f"it was folded from topic {topic}, which this one is not"
-            if mine.topics[topic] != number:
-                return f"topic {topic} had the id {number}, now it is {mine.topics[topic]}"
+                return f"it was folded from topic {topic}, which this processor does not read"
+            if mine.topics[topic] != topic_id:
+                return f"topic {topic} had the id {topic_id}, now it has {mine.topics[topic]}"
         return None
 
     @property
     def closed(self) -> bool:
-        """Whether it may not be used any more."""
+        """Whether the database is closed."""
         return self._closed
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a row, or None."""
         try:
             value: bytes | None = self._db.get(key)
-        except Exception as error:  # noqa: BLE001 - see damage
-            self.damage(error)
+        except Exception as error:  # noqa: BLE001 - see abort_damaged
+            self.abort_damaged(error)
         return value
 
-    def names(self, start: bytes, prefix: bytes, limit: int = BATCH) -> list[bytes]:
-        """At most so many keys with a prefix, from `start` on, in order."""
+    def keys(self, start: bytes, prefix: bytes, limit: int = BATCH) -> list[bytes]:
+        """At most `limit` keys with a prefix, from `start` on, in order."""
         return [key for key, _ in self._seek(start, prefix, limit, values=False)]
 
     def rows(self, start: bytes, prefix: bytes, limit: int = BATCH) -> list[tuple[bytes, bytes]]:
-        """At most so many rows with a prefix, from `start` on, in order."""
+        """At most `limit` rows with a prefix, from `start` on, in order."""
         return self._seek(start, prefix, limit, values=True)
 
-    def each(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """All rows with a prefix, in order. No iterator of RocksDB stays open between two rows."""
+    def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All rows with a prefix, in order. No RocksDB iterator stays open between two rows."""
         at = start or prefix
         while not self._closed:
             found = self.rows(at, prefix)
@@ -237,13 +214,13 @@ class Database:
                 found.append((key, rows.value() if values else b""))
                 rows.next()
             rows.status()
-        except Exception as error:  # noqa: BLE001 - see damage
-            self.damage(error)
+        except Exception as error:  # noqa: BLE001 - see abort_damaged
+            self.abort_damaged(error)
         return found
 
     @staticmethod
     def batch() -> WriteBatch:
-        """An empty batch: `put(key, value)` and `delete(key)`."""
+        """An empty batch, with `put(key, value)` and `delete(key)`."""
         return WriteBatch(raw_mode=True)
 
     def write(self, batch: WriteBatch, position: Position) -> None:
@@ -251,25 +228,25 @@ class Database:
         batch.put(_META, self._meta(position))
         try:
             self._db.write(batch)
-        except Exception as error:  # noqa: BLE001 - see damage
-            self.damage(error)
+        except Exception as error:  # noqa: BLE001 - see abort_damaged
+            self.abort_damaged(error)
         self.position = position
 
     def delete_range(self, begin: bytes, end: bytes) -> None:
-        """Drops the rows from `begin` to before `end`."""
+        """Deletes the rows from `begin` up to, not including, `end`."""
         try:
             self._db.delete_range(begin, end)
-        except Exception as error:  # noqa: BLE001 - see damage
-            self.damage(error)
+        except Exception as error:  # noqa: BLE001 - see abort_damaged
+            self.abort_damaged(error)
 
-    def start_again(self, reason: str, trouble: str) -> None:
-        """Sets aside all there is, and goes on with an empty database."""
+    def reset(self, reason: str, detail: str) -> None:
+        """Sets the database aside and opens an empty one."""
         self._db.close()
-        set_aside(self.path, reason, trouble)
+        set_aside(self.path, reason, detail)
         self._db, self.position = Rdict(str(self.path), options()), Position()
 
     def close(self) -> None:
-        """Lets go of the directory. May be called again."""
+        """Closes the database. Idempotent."""
         if not self._closed:
             self._closed = True
             self._db.close()
@@ -289,28 +266,28 @@ class Database:
             }
         ).encode()
 
-    def damage(self, error: Exception) -> NoReturn:
-        """Ends the process: the state in memory may rest on rows that can't be read. The next start sets them aside."""
+    def abort_damaged(self, error: Exception) -> NoReturn:
+        """Ends the process, since the state in memory may rest on unreadable rows. The next start sets them aside."""
         if not any(words in str(error) for words in _NOT_DAMAGE):
             (self.path / _DAMAGED).write_text(str(error), errors="replace")
         abort("the state on disk can't be used", error, path=self.path)
 
 
 async def until_closed(path: Path) -> None:
-    """Returns once this process has the directory open no more.
+    """Waits until this process no longer has the directory open. Await this before opening it.
 
-    A partition may come back while a checkpoint of its earlier ownership is being written; RocksDB opens a directory
-    once. Await this before opening. Raises TimeoutError after CLOSE_S.
+    A partition may come back while a checkpoint of its earlier ownership is being written, and RocksDB opens a
+    directory only once. Raises TimeoutError after CLOSE_S.
     """
     until = time.monotonic() + CLOSE_S
     while path in _open:
         if time.monotonic() > until:
-            raise TimeoutError(f"{path} was not closed in time")
+            raise TimeoutError(f"{path} was not closed within {CLOSE_S:g} s")
         await asyncio.sleep(0.005)
 
 
 def _manifest(path: Path) -> tuple[str, int]:
-    """Name and size of the file in which RocksDB keeps the names of its files; it only grows."""
+    """Name and size of RocksDB's manifest, the file that lists its files. It only grows."""
     try:
         name = (path / "CURRENT").read_text().strip()
         return name, (path / name).stat().st_size
@@ -324,17 +301,17 @@ def _is_empty(db: Any) -> bool:
     return not rows.valid()
 
 
-def _position(kept: Mapping[str, Any]) -> Position:
-    sources = {topic: SourcePosition(at, bytes.fromhex(digest)) for topic, (at, digest) in kept["sources"].items()}
-    return Position(sources, kept["numbers"])
+def _position(stored: Mapping[str, Any]) -> Position:
+    sources = {topic: SourcePosition(at, bytes.fromhex(digest)) for topic, (at, digest) in stored["sources"].items()}
+    return Position(sources, stored["numbers"])
 
 
-def set_aside(path: Path, reason: str, trouble: str) -> None:
-    """Renames a database's directory, in place of an earlier one that was set aside, and says so."""
+def set_aside(path: Path, reason: str, detail: str) -> None:
+    """Renames a database's directory, replacing one that was set aside earlier, and logs and counts it."""
     aside = path.with_name(f"{path.name}.set-aside")
     shutil.rmtree(aside, ignore_errors=True)
     private_files.tree(path)
     path.replace(aside)
     (aside / _DAMAGED).unlink(missing_ok=True)
     set_aside_count[reason] = set_aside_count.get(reason, 0) + 1
-    log.warning("%s is set aside as %s (%s): %s. The log is folded again.", path, aside.name, reason, trouble)
+    log.warning("%s is set aside as %s (%s): %s. The log is folded again.", path, aside.name, reason, detail)

@@ -13,14 +13,14 @@ from eventlog.state.rocksdb_store import RocksDBStore
 S = TypeVar("S")
 
 
-class FollowedState(Generic[S]):
-    """Folds a decision log into a partition's state. All that it folds is acknowledged, so it may write at any time.
+class DeciderFollower(Generic[S]):
+    """Folds a decision log into a partition's state. All that it folds is acknowledged, so it can write at any time.
 
-    Not to be folded into while it writes: Standby sees to that.
+    Standby does not fold into it during a write.
     """
 
     def __init__(self, state: PartitionState[S], log_topic: str) -> None:
-        #: What a decider goes on from.
+        #: The state that a decider goes on from.
         self.state = state
         self.partition = state.partition
         self.topics = (log_topic,)
@@ -51,7 +51,7 @@ class FollowedState(Generic[S]):
             for _ in states.begin_checkpoint():
                 if slices.expired():
                     await slices.yield_to_loop()
-            await asyncio.to_thread(states.finish_checkpoint, self.state.origin)
+            await asyncio.to_thread(states.finish_checkpoint, self.state.checkpoint_position)
         finally:
             states.end_checkpoint()
 

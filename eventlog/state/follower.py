@@ -1,7 +1,7 @@
 """A partition's state on disk that follows its logs, whether or not this process owns the partition.
 
-A standby keeps a follower close to the ends of its logs. At an assignment the processor adopts the follower, and reads
-on from its positions instead of opening the database and folding a backlog.
+A standby keeps a follower close to the ends of its logs. At an assignment the processor adopts the follower and reads
+on from its positions, instead of opening the database and folding a backlog.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ class Follower(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether it may not be used any more."""
+        """Whether the follower is closed."""
         ...
 
     def apply(self, topic: str, records: Sequence[Any]) -> None:
         """Folds the next records of a topic, and skips those before its position. Sends no dead letters.
 
-        It takes as long as its records, so pass a few dozen at a time and let the event loop turn in between. Raises
-        what the fold raises at a broken log; the follower must then be closed.
+        Blocks the event loop, so pass a few dozen records at a time. Raises what the fold raises at a broken log;
+        close the follower then.
         """
         ...
 
     async def keep(self) -> None:
-        """Writes all that is folded so far, with its positions. Memory is bounded only if this is called regularly."""
+        """Writes everything that is folded, with its positions. Call it regularly to bound the memory."""
         ...
 
     def close(self) -> None:
-        """Lets go of the database, after a write under way. Changes after the last `keep` are folded again later."""
+        """Closes the database, after a write in progress. Changes after the last `keep` are folded again later."""
         ...
 
 
-#: Hands over the follower of a partition that was just assigned. The processor owns the follower from then on.
-#: None: there is none, so the processor opens the database itself.
+#: Hands over the follower of a partition that was just assigned; the processor owns it from then on. None: there is no
+#: follower, and the processor opens the database itself.
 Adopt = Callable[[int], Awaitable[Follower | None]]

@@ -1,20 +1,17 @@
-"""One partition of a projection: states by key and rows by other names, on disk, with the latest states in memory.
+"""One partition of a projection on disk: states by key, index rows and undelivered records, recent states in memory.
 
-A write takes states, index rows and the positions of all topics in one batch, as they are at one moment: a state that
-is about to change while the write is being encoded is encoded first. So a fold never sees a record twice, whenever the
-process ends. Records that can't be decoded are kept as rows as well, until their dead letters are acknowledged.
+A write takes states, index rows and the positions of all topics in one batch, as of one moment: a state that is about
+to change while a write is being encoded is encoded first. So a fold sees no record twice, whenever the process ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
-from heapq import nsmallest
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-import msgspec
 from faust.types import TP
 
 from eventlog.core.errors import Poisoned, Spoiled
@@ -26,128 +23,56 @@ from eventlog.records.dead_letters import Undecodable
 from eventlog.runtime import failpoints
 from eventlog.runtime.abort import abort
 from eventlog.state.database import Database, Position, SourcePosition
+from eventlog.state.generation_cache import GenerationCache
+from eventlog.state.projection_index import Index
+from eventlog.state.undelivered import Undelivered, UndeliveredRecords, encode
 
 log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
 _STATE = b"s"
-_INDEX = b"i"
-_DEAD = b"x"
-
-
-class Undelivered(NamedTuple):
-    """A record that can't be decoded, and whose dead letter is not acknowledged yet."""
-
-    topic: str
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes | None]]
-    error: str
-
-    @property
-    def row(self) -> bytes:
-        """Its row in the database."""
-        return _DEAD + self.topic.encode() + b"\0" + self.offset.to_bytes(8, "big")
-
-
-class Index:
-    """Rows of one partition by a name and, within it, in the order of their places.
-
-    Changes since the last write are in memory, and every page takes them into account.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._db = database
-        self._changed: dict[str, dict[bytes, bytes | None]] = {}
-        self._saving: dict[str, dict[bytes, bytes | None]] = {}
-
-    def put(self, name: str, place: bytes, value: bytes) -> None:
-        """Adds a row, or changes its value."""
-        rows = self._changed.get(name)
-        if rows is None:
-            self._changed[name] = {place: value}
-        else:
-            rows[place] = value
-
-    def delete(self, name: str, place: bytes) -> None:
-        """Takes a row out."""
-        self._changed.setdefault(name, {})[place] = None
-
-    def page(self, name: str, after: bytes, most: int) -> list[tuple[bytes, bytes]]:
-        """At most so many (place, value) of a name, in order, the first one after a place; b"": from the first."""
-        changes = {**self._saving.get(name, {}), **self._changed.get(name, {})}
-        prefix = _prefix(name)
-        start = prefix + after + b"\0" if after else prefix
-        gone = sum(value is None for value in changes.values())
-        found: dict[bytes, bytes | None] = {
-            row[len(prefix) :]: value for row, value in self._db.rows(start, prefix, most + gone)
-        }
-        if not changes:
-            return [(place, value) for place, value in found.items() if value is not None]
-        found.update((place, value) for place, value in changes.items() if place > after)
-        return nsmallest(most, ((place, value) for place, value in found.items() if value is not None))
-
-    def begin_write(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """The rows that changed; None: the row is gone. Later changes are part of the next write."""
-        self._saving, self._changed = self._changed, {}
-        return self._rows(self._saving)
-
-    @staticmethod
-    def _rows(saving: dict[str, dict[bytes, bytes | None]]) -> Iterator[tuple[bytes, bytes | None]]:
-        for name, rows in saving.items():
-            prefix = _prefix(name)
-            for place, value in rows.items():
-                yield prefix + place, value
-
-    def end_write(self) -> None:
-        """What was begun is on disk."""
-        self._saving = {}
-
-
-def _prefix(name: str) -> bytes:
-    raw = name.encode()
-    return _INDEX + len(raw).to_bytes(4, "big") + raw
 
 
 class Folding(Protocol[S]):
-    """What a domain fills in."""
+    """The fold of one domain."""
 
-    #: Changes with the meaning of a state's bytes and of the index rows; rows under another stamp are folded again.
     @property
     def stamp(self) -> str:
-        """See above."""
+        """Identifies the encoding of states and index rows; rows under another stamp are folded again."""
         ...
 
     def initial(self, key: str) -> S:
-        """State of a key that nothing was said about."""
+        """State of a key without records."""
         ...
 
     def is_decision_log(self, topic: str) -> bool:
-        """Whether a topic is a decision log. It has no strangers, so a record that can't be folded stops the partition;
-        those of other topics are dead-lettered."""
+        """Whether a topic is a decision log.
+
+        Only our deciders write decision logs, so a record there that can't be folded stops the partition. In other
+        topics such a record is dead-lettered.
+        """
         ...
 
     def fold(self, state: S, topic: str, record: Any, index: Index) -> None:
         """Folds a record into the state of its key, in place.
 
-        Raises Undecodable or Poisoned before it changes anything. After any other error nothing of the partition is
-        written any more, because the state may be half changed.
+        Raises Undecodable or Poisoned before it changes anything. After any other error the partition is no longer
+        written, because the state may be half changed.
         """
         ...
 
     def encode(self, state: S) -> bytes:
-        """Bytes of a state."""
+        """Encodes a state."""
         ...
 
     def decode(self, key: str, value: bytes) -> S:
-        """The state that was encoded."""
+        """Decodes the state of a key."""
         ...
 
 
-class Projected(Ownership, Generic[S]):
-    """One partition; an eventlog.state.follower.Follower."""
+class ProjectionStore(Ownership, Generic[S]):
+    """State of one partition; an eventlog.state.follower.Follower."""
 
     def __init__(
         self,
@@ -159,8 +84,10 @@ class Projected(Ownership, Generic[S]):
         is_skipped: IsSkipped = nothing_is_skipped,
         partitions: int = 0,
     ) -> None:
-        """Keeps about `cached` states in memory beside those that wait to be written. With `partitions`, a key that
-        belongs to another partition of so many is refused."""
+        """`cached` is the number of states in memory, in addition to those that wait to be written.
+
+        With `partitions`, the number of partitions, a record whose key belongs to another partition is undecodable.
+        """
         super().__init__()
         self.partition = partition
         self.topics = tuple(topics)
@@ -169,42 +96,36 @@ class Projected(Ownership, Generic[S]):
         self._folding = folding
         self._is_skipped = is_skipped
         self._partitions = partitions
-        #: Whether a state in memory may be half changed: nothing is written any more.
+        #: Whether a state in memory may be half changed, so that nothing is written any more.
         self.spoiled = False
-        self._half = max(cached // 2, 1)
         sources = database.position.sources
         self.positions: dict[str, int] = {topic: one.next_offset for topic, one in sources.items()}
         self._digests: dict[str, bytes] = {topic: one.digest for topic, one in sources.items()}
-        #: Value of the last folded record, where its digest is not known yet.
+        #: Value of the last folded record, if its digest is not computed yet.
         self._last: dict[str, bytes] = {}
-        # Two generations: a state that was not used for a whole one is dropped.
-        self._young: dict[str, S] = {}
-        self._old: dict[str, S] = {}
+        self._cache: GenerationCache[S] = GenerationCache(cached)
         #: Changed since the last write began.
         self._dirty: dict[str, S] = {}
-        #: In the write that is under way; and those of them that are not encoded yet.
+        #: In the write in progress; and those of them that are not encoded yet.
         self._saving: dict[str, S] = {}
         self._unencoded: dict[str, S] = {}
         self._batch: Any = None
-        #: Not acknowledged and not on disk; on disk; and acknowledged since.
-        self._dead: dict[bytes, Undelivered] = {}
+        self._undelivered = UndeliveredRecords(database)
         self._refused: list[Undelivered] = []
-        self._dead_rows: set[bytes] = {row for row, _ in database.each(_DEAD)}
-        self._delivered: list[bytes] = []
         self._writing = asyncio.Lock()
         self._closing = False
 
-    # The owner's view of it -------------------------------------------------------------------------------------
+    # Ownership -------------------------------------------------------------------------------------------------
 
     def starts_at(self, tp: TP, begin: int, end: int) -> int:
-        """See Ownership. Records that retention took before they were folded are passed over."""
+        """See Ownership. Records that retention deleted before they were folded are skipped."""
         at = self.positions.get(tp.topic, 0)
         if at > end:
             # The next start sets the database aside.
             abort("the log ends before what was folded of it", topic=tp.topic, partition=tp.partition, at=at, end=end)
         if at < begin:
             if at:
-                log.warning("%s-%s: records from %s to %s are gone before they were folded", *tp, at, begin)
+                log.warning("%s-%s: records from %s to %s were deleted before they were folded", *tp, at, begin)
             self._begins_at(tp.topic, begin)
         return self.positions.get(tp.topic, begin)
 
@@ -226,38 +147,33 @@ class Projected(Ownership, Generic[S]):
     # States -----------------------------------------------------------------------------------------------------
 
     def get(self, key: str) -> S | None:
-        """The state of a key, None where nothing was folded. The object is the same as long as it is in memory."""
-        found = self._young.get(key)
+        """The state of a key; None: nothing was folded. Returns the same object for as long as it is in memory."""
+        found = self._cache.young.get(key)
         if found is not None:
             return found
         found = self._dirty.get(key)
         if found is None:
             found = self._saving.get(key)
         if found is None:
-            found = self._old.get(key)
+            found = self._cache.old.get(key)
         if found is None:
             value = self._db.get(_STATE + key.encode())
             if value is None:
                 return None
             found = self._folding.decode(key, value)
-        self._use(key, found)
+        self._cache.use(key, found)
         return found
-
-    def _use(self, key: str, state: S) -> None:
-        if len(self._young) >= self._half:
-            self._old, self._young = self._young, {}
-        self._young[key] = state
 
     # Folding ----------------------------------------------------------------------------------------------------
 
     def apply(self, topic: str, records: Sequence[Any]) -> None:
-        """See Follower. What can't be decoded is kept for the partition's owner."""
+        """See Follower. Undecodable records are stored for the partition's owner."""
         self.fold(topic, records, set())
 
     def fold(self, topic: str, records: Sequence[Any], touched: set[str]) -> None:
-        """Folds the next records of a topic, and adds the keys whose states changed.
+        """Folds the next records of a topic, and adds to `touched` the keys whose states changed.
 
-        Raises Poisoned at a record that can't be folded; those before it are.
+        Raises Poisoned at a record that can't be folded, after it folded the records before.
         """
         position = self.positions.get(topic, 0)
         last = None
@@ -278,7 +194,7 @@ class Projected(Ownership, Generic[S]):
             unencoded = self._unencoded.pop(key, None)
             if unencoded is not None:
                 self._encode(key, unencoded)
-        state = self._young.get(key)
+        state = self._cache.young.get(key)
         if state is None:
             state = self.get(key)
         fresh = state is None
@@ -290,19 +206,19 @@ class Projected(Ownership, Generic[S]):
             if self._is_skipped(topic, self.partition, record):
                 return
             if folding.is_decision_log(topic):
-                raise Poisoned.by(topic, self.partition, record.offset, record.value, error) from error
+                raise Poisoned.for_record(topic, self.partition, record.offset, record.value, error) from error
             self._refuse(topic, record, str(error))
             return
         except Poisoned as error:
             if self._is_skipped(topic, self.partition, record):
                 return
-            raise Poisoned.by(topic, self.partition, record.offset, record.value, error.reason) from error
+            raise Poisoned.for_record(topic, self.partition, record.offset, record.value, error.reason) from error
         except Exception as error:
-            # The state may be half changed: the next opening folds it again from what is on disk.
+            # The state may be half changed: the next opening folds it again from the state on disk.
             self.spoiled = True
-            raise Spoiled.by(topic, self.partition, record.offset, record.value, repr(error)) from error
+            raise Spoiled.for_record(topic, self.partition, record.offset, record.value, repr(error)) from error
         if fresh:
-            self._use(key, state)
+            self._cache.use(key, state)
         self._dirty[key] = state
         touched.add(key)
 
@@ -317,27 +233,13 @@ class Projected(Ownership, Generic[S]):
         if record.offset >= self.committed.get(topic, 0):
             headers = [(name, value) for name, value in record.headers]
             refused = Undelivered(topic, record.offset, record.key, record.value, headers, error)
-            self._dead[refused.row] = refused
+            self._undelivered.add(refused)
             if self.epoch >= 0:
                 self._refused.append(refused)
 
     def undelivered(self, topic: str) -> list[Undelivered]:
-        """Records of a topic whose dead letters may be missing, among them those that a standby has passed."""
-        found = dict(self._dead)
-        for row in self._dead_rows - found.keys():
-            value = self._db.get(row)
-            if value is not None:
-                found[row] = _DEAD_ROW.decode(value)
-        due = []
-        for row, one in found.items():
-            if one.topic != topic:
-                continue
-            if one.offset < self.committed.get(topic, 0):
-                # An owner before us was further: offsets are committed after the dead letters before them.
-                self.delivered(row)
-            else:
-                due.append(one)
-        return sorted(due, key=lambda one: one.offset)
+        """Records of a topic whose dead letters may be missing, including those that a standby passed."""
+        return self._undelivered.due(topic, self.committed.get(topic, 0))
 
     def refused(self) -> list[Undelivered]:
         """Records that the owner could not decode since the last call."""
@@ -348,10 +250,7 @@ class Projected(Ownership, Generic[S]):
 
     def delivered(self, row: bytes) -> None:
         """The dead letter of a row is acknowledged."""
-        self._dead.pop(row, None)
-        if row in self._dead_rows:
-            self._dead_rows.discard(row)
-            self._delivered.append(row)
+        self._undelivered.acknowledge(row)
 
     # Writing ----------------------------------------------------------------------------------------------------
 
@@ -367,8 +266,8 @@ class Projected(Ownership, Generic[S]):
         )
 
     async def keep(self) -> None:
-        """See Follower. Folding goes on meanwhile; what it changes is part of the next write."""
-        # Not cancelled in the middle: what a write has taken is in no other place.
+        """See Follower. Folding may go on meanwhile; its changes are part of the next write."""
+        # Shielded: a cancelled write would lose the changes that it has taken over.
         await asyncio.shield(asyncio.ensure_future(self._keep()))
 
     async def _keep(self) -> None:
@@ -380,7 +279,7 @@ class Projected(Ownership, Generic[S]):
                     self._db.close()
                 return
             position = self._position()
-            if position != self._db.position or self._delivered:
+            if position != self._db.position or self._undelivered.acknowledged:
                 await self._write(position)
             if self._closing:
                 self._db.close()
@@ -389,8 +288,7 @@ class Projected(Ownership, Generic[S]):
         batch = self._batch = self._db.batch()
         self._saving, self._dirty = self._dirty, {}
         rows = self.index.begin_write()
-        dead, delivered, self._delivered = list(self._dead.values()), self._delivered, []
-        self._dead_rows.update(one.row for one in dead)
+        delivered, undelivered = self._undelivered.begin_write()
         unencoded = self._unencoded = dict(self._saving)
         slices = TimeSlice()
         while unencoded:
@@ -407,15 +305,14 @@ class Projected(Ownership, Generic[S]):
                 await slices.yield_to_loop()
         for row in delivered:
             batch.delete(row)
-        for one in dead:
-            batch.put(one.row, _ENCODER.encode(one))
+        for one in undelivered:
+            batch.put(one.row, encode(one))
         if failpoints.armed:
             failpoints.passed("checkpoint encoded, not written")
         await asyncio.to_thread(self._db.write, batch, position)
         if failpoints.armed:
             failpoints.passed("checkpoint written")
-        for one in dead:
-            self._dead.pop(one.row, None)
+        self._undelivered.end_write()
         self._batch = None
         self._saving = {}
         self.index.end_write()
@@ -425,7 +322,3 @@ class Projected(Ownership, Generic[S]):
         self._closing = True
         if not self._writing.locked():
             self._db.close()
-
-
-_ENCODER = msgspec.msgpack.Encoder()
-_DEAD_ROW: msgspec.msgpack.Decoder[Undelivered] = msgspec.msgpack.Decoder(Undelivered)

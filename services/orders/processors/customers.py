@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from eventlog.state.projection_store import Index
+from eventlog.state.projection_index import Index
 from services.orders.domain.model import GroupOrders
 
 #: The newest order comes first: places count down from here.

@@ -1,4 +1,4 @@
-"""A checkpoint whose gap in the log can't be read now is written later; one that hides a fork never is."""
+"""A checkpoint is written later if its gap in the log can't be read now, and not at all if the gap holds a fork."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
+from eventlog.consuming import log_range
 from eventlog.core.partition_state import PartitionState
+from eventlog.records.codec import Codec
 from eventlog.state import checkpoint
 from eventlog.state.checkpoint import Checkpointer
-from eventlog.state.rocksdb_store import Codec, RocksDBStore
+from eventlog.state.rocksdb_store import RocksDBStore
 from tests.unit.eventlog.counting import Counter, Counting, add, record
 
 
 class Log:
-    """The decision log; a consumer of it, which may meet a broker that is away."""
+    """A consumer of the decision log; its first `away` starts fail."""
 
     def __init__(self, records: list[Any]) -> None:
         self.records, self.away, self.stopped = records, 0, 0
@@ -58,12 +60,12 @@ def state(tmp_path: Path) -> PartitionState[Counter]:
 
 
 def gap(state: PartitionState[Counter], monkeypatch: pytest.MonkeyPatch, *, between: bytes | None = None) -> Log:
-    """Our decision 1, a record of somebody else, our decision 2."""
+    """Our first decision, a record by another owner, our second decision."""
     first, second = (state.decide(record(n, add(1, str(n)))) for n in range(2))
-    state.acknowledged(0, 1, digest(first))
-    state.acknowledged(2, 1, digest(second))
+    state.on_acknowledged(0, 1, digest(first))
+    state.on_acknowledged(2, 1, digest(second))
     log = Log([record(0, first), record(1, between or first), record(2, second)])
-    monkeypatch.setattr(checkpoint, "AIOKafkaConsumer", log)
+    monkeypatch.setattr(log_range, "AIOKafkaConsumer", log)
     return log
 
 
@@ -77,7 +79,7 @@ async def write(state: PartitionState[Counter], one: Checkpointer) -> int:
     return one.written
 
 
-async def test_a_broker_that_is_away_while_a_gap_is_read_is_asked_for_the_next_checkpoint(
+async def test_a_gap_that_could_not_be_read_is_read_for_the_next_checkpoint(
     state: PartitionState[Counter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, one = gap(state, monkeypatch), checkpointer()
@@ -90,7 +92,7 @@ async def test_a_broker_that_is_away_while_a_gap_is_read_is_asked_for_the_next_c
     assert state.states.position.sources["log"].next_offset == 3
 
 
-async def test_a_log_that_sends_nothing_holds_up_no_other_partition(
+async def test_a_silent_broker_does_not_block_the_checkpoints_of_other_partitions(
     state: PartitionState[Counter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, one = gap(state, monkeypatch), checkpointer()
@@ -105,11 +107,11 @@ async def test_a_log_that_sends_nothing_holds_up_no_other_partition(
         made.getmany = nothing
         return made
 
-    monkeypatch.setattr(checkpoint, "AIOKafkaConsumer", silent)
+    monkeypatch.setattr(log_range, "AIOKafkaConsumer", silent)
     assert await write(state, one) == 0
 
 
-async def test_another_decision_in_the_gap_is_in_no_checkpoint(
+async def test_a_fork_in_the_gap_prevents_the_checkpoint(
     state: PartitionState[Counter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign = PartitionState(Counting(), 0).decide(record(0, add(7, "foreign")))

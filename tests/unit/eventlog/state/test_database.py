@@ -1,4 +1,4 @@
-"""A database on disk survives every kind of damage: what it holds is a prefix of the log, or it is set aside."""
+"""A database survives every kind of damage: it holds a prefix of the log, or it is set aside."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def position(at: int) -> Position:
 
 
 def fill(path: Path, identity: LogIdentity = database.NO_IDENTITY) -> None:
-    """Three writes, each in a file of its own; the last is in the write-ahead log as well."""
+    """Makes three writes; the last one is only in the write-ahead log, as after SIGKILL."""
     kept = Database(path, STAMP, identity)
     for at in WRITES:
         batch = kept.batch()
@@ -46,7 +46,6 @@ def fill(path: Path, identity: LogIdentity = database.NO_IDENTITY) -> None:
         kept.write(batch, position(at))
         if at != WRITES[-1]:
             kept._db.flush()
-    # As after SIGKILL: the last write is in the write-ahead log alone.
     shutil.copytree(path, path.with_name("killed"))
     kept.close()
     shutil.rmtree(path)
@@ -54,21 +53,21 @@ def fill(path: Path, identity: LogIdentity = database.NO_IDENTITY) -> None:
 
 
 def use(path: Path, identity: LogIdentity = database.NO_IDENTITY) -> int:
-    """What a process meets: it may end once, and the next start must work. Returns the position it has."""
+    """Opens and reads the database; the process may end once. Returns the position, 0 for an empty database."""
     for _ in range(2):
         kept = Database(path, STAMP, identity)
         try:
-            rows = list(kept.each(b"a"))
+            rows = list(kept.scan(b"a"))
         except Died:
             kept.close()
             continue
         at = kept.position.sources["log"].next_offset if not kept.position.empty else 0
-        # All rows are those of one write, the one that the position names.
+        # All rows come from the write that the position names.
         assert {value[0] for _, value in rows} == ({at} if at else set())
         assert len(rows) == (ROWS if at else 0)
         kept.close()
         return at
-    pytest.fail("the database was damaged at the second start still")
+    pytest.fail("the database was still damaged at the second start")
 
 
 def _cut(data: bytes) -> bytes:
@@ -90,7 +89,7 @@ def _empty(_: bytes) -> bytes:
 
 @pytest.mark.parametrize("damage", [_empty, _cut, _zero, _flip, None], ids=["empty", "cut", "zero", "flip", "gone"])
 @pytest.mark.parametrize("kind", ["CURRENT", "IDENTITY", "MANIFEST-*", "OPTIONS-*", "*.sst", "*.log", "LOCK", "*"])
-def test_a_damaged_file_costs_a_refold_at_most(
+def test_a_damaged_file_costs_at_most_a_refold(
     tmp_path: Path, kind: str, damage: Callable[[bytes], bytes] | None
 ) -> None:
     path = tmp_path / "0"
@@ -107,7 +106,7 @@ def test_a_damaged_file_costs_a_refold_at_most(
 
 @pytest.mark.parametrize("which", [0, -1])
 @pytest.mark.parametrize("damage", [_empty, _cut, _zero, _flip, None], ids=["empty", "cut", "zero", "flip", "gone"])
-def test_one_damaged_table_of_several_is_never_read_around(
+def test_one_damaged_table_of_several_is_detected(
     tmp_path: Path, which: int, damage: Callable[[bytes], bytes] | None
 ) -> None:
     path = tmp_path / "0"
@@ -130,7 +129,7 @@ def test_damage_is_set_aside_with_its_reason_and_counted(tmp_path: Path, caplog:
     assert (tmp_path / "0.set-aside").is_dir()
 
 
-def test_only_the_last_one_set_aside_is_kept(tmp_path: Path) -> None:
+def test_only_the_last_database_set_aside_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "0"
     for _ in range(3):
         fill(path)
@@ -163,17 +162,17 @@ def test_the_database_of_another_log_is_set_aside(tmp_path: Path, other: LogIden
     assert database.set_aside_count == ({} if fits else {"another log": 1})
 
 
-def test_rows_under_another_stamp_are_dropped(tmp_path: Path) -> None:
+def test_rows_under_another_stamp_are_deleted(tmp_path: Path) -> None:
     path = tmp_path / "0"
     fill(path)
     kept = Database(path, "things-2")
     assert kept.position.empty
-    assert list(kept.each(b"a")) == []
+    assert list(kept.scan(b"a")) == []
     kept.close()
     assert database.set_aside_count == {}
 
 
-def test_a_second_user_of_the_directory_is_no_damage(tmp_path: Path) -> None:
+def test_a_second_process_on_the_directory_is_not_damage(tmp_path: Path) -> None:
     path = tmp_path / "0"
     first = Database(path, STAMP)
     with pytest.raises(Exception, match="LOCK"):
@@ -189,8 +188,8 @@ def test_rows_come_in_order_and_in_portions(tmp_path: Path) -> None:
         batch.put(b"a%05d" % number, b"%d" % number)
     batch.put(b"b", b"other")
     kept.write(batch, position(5))
-    assert [key for key, _ in kept.each(b"a")] == [b"a%05d" % number for number in range(1_000)]
-    assert [key for key, _ in kept.each(b"a", b"a00990")] == [b"a%05d" % number for number in range(990, 1_000)]
-    assert kept.names(b"a00100", b"a", 2) == [b"a00100", b"a00101"]
+    assert [key for key, _ in kept.scan(b"a")] == [b"a%05d" % number for number in range(1_000)]
+    assert [key for key, _ in kept.scan(b"a", b"a00990")] == [b"a%05d" % number for number in range(990, 1_000)]
+    assert kept.keys(b"a00100", b"a", 2) == [b"a00100", b"a00101"]
     assert kept.position == position(5)
     kept.close()

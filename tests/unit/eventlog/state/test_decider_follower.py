@@ -1,4 +1,4 @@
-"""A decider's partition as a follower: what it keeps is what a later owner finds, and a broken log ends it."""
+"""A decider's partition as a follower: a later owner goes on from what it wrote, and it refuses a broken log."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import pytest
 
 from eventlog.core.errors import InvariantViolation
 from eventlog.core.partition_state import PartitionState
-from eventlog.state.decider_follower import FollowedState
-from eventlog.state.rocksdb_store import Codec, RocksDBStore
+from eventlog.records.codec import Codec
+from eventlog.state.decider_follower import DeciderFollower
+from eventlog.state.rocksdb_store import RocksDBStore
 from tests.unit.eventlog.counting import Counter, Counting, add
 
 LOG = "shop.log.v1"
 
 
 def decisions(count: int, keys: int = 7) -> list[Any]:
-    """A decision log, made by a decider of its own."""
+    """A decision log, written by another decider."""
     decider: PartitionState[Counter] = PartitionState(Counting(), 0)
     log: list[Any] = []
     for offset in range(10 * count):
@@ -30,12 +31,12 @@ def decisions(count: int, keys: int = 7) -> list[Any]:
     return log
 
 
-def opened(path: Path) -> FollowedState[Counter]:
+def opened(path: Path) -> DeciderFollower[Counter]:
     states: RocksDBStore[Counter] = RocksDBStore(path / "0", Codec.of("counting-1", Counter), log_topic=LOG)
-    return FollowedState(PartitionState(Counting(), 0, states), LOG)
+    return DeciderFollower(PartitionState(Counting(), 0, states), LOG)
 
 
-async def test_what_it_keeps_is_where_the_next_one_goes_on(tmp_path: Path) -> None:
+async def test_the_next_owner_goes_on_from_the_last_write(tmp_path: Path) -> None:
     log = decisions(100)
     follower = opened(tmp_path)
     assert follower.positions == {}
@@ -48,7 +49,7 @@ async def test_what_it_keeps_is_where_the_next_one_goes_on(tmp_path: Path) -> No
     assert follower.closed
     again = opened(tmp_path)
     assert again.positions == {LOG: 60}
-    # An owner may read what is folded already.
+    # An owner may read records that are folded already.
     again.apply(LOG, log[50:])
     assert again.positions == {LOG: 100}
     whole: PartitionState[Counter] = PartitionState(Counting(), 0)
@@ -56,12 +57,12 @@ async def test_what_it_keeps_is_where_the_next_one_goes_on(tmp_path: Path) -> No
         whole.apply(record)
     for key in {record.key.decode() for record in log}:
         assert again.state.get(key) == whole.get(key)
-    assert again.state.origin == whole.origin
-    assert again.state.settled
+    assert again.state.checkpoint_position == whole.checkpoint_position
+    assert again.state.fully_acknowledged
     again.close()
 
 
-async def test_a_close_below_a_write_ends_after_it(tmp_path: Path) -> None:
+async def test_a_close_during_a_write_waits_for_it(tmp_path: Path) -> None:
     follower = opened(tmp_path)
     follower.apply(LOG, decisions(50))
     writing = asyncio.create_task(follower.keep())
@@ -74,7 +75,7 @@ async def test_a_close_below_a_write_ends_after_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["hole", "fork", "undecodable"])
-async def test_a_broken_log_is_not_folded(tmp_path: Path, broken: str) -> None:
+async def test_a_broken_log_is_refused(tmp_path: Path, broken: str) -> None:
     log = decisions(20)
     follower = opened(tmp_path)
     follower.apply(LOG, log[:10])

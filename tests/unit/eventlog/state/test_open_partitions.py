@@ -1,5 +1,5 @@
 """Goal: a partition that stays is not touched, one that moves away is written and closed, one that comes back goes on
-from its database, and a database of another log is set aside. Method: real databases; the broker is a stub."""
+from its database, and a database of another log is set aside. Method: real databases and a stub broker."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Any, Self
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from eventlog.state import database, open_partitions
+from eventlog.state import database, open_partitions, verified_open
 from eventlog.state.database import Database, LogIdentity, SourcePosition
 from eventlog.state.follower import Follower
-from eventlog.state.open_partitions import Holdings
-from eventlog.state.projection_store import Projected
+from eventlog.state.open_partitions import OpenPartitions
+from eventlog.state.projection_store import ProjectionStore
 from tests.unit.eventlog.state.test_projection_store import TOPICS, Seen, record
 
 IDENTITY = LogIdentity("cluster", 4, dict.fromkeys(TOPICS, "id"))
 
 
 class Broker:
-    """Answers who the logs are, and in which way they differ from what was folded."""
+    """Returns the identity of the logs, and how they differ from those that were folded."""
 
     def __init__(self) -> None:
         self.identity = IDENTITY
         self.away = False
         self.differ: dict[int, str] = {}
-        self.asked = 0
+        self.queries = 0
 
     async def identity_of(self, *_: object) -> LogIdentity:
-        self.asked += 1
+        self.queries += 1
         if self.away:
             raise KafkaConnectionError
         return self.identity
@@ -53,65 +53,65 @@ class Broker:
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     made = Broker()
-    monkeypatch.setattr(open_partitions, "identity_of", made.identity_of)
-    monkeypatch.setattr(open_partitions, "LogReader", made.reader)
-    monkeypatch.setattr(open_partitions, "PAUSE_S", 0.01)
+    monkeypatch.setattr(verified_open, "identity_of", made.identity_of)
+    monkeypatch.setattr(verified_open, "LogReader", made.reader)
+    monkeypatch.setattr(verified_open, "RETRY_S", 0.01)
     return made
 
 
-def holdings(directory: Path) -> Holdings[Projected[list[str]]]:
-    def make(partition: int, opened: Database) -> Projected[list[str]]:
-        return Projected(partition, opened, Seen(), TOPICS, 100)
+def partitions_in(directory: Path) -> OpenPartitions[ProjectionStore[list[str]]]:
+    def make(partition: int, opened: Database) -> ProjectionStore[list[str]]:
+        return ProjectionStore(partition, opened, Seen(), TOPICS, 100)
 
-    return Holdings("localhost:1", TOPICS, directory, Seen.stamp, make)
+    return OpenPartitions("localhost:1", TOPICS, directory, Seen.stamp, make)
 
 
 @pytest.fixture
-async def held(tmp_path: Path, broker: Broker) -> AsyncIterator[Holdings[Projected[list[str]]]]:
-    made = holdings(tmp_path)
+async def partitions(tmp_path: Path, broker: Broker) -> AsyncIterator[OpenPartitions[ProjectionStore[list[str]]]]:
+    made = partitions_in(tmp_path)
     yield made
     await made.close()
 
 
-async def test_a_partition_that_stays_is_the_same_and_the_broker_is_not_asked(
-    held: Holdings[Projected[list[str]]], broker: Broker
+async def test_a_partition_that_stays_is_the_same_object_without_a_query_to_the_broker(
+    partitions: OpenPartitions[ProjectionStore[list[str]]], broker: Broker
 ) -> None:
-    await held.take([0, 1])
-    first = held.held[0]
+    await partitions.take([0, 1])
+    first = partitions.held[0]
     first.apply("facts", [record(0)])
-    await held.take([0])
-    await held.release_others([0])
-    assert list(held.held) == [0]
-    assert held.held[0] is first
+    await partitions.take([0])
+    await partitions.release_others([0])
+    assert list(partitions.held) == [0]
+    assert partitions.held[0] is first
     assert first.get("k") == ["facts 0"]
-    assert broker.asked == 1
+    assert broker.queries == 1
 
 
-async def test_a_partition_that_moves_away_is_written_and_goes_on_when_it_comes_back(
-    held: Holdings[Projected[list[str]]],
+async def test_a_partition_that_moves_away_is_written_and_resumes_when_it_comes_back(
+    partitions: OpenPartitions[ProjectionStore[list[str]]],
 ) -> None:
-    await held.take([0, 1])
-    gone = held.held[1]
+    await partitions.take([0, 1])
+    gone = partitions.held[1]
     gone.apply("facts", [record(0), record(1)])
     # It comes back while it is being written, and once it is closed.
-    leaving = asyncio.ensure_future(held.release_others([0]))
+    leaving = asyncio.ensure_future(partitions.release_others([0]))
     await asyncio.sleep(0)
-    await held.take([0, 1])
+    await partitions.take([0, 1])
     await leaving
-    assert held.held[1].get("k") == ["facts 0", "facts 1"]
-    await held.release_others([0])
+    assert partitions.held[1].get("k") == ["facts 0", "facts 1"]
+    await partitions.release_others([0])
     assert gone.closed
-    await held.take([0, 1])
-    assert held.held[1].positions == {"facts": 2}
-    assert held.held[1].get("k") == ["facts 0", "facts 1"]
+    await partitions.take([0, 1])
+    assert partitions.held[1].positions == {"facts": 2}
+    assert partitions.held[1].get("k") == ["facts 0", "facts 1"]
 
 
-async def test_what_is_written_at_the_end_is_there_at_the_next_start(tmp_path: Path, broker: Broker) -> None:
-    first = holdings(tmp_path)
+async def test_close_writes_and_the_next_start_resumes_there(tmp_path: Path, broker: Broker) -> None:
+    first = partitions_in(tmp_path)
     await first.take([2])
     first.held[2].apply("decisions", [record(0)])
     await first.close()
-    again = holdings(tmp_path)
+    again = partitions_in(tmp_path)
     await again.take([2])
     assert again.held[2].positions == {"decisions": 1}
     await again.close()
@@ -119,7 +119,7 @@ async def test_what_is_written_at_the_end_is_there_at_the_next_start(tmp_path: P
 
 @pytest.mark.parametrize("other", ["cluster", "topic", "record"])
 async def test_a_database_of_another_log_is_set_aside(tmp_path: Path, broker: Broker, other: str) -> None:
-    first = holdings(tmp_path)
+    first = partitions_in(tmp_path)
     await first.take([0])
     first.held[0].apply("facts", [record(0)])
     await first.close()
@@ -130,7 +130,7 @@ async def test_a_database_of_another_log_is_set_aside(tmp_path: Path, broker: Br
         broker.identity = LogIdentity("cluster", 4, {**IDENTITY.topics, "facts": "made again"})
     else:
         broker.differ[0] = "the record at 0 is another one"
-    again = holdings(tmp_path)
+    again = partitions_in(tmp_path)
     await again.take([0])
     assert again.held[0].positions == {}
     assert again.held[0].get("k") is None
@@ -138,14 +138,12 @@ async def test_a_database_of_another_log_is_set_aside(tmp_path: Path, broker: Br
     await again.close()
 
 
-async def test_a_broker_that_is_away_is_asked_again_and_a_close_does_not_wait_for_it(
-    tmp_path: Path, broker: Broker
-) -> None:
+async def test_queries_are_retried_and_a_close_does_not_wait_for_them(tmp_path: Path, broker: Broker) -> None:
     broker.away = True
-    made = holdings(tmp_path)
+    made = partitions_in(tmp_path)
     taking = asyncio.ensure_future(made.take([0]))
     async with asyncio.timeout(10):
-        while broker.asked < 3:  # noqa: ASYNC110 - the stub has nobody to wake
+        while broker.queries < 3:  # noqa: ASYNC110 - the stub has no event
             await asyncio.sleep(0.01)
         broker.away = False
         await taking
@@ -158,30 +156,30 @@ async def test_a_broker_that_is_away_is_asked_again_and_a_close_does_not_wait_fo
         await taking
 
 
-async def test_a_cancelled_opening_ends_and_is_there_for_the_next_call(
-    held: Holdings[Projected[list[str]]],
+async def test_a_cancelled_take_completes_for_the_next_call(
+    partitions: OpenPartitions[ProjectionStore[list[str]]],
 ) -> None:
-    taking = asyncio.ensure_future(held.take([0]))
+    taking = asyncio.ensure_future(partitions.take([0]))
     await asyncio.sleep(0)
     taking.cancel()
-    await held.take([0])
-    assert list(held.held) == [0]
+    await partitions.take([0])
+    assert list(partitions.held) == [0]
 
 
-async def test_a_standbys_follower_is_adopted_and_not_opened_again(
-    held: Holdings[Projected[list[str]]], broker: Broker
+async def test_a_standbys_follower_is_adopted_without_opening_its_database_again(
+    partitions: OpenPartitions[ProjectionStore[list[str]]], broker: Broker
 ) -> None:
-    follower = await held.open(3)
+    follower = await partitions.open(3)
     follower.apply("facts", [record(0)])
-    assert not held.held
+    assert not partitions.held
 
     async def adopt(partition: int) -> Follower | None:
         return follower if partition == 3 else None
 
-    held.adopt = adopt
-    await held.take([3])
-    assert held.held[3] is follower
-    assert held.held[3].positions == {"facts": 1}
+    partitions.adopt = adopt
+    await partitions.take([3])
+    assert partitions.held[3] is follower
+    assert partitions.held[3].positions == {"facts": 1}
 
 
 def test_databases_of_an_earlier_layout_are_dropped(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
-"""Goal: what a projection has on disk is always the fold of a prefix of each log, and all of its reads are of all that
-was folded, written or not. Method: a partition whose states list every record they saw, closed and opened at will."""
+"""Goal: a projection's database is always the fold of a prefix of each log, and reads include all that is folded,
+written or not. Method: a partition whose states list every record they saw, closed and opened again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import pytest
 from eventlog.records.dead_letters import Undecodable
 from eventlog.state import projection_store
 from eventlog.state.database import Database, SourcePosition
-from eventlog.state.projection_store import Index, Projected
+from eventlog.state.projection_index import Index
+from eventlog.state.projection_store import ProjectionStore
 
 TOPICS = ("facts", "decisions")
 
 
 class Seen:
-    """Folding: every state lists what it saw; a record `name/place` is put into the index."""
+    """Folding: every state lists the records it saw; a record `name/place` is added to the index."""
 
     stamp = "seen-1"
 
@@ -50,15 +51,15 @@ class Seen:
         return found
 
 
-def opened(directory: Path, cached: int = 100) -> Projected[list[str]]:
-    return Projected(0, Database(directory / "0", Seen.stamp), Seen(), TOPICS, cached)
+def opened(directory: Path, cached: int = 100) -> ProjectionStore[list[str]]:
+    return ProjectionStore(0, Database(directory / "0", Seen.stamp), Seen(), TOPICS, cached)
 
 
-async def begun(one: Projected[list[str]]) -> asyncio.Future[None]:
-    """A write that has taken what it writes, and has not written it."""
+async def begun(one: ProjectionStore[list[str]]) -> asyncio.Future[None]:
+    """A write that has begun and not ended."""
     writing = asyncio.ensure_future(one.keep())
     async with asyncio.timeout(10):
-        while not one._saving:  # noqa: ASYNC110 - the write must not have ended when it is seen
+        while not one._saving:  # noqa: ASYNC110 - nothing signals the begin of a write
             await asyncio.sleep(0)
     assert not writing.done()
     return writing
@@ -68,7 +69,7 @@ def record(offset: int, key: str = "k", value: str = "") -> Any:
     return SimpleNamespace(offset=offset, key=key.encode(), value=value.encode(), headers=[("h", b"1")])
 
 
-async def test_states_and_positions_are_one_write(tmp_path: Path) -> None:
+async def test_states_and_positions_are_written_together(tmp_path: Path) -> None:
     first = opened(tmp_path)
     first.apply("facts", [record(0), record(1, "other")])
     first.apply("decisions", [record(0, value="x")])
@@ -79,7 +80,9 @@ async def test_states_and_positions_are_one_write(tmp_path: Path) -> None:
     assert again.positions == {"facts": 2, "decisions": 1}
     assert again.get("k") == ["facts 0", "decisions 0"]
     again.apply("facts", [record(one) for one in range(4)])
-    assert again.get("k") == ["facts 0", "decisions 0", "facts 2", "facts 3"], "what was folded before is skipped"
+    assert again.get("k") == ["facts 0", "decisions 0", "facts 2", "facts 3"], (
+        "records that are folded already are skipped"
+    )
     assert again.get("nobody") is None
     again.close()
 
@@ -94,9 +97,11 @@ async def test_positions_name_the_digest_of_the_last_record(tmp_path: Path) -> N
     kept.close()
 
 
-async def test_changes_while_a_write_is_encoded_are_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changes_while_a_write_is_encoded_are_not_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Always:
-        """Slices that are over after each state."""
+        """A time slice that has expired after each state."""
 
         def expired(self) -> bool:
             return True
@@ -126,13 +131,13 @@ async def test_changes_while_a_write_is_encoded_are_not_in_it(tmp_path: Path, mo
     again.close()
 
 
-async def test_memory_holds_few_states_and_disk_all(tmp_path: Path) -> None:
+async def test_memory_holds_a_bounded_number_of_states(tmp_path: Path) -> None:
     one = opened(tmp_path, cached=10)
     for offset in range(200):
         one.apply("facts", [record(offset, f"k{offset}")])
     assert one.get("k0") == ["facts 0"]
     await one.keep()
-    assert len(one._young) + len(one._old) <= 10
+    assert len(one._cache) <= 10
     assert not one._dirty and not one._saving
     assert all(one.get(f"k{offset}") == [f"facts {offset}"] for offset in range(200))
     one.apply("facts", [record(200, "k0")])
@@ -140,7 +145,7 @@ async def test_memory_holds_few_states_and_disk_all(tmp_path: Path) -> None:
     one.close()
 
 
-async def test_pages_of_an_index_are_in_order_wherever_its_rows_are(tmp_path: Path) -> None:
+async def test_pages_of_an_index_are_in_order_in_memory_and_on_disk(tmp_path: Path) -> None:
     one = opened(tmp_path)
     places = [f"{number:03d}" for number in range(60)]
     for offset, place in enumerate(places[::2]):
@@ -161,7 +166,7 @@ async def test_pages_of_an_index_are_in_order_wherever_its_rows_are(tmp_path: Pa
     one.close()
 
 
-async def test_what_a_standby_could_not_decode_is_left_to_the_owner(tmp_path: Path) -> None:
+async def test_the_owner_sends_the_dead_letters_of_records_that_its_standby_passed(tmp_path: Path) -> None:
     standby = opened(tmp_path)
     standby.apply("facts", [record(0, value="spoilt"), record(1), record(2, value="spoilt")])
     assert standby.refused() == []
@@ -180,7 +185,7 @@ async def test_what_a_standby_could_not_decode_is_left_to_the_owner(tmp_path: Pa
     last.close()
 
 
-async def test_a_dead_letter_that_is_not_acknowledged_is_sent_by_the_next_process(tmp_path: Path) -> None:
+async def test_the_next_process_sends_a_dead_letter_that_is_not_acknowledged(tmp_path: Path) -> None:
     owner = opened(tmp_path)
     owner.enter(1)
     owner.apply("facts", [record(0, value="spoilt"), record(1, value="spoilt")])
@@ -195,7 +200,7 @@ async def test_a_dead_letter_that_is_not_acknowledged_is_sent_by_the_next_proces
     again.close()
 
 
-async def test_a_close_waits_for_the_write_under_way(tmp_path: Path) -> None:
+async def test_a_close_waits_for_the_write_in_progress(tmp_path: Path) -> None:
     one = opened(tmp_path)
     one.apply("facts", [record(offset, f"k{offset}") for offset in range(100)])
     writing = await begun(one)

@@ -1,4 +1,4 @@
-"""States are opened with the log's identity, compared with the log, and set aside where they are of another one."""
+"""State directories are opened with the log's identity, verified against the log, and set aside if they don't match."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from eventlog.core.state_store import CheckpointPosition
-from eventlog.state import database, opening
+from eventlog.records.codec import Codec
+from eventlog.state import database, verified_open
 from eventlog.state.database import LogIdentity, SourcePosition
-from eventlog.state.opening import opened
-from eventlog.state.rocksdb_store import Codec, RocksDBStore
+from eventlog.state.rocksdb_store import RocksDBStore
+from eventlog.state.verified_open import open_verified
 from tests.unit.eventlog.counting import Counter
 from tests.unit.eventlog.state.test_rocksdb_store import aggregate
 
 A = LogIdentity("cluster-a", 2, {"inbox": "1", "log": "2"})
-#: The same topics, made anew.
+#: The same topics, deleted and created again.
 B = LogIdentity("cluster-a", 2, {"inbox": "3", "log": "4"})
 RECORD = b"the decision at offset 7"
 
 
 class Broker:
-    """Answers who the log is, and what it holds at offset 7."""
+    """Returns the identity of the log, and the record at offset 7."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.identity, self.record, self.away, self.asked, self.connections = A, RECORD, 0, 0, 0
+        self.identity, self.record, self.away, self.queries, self.connections = A, RECORD, 0, 0, 0
         broker = self
 
         async def identity_of(kafka: Any, topics: Any) -> LogIdentity:
-            broker.asked += 1
+            broker.queries += 1
             broker.fail()
             return broker.identity
 
@@ -52,9 +53,9 @@ class Broker:
                 same = sources["log"].digest == sha256(broker.record).digest()
                 return None if same else "another record"
 
-        monkeypatch.setattr(opening, "identity_of", identity_of)
-        monkeypatch.setattr(opening, "LogReader", Reader)
-        monkeypatch.setattr(opening, "AGAIN_S", 0.001)
+        monkeypatch.setattr(verified_open, "identity_of", identity_of)
+        monkeypatch.setattr(verified_open, "LogReader", Reader)
+        monkeypatch.setattr(verified_open, "RETRY_S", 0.001)
 
     def fail(self) -> None:
         if self.away:
@@ -74,14 +75,14 @@ def make(path: Path, identity: LogIdentity) -> RocksDBStore[Counter]:
 
 async def open_all(directory: Path) -> dict[int, RocksDBStore[Counter]]:
     paths = {partition: directory / str(partition) for partition in range(2)}
-    opens = opened("kafka", ("inbox", "log"), paths, lambda one, identity: make(paths[one], identity))
+    opens = open_verified("kafka", ("inbox", "log"), paths, lambda one, identity: make(paths[one], identity))
     return {partition: states async for partition, states in opens}
 
 
-async def kept(directory: Path) -> None:
+async def write_states(directory: Path) -> None:
     for states in (await open_all(directory)).values():
         states.changed(aggregate(1), None)
-        states.keep_folded(CheckpointPosition(7, 7, sha256(RECORD).digest()))
+        states.save_folded(CheckpointPosition(7, 7, sha256(RECORD).digest()))
         states.close()
 
 
@@ -90,18 +91,18 @@ def close(found: Mapping[int, RocksDBStore[Counter]]) -> None:
         states.close()
 
 
-async def test_states_of_this_log_are_used_and_the_broker_is_asked_once(tmp_path: Path, broker: Broker) -> None:
-    await kept(tmp_path)
-    broker.asked = broker.connections = 0
+async def test_matching_states_are_used_after_one_query_for_the_identity(tmp_path: Path, broker: Broker) -> None:
+    await write_states(tmp_path)
+    broker.queries = broker.connections = 0
     found = await open_all(tmp_path)
-    assert [states.origin.applied for states in found.values()] == [7, 7]
-    assert (broker.asked, broker.connections) == (1, 1)
+    assert [states.checkpoint_position.applied for states in found.values()] == [7, 7]
+    assert (broker.queries, broker.connections) == (1, 1)
     close(found)
 
 
 @pytest.mark.parametrize("other", ["topics", "record", "cluster"])
-async def test_states_of_another_log_are_never_used(tmp_path: Path, broker: Broker, other: str) -> None:
-    await kept(tmp_path)
+async def test_states_of_another_log_are_set_aside(tmp_path: Path, broker: Broker, other: str) -> None:
+    await write_states(tmp_path)
     if other == "topics":
         broker.identity = B
     elif other == "cluster":
@@ -109,24 +110,24 @@ async def test_states_of_another_log_are_never_used(tmp_path: Path, broker: Brok
     else:
         broker.record = b"another decision"
     found = await open_all(tmp_path)
-    assert [states.origin.applied for states in found.values()] == [-1, -1]
+    assert [states.checkpoint_position.applied for states in found.values()] == [-1, -1]
     assert [states.get("k00001") for states in found.values()] == [None, None]
     assert [len(states) for states in found.values()] == [0, 0]
     assert database.set_aside_count == {"another log": 2}
     close(found)
 
 
-async def test_a_broker_that_is_away_is_waited_for(tmp_path: Path, broker: Broker) -> None:
-    await kept(tmp_path)
+async def test_it_retries_until_the_broker_answers(tmp_path: Path, broker: Broker) -> None:
+    await write_states(tmp_path)
     broker.away = 3
     async with asyncio.timeout(20):
         found = await open_all(tmp_path)
-    assert [states.origin.applied for states in found.values()] == [7, 7]
+    assert [states.checkpoint_position.applied for states in found.values()] == [7, 7]
     assert database.set_aside_count == {}
     close(found)
 
 
-async def test_a_partition_that_comes_back_while_its_checkpoint_is_written_is_waited_for(
+async def test_a_partition_that_comes_back_during_its_checkpoint_is_opened_after_it(
     tmp_path: Path, broker: Broker
 ) -> None:
     found = await open_all(tmp_path)
@@ -142,5 +143,5 @@ async def test_a_partition_that_comes_back_while_its_checkpoint_is_written_is_wa
     lost.end_checkpoint()
     async with asyncio.timeout(20):
         again = await regained
-    assert again[0].origin.applied == 7
+    assert again[0].checkpoint_position.applied == 7
     close(again)
