@@ -18,7 +18,7 @@ from eventlog.core.partitioner import partition_of
 from eventlog.processors.projection import position_key
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.state.database import Database
-from eventlog.state.projection_store import Index
+from eventlog.state.projection_index import Index
 from eventlog.views.change_notifier import ChangeNotifier
 from services.orders.api.orders import Context, OrderServicer
 from services.orders.domain.model import GroupOrders, OrdersFold
