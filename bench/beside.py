@@ -24,11 +24,11 @@ import grpc
 from bench.fold.__main__ import PARTITIONS, ROOT, prepare
 from bench.fold.topics import DECIDER, INBOX, LOG
 from bench.fold.worker import Meter, drain
-from chassis.admission.thread_priority import DECIDES, apply_thread_priorities
+from chassis.admission.thread_priority import DECIDING, apply_thread_priorities
 from devstack.kafka.broker import Broker
 from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
-from eventlog.state.rocksdb_store import Codec
+from eventlog.records.codec import Codec
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State
 from services.groups.processors.codec import decode, encode
@@ -52,7 +52,7 @@ async def serve(kafka: str, facts: int) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    ranking = asyncio.create_task(apply_thread_priorities(DECIDES))
+    ranking = asyncio.create_task(apply_thread_priorities(DECIDING))
     print(port, flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-beside-") as state:
         codec: Codec[State] = Codec("bench-2", encode, decode)

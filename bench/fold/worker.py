@@ -26,7 +26,7 @@ from eventlog.core.aggregate import Aggregate, decide
 from eventlog.processors.base import Connection, Processor
 from eventlog.processors.decider import Decider
 from eventlog.processors.sequencer import Sequencer
-from eventlog.state.rocksdb_store import Codec
+from eventlog.records.codec import Codec
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State
 from services.groups.processors.codec import decode, encode

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.fold.topics import DECIDER, INBOX, LOG
 from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
-from eventlog.state.rocksdb_store import Codec
+from eventlog.records.codec import Codec
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State
 from services.groups.processors.codec import decode, encode

@@ -1,6 +1,7 @@
-"""The kernel's few errors.
+"""The kernel's exceptions.
 
-Callers meet NotReady and BrokerUnavailable. Poisoned stops one partition. The others end the process (see crash.py).
+Callers handle NotReady and BrokerUnavailable. TopicsDiffer ends a start, or an operator's command. Poisoned quarantines
+one partition. Every other InvariantViolation ends the process with code 70 (see eventlog/runtime/abort.py).
 """
 
 from __future__ import annotations
@@ -10,31 +11,31 @@ from typing import Self
 
 
 class EventLogError(Exception):
-    """Base of all errors of the kernel."""
+    """Base class of the kernel's exceptions."""
 
 
 class NotReady(EventLogError):
-    """The state asked for is being recovered or belongs to another process. Ask again in a moment."""
+    """The state is being recovered, or another process owns it. The caller may retry."""
 
 
 class BrokerUnavailable(EventLogError):
-    """The broker did not acknowledge in time. The record may or may not be in the log: send the same one again."""
+    """The broker did not acknowledge in time. The record may or may not be in the log; retry with the same record."""
 
 
 class TopicsDiffer(EventLogError):
-    """The broker's topics are not what the registry says. Create or mend them before starting."""
+    """The broker's topics, settings or ACLs differ from the specifications. An operator must correct them."""
 
 
 class InvariantViolation(EventLogError):
-    """Something that exactness rules out has happened. The process must end with code 70, not go on."""
+    """An invariant of the log or of the program is violated. The process ends with code 70."""
 
 
 class Poisoned(InvariantViolation):
-    """A record that this build can't take. Its partition stops; the others go on (see Processor.quarantine)."""
+    """This build can't process a record. The record's partition is quarantined; other partitions continue."""
 
     def __init__(self, topic: str, partition: int, offset: int, sha256: str, reason: str) -> None:
-        """`sha256` is the hexadecimal digest of the record's value, of no bytes where it has none."""
-        super().__init__(f"{topic}-{partition} offset {offset} can't be taken: {reason} (sha256 {sha256})")
+        """`sha256` is the hexadecimal digest of the record's value, or of no bytes if the record has none."""
+        super().__init__(f"{topic}-{partition} offset {offset} can't be processed: {reason} (sha256 {sha256})")
         self.topic = topic
         self.partition = partition
         self.offset = offset
@@ -42,14 +43,14 @@ class Poisoned(InvariantViolation):
         self.reason = reason
 
     @classmethod
-    def by(cls, topic: str, partition: int, offset: int, value: bytes | None, reason: object) -> Self:
-        """For a record with this value."""
+    def for_record(cls, topic: str, partition: int, offset: int, value: bytes | None, reason: object) -> Self:
+        """The error for a record with this value."""
         return cls(topic, partition, offset, sha256(value or b"").hexdigest(), str(reason))
 
     def at(self, topic: str, partition: int) -> Self:
-        """The same, by one who knows where the record stands."""
+        """The same error with the record's topic and partition."""
         return type(self)(topic, partition, self.offset, self.sha256, self.reason)
 
 
 class Spoiled(Poisoned):
-    """As Poisoned, and the state in memory is half changed: nothing of it may be read or kept."""
+    """As Poisoned, and the state in memory is half changed. It may be neither read nor saved."""

@@ -1,7 +1,7 @@
-"""State of one partition: all its aggregates, as the fold of its decision log, and how far that fold has come.
+"""The state of one partition: its aggregates, folded from the decision log, and the position of that fold.
 
-Pure: no clock, and no I/O of its own (the keeper of the aggregates may have some). Must only be used by one processor
-at a time; a new owner makes its own from the log.
+Pure: no clock, and no I/O except in the store of the aggregates. One processor uses a state at a time; a new owner of
+the partition builds its own from the log.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from eventlog.core.partitioner import partition_of
 from eventlog.core.skips import IsSkipped, nothing_is_skipped
 from eventlog.core.state_store import FOR_EVER_MS, CheckpointPosition, InMemoryStore, StateStore
 from eventlog.core.timers import BrokerClock, Timers
-from eventlog.state.rocksdb_store import FOLDED, RocksDBStore
 
 S = TypeVar("S")
 
 
 class Record(Protocol):
-    """What the kernel reads of a record; aiokafka's ConsumerRecord is one."""
+    """The fields of a record that the kernel reads. aiokafka's ConsumerRecord has them."""
 
     offset: int
     timestamp: int
@@ -32,12 +31,14 @@ class Record(Protocol):
 
 R = TypeVar("R", bound=Record)
 
-#: Timers of one partition in memory. Fewer than half: more are loaded. Twice as many: half of them are let go.
-TIMERS_HELD = 4_096
+#: Timers of one partition in memory. More are loaded below half of it, and half are evicted above twice of it.
+TIMERS_IN_MEMORY = 4_096
+#: Changed aggregates after which a fold of the log writes a checkpoint, which bounds the memory of a recovery.
+MAX_UNSAVED = 10_000
 
 
 class PartitionState(Generic[S]):
-    """Aggregates of a partition by key."""
+    """The aggregates of a partition, by key."""
 
     def __init__(
         self,
@@ -48,40 +49,40 @@ class PartitionState(Generic[S]):
         inbox: str = "",
         log: str = "",
         is_skipped: IsSkipped = nothing_is_skipped,
-        timers_held: int = TIMERS_HELD,
+        timers_in_memory: int = TIMERS_IN_MEMORY,
         partitions: int = 0,
     ) -> None:
-        """With `partitions`, a key that belongs to another partition of so many is refused."""
+        """`inbox` and `log` are topics, for error messages. With `partitions`, keys of other partitions are refused."""
         self.domain = domain
         self._partitions = partitions
-        #: Why nothing of this state may be used; None: it may.
+        #: The error that left the state half changed, or None. A spoiled state may be neither read nor saved.
         self.poisoned: Poisoned | None = None
-        #: Offsets of decisions that are passed over without a try: their skips are recorded.
-        self.left_out: set[int] = set()
+        #: Offsets of decisions that are known to be skipped, and are not tried again.
+        self.skipped_offsets: set[int] = set()
         self.partition = partition
         self._inbox = inbox
         self.log = log
         self._is_skipped = is_skipped
-        self._timers_held = timers_held
+        self._timers_in_memory = timers_in_memory
         self.states: StateStore[S] = states if states is not None else InMemoryStore()
-        origin = self.states.origin
-        #: Offset in the decision log up to which everything is folded in and acknowledged; -1: nothing.
-        self.applied = origin.applied
-        #: SHA-256 of the record there; empty: not known.
-        self.digest = origin.digest
-        #: The broker's time of the record folded last: no later than now.
-        self.folded_ms = 0
+        position = self.states.checkpoint_position
+        #: Offset of the decision log up to which everything is folded in and acknowledged; -1 if nothing is.
+        self.applied = position.applied
+        #: SHA-256 of the record at `applied`; empty if unknown.
+        self.digest = position.digest
+        #: The broker's timestamp of the last folded record, a lower bound of the present time.
+        self.last_folded_ms = 0
         #: Greatest inbox offset that a decision names as its cause.
-        self.greatest_cause = origin.greatest_cause
-        #: Inbox offset that comes next; -1 until the partition is recovered.
+        self.greatest_cause = position.greatest_cause
+        #: The next inbox offset to decide; -1 until the partition is recovered.
         self.next_input = -1
-        #: Own output at an offset beyond `applied + 1`: somebody else has written in between.
+        #: Greatest offset of our output beyond a gap that another writer's records fill; -1 if there was none.
         self.written_ahead = -1
-        #: Decisions made here that are not acknowledged yet.
+        #: Decisions that the broker has not acknowledged yet.
         self.pending = 0
-        self.timers = Timers(FOR_EVER_MS if isinstance(self.states, InMemoryStore) else -1)
-        #: What the last decision made here was about.
-        self.decided: Aggregate[S] | None = None
+        self.timers = Timers(-1 if self.states.indexes_timers else FOR_EVER_MS)
+        #: The aggregate of the last decision made here.
+        self.last_decided: Aggregate[S] | None = None
 
     def __len__(self) -> int:
         return len(self.states)
@@ -90,54 +91,55 @@ class PartitionState(Generic[S]):
         """The aggregate of a key, or None."""
         return self.states.get(key)
 
-    def apply(self, record: Record) -> None:
-        """Folds one record of the decision log. Raises Impossible at a hole in the log, and Poisoned as
-        `aggregate.apply`.
+    # Folding the log ------------------------------------------------------------------------------------------------
 
-        A record that can't be folded changes nothing where its skip is recorded.
+    def apply(self, record: Record) -> None:
+        """Folds one record of the decision log. Ignores an offset that was folded before.
+
+        Raises InvariantViolation if offsets are missing. Raises Poisoned as `aggregate.apply` does, unless a skip of
+        the record is recorded; a skipped record changes only the position.
         """
         if record.offset <= self.applied:
             return
         if record.offset != self.applied + 1 and self.applied >= 0:
             raise InvariantViolation(f"the decision log jumps from {self.applied} to {record.offset}")
         try:
-            if record.offset in self.left_out:
+            if record.offset in self.skipped_offsets:
                 self.digest = sha256(record.value or b"").digest()
             else:
                 self._fold(record)
-        except Poisoned as found:
-            if isinstance(found, Spoiled) or not self.is_skipped(record):
-                self._stop_at(found.at(self.log, self.partition), found)
+        except Poisoned as error:
+            if isinstance(error, Spoiled) or not self.is_skipped(record):
+                self._stop_at(error.at(self.log, self.partition), error)
             self.digest = sha256(record.value or b"").digest()
         self.applied = record.offset
-        self.folded_ms = record.timestamp
-        if isinstance(self.states, RocksDBStore) and self.states.unsaved >= FOLDED:
-            self.states.keep_folded(self.origin)
+        self.last_folded_ms = record.timestamp
+        if self.states.unsaved >= MAX_UNSAVED:
+            self.states.save_folded(self.checkpoint_position)
 
     def is_skipped(self, record: Record) -> bool:
-        """Whether the skip of a decision that can't be folded is recorded."""
+        """Whether an operator has recorded a skip of a decision that can't be folded."""
         return self._is_skipped(self.log, self.partition, record)
 
-    def _stop_at(self, poisoned: Poisoned, found: BaseException) -> NoReturn:
+    def _stop_at(self, poisoned: Poisoned, cause: BaseException) -> NoReturn:
         if isinstance(poisoned, Spoiled):
             self.poisoned = poisoned
-            if isinstance(self.states, RocksDBStore):
-                self.states.spoil()
-        raise poisoned from found
+            self.states.mark_spoiled()
+        raise poisoned from cause
 
     def _aggregate(self, record: Record) -> Aggregate[S]:
-        """The aggregate of a record's key. Raises Poisoned where there can be none here."""
+        """The aggregate of a record's key. Raises Poisoned if the key is missing, invalid or of another partition."""
         if record.key is None or record.value is None:
-            raise Poisoned.by("", -1, record.offset, record.value, "it has no key or no value")
+            raise Poisoned.for_record("", -1, record.offset, record.value, "it has no key or no value")
         try:
             key = record.key.decode()
         except UnicodeDecodeError as error:
-            raise Poisoned.by("", -1, record.offset, record.value, f"its key is {error!r}") from error
+            raise Poisoned.for_record("", -1, record.offset, record.value, f"its key is {error!r}") from error
         found = self.states.get(key)
         if found is not None:
             return found
         if self.is_foreign(key):
-            raise Poisoned.by("", -1, record.offset, record.value, "its key belongs to another partition")
+            raise Poisoned.for_record("", -1, record.offset, record.value, "its key belongs to another partition")
         return Aggregate(key, self.domain.initial(key))
 
     def is_foreign(self, key: str) -> bool:
@@ -154,42 +156,47 @@ class PartitionState(Generic[S]):
             self.digest = sha256(record.value).digest()
 
     @property
-    def origin(self) -> CheckpointPosition:
-        """How far it is folded and acknowledged, as a checkpoint says it."""
+    def checkpoint_position(self) -> CheckpointPosition:
+        """The position up to which the state is folded and acknowledged."""
         return CheckpointPosition(self.applied, self.greatest_cause, self.digest)
 
+    # Deciding the inbox ---------------------------------------------------------------------------------------------
+
     @property
-    def settled(self) -> bool:
-        """Whether the log holds all that was decided here, and this all that the log holds up to there."""
+    def fully_acknowledged(self) -> bool:
+        """Whether the log holds every decision of this state, and the state every decision before them in the log."""
         return self.pending == 0 and self.written_ahead <= self.applied
 
-    def following(self, records: Sequence[R]) -> Sequence[R]:
-        """What of a fetched batch comes next; nothing if all of it was decided before. Raises Impossible at a hole."""
+    def undecided(self, records: Sequence[R]) -> Sequence[R]:
+        """The records of a fetched batch from the next input on. Raises InvariantViolation if inputs are missing."""
         first = records[0].offset
         if first > self.next_input:
             raise InvariantViolation(f"input jumps from {self.next_input} to {first} on {self.partition}")
         return records if first == self.next_input else [one for one in records if one.offset >= self.next_input]
 
     def decide(self, record: Record) -> bytes | None:
-        """Decides one record of the inbox. Returns the decision's bytes, or None. Raises as `aggregate.decide`."""
+        """Decides one record of the inbox. Returns the decision's bytes, or None if there is no event.
+
+        Raises Poisoned as `aggregate.decide` does, and Spoiled if an event can't be applied.
+        """
         try:
             aggregate = self._aggregate(record)
             value = record.value
             assert value is not None
             decision = decide(self.domain, aggregate, value, record.offset, record.timestamp)
-        except Poisoned as found:
-            self._stop_at(found.at(self._inbox, self.partition), found)
-        except Exception as error:  # noqa: BLE001 - an event of ours that can't be applied: the aggregate is half changed
-            reason = f"what follows from it can't be applied: {error!r}"
-            self._stop_at(Spoiled.by(self._inbox, self.partition, record.offset, record.value, reason), error)
+        except Poisoned as error:
+            self._stop_at(error.at(self._inbox, self.partition), error)
+        except Exception as error:  # noqa: BLE001 - any exception of `evolve` or of the encoding: half changed
+            reason = f"a decided event can't be applied: {error!r}"
+            self._stop_at(Spoiled.for_record(self._inbox, self.partition, record.offset, record.value, reason), error)
         if decision is not None:
             self._changed(aggregate)
-            self.decided = aggregate
+            self.last_decided = aggregate
             self.pending += 1
         return decision
 
     def skip(self, offset: int) -> None:
-        """Takes an input for absent: the record after it comes next."""
+        """Skips the input at an offset if it is the next one."""
         if self.next_input == offset:
             self.next_input = offset + 1
 
@@ -198,12 +205,13 @@ class PartitionState(Generic[S]):
         self.greatest_cause = cause if cause > self.greatest_cause else self.greatest_cause
         due_ms = self.domain.due(aggregate.state)
         self.states.changed(aggregate, due_ms)
-        self.timers.set(aggregate.key, due_ms)
+        self.timers.schedule(aggregate.key, due_ms)
 
-    def acknowledged(self, first: int, count: int, digest: bytes = b"") -> None:
-        """Own output of `count` decisions stands in the log from offset `first` on; the digest is the last one's.
+    def on_acknowledged(self, first: int, count: int, digest: bytes = b"") -> None:
+        """Records that `count` decisions made here are in the log from offset `first` on; `digest` is the last one's.
 
-        It moves `applied` only where it continues it: what somebody else wrote in between is not folded in here.
+        `applied` advances only if they follow it without a gap. The gap holds another writer's records, which this
+        state has not compared with its own yet.
         """
         self.pending -= count
         if first == self.applied + 1:
@@ -212,18 +220,20 @@ class PartitionState(Generic[S]):
         elif first > self.applied:
             self.written_ahead = max(self.written_ahead, first + count - 1)
 
-    # Timers -------------------------------------------------------------------------------------------------------
+    # Timers ---------------------------------------------------------------------------------------------------------
 
     def load_timers(self) -> Iterator[None]:
-        """Fills the timers up with those that are kept on disk and fall due next; does something only where few are
-        left. Yields in between; deciding may go on meanwhile. Drops timers where there are too many."""
+        """Loads the timers due next from the store if few are in memory. Evicts the last ones if there are too many.
+
+        Yields so that the caller can do other work; decisions may be made meanwhile.
+        """
         timers = self.timers
-        if len(timers) > 2 * self._timers_held and not isinstance(self.states, InMemoryStore):
-            timers.shed()
-        if timers.loaded_until_ms >= FOR_EVER_MS or len(timers) >= self._timers_held // 2:
+        if len(timers) > 2 * self._timers_in_memory and self.states.indexes_timers:
+            timers.evict_later_half()
+        if timers.loaded_until_ms >= FOR_EVER_MS or len(timers) >= self._timers_in_memory // 2:
             return
-        found = self.states.due_after(timers.loaded_until_ms, self._timers_held)
-        # Changes from here on are not in what is read.
+        found = self.states.due_after(timers.loaded_until_ms, self._timers_in_memory)
+        # The generator does not see changes from here on, so `_changed` must keep all of them in memory.
         timers.loaded_until_ms = FOR_EVER_MS
         while True:
             try:
@@ -232,51 +242,51 @@ class PartitionState(Generic[S]):
                 timers.loaded_until_ms = end.value
                 return
             if timer is not None:
-                timers.add(timer[1], timer[0])
+                timers.load(timer[1], timer[0])
             yield
 
-    def due_in(self, clock: BrokerClock, monotonic_ms: int) -> int | None:
-        """In how many milliseconds the next nudge may be due, as far as is known; None: there is none to come."""
-        due_ms = self.timers.earliest()
+    def next_fire_in_ms(self, clock: BrokerClock, monotonic_ms: int) -> int | None:
+        """Milliseconds until the next timer may fire, or None if there is no timer."""
+        due_ms = self.timers.next_fire_ms()
         if due_ms is None:
             return None
         now_ms = clock.now(monotonic_ms)
-        return 0 if now_ms is None or not clock.heard else max(due_ms - now_ms, 0)
+        return 0 if now_ms is None or not clock.was_acknowledged else max(due_ms - now_ms, 0)
 
     def timers_to_fire(self, clock: BrokerClock, monotonic_ms: int, limit: int) -> list[tuple[str, int]]:
-        """Keys to append a tick for now, at most `limit`, each with its due time.
+        """At most `limit` keys to append a tick for now, each with its due time.
 
-        Where the clock must be asked it is one, due or not: its acknowledgement tells the broker's time, and it changes
-        nothing if it comes too early.
+        If the clock is stale, the first timer fires whether it is due or not. The acknowledgement of that tick gives
+        the broker's time, and a tick that comes too early has no effect.
         """
-        due_ms = self.timers.earliest()
+        due_ms = self.timers.next_fire_ms()
         if due_ms is None:
             return []
-        if clock.must_ask(due_ms, monotonic_ms):
-            return self._first()
+        if clock.is_stale(due_ms, monotonic_ms):
+            return self._first_timer()
         now_ms = clock.now(monotonic_ms)
         assert now_ms is not None
         return self.pop_due(now_ms, limit)
 
-    def _first(self) -> list[tuple[str, int]]:
-        """The next key to be nudged. It keeps its place: this tick may be too early for it."""
+    def _first_timer(self) -> list[tuple[str, int]]:
+        """The timer that fires next. It stays scheduled, because this tick may be too early for it."""
         while (first := self.timers.first()) is not None:
             really = self._due(first[0])
             if really == first[1]:
                 return [first]
-            self.timers.set(first[0], really)
+            self.timers.schedule(first[0], really)
         return []
 
     def pop_due(self, now_ms: int, limit: int) -> list[tuple[str, int]]:
-        """Keys to nudge now, at most `limit`, each with its due time."""
+        """At most `limit` keys whose timer fires now, each with its due time."""
         found = []
         for key, due_ms in self.timers.pop_due(now_ms, limit):
-            # An entry from disk may be out of date; the aggregate is not.
+            # A timer from the store's index may be out of date; the aggregate is not.
             really = self._due(key)
             if really == due_ms:
                 found.append((key, due_ms))
             else:
-                self.timers.set(key, really)
+                self.timers.schedule(key, really)
         return found
 
     def _due(self, key: str) -> int | None:
@@ -284,71 +294,5 @@ class PartitionState(Generic[S]):
         return None if aggregate is None else self.domain.due(aggregate.state)
 
     def close(self) -> None:
-        """Lets go of the aggregates."""
+        """Closes the store."""
         self.states.close()
-
-
-class Repeats(Generic[S]):
-    """Records that another owner wrote between our own: each must repeat a decision that this state holds.
-
-    An aggregate keeps the digest of its last decision alone. Older ones are compared along their chain: a decision
-    names the digest of the one before it, so two neighbours among these records, and our own ones between them, must
-    agree.
-    """
-
-    def __init__(self, state: PartitionState[S]) -> None:
-        self._state = state
-        #: (digest, digest of the decision before) by key and version.
-        self._seen: dict[tuple[str, int], tuple[bytes, bytes]] = {}
-        #: Digest of the record taken last.
-        self.digest = b""
-        #: Inbox offset that the decision looked at last names.
-        self.cause = -1
-
-    def take(self, record: Record) -> bool:
-        """Takes the next record. Returns False for one that this state does not hold yet; `cause` is then its input.
-
-        Raises Poisoned for another decision than ours, and for what is none.
-        """
-        try:
-            return self._take(record)
-        except Poisoned:
-            if not self._state.is_skipped(record):
-                raise
-            self.digest = sha256(record.value or b"").digest()
-            return True
-
-    def _take(self, record: Record) -> bool:
-        state = self._state
-        place = state.log, state.partition, record.offset, record.value
-        if record.key is None or record.value is None:
-            raise Poisoned.by(*place, "it has no key or no value")
-        try:
-            key = record.key.decode()
-            decision = state.domain.decode_decision(record.value)
-        except Exception as error:
-            raise Poisoned.by(*place, repr(error)) from error
-        if state.is_foreign(key):
-            raise Poisoned.by(*place, "its key belongs to another partition")
-        aggregate = state.states.get(key)
-        version = decision.version
-        self.cause = decision.cause
-        if version < 1:
-            raise Poisoned.by(*place, f"{key} has no version {version}")
-        if aggregate is None or version > aggregate.version:
-            return False
-        self.digest = digest = sha256(record.value).digest()
-        previous = bytes(decision.previous_sha256)
-        unknown = (b"", b"")
-        known = self._seen.setdefault((key, version), (digest, previous))[0]
-        before = self._seen.get((key, version - 1), unknown)[0]
-        named = self._seen.get((key, version + 1), unknown)[1]
-        ours = aggregate.digest if version == aggregate.version else b""
-        if (
-            known != digest
-            or (before or previous) != previous
-            or any(one not in (b"", digest) for one in (named, ours))
-        ):
-            what = f"two different decisions of {key} version {version}, the second at {record.offset}"
-            raise Poisoned.by(*place, what)
-        return True

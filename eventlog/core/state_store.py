@@ -1,4 +1,4 @@
-"""Where a partition keeps its aggregates: the contract, and the simplest keeper, which holds all of them in memory."""
+"""The protocol of a store of aggregates, and its simplest implementation, which keeps them in memory."""
 
 from __future__ import annotations
 
@@ -9,76 +9,106 @@ from eventlog.core.aggregate import Aggregate
 
 S = TypeVar("S")
 
-#: Later than any due time: a keeper in memory knows them all.
+#: Later than any due time, in milliseconds since the epoch.
 FOR_EVER_MS = 1 << 62
 
 
 class CheckpointPosition(NamedTuple):
-    """What a fold starts from: a checkpoint, or nothing."""
+    """The place in the logs that a stored state reflects. A fold continues after it."""
 
-    #: Offset of the decision log that the kept aggregates are folded to; -1: nothing is kept.
+    #: Offset of the decision log that the stored aggregates are folded to; -1 if nothing is stored.
     applied: int
-    #: Greatest inbox offset that a kept decision names as its cause.
+    #: Greatest inbox offset that a folded decision names as its cause; -1 if there is none.
     greatest_cause: int
-    #: SHA-256 of the record at `applied`; empty: not known.
+    #: SHA-256 of the record at `applied`; empty if unknown.
     digest: bytes = b""
 
 
+NOTHING_STORED = CheckpointPosition(-1, -1)
+
+
 class StateStore(Protocol[S]):
-    """Aggregates of one partition by key."""
+    """The aggregates of one partition, by key."""
 
     @property
-    def origin(self) -> CheckpointPosition:
-        """What was kept when this was opened."""
+    def checkpoint_position(self) -> CheckpointPosition:
+        """The position of the checkpoint that was found when the store was opened."""
+        ...
+
+    @property
+    def indexes_timers(self) -> bool:
+        """Whether `due_after` returns due times, so that a timer may be evicted from memory."""
+        ...
+
+    @property
+    def unsaved(self) -> int:
+        """Number of aggregates that changed since the last checkpoint; 0 for a store without checkpoints."""
         ...
 
     def get(self, key: str) -> Aggregate[S] | None:
-        """The aggregate as it is now, or None."""
+        """The current aggregate of a key, or None."""
         ...
 
     def changed(self, aggregate: Aggregate[S], due_ms: int | None) -> None:
-        """To be called after each change of an aggregate, and once when it is new."""
+        """Records a change of an aggregate, new aggregates included, and its due time. Call it after each change."""
         ...
 
     def due_after(self, after_ms: int, most: int) -> Generator[tuple[int, str] | None, None, int]:
-        """Yields (due time, key) of what falls due later than `after_ms`, and None in between; some may be out of date.
+        """Yields (due time, key) of timers due later than `after_ms`, and None so that the caller can do other work.
 
-        Returns the time up to which it gave all there is: about `most` of them, or FOR_EVER_MS where there are no more.
+        A pair may be out of date. The generator returns the time up to which it yielded all timers: it stops after
+        about `most` of them, or returns FOR_EVER_MS if there are no more.
         """
         ...
 
+    def save_folded(self, position: CheckpointPosition) -> None:
+        """Writes all changes in one checkpoint. Only for use while a log is folded: every change must be in the log."""
+        ...
+
+    def mark_spoiled(self) -> None:
+        """Forbids further checkpoints, because an aggregate in memory is half changed."""
+        ...
+
     def close(self) -> None:
-        """Lets go of what it holds. What was not kept in a checkpoint is forgotten."""
+        """Releases memory and files. Changes since the last checkpoint are lost."""
         ...
 
     def __len__(self) -> int:
-        """Aggregates, at least roughly."""
+        """Number of aggregates, at least approximately."""
         ...
 
 
 class InMemoryStore(Generic[S]):
-    """All aggregates in memory; nothing is kept."""
+    """All aggregates in memory, without checkpoints."""
 
-    origin = CheckpointPosition(-1, -1)
+    checkpoint_position = NOTHING_STORED
+    indexes_timers = False
+    unsaved = 0
 
     def __init__(self) -> None:
         self._aggregates: dict[str, Aggregate[S]] = {}
 
     def get(self, key: str) -> Aggregate[S] | None:
-        """See States."""
+        """See StateStore."""
         return self._aggregates.get(key)
 
     def changed(self, aggregate: Aggregate[S], due_ms: int | None) -> None:
-        """See States."""
+        """See StateStore."""
         self._aggregates[aggregate.key] = aggregate
 
     def due_after(self, after_ms: int, most: int) -> Generator[tuple[int, str] | None, None, int]:
-        """Nothing: the timers know all there is."""
+        """Yields nothing: all timers are in memory."""
         yield from ()
         return FOR_EVER_MS
 
+    def save_folded(self, position: CheckpointPosition) -> None:
+        """Does nothing: there is no checkpoint to write."""
+
+    def mark_spoiled(self) -> None:
+        """Does nothing: there is no checkpoint to forbid."""
+
     def close(self) -> None:
-        """Forgets everything."""
+        """See StateStore."""
         self._aggregates.clear()
 
     def __len__(self) -> int:

@@ -150,7 +150,7 @@ class FoldStore(base.Store):  # type: ignore[misc]
 
     async def _let_go(self, partition: int, state: PartitionState[Any]) -> None:
         release = getattr(self.table, "release", None)
-        if release is not None and state.settled and state.poisoned is None:
+        if release is not None and state.fully_acknowledged and state.poisoned is None:
             await _result(release(partition, state))
         else:
             state.close()
@@ -208,7 +208,7 @@ class FoldStore(base.Store):  # type: ignore[misc]
             start = consumer.start_of(source)
             if state.poisoned is None and state.greatest_cause >= end:
                 reason = f"the inbox ends at {end}, before input {state.greatest_cause} that was decided"
-                state.poisoned = Poisoned.by(tp.topic, tp.partition, state.applied, None, reason)
+                state.poisoned = Poisoned.for_record(tp.topic, tp.partition, state.applied, None, reason)
             committed, begin = consumer.committed_and_begin(source)
             if state.poisoned is not None:
                 if start is None:

@@ -19,7 +19,7 @@ from faust.types import TP
 from eventlog.consuming.start_policy import StartPolicy, from_state, log_unhandled_record
 from eventlog.core.aggregate import Aggregate, Domain
 from eventlog.core.errors import NotReady, Poisoned, Spoiled
-from eventlog.core.partition_state import TIMERS_HELD, PartitionState
+from eventlog.core.partition_state import TIMERS_IN_MEMORY, PartitionState
 from eventlog.core.partitioner import partition_of
 from eventlog.core.timers import BrokerClock
 from eventlog.faust.lease import awake_or_not_s
@@ -28,14 +28,15 @@ from eventlog.processors.log_watch import LogWatch, folded
 from eventlog.processors.standby import following, kept_at
 from eventlog.processors.time_slice import TimeSlice
 from eventlog.producing.batch_output import Output
+from eventlog.records.codec import Codec
 from eventlog.records.envelope import Stamp, headers
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime import failpoints
 from eventlog.state.checkpoint import AGE_S, Checkpointer
 from eventlog.state.database import LogIdentity
-from eventlog.state.decider_follower import FollowedState
-from eventlog.state.opening import opened
-from eventlog.state.rocksdb_store import Codec, RocksDBStore
+from eventlog.state.decider_follower import DeciderFollower
+from eventlog.state.rocksdb_store import RocksDBStore
+from eventlog.state.verified_open import open_verified
 from eventlog.views.change_notifier import ChangeNotifier
 
 log = logging.getLogger(__name__)
@@ -120,10 +121,10 @@ class Decider(Processor, Generic[S]):
         paths = {one: self.connection.state_dir / self.group / str(one) for one in partitions}
         topics = (self._inbox.name, self._log.name)
         make = lambda one, identity: self._open(paths[one], identity)  # noqa: E731
-        async for partition, states in opened(self.connection.kafka, topics, paths, make):
+        async for partition, states in open_verified(self.connection.kafka, topics, paths, make):
             yield partition, self._state(partition, states)
 
-    async def follow(self, partition: int) -> FollowedState[S]:
+    async def follow(self, partition: int) -> DeciderFollower[S]:
         """Opens a partition for the standby, compared with the log."""
         found: list[PartitionState[S]] = []
         try:
@@ -133,12 +134,12 @@ class Decider(Processor, Generic[S]):
             for state in found:
                 state.close()
             raise
-        return FollowedState(found[0], self._log.name)
+        return DeciderFollower(found[0], self._log.name)
 
     async def _adopt(self, partition: int) -> PartitionState[S] | None:
         assert self.standby is not None
         follower = await self.standby.adopt(partition)
-        return follower.state if isinstance(follower, FollowedState) else None
+        return follower.state if isinstance(follower, DeciderFollower) else None
 
     def holds(self, partition: int) -> bool:
         """Whether a partition is open here for the decider itself."""
@@ -158,7 +159,7 @@ class Decider(Processor, Generic[S]):
         return max(CACHED_BY_ALL // max(self.partitions, 1), 256)
 
     def _state(self, partition: int, states: RocksDBStore[S] | None) -> PartitionState[S]:
-        held = max(TIMERS_HELD_BY_ALL // max(self.partitions, 1), TIMERS_HELD // 8)
+        held = max(TIMERS_HELD_BY_ALL // max(self.partitions, 1), TIMERS_IN_MEMORY // 8)
         return PartitionState(
             self.domain,
             partition,
@@ -166,7 +167,7 @@ class Decider(Processor, Generic[S]):
             inbox=self._inbox.name,
             log=self._log.name,
             is_skipped=self.is_skipped,
-            timers_held=held,
+            timers_in_memory=held,
             partitions=self.partitions,
         )
 
@@ -198,8 +199,8 @@ class Decider(Processor, Generic[S]):
 
     def _on_ready(self) -> None:
         for state in self._store.owned(self.epoch):
-            if state.folded_ms > 0:
-                self._clock.seen(state.folded_ms, _monotonic_ms())
+            if state.last_folded_ms > 0:
+                self._clock.on_read(state.last_folded_ms, _monotonic_ms())
         self._wake.set()
         self.watchers.notify_all()
 
@@ -230,7 +231,7 @@ class Decider(Processor, Generic[S]):
                 # The recovery of this epoch is over: it would drop the partition's input until the next rebalance.
                 self.report_missing_state(batch)
             return None
-        records = state.following(batch.records)
+        records = state.undecided(batch.records)
         if not records:
             return None
         output = Output(self.producer, self._log.name, batch.partition, partial(self._decided, state))
@@ -260,7 +261,7 @@ class Decider(Processor, Generic[S]):
                     return None
         written += await self._send(output)
         complete_when_acked(through, written)
-        self._clock.seen(records[-1].timestamp, _monotonic_ms())
+        self._clock.on_read(records[-1].timestamp, _monotonic_ms())
         self._wake.set()
         return written
 
@@ -296,8 +297,8 @@ class Decider(Processor, Generic[S]):
                 fresh = opened_one
             assert fresh is not None
             if isinstance(poisoned, Spoiled) and poisoned.topic == self._log.name:
-                stopped.left_out.add(poisoned.offset)
-            fresh.left_out |= stopped.left_out
+                stopped.skipped_offsets.add(poisoned.offset)
+            fresh.skipped_offsets |= stopped.skipped_offsets
             tp = TP(self._log.name, partition)
             end = (await self._ends([tp]))[tp]
             again = await folded(self.connection.kafka, fresh, end, lambda: epoch == self.epoch)
@@ -339,7 +340,7 @@ class Decider(Processor, Generic[S]):
         if failpoints.armed:
             failpoints.passed("output acknowledged, state not told")
         assert isinstance(mark, bytes)
-        state.acknowledged(first, count, mark)
+        state.on_acknowledged(first, count, mark)
         self._ticked(first, count, timestamp_ms, mark)
 
     def _decide(self, state: PartitionState[S], record: Any, output: Output) -> None:
@@ -347,7 +348,7 @@ class Decider(Processor, Generic[S]):
         state.next_input = record.offset + 1
         if decision is None:
             return
-        aggregate = state.decided
+        aggregate = state.last_decided
         assert aggregate is not None
         key = aggregate.key
         made = self._stamp.headers(f"{key}:{aggregate.version}", aggregate.time_ms)
@@ -363,7 +364,7 @@ class Decider(Processor, Generic[S]):
 
     def _ticked(self, first: int, count: int, timestamp_ms: int, mark: object) -> None:
         if timestamp_ms > 0:
-            self._clock.acknowledged(timestamp_ms, _monotonic_ms())
+            self._clock.on_acknowledged(timestamp_ms, _monotonic_ms())
 
     async def _run_timers(self) -> None:
         while True:
@@ -401,9 +402,9 @@ class Decider(Processor, Generic[S]):
                 failpoints.passed("tick sent, not acknowledged")
             for written in sent:
                 await written
-        due_in_ms = state.due_in(self._clock, _monotonic_ms())
+        due_in_ms = state.next_fire_in_ms(self._clock, _monotonic_ms())
         # Without a broker's time, even after asking, there is nothing to go by: it asks again, but not at once.
-        return POLL_INTERVAL_S if due_in_ms is None or not self._clock.heard else due_in_ms / 1000
+        return POLL_INTERVAL_S if due_in_ms is None or not self._clock.was_acknowledged else due_in_ms / 1000
 
 
 def complete_when_acked(through: asyncio.Future[None], written: Sequence[asyncio.Future[Any]]) -> None:

@@ -131,7 +131,7 @@ class Effects(Processor, Generic[C]):
                 if self.is_skipped(batch.topic, batch.partition, record):
                     continue
                 place = batch.topic, batch.partition, record.offset
-                self.quarantine(Poisoned.by(*place, record.value, repr(error)))
+                self.quarantine(Poisoned.for_record(*place, record.value, repr(error)))
                 return begun
             for call in calls:
                 await free.acquire()

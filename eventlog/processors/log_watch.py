@@ -20,8 +20,9 @@ from faust.types import TP
 
 from eventlog.broker.security import Kafka
 from eventlog.consuming.log_range import read_range
+from eventlog.core.duplicate_check import DuplicateCheck
 from eventlog.core.errors import Poisoned
-from eventlog.core.partition_state import PartitionState, Repeats
+from eventlog.core.partition_state import PartitionState
 
 log = logging.getLogger(__name__)
 
@@ -88,17 +89,17 @@ class LogWatch:
     async def _compare(self, state: PartitionState[Any], last: int, inbox_end: int) -> None:
         """Reads from where the state is sure of its log. Raises Poisoned at a foreign record."""
         tp = TopicPartition(self._log_topic, state.partition)
-        repeats = Repeats(state)
+        duplicates = DuplicateCheck(state)
         reached, digest = state.applied, state.digest
         async with aclosing(read_range(self._kafka, tp, reached + 1, last)) as records:
             async for record in records:
                 if not self._in_use(state):
                     return
-                if not repeats.take(record):
-                    _check_foreign(state, record, repeats.cause, inbox_end)
+                if not duplicates.is_duplicate(record):
+                    _check_foreign(state, record, duplicates.cause, inbox_end)
                     # Not decided here yet. What is before it is compared.
                     break
-                reached, digest = record.offset, repeats.digest
+                reached, digest = record.offset, duplicates.digest
         if reached > state.applied:
             state.applied, state.digest = reached, digest
 
@@ -115,9 +116,11 @@ def _check_foreign(state: PartitionState[Any], record: Any, cause: int, inbox_en
     """Raises Poisoned for a decision that this state does not hold and never will."""
     place = state.log, state.partition, record.offset, record.value
     if cause < state.next_input:
-        raise Poisoned.by(*place, f"nobody here has decided it, and its input {cause} is behind {state.next_input}")
+        raise Poisoned.for_record(
+            *place, f"nobody here has decided it, and its input {cause} is behind {state.next_input}"
+        )
     if cause >= inbox_end:
-        raise Poisoned.by(*place, f"its input {cause} does not exist: the inbox ends at {inbox_end}")
+        raise Poisoned.for_record(*place, f"its input {cause} does not exist: the inbox ends at {inbox_end}")
 
 
 async def folded(kafka: Kafka, state: PartitionState[Any], end: int, in_epoch: Callable[[], bool]) -> Poisoned | None:

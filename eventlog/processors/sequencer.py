@@ -190,7 +190,7 @@ class Sequencer(Processor):
             if self.is_skipped(batch.topic, batch.partition, record):
                 return
             place = batch.topic, batch.partition, record.offset
-            raise Poisoned.by(*place, record.value, repr(unreadable)) from unreadable
+            raise Poisoned.for_record(*place, record.value, repr(unreadable)) from unreadable
 
 
 class _Claim:

@@ -7,6 +7,7 @@ from groupbuy.payments.v1 import payments_pb2_grpc
 from chassis.admission.thread_priority import DECIDING
 from chassis.lifecycle.connection import connection_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
+from chassis.outside.webhook_server import WebhookServer
 from chassis.routing.partition_router import PartitionRouter
 from chassis.routing.peer_calls import channel_factory
 from eventlog.processors.decider import Decider
@@ -14,17 +15,16 @@ from eventlog.processors.effects import Effects
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
 from eventlog.producing.publisher import Publisher
-from eventlog.state.rocksdb_store import Codec
+from eventlog.records.codec import Codec
 from services.payments.api.payments import PaymentServicer, wall_clock_ms
 from services.payments.api.webhook_ingest import WebhookIngest
-from services.payments.domain.domain import PurseDomain
+from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.model import GroupPayments
 from services.payments.ledger.processor import Ledger
 from services.payments.processors import codec as codec_of_state
 from services.payments.processors.effects import PaymentEffectHandler
 from services.payments.processors.sequencer import PaymentInboxMapper
 from services.payments.providers import registry
-from services.payments.providers.webhook_server import Webhooks
 from services.payments.settings import PaymentsSettings
 from shared_kernel import topics
 
@@ -39,19 +39,21 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     providers = registry.configured(settings)
     notifying = WebhookIngest(registry.notifications(settings), publisher, wall_clock_ms)
-    webhooks = Webhooks(settings.webhook_listen, notifying, providers.health if settings.insecure else None)
+    webhooks = WebhookServer(settings.webhook_listen, notifying.take, providers.health if settings.insecure else None)
     sequencer = Sequencer(
         topics.PAYMENTS_SEQUENCER, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, PaymentInboxMapper(), connection
     )
     codec: Codec[GroupPayments] = Codec(STATE_STAMP, codec_of_state.encode, codec_of_state.decode)
     decider = Decider(
-        topics.PAYMENTS_DECIDER, topics.PAYMENT_INBOX, topics.PAYMENT_LOG, PurseDomain(), connection, codec
+        topics.PAYMENTS_DECIDER, topics.PAYMENT_INBOX, topics.PAYMENT_LOG, GroupPaymentsDomain(), connection, codec
     )
     calling = PaymentEffectHandler(providers.provider_for, wall_clock_ms)
     effects = Effects(topics.PAYMENTS_EFFECTS, topics.PAYMENT_LOG, topics.PAYMENT_INBOX, calling, connection)
     ledger = Ledger(topics.PAYMENTS_LEDGER, topics.PAYMENT_LOG, connection)
     # Two consumer groups: the ledger of a partition may be elsewhere than its purses.
-    replicas, of_books = (PartitionRouter(SERVICE, one, settings.address, channel_factory(settings)) for one in (decider, ledger))
+    replicas, of_books = (
+        PartitionRouter(SERVICE, one, settings.address, channel_factory(settings)) for one in (decider, ledger)
+    )
     return ServiceSpec(
         servicers=(
             Servicer(

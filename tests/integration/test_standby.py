@@ -21,7 +21,7 @@ from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
 from eventlog.processors.projection import Index, Projection
 from eventlog.processors.standby import NEAR
-from eventlog.state.rocksdb_store import Codec
+from eventlog.records.codec import Codec
 from tests.chaos.kernel import late_replica
 from tests.chaos.kernel.refold import read
 from tests.chaos.kernel.run import PARTITIONS, exact

@@ -12,14 +12,14 @@ import pytest
 from eventlog.core.partition_state import PartitionState
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.terms import RULES_VERSIONS
-from services.payments.domain.domain import PurseDomain
+from services.payments.domain.domain import GroupPaymentsDomain
 from shared_kernel import topics
 from tests.golden.logs import Logs, files, read
 from tests.golden.record import events, every_event
 from tests.simulation.histories.replay import CODECS, LOGS, decide_anew, digest, distinct
 from tests.simulation.world.broker import Record
 
-DOMAINS: dict[str, Any] = {topics.GROUPS_DECIDER: GroupDomain(), topics.PAYMENTS_DECIDER: PurseDomain()}
+DOMAINS: dict[str, Any] = {topics.GROUPS_DECIDER: GroupDomain(), topics.PAYMENTS_DECIDER: GroupPaymentsDomain()}
 #: Decides an inbox; gives the decisions by key.
 Owner = Callable[[Any, Sequence[Record], int], dict[str, list[bytes]]]
 
@@ -42,7 +42,7 @@ def in_batches(domain: Any, inbox: Sequence[Record], partition: int) -> dict[str
     at = 0
     while at < len(inbox):
         end = at + chance.randint(1, 40)
-        for record in state.following(inbox[max(0, at - chance.randint(0, 9)) : end]):
+        for record in state.undecided(inbox[max(0, at - chance.randint(0, 9)) : end]):
             _keep(found, record, state.decide(record))
             state.next_input = record.offset + 1
         at = end

@@ -155,15 +155,15 @@ class PartitionBooks(Ownership):
             self._check_partition(record)
             entries = self.fold.take(record.offset, record.key, record.value or b"")
         except NotBalanced as error:
-            self._spoil(Spoiled.by(*place, error), error)
+            self._spoil(Spoiled.for_record(*place, error), error)
         except LedgerBroken as error:
             if not self._is_skipped(self._topic, self.partition, record):
                 self.fold.head = head
-                raise Poisoned.by(*place, error) from error
+                raise Poisoned.for_record(*place, error) from error
             self.fold.head = head._replace(next_offset=record.offset + 1)
             entries = []
         except Exception as error:  # noqa: BLE001 - whatever it is, it came in the middle of the booking
-            self._spoil(Spoiled.by(*place, repr(error)), error)
+            self._spoil(Spoiled.for_record(*place, repr(error)), error)
         self._last = record.value or b""
         self.unwritten += 1
         if not entries:
@@ -251,7 +251,7 @@ class PartitionBooks(Ownership):
 
     def days(self) -> Iterator[tuple[int, Tree]]:
         """The tree of each day, by days since the epoch, in order."""
-        for row, value in self._db.each(_DAY):
+        for row, value in self._db.scan(_DAY):
             yield int.from_bytes(row[1:], "big"), Tree(*_OF_TREE.decode(value))
 
     def of_group(self, group: str, after: tuple[int, int], most: int) -> list[Entry]:

@@ -22,7 +22,7 @@ from devstack.kafka.broker import Broker
 from eventlog.processors import base
 from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
-from eventlog.state.rocksdb_store import Codec
+from eventlog.records.codec import Codec
 from tests.chaos.kernel.run import PARTITIONS, exact
 from tests.chaos.kernel.site import SESSION_S, Site
 from tests.unit.eventlog.counting import Counter, Counting

@@ -18,8 +18,8 @@ from eventlog.faust import Transport, thread_checks
 from eventlog.processors import base
 from eventlog.processors.base import Connection, Processor
 from eventlog.processors.decider import Decider
+from eventlog.records.codec import Codec
 from eventlog.runtime import failpoints
-from eventlog.state.rocksdb_store import Codec
 from tests.chaos.kernel import copying, switches
 from tests.chaos.kernel.late_proxy import LateProducer
 from tests.chaos.kernel.topics import topics

@@ -8,7 +8,7 @@ from typing import Any
 
 from eventlog.core.aggregate import Domain
 from eventlog.core.partition_state import PartitionState
-from eventlog.state.rocksdb_store import Codec
+from eventlog.records.codec import Codec
 from services.groups.processors import codec as of_groups
 from services.payments.processors import codec as of_purses
 from shared_kernel import topics
@@ -69,8 +69,8 @@ def decide_anew(
         decision = state.decide(record)
         if decision is not None:
             found.setdefault((record.key or b"").decode(), []).append(decision)
-            if states is not None and state.decided is not None:
-                states.thaw(state.decided)
+            if states is not None and state.last_decided is not None:
+                states.thaw(state.last_decided)
     return found
 
 

@@ -139,7 +139,7 @@ KERNEL: tuple[Mutant, ...] = (
     mutant(
         "checkpoint_without_offset",
         "a fold begins behind its checkpoint",
-        (PartitionState.__init__, "self.applied = origin.applied", "self.applied = origin.applied + 1"),
+        (PartitionState.__init__, "self.applied = position.applied", "self.applied = position.applied + 1"),
     ),
     mutant(
         "lost_tick_not_repeated",
@@ -149,28 +149,28 @@ KERNEL: tuple[Mutant, ...] = (
     mutant(
         "timer_not_moved",
         "a timer keeps its first due time",
-        (Timers.set, "known is None or known[0] != due_ms", "known is None"),
+        (Timers.schedule, "known is None or known[0] != due_ms", "known is None"),
     ),
     mutant(
         "checkpointed_timers_forgotten",
         "groups from a checkpoint have no timers",
-        (PartitionState.load_timers, "timers.add(timer[1], timer[0])", "pass"),
+        (PartitionState.load_timers, "timers.load(timer[1], timer[0])", "pass"),
     ),
     mutant(
         "clock_unknown_nothing_due",
         "who knows no broker time waits until a record tells it",
         (
-            PartitionState.due_in,
-            "return 0 if now_ms is None or not clock.heard else",
+            PartitionState.next_fire_in_ms,
+            "return 0 if now_ms is None or not clock.was_acknowledged else",
             "return None if now_ms is None else",
         ),
-        (PartitionState.timers_to_fire, "clock.must_ask(due_ms, monotonic_ms)", "False"),
+        (PartitionState.timers_to_fire, "clock.is_stale(due_ms, monotonic_ms)", "False"),
     ),
     mutant(
         "old_record_taken_for_now",
         "the time of the last record in the log is taken for the broker's",
-        (PartitionState.due_in, "if now_ms is None or not clock.heard", "if now_ms is None"),
-        (PartitionState.timers_to_fire, "clock.must_ask(due_ms, monotonic_ms)", "clock.now(monotonic_ms) is None"),
+        (PartitionState.next_fire_in_ms, "if now_ms is None or not clock.was_acknowledged", "if now_ms is None"),
+        (PartitionState.timers_to_fire, "clock.is_stale(due_ms, monotonic_ms)", "clock.now(monotonic_ms) is None"),
     ),
     mutant(
         "timers_in_one_portion",
@@ -180,7 +180,7 @@ KERNEL: tuple[Mutant, ...] = (
     mutant(
         "digest_of_another_record",
         "a position moves on without the digest of its record",
-        (PartitionState.acknowledged, "self.digest = digest", "pass"),
+        (PartitionState.on_acknowledged, "self.digest = digest", "pass"),
     ),
     mutant(
         "tick_swallowed",

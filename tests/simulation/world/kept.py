@@ -9,10 +9,11 @@ from hashlib import sha256
 from typing import Any
 
 from eventlog.core.aggregate import Aggregate
+from eventlog.core.duplicate_check import DuplicateCheck
 from eventlog.core.errors import InvariantViolation
-from eventlog.core.partition_state import PartitionState, Repeats
-from eventlog.core.state_store import FOR_EVER_MS, CheckpointPosition
-from eventlog.state.rocksdb_store import Codec
+from eventlog.core.partition_state import PartitionState
+from eventlog.core.state_store import FOR_EVER_MS, NOTHING_STORED, CheckpointPosition
+from eventlog.records.codec import Codec
 from tests.simulation.world.broker import Record
 
 
@@ -20,20 +21,23 @@ from tests.simulation.world.broker import Record
 class Checkpoint:
     """What a state directory holds."""
 
-    origin: CheckpointPosition
+    checkpoint_position: CheckpointPosition
     #: key -> (when due, the aggregate but for its state, bytes of its state)
     aggregates: dict[str, tuple[int | None, Aggregate[None], bytes]]
 
 
 class KeptStates:
-    """The kernel's States over a checkpoint."""
+    """The kernel's StateStore over a checkpoint."""
+
+    indexes_timers = True
+    unsaved = 0
 
     def __init__(self, checkpoint: Checkpoint | None, codec: Codec[Any]) -> None:
         self.codec = codec
         self._kept = dict(checkpoint.aggregates) if checkpoint is not None else {}
         self._due = {key: due for key, (due, *_) in self._kept.items()}
         self._live: dict[str, Aggregate[Any]] = {}
-        self.origin = checkpoint.origin if checkpoint is not None else CheckpointPosition(-1, -1)
+        self.checkpoint_position = checkpoint.checkpoint_position if checkpoint is not None else NOTHING_STORED
 
     def thaw(self, aggregate: Aggregate[Any]) -> None:
         """Exchanges a state for the one that its bytes give."""
@@ -65,6 +69,13 @@ class KeptStates:
             yield due_ms, key
         return reached
 
+    def save_folded(self, position: CheckpointPosition) -> None:
+        """Never called: `unsaved` is always 0."""
+        raise AssertionError(position)
+
+    def mark_spoiled(self) -> None:
+        """Does nothing: an error of the kernel ends the simulation."""
+
     def close(self) -> None:
         self._live.clear()
 
@@ -80,16 +91,16 @@ def take(state: PartitionState[Any], states: KeptStates, log: list[Record]) -> C
     """A checkpoint of a state without unacknowledged output; None where somebody else decides here."""
     if state.written_ahead > state.applied:
         first, last = state.applied + 1, state.written_ahead
-        repeats = Repeats(state)
-        if not all(repeats.take(record) for record in log[first : last + 1]):
+        duplicates = DuplicateCheck(state)
+        if not all(duplicates.is_duplicate(record) for record in log[first : last + 1]):
             return None
-        state.applied, state.digest = last, repeats.digest
+        state.applied, state.digest = last, duplicates.digest
     digest = sha256(log[state.applied].value or b"").digest() if state.applied >= 0 else b""
     if state.digest != digest:
         # A kept position names the record that it was folded to: this one would be set aside at the next start.
         raise InvariantViolation(f"the digest at {state.applied} is of another record")
     return Checkpoint(
-        state.origin,
+        state.checkpoint_position,
         {
             one.key: (state.domain.due(one.state), replace(one, state=None), states.codec.encode(one.state))
             for one in states.aggregates()

@@ -18,7 +18,7 @@ from eventlog.core.aggregate import Domain
 from eventlog.core.partition_state import PartitionState
 from eventlog.core.timers import BrokerClock
 from eventlog.processors.effects import EffectHandler
-from eventlog.state.rocksdb_store import Codec
+from eventlog.records.codec import Codec
 from shared_kernel import topics
 from tests.simulation.world.broker import Broker, Headers, Record
 from tests.simulation.world.kept import Checkpoint, KeptStates, take
@@ -27,7 +27,7 @@ from tests.simulation.world.kept import Checkpoint, KeptStates, take
 SIZES = (1, 1, 2, 3, 5, 8, 16, 40)
 _SIZES = len(SIZES)
 #: Timers of a partition in memory: few, so that they are loaded in portions.
-TIMERS_HELD = 2
+TIMERS_IN_MEMORY = 2
 
 
 class Batch:
@@ -164,7 +164,9 @@ class DeciderProcess(Process):
         #: A process that has just begun knows no broker time.
         self.clock = BrokerClock()
         self.states = KeptStates(checkpoint, codec)
-        self.state: PartitionState[Any] = PartitionState(domain, partition, self.states, timers_held=TIMERS_HELD)
+        self.state: PartitionState[Any] = PartitionState(
+            domain, partition, self.states, timers_in_memory=TIMERS_IN_MEMORY
+        )
         self.recover(list(broker.logs[log, partition]))
 
     def recover(self, records: list[Record]) -> None:
@@ -175,12 +177,12 @@ class DeciderProcess(Process):
         end = len(self.broker.logs[self.inbox, self.partition])
         assert state.greatest_cause < end, "the inbox ends before what was decided from it"
         state.next_input = self.positions[self.inbox]
-        if state.folded_ms > 0:
-            self.clock.seen(state.folded_ms, self.monotonic_ms())
+        if state.last_folded_ms > 0:
+            self.clock.on_read(state.last_folded_ms, self.monotonic_ms())
 
     def handle(self, records: list[Record], batch: Batch) -> None:
         state = self.state
-        for record in state.following(records):
+        for record in state.undecided(records):
             decision = state.decide(record)
             state.next_input = record.offset + 1
             if decision is not None:
@@ -188,8 +190,8 @@ class DeciderProcess(Process):
                 self.outbox.append(Out(batch, self.log, record.key, decision))
 
     def acknowledged(self, first: int, count: int, last: Record) -> None:
-        self.state.acknowledged(first, count, sha256(last.value or b"").digest())
-        self.clock.acknowledged(last.timestamp, self.monotonic_ms())
+        self.state.on_acknowledged(first, count, sha256(last.value or b"").digest())
+        self.clock.on_acknowledged(last.timestamp, self.monotonic_ms())
 
     def checkpoint(self) -> Checkpoint | None:
         """A checkpoint, if nothing is under way."""
@@ -207,7 +209,7 @@ class DeciderProcess(Process):
         """In how many milliseconds the next nudge is to be sent; None: there is none."""
         for _ in self.state.load_timers():
             continue
-        return self.state.due_in(self.clock, self.monotonic_ms())
+        return self.state.next_fire_in_ms(self.clock, self.monotonic_ms())
 
     def nudge(self, lost: bool) -> bool:
         """Appends ticks for what is due, unless they are lost on the way. Returns whether there were any."""
@@ -215,7 +217,7 @@ class DeciderProcess(Process):
         if not lost:
             for key, due_ms in keys:
                 tick = self.broker.append(self.inbox, self.partition, key.encode(), self.state.domain.tick(due_ms))
-                self.clock.acknowledged(tick.timestamp, self.monotonic_ms())
+                self.clock.on_acknowledged(tick.timestamp, self.monotonic_ms())
         return bool(keys)
 
 

@@ -15,11 +15,12 @@ from chassis.rpc.errors import ApiError
 from eventlog.core.aggregate import Aggregate
 from eventlog.core.errors import NotReady
 from eventlog.core.state_store import CheckpointPosition
-from eventlog.state.rocksdb_store import Codec
+from eventlog.records.codec import Codec
 from services.groups.api.groups import GroupServicer
 from services.groups.domain.model import Phase, Seat, State
 from services.groups.processors.codec import decode, encode
-from services.groups.processors.open_groups import ListedStates, OpenGroups
+from services.groups.processors.decider import GroupStore
+from services.groups.processors.open_groups import OpenGroups
 from tests.unit.groups_api.world import TIME_MS, Broker, Table, call, forming
 
 
@@ -110,8 +111,8 @@ async def test_a_page_token_is_of_one_campaign_and_nothing_else(table: Table, gr
         assert dict(caught.value.fields).keys() == {"page_token"}
 
 
-async def test_while_groups_are_looked_through_the_list_is_not_ready(table: Table, groups: GroupServicer) -> None:
-    table.whole = False
+async def test_a_list_is_not_ready_while_groups_are_scanned(table: Table, groups: GroupServicer) -> None:
+    table.scanned = False
     with pytest.raises(NotReady):
         await page(groups)
 
@@ -136,7 +137,7 @@ def test_the_index_is_what_sorting_all_groups_gives() -> None:
         states[number] = of(chance.randint(0, 8), chance.randint(0, 2))
         if chance.random() < 0.1:
             states[number].phase = Phase.COMPLETED
-        index.note(aggregate(number, states[number]))
+        index.update(aggregate(number, states[number]))
         expected = sorted(
             (state.seats_left, state.deadline_ms, key(one)) for one, state in states.items() if state.seats_left
         )
@@ -144,33 +145,33 @@ def test_the_index_is_what_sorting_all_groups_gives() -> None:
         assert len(index) == len(expected)
 
 
-def test_of_many_groups_only_the_nearest_are_held_and_a_look_brings_the_others_back() -> None:
-    index = OpenGroups(most_listed=4)
+def test_the_index_has_only_the_nearest_groups_and_a_scan_brings_the_others_back() -> None:
+    index = OpenGroups(max_listed=4)
     states = {number: of(1 + number % 8, number) for number in range(16)}
     for number, state in states.items():
-        index.note(aggregate(number, state))
+        index.update(aggregate(number, state))
     assert listed(index) == [0, 8, 1, 9]
-    assert not index.wants_more
+    assert not index.needs_rescan
     for number in (0, 8, 1):
         states[number].phase = Phase.COMPLETED
-        index.note(aggregate(number, states[number], 2))
+        index.update(aggregate(number, states[number], 2))
     assert listed(index) == [9]
-    assert index.wants_more
+    assert index.needs_rescan
     states[9].phase = Phase.COMPLETED
-    index.note(aggregate(9, states[9], 2))
+    index.update(aggregate(9, states[9], 2))
     with pytest.raises(NotReady):
         listed(index)
-    index.begin_again()
+    index.begin_scan()
     for number, state in states.items():
-        index.note(aggregate(number, state))
+        index.update(aggregate(number, state))
     assert listed(index) == [2, 10, 3, 11]
-    assert not index.wants_more
+    assert not index.needs_rescan
 
 
-def test_what_a_checkpoint_brought_back_is_looked_through(tmp_path: Path) -> None:
+def test_groups_of_a_checkpoint_are_scanned(tmp_path: Path) -> None:
     codec: Codec[State] = Codec("test", encode, decode)
-    states = ListedStates(tmp_path / "0", codec, 8)
-    assert states.whole
+    states = GroupStore(tmp_path / "0", codec, 8)
+    assert states.scanned
     for number in range(600):
         state = of(1 + number % 8, number)
         if number % 10 == 0:
@@ -179,12 +180,12 @@ def test_what_a_checkpoint_brought_back_is_looked_through(tmp_path: Path) -> Non
         states.changed(aggregate(number, state), state.deadline_ms if number % 10 else None)
     expected = listed(states.open, 1_000)
     assert len(expected) == 540
-    states.keep_folded(CheckpointPosition(599, 599))
+    states.save_folded(CheckpointPosition(599, 599))
     states.close()
 
-    again = ListedStates(tmp_path / "0", codec, 8)
-    assert not again.whole
-    steps = again.look_through()
+    again = GroupStore(tmp_path / "0", codec, 8)
+    assert not again.scanned
+    steps = again.scan()
     for _ in range(100):
         next(steps)
     # Deciding goes on meanwhile: one group fills up, one is new.
@@ -194,18 +195,18 @@ def test_what_a_checkpoint_brought_back_is_looked_through(tmp_path: Path) -> Non
     again.changed(aggregate(9_999, of(1, -1)), TIME_MS)
     for _ in steps:
         continue
-    assert again.whole
+    assert again.scanned
     assert listed(again.open, 1_000) == [9_999, *(number for number in expected if number != 3)]
     again.close()
 
 
-def test_a_look_through_ends_when_the_partition_goes(tmp_path: Path) -> None:
+def test_a_scan_ends_when_the_partition_is_closed(tmp_path: Path) -> None:
     codec: Codec[State] = Codec("test", encode, decode)
-    states = ListedStates(tmp_path / "0", codec, 8)
+    states = GroupStore(tmp_path / "0", codec, 8)
     for number in range(600):
         states.changed(aggregate(number, of(2)), TIME_MS)
-    states.keep_folded(CheckpointPosition(599, 599))
-    steps = states.look_through()
+    states.save_folded(CheckpointPosition(599, 599))
+    steps = states.scan()
     next(steps)
     states.close()
     assert list(steps) == []

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eventlog.core.duplicate_check import DuplicateCheck
 from eventlog.core.errors import InvariantViolation, Poisoned
-from eventlog.core.partition_state import PartitionState, Repeats
+from eventlog.core.partition_state import PartitionState
 from tests.unit.eventlog.counting import Counter, Counting, add, record
 
 
@@ -75,19 +76,19 @@ def decided(count: int) -> tuple[PartitionState[Counter], list[bytes | None]]:
 
 def test_what_another_owner_wrote_between_our_records_is_ours_again() -> None:
     live, values = decided(4)
-    repeats = Repeats(live)
-    assert all(repeats.take(record(offset, values[n])) for offset, n in enumerate((0, 1, 2, 2, 3, 0)))
-    assert repeats.digest == sha256(values[0] or b"").digest()
+    duplicates = DuplicateCheck(live)
+    assert all(duplicates.is_duplicate(record(offset, values[n])) for offset, n in enumerate((0, 1, 2, 2, 3, 0)))
+    assert duplicates.digest == sha256(values[0] or b"").digest()
 
 
 def test_a_decision_that_this_state_does_not_hold_is_no_repeat() -> None:
     live, values = decided(4)
     successor, more = decided(5)
     assert successor.greatest_cause == 4
-    assert not Repeats(live).take(record(0, more[4]))
-    assert not Repeats(live).take(record(0, values[0], key=b"never heard of"))
+    assert not DuplicateCheck(live).is_duplicate(record(0, more[4]))
+    assert not DuplicateCheck(live).is_duplicate(record(0, values[0], key=b"never heard of"))
     with pytest.raises(Poisoned, match="no key or no value"):
-        Repeats(live).take(record(0, None))
+        DuplicateCheck(live).is_duplicate(record(0, None))
 
 
 @pytest.mark.parametrize(
@@ -103,14 +104,14 @@ def test_a_decision_that_this_state_does_not_hold_is_no_repeat() -> None:
 )
 def test_another_decision_of_one_version_is_impossible(gap: tuple[int, ...], version: int) -> None:
     live, values = decided(4)
-    repeats = Repeats(live)
+    duplicates = DuplicateCheck(live)
     for offset, n in enumerate(gap):
-        assert repeats.take(record(offset, values[n]))
+        assert duplicates.is_duplicate(record(offset, values[n]))
     if gap == (0, 2):
         # Versions 1 and 3 are known: what comes between must fit both.
         version = 2
     with pytest.raises(InvariantViolation, match="two different decisions"):
-        repeats.take(record(9, other(values, version)))
+        duplicates.is_duplicate(record(9, other(values, version)))
 
 
 def decisions(count: int) -> list[Any]:

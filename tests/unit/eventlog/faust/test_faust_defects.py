@@ -39,8 +39,9 @@ from eventlog.processors import decider as kernel
 from eventlog.processors.base import Connection, Processor
 from eventlog.processors.decider import Decider
 from eventlog.processors.sequencer import Sequencer
+from eventlog.records.codec import Codec
 from eventlog.records.topic_spec import TopicSpec
-from eventlog.state.rocksdb_store import Codec, RocksDBStore
+from eventlog.state.rocksdb_store import RocksDBStore
 from tests.unit.chassis.support import eventually
 from tests.unit.eventlog.counting import Counting, add, record
 from tests.unit.eventlog.support import bare_consumer as consumer
@@ -348,14 +349,11 @@ async def test_timers_only_append_ticks_and_only_for_partitions_that_are_owned(m
 def test_all_partitions_share_one_small_block_cache(tmp_path: Path) -> None:
     """Stock: 2 GiB for each partition."""
     assert rocksdb.DEFAULT_BLOCK_CACHE_SIZE == 2 << 30, GONE
-    from eventlog.state import database
+    from eventlog.state.options import BLOCK_CACHE_BYTES, block_cache
 
     states = [RocksDBStore(tmp_path / str(n), Codec.of("1", int)) for n in range(2)]
-    cache = database._block_cache
-    database.options()
-    assert database._block_cache is cache
-    assert cache is not None
-    assert database.BLOCK_CACHE_BYTES <= 64 << 20
+    assert block_cache() is block_cache()
+    assert BLOCK_CACHE_BYTES <= 64 << 20
     for one in states:
         one.close()
 

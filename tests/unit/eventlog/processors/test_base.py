@@ -188,7 +188,7 @@ def poison_at(*bad: int, raising: bool = False) -> tuple[Any, list[int]]:
     async def does(batch: Batch) -> Outputs:
         for record in batch.records:
             if batch.partition == 0 and record.offset in bad:
-                poisoned = Poisoned.by(batch.topic, 0, record.offset, record.value, "planted")
+                poisoned = Poisoned.for_record(batch.topic, 0, record.offset, record.value, "planted")
                 if raising:
                     raise poisoned
                 bare[0].quarantine(poisoned)
@@ -277,7 +277,7 @@ async def test_a_new_epoch_ends_a_quarantine_and_an_old_one_begins_none() -> Non
     async def does(batch: Batch) -> Outputs:
         bare.epoch = 2
         bare._new_epoch()
-        bare.quarantine(Poisoned.by("inbox", 0, 5, b"", "planted"))
+        bare.quarantine(Poisoned.for_record("inbox", 0, 5, b"", "planted"))
         return []
 
     bare = Bare(does)

@@ -106,13 +106,13 @@ async def test_an_undecodable_input_stops_its_partition_with_all_before_it_sent(
     # They are sent, and registered: the checkpoint of a partition that stands still goes on.
     assert len(log.written) == 2
     assert len(written) == 1
-    assert (state.applied, state.pending, state.settled) == (1, 0, True)
+    assert (state.applied, state.pending, state.fully_acknowledged) == (1, 0, True)
     await asyncio.sleep(0)
     assert all(through.done() for through in made.decider._in_flight[3])
     # Read again, as by another owner, or after a skip.
     assert state.next_input == 2
     made.decider.quarantined.clear()
-    made.decider.skipped(Poisoned.by("inbox", 3, 2, poison.value, "recorded"))
+    made.decider.skipped(Poisoned.for_record("inbox", 3, 2, poison.value, "recorded"))
     assert state.next_input == 3
     await made.handle(record(3, add(1, "c")))
     assert len(log.written) == 3
@@ -121,7 +121,7 @@ async def test_an_undecodable_input_stops_its_partition_with_all_before_it_sent(
 
 async def test_a_skip_of_another_record_moves_nothing(log: Log) -> None:
     made = Fixture(log, recovered())
-    made.decider.skipped(Poisoned.by("inbox", 3, 5, b"", "recorded"))
+    made.decider.skipped(Poisoned.for_record("inbox", 3, 5, b"", "recorded"))
     assert made.states[3].next_input == 0
 
 
@@ -165,6 +165,6 @@ async def test_a_fresh_process_asks_for_the_time_once_where_nothing_is_due_yet(l
 
 async def test_a_partition_that_stands_still_is_sent_no_ticks(log: Log) -> None:
     made = Fixture(log, open_counter(NOW_MS - 86_400_000))
-    made.decider.quarantined[3] = Poisoned.by("inbox", 3, 2, b"", "planted")
+    made.decider.quarantined[3] = Poisoned.for_record("inbox", 3, 2, b"", "planted")
     await made.decider._fire_timers(made.states[3])
     assert log.written == []

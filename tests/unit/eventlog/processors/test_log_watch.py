@@ -28,7 +28,7 @@ def decided(count: int, what: int = 1) -> tuple[PartitionState[Counter], list[An
         live.next_input = number + 1
     aggregate = live.get("k")
     assert aggregate is not None
-    live.acknowledged(0, count, aggregate.digest)
+    live.on_acknowledged(0, count, aggregate.digest)
     return live, log
 
 

@@ -14,13 +14,14 @@ from groupbuy.payments.v1.decisions_pb2 import OPERATION_VOID as VOID
 
 from eventlog.core.aggregate import Aggregate
 from eventlog.core.state_store import CheckpointPosition
+from eventlog.records.codec import Codec
 from eventlog.records.packed import Packed
 from eventlog.state import database
-from eventlog.state.rocksdb_store import Codec, RocksDBStore
+from eventlog.state.rocksdb_store import RocksDBStore
 from services.groups.domain.model import Phase, Seat, State, WaitlistEntry
 from services.groups.processors import codec as of_groups
 from services.payments.domain.model import GroupPayments, Payment, Record
-from services.payments.domain.model_parts import Call, GivenUp, Hold, Intent, Refund, RefundStatus
+from services.payments.domain.model import Call, AbandonedRefund, Hold, Intent, Refund, RefundStatus
 from services.payments.processors import codec as of_purses
 from tests.unit.eventlog.counting import Counter
 
@@ -55,8 +56,8 @@ def test_states_with_absurd_sums_come_back(number: int) -> None:
         Intent.CAPTURE,
         refunded=number,
         others=("x",),
-        refunds={"r": Refund(RefundStatus.DONE, 5, b"\xff")},
-        given_up={2: GivenUp("h", "r")},
+        refunds={"r": Refund(RefundStatus.SUCCEEDED, 5, b"\xff")},
+        given_up={2: AbandonedRefund("h", "r")},
         calls={(VOID, 2): Call(VOID, 2, 3, "h", "")},
         holds={"h": Hold("EUR", taken=number)},
     )
@@ -94,7 +95,7 @@ def test_a_row_that_is_no_state_marks_the_directory_and_the_next_start_folds_aga
     codec: Codec[Counter] = Codec.of("counting-1", Counter)
     states = RocksDBStore(path, codec)
     states.changed(Aggregate("k", Counter(total=1), 1, 0, 0, b"d" * 32), None)
-    states.keep_folded(CheckpointPosition(0, 0, b"d" * 32))
+    states.save_folded(CheckpointPosition(0, 0, b"d" * 32))
     batch = states._database.batch()
     batch.put(b"ak", b"\0" * 64 + pickle.dumps(Planted(tmp_path / "touched")))
     states._database.write(batch, states._database.position)
@@ -104,7 +105,7 @@ def test_a_row_that_is_no_state_marks_the_directory_and_the_next_start_folds_aga
         states.get("k")
     states.close()
     again = RocksDBStore(path, codec)
-    assert again.origin.applied == -1
+    assert again.checkpoint_position.applied == -1
     assert again.get("k") is None
     again.close()
     assert sorted(one.name for one in tmp_path.iterdir()) == ["0", "0.set-aside"]
