@@ -1,4 +1,4 @@
-"""`python -m services.groups`: runs the groups service until it is told to stop."""
+"""`python -m services.groups`: runs the groups service until a signal stops it."""
 
 from __future__ import annotations
 

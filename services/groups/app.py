@@ -1,4 +1,4 @@
-"""Wires the groups service. The only place that knows all of its parts."""
+"""Builds the groups service from its parts."""
 
 from __future__ import annotations
 
@@ -12,37 +12,27 @@ from chassis.routing.peer_calls import channel_factory
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
 from eventlog.producing.publisher import Publisher
-from eventlog.state.rocksdb_store import Codec
 from services.groups.api import links
 from services.groups.api.campaigns import CampaignServicer
 from services.groups.api.groups import GroupServicer
 from services.groups.api.links import LinkServicer
-from services.groups.domain.domain import GroupDomain
-from services.groups.domain.model import State
-from services.groups.processors import codec as codec_of_state
-from services.groups.processors.open_groups import GroupDecider
+from services.groups.processors.decider import group_decider
 from services.groups.processors.sequencer import GroupInboxMapper
 from services.groups.settings import GroupsSettings
 from shared_kernel import campaign_table as campaigns_of
 from shared_kernel import topics
 
-#: Changes with the meaning of a kept state, which is then folded anew from the log.
-STATE_STAMP = "groups-3"
-
 
 def build(settings: GroupsSettings) -> ServiceSpec:
-    """Makes the parts and connects to nothing."""
+    """Builds the parts; connects to nothing."""
     connection, skips = connection_of(settings)
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     campaigns = campaigns_of.reader(settings.brokers, settings.instance)
-    copying = GroupInboxMapper(topics.ORDERS.name, campaigns.find, campaigns.get_latest)
+    mapper = GroupInboxMapper(topics.ORDERS.name, campaigns.find, campaigns.get_latest)
     sequencer = Sequencer(
-        topics.GROUPS_SEQUENCER, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, copying, connection
+        topics.GROUPS_SEQUENCER, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, mapper, connection
     )
-    codec: Codec[State] = Codec(STATE_STAMP, codec_of_state.encode, codec_of_state.decode)
-    decider = GroupDecider(
-        topics.GROUPS_DECIDER, topics.GROUP_INBOX, topics.GROUP_LOG, GroupDomain(), connection, codec
-    )
+    decider = group_decider(connection)
     replicas = PartitionRouter("groupbuy.groups.v1.GroupService", decider, settings.address, channel_factory(settings))
     group_servicer = GroupServicer(decider, publisher, replicas=replicas)
     campaign_servicer = CampaignServicer(campaigns, publisher)

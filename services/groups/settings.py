@@ -1,4 +1,4 @@
-"""Settings of the groups service: variables GROUPBUY_GROUPS_*. Must hold nothing but values."""
+"""Settings of the groups service: environment variables GROUPBUY_GROUPS_*."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared_kernel.share_links import Keys
 
 
 class GroupsSettings(ServiceSettings):
-    """The chassis' settings with the defaults of this service."""
+    """The chassis' settings, with defaults and settings of this service."""
 
     model_config = SettingsConfigDict(env_prefix="GROUPBUY_GROUPS_")
     service: ClassVar[str] = "groups"
@@ -21,12 +21,12 @@ class GroupsSettings(ServiceSettings):
     listen: HostPort = "127.0.0.1:50052"
     state_dir: Path = Path(".run/state/groups")
     instance: Instance = "groups-0"
-    #: Share links are signed with the first; a key that only verifies is left in until its last link has expired.
+    #: The first key signs share links; the others verify. Remove a key once its last link has expired.
     link_keys: LinkKeys = SecretStr("")
-    #: What stands before a link's token in its URL and its QR code; empty: the token alone.
+    #: Prefix of the share token in the URL and the QR code of a link; empty for the token alone.
     link_base_url: str = Field(default="", max_length=1_000)
 
     @property
     def keys_of_links(self) -> Keys:
-        """The keys, parsed."""
+        """The parsed keys."""
         return Keys.parse(self.link_keys.get_secret_value())

@@ -45,7 +45,7 @@ from services.groups.processors.open_groups import OpenGroups
 from services.orders.api.orders import OrderServicer
 from services.orders.domain.ids import group_id, order_id
 from services.payments.ledger.store import STAMP, PartitionBooks
-from services.payments.providers.notifications import Notifications
+from services.payments.providers.registry import notifications_of
 from shared_kernel.share_links import Keys, Link
 from shared_kernel.topics import CAMPAIGNS
 from tests.unit.groups_api import world as groups_world
@@ -169,7 +169,7 @@ class _GroupTable:
         self._offset += 1
         aggregate = self.aggregates.setdefault(key, Aggregate(key, self._domain.initial(key)))
         if decide(self._domain, aggregate, value, self._offset, TIME_MS + self._offset):
-            self._open.note(aggregate)
+            self._open.update(aggregate)
             self.watchers.notify(key)
 
     def place(self, key: str, order: str, offer: c.Campaign | None = None) -> None:
@@ -286,7 +286,7 @@ class PaymentsWorld:
         self._decider = purse.Decider()
         self._inbox = purse.Inbox(self._decider)
         view = _BooksView(directory / "books")
-        notifications = Notifications(stripe_secret=SECRET, simulated_secret=SECRET, now_s=lambda: NOW_S)
+        notifications = notifications_of(stripe_secret=SECRET, simulated_secret=SECRET, now_s=lambda: NOW_S)
         servicer = purse.servicer(self._decider, self._inbox, notifications, view)
         self.servicers = ((payments_pb2_grpc.add_PaymentServiceServicer_to_server, servicer),)
         name = f"groups/{purse.GROUP}/orders/{purse.ORDER}/payment"

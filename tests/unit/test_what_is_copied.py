@@ -23,7 +23,7 @@ from services.groups.processors import sequencer
 from services.groups.processors.sequencer import CAMPAIGN_HEADER, GroupInboxMapper
 from services.payments.domain.decide import decode
 from services.payments.domain.model import GroupPayments
-from services.payments.domain.on_group_event import follow
+from services.payments.domain.on_group_event import on_group_decision
 from services.payments.processors.sequencer import PaymentInboxMapper
 
 ORDERS, DECISIONS = "orders", "decisions"
@@ -84,7 +84,7 @@ def test_a_purse_gets_a_copy_of_what_it_follows_and_of_nothing_that_it_would_ign
     if copied is None:
         whole = decode(PaymentInput(group_decision=value).SerializeToString())
         assert isinstance(whole, GroupDecision)
-        assert list(follow(GroupPayments(GROUP), whole)) == []
+        assert list(on_group_decision(GroupPayments(GROUP), whole)) == []
         return
     assert kind in {"seat_reserved", "settlement_requested", "release_requested"}
     message = PaymentInput.FromString(copied)
@@ -179,7 +179,7 @@ async def test_a_batch_with_many_unknown_campaigns_reads_their_topic_to_its_end_
 async def test_a_broker_that_is_away_while_a_campaign_is_looked_for_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sequencer, "AGAIN_S", 0)
+    monkeypatch.setattr(sequencer, "RETRY_INTERVAL_S", 0)
     offer = Campaign(name="campaigns/mug")
     campaigns: dict[str, Campaign] = {}
     refusals = [BrokerUnavailable("away"), BrokerUnavailable("away")]

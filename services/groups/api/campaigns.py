@@ -1,6 +1,6 @@
-"""CampaignService: writes offers to their topic once their terms make sense, and reads them from there.
+"""CampaignService: validates campaigns, writes them to their topic, and reads them from there.
 
-Must never write a campaign that a group could not be opened of, nor a second one under an id.
+Only a campaign that orders can open groups of is written, and only one under each id.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceServicer
 
 from chassis.admission.capacity import CapacityLimiter
 from chassis.rpc.call_deadline import CallDeadline
-from chassis.rpc.pagination import Paging, page_size
+from chassis.rpc.pagination import PageRequest, page_size
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.publisher import Publishes
 from eventlog.producing.record_accumulator import Record
@@ -40,12 +40,12 @@ from shared_kernel.topics import CAMPAIGNS
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-#: Namespace of ids made from request ids. Changing it would make every retry a new campaign.
+#: Namespace of ids derived from request ids. With another namespace a retry would create a second campaign.
 NAMESPACE = UUID("12f2e20f-cabd-5978-abea-6fddd8720562")
 #: Campaigns in one page.
-DEFAULT_SIZE = 50
-MAX = 500
-#: Calls that wait until the topic is read to its end, and those of one identity. One read serves all of them.
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 500
+#: Calls that wait for a read of the topic to its end, and the share of one identity. One read serves all of them.
 MAX_WAITING = 400
 SHARE = 200
 WAIT = "wait for the campaigns' topic"
@@ -59,51 +59,51 @@ class CampaignServicer(CampaignServiceServicer):
         self._publisher = publisher
         self._now_ms = now_ms
         self._reading = CapacityLimiter(MAX_WAITING, SHARE)
-        #: Two calls for one id take turns: the second meets what the first has written.
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        #: One lock for each id: a second call for an id sees what the first has written.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def CreateCampaign(self, request: CreateCampaignRequest, context: Context) -> Campaign:
-        """Makes a campaign. The same request again answers with what is stored."""
-        patience = CallDeadline(context)
+        """Creates a campaign. A retry returns the stored campaign."""
+        deadline = CallDeadline(context)
         key = request.campaign_id or str(uuid5(NAMESPACE, request.request_id))
-        asked = edits.asked(request.campaign)
-        wrong = problems(asked)
-        if wrong:
-            raise refusals.bad_terms(wrong)
-        async with self._turn(key, patience):
+        requested = edits.input_fields(request.campaign)
+        found = problems(requested)
+        if found:
+            raise refusals.bad_terms(found)
+        async with self._lock(key, deadline):
             stored = await self._campaigns.get_latest(key)
             if stored is None:
-                stored = await self._store(key, edits.made(key, asked, self._now_ms()), patience)
-        if edits.asked(stored) != asked:
+                stored = await self._store(key, edits.created(key, requested, self._now_ms()), deadline)
+        if edits.input_fields(stored) != requested:
             raise refusals.campaign_exists(key)
-        return edits.shown(stored)
+        return edits.with_etag(stored)
 
     async def GetCampaign(self, request: GetCampaignRequest, context: Context) -> Campaign:
-        """A campaign as it is now."""
+        """Reads a campaign."""
         key = request.name.removeprefix("campaigns/")
         campaign = self._campaigns.find(key)
         if campaign is None:
-            with self._reading.place(WAIT):
-                async with _in_time(CallDeadline(context)):
+            with self._reading.slot(WAIT):
+                async with _before_deadline(CallDeadline(context)):
                     campaign = await self._campaigns.get_latest(key)
         if campaign is None:
             raise refusals.campaign_not_found(key)
-        return edits.shown(campaign)
+        return edits.with_etag(campaign)
 
     async def ListCampaigns(self, request: ListCampaignsRequest, context: Context) -> ListCampaignsResponse:
-        """A page of all campaigns, by name."""
-        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MAX)
-        paging = Paging(f"campaigns/{request.show_archived}", (str,), size, request.page_token)
-        with self._reading.place(WAIT):
-            async with _in_time(CallDeadline(context)):
+        """Lists campaigns by name."""
+        size = page_size(request.page_size, default=DEFAULT_PAGE_SIZE, most=MAX_PAGE_SIZE)
+        paging = PageRequest(f"campaigns/{request.show_archived}", (str,), size, request.page_token)
+        with self._reading.slot(WAIT):
+            async with _before_deadline(CallDeadline(context)):
                 await self._campaigns.refresh()
-        found = (one for one in self._campaigns.values() if request.show_archived or not one.archived)
-        page = paging.of(found, lambda campaign: (campaign.name,))
-        campaigns = [edits.shown(one) for one in page.items]
-        return ListCampaignsResponse(campaigns=campaigns, next_page_token=page.next_token)
+        campaigns = (one for one in self._campaigns.values() if request.show_archived or not one.archived)
+        page = paging.of(campaigns, lambda campaign: (campaign.name,))
+        shown = [edits.with_etag(campaign) for campaign in page.items]
+        return ListCampaignsResponse(campaigns=shown, next_page_token=page.next_token)
 
     async def UpdateCampaign(self, request: UpdateCampaignRequest, context: Context) -> Campaign:
-        """Edits a campaign. Who gives no etag overwrites whatever is there."""
+        """Edits a campaign. A request without an etag overwrites other edits."""
         fields = edits.fields(request)
 
         def edit(stored: Campaign) -> Campaign:
@@ -112,55 +112,55 @@ class CampaignServicer(CampaignServiceServicer):
         return await self._edit(request.campaign.name, request.campaign.etag, edit, CallDeadline(context))
 
     async def ArchiveCampaign(self, request: ArchiveCampaignRequest, context: Context) -> Campaign:
-        """Lets no more groups be opened. Archiving again changes nothing."""
+        """Archives a campaign: no more groups can be opened of it. Idempotent."""
         return await self._edit(request.name, request.etag, edits.archived, CallDeadline(context))
 
     async def _edit(
-        self, name: str, etag: str, edit: Callable[[Campaign], Campaign], patience: CallDeadline
+        self, name: str, etag: str, edit: Callable[[Campaign], Campaign], deadline: CallDeadline
     ) -> Campaign:
-        """Edits what is stored, read to the topic's end. An edit that changes nothing is not written."""
+        """Reads the topic to its end and edits the campaign. An edit without a change is not written."""
         key = edits.id_of(name)
-        async with self._turn(key, patience):
+        async with self._lock(key, deadline):
             await self._campaigns.refresh()
             stored = self._campaigns.find(key)
             if stored is None:
                 raise refusals.campaign_not_found(key)
             if etag and etag != edits.etag(stored):
                 raise refusals.etag_mismatch(key, edits.etag(stored))
-            wanted = edit(stored)
-            if wanted != stored:
-                wanted.revision = stored.revision + 1
-                stored = await self._store(key, wanted, patience)
-                if stored != wanted:
-                    # Another replica's edit of the same revision came last: it stands, and ours does not.
+            changed = edit(stored)
+            if changed != stored:
+                changed.revision = stored.revision + 1
+                stored = await self._store(key, changed, deadline)
+                if stored != changed:
+                    # Another replica wrote the same revision later: its edit wins.
                     raise refusals.etag_mismatch(key, edits.etag(stored))
-        return edits.shown(stored)
+        return edits.with_etag(stored)
 
     @asynccontextmanager
-    async def _turn(self, key: str, patience: CallDeadline) -> AsyncIterator[None]:
-        """The campaign for oneself, among the calls of this process. Raises BrokerUnavailable when time is up."""
-        turn = self._turns.setdefault(key, asyncio.Lock())
-        async with _in_time(patience), turn:
+    async def _lock(self, key: str, deadline: CallDeadline) -> AsyncIterator[None]:
+        """Locks a campaign among the calls of this process. Raises BrokerUnavailable at the deadline."""
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with _before_deadline(deadline), lock:
             yield
 
-    async def _store(self, key: str, campaign: Campaign, patience: CallDeadline) -> Campaign:
-        """Writes a campaign and reads it back: what is answered is what every group will be opened of."""
+    async def _store(self, key: str, campaign: Campaign, deadline: CallDeadline) -> Campaign:
+        """Writes a campaign and reads it back. The answer is the campaign that new groups freeze."""
         kind = Campaign.DESCRIPTOR.full_name
         made = headers(f"{key}:{campaign.revision}", kind, SOURCE, self._now_ms(), campaign.name)
         record = Record(key, campaign.SerializeToString(), made)
-        await self._publisher.publish(CAMPAIGNS.name, record, timeout_s=patience.left_s(PUBLISH_S))
+        await self._publisher.publish(CAMPAIGNS.name, record, timeout_s=deadline.left_s(PUBLISH_S))
         await self._campaigns.refresh()
         stored = self._campaigns.find(key)
         if stored is None:
-            raise BrokerUnavailable("the campaign was written and can't be read back yet")
+            raise BrokerUnavailable("the campaign was written, but can't be read back yet")
         return stored
 
 
 @asynccontextmanager
-async def _in_time(patience: CallDeadline) -> AsyncIterator[None]:
-    """What must be done before the caller's deadline. Raises BrokerUnavailable when it is not."""
+async def _before_deadline(deadline: CallDeadline) -> AsyncIterator[None]:
+    """Limits a block to the caller's deadline. Raises BrokerUnavailable after it."""
     try:
-        async with asyncio.timeout(patience.left_s()):
+        async with asyncio.timeout(deadline.left_s()):
             yield
     except TimeoutError:
         raise BrokerUnavailable("the campaigns' topic could not be read or written in time") from None

@@ -1,7 +1,7 @@
-"""What an edit makes of a campaign: which fields a caller may set, and whether two edits met.
+"""Edits of a campaign: the fields that a caller may set, validation of the result, and etags against lost updates.
 
-Groups freeze their terms when they open, so no edit touches an open group. Must never let through a campaign that a
-group could not be opened of, nor change one in place: what is stored is shared.
+An edit does not change open groups, which have frozen their terms. Functions return a new campaign, because the stored
+one is shared.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from chassis.rpc.validation import invalid_fields, validate
 from services.groups.api import errors as refusals
 from services.groups.domain.terms import DEFAULT_RULES_VERSION, problems
 
-#: What the service itself sets: no part of what a caller asks for.
+#: Fields that only the service sets.
 OUTPUT_FIELDS = ("name", "rules_version", "revision", "create_time", "archived", "etag")
-#: What an edit may change.
+#: Fields that an edit may change.
 EDITABLE = tuple(field.name for field in Campaign.DESCRIPTOR.fields if field.name not in OUTPUT_FIELDS)
-#: In a mask: all of them.
+#: All editable fields, in an update mask.
 ALL = "*"
 
 
@@ -29,14 +29,14 @@ def id_of(name: str) -> str:
     return name.removeprefix("campaigns/")
 
 
-def asked(campaign: Campaign) -> Campaign:
-    """What a caller asks for of a campaign."""
+def input_fields(campaign: Campaign) -> Campaign:
+    """A campaign with the fields that a caller sets."""
     return _without(campaign, OUTPUT_FIELDS)
 
 
-def made(key: str, wanted: Campaign, now_ms: int) -> Campaign:
-    """A new campaign as it is stored."""
-    campaign = _without(wanted)
+def created(key: str, requested: Campaign, now_ms: int) -> Campaign:
+    """A new campaign, ready to be stored."""
+    campaign = _without(requested)
     campaign.name = f"campaigns/{key}"
     campaign.rules_version = DEFAULT_RULES_VERSION
     campaign.revision = 1
@@ -44,20 +44,20 @@ def made(key: str, wanted: Campaign, now_ms: int) -> Campaign:
     return campaign
 
 
-def shown(stored: Campaign) -> Campaign:
-    """A campaign as callers see it: with its etag, which is never stored."""
+def with_etag(stored: Campaign) -> Campaign:
+    """A campaign for the API: with its etag, which is not stored."""
     campaign = _without(stored)
     campaign.etag = etag(stored)
     return campaign
 
 
 def etag(stored: Campaign) -> str:
-    """Changes with everything that is stored."""
+    """A digest of all stored fields."""
     return sha256(stored.SerializeToString(deterministic=True)).hexdigest()[:16]
 
 
 def fields(request: UpdateCampaignRequest) -> tuple[str, ...]:
-    """Fields that an edit sets. Raises ApiError INVALID_FIELDS for a campaign without a name, and other paths."""
+    """Fields that an edit sets. Raises ApiError INVALID_FIELDS for an invalid name or a field that is not editable."""
     name = request.campaign.name
     if not name.startswith("campaigns/") or "/" in id_of(name):
         raise invalid_fields([("campaign.name", "is not the name of a campaign")])
@@ -68,17 +68,17 @@ def fields(request: UpdateCampaignRequest) -> tuple[str, ...]:
         return tuple(field.name for field, _ in request.campaign.ListFields() if field.name in EDITABLE)
     wrong = sorted(set(paths) - set(EDITABLE))
     if wrong:
-        raise invalid_fields([("update_mask", f"{path[:100]!r} is no field that can be edited") for path in wrong])
+        raise invalid_fields([("update_mask", f"{path[:100]!r} is not an editable field") for path in wrong])
     return tuple(paths)
 
 
-def edited(stored: Campaign, wanted: Campaign, changed: Iterable[str]) -> Campaign:
-    """The stored campaign with some fields as wanted. Raises ApiError where it is archived, or makes no sense so."""
+def edited(stored: Campaign, requested: Campaign, changed: Iterable[str]) -> Campaign:
+    """The stored campaign with the requested fields changed. Raises ApiError if it is archived or would be invalid."""
     if stored.archived:
         raise refusals.campaign_archived(id_of(stored.name))
     campaign = _without(stored, changed)
-    campaign.MergeFrom(_without(wanted, {*OUTPUT_FIELDS, *EDITABLE}.difference(changed)))
-    _require_sense(campaign)
+    campaign.MergeFrom(_without(requested, {*OUTPUT_FIELDS, *EDITABLE}.difference(changed)))
+    _require_valid(campaign)
     return campaign
 
 
@@ -90,7 +90,7 @@ def archived(stored: Campaign) -> Campaign:
 
 
 def _without(campaign: Campaign, cleared: Iterable[str] = ()) -> Campaign:
-    """A copy without some fields."""
+    """A copy with some fields cleared."""
     copy = Campaign()
     copy.CopyFrom(campaign)
     for field in cleared:
@@ -98,7 +98,7 @@ def _without(campaign: Campaign, cleared: Iterable[str] = ()) -> Campaign:
     return copy
 
 
-def _require_sense(campaign: Campaign) -> None:
+def _require_valid(campaign: Campaign) -> None:
     try:
         validate(campaign)
     except ApiError as error:

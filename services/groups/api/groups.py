@@ -1,7 +1,7 @@
-"""GroupService: shows groups as their decider has them, and passes on the wish to end one.
+"""GroupService: reads groups from the decider's view, and cancels them through their inbox.
 
-What concerns a group is answered by the replica that has it (chassis.routing.partition_router). Must never change a
-group: a wish goes into the group's inbox, and the answer is what was decided.
+The owner of a group's partition answers calls for it (chassis.routing.partition_router). The service changes no group:
+a cancel is a record of the inbox, and the answer is the decision.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from groupbuy.groups.v1.groups_pb2_grpc import GroupServiceServicer
 from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput
 
 from chassis.routing.partition_router import LocalRouter, Partitions
-from chassis.rpc.broadcast import Fanout, Shared
-from chassis.rpc.call_deadline import CallDeadline, until
-from chassis.rpc.pagination import Key, Paging, page_size
+from chassis.rpc.broadcast import Fanout, SharedMessage
+from chassis.rpc.call_deadline import CallDeadline, wait_until
+from chassis.rpc.pagination import Key, PageRequest, page_size
 from chassis.rpc.validation import invalid_fields
 from eventlog.core.aggregate import Aggregate
 from eventlog.producing.publisher import Publishes
@@ -42,21 +42,21 @@ from shared_kernel.topics import GROUP_INBOX
 Context = grpc.aio.ServicerContext[Any, Any]
 
 SOURCE = "/groupbuy/groups"
-#: Seconds for the broker to acknowledge, where the caller's deadline leaves them.
+#: Seconds for the broker's acknowledgement, if the caller's deadline allows.
 PUBLISH_S = 10.0
 
 
 #: Groups in one page.
-DEFAULT_SIZE = 20
-MAX = 100
-#: Groups whose newest message is kept for those who watch them.
+DEFAULT_PAGE_SIZE = 20
+MAX_PAGE_SIZE = 100
+#: Groups whose newest message is cached for their watchers.
 MAX_RENDERED = 500
-#: Members from which a message is kept for those who read the group, too.
-MANY = 100
+#: Orders of a group from which its message is cached for reads too.
+MIN_CACHED_ORDERS = 100
 
 
 def wall_clock_ms() -> int:
-    """Milliseconds since the epoch, for what people read."""
+    """Milliseconds since the epoch, for informative fields."""
     return time.time_ns() // 1_000_000
 
 
@@ -75,31 +75,31 @@ class GroupServicer(GroupServiceServicer):
         self._publisher = publisher
         self._now_ms = now_ms
         self._fanout = Fanout(view.watchers)
-        #: The newest version that was shown of a group.
-        self._rendered: dict[str, tuple[int, Shared[Group]]] = {}
+        #: The newest version sent of each group.
+        self._rendered: dict[str, tuple[int, SharedMessage[Group]]] = {}
 
     async def GetGroup(self, request: GetGroupRequest, context: Context) -> Group:
-        """A group as it is."""
+        """Reads a group."""
         group = _group_of(request.name)
 
         async def here() -> Group:
             aggregate, terms = self._require(group)
             state = aggregate.state
-            if len(state.confirmed) + len(state.reserved) + len(state.waiting) + len(state.ended) < MANY:
+            if len(state.confirmed) + len(state.reserved) + len(state.waitlist) + len(state.ended) < MIN_CACHED_ORDERS:
                 return group_message(aggregate, terms)
-            # Made once for each version: 2,000 members take 200 KB.
+            # Rendered once for each version: 2,000 members take 200 KB.
             return self._shown(aggregate, terms).message
 
-        return await self._replicas.ask("GetGroup", group, request, context, here)
+        return await self._replicas.call_owner("GetGroup", group, request, context, here)
 
     async def ListGroups(self, request: ListGroupsRequest, context: Context) -> ListGroupsResponse:
-        """A page of the groups of a campaign that a stranger can join, without their members."""
-        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MAX)
+        """Lists the groups of a campaign that anyone can join, without their members."""
+        size = page_size(request.page_size, default=DEFAULT_PAGE_SIZE, most=MAX_PAGE_SIZE)
         campaign = request.campaign.removeprefix("campaigns/")
-        paging = Paging(f"groups/{campaign}", (int, int, str), size, request.page_token)
+        paging = PageRequest(f"groups/{campaign}", (int, int, str), size, request.page_token)
 
         async def here(partitions: Partitions) -> ListGroupsResponse:
-            found = self._view.nearest(campaign, _place(paging), size + 1, partitions)
+            found = self._view.nearest(campaign, _start_of(paging), size + 1, partitions)
             page = paging.cut(list(found), lambda one: (one.seats_left, one.deadline_ms, one.group))
             groups = [group_message(*self._require(one.group), members=False) for one in page.items]
             return ListGroupsResponse(groups=groups, next_page_token=page.next_token)
@@ -111,25 +111,25 @@ class GroupServicer(GroupServiceServicer):
         page = paging.joined((group for part in parts for group in part.groups), _rank, more=more)
         return ListGroupsResponse(groups=page.items, next_page_token=page.next_token)
 
-    async def WatchGroup(  # type: ignore[override] # the guard sends what a Shared holds
+    async def WatchGroup(  # type: ignore[override] # the request pipeline sends the message of a SharedMessage
         self, request: WatchGroupRequest, context: Context
-    ) -> AsyncIterator[Shared[Group]]:
-        """The group, then its changes; several at once are sent as one. Ends when nothing can change any more.
+    ) -> AsyncIterator[SharedMessage[Group]]:
+        """Streams the group, then each change; changes in quick succession are sent as one. Ends with the last change.
 
-        All who watch a group are sent the same message, which is made and serialised once.
+        All watchers of a group get the same message, which is rendered and serialised once.
         """
         group = _group_of(request.name)
         async with aclosing(self._replicas.watch("WatchGroup", group, request, context, self._watch, _after)) as found:
             async for one in found:
-                yield one if isinstance(one, Shared) else Shared(one)
+                yield one if isinstance(one, SharedMessage) else SharedMessage(one)
 
-    async def _watch(self, request: WatchGroupRequest) -> AsyncGenerator[Shared[Group]]:
+    async def _watch(self, request: WatchGroupRequest) -> AsyncGenerator[SharedMessage[Group]]:
         group = _group_of(request.name)
         sent = request.from_version
         with self._fanout.follow(group) as watch:
             while True:
                 aggregate, terms = self._require(group)
-                # Taken now: while an answer is on its way, the state moves on.
+                # Read before the yield: the state can change while the message is sent.
                 done = aggregate.state.is_done
                 if aggregate.version > sent:
                     sent = aggregate.version
@@ -138,30 +138,30 @@ class GroupServicer(GroupServiceServicer):
                     return
                 await watch.changed()
 
-    def _shown(self, aggregate: Aggregate[State], terms: Terms) -> Shared[Group]:
+    def _shown(self, aggregate: Aggregate[State], terms: Terms) -> SharedMessage[Group]:
         known = self._rendered.get(aggregate.key)
         if known is not None and known[0] == aggregate.version:
             return known[1]
-        shown = Shared(group_message(aggregate, terms))
+        shown = SharedMessage(group_message(aggregate, terms))
         if len(self._rendered) >= MAX_RENDERED:
             del self._rendered[next(iter(self._rendered))]
         self._rendered[aggregate.key] = (aggregate.version, shown)
         return shown
 
     async def CancelGroup(self, request: CancelGroupRequest, context: Context) -> Group:
-        """Asks to end a forming group, and answers with what was decided."""
+        """Cancels a forming group and returns the decision."""
         group = _group_of(request.name)
 
         async def here() -> Group:
             return await self._cancel(group, request, CallDeadline(context))
 
-        return await self._replicas.ask("CancelGroup", group, request, context, here)
+        return await self._replicas.call_owner("CancelGroup", group, request, context, here)
 
-    async def _cancel(self, group: str, request: CancelGroupRequest, patience: CallDeadline) -> Group:
+    async def _cancel(self, group: str, request: CancelGroupRequest, deadline: CallDeadline) -> Group:
         aggregate, terms = self._require(group)
         if aggregate.state.phase is Phase.FORMING:
-            await self._ask_to_cancel(group, request, patience)
-            aggregate, terms = await self._closed(group, patience)
+            await self._append_cancel(group, request, deadline)
+            aggregate, terms = await self._wait_closed(group, deadline)
         if aggregate.state.phase is not Phase.CANCELLED:
             raise refusals.group_closed(group, PHASES[aggregate.state.phase])
         return group_message(aggregate, terms)
@@ -173,22 +173,22 @@ class GroupServicer(GroupServiceServicer):
             raise refusals.group_not_found(group)
         return aggregate, aggregate.state.terms
 
-    async def _ask_to_cancel(self, group: str, request: CancelGroupRequest, patience: CallDeadline) -> None:
+    async def _append_cancel(self, group: str, request: CancelGroupRequest, deadline: CallDeadline) -> None:
         command = CancelGroupCommand(request_id=request.request_id, reason=request.reason)
         kind = CancelGroupCommand.DESCRIPTOR.full_name
         made = headers(f"{group}:cancel:{request.request_id}", kind, SOURCE, self._now_ms(), f"groups/{group}")
         record = Record(group, GroupInput(cancel_group=command).SerializeToString(), made)
-        await self._publisher.publish(GROUP_INBOX.name, record, timeout_s=patience.left_s(PUBLISH_S))
+        await self._publisher.publish(GROUP_INBOX.name, record, timeout_s=deadline.left_s(PUBLISH_S))
 
-    async def _closed(self, group: str, patience: CallDeadline) -> tuple[Aggregate[State], Terms]:
-        """The group once it has ended, whichever way: the wish stands in its inbox, so it does."""
+    async def _wait_closed(self, group: str, deadline: CallDeadline) -> tuple[Aggregate[State], Terms]:
+        """Waits until the group has closed, which the cancel in its inbox guarantees."""
 
         def look() -> tuple[Aggregate[State], Terms] | None:
             found = self._require(group)
             return None if found[0].state.phase is Phase.FORMING else found
 
         try:
-            return await until(self._view.watchers, group, look, patience.left_s())
+            return await wait_until(self._view.watchers, group, look, deadline.left_s())
         except TimeoutError:
             raise refusals.answer_pending(f"groups/{group}") from None
 
@@ -198,18 +198,18 @@ def _group_of(name: str) -> str:
 
 
 def _rank(group: Group) -> Key:
-    """Where a group stands in the list."""
+    """Position of a group in the list."""
     return group.seats_left, group.deadline_time.ToMilliseconds(), _group_of(group.name)
 
 
-def _after(request: WatchGroupRequest, sent: Shared[Group] | Group) -> WatchGroupRequest:
-    """The request to go on after what was sent."""
-    group = sent.message if isinstance(sent, Shared) else sent
+def _after(request: WatchGroupRequest, sent: SharedMessage[Group] | Group) -> WatchGroupRequest:
+    """The request that continues after the last message sent."""
+    group = sent.message if isinstance(sent, SharedMessage) else sent
     return WatchGroupRequest(name=request.name, from_version=group.version)
 
 
-def _place(paging: Paging) -> tuple[int, int, str] | None:
-    """What a page begins after. Raises ApiError INVALID_FIELDS for numbers that no group has."""
+def _start_of(paging: PageRequest) -> tuple[int, int, str] | None:
+    """Position after which a page begins. Raises ApiError INVALID_FIELDS for values that no group can have."""
     if paging.after is None:
         return None
     seats_left, deadline_ms, group = paging.after

@@ -1,7 +1,7 @@
-"""LinkService: makes share links, and says what one opens.
+"""LinkService: creates and resolves share links.
 
-Links are kept nowhere: all that one says is in its token, so any replica makes and opens them. Must never give more to
-the bearer of a link than a look at the group, without its members, and tokens to join by.
+Links are not stored. The token contains all facts, so any replica creates and resolves links. The bearer of a link sees
+its group without the members, and gets tokens to join.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 SERVICE = "groupbuy.groups.v1.LinkService"
 KEYS_VARIABLE = "GROUPBUY_GROUPS_LINK_KEYS"
-#: Seconds that a link opens where nobody said.
+#: Default lifetime of a link in seconds.
 TTL_S = 7 * 24 * 3600
-#: Groups shown instead of one that can't be joined, at most.
-INSTEAD = 10
+#: Most groups offered in place of a group that can't be joined.
+MAX_ALTERNATIVES = 10
 
 
 class Groups(Protocol):
-    """What is needed of GroupService, wherever a group lives."""
+    """The part of GroupService that links need. It answers for groups of every replica."""
 
     def GetGroup(self, request: GetGroupRequest, context: Context) -> Awaitable[Group]:
         """A group. Raises ApiError."""
@@ -58,7 +58,7 @@ class Groups(Protocol):
 
 
 class Campaigns(Protocol):
-    """What is needed of CampaignService."""
+    """The part of CampaignService that links need."""
 
     def GetCampaign(self, request: GetCampaignRequest, context: Context) -> Awaitable[Campaign]:
         """A campaign. Raises ApiError."""
@@ -89,7 +89,7 @@ class LinkServicer(LinkServiceServicer):
         self._pictures = Pictures()
 
     async def CreateShareLink(self, request: CreateShareLinkRequest, context: Context) -> CreateShareLinkResponse:
-        """Makes a link to a group or campaign that there is."""
+        """Creates a link to an existing group or campaign."""
         self._require_keys()
         kind, _, key = request.target.partition("/")
         if kind == "groups":
@@ -119,7 +119,7 @@ class LinkServicer(LinkServiceServicer):
         return made
 
     async def ResolveShareLink(self, request: ResolveShareLinkRequest, context: Context) -> ResolveShareLinkResponse:
-        """What a link opens; where its group can't be joined, open groups of the campaign instead."""
+        """Resolves a link. If its group can't be joined, the answer has open groups of the campaign."""
         self._require_keys()
         try:
             verified = self._keys.open(request.share_token, self._now_s())
@@ -140,17 +140,17 @@ class LinkServicer(LinkServiceServicer):
             found.target = found.campaign = f"campaigns/{link.campaign}"
             await self._campaigns.GetCampaign(GetCampaignRequest(name=found.campaign), context)
         if not found.joinable:
-            wanted = ListGroupsRequest(campaign=found.campaign, page_size=INSTEAD)
-            for open_group in (await self._groups.ListGroups(wanted, context)).groups:
-                found.open_groups.append(OpenGroup(group=open_group, share_token=self._instead(link, open_group)))
+            request_open = ListGroupsRequest(campaign=found.campaign, page_size=MAX_ALTERNATIVES)
+            for open_group in (await self._groups.ListGroups(request_open, context)).groups:
+                found.open_groups.append(OpenGroup(group=open_group, share_token=self._alternative(link, open_group)))
         return found
 
-    def _instead(self, link: Link, group: Group) -> str:
-        """A link of the same inviter, as old and as deep, to another group."""
+    def _alternative(self, link: Link, group: Group) -> str:
+        """A token to another group, with inviter, age and depth of the link."""
         return self._keys.sign(replace(link, group=group.name.removeprefix("groups/"), campaign=""))
 
     async def _parent(self, token: str, link: Link, campaign: str, context: Context) -> Verified:
-        """The link that another forwards: of the same campaign. An expired one still says where somebody came from."""
+        """The parent of a forwarded link. It names the same campaign; an expired parent is valid."""
         try:
             parent = self._keys.verify(token)
         except LinkRefused as refused:
@@ -162,7 +162,9 @@ class LinkServicer(LinkServiceServicer):
         if opens != campaign:
             raise link_refused(LinkRefused(Refusal.WRONG_CAMPAIGN), "parent_link")
         if parent.link.depth >= MAX_DEPTH:
-            raise invalid_fields([("parent_link", f"is the end of a chain of {MAX_DEPTH} links: make a new one")])
+            raise invalid_fields(
+                [("parent_link", f"is at the maximum depth of {MAX_DEPTH} links; create a link without a parent")]
+            )
         return parent
 
     async def _group(self, group: str, context: Context) -> Group:
@@ -174,7 +176,7 @@ class LinkServicer(LinkServiceServicer):
 
 
 def joinable(group: Group) -> bool:
-    """Whether one more shopper may join, if only to wait for a seat."""
+    """Whether one more shopper can join the group or its waitlist."""
     forming = group.state == GROUP_STATE_FORMING and not group.terms.solo
     return forming and (group.seats_left > 0 or group.terms.waitlist)
 

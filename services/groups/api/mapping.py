@@ -1,4 +1,4 @@
-"""The group message that callers see, made from the decider's state. Must never change that state."""
+"""Maps a group's state to the messages of the API. It does not change the state."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ PHASES: Mapping[Phase, GroupState.ValueType] = {
     Phase.EXPIRED: GROUP_STATE_EXPIRED,
     Phase.CANCELLED: GROUP_STATE_CANCELLED,
 }
-#: Ends that an order with a seat can come to when its group closes; who left before is no member.
-ENDS: Mapping[OrderStatus, MemberState.ValueType] = {
+#: Final states of members. An order that left before the group closed is not a member.
+FINAL_STATES: Mapping[OrderStatus, MemberState.ValueType] = {
     OrderStatus.SETTLED: MEMBER_STATE_SETTLED,
-    OrderStatus.FAILED: MEMBER_STATE_FAILED,
+    OrderStatus.CHARGE_DECLINED: MEMBER_STATE_FAILED,
     OrderStatus.RELEASED: MEMBER_STATE_RELEASED,
 }
 
 
 def group_message(aggregate: Aggregate[State], terms: Terms, *, members: bool = True) -> Group:
-    """An opened group as the API shows it; `terms` are its own. In a list it comes without its members."""
+    """The message of an opened group with these terms. Lists omit the members."""
     state = aggregate.state
     forming = state.phase is Phase.FORMING
     confirmed = len(state.confirmed) if forming else state.members
@@ -76,25 +76,25 @@ def _next_tier(terms: Terms, members: int) -> int:
 
 
 def _members(group: str, state: State) -> Iterator[Member]:
-    """Members in the order of their confirmation, then who waits. Of an ended order only its end is kept."""
+    """Members in the order of confirmation, then other orders with a place. An ended order has its final state only."""
     prefix = f"groups/{group}/orders/"
-    for held, standing in ((state.confirmed, MEMBER_STATE_CONFIRMED), (state.reserved, MEMBER_STATE_RESERVED)):
+    for held, member_state in ((state.confirmed, MEMBER_STATE_CONFIRMED), (state.reserved, MEMBER_STATE_RESERVED)):
         for order, seat in held.items():
-            yield Member(order=prefix + order, customer=seat.customer, quantity=seat.quantity, state=standing)
-    for order, waiter in state.waiting.items():
+            yield Member(order=prefix + order, customer=seat.customer, quantity=seat.quantity, state=member_state)
+    for order, entry in state.waitlist.items():
         yield Member(
             order=prefix + order,
-            customer=waiter.customer,
-            quantity=waiter.quantity,
+            customer=entry.customer,
+            quantity=entry.quantity,
             state=MEMBER_STATE_WAITLISTED,
         )
     for order in state.ended:
-        end = ENDS.get(state.standing(order))
-        if end is not None:
-            yield Member(order=prefix + order, state=end)
+        final_state = FINAL_STATES.get(state.status(order))
+        if final_state is not None:
+            yield Member(order=prefix + order, state=final_state)
 
 
 def _timestamp(time_ms: int) -> Timestamp:
-    made = Timestamp()
-    made.FromMilliseconds(time_ms)
-    return made
+    timestamp = Timestamp()
+    timestamp.FromMilliseconds(time_ms)
+    return timestamp

@@ -1,4 +1,4 @@
-"""What the groups API needs of the rest of the process. The wiring gives it; tests give their own."""
+"""Interfaces that the groups API needs from the rest of the process. app.py and tests supply implementations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.groups.domain.model import State
 
 
 class OpenGroup(Protocol):
-    """An open group in the order of the list."""
+    """An open group and its position in the list."""
 
     @property
     def seats_left(self) -> int:
@@ -22,41 +22,41 @@ class OpenGroup(Protocol):
 
     @property
     def deadline_ms(self) -> int:
-        """When it closes at the latest, in milliseconds since the epoch."""
+        """Deadline, in milliseconds since the epoch."""
         ...
 
     @property
     def group(self) -> str:
-        """Its id."""
+        """Id of the group."""
         ...
 
 
 class GroupsView(View[Aggregate[State]], Protocol):
-    """The group decider's table, and which groups of a campaign are open."""
+    """The group decider's view: groups by id, and the open groups of a campaign."""
 
     def nearest(
         self, campaign: str, after: tuple[int, int, str] | None, limit: int, partitions: Collection[int] | None, /
     ) -> Sequence[OpenGroup]:
-        """At most so many open groups of a campaign that come after (seats left, deadline in ms, id), nearest to full
-        first: of some partitions, or of all. Raises NotReady where not all groups of these are known here."""
+        """At most `limit` open groups of a campaign after (seats left, deadline in ms, id), nearest to full first, from
+        `partitions` or from all. Raises NotReady unless this process has all groups of these partitions."""
         ...
 
 
 class Campaigns(Protocol):
-    """Campaigns by id, as the campaigns' topic has them."""
+    """Campaigns by id, from the campaigns' topic."""
 
     def find(self, key: str, /) -> Campaign | None:
-        """A campaign as far as the topic has been read."""
+        """A campaign, if the part of the topic that was read has it."""
         ...
 
     async def get_latest(self, key: str, /) -> Campaign | None:
-        """A campaign; None only when the topic, read to its present end, has none. Raises BrokerUnavailable."""
+        """A campaign, or None if the topic, read to its current end, has none. Raises BrokerUnavailable."""
         ...
 
     async def refresh(self) -> None:
-        """Returns when everything is read that was in the topic at the call. Raises BrokerUnavailable."""
+        """Reads the topic to the end that it has at the call. Raises BrokerUnavailable."""
         ...
 
     def values(self) -> list[Campaign]:
-        """All campaigns as far as the topic has been read."""
+        """All campaigns in the part of the topic that was read."""
         ...

@@ -1,7 +1,7 @@
-"""What happens to seats and to the whole group: leaving, promotion, completion, expiry, cancellation. Rules version 1.
+"""How seats and groups end: release, promotion, completion, expiry and cancellation. Rules version 1.
 
-Completion is decided on the set of confirmed orders as evolved, never on a count read before. Must never look at the
-input: these are the consequences, whatever caused them.
+Completion counts the confirmed orders of the state at that moment. These functions do not read the input that caused
+them.
 """
 
 from __future__ import annotations
@@ -25,94 +25,97 @@ from services.groups.domain.pricing import capture_amount, tier_at
 from services.groups.domain.terms import Tier
 
 
-def leave(state: State, order: str, reason: ReleaseReason.ValueType, *, give_back: bool = True) -> Iterator[GroupEvent]:
-    """An order gives up its seat in a forming group. The deadline stays, whoever leads.
+def release_seat(
+    state: State, order: str, reason: ReleaseReason.ValueType, *, return_funds: bool = True
+) -> Iterator[GroupEvent]:
+    """Releases an order's seat in a forming group. A change of leader does not move the deadline.
 
-    `give_back` is False only where it is known that no money is held and none will be.
+    `return_funds` is False only if no money is held for the order and none can be held later.
     """
-    led = state.leader == order
+    was_leader = state.leader == order
     yield events.seat_released(order, reason)
-    if give_back:
+    if return_funds:
         yield events.release_requested(order, reason)
     if state.frozen.solo:
         yield events.expired(0)
-    elif led:
+    elif was_leader:
         yield events.leader_changed(state)
 
 
 def lapse(state: State, item: Item | None, at_ms: int) -> Iterator[GroupEvent]:
-    """The earliest reservation was not paid in time."""
-    return leave(state, next(iter(state.reserved)), RELEASE_REASON_LAPSED)
+    """Releases the earliest reservation, whose hold window is over."""
+    return release_seat(state, next(iter(state.reserved)), RELEASE_REASON_LAPSED)
 
 
 def promote(state: State, item: Item | None, at_ms: int) -> Iterator[GroupEvent]:
-    """The first in the waitlist takes a free seat. Its time to pay starts now, when payments first hears of it."""
-    order, waiter = next(iter(state.waiting.items()))
+    """Seats the first order of the waitlist. Its hold window starts now, because payments learns of it now."""
+    order, entry = next(iter(state.waitlist.items()))
     yield events.seat_reserved(
         state.frozen,
         state.deadline_ms,
         order,
-        waiter.customer,
-        waiter.quantity,
-        waiter.payment_method,
-        waiter.request_sha256,
+        entry.customer,
+        entry.quantity,
+        entry.payment_method,
+        entry.request_sha256,
         at_ms,
-        waiter.invitation,
+        entry.invitation,
     )
 
 
 def reach_deadline(state: State, item: Item | None, at_ms: int) -> Iterator[GroupEvent]:
-    """The group closes for good, one way or the other."""
+    """Completes or expires the group at its deadline."""
     members = len(state.confirmed)
     terms = state.frozen
     tier = tier_at(terms, members)
     if tier is not None:
         yield from complete(state, tier)
     elif 0 < terms.house_fill_members <= members:
-        yield from complete(state, terms.tiers[0], house_filled=True)
+        # Virtual completion ("house fill" on the wire): the merchant grants the first tier to a group below it.
+        yield from complete(state, terms.tiers[0], virtual=True)
     else:
         yield events.expired(members)
-        yield from _let_go(state, RELEASE_REASON_GROUP_EXPIRED)
+        yield from _release_all(state, RELEASE_REASON_GROUP_EXPIRED)
 
 
-def complete(state: State, tier: Tier, *, house_filled: bool = False) -> Iterator[GroupEvent]:
-    """All confirmed members are charged the tier's price; whoever has not paid is let go."""
+def complete(state: State, tier: Tier, *, virtual: bool = False) -> Iterator[GroupEvent]:
+    """Charges all confirmed members the tier's price and releases every other order."""
     if state.leader not in state.confirmed:
-        # A leader who has not paid by now leaves like everybody else who has not.
+        # A leader without a hold is released like every other unpaid order.
         yield events.leader_changed(state)
     terms = state.frozen
     leader = state.leader
-    yield events.completed(state.confirmed, tier, house_filled, leader)
+    yield events.completed(state.confirmed, tier, virtual, leader)
     for order, seat in state.confirmed.items():
         amount = capture_amount(terms, tier.unit_price_minor, seat.quantity, order == leader)
         yield events.settlement_requested(order, seat.hold, amount, terms.currency)
-    yield from _let_go(state, RELEASE_REASON_GROUP_COMPLETED)
+    yield from _release_all(state, RELEASE_REASON_GROUP_COMPLETED)
 
 
 def cancel_group(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """An operator or the merchant ends a forming group."""
+    """Ends a forming group at the command of an operator or the merchant."""
     yield events.cancelled(item.message.reason)
-    yield from _let_go(state, RELEASE_REASON_GROUP_CANCELLED)
+    yield from _release_all(state, RELEASE_REASON_GROUP_CANCELLED)
 
 
 def fault_forming(state: State, error: str, at_ms: int) -> Iterator[GroupEvent]:
-    """The rules failed: a forming group can't be trusted to go on."""
+    """Cancels a forming group after an error in the rules: its further decisions could be wrong."""
     yield events.faulted(error)
     yield events.cancelled(f"fault: {error}")
-    yield from _let_go(state, RELEASE_REASON_FAULTED)
+    yield from _release_all(state, RELEASE_REASON_FAULTED)
 
 
 def fault(state: State, error: str, at_ms: int) -> Iterator[GroupEvent]:
-    """The rules failed on a group that is not forming: it stays as it is, with an alarm."""
+    """Records an error in the rules. A group that is not forming keeps its state; the event is an alarm."""
     yield events.faulted(error)
 
 
-def _let_go(state: State, reason: ReleaseReason.ValueType) -> Iterator[GroupEvent]:
-    """Everybody who has a seat in a group that has just closed, save those who are to be charged; then who waits."""
-    staying = () if state.phase is Phase.COMPLETED else tuple(state.confirmed)
-    for order in (*staying, *state.reserved):
+def _release_all(state: State, reason: ReleaseReason.ValueType) -> Iterator[GroupEvent]:
+    """Releases the seats of a group that has just closed, then its waitlist. Members of a completed group stay."""
+    unsettled = () if state.phase is Phase.COMPLETED else tuple(state.confirmed)
+    for order in (*unsettled, *state.reserved):
         yield events.seat_released(order, reason)
         yield events.release_requested(order, reason)
-    for order in tuple(state.waiting):
-        # No money was ever asked for.
+    for order in tuple(state.waitlist):
+        # No hold was requested for these, so there are no funds to return.
         yield events.seat_released(order, reason)

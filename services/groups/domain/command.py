@@ -1,7 +1,7 @@
-"""Input records, parsed once at the edge of the domain: bytes in, named items out. Must never look at any state.
+"""Parser of the group inbox: record bytes in, named items out. It reads no state.
 
-One record may hold several items, as a payment decision does. Items that a group has no interest in are dropped here.
-What can't be decoded, or is of a kind that this build does not know, raises: an old binary must not guess.
+A record can hold several items, for example a payment decision. Items that no rule of a group uses are dropped here.
+A record that can't be decoded, or whose kind this build does not know, raises an error: an old build does not guess.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
 from services.groups.domain.terms import DEFAULT_RULES_VERSION, RULES_VERSIONS, UnknownRules
 
-#: Events of a purse that a group reacts to.
+#: Payment events that a group reacts to.
 MONEY = frozenset({"hold_authorised", "hold_declined", "captured", "capture_declined", "payment_released"})
 _MONEY_OR_UNKNOWN = MONEY | {None}
 
 
 class UnknownInput(ValueError):
-    """A kind of input that this build does not know. Deploy one that does: nothing may be skipped."""
+    """An input of a kind that this build does not know. Deploy a newer build; inputs are not skipped."""
 
 
 @dataclass(slots=True)
 class Item:
-    """One thing to react to."""
+    """One input of the rules."""
 
-    #: "opens" or "joins" for an order that was placed, else the name of the field that held it.
+    #: "opens" or "joins" for a placed order, else the name of the proto field that held the message.
     kind: str
-    #: Id of the order; empty where it is about the group.
+    #: Id of the order; empty if the item concerns the group.
     order: str
     #: The OrderFact, the body of the PaymentEvent, or the command.
     message: Any
-    #: The campaign beside an order that opens a group; None: there is no such campaign.
+    #: The campaign of an order that opens a group; None if there is no such campaign.
     campaign: Campaign | None = None
 
 
 @dataclass(slots=True)
 class Command:
-    """One input record."""
+    """The items of one inbox record."""
 
     items: list[Item]
-    #: Rules that a group is decided by if this opens it.
+    #: Version of the rules that decide a group that this record opens.
     rules_version: int = DEFAULT_RULES_VERSION
 
 
 def decode(value: bytes) -> Command:
-    """A GroupInput. Raises DecodeError, UnknownInput and UnknownRules."""
+    """Parses a GroupInput. Raises DecodeError, UnknownInput and UnknownRules."""
     record = GroupInput.FromString(value)
     reader = _READERS.get(record.WhichOneof("body"))
     if reader is None:
-        raise UnknownInput("a GroupInput without a body that is known here")
+        raise UnknownInput("the GroupInput has no body that this build knows")
     return reader(record)
 
 
@@ -62,7 +62,7 @@ def _order_fact(record: GroupInput) -> Command:
     fact = OrderFact.FromString(record.order_fact)
     body = fact.WhichOneof("body")
     if body is None:
-        raise UnknownInput("an OrderFact without a body that is known here")
+        raise UnknownInput("the OrderFact has no body that this build knows")
     if body == "placed":
         placed = fact.placed
         if placed.opens_group or placed.solo:
@@ -72,7 +72,7 @@ def _order_fact(record: GroupInput) -> Command:
 
 
 def _opening(record: GroupInput, fact: OrderFact) -> Command:
-    """With the campaign, which the sequencer puts beside such an order and beside nothing else."""
+    """An order that opens a group, with the campaign that the sequencer adds to such orders only."""
     if not record.HasField("campaign"):
         return Command([Item("opens", fact.order, fact)])
     campaign = record.campaign
@@ -83,8 +83,8 @@ def _opening(record: GroupInput, fact: OrderFact) -> Command:
 
 
 def reacts_to(decision: PaymentDecision) -> bool:
-    """Whether a group may react to any event of a decision. What this build does not know is for `decode` to raise."""
-    for event in decision.events[:]:  # noqa: SIM110 - a generator around the loop takes longer than the loop
+    """Whether a group can react to an event of the decision. True for unknown events, so that `decode` raises."""
+    for event in decision.events[:]:  # noqa: SIM110 - a generator takes longer than the loop
         if event.WhichOneof("body") in _MONEY_OR_UNKNOWN:
             return True
     return False
@@ -92,14 +92,14 @@ def reacts_to(decision: PaymentDecision) -> bool:
 
 def _payment_decision(record: GroupInput) -> Command:
     items = []
-    # A slice is a list: a repeated field has no iterator of its own, and tells its end by an error raised and caught.
+    # The slice is a list. Iterating the repeated field itself ends with an exception, which is slower.
     for event in PaymentDecision.FromString(record.payment_decision).events[:]:
         kind = event.WhichOneof("body")
         if kind in MONEY:
             message = getattr(event, kind)
             items.append(Item(kind, message.order, message))
         elif kind is None:
-            raise UnknownInput("a PaymentEvent without a body that is known here")
+            raise UnknownInput("the PaymentEvent has no body that this build knows")
     return Command(items)
 
 

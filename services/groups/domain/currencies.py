@@ -1,5 +1,7 @@
-"""The currencies of ISO 4217 that money can be taken in. Part of the rules: must never be read from outside, since the
-same campaign has to be judged alike on every machine."""
+"""The ISO 4217 currencies that a campaign can use.
+
+The table is part of the rules and not read from the system: every machine has to validate a campaign with one result.
+"""
 
 from __future__ import annotations
 
@@ -13,5 +15,5 @@ STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND 
 XOF XPF YER ZAR ZMW ZWG
 """
 
-#: Active codes, without funds, metals and codes for testing.
+#: Active codes, without codes of funds, metals and tests.
 CURRENCIES = frozenset(_CODES.split())

@@ -1,7 +1,7 @@
-"""The group domain as the kernel runs it: bytes to inputs, inputs to events, events to state and to decisions.
+"""The group domain for the kernel's decider: bytes to inputs, inputs to events, events to state and to decisions.
 
-It has no state of its own. Must never do anything twice differently: the same state, input and time give the same bytes
-on every machine, for ever, which is why the rules are picked by the version that a group has frozen.
+It is stateless and deterministic: the same state, input and time give the same bytes on every machine and in every
+later build. Therefore the rules are selected by the version that is frozen in the group.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from services.groups.domain.terms import DEFAULT_RULES_VERSION, RULES_VERSIONS, 
 
 RULES: Mapping[int, Rules] = {1: VERSION_1}
 if RULES.keys() != RULES_VERSIONS:
-    raise RuntimeError("terms.RULES_VERSIONS is not what there are rules for")
+    raise RuntimeError("terms.RULES_VERSIONS and domain.RULES differ")
 
 _EVENT_TAG = GroupDecision.EVENTS_FIELD_NUMBER << 3 | 2
-#: What stands before an event in a decision, by the event's length in bytes; long ones are left to protobuf.
+#: Tag and length before an event in a decision, by the event's length in bytes. Protobuf encodes longer events.
 _EVENT_HEADS = [
     bytes((_EVENT_TAG, length) if length < 128 else (_EVENT_TAG, length & 127 | 128, length >> 7))
     for length in range(4_096)
@@ -40,43 +40,43 @@ _EVENT_HEADS = [
 class GroupDomain:
     """Decider domain of groups: GroupInput in, GroupDecision out, one State a group."""
 
-    #: The functions themselves: a method around each would be called for every input, and for every event.
+    #: Static methods: a wrapper would add a call for every input and every event.
     decode_input = staticmethod(decode)
     evolve = staticmethod(evolve)
 
     def initial(self, key: str) -> State:
-        """A group that nothing has happened to."""
+        """The state of a group without decisions."""
         return State()
 
     def decide(self, state: State, command: Command, at_ms: int) -> Iterable[GroupEvent]:
-        """Events of one input, each to be applied before the next is asked for."""
+        """Events of one input. The caller applies each event before it takes the next one."""
         terms = state.terms
         return RULES[command.rules_version if terms is None else terms.rules_version].decide(state, command, at_ms)
 
     def faulted(self, state: State, command: Command, error: str) -> Iterator[GroupEvent]:
-        """Events for when `decide` raised `error`: first the order's answer, or it would wait for ever."""
+        """Events after `decide` raised `error`. They first refuse a placed order, so that its caller gets an answer."""
         forming = state.phase is Phase.FORMING
         reason = REFUSAL_REASON_GROUP_CANCELLED if forming else REFUSAL_REASON_UNREADABLE
         for item in command.items:
-            if item.kind in ("opens", "joins") and state.standing(item.order) is OrderStatus.UNKNOWN:
+            if item.kind in ("opens", "joins") and state.status(item.order) is OrderStatus.UNKNOWN:
                 yield events.seat_refused(item.message, reason)
         version = DEFAULT_RULES_VERSION if state.terms is None else state.terms.rules_version
         yield from RULES[version].fault(state, error)
 
     def due(self, state: State) -> int | None:
-        """When a tick would change something next, in milliseconds since the epoch; None: never."""
+        """Time of the next timer, in milliseconds since the epoch; None if there is none."""
         terms = state.terms
         return None if terms is None else RULES[terms.rules_version].due(state)
 
     def tick(self, due_ms: int) -> bytes:
-        """An input that says: look at the time."""
+        """A tick: the input that fires due timers."""
         return GroupInput(tick=Tick(due_ms=due_ms)).SerializeToString()
 
     def encode_decision(
         self, key: str, version: int, cause: int, time_ms: int, previous_sha256: bytes, events: list[GroupEvent]
     ) -> bytes:
         """A GroupDecision."""
-        # Field by field: a constructor given all of them takes half as long again.
+        # Field by field: a constructor with all fields takes 1.5 times as long.
         decision = GroupDecision()
         decision.group = key
         decision.version = version
@@ -84,7 +84,7 @@ class GroupDomain:
         decision.time_ms = time_ms
         decision.previous_sha256 = previous_sha256
         sealed = decision.SerializeToString()
-        # The events stand last, so their bytes are appended: a message that takes them in encodes each one twice.
+        # The events are the last field, so their bytes are appended: inside the message, each would be encoded twice.
         for event in events:
             encoded = event.SerializeToString()
             if len(encoded) < len(_EVENT_HEADS):
@@ -99,7 +99,7 @@ class GroupDomain:
         for event in decision.events:
             body = event.WhichOneof("body")
             if body is None:
-                raise UnknownEvent("a GroupEvent without a body that is known here")
+                raise UnknownEvent("the GroupEvent has no body that this build knows")
             if body == "opened" and event.opened.terms.rules_version not in RULES_VERSIONS:
                 raise UnknownRules(f"rules_version {event.opened.terms.rules_version}")
         return decision

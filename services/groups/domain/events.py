@@ -1,7 +1,7 @@
-"""Events of a group, one maker each. Fields are set one by one: nested constructors take twice as long.
+"""Constructors of a group's events. They make no decisions.
 
-The values are those of decisions.proto; an amount is in minor units and a time in milliseconds since the epoch.
-Must never decide anything.
+Fields are set one by one, because nested constructors take twice as long. The values are those of decisions.proto:
+amounts in minor units, times in milliseconds since the epoch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from services.groups.domain.terms import SETTLING_MS, Terms, Tier
 
 
 def opened(terms: pb.Terms, fact: OrderFact, deadline_ms: int) -> GroupEvent:
-    """The group began to form."""
+    """A leader's order opened the group."""
     event = GroupEvent()
     body = event.opened
     body.terms.CopyFrom(terms)
@@ -39,7 +39,7 @@ def seat_reserved(
     at_ms: int,
     invitation: bytes = b"",
 ) -> GroupEvent:
-    """A seat waits for its money from now on, at the latest until the deadline. `invitation` is an encoded one."""
+    """An order has a seat that waits for its hold until the deadline at most. `invitation` is an encoded Invitation."""
     event = GroupEvent()
     body = event.seat_reserved
     body.order = order
@@ -48,8 +48,8 @@ def seat_reserved(
     body.hold_amount_minor = hold_amount(terms, quantity)
     body.currency = terms.currency
     body.payment_method = payment_method
-    # Up to the deadline, not beyond it. A seat and its group may so be due in one and the same millisecond, and money
-    # that arrives in it finds the group closed: whatever is due by an input's time happens before the input.
+    # Not beyond the deadline. A seat and its group can be due in the same millisecond; a payment in that millisecond
+    # finds the group closed, because due timers fire before the input.
     until_ms = at_ms + terms.hold_window_ms
     body.reserved_until_ms = until_ms if until_ms < deadline_ms else deadline_ms
     body.hold_until_ms = deadline_ms + SETTLING_MS
@@ -60,7 +60,7 @@ def seat_reserved(
 
 
 def seat_refused(fact: OrderFact, reason: RefusalReason.ValueType) -> GroupEvent:
-    """An order that was placed got no seat."""
+    """A placed order gets no seat."""
     event = GroupEvent()
     body = event.seat_refused
     body.order = fact.order
@@ -71,7 +71,7 @@ def seat_refused(fact: OrderFact, reason: RefusalReason.ValueType) -> GroupEvent
 
 
 def order_refused(order: str, customer: str, reason: RefusalReason.ValueType) -> GroupEvent:
-    """An order that was never read got no seat."""
+    """An order whose fact was not read gets no seat."""
     event = GroupEvent()
     body = event.seat_refused
     body.order = order
@@ -81,7 +81,7 @@ def order_refused(order: str, customer: str, reason: RefusalReason.ValueType) ->
 
 
 def seat_waitlisted(fact: OrderFact) -> GroupEvent:
-    """An order waits."""
+    """An order is in the waitlist."""
     placed = fact.placed
     event = GroupEvent()
     body = event.seat_waitlisted
@@ -96,7 +96,7 @@ def seat_waitlisted(fact: OrderFact) -> GroupEvent:
 
 
 def member_confirmed(order: str, hold: str, members: int) -> GroupEvent:
-    """Money is held; `members` counts this one."""
+    """The hold of a seat is authorised. `members` includes this one."""
     event = GroupEvent()
     body = event.member_confirmed
     body.order = order
@@ -106,7 +106,7 @@ def member_confirmed(order: str, hold: str, members: int) -> GroupEvent:
 
 
 def seat_released(order: str, reason: ReleaseReason.ValueType) -> GroupEvent:
-    """A seat, or a place in the waitlist, is free again."""
+    """An order lost its seat or its place in the waitlist."""
     event = GroupEvent()
     body = event.seat_released
     body.order = order
@@ -115,7 +115,7 @@ def seat_released(order: str, reason: ReleaseReason.ValueType) -> GroupEvent:
 
 
 def release_requested(order: str, reason: ReleaseReason.ValueType) -> GroupEvent:
-    """Whatever money the order has or will have goes back."""
+    """Asks payments to return all money that the order has now or gets later."""
     event = GroupEvent()
     body = event.release_requested
     body.order = order
@@ -124,7 +124,7 @@ def release_requested(order: str, reason: ReleaseReason.ValueType) -> GroupEvent
 
 
 def leader_changed(state: State) -> GroupEvent:
-    """The earliest confirmed member leads; nobody, if there is none."""
+    """The earliest confirmed member becomes the leader; the order is empty if there is none."""
     event = GroupEvent()
     body = event.leader_changed
     body.order = ""
@@ -136,7 +136,7 @@ def leader_changed(state: State) -> GroupEvent:
 
 
 def tier_reached(tier: Tier) -> GroupEvent:
-    """The price fell."""
+    """The number of members reached a tier."""
     event = GroupEvent()
     body = event.tier_reached
     body.members = tier.members
@@ -144,34 +144,34 @@ def tier_reached(tier: Tier) -> GroupEvent:
     return event
 
 
-def completed(orders: Iterable[str], tier: Tier, house_filled: bool, leader: str) -> GroupEvent:
-    """Enough members; `orders` in the order of their confirmation."""
+def completed(orders: Iterable[str], tier: Tier, virtual: bool, leader: str) -> GroupEvent:
+    """The group completed with these orders, in the order of their confirmation."""
     event = GroupEvent()
     body = event.completed
     body.orders.extend(orders)
     body.tier_members = tier.members
     body.unit_price_minor = tier.unit_price_minor
-    body.house_filled = house_filled
+    body.house_filled = virtual
     body.leader_order = leader
     return event
 
 
 def expired(members: int) -> GroupEvent:
-    """Too few members."""
+    """The group closed with too few members."""
     event = GroupEvent()
     event.expired.members = members
     return event
 
 
 def cancelled(reason: str) -> GroupEvent:
-    """Ended from outside."""
+    """The group was cancelled by a command or an error in the rules."""
     event = GroupEvent()
     event.cancelled.reason = reason
     return event
 
 
 def settlement_requested(order: str, hold: str, amount_minor: int, currency: str) -> GroupEvent:
-    """A member is to be charged."""
+    """Asks payments to charge a member."""
     event = GroupEvent()
     body = event.settlement_requested
     body.order = order
@@ -191,7 +191,7 @@ def member_settled(order: str, amount_minor: int) -> GroupEvent:
 
 
 def member_failed(order: str, reason: str) -> GroupEvent:
-    """A member could not be charged."""
+    """The charge of a member was declined."""
     event = GroupEvent()
     body = event.member_failed
     body.order = order
@@ -200,14 +200,14 @@ def member_failed(order: str, reason: str) -> GroupEvent:
 
 
 def member_released(order: str) -> GroupEvent:
-    """An order's money is back."""
+    """Payments has returned the money of an order."""
     event = GroupEvent()
     event.member_released.order = order
     return event
 
 
 def settled(state: State) -> GroupEvent:
-    """No member is left to be charged."""
+    """Every member is charged or declined."""
     event = GroupEvent()
     body = event.settled
     body.settled = state.settled
@@ -217,7 +217,7 @@ def settled(state: State) -> GroupEvent:
 
 
 def cancel_refused(order: str, reason: str) -> GroupEvent:
-    """A wish to leave came too late."""
+    """A cancel request came too late."""
     event = GroupEvent()
     body = event.cancel_refused
     body.order = order
@@ -226,12 +226,12 @@ def cancel_refused(order: str, reason: str) -> GroupEvent:
 
 
 def faulted(error: str) -> GroupEvent:
-    """The rules themselves failed."""
+    """The rules raised an error."""
     event = GroupEvent()
     event.faulted.error = error
     return event
 
 
 def cancelled_before_arrival(fact: OrderFact) -> GroupEvent:
-    """The cancel overtook its order, which is remembered so."""
+    """A cancel request came before its order. The refusal is recorded, so the order finds it."""
     return order_refused(fact.order, fact.customer, REFUSAL_REASON_CANCELLED)

@@ -1,7 +1,7 @@
-"""From a state and an event to the next state, in place. Total over every event that any version of the rules wrote.
+"""Applies an event to a group's state, in place. It accepts every event that any version of the rules has written.
 
-The same code folds a decision just made and one read from the log. Must never raise on an event that stands in a log,
-never decide, and never cost more than the event is long.
+The same code folds new decisions and decisions from the log. It makes no decisions, and its time is in proportion to
+the size of the event.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from services.groups.domain.model import (
     CANCEL_REFUSED,
     RELEASE_DONE,
     RELEASE_REQUESTED,
-    STANDING_BITS,
+    STATUS_BITS,
     OrderStatus,
     Phase,
     Seat,
@@ -25,27 +25,27 @@ from services.groups.domain.model import (
 )
 from services.groups.domain.terms import terms_of
 
-_END_BY_REASON: dict[int, OrderStatus] = {
+_STATUS_BY_REASON: dict[int, OrderStatus] = {
     pb.RELEASE_REASON_CANCELLED: OrderStatus.CANCELLED,
     pb.RELEASE_REASON_LAPSED: OrderStatus.LAPSED,
     pb.RELEASE_REASON_DECLINED: OrderStatus.DECLINED,
 }
-#: Looking a member up in its enumeration takes as long as the rest of what is done to most orders at their end.
+#: A local copy: the lookup in the enumeration takes as long as the rest of the work at the end of most orders.
 _SETTLED = OrderStatus.SETTLED
 
 
 class UnknownEvent(ValueError):
-    """An event that this build does not know. Deploy one that does: nothing may be skipped."""
+    """An event that this build does not know. Deploy a newer build; events are not skipped."""
 
 
 def evolve(state: State, event: GroupEvent, at_ms: int) -> None:
-    """Applies one event. Raises UnknownEvent, and UnknownRules at terms of unknown rules."""
+    """Applies one event. Raises UnknownEvent, and UnknownRules if the terms name unknown rules."""
     body = event.WhichOneof("body")
     if body is None:
-        raise UnknownEvent("a GroupEvent without a body that is known here")
+        raise UnknownEvent("the GroupEvent has no body that this build knows")
     act = EVOLVE[body]
-    # A fifth of all events change nothing, and to look into one takes longer than to ask.
-    if act is not _nothing:
+    # A fifth of all events change nothing. This comparison is faster than reading the body.
+    if act is not _no_change:
         act(state, getattr(event, body), at_ms)
 
 
@@ -85,12 +85,12 @@ def _cancelled(state: State, event: pb.GroupCancelled, at_ms: int) -> None:
 def _close(state: State, phase: Phase) -> None:
     state.phase = phase
     state.members = len(state.confirmed)
-    # Counts of live orders matter to joiners alone.
+    # The counts are needed for joins only.
     state.customers = {}
 
 
-def _nothing(state: State, event: Any, at_ms: int) -> None:
-    """Said to others, or for the record."""
+def _no_change(state: State, event: Any, at_ms: int) -> None:
+    """An event for other services or for the record."""
 
 
 # Seats --------------------------------------------------------------------------------------------------------------
@@ -99,8 +99,8 @@ def _nothing(state: State, event: Any, at_ms: int) -> None:
 def _seat_reserved(state: State, event: pb.SeatReserved, at_ms: int) -> None:
     order = event.order
     customer = event.customer
-    waiter = state.waiting.pop(order, None) if state.waiting else None
-    if waiter is None:
+    entry = state.waitlist.pop(order, None) if state.waitlist else None
+    if entry is None:
         state.customers[customer] = state.customers.get(customer, 0) + 1
     state.reserved[order] = Seat(customer, event.quantity, event.reserved_until_ms)
     state.seated_ms = at_ms
@@ -114,8 +114,8 @@ def _seat_refused(state: State, event: pb.SeatRefused, at_ms: int) -> None:
 def _seat_waitlisted(state: State, event: pb.SeatWaitlisted, at_ms: int) -> None:
     customer = event.customer
     invitation = event.invitation.SerializeToString() if event.HasField("invitation") else b""
-    waiter = WaitlistEntry(customer, event.quantity, event.payment_method, event.request_sha256, invitation)
-    state.waiting[event.order] = waiter
+    entry = WaitlistEntry(customer, event.quantity, event.payment_method, event.request_sha256, invitation)
+    state.waitlist[event.order] = entry
     state.customers[customer] = state.customers.get(customer, 0) + 1
 
 
@@ -129,8 +129,8 @@ def _member_confirmed(state: State, event: pb.MemberConfirmed, at_ms: int) -> No
 
 def _seat_released(state: State, event: pb.SeatReleased, at_ms: int) -> None:
     order = event.order
-    seat = state.reserved.pop(order, None) or state.confirmed.pop(order, None) or state.waiting.pop(order, None)
-    _end(state, order, _END_BY_REASON.get(event.reason, OrderStatus.RELEASED))
+    seat = state.reserved.pop(order, None) or state.confirmed.pop(order, None) or state.waitlist.pop(order, None)
+    _end(state, order, _STATUS_BY_REASON.get(event.reason, OrderStatus.RELEASED))
     if state.phase is not Phase.FORMING:
         _shrink(state)
     elif seat is not None:
@@ -146,15 +146,15 @@ def _cancel_refused(state: State, event: pb.CancelRefused, at_ms: int) -> None:
     if seat is not None:
         seat.cancel_refused = True
     else:
-        _mark(state, event.order, CANCEL_REFUSED)
+        _set_flag(state, event.order, CANCEL_REFUSED)
 
 
 # Money --------------------------------------------------------------------------------------------------------------
 
 
 def _release_requested(state: State, event: pb.ReleaseRequested, at_ms: int) -> None:
-    _mark(state, event.order, RELEASE_REQUESTED)
-    # Payments reports once. Where it let the order go by itself before, there is nothing more to wait for.
+    _set_flag(state, event.order, RELEASE_REQUESTED)
+    # Payments reports a release once. If it has released the order by itself, no report is pending.
     if not state.ended[event.order] & RELEASE_DONE:
         state.unreleased += 1
 
@@ -162,46 +162,46 @@ def _release_requested(state: State, event: pb.ReleaseRequested, at_ms: int) -> 
 def _member_released(state: State, event: pb.MemberReleased, at_ms: int) -> None:
     if state.ended.get(event.order, 0) & (RELEASE_REQUESTED | RELEASE_DONE) == RELEASE_REQUESTED:
         state.unreleased -= 1
-    _mark(state, event.order, RELEASE_DONE)
+    _set_flag(state, event.order, RELEASE_DONE)
 
 
 def _member_settled(state: State, event: pb.MemberSettled, at_ms: int) -> None:
     state.settled += 1
     state.captured_minor += event.amount_minor
-    _leave_settlement(state, event.order, _SETTLED)
+    _end_settlement(state, event.order, _SETTLED)
 
 
 def _member_failed(state: State, event: pb.MemberFailed, at_ms: int) -> None:
     state.failed += 1
-    _leave_settlement(state, event.order, OrderStatus.FAILED)
+    _end_settlement(state, event.order, OrderStatus.CHARGE_DECLINED)
 
 
-def _leave_settlement(state: State, order: str, standing: OrderStatus) -> None:
+def _end_settlement(state: State, order: str, status: OrderStatus) -> None:
     seat = state.confirmed.pop(order)
-    _end(state, order, standing)
+    _end(state, order, status)
     if seat.cancel_refused:
-        _mark(state, order, CANCEL_REFUSED)
+        _set_flag(state, order, CANCEL_REFUSED)
     _shrink(state)
 
 
 # Ends ---------------------------------------------------------------------------------------------------------------
 
 
-def _end(state: State, order: str, standing: OrderStatus) -> None:
-    """An order is at its end; what was said about it before stays said."""
-    state.ended[order] = standing | (state.ended.get(order, 0) & ~STANDING_BITS)
+def _end(state: State, order: str, status: OrderStatus) -> None:
+    """Ends an order and keeps its flags."""
+    state.ended[order] = status | (state.ended.get(order, 0) & ~STATUS_BITS)
 
 
-def _mark(state: State, order: str, flag: int) -> None:
+def _set_flag(state: State, order: str, flag: int) -> None:
     state.ended[order] = state.ended.get(order, int(OrderStatus.ORPHANED)) | flag
 
 
 def _shrink(state: State) -> None:
-    """With the last live order of a closed group goes all that only live orders needed, hash tables included."""
-    if not (state.reserved or state.confirmed or state.waiting):
+    """Frees the hash tables of a closed group once its last live order has ended."""
+    if not (state.reserved or state.confirmed or state.waitlist):
         state.reserved = {}
         state.confirmed = {}
-        state.waiting = {}
+        state.waitlist = {}
 
 
 EVOLVE: dict[str, Callable[[State, Any, int], None]] = {
@@ -216,12 +216,12 @@ EVOLVE: dict[str, Callable[[State, Any, int], None]] = {
     "completed": _completed,
     "expired": _expired,
     "cancelled": _cancelled,
-    "settlement_requested": _nothing,
+    "settlement_requested": _no_change,
     "release_requested": _release_requested,
     "member_settled": _member_settled,
     "member_released": _member_released,
     "member_failed": _member_failed,
-    "settled": _nothing,
+    "settled": _no_change,
     "cancel_refused": _cancel_refused,
-    "faulted": _nothing,
+    "faulted": _no_change,
 }

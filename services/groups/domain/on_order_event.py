@@ -1,7 +1,7 @@
-"""What the group answers to a shopper: an order that opens it, joins it, or wants out. Rules version 1.
+"""Rules for the events of orders: an order opens a group, joins it, or is cancelled. Rules version 1.
 
-Each order gets exactly one answer, whatever comes again, late or out of order. Must never let a shopper pay more than
-was agreed to, or by other terms than those the order names.
+Each order gets exactly one answer; duplicates and late events change nothing. An order whose price limit, campaign or
+currency does not fit the frozen terms is refused.
 """
 
 from __future__ import annotations
@@ -15,29 +15,31 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent, RefusalReason
 from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
 
 from services.groups.domain import events
-from services.groups.domain.closing import leave
+from services.groups.domain.closing import release_seat
 from services.groups.domain.command import Item
 from services.groups.domain.model import CANCEL_REFUSED, OrderStatus, Phase, State
 from services.groups.domain.terms import MAX_SEATS, Terms, freeze, problems, terms_of
 
-#: As many as may wait, so that letting all of them go stays one small record.
-MAX_WAITING = MAX_SEATS
+#: Limit of the waitlist. It keeps the decision that releases all of its orders small.
+MAX_WAITLIST = MAX_SEATS
 
 _CLOSED = {
     Phase.COMPLETED: pb.REFUSAL_REASON_GROUP_COMPLETED,
     Phase.EXPIRED: pb.REFUSAL_REASON_GROUP_EXPIRED,
     Phase.CANCELLED: pb.REFUSAL_REASON_GROUP_CANCELLED,
 }
+#: Reasons in the log that differ from the name of the status.
+_CANCEL_REFUSED_REASONS = {OrderStatus.CHARGE_DECLINED: "FAILED"}
 
 
 # Opening ------------------------------------------------------------------------------------------------------------
 
 
 def open_group(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """A leader's order: the campaign's terms are frozen, and the leader has the first seat."""
+    """Opens the group for a leader's order: freezes the campaign's terms and gives the leader the first seat."""
     fact: OrderFact = item.message
     placed = fact.placed
-    terms, reason = _opening(placed, item.campaign)
+    terms, reason = _check_opening(placed, item.campaign)
     if terms is None:
         yield events.seat_refused(fact, reason)
         return
@@ -45,29 +47,29 @@ def open_group(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     yield _reserve(state, terms, item.order, fact.customer, placed, at_ms)
 
 
-def _opening(placed: OrderPlaced, campaign: Campaign | None) -> tuple[Terms | None, RefusalReason.ValueType]:
+def _check_opening(placed: OrderPlaced, campaign: Campaign | None) -> tuple[Terms | None, RefusalReason.ValueType]:
     if campaign is None:
         return None, pb.REFUSAL_REASON_CAMPAIGN_UNKNOWN
     if campaign.name.removeprefix("campaigns/") != placed.campaign:
         return None, pb.REFUSAL_REASON_CAMPAIGN_MISMATCH
     if campaign.archived:
         return None, pb.REFUSAL_REASON_CAMPAIGN_ARCHIVED
-    terms = _frozen(campaign.SerializeToString(), placed.solo)
+    terms = _freeze(campaign.SerializeToString(), placed.solo)
     if terms is None:
         return None, pb.REFUSAL_REASON_TERMS_INVALID
-    reason = _against(terms, placed)
+    reason = _check_terms(terms, placed)
     return (terms if reason is None else None), reason or pb.REFUSAL_REASON_UNSPECIFIED
 
 
 @lru_cache(maxsize=1_024)
-def _frozen(raw: bytes, solo: bool) -> Terms | None:
-    """A campaign's frozen terms, remembered: many groups open with the same. None: they make no sense."""
+def _freeze(raw: bytes, solo: bool) -> Terms | None:
+    """A campaign's frozen terms, or None if they are invalid. Cached, because many groups open with the same terms."""
     campaign = Campaign.FromString(raw)
     return None if problems(campaign) else terms_of(freeze(campaign, solo).SerializeToString())
 
 
-def _against(terms: Terms, placed: OrderPlaced) -> RefusalReason.ValueType | None:
-    """What in the terms stands against an order."""
+def _check_terms(terms: Terms, placed: OrderPlaced) -> RefusalReason.ValueType | None:
+    """The reason to refuse an order under these terms, or None."""
     if placed.currency != terms.currency:
         return pb.REFUSAL_REASON_CURRENCY_MISMATCH
     if not 1 <= placed.quantity <= terms.max_quantity:
@@ -81,29 +83,29 @@ def _against(terms: Terms, placed: OrderPlaced) -> RefusalReason.ValueType | Non
 
 
 def join(state: State, item: Item, at_ms: int) -> Iterable[GroupEvent]:
-    """A friend's order: a seat, a place in the waitlist, or a refusal."""
-    # Each field is read once, here and below: that takes about as long as to call a function.
+    """Gives a joining order a seat or a place in the waitlist, or refuses it."""
+    # Each field is read once, here and below: a read takes about as long as a function call.
     fact: OrderFact = item.message
     placed = fact.placed
     customer = fact.customer
     terms = state.frozen
-    reason = _joining(state, terms, customer, placed)
+    reason = _check_join(state, terms, customer, placed)
     if reason is not None:
         return (events.seat_refused(fact, reason),)
-    if state.seats_left > 0 and not state.waiting:
+    if state.seats_left > 0 and not state.waitlist:
         return (_reserve(state, terms, item.order, customer, placed, at_ms),)
-    if terms.waitlist and len(state.waiting) < MAX_WAITING:
-        # A free seat belongs to those who wait already.
+    if terms.waitlist and len(state.waitlist) < MAX_WAITLIST:
+        # A free seat goes to the waitlist first.
         return (events.seat_waitlisted(fact),)
     return (events.seat_refused(fact, pb.REFUSAL_REASON_GROUP_FULL),)
 
 
-def _joining(state: State, terms: Terms, customer: str, placed: OrderPlaced) -> RefusalReason.ValueType | None:
+def _check_join(state: State, terms: Terms, customer: str, placed: OrderPlaced) -> RefusalReason.ValueType | None:
     if terms.solo:
         return pb.REFUSAL_REASON_NOT_OPEN_TO_JOIN
     if placed.campaign != terms.campaign:
         return pb.REFUSAL_REASON_CAMPAIGN_MISMATCH
-    reason = _against(terms, placed)
+    reason = _check_terms(terms, placed)
     if reason is not None:
         return reason
     if state.customers.get(customer, 0) >= terms.seats_per_customer:
@@ -129,55 +131,55 @@ def _reserve(state: State, terms: Terms, order: str, customer: str, placed: Orde
 
 
 def refuse_unknown_group(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """A join before, or without, a leader. The group may still open: its id is derived from its leader's order."""
+    """Refuses a join before the group is opened. The leader's order, from which its id is derived, can still come."""
     yield events.seat_refused(item.message, pb.REFUSAL_REASON_GROUP_UNKNOWN)
 
 
 def refuse_second_leader(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """Another order that would open a group that has been opened."""
+    """Refuses a second order that opens an opened group."""
     yield events.seat_refused(item.message, pb.REFUSAL_REASON_NOT_OPEN_TO_JOIN)
 
 
 def refuse_closed(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """A join after the group closed."""
+    """Refuses a join after the group closed."""
     yield events.seat_refused(item.message, _CLOSED[state.phase])
 
 
 def refuse_orphaned(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """An order whose money was sent back before the order itself came: payments will not hold any for it."""
+    """Refuses an order whose funds were returned before the order came: payments makes no hold for it any more."""
     yield events.seat_refused(item.message, pb.REFUSAL_REASON_CANCELLED)
 
 
 def reject(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """An order whose record can't be read."""
+    """Refuses an order whose record can't be decoded."""
     yield events.order_refused(item.order, "", pb.REFUSAL_REASON_UNREADABLE)
 
 
 # Leaving ------------------------------------------------------------------------------------------------------------
 
 
-def cancel_unseen(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """A cancel that overtook its order. Recorded as the order's end, so that the order finds it when it comes."""
+def cancel_unknown(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+    """Records a cancel request that came before its order. The order is refused when it comes."""
     yield events.cancelled_before_arrival(item.message)
 
 
 def cancel_seat(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """A shopper leaves a forming group."""
-    return leave(state, item.order, pb.RELEASE_REASON_CANCELLED)
+    """Releases the seat of a cancelled order in a forming group."""
+    return release_seat(state, item.order, pb.RELEASE_REASON_CANCELLED)
 
 
-def cancel_waiting(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """A shopper leaves the waitlist. No money was ever asked for."""
+def cancel_waitlisted(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+    """Removes a cancelled order from the waitlist. No hold was requested for it."""
     yield events.seat_released(item.order, pb.RELEASE_REASON_CANCELLED)
 
 
 def refuse_cancel(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """Too late. Said once an order."""
+    """Refuses a late cancel request, once for each order."""
     order = item.order
-    standing = state.standing(order)
-    if standing is OrderStatus.SETTLING:
-        said = state.confirmed[order].cancel_refused
+    status = state.status(order)
+    if status is OrderStatus.SETTLING:
+        refused = state.confirmed[order].cancel_refused
     else:
-        said = bool(state.ended[order] & CANCEL_REFUSED)
-    if not said:
-        yield events.cancel_refused(order, standing.name)
+        refused = bool(state.ended[order] & CANCEL_REFUSED)
+    if not refused:
+        yield events.cancel_refused(order, _CANCEL_REFUSED_REASONS.get(status, status.name))

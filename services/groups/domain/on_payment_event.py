@@ -1,7 +1,8 @@
-"""What the group makes of a purse's decisions: members confirmed, charged, failed, money sent back. Rules version 1.
+"""Rules for payment events: members are confirmed, charged or declined, and funds without a seat are returned. Rules
+version 1.
 
-Every amount that moved is answered once: a seat has it, or it goes back. Must never trust that a payment fact comes in
-time, only once, or for an order that still wants it.
+Every amount has one outcome: it belongs to a seat, or the group requests its return once. A payment event can be late,
+a duplicate, or for an order that has ended.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.payments.v1.decisions_pb2 import HoldAuthorised
 
 from services.groups.domain import events
-from services.groups.domain.closing import complete, leave
+from services.groups.domain.closing import complete, release_seat
 from services.groups.domain.command import Item
 from services.groups.domain.model import RELEASE_DONE, RELEASE_REQUESTED, State
 from services.groups.domain.pricing import hold_amount, tier_at
@@ -23,12 +24,12 @@ from services.groups.domain.terms import SETTLING_MS, Terms
 
 
 def confirm(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """Money is held for a reserved seat: a member. The last seat completes the group, in this very decision."""
+    """Confirms the member of a reserved seat whose hold is authorised. The last seat completes the group at once."""
     order = item.order
     hold: HoldAuthorised = item.message
     terms = state.frozen
-    if not _is_good(state, terms, order, hold):
-        yield from leave(state, order, pb.RELEASE_REASON_HOLD_TOO_SHORT)
+    if not _is_sufficient(state, terms, order, hold):
+        yield from release_seat(state, order, pb.RELEASE_REASON_HOLD_TOO_SHORT)
         return
     yield events.member_confirmed(order, hold.hold, len(state.confirmed) + 1)
     if not state.leader:
@@ -41,12 +42,13 @@ def confirm(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     if members == terms.capacity and terms.closes_when_full:
         tier = tier_at(terms, members)
         if tier is None:
+            # The text of an error in the rules is part of the Faulted event, so it stays.
             raise ValueError(f"a full group of {members} reaches no tier")
         yield from complete(state, tier)
 
 
-def _is_good(state: State, terms: Terms, order: str, hold: HoldAuthorised) -> bool:
-    """Whether a hold is the one that was asked for, and lasts until a day past the deadline."""
+def _is_sufficient(state: State, terms: Terms, order: str, hold: HoldAuthorised) -> bool:
+    """Whether a hold has the requested amount and currency and lasts until one day after the deadline."""
     until_ms = hold.capturable_until_ms
     return (
         hold.amount_minor == hold_amount(terms, state.reserved[order].quantity)
@@ -56,18 +58,19 @@ def _is_good(state: State, terms: Terms, order: str, hold: HoldAuthorised) -> bo
 
 
 def decline(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """Nothing is held for a reserved seat, and nothing will be: there is nothing to send back."""
-    return leave(state, item.order, pb.RELEASE_REASON_DECLINED, give_back=False)
+    """Releases a reserved seat whose hold was declined. There are no funds to return."""
+    return release_seat(state, item.order, pb.RELEASE_REASON_DECLINED, return_funds=False)
 
 
-def lose(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """A member's hold is said to be over while the group forms. Asked back all the same: better twice than lost."""
-    return leave(state, item.order, pb.RELEASE_REASON_DECLINED)
+def decline_confirmed(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+    """Releases a confirmed member whose payment was declined while the group forms. Requests the return of its funds:
+    part of them can still be held, and a second request has no effect."""
+    return release_seat(state, item.order, pb.RELEASE_REASON_DECLINED)
 
 
-def withdraw(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """Payments let a live order go by itself: its seat goes too."""
-    yield from leave(state, item.order, pb.RELEASE_REASON_DECLINED, give_back=False)
+def release_unfunded(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+    """Releases the seat of a live order that payments released by itself."""
+    yield from release_seat(state, item.order, pb.RELEASE_REASON_DECLINED, return_funds=False)
     yield events.member_released(item.order)
 
 
@@ -75,25 +78,26 @@ def withdraw(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
 
 
 def settle(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """A member was charged."""
+    """Records the charge of a member."""
     yield events.member_settled(item.order, item.message.amount_minor)
-    yield from _finish(state)
+    yield from _settle_group(state)
 
 
-def fail(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """A member could not be charged. The others' price stays."""
+def decline_charge(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+    """Records that the charge of a member was declined. The price of the other members stays."""
     yield events.member_failed(item.order, item.message.reason)
-    yield from _finish(state)
+    yield from _settle_group(state)
 
 
-def fail_released(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """Payments let a member go instead of charging it."""
+def decline_released(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+    """Records that payments released a member instead of charging it."""
     yield events.member_failed(item.order, "RELEASED")
     yield events.member_released(item.order)
-    yield from _finish(state)
+    yield from _settle_group(state)
 
 
-def _finish(state: State) -> Iterable[GroupEvent]:
+def _settle_group(state: State) -> Iterable[GroupEvent]:
+    """The event that settles the group, if no capture is pending."""
     return (events.settled(state),) if not state.confirmed else ()
 
 
@@ -101,17 +105,17 @@ def _finish(state: State) -> Iterable[GroupEvent]:
 
 
 def return_funds(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """Money for an order that has no seat, or that nobody knows. Asked back once: payments lets go for good."""
+    """Requests the return of funds for an order without a seat or an unknown order, once: a release is final."""
     if not state.ended.get(item.order, 0) & RELEASE_REQUESTED:
         yield events.release_requested(item.order, pb.RELEASE_REASON_NO_SEAT)
 
 
-def unseat(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """Money moved for a live order in a way that nobody asked for: it loses its place, the money goes back."""
-    return leave(state, item.order, pb.RELEASE_REASON_NO_SEAT)
+def release_unexpected(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+    """Releases a live order that has unexpected funds, and requests their return."""
+    return release_seat(state, item.order, pb.RELEASE_REASON_NO_SEAT)
 
 
-def release(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
-    """An order's money is back. Said once."""
+def record_release(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+    """Records once that payments has returned the money of an order."""
     if not state.ended[item.order] & RELEASE_DONE:
         yield events.member_released(item.order)

@@ -1,4 +1,4 @@
-"""What an order is held for and what it is charged. Whole minor units only; must never round, divide or use a float."""
+"""The amounts of holds and captures, in whole minor units: no rounding, no division, no floats."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from services.groups.domain.terms import Terms, Tier
 
 
 def hold_amount(terms: Terms, quantity: int) -> int:
-    """The most that an order can come to, in minor units."""
+    """The amount to hold: the highest possible price of the order, in minor units."""
     return terms.entry_price_minor * quantity
 
 
 def tier_at(terms: Terms, members: int) -> Tier | None:
-    """The last tier that so many confirmed members reach; None: not even the first. A solo purchase has its own."""
+    """The highest tier that `members` confirmed members reach, or None. A solo purchase has a tier of its own."""
     if terms.solo:
         return Tier(1, terms.entry_price_minor) if members else None
     reached = None
@@ -22,7 +22,7 @@ def tier_at(terms: Terms, members: int) -> Tier | None:
     return reached
 
 
-def capture_amount(terms: Terms, unit_price_minor: int, quantity: int, leads: bool) -> int:
-    """What an order is charged at completion, in minor units."""
-    discount = terms.leader_discount_minor if leads else 0
+def capture_amount(terms: Terms, unit_price_minor: int, quantity: int, is_leader: bool) -> int:
+    """The amount to capture at completion, in minor units."""
+    discount = terms.leader_discount_minor if is_leader else 0
     return (unit_price_minor - discount) * quantity

@@ -1,7 +1,7 @@
-"""Terms of a group: whether a campaign's terms make sense, how they are frozen, and the form that the rules read.
+"""Terms of a group: validation of a campaign, the frozen copy in the log, and the form that the rules read.
 
-One judge for both moments, when a campaign is made and when an order opens a group of it. Must never depend on anything
-but the campaign: a frozen group is decided by what stands in its own log.
+The same validation runs when a campaign is created and when an order opens a group of it. It depends on the campaign
+alone: an opened group is decided from its own log.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ MAX_QUANTITY = 10_000
 MAX_PRICE_MINOR = 10**12
 MAX_AMOUNT_MINOR = 2**63 - 1
 DAY_MS = 86_400_000
-#: The shortest time that a provider lets an authorisation be captured in.
+#: The shortest time for which a provider keeps an authorisation capturable.
 MIN_HOLD_MS = 7 * DAY_MS
-#: After the deadline money must stay capturable for so long, so that settlement can survive a bad day.
+#: A hold has to outlast the deadline by this time, so that settlement survives an outage of one day.
 SETTLING_MS = DAY_MS
 MIN_WINDOW_MS = 100
 MAX_HOLD_WINDOW_MS = DAY_MS
 DEFAULT_SEATS_PER_CUSTOMER = 1
 DEFAULT_MAX_QUANTITY = 99
-#: Rules that this build knows. A change of what is decided gets a new number; old groups keep theirs.
+#: Versions of the rules in this build. A change of the decisions gets a new version; open groups keep theirs.
 RULES_VERSIONS = frozenset({1})
 DEFAULT_RULES_VERSION = 1
 
@@ -43,12 +43,12 @@ AMOUNT_OVERFLOW = "AMOUNT_OVERFLOW"
 
 
 class UnknownRules(ValueError):
-    """A rules_version that this build does not know. Deploy one that does: nothing may be decided without it."""
+    """A rules_version that this build does not know. Deploy a newer build."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a campaign."""
+    """One violation of the rules for campaigns."""
 
     #: Path within Campaign.
     field: str
@@ -59,7 +59,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """With at least so many members, a piece costs so much, in minor units."""
+    """The price of one piece, in minor units, from this number of members on."""
 
     members: int
     unit_price_minor: int
@@ -67,13 +67,13 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Frozen terms as the rules read them. Shared by all groups that froze the same; `raw` is the message itself."""
+    """Frozen terms. Groups with equal terms share one object; `raw` is the encoded message."""
 
     raw: bytes
     campaign: str
     currency: str
     tiers: tuple[Tier, ...]
-    #: The most that a piece can cost a member: the first tier's price, or the solo price. In minor units.
+    #: The highest price of one piece for a member, in minor units: the first tier's price or the solo price.
     entry_price_minor: int
     capacity: int
     window_ms: int
@@ -90,7 +90,7 @@ class Terms:
 
 @lru_cache(maxsize=4_096)
 def terms_of(raw: bytes) -> Terms:
-    """Terms from their bytes. Raises UnknownRules."""
+    """Decodes terms. Raises UnknownRules."""
     terms = decisions_pb2.Terms.FromString(raw)
     if terms.rules_version not in RULES_VERSIONS:
         raise UnknownRules(f"rules_version {terms.rules_version}")
@@ -115,9 +115,9 @@ def terms_of(raw: bytes) -> Terms:
 
 
 def freeze(campaign: Campaign, solo: bool) -> decisions_pb2.Terms:
-    """The snapshot that goes into GroupOpened, defaults filled in. The campaign must have no problems.
+    """The terms for GroupOpened, with defaults filled in. The campaign has to be valid.
 
-    A solo purchase is a group of one at the solo price: it has no ladder and nothing to wait for.
+    A solo purchase is a group with a capacity of one at the solo price, without tiers.
     """
     rules_version = campaign.rules_version or DEFAULT_RULES_VERSION
     if rules_version not in RULES_VERSIONS:
@@ -149,18 +149,18 @@ def freeze(campaign: Campaign, solo: bool) -> decisions_pb2.Terms:
 
 
 def milliseconds(duration: Duration) -> int:
-    """Whole milliseconds of a Duration, what is left cut off."""
+    """A Duration in whole milliseconds, rounded down."""
     return duration.seconds * 1_000 + duration.nanos // 1_000_000
 
 
 def problems(campaign: Campaign) -> list[Problem]:
-    """All that is wrong with a campaign's terms; none: groups may be opened of it."""
+    """All problems of a campaign's terms. Empty if orders can open groups of it."""
     return [*_ranges(campaign), *_ladder(campaign), *_times(campaign), *_amounts(campaign)]
 
 
 def _ranges(campaign: Campaign) -> Iterator[Problem]:
     if campaign.currency not in CURRENCIES:
-        yield Problem("currency", INVALID_FIELDS, f"{campaign.currency!r} is not a currency of ISO 4217")
+        yield Problem("currency", INVALID_FIELDS, f"{campaign.currency!r} is not an ISO 4217 currency")
     if not campaign.product:
         yield Problem("product", INVALID_FIELDS, "is empty")
     bounds = {
@@ -172,11 +172,11 @@ def _ranges(campaign: Campaign) -> Iterator[Problem]:
         "leader_discount_minor": (0, MAX_PRICE_MINOR),
         "rules_version": (0, 2**31 - 1),
     }
-    for name, (least, most) in bounds.items():
-        if not least <= getattr(campaign, name) <= most:
-            yield Problem(name, INVALID_FIELDS, f"must lie between {least} and {most}")
+    for name, (minimum, maximum) in bounds.items():
+        if not minimum <= getattr(campaign, name) <= maximum:
+            yield Problem(name, INVALID_FIELDS, f"must lie between {minimum} and {maximum}")
     if campaign.close_policy not in campaigns_pb2.ClosePolicy.values():
-        yield Problem("close_policy", INVALID_FIELDS, f"{campaign.close_policy} is not a policy")
+        yield Problem("close_policy", INVALID_FIELDS, f"{campaign.close_policy} is not a close policy")
 
 
 def _ladder(campaign: Campaign) -> Iterator[Problem]:
@@ -193,13 +193,17 @@ def _ladder(campaign: Campaign) -> Iterator[Problem]:
             yield Problem(f"tiers[{index}].unit_price_minor", TIERS_NOT_MONOTONIC, "must be below the solo price")
     for index, (before, after) in enumerate(pairwise(tiers), start=1):
         if after.members <= before.members:
-            yield Problem(f"tiers[{index}].members", TIERS_NOT_MONOTONIC, "must be more than the tier before asks for")
+            yield Problem(
+                f"tiers[{index}].members", TIERS_NOT_MONOTONIC, "must be more than the members of the tier before"
+            )
         if after.unit_price_minor >= before.unit_price_minor:
-            yield Problem(f"tiers[{index}].unit_price_minor", TIERS_NOT_MONOTONIC, "must be below the tier before")
+            yield Problem(
+                f"tiers[{index}].unit_price_minor", TIERS_NOT_MONOTONIC, "must be below the price of the tier before"
+            )
     if campaign.capacity < max(tier.members for tier in tiers):
-        yield Problem("capacity", INVALID_FIELDS, "must be at least the members that the last tier asks for")
+        yield Problem("capacity", INVALID_FIELDS, "must be at least the members of the last tier")
     if campaign.house_fill_members >= tiers[0].members:
-        yield Problem("house_fill_members", INVALID_FIELDS, "must be fewer than the first tier asks for")
+        yield Problem("house_fill_members", INVALID_FIELDS, "must be fewer than the members of the first tier")
     if campaign.leader_discount_minor >= min(tier.unit_price_minor for tier in tiers):
         yield Problem("leader_discount_minor", INVALID_FIELDS, "must be below every tier's price")
 
@@ -209,12 +213,16 @@ def _times(campaign: Campaign) -> Iterator[Problem]:
     if window_ms < MIN_WINDOW_MS:
         yield Problem("window", INVALID_FIELDS, f"must be at least {MIN_WINDOW_MS} ms")
     if window_ms + SETTLING_MS >= MIN_HOLD_MS:
-        yield Problem("window", WINDOW_TOO_LONG, "a hold must outlast it by a day, and the shortest hold is of 7 days")
+        yield Problem(
+            "window", WINDOW_TOO_LONG, "must end a day before the shortest hold of a provider, which lasts 7 days"
+        )
     if not MIN_WINDOW_MS <= milliseconds(campaign.hold_window) <= MAX_HOLD_WINDOW_MS:
         yield Problem("hold_window", INVALID_FIELDS, f"must lie in {MIN_WINDOW_MS} ms to 24 h")
 
 
 def _amounts(campaign: Campaign) -> Iterator[Problem]:
-    most = max([campaign.solo_price_minor, *(tier.unit_price_minor for tier in campaign.tiers)])
-    if most * (campaign.max_quantity or DEFAULT_MAX_QUANTITY) * MAX_SEATS > MAX_AMOUNT_MINOR:
-        yield Problem("max_quantity", AMOUNT_OVERFLOW, f"{MAX_SEATS} orders of so many pieces don't fit in 64 bits")
+    highest = max([campaign.solo_price_minor, *(tier.unit_price_minor for tier in campaign.tiers)])
+    if highest * (campaign.max_quantity or DEFAULT_MAX_QUANTITY) * MAX_SEATS > MAX_AMOUNT_MINOR:
+        yield Problem(
+            "max_quantity", AMOUNT_OVERFLOW, f"the amount of {MAX_SEATS} orders of this quantity exceeds 64 bits"
+        )

@@ -1,7 +1,7 @@
-"""Bytes of a group in the state directory: msgpack of known types, and nothing else can be read from it.
+"""Encoding of a group in the state directory: msgpack of a fixed tuple of types.
 
-`customers` is not kept: it follows from the seats and the waiting list. Terms are kept as their message's bytes, and
-groups with the same terms share one object in memory.
+`customers` is not stored, because it follows from seats and waitlist. Terms are stored as encoded message; groups with
+equal terms share one object in memory.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from eventlog.records.packed import Packed
 from services.groups.domain.model import Phase, Seat, State, WaitlistEntry
 from services.groups.domain.terms import terms_of
 
-#: Values of a state in the order in which `encode` lists them. A change needs a new stamp.
-_Kept: TypeAlias = tuple[
+#: Values of a state in the order of `encode`. A change needs a new STATE_STAMP.
+_Values: TypeAlias = tuple[
     Phase,
     bytes | None,  # terms
     str,  # leader
@@ -21,7 +21,7 @@ _Kept: TypeAlias = tuple[
     int,  # deadline_ms
     dict[str, Seat],  # reserved
     dict[str, Seat],  # confirmed
-    dict[str, WaitlistEntry],  # waiting
+    dict[str, WaitlistEntry],  # waitlist
     dict[str, int],  # ended
     int,  # tiers_reached
     int,  # seated_ms
@@ -32,11 +32,11 @@ _Kept: TypeAlias = tuple[
     int,  # captured_minor
     int,  # unreleased
 ]
-_PACKED: Packed[_Kept] = Packed(_Kept)
+_PACKED: Packed[_Values] = Packed(_Values)
 
 
 def encode(state: State) -> bytes:
-    """Bytes of a group. The order of its mappings is kept."""
+    """Encodes a group, with the order of its mappings."""
     terms = state.terms
     return _PACKED.encode(
         (
@@ -47,7 +47,7 @@ def encode(state: State) -> bytes:
             state.deadline_ms,
             state.reserved,
             state.confirmed,
-            state.waiting,
+            state.waitlist,
             state.ended,
             state.tiers_reached,
             state.seated_ms,
@@ -62,15 +62,15 @@ def encode(state: State) -> bytes:
 
 
 def decode(value: bytes) -> State:
-    """The group that was encoded. Raises msgspec.DecodeError, DecodeError of its terms, and UnknownRules."""
-    (phase, terms, leader, opened_ms, deadline_ms, reserved, confirmed, waiting, ended, *numbers) = _PACKED.decode(
+    """Decodes a group. Raises msgspec.DecodeError, protobuf's DecodeError for its terms, and UnknownRules."""
+    (phase, terms, leader, opened_ms, deadline_ms, reserved, confirmed, waitlist, ended, *numbers) = _PACKED.decode(
         value
     )
     customers: dict[str, int] = {}
     if phase is Phase.FORMING:
-        for held in (reserved, confirmed, waiting):
-            for one in held.values():
-                customers[one.customer] = customers.get(one.customer, 0) + 1
+        for held in (reserved, confirmed, waitlist):
+            for entry in held.values():
+                customers[entry.customer] = customers.get(entry.customer, 0) + 1
     return State(
         phase,
         None if terms is None else terms_of(terms),
@@ -79,7 +79,7 @@ def decode(value: bytes) -> State:
         deadline_ms,
         reserved,
         confirmed,
-        waiting,
+        waitlist,
         customers,
         ended,
         *numbers,

@@ -1,8 +1,7 @@
-"""Copies order facts, and the payment decisions that a group reacts to, into the group inbox.
+"""Maps order facts, and the payment decisions that a group reacts to, to records of the group inbox.
 
-Beside an order that opens a group goes its campaign.
-
-A fact is checked for being one, then wrapped as the bytes it came in.
+An order that opens a group gets its campaign beside it. A record is decoded to check it; the inbox record contains its
+original bytes.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from shared_kernel.decoding import decode_for_group
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which the campaigns' topic is read again when the broker was away.
-AGAIN_S = 0.2
-#: Header with the id of the campaign that an order opens a group of.
+#: Seconds between two attempts to read the campaigns' topic while the broker is unavailable.
+RETRY_INTERVAL_S = 0.2
+#: Header with the id of the campaign of an order that opens a group.
 CAMPAIGN_HEADER = "groupbuy-campaign"
 
 _ORDER_FACT = BytesField(GroupInput.ORDER_FACT_FIELD_NUMBER)
@@ -40,24 +39,24 @@ _PAYMENT_DECISION = BytesField(GroupInput.PAYMENT_DECISION_FIELD_NUMBER)
 _CAMPAIGN = BytesField(GroupInput.CAMPAIGN_FIELD_NUMBER)
 
 Find = Callable[[str], Campaign | None]
-FindFresh = Callable[[str], Awaitable[Campaign | None]]
+GetLatest = Callable[[str], Awaitable[Campaign | None]]
 
 
 class GroupInboxMapper:
-    """Copying rules of the group inbox."""
+    """InboxMapper of the group inbox."""
 
-    def __init__(self, orders_topic: str, find: Find, get_latest: FindFresh) -> None:
-        """`find` says what is known of a campaign, `find_fresh` reads the campaigns' topic to its end before."""
+    def __init__(self, orders_topic: str, find: Find, get_latest: GetLatest) -> None:
+        """`find` looks a campaign up in memory; `get_latest` first reads the campaigns' topic to its end."""
         self._orders_topic = orders_topic
         self._find = find
-        self._find_fresh = get_latest
+        self._get_latest = get_latest
 
     def for_partition(self, topic: str, partition: int) -> RecordMapper:
         """See InboxMapper."""
         source = OriginField(GroupInput.SOURCE_FIELD_NUMBER, topic, partition)
         if topic == self._orders_topic:
-            return _Facts(topic, partition, source, self._find, self._find_fresh)
-        return _Decisions(source)
+            return _OrderFactMapper(topic, partition, source, self._find, self._get_latest)
+        return _PaymentDecisionMapper(source)
 
     def copies_all(self, topic: str) -> bool:
         """See CopiesAll."""
@@ -73,27 +72,27 @@ class GroupInboxMapper:
         return CopiedFrom(source.topic, source.partition, source.offset) if found.HasField("source") else None
 
 
-class _Facts(RecordMapper):
-    """Order facts of one batch."""
+class _OrderFactMapper(RecordMapper):
+    """Maps the order facts of one batch."""
 
-    def __init__(self, topic: str, partition: int, source: OriginField, find: Find, get_latest: FindFresh) -> None:
+    def __init__(self, topic: str, partition: int, source: OriginField, find: Find, get_latest: GetLatest) -> None:
         self._topic = topic
         self._partition = partition
         self._source = source
         self._find = find
-        self._find_fresh = get_latest
-        #: Whether the campaigns' topic was read to its end since the batch was fetched: it then held every campaign
-        #: that an order in the batch can have been placed for.
+        self._get_latest = get_latest
+        #: Whether the campaigns' topic was read to its end after the batch was fetched: then every campaign that an
+        #: order of the batch can name is known.
         self._read_to_end = False
 
     def map_record(self, record: Any) -> bytes:
-        """The inbox record of a fact. Raises Undecodable, and Missing where it opens a group of a campaign that is not
-        known yet."""
+        """The inbox record of a fact. Raises Undecodable, and DependencyUnavailable if the fact opens a group of a
+        campaign that is not known yet."""
         value = record.value or b""
         fact = decode_for_group(OrderFact, value, record.key)
         body = fact.WhichOneof("body")
         if body is None:
-            raise Undecodable("an OrderFact with an unknown body")
+            raise Undecodable("the OrderFact has an unknown body")
         wrapped = self._source.of(record.offset) + _ORDER_FACT.of(value)
         if body == "placed":
             placed = fact.placed
@@ -102,7 +101,7 @@ class _Facts(RecordMapper):
         return wrapped
 
     def _campaign(self, name: str | None) -> bytes:
-        """The field with the campaign; empty where there is none."""
+        """The field with the campaign; empty if there is none."""
         if not name:
             return b""
         campaign = self._find(name)
@@ -113,19 +112,19 @@ class _Facts(RecordMapper):
         return _CAMPAIGN.of(campaign.SerializeToString())
 
     async def load_dependency(self, missing: DependencyUnavailable) -> None:
-        """Reads the campaigns' topic to its end, once a batch at most. A broker that is away is waited for."""
+        """Reads the campaigns' topic to its end, at most once a batch. Retries while the broker is unavailable."""
         (name,) = missing.args
         while True:
             try:
-                self._read_to_end = await self._find_fresh(name) is None
+                self._read_to_end = await self._get_latest(name) is None
             except BrokerUnavailable as error:
-                log.warning("the campaigns' topic is not read, trying again: %s", error)
-                await asyncio.sleep(AGAIN_S)
+                log.warning("reading the campaigns' topic failed, retrying: %s", error)
+                await asyncio.sleep(RETRY_INTERVAL_S)
             else:
                 return
 
     def reject(self, record: Any, error: str) -> bytes | None:
-        """Tells the group of an order that could not be read; its name stands in the headers."""
+        """The rejection of an order that can't be decoded; its name is in the headers."""
         subject = header(record.headers, "ce_subject") or ""
         parts = subject.split("/")
         if len(parts) != 4 or parts[1].encode() != record.key:
@@ -135,8 +134,8 @@ class _Facts(RecordMapper):
         return GroupInput(source=source, order_rejected=rejected).SerializeToString()
 
 
-class _Decisions(RecordMapper):
-    """Payment decisions of one batch."""
+class _PaymentDecisionMapper(RecordMapper):
+    """Maps the payment decisions of one batch."""
 
     from_decision_log = True
 
@@ -149,7 +148,7 @@ class _Decisions(RecordMapper):
         self._source = source
 
     def map_record(self, record: Any) -> bytes | None:
-        """The inbox record of a decision; None where it is none of a group's business. Raises Undecodable."""
+        """The inbox record of a decision, or None if no group reacts to it. Raises Undecodable."""
         value = record.value or b""
         decision = self.decision = decode_for_group(PaymentDecision, value, record.key)
         if not reacts_to(decision):

@@ -1,4 +1,4 @@
-"""Bugs planted in how a group ends: tiers, deadlines, prices, and who is charged or let go."""
+"""Planted bugs in the closing of a group: tiers, deadlines, prices, charges and releases."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CLOSING: tuple[Mutant, ...] = (
     ),
     mutant(
         "count_not_set",
-        "members are counted as they come, never as they leave",
+        "the count of members does not fall when one leaves",
         (
             evolve._member_confirmed,
             "state.confirmed[order] = seat",
@@ -56,7 +56,7 @@ CLOSING: tuple[Mutant, ...] = (
     ),
     mutant(
         "deadline_equal",
-        "in the deadline's millisecond the group is still open",
+        "the group is still open in the millisecond of the deadline",
         (decide._in_turn, "due_ms <= at_ms", "due_ms < at_ms"),
     ),
     mutant(
@@ -90,28 +90,30 @@ CLOSING: tuple[Mutant, ...] = (
     ),
     mutant(
         "house_fill_off_by_one",
-        "the house wants one member more than it said",
+        "virtual completion takes one member more than its terms say",
         (closing.reach_deadline, "terms.house_fill_members <= members", "terms.house_fill_members < members"),
     ),
     mutant(
         "house_fill_unasked",
-        "without house fill the house fills all the same",
+        "virtual completion applies without being in the terms",
         (closing.reach_deadline, "0 < terms.house_fill_members", "0 <= terms.house_fill_members"),
     ),
     mutant(
         "captured_at_wrong_tier",
-        "everybody is charged the first tier's price",
+        "every member is charged the first tier's price",
         (closing.complete, "tier.unit_price_minor, seat", "terms.entry_price_minor, seat"),
     ),
     mutant(
-        "leader_discount_to_all", "everybody is charged as a leader", (closing.complete, "order == leader)", "True)")
+        "leader_discount_to_all",
+        "every member gets the leader's discount",
+        (closing.complete, "order == leader)", "True)"),
     ),
     mutant(
-        "leader_discount_to_nobody", "the leader pays like everybody", (closing.complete, "order == leader)", "False)")
+        "leader_discount_to_nobody", "the leader gets no discount", (closing.complete, "order == leader)", "False)")
     ),
     mutant(
         "discount_once_an_order",
-        "the discount is of the order, not of each piece",
+        "the discount is for the order, not for each piece",
         (pricing.capture_amount, "(unit_price_minor - discount) * quantity", "unit_price_minor * quantity - discount"),
     ),
     mutant(
@@ -134,36 +136,36 @@ CLOSING: tuple[Mutant, ...] = (
     ),
     mutant(
         "refunds_to_the_leader",
-        "all releases are filed against the leader's order",
+        "all releases name the leader's order",
         (
-            closing._let_go,
+            closing._release_all,
             "events.release_requested(order, reason)",
             "events.release_requested(state.leader or order, reason)",
         ),
     ),
     mutant(
         "members_kept_at_expiry",
-        "an expired group lets go only of those who have not paid",
-        (closing._let_go, "else tuple(state.confirmed)", "else ()"),
+        "an expired group releases unpaid orders only",
+        (closing._release_all, "else tuple(state.confirmed)", "else ()"),
     ),
     mutant(
         "waiting_kept_at_closing",
-        "who waits is never told that it is over",
-        (closing._let_go, "for order in tuple(state.waiting):", "for order in ():"),
+        "the waitlist is not released when the group closes",
+        (closing._release_all, "for order in tuple(state.waitlist):", "for order in ():"),
     ),
     mutant(
         "faulted_group_keeps_money",
-        "a group whose rules failed lets nobody go",
-        (closing.fault_forming, "yield from _let_go(state, RELEASE_REASON_FAULTED)", "return"),
+        "a group whose rules failed releases no order",
+        (closing.fault_forming, "yield from _release_all(state, RELEASE_REASON_FAULTED)", "return"),
     ),
     mutant(
         "settled_too_early",
-        "settled while one is still to be charged",
-        (on_payment_event._finish, "not state.confirmed", "len(state.confirmed) <= 1"),
+        "settled while one capture is pending",
+        (on_payment_event._settle_group, "not state.confirmed", "len(state.confirmed) <= 1"),
     ),
     mutant(
         "no_timer_but_for_one",
-        "the timer runs only while exactly one has paid",
+        "the timer runs only while exactly one member is confirmed",
         (
             domain.GroupDomain.due,
             "RULES[terms.rules_version].due(state)",

@@ -1,4 +1,4 @@
-"""Bugs planted in who gets a seat of a group, who waits, who leaves, and what is answered."""
+"""Planted bugs in the rules for seats, the waitlist, cancels and refusals."""
 
 from __future__ import annotations
 
@@ -11,47 +11,49 @@ _SEATS_LEFT = getter(State, "seats_left")
 SEATS: tuple[Mutant, ...] = (
     mutant(
         "capacity_off_by_one",
-        "one seat more than there is",
+        "a group has one seat too many",
         (_SEATS_LEFT, "self.terms.capacity", "self.terms.capacity + 1"),
     ),
     mutant(
-        "last_seat_raced", "a seat counts as taken only once it is paid", (_SEATS_LEFT, "- len(self.reserved) ", "")
+        "last_seat_raced",
+        "a seat is taken only once its hold is authorised",
+        (_SEATS_LEFT, "- len(self.reserved) ", ""),
     ),
     mutant(
         "seats_never_sold_again",
-        "seats of those who left stay taken",
+        "released seats stay taken",
         (_SEATS_LEFT, "- len(self.confirmed)", "- len(self.confirmed) - len(self.ended)"),
     ),
     mutant(
         "seats_per_customer_off_by_one",
         "a customer gets one seat too many",
-        (on_order_event._joining, ">= terms.seats_per_customer", "> terms.seats_per_customer"),
+        (on_order_event._check_join, ">= terms.seats_per_customer", "> terms.seats_per_customer"),
     ),
     mutant(
         "quantity_zero",
-        "orders of nothing are accepted",
-        (on_order_event._against, "1 <= placed.quantity", "0 <= placed.quantity"),
+        "orders of no piece are accepted",
+        (on_order_event._check_terms, "1 <= placed.quantity", "0 <= placed.quantity"),
     ),
     mutant(
         "quantity_off_by_one",
         "one piece more than allowed",
-        (on_order_event._against, "<= terms.max_quantity", "<= terms.max_quantity + 1"),
+        (on_order_event._check_terms, "<= terms.max_quantity", "<= terms.max_quantity + 1"),
     ),
     mutant(
         "currency_ignored",
-        "any currency will do",
-        (on_order_event._against, "placed.currency != terms.currency", "not placed.currency"),
+        "the currency is not compared",
+        (on_order_event._check_terms, "placed.currency != terms.currency", "not placed.currency"),
     ),
     mutant(
         "price_bound_off_by_one",
         "a shopper pays one unit more than agreed",
-        (on_order_event._against, "terms.entry_price_minor:", "terms.entry_price_minor - 1:"),
+        (on_order_event._check_terms, "terms.entry_price_minor:", "terms.entry_price_minor - 1:"),
     ),
     mutant(
         "price_bound_ignored",
-        "nobody asks what the shopper agreed to",
+        "the price limit is not compared",
         (
-            on_order_event._against,
+            on_order_event._check_terms,
             "placed.max_unit_price_minor < terms.entry_price_minor",
             "placed.max_unit_price_minor < 0",
         ),
@@ -59,16 +61,16 @@ SEATS: tuple[Mutant, ...] = (
     mutant(
         "link_to_another_campaign",
         "a join is not compared with the group's campaign",
-        (on_order_event._joining, "placed.campaign != terms.campaign", "not placed.campaign"),
+        (on_order_event._check_join, "placed.campaign != terms.campaign", "not placed.campaign"),
     ),
     mutant(
         "dedupe_skipped",
-        "a repeated order is decided again",
-        (transitions.find, "row is None and standing is _UNKNOWN", "row is None"),
+        "a duplicate order is decided again",
+        (transitions.find, "row is None and status is _UNKNOWN", "row is None"),
     ),
     mutant(
         "overtaking_cancel_forgotten",
-        "an order cancelled before it came is revived",
+        "an order cancelled before it came gets a seat",
         (
             evolve._seat_refused,
             "_end(state, event.order, OrderStatus.CANCELLED if cancelled else OrderStatus.REFUSED)",
@@ -87,28 +89,28 @@ SEATS: tuple[Mutant, ...] = (
     mutant(
         "cancel_refused_twice",
         "a late cancel is answered each time",
-        (on_order_event.refuse_cancel, "if not said:", "if True:"),
+        (on_order_event.refuse_cancel, "if not refused:", "if True:"),
     ),
     mutant(
         "waitlist_beyond_capacity",
-        "one who waits too many is seated",
-        (decide._fill_seats, "state.seats_left <= 0", "state.seats_left < 0"),
+        "one order of the waitlist too many is seated",
+        (decide._seat_waitlist, "state.seats_left <= 0", "state.seats_left < 0"),
     ),
     mutant(
         "waitlist_forgotten",
-        "a seat falls free and nobody moves up",
-        (decide._in_turn, "if state.waiting and items:", "if False:"),
+        "a free seat is not given to the waitlist",
+        (decide._decide_in_order, "if state.waitlist and items:", "if False:"),
     ),
     mutant(
         "waitlist_last_first",
-        "the last who waits is seated first",
-        (closing.promote, "iter(state.waiting.items())", "reversed(state.waiting.items())"),
+        "the last of the waitlist is seated first",
+        (closing.promote, "iter(state.waitlist.items())", "reversed(state.waitlist.items())"),
     ),
     mutant(
         "waitlist_overtaken",
-        "newcomers get seats that others wait for",
-        (on_order_event.join, " and not state.waiting", ""),
-        (decide._in_turn, "if state.waiting and items:", "if False:"),
+        "new orders get seats before the waitlist",
+        (on_order_event.join, " and not state.waitlist", ""),
+        (decide._decide_in_order, "if state.waitlist and items:", "if False:"),
     ),
     mutant(
         "reservation_lapses_early",
@@ -117,30 +119,32 @@ SEATS: tuple[Mutant, ...] = (
     ),
     mutant(
         "reservation_never_lapses",
-        "an unpaid seat is kept to the deadline",
+        "a reserved seat is kept to the deadline",
         (decide._next_ms, "return seat.until_ms if seat.until_ms < deadline_ms else deadline_ms", "return deadline_ms"),
     ),
     mutant(
-        "seat_gone_money_kept", "who leaves is not given the money back", (closing.leave, "if give_back:", "if False:")
+        "seat_gone_money_kept",
+        "the funds of a released order are not returned",
+        (closing.release_seat, "if return_funds:", "if False:"),
     ),
     mutant(
         "member_who_left_counts",
-        "members who left are still in the set",
+        "released members stay in the set",
         (evolve._seat_released, "state.confirmed.pop(order, None)", "state.confirmed.get(order)"),
     ),
     mutant(
         "customer_never_leaves",
-        "who left may not come again",
+        "a customer who left may not join again",
         (evolve._seat_released, "elif seat is not None:", "elif False:"),
     ),
     mutant(
         "payment_facts_dropped",
-        "the group never hears that money is back",
+        "the group is not notified of a release",
         (command._payment_decision, "if kind in MONEY:", 'if kind in MONEY and kind != "payment_released":'),
     ),
     mutant(
         "decline_unheard",
-        "a declined hold is not told to the group",
+        "the group is not notified of a declined capture",
         (command._payment_decision, "if kind in MONEY:", 'if kind in MONEY and kind != "capture_declined":'),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.groups.domain.model import OrderStatus
-from services.groups.domain.on_order_event import MAX_WAITING
+from services.groups.domain.on_order_event import MAX_WAITLIST
 from tests.unit.groups.given import (
     HOLD_WINDOW,
     MINUTE,
@@ -101,12 +101,12 @@ def test_the_waitlist_is_served_in_the_order_of_coming() -> None:
     group = given(opens("a", WAITING), joins("b"), joins("c"), joins("d"), joins("e"), joins("f"))
     group.when(cancels("d")).then("seat_released d CANCELLED")
     group.when(declined("c")).then("seat_released c DECLINED", "seat_reserved e")
-    assert group.state.standing("f") is OrderStatus.WAITLISTED
+    assert group.state.status("f") is OrderStatus.WAITLISTED
 
 
 def test_the_waitlist_is_as_long_as_the_largest_group() -> None:
     group = given(opens("a", WAITING), joins("b"), joins("c"))
-    group.when(*(joins(f"w{number}") for number in range(MAX_WAITING)))
+    group.when(*(joins(f"w{number}") for number in range(MAX_WAITLIST)))
     group.when(joins("late")).then("seat_refused late GROUP_FULL")
 
 

@@ -64,7 +64,7 @@ def test_a_shopper_who_joins_ten_times_has_one_seat() -> None:
 
 def test_a_cancelled_order_whose_payment_comes_late_is_not_revived() -> None:
     group = given(opens("a"), joins("b"), cancels("b")).when(pays("b")).then_nothing()
-    assert group.state.standing("b") is OrderStatus.CANCELLED
+    assert group.state.status("b") is OrderStatus.CANCELLED
     # The money was asked back when the order was cancelled; payments lets go of whatever comes later.
     events = [event for value in group.log for event in GroupDecision.FromString(value).events]
     assert [event.release_requested.order for event in events if event.HasField("release_requested")] == ["b"]
@@ -139,7 +139,7 @@ def test_no_order_is_stuck_every_one_has_an_end_when_the_group_has() -> None:
     group = given(opens("a"), joins("b"), joins("c", quantity=0), pays("a")).when(tick(), at=WINDOW)
     group.when(released("a"), released("b"))
     assert group.state.is_done
-    assert {order: group.state.standing(order) for order in "abc"} == {
+    assert {order: group.state.status(order) for order in "abc"} == {
         "a": OrderStatus.RELEASED,
         "b": OrderStatus.LAPSED,
         "c": OrderStatus.REFUSED,

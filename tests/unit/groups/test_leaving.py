@@ -104,7 +104,7 @@ def test_a_cancel_of_an_order_that_is_out_already_is_refused_once(
 ) -> None:
     order = "x" if standing is OrderStatus.REFUSED else "b"
     group = given(opens("a"), joins("b")).when(*ending, at=at)
-    assert group.state.standing(order) is standing
+    assert group.state.status(order) is standing
     group.when(cancels(order)).then(f"cancel_refused {order} {standing.name}").when(cancels(order)).then_nothing()
 
 
@@ -119,7 +119,7 @@ def test_an_order_that_can_not_be_read_is_refused_once() -> None:
     group = given(opens("a")).when(rejected("b")).then("seat_refused b UNREADABLE")
     group.when(rejected("b"), joins("b")).then_nothing()
     group.when(rejected("a")).then_nothing()
-    assert group.state.standing("a") is OrderStatus.RESERVED
+    assert group.state.status("a") is OrderStatus.RESERVED
 
 
 def test_a_solo_purchase_ends_with_its_only_seat() -> None:

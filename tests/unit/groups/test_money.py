@@ -117,9 +117,9 @@ def out(standing: OrderStatus) -> Group:
         group.when(tick(), at=HOLD_WINDOW)
     elif standing is OrderStatus.RELEASED:
         group.when(tick(), at=HOLD_WINDOW - 1).when(pays("b", 1))
-    elif standing is OrderStatus.FAILED:
+    elif standing is OrderStatus.CHARGE_DECLINED:
         group.when(pays("a"), pays("b")).when(tick(), at=WINDOW).when(capture_declined("b"))
-    assert group.state.standing("b") is standing
+    assert group.state.status("b") is standing
     return group
 
 
@@ -129,7 +129,7 @@ _ENDS = [
     OrderStatus.DECLINED,
     OrderStatus.LAPSED,
     OrderStatus.RELEASED,
-    OrderStatus.FAILED,
+    OrderStatus.CHARGE_DECLINED,
 ]
 
 
@@ -140,7 +140,7 @@ def test_money_for_an_order_without_a_seat_is_sent_back_once(standing: OrderStat
     asked = standing in (OrderStatus.LAPSED, OrderStatus.RELEASED)
     group.when(arrival).then(*([] if asked else ["release_requested b NO_SEAT"]))
     group.when(arrival, pays("b"), captured("b")).then_nothing()
-    assert group.state.standing("b") is standing
+    assert group.state.status("b") is standing
     group.when(released("b")).then("member_released b").when(released("b"), arrival).then_nothing()
 
 
@@ -204,10 +204,10 @@ def test_a_group_that_failed_is_done_when_all_money_is_back() -> None:
 def test_a_closed_group_shrinks_to_the_ends_of_its_orders() -> None:
     state = settling("a", "b").when(captured("a"), capture_declined("b")).state
     assert (state.settled, state.failed, state.captured_minor, state.members) == (1, 1, 800, 2)
-    assert not (state.reserved or state.confirmed or state.waiting or state.customers)
+    assert not (state.reserved or state.confirmed or state.waitlist or state.customers)
     assert set(state.ended) == {"a", "b"}
     assert all(end < 128 for end in state.ended.values())
-    assert (state.standing("a"), state.standing("b")) == (OrderStatus.SETTLED, OrderStatus.FAILED)
+    assert (state.status("a"), state.status("b")) == (OrderStatus.SETTLED, OrderStatus.CHARGE_DECLINED)
 
 
 def test_nothing_late_is_taken_for_new_after_a_group_is_done() -> None:

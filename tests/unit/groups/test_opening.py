@@ -90,7 +90,7 @@ def test_an_order_for_an_unknown_campaign_is_refused_and_remembered() -> None:
 def test_an_order_against_the_terms_is_refused(changes: dict[str, Any], reason: str) -> None:
     group = given(opens("a", **changes)).then(f"seat_refused a {reason}")
     assert group.state.phase is Phase.UNOPENED
-    assert group.state.standing("a") is OrderStatus.REFUSED
+    assert group.state.status("a") is OrderStatus.REFUSED
     assert group.due is None
 
 

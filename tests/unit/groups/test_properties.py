@@ -132,7 +132,7 @@ def check(group: Group, witness: Witness) -> None:
     assert all(count == 1 for count in witness.ends.values())
     for body in ("seat_reserved", "release_requested", "member_released", "cancel_refused", "settlement_requested"):
         witness.once(body)
-    live = {*state.reserved, *state.confirmed, *state.waiting}
+    live = {*state.reserved, *state.confirmed, *state.waitlist}
     assert not live & state.ended.keys()
     if state.phase is Phase.FORMING:
         assert set(witness.confirmed) == set(state.confirmed)
@@ -162,7 +162,7 @@ def test_every_row_of_the_table_leads_only_to_what_it_says(history: list[tuple[i
         before: dict[str, tuple[Any, OrderStatus, Phase]] = {}
         for item in group.domain.decode_input(value).items:
             row = find(group.state, item.kind, item.order)
-            before[item.order] = (row, group.state.standing(item.order), group.state.phase)
+            before[item.order] = (row, group.state.status(item.order), group.state.phase)
         group.when(value)
         bodies = {str(event.WhichOneof("body")) for event in group.last}
         for order, (row, standing, phase) in before.items():
@@ -171,7 +171,7 @@ def test_every_row_of_the_table_leads_only_to_what_it_says(history: list[tuple[i
             if row is None:
                 assert not bodies
             elif row.to and standing in row.when and isinstance(row.when[0], OrderStatus):
-                assert group.state.standing(order) in (*row.to, standing)
+                assert group.state.status(order) in (*row.to, standing)
             elif row.to and phase in row.when and isinstance(row.when[0], Phase):
                 assert group.state.phase in (*row.to, phase)
 

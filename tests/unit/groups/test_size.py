@@ -14,7 +14,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent, PaymentReleased
 
 from services.groups.domain.decide import PROMOTIONS_BATCH, due
-from services.groups.domain.on_order_event import MAX_WAITING
+from services.groups.domain.on_order_event import MAX_WAITLIST
 from services.groups.domain.terms import MAX_SEATS
 from tests.unit.groups.given import (
     HOLD_WINDOW,
@@ -66,14 +66,14 @@ class Large(Bare):
     def __init__(self, seats: int = MAX_SEATS, **changes: Any) -> None:
         super().__init__()
         self.seats = uuids(seats)
-        self.waiting = [uuid(2, number) for number in range(MAX_WAITING)]
+        self.waiting = [uuid(2, number) for number in range(MAX_WAITLIST)]
         method = {"payment_method": PAYMENT_METHOD, "request_sha256": bytes(32)}
         leader, *others = self.seats
         self.when(opens(leader, offer(seats, **changes), customer=customer(1, 0), **method))
         self.when(*(joins(one, customer=customer(1, n), **method) for n, one in enumerate(others, start=1)))
         self.when(*(joins(one, customer=customer(2, n), **method) for n, one in enumerate(self.waiting)))
         assert len(self.state.reserved) == seats
-        assert len(self.state.waiting) == MAX_WAITING
+        assert len(self.state.waitlist) == MAX_WAITLIST
 
     def largest(self) -> int:
         """Bytes of the largest decision so far."""
@@ -85,7 +85,7 @@ def test_the_completion_of_the_largest_group_is_a_small_record() -> None:
     group.when(*(pays(order) for order in group.seats))
     assert len(group.last[-1].seat_released.order) == 36
     assert sum(event.HasField("settlement_requested") for event in group.last) == MAX_SEATS
-    assert sum(event.HasField("seat_released") for event in group.last) == MAX_WAITING
+    assert sum(event.HasField("seat_released") for event in group.last) == MAX_WAITLIST
     assert group.largest() < LIMIT_BYTES
 
 

@@ -317,7 +317,7 @@ class GroupMachine(RuleBasedStateMachine):
     def the_group_counts_as_we_do(self) -> None:
         state, count = self.group.state, self.count
         assert state.phase.name.lower() == (count.closings or ["forming"])[0]
-        assert list(state.waiting) == count.at("waiting")
+        assert list(state.waitlist) == count.at("waiting")
         assert set(state.reserved) == set(count.at("reserved"))
         assert set(state.confirmed) == set(count.at("member", "settling"))
         assert state.captured_minor == count.charged

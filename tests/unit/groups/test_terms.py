@@ -152,5 +152,5 @@ def test_the_tier_is_the_last_one_reached(members: int, price: int | None) -> No
 def test_no_amount_of_valid_terms_leaves_64_bits() -> None:
     terms = frozen(solo=True, solo_price_minor=10**12, max_quantity=4_611)
     assert hold_amount(terms, 4_611) * 2_000 < 2**63
-    assert capture_amount(frozen(leader_discount_minor=50), 800, 3, leads=True) == 2_250
-    assert capture_amount(frozen(leader_discount_minor=50), 800, 3, leads=False) == 2_400
+    assert capture_amount(frozen(leader_discount_minor=50), 800, 3, is_leader=True) == 2_250
+    assert capture_amount(frozen(leader_discount_minor=50), 800, 3, is_leader=False) == 2_400

@@ -39,7 +39,7 @@ def test_a_seat_lasts_until_the_millisecond_before_its_end() -> None:
 def test_a_payment_in_the_very_millisecond_of_its_seats_end_comes_too_late() -> None:
     group = given(opens("a"), joins("b"), pays("a")).when(pays("b"), at=HOLD_WINDOW)
     group.then("seat_released b LAPSED", "release_requested b LAPSED")
-    assert group.state.standing("b") is OrderStatus.LAPSED
+    assert group.state.status("b") is OrderStatus.LAPSED
 
 
 def test_a_payment_in_the_very_millisecond_of_the_deadline_loses_to_it() -> None:
@@ -98,7 +98,7 @@ def test_a_long_waitlist_is_seated_step_by_step_and_nobody_overtakes_it() -> Non
     # A newcomer goes behind those who wait, whether or not a seat is free at that moment.
     group.when(joins("late"), at=HOLD_WINDOW + 1)
     assert group.of("late") == ["seat_waitlisted late"]
-    assert list(group.state.waiting) == ["late"]
+    assert list(group.state.waitlist) == ["late"]
     assert group.due == 2 * HOLD_WINDOW
 
 

@@ -59,7 +59,7 @@ async def test_a_campaign_is_written_under_its_id_and_can_be_read(
     made = await campaigns.CreateCampaign(asked(), call())
     ((topic, key, value, headers),) = broker.records
     assert (topic, key) == (CAMPAIGNS.name, "mug")
-    assert edits.shown(Campaign.FromString(value)) == made
+    assert edits.with_etag(Campaign.FromString(value)) == made
     assert (made.name, made.revision, made.rules_version, made.archived) == ("campaigns/mug", 1, 1, False)
     assert made.create_time.ToMilliseconds() == TIME_MS
     assert (made.product, made.capacity, len(made.tiers)) == ("mug", 10, 2)

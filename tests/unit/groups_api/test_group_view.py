@@ -39,7 +39,7 @@ def members(group: Group) -> list[tuple[str, str, int, str]]:
 
 def test_a_forming_group_shows_who_is_in_it() -> None:
     state = forming(1)
-    state.waiting = OrderedDict(w=WaitlistEntry("will", 4, "card_secret", b""))
+    state.waitlist = OrderedDict(w=WaitlistEntry("will", 4, "card_secret", b""))
     group = shown(state)
     assert (group.name, group.campaign, group.state) == (f"groups/{GROUP}", "campaigns/mug", GROUP_STATE_FORMING)
     assert group.leader_order == f"groups/{GROUP}/orders/o0"
@@ -74,7 +74,7 @@ def test_a_completed_group_shows_the_price_it_completed_at_and_its_ends() -> Non
     state.confirmed.popitem()
     state.ended = {
         "s": int(OrderStatus.SETTLED),
-        "f": int(OrderStatus.FAILED),
+        "f": int(OrderStatus.CHARGE_DECLINED),
         "x": int(OrderStatus.RELEASED),
         "gone": int(OrderStatus.CANCELLED),
         "refused": int(OrderStatus.REFUSED),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from groupbuy.groups.v1.groups_pb2 import Group, WatchGroupRequest
 
-from chassis.rpc.broadcast import Shared
+from chassis.rpc.broadcast import SharedMessage
 from services.groups.api import groups as api
 from services.groups.api import mapping as view
 from services.groups.api.groups import GroupServicer
@@ -38,7 +38,7 @@ def renderings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
-def watch(groups: GroupServicer, from_version: int = 0) -> AsyncIterator[Shared[Group]]:
+def watch(groups: GroupServicer, from_version: int = 0) -> AsyncIterator[SharedMessage[Group]]:
     return groups.WatchGroup(WatchGroupRequest(name=NAME, from_version=from_version), call(None))
 
 

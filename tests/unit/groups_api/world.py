@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
 from groupbuy.groups.v1.groups_pb2 import Group
 
-from chassis.rpc.broadcast import Shared
+from chassis.rpc.broadcast import SharedMessage
 from eventlog.core.aggregate import Aggregate
 from eventlog.core.errors import BrokerUnavailable, NotReady
 from eventlog.producing.record_accumulator import Position, Record
@@ -60,14 +60,14 @@ class Table:
         self.watchers = ChangeNotifier()
         self._aggregates: dict[str, Aggregate[State]] = {}
         self.open = OpenGroups()
-        self.whole = True
+        self.scanned = True
 
     def get(self, key: str) -> Aggregate[State] | None:
         return self._aggregates.get(key)
 
     def put(self, state: State, version: int, key: str = GROUP) -> None:
         self._aggregates[key] = Aggregate(key, state, version, version, TIME_MS + version, b"")
-        self.open.note(self._aggregates[key])
+        self.open.update(self._aggregates[key])
         self.watchers.notify(key)
 
     def nearest(
@@ -78,8 +78,8 @@ class Table:
         partitions: Collection[int] | None = None,
         /,
     ) -> list[OpenGroup]:
-        if not self.whole:
-            raise NotReady("being looked through")
+        if not self.scanned:
+            raise NotReady("being scanned")
         return self.open.nearest(campaign, after, limit)
 
 
@@ -150,7 +150,7 @@ def forming(confirmed: int = 0, **more: object) -> State:
     )
 
 
-async def upcoming(groups: AsyncIterator[Shared[Group]]) -> Group:
+async def upcoming(groups: AsyncIterator[SharedMessage[Group]]) -> Group:
     """The next group of a watch, within a second."""
     async with asyncio.timeout(1):
         return (await anext(groups)).message

@@ -33,7 +33,7 @@ from groupbuy.links.v1.links_pb2 import SHARE_CHANNEL_FRIEND, SHARE_CHANNEL_LIVE
 from chassis.rpc.errors import ApiError
 from chassis.rpc.validation import validate
 from services.groups.api import errors as refusals
-from services.groups.api.links import INSTEAD, TTL_S, LinkServicer, joinable
+from services.groups.api.links import MAX_ALTERNATIVES, TTL_S, LinkServicer, joinable
 from shared_kernel.share_links import Keys
 
 CALL: Any = None
@@ -120,7 +120,7 @@ async def test_a_closed_group_is_answered_with_open_groups_and_links_to_them(sho
     found = await shop.resolve(token)
     assert (found.joinable, found.group.state) == (False, GROUP_STATE_COMPLETED)
     assert [one.group.name for one in found.open_groups] == [near, far]
-    assert (shop.asked[0].campaign, shop.asked[0].page_size) == ("campaigns/mug", INSTEAD)
+    assert (shop.asked[0].campaign, shop.asked[0].page_size) == ("campaigns/mug", MAX_ALTERNATIVES)
     instead = await shop.resolve(found.open_groups[0].share_token)
     assert (instead.target, instead.joinable, instead.expire_time) == (near, True, found.expire_time)
     assert (instead.invitation.inviter, instead.invitation.channel) == ("ann", SHARE_CHANNEL_LIVE_ROOM)
