@@ -6,10 +6,11 @@ The only place in devstack/ that knows their names and variables. Starts nothing
 from __future__ import annotations
 
 import secrets
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from groupbuy_settlement import command
 
 SERVICES = ("orders", "groups", "payments")
 PROVIDER = "provider"
@@ -69,7 +70,7 @@ class Plan:
 
 def _topics(kafka: str, partitions: int) -> Sequence[str]:
     create = ("topics", "create", "--kafka", kafka, "--partitions", str(partitions), "--replication", "1")
-    return (sys.executable, "-m", "ops.main", *create)
+    return command("ops.main", *create)
 
 
 def _prepare(layout: Layout) -> None:
@@ -91,7 +92,7 @@ def _provider(layout: Layout) -> Child:
         "WECHAT_KEYS": str(layout.wechat_keys),
     }
     environment = {f"GROUPBUY_SIMPROVIDER_{key}": value for key, value in told.items()}
-    return Child(PROVIDER, (sys.executable, "-m", "simulators.psp"), environment)
+    return Child(PROVIDER, command("simulators.psp"), environment)
 
 
 def replica_name(service: str, number: int) -> str:
@@ -120,7 +121,7 @@ def _service(name: str, number: int = 0) -> Callable[[Layout], Child]:
                 # What the provider tells by itself goes to the first.
                 environment["WEBHOOK_LISTEN"] = "127.0.0.1:0"
         prefixed = {prefix + key: value for key, value in environment.items()}
-        return Child(process, (sys.executable, "-m", f"services.{name}"), prefixed)
+        return Child(process, command(f"services.{name}"), prefixed)
 
     return child
 
@@ -151,7 +152,7 @@ def _accounts(layout: Layout) -> Mapping[str, str]:
 
 PRODUCT = Plan(
     topics=_topics,
-    rights=lambda kafka: (sys.executable, "-m", "ops.main", "acls", "apply", "--kafka", kafka),
+    rights=lambda kafka: command("ops.main", "acls", "apply", "--kafka", kafka),
     first={PROVIDER: _provider},
     then={name: _service(name) for name in SERVICES},
     more=(PROVIDER_HTTP, WEBHOOKS),

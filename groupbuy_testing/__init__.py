@@ -1,0 +1,1 @@
+"""Integration tests against group buying, for this and other repositories: a pytest plugin and a running system."""

@@ -1,14 +1,15 @@
 """The pytest plugin: a running system, or a bare broker, for integration tests of this and of other repositories.
 
-Loaded into every pytest run where the package is installed, so it imports nothing of weight until a fixture is used.
-Without Java or Maven the fixtures fail and say what to install; they never skip.
+pytest loads it wherever the package is installed, so it imports gRPC only when a fixture is used. System and broker run
+in a process of their own: packages of the test process may have any names. Without Java or Maven the fixtures fail, and
+the message says what to install; they never skip.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -17,19 +18,20 @@ if TYPE_CHECKING:
 
 _LINES = 60
 _RUNNING = pytest.StashKey["RunningStack"]()
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="session")
 def groupbuy_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """The whole system: broker, simulated provider, three services that serve. One a session, in its own directory."""
-    from devstack.stack import Stack
+    """The whole system: broker, simulated provider and three services. One per session (and per xdist worker)."""
+    from groupbuy_testing.remote import RemoteStack
     from groupbuy_testing.running import RunningStack
 
-    running = RunningStack(Stack(tmp_path_factory.mktemp("groupbuy-stack")))
-    # Before the start, so that a start that fails shows the logs too.
+    running = RunningStack(RemoteStack(tmp_path_factory.mktemp("groupbuy-stack")))
+    # Stored before the start: the report of a failed start has the logs too.
     request.config.stash[_RUNNING] = running
     try:
-        _start(running.stack.start)
+        _or_fail(running.stack.start)
         yield running
     finally:
         running.close()
@@ -38,18 +40,18 @@ def groupbuy_stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """host:port of a real Kafka broker without any topics: $KAFKA, else one of the session's own."""
-    from devstack.kafka.broker import Broker
+    """host:port of a real Kafka broker without topics: $KAFKA, or a broker of this session."""
+    from groupbuy_testing import control
 
     if external := os.environ.get("KAFKA"):
         yield external
         return
-    broker = Broker()
+    directory = tmp_path_factory.mktemp("kafka")
+    broker = control.Control([*control.BROKER, str(directory)], directory / "control.log")
     try:
-        _start(lambda: broker.start(tmp_path_factory.mktemp("kafka")))
-        yield broker.bootstrap
+        yield _or_fail(lambda: broker.call("start"))["kafka"]
     finally:
-        broker.release()
+        broker.close()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -62,11 +64,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-def _start(start: Callable[[], None]) -> None:
-    """Starts; what a person can mend fails the test with its one sentence, not with a traceback."""
-    from devstack.errors import DeployError
+def _or_fail(start: Callable[[], T]) -> T:
+    """Fails the test with the error's message alone, without a traceback, if the start fails."""
+    from groupbuy_testing.control import StackError
 
     try:
-        start()
-    except DeployError as error:
+        return start()
+    except StackError as error:
         pytest.fail(str(error), pytrace=False)

@@ -1,13 +1,16 @@
-"""A running stack as tests see it: the broker's address, the endpoints, and gRPC channels that are ready to use."""
+"""A running stack as tests use it: the broker's address, the endpoints, and gRPC channels that are ready to use."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
 import grpc
 
-from devstack.stack import Stack
-from devstack.supervision.process import tail
+from groupbuy_testing.control import tail
 
-# A service that is killed and started again is found again at once, not after gRPC's pause of a second and more.
+# gRPC's default pause before a reconnect is above a second; a restarted service is reachable much sooner.
 _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -16,10 +19,49 @@ _OPTIONS = (
 )
 
 
-class RunningStack:
-    """The system under test. `stack` breaks and mends its processes: kill, freeze, thaw, stop_service, wait_serving."""
+class Broker(Protocol):
+    """The broker of a system."""
 
-    def __init__(self, stack: Stack) -> None:
+    def kill(self) -> None: ...  # noqa: D102
+    def stop(self) -> None: ...  # noqa: D102
+    def restart(self) -> None: ...  # noqa: D102
+
+
+class System(Protocol):
+    """A stack in this process or in another one; RemoteStack describes the methods."""
+
+    @property
+    def run_dir(self) -> Path: ...  # noqa: D102
+    @property
+    def logs(self) -> Path: ...  # noqa: D102
+    @property
+    def kafka(self) -> str: ...  # noqa: D102
+    @property
+    def endpoints(self) -> Mapping[str, str]: ...  # noqa: D102
+    @property
+    def partitions(self) -> int: ...  # noqa: D102
+    @property
+    def names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def broker(self) -> Broker: ...  # noqa: D102
+    def start(self) -> None: ...  # noqa: D102
+    def stop(self) -> None: ...  # noqa: D102
+    def log(self, name: str) -> str: ...  # noqa: D102
+    def pid(self, name: str) -> int | None: ...  # noqa: D102
+    def kill(self, name: str, *, restart: bool = True) -> None: ...  # noqa: D102
+    def freeze(self, name: str) -> None: ...  # noqa: D102
+    def thaw(self, name: str) -> None: ...  # noqa: D102
+    def stop_service(self, name: str) -> None: ...  # noqa: D102
+    def start_service(self, name: str) -> None: ...  # noqa: D102
+    def wait_serving(self, name: str, timeout: float = 60.0) -> None: ...  # noqa: D102
+    def add_replica(self, service: str) -> str: ...  # noqa: D102
+    def failure(self) -> Exception | None: ...  # noqa: D102
+
+
+class RunningStack:
+    """The system under test. `stack` stops, freezes and restarts its processes by name."""
+
+    def __init__(self, stack: System) -> None:
         self.stack = stack
         self._channels: dict[str, grpc.Channel] = {}
 
@@ -29,8 +71,8 @@ class RunningStack:
         return self.stack.kafka
 
     @property
-    def endpoints(self) -> dict[str, str]:
-        """host:port by name: orders, groups, payments, provider. The same over restarts."""
+    def endpoints(self) -> Mapping[str, str]:
+        """host:port by name: orders, groups, payments, provider. The same after a restart."""
         return self.stack.endpoints
 
     @property
@@ -58,12 +100,12 @@ class RunningStack:
         return grpc.aio.insecure_channel(self.endpoints[name], options=_OPTIONS)
 
     def log_ends(self, lines: int) -> list[tuple[str, str]]:
-        """File name and last lines of every log that has any."""
+        """File name and last lines of every log that is not empty."""
         ends = [(path.name, tail(path, lines)) for path in sorted(self.stack.logs.glob("*.log"))]
         return [(name, text) for name, text in ends if text]
 
     def close(self) -> None:
-        """Closes the channels; the stack goes on."""
+        """Closes the channels; the stack keeps running."""
         for channel in self._channels.values():
             channel.close()
         self._channels.clear()

@@ -8,8 +8,10 @@ from typing import Any
 
 import faust
 from aiokafka.errors import IllegalStateError, KafkaError
+from faust.stores import STORES
 from faust.tables.manager import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
+from faust.transport.drivers import TRANSPORTS
 
 from eventlog.processors.lanes import cancelled_by_us
 
@@ -17,6 +19,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds between a step of the recovery that failed and the next try.
 RETRY_S = 0.5
+
+# Faust looks up the scheme of `eventlog://` here. Entry points would need this package on every process's path.
+TRANSPORTS.aliases["eventlog"] = "eventlog.faust:Transport"
+STORES.aliases["eventlog"] = "eventlog.faust.table_store:FoldStore"
 
 
 class App(faust.App):  # type: ignore[misc]

@@ -32,7 +32,7 @@ def prepared(tmp_path: Path) -> Layout:
 
 def test_a_service_is_told_broker_address_state_and_name() -> None:
     orders = PRODUCT.then["orders"](LAYOUT)
-    assert orders.argv[1:] == ("-m", "services.orders")
+    assert orders.argv[1:] == ("-P", "-m", "groupbuy_settlement", "services.orders")
     assert orders.environment == {
         "GROUPBUY_ORDERS_KAFKA": "127.0.0.1:9",
         "GROUPBUY_ORDERS_LISTEN": "h:1",
@@ -95,7 +95,7 @@ def test_payments_takes_the_settings_that_it_is_told(prepared: Layout, monkeypat
 def test_topics_are_made_by_the_command_line_for_one_broker() -> None:
     assert PRODUCT.topics is not None
     command = " ".join(PRODUCT.topics("127.0.0.1:9", 4))
-    assert command.endswith("-m ops.main topics create --kafka 127.0.0.1:9 --partitions 4 --replication 1")
+    assert command.endswith("-m groupbuy_settlement ops.main topics create --kafka 127.0.0.1:9 --partitions 4 --replication 1")
 
 
 def test_a_further_replica_has_a_name_a_state_and_an_address_of_its_own(prepared: Layout) -> None:
