@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from ops.audit import command as audit
-from ops.broker import acls, campaigns, dlq, inbox, offsets, skip, topics
+from ops import audit_command as audit
+from ops.broker import acls, campaigns, dlq, offsets, skip, topics
 from ops.demo import command as demo
 from ops.ledger import command as ledger
 from ops.log import invites, replay, show, tail, verify, what_if
@@ -23,7 +23,6 @@ app.command("tail")(tail.tail)
 app.add_typer(show.app, name="show")
 app.command("invites")(invites.invites)
 app.add_typer(dlq.app, name="dlq")
-app.add_typer(inbox.app, name="inbox")
 app.add_typer(offsets.app, name="offsets")
 app.add_typer(campaigns.app, name="campaigns")
 app.command("verify")(verify.verify)

@@ -141,7 +141,7 @@ class _Play:
 def _skip(kafka: str, poison: Poison) -> None:
     """The recorded way out, as an operator takes it."""
     place = (poison.inbox.name, str(poison.partition), str(poison.offset))
-    command = (sys.executable, "-m", "ops.main", "inbox", "skip", *place, "--reason", "planted", "--kafka", kafka)
+    command = (sys.executable, "-m", "ops.main", "skip", *place, "--reason", "planted", "--kafka", kafka)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

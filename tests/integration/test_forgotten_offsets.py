@@ -336,16 +336,16 @@ async def test_a_record_that_nobody_decodes_is_skipped_by_a_record_of_its_own_an
     assert (await said("audit", "--without-provider")).returncode == 1
     replayed = await said("replay")
     assert '"stopped": 1' in replayed.stdout, replayed.stderr
-    shown = await said("inbox", "skip", *place, "--dry-run")
+    shown = await said("skip", *place, "--dry-run")
     assert shown.returncode == 0, shown.stderr
     assert "bytes are no PaymentInput" in shown.stdout
     assert "\x1b" not in shown.stdout
     assert (await log_registry.read(kafka)).skipped == set()
-    refused = await said("inbox", "skip", PAYMENT_INBOX.name, str(partition), str(offset - 1), "--reason", "no")
+    refused = await said("skip", PAYMENT_INBOX.name, str(partition), str(offset - 1), "--reason", "no")
     assert refused.returncode == 1
     assert "this build decodes the record" in refused.stderr
-    assert (await said("inbox", "skip", PAYMENT_INBOX.name, str(partition), "99", "--reason", "no")).returncode == 1
-    assert (await said("inbox", "skip", *place)).returncode == 0
+    assert (await said("skip", PAYMENT_INBOX.name, str(partition), "99", "--reason", "no")).returncode == 1
+    assert (await said("skip", *place)).returncode == 0
     ((topic, where, at, _),) = (await log_registry.read(kafka)).skipped
     assert (topic, where, at) == (PAYMENT_INBOX.name, partition, offset)
     assert (await said("audit", "--without-provider")).returncode == 0

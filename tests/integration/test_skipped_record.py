@@ -51,7 +51,7 @@ def test_a_skip_lets_the_partition_go_on_also_after_a_restart(
 
     # Groups go on when payments stand still: the seat comes before the money.
     orders = [shop.place(campaign, solo=True)] if inbox is PAYMENT_INBOX else []
-    skipped = ops(kafka, "inbox", "skip", inbox.name, str(partition), str(offset), "--reason", "planted by a test")
+    skipped = ops(kafka, "skip", inbox.name, str(partition), str(offset), "--reason", "planted by a test")
     assert skipped.returncode == 0, skipped.stderr
     # One order in each partition.
     seen: set[int] = set()
