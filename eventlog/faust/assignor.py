@@ -5,7 +5,7 @@ the same). It names the process that was given a partition, not one whose state 
 
 Faust's assignor assigns standbys together with the partitions, and promotes them first when an owner leaves. Ours
 leaves out the changelogs, whose standbys Faust would follow itself, and lose records. It assigns standbys of the inputs
-alone, which mean nothing to Faust; standby.py follows them. And it gives each partition a standby that has room for it
+alone, which mean nothing to Faust; eventlog/processors/standby follows them. And it gives each partition a standby that has room for it
 when its owner leaves: Faust promotes no member beyond its share.
 """
 

@@ -25,7 +25,7 @@ from eventlog.core.timers import BrokerClock
 from eventlog.faust.lease import awake_or_not_s
 from eventlog.processors.base import Batch, Connection, Processor
 from eventlog.processors.log_watch import LogWatch, folded
-from eventlog.processors.standby import following, kept_at
+from eventlog.processors.standby.standby import standby_for, written_at
 from eventlog.processors.time_slice import TimeSlice
 from eventlog.producing.batch_output import Output
 from eventlog.records.codec import Codec
@@ -89,7 +89,7 @@ class Decider(Processor, Generic[S]):
             recovery_buffer_size=4,
         )
         self._codec = codec
-        self.standby = following(self, (log.name,))
+        self.standby = standby_for(self, (log.name,))
         self._table.open_states = self.open_states
         self._table.adopt = self._adopt
         self._table.on_ready = self._on_ready
@@ -145,9 +145,9 @@ class Decider(Processor, Generic[S]):
         """Whether a partition is open here for the decider itself."""
         return bool(self._store.holds(partition))
 
-    def kept_at(self, partition: int) -> float:
+    def written_at(self, partition: int) -> float:
         """Time of a partition's newest state on disk, in seconds since the epoch; 0: there is none."""
-        return kept_at(self.connection.state_dir / self.group / str(partition))
+        return written_at(self.connection.state_dir / self.group / str(partition))
 
     def _open(self, path: Path, identity: LogIdentity) -> RocksDBStore[S]:
         """Opens the states of one partition; on a thread of its own."""

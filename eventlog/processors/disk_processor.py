@@ -19,10 +19,10 @@ from faust.types import TP
 from eventlog.consuming.start_policy import StartPolicy, log_foreign_commit
 from eventlog.core.errors import NotReady, Poisoned, Spoiled
 from eventlog.processors.base import Connection, Processor
-from eventlog.processors.standby import following, kept_at
+from eventlog.processors.standby.standby import standby_for, written_at
 from eventlog.state.database import Database
 from eventlog.state.follower import Follower
-from eventlog.state.open_partitions import Holdings
+from eventlog.state.open_partitions import OpenPartitions
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +96,9 @@ class DiskProcessor(Processor, Generic[K]):
     ) -> None:
         """`make` makes the state of a partition from its verified database; `stamp` is the database's."""
         self._kept_in = connection.state_dir / group
-        self._holdings: Holdings[K] = Holdings(connection.kafka, topics, self._kept_in, stamp, make)
+        self._holdings: OpenPartitions[K] = OpenPartitions(connection.kafka, topics, self._kept_in, stamp, make)
         super().__init__(group, topics, connection)
-        self.standby = following(self, topics)
+        self.standby = standby_for(self, topics)
         self._holdings.adopt = self.standby.adopt
 
     @property
@@ -137,9 +137,9 @@ class DiskProcessor(Processor, Generic[K]):
         """Whether a partition is open here for the processor itself."""
         return partition in self._holdings.held
 
-    def kept_at(self, partition: int) -> float:
+    def written_at(self, partition: int) -> float:
         """Time of a partition's newest state on disk, in seconds since the epoch; 0: there is none."""
-        return kept_at(self._kept_in / str(partition))
+        return written_at(self._kept_in / str(partition))
 
     # Reads ------------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,9 @@ from eventlog.producing.batch_output import Output
 from eventlog.records.dead_letters import send_to_dlq
 from eventlog.records.topic_spec import TopicSpec, dead_letter_name
 from eventlog.state.database import Database
-from eventlog.state.projection_store import Folding, Index, Projected, Undelivered
+from eventlog.state.projection_index import Index
+from eventlog.state.projection_store import Folding, ProjectionStore
+from eventlog.state.undelivered import Undelivered
 from eventlog.views.change_notifier import ChangeNotifier
 
 __all__ = ["Folding", "Index", "Projection", "position_key"]
@@ -43,7 +45,7 @@ POLL_INTERVAL_S = 0.25
 PORTION = 32
 
 
-class Projection(DiskProcessor[Projected[S]], Generic[S]):
+class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
     """Folds `sources` into states by key. It is also the view of them for reads."""
 
     def __init__(
@@ -56,9 +58,11 @@ class Projection(DiskProcessor[Projected[S]], Generic[S]):
         self.dead_letters: dict[str, int] = {}
         super().__init__(group, list(self._sources), folding.stamp, self._make, connection)
 
-    def _make(self, number: int, database: Database) -> Projected[S]:
+    def _make(self, number: int, database: Database) -> ProjectionStore[S]:
         cached = CACHED // max(self.partitions, 1)
-        return Projected(number, database, self._folding, list(self._sources), cached, self.is_skipped, self.partitions)
+        return ProjectionStore(
+            number, database, self._folding, list(self._sources), cached, self.is_skipped, self.partitions
+        )
 
     # Reads ------------------------------------------------------------------------------------------------------
 
@@ -166,7 +170,9 @@ class Projection(DiskProcessor[Projected[S]], Generic[S]):
         self.watchers.notify(position_key(batch.topic, batch.partition))
         return buried
 
-    async def _bury(self, held: Projected[S], topic: str, refused: Sequence[Undelivered]) -> list[asyncio.Future[Any]]:
+    async def _bury(
+        self, held: ProjectionStore[S], topic: str, refused: Sequence[Undelivered]
+    ) -> list[asyncio.Future[Any]]:
         """Sends dead letters; each is noted as delivered once the broker has it."""
         futures: list[asyncio.Future[Any]] = []
         for one in refused:
@@ -184,5 +190,5 @@ def position_key(topic: str, partition: int) -> str:
     return f"\0{topic}/{partition}"
 
 
-def _delivered(held: Projected[Any], row: bytes, _: asyncio.Future[Any]) -> None:
+def _delivered(held: ProjectionStore[Any], row: bytes, _: asyncio.Future[Any]) -> None:
     held.delivered(row)

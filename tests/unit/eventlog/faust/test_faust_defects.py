@@ -67,11 +67,13 @@ def ours(tmp_path: Path) -> Processor:
 STREAM = """
     import asyncio
     from types import SimpleNamespace
-    from eventlog.processors.base import Batch, Processor, _Quarantine
+    from eventlog.processors.base import Batch, Processor
+    from eventlog.processors.quarantine import Quarantine
     class Failing(Processor):
         ready = True
         def __init__(self):
-            self.group, self.quarantined, self._quarantine = "g", {{}}, _Quarantine()
+            self.group, self._quarantine = "g", Quarantine(self)
+            self.quarantined = self._quarantine.records
             self.app = SimpleNamespace(consumer=SimpleNamespace(drop_batch=lambda message: print("LET GO")))
         @property
         def epoch(self): return 1
@@ -231,14 +233,15 @@ def test_a_start_that_ends_with_a_crashed_app_ends_the_process() -> None:
         from types import SimpleNamespace
         from mode import Service
         from eventlog.processors.base import Connection, Processor
+        from eventlog.processors.quarantine import Quarantine
         class Crashing(Service):
             async def on_started(self): await self.crash(ValueError("planted"))
         class Bare(Processor):
             ready = True
             async def handle(self, batch): raise AssertionError
             def __init__(self, app, directory):
-                self.app, self.group, self._tasks, self._stopping, self.standby = app, "g", [], False, None
-                self.connection = Connection("h:1", "w-0", directory)
+                self.app, self.group, self._tasks, self.stopping, self.standby = app, "g", [], False, None
+                self.connection, self._quarantine = Connection("h:1", "w-0", directory), Quarantine(self)
             def spawn(self, work, name): work.close()  # the watch would end the process too
         async def main():
             stock = Crashing()
@@ -267,11 +270,13 @@ def test_acknowledgements_keep_the_order_of_the_batches() -> None:
     done = run_python("""
         import asyncio
         from types import SimpleNamespace
-        from eventlog.processors.base import Processor, _Quarantine
+        from eventlog.processors.base import Processor
+        from eventlog.processors.quarantine import Quarantine
         class Late(Processor):
             ready = True
             def __init__(self):
-                self.group, self.quarantined, self._quarantine, self.futures = "g", {}, _Quarantine(), []
+                self.group, self._quarantine, self.futures = "g", Quarantine(self), []
+                self.quarantined = self._quarantine.records
             @property
             def epoch(self): return 1
             async def handle(self, batch):

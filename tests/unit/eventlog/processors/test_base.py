@@ -12,8 +12,9 @@ import pytest
 from faust.types import TP
 
 from eventlog.core.errors import Poisoned
-from eventlog.processors import base as kernel
-from eventlog.processors.base import Batch, Connection, Processor, _Quarantine
+from eventlog.processors import quarantine
+from eventlog.processors.base import Batch, Connection, Processor
+from eventlog.processors.quarantine import Quarantine
 from tests.unit.chassis.support import eventually
 from tests.unit.eventlog.support import run_python
 
@@ -74,9 +75,10 @@ class Bare(Processor):
         self.consumer = Consumer()
         self.app = SimpleNamespace(consumer=self.consumer)
         self.connection = Connection("h:1", "w-0", Path(), skips=skips)
-        self.quarantined, self._quarantine = {}, _Quarantine()
+        self._quarantine = Quarantine(self)
+        self.quarantined = self._quarantine.records
         self._does = does
-        self._stopping = False
+        self.stopping = False
         self.skipped_at: list[int] = []
 
     async def handle(self, batch: Batch) -> Outputs:
@@ -89,7 +91,7 @@ class Bare(Processor):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eventlog.processors.lanes.PATIENCE_S", 0.02)
-    monkeypatch.setattr(kernel, "ASK_S", 0.01)
+    monkeypatch.setattr(quarantine, "POLL_INTERVAL_S", 0.01)
 
 
 async def consuming(bare: Bare, stream: Stream, *beside: Any) -> Any:
@@ -208,7 +210,7 @@ async def test_a_record_that_can_not_be_decoded_stops_its_partition_and_no_other
     bare = Bare(does)
     does.bare.append(bare)
     stream = Stream()
-    end = await consuming(bare, stream, bare._watch_quarantine())
+    end = await consuming(bare, stream, bare._quarantine.watch())
     stream.put(0, 8, 9)
     stream.put(0, 10, 11, 12)
     stream.put(0, 13)
@@ -231,7 +233,7 @@ async def test_a_recorded_skip_lets_a_partition_go_on_as_if_the_record_were_not_
     bare = Bare(does, skips)
     does.bare.append(bare)
     stream = Stream()
-    end = await consuming(bare, stream, bare._watch_quarantine())
+    end = await consuming(bare, stream, bare._quarantine.watch())
     stream.put(0, 10, 11, 12)
     stream.put(0, 13)
     await eventually(lambda: len(skips.asked) > 2)
@@ -264,7 +266,7 @@ async def test_a_batch_of_nothing_but_a_skipped_record_is_acknowledged() -> None
     bare = Bare(does, skips)
     does.bare.append(bare)
     stream = Stream()
-    end = await consuming(bare, stream, bare._watch_quarantine())
+    end = await consuming(bare, stream, bare._quarantine.watch())
     stream.put(0, 5)
     await eventually(lambda: bare.consumer.released == {TP("inbox", 0): 5})
     stream.put(0, 5)
@@ -327,7 +329,7 @@ def test_a_background_task_that_ends_ends_the_process(body: str) -> None:
 
 def test_a_batch_of_the_epoch_without_a_state_ends_the_process() -> None:
     before = "from eventlog.processors.base import Batch"
-    main = "Bare(None).report_missing_state(Batch('inbox', 0, [], 0)); Bare(None).report_missing_state(Batch('inbox', 3, [], 1))"
+    main = "; ".join(f"Bare(None).report_missing_state(Batch('inbox', {batch}))" for batch in ("0, [], 0", "3, [], 1"))
     done = run_python(ENDING.format(before=before, main=main))
     assert done.returncode == 70
     assert "no state processor=g partition=3" in done.stderr
@@ -336,14 +338,14 @@ def test_a_batch_of_the_epoch_without_a_state_ends_the_process() -> None:
 STALLED = """
     import asyncio
     from types import SimpleNamespace
-    from eventlog.processors import base as kernel
+    from eventlog.processors import supervision
     from tests.unit.eventlog.processors.test_base import Bare
-    kernel.STALLED_S, kernel.POLL_INTERVAL_S = 0.2, 0.02
+    supervision.STALLED_S, supervision.POLL_INTERVAL_S = 0.2, 0.02
     async def main():
         bare = Bare(None)
         bare.progress = 0
         bare.app.consumer = SimpleNamespace(epoch=2, fetched=0, assigned={assigned}, resumed={resumed})
-        asyncio.create_task(bare._watch_recovery())
+        asyncio.create_task(supervision.watch_recovery(bare))
         for _ in range(40):
             await asyncio.sleep(0.02)
             bare.progress += {progress}

@@ -13,8 +13,10 @@ from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
 
 from eventlog.broker.group_members import Member
 from eventlog.core.errors import InvariantViolation
-from eventlog.processors import standby as module
-from eventlog.processors.standby import Standby
+from eventlog.processors.standby import followers, log_reader, standby, warm_up
+from eventlog.processors.standby.followers import MAX_UNWRITTEN, NEAR_RECORDS, POLL_RECORDS
+from eventlog.processors.standby.standby import Standby
+from eventlog.processors.standby.warm_up import next_log
 from tests.waiting import moment, wait_for_async
 
 TOPIC = "shop.log.v1"
@@ -105,7 +107,7 @@ class Disk:
     def __init__(self) -> None:
         self.kept: dict[int, int] = {}
         self.open: set[int] = set()
-        self.kept_at: dict[int, float] = {}
+        self.written_at: dict[int, float] = {}
 
 
 class Kept:
@@ -175,8 +177,8 @@ class Process:
     def holds(self, partition: int) -> bool:
         return partition in self.held
 
-    def kept_at(self, partition: int) -> float:
-        return self.disk.kept_at.get(partition, 0.0)
+    def written_at(self, partition: int) -> float:
+        return self.disk.written_at.get(partition, 0.0)
 
     async def follow(self, partition: int) -> Kept:
         if partition in self.fails:
@@ -200,10 +202,10 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Logs]:
     async def members(*_: object) -> list[Member]:
         return made.members
 
-    monkeypatch.setattr(module, "AIOKafkaConsumer", lambda **_: Consumer(made))
-    monkeypatch.setattr(module, "members_of", members)
-    monkeypatch.setattr(module, "POLL_INTERVAL_S", 0.01)
-    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    monkeypatch.setattr(log_reader, "AIOKafkaConsumer", lambda **_: Consumer(made))
+    monkeypatch.setattr(warm_up, "members_of", members)
+    monkeypatch.setattr(standby, "POLL_INTERVAL_S", 0.01)
+    monkeypatch.setattr(standby, "RETRY_S", 0.01)
     yield made
     assert all(consumer.stopped for consumer in made.consumers), "a consumer was left behind"
 
@@ -218,14 +220,14 @@ def disk() -> Iterator[Disk]:
 @pytest.fixture
 async def site(logs: Logs, disk: Disk) -> AsyncIterator[SimpleNamespace]:
     process = Process(disk)
-    standby = Standby("shop.decider", "w1", (TOPIC,), "broker", process, warm_s=WARM_S)
+    made = Standby("shop.decider", "w1", (TOPIC,), "broker", process, warm_s=WARM_S)
     running: list[asyncio.Task[None]] = []
 
     def run() -> None:
-        running.append(asyncio.get_running_loop().create_task(standby.run()))
+        running.append(asyncio.get_running_loop().create_task(made.run()))
 
-    yield SimpleNamespace(logs=logs, disk=disk, process=process, standby=standby, run=run)
-    await standby.stop()
+    yield SimpleNamespace(logs=logs, disk=disk, process=process, standby=made, run=run)
+    await made.stop()
     async with asyncio.timeout(SECONDS):
         await asyncio.gather(*running)
 
@@ -268,17 +270,17 @@ async def test_nothing_is_read_where_nothing_is_followed(site: Any) -> None:
 
 
 async def test_memory_is_bounded_by_writes(site: Any) -> None:
-    site.logs.append(0, 3 * module.UNWRITTEN + 17)
+    site.logs.append(0, 3 * MAX_UNWRITTEN + 17)
     site.run()
     site.process.followed = {0}
     await until(lambda: site.standby.behind == {0: 0} and bool(site.standby.positions[0]))
     (follower,) = site.process.followers
-    assert follower.longest <= module.UNWRITTEN + module.TAKEN
-    assert site.disk.kept[0] >= 2 * module.UNWRITTEN
+    assert follower.longest <= MAX_UNWRITTEN + POLL_RECORDS
+    assert site.disk.kept[0] >= 2 * MAX_UNWRITTEN
 
 
 async def test_old_changes_are_written_though_they_are_few(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "KEEP_S", 0.01)
+    monkeypatch.setattr(followers, "MAX_UNWRITTEN_S", 0.01)
     site.logs.append(0, 3)
     site.run()
     site.process.followed = {0}
@@ -306,7 +308,7 @@ async def test_an_adopted_follower_is_handed_over_open_and_left_alone(site: Any)
 
 async def test_an_adoption_waits_for_a_write_under_way(site: Any) -> None:
     release = asyncio.Event()
-    site.logs.append(0, module.UNWRITTEN + 1)
+    site.logs.append(0, MAX_UNWRITTEN + 1)
     site.run()
     site.process.write = release.wait
     site.process.followed = {0}
@@ -415,28 +417,28 @@ async def test_a_broker_that_is_away_is_waited_for(site: Any) -> None:
 
 async def test_all_partitions_are_folded_ahead_where_others_serve(site: Any) -> None:
     for partition in range(4):
-        site.logs.append(partition, module.NEAR + 500)
+        site.logs.append(partition, NEAR_RECORDS + 500)
     site.logs.members = [Member("w0", {TOPIC: [0, 1, 2, 3]})]
-    await site.standby.warm(4)
+    await site.standby.warm_up(4)
     assert set(site.standby.positions) == {0, 1, 2, 3}
     assert set(site.standby.behind.values()) == {0}
     # Until there is an assignment all go on; then those that are neither owned nor followed are let go.
     site.run()
     site.logs.append(0, 5)
-    await until(lambda: site.standby.positions[0] == {TOPIC: module.NEAR + 505})
+    await until(lambda: site.standby.positions[0] == {TOPIC: NEAR_RECORDS + 505})
     site.process.mine, site.process.followed = {0}, {1}
     await until(lambda: set(site.standby.positions) == {0, 1})
     assert site.disk.open == {0, 1}, "what is assigned waits for its adoption"
     follower = await site.standby.adopt(0)
-    assert follower.positions == {TOPIC: module.NEAR + 505}
+    assert follower.positions == {TOPIC: NEAR_RECORDS + 505}
     follower.close()
 
 
 async def test_who_is_alone_joins_at_once(site: Any) -> None:
     site.logs.append(0, 5)
-    await site.standby.warm(1)
+    await site.standby.warm_up(1)
     site.logs.members = [Member("w1", {TOPIC: [0]})]
-    await site.standby.warm(1)
+    await site.standby.warm_up(1)
     assert not site.process.followers
     assert not site.logs.consumers
 
@@ -445,30 +447,30 @@ async def test_who_restarts_within_its_session_folds_only_what_is_still_its_own(
     for partition in range(4):
         site.logs.append(partition, 5)
     site.logs.members = [Member("w0", {TOPIC: [0, 1]}), Member("w1", {TOPIC: [2, 3]})]
-    await site.standby.warm(4)
+    await site.standby.warm_up(4)
     assert set(site.standby.positions) == {2, 3}
 
 
 async def test_who_restarts_while_its_group_rebalances_folds_what_it_has(site: Any) -> None:
-    site.disk.kept_at = {1: 10.0}
+    site.disk.written_at = {1: 10.0}
     site.logs.members = [Member("w0", {}), Member("w1", {})]
-    await site.standby.warm(4)
+    await site.standby.warm_up(4)
     assert set(site.standby.positions) == {1}
 
 
 async def test_who_lost_its_directory_while_its_group_rebalances_folds_all(site: Any) -> None:
     site.logs.members = [Member("w0", {}), Member("w1", {})]
-    await site.standby.warm(4)
+    await site.standby.warm_up(4)
     assert set(site.standby.positions) == {0, 1, 2, 3}
 
 
 async def test_who_is_left_alone_while_it_folds_ahead_joins_at_once(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "REPORT_S", 0.0)
+    monkeypatch.setattr(warm_up, "REPORT_S", 0.0)
     site.standby._warm_s = 10 * SECONDS
     site.logs.append(0, 10)
     monkeypatch.setattr(Logs, "end", lambda *_: 10**9)
     site.logs.members = [Member("w0", {}), Member("w1", {})]
-    warming = asyncio.create_task(site.standby.warm(1))
+    warming = asyncio.create_task(site.standby.warm_up(1))
     await until(lambda: site.standby.positions == {0: {TOPIC: 10}})
     assert not warming.done()
     del site.logs.members[0]
@@ -482,8 +484,8 @@ async def test_the_newest_state_is_folded_ahead_first_and_the_time_is_bounded(
     order: list[int] = []
     site.standby._warm_s = 0.2
     for partition in range(3):
-        site.logs.append(partition, module.NEAR + 1)
-    site.disk.kept_at = {1: 10.0, 2: 20.0}
+        site.logs.append(partition, NEAR_RECORDS + 1)
+    site.disk.written_at = {1: 10.0, 2: 20.0}
     site.logs.members = [Member("w0", {})]
     fold = Kept.apply
 
@@ -496,7 +498,7 @@ async def test_the_newest_state_is_folded_ahead_first_and_the_time_is_bounded(
     end = Logs.end
     monkeypatch.setattr(Logs, "end", lambda self, partition: end(self, partition) if partition else 10**9)
     began = asyncio.get_running_loop().time()
-    await site.standby.warm(3)
+    await site.standby.warm_up(3)
     assert asyncio.get_running_loop().time() - began < SECONDS / 2
     assert list(dict.fromkeys(order)) == [2, 1, 0]
 
@@ -505,17 +507,17 @@ async def test_no_setting_and_no_broker_stand_in_the_way_of_joining(site: Any, m
     async def away(*_: object) -> list[Member]:
         raise KafkaConnectionError("away")
 
-    monkeypatch.setattr(module, "members_of", away)
-    await site.standby.warm(1)
+    monkeypatch.setattr(warm_up, "members_of", away)
+    await site.standby.warm_up(1)
     site.standby._warm_s = 0.0
-    await site.standby.warm(1)
+    await site.standby.warm_up(1)
 
 
 async def test_it_stops_at_any_time(site: Any) -> None:
     for partition in range(2):
         site.logs.append(partition, 10**6)
     site.logs.members = [Member("w0", {})]
-    warming = asyncio.create_task(site.standby.warm(2))
+    warming = asyncio.create_task(site.standby.warm_up(2))
     await until(lambda: len(site.process.followers) == 2 and site.standby.folded > 0)
     async with asyncio.timeout(SECONDS):
         await site.standby.stop()
@@ -534,17 +536,16 @@ async def test_it_stops_while_an_opening_or_a_write_hangs(site: Any) -> None:
     assert not site.disk.open
 
 
-def test_logs_are_folded_ahead_side_by_side_in_time(site: Any) -> None:
-    standby = Standby("group", "one", ("facts", "decisions"), "kafka", site, warm_s=1)
+def test_logs_are_folded_ahead_side_by_side_in_time() -> None:
+    topics = ("facts", "decisions")
     following: Any = SimpleNamespace(reached={"facts": 5, "decisions": 9}, times={"facts": 700, "decisions": 650})
-    standby._following[0] = following
     facts, decisions = TopicPartition("facts", 0), TopicPartition("decisions", 0)
     ends = {facts: 10, decisions: 10}
-    assert standby._short_of(ends, [0]) == decisions
+    assert next_log({0: following}, topics, ends, [0]) == decisions
     following.times["decisions"] = 710
-    assert standby._short_of(ends, [0]) == facts
+    assert next_log({0: following}, topics, ends, [0]) == facts
     following.times["facts"] = 720
     following.reached["decisions"] = 10
-    assert standby._short_of(ends, [0]) == facts
+    assert next_log({0: following}, topics, ends, [0]) == facts
     following.reached["facts"] = 10
-    assert standby._short_of(ends, [0]) is None
+    assert next_log({0: following}, topics, ends, [0]) is None

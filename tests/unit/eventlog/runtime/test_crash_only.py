@@ -117,12 +117,13 @@ def test_a_broker_that_is_away_for_a_while_is_waited_for() -> None:
 APP = """
     import asyncio
     from types import SimpleNamespace
+    from eventlog.processors import supervision
     from eventlog.processors.base import Processor
     class Bare(Processor):
         ready = True
         async def handle(self, batch): raise AssertionError
         def __init__(self):
-            self.group, self._tasks, self._stopping = "g", [], False
+            self.group, self._tasks, self.stopping = "g", [], False
             self.app = SimpleNamespace(_crashed=asyncio.Event(), crash_reason=ValueError("planted"))
     async def main():
         bare = Bare()
@@ -133,7 +134,7 @@ APP = """
 
 
 def test_a_crashed_faust_app_ends_the_process() -> None:
-    done = run_python(APP.format(does='bare.spawn(bare._watch_app(), "watch"); bare.app._crashed.set()'))
+    done = run_python(APP.format(does='bare.spawn(supervision.watch_app(bare), "watch"); bare.app._crashed.set()'))
     assert done.returncode == 70
     assert "the stream processor crashed processor=g" in done.stderr
     assert "planted" in done.stderr
@@ -164,11 +165,11 @@ def test_a_state_directory_that_another_process_uses_ends_the_process_before_it_
             def __init__(self): self.group, self._directory = "g", None
         with tempfile.TemporaryDirectory() as directory:
             first, second, third = Bare(), Bare(), Bare()
-            first._take_directory(Path(directory))
+            first._lock_state_dir(Path(directory))
             first.release_state_dir()
-            second._take_directory(Path(directory))
+            second._lock_state_dir(Path(directory))
             print("FREE AGAIN", flush=True)
-            third._take_directory(Path(directory))
+            third._lock_state_dir(Path(directory))
         print("WENT ON")
     """)
     assert (done.returncode, done.stdout) == (70, "FREE AGAIN\n")

@@ -1,0 +1,29 @@
+"""Public functions over private attributes of Faust and aiokafka that the processors need."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+#: One fetch request to a broker: (assignment, node id, request) -> whether the response held records.
+FetchRequest = Callable[[Any, int, Any], Awaitable[bool]]
+
+
+def producer_of(app: Any) -> Any:
+    """The aiokafka producer of a started Faust app."""
+    return app.producer._ensure_producer()
+
+
+def accumulator_of(producer: Any) -> Any:
+    """The object in which an aiokafka producer gathers batches."""
+    return producer._message_accumulator
+
+
+async def until_crashed(app: Any) -> None:
+    """Waits until a Faust app has crashed; `app.crash_reason` is the error."""
+    await app._crashed.wait()
+
+
+def wrap_fetch_requests(fetcher: Any, wrap: Callable[[FetchRequest], FetchRequest]) -> None:
+    """Puts a function around each fetch request of an aiokafka fetcher."""
+    fetcher._proc_fetch_request = wrap(fetcher._proc_fetch_request)
