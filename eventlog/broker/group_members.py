@@ -1,4 +1,4 @@
-"""Asks the broker who is a member of a consumer group, without joining it."""
+"""Reads the members of a consumer group from the broker, without joining the group."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Boolean, Bytes, Int16, Int32, Schema, String
 
 from eventlog.broker.security import Kafka, client
+from eventlog.faust.access import send_admin_request
 
 
 class Member(NamedTuple):
     """A member of a consumer group."""
 
-    #: Name of a static member; empty for others.
+    #: Instance name of a static member; empty for a dynamic one.
     instance: str
-    #: Partitions by topic. Empty while the group rebalances.
+    #: Assigned partitions by topic; empty during a rebalance.
     partitions: dict[str, list[int]]
 
 
@@ -53,7 +54,7 @@ class _Described(Response):  # type: ignore[misc]
 
 
 class _DescribeStruct(RequestStruct):  # type: ignore[misc]
-    """Version 4, the first that tells the names of static members; aiokafka asks with version 3."""
+    """Version 4, the first with the names of static members. aiokafka uses version 3."""
 
     API_KEY = 15
     API_VERSION = 4
@@ -72,15 +73,15 @@ class _Describe(Request[_DescribeStruct]):  # type: ignore[misc]
 
 
 async def members_of(kafka: Kafka, group: str) -> list[Member]:
-    """Members of a group; none if it is unknown. Raises KafkaError."""
+    """The members of a group; none if the group is unknown. Raises KafkaError."""
     admin = AIOKafkaAdminClient(**client(kafka))
     await admin.start()
     try:
         node = await admin.find_coordinator(group)
-        answer = await admin._send_request(_Describe(group), node)
+        response = await send_admin_request(admin, _Describe(group), node)
     finally:
         await admin.close()
-    (described,) = answer.to_object()["groups"]
+    (described,) = response.to_object()["groups"]
     if described["error_code"]:
         raise for_code(described["error_code"])(f"group {group} can't be described")
     return [

@@ -1,17 +1,4 @@
-"""Faust transport that hands over whole partition batches. Registered with Faust as `eventlog://host:port`."""
+"""All code that depends on private names of Faust or aiokafka, and on Faust's supervision.
 
-from __future__ import annotations
-
-from faust.transport.drivers import aiokafka as driver
-
-from eventlog.faust.consumer import BatchConsumer
-from eventlog.faust.producer import BatchProducer
-
-__all__ = ["BatchConsumer", "BatchProducer", "Transport"]
-
-
-class Transport(driver.Transport):  # type: ignore[misc]
-    """The aiokafka driver with our consumer and producer."""
-
-    Consumer = BatchConsumer
-    Producer = BatchProducer
+Importing the package loads neither library: callers import the module that they need.
+"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -27,3 +28,14 @@ async def until_crashed(app: Any) -> None:
 def wrap_fetch_requests(fetcher: Any, wrap: Callable[[FetchRequest], FetchRequest]) -> None:
     """Puts a function around each fetch request of an aiokafka fetcher."""
     fetcher._proc_fetch_request = wrap(fetcher._proc_fetch_request)
+
+
+def sender_task_of(producer: Any) -> asyncio.Task[None]:
+    """The task in which a started aiokafka producer sends its batches."""
+    task: asyncio.Task[None] = producer._sender.sender_task
+    return task
+
+
+async def send_admin_request(admin: Any, request: Any, node_id: int) -> Any:
+    """Sends a request that the aiokafka admin client has no method for to one broker. Raises KafkaError."""
+    return await admin._send_request(request, node_id)

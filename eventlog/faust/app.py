@@ -1,4 +1,4 @@
-"""Faust's app and its manager of tables, as processors use them."""
+"""Faust's app, its recovery and its table manager, with the changes that processors need."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from faust.tables.manager import TableManager
 from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from faust.transport.drivers import TRANSPORTS
 
-from eventlog.processors.lanes import cancelled_by_us
+from eventlog.runtime.cancellation import cancel_requested
 
 log = logging.getLogger(__name__)
 
-#: Seconds between a step of the recovery that failed and the next try.
+#: Seconds between a recovery step that failed and the next attempt.
 RETRY_S = 0.5
 
 # Faust looks up the scheme of `eventlog://` here. Entry points would need this package on every process's path.
-TRANSPORTS.aliases["eventlog"] = "eventlog.faust:Transport"
+TRANSPORTS.aliases["eventlog"] = "eventlog.faust.transport:Transport"
 STORES.aliases["eventlog"] = "eventlog.faust.table_store:FoldStore"
 
 
 class App(faust.App):  # type: ignore[misc]
-    """Faust's app, which says when all its parts are started: before that they can't be stopped safely."""
+    """Faust's app, which signals when all its services are started. Before that they can't be stopped safely."""
 
-    # The library announces its every step here: its chatter, under its name.
+    # Faust logs every step here; under its own name the level can be set.
     logger = logging.getLogger("faust.eventlog")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -41,11 +41,11 @@ class App(faust.App):  # type: ignore[misc]
         await super().on_started()
 
 
-class PatientRecovery(Recovery):  # type: ignore[misc]
-    """A recovery that begins again where a step fails for want of the broker.
+class RetryingRecovery(Recovery):  # type: ignore[misc]
+    """A recovery that restarts when a step fails because the broker is away.
 
-    Faust's ends without a word where a step takes longer than `broker_request_timeout`: mode reports a time-out as a
-    stop.
+    Faust's recovery ends silently when a step takes longer than `broker_request_timeout`, since mode reports a time-out
+    as a stop.
     """
 
     logger = App.logger
@@ -55,12 +55,12 @@ class PatientRecovery(Recovery):  # type: ignore[misc]
         try:
             waited = await self.wait_first(coro, self.signal_recovery_start, timeout=timeout)
         except (KafkaError, TimeoutError) as error:
-            # An IllegalStateError is Faust's own sign of a rebalance.
+            # Faust raises IllegalStateError at a rebalance.
             if isinstance(error, IllegalStateError) or (isinstance(error, KafkaError) and not error.retriable):
                 raise
             why = repr(error)
         except asyncio.CancelledError:
-            if cancelled_by_us() or self.should_stop:
+            if cancel_requested() or self.should_stop:
                 raise
             why = "cancelled from inside"
         else:
@@ -70,23 +70,23 @@ class PatientRecovery(Recovery):  # type: ignore[misc]
                 return
             if self.should_stop or self.crashed:
                 raise ServiceStopped
-        log.warning("%s: recovery begins again: %s", self.app.conf.id, why)
+        log.warning("%s: recovery restarts: %s", self.app.conf.id, why)
         await asyncio.sleep(RETRY_S)
         self.signal_recovery_start.set()
         raise RebalanceAgain
 
 
-class PromptTableManager(TableManager):  # type: ignore[misc]
-    """Faust waits a second here for tables that are still being declared; ours are all declared before the start."""
+class NoWaitTableManager(TableManager):  # type: ignore[misc]
+    """Faust waits a second for tables that are still being declared. Ours are declared before the start."""
 
     logger = App.logger
-    _recovery: PatientRecovery | None
+    _recovery: RetryingRecovery | None
 
     @property
     def recovery(self) -> Any:
         """Faust's hook."""
         if self._recovery is None:
-            self._recovery = PatientRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+            self._recovery = RetryingRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery
 
     async def on_start(self) -> None:

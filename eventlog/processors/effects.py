@@ -21,10 +21,10 @@ from eventlog.core.aggregate import DecisionMessage
 from eventlog.core.errors import InvariantViolation, Poisoned
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection, Processor
-from eventlog.processors.lanes import cancelled_by_us
 from eventlog.processors.time_slice import TimeSlice
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime.abort import abort
+from eventlog.runtime.cancellation import cancel_requested
 
 C = TypeVar("C")
 
@@ -173,7 +173,7 @@ class Effects(Processor, Generic[C]):
             )
             await future
         except asyncio.CancelledError as error:
-            if cancelled_by_us():
+            if cancel_requested():
                 raise
             raise InvariantViolation("the call or its outcome was cancelled from inside") from error
 

@@ -26,15 +26,6 @@ Work = Callable[[Any], Coroutine[Any, Any, Handled | None]]
 Acknowledge = Callable[["asyncio.Queue[Handled]"], Coroutine[Any, Any, None]]
 
 
-def cancelled_by_us() -> bool:
-    """Whether the running task was told to end. Else a CancelledError comes from inside a call and ends nothing.
-
-    grpc.aio and aiokafka raise one where a channel or a client closes.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 class Lane:
     """The queue of one partition."""
 

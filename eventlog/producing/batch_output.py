@@ -1,7 +1,7 @@
-"""Collects a processor's output for one partition and sends it in whole producer batches.
+"""Output of a processor to one partition, sent in whole producer batches.
 
-Whatever was appended is sent, in order, before anything else is awaited for: state that was decided must not stay ahead
-of the log. A record that the broker would not take stops the process; nothing is ever dropped.
+Appended records are sent in order, and before the processor waits for anything else: its state must not stay ahead of
+the log. No record is dropped. A record that the broker does not accept ends the process.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from typing import Any
 
 from aiokafka.errors import KafkaTimeoutError
 
+from eventlog.faust.producer_batch import AppendRecord, append_of, close_batch
 from eventlog.runtime.abort import abort
 
 log = logging.getLogger(__name__)
 
 #: Bytes of one producer batch.
 BATCH_BYTES = 512 * 1024
-#: Bytes of one record; Kafka's own limit is 1 MiB for a whole batch.
+#: Maximum bytes of one record. Kafka's default limit of 1 MiB applies to a whole batch.
 RECORD_BYTES = 900 * 1024
 
 
-#: (offset of the first record, records, the broker's time of them in milliseconds since the epoch, mark of the last)
-Acknowledged = Callable[[int, int, int, Any], None]
+#: Called once per acknowledged batch: (offset of its first record, number of records, the broker's timestamp in
+#: milliseconds since the epoch, mark of its last record).
+OnAcknowledged = Callable[[int, int, int, Any], None]
 
 
 class RecordTooLarge(Exception):
-    """The broker would not take a record."""
+    """A record has more than RECORD_BYTES."""
 
 
 class Output:
@@ -40,40 +42,38 @@ class Output:
         producer: Any,
         topic: str,
         partition: int,
-        acknowledged: Acknowledged | None = None,
+        on_acknowledged: OnAcknowledged | None = None,
         *,
         raises: bool = False,
     ) -> None:
-        """With `raises`, a record that is too large raises RecordTooLarge; otherwise it ends the process."""
+        """With `raises`, a record that is too large raises RecordTooLarge. Otherwise it ends the process."""
         self._producer = producer
         self._topic = topic
         self._partition = partition
-        self._acknowledged = acknowledged
+        self._on_acknowledged = on_acknowledged
         self._raises = raises
+        #: The open batch, its append function, its number of records, and the mark of its last record.
         self._open: Any = None
-        #: `append` of what is inside the open batch, and its records so far. aiokafka's own method comes to
-        #: the same by two calls more, which take as long as the record itself.
-        self._add: Callable[..., Any] = _nothing_open
+        self._add: AppendRecord = _no_open_batch
         self._count = 0
-        #: Of the last record in the open batch.
         self._mark: Any = None
         #: Closed batches, each with the mark of its last record.
-        self._sealed: list[tuple[Any, Any]] = []
+        self._closed: list[tuple[Any, Any]] = []
 
     def append(
         self, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]], mark: object = None
     ) -> None:
-        """Adds one record. Raises RecordTooLarge or ends the process where the broker would not take it.
+        """Appends one record. Raises RecordTooLarge or ends the process if it is too large.
 
-        `acknowledged` is called once a batch; it gets the `mark` of the batch's last record.
+        `on_acknowledged` is called once per batch, with the `mark` of the batch's last record.
         """
-        # It takes no other sequence.
+        # The batch builder accepts only a list.
         listed = headers if isinstance(headers, list) else list(headers)
         if self._add(self._count, None, key, value, listed) is None:
-            # A batch takes any record as its first, so only here can one be too large.
+            # An empty batch accepts a record of any size, so the size is checked whenever a batch begins.
             self._check_size(key, value, listed)
-            self._seal()
-            self._begin()
+            self._close_batch()
+            self._open_batch()
             if self._add(0, None, key, value, listed) is None:
                 abort("a record does not fit into an empty batch", topic=self._topic, key=key, bytes=len(value))
         self._count += 1
@@ -85,36 +85,36 @@ class Output:
             return
         if self._raises:
             raise RecordTooLarge(f"with {size} bytes it is too large for the topic {self._topic}")
-        abort("a record is larger than the broker takes", topic=self._topic, key=key, bytes=size)
+        abort("a record is larger than the broker accepts", topic=self._topic, key=key, bytes=size)
 
-    def _begin(self) -> None:
+    def _open_batch(self) -> None:
         self._open = self._producer.create_batch()
-        self._add = self._open._builder.append
+        self._add = append_of(self._open)
         self._count = 0
 
-    def _seal(self) -> None:
+    def _close_batch(self) -> None:
         if self._open is not None:
-            self._open._relative_offset = self._count
-            self._open.close()
-            self._sealed.append((self._open, self._mark))
+            close_batch(self._open, self._count)
+            self._closed.append((self._open, self._mark))
             self._open = None
-            self._add = _nothing_open
+            self._add = _no_open_batch
 
     @property
     def full(self) -> bool:
-        """Whether a whole producer batch waits to be sent."""
-        return bool(self._sealed)
+        """Whether a whole producer batch is ready to be sent."""
+        return bool(self._closed)
 
     async def send(self, *, full: bool = False) -> list[asyncio.Future[Any]]:
-        """Hands all that was appended to the producer, or only the batches that are full.
+        """Hands all appended records to the producer; with `full`, only whole batches.
 
-        The futures end when the broker has it; none fails.
+        Each future completes when the broker has acknowledged a batch. None of them fails: a failed batch ends the
+        process.
         """
         if not full:
-            self._seal()
-        sealed, self._sealed = self._sealed, []
+            self._close_batch()
+        closed, self._closed = self._closed, []
         futures = []
-        for batch, mark in sealed:
+        for batch, mark in closed:
             future = await self._send(batch)
             future.add_done_callback(partial(self._done, batch.record_count(), mark))
             futures.append(future)
@@ -127,8 +127,8 @@ class Output:
                     batch, self._topic, partition=self._partition
                 )
             except KafkaTimeoutError:
-                # The batch was not taken: the ones before it wait for a broker that is away.
-                log.warning("%s-%s: output waits for the broker", self._topic, self._partition)
+                # The producer's buffer is full of earlier batches, because the broker is unavailable.
+                log.warning("%s-%s: the broker is unavailable, output waits", self._topic, self._partition)
             else:
                 return sent
 
@@ -138,14 +138,14 @@ class Output:
             abort("output was not written", error, topic=self._topic, partition=self._partition)
         metadata = future.result()
         if metadata is not None and metadata.offset < 0:
-            # A repeat of a batch so old that the broker has forgotten where it stands.
+            # The batch is a duplicate that is too old for the broker to know its offset.
             abort("output was written at an unknown offset", topic=self._topic, partition=self._partition)
-        if self._acknowledged is not None:
+        if self._on_acknowledged is not None:
             try:
-                self._acknowledged(metadata.offset, count, metadata.timestamp or 0, mark)
+                self._on_acknowledged(metadata.offset, count, metadata.timestamp or 0, mark)
             except BaseException as error:  # noqa: BLE001 - the event loop would swallow it, and the input be committed
-                abort("an acknowledgement failed", error, topic=self._topic, partition=self._partition)
+                abort("an acknowledgement callback failed", error, topic=self._topic, partition=self._partition)
 
 
-def _nothing_open(*_: Any) -> None:
-    """Has no room for any record."""
+def _no_open_batch(*_: Any) -> None:
+    """The append function while no batch is open: accepts no record."""

@@ -1,11 +1,11 @@
-"""Appends records from outside the processors: what an API call states as a fact.
+"""A publisher of records that do not come from a processor, such as the facts of API calls.
 
-Success is reported once the broker has acknowledged with all in-sync replicas. The producer is idempotent: a batch that
-the client library sends again is written once.
+A record counts as written when all in-sync replicas have acknowledged it. The producer is idempotent: a batch that the
+client library retries is written once.
 
-A producer that failed a batch, for want of a leader or because the broker refused it, is replaced. It has used up the
-batch's sequence numbers, so the broker would refuse every later batch of that partition as out of order, for ever. A
-new producer has a new id, and sequences of its own.
+A producer that failed a batch is replaced, whether no leader was available or the broker rejected the batch. The failed
+batch has used up sequence numbers, so the broker would reject every later batch of that partition as out of order. A
+new producer has a new id and new sequence numbers.
 """
 
 from __future__ import annotations
@@ -22,70 +22,72 @@ from aiokafka.errors import KafkaError, ProducerClosed
 from eventlog.broker.security import Kafka, client
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.core.partitioner import partition_of
-from eventlog.processors.lanes import cancelled_by_us
+from eventlog.faust.access import sender_task_of
 from eventlog.producing.record_accumulator import DeliveryReport, Position, Record, RecordAccumulator
 from eventlog.runtime.abort import abort
+from eventlog.runtime.cancellation import cancel_requested
 
 log = logging.getLogger(__name__)
 
-#: Least time between the starts of two producers, and the pause after a start that failed.
-RENEW_S = 1.0
+#: Minimum time between the starts of two producers, and the pause after a failed start.
+RESTART_INTERVAL_S = 1.0
 
 
-class Publishes(Protocol):
-    """Appends records; Publisher is one."""
+class RecordPublisher(Protocol):
+    """Appends records. Publisher implements it."""
 
     async def publish(self, topic: str, record: Record, *, timeout_s: float | None = None) -> Position:
-        """Appends one record within so many seconds, None: the publisher's own. Returns where it stands.
+        """Appends one record and returns its position. Raises BrokerUnavailable after `timeout_s` seconds.
 
-        Raises BrokerUnavailable.
+        None means the publisher's default.
         """
         ...
 
 
 class Publisher:
-    """All API calls of a process publish by it, with one producer at a time."""
+    """The publisher of a process, with one producer at a time."""
 
     def __init__(self, kafka: Kafka, *, client_id: str, timeout_s: float = 10.0) -> None:
         self.partitions = 0
-        #: Producers that were replaced.
+        #: Number of producers that were replaced.
         self.replaced = 0
         self._kafka = kafka
         self._client_id = client_id
         self._timeout_s = timeout_s
-        self._gatherings: dict[str, RecordAccumulator] = {}
-        #: None before the start, and while it is replaced.
+        #: By topic.
+        self._accumulators: dict[str, RecordAccumulator] = {}
+        #: None before the start, and while the producer is being replaced.
         self._producer: Any = None
         self._started_at = 0.0
-        self._renewing: asyncio.Task[None] | None = None
+        self._replacing: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     @property
     def ready(self) -> bool:
-        """Whether there is a producer that takes records."""
+        """Whether there is a producer that accepts records."""
         return self._producer is not None
 
     async def start(self, partitions: int) -> None:
-        """Connects; every topic has so many partitions. Raises KafkaConnectionError when no broker answers."""
+        """Connects. Every topic has `partitions` partitions. Raises KafkaConnectionError if no broker responds."""
         self._producer = await self._new_producer()
         self.partitions = partitions
 
     async def stop(self) -> None:
-        """Sends what is pending and disconnects."""
+        """Sends all waiting records and disconnects."""
         self._stopping = True
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.wait([self._renewing])
-        for gathering in self._gatherings.values():
-            await gathering.drain()
+        if self._replacing is not None:
+            self._replacing.cancel()
+            await asyncio.wait([self._replacing])
+        for accumulator in self._accumulators.values():
+            await accumulator.drain()
         if self._retiring:
             await asyncio.wait(self._retiring)
         if self._producer is not None:
             await self._producer.stop()
 
     async def _new_producer(self) -> Any:
-        """A producer that has its id. Raises KafkaError and TimeoutError."""
+        """A started producer. Raises KafkaError and TimeoutError."""
         self._started_at = asyncio.get_running_loop().time()
         producer = AIOKafkaProducer(
             **client(self._kafka),
@@ -101,104 +103,104 @@ class Publisher:
         except BaseException:
             await producer.stop()
             raise
-        # It may end without failing what it was to send.
-        producer._sender.sender_task.add_done_callback(partial(self._sender_ended, producer))
+        # The sender may end without failing the batches that it was to send.
+        sender_task_of(producer).add_done_callback(partial(self._sender_ended, producer))
         return producer
 
     def _sender_ended(self, producer: Any, task: asyncio.Task[None]) -> None:
-        # Cancelled by the stop, or by the end of the event loop.
+        # A requested cancellation comes from the stop, or from the end of the event loop.
         if not task.cancelling():
-            self._spent(producer, None)
+            self._producer_failed(producer, None)
 
-    async def _current(self) -> Any:
-        """The producer; where it is being replaced, the next one. Raises ProducerClosed."""
+    async def _current_producer(self) -> Any:
+        """The producer, or the next one while it is being replaced. Raises ProducerClosed after the stop."""
         while self._producer is None:
-            if self._stopping or self._renewing is None:
+            if self._stopping or self._replacing is None:
                 raise ProducerClosed
-            await asyncio.wait([self._renewing])
+            await asyncio.wait([self._replacing])
         return self._producer
 
-    def _spent(self, producer: Any, error: BaseException | None) -> None:
-        """Replaces a producer that can write no more, or not everywhere."""
+    def _producer_failed(self, producer: Any, error: BaseException | None) -> None:
+        """Replaces a producer that can no longer write to every partition. Ignores one that was replaced before."""
         if producer is not self._producer or self._stopping:
             return
         log.warning(
-            "the producer is replaced: %s", "its sender ended" if error is None else f"a batch failed, {error!r}"
+            "replacing the producer: %s", "its sender ended" if error is None else f"a batch failed, {error!r}"
         )
         self.replaced += 1
         self._producer = None
         loop = asyncio.get_running_loop()
-        self._renewing = loop.create_task(self._renew(), name="new producer")
-        self._renewing.add_done_callback(self._renewed)
+        self._replacing = loop.create_task(self._replace(), name="new producer")
+        self._replacing.add_done_callback(self._replacement_ended)
         retiring = loop.create_task(self._retire(producer), name="old producer")
         self._retiring.add(retiring)
         retiring.add_done_callback(self._retiring.discard)
 
-    async def _renew(self) -> None:
+    async def _replace(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(max(self._started_at + RENEW_S - loop.time(), 0))
+            await asyncio.sleep(max(self._started_at + RESTART_INTERVAL_S - loop.time(), 0))
             try:
                 self._producer = await self._new_producer()
             except (KafkaError, OSError, TimeoutError, asyncio.CancelledError) as error:
-                if cancelled_by_us():
+                if cancel_requested():
                     raise
-                log.warning("there is no producer yet, trying again: %r", error)
+                log.warning("can't start a new producer, retrying: %r", error)
             else:
                 return
 
-    def _renewed(self, task: asyncio.Task[None]) -> None:
-        # Without it all calls would wait for a producer for ever.
+    def _replacement_ended(self, task: asyncio.Task[None]) -> None:
+        # Without a producer all calls would wait for ever.
         if not task.cancelled() and (error := task.exception()) is not None:
             abort("the producer could not be replaced", error)
 
     async def _retire(self, producer: Any) -> None:
-        """Lets a producer finish what it has of other partitions."""
+        """Stops a replaced producer after it has sent its batches of other partitions, which then fail if it can't."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 await producer.stop()
-        except Exception as error:  # noqa: BLE001 - what it still has is given up below
-            log.warning("the producer that was replaced did not end by itself: %r", error)
-            producer._sender.sender_task.cancel()
+        except Exception as error:  # noqa: BLE001 - its remaining batches fail below
+            log.warning("the replaced producer did not stop in time: %r", error)
+            sender_task_of(producer).cancel()
             await producer.client.close()
         finally:
-            for gathering in self._gatherings.values():
-                gathering.give_up(producer)
+            for accumulator in self._accumulators.values():
+                accumulator.fail_in_flight(producer)
 
     async def publish(self, topic: str, record: Record, *, timeout_s: float | None = None) -> Position:
-        """Appends one record and returns where it stands.
+        """Appends one record and returns its position.
 
-        Raises BrokerUnavailable when it was not acknowledged in time: it may still be written, and may be sent again.
-        Raises ValueError when the record is larger than the broker takes.
+        Raises BrokerUnavailable if it was not acknowledged in time; it may still be written, and the caller may retry.
+        Raises ValueError if the record is larger than the broker accepts.
         """
-        (outcome,) = await self.publish_all(topic, (record,), timeout_s=timeout_s)
-        if isinstance(outcome, BrokerUnavailable):
-            raise outcome
-        return outcome
+        (result,) = await self.publish_all(topic, (record,), timeout_s=timeout_s)
+        if isinstance(result, BrokerUnavailable):
+            raise result
+        return result
 
     async def publish_all(
         self, topic: str, records: Sequence[Record], *, timeout_s: float | None = None
     ) -> list[Position | BrokerUnavailable]:
-        """Appends the records, those of one partition in the order given. Says of each where it stands, or that it was
-        not acknowledged in time: it may still be written, and may be sent again.
+        """Appends records, those of one partition in the given order. Returns a position or an error for each.
 
-        Raises ValueError when one is larger than the broker takes.
+        BrokerUnavailable means that the record was not acknowledged in time; it may still be written, and the caller
+        may retry. Raises ValueError if a record is larger than the broker accepts.
         """
         if not self.partitions:
             return [BrokerUnavailable("not connected to the broker yet")] * len(records)
         if not records:
             return []
-        gathering = self._gatherings.get(topic)
-        if gathering is None:
-            gathering = self._gatherings[topic] = RecordAccumulator(self._current, self._spent, topic)
-        sending = DeliveryReport(len(records))
+        accumulator = self._accumulators.get(topic)
+        if accumulator is None:
+            accumulator = self._accumulators[topic] = RecordAccumulator(self._current_producer, self._producer_failed, topic)
+        report = DeliveryReport(len(records))
         for index, record in enumerate(records):
-            gathering.add(partition_of(record.key, self.partitions), record, sending, index)
+            accumulator.add(partition_of(record.key, self.partitions), record, report, index)
         within_s = self._timeout_s if timeout_s is None else timeout_s
-        timer = asyncio.get_running_loop().call_later(within_s, sending.give_up)
+        timer = asyncio.get_running_loop().call_later(within_s, report.give_up)
         try:
-            await sending.done
+            await report.done
         finally:
             timer.cancel()
         late = BrokerUnavailable(f"no acknowledgement for {topic} in time")
-        return [late if outcome is None else outcome for outcome in sending.found]
+        return [late if result is None else result for result in report.results]

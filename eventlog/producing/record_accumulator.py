@@ -1,10 +1,9 @@
-"""Gathers records of many callers for one topic and hands them over together: whole batches, all partitions at once.
+"""An accumulator that batches the records of many callers for one topic, for all partitions together.
 
-A client library's own linger runs for each partition by itself: with a dozen partitions a request to the broker then
-carries two records, and to make and to answer it costs more than the calls they come from. Here all that has gathered
-goes in one. A partition has one batch under way at a time; what comes meanwhile waits and goes in its next, so that a
-slow partition holds up none but its own records, and those of one partition keep their order. It is used on the event
-loop's thread alone.
+A client library's linger runs for each partition on its own. With a dozen partitions, a produce request then carries
+two records and costs more than the calls that they come from. This accumulator sends the batches of all partitions at
+once. A partition has one batch in flight. Its later records wait for the next batch, so they keep their order, and a
+slow partition delays only its own records. Not thread-safe: use it on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -19,21 +18,20 @@ from typing import Any, NamedTuple
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from eventlog.core.errors import BrokerUnavailable
-from eventlog.processors.lanes import cancelled_by_us
 from eventlog.runtime.abort import abort
+from eventlog.runtime.cancellation import cancel_requested
 
-#: Seconds that a record waits for others, as in the Java client since 4.0: what it takes, all save at the broker and
-#: after it. Where more come in a second than `MANY_PER_S`, they wait longer: there is more to save, and whoever waits
-#: for an answer then waits longer for their turn than for this.
+#: How long a record waits for others, in seconds; the default of the Java client since 4.0. Above MANY_PER_S records a
+#: second they wait longer: larger batches then save callers more time in the queue than the linger costs them.
 LINGER_S = 0.005
 LINGER_OF_MANY_S = 0.015
 MANY_PER_S = 1_300
-#: Weight of the last records in how many come: a handful that happen to come together are not many.
-WEIGHT = 0.2
+#: Weight of the last batch in the moving average of the rate, so that a single burst does not count as a high rate.
+RATE_WEIGHT = 0.2
 
 
 class Position(NamedTuple):
-    """Where a record stands, and the broker's time of it in milliseconds since the epoch."""
+    """The position of a record, and the broker's timestamp in milliseconds since the epoch."""
 
     partition: int
     offset: int
@@ -41,7 +39,7 @@ class Position(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One record to append."""
+    """A record to append."""
 
     key: str
     value: bytes
@@ -49,30 +47,33 @@ class Record(NamedTuple):
 
 
 class DeliveryReport:
-    """Records of one caller. `done` ends once of each is known where it stands, or why not, or when its caller waits no
-    longer."""
+    """The results of one caller's records.
 
-    __slots__ = ("_left", "done", "found")
+    `done` completes when every record has a result, or when the caller gives up. It fails if a record can't be written.
+    """
+
+    __slots__ = ("_left", "done", "results")
 
     def __init__(self, count: int) -> None:
         self._left = count
-        self.found: list[Position | BrokerUnavailable | None] = [None] * count
+        #: By the record's index. None: no result yet.
+        self.results: list[Position | BrokerUnavailable | None] = [None] * count
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def tell(self, index: int, outcome: Position | BrokerUnavailable) -> None:
-        """What became of one of them."""
-        self.found[index] = outcome
+    def resolve(self, index: int, result: Position | BrokerUnavailable) -> None:
+        """Sets the result of one record."""
+        self.results[index] = result
         self._left -= 1
         if not self._left and not self.done.done():
             self.done.set_result(None)
 
     def give_up(self) -> None:
-        """Waits no longer. What is not handed over by now will not be written."""
+        """Stops waiting. Records that no producer has yet are not written."""
         if not self.done.done():
             self.done.set_result(None)
 
     def fail(self, error: BaseException) -> None:
-        """None of them will be known: a defect, or a record that can never be written."""
+        """Fails the whole report, because of a defect or a record that can't be written."""
         if not self.done.done():
             self.done.set_exception(error)
 
@@ -80,215 +81,227 @@ class DeliveryReport:
 _Waiting = tuple[Record, DeliveryReport, int]
 
 
-class _Lane:
-    """What waits for one partition, since when, and whether a batch of it is under way."""
+class _PartitionQueue:
+    """The records that wait for one partition."""
 
-    __slots__ = ("busy", "since", "waiting")
+    __slots__ = ("in_flight", "since", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[_Waiting] = deque()
-        self.busy = False
-        #: When the first of what waits came, on the loop's clock. Earlier where a full batch has left it behind: it is
-        #: due as soon as that one is through.
+        #: Whether a batch of the partition is in flight.
+        self.in_flight = False
+        #: When the first waiting record was added, on the loop's clock. If a full batch left records behind, the time
+        #: of that batch's first record: those are due at once.
         self.since = 0.0
 
 
 class RecordAccumulator:
     """Records on their way to one topic.
 
-    `current` returns the producer, waiting for one where there is none, and raises KafkaError where there will be none.
-    `spent` is called with a producer that failed a batch after it had taken it, and why.
+    `current_producer` returns the producer. It waits for one while there is none, and raises KafkaError if there will
+    be none. `on_producer_failed` is called with a producer that failed a batch which it had accepted, and the error.
     """
 
     def __init__(
-        self, current: Callable[[], Awaitable[Any]], spent: Callable[[Any, BaseException | None], None], topic: str
+        self,
+        current_producer: Callable[[], Awaitable[Any]],
+        on_producer_failed: Callable[[Any, BaseException | None], None],
+        topic: str,
     ) -> None:
-        self._current = current
-        self._spent = spent
+        self._current_producer = current_producer
+        self._on_producer_failed = on_producer_failed
         self._topic = topic
-        self._lanes: dict[int, _Lane] = {}
-        #: Partitions whose records may be handed over.
-        self._ready: dict[int, _Lane] = {}
+        self._queues: dict[int, _PartitionQueue] = {}
+        #: Partitions with waiting records and no batch in flight.
+        self._ready: dict[int, _PartitionQueue] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._handing_over: asyncio.Task[None] | None = None
-        #: Batches that a producer has taken, each with that producer.
-        self._under_way: dict[asyncio.Future[Any], Any] = {}
-        #: Since when records gather that are handed over next, on the loop's clock; records handed over last.
+        self._sending: asyncio.Task[None] | None = None
+        #: Batches in flight, each with its producer.
+        self._in_flight: dict[asyncio.Future[Any], Any] = {}
+        #: When the records of the next batches began to gather, on the loop's clock.
         self._since = 0.0
-        self._last = 0
+        #: Records of the last batches.
+        self._last_count = 0
+        #: Moving average of records a second.
         self._per_s = 0.0
 
-    def add(self, partition: int, record: Record, sending: DeliveryReport, index: int) -> None:
-        """Takes a record, which is the caller's number `index`."""
-        lane = self._lanes.get(partition)
-        if lane is None:
-            lane = self._lanes[partition] = _Lane()
-        waiting = lane.waiting
-        # While the broker is away callers come and go: what the first of them left here must not pile up.
+    def add(self, partition: int, record: Record, report: DeliveryReport, index: int) -> None:
+        """Adds a record. Its result becomes number `index` of the report."""
+        queue = self._queues.get(partition)
+        if queue is None:
+            queue = self._queues[partition] = _PartitionQueue()
+        waiting = queue.waiting
+        # While the broker is unavailable, callers give up; drop their records so that they don't accumulate.
         while waiting and waiting[0][1].done.done():
             waiting.popleft()
         if not waiting:
-            lane.since = asyncio.get_running_loop().time()
-        waiting.append((record, sending, index))
-        if not lane.busy:
-            self._make_ready(partition, lane)
+            queue.since = asyncio.get_running_loop().time()
+        waiting.append((record, report, index))
+        if not queue.in_flight:
+            self._make_ready(partition, queue)
 
     async def drain(self) -> None:
-        """Returns once nothing waits nor is under way any more. Waits for no others to come."""
-        while self._handing_over is not None or self._ready or self._under_way:
+        """Sends all waiting records without further delay, and returns when no batch is in flight."""
+        while self._sending is not None or self._ready or self._in_flight:
             if self._timer is not None:
                 self._timer.cancel()
-                self._begin()
-            pending = [*self._under_way] if self._handing_over is None else [self._handing_over]
+                self._begin_sending()
+            pending = [*self._in_flight] if self._sending is None else [self._sending]
             await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            # Lets what ends with these be seen: a partition may be ready again.
+            # Let the callbacks run: a partition may become ready again.
             await asyncio.sleep(0)
 
-    def give_up(self, producer: Any) -> None:
-        """Fails what a producer has taken and will not write any more."""
-        for future, taken_by in [*self._under_way.items()]:
-            if taken_by is producer:
+    def fail_in_flight(self, producer: Any) -> None:
+        """Fails the batches that a producer accepted and will not write any more."""
+        for future, accepted_by in [*self._in_flight.items()]:
+            if accepted_by is producer:
                 future.cancel()
 
-    def _make_ready(self, partition: int, lane: _Lane) -> None:
-        self._ready[partition] = lane
-        if self._timer is None and self._handing_over is None:
+    def _make_ready(self, partition: int, queue: _PartitionQueue) -> None:
+        self._ready[partition] = queue
+        if self._timer is None and self._sending is None:
             self._linger()
 
     def _linger(self) -> None:
-        """Hands over what is ready once the first of it has waited long enough; of many, once they gathered anew."""
+        """Schedules the next batches: LINGER_S after the oldest ready record, or LINGER_OF_MANY_S from now."""
         loop = asyncio.get_running_loop()
         if self._per_s > MANY_PER_S:
             self._since, seconds = loop.time(), LINGER_OF_MANY_S
         else:
-            self._since, seconds = min(lane.since for lane in self._ready.values()), LINGER_S
-        self._timer = loop.call_at(self._since + seconds, self._begin)
+            self._since, seconds = min(queue.since for queue in self._ready.values()), LINGER_S
+        self._timer = loop.call_at(self._since + seconds, self._begin_sending)
 
-    def _begin(self) -> None:
+    def _begin_sending(self) -> None:
         self._timer = None
-        self._handing_over = asyncio.create_task(self._hand_over(), name=f"records for {self._topic}")
-        self._handing_over.add_done_callback(self._handed_over)
+        self._sending = asyncio.create_task(self._send_ready(), name=f"records for {self._topic}")
+        self._sending.add_done_callback(self._sending_ended)
 
-    def _handed_over(self, task: asyncio.Task[None]) -> None:
-        # A partition that was being handed over would stay busy, and its callers would wait in vain. Only the event
-        # loop's end cancels the task: `_send` takes a CancelledError from inside for a failure.
+    def _sending_ended(self, task: asyncio.Task[None]) -> None:
+        # After an error the partition would count as in flight for ever. The task is cancelled only at the end of the
+        # event loop: `_send` treats a CancelledError from inside a call as a failure.
         if not task.cancelled() and (error := task.exception()) is not None:
-            abort("records could not be handed over", error, topic=self._topic)
+            abort("records could not be handed to the producer", error, topic=self._topic)
 
-    async def _hand_over(self) -> None:
-        """Hands over a batch of each partition that is ready. They are taken without a pause, so they go together."""
+    async def _send_ready(self) -> None:
+        """Hands a batch of each ready partition to the producer, without a pause, so that they share requests."""
         with suppress(KafkaError):
-            # While there is none, the records of all partitions go on gathering.
-            await self._current()
+            # Records go on gathering until there is a producer.
+            await self._current_producer()
         ready, self._ready = self._ready, {}
         gathered_s = asyncio.get_running_loop().time() - self._since
-        self._last = 0
+        self._last_count = 0
         try:
-            for partition, lane in ready.items():
-                lane.busy = True
-                await self._send(partition, lane)
+            for partition, queue in ready.items():
+                queue.in_flight = True
+                await self._send(partition, queue)
         finally:
-            self._handing_over = None
-            self._per_s += WEIGHT * (self._last / max(gathered_s, LINGER_S) - self._per_s)
+            self._sending = None
+            self._per_s += RATE_WEIGHT * (self._last_count / max(gathered_s, LINGER_S) - self._per_s)
             if self._ready:
                 self._linger()
 
-    async def _send(self, partition: int, lane: _Lane) -> None:
+    async def _send(self, partition: int, queue: _PartitionQueue) -> None:
         try:
-            producer = await self._current()
+            producer = await self._current_producer()
         except KafkaError as error:
-            held = [*lane.waiting]
-            lane.waiting.clear()
+            held = [*queue.waiting]
+            queue.waiting.clear()
             self._fail(held, error)
-            self._landed(partition, lane)
+            self._complete(partition, queue)
             return
-        batch, held = self._fill(producer, lane)
-        self._last += len(held)
+        batch, held = self._fill(producer, queue)
+        self._last_count += len(held)
         if not held:
-            self._landed(partition, lane)
+            self._complete(partition, queue)
             return
         batch.close()
         try:
             future = await producer.send_batch(batch, self._topic, partition=partition)
         except asyncio.CancelledError:
-            if cancelled_by_us():
+            if cancel_requested():
                 raise
-            self._spent(producer, None)
+            self._on_producer_failed(producer, None)
             self._fail(held, KafkaError("cancelled"))
-            self._landed(partition, lane)
+            self._complete(partition, queue)
             return
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+        except Exception as error:  # noqa: BLE001 - the callers get every error
             if isinstance(error, KafkaError) and not isinstance(error, KafkaTimeoutError):
-                # Not for want of room: it takes nothing any more.
-                self._spent(producer, error)
+                # A time-out means that the producer's buffer is full. Any other error ends the producer.
+                self._on_producer_failed(producer, error)
             self._fail(held, error)
-            self._landed(partition, lane)
+            self._complete(partition, queue)
             return
-        self._under_way[future] = producer
-        future.add_done_callback(partial(self._ended, partition, lane, held, producer))
+        self._in_flight[future] = producer
+        future.add_done_callback(partial(self._batch_done, partition, queue, held, producer))
 
-    def _ended(
-        self, partition: int, lane: _Lane, held: list[_Waiting], producer: Any, future: asyncio.Future[Any]
+    def _batch_done(
+        self,
+        partition: int,
+        queue: _PartitionQueue,
+        held: list[_Waiting],
+        producer: Any,
+        future: asyncio.Future[Any],
     ) -> None:
-        del self._under_way[future]
+        del self._in_flight[future]
         error: BaseException | None = KafkaError("cancelled") if future.cancelled() else future.exception()
         if error is None and future.result().offset < 0:
-            # A repeat of a batch so old that the broker has forgotten where it stands.
+            # The batch is a duplicate that is too old for the broker to know its offset.
             error = KafkaError("written, but at an unknown offset")
         if error is not None:
-            # Whatever failed it: its sequence numbers are used up, and the broker waits for them.
-            self._spent(producer, error)
+            # The failed batch has used up sequence numbers that the broker still expects.
+            self._on_producer_failed(producer, error)
             self._fail(held, error)
         else:
             first = future.result()
-            for place, (_, sending, index) in enumerate(held):
-                sending.tell(index, Position(partition, first.offset + place, first.timestamp))
-        self._landed(partition, lane)
+            for place, (_, report, index) in enumerate(held):
+                report.resolve(index, Position(partition, first.offset + place, first.timestamp))
+        self._complete(partition, queue)
 
-    def _fill(self, producer: Any, lane: _Lane) -> tuple[Any, list[_Waiting]]:
-        """Moves what there is room for into a batch."""
+    def _fill(self, producer: Any, queue: _PartitionQueue) -> tuple[Any, list[_Waiting]]:
+        """Moves waiting records into a new batch until it is full."""
         batch = producer.create_batch()
         held: list[_Waiting] = []
-        waiting = lane.waiting
+        waiting = queue.waiting
         while waiting:
             one = waiting[0]
-            record, sending, _ = one
-            # Nobody waits for an answer any more: its caller was told that it was not acknowledged.
-            if not sending.done.done():
+            record, report, _ = one
+            # Skip the record of a caller that has given up: it was reported as not acknowledged.
+            if not report.done.done():
                 try:
-                    taken = batch.append(
+                    accepted = batch.append(
                         timestamp=None, key=record.key.encode(), value=record.value, headers=record.headers
                     )
-                except Exception as error:  # noqa: BLE001 - a defect of one caller's must not stop the others
+                except Exception as error:  # noqa: BLE001 - an invalid record must not stop other callers
                     waiting.popleft()
-                    sending.fail(error)
-                    # The batch may hold a part of that record.
+                    report.fail(error)
+                    # The batch may hold a part of that record: start again with a new one.
                     waiting.extendleft(reversed(held))
                     batch, held = producer.create_batch(), []
                     continue
-                if taken is None:
-                    # It takes nothing more now, however small.
+                if accepted is None:
+                    # The batch is full and accepts no further record, however small.
                     if not held:
                         waiting.popleft()
-                        sending.fail(self._too_large(record))
+                        report.fail(self._too_large(record))
                     break
                 held.append(one)
             waiting.popleft()
         return batch, held
 
-    def _landed(self, partition: int, lane: _Lane) -> None:
-        lane.busy = False
-        if lane.waiting:
-            self._make_ready(partition, lane)
+    def _complete(self, partition: int, queue: _PartitionQueue) -> None:
+        """Ends a batch of a partition, and makes the partition ready if more records wait."""
+        queue.in_flight = False
+        if queue.waiting:
+            self._make_ready(partition, queue)
 
     def _fail(self, held: list[_Waiting], error: BaseException) -> None:
-        for record, sending, index in held:
+        for record, report, index in held:
             if isinstance(error, MessageSizeTooLargeError):
-                sending.fail(self._too_large(record))
+                report.fail(self._too_large(record))
             elif isinstance(error, KafkaError):
-                sending.tell(index, BrokerUnavailable(f"{self._topic}: {error!r}"))
+                report.resolve(index, BrokerUnavailable(f"{self._topic}: {error!r}"))
             else:
-                sending.fail(error)
+                report.fail(error)
 
     def _too_large(self, record: Record) -> ValueError:
         return ValueError(f"a record of {len(record.value)} bytes is larger than {self._topic} takes")

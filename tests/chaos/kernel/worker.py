@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chassis.lifecycle.watchdog import Watchdog
-from eventlog.faust import Transport, thread_checks
+from eventlog.faust import thread_checks
+from eventlog.faust.transport import Transport
 from eventlog.processors import base
 from eventlog.processors.base import Connection, Processor
 from eventlog.processors.decider import Decider

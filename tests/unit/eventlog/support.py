@@ -17,7 +17,7 @@ from intervaltree import IntervalTree
 #: Forks of a process that has imported the kernel: starting an interpreter for each would take a second of CPU.
 _forge = multiprocessing.get_context("forkserver")
 _forge.set_forkserver_preload(
-    ["eventlog.processors.decider", "eventlog.processors.effects", "eventlog.processors.sequencer", "eventlog.faust"]
+    ["eventlog.processors.decider", "eventlog.processors.effects", "eventlog.processors.sequencer", "eventlog.faust.transport"]
 )
 
 
@@ -56,7 +56,7 @@ def bare_consumer(cls: Any, **attributes: Any) -> Any:
     made._acked_index = defaultdict(set)
     made._gap = defaultdict(IntervalTree)
     made._committed_offset = defaultdict(lambda: None)
-    made._ahead, made._held, made._room, made.fetched = {}, set(), asyncio.Event(), 0
+    made._in_flight, made._held, made._room, made.fetched = {}, set(), asyncio.Event(), 0
     made._is_changelog_tp = lambda tp: False
     for name, value in attributes.items():
         setattr(made, name, value)

@@ -94,7 +94,7 @@ class Producer:
 async def publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
     made = Publisher("127.0.0.1:1", client_id="test")
     monkeypatch.setattr(module, "AIOKafkaProducer", lambda **_: Producer())
-    monkeypatch.setattr(module, "RENEW_S", 0)
+    monkeypatch.setattr(module, "RESTART_INTERVAL_S", 0)
     await made.start(3)
     return made
 
@@ -241,8 +241,8 @@ async def test_what_callers_leave_behind_while_the_broker_is_away_does_not_pile_
             *(publisher.publish("t", Record("k", b"v", []), timeout_s=0.01) for _ in range(20)), return_exceptions=True
         )
         assert all(isinstance(one, BrokerUnavailable) for one in found)
-    (lane,) = publisher._gatherings["t"]._lanes.values()
-    assert len(lane.waiting) <= 20
+    (queue,) = publisher._accumulators["t"]._queues.values()
+    assert len(queue.waiting) <= 20
 
 
 async def test_a_record_that_is_too_large_fails_alone(publisher: Publisher) -> None:

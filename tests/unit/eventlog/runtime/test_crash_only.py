@@ -44,7 +44,7 @@ def output(
 def test_a_record_larger_than_the_broker_takes_ends_the_process_and_is_not_dropped() -> None:
     code, out, error = output(appends='output.append(b"k", bytes(RECORD_BYTES + 1), [])')
     assert (code, out) == (70, "")
-    assert "a record is larger than the broker takes topic=log key=b'k' bytes=921602" in error
+    assert "a record is larger than the broker accepts topic=log key=b'k' bytes=921602" in error
 
 
 def test_a_publish_that_failed_for_good_ends_the_process() -> None:
@@ -68,11 +68,11 @@ def test_output_whose_place_the_broker_has_forgotten_ends_the_process() -> None:
 
 def test_an_acknowledgement_that_fails_ends_the_process() -> None:
     code, out, error = output(
-        appends='output._acknowledged = lambda *_: 1 / 0; output.append(b"k", b"v", [])',
+        appends='output._on_acknowledged = lambda *_: 1 / 0; output.append(b"k", b"v", [])',
         ends="set_result(__import__('types').SimpleNamespace(offset=7, timestamp=1))",
     )
     assert (code, out) == (70, "")
-    assert "an acknowledgement failed topic=log partition=3" in error
+    assert "an acknowledgement callback failed topic=log partition=3" in error
     assert "ZeroDivisionError" in error
 
 
