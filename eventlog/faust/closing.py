@@ -1,8 +1,8 @@
-"""A consumer's thread ends soon after it was told to, whatever its consumer is in the middle of.
+"""Closes aiokafka's consumer within a time limit, whatever it is doing.
 
-aiokafka closes by cancelling tasks and waiting for them. One that was cancelled before its first step, or while it
-waits to try again, ends the close by its own cancellation; one that waits for other members of the group lasts as long
-as they do. Of the former Faust's thread would die unheard, and the stop would wait for it for a minute.
+aiokafka closes by cancelling tasks and awaiting them. A task that is cancelled before its first step, or during a retry
+delay, ends the close by its own CancelledError; one that waits for other members of the group takes as long as they do.
+In the first case Faust's consumer thread would die silently, and the stop would wait for it for a minute.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a close may take. All that matters is committed by then.
+#: Seconds that a close may take. All offsets are committed by then.
 CLOSE_S = 2.0
 
 
 async def close_in_time(close: Coroutine[Any, Any, None], seconds: float = CLOSE_S) -> None:
-    """Closes; what can't be closed properly within so many seconds is left as it is. Never raises."""
+    """Awaits a close for at most `seconds`, then abandons it. Does not raise."""
     closing = asyncio.get_running_loop().create_task(close)
     await asyncio.wait([closing], timeout=seconds)
     if not closing.done():
         closing.cancel()
-        log.info("the consumer is left as it is: not closed within %g s", seconds)
+        log.info("the consumer is abandoned: not closed within %g s", seconds)
     elif closing.cancelled():
-        log.info("the consumer is left as it is: a task of its own was cancelled")
+        log.info("the consumer is abandoned: a task of its own was cancelled")
     elif error := closing.exception():
-        log.info("the consumer is left as it is: %r", error)
+        log.info("the consumer is abandoned: %r", error)

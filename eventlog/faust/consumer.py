@@ -1,85 +1,80 @@
-"""The consumer of a processor: one Faust message for each fetched partition batch, safe for state that folds a log.
+"""The consumer of a processor: one Faust message per fetched partition batch, for state that folds a log.
 
-It keeps these rules, without which records are lost or state runs ahead of its log:
+Four rules prevent lost records and state that is ahead of its log:
 
-R1  A batch is delivered only in the epoch (our own count of revocations and assignments) it was fetched in, and only if
-    it continues the batch before it. Generation ids do not tell owners apart: a static member keeps its generation.
-R2  Input starts where the group had committed *before* the changelog's end was read, never later.
-R3  An offset is committed only from acknowledgements, which processors give in order and only for what is durable.
-    A commit that failed forgets nothing.
-R4  Whatever is unexpected ends the process with code 70.
+R1  A batch is delivered only in the epoch in which it was fetched, and only if it continues the previous batch. An
+    epoch begins at each revocation and assignment. Generation ids are no substitute: a static member keeps its
+    generation.
+R2  The input starts where the group had committed *before* the changelog's end was read, or earlier (input_starts.py).
+R3  Offsets are committed only from acknowledgements. Processors acknowledge in order, after the output is durable. A
+    failed commit keeps the acknowledgements.
+R4  Anything unexpected ends the process with code 70.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from aiokafka.errors import IllegalStateError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from eventlog.consuming.start_policy import BulkStartPolicy, InputOffsets, StartPolicy, at_committed
 from eventlog.faust.consumer_thread import BatchConsumerThread, RebalanceListener
-from eventlog.faust.thread_checks import belongs_here
-from eventlog.processors.lanes import cancelled_by_us
+from eventlog.faust.input_starts import InputStarts
+from eventlog.faust.thread_checks import bind_to_this_thread
 from eventlog.runtime import failpoints
 from eventlog.runtime.abort import abort
+from eventlog.runtime.cancellation import cancel_requested
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
-#: The same where some partitions are left out: one of them may have room again at any time.
+#: As above while some partitions are not fetched: a batch of one of them may complete at any time.
 SHORT_POLL_S = 0.05
 MAX_RESEEKS = 200
-#: Batches of one partition of the input that are delivered and not done: handled, acknowledged or let go of.
-AHEAD = 8
-#: Records of all partitions that are; beyond, each partition may have one batch. A record takes about 1.2 KB in memory.
-AHEAD_RECORDS = 20_000
+#: Batches of one input partition in flight: delivered, and neither acknowledged nor dropped.
+MAX_BATCHES_IN_FLIGHT = 8
+#: Records of all partitions in flight; above, each partition may have one batch. A record takes about 1.2 KB of memory.
+MAX_RECORDS_IN_FLIGHT = 20_000
 
 
-class BatchConsumer(driver.Consumer):  # type: ignore[misc]
+class BatchConsumer(InputStarts):
     """Delivers partition batches under the rules above. Message.value is a list of records, checksum the epoch."""
 
-    # The library announces its every step here: its chatter, under its name.
+    # Faust logs every step here; under its own name the level can be set.
     logger = logging.getLogger("faust.eventlog")
     RebalanceListener = RebalanceListener
 
-    epoch = 0
-    #: Records of all batches that are delivered and not done.
-    _ahead_records = 0
+    #: Records of all batches in flight.
+    _records_in_flight = 0
     #: Called at the beginning of each epoch.
     on_new_epoch: Callable[[], None] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._next: dict[TP, int] = {}
-        self._start: dict[TP, int] = {}
-        #: What the broker said of the input when the epoch began.
-        self._places: dict[TP, InputOffsets] = {}
-        self._start_epoch = -1
-        self._finding: tuple[int, asyncio.Task[None] | None] = (-1, None)
+        #: Offsets that were sought, and apply once the flow resumes.
         self._armed: dict[TP, int] = {}
-        #: Partitions of which something was fetched and dropped before it was known where they begin.
+        #: Partitions with batches that were dropped before their start was known.
         self._missed: set[TP] = set()
         self.stale_batches = 0
         self.reseeks = 0
         self._reseeks_in_row: dict[TP, int] = {}
-        #: Batches that came, those of changelogs included.
+        #: Batches fetched, including those of changelogs.
         self.fetched = 0
         #: The group's last assignment, as the main thread knows it.
         self._assigned: set[TP] = set()
         self._assigned_epoch = self._sought_epoch = self._resumed_epoch = 0
-        #: Batches delivered and not done, of partitions that have some.
-        self._ahead: dict[TP, int] = {}
+        #: Batches in flight, of partitions that have some.
+        self._in_flight: dict[TP, int] = {}
         #: Partitions that are not fetched until they are released.
         self._held: set[TP] = set()
         self._room = asyncio.Event()
-        belongs_here(self, but=("threadsafe_partitions_revoked", "threadsafe_partitions_assigned", "join_again"))
+        bind_to_this_thread(self, but=("threadsafe_partitions_revoked", "threadsafe_partitions_assigned", "join_again"))
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -89,7 +84,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         abort("the consumer failed", reason)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Faust's hook. From here on nothing of the old assignment is delivered."""
+        """Faust's hook. From here on no batch of the old assignment is delivered."""
         # Faust's listener calls this on the consumer's thread.
         self.app.on_rebalance_start()
         self._new_epoch()
@@ -112,21 +107,21 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._next.clear()
         self._armed = {}
         self._missed = set()
-        # What was delivered is cleared from the queues, or dropped by who has it.
-        self._ahead.clear()
-        self._ahead_records = 0
+        # Delivered batches are cleared from the queues, or dropped by the processor.
+        self._in_flight.clear()
+        self._records_in_flight = 0
         self._held.clear()
         self._room.set()
         if self.on_new_epoch is not None:
             self.on_new_epoch()
 
     def assignment(self) -> set[TP]:
-        """The group's last assignment to us; Faust asks the client, which belongs to the consumer's thread."""
+        """The group's last assignment to this process. Faust reads it from the client, which is not thread-safe."""
         return set(self._assigned)
 
     @property
     def assigned(self) -> bool:
-        """Whether this epoch began with an assignment, though it may be empty."""
+        """Whether this epoch began with an assignment, even an empty one."""
         return self._assigned_epoch == self.epoch > 0
 
     @property
@@ -136,95 +131,22 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     @property
     def leased(self) -> bool:
-        """Whether what was assigned to us can be nobody else's yet."""
+        """Whether no other process can own our partitions yet; see Lease."""
         holds: bool = self._thread.lease.holds
         return holds
 
     def request_rejoin(self) -> None:
-        """Makes the group assign once more; on the consumer's own thread."""
+        """Requests a rebalance. Call it on the consumer's thread."""
         self._thread.request_rejoin()
 
     def on_buffer_full(self, tp: TP) -> None:
-        """Faust's hook; it would stop fetching and pause for a second. Ours blocks at the full queue instead."""
+        """Faust's hook, which would pause fetching for a second. Here delivery blocks at the full queue instead."""
 
     def on_buffer_drop(self, tp: TP) -> None:
         """Faust's hook, see on_buffer_full."""
 
-    def start_of(self, tp: TP) -> int | None:
-        """Offset from which the current epoch reads a partition of the input; None while it is not known."""
-        return self._start.get(tp) if self._start_epoch == self.epoch else None
-
-    @property
-    def starts_known(self) -> bool:
-        """Whether the start policy was asked in this epoch; then `start_of` is None where it left one to the state."""
-        return self._start_epoch == self.epoch
-
-    # R2: called by recovery before it reads the changelog, so the commit is read first.
-    async def highwaters(self, *partitions: TP) -> Mapping[TP, int]:
-        """Ends of partitions; the committed offsets of the input are read before them."""
-        await self._read_start()
-        if failpoints.armed:
-            failpoints.passed("start read, log's end not")
-        return dict(await super().highwaters(*partitions))
-
-    async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
-        """Where logs begin, for recovery. One that begins after what its state is folded to ends the process."""
-        begins = dict(await super().earliest_offsets(*partitions))
-        for table in self.app.tables.values():
-            changelog = table.changelog_topic.get_topic_name()
-            for tp, begin in begins.items():
-                folded = table.data.persisted_offset(tp)
-                if tp.topic == changelog and begin > folded + 1:
-                    abort("the log was trimmed", topic=tp.topic, partition=tp.partition, folded=folded, begin=begin)
-        return begins
-
-    async def ends(self, tps: list[TP]) -> dict[TP, int]:
-        """Ends of partitions, nothing else."""
-        return dict(await super().highwaters(*tps))
-
-    async def _read_start(self) -> None:
-        if self._start_epoch == self.epoch:
-            return
-        epoch, finding = self._finding
-        if finding is None or epoch != self.epoch or finding.done():
-            finding = asyncio.create_task(self._find_start(), name="start of the input")
-            self._finding = self.epoch, finding
-        # A policy may have to read for longer than a step of the recovery may take: the next try waits for the same.
-        await asyncio.shield(finding)
-
-    async def _find_start(self) -> None:
-        epoch = self.epoch
-        inputs = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
-        policy: StartPolicy = getattr(self.app, "start_policy", at_committed)
-        places = await self._thread.places(inputs)
-        self._same_epoch(epoch)
-        start: dict[TP, int] = {}
-        if isinstance(policy, BulkStartPolicy):
-            start.update(await policy.starts({tp: InputOffsets(*place) for tp, place in places.items()}))
-            self._same_epoch(epoch)
-        else:
-            for tp, place in places.items():
-                # Here, on the main loop: policies keep what they learn in their processor.
-                found = policy(tp, *place)
-                offset = await found if isinstance(found, Awaitable) else found
-                self._same_epoch(epoch)
-                if offset is not None:
-                    start[tp] = offset
-        self._places = {tp: InputOffsets(*place) for tp, place in places.items()}
-        self._start, self._start_epoch = start, epoch
-
-    def committed_at_start(self, tp: TP) -> int | None:
-        """Offset that the group had committed when this epoch began; None: none."""
-        place = self._places.get(tp)
-        return None if place is None else place.committed
-
-    def committed_and_begin(self, tp: TP) -> tuple[int | None, int]:
-        """The committed offset and the first offset in the log when this epoch began."""
-        place = self._places[tp]
-        return place.committed, place.begin
-
     async def check_commits(self) -> None:
-        """Compares the committed offsets with what was delivered, and commits ours again where they are beyond it."""
+        """Compares the committed offsets with the delivered ones, and commits ours again if they are beyond."""
         epoch = self.epoch
         tps = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
         committed = await self._thread.committed(tps)
@@ -233,8 +155,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             if epoch != self.epoch or delivered is None or own is None or found <= delivered:
                 continue
             log.critical(
-                "%s-%s: offset %s is committed, and this process, the owner, has read to %s: it was not committed by "
-                "this service. Committing %s again. Find out who may commit for the group: `groupbuy-ops acls check`",
+                "%s-%s: offset %s is committed, but this process, the owner, has read only to %s. Another client "
+                "committed it. Committing %s again. See who may commit for the group: `groupbuy-ops acls check`",
                 *tp,
                 found,
                 delivered,
@@ -242,14 +164,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             )
             await self._commit({tp: own})
 
-    def set_start(self, tp: TP, offset: int) -> None:
-        """Sets where the current epoch reads a partition whose policy left it to the state. Call before the seek."""
-        self._start[tp] = offset
-
     def acknowledge_start(self, tp: TP, committed: int) -> None:
-        """Has the start of this epoch committed where it lies beyond the committed offset. Call once input flows.
+        """Commits the start of this epoch if it is beyond the committed offset. Call it once the input flows.
 
-        For state that keeps its own positions: all before its start is done, also where nothing comes after it.
+        For state that stores its own positions: everything before its start is done, even if no record follows.
         """
         start = self.start_of(tp)
         if start is None or committed >= start or self._committed_offset[tp] != start:
@@ -259,13 +177,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             self._acked_index[tp].add(start - 1)
             self._acked[tp].append(start - 1)
 
-    def _same_epoch(self, epoch: int) -> None:
-        if epoch != self.epoch:
-            # Faust starts its recovery anew at this error.
-            raise IllegalStateError("rebalanced meanwhile")
-
     async def perform_seek(self) -> None:
-        """Seeks the input to where it starts in this epoch."""
+        """Faust's hook: seeks the input to its starts in this epoch."""
         epoch = self.epoch
         await self._read_start()
         starts = {ensure_TP(tp): offset for tp, offset in self._start.items()}
@@ -274,9 +187,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                 continue
             claimed = self.committed_at_start(tp)
             if claimed is None:
-                abort("nothing says where to read an input from", topic=tp.topic, partition=tp.partition)
-            # Its state is not ready: the assignment has changed, and the next epoch is about to begin. Nothing that is
-            # read from here on is handled in this one.
+                abort("an input partition has no start offset", topic=tp.topic, partition=tp.partition)
+            # The state is not ready, since the assignment has changed and the next epoch is about to begin. Nothing
+            # that is read from here on is handled in this epoch.
             starts[tp] = claimed
         await self._thread.seek_wait(starts)
         self._same_epoch(epoch)
@@ -287,9 +200,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._sought_epoch = epoch
 
     def resume_flow(self) -> None:
-        """Lets batches through. Recovery calls this last, after clearing the agents' queues."""
-        # Recovery runs with the flow active and clears the queues after the seek: a batch delivered in between would be
-        # lost. So the input is armed only here.
+        """Faust's hook: lets batches through. Recovery calls it last, after it clears the agents' queues."""
+        # Recovery runs with the flow active and clears the queues after the seek, which would lose a batch delivered in
+        # between. So the sought offsets apply only from here on.
         super().resume_flow()
         if self._armed:
             self._next.update(self._armed)
@@ -301,7 +214,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             self._drop(tp)
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
-        """Seeks partitions, and expects their next batches there."""
+        """Faust's hook: seeks partitions, and expects their next batches there."""
         await super().seek_wait(partitions)
         for tp, offset in partitions.items():
             self._next[ensure_TP(tp)] = offset
@@ -317,9 +230,9 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
                     return
                 raise
             except asyncio.CancelledError:
-                if cancelled_by_us() or self.app.should_stop:
+                if cancel_requested() or self.app.should_stop:
                     raise
-                # Faust would end its fetcher without a word.
+                # Faust would end its fetcher silently.
                 abort("a fetch was cancelled from inside")
             if self.should_stop:
                 return
@@ -344,8 +257,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return {}
 
     def _has_room(self, tp: TP) -> bool:
-        ahead = self._ahead.get(tp)
-        return not ahead or (ahead < AHEAD and self._ahead_records < AHEAD_RECORDS)
+        batches = self._in_flight.get(tp)
+        return not batches or (batches < MAX_BATCHES_IN_FLIGHT and self._records_in_flight < MAX_RECORDS_IN_FLIGHT)
 
     def ack(self, message: Any) -> bool:
         """Faust's hook: a batch is acknowledged."""
@@ -354,7 +267,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return acknowledged
 
     def drop_batch(self, message: Any) -> None:
-        """Forgets a delivered batch without an acknowledgement: it is read again, here or by another owner."""
+        """Drops a delivered batch without an acknowledgement: it is read again, here or by another owner."""
         message.acked = True
         self._unacked_messages.discard(message)
         if self._waiting_for_ack is not None and not self._waiting_for_ack.done():
@@ -362,18 +275,18 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._done(message)
 
     def _done(self, message: Any) -> None:
-        if message.checksum == self.epoch and (left := self._ahead.pop(message.tp, 0)):
-            self._ahead_records -= len(message.value)
-            if left > 1:
-                self._ahead[message.tp] = left - 1
+        if message.checksum == self.epoch and (batches := self._in_flight.pop(message.tp, 0)):
+            self._records_in_flight -= len(message.value)
+            if batches > 1:
+                self._in_flight[message.tp] = batches - 1
         self._room.set()
 
     def hold(self, tps: Iterable[TP]) -> None:
-        """Fetches nothing of these partitions until they are released, or until the next epoch."""
+        """Stops fetching these partitions until they are released, or until the next epoch."""
         self._held.update(tps)
 
     def release(self, tps: Mapping[TP, int | None]) -> None:
-        """Fetches held partitions again, each from an offset; None: from what was delivered last."""
+        """Fetches held partitions again, each from an offset; None: after the last delivered batch."""
         for tp, offset in tps.items():
             self._held.discard(tp)
             at = self._next.get(tp) if offset is None else offset
@@ -383,7 +296,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         self._room.set()
 
     async def verify_all_partitions_active(self) -> None:
-        """Faust looks into the client on the wrong thread here, to log what is slow. Processor watches instead."""
+        """Faust's hook, which reads the client on the wrong thread to log slow partitions. Supervision does that."""
 
     def verify_recovery_event_path(self, now: float, tp: TP) -> None:
         """See verify_all_partitions_active."""
@@ -393,7 +306,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             if not records:
                 continue
             if self.epoch != epoch or not self.flow_active:
-                # The wait for records may have begun before a rebalance and ended with the first records after it.
+                # The wait for records may have begun before a rebalance and ended with records from after it.
                 for dropped in fetched:
                     self._drop(dropped)
                 return
@@ -406,14 +319,14 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             message.checksum = epoch
             self._next[tp] = batch[-1].offset + 1
             if not self._is_changelog_tp(tp):
-                self._ahead[tp] = self._ahead.get(tp, 0) + 1
-                self._ahead_records += len(batch)
+                self._in_flight[tp] = self._in_flight.get(tp, 0) + 1
+                self._records_in_flight += len(batch)
             if failpoints.armed:
                 failpoints.passed("batch fetched, not delivered")
             await self.wait_first(self.callback(message), self.suspend_flow.wait())
 
     def _to_message(self, tp: TP, record: Any) -> driver.ConsumerMessage:
-        """Faust's hook; a record does not say of which partition it is (parsed.py)."""
+        """Faust's hook; our records do not name their partition (record_parser.py)."""
         return driver.ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -429,13 +342,13 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         )
 
     def _continuing(self, tp: TP, records: list[Any]) -> list[Any]:
-        """The part of a batch that continues the one before; empty if it does not."""
+        """Returns the part of a batch that continues the previous batch; empty: none does."""
         want = self._next.get(tp)
         if want is None:
             self._drop(tp)
             return []
         if tp in self._held:
-            # Released, it is sought to where it goes on.
+            # `release` seeks it.
             return []
         readable = tp in self._active_partitions or tp in self._buffered_partitions
         if records[0].offset > want or not readable:
@@ -448,7 +361,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return records
 
     def _drop(self, tp: TP) -> None:
-        """What was fetched is not delivered, so it is fetched again: a quiet partition has no next batch to tell."""
+        """Has a dropped batch fetched again. On a quiet partition, no later batch would reveal the gap."""
         self.stale_batches += 1
         want = self._next.get(tp) if self.flow_active else None
         if want is None:
@@ -457,7 +370,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             self._reseek(tp, want)
 
     def _reseek(self, tp: TP, offset: int) -> None:
-        """Asks again for what is missing: a batch may have been dropped by Faust; the log itself has no holes."""
+        """Fetches again from an offset. Faust may have dropped a batch; the log itself has no holes."""
         self.reseeks += 1
         again = self._reseeks_in_row[tp] = self._reseeks_in_row.get(tp, 0) + 1
         if again > MAX_RESEEKS:
@@ -480,10 +393,10 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         try:
             committed = bool(await self._commit(wanted))
         except asyncio.CancelledError:
-            if cancelled_by_us():
+            if cancel_requested():
                 raise
-            # Faust's committer would end without a word. The acknowledgements are kept.
-            log.warning("offsets not committed, trying again: cancelled from inside")
+            # Faust's committer would end silently. The acknowledgements are kept.
+            log.warning("offsets not committed, retrying: cancelled from inside")
             committed = False
         if failpoints.armed:
             failpoints.passed("offsets committed")

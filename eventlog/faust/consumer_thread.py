@@ -1,4 +1,4 @@
-"""The thread of a consumer, the only one that speaks to the broker for it. R3 of consumer.py is kept here as well."""
+"""The thread on which aiokafka's consumer runs. Rule R3 of consumer.py applies here as well."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from eventlog.consuming.fetch_throttle import FetchThrottle
 from eventlog.faust.closing import close_in_time
 from eventlog.faust.fencing import exit_when_fenced
 from eventlog.faust.lease import Lease
-from eventlog.faust.record_parser import hand_over
-from eventlog.faust.thread_checks import belongs_here
+from eventlog.faust.record_parser import use_batch_parser
+from eventlog.faust.thread_checks import bind_to_this_thread
 from eventlog.runtime.abort import abort
 
 log = logging.getLogger(__name__)
 
-# Faust asks the broker to hold an idle fetch for 1.5 s, and the node's next fetch waits behind it.
+#: Milliseconds that a broker holds an idle fetch. Faust sets 1.5 s, and the next fetch from that node waits behind it.
 FETCH_MAX_WAIT_MS = 40
 
 
 class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
-    """Faust's listener changes the app on the consumer's thread; ours leaves that to the main thread's consumer."""
+    """Passes rebalances to the main thread's consumer. Faust's listener changes the app on the consumer's thread."""
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """The client's hook, on the consumer's thread."""
@@ -42,7 +42,7 @@ class RebalanceListener(driver.ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's thread, with what aiokafka must do otherwise."""
+    """Faust's consumer thread, with the changes that aiokafka's consumer needs."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -53,8 +53,8 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
-        # Without standbys of its own Faust takes another assignor for apps without tables: theirs must place the
-        # partitions of several inputs together, and name their owners, too.
+        # For an app without tables and standbys Faust takes another assignor, which neither places the partitions of
+        # several inputs together nor names their owners.
         consumer._partition_assignment_strategy = [self.app.assignor]
         return consumer
 
@@ -63,22 +63,26 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         await super().on_start()
         exit_when_fenced(self._consumer._coordinator)
         self.lease.keep(self._consumer._coordinator)
-        hand_over(self._consumer._fetcher)
+        use_batch_parser(self._consumer._fetcher)
         self._pace.keep(self._consumer._fetcher)
         consumer = self._consumer
         for task in (consumer._fetcher._fetch_task, consumer._coordinator._coordination_task):
             task.add_done_callback(self._client_task_ended)
-        belongs_here(consumer, consumer._fetcher, consumer._coordinator, consumer._subscription, consumer._client)
+        bind_to_this_thread(
+            consumer, consumer._fetcher, consumer._coordinator, consumer._subscription, consumer._client
+        )
 
     def _client_task_ended(self, task: asyncio.Task[Any]) -> None:
-        """Ends the process where a task of the client ends before its close: nothing would be fetched, or no rebalance
-        heard, and nobody told."""
+        """Ends the process when a task of the client ends before its close.
+
+        Without it nothing would be fetched, or rebalances would go unnoticed.
+        """
         if self._consumer is not None and not self._consumer._closed:
             error = asyncio.CancelledError() if task.cancelled() else task.exception()
             abort("a task of the consumer's client ended", error, task=getattr(task.get_coro(), "__qualname__", ""))
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109
-        """Faust's hook, on the main thread: the fetch gets a set of its own, which nobody changes meanwhile."""
+        """Faust's hook, on the main thread. The fetch gets a copy of the set, which may change meanwhile."""
         wanted = set(active_partitions or ())
         return await self.call_thread(self._fetch_some, wanted, timeout)
 
@@ -93,7 +97,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         await close_in_time(super().on_thread_stop())
 
     def close(self) -> None:
-        """Faust's hook, on the main thread, in a rebalance while the app stops; Faust closes on the main loop."""
+        """Faust's hook, on the main thread, at a rebalance while the app stops. Closes on the consumer's thread."""
         self.thread_loop.call_soon_threadsafe(self._close)
 
     def _close(self) -> None:
@@ -105,7 +109,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             ]
 
     def seek(self, partition: TP, offset: int) -> None:
-        """Seeks soon, before any fetch that is asked for after this call. On any thread."""
+        """Schedules a seek, before any fetch that is requested after this call. Thread-safe."""
         self.thread_loop.call_soon_threadsafe(self._seek, partition, offset)
 
     def _seek(self, tp: TP, offset: int) -> None:
@@ -113,21 +117,21 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self._ensure_consumer().seek(tp, offset)
         except IllegalStateError as error:
             # The next epoch seeks anew.
-            log.info("%s-%s: not sought, the partition is moving: %r", *tp, error)
+            log.info("%s-%s: no seek, the partition is being reassigned: %r", *tp, error)
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
-        # Faust also changes the main thread's consumer here.
+        # Faust's method also changes the main thread's consumer.
         for tp, offset in partitions.items():
             consumer.seek(tp, offset)
         positions = asyncio.gather(*(consumer.position(tp) for tp in partitions))
         await asyncio.wait_for(positions, timeout=self.app.conf.broker_request_timeout)
 
     def request_rejoin(self) -> None:
-        """Makes the group assign once more; on this thread."""
+        """Requests a rebalance. Call it on this thread."""
         self._ensure_consumer()._coordinator.request_rejoin()
 
     async def places(self, tps: list[TP]) -> dict[TP, tuple[int | None, int, int]]:
-        """Committed offset, first offset and end of each partition, asked for on this thread."""
+        """Committed offset, first offset and end of each partition."""
         return dict(await self.call_thread(self._places, tps))
 
     async def _places(self, tps: list[TP]) -> dict[TP, tuple[int | None, int, int]]:
@@ -135,13 +139,13 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return {}
         consumer = self._ensure_consumer()
         committed = {tp: await consumer.committed(tp) for tp in tps}
-        # After that: what an owner before us commits meanwhile may lie beyond ends that were read first.
+        # Ends are read last: an earlier owner may still commit, and its commit could be beyond ends read before.
         begin = await consumer.beginning_offsets(tps)
         end = await consumer.end_offsets(tps)
         return {tp: (committed[tp], begin[tp], end[tp]) for tp in tps}
 
     async def committed(self, tps: list[TP]) -> dict[TP, int]:
-        """Committed offsets of those partitions that have one, asked for on this thread in one go."""
+        """Committed offsets of those partitions that have one, in one request."""
         return dict(await self.call_thread(self._all_committed, tps))
 
     async def _all_committed(self, tps: list[TP]) -> dict[TP, int]:
@@ -161,13 +165,13 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         try:
             await consumer.commit(wanted)
         except (CommitFailedError, IllegalStateError) as error:
-            log.info("offsets not committed, the partitions are moving: %r", error)
+            log.info("offsets not committed, the partitions are being reassigned: %r", error)
             return False
         except KafkaError as error:
             if not error.retriable:
                 abort("offsets can't be committed", error)
-            # Stock Faust crashes here. A broker that is away for a while is no reason: the acknowledgements are kept.
-            log.warning("offsets not committed, trying again: %r", error)
+            # Faust crashes here. The broker may only be away for a while, and the acknowledgements are kept.
+            log.warning("offsets not committed, retrying: %r", error)
             return False
         return True
 

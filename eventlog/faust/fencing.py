@@ -1,7 +1,7 @@
-"""Two processes of one instance name: the later one has it, the earlier one must end and not take it back.
+"""Ends a process when another one joins under its instance name: static membership has one process a name.
 
-aiokafka forgets its member id when the group does not know it, and joins under its instance name as if it were new. A
-process that was displaced would so displace its successor, that one it, and so on: nobody would get anything done.
+When the group does not know its member id, aiokafka drops the id and joins under its instance name as a new member. A
+fenced process would so fence its successor, which would fence it in turn, and no work would be done.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from eventlog.runtime.abort import abort
 
 
 class FencedInstanceId(BrokerResponseError):  # type: ignore[misc]
-    """The broker's answer to a join under an instance name that another member has taken; aiokafka knows no such."""
+    """The broker's response to a join under an instance name that another member has taken. aiokafka lacks it."""
 
     errno = 82
     message = "FENCED_INSTANCE_ID"
@@ -26,9 +26,9 @@ errors.kafka_errors.setdefault(FencedInstanceId.errno, FencedInstanceId)
 
 
 def exit_when_fenced(coordinator: Any) -> None:
-    """Makes a coordinator join again under the member id it had, so that the broker can tell it from a new process.
+    """Makes a coordinator rejoin under its former member id, so that the broker can tell it from a new process.
 
-    If the name is another's by now, the process ends. If the member merely expired, aiokafka joins as a new one.
+    If another process has the instance name, this process ends. If the member only expired, it joins as a new one.
     """
     reset, rejoin = coordinator.reset_generation, coordinator._do_rejoin_group
     former = ""

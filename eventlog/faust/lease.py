@@ -1,9 +1,8 @@
-"""Until when a member of a group can know that its partitions are nobody else's: reads are answered only until then.
+"""The time until which no other member of the group can own this member's partitions. Reads are answered until then.
 
-The group's coordinator gives the partitions of a member to others when it has heard nothing of it for the session
-time-out. So what a request of ours has renewed lasts for that long, counted from when we sent it; after that others may
-have decided more, whether we were told or not: this process may have been frozen, or cut off. Must never count from an
-answer: it may have waited for us to wake.
+The group coordinator reassigns a member's partitions when it receives nothing from it for the session time-out. So a
+renewal lasts that long from the moment the request was *sent*: the response may have waited while this process was
+frozen. After that, another owner may have decided more without our knowledge.
 """
 
 from __future__ import annotations
@@ -17,34 +16,34 @@ from typing import Any
 from aiokafka import errors
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
-#: Answers, by request, with which the coordinator has begun to count anew. A group that rebalances hears its members.
+#: Error codes by request with which the coordinator has restarted the session time-out, also during a rebalance.
 _RENEWED = {
     HeartbeatRequest: {errors.NoError.errno, errors.RebalanceInProgressError.errno},
     SyncGroupRequest: {errors.NoError.errno},
 }
-#: Answers that say that the group has gone on without us.
+#: Error codes that mean that the group no longer has this member.
 _UNKNOWN = {errors.IllegalGenerationError.errno, errors.UnknownMemberIdError.errno}
 
 
-#: Seconds of a clock that goes on while the process is stopped, and on Linux while the machine sleeps. Every read asks.
-awake_or_not_s = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+#: Seconds of a clock that runs while the process is stopped and, on Linux, while the machine sleeps.
+boot_time_s = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Lease:
-    """Renewed on the consumer's thread, asked for on any."""
+    """Renewed on the consumer's thread, read on any thread."""
 
-    def __init__(self, clock: Callable[[], float] = awake_or_not_s) -> None:
+    def __init__(self, clock: Callable[[], float] = boot_time_s) -> None:
         """`clock` in seconds."""
         self._clock = clock
         self._until = -math.inf
 
     @property
     def holds(self) -> bool:
-        """Whether what was assigned to us can be nobody else's yet."""
+        """Whether no other member can own our partitions yet."""
         return self._clock() < self._until
 
     def keep(self, coordinator: Any) -> None:
-        """Follows what an aiokafka coordinator is told."""
+        """Renews the lease from the responses to an aiokafka coordinator."""
         send = coordinator._send_req
         session_s = coordinator._session_timeout_ms / 1000
 

@@ -1,7 +1,7 @@
-"""Each object is used on its own thread: aiokafka's consumer on the consumer's, everything else on the main loop's.
+"""Checks that each object is used on its own thread: aiokafka's consumer on the consumer's, the rest on the main one.
 
-With EVENTLOG_THREAD_CHECKS=1 a call of such an object on any other thread ends the process with code 70 and a line
-with `wrong thread`. Tests that start processes set it; without it nothing is wrapped and nothing is paid.
+With EVENTLOG_THREAD_CHECKS=1, a call on another thread ends the process with code 70 and logs `wrong thread`. Tests
+that start processes set the variable. Without it no method is wrapped.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from eventlog.runtime.abort import abort
 VARIABLE = "EVENTLOG_THREAD_CHECKS"
 
 
-def checking() -> bool:
-    """Whether this process checks."""
+def enabled() -> bool:
+    """Whether this process checks threads."""
     return os.environ.get(VARIABLE, "0") not in ("", "0")
 
 
-def belongs_here(*things: Any, but: Iterable[str] = (), only: Iterable[str] = ()) -> None:
-    """From now on the methods of these objects may be called on the calling thread only.
+def bind_to_this_thread(*things: Any, but: Iterable[str] = (), only: Iterable[str] = ()) -> None:
+    """Restricts the methods of these objects to the calling thread.
 
-    `only` and `but` choose by name. Methods that were replaced on the object itself are checked too, later ones not.
+    `only` and `but` choose methods by name. Methods that were replaced on an object are checked, too, but not those
+    that are replaced later.
     """
-    if not checking():
+    if not enabled():
         return
     owner = threading.current_thread()
     for thing in things:
@@ -48,7 +49,7 @@ def _checked(method: Callable[..., Any], name: str, owner: threading.Thread) -> 
 
     @wraps(method)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        # Garbage is collected on any thread, and may end an object whose thread is gone.
+        # The garbage collector runs on any thread, and may finalize an object whose thread has ended.
         if threading.get_ident() != identity and owner.is_alive():
             here = threading.current_thread().name
             abort("wrong thread", None, called=name, thread=repr(here), belongs_to=repr(owner.name))

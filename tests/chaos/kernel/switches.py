@@ -89,7 +89,7 @@ def generation_for_epoch() -> None:
 
     def forget(self: BatchConsumer) -> None:
         self._next.clear()
-        self._ahead.clear()
+        self._in_flight.clear()
         self._armed, self._missed = {}, set()
 
     async def on_partitions_revoked(self: BatchConsumer, tps: Any) -> None:

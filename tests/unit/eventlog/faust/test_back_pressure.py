@@ -11,7 +11,7 @@ from faust.transport.consumer import ThreadDelegateConsumer
 from faust.types import TP
 
 from eventlog.faust import consumer as kernel
-from eventlog.faust.consumer import AHEAD, BatchConsumer
+from eventlog.faust.consumer import MAX_BATCHES_IN_FLIGHT, BatchConsumer
 from tests.unit.eventlog.support import bare_consumer
 
 A, B, LOG = TP("inbox", 0), TP("inbox", 1), TP("log", 0)
@@ -83,7 +83,7 @@ async def made(monkeypatch: pytest.MonkeyPatch) -> Made:
 
 async def test_a_partition_with_enough_under_way_is_not_fetched_until_a_batch_of_it_is_done(made: Made) -> None:
     assert await made.fetched() == {A, B, LOG}
-    for offset in range(AHEAD):
+    for offset in range(MAX_BATCHES_IN_FLIGHT):
         await made.deliver(A, offset)
         await made.deliver(LOG, offset)
     assert await made.fetched() == {B, LOG}
@@ -97,7 +97,7 @@ async def test_a_partition_with_enough_under_way_is_not_fetched_until_a_batch_of
 async def test_each_partition_may_have_one_batch_however_many_others_have(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel, "AHEAD_RECORDS", 2)
+    monkeypatch.setattr(kernel, "MAX_RECORDS_IN_FLIGHT", 2)
     await made.deliver(A, 0)
     await made.deliver(A, 1)
     assert await made.fetched() == {B, LOG}
@@ -110,7 +110,7 @@ async def test_each_partition_may_have_one_batch_however_many_others_have(
 
 
 async def test_with_no_room_at_all_the_fetch_goes_on_as_soon_as_there_is_some(made: Made) -> None:
-    for offset in range(AHEAD):
+    for offset in range(MAX_BATCHES_IN_FLIGHT):
         await made.deliver(A, offset)
     fetching = asyncio.create_task(made.consumer._getmany({A}, 30.0))
     await asyncio.sleep(0)
@@ -122,14 +122,14 @@ async def test_with_no_room_at_all_the_fetch_goes_on_as_soon_as_there_is_some(ma
 
 
 async def test_a_new_epoch_begins_with_room_and_what_an_old_batch_ends_with_counts_no_more(made: Made) -> None:
-    for offset in range(AHEAD):
+    for offset in range(MAX_BATCHES_IN_FLIGHT):
         await made.deliver(A, offset)
     made.consumer._new_epoch()
     assert await made.fetched() == {A, B, LOG}
     made.consumer._next = {A: 0}
     await made.deliver(A, 0)
     made.consumer.drop_batch(made.delivered[0])
-    assert made.consumer._ahead == {A: 1}
+    assert made.consumer._in_flight == {A: 1}
 
 
 async def test_a_held_partition_is_fetched_again_from_where_it_is_released(made: Made) -> None:

@@ -34,7 +34,7 @@ def bare(**attributes: Any) -> Any:
             "_start_epoch": -1,
             "epoch": 1,
             "_finding": (-1, None),
-            "_ahead": {},
+            "_in_flight": {},
             "_held": set(),
             "_room": asyncio.Event(),
             "fetched": 0,

@@ -30,7 +30,7 @@ def consumer() -> Any:
     )
     made.__dict__.update(_next={}, _armed={}, _missed=set(), _reseeks_in_row={}, reseeks=0)
     made.__dict__.update(_active_partitions={INPUT}, _buffered_partitions=set(), _paused_partitions=set())
-    made.__dict__.update(_ahead={}, _held=set(), _room=event, _assigned={INPUT}, fetched=0)
+    made.__dict__.update(_in_flight={}, _held=set(), _room=event, _assigned={INPUT}, fetched=0)
     made.__dict__.update(_assigned_epoch=1, _sought_epoch=0, _resumed_epoch=0)
     return made
 

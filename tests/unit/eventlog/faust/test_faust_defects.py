@@ -30,14 +30,12 @@ from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 import eventlog
 from eventlog.core.partition_state import PartitionState
-from eventlog.core.timers import BrokerClock
-from eventlog.faust.app import PatientRecovery
+from eventlog.faust.app import RetryingRecovery
 from eventlog.faust.consumer import BatchConsumer
 from eventlog.faust.consumer_thread import BatchConsumerThread
 from eventlog.faust.producer import BatchProducer
-from eventlog.processors import decider as kernel
+from eventlog.processors import timer_loop
 from eventlog.processors.base import Connection, Processor
-from eventlog.processors.decider import Decider
 from eventlog.processors.sequencer import Sequencer
 from eventlog.records.codec import Codec
 from eventlog.records.topic_spec import TopicSpec
@@ -332,23 +330,18 @@ async def test_timers_only_append_ticks_and_only_for_partitions_that_are_owned(m
         async def send(self) -> list[Any]:
             return []
 
-    monkeypatch.setattr(kernel, "Output", Output)
+    monkeypatch.setattr(timer_loop, "Output", Output)
     owned = PartitionState(Counting(), 3)
     owned.decide(record(0, add(1, "a")))
     before = owned.get("k")
     assert before is not None
     version = before.version
-    made: Any = Decider.__new__(Decider)
-    made.domain, made._inbox, made._clock = Counting(), SimpleNamespace(name="inbox"), BrokerClock()
-    made._tick_type, made._source = "", "/w"
-    monkeypatch.setattr(Decider, "producer", None)
-    made.quarantined = {}
-    made.app = SimpleNamespace(consumer=SimpleNamespace(epoch=1, leased=True))
-    made._table = SimpleNamespace(data=SimpleNamespace(ready=lambda partition, epoch: owned))
-    await made._fire_timers(owned)
+    inbox: Any = SimpleNamespace(name="inbox", type_name="")
+    timers = timer_loop.TimerLoop(Counting(), inbox, "/w", lambda: [owned], lambda state: True, lambda: None)
+    await timers.fire_timers(owned)
     assert appended == {"inbox-3": 1}
     assert before.version == version
-    assert "self._owned()" in inspect.getsource(Decider._run_timers)
+    assert "self._owned()" in inspect.getsource(timer_loop.TimerLoop.run)
 
 
 def test_all_partitions_share_one_small_block_cache(tmp_path: Path) -> None:
@@ -369,7 +362,7 @@ async def test_members_are_static_so_that_a_restart_moves_nothing(stock: Any, ou
     assert ours.app.conf.consumer_group_instance_id == "w-0.a.w.r"
 
 
-@pytest.mark.parametrize("kind", [Recovery, PatientRecovery])
+@pytest.mark.parametrize("kind", [Recovery, RetryingRecovery])
 @pytest.mark.parametrize("failing", ["times out", "is refused", "is cancelled from inside"])
 async def test_a_recovery_that_a_broker_does_not_answer_begins_again(
     kind: type[Recovery], failing: str, monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.faust import record_parser
-from eventlog.faust.record_parser import BATCH, Parsed, hand_over
+from eventlog.faust.record_parser import BATCH, BatchParser, use_batch_parser
 
 TP = TopicPartition("t", 0)
 #: Marks a batch as a transaction's end, in its attributes; where these and the checksum of what follows it stand.
@@ -65,7 +65,7 @@ async def fetched(data: bytes, start: int = 0, isolation: int = 0) -> tuple[Any,
         return True
 
     fetcher._proc_fetch_request = fetch
-    hand_over(fetcher)
+    use_batch_parser(fetcher)
     assert await fetcher._proc_fetch_request(None, 0, None) is True
     return fetcher._records[TP], state
 
@@ -189,7 +189,7 @@ def cpu_s(batches: int, each: int, most: int) -> float:
         records: Any = SimpleNamespace(
             _records=Batches(batches, each), _check_crcs=True, _tp=TP, next_fetch_offset=0, _isolation_level=0
         )
-        reading = Parsed(records)
+        reading = BatchParser(records)
         began = time.thread_time()
         count = 0
         while not reading.exhausted:

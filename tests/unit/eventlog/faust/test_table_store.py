@@ -56,7 +56,7 @@ def store(
     topic = SimpleNamespace(get_topic_name=lambda: "log")
     made.table = SimpleNamespace(app=app, changelog_topic=topic, on_ready=lambda: None, open_states=empty)
     made._states, made._epochs = {0: state or PartitionState(Counting(), 0)}, {}
-    made.recovered_epoch, made._forgotten = -1, 0
+    made.recovered_epoch, made._resets = -1, 0
     return made
 
 

@@ -24,13 +24,13 @@ GONE = "the defect is gone: drop the work-around"
 WRONG = """
     import os, threading, time
     os.environ["EVENTLOG_THREAD_CHECKS"] = {on!r}
-    from eventlog.faust.thread_checks import belongs_here
+    from eventlog.faust.thread_checks import bind_to_this_thread
     class Thing:
         def __init__(self): self.calls = 0
         def touch(self): self.calls += 1
         def anywhere(self): self.calls += 1
     thing = Thing()
-    belongs_here(thing, but=("anywhere",))
+    bind_to_this_thread(thing, but=("anywhere",))
     thing.touch()
     other = threading.Thread(target=thing.anywhere); other.start(); other.join()
     other = threading.Thread(target=thing.touch, name="other"); other.start(); other.join()
