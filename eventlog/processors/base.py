@@ -24,9 +24,9 @@ from eventlog.broker.security import Kafka, credentials
 from eventlog.consuming.start_policy import StartPolicy, at_committed
 from eventlog.core.errors import Poisoned
 from eventlog.faust.access import accumulator_of, producer_of
-from eventlog.faust.app import App, PromptTableManager
+from eventlog.faust.app import App, NoWaitTableManager
 from eventlog.faust.assignor import Assignor, url_of
-from eventlog.faust.thread_checks import belongs_here
+from eventlog.faust.thread_checks import bind_to_this_thread
 from eventlog.processors import supervision
 from eventlog.processors.lanes import Handled, Lane
 from eventlog.processors.quarantine import Quarantine, Skips
@@ -136,7 +136,7 @@ class Processor(ABC):
             producer_linger=0,
             producer_max_batch_size=512 * 1024,
             producer_max_request_size=1_000_000,
-            TableManager=PromptTableManager,
+            TableManager=NoWaitTableManager,
             PartitionAssignor=Assignor,
             **({"canonical_url": url_of(self.connection.address)} if self.connection.address else {}),
         )
@@ -273,7 +273,7 @@ class Processor(ABC):
         tune()
         self._lock_state_dir(self.connection.state_dir / self.group)
         self.app.finalize()
-        belongs_here(self, only=ON_THE_MAIN_THREAD)
+        bind_to_this_thread(self, only=ON_THE_MAIN_THREAD)
         self.app.consumer.on_new_epoch = self._new_epoch
         self.spawn(supervision.watch_app(self), "watch")
         self.spawn(supervision.watch_recovery(self), "recovery")
@@ -291,7 +291,7 @@ class Processor(ABC):
             raise asyncio.CancelledError
         if self.app.crashed:
             abort("the stream processor did not start", self.app.crash_reason, processor=self.group)
-        belongs_here(self.producer, accumulator_of(self.producer))
+        bind_to_this_thread(self.producer, accumulator_of(self.producer))
         log.info("%s started", self.group)
 
     async def stop(self) -> None:

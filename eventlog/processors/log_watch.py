@@ -1,9 +1,9 @@
-"""Watches the log of a decider that runs: whatever stands there and was not decided here is found within seconds.
+"""Compares the log of a running decider with the decisions that it made, and finds foreign records within seconds.
 
-A decider reads its own log only when it recovers. Without this, a foreign record would be met at the next start alone.
-The log's end tells whether somebody else has written; then the records in between are read. A repeat of our own
-decision is what another owner may write. A decision that this state does not hold yet is one too, as long as its input
-is still to be decided here: it is compared once it was. Anything else stops the partition.
+A decider reads its own log only during a recovery, so without this watch it would find a foreign record only at the
+next start. The end of the log shows whether another writer has appended records; these are then read. A duplicate of
+our own decision is valid: another owner may write it. A decision that this state does not hold yet is valid as long as
+its input is still to be decided here, and is compared afterwards. Any other record stops the partition.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from eventlog.core.partition_state import PartitionState
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks, and the longest that one takes.
+#: Seconds between two comparisons, and the longest time of one.
 POLL_INTERVAL_S = 1.0
-READ_S = 10.0
+TIMEOUT_S = 10.0
 
 
 class LogWatch:
-    """Keeps the partitions of one decider and their log compared."""
+    """Compares the partitions of one decider with their log."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class LogWatch:
         ends: Callable[[list[TP]], Awaitable[dict[TP, int]]],
         stop_at: Callable[[PartitionState[Any], Poisoned], None],
     ) -> None:
-        """`owned` are the states in use, `ends` the ends of partitions, and `stop_at` is told of a foreign record."""
+        """`owned` returns the states in use and `ends` the ends of partitions; `stop_at` stops at a foreign record."""
         self._kafka = kafka
         self._log_topic = log_topic
         self._inbox = inbox
@@ -52,23 +52,23 @@ class LogWatch:
         self._stop_at = stop_at
 
     async def run(self) -> None:
-        """Looks for ever. A broker that is away is asked again."""
+        """Compares until cancelled. Retries while the broker is unavailable."""
         while True:
             await asyncio.sleep(POLL_INTERVAL_S)
             try:
-                async with asyncio.timeout(READ_S):
-                    await self._look()
+                async with asyncio.timeout(TIMEOUT_S):
+                    await self._compare_all()
             except (KafkaError, OSError) as error:
-                # TimeoutError is an OSError.
-                log.warning("%s is not compared with what was decided, trying again: %r", self._log_topic, error)
+                # OSError includes TimeoutError.
+                log.warning("%s: can't compare the log with the decisions, retrying: %r", self._log_topic, error)
 
-    async def _look(self) -> None:
+    async def _compare_all(self) -> None:
         states = list(self._owned())
         if not states:
             return
         logs = [TP(self._log_topic, state.partition) for state in states]
         inboxes = [TP(self._inbox, state.partition) for state in states]
-        # The inbox's ends are asked last: an input that a decision in the log names was there before.
+        # The log's ends are read first: by then the inbox held the input of every decision in the log.
         log_ends = await self._ends(logs)
         behind = [
             (state, last) for state, tp in zip(states, logs, strict=True) if (last := _gap(state, log_ends[tp])) >= 0
@@ -87,7 +87,7 @@ class LogWatch:
         return any(state is one for one in self._owned())
 
     async def _compare(self, state: PartitionState[Any], last: int, inbox_end: int) -> None:
-        """Reads from where the state is sure of its log. Raises Poisoned at a foreign record."""
+        """Reads the log after the position up to which it is verified. Raises Poisoned at a foreign record."""
         tp = TopicPartition(self._log_topic, state.partition)
         duplicates = DuplicateCheck(state)
         reached, digest = state.applied, state.digest
@@ -97,7 +97,7 @@ class LogWatch:
                     return
                 if not duplicates.is_duplicate(record):
                     _check_foreign(state, record, duplicates.cause, inbox_end)
-                    # Not decided here yet. What is before it is compared.
+                    # Not decided here yet: the next comparison goes on here.
                     break
                 reached, digest = record.offset, duplicates.digest
         if reached > state.applied:
@@ -105,26 +105,28 @@ class LogWatch:
 
 
 def _gap(state: PartitionState[Any], end: int) -> int:
-    """Last offset of the log that somebody else may have written; -1: all of it was acknowledged here."""
+    """Last offset of the log that another writer may have written; -1: all of it was acknowledged here."""
     if state.written_ahead > state.applied:
         return state.written_ahead
-    # With output under way nobody can say whose the newest records are.
+    # While output is in flight, the newest records may be our own.
     return end - 1 if state.pending == 0 and end - 1 > state.applied else -1
 
 
 def _check_foreign(state: PartitionState[Any], record: Any, cause: int, inbox_end: int) -> None:
-    """Raises Poisoned for a decision that this state does not hold and never will."""
+    """Raises Poisoned for a decision that this state does not hold and will not make."""
     place = state.log, state.partition, record.offset, record.value
     if cause < state.next_input:
         raise Poisoned.for_record(
-            *place, f"nobody here has decided it, and its input {cause} is behind {state.next_input}"
+            *place, f"it was not decided here, and its input {cause} is before the next input, {state.next_input}"
         )
     if cause >= inbox_end:
         raise Poisoned.for_record(*place, f"its input {cause} does not exist: the inbox ends at {inbox_end}")
 
 
-async def folded(kafka: Kafka, state: PartitionState[Any], end: int, in_epoch: Callable[[], bool]) -> Poisoned | None:
-    """Folds what a state misses of its log up to `end`, or to the end of the epoch; a record that stops it, or None."""
+async def fold_rest(
+    kafka: Kafka, state: PartitionState[Any], end: int, in_epoch: Callable[[], bool]
+) -> Poisoned | None:
+    """Folds the rest of a log up to `end`, while the epoch lasts. Returns a record that stops the fold, or None."""
     tp = TopicPartition(state.log, state.partition)
     async with aclosing(read_range(kafka, tp, state.applied + 1, end - 1, wanted=in_epoch)) as records:
         async for record in records:

@@ -54,7 +54,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
         self._sources = {source.name: dead_letter_name(source.name, service) for source in sources}
         self._folding = folding
         self._written_at: dict[int, float] = {}
-        self.watchers = ChangeNotifier()
+        self.notifier = ChangeNotifier()
         self.dead_letters: dict[str, int] = {}
         super().__init__(group, list(self._sources), folding.stamp, self._make, connection)
 
@@ -96,7 +96,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
 
     def ownership_changed(self) -> None:
         """Wakes whoever waits for what may not be ours any more."""
-        self.watchers.notify_all()
+        self.notifier.notify_all()
 
     # Folding ----------------------------------------------------------------------------------------------------
 
@@ -109,7 +109,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
         """See DiskProcessor. Dead letters that a standby or a process that died has left are sent."""
         epoch = self.epoch
         await super()._began(mine, ends)
-        self.watchers.notify_all()
+        self.notifier.notify_all()
         left: Collection[asyncio.Future[Any]] = []
         for number in mine:
             held = self._holdings.held.get(number)
@@ -158,7 +158,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
             if batch.partition in self.quarantined:
                 break
             if slices.expired():
-                self.watchers.notify(position_key(batch.topic, batch.partition))
+                self.notifier.notify(position_key(batch.topic, batch.partition))
                 if held.unsaved >= most:
                     await held.keep()
                 await slices.yield_to_loop()
@@ -166,8 +166,8 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
                 # Its next owner, or this one in the next epoch, goes on from what is written.
                 return None
         for key in touched:
-            self.watchers.notify(key)
-        self.watchers.notify(position_key(batch.topic, batch.partition))
+            self.notifier.notify(key)
+        self.notifier.notify(position_key(batch.topic, batch.partition))
         return buried
 
     async def _bury(
@@ -186,7 +186,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
 
 
 def position_key(topic: str, partition: int) -> str:
-    """Key under which `watchers` tell that the position of a topic's partition has moved. No record has it."""
+    """Key under which `notifier` tell that the position of a topic's partition has moved. No record has it."""
     return f"\0{topic}/{partition}"
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.errors import KafkaError
 
 from eventlog.faust.access import until_crashed
-from eventlog.processors.lanes import cancelled_by_us
 from eventlog.runtime.abort import abort
+from eventlog.runtime.cancellation import cancel_requested
 
 if TYPE_CHECKING:
     from eventlog.processors.base import Processor
@@ -42,7 +42,7 @@ def fatal(processor: Processor, cancelled: str, failed: str) -> Iterator[None]:
     except GeneratorExit:
         raise
     except asyncio.CancelledError as error:
-        if cancelled_by_us():
+        if cancel_requested():
             raise
         abort(cancelled, error, processor=processor.group)
     except BaseException as error:  # noqa: BLE001 - the process ends here
@@ -55,7 +55,7 @@ async def supervise(processor: Processor, work: Awaitable[Any], name: str) -> No
     try:
         await work
     except asyncio.CancelledError as cancelled:
-        if cancelled_by_us():
+        if cancel_requested():
             raise
         error = cancelled
     except BaseException as raised:  # noqa: BLE001 - the process ends here

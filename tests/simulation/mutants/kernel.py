@@ -20,7 +20,7 @@ _KEEP_A_CHECKPOINT = """process.current = False
 _READS_ALL_AGAIN = (
     Process.__init__,
     "broker.committed.get((reader, one, partition), 0)",
-    '0 if hasattr(self, "nudge") else broker.committed.get((reader, one, partition), 0)',
+    '0 if hasattr(self, "fire_timers") else broker.committed.get((reader, one, partition), 0)',
 )
 
 KERNEL: tuple[Mutant, ...] = (
@@ -143,7 +143,7 @@ KERNEL: tuple[Mutant, ...] = (
     ),
     mutant(
         "lost_tick_not_repeated",
-        "a nudge is sent once",
+        "a timer fires only once",
         (Timers.pop_due, "heapq.heappush(self._heap, (again, key))", "pass"),
     ),
     mutant(

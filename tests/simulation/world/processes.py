@@ -206,13 +206,13 @@ class DeciderProcess(Process):
         return self.broker.now_ms + self.clock_skew_ms
 
     def earliest_ms(self) -> int | None:
-        """In how many milliseconds the next nudge is to be sent; None: there is none."""
+        """Milliseconds until the next timer fires, or None if there is no timer."""
         for _ in self.state.load_timers():
             continue
         return self.state.next_fire_in_ms(self.clock, self.monotonic_ms())
 
-    def nudge(self, lost: bool) -> bool:
-        """Appends ticks for what is due, unless they are lost on the way. Returns whether there were any."""
+    def fire_timers(self, lost: bool) -> bool:
+        """Appends ticks for the timers that fire now, unless the ticks are lost. Returns whether there were any."""
         keys = self.state.timers_to_fire(self.clock, self.monotonic_ms(), 500)
         if not lost:
             for key, due_ms in keys:

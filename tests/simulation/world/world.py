@@ -18,7 +18,7 @@ from eventlog.core.partitioner import partition_of
 from eventlog.processors.sequencer import InboxMapper
 from eventlog.records.topic_spec import TopicSpec
 from services.groups.domain.domain import GroupDomain
-from services.payments.domain.domain import PurseDomain
+from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.model import GroupPayments
 from services.payments.processors.effects import PaymentEffectHandler
 from services.payments.processors.sequencer import PaymentInboxMapper
@@ -63,7 +63,7 @@ class World:
         self.broker.watchers = [self.auditor.take, self._wake_readers]
         self.provider = Provider(plan.seed, coverage, self._told_later, self.auditor.captured_there)
         self.calling = PaymentEffectHandler(lambda method: self, lambda: self.broker.now_ms)
-        self.domains: dict[str, Any] = {G_DEC: GroupDomain(), P_DEC: PurseDomain()}
+        self.domains: dict[str, Any] = {G_DEC: GroupDomain(), P_DEC: GroupPaymentsDomain()}
         self.runnable: list[Process] = []
         self.checkpoints: dict[Slot, Checkpoint] = {}
         self.from_zombie: set[Slot] = set()
@@ -274,7 +274,7 @@ class World:
         for one in self.deciders():
             if one.earliest_ms() == 0:
                 lost = self.lost_ticks > 0 and not self.calm
-                if one.nudge(lost) and lost:
+                if one.fire_timers(lost) and lost:
                     self.lost_ticks -= 1
                     self.coverage.count("fault", "lost tick")
 

@@ -11,9 +11,10 @@ import pytest
 import eventlog.processors.decider as kernel
 from eventlog.core.errors import Poisoned
 from eventlog.core.partition_state import PartitionState
-from eventlog.core.timers import BrokerClock
+from eventlog.processors import timer_loop
 from eventlog.processors.base import Batch
 from eventlog.processors.decider import Decider
+from eventlog.processors.timer_loop import TimerLoop
 from eventlog.records.envelope import Stamp
 from eventlog.views.change_notifier import ChangeNotifier
 from tests.unit.eventlog.counting import LIFE_MS, Counter, Counting, add, record
@@ -54,10 +55,12 @@ class Fixture:
 
     def __init__(self, log: Log, state: PartitionState[Counter]) -> None:
         made: Any = Decider.__new__(Decider)
-        made.domain, made._clock, made._wake = state.domain, BrokerClock(), asyncio.Event()
+        made.domain = state.domain
         made._inbox, made._log = SimpleNamespace(name="inbox"), SimpleNamespace(name="log")
-        made._stamp, made._tick_type, made._source = Stamp("t", "/s"), "tick", "/s"
-        made.watchers, made._in_flight, made.quarantined = ChangeNotifier(), {}, {}
+        made._stamp = Stamp("t", "/s")
+        inbox: Any = SimpleNamespace(name="inbox", type_name="tick")
+        made._timers = TimerLoop(state.domain, inbox, "/s", made._owned, made._decides, lambda: None)
+        made.notifier, made._in_flight, made.quarantined = ChangeNotifier(), {}, {}
         self.states = {3: state}
         store = SimpleNamespace(
             ready=lambda partition, epoch: self.states.get(partition) if epoch == 1 else None,
@@ -77,6 +80,7 @@ class Fixture:
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     made = Log()
     monkeypatch.setattr(kernel, "Output", made.output)
+    monkeypatch.setattr(timer_loop, "Output", made.output)
     monkeypatch.setattr(Decider, "producer", None)
     return made
 
@@ -149,8 +153,8 @@ def open_counter(opened_ms: int) -> PartitionState[Counter]:
 
 async def test_a_fresh_process_ticks_for_what_fell_due_though_nothing_comes(log: Log) -> None:
     made = Fixture(log, open_counter(NOW_MS - 86_400_000))
-    await made.decider._fire_timers(made.states[3])
-    await made.decider._fire_timers(made.states[3])
+    await made.decider._timers.fire_timers(made.states[3])
+    await made.decider._timers.fire_timers(made.states[3])
     ticks = [value for topic, _, value in log.written if topic == "inbox"]
     # One that asks for the time, and one that is due by it.
     assert ticks == [Counting().tick(NOW_MS - 86_400_000 + LIFE_MS)] * 2
@@ -158,7 +162,7 @@ async def test_a_fresh_process_ticks_for_what_fell_due_though_nothing_comes(log:
 
 async def test_a_fresh_process_asks_for_the_time_once_where_nothing_is_due_yet(log: Log) -> None:
     made = Fixture(log, open_counter(NOW_MS - 1))
-    waits = [await made.decider._fire_timers(made.states[3]) for _ in range(3)]
+    waits = [await made.decider._timers.fire_timers(made.states[3]) for _ in range(3)]
     assert len(log.written) == 1
     assert 0.5 < waits[-1] <= 1.0
 
@@ -166,5 +170,5 @@ async def test_a_fresh_process_asks_for_the_time_once_where_nothing_is_due_yet(l
 async def test_a_partition_that_stands_still_is_sent_no_ticks(log: Log) -> None:
     made = Fixture(log, open_counter(NOW_MS - 86_400_000))
     made.decider.quarantined[3] = Poisoned.for_record("inbox", 3, 2, b"", "planted")
-    await made.decider._fire_timers(made.states[3])
+    await made.decider._timers.fire_timers(made.states[3])
     assert log.written == []

@@ -72,7 +72,7 @@ async def test_what_was_decided_here_is_not_read_again(monkeypatch: pytest.Monke
     broker = Broker(log, DECIDED)
     broker.consumer = None  # type: ignore[assignment, method-assign]
     watch, stopped = watched(state, broker, monkeypatch)
-    await watch._look()
+    await watch._compare_all()
     assert stopped == []
 
 
@@ -80,7 +80,7 @@ async def test_repeats_of_another_owner_are_passed(monkeypatch: pytest.MonkeyPat
     state, log = decided(DECIDED)
     again = [record(DECIDED + n, one.value) for n, one in enumerate(log)]
     watch, stopped = watched(state, Broker([*log, *again], DECIDED), monkeypatch)
-    await watch._look()
+    await watch._compare_all()
     assert (stopped, state.applied) == ([], 2 * DECIDED - 1)
 
 
@@ -89,12 +89,12 @@ async def test_a_decision_that_is_still_to_be_made_here_is_waited_for(monkeypatc
     state, _ = decided(DECIDED)
     more = decided(DECIDED + 1)[1]
     watch, stopped = watched(state, Broker(more, DECIDED + 1), monkeypatch)
-    await watch._look()
+    await watch._compare_all()
     assert (stopped, state.applied) == ([], DECIDED - 1)
     value = state.decide(record(DECIDED, add(1, f"1-{DECIDED}")))
     assert value == more[-1].value
     state.next_input, state.pending = DECIDED + 1, 0
-    await watch._look()
+    await watch._compare_all()
     assert (stopped, state.applied) == ([], DECIDED)
 
 
@@ -111,6 +111,6 @@ FOREIGN: dict[str, Callable[[], Any]] = {
 async def test_a_foreign_record_is_found_within_one_look(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     state, log = decided(DECIDED)
     watch, stopped = watched(state, Broker([*log, FOREIGN[what]()], DECIDED), monkeypatch)
-    await watch._look()
+    await watch._compare_all()
     assert [(one.topic, one.partition, one.offset) for one in stopped] == [("log", 0, DECIDED)]
     assert state.applied == DECIDED - 1

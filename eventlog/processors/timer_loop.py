@@ -1,0 +1,113 @@
+"""The timer loop of a decider: appends ticks to its inbox for the timers that fire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+from eventlog.core.aggregate import Domain
+from eventlog.core.partition_state import PartitionState
+from eventlog.core.timers import BrokerClock
+from eventlog.faust.lease import boot_time_s
+from eventlog.processors.time_slice import TimeSlice
+from eventlog.producing.batch_output import Output
+from eventlog.records.envelope import headers
+from eventlog.records.topic_spec import TopicSpec
+from eventlog.runtime import failpoints
+
+S = TypeVar("S")
+
+#: Longest sleep of the loop, in seconds.
+POLL_INTERVAL_S = 0.5
+#: Shortest sleep of the loop, in seconds.
+MIN_SLEEP_S = 0.005
+#: Ticks appended to one partition at a time.
+TICK_BATCH = 500
+
+
+class TimerLoop(Generic[S]):
+    """Fires the timers of one decider's partitions by the broker's clock."""
+
+    def __init__(
+        self,
+        domain: Domain[S],
+        inbox: TopicSpec,
+        source: str,
+        owned: Callable[[], Iterable[PartitionState[S]]],
+        decides: Callable[[PartitionState[S]], bool],
+        producer: Callable[[], Any],
+    ) -> None:
+        """`owned` returns the states of all partitions, `decides` whether inputs of a state are decided now.
+
+        `source` is the CloudEvents source of the ticks.
+        """
+        self._domain = domain
+        self._inbox = inbox
+        self._source = source
+        self._owned = owned
+        self._decides = decides
+        self._producer = producer
+        self._clock = BrokerClock()
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Makes the loop check the timers now: they may have changed."""
+        self._wake.set()
+
+    def on_read(self, timestamp_ms: int) -> None:
+        """Advances the clock to the timestamp of a record that was read."""
+        self._clock.on_read(timestamp_ms, _monotonic_ms())
+
+    def on_acknowledged(self, timestamp_ms: int) -> None:
+        """Sets the clock to the timestamp of a record that was just acknowledged; the broker has none if it is <= 0."""
+        if timestamp_ms > 0:
+            self._clock.on_acknowledged(timestamp_ms, _monotonic_ms())
+
+    async def run(self) -> None:
+        """Fires timers until cancelled."""
+        while True:
+            wait_s = POLL_INTERVAL_S
+            for state in self._owned():
+                wait_s = min(wait_s, await self.fire_timers(state))
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), max(wait_s, MIN_SLEEP_S))
+            except TimeoutError:
+                continue
+
+    async def fire_timers(self, state: PartitionState[S]) -> float:
+        """Appends ticks for the timers that fire now. Returns the seconds until the partition's next timer."""
+        slices = TimeSlice()
+        for _ in state.load_timers():
+            if slices.expired():
+                await slices.yield_to_loop()
+        if not self._decides(state):
+            return POLL_INTERVAL_S
+        keys = state.timers_to_fire(self._clock, _monotonic_ms(), TICK_BATCH)
+        if keys:
+            output = Output(self._producer(), self._inbox.name, state.partition, self._ticked)
+            for key, due_ms in keys:
+                output.append(
+                    key.encode(),
+                    self._domain.tick(due_ms),
+                    headers(f"{key}:tick:{due_ms}", self._inbox.type_name, self._source, due_ms),
+                )
+            if failpoints.armed:
+                failpoints.passed("tick due, not sent")
+            sent = await output.send()
+            if failpoints.armed:
+                failpoints.passed("tick sent, not acknowledged")
+            for written in sent:
+                await written
+        due_in_ms = state.next_fire_in_ms(self._clock, _monotonic_ms())
+        # If even the tick's acknowledgement has not set the clock, the next tick waits for the poll interval.
+        return POLL_INTERVAL_S if due_in_ms is None or not self._clock.was_acknowledged else due_in_ms / 1000
+
+    def _ticked(self, first: int, count: int, timestamp_ms: int, mark: object) -> None:
+        self.on_acknowledged(timestamp_ms)
+
+
+def _monotonic_ms() -> int:
+    # Includes the time while the machine is suspended, as the broker's clock does.
+    return int(boot_time_s() * 1000)
