@@ -1,4 +1,4 @@
-"""Every member of a group learns who owns what; one that comes back at another address has the group told of it."""
+"""Every member learns the owner of every partition; a member that returns at another address announces it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Cluster:
 
 
 class Member:
-    """A member of a group, as far as an assignor looks at it."""
+    """The parts of a group member that an assignor uses."""
 
     def __init__(self, address: str, changelog: str = "") -> None:
         self.rejoins = 0
@@ -45,7 +45,7 @@ class Member:
 
 
 def assigned(**members: Member) -> dict[str, ConsumerProtocolMemberAssignment]:
-    """What the first of them assigns to all."""
+    """The assignment of all members by the first one."""
     leader = next(iter(members.values()))
     metadata = {name: member.assignor.metadata(member.topics) for name, member in members.items()}
     made: dict[str, ConsumerProtocolMemberAssignment] = leader.assignor.assign(cast(Any, Cluster()), metadata)
@@ -58,7 +58,7 @@ def test_every_member_learns_the_owner_of_every_partition() -> None:
         {"first": first, "second": second}[name].assignor.on_assignment(assignment)
     owners = [first.assignor.owner(TOPIC, partition, "Groups-0:50052") for partition in range(4)]
     assert sorted(owners) == ["Groups-0:50052", "Groups-0:50052", "[::1]:80", "[::1]:80"]
-    # Names are told in lower case; one's own comes back as it was given.
+    # Addresses come back in lower case, except a member's own.
     theirs = [second.assignor.owner(TOPIC, partition, "[::1]:80") for partition in range(4)]
     assert [owner.lower() for owner in owners] == theirs
     assert first.rejoins == second.rejoins == 0
@@ -66,7 +66,7 @@ def test_every_member_learns_the_owner_of_every_partition() -> None:
     assert mine == {partition for partition in range(4) if owners[partition] == "[::1]:80"}
 
 
-def test_nobody_owns_what_was_not_assigned_yet() -> None:
+def test_an_unassigned_partition_has_no_owner() -> None:
     member = Member("h:1")
     assert member.assignor.owner(TOPIC, 0, "h:1") == ""
     member.assignor.on_assignment(assigned(member=member)["member"])
@@ -75,20 +75,20 @@ def test_nobody_owns_what_was_not_assigned_yet() -> None:
     assert member.assignor.owner("another", 0, "h:1") == ""
 
 
-def test_who_comes_back_at_another_address_is_assigned_again() -> None:
-    # A static member is handed the assignment that it left: Faust would end the process here.
+def test_a_member_that_returns_at_another_address_requests_a_rebalance() -> None:
+    # A static member receives its previous assignment. Faust would end the process here.
     left = assigned(member=Member("h:1"))["member"]
     back = Member("h:2")
     back.assignor.on_assignment(left)
     assert back.rejoins == 1
     assert {tp.partition for tp in back.assignor.assigned_actives()} == {0, 1, 2, 3}
-    # It joins with what it was assigned, which the broker takes for a change, and with its new address.
+    # It rejoins with its assignment, which the broker takes for a change, and with its new address.
     back.assignor.on_assignment(assigned(member=back)["member"])
     assert back.rejoins == 1
     assert back.assignor.owner(TOPIC, 3, "h:2") == "h:2"
 
 
-def test_standbys_are_assigned_of_the_input_alone_and_promoted_first() -> None:
+def test_only_inputs_have_standbys_and_these_are_promoted_first() -> None:
     names = ["a:1", "b:1", "c:1"]
     members = {name: Member(name, changelog=CHANGELOG) for name in names}
     made = assigned(**members)
@@ -96,7 +96,7 @@ def test_standbys_are_assigned_of_the_input_alone_and_promoted_first() -> None:
     followers: dict[int, str] = {}
     for name, assignment in made.items():
         assignor = members[name].assignor
-        # Raises where Faust was assigned a changelog to follow.
+        # Raises if Faust got a changelog to follow.
         assignor.on_assignment(assignment)
         changelogs = {one for topic, some in assignment.assignment if topic == CHANGELOG for one in some}
         mine = {tp.partition for tp in assignor.assigned_actives() if tp.topic == TOPIC}
@@ -115,13 +115,13 @@ def test_standbys_are_assigned_of_the_input_alone_and_promoted_first() -> None:
             assert followers[partition] == name
 
 
-def test_a_member_that_is_alone_follows_nothing() -> None:
+def test_a_single_member_follows_nothing() -> None:
     member = Member("a:1", changelog=CHANGELOG)
     member.assignor.on_assignment(assigned(member=member)["member"])
     assert member.assignor.followed(TOPIC) == set()
 
 
-def test_what_an_earlier_build_let_faust_follow_is_not_followed_twice() -> None:
+def test_a_partition_that_an_earlier_build_assigned_to_faust_is_not_followed_twice() -> None:
     first, second = Member("a:1", changelog=CHANGELOG), Member("b:1", changelog=CHANGELOG)
     as_faust = PartitionAssignor._protocol_assignments
     first.assignor._protocol_assignments = lambda *given: as_faust(first.assignor, *given)  # type: ignore[method-assign]
@@ -132,7 +132,7 @@ def test_what_an_earlier_build_let_faust_follow_is_not_followed_twice() -> None:
 
 
 @pytest.mark.parametrize(("partitions", "members"), [(4, 2), (4, 3), (12, 3), (12, 5), (16, 7), (3, 5)])
-def test_whoever_leaves_its_partitions_have_followers_with_room(partitions: int, members: int) -> None:
+def test_every_partition_of_a_leaving_member_has_a_follower_with_room(partitions: int, members: int) -> None:
     share = -(-partitions // members)
     actives = {f"m{n}": set(range(partitions)[n * share : (n + 1) * share]) for n in range(members)}
     before: dict[str, set[int]] = {member: set() for member in actives}
@@ -142,11 +142,11 @@ def test_whoever_leaves_its_partitions_have_followers_with_room(partitions: int,
         assert not mine & followed[owner]
         left = -(-partitions // (members - 1))
         assert all(len(followed[one] & mine) + len(actives[one]) <= left for one in actives if one != owner)
-    # Nobody moves without a reason.
+    # The assignment is stable.
     assert standbys_of(actives, followed, 1) == followed
 
 
-def test_more_standbys_are_other_members() -> None:
+def test_several_standbys_are_different_members() -> None:
     actives = {"a": {0, 1}, "b": {2, 3}, "c": {4, 5}}
     nobody: dict[str, set[int]] = {member: set() for member in actives}
     assert standbys_of(actives, nobody, 2) == {"a": {2, 3, 4, 5}, "b": {0, 1, 4, 5}, "c": {0, 1, 2, 3}}

@@ -1,4 +1,4 @@
-"""How much of a partition is under way at once, and what the consumer does not fetch meanwhile."""
+"""Back-pressure: a limit to the batches in flight, above which the consumer does not fetch a partition."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ A, B, LOG = TP("inbox", 0), TP("inbox", 1), TP("log", 0)
 
 
 class Made:
-    """A consumer, what its thread was asked to fetch and to seek, and what was delivered."""
+    """A consumer that records its fetches, its seeks and its deliveries."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[tuple[set[TP], float]] = []
@@ -81,20 +81,20 @@ async def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     return Made(monkeypatch)
 
 
-async def test_a_partition_with_enough_under_way_is_not_fetched_until_a_batch_of_it_is_done(made: Made) -> None:
+async def test_a_partition_at_its_limit_is_not_fetched_until_a_batch_of_it_completes(made: Made) -> None:
     assert await made.fetched() == {A, B, LOG}
     for offset in range(MAX_BATCHES_IN_FLIGHT):
         await made.deliver(A, offset)
         await made.deliver(LOG, offset)
     assert await made.fetched() == {B, LOG}
-    # One that has room again is not left waiting behind a long poll of the others.
+    # A partition with capacity again does not wait behind a long poll of the others.
     assert made.asked[-1][1] <= kernel.SHORT_POLL_S
     made.consumer.drop_batch(made.delivered[0])
     assert await made.fetched() == {A, B, LOG}
     assert made.asked[-1][1] == 1.0
 
 
-async def test_each_partition_may_have_one_batch_however_many_others_have(
+async def test_each_partition_may_have_one_batch_above_the_limit_of_records(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernel, "MAX_RECORDS_IN_FLIGHT", 2)
@@ -103,13 +103,13 @@ async def test_each_partition_may_have_one_batch_however_many_others_have(
     assert await made.fetched() == {B, LOG}
     await made.deliver(B, 0)
     assert await made.fetched() == {LOG}
-    # One record of three is done: there is room for one more.
+    # One of three records is left in flight, so there is capacity for one more.
     made.consumer.drop_batch(made.delivered[0])
     made.consumer.drop_batch(made.delivered[1])
     assert await made.fetched() == {A, B, LOG}
 
 
-async def test_with_no_room_at_all_the_fetch_goes_on_as_soon_as_there_is_some(made: Made) -> None:
+async def test_a_fetch_without_capacity_ends_as_soon_as_a_batch_completes(made: Made) -> None:
     for offset in range(MAX_BATCHES_IN_FLIGHT):
         await made.deliver(A, offset)
     fetching = asyncio.create_task(made.consumer._getmany({A}, 30.0))
@@ -121,7 +121,7 @@ async def test_with_no_room_at_all_the_fetch_goes_on_as_soon_as_there_is_some(ma
     assert made.asked == []
 
 
-async def test_a_new_epoch_begins_with_room_and_what_an_old_batch_ends_with_counts_no_more(made: Made) -> None:
+async def test_a_new_epoch_begins_with_no_batches_in_flight_and_ignores_completions_of_old_ones(made: Made) -> None:
     for offset in range(MAX_BATCHES_IN_FLIGHT):
         await made.deliver(A, offset)
     made.consumer._new_epoch()
@@ -132,11 +132,11 @@ async def test_a_new_epoch_begins_with_room_and_what_an_old_batch_ends_with_coun
     assert made.consumer._in_flight == {A: 1}
 
 
-async def test_a_held_partition_is_fetched_again_from_where_it_is_released(made: Made) -> None:
+async def test_a_held_partition_is_fetched_again_from_the_offset_of_its_release(made: Made) -> None:
     await made.deliver(A, 0, 1)
     made.consumer.hold({A, B})
     assert await made.fetched() == {LOG}
-    # Of a fetch that was under way.
+    # From a fetch that was in progress.
     await made.deliver(A, 2, 3)
     assert [message.value[0].offset for message in made.delivered] == [0]
     assert made.sought == []
@@ -147,19 +147,19 @@ async def test_a_held_partition_is_fetched_again_from_where_it_is_released(made:
     assert [message.value[0].offset for message in made.delivered] == [0, 1]
 
 
-async def test_the_fetch_gets_a_set_of_its_own(made: Made) -> None:
+async def test_the_fetch_gets_a_copy_of_the_partitions(made: Made) -> None:
     active = {A, B}
     await made.consumer._getmany(active, 1.0)
     assert made.asked[-1][0] is not active
 
 
-async def test_input_flows_once_an_assignment_is_sought_and_resumed(made: Made) -> None:
+async def test_the_input_flows_once_an_assignment_is_sought_and_resumed(made: Made) -> None:
     consumer = made.consumer
     consumer.__dict__.update(_assigned=set(), _assigned_epoch=0, _sought_epoch=0, _resumed_epoch=0)
     consumer.can_resume_flow = asyncio.Event()
     assert (consumer.assigned, consumer.resumed) == (False, False)
     consumer._assigned, consumer._assigned_epoch = {A}, 1
-    # A recovery resumes the flow for changelogs before it seeks.
+    # A recovery resumes the flow for changelogs before it seeks the input.
     consumer.resume_flow()
     assert (consumer.assigned, consumer.resumed) == (True, False)
     consumer._sought_epoch = 1
@@ -167,7 +167,7 @@ async def test_input_flows_once_an_assignment_is_sought_and_resumed(made: Made) 
     assert consumer.resumed
     consumer._new_epoch()
     assert (consumer.assigned, consumer.resumed) == (False, False)
-    # Of nothing there is nothing to seek.
+    # An empty assignment needs no seek.
     consumer._assigned, consumer._assigned_epoch = set(), 2
     consumer.resume_flow()
     assert consumer.resumed

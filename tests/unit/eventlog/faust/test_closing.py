@@ -1,4 +1,4 @@
-"""A close that is cancelled from within, fails or waits is over all the same, so that the thread says that it ends."""
+"""A close that is cancelled from inside, fails or hangs ends all the same, so that the thread reports its end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def waiting() -> None:
     ("close", "why"),
     [(cancelled, "a task of its own was cancelled"), (failed, "planted"), (waiting, "not closed within 0.05 s")],
 )
-async def test_a_close_that_does_not_end_well_is_over_and_said(
+async def test_a_failed_close_ends_and_is_logged(
     close: Callable[[], Coroutine[Any, Any, None]], why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "eventlog.faust.closing"):
@@ -38,7 +38,7 @@ async def test_a_close_that_does_not_end_well_is_over_and_said(
     assert why in caplog.text
 
 
-async def test_a_close_that_ends_well_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_close_is_awaited(caplog: pytest.LogCaptureFixture) -> None:
     closed: list[bool] = []
 
     async def closing() -> None:

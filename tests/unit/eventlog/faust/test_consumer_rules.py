@@ -1,4 +1,4 @@
-"""The rules R1 and R2 of the consumer, each on the smallest piece that keeps it; the rest needs a broker."""
+"""The consumer's rules R1 and R2, each on the smallest piece of code; the others need a broker."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_a_start_that_was_read_while_the_group_rebalanced_is_not_used() ->
     assert ours.start_of(INPUT) is None
 
 
-async def test_policies_run_on_the_main_loop_and_may_look_first_or_leave_a_start_to_the_state() -> None:
+async def test_policies_run_on_the_main_loop_and_may_be_async_or_leave_a_start_to_the_state() -> None:
     ran_on: list[int] = []
     other = TP("inbox", 1)
 
@@ -111,7 +111,7 @@ async def test_policies_run_on_the_main_loop_and_may_look_first_or_leave_a_start
     assert ours.start_of(other) == 5
 
 
-async def test_a_start_that_the_state_did_not_give_before_the_next_epoch_ends_no_process() -> None:
+async def test_a_start_that_the_state_has_not_set_yet_does_not_end_the_process() -> None:
     sought: list[dict[TP, int]] = []
 
     async def places(tps: list[TP]) -> dict[TP, Any]:
@@ -130,28 +130,28 @@ async def test_a_start_that_the_state_did_not_give_before_the_next_epoch_ends_no
     )
     await ours.perform_seek()
     assert sought == [{INPUT: 5}]
-    # The state may still say otherwise in this epoch.
+    # The state may still set another start in this epoch.
     assert ours.start_of(INPUT) is None
 
 
-async def test_each_revocation_and_each_assignment_begins_an_epoch_whatever_the_generation(
+async def test_each_revocation_and_each_assignment_begins_an_epoch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def nothing(*_: Any) -> None:
-        """What Faust does there needs a group."""
+        """Faust's hook, which needs a group."""
 
     monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", nothing)
     monkeypatch.setattr(driver.Consumer, "on_partitions_assigned", nothing)
     ours = bare(_next={INPUT: 5}, app=SimpleNamespace(on_rebalance_start=lambda: None))
     await ours.on_partitions_revoked({INPUT})
     assert (ours.epoch, ours._next) == (2, {})
-    # A static member keeps its generation when it joins again.
+    # A static member keeps its generation when it rejoins.
     await ours.on_partitions_assigned({INPUT}, 4)
     await ours.on_partitions_assigned({INPUT}, 4)
     assert ours.epoch == 4
 
 
-async def test_a_delivery_that_waits_at_a_full_queue_ends_when_the_flow_is_suspended() -> None:
+async def test_a_delivery_blocked_at_a_full_queue_ends_when_the_flow_is_suspended() -> None:
     suspended = asyncio.Event()
 
     async def full_queue(message: Any) -> None:
@@ -185,7 +185,7 @@ class Copying(RecordMapper):
         return bytes(record.value)
 
 
-async def test_an_idle_fetch_is_answered_soon_for_the_nodes_next_one_waits_behind_it(tmp_path: Path) -> None:
+async def test_a_broker_holds_an_idle_fetch_for_a_short_time(tmp_path: Path) -> None:
     topic = TopicSpec("t", None, "k", "w", ("a.w.r",), -1)
     app = Sequencer("a.w.r", [topic], topic, Copying(), Connection("h:1", "w-0", tmp_path)).app
     held_ms = {}

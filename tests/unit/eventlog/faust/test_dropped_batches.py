@@ -1,4 +1,4 @@
-"""A batch that comes at a bad moment is dropped, and fetched again: on a quiet partition nothing else would tell."""
+"""A batch that is dropped is fetched again; on a quiet partition no later batch would reveal the gap."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def batch(*offsets: int) -> list[SimpleNamespace]:
     return [SimpleNamespace(offset=offset) for offset in offsets]
 
 
-async def test_what_came_before_the_start_was_known_is_fetched_again(consumer: Any) -> None:
+async def test_a_batch_from_before_the_start_was_known_is_fetched_again(consumer: Any) -> None:
     await consumer._deliver({INPUT: batch(7, 8)}, epoch=1)
     assert consumer._thread.seeks == []
     consumer._armed = {INPUT: 7}
@@ -47,13 +47,13 @@ async def test_what_came_before_the_start_was_known_is_fetched_again(consumer: A
     assert consumer._thread.seeks == [(INPUT, 7)]
 
 
-async def test_what_a_wait_from_before_a_rebalance_brought_is_fetched_again(consumer: Any) -> None:
+async def test_a_batch_of_a_fetch_from_before_a_rebalance_is_fetched_again(consumer: Any) -> None:
     consumer._next = {INPUT: 7}
     await consumer._deliver({INPUT: batch(7, 8)}, epoch=0)
     assert consumer._thread.seeks == [(INPUT, 7)]
 
 
-async def test_what_came_while_the_flow_was_suspended_is_fetched_again_once(consumer: Any) -> None:
+async def test_a_batch_that_came_while_the_flow_was_suspended_is_fetched_again_once(consumer: Any) -> None:
     consumer._next = {INPUT: 7}
     consumer.flow_active = False
     await consumer._deliver({INPUT: batch(7, 8)}, epoch=1)
@@ -63,7 +63,7 @@ async def test_what_came_while_the_flow_was_suspended_is_fetched_again_once(cons
     assert consumer._thread.seeks == [(INPUT, 7)]
 
 
-def test_a_new_assignment_forgets_what_the_old_one_missed(consumer: Any) -> None:
+def test_a_new_assignment_clears_the_missed_partitions(consumer: Any) -> None:
     consumer._missed = {INPUT}
     consumer._new_epoch()
     consumer.resume_flow()

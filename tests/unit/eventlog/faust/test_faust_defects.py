@@ -1,8 +1,8 @@
 """One regression test for each way in which stock faust-streaming 0.15.3 loses records, in the order of the list.
 
-Goal: a test fails on stock Faust and passes here. Method: where the smallest piece of Faust that decides the matter can
-be had without a broker, the test shows the defect on it first. Where it can't, stock Faust was run on a real broker
-once, and the docstring says what it did there with three records in one partition, the second of them bad.
+Goal: each test fails on stock Faust and passes here. Method: where a piece of stock Faust shows the defect without a
+broker, the test asserts the defect first. Elsewhere the docstring reports a run of stock Faust on a real broker, with
+three records in one partition of which the second one was bad.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def stock() -> Any:
 
 @pytest.fixture
 def ours(tmp_path: Path) -> Processor:
-    """A processor that was not started."""
+    """A processor that is not started."""
     return Sequencer("a.w.r", [INBOX], INBOX, SimpleNamespace(), Connection("h:1", "w-0", tmp_path))
 
 
@@ -89,7 +89,7 @@ STREAM = """
 
 
 def test_an_exception_in_a_processor_ends_the_process_before_faust_swallows_it() -> None:
-    """Stock, on a real broker: an agent that raised at the second record went on with the third, and committed all."""
+    """Stock, on a real broker: an agent that raised at the second record continued with the third and committed all."""
     assert "aref.crash" in inspect.getsource(Agent._execute_actor), GONE
     done = run_python(STREAM.format(body='raise ValueError("planted")'))
     assert done.returncode == 70
@@ -98,13 +98,13 @@ def test_an_exception_in_a_processor_ends_the_process_before_faust_swallows_it()
     assert "ACKNOWLEDGED" not in done.stdout
 
 
-def test_an_unacknowledged_batch_is_never_committed_past() -> None:
+def test_no_commit_passes_an_unacknowledged_batch() -> None:
     """Stock: with all before 5 committed, 5 not acknowledged and 6 acknowledged, it commits 7."""
     stock = consumer(driver.Consumer)
     stock._committed_offset[TP0] = 5
     stock._acked[TP0] = [6]
     assert stock._new_offset(TP0) == 7, GONE
-    # Ours: processors acknowledge in order, the last record of a batch stands for all of it, and nothing is guessed.
+    # Here processors acknowledge in order, and the last record of a batch stands for the batch.
     ours = consumer(BatchConsumer)
     ours._acked[TP0] = [5, 9]
     assert ours._new_offset(TP0) == 10
@@ -113,8 +113,8 @@ def test_an_unacknowledged_batch_is_never_committed_past() -> None:
     assert ours._new_offset(TP0) is None
 
 
-async def test_an_offset_is_acknowledged_when_every_output_of_its_batch_is_written_however_long_that_takes() -> None:
-    """Stock: `flush` before a commit gives up after 0.1 s without a message sent, and the offsets are committed."""
+async def test_an_offset_is_acknowledged_only_when_every_output_of_its_batch_is_written() -> None:
+    """Stock: the flush before a commit ends after 0.1 s without a sent message, and the offsets are committed."""
     flush = ProducerBuffer.flush_atmost
     running = SimpleNamespace(state="running", size=1, message_sent=asyncio.Event())
     assert await flush(running, None) == 0, GONE
@@ -138,7 +138,7 @@ async def test_an_offset_is_acknowledged_when_every_output_of_its_batch_is_writt
 
 
 def test_an_output_that_was_not_written_ends_the_process_unacknowledged() -> None:
-    """Stock: the callback of a failed publish logs a warning, and that is all."""
+    """Stock: the callback of a failed publish only logs a warning."""
     warned: list[BaseException] = []
     message = SimpleNamespace(
         set_exception=warned.append, message=SimpleNamespace(channel=SimpleNamespace(get_topic_name=lambda: "t"))
@@ -155,8 +155,8 @@ def test_an_output_that_was_not_written_ends_the_process_unacknowledged() -> Non
     assert "ACKNOWLEDGED" not in done.stdout
 
 
-async def test_what_is_under_way_is_finished_before_a_processor_stops(ours: Processor) -> None:
-    """Stock with `stream_wait_empty` off commits at SIGTERM without a wait; for the rest see test_standby.py."""
+async def test_batches_in_flight_are_finished_before_a_processor_stops(ours: Processor) -> None:
+    """Stock, with `stream_wait_empty` off: commits at SIGTERM without a wait. For more see test_standby.py."""
     did: list[str] = []
 
     async def wait_empty() -> None:
@@ -174,17 +174,15 @@ async def test_what_is_under_way_is_finished_before_a_processor_stops(ours: Proc
     assert did == ["committed", "waited"]
 
 
-def test_nothing_takes_several_events_from_a_stream_at_once() -> None:
-    """Stock, on a real broker: with `take(2)` and a body that raised, nothing was handled and 2 of 2 were committed."""
+def test_no_code_takes_several_events_from_a_stream_at_once() -> None:
+    """Stock, on a real broker: with `take(2)` and a body that raised, 0 records were handled and 2 of 2 committed."""
     sources = [path.read_text() for path in Path(eventlog.__path__[0]).rglob("*.py")]
     (source,) = (one for one in sources if "stream.noack()" in one)
     assert not [way for way in (".take(", ".take_events(", ".take_with_timestamp(") if way in source]
 
 
-async def test_faust_is_given_raw_bytes_so_that_it_can_not_acknowledge_what_can_not_be_decoded(
-    stock: Any, ours: Processor
-) -> None:
-    """Stock, on a real broker: with `value_type=bytes` and a second record that is no JSON, it committed all."""
+async def test_faust_gets_raw_bytes_so_that_it_acknowledges_no_undecodable_record(stock: Any, ours: Processor) -> None:
+    """Stock, on a real broker: with `value_type=bytes` and a second record that was not JSON, it committed all."""
     topic = stock.topic("t", value_type=bytes)
     with pytest.raises(faust.exceptions.ValueDecodeError):
         topic.schema.loads_value(stock, SimpleNamespace(value=b"\xff{", headers=[]), serializer=topic.value_serializer)
@@ -193,7 +191,7 @@ async def test_faust_is_given_raw_bytes_so_that_it_can_not_acknowledge_what_can_
 
 
 def test_the_producer_is_idempotent_and_waits_for_all_replicas() -> None:
-    """Stock asks for neither outside of transactions."""
+    """Stock sets neither outside of transactions."""
     app = SimpleNamespace(in_transaction=False)
     assert driver.Producer._settings_extra(SimpleNamespace(app=app)) == {}, GONE
     fake: Any = SimpleNamespace(app=app)
@@ -256,15 +254,15 @@ def test_a_start_that_ends_with_a_crashed_app_ends_the_process() -> None:
     assert "the stream processor did not start processor=g" in done.stderr
 
 
-async def test_faust_never_makes_a_topic_itself(stock: Any, ours: Processor) -> None:
-    """Stock declares topics with one replica and with other partition counts, which it then refuses to work with."""
+async def test_faust_creates_no_topics(stock: Any, ours: Processor) -> None:
+    """Stock creates topics with one replica and with partition counts that it then refuses."""
     assert (stock.conf.topic_allow_declare, stock.conf.topic_disable_leader) == (True, False), GONE
     assert stock.conf.topic_replication_factor == 1, GONE
     assert (ours.app.conf.topic_allow_declare, ours.app.conf.topic_disable_leader) == (False, True)
 
 
 def test_acknowledgements_keep_the_order_of_the_batches() -> None:
-    """Stock, on a real broker: of two actors one hung at the first record, the other did the rest: 3 of 3 committed."""
+    """Stock, on a real broker: one of two actors hung at the first record, the other went on: 3 of 3 committed."""
     done = run_python("""
         import asyncio
         from types import SimpleNamespace
@@ -300,7 +298,7 @@ def test_acknowledgements_keep_the_order_of_the_batches() -> None:
 
 
 async def test_no_agent_has_a_sink(stock: Any, ours: Processor) -> None:
-    """Stock sends a sink's value without a key, and does not wait for its acknowledgement."""
+    """Stock sends a sink's value without a key and does not await its acknowledgement."""
     sent: list[dict[str, Any]] = []
     unacknowledged = asyncio.get_running_loop().create_future()
 
@@ -316,8 +314,8 @@ async def test_no_agent_has_a_sink(stock: Any, ours: Processor) -> None:
     assert [agent._sinks for agent in ours.app.agents.values()] == [[]]
 
 
-async def test_timers_only_append_ticks_and_only_for_partitions_that_are_owned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stock: a timer runs on every worker, whichever partitions it owns, and can't write a table."""
+async def test_timers_only_append_ticks_and_only_for_owned_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stock: a timer runs on every worker, for partitions of others too, and can't write a table."""
     appended: Counter[str] = Counter()
 
     class Output:
@@ -345,7 +343,7 @@ async def test_timers_only_append_ticks_and_only_for_partitions_that_are_owned(m
 
 
 def test_all_partitions_share_one_small_block_cache(tmp_path: Path) -> None:
-    """Stock: 2 GiB for each partition."""
+    """Stock: 2 GiB per partition."""
     assert rocksdb.DEFAULT_BLOCK_CACHE_SIZE == 2 << 30, GONE
     from eventlog.state.options import BLOCK_CACHE_BYTES, block_cache
 
@@ -356,19 +354,21 @@ def test_all_partitions_share_one_small_block_cache(tmp_path: Path) -> None:
         one.close()
 
 
-async def test_members_are_static_so_that_a_restart_moves_nothing(stock: Any, ours: Processor) -> None:
-    """Stock rebalances eagerly, and a process that comes back waits until its old membership has timed out."""
+async def test_members_are_static_so_that_a_restart_moves_no_partition(stock: Any, ours: Processor) -> None:
+    """Stock rebalances eagerly, and a process that restarts waits until its old membership has expired."""
     assert not stock.conf.consumer_group_instance_id, GONE
     assert ours.app.conf.consumer_group_instance_id == "w-0.a.w.r"
 
 
 @pytest.mark.parametrize("kind", [Recovery, RetryingRecovery])
 @pytest.mark.parametrize("failing", ["times out", "is refused", "is cancelled from inside"])
-async def test_a_recovery_that_a_broker_does_not_answer_begins_again(
+async def test_a_recovery_restarts_when_the_broker_does_not_answer(
     kind: type[Recovery], failing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stock: its task ends. At a time-out without an exception, since mode reports that as a stop: no later rebalance
-    is heard, a decider is never ready again, and a sequencer says it is and copies nothing."""
+    """Stock: the recovery task ends, at a time-out without an exception, since mode reports that as a stop.
+
+    Later rebalances are ignored. A decider stays not ready; a sequencer reports that it is ready and copies nothing.
+    """
     monkeypatch.setattr("eventlog.faust.app.RETRY_S", 0.01)
     sought: list[int] = []
 
@@ -405,8 +405,8 @@ async def test_a_recovery_that_a_broker_does_not_answer_begins_again(
         await asyncio.wait([recovering])
 
 
-async def test_faust_keeps_no_standbys(stock: Any, ours: Processor) -> None:
-    """Stock keeps one, and loses what its queue holds where the flow is resumed the second time in a recovery."""
+async def test_faust_has_no_standbys(stock: Any, ours: Processor) -> None:
+    """Stock has one, and loses the queued batches when the flow resumes a second time in a recovery."""
     assert stock.conf.table_standby_replicas == 1, GONE
     flow = FlowControlEvent(initially_suspended=False)
     queue: Any = ThrowableQueue(16, flow_control=flow, clear_on_resume=True)
@@ -417,7 +417,7 @@ async def test_faust_keeps_no_standbys(stock: Any, ours: Processor) -> None:
 
 
 async def test_every_app_has_our_assignor(ours: Processor) -> None:
-    """Stock: an app without tables and without standbys places the partitions of each of its inputs by themselves."""
+    """Stock: an app without tables and standbys assigns the partitions of each of its inputs separately."""
     thread: Any = BatchConsumerThread.__new__(BatchConsumerThread)
     thread.__dict__.update(app=ours.app, consumer=ours.app.consumer)
     stock = driver.AIOKafkaConsumerThread._create_worker_consumer(thread, ours.app.transport)
@@ -425,8 +425,8 @@ async def test_every_app_has_our_assignor(ours: Processor) -> None:
     assert thread._create_worker_consumer(ours.app.transport)._partition_assignment_strategy == [ours.app.assignor]
 
 
-async def test_the_settings_that_matter_are_set(ours: Processor) -> None:
-    """The rest of them: each processor handles one batch after the other, and opens no port."""
+async def test_the_settings_for_exactness_are_set(ours: Processor) -> None:
+    """The remaining settings: each processor handles one batch after the other and opens no port."""
     conf = ours.app.conf
     assert str(conf.processing_guarantee).endswith("AT_LEAST_ONCE")
     assert conf.web_enabled is False

@@ -1,4 +1,4 @@
-"""A process whose instance name another has taken ends; one whose membership merely expired joins again."""
+"""A process whose instance name another one has taken ends; one whose membership expired rejoins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.unit.eventlog.support import run_python
 
 
 class Coordinator:
-    """aiokafka's, as far as it matters here: its own reset, and a join that the broker answers."""
+    """aiokafka's coordinator with its own reset, and a stub of the join."""
 
     group_id = "g"
     _group_instance_id = "w0"
@@ -29,21 +29,21 @@ class Coordinator:
     async def _do_rejoin_group(self, subscription: Any) -> bool:
         self.joined_as.append(self.member_id)
         if self.member_id:
-            # UNKNOWN_MEMBER_ID: aiokafka resets within the join and says that it failed.
+            # UNKNOWN_MEMBER_ID: aiokafka resets during the join and returns False.
             self.reset_generation()
             return False
         self.member_id = "new"
         return True
 
 
-async def test_a_member_that_expired_joins_under_its_old_id_first_and_then_as_a_new_one() -> None:
+async def test_an_expired_member_rejoins_under_its_old_id_first_and_then_as_a_new_one() -> None:
     stock = Coordinator("old")
     stock.reset_generation()
     assert stock.member_id == "", "the defect is gone: aiokafka keeps its member id"
     ours = Coordinator("old")
     exit_when_fenced(ours)
     ours.reset_generation()
-    # Blank, so that its heartbeats stop.
+    # Empty, so that its heartbeats stop.
     assert ours.member_id == ""
     assert not await ours._do_rejoin_group(SimpleNamespace())
     assert await ours._do_rejoin_group(SimpleNamespace())
@@ -51,7 +51,7 @@ async def test_a_member_that_expired_joins_under_its_old_id_first_and_then_as_a_
     assert ours.member_id == "new"
 
 
-async def test_two_refusals_before_a_join_keep_the_id() -> None:
+async def test_two_resets_before_a_join_keep_the_id() -> None:
     ours = Coordinator("old")
     exit_when_fenced(ours)
     ours.reset_generation()
@@ -60,7 +60,7 @@ async def test_two_refusals_before_a_join_keep_the_id() -> None:
     assert ours.joined_as == ["old"]
 
 
-def test_a_member_whose_instance_name_is_taken_ends_its_process() -> None:
+def test_a_fenced_member_ends_its_process() -> None:
     done = run_python("""
         import asyncio
         from aiokafka.errors import KafkaError, for_code

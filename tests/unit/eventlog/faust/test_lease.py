@@ -1,4 +1,4 @@
-"""Reads are answered until others may own what they read, counted from when the coordinator was last asked."""
+"""Reads are answered until another process may own the partition, counted from the last renewal request."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ SYNC = SyncGroupRequest("g", 7, "m", None, [])
 
 
 class Broker:
-    """Answers what a coordinator sends, later by so many seconds, and has the clock."""
+    """Responds to a coordinator's requests after `delay_s`, and provides the clock."""
 
     _session_timeout_ms = SESSION_S * 1000
 
     def __init__(self) -> None:
         self.now_s = 1_000.0
-        self.lasts_s = 0.0
+        self.delay_s = 0.0
         self.lease = Lease(lambda: self.now_s)
         self.lease.keep(self)
 
     async def _send_req(self, request: Any) -> Any:
-        self.now_s += self.lasts_s
+        self.now_s += self.delay_s
         if isinstance(self._answer, Exception):
             raise self._answer
         return SimpleNamespace(error_code=self._answer)
 
     async def answer(self, request: Any, answer: int | Exception) -> bool:
-        """Whether the lease holds after this answer."""
+        """Whether the lease holds after this response."""
         self._answer = answer
         await self._send_req(request)
         return self.lease.holds
 
 
-async def test_it_holds_from_the_first_answer_for_as_long_as_a_session() -> None:
+async def test_it_holds_for_a_session_time_out_after_the_first_response() -> None:
     broker = Broker()
     assert not broker.lease.holds
     assert await broker.answer(SYNC, OK)
@@ -57,13 +57,13 @@ async def test_it_holds_from_the_first_answer_for_as_long_as_a_session() -> None
     assert await broker.answer(HEARTBEAT, OK)
 
 
-async def test_it_counts_from_the_question_since_its_answer_may_have_waited_for_us_to_wake() -> None:
+async def test_it_counts_from_the_request_since_the_response_may_have_waited() -> None:
     broker = Broker()
-    broker.lasts_s = SESSION_S - 1
+    broker.delay_s = SESSION_S - 1
     assert await broker.answer(HEARTBEAT, OK)
     broker.now_s += 1
     assert not broker.lease.holds
-    broker.lasts_s = SESSION_S + 2
+    broker.delay_s = SESSION_S + 2
     assert not await broker.answer(HEARTBEAT, OK)
 
 
@@ -76,7 +76,9 @@ async def test_it_counts_from_the_question_since_its_answer_may_have_waited_for_
         (LeaveGroupRequest("g", "m"), OK, False),
     ],
 )
-async def test_only_what_makes_the_coordinator_count_anew_renews_it(request_: Any, answer: int, renewed: bool) -> None:
+async def test_only_requests_that_restart_the_session_time_out_renew_it(
+    request_: Any, answer: int, renewed: bool
+) -> None:
     broker = Broker()
     await broker.answer(SYNC, OK)
     broker.now_s += SESSION_S / 2
@@ -86,13 +88,13 @@ async def test_only_what_makes_the_coordinator_count_anew_renews_it(request_: An
 
 
 @pytest.mark.parametrize("answer", [UNKNOWN_MEMBER, OLD_GENERATION])
-async def test_it_ends_at_once_where_the_group_has_gone_on_without_us(answer: int) -> None:
+async def test_it_ends_at_once_when_the_group_no_longer_has_the_member(answer: int) -> None:
     broker = Broker()
     assert await broker.answer(SYNC, OK)
     assert not await broker.answer(HEARTBEAT, answer)
 
 
-async def test_a_coordinator_that_can_not_be_asked_changes_nothing() -> None:
+async def test_a_failed_request_changes_nothing() -> None:
     broker = Broker()
     await broker.answer(SYNC, OK)
     with pytest.raises(ConnectionError):
@@ -101,7 +103,7 @@ async def test_a_coordinator_that_can_not_be_asked_changes_nothing() -> None:
 
 
 class States:
-    """Of a partition: any key has something."""
+    """State of a partition in which every key has a value."""
 
     partition = 0
     poisoned = None
@@ -111,7 +113,7 @@ class States:
 
 
 def reader(kind: type[Decider[Any]] | type[Projection[Any]]) -> tuple[Any, Any]:
-    """What answers reads of partition 0 in epoch 3, and its consumer."""
+    """A processor that answers reads of partition 0 in epoch 3, and its consumer."""
     made: Any = kind.__new__(kind)
     made.group, made.partitions, made.quarantined = "g", 1, {}
     consumer = SimpleNamespace(epoch=3, leased=True, assignment=lambda: {TP("inbox", 0)})
@@ -127,7 +129,7 @@ def reader(kind: type[Decider[Any]] | type[Projection[Any]]) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("kind", [Decider, Projection])
-def test_a_read_is_refused_from_when_it_lapses_until_it_is_renewed(kind: Any) -> None:
+def test_reads_fail_from_the_end_of_the_lease_until_its_renewal(kind: Any) -> None:
     made, consumer = reader(kind)
     assert (made.get("k"), made.ready) == ("k's", True)
     consumer.leased = False

@@ -1,4 +1,4 @@
-"""Records are handed on as they were parsed: all of them, in order, as many at once as were asked for."""
+"""The batch parser returns all records in order, in portions of the requested size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from eventlog.faust import record_parser
 from eventlog.faust.record_parser import BATCH, BatchParser, use_batch_parser
 
 TP = TopicPartition("t", 0)
-#: Marks a batch as a transaction's end, in its attributes; where these and the checksum of what follows it stand.
+#: The attribute of a control batch (the end of a transaction), and the places of checksum and attributes.
 CONTROL = 0x20
 CRC = 17
 ATTRIBUTES = 21
@@ -29,7 +29,7 @@ GZIP = 1
 
 
 def bytes_of(batches: Sequence[int], first: int = 0, codec: int = 0) -> bytes:
-    """Batches of so many records each, beginning at an offset."""
+    """Record batches of the given sizes, from offset `first` on."""
     made = b""
     for count in batches:
         builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 1 << 20)
@@ -43,7 +43,7 @@ def bytes_of(batches: Sequence[int], first: int = 0, codec: int = 0) -> bytes:
 
 
 class State:
-    """What aiokafka keeps of a partition."""
+    """aiokafka's state of a partition."""
 
     paused = False
     position = 0
@@ -53,7 +53,7 @@ class State:
 
 
 async def fetched(data: bytes, start: int = 0, isolation: int = 0) -> tuple[Any, State]:
-    """A fetch's result as our fetcher holds it."""
+    """The result of a fetch through the batch parser."""
     state = State()
     state.position = start
     assignment = SimpleNamespace(active=True, state_value=lambda tp: state)
@@ -71,7 +71,7 @@ async def fetched(data: bytes, start: int = 0, isolation: int = 0) -> tuple[Any,
 
 
 def all_of(result: Any, most: int) -> list[list[int]]:
-    """Offsets of what is handed over at once, until there is nothing more."""
+    """Offsets of each portion, until no records are left."""
     found = []
     while result.has_more():
         found.append([one.offset for one in result.getall(most)])
@@ -84,9 +84,9 @@ def all_of(result: Any, most: int) -> list[list[int]]:
     most=st.integers(1, 9),
     codec=st.sampled_from([0, GZIP]),
 )
-async def test_it_is_what_aiokafka_hands_over(batches: list[int], start: int, most: int, codec: int) -> None:
+async def test_it_returns_the_same_records_as_aiokafka(batches: list[int], start: int, most: int, codec: int) -> None:
     data = bytes_of(batches, codec=codec)
-    # A broker answers from the batch that holds the offset asked for.
+    # A broker responds from the batch that holds the requested offset.
     start = min(start, batches[0] - 1)
     result, state = await fetched(data, start)
     found = all_of(result, most)
@@ -97,14 +97,14 @@ async def test_it_is_what_aiokafka_hands_over(batches: list[int], start: int, mo
 
 
 @pytest.mark.parametrize("count", [BATCH - 1, BATCH, BATCH + 1, 3 * BATCH])
-async def test_a_large_batch_is_handed_over_whole(count: int) -> None:
+async def test_a_large_batch_is_returned_whole(count: int) -> None:
     result, state = await fetched(bytes_of([count, 1]))
     assert all_of(result, 10_000) == [list(range(count + 1))]
     assert state.position == count + 1
 
 
 @pytest.mark.parametrize("batches", [[4 * BATCH], [1] * 4 * BATCH, [BATCH - 1]])
-async def test_a_long_fetch_is_parsed_with_pauses_in_which_other_threads_run(
+async def test_a_large_fetch_is_parsed_with_pauses_for_other_threads(
     batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
@@ -114,14 +114,14 @@ async def test_a_long_fetch_is_parsed_with_pauses_in_which_other_threads_run(
     assert len(pauses) == sum(batches) // BATCH
 
 
-async def test_a_record_is_whole() -> None:
+async def test_a_record_has_all_its_fields() -> None:
     result, _ = await fetched(bytes_of([2]))
     (first, second) = result.getall(10)
     assert (second.offset, second.timestamp, second.key, second.value) == (1, 1_001, b"k1", b"v1")
     assert (first.headers, second.headers) == ([("h", b"0")], [("h", b"1")])
 
 
-async def test_ends_of_transactions_are_passed_over() -> None:
+async def test_control_batches_are_skipped() -> None:
     marker = bytearray(bytes_of([1], first=2))
     marker[ATTRIBUTES + 1] |= CONTROL
     marker[CRC:ATTRIBUTES] = calc_crc32c(marker[ATTRIBUTES:]).to_bytes(4, "big")
@@ -130,7 +130,7 @@ async def test_ends_of_transactions_are_passed_over() -> None:
     assert state.position == 4
 
 
-async def test_what_was_damaged_is_not_read_and_what_came_with_it_is_fetched_anew() -> None:
+async def test_a_corrupt_batch_raises_and_its_fetch_is_repeated() -> None:
     damaged = bytearray(bytes_of([2, 2, 2]))
     damaged[-1] ^= 1
     result, state = await fetched(bytes(damaged))
@@ -141,20 +141,20 @@ async def test_what_was_damaged_is_not_read_and_what_came_with_it_is_fetched_ane
     assert state.position == 0
 
 
-async def test_nothing_is_handed_over_where_the_position_has_moved_meanwhile() -> None:
+async def test_no_record_is_returned_after_the_position_has_moved() -> None:
     result, state = await fetched(bytes_of([2]))
     state.position = 7
     assert result.getall(10) == []
     assert not result.has_more()
 
 
-async def test_which_records_of_a_transaction_count_is_left_to_aiokafka() -> None:
+async def test_records_of_transactions_are_left_to_aiokafka() -> None:
     result, _ = await fetched(bytes_of([2]), isolation=READ_COMMITTED)
     assert type(result._partition_records) is PartitionRecords
 
 
 class Batch:
-    """A batch of so many records, as cheap as can be."""
+    """A stub of a batch with `count` records."""
 
     is_control_batch = False
 
@@ -200,11 +200,9 @@ def cpu_s(batches: int, each: int, most: int) -> float:
 
 
 @pytest.mark.parametrize(("each", "most"), [(1, 1_000_000), (0, 1)], ids=["small batches", "small portions"])
-def test_the_time_of_a_read_grows_with_its_records_and_not_with_their_square(
-    each: int, most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_of_a_read_is_linear_in_its_records(each: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_parser, "PAUSE_S", 0)
     few, many = 2_000, 32_000
     times = [cpu_s(count if each else 1, each or count, most) for count in (few, many)]
-    # 16 times as many records; the square is 256 times as much.
+    # 16 times as many records; quadratic time would be 256 times as much.
     assert times[1] < 60 * times[0]

@@ -1,4 +1,4 @@
-"""The store's rules S1 to S4: a state is what was folded, to the end that was read, and used only in its epoch."""
+"""The store's rules S1 to S4: a state is folded to the end that was read, and used only in its epoch."""
 
 from __future__ import annotations
 
@@ -70,17 +70,17 @@ def test_an_active_partition_is_folded_to_its_end_and_not_beyond() -> None:
     assert made._states[0].applied == 1
 
 
-def test_a_standby_is_folded_as_far_as_the_log_goes() -> None:
+def test_a_standby_is_folded_to_the_end_of_the_log() -> None:
     made = store(end=1, active=False)
     made.apply_changelog_batch([batch(decided(4))], None, None)
     assert made._states[0].applied == 3
 
 
-async def test_the_offset_it_answers_with_is_that_of_the_state_it_has() -> None:
+async def test_the_persisted_offset_is_that_of_the_state() -> None:
     made = store(end=3)
     made.apply_changelog_batch([batch(decided(4))], None, None)
     assert made.persisted_offset(LOG) == 3
-    # Faust's own count would outlive the state.
+    # An offset of Faust's would outlive the state.
     made.set_persisted_offset(LOG, 3)
     await made.on_rebalance(set(), {LOG}, set())
     assert made.persisted_offset(LOG) == -1
@@ -108,7 +108,7 @@ async def test_a_start_that_the_policy_left_to_the_state_is_after_its_greatest_c
     assert starts == {INPUT: 4}
 
 
-async def test_a_commit_ahead_of_what_was_decided_passes_over_nothing() -> None:
+async def test_a_committed_offset_ahead_of_the_decisions_skips_no_input() -> None:
     starts: dict[TP, int] = {}
     made = store(end=3, start_of=starts.get, set_start=starts.__setitem__, committed_and_begin=lambda tp: (90, 0))
     made.apply_changelog_batch([batch(decided(4))], None, None)
@@ -116,7 +116,7 @@ async def test_a_commit_ahead_of_what_was_decided_passes_over_nothing() -> None:
     assert starts == {INPUT: 4}
 
 
-async def test_nothing_is_resolved_in_an_epoch_whose_starts_nobody_has_asked_for() -> None:
+async def test_no_partition_becomes_ready_before_the_start_policy_has_run() -> None:
     made = store(end=3, start_of=lambda tp: None, starts_known=False)
     made.apply_changelog_batch([batch(decided(4))], None, None)
     await made.on_recovery_completed({LOG}, set())
@@ -124,7 +124,7 @@ async def test_nothing_is_resolved_in_an_epoch_whose_starts_nobody_has_asked_for
     assert made.recovered_epoch == -1
 
 
-async def test_a_broker_that_is_away_at_the_end_of_a_recovery_is_asked_again() -> None:
+async def test_queries_at_the_end_of_a_recovery_are_retried() -> None:
     answers: list[Any] = [KafkaConnectionError("away"), KafkaConnectionError("away"), {INPUT: 100}]
 
     async def ends(tps: Any) -> Any:
@@ -140,7 +140,7 @@ async def test_a_broker_that_is_away_at_the_end_of_a_recovery_is_asked_again() -
     assert made.recovered_epoch == 3
 
 
-async def test_a_state_that_was_folded_before_is_taken_over_and_one_that_is_settled_is_handed_back() -> None:
+async def test_a_followed_state_is_adopted_and_a_fully_acknowledged_one_released() -> None:
     made = store(end=3)
     followed = PartitionState(Counting(), 0)
     released: list[Any] = []
@@ -184,7 +184,7 @@ FORGOTTEN = """
 """
 
 
-def test_a_forgotten_start_that_the_inbox_has_no_more_ends_the_process_with_the_way_out() -> None:
+def test_an_expired_start_that_the_inbox_no_longer_has_ends_the_process_with_advice() -> None:
     done = run_python(FORGOTTEN)
     assert done.returncode == 70
     assert "the inbox begins after what was decided from it" in done.stderr
@@ -193,7 +193,7 @@ def test_a_forgotten_start_that_the_inbox_has_no_more_ends_the_process_with_the_
     assert "WENT ON" not in done.stdout
 
 
-IMPOSSIBLE = """
+ENDED_EARLY = """
     import asyncio
     from faust.types import TP
     from tests.unit.eventlog.faust.test_table_store import LOG, batch, decided, store
@@ -206,34 +206,34 @@ IMPOSSIBLE = """
 
 
 def test_a_recovery_that_ends_before_the_log_does_ends_the_process() -> None:
-    done = run_python(IMPOSSIBLE.format(end=3, folded=2, cause=0))
+    done = run_python(ENDED_EARLY.format(end=3, folded=2, cause=0))
     assert done.returncode == 70
     assert "recovery ended too early topic=log partition=0 at=1" in done.stderr
     assert "WENT ON" not in done.stdout
 
 
-async def test_an_inbox_that_ends_before_what_was_decided_from_it_stops_the_partition() -> None:
+async def test_an_inbox_that_ends_before_the_greatest_cause_stops_the_partition() -> None:
     made = store(end=1)
-    told: list[tuple[Poisoned, int]] = []
-    made.table.on_poisoned = lambda poisoned, epoch: told.append((poisoned, epoch))
+    stopped: list[tuple[Poisoned, int]] = []
+    made.table.on_poisoned = lambda poisoned, epoch: stopped.append((poisoned, epoch))
     made.apply_changelog_batch([batch(decided(2))], None, None)
     made._states[0].greatest_cause = 100
     await made.on_recovery_completed({LOG}, set())
-    assert [(one.partition, epoch) for one, epoch in told] == [(0, made.table.app.consumer.epoch)]
-    assert "the inbox ends at 100, before input 100" in told[0][0].reason
+    assert [(one.partition, epoch) for one, epoch in stopped] == [(0, made.table.app.consumer.epoch)]
+    assert "the inbox ends at 100, before input 100" in stopped[0][0].reason
     assert made.owned(made.table.app.consumer.epoch) == []
     assert made.ready(0, made.table.app.consumer.epoch) is None
 
 
-async def test_a_record_that_can_not_be_folded_stops_its_partition_alone() -> None:
+async def test_a_record_that_can_not_be_folded_stops_only_its_partition() -> None:
     made = store(end=1)
-    told: list[Poisoned] = []
-    made.table.on_poisoned = lambda poisoned, epoch: told.append(poisoned)
+    stopped: list[Poisoned] = []
+    made.table.on_poisoned = lambda poisoned, epoch: stopped.append(poisoned)
     records = decided(2)
     made.apply_changelog_batch([batch([records[0], record(1, b"garbage")])], None, None)
     made.apply_changelog_batch([batch([record(2, b"more")])], None, None)
     assert made._states[0].applied == 0
     await made.on_recovery_completed({LOG}, set())
-    assert [(one.partition, one.offset) for one in told] == [(0, 1)]
+    assert [(one.partition, one.offset) for one in stopped] == [(0, 1)]
     assert made.ready(0, made.table.app.consumer.epoch) is None
     assert made.recovered_epoch == made.table.app.consumer.epoch

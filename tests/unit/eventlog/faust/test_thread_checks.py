@@ -1,4 +1,4 @@
-"""Each object on its own thread, and what says so where one is not."""
+"""Each object is used on its own thread, and a check that reports another one."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ WRONG = """
 """
 
 
-def test_a_call_on_a_wrong_thread_ends_the_process_and_says_which() -> None:
+def test_a_call_on_a_wrong_thread_ends_the_process_and_names_both_threads() -> None:
     done = run_python(WRONG.format(on="1"))
     assert done.returncode == 70
     assert "wrong thread called=Thing.touch thread='other' belongs_to='MainThread'" in done.stderr
     assert done.stdout == ""
 
 
-def test_without_the_variable_nothing_is_wrapped() -> None:
+def test_without_the_variable_no_method_is_wrapped() -> None:
     done = run_python(WRONG.format(on="0"))
     assert (done.returncode, done.stdout) == (0, "WENT ON 3\n")
 
 
 class Client:
-    """aiokafka's consumer, which remembers on which thread it was called."""
+    """A stub of aiokafka's consumer that records the threads of its calls."""
 
     def __init__(self) -> None:
         self._closed = False
@@ -80,7 +80,7 @@ class Running:
         self._thread.start()
 
     def end(self) -> list[tuple[str, int]]:
-        """Lets all that was asked for happen, and returns the calls."""
+        """Runs all scheduled calls, and returns them."""
         self.loop.call_soon_threadsafe(self.loop.call_later, 0.05, self.loop.stop)
         self._thread.join()
         self.loop.close()
@@ -91,15 +91,15 @@ class Running:
         return self._thread.ident
 
 
-def test_a_seek_from_the_main_thread_is_made_on_the_consumers() -> None:
+def test_a_seek_from_the_main_thread_runs_on_the_consumers() -> None:
     running = Running()
     running.thread.seek(TP0, 7)
-    # The partition moved: the next epoch seeks anew.
+    # The partition is being reassigned; the next epoch seeks again.
     running.thread.seek(TP0, -1)
     assert running.end() == [("seek 7", running.ident), ("seek -1", running.ident)]
 
 
-def test_a_close_in_a_rebalance_is_made_on_the_consumers_thread() -> None:
+def test_a_close_during_a_rebalance_runs_on_the_consumers_thread() -> None:
     """Stock: the client and the coordinator are closed on the app's loop, while their tasks run on their own."""
     assert "self.app.loop" in _source(driver.AIOKafkaConsumerThread.close), GONE
     running = Running()
@@ -132,42 +132,42 @@ def test_a_task_of_the_client_that_ends_before_its_close_ends_the_process(does: 
 
 
 async def test_a_rebalance_changes_the_app_on_the_main_thread_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stock: its listener does it on the consumer's."""
+    """Stock: the listener changes it on the consumer's thread."""
     assert "thread.app.on_rebalance_start()" in _source(driver.ConsumerRebalanceListener.on_partitions_revoked), GONE
-    told: list[Any] = []
+    calls: list[Any] = []
 
     class Thread:
         def _ensure_consumer(self) -> Any:
             return SimpleNamespace(_coordinator=SimpleNamespace(generation=4))
 
         async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-            told.append(revoked)
+            calls.append(revoked)
 
         async def on_partitions_assigned(self, assigned: set[TP], generation: int) -> None:
-            told.append((assigned, generation))
+            calls.append((assigned, generation))
 
-    # It has no app, so whatever it did to one would fail.
+    # The stub has no app, so any change of it would fail.
     listener = BatchConsumer.RebalanceListener(Thread())
     await listener.on_partitions_revoked([TP0])
     await listener.on_partitions_assigned([TP0])
-    assert told == [{TP0}, ({TP0}, 4)]
+    assert calls == [{TP0}, ({TP0}, 4)]
 
     async def nothing(*_: Any) -> None:
-        """What Faust does there needs a group."""
+        """Faust's hook, which needs a group."""
 
     monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", nothing)
     monkeypatch.setattr(driver.Consumer, "on_partitions_assigned", nothing)
-    app = SimpleNamespace(on_rebalance_start=lambda: told.append("start"), consumer_generation_id=0)
+    app = SimpleNamespace(on_rebalance_start=lambda: calls.append("start"), consumer_generation_id=0)
     consumer = bare_consumer(BatchConsumer, app=app, _next={}, _armed={}, _assigned=set())
     await consumer.on_partitions_revoked({TP0})
     await consumer.on_partitions_assigned({TP0}, 4)
-    assert (told[2:], app.consumer_generation_id) == (["start"], 4)
-    # What is asked for on the main thread is a copy of its own.
+    assert (calls[2:], app.consumer_generation_id) == (["start"], 4)
+    # The main thread gets a copy.
     assert consumer.assignment() == {TP0}
     assert consumer.assignment() is not consumer.assignment()
 
 
-def test_a_process_of_the_tests_checks() -> None:
+def test_processes_of_the_tests_check_threads() -> None:
     worker = (Path(__file__).parents[3] / "chaos" / "kernel" / "worker.py").read_text()
     assert "thread_checks.VARIABLE" in worker
     assert thread_checks.VARIABLE == "EVENTLOG_THREAD_CHECKS"

@@ -1,4 +1,4 @@
-"""What else the transport keeps: acknowledgements over failed commits, starts that would lose records, epochs."""
+"""Further rules of the transport: failed commits keep acknowledgements, no start loses records, epochs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.eventlog.support import run_python
 TP0 = TP("inbox", 0)
 
 
-async def test_a_failed_commit_forgets_no_acknowledgement() -> None:
+async def test_a_failed_commit_keeps_the_acknowledgements() -> None:
     stock = consumer(driver.Consumer)
     stock._acked[TP0] = [0, 1, 2]
     assert stock._new_offset(TP0) == 3
@@ -35,7 +35,7 @@ async def test_a_failed_commit_forgets_no_acknowledgement() -> None:
     assert ours._new_offset(TP0) == 3
 
 
-async def test_a_broker_that_is_away_at_a_commit_does_not_crash_the_consumer() -> None:
+async def test_a_commit_without_a_broker_does_not_crash_the_consumer() -> None:
     crashed: list[BaseException] = []
 
     async def crash(error: BaseException) -> None:
@@ -54,7 +54,7 @@ async def test_a_broker_that_is_away_at_a_commit_does_not_crash_the_consumer() -
     assert len(crashed) == 1
 
 
-def test_an_error_that_no_retry_mends_at_a_commit_ends_the_process() -> None:
+def test_a_non_retriable_error_at_a_commit_ends_the_process() -> None:
     assert not UnknownTopicOrPartitionError.retriable or KafkaConnectionError.retriable
     done = run_python("""
         import asyncio
@@ -90,18 +90,18 @@ def test_an_offset_that_would_lose_records_ends_the_process(
     assert says in done.stderr
 
 
-def test_a_good_offset_is_where_reading_starts() -> None:
+def test_reading_starts_at_a_valid_offset() -> None:
     assert at_committed(TP0, 7, 5, 10) == 7
     assert at_beginning(TP0, 7, 5, 10) == 5
 
 
-async def test_a_batch_is_delivered_only_in_its_epoch_and_only_if_it_continues_the_last_one() -> None:
+async def test_a_batch_is_delivered_only_in_its_epoch_and_only_if_it_continues_the_previous_one() -> None:
     delivered: list[Any] = []
 
     async def take(message: Any) -> None:
         delivered.append(message)
 
-    async def first(*waiting: Any) -> None:  # what Service.wait_first does, in sequence
+    async def first(*waiting: Any) -> None:  # Service.wait_first, in sequence
         for one in waiting:
             if getattr(one, "cr_code", None) is not None and one.cr_code.co_name == "take":
                 await one
@@ -131,7 +131,7 @@ async def test_a_batch_is_delivered_only_in_its_epoch_and_only_if_it_continues_t
         return {TP0: [SimpleNamespace(offset=offset) for offset in offsets]}
 
     await ours._deliver(batch(5, 6), epoch=2)
-    # Dropped, and asked for again.
+    # Dropped, and fetched again.
     assert (delivered, sought) == ([], [(TP0, 5)])
     await ours._deliver(batch(8, 9), epoch=3)
     assert (delivered, sought) == ([], [(TP0, 5), (TP0, 5)])
