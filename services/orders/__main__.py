@@ -1,4 +1,4 @@
-"""`python -m services.orders`: runs the orders service until it is told to stop."""
+"""`python -m services.orders`: runs the orders service until a signal stops it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wires the orders service. The only place that knows all of its parts."""
+"""Builds the orders service from its parts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from groupbuy.orders.v1 import orders_pb2_grpc
 from chassis.lifecycle.connection import connection_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
 from chassis.routing.partition_router import PartitionRouter
-from chassis.routing.peer_calls import dial
+from chassis.routing.peer_calls import channel_factory
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.producing.publisher import Publisher
 from services.orders.api.orders import OrderServicer
@@ -20,14 +20,14 @@ SERVICE = "groupbuy.orders.v1.OrderService"
 
 
 def build(settings: OrdersSettings) -> ServiceSpec:
-    """Makes the parts and connects to nothing."""
+    """Builds the parts; connects to nothing."""
     connection, skips = connection_of(settings)
     publisher = Publisher(settings.brokers, client_id=settings.instance)
     campaigns = campaigns_of.reader(settings.brokers, settings.instance)
     projection = OrdersProjection(
         topics.ORDERS_PROJECTION, topics.ORDERS, topics.GROUP_LOG, topics.PAYMENT_LOG, settings.service, connection
     )
-    replicas = PartitionRouter(SERVICE, projection, settings.address, dial(settings))
+    replicas = PartitionRouter(SERVICE, projection, settings.address, channel_factory(settings))
     return ServiceSpec(
         servicers=(
             Servicer(

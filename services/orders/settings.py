@@ -1,4 +1,4 @@
-"""Settings of the orders service: variables GROUPBUY_ORDERS_*. Must hold nothing but values."""
+"""Settings of the orders service: environment variables GROUPBUY_ORDERS_*."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared_kernel.share_links import Keys
 
 
 class OrdersSettings(ServiceSettings):
-    """The chassis' settings with the defaults of this service."""
+    """The chassis' settings, with defaults and settings of this service."""
 
     model_config = SettingsConfigDict(env_prefix="GROUPBUY_ORDERS_")
     service: ClassVar[str] = "orders"
@@ -21,10 +21,10 @@ class OrdersSettings(ServiceSettings):
     listen: HostPort = "127.0.0.1:50051"
     state_dir: Path = Path(".run/state/orders")
     instance: Instance = "orders-0"
-    #: The keys of the groups service, to check the links that orders come with.
+    #: The keys of the groups service, which verify the share tokens of orders.
     link_keys: LinkKeys = SecretStr("")
 
     @property
     def keys_of_links(self) -> Keys:
-        """The keys, parsed."""
+        """The parsed keys."""
         return Keys.parse(self.link_keys.get_secret_value())

@@ -28,7 +28,7 @@ from chassis.admission.capacity import CapacityLimiter
 from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.pagination import PageRequest, page_size
 from eventlog.core.errors import BrokerUnavailable
-from eventlog.producing.publisher import Publishes
+from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Record
 from eventlog.records.envelope import headers
 from services.groups.api import edits
@@ -54,7 +54,7 @@ WAIT = "wait for the campaigns' topic"
 class CampaignServicer(CampaignServiceServicer):
     """The service `groupbuy.groups.v1.CampaignService`."""
 
-    def __init__(self, campaigns: Campaigns, publisher: Publishes, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+    def __init__(self, campaigns: Campaigns, publisher: RecordPublisher, now_ms: Callable[[], int] = wall_clock_ms) -> None:
         self._campaigns = campaigns
         self._publisher = publisher
         self._now_ms = now_ms
@@ -92,13 +92,13 @@ class CampaignServicer(CampaignServiceServicer):
 
     async def ListCampaigns(self, request: ListCampaignsRequest, context: Context) -> ListCampaignsResponse:
         """Lists campaigns by name."""
-        size = page_size(request.page_size, default=DEFAULT_PAGE_SIZE, most=MAX_PAGE_SIZE)
+        size = page_size(request.page_size, default=DEFAULT_PAGE_SIZE, limit=MAX_PAGE_SIZE)
         paging = PageRequest(f"campaigns/{request.show_archived}", (str,), size, request.page_token)
         with self._reading.slot(WAIT):
             async with _before_deadline(CallDeadline(context)):
                 await self._campaigns.refresh()
         campaigns = (one for one in self._campaigns.values() if request.show_archived or not one.archived)
-        page = paging.of(campaigns, lambda campaign: (campaign.name,))
+        page = paging.page_of(campaigns, lambda campaign: (campaign.name,))
         shown = [edits.with_etag(campaign) for campaign in page.items]
         return ListCampaignsResponse(campaigns=shown, next_page_token=page.next_token)
 

@@ -29,7 +29,7 @@ from chassis.rpc.call_deadline import CallDeadline, wait_until
 from chassis.rpc.pagination import Key, PageRequest, page_size
 from chassis.rpc.validation import invalid_fields
 from eventlog.core.aggregate import Aggregate
-from eventlog.producing.publisher import Publishes
+from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Record
 from eventlog.records.envelope import headers
 from services.groups.api import errors as refusals
@@ -66,7 +66,7 @@ class GroupServicer(GroupServiceServicer):
     def __init__(
         self,
         view: GroupsView,
-        publisher: Publishes,
+        publisher: RecordPublisher,
         now_ms: Callable[[], int] = wall_clock_ms,
         replicas: LocalRouter | None = None,
     ) -> None:
@@ -74,7 +74,7 @@ class GroupServicer(GroupServiceServicer):
         self._view = view
         self._publisher = publisher
         self._now_ms = now_ms
-        self._fanout = Fanout(view.watchers)
+        self._fanout = Fanout(view.notifier)
         #: The newest version sent of each group.
         self._rendered: dict[str, tuple[int, SharedMessage[Group]]] = {}
 
@@ -94,13 +94,13 @@ class GroupServicer(GroupServiceServicer):
 
     async def ListGroups(self, request: ListGroupsRequest, context: Context) -> ListGroupsResponse:
         """Lists the groups of a campaign that anyone can join, without their members."""
-        size = page_size(request.page_size, default=DEFAULT_PAGE_SIZE, most=MAX_PAGE_SIZE)
+        size = page_size(request.page_size, default=DEFAULT_PAGE_SIZE, limit=MAX_PAGE_SIZE)
         campaign = request.campaign.removeprefix("campaigns/")
         paging = PageRequest(f"groups/{campaign}", (int, int, str), size, request.page_token)
 
         async def here(partitions: Partitions) -> ListGroupsResponse:
             found = self._view.nearest(campaign, _start_of(paging), size + 1, partitions)
-            page = paging.cut(list(found), lambda one: (one.seats_left, one.deadline_ms, one.group))
+            page = paging.page_of_sorted(list(found), lambda one: (one.seats_left, one.deadline_ms, one.group))
             groups = [group_message(*self._require(one.group), members=False) for one in page.items]
             return ListGroupsResponse(groups=groups, next_page_token=page.next_token)
 
@@ -108,7 +108,7 @@ class GroupServicer(GroupServiceServicer):
         if len(parts) == 1:
             return parts[0]
         more = any(part.next_page_token for part in parts)
-        page = paging.joined((group for part in parts for group in part.groups), _rank, more=more)
+        page = paging.merge((group for part in parts for group in part.groups), _rank, more=more)
         return ListGroupsResponse(groups=page.items, next_page_token=page.next_token)
 
     async def WatchGroup(  # type: ignore[override] # the request pipeline sends the message of a SharedMessage
@@ -188,7 +188,7 @@ class GroupServicer(GroupServiceServicer):
             return None if found[0].state.phase is Phase.FORMING else found
 
         try:
-            return await wait_until(self._view.watchers, group, look, deadline.left_s())
+            return await wait_until(self._view.notifier, group, look, deadline.left_s())
         except TimeoutError:
             raise refusals.answer_pending(f"groups/{group}") from None
 

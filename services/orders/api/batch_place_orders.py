@@ -1,7 +1,7 @@
-"""Places many orders together: looked at one by one, stated in one go, answered one by one.
+"""Places many orders of one call: checks them one by one, appends them batched, and answers them one by one.
 
-One that fails leaves the others alone. An order is answered once it is safe in the log. Orders under way are limited:
-by kind, so that those that wait for their groups to close take no place of the others; and by identity.
+Each order succeeds or fails on its own, and is answered once the log has it. Orders in flight are limited for each
+identity. Orders that wait for their final state have a limit of their own, so that they do not block the others.
 """
 
 from __future__ import annotations
@@ -32,86 +32,88 @@ from eventlog.processors.time_slice import TimeSlice
 from services.orders.api.errors import request_id_reused
 from services.orders.api.event_publisher import OrderEventPublisher
 from services.orders.api.parsed_order import ParsedOrder, parse_order
-from services.orders.api.place_order import PlaceOrderHandler, accept
+from services.orders.api.place_order import PlaceOrderHandler, fill_accepted
 from services.orders.domain.ids import OrderName
 
-#: Orders of batches and streams under way in one process, and those of one identity.
-MAX_UNDER_WAY = 20_000
+#: Orders of batches and streams in flight in one process, and the share of one identity.
+MAX_IN_FLIGHT = 20_000
 SHARE = 16_000
-#: Those of messages in which an order waits for its group to close, for a minute perhaps.
-MAX_CLOSING = 4_000
-SHARE_CLOSING = 2_000
-#: Orders of one stream under way, their answers on the way back included.
-MAX_OF_A_STREAM = 2_000
+#: The same for messages with an order that waits for its final state, which can take minutes.
+MAX_WAIT_FINAL = 4_000
+SHARE_WAIT_FINAL = 2_000
+#: Orders of one stream in flight, until their answers are sent.
+MAX_IN_STREAM = 2_000
 
-#: Tasks begun before the event loop does something else: each takes 0.1 ms and more in its first turn.
-TASKS = 20
+#: Tasks started before a yield to the event loop: the first step of each takes at least 0.1 ms.
+TASKS_BATCH = 20
 
-#: Gives the result of a request, by its index and once, to be filled in at once.
+#: Index of a request -> its empty result. Call it once and fill the result in before the next await.
 ResultOf = Callable[[int], PlaceOrderResult]
 
 
 class BatchPlaceOrders:
-    """Places orders by the hundred."""
+    """Handler of BatchPlaceOrders and PlaceOrders."""
 
     def __init__(
         self,
-        placing: PlaceOrderHandler,
-        facts: OrderEventPublisher,
+        place_order: PlaceOrderHandler,
+        event_publisher: OrderEventPublisher,
         replicas: LocalRouter,
-        room: CapacityLimiter | None = None,
+        limiter: CapacityLimiter | None = None,
     ) -> None:
-        self._placing = placing
+        self._place_order = place_order
         self._replicas = replicas
-        self._facts = facts
-        self._room = room or CapacityLimiter(MAX_UNDER_WAY, SHARE)
-        self._closing = CapacityLimiter(MAX_CLOSING, SHARE_CLOSING)
+        self._event_publisher = event_publisher
+        self._limiter = limiter or CapacityLimiter(MAX_IN_FLIGHT, SHARE)
+        self._wait_final = CapacityLimiter(MAX_WAIT_FINAL, SHARE_WAIT_FINAL)
 
-    def _room_of(self, requests: Sequence[PlaceOrderRequest]) -> CapacityLimiter:
-        """The room in which orders of one message have their places until the last of them is answered."""
-        return self._closing if any(one.wait == WAIT_FINAL for one in requests) else self._room
+    def _limiter_of(self, requests: Sequence[PlaceOrderRequest]) -> CapacityLimiter:
+        """The limiter of a message's orders. It holds their slots until the last of them is answered."""
+        return self._wait_final if any(one.wait == WAIT_FINAL for one in requests) else self._limiter
 
     async def batch(self, requests: Sequence[PlaceOrderRequest], context: Context) -> BatchPlaceOrdersResponse:
-        """What became of each, in their order. Raises ApiError OVERLOADED where there is no room for all of them."""
-        room, places = self._room_of(requests), len(requests)
-        if not room.try_acquire(places):
-            raise at_capacity(f"{room.in_use} orders of batches are under way already, or too many of this caller")
-        # Results are filled in where they are: to make them apart and have them copied takes longer.
+        """Places the orders of one batch. Raises ApiError OVERLOADED if the process is at capacity."""
+        limiter, slots = self._limiter_of(requests), len(requests)
+        if not limiter.try_acquire(slots):
+            raise at_capacity(f"{limiter.in_use} orders of batches are in flight, or this caller has reached its share")
+        # Results are filled in inside the answer, because copying them takes longer.
         answer = BatchPlaceOrdersResponse()
         results = [answer.results.add(index=index) for index in range(len(requests))]
         try:
             await self._place(0, requests, context, results.__getitem__)
         finally:
-            room.release(places)
+            limiter.release(slots)
         return answer
 
     async def stream(
         self, messages: AsyncIterator[PlaceOrdersRequest], context: Context
     ) -> AsyncGenerator[PlaceOrdersResponse, None]:
-        """What became of each, as soon as it is known. Takes no more in while much is under way.
+        """Places the orders of a stream and sends each result as it becomes known. Stops reading at capacity.
 
-        An error of the stream itself comes after the answers to what was taken in before it.
+        An error of the stream is raised after the results of the orders that were read before it.
         """
-        flow = _Flow()
-        reading = asyncio.create_task(self._read(messages, context, flow), name="orders of a stream")
-        reading.add_done_callback(lambda _: flow.wake.set())
+        pending = _PendingResults()
+        reading = asyncio.create_task(self._read(messages, context, pending), name="orders of a stream")
+        reading.add_done_callback(lambda _: pending.wake.set())
         try:
             while True:
-                answer = flow.collect()
+                answer = pending.collect()
                 if answer.results:
                     yield answer
-                    flow.room.release(len(answer.results))
+                    pending.limiter.release(len(answer.results))
                 elif reading.done():
                     await reading
                     return
                 else:
-                    await flow.wake.wait()
-                    flow.wake.clear()
+                    await pending.wake.wait()
+                    pending.wake.clear()
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    async def _read(self, messages: AsyncIterator[PlaceOrdersRequest], context: Context, flow: _Flow) -> None:
+    async def _read(
+        self, messages: AsyncIterator[PlaceOrdersRequest], context: Context, pending: _PendingResults
+    ) -> None:
         tasks: set[asyncio.Task[None]] = set()
         index = 0
         ended: Exception | None = None
@@ -119,162 +121,169 @@ class BatchPlaceOrders:
             try:
                 async for message in messages:
                     requests = message.requests
-                    await flow.room.acquire(len(requests))
-                    task = asyncio.create_task(self._take_in(index, requests, context, flow))
+                    await pending.limiter.acquire(len(requests))
+                    task = asyncio.create_task(self._place_message(index, requests, context, pending))
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
                     index += len(requests)
-            except Exception as error:  # noqa: BLE001 - raised below, after the answers
+            except Exception as error:  # noqa: BLE001 - raised below, after the results
                 ended = error
             await asyncio.gather(*tasks)
             if ended is not None:
                 raise ended
         finally:
-            # Left over only where the stream itself was cancelled.
+            # Tasks are left only if the stream was cancelled.
             for task in tasks:
                 task.cancel()
 
-    async def _take_in(self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, flow: _Flow) -> None:
-        room, places = self._room_of(requests), len(requests)
-        await room.acquire(places)
+    async def _place_message(
+        self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, pending: _PendingResults
+    ) -> None:
+        limiter, slots = self._limiter_of(requests), len(requests)
+        await limiter.acquire(slots)
         try:
-            await self._place(first, requests, context, flow.result_of)
+            await self._place(first, requests, context, pending.result_of)
         finally:
-            room.release(places)
+            limiter.release(slots)
 
     async def _place(
         self, first: int, requests: Sequence[PlaceOrderRequest], context: Context, result_of: ResultOf
     ) -> None:
-        """Places them all and fills in the result of each. Raises nothing but its cancellation."""
+        """Places orders and fills in the result of each. Raises CancelledError only."""
         deadline = CallDeadline(context)
-        elsewhere: list[tuple[int, ParsedOrder]] = []
-        slow: list[tuple[int, ParsedOrder]] = []
-        together: list[tuple[int, ParsedOrder]] = []
+        remote: list[tuple[int, ParsedOrder]] = []
+        separate: list[tuple[int, ParsedOrder]] = []
+        batched: list[tuple[int, ParsedOrder]] = []
         digests: dict[OrderName, bytes] = {}
-        # By the clock: an order that is refused takes ten times as long as another.
+        # By time, not by count: a refused order takes ten times as long as another.
         slices = TimeSlice()
         for index, request in enumerate(requests, first):
             name: OrderName | None = None
             try:
                 validate(request)
-                asked = parse_order(request)
-                name = asked.name
-                repeated = digests.setdefault(name, asked.digest)
-                if repeated != asked.digest:
-                    raise request_id_reused(name)  # noqa: TRY301 - every failure becomes an answer in one place
+                parsed = parse_order(request)
+                name = parsed.name
+                first_digest = digests.setdefault(name, parsed.digest)
+                if first_digest != parsed.digest:
+                    raise request_id_reused(name)  # noqa: TRY301 - all failures become results in one place
                 try:
-                    alone = repeated is not asked.digest or self._placing.known(asked) is not None
-                    (slow if alone or not self._placing.check_now(asked) else together).append((index, asked))
+                    is_duplicate = (
+                        first_digest is not parsed.digest or self._place_order.find_placed(parsed) is not None
+                    )
+                    can_append = not is_duplicate and self._place_order.try_check(parsed)
+                    (batched if can_append else separate).append((index, parsed))
                 except NotReady:
-                    elsewhere.append((index, asked))
-            except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
+                    remote.append((index, parsed))
+            except Exception as error:  # noqa: BLE001 - becomes a result; unexpected errors are logged
                 _fail(result_of(index), name, error)
             if slices.expired():
                 await slices.yield_to_loop()
         async with asyncio.TaskGroup() as tasks:
-            for batch in by_owner(elsewhere, self._replicas):
-                tasks.create_task(self._elsewhere(batch, context, result_of))
-            await self._together(together, slow, context, deadline, result_of)
+            for batch in by_owner(remote, self._replicas):
+                tasks.create_task(self._place_remote(batch, context, result_of))
+            await self._place_batched(batched, separate, context, deadline, result_of)
 
-    async def _together(
+    async def _place_batched(
         self,
-        together: list[tuple[int, ParsedOrder]],
-        slow: list[tuple[int, ParsedOrder]],
+        batched: list[tuple[int, ParsedOrder]],
+        separate: list[tuple[int, ParsedOrder]],
         context: Context,
         deadline: CallDeadline,
         result_of: ResultOf,
     ) -> None:
-        facts = [self._placing.fact(asked) for _, asked in together]
-        positions = await self._facts.append_all(facts, deadline) if facts else []
+        records = [self._place_order.event_record(parsed) for _, parsed in batched]
+        positions = await self._event_publisher.append_all(records, deadline) if records else []
         async with asyncio.TaskGroup() as tasks:
-            for (index, asked), position in zip(together, positions, strict=True):
+            for (index, parsed), position in zip(batched, positions, strict=True):
                 try:
                     if isinstance(position, Exception):
-                        raise position  # noqa: TRY301 - every failure becomes an answer in one place
-                    seen = self._placing.stated(asked, position)
+                        raise position  # noqa: TRY301 - all failures become results in one place
+                    snapshot = self._place_order.mark_appended(parsed, position)
                 except Exception as error:  # noqa: BLE001 - as above
-                    _fail(result_of(index), asked.name, error)
+                    _fail(result_of(index), parsed.name, error)
                     continue
-                if asked.request.wait == WAIT_ACCEPTED:
-                    # Has nothing to wait for: a task of its own would cost more than the answer.
+                if parsed.request.wait == WAIT_ACCEPTED:
+                    # Nothing to wait for: a task would cost more than the answer.
                     result = result_of(index)
-                    accept(result, asked, position, seen)
+                    fill_accepted(result, parsed, position, snapshot)
                     result.name = result.order.name
                 else:
-                    answer = self._placing.decided(asked, position, deadline, fresh=True)
-                    tasks.create_task(_answer(index, asked.name, self._whole(asked, answer, context), result_of))
-                if index % TASKS == TASKS - 1:
+                    answer = self._place_order.wait_decided(parsed, position, deadline, fresh=True)
+                    tasks.create_task(
+                        _answer(index, parsed.name, self._answer_or_retry(parsed, answer, context), result_of)
+                    )
+                if index % TASKS_BATCH == TASKS_BATCH - 1:
                     await asyncio.sleep(0)
-            for number, (index, asked) in enumerate(slow, 1):
-                tasks.create_task(self._one(index, asked, context, result_of))
-                if number % TASKS == 0:
+            for number, (index, parsed) in enumerate(separate, 1):
+                tasks.create_task(self._place_one(index, parsed, context, result_of))
+                if number % TASKS_BATCH == 0:
                     await asyncio.sleep(0)
 
-    async def _one(self, index: int, asked: ParsedOrder, context: Context, result_of: ResultOf) -> None:
-        await _answer(index, asked.name, self._placing.place_asked(asked, self._replicas, context), result_of)
+    async def _place_one(self, index: int, parsed: ParsedOrder, context: Context, result_of: ResultOf) -> None:
+        await _answer(index, parsed.name, self._place_order.place_at_owner(parsed, self._replicas, context), result_of)
 
-    async def _whole(
-        self, asked: ParsedOrder, answer: Awaitable[PlaceOrderResponse], context: Context
+    async def _answer_or_retry(
+        self, parsed: ParsedOrder, answer: Awaitable[PlaceOrderResponse], context: Context
     ) -> PlaceOrderResponse:
-        """The answer, also where the partition goes to another replica before it comes."""
+        """The answer. If the partition moves before it comes, the order is placed again at the new owner."""
         try:
             return await answer
         except NotReady:
-            return await self._placing.place_asked(asked, self._replicas, context)
+            return await self._place_order.place_at_owner(parsed, self._replicas, context)
 
-    async def _elsewhere(self, batch: list[tuple[int, ParsedOrder]], context: Context, result_of: ResultOf) -> None:
-        """Has orders placed by another replica, which owns the partitions of all of them; one by one where it does not
-        any more."""
+    async def _place_remote(self, batch: list[tuple[int, ParsedOrder]], context: Context, result_of: ResultOf) -> None:
+        """Places orders at the replica that owns their partitions. Orders whose partitions have moved are placed one by
+        one."""
 
         async def here() -> BatchPlaceOrdersResponse:
-            raise NotReady("was not ready here a moment ago")
+            raise NotReady("the partition is not ready here")
 
         left = batch
         if len(batch) > 1 and self._replicas.owner(batch[0][1].name.group):
-            request = BatchPlaceOrdersRequest(requests=[asked.request for _, asked in batch])
+            request = BatchPlaceOrdersRequest(requests=[parsed.request for _, parsed in batch])
             where = batch[0][1].name.group
             try:
                 answer = await self._replicas.call_owner("BatchPlaceOrders", where, request, context, here)
-            except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
-                for index, asked in batch:
-                    _fail(result_of(index), asked.name, error)
+            except Exception as error:  # noqa: BLE001 - becomes a result; unexpected errors are logged
+                for index, parsed in batch:
+                    _fail(result_of(index), parsed.name, error)
                 return
             left = []
             for result in answer.results:
-                index, asked = batch[result.index]
+                index, parsed = batch[result.index]
                 if is_not_ready(result.status):
-                    left.append((index, asked))
+                    left.append((index, parsed))
                     continue
                 result.index = index
                 result_of(index).CopyFrom(result)
         async with asyncio.TaskGroup() as tasks:
-            for index, asked in left:
-                tasks.create_task(self._one(index, asked, context, result_of))
+            for index, parsed in left:
+                tasks.create_task(self._place_one(index, parsed, context, result_of))
 
 
 def by_owner(orders: Sequence[tuple[int, ParsedOrder]], replicas: LocalRouter) -> list[list[tuple[int, ParsedOrder]]]:
-    """Orders in batches, each for one replica."""
+    """Groups orders by the replica that owns their partitions."""
     batches: dict[str, list[tuple[int, ParsedOrder]]] = {}
     for order in orders:
         batches.setdefault(replicas.owner(order[1].name.group), []).append(order)
     return list(batches.values())
 
 
-class _Flow:
-    """The answers of one stream on their way back."""
+class _PendingResults:
+    """Results of one stream that are not sent yet."""
 
     def __init__(self) -> None:
-        self.room = CapacityLimiter(MAX_OF_A_STREAM)
+        self.limiter = CapacityLimiter(MAX_IN_STREAM)
         self.wake = asyncio.Event()
         self._answer = PlaceOrdersResponse()
 
     def result_of(self, index: int) -> PlaceOrderResult:
-        """Adds the result of a request, to be filled in before anybody else has a turn."""
+        """Adds an empty result. Fill it in before the next await."""
         self.wake.set()
         return self._answer.results.add(index=index)
 
     def collect(self) -> PlaceOrdersResponse:
-        """All results that have come since, in one message."""
+        """All results since the last call, in one message."""
         answer, self._answer = self._answer, PlaceOrdersResponse()
         return answer
 
@@ -282,7 +291,7 @@ class _Flow:
 async def _answer(index: int, name: OrderName, answer: Awaitable[PlaceOrderResponse], result_of: ResultOf) -> None:
     try:
         found = await answer
-    except Exception as error:  # noqa: BLE001 - each is answered, and logged unless it was foreseen
+    except Exception as error:  # noqa: BLE001 - becomes a result; unexpected errors are logged
         _fail(result_of(index), name, error)
     else:
         result = result_of(index)

@@ -1,4 +1,4 @@
-"""The token of PlaceOrder: where the order's fact stands in its topic. Opaque to callers, and no secret."""
+"""The consistency token of PlaceOrder: the position of the order's fact in its topic. Opaque to callers, not secret."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from eventlog.producing.record_accumulator import Position
 
 
 class Token(NamedTuple):
-    """A record's place in the orders topic."""
+    """Position of a record in the orders topic."""
 
     partition: int
     offset: int
 
 
-def encode(place: Token | Position) -> str:
-    """A record's place as URL-safe text."""
-    # Of digits and a colon base64 makes nothing that URLs can't bear.
-    return binascii.b2a_base64(b"%d:%d" % (place.partition, place.offset), newline=False).decode().rstrip("=")
+def encode(position: Token | Position) -> str:
+    """Encodes a position as URL-safe text."""
+    # For digits and a colon base64 has no character that a URL has to escape.
+    return binascii.b2a_base64(b"%d:%d" % (position.partition, position.offset), newline=False).decode().rstrip("=")
 
 
 def decode(text: str) -> Token:
-    """The place that a token names. Raises ValueError for what is no token of ours."""
+    """Decodes a token. Raises ValueError."""
     try:
         plain = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
     except (binascii.Error, UnicodeError) as error:
-        raise ValueError("not a token of PlaceOrder") from error
+        raise ValueError("is not a consistency token of PlaceOrder") from error
     partition, _, offset = plain.partition(":")
     if not (partition.isdigit() and offset.isdigit()):
-        raise ValueError("not a token of PlaceOrder")
+        raise ValueError("is not a consistency token of PlaceOrder")
     return Token(int(partition), int(offset))

@@ -1,4 +1,4 @@
-"""Every way in which the orders API says no. A refusal never repeats a payment token."""
+"""Errors of the orders API. No error contains the token of a payment method."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from groupbuy.errors.v1 import errors_pb2
 from groupbuy.orders.v1.orders_pb2 import OrderState
 
 from chassis.rpc.errors import ApiError
-from services.orders.domain.fold import OrderView
 from services.orders.domain.ids import OrderName
+from services.orders.domain.model import OrderView
 
 
 def campaign_not_found(campaign: str) -> ApiError:
-    """There is no such campaign, the topic read to its end."""
+    """The campaigns' topic, read to its end, has no such campaign."""
     return ApiError(
         grpc.StatusCode.NOT_FOUND,
         errors_pb2.ERROR_REASON_CAMPAIGN_NOT_FOUND,
@@ -22,7 +22,7 @@ def campaign_not_found(campaign: str) -> ApiError:
 
 
 def campaign_archived(campaign: str) -> ApiError:
-    """No group can be opened any more."""
+    """Orders can no longer open groups of the campaign."""
     return ApiError(
         grpc.StatusCode.FAILED_PRECONDITION,
         errors_pb2.ERROR_REASON_CAMPAIGN_ARCHIVED,
@@ -32,7 +32,7 @@ def campaign_archived(campaign: str) -> ApiError:
 
 
 def campaign_mismatch(named: str, real: str) -> ApiError:
-    """The group to join is of another campaign."""
+    """The group to join belongs to another campaign."""
     return _invalid(
         errors_pb2.ERROR_REASON_CAMPAIGN_MISMATCH,
         "campaign",
@@ -41,14 +41,14 @@ def campaign_mismatch(named: str, real: str) -> ApiError:
 
 
 def currency_mismatch(shown: str, real: str) -> ApiError:
-    """The shopper was shown another currency."""
+    """The request has another currency than the campaign."""
     return _invalid(
         errors_pb2.ERROR_REASON_CURRENCY_MISMATCH, "currency", f"the campaign's prices are in {real}, not in {shown}"
     )
 
 
 def invalid_field(field: str, wrong: str) -> ApiError:
-    """A field can't be what it says."""
+    """A field has an invalid value."""
     return _invalid(errors_pb2.ERROR_REASON_INVALID_FIELDS, field, wrong)
 
 
@@ -57,7 +57,7 @@ def _invalid(reason: errors_pb2.ErrorReason.ValueType, field: str, wrong: str) -
 
 
 def group_not_found(group: str) -> ApiError:
-    """Nobody has opened that group."""
+    """The group was not opened."""
     return ApiError(
         grpc.StatusCode.NOT_FOUND,
         errors_pb2.ERROR_REASON_GROUP_NOT_FOUND,
@@ -67,7 +67,7 @@ def group_not_found(group: str) -> ApiError:
 
 
 def order_not_found(name: OrderName) -> ApiError:
-    """Nobody has placed that order."""
+    """The order was not placed."""
     return ApiError(
         grpc.StatusCode.NOT_FOUND,
         errors_pb2.ERROR_REASON_ORDER_NOT_FOUND,
@@ -77,45 +77,45 @@ def order_not_found(name: OrderName) -> ApiError:
 
 
 def request_id_reused(name: OrderName) -> ApiError:
-    """The request id stands for another request."""
+    """The request id was used for another payload."""
     return ApiError(
         grpc.StatusCode.ALREADY_EXISTS,
         errors_pb2.ERROR_REASON_REQUEST_ID_REUSED,
-        "this request_id was used with another payload; take a new one for a new order",
+        "this request_id was used with another payload; use a new one for a new order",
         metadata={"order": str(name)},
         fields=[("request_id", "was used with another payload")],
     )
 
 
 def not_cancellable(name: OrderName, view: OrderView) -> ApiError:
-    """The order stays as it is, and why."""
+    """The order can no longer be cancelled, with the reason."""
     state = OrderState.Name(view.state).removeprefix("ORDER_STATE_")
     reason = view.cancel_refused or view.seat_reason or state
     return ApiError(
         grpc.StatusCode.FAILED_PRECONDITION,
         errors_pb2.ERROR_REASON_ORDER_NOT_CANCELLABLE,
-        f"{name} can't be cancelled any more: {reason}",
+        f"{name} can no longer be cancelled: {reason}",
         metadata={"order": str(name), "state": state, "reason": reason},
     )
 
 
 def answer_pending(name: OrderName, token: str = "") -> ApiError:
-    """What was asked is in the log; the answer had not come by the deadline."""
+    """The request is in the log, but its decision was not seen before the deadline."""
     metadata = {"order": str(name)}
     if token:
         metadata["consistency_token"] = token
     return ApiError(
         grpc.StatusCode.DEADLINE_EXCEEDED,
         errors_pb2.ERROR_REASON_ANSWER_PENDING,
-        f"the answer had not come by the deadline; GetOrder of {name} tells",
+        f"no decision before the deadline; read {name} with GetOrder",
         metadata=metadata,
     )
 
 
 def list_pending() -> ApiError:
-    """What must be seen before a list is answered had not been seen by the deadline."""
+    """The records that a list has to contain were not folded before the deadline."""
     return ApiError(
         grpc.StatusCode.DEADLINE_EXCEEDED,
         errors_pb2.ERROR_REASON_ANSWER_PENDING,
-        "what was written last had not been seen by the deadline; list again",
+        "the latest records were not folded before the deadline; list again",
     )

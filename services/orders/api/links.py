@@ -1,6 +1,6 @@
-"""Share links at the edge: a token that comes with an order is checked once, and becomes the fact's invitation.
+"""Share tokens of orders: verifies a token once and turns it into the invitation of the order's fact.
 
-Must never ask a link for more than its bearer's right to look and to join, nor look at one again for a retry.
+A link lets its bearer see and join a group, no more. A retry of a placed order is not checked again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from services.orders.domain.ids import campaign_of, group_of
 from shared_kernel.share_link_api import invitation, link_refused, links_not_configured
 from shared_kernel.share_links import Keys, LinkRefused, Verified, require, require_unexpired
 
-#: Tokens whose signature held lately: one link shown in a live room brings thousands of orders.
-_REMEMBERED = 1_000
+#: Verified tokens in the cache: one link shown in a live room brings thousands of orders.
+_MAX_CACHED = 1_000
 
 
 class Invitations:
-    """Checks the links of orders."""
+    """Checks the share tokens of orders."""
 
     def __init__(self, keys: Keys, now_ms: Callable[[], int]) -> None:
         self._keys = keys
@@ -27,7 +27,7 @@ class Invitations:
         self._verified: dict[str, Verified] = {}
 
     def check(self, request: PlaceOrderRequest) -> None:
-        """Raises ApiError where a link came with the order and does not open what the order is for."""
+        """Raises ApiError if the order's link is invalid or is for another group or campaign."""
         if not request.share_link:
             return
         if not self._keys:
@@ -40,7 +40,7 @@ class Invitations:
             raise link_refused(refused, "share_link") from None
 
     def of(self, request: PlaceOrderRequest) -> Invitation | None:
-        """What the link of a checked order says; None: it came by none."""
+        """The invitation of a checked order, or None if it came without a link."""
         if not request.share_link:
             return None
         return invitation(self._verify(request.share_link))
@@ -49,7 +49,7 @@ class Invitations:
         found = self._verified.get(token)
         if found is None:
             found = self._keys.verify(token)
-            if len(self._verified) >= _REMEMBERED:
+            if len(self._verified) >= _MAX_CACHED:
                 self._verified.clear()
             self._verified[token] = found
         return found

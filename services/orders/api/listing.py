@@ -1,7 +1,7 @@
-"""Lists orders: of one group, by their ids; of one customer, the newest first.
+"""Lists orders: of one group by id, of one customer the newest first.
 
-Both orders are of what never changes about an order, so an order that is there throughout is listed exactly once,
-whatever happens meanwhile. Must never answer with a part of what was asked for.
+The sort keys of an order do not change, so an order that exists from the first page to the last is listed exactly once.
+A list is complete or NotReady.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from services.orders.api.errors import group_not_found, invalid_field
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.ids import OrderName, group_of, is_id
 
-DEFAULT_SIZE = 50
-MAX = 500
-#: Instead of a group: all of them.
-ANY = "-"
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 500
+#: In place of a group: all groups.
+ANY_GROUP = "-"
 
 
 class Listing:
-    """Pages of orders, read from the projection."""
+    """Handler of ListOrders."""
 
     def __init__(self, reader: Reader, replicas: LocalRouter) -> None:
         self._reader = reader
         self._replicas = replicas
 
     async def page(self, request: ListOrdersRequest, context: Context) -> ListOrdersResponse:
-        """The page asked for. Raises ApiError GROUP_NOT_FOUND and INVALID_FIELDS, and NotReady."""
+        """The requested page. Raises ApiError GROUP_NOT_FOUND and INVALID_FIELDS, and NotReady."""
         group = group_of(request.parent)
-        if group != ANY:
+        if group != ANY_GROUP:
             if not is_id(group):
                 raise invalid_field("parent", "is not the name of a group")
 
@@ -52,13 +52,13 @@ class Listing:
             return parts[0]
         more = any(part.next_page_token for part in parts)
         orders = (order for part in parts for order in part.orders)
-        page = _paging(request, (int, str)).joined(orders, _newest_order_first, more=more)
+        page = _paging(request, (int, str)).merge(orders, _newest_order_first, more=more)
         return ListOrdersResponse(orders=page.items, next_page_token=page.next_token)
 
     async def _of_group(self, request: ListOrdersRequest, deadline: CallDeadline) -> Page[OrderSnapshot]:
         group = group_of(request.parent)
         paging = _paging(request, (str,))
-        token = self._reader.consistency_token(request.consistency_token, group) if request.consistency_token else None
+        token = self._reader.parse_token(request.consistency_token, group) if request.consistency_token else None
         await self._reader.group_caught_up(group, token, deadline)
         state = self._reader.group(group)
         if state is None:
@@ -68,30 +68,30 @@ class Listing:
             for order, view in state.orders.items()
             if view.known and request.customer in ("", view.customer)
         )
-        return paging.of(orders, _by_id)
+        return paging.page_of(orders, _by_id)
 
     async def _of_customer(
         self, request: ListOrdersRequest, deadline: CallDeadline, partitions: Partitions
     ) -> Page[Order]:
         paging = _paging(request, (int, str))
-        token = self._reader.consistency_token(request.consistency_token) if request.consistency_token else None
+        token = self._reader.parse_token(request.consistency_token) if request.consistency_token else None
         await self._reader.all_caught_up(token, deadline, partitions)
         after = cast("tuple[int, str] | None", paging.after)
         orders = await self._reader.of_customer(request.customer, after, paging.size + 1, partitions)
-        return paging.cut(orders, _newest_order_first)
+        return paging.page_of_sorted(orders, _newest_order_first)
 
 
 def _response(page: Page[OrderSnapshot]) -> ListOrdersResponse:
-    return ListOrdersResponse(orders=[seen.message() for seen in page.items], next_page_token=page.next_token)
+    return ListOrdersResponse(orders=[snapshot.message() for snapshot in page.items], next_page_token=page.next_token)
 
 
 def _paging(request: ListOrdersRequest, kinds: tuple[type[int] | type[str], ...]) -> PageRequest:
-    size = page_size(request.page_size, default=DEFAULT_SIZE, most=MAX)
+    size = page_size(request.page_size, default=DEFAULT_PAGE_SIZE, limit=MAX_PAGE_SIZE)
     return PageRequest(f"orders/{request.parent}/{request.customer}", kinds, size, request.page_token)
 
 
-def _by_id(seen: OrderSnapshot) -> Key:
-    return (seen.name.order,)
+def _by_id(snapshot: OrderSnapshot) -> Key:
+    return (snapshot.name.order,)
 
 
 def _newest_order_first(order: Order) -> Key:

@@ -1,4 +1,4 @@
-"""The order message that callers see, made from the projection's view."""
+"""Maps the projection's view of an order to the message of the API."""
 
 from __future__ import annotations
 
@@ -8,79 +8,77 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from groupbuy.orders.v1.orders_pb2 import ORDER_STATE_PLACED, Order
 
 from services.orders.api.parsed_order import ParsedOrder
-from services.orders.domain.fold import OrderView
 from services.orders.domain.ids import OrderName
-from services.orders.domain.model import GroupOrders
+from services.orders.domain.model import GroupOrders, OrderView
 
 
 def order_message(name: OrderName, group: GroupOrders, view: OrderView) -> Order:
-    """An order as the API shows it."""
-    made = Order()
-    show(made, name, group, view)
-    return made
+    """The message of an order."""
+    message = Order()
+    show(message, name, group, view)
+    return message
 
 
-def show(made: Order, name: OrderName, group: GroupOrders, view: OrderView) -> None:
-    """Makes an empty message an order as the API shows it.
+def show(message: Order, name: OrderName, group: GroupOrders, view: OrderView) -> None:
+    """Fills in an empty message inside an answer, because copying a message takes twice as long.
 
-    For the order inside an answer: to make it apart and have it copied takes twice as long, and what an order begins
-    without is not set.
+    Fields that a new order does not have are set only if they have a value.
     """
-    made.name = str(name)
-    made.group = f"groups/{name.group}"
-    made.campaign = f"campaigns/{view.campaign or group.campaign}"
-    made.customer = view.customer
-    made.quantity = view.quantity
-    made.currency = view.currency or group.currency
-    made.state = view.state
-    made.max_unit_price_minor = view.max_unit_price_minor
-    _set_time(made.create_time, view.created_ms)
-    _set_time(made.update_time, view.updated_ms)
-    made.revision = view.revision
-    made.opened_group = view.opens_group or group.opener == name.order
-    made.solo = view.solo or (group.solo and group.opener == name.order)
+    message.name = str(name)
+    message.group = f"groups/{name.group}"
+    message.campaign = f"campaigns/{view.campaign or group.campaign}"
+    message.customer = view.customer
+    message.quantity = view.quantity
+    message.currency = view.currency or group.currency
+    message.state = view.state
+    message.max_unit_price_minor = view.max_unit_price_minor
+    _set_time(message.create_time, view.created_ms)
+    _set_time(message.update_time, view.updated_ms)
+    message.revision = view.revision
+    message.opened_group = view.opens_group or group.opener == name.order
+    message.solo = view.solo or (group.solo and group.opener == name.order)
     if view.seat_reason:
-        made.reason = view.seat_reason
+        message.reason = view.seat_reason
     if view.unit_price_minor:
-        made.unit_price_minor = view.unit_price_minor
+        message.unit_price_minor = view.unit_price_minor
     if view.cancel_refused:
-        made.cancel_refused = view.cancel_refused
+        message.cancel_refused = view.cancel_refused
     if view.money is not None or view.settled_minor:
-        made.held_minor = view.held_minor
-        made.captured_minor = view.captured_minor
-        made.refunded_minor = view.refunded_minor
-        made.action_url = view.action_url
+        message.held_minor = view.held_minor
+        message.captured_minor = view.captured_minor
+        message.refunded_minor = view.refunded_minor
+        message.action_url = view.action_url
 
 
-def show_placed(made: Order, asked: ParsedOrder, time_ms: int) -> None:
-    """Makes an empty message the order of a fact that stands in the log, before it is read there.
+def show_placed(message: Order, parsed: ParsedOrder, time_ms: int) -> None:
+    """Fills in an empty message for an order whose fact is in the log but not folded yet.
 
-    It is what `show` makes of that fact alone. To fold it first would take as long as to state it.
+    The result equals that of `show` for the fact alone. Folding the fact would take as long as appending it.
     """
-    request = asked.request
-    made.CopyFrom(_placed_at(time_ms))
-    made.name = str(asked.name)
-    made.group = f"groups/{asked.name.group}"
-    made.campaign = request.campaign
-    made.customer = request.customer
-    made.quantity = request.quantity
-    made.currency = request.currency
-    made.max_unit_price_minor = request.max_unit_price_minor
-    if asked.opens:
-        made.opened_group = True
+    request = parsed.request
+    message.CopyFrom(_placed_at(time_ms))
+    message.name = str(parsed.name)
+    message.group = f"groups/{parsed.name.group}"
+    message.campaign = request.campaign
+    message.customer = request.customer
+    message.quantity = request.quantity
+    message.currency = request.currency
+    message.max_unit_price_minor = request.max_unit_price_minor
+    if parsed.opens:
+        message.opened_group = True
     if request.solo:
-        made.solo = True
+        message.solo = True
 
 
 @lru_cache(maxsize=64)
 def _placed_at(time_ms: int) -> Order:
-    """What is the same in all orders just placed. The broker gives one time to all records of a batch."""
-    made = Order(state=ORDER_STATE_PLACED, revision=1)
-    _set_time(made.create_time, time_ms)
-    _set_time(made.update_time, time_ms)
-    return made
+    """The fields that all orders placed at one time share. The broker gives all records of a batch one time."""
+    message = Order(state=ORDER_STATE_PLACED, revision=1)
+    _set_time(message.create_time, time_ms)
+    _set_time(message.update_time, time_ms)
+    return message
 
 
-def _set_time(made: Timestamp, time_ms: int) -> None:
-    made.seconds = time_ms // 1_000
-    made.nanos = time_ms % 1_000 * 1_000_000
+def _set_time(message: Timestamp, time_ms: int) -> None:
+    message.seconds = time_ms // 1_000
+    message.nanos = time_ms % 1_000 * 1_000_000

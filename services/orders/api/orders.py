@@ -1,7 +1,7 @@
-"""OrderService: states what shoppers did as facts, and answers with what was decided about them.
+"""OrderService: appends the actions of shoppers as facts, and returns what the group decided.
 
-Plain mistakes are refused here, before anything is written; whether there is a seat, and at what price, is for the
-group's decider alone. Must never log a request: it holds the token of a payment method.
+Invalid requests are refused before a record is written. The group decider alone decides on seat and price. Requests are
+not logged, because they contain the token of a payment method.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from services.orders.api.listing import Listing
 from services.orders.api.place_order import PlaceOrderHandler
 from services.orders.api.ports import Campaigns, OrdersView, PublishesAll
 from services.orders.api.reading import OrderSnapshot, Reader
-from services.orders.domain.fold import OrderView
 from services.orders.domain.ids import OrderName, parse_order
+from services.orders.domain.model import OrderView
 from services.orders.domain.seat import REFUSALS
 from shared_kernel.share_links import Keys
 
@@ -51,7 +51,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def wall_clock_ms() -> int:
-    """Milliseconds since the epoch, for headers that people read."""
+    """Milliseconds since the epoch, for informative headers."""
     return time.time_ns() // 1_000_000
 
 
@@ -70,48 +70,50 @@ class OrderServicer(OrderServiceServicer):
         self._replicas = replicas or LocalRouter()
         self._campaigns = campaigns
         self._reader = Reader(view, publisher)
-        self._facts = OrderEventPublisher(publisher, now_ms)
-        self._placing = PlaceOrderHandler(
-            self._reader, campaigns, self._facts, Invitations(link_keys or Keys({}), now_ms)
+        self._event_publisher = OrderEventPublisher(publisher, now_ms)
+        self._place_order = PlaceOrderHandler(
+            self._reader, campaigns, self._event_publisher, Invitations(link_keys or Keys({}), now_ms)
         )
-        self._bulk = BatchPlaceOrders(self._placing, self._facts, self._replicas)
+        self._batch = BatchPlaceOrders(self._place_order, self._event_publisher, self._replicas)
         self._listing = Listing(self._reader, self._replicas)
-        self._fanout = Fanout(view.watchers)
+        self._fanout = Fanout(view.notifier)
 
     async def PlaceOrder(self, request: PlaceOrderRequest, context: Context) -> PlaceOrderResponse:
-        """Places an order and waits as asked. The same request again answers with the same order."""
-        return await self._placing.place_there(request, self._replicas, context)
+        """Places an order and waits as requested. A retry returns the same order."""
+        return await self._place_order.handle(request, self._replicas, context)
 
     async def BatchPlaceOrders(self, request: BatchPlaceOrdersRequest, context: Context) -> BatchPlaceOrdersResponse:
-        """Places several orders together; each succeeds or fails by itself."""
-        return await self._bulk.batch(request.requests, context)
+        """Places several orders together. Each succeeds or fails on its own."""
+        return await self._batch.batch(request.requests, context)
 
     async def PlaceOrders(
         self, requests: AsyncIterator[PlaceOrdersRequest], context: Context
     ) -> AsyncIterator[PlaceOrdersResponse]:
-        """Places orders as they come, and answers each as soon as it can."""
-        async with aclosing(self._bulk.stream(requests, context)) as found:
+        """Places the orders of a stream and sends each result as it becomes known."""
+        async with aclosing(self._batch.stream(requests, context)) as found:
             async for answers in found:
                 yield answers
 
     async def GetOrder(self, request: GetOrderRequest, context: Context) -> Order:
-        """An order as it is; with a token, not before what the token stands for is seen."""
+        """Reads an order. With a consistency token it waits until the token's record is folded."""
         name = _parsed(request.name)
 
         async def here() -> Order:
             deadline = CallDeadline(context)
             if request.consistency_token:
-                await self._reader.passed(name, self._reader.consistency_token(request.consistency_token, name.group), deadline)
+                await self._reader.wait_for_token(
+                    name, self._reader.parse_token(request.consistency_token, name.group), deadline
+                )
             return (await self._reader.require(name, deadline)).message()
 
         return await self._replicas.call_owner("GetOrder", name.group, request, context, here)
 
     async def ListOrders(self, request: ListOrdersRequest, context: Context) -> ListOrdersResponse:
-        """A page of a group's orders, or of a customer's; with a token, not before what it stands for is seen."""
+        """Lists the orders of a group or of a customer. With a consistency token it waits as GetOrder does."""
         return await self._listing.page(request, context)
 
     async def CancelOrder(self, request: CancelOrderRequest, context: Context) -> Order:
-        """Asks to leave the group, and answers with the decider's verdict."""
+        """Cancels an order and returns the decision."""
         name = _parsed(request.name)
 
         async def here() -> Order:
@@ -120,21 +122,21 @@ class OrderServicer(OrderServiceServicer):
         return await self._replicas.call_owner("CancelOrder", name.group, request, context, here)
 
     async def _cancel(self, name: OrderName, request: CancelOrderRequest, deadline: CallDeadline) -> Order:
-        seen = await self._reader.require(name, deadline)
-        if not _judged(seen.view):
-            wish = self._facts.cancel_requested(name, seen.view.customer, request)
-            self._reader.wrote(await self._facts.append(wish, deadline))
-            seen = await self._reader.when(name, _judged, deadline)
-        if not _left(seen.view):
-            raise refusals.not_cancellable(name, seen.view)
-        return seen.message()
+        snapshot = await self._reader.require(name, deadline)
+        if not _cancel_decided(snapshot.view):
+            record = self._event_publisher.cancel_requested(name, snapshot.view.customer, request)
+            self._reader.mark_written(await self._event_publisher.append(record, deadline))
+            snapshot = await self._reader.wait_until(name, _cancel_decided, deadline)
+        if not _is_cancelled(snapshot.view):
+            raise refusals.not_cancellable(name, snapshot.view)
+        return snapshot.message()
 
     async def WatchOrder(self, request: WatchOrderRequest, context: Context) -> AsyncIterator[Order]:
-        """The order, then its changes; several at once are sent as one. Ends with a final state."""
+        """Streams the order, then each change; changes in quick succession are sent as one. Ends with a final state."""
         group = _parsed(request.name).group
 
-        def here(asked: WatchOrderRequest) -> AsyncGenerator[Order]:
-            return self._watch(asked, CallDeadline(context))
+        def here(resumed: WatchOrderRequest) -> AsyncGenerator[Order]:
+            return self._watch(resumed, CallDeadline(context))
 
         async with aclosing(self._replicas.watch("WatchOrder", group, request, context, here, _after)) as found:
             async for one in found:
@@ -143,17 +145,17 @@ class OrderServicer(OrderServiceServicer):
     async def _watch(self, request: WatchOrderRequest, deadline: CallDeadline) -> AsyncGenerator[Order]:
         name = _parsed(request.name)
         sent = request.from_revision
-        seen: OrderSnapshot | None = await self._reader.require(name, deadline)
+        snapshot: OrderSnapshot | None = await self._reader.require(name, deadline)
         with self._fanout.follow(name.group) as watch:
             while True:
-                seen = self._reader.find(name)
-                if seen is None:
+                snapshot = self._reader.find(name)
+                if snapshot is None:
                     raise refusals.order_not_found(name)
-                # Taken now: while an answer is on its way, the view moves on.
-                final = seen.view.final
-                if seen.view.revision > sent:
-                    sent = seen.view.revision
-                    yield seen.message()
+                # Read before the yield: the view can change while the message is sent.
+                final = snapshot.view.final
+                if snapshot.view.revision > sent:
+                    sent = snapshot.view.revision
+                    yield snapshot.message()
                 if final:
                     return
                 await watch.changed()
@@ -167,16 +169,16 @@ def _parsed(name: str) -> OrderName:
 
 
 def _after(request: WatchOrderRequest, sent: Order) -> WatchOrderRequest:
-    """The request to go on after what was sent."""
+    """The request that continues after the last message sent."""
     return WatchOrderRequest(name=request.name, from_revision=sent.revision)
 
 
-def _left(order: OrderView) -> bool:
-    """Whether the shopper is out by their own wish: also one whose wish overtook the order."""
-    return order.seat == ORDER_STATE_CANCELLED or (
-        order.seat == ORDER_STATE_REFUSED and order.seat_reason == REFUSALS[REFUSAL_REASON_CANCELLED]
+def _is_cancelled(order: OrderView) -> bool:
+    """Whether the order was cancelled by its shopper, also by a request that came before the order."""
+    return order.seat_state == ORDER_STATE_CANCELLED or (
+        order.seat_state == ORDER_STATE_REFUSED and order.seat_reason == REFUSALS[REFUSAL_REASON_CANCELLED]
     )
 
 
-def _judged(order: OrderView) -> bool:
+def _cancel_decided(order: OrderView) -> bool:
     return order.final or bool(order.cancel_refused)

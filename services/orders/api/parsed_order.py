@@ -1,4 +1,4 @@
-"""What a valid request asks for: which order it stands for, and what makes it the same request when it comes again."""
+"""Parses a valid PlaceOrder request: the ids of its order and the digest that identifies a retry."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from services.orders.domain.ids import (
 
 
 class ParsedOrder(NamedTuple):
-    """A request, and the order that it stands for."""
+    """A request with the ids of its order."""
 
     request: PlaceOrderRequest
     name: OrderName
     #: Id of the campaign.
     campaign: str
-    #: Whether it opens a group, and joins none.
+    #: Whether the order opens a group instead of joining one.
     opens: bool
-    #: SHA-256 of what is asked for.
+    #: SHA-256 of the request's payload.
     digest: bytes
 
 
 def parse_order(request: PlaceOrderRequest) -> ParsedOrder:
-    """A valid request and the order it stands for: the same for the same customer, request id and group."""
+    """Derives the ids of a request's order from customer, request id and group. Raises ApiError INVALID_FIELDS."""
     customer, request_id, joined = request.customer, request.request_id, request.group
     if joined:
         group = group_of(joined)

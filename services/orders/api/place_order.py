@@ -1,7 +1,7 @@
-"""Places one order: refuses plain mistakes, states the fact, and waits for what was decided.
+"""Places one order: checks the request, appends the order's fact, and waits for the decision.
 
-Its steps are separate, so that many orders can be looked at and stated together. Must never decide whether there is a
-seat, nor at what price: that is for the group's decider alone.
+The steps are separate methods, so that a batch can check and append many orders together. The group decider alone
+decides on seat and price.
 """
 
 from __future__ import annotations
@@ -35,18 +35,17 @@ from services.orders.api.mapping import show_placed
 from services.orders.api.parsed_order import ParsedOrder, parse_order
 from services.orders.api.ports import Campaigns
 from services.orders.api.reading import OrderSnapshot, Reader
-from services.orders.domain.fold import OrderView
-from services.orders.domain.model import GroupOrders
+from services.orders.domain.model import GroupOrders, OrderView
 
-#: Single orders that wait for their groups to close in one process, and those of one identity.
-MAX_CLOSING = 1_000
-SHARE_CLOSING = 500
-#: Orders that wait for a campaign or a group that is not known here, and those of one identity: the topic of campaigns
-#: is read to its end first, and a group may take a second to be seen.
+#: Single orders that wait for their final state in one process, and the share of one identity.
+MAX_WAIT_FINAL = 1_000
+SHARE_WAIT_FINAL = 500
+#: Orders that wait for a campaign or a group which this process does not know, and the share of one identity. The
+#: process reads the campaigns' topic to its end, and waits up to a second for the group.
 MAX_UNKNOWN = 2_000
 SHARE_UNKNOWN = 1_000
 
-#: What PlaceOrder waits for.
+#: Conditions on which PlaceOrder answers.
 WAITS: Mapping[Wait.ValueType, Callable[[OrderView], bool]] = {
     WAIT_UNSPECIFIED: lambda order: order.decided,
     WAIT_SEAT_DECIDED: lambda order: order.decided,
@@ -55,156 +54,157 @@ WAITS: Mapping[Wait.ValueType, Callable[[OrderView], bool]] = {
 
 
 class PlaceOrderHandler:
-    """The way of an order into the log and back."""
+    """Handler of PlaceOrder."""
 
-    def __init__(self, reader: Reader, campaigns: Campaigns, facts: OrderEventPublisher, links: Invitations) -> None:
+    def __init__(
+        self, reader: Reader, campaigns: Campaigns, event_publisher: OrderEventPublisher, links: Invitations
+    ) -> None:
         self._reader = reader
         self._campaigns = campaigns
-        self._facts = facts
+        self._event_publisher = event_publisher
         self._links = links
-        self._closing = CapacityLimiter(MAX_CLOSING, SHARE_CLOSING)
+        self._wait_final = CapacityLimiter(MAX_WAIT_FINAL, SHARE_WAIT_FINAL)
         self._unknown = CapacityLimiter(MAX_UNKNOWN, SHARE_UNKNOWN)
 
-    async def place_there(
-        self, request: PlaceOrderRequest, replicas: LocalRouter, context: Context
-    ) -> PlaceOrderResponse:
-        """Places an order and waits as asked, wherever the order's partition is. The same request again answers with
-        the same order."""
-        asked = parse_order(request)
+    async def handle(self, request: PlaceOrderRequest, replicas: LocalRouter, context: Context) -> PlaceOrderResponse:
+        """Places an order at the owner of its partition and waits as requested. A retry returns the same order."""
+        parsed = parse_order(request)
         if request.wait != WAIT_FINAL:
-            return await self.place_asked(asked, replicas, context)
-        with self._closing.slot("wait for their groups to close"):
-            return await self.place_asked(asked, replicas, context)
+            return await self.place_at_owner(parsed, replicas, context)
+        with self._wait_final.slot("wait for their final states"):
+            return await self.place_at_owner(parsed, replicas, context)
 
-    async def place_asked(self, asked: ParsedOrder, replicas: LocalRouter, context: Context) -> PlaceOrderResponse:
-        """As `place_there`, of a request that was looked at."""
+    async def place_at_owner(self, parsed: ParsedOrder, replicas: LocalRouter, context: Context) -> PlaceOrderResponse:
+        """As `handle`, for a parsed request and without a limit."""
 
         async def here() -> PlaceOrderResponse:
-            return await self.place(asked, CallDeadline(context))
+            return await self.place_here(parsed, CallDeadline(context))
 
-        return await replicas.call_owner("PlaceOrder", asked.name.group, asked.request, context, here)
+        return await replicas.call_owner("PlaceOrder", parsed.name.group, parsed.request, context, here)
 
-    async def place(self, asked: ParsedOrder, deadline: CallDeadline) -> PlaceOrderResponse:
-        """As `place_asked`, in this process. Raises NotReady where the partition is not here."""
-        seen = self.known(asked)
-        if seen is not None:
-            token = self._reader.here(asked.name)
-            if asked.request.wait != WAIT_ACCEPTED:
-                return await self.decided(asked, token, deadline, fresh=False)
-            return _answer(seen, token)
-        if not self.check_now(asked):
-            with self._unknown.slot("wait for campaigns and groups that are not known here"):
-                await self._check(asked, deadline)
-        position = await self._facts.append(self.fact(asked), deadline)
-        seen = self.stated(asked, position)
-        if asked.request.wait != WAIT_ACCEPTED:
-            return await self.decided(asked, position, deadline, fresh=True)
+    async def place_here(self, parsed: ParsedOrder, deadline: CallDeadline) -> PlaceOrderResponse:
+        """As `place_at_owner`, in this process. Raises NotReady if the partition is not here."""
+        snapshot = self.find_placed(parsed)
+        if snapshot is not None:
+            token = self._reader.current_token(parsed.name)
+            if parsed.request.wait != WAIT_ACCEPTED:
+                return await self.wait_decided(parsed, token, deadline, fresh=False)
+            return _answer(snapshot, token)
+        if not self.try_check(parsed):
+            with self._unknown.slot("wait for unknown campaigns and groups"):
+                await self._check_when_known(parsed, deadline)
+        position = await self._event_publisher.append(self.event_record(parsed), deadline)
+        snapshot = self.mark_appended(parsed, position)
+        if parsed.request.wait != WAIT_ACCEPTED:
+            return await self.wait_decided(parsed, position, deadline, fresh=True)
         made = PlaceOrderResponse()
-        accept(made, asked, position, seen)
+        fill_accepted(made, parsed, position, snapshot)
         return made
 
-    def known(self, asked: ParsedOrder) -> OrderSnapshot | None:
-        """The order if it was placed before. Raises ApiError REQUEST_ID_REUSED where it is another's, and NotReady."""
-        seen = self._reader.find(asked.name)
-        if seen is not None:
-            _same_request(seen, asked.digest)
-        return seen
+    def find_placed(self, parsed: ParsedOrder) -> OrderSnapshot | None:
+        """The order, if it was placed before. Raises NotReady and, for another payload, ApiError REQUEST_ID_REUSED."""
+        snapshot = self._reader.find(parsed.name)
+        if snapshot is not None:
+            _same_request(snapshot, parsed.digest)
+        return snapshot
 
-    def fact(self, asked: ParsedOrder) -> Record:
-        """What a checked request states."""
-        return self._facts.placed(asked, self._links.of(asked.request))
+    def event_record(self, parsed: ParsedOrder) -> Record:
+        """The record of a checked request's fact."""
+        return self._event_publisher.placed(parsed, self._links.of(parsed.request))
 
-    def stated(self, asked: ParsedOrder, position: Position) -> OrderSnapshot | None:
-        """Notes that an order stands in the log. What is known of it already; raises as `known`."""
-        self._reader.wrote(position)
-        return self.known(asked)
+    def mark_appended(self, parsed: ParsedOrder, position: Position) -> OrderSnapshot | None:
+        """Call it once the log has an order's fact. Returns the order if it is folded; raises as `find_placed`."""
+        self._reader.mark_written(position)
+        return self.find_placed(parsed)
 
-    async def decided(
-        self, asked: ParsedOrder, token: Token | Position, deadline: CallDeadline, *, fresh: bool
+    async def wait_decided(
+        self, parsed: ParsedOrder, token: Token | Position, deadline: CallDeadline, *, fresh: bool
     ) -> PlaceOrderResponse:
-        """The answer once there is what the caller waits for. `fresh`: its fact may not be folded yet."""
-        enough = WAITS[asked.request.wait]
-        # A decision may be read before the fact it is about; with the fact the answer is whole.
-        seen = await self._reader.when(
-            asked.name, lambda order: enough(order) and (order.placed or not fresh), deadline, token
+        """Waits for the decision that the caller requested. `fresh`: the fact may not be folded yet."""
+        is_decided = WAITS[parsed.request.wait]
+        # A decision can be read before its fact. The answer needs fields of the fact.
+        snapshot = await self._reader.wait_until(
+            parsed.name, lambda order: is_decided(order) and (order.placed or not fresh), deadline, token
         )
-        # Two requests with one id may have been under way at once: the log says whose the order is.
-        _same_request(seen, asked.digest)
-        return _answer(seen, token)
+        # Two requests with one id can be in flight. The first in the log owns the order.
+        _same_request(snapshot, parsed.digest)
+        return _answer(snapshot, token)
 
-    # Plain mistakes -----------------------------------------------------------------------------------------------
+    # Checks -------------------------------------------------------------------------------------------------------
 
-    def check_now(self, asked: ParsedOrder) -> bool:
-        """Refuses what is plainly a mistake. False: that can't be told without waiting. Raises ApiError, NotReady."""
-        self._links.check(asked.request)
-        campaign = self._campaigns.find(asked.campaign)
+    def try_check(self, parsed: ParsedOrder) -> bool:
+        """Checks a request against campaign and group. False if one of them is not known here yet. Raises ApiError and
+        NotReady."""
+        self._links.check(parsed.request)
+        campaign = self._campaigns.find(parsed.campaign)
         if campaign is None:
             return False
         group = None
-        if not asked.opens:
-            group = self._reader.opened_now(asked.name.group)
+        if not parsed.opens:
+            group = self._reader.find_opened(parsed.name.group)
             if group is None:
                 return False
-        _judge(asked, campaign, group)
+        _check_terms(parsed, campaign, group)
         return True
 
-    async def _check(self, asked: ParsedOrder, deadline: CallDeadline) -> None:
-        campaign = await self._campaign(asked.campaign, deadline)
+    async def _check_when_known(self, parsed: ParsedOrder, deadline: CallDeadline) -> None:
+        campaign = await self._campaign(parsed.campaign, deadline)
         group = None
-        if not asked.opens:
-            group = await self._reader.opened(asked.name.group, deadline)
+        if not parsed.opens:
+            group = await self._reader.wait_opened(parsed.name.group, deadline)
             if group is None:
-                raise refusals.group_not_found(asked.name.group)
-        _judge(asked, campaign, group)
+                raise refusals.group_not_found(parsed.name.group)
+        _check_terms(parsed, campaign, group)
 
-    async def _campaign(self, wanted: str, deadline: CallDeadline) -> Campaign:
-        campaign = self._campaigns.find(wanted)
+    async def _campaign(self, campaign_id: str, deadline: CallDeadline) -> Campaign:
+        campaign = self._campaigns.find(campaign_id)
         if campaign is None:
             try:
                 async with asyncio.timeout(deadline.left_s()):
-                    campaign = await self._campaigns.get_latest(wanted)
+                    campaign = await self._campaigns.get_latest(campaign_id)
             except TimeoutError:
-                raise BrokerUnavailable("the campaigns' topic could not be read to its end in time") from None
+                raise BrokerUnavailable(
+                    "the campaigns' topic could not be read to its end before the deadline"
+                ) from None
         if campaign is None:
-            raise refusals.campaign_not_found(wanted)
+            raise refusals.campaign_not_found(campaign_id)
         return campaign
 
 
-def _judge(asked: ParsedOrder, campaign: Campaign, group: GroupOrders | None) -> None:
-    """Raises ApiError for what is wrong with an order, given its campaign and the group that it joins, if any."""
+def _check_terms(parsed: ParsedOrder, campaign: Campaign, group: GroupOrders | None) -> None:
+    """Checks an order against its campaign and the group that it joins, if any. Raises ApiError."""
     currency = campaign.currency
     if group is None:
         if campaign.archived:
-            raise refusals.campaign_archived(asked.campaign)
+            raise refusals.campaign_archived(parsed.campaign)
     else:
-        if group.campaign != asked.campaign:
-            raise refusals.campaign_mismatch(asked.campaign, group.campaign)
-        # The group's frozen terms count, not the campaign as it is now.
+        if group.campaign != parsed.campaign:
+            raise refusals.campaign_mismatch(parsed.campaign, group.campaign)
+        # The group's frozen terms apply, not the current campaign.
         currency = group.currency or currency
-    shown = asked.request.currency
+    shown = parsed.request.currency
     if shown != currency:
         raise refusals.currency_mismatch(shown, currency)
 
 
-def accept(
-    made: PlaceOrderResponse | PlaceOrderResult, asked: ParsedOrder, position: Position, seen: OrderSnapshot | None
+def fill_accepted(
+    made: PlaceOrderResponse | PlaceOrderResult, parsed: ParsedOrder, position: Position, snapshot: OrderSnapshot | None
 ) -> None:
-    """Fills in the answer about an order that stands in the log and waits for nothing else; `seen`, where it has been
-    read there already."""
-    if seen is None:
-        show_placed(made.order, asked, position.timestamp_ms)
+    """Fills in the answer to an order in the log that waits for no decision; `snapshot` if it is folded already."""
+    if snapshot is None:
+        show_placed(made.order, parsed, position.timestamp_ms)
     else:
-        seen.show(made.order)
+        snapshot.show(made.order)
     made.consistency_token = encode(position)
 
 
-def _answer(seen: OrderSnapshot, token: Token | Position) -> PlaceOrderResponse:
+def _answer(snapshot: OrderSnapshot, token: Token | Position) -> PlaceOrderResponse:
     answer = PlaceOrderResponse(consistency_token=encode(token))
-    seen.show(answer.order)
+    snapshot.show(answer.order)
     return answer
 
 
-def _same_request(seen: OrderSnapshot, digest: bytes) -> None:
-    """Raises ApiError where the request id stands for another payload."""
-    if seen.view.request_sha256 and seen.view.request_sha256 != digest:
-        raise refusals.request_id_reused(seen.name)
+def _same_request(snapshot: OrderSnapshot, digest: bytes) -> None:
+    """Raises ApiError REQUEST_ID_REUSED if the order has another payload."""
+    if snapshot.view.request_sha256 and snapshot.view.request_sha256 != digest:
+        raise refusals.request_id_reused(snapshot.name)

@@ -1,4 +1,4 @@
-"""What the orders API needs of the rest of the process. The wiring gives it; tests give their own."""
+"""Interfaces that the orders API needs from the rest of the process. app.py and tests supply implementations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from eventlog.core.errors import BrokerUnavailable
-from eventlog.producing.publisher import Publishes
+from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.views.view import View
 from services.orders.domain.model import GroupOrders
@@ -16,14 +16,14 @@ from services.orders.processors.customers import Listed
 
 
 class Campaigns(Protocol):
-    """Campaigns by id, as the campaigns' topic has them."""
+    """Campaigns by id, from the campaigns' topic."""
 
     def find(self, key: str, /) -> Campaign | None:
-        """A campaign as far as the topic has been read."""
+        """A campaign, if the part of the topic that was read has it."""
         ...
 
     async def get_latest(self, key: str, /) -> Campaign | None:
-        """A campaign; None only when the topic, read to its present end, has none. Raises BrokerUnavailable."""
+        """A campaign, or None if the topic, read to its current end, has none. Raises BrokerUnavailable."""
         ...
 
 
@@ -31,28 +31,28 @@ class OrdersView(View[GroupOrders], Protocol):
     """The order projection, by group."""
 
     def position(self, topic: str, partition: int, /) -> int:
-        """Offset of a topic's partition that is folded next. `watchers` tell of its changes under the key
+        """Next offset that the fold of a topic's partition reads. `notifier` reports its changes under the key
         eventlog.processors.projection.position_key."""
         ...
 
     async def end(self, topic: str, partition: int, /) -> int:
-        """End of a topic's partition, as the broker has it now. Raises KafkaError, OSError."""
+        """Current end of a topic's partition at the broker. Raises KafkaError and OSError."""
         ...
 
     def of_customer(
-        self, customer: str, partition: int, after: tuple[int, str] | None, most: int, /
+        self, customer: str, partition: int, after: tuple[int, str] | None, limit: int, /
     ) -> Sequence[Listed]:
-        """At most so many of a customer's orders in a partition, in the order of their keys. Raises NotReady."""
+        """At most `limit` of a customer's orders in a partition, by their sort keys. Raises NotReady."""
         ...
 
 
-class PublishesAll(Publishes, Protocol):
-    """Appends records, also many at once; eventlog.producing.publisher.Publisher is one."""
+class PublishesAll(RecordPublisher, Protocol):
+    """Appends one record or many. eventlog.producing.publisher.Publisher implements it."""
 
     partitions: int
 
     async def publish_all(
         self, topic: str, records: Sequence[Record], *, timeout_s: float | None = None
     ) -> list[Position | BrokerUnavailable]:
-        """Appends many records at once, and says of each where it stands or that it was not acknowledged."""
+        """Appends records together. Returns for each its position or the error."""
         ...

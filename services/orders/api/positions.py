@@ -1,8 +1,8 @@
 """Waits until the projection has folded an offset of the orders topic, and refuses offsets that the log does not have.
 
-Callers name offsets in their tokens, and anybody can write a token. An offset beyond what is known of the log is looked
-up at the broker: one request for all calls that came before it, ten a second for each partition. A call is woken when
-its partition has been folded so far; nothing polls.
+Consistency tokens contain offsets, and anyone can forge a token. An offset beyond the known end of the log is checked
+at the broker: one request for all waiting calls, at most ten a second for each partition. A call is woken when its
+offset is folded; nothing polls.
 """
 
 from __future__ import annotations
@@ -18,84 +18,86 @@ from eventlog.core.errors import BrokerUnavailable
 from eventlog.processors.projection import position_key
 from services.orders.api.errors import invalid_field
 from services.orders.api.ports import OrdersView
-from services.orders.api.wait import Awaiting
+from services.orders.api.wait import ViewWaiter
 from shared_kernel.topics import ORDERS
 
-#: Calls that wait for a position in one process, and those of one identity.
+#: Calls that wait for an offset in one process, and the share of one identity.
 MAX_WAITING = 1_000
 SHARE = 500
-#: Seconds between two questions to the broker about the end of one partition, and seconds that an answer may take.
-ASK_AGAIN_S = 0.1
-ASK_S = 5.0
+#: Seconds between two reads of a partition's end, and the time-out of one read.
+READ_INTERVAL_S = 0.1
+READ_TIMEOUT_S = 5.0
 
 
 class Positions:
-    """Offsets of the orders topic, as the projection and the broker have them."""
+    """Waits for offsets of the orders topic."""
 
-    def __init__(self, view: OrdersView, awaiting: Awaiting) -> None:
+    def __init__(self, view: OrdersView, waiter: ViewWaiter) -> None:
         self._view = view
-        self._awaiting = awaiting
-        self._room = CapacityLimiter(MAX_WAITING, SHARE)
-        #: End of each partition, as the broker said last.
+        self._waiter = waiter
+        self._limiter = CapacityLimiter(MAX_WAITING, SHARE)
+        #: Last known end of each partition.
         self._ends: dict[int, int] = {}
-        #: By partition: the question that has not been sent yet, and when the last one was.
-        self._asking: dict[int, asyncio.Task[BrokerUnavailable | None]] = {}
-        self._questions: set[asyncio.Task[BrokerUnavailable | None]] = set()
-        self._asked_at: dict[int, float] = {}
+        #: By partition: the read that has not started yet, and the time of the last one.
+        self._scheduled: dict[int, asyncio.Task[BrokerUnavailable | None]] = {}
+        self._reads: set[asyncio.Task[BrokerUnavailable | None]] = set()
+        self._read_at: dict[int, float] = {}
 
-    async def reached(self, key: str, partition: int, offset: int, deadline: CallDeadline, *, ours: bool) -> None:
-        """Returns once the key's partition is folded past an offset. `ours`: this process wrote there, so the log has
-        it. Raises TimeoutError, NotReady, BrokerUnavailable; and ApiError INVALID_FIELDS for an offset beyond the end
-        of the log, OVERLOADED where too many calls wait."""
+    async def wait_until_folded(
+        self, key: str, partition: int, offset: int, deadline: CallDeadline, *, ours: bool
+    ) -> None:
+        """Returns once the key's partition is folded past an offset. `ours`: this process wrote the record, so the log
+        has it. Raises TimeoutError, NotReady, BrokerUnavailable; and ApiError INVALID_FIELDS for an offset beyond the
+        end of the log, OVERLOADED if too many calls are waiting."""
 
-        def look() -> bool | None:
-            self._view.get(key)  # Raises NotReady as soon as the partition is not ours.
+        def check() -> bool | None:
+            self._view.get(key)  # Raises NotReady once the partition is not ours.
             return True if self._view.position(ORDERS.name, partition) > offset else None
 
-        if look() is not None:
+        if check() is not None:
             return
         if ours:
-            await self._folded(partition, look, deadline)
+            await self._wait(partition, check, deadline)
             return
-        with self._room.slot("wait for what their tokens name"):
+        with self._limiter.slot("wait for their consistency tokens"):
             await self._require_in_log(partition, offset, deadline)
-            await self._folded(partition, look, deadline)
+            await self._wait(partition, check, deadline)
 
-    async def _folded(self, partition: int, look: Callable[[], bool | None], deadline: CallDeadline) -> None:
-        await self._awaiting.until(position_key(ORDERS.name, partition), look, deadline.left_s())
+    async def _wait(self, partition: int, check: Callable[[], bool | None], deadline: CallDeadline) -> None:
+        await self._waiter.until(position_key(ORDERS.name, partition), check, deadline.left_s())
 
     async def _require_in_log(self, partition: int, offset: int, deadline: CallDeadline) -> None:
         if offset < self._ends.get(partition, 0):
             return
-        asking = self._asking.get(partition)
-        if asking is None:
-            asking = self._asking[partition] = asyncio.create_task(self._ask(partition), name="end of the log")
-            self._questions.add(asking)
-            asking.add_done_callback(self._questions.discard)
-        # Shared: it goes on for the others where one call gives up.
-        await asyncio.wait([asking], timeout=deadline.left_s())
-        if not asking.done():
+        read = self._scheduled.get(partition)
+        if read is None:
+            read = self._scheduled[partition] = asyncio.create_task(self._read_end(partition), name="end of the log")
+            self._reads.add(read)
+            read.add_done_callback(self._reads.discard)
+        # Shared: the read continues for other calls if this one times out.
+        await asyncio.wait([read], timeout=deadline.left_s())
+        if not read.done():
             raise TimeoutError
-        error = asking.result()
+        error = read.result()
         if error is not None:
-            # A copy: one error raised by hundreds of tasks would hold all of their frames.
+            # A copy, because one error raised by hundreds of tasks would keep all of their frames.
             raise BrokerUnavailable(str(error))
         if offset >= self._ends.get(partition, 0):
-            raise invalid_field("consistency_token", "is of no record in the log")
+            raise invalid_field("consistency_token", "names no record of the log")
 
-    async def _ask(self, partition: int) -> BrokerUnavailable | None:
-        """Asks for the end of a partition, and returns what went wrong. A call that comes after the question was sent
-        has to ask another one: its record may be newer."""
+    async def _read_end(self, partition: int) -> BrokerUnavailable | None:
+        """Reads the end of a partition; returns the error if it fails. A call that comes after the start of the read
+        needs another one, because its record can be newer."""
         loop = asyncio.get_running_loop()
         try:
-            early_s = self._asked_at.get(partition, -ASK_AGAIN_S) + ASK_AGAIN_S - loop.time()
-            if early_s > 0:
-                await asyncio.sleep(early_s)
+            delay_s = self._read_at.get(partition, -READ_INTERVAL_S) + READ_INTERVAL_S - loop.time()
+            if delay_s > 0:
+                await asyncio.sleep(delay_s)
         finally:
-            del self._asking[partition]
-        self._asked_at[partition] = loop.time()
+            del self._scheduled[partition]
+        self._read_at[partition] = loop.time()
         try:
-            async with asyncio.timeout(ASK_S):
+            async with asyncio.timeout(READ_TIMEOUT_S):
                 end = await self._view.end(ORDERS.name, partition)
         except (KafkaError, OSError) as error:
             # TimeoutError is an OSError.

@@ -1,8 +1,7 @@
-"""Many calls that wait for what becomes of orders of one group, woken only when there is what they wait for.
+"""Calls that wait for a change of one group. A call is woken only when its own condition holds.
 
-A change of a group looks at all that wait for it in one go, and wakes those whose wait is over: with a thousand
-shoppers after one seat, waking everybody at each change would cost a thousand times a thousand steps of their tasks.
-Must only be used on the event loop's thread.
+One task for each key evaluates the conditions of all waiting calls after a change. With 1,000 shoppers waiting for one
+group, waking every call at each change would take 1,000 x 1,000 steps of tasks. Use it on the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -15,71 +14,71 @@ from eventlog.views.change_notifier import ChangeNotifier
 
 T = TypeVar("T")
 
-#: Looks before the event loop does something else: about 2 ms of them.
-SLICE = 500
+#: Conditions evaluated before a yield to the event loop: about 2 ms.
+CHECKS_BATCH = 500
 
 
-class _Waiting:
-    """All who wait for one key, and the task that looks in their place."""
+class _KeyWaiters:
+    """The waiting calls of one key and the task that evaluates their conditions."""
 
-    def __init__(self, watchers: ChangeNotifier, key: str) -> None:
-        self.looks: dict[asyncio.Future[Any], Callable[[], Any]] = {}
-        self._watching = watchers.watch(key)
-        # Begun here and not by the task: what changes before the task first runs is not missed.
-        self._watch = self._watching.__enter__()
+    def __init__(self, notifier: ChangeNotifier, key: str) -> None:
+        self.checks: dict[asyncio.Future[Any], Callable[[], Any]] = {}
+        self._context = notifier.subscribe(key)
+        # Subscribed here, not in the task: a change before the first step of the task is not missed.
+        self._subscription = self._context.__enter__()
         self._task = asyncio.create_task(self._run(), name=f"waiting for {key}")
 
     def close(self) -> None:
-        """Nobody waits any more."""
-        self._watching.__exit__(None, None, None)
+        """Ends the subscription and the task."""
+        self._context.__exit__(None, None, None)
         self._task.cancel()
 
     async def _run(self) -> None:
         while True:
-            await self._watch.changed()
-            for number, (turn, look) in enumerate(list(self.looks.items()), 1):
-                if not turn.done():
-                    _look(turn, look)
-                if number % SLICE == 0:
+            await self._subscription.changed()
+            for number, (future, check) in enumerate(list(self.checks.items()), 1):
+                if not future.done():
+                    _evaluate(future, check)
+                if number % CHECKS_BATCH == 0:
                     await asyncio.sleep(0)
 
 
-def _look(turn: asyncio.Future[Any], look: Callable[[], Any]) -> None:
+def _evaluate(future: asyncio.Future[Any], check: Callable[[], Any]) -> None:
     try:
-        found = look()
-    except Exception as error:  # noqa: BLE001 - it is the waiting call's, and raised there
-        turn.set_exception(error)
+        value = check()
+    except Exception as error:  # noqa: BLE001 - raised in the waiting call
+        future.set_exception(error)
     else:
-        if found is not None:
-            turn.set_result(found)
+        if value is not None:
+            future.set_result(value)
 
 
-class Awaiting:
-    """Calls that wait, by key."""
+class ViewWaiter:
+    """Waiting calls, by key."""
 
-    def __init__(self, watchers: ChangeNotifier) -> None:
-        self._watchers = watchers
-        self._by_key: dict[str, _Waiting] = {}
+    def __init__(self, notifier: ChangeNotifier) -> None:
+        self._notifier = notifier
+        self._by_key: dict[str, _KeyWaiters] = {}
 
-    async def until(self, key: str, look: Callable[[], T | None], within_s: float) -> T:
-        """Looks now and after each change of the key, and returns the first thing found. Raises TimeoutError, and
-        whatever `look` raises."""
-        found = look()
-        if found is not None:
-            return found
-        waiting = self._by_key.get(key)
-        if waiting is None:
-            waiting = self._by_key[key] = _Waiting(self._watchers, key)
-        turn: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        waiting.looks[turn] = look
+    async def until(self, key: str, check: Callable[[], T | None], within_s: float) -> T:
+        """Calls `check` now and after each change of the key until it returns a value. Raises TimeoutError, and the
+        errors of `check`."""
+        value = check()
+        if value is not None:
+            return value
+        waiters = self._by_key.get(key)
+        if waiters is None:
+            waiters = self._by_key[key] = _KeyWaiters(self._notifier, key)
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        waiters.checks[future] = check
         try:
             async with asyncio.timeout(within_s):
-                return await turn
+                return await future
         finally:
-            del waiting.looks[turn]
-            if not waiting.looks:
+            del waiters.checks[future]
+            if not waiters.checks:
                 del self._by_key[key]
-                waiting.close()
+                waiters.close()
 
     def __len__(self) -> int:
-        return sum(len(waiting.looks) for waiting in self._by_key.values())
+        return sum(len(waiters.checks) for waiters in self._by_key.values())

@@ -1,144 +1,145 @@
-"""What a shopper sees of one order. Its three parts are each folded from one topic and never look at each other.
+"""Folds order facts, group decisions and payment decisions into the orders of one group.
 
-The wish comes from the order's fact, the seat from the group's decisions, the money from the purse's. What is shown is
-a function of the three, so the order in which topics are read can't change it. Must never hold a payment token.
-
-Fields are kept on disk in the order in which they stand here. Add new ones at the end, with a default.
+Each topic is read in its own order; the order between topics does not matter. The fold decides nothing.
 """
 
 from __future__ import annotations
 
-import msgspec
-from groupbuy.orders.v1.orders_pb2 import (
-    ORDER_STATE_CANCELLED,
-    ORDER_STATE_DECLINED,
-    ORDER_STATE_LAPSED,
-    ORDER_STATE_PLACED,
-    ORDER_STATE_REFUNDED,
-    ORDER_STATE_REFUSED,
-    ORDER_STATE_RELEASED,
-    ORDER_STATE_SETTLED,
-    OrderState,
-)
+from hashlib import sha256
+from sys import intern
+from typing import Any, Protocol
 
-#: States that nothing follows but a refund.
-FINAL = frozenset(
-    {
-        ORDER_STATE_SETTLED,
-        ORDER_STATE_REFUSED,
-        ORDER_STATE_DECLINED,
-        ORDER_STATE_LAPSED,
-        ORDER_STATE_CANCELLED,
-        ORDER_STATE_RELEASED,
-        ORDER_STATE_REFUNDED,
-    }
-)
+from google.protobuf.message import DecodeError
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupOpened
+from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+
+from services.orders.domain import order_payment, seat
+from services.orders.domain.model import Chain, GroupOrders
 
 
-class Money(msgspec.Struct, array_like=True, gc=False):
-    """What the purse decided about one order, in minor units."""
-
-    held_minor: int = 0
-    captured_minor: int = 0
-    refunded_minor: int = 0
-    action_url: str = ""
-    #: Taken at once, not held: the provider knows no delayed capture.
-    sale: bool = False
-    #: The attempt at making a hold that was asked for last.
-    attempt: int = 0
-    #: The provider's reference of the hold that a confirmation will make.
-    action_hold: str = ""
-    #: By hold, what counts for nothing and is on its way back; None: nothing ever was.
-    returning: dict[str, int] | None = None
+class HistoryBroken(ValueError):
+    """A decision log has a gap, two different decisions of one version, or an event that this build does not know."""
 
 
-class OrderView(msgspec.Struct, array_like=True, gc=False):
-    """One order. Times are the log's, in milliseconds since the epoch."""
+#: End of the year 9999, in milliseconds since the epoch: the latest valid time of a decision.
+MAX_TIME_MS = 253_402_300_799_999
 
-    # The wish. Where a decision repeats a part of it, the decision's word stands.
-    placed: bool = False
-    campaign: str = ""
-    customer: str = ""
-    quantity: int = 0
-    currency: str = ""
-    max_unit_price_minor: int = 0
-    solo: bool = False
-    opens_group: bool = False
-    #: SHA-256 of the request that won the order's id; empty: not known yet.
-    request_sha256: bytes = b""
-    # The seat.
-    seat: OrderState.ValueType = ORDER_STATE_PLACED
-    seat_reason: str = ""
-    unit_price_minor: int = 0
-    settled_minor: int = 0
-    #: The group knows that nothing is held any more.
-    let_go: bool = False
-    cancel_refused: str = ""
-    # The money; None: the purse has said nothing.
-    money: Money | None = None
-    # When.
-    created_ms: int = 0
-    updated_ms: int = 0
-    #: Changes of seat and money.
-    changes: int = 0
-    #: The time under which its customer's orders list it; 0: they do not list it yet.
-    listed_ms: int = 0
 
-    @property
-    def known(self) -> bool:
-        """Whether there is such an order: a purse alone does not make one."""
-        return self.placed or self.seat != ORDER_STATE_PLACED
+class Decision(Protocol):
+    """The fields that group decisions and payment decisions share."""
 
-    @property
-    def decided(self) -> bool:
-        """Whether it has a seat, waits for one, or is over."""
-        return self.seat != ORDER_STATE_PLACED
+    version: int
+    time_ms: int
+    previous_sha256: bytes
 
-    @property
-    def listable(self) -> bool:
-        """Whether its customer's orders should list it, and do not yet under the right time."""
-        return self.created_ms != self.listed_ms and self.known and bool(self.customer)
 
-    @property
-    def final(self) -> bool:
-        """Whether nothing but a refund can follow."""
-        return self.seat in FINAL
+class OrdersFold:
+    """The folding rules. `value` is the bytes of the record, which the chain of digests needs."""
 
-    @property
-    def state(self) -> OrderState.ValueType:
-        """Where the order stands."""
-        money = self.money
-        if self.seat == ORDER_STATE_SETTLED and money is not None and 0 < money.captured_minor <= money.refunded_minor:
-            return ORDER_STATE_REFUNDED
-        return self.seat
+    def initial(self, key: str) -> GroupOrders:
+        """The state of a group without records."""
+        return GroupOrders(key)
 
-    @property
-    def revision(self) -> int:
-        """Counts the changes. The placing is the first, whether or not its fact has been read yet."""
-        return 1 + self.changes
+    def fold_fact(self, state: GroupOrders, fact: OrderFact, time_ms: int) -> None:
+        """Folds a fact. `time_ms` is its LogAppendTime. Raises DecodeError if it is not a fact of this service."""
+        kind = fact.WhichOneof("body")
+        if kind is None or not fact.order:
+            raise DecodeError("the OrderFact has no known body or no order")
+        if kind == "placed":
+            self._placed(state, fact, fact.placed, time_ms)
 
-    @property
-    def held_minor(self) -> int:
-        """Money held now. The group's word that it is over counts when it is read before the purse's."""
-        return 0 if self.money is None or self.settled_minor or self.let_go else self.money.held_minor
+    def _placed(self, state: GroupOrders, fact: OrderFact, placed: OrderPlaced, time_ms: int) -> None:
+        order = state.order(fact.order)
+        if order.placed:
+            # A duplicate. If its payload differs, the first fact in the log wins.
+            return
+        order.placed = True
+        order.campaign = intern(placed.campaign)
+        order.max_unit_price_minor = placed.max_unit_price_minor
+        order.solo = placed.solo
+        order.opens_group = placed.opens_group
+        order.customer = order.customer or fact.customer
+        order.quantity = order.quantity or placed.quantity
+        order.currency = order.currency or intern(placed.currency)
+        order.request_sha256 = order.request_sha256 or placed.request_sha256
+        order.created_ms = time_ms
+        order.updated_ms = max(order.updated_ms, time_ms)
+        if placed.opens_group and not state.opener:
+            state.opener = fact.order
+            state.campaign = order.campaign
+        state.check_listed(fact.order, order)
 
-    @property
-    def captured_minor(self) -> int:
-        """Money captured, by whichever log told first."""
-        return max(self.settled_minor, self.money.captured_minor if self.money else 0)
+    def fold_group(self, state: GroupOrders, decision: GroupDecision, value: bytes) -> bool:
+        """Folds a group decision. Returns False for a duplicate. Raises HistoryBroken."""
+        chain = _advance(state.decisions, decision, value, f"group {state.group}")
+        if chain is None:
+            return False
+        kinds = _event_kinds(decision, f"group {state.group}")
+        state.decisions = chain
+        for kind, event in zip(kinds, decision.events, strict=True):
+            if kind == "opened":
+                _opened(state, event.opened)
+            elif kind == "completed":
+                for name in event.completed.orders:
+                    order = state.order(name)
+                    seat.completed(order, event.completed.unit_price_minor, decision.time_ms)
+                    state.check_listed(name, order)
+            elif kind in seat.RULES:
+                body = getattr(event, kind)
+                order = state.order(body.order)
+                seat.fold(order, kind, body, decision.time_ms)
+                state.check_listed(body.order, order)
+        return True
 
-    @property
-    def refunded_minor(self) -> int:
-        """Money given back after capture."""
-        return self.money.refunded_minor if self.money else 0
+    def fold_payment(self, state: GroupOrders, decision: PaymentDecision, value: bytes) -> bool:
+        """Folds a payment decision. Returns False for a duplicate. Raises HistoryBroken."""
+        chain = _advance(state.payments, decision, value, f"payments of group {state.group}")
+        if chain is None:
+            return False
+        kinds = _event_kinds(decision, f"payments of group {state.group}")
+        state.payments = chain
+        for kind, event in zip(kinds, decision.events, strict=True):
+            if kind in order_payment.RULES:
+                body = getattr(event, kind)
+                name = body.call.order if kind in order_payment.OF_CALLS else body.order
+                order = state.order(name)
+                order_payment.fold(order, kind, body, decision.time_ms)
+                state.check_listed(name, order)
+        return True
 
-    @property
-    def action_url(self) -> str:
-        """Where the shopper confirms the payment; empty: nothing to do."""
-        return "" if self.money is None or self.final else self.money.action_url
 
-    def seen(self, time_ms: int) -> None:
-        """Notes the time of something folded in. Only an order's fact, where there is one, says when it was made."""
-        self.updated_ms = max(self.updated_ms, time_ms)
-        if not self.placed:
-            self.created_ms = min(self.created_ms or time_ms, time_ms)
+def _opened(state: GroupOrders, opened: GroupOpened) -> None:
+    state.opener = opened.leader_order
+    state.campaign = intern(opened.terms.campaign)
+    state.currency = intern(opened.terms.currency)
+    state.solo = opened.terms.solo
+
+
+def _event_kinds(decision: Any, subject: str) -> list[str]:
+    """Kinds of a decision's events. Raises HistoryBroken before any of them is folded."""
+    kinds = [event.WhichOneof("body") for event in decision.events[:]]
+    if None in kinds:
+        raise HistoryBroken(f"{subject} version {decision.version} has an unknown event")
+    return kinds
+
+
+def _advance(chain: Chain, decision: Decision, value: bytes, subject: str) -> Chain | None:
+    """The chain after one more decision, or None for a duplicate. Raises HistoryBroken if it does not follow."""
+    version = decision.version
+    if version < chain.version:
+        if version < 1:
+            raise HistoryBroken(f"{subject} has no version {version}")
+        return None
+    digest = sha256(value).digest()
+    if version == chain.version:
+        if digest != chain.digest:
+            raise HistoryBroken(f"{subject} has two different decisions of version {version}")
+        return None
+    if version != chain.version + 1:
+        raise HistoryBroken(f"{subject} jumps from version {chain.version} to {version}")
+    if decision.previous_sha256 != chain.digest:
+        raise HistoryBroken(f"the chain of {subject} is broken at version {version}")
+    if not 0 <= decision.time_ms <= MAX_TIME_MS:
+        raise HistoryBroken(f"{subject} version {version} has the invalid time {decision.time_ms} ms")
+    return Chain(version, digest)

@@ -1,4 +1,4 @@
-"""Names and ids of orders, derived from the request alone, so that a retry is a no-op. Must never draw a fresh id."""
+"""Names and ids of orders. Ids are derived from the request, so a retry gets the same ids and is idempotent."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 from groupbuy.orders.v1.orders_pb2 import PlaceOrderRequest
 
-# The standard library's takes ten times as long, and every order needs up to three.
+# The standard library's uuid5 takes ten times as long, and every order needs up to three.
 from uuid_utils import UUID, uuid5
 
-#: Namespace of all derived ids. Changing it would make every retry a new order.
+#: Namespace of all derived ids. With another namespace a retry would place a second order.
 NAMESPACE = UUID("88e183ff-64a9-5fc7-b3b9-a637641e0c6e")
 
 
 class OrderName(NamedTuple):
-    """What `groups/{group}/orders/{order}` says."""
+    """The ids in `groups/{group}/orders/{order}`."""
 
     group: str
     order: str
@@ -25,7 +25,7 @@ class OrderName(NamedTuple):
 
 
 def group_id(customer: str, request_id: str) -> str:
-    """Id of the group that a customer opens by this request."""
+    """Id of the group that a customer opens with a request."""
     return str(uuid5(uuid5(NAMESPACE, f"customer:{customer}"), request_id))
 
 
@@ -35,7 +35,7 @@ def order_id(group: str, customer: str, request_id: str) -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether a text is a UUID as we write them: other spellings of the same number would be other keys."""
+    """Whether a text is a UUID in canonical form. Another spelling of the same UUID would be another key."""
     try:
         return str(UUID(text)) == text
     except ValueError:
@@ -61,9 +61,9 @@ def parse_order(name: str) -> OrderName:
 
 
 def request_digest(request: PlaceOrderRequest) -> bytes:
-    """SHA-256 of what a request asks for. How long the caller waits, and the request's own id, are no part of that."""
-    asked = PlaceOrderRequest()
-    asked.CopyFrom(request)
-    asked.ClearField("request_id")
-    asked.ClearField("wait")
-    return sha256(asked.SerializeToString(deterministic=True)).digest()
+    """SHA-256 of a request's payload, without `request_id` and `wait`."""
+    payload = PlaceOrderRequest()
+    payload.CopyFrom(request)
+    payload.ClearField("request_id")
+    payload.ClearField("wait")
+    return sha256(payload.SerializeToString(deterministic=True)).digest()

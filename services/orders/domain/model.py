@@ -1,195 +1,199 @@
-"""Folds order facts, group decisions and payment decisions into the orders of one group.
+"""State of the orders of one group, as the order projection stores it.
 
-The three topics may be read in any order relative to each other; each alone is read in its own. Must never decide
-anything: what the logs don't say is not known.
+Each order has three parts, and each part is folded from one topic: the request from order facts, the seat from group
+decisions, the money from payment decisions. The parts do not read each other, so the result does not depend on the
+order in which the topics are read. No part contains the token of a payment method.
+
+The fields are stored on disk in the order in which they stand here. Add new fields at the end, with a default.
 """
 
 from __future__ import annotations
 
-from hashlib import sha256
-from sys import intern
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
-from google.protobuf.message import DecodeError
-from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupOpened
-from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
-from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+from groupbuy.orders.v1.orders_pb2 import (
+    ORDER_STATE_CANCELLED,
+    ORDER_STATE_DECLINED,
+    ORDER_STATE_LAPSED,
+    ORDER_STATE_PLACED,
+    ORDER_STATE_REFUNDED,
+    ORDER_STATE_REFUSED,
+    ORDER_STATE_RELEASED,
+    ORDER_STATE_SETTLED,
+    OrderState,
+)
 
-from services.orders.domain import order_payment, seat
-from services.orders.domain.fold import OrderView
+#: States that only a refund can follow.
+FINAL = frozenset(
+    {
+        ORDER_STATE_SETTLED,
+        ORDER_STATE_REFUSED,
+        ORDER_STATE_DECLINED,
+        ORDER_STATE_LAPSED,
+        ORDER_STATE_CANCELLED,
+        ORDER_STATE_RELEASED,
+        ORDER_STATE_REFUNDED,
+    }
+)
 
 
-class HistoryBroken(ValueError):
-    """A decision log has a gap, two different decisions of one version, or an event that this program can't read."""
+class Money(msgspec.Struct, array_like=True, gc=False):
+    """Money of one order, in minor units."""
+
+    held_minor: int = 0
+    captured_minor: int = 0
+    refunded_minor: int = 0
+    action_url: str = ""
+    #: Taken at once instead of held, because the provider has no delayed capture.
+    sale: bool = False
+    #: Number of the last requested authorisation or sale.
+    attempt: int = 0
+    #: Reference of the hold that the shopper's confirmation makes.
+    action_hold: str = ""
+    #: Unexpected funds that are being returned, by hold; None if there were none.
+    returning: dict[str, int] | None = None
 
 
-#: The end of the year 9999, in milliseconds since the epoch. No decision was made later.
-LATEST_MS = 253_402_300_799_999
+class OrderView(msgspec.Struct, array_like=True, gc=False):
+    """One order. Times are the log's, in milliseconds since the epoch."""
+
+    # The request. A field that a decision repeats takes the value of the decision.
+    placed: bool = False
+    campaign: str = ""
+    customer: str = ""
+    quantity: int = 0
+    currency: str = ""
+    max_unit_price_minor: int = 0
+    solo: bool = False
+    opens_group: bool = False
+    #: SHA-256 of the request that owns the order's id; empty if it is not known yet.
+    request_sha256: bytes = b""
+    # The seat.
+    seat_state: OrderState.ValueType = ORDER_STATE_PLACED
+    seat_reason: str = ""
+    unit_price_minor: int = 0
+    settled_minor: int = 0
+    #: The group has recorded that no money is held any more.
+    released: bool = False
+    cancel_refused: str = ""
+    # The money; None without a payment event.
+    money: Money | None = None
+    # Times.
+    created_ms: int = 0
+    updated_ms: int = 0
+    #: Number of changes of seat and money.
+    changes: int = 0
+    #: Creation time under which the list of its customer has it; 0 if the list does not have it yet.
+    listed_ms: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether the order exists. A payment alone does not create an order."""
+        return self.placed or self.seat_state != ORDER_STATE_PLACED
+
+    @property
+    def decided(self) -> bool:
+        """Whether the group has decided: the order has a seat, is in the waitlist, or is final."""
+        return self.seat_state != ORDER_STATE_PLACED
+
+    @property
+    def listable(self) -> bool:
+        """Whether the list of its customer has to change."""
+        return self.created_ms != self.listed_ms and self.known and bool(self.customer)
+
+    @property
+    def final(self) -> bool:
+        """Whether only a refund can follow."""
+        return self.seat_state in FINAL
+
+    @property
+    def state(self) -> OrderState.ValueType:
+        """State of the order for the API."""
+        money = self.money
+        if (
+            self.seat_state == ORDER_STATE_SETTLED
+            and money is not None
+            and 0 < money.captured_minor <= money.refunded_minor
+        ):
+            return ORDER_STATE_REFUNDED
+        return self.seat_state
+
+    @property
+    def revision(self) -> int:
+        """Number of changes. Placing the order counts as the first, even if its fact is not read yet."""
+        return 1 + self.changes
+
+    @property
+    def held_minor(self) -> int:
+        """Money held now. A settlement or release in the group's log counts even before the payment event is read."""
+        return 0 if self.money is None or self.settled_minor or self.released else self.money.held_minor
+
+    @property
+    def captured_minor(self) -> int:
+        """Money captured, by the log that was read first."""
+        return max(self.settled_minor, self.money.captured_minor if self.money else 0)
+
+    @property
+    def refunded_minor(self) -> int:
+        """Money refunded after capture."""
+        return self.money.refunded_minor if self.money else 0
+
+    @property
+    def action_url(self) -> str:
+        """Address where the shopper confirms the payment; empty if no action is required."""
+        return "" if self.money is None or self.final else self.money.action_url
+
+    def update_times(self, time_ms: int) -> None:
+        """Takes the time of a folded event in. The creation time is that of the order's fact, if there is one."""
+        self.updated_ms = max(self.updated_ms, time_ms)
+        if not self.placed:
+            self.created_ms = min(self.created_ms or time_ms, time_ms)
 
 
 class Chain(NamedTuple):
-    """How far one decision log of the group has been folded."""
+    """Position of the fold in one decision log of the group."""
 
     version: int
     #: SHA-256 of the last decision's bytes.
     digest: bytes
 
 
-#: Nothing has been folded yet.
+#: Before the first decision.
 START = Chain(0, b"")
 
 
 class GroupOrders(msgspec.Struct, array_like=True):
-    """All orders of one group. Kept on disk like OrderView."""
+    """All orders of one group. Stored on disk like OrderView."""
 
     group: str
-    #: Id of the campaign; empty: nobody has opened the group, as far as has been read.
+    #: Id of the campaign; empty if no record that opens the group was read.
     campaign: str = ""
     #: Currency of the frozen terms; empty until the group is open.
     currency: str = ""
     #: Order that opened the group.
     opener: str = ""
-    #: Bought alone, by the frozen terms.
+    #: Whether the frozen terms are those of a solo purchase.
     solo: bool = False
     orders: dict[str, OrderView] = msgspec.field(default_factory=dict)
     decisions: Chain = START
     payments: Chain = START
-    #: Orders that their customers' lists must name from now on, or under another time. Nothing on disk has any.
+    #: Orders whose entry in the list of their customer has to change. Always empty on disk.
     unlisted: tuple[str, ...] = ()
 
     def find(self, order: str) -> OrderView | None:
-        """An order, None where neither its fact nor a decision about its seat has been read."""
+        """An order, or None if neither its fact nor a decision about its seat was read."""
         found = self.orders.get(order)
         return found if found is not None and found.known else None
 
     def check_listed(self, name: str, order: OrderView) -> None:
-        """Notes an order that its customer's list does not name under its time."""
+        """Adds an order to `unlisted` if the list of its customer has to change."""
         if order.created_ms != order.listed_ms and order.listable:
             self.unlisted += (name,)
 
     def order(self, order: str) -> OrderView:
-        """An order's view, made where there is none yet."""
+        """The view of an order, created if there is none."""
         found = self.orders.get(order)
         if found is None:
             found = self.orders[order] = OrderView()
         return found
-
-
-class Decision(Protocol):
-    """What both kinds of decisions have in common."""
-
-    version: int
-    time_ms: int
-    previous_sha256: bytes
-
-
-class OrdersFold:
-    """The folding rules. `value` is always the record's own bytes, which the chain of digests is made of."""
-
-    def initial(self, key: str) -> GroupOrders:
-        """Orders of a group that nothing was said about."""
-        return GroupOrders(key)
-
-    def fold_fact(self, state: GroupOrders, fact: OrderFact, time_ms: int) -> None:
-        """Folds a fact; `time_ms` is its LogAppendTime. Raises DecodeError for one that can't be what orders wrote."""
-        kind = fact.WhichOneof("body")
-        if kind is None or not fact.order:
-            raise DecodeError("an OrderFact without a known body or without an order")
-        if kind == "placed":
-            self._placed(state, fact, fact.placed, time_ms)
-
-    def _placed(self, state: GroupOrders, fact: OrderFact, placed: OrderPlaced, time_ms: int) -> None:
-        order = state.order(fact.order)
-        if order.placed:
-            # Asked again. Where the payload differs, the first in the log has won.
-            return
-        order.placed = True
-        order.campaign = intern(placed.campaign)
-        order.max_unit_price_minor = placed.max_unit_price_minor
-        order.solo = placed.solo
-        order.opens_group = placed.opens_group
-        order.customer = order.customer or fact.customer
-        order.quantity = order.quantity or placed.quantity
-        order.currency = order.currency or intern(placed.currency)
-        order.request_sha256 = order.request_sha256 or placed.request_sha256
-        order.created_ms = time_ms
-        order.updated_ms = max(order.updated_ms, time_ms)
-        if placed.opens_group and not state.opener:
-            state.opener = fact.order
-            state.campaign = order.campaign
-        state.check_listed(fact.order, order)
-
-    def fold_group(self, state: GroupOrders, decision: GroupDecision, value: bytes) -> bool:
-        """Folds a group decision. Returns False for a repeat. Raises HistoryBroken."""
-        chain = _next(state.decisions, decision, value, f"group {state.group}")
-        if chain is None:
-            return False
-        kinds = _kinds(decision, f"group {state.group}")
-        state.decisions = chain
-        for kind, event in zip(kinds, decision.events, strict=True):
-            if kind == "opened":
-                _opened(state, event.opened)
-            elif kind == "completed":
-                for one in event.completed.orders:
-                    order = state.order(one)
-                    seat.completed(order, event.completed.unit_price_minor, decision.time_ms)
-                    state.check_listed(one, order)
-            elif kind in seat.RULES:
-                body = getattr(event, kind)
-                order = state.order(body.order)
-                seat.fold(order, kind, body, decision.time_ms)
-                state.check_listed(body.order, order)
-        return True
-
-    def fold_payment(self, state: GroupOrders, decision: PaymentDecision, value: bytes) -> bool:
-        """Folds a payment decision. Returns False for a repeat. Raises HistoryBroken."""
-        chain = _next(state.payments, decision, value, f"purse {state.group}")
-        if chain is None:
-            return False
-        kinds = _kinds(decision, f"purse {state.group}")
-        state.payments = chain
-        for kind, event in zip(kinds, decision.events, strict=True):
-            if kind in order_payment.RULES:
-                body = getattr(event, kind)
-                name = body.call.order if kind in order_payment.OF_CALLS else body.order
-                order = state.order(name)
-                order_payment.fold(order, kind, body, decision.time_ms)
-                state.check_listed(name, order)
-        return True
-
-
-def _opened(state: GroupOrders, opened: GroupOpened) -> None:
-    state.opener = opened.leader_order
-    state.campaign = intern(opened.terms.campaign)
-    state.currency = intern(opened.terms.currency)
-    state.solo = opened.terms.solo
-
-
-def _kinds(decision: Any, what: str) -> list[str]:
-    """Kinds of a decision's events. Nothing has changed yet where one is not known."""
-    kinds = [event.WhichOneof("body") for event in decision.events[:]]
-    if None in kinds:
-        raise HistoryBroken(f"{what} version {decision.version} holds an unknown event")
-    return kinds
-
-
-def _next(chain: Chain, decision: Decision, value: bytes, what: str) -> Chain | None:
-    """A chain moved on by one decision; None for a repeat. Raises HistoryBroken where it does not fit."""
-    version = decision.version
-    if version < chain.version:
-        if version < 1:
-            raise HistoryBroken(f"{what} has no version {version}")
-        return None
-    digest = sha256(value).digest()
-    if version == chain.version:
-        if digest != chain.digest:
-            raise HistoryBroken(f"two different decisions of {what} version {version}")
-        return None
-    if version != chain.version + 1:
-        raise HistoryBroken(f"{what} jumps from version {chain.version} to {version}")
-    if decision.previous_sha256 != chain.digest:
-        raise HistoryBroken(f"the chain of {what} is broken at version {version}")
-    if not 0 <= decision.time_ms <= LATEST_MS:
-        raise HistoryBroken(f"{what} version {version} says that it was decided at {decision.time_ms} ms")
-    return Chain(version, digest)

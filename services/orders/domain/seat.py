@@ -1,4 +1,4 @@
-"""What a group's decisions make of an order's seat. A final state absorbs: what comes after it changes no state."""
+"""Folds group events into the seat of an order. No event changes a final state."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from groupbuy.orders.v1.orders_pb2 import (
     OrderState,
 )
 
-from services.orders.domain.fold import FINAL, OrderView
+from services.orders.domain.model import FINAL, OrderView
 
-#: States in which an order can be given its seat, or be refused one.
+#: States in which the group can still reserve or refuse a seat.
 UNSEATED = (ORDER_STATE_PLACED, ORDER_STATE_WAITLISTED)
-#: What a seat's release makes of the order; any other reason: RELEASED.
+#: Final state by the reason of a release; RELEASED for all other reasons.
 RELEASED_AS: Mapping[ReleaseReason.ValueType, OrderState.ValueType] = {
     RELEASE_REASON_CANCELLED: ORDER_STATE_CANCELLED,
     RELEASE_REASON_LAPSED: ORDER_STATE_LAPSED,
     RELEASE_REASON_DECLINED: ORDER_STATE_DECLINED,
 }
-#: Names of reasons without the enum's prefix, one string for all orders.
+#: Names of reasons without the prefix of the enum. All orders share the strings.
 REFUSALS = {number: intern(name.removeprefix("REFUSAL_REASON_")) for name, number in RefusalReason.items()}
 RELEASES = {number: intern(name.removeprefix("RELEASE_REASON_")) for name, number in ReleaseReason.items()}
 
@@ -55,32 +55,32 @@ def fold(order: OrderView, kind: str, event: Any, time_ms: int) -> None:
     """Folds one event that names this order; `kind` is one of RULES."""
     if RULES[kind](order, event):
         order.changes += 1
-        order.seen(time_ms)
+        order.update_times(time_ms)
 
 
 def completed(order: OrderView, unit_price_minor: int, time_ms: int) -> None:
-    """The group completed with this order, at this price of one piece."""
+    """Sets the price of one piece at which the group completed with this order."""
     order.unit_price_minor = unit_price_minor
     order.changes += 1
-    order.seen(time_ms)
+    order.update_times(time_ms)
 
 
-def _to(order: OrderView, state: OrderState.ValueType, reason: str = "") -> bool:
-    if order.seat in FINAL or order.seat == state:
+def _set_state(order: OrderView, state: OrderState.ValueType, reason: str = "") -> bool:
+    if order.seat_state in FINAL or order.seat_state == state:
         return False
-    order.seat = state
+    order.seat_state = state
     order.seat_reason = reason
     return True
 
 
-def _answer(
+def _decide_seat(
     order: OrderView,
     event: SeatReserved | SeatWaitlisted | SeatRefused,
     state: OrderState.ValueType,
     reason: str = "",
 ) -> bool:
-    """The answer to an order that was placed or waits. It names the request that won the order's id."""
-    if order.seat not in UNSEATED or not _to(order, state, reason):
+    """Folds the group's decision on a placed or waiting order. It names the request that owns the order's id."""
+    if order.seat_state not in UNSEATED or not _set_state(order, state, reason):
         return False
     order.customer = event.customer or order.customer
     order.request_sha256 = event.request_sha256 or order.request_sha256
@@ -92,40 +92,40 @@ def _answer(
 
 
 def _waitlisted(order: OrderView, event: SeatWaitlisted) -> bool:
-    return _answer(order, event, ORDER_STATE_WAITLISTED)
+    return _decide_seat(order, event, ORDER_STATE_WAITLISTED)
 
 
 def _reserved(order: OrderView, event: SeatReserved) -> bool:
-    return _answer(order, event, ORDER_STATE_RESERVED)
+    return _decide_seat(order, event, ORDER_STATE_RESERVED)
 
 
 def _refused(order: OrderView, event: SeatRefused) -> bool:
-    return _answer(order, event, ORDER_STATE_REFUSED, REFUSALS.get(event.reason, str(event.reason)))
+    return _decide_seat(order, event, ORDER_STATE_REFUSED, REFUSALS.get(event.reason, str(event.reason)))
 
 
 def _confirmed(order: OrderView, event: MemberConfirmed) -> bool:
-    return _to(order, ORDER_STATE_CONFIRMED)
+    return _set_state(order, ORDER_STATE_CONFIRMED)
 
 
 def _released(order: OrderView, event: SeatReleased) -> bool:
     state = RELEASED_AS.get(event.reason, ORDER_STATE_RELEASED)
-    return _to(order, state, RELEASES.get(event.reason, str(event.reason)))
+    return _set_state(order, state, RELEASES.get(event.reason, str(event.reason)))
 
 
 def _settled(order: OrderView, event: MemberSettled) -> bool:
-    if not _to(order, ORDER_STATE_SETTLED):
+    if not _set_state(order, ORDER_STATE_SETTLED):
         return False
     order.settled_minor = event.amount_minor
     return True
 
 
-def _failed(order: OrderView, event: MemberFailed) -> bool:
-    return _to(order, ORDER_STATE_DECLINED, event.reason or "CAPTURE_DECLINED")
+def _charge_declined(order: OrderView, event: MemberFailed) -> bool:
+    return _set_state(order, ORDER_STATE_DECLINED, event.reason or "CAPTURE_DECLINED")
 
 
-def _money_back(order: OrderView, event: MemberReleased) -> bool:
-    changed = not order.let_go
-    order.let_go = True
+def _member_released(order: OrderView, event: MemberReleased) -> bool:
+    changed = not order.released
+    order.released = True
     return changed
 
 
@@ -136,7 +136,7 @@ def _cancel_refused(order: OrderView, event: CancelRefused) -> bool:
     return changed
 
 
-#: Every event that changes what is seen of one order. The others are about the group, or between group and purse.
+#: Rules by event. Other events concern the group, or are instructions to payments.
 RULES: Mapping[str, Callable[[OrderView, Any], bool]] = {
     "seat_waitlisted": _waitlisted,
     "seat_reserved": _reserved,
@@ -144,7 +144,7 @@ RULES: Mapping[str, Callable[[OrderView, Any], bool]] = {
     "member_confirmed": _confirmed,
     "seat_released": _released,
     "member_settled": _settled,
-    "member_failed": _failed,
-    "member_released": _money_back,
+    "member_failed": _charge_declined,
+    "member_released": _member_released,
     "cancel_refused": _cancel_refused,
 }

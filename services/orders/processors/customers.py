@@ -1,7 +1,6 @@
-"""Which orders a customer has: rows of the order projection's index, the newest first.
+"""The list of a customer's orders: rows of the order projection's index, the newest first.
 
-An order is listed from its fact and from group decisions alike: retention takes the fact after 90 days, the decisions
-stay.
+Facts and group decisions both add orders to the list: retention deletes facts after 90 days and keeps decisions.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ from typing import NamedTuple
 from eventlog.state.projection_index import Index
 from services.orders.domain.model import GroupOrders
 
-#: The newest order comes first: places count down from here.
+#: Sort keys count down from here, so that the newest order comes first.
 _LAST = 1 << 63
 
 
 class Listed(NamedTuple):
-    """An order in the list of its customer. The order itself may have moved in the list since."""
+    """An entry of the list. The order may have moved in the list since it was read."""
 
     created_ms: int
     order: str
@@ -24,17 +23,17 @@ class Listed(NamedTuple):
 
     @property
     def key(self) -> tuple[int, str]:
-        """Sorts the list; the same on all replicas, and as long as the order's fact is not read for the first time."""
+        """Sort key. It is equal on all replicas, and changes only when the order's fact is read after its decisions."""
         return -self.created_ms, self.order
 
 
 def place(key: tuple[int, str]) -> bytes:
-    """Place of a sort key in the index; places sort as keys do. Keys of strangers are 64 bits wide."""
+    """The index key of a sort key. Index keys sort as the sort keys do. A key from a page token fits in 64 bits."""
     return (_LAST + key[0]).to_bytes(8, "big") + key[1].encode()
 
 
 def list_orders(state: GroupOrders, index: Index) -> None:
-    """Lists the orders of a group that are not listed yet, or under another time."""
+    """Adds the unlisted orders of a group to the index, or moves them to their new time."""
     for name in state.unlisted:
         order = state.orders[name]
         if order.created_ms == order.listed_ms:
@@ -47,6 +46,6 @@ def list_orders(state: GroupOrders, index: Index) -> None:
 
 
 def listed(row: tuple[bytes, bytes]) -> Listed:
-    """The order of an index row."""
+    """The entry of an index row."""
     where, group = row
     return Listed(_LAST - int.from_bytes(where[:8], "big"), where[8:].decode(), group.decode())

@@ -1,4 +1,4 @@
-"""Folds order facts, group decisions and payment decisions into what shoppers see of their orders."""
+"""The order projection: folds order facts, group decisions and payment decisions into the orders of shoppers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from eventlog.processors.projection import Index, Projection
 from eventlog.records.dead_letters import Undecodable
 from eventlog.records.packed import Packed
 from eventlog.records.topic_spec import TopicSpec
-from services.orders.domain.model import GroupOrders, HistoryBroken, OrdersFold
+from services.orders.domain.fold import HistoryBroken, OrdersFold
+from services.orders.domain.model import GroupOrders
 from services.orders.processors.customers import Listed, list_orders, listed, place
 
-#: Changes with the meaning of what is kept, which is then folded again from the logs.
+#: Changes with the format of kept states; a new stamp makes the first start refold the logs.
 STAMP = "orders-1"
 
 
@@ -35,15 +36,15 @@ class OrdersFolding:
         self._packed: Packed[GroupOrders] = Packed(GroupOrders)
 
     def initial(self, key: str) -> GroupOrders:
-        """Orders of a group that nothing was said about."""
+        """The state of a group without records."""
         return self._fold.initial(key)
 
     def encode(self, state: GroupOrders) -> bytes:
-        """Bytes of a group's orders."""
+        """Encodes the orders of a group."""
         return self._packed.encode(state)
 
     def decode(self, key: str, value: bytes) -> GroupOrders:
-        """The orders that were encoded. Texts that many orders share are one object, as after a fold."""
+        """Decodes the orders of a group. Equal texts of orders share one object, as after a fold."""
         state = self._packed.decode(value)
         state.campaign = intern(state.campaign)
         state.currency = intern(state.currency)
@@ -58,20 +59,20 @@ class OrdersFolding:
         return topic != self._orders_topic
 
     def fold(self, state: GroupOrders, topic: str, record: Any, index: Index) -> None:
-        """Folds one record of a topic. Raises Undecodable, also for a decision that does not follow the one before."""
+        """Folds one record. Raises Undecodable, also for a decision that does not follow the one before."""
         value = record.value or b""
         try:
             if topic == self._orders_topic:
                 fact = OrderFact.FromString(value)
-                _of(fact.group, state)
+                _check_group(fact.group, state)
                 self._fold.fold_fact(state, fact, record.timestamp)
             elif topic == self._groups_topic:
                 decision = GroupDecision.FromString(value)
-                _of(decision.group, state)
+                _check_group(decision.group, state)
                 self._fold.fold_group(state, decision, value)
             else:
                 payment = PaymentDecision.FromString(value)
-                _of(payment.group, state)
+                _check_group(payment.group, state)
                 self._fold.fold_payment(state, payment, value)
         except HistoryBroken as error:
             raise Undecodable(str(error)) from error
@@ -81,14 +82,13 @@ class OrdersFolding:
             list_orders(state, index)
 
 
-def _of(group: str, state: GroupOrders) -> None:
-    # A state is its record's key's.
+def _check_group(group: str, state: GroupOrders) -> None:
     if not group or group != state.group:
         raise Undecodable(f"a record of group {group!r} under the key {state.group!r}")
 
 
 class OrdersProjection(Projection[GroupOrders]):
-    """The order projection: by group, and by customer."""
+    """The orders by group and by customer."""
 
     def __init__(
         self,
@@ -102,6 +102,6 @@ class OrdersProjection(Projection[GroupOrders]):
         folding = OrdersFolding(orders.name, groups.name, payments.name)
         super().__init__(group, (orders, groups, payments), service, folding, connection)
 
-    def of_customer(self, customer: str, partition: int, after: tuple[int, str] | None, most: int) -> list[Listed]:
-        """At most so many of a customer's orders in a partition, in the order of their keys. Raises NotReady."""
-        return [listed(row) for row in self.page(partition, customer, b"" if after is None else place(after), most)]
+    def of_customer(self, customer: str, partition: int, after: tuple[int, str] | None, limit: int) -> list[Listed]:
+        """At most `limit` of a customer's orders in a partition, by their sort keys. Raises NotReady."""
+        return [listed(row) for row in self.page(partition, customer, b"" if after is None else place(after), limit)]

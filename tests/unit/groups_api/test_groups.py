@@ -95,7 +95,7 @@ async def test_a_watch_shows_the_group_then_its_changes_and_ends_with_it(table: 
     assert (await upcoming(watching)).settled
     with pytest.raises(StopAsyncIteration):
         await upcoming(watching)
-    assert len(table.watchers) == 0
+    assert len(table.notifier) == 0
 
 
 async def test_a_watch_goes_on_from_a_version(table: Table, groups: GroupServicer) -> None:

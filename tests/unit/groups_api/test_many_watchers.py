@@ -69,7 +69,7 @@ async def test_each_version_is_made_and_serialised_once_for_all(renderings: list
     assert all(versions == [1, 2, 3] for versions in seen)
     assert renderings == [1, 2, 3]
     assert {version: len(data) for version, data in sent.items()} == {1: 1, 2: 1, 3: 1}
-    assert len(table.watchers) == 0
+    assert len(table.notifier) == 0
 
 
 async def test_a_slow_watcher_is_sent_the_newest_state_and_nothing_in_between(renderings: list[int]) -> None:

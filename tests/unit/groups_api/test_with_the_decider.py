@@ -37,7 +37,7 @@ class Decider:
     """One group, decided as it would be by the process."""
 
     def __init__(self) -> None:
-        self.watchers = ChangeNotifier()
+        self.notifier = ChangeNotifier()
         self._domain: Any = GroupDomain()
         self._aggregate: Aggregate[State] = Aggregate(GROUP, self._domain.initial(GROUP))
         self._offset = 0
@@ -53,7 +53,7 @@ class Decider:
     def take(self, topic: str, key: str, value: bytes) -> None:
         self._offset += 1
         if decide(self._domain, self._aggregate, value, self._offset, TIME_MS + self._offset):
-            self.watchers.notify(key)
+            self.notifier.notify(key)
 
     def say(self, record: GroupInput) -> None:
         self.take("", GROUP, record.SerializeToString())

@@ -57,7 +57,7 @@ class Table:
     """A decider's table."""
 
     def __init__(self) -> None:
-        self.watchers = ChangeNotifier()
+        self.notifier = ChangeNotifier()
         self._aggregates: dict[str, Aggregate[State]] = {}
         self.open = OpenGroups()
         self.scanned = True
@@ -68,7 +68,7 @@ class Table:
     def put(self, state: State, version: int, key: str = GROUP) -> None:
         self._aggregates[key] = Aggregate(key, state, version, version, TIME_MS + version, b"")
         self.open.update(self._aggregates[key])
-        self.watchers.notify(key)
+        self.notifier.notify(key)
 
     def nearest(
         self,

@@ -9,7 +9,8 @@ from groupbuy.groups.v1 import decisions_pb2 as g
 from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderPlaced
 from groupbuy.payments.v1 import decisions_pb2 as p
 
-from services.orders.domain.model import GroupOrders, OrdersFold
+from services.orders.domain.fold import OrdersFold
+from services.orders.domain.model import GroupOrders
 
 GROUP = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a10"
 TIERS_PRICE = 8900

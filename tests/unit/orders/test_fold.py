@@ -10,8 +10,9 @@ from groupbuy.orders.v1.orders_pb2 import Order, OrderState
 from groupbuy.payments.v1 import decisions_pb2 as p
 
 from services.orders.api.mapping import order_message
+from services.orders.domain.fold import HistoryBroken, OrdersFold
 from services.orders.domain.ids import OrderName
-from services.orders.domain.model import GroupOrders, HistoryBroken, OrdersFold
+from services.orders.domain.model import GroupOrders
 from tests.unit.orders import history as h
 from tests.unit.orders import stories
 from tests.unit.orders.stories import Story

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.orders.api.mapping import order_message
+from services.orders.domain.fold import OrdersFold
 from services.orders.domain.ids import OrderName
-from services.orders.domain.model import GroupOrders, OrdersFold
+from services.orders.domain.model import GroupOrders
 from tests.unit.orders import history as h
 from tests.unit.orders.stories import STORIES, Story
 
@@ -41,9 +42,9 @@ def fold(records: Sequence[h.Record]) -> GroupOrders:
         for order, view in state.orders.items():
             assert view.revision >= revisions.get(order, 0)
             revisions[order] = view.revision
-            assert view.seat == ends.get(order, view.seat)
+            assert view.seat_state == ends.get(order, view.seat_state)
             if view.final:
-                ends[order] = view.seat
+                ends[order] = view.seat_state
             assert min(view.held_minor, view.captured_minor, view.refunded_minor) >= 0
     return state
 

@@ -11,7 +11,7 @@ from groupbuy.orders.v1.orders_pb2 import WAIT_ACCEPTED, ListOrdersRequest, List
 from chassis.rpc.errors import ApiError
 from eventlog.core.errors import NotReady
 from eventlog.core.partitioner import partition_of
-from services.orders.api.reading import one_of_each
+from services.orders.api.reading import key_of_each_partition
 from tests.unit.orders.history import GROUP, opened, placed, reserved
 from tests.unit.orders.test_place_order import opens
 from tests.unit.orders.world import TIME_MS, World, call
@@ -86,7 +86,7 @@ async def test_a_list_shows_what_was_written_before_it_and_with_a_token_what_oth
     assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.DEADLINE_EXCEEDED, "ANSWER_PENDING")
     world.fold(world.records[-1][0])
     assert joined[0] in [order.name for order in (await page(world, leader.group)).orders]
-    assert (await page(world, "groups/-", customer="ann", token=token)).orders
+    assert (await page(world, "groups/-", customer="ann", consistency_token=token)).orders
     assert (await page(world, leader.group, token=token)).orders
 
 
@@ -138,10 +138,10 @@ async def test_a_customers_list_is_not_answered_from_a_part_of_the_partitions(wo
 
 def test_there_is_a_key_of_each_partition() -> None:
     for partitions in (1, 4, 64):
-        keys = one_of_each(partitions)
+        keys = key_of_each_partition(partitions)
         assert [partition_of(key, partitions) for key in keys] == list(range(partitions))
     with pytest.raises(NotReady):
-        one_of_each(0)
+        key_of_each_partition(0)
 
 
 async def test_a_customer_with_many_orders_pages_through_all_of_them(world: World) -> None:

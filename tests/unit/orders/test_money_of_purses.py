@@ -22,11 +22,11 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from eventlog.core.aggregate import Aggregate, decide
-from services.orders.domain.fold import Money
-from services.orders.domain.model import OrdersFold
-from services.payments.domain.domain import PurseDomain
+from services.orders.domain.fold import OrdersFold
+from services.orders.domain.model import Money
+from services.payments.api.mapping import payment_of
+from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.model import GroupPayments
-from services.payments.domain.view import payment_of
 from tests.unit.orders import history as h
 from tests.unit.orders.history import Payment
 
@@ -89,7 +89,7 @@ class Both:
     """A purse, and what the order projection makes of its decisions."""
 
     def __init__(self) -> None:
-        self.domain: Any = PurseDomain()
+        self.domain: Any = GroupPaymentsDomain()
         self.purse: Aggregate[GroupPayments] = Aggregate(h.GROUP, self.domain.initial(h.GROUP))
         self.orders = OrdersFold().initial(h.GROUP)
         self.offset = 0

@@ -28,8 +28,8 @@ from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.caller import IDENTITY
 from chassis.rpc.errors import ApiError, to_status
 from chassis.rpc.validation import validate
-from services.orders.api.batch_place_orders import MAX_OF_A_STREAM, SHARE_CLOSING, BatchPlaceOrders
-from services.orders.api.place_order import SHARE_CLOSING as SINGLE_CLOSING
+from services.orders.api.batch_place_orders import MAX_IN_STREAM, SHARE_WAIT_FINAL, BatchPlaceOrders
+from services.orders.api.place_order import SHARE_WAIT_FINAL as SINGLE_SHARE
 from tests.unit.chassis.support import eventually
 from tests.unit.orders.test_place_order import opens
 from tests.unit.orders.world import OTHER, REQUEST, World, asked, call
@@ -178,16 +178,16 @@ async def test_a_state_that_can_not_be_read_fails_each_order_with_a_delay(world:
     assert not world.records
 
 
-async def test_batches_are_refused_where_there_is_no_room(world: World) -> None:
-    room = CapacityLimiter(10)
-    bulk = BatchPlaceOrders(world.orders._placing, world.orders._facts, LocalRouter(), room)
-    room.try_take(8)
+async def test_batches_are_refused_at_capacity(world: World) -> None:
+    limiter = CapacityLimiter(10)
+    handler = BatchPlaceOrders(world.orders._place_order, world.orders._event_publisher, LocalRouter(), limiter)
+    limiter.try_acquire(8)
     with pytest.raises(ApiError) as caught:
-        await bulk.batch([wanted(n) for n in range(3)], call())
+        await handler.batch([wanted(n) for n in range(3)], call())
     assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert caught.value.retry_after_ms
-    assert len((await bulk.batch([wanted(n) for n in range(2)], call())).results) == 2
-    assert room.in_use == 8
+    assert len((await handler.batch([wanted(n) for n in range(2)], call())).results) == 2
+    assert limiter.in_use == 8
 
 
 # The stream ----------------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ async def test_a_stream_takes_no_more_in_than_there_is_room_for(world: World) ->
     for _ in range(2_000):
         await asyncio.wait([first], timeout=0)
     assert not first.done()
-    assert MAX_OF_A_STREAM <= read <= MAX_OF_A_STREAM + 100
+    assert MAX_IN_STREAM <= read <= MAX_IN_STREAM + 100
     for fact, _ in list(world.records):
         world.fold(fact)
     assert (await first).results
@@ -265,7 +265,7 @@ async def test_orders_that_wait_for_their_groups_take_no_place_of_the_others(wor
     batches = [asyncio.create_task(batch(world, *message)) for _ in range(40)]
     held: list[asyncio.Task[list[PlaceOrderResult]]] = []
     try:
-        await eventually(lambda: sum(one.done() for one in batches) >= 40 - SHARE_CLOSING // 500)
+        await eventually(lambda: sum(one.done() for one in batches) >= 40 - SHARE_WAIT_FINAL // 500)
         refused = [one for one in batches if one.done()]
         held = [one for one in batches if not one.done()]
         assert all(isinstance(one.exception(), ApiError) for one in refused)
@@ -285,7 +285,7 @@ async def test_orders_that_wait_for_their_groups_take_no_place_of_the_others(wor
 async def test_single_orders_that_wait_for_their_groups_have_a_share_too(world: World) -> None:
     IDENTITY.set("shop")
     calls = [
-        asyncio.create_task(world.orders.PlaceOrder(waiting(number), call())) for number in range(SINGLE_CLOSING + 1)
+        asyncio.create_task(world.orders.PlaceOrder(waiting(number), call())) for number in range(SINGLE_SHARE + 1)
     ]
     try:
         done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED, timeout=30)

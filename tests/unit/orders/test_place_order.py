@@ -98,7 +98,7 @@ async def test_group_closed_waits_for_the_end(world: World) -> None:
     placing = asyncio.create_task(world.place(wait=WAIT_FINAL))
     group = group_id("ann", REQUEST)
     order = order_id(group, "ann", REQUEST)
-    with world.watchers.watch(group) as watch:
+    with world.notifier.subscribe(group) as watch:
         async with asyncio.timeout(1):
             await watch.changed()
     assert not placing.done()

@@ -59,7 +59,7 @@ async def test_the_broker_is_asked_ten_times_a_second_at_most(world: World) -> N
         with pytest.raises(ApiError):
             await reading(world, name, Token(partition, 10**15))
     assert world.asked_ends == [partition] * 3
-    assert loop.time() - began >= 2 * positions.ASK_AGAIN_S
+    assert loop.time() - began >= 2 * positions.READ_INTERVAL_S
 
 
 async def test_a_record_of_another_process_is_waited_for_and_wakes_when_its_partition_gets_there(world: World) -> None:
@@ -104,6 +104,6 @@ async def test_a_partition_that_goes_to_another_replica_ends_the_wait(world: Wor
     await eventually(lambda: bool(world.asked_ends))
     await still_waits(call_)
     world.away.add(partition)
-    world.watchers.notify_all()
+    world.notifier.notify_all()
     with pytest.raises(NotReady):
         await call_

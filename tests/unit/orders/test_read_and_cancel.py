@@ -196,7 +196,7 @@ async def test_a_watch_shows_the_order_then_its_changes_and_ends_with_it(world: 
     assert (last.state, last.unit_price_minor, last.captured_minor) == (ORDER_STATE_SETTLED, 7900, 15800)
     with pytest.raises(StopAsyncIteration):
         await upcoming(watching)
-    assert len(world.watchers) == 0
+    assert len(world.notifier) == 0
 
 
 async def test_a_settled_order_shows_its_money_whichever_log_is_read_first(world: World) -> None:

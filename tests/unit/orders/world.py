@@ -21,7 +21,8 @@ from eventlog.state.database import Database
 from eventlog.state.projection_index import Index
 from eventlog.views.change_notifier import ChangeNotifier
 from services.orders.api.orders import Context, OrderServicer
-from services.orders.domain.model import GroupOrders, OrdersFold
+from services.orders.domain.fold import OrdersFold
+from services.orders.domain.model import GroupOrders
 from services.orders.processors.customers import Listed, list_orders, listed, place
 from shared_kernel.topics import ORDERS
 from tests.unit.orders.history import Fact, GroupLog, Payment, PurseLog
@@ -87,7 +88,7 @@ class World:
         self.lost: set[str] = set()
         #: Partitions that another process reads.
         self.away: set[int] = set()
-        self.watchers = ChangeNotifier()
+        self.notifier = ChangeNotifier()
         self.campaigns = Campaigns()
         self.ready = True
         self.broker = True
@@ -163,15 +164,15 @@ class World:
     def fold_all(self, partition: int) -> None:
         """The projection comes to the end of a partition, by records of other groups."""
         self._positions[partition] = self._ends[partition]
-        self.watchers.notify(position_key(ORDERS.name, partition))
+        self.notifier.notify(position_key(ORDERS.name, partition))
 
     def of_customer(
-        self, customer: str, partition: int, after: tuple[int, str] | None, most: int, /
+        self, customer: str, partition: int, after: tuple[int, str] | None, limit: int, /
     ) -> Sequence[Listed]:
         if not self.ready or partition in self.away:
             raise NotReady("recovering")
         place_after = b"" if after is None else place(after)
-        return [listed(row) for row in self._indexes[partition].page(customer, place_after, most)]
+        return [listed(row) for row in self._indexes[partition].page(customer, place_after, limit)]
 
     def fold(self, fact: OrderFact) -> None:
         """Folds a fact, and what is decided about it before that: the topics are read in any order."""
@@ -182,19 +183,19 @@ class World:
         self._list(fact.group)
         partition = partition_of(fact.group, PARTITIONS)
         self._positions[partition] += 1
-        self.watchers.notify(fact.group)
-        self.watchers.notify(position_key(ORDERS.name, partition))
+        self.notifier.notify(fact.group)
+        self.notifier.notify(position_key(ORDERS.name, partition))
 
     def decide(self, group: str, *events: GroupEvent) -> None:
         self._groups.setdefault(group, GroupLog(group)).decide(TIME_MS, *events).fold(self._state(group))
         self._list(group)
-        self.watchers.notify(group)
+        self.notifier.notify(group)
 
     def pay(self, group: str, *events: Any) -> None:
         payment: Payment = self._purses.setdefault(group, PurseLog(group)).decide(TIME_MS, *events)
         payment.fold(self._state(group))
         self._list(group)
-        self.watchers.notify(group)
+        self.notifier.notify(group)
 
     def forget_lists(self) -> None:
         self._indexes = [Index(cast(Database, NothingWritten())) for _ in range(PARTITIONS)]
