@@ -13,7 +13,7 @@ from eventlog.views.global_table import GlobalTable
 from shared_kernel.topics import CAMPAIGNS
 
 
-def wrong(key: str, campaign: Campaign) -> str:
+def mismatch(key: str, campaign: Campaign) -> str:
     """Why a campaign can't be that of its key; empty if it can."""
     return "" if campaign.name == f"campaigns/{key}" else f"it is {campaign.name!a}, not the campaign of its key"
 
@@ -21,5 +21,5 @@ def wrong(key: str, campaign: Campaign) -> str:
 def reader(kafka: Kafka, instance: str) -> GlobalTable[Campaign]:
     """Campaigns by id. Start it before the processors."""
     return GlobalTable(
-        kafka, CAMPAIGNS.name, Campaign.FromString, client_id=f"{instance}.campaigns", wrong=wrong, removable=False
+        kafka, CAMPAIGNS.name, Campaign.FromString, client_id=f"{instance}.campaigns", mismatch=mismatch, removable=False
     )

@@ -1,7 +1,9 @@
-"""Wakes thousands who watch one key without holding up everybody else, and lets them share what they are sent.
+"""Fan-out of one key's changes to thousands of watchers, which share each serialised message.
 
-One change of a key wakes its followers in slices, and the event loop runs in between: a decision or a call never waits
-until the last of ten thousand watchers has been written to. Must only be used on the event loop's thread.
+A change wakes the watchers in batches, and the event loop runs in between: no decision or call waits until the last of
+ten thousand watchers was written to.
+
+Used on the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ from eventlog.views.change_notifier import ChangeNotifier, Subscription
 
 T = TypeVar("T")
 
-#: Followers woken before the event loop does something else: about 5 ms of writing.
-SLICE = 100
+#: Watchers woken in one turn of the event loop: about 5 ms of writing.
+WAKE_BATCH = 100
 
 
-class Shared(Generic[T]):
-    """An answer that many calls send. It is serialised once, whoever sends it first."""
+class SharedMessage(Generic[T]):
+    """A response that many calls send. The first one to send it serialises it."""
 
     __slots__ = ("_data", "message")
 
@@ -29,50 +31,50 @@ class Shared(Generic[T]):
         self._data: bytes | None = None
 
     def data(self, serialise: Callable[[T], bytes]) -> bytes:
-        """Its bytes."""
+        """Returns the serialised message."""
         if self._data is None:
             self._data = serialise(self.message)
         return self._data
 
 
-def serialising(serialise: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """A method's serialiser that knows shared answers."""
+def shared_serialiser(serialise: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """A method's serialiser that also accepts SharedMessage."""
 
     def data(answer: Any) -> bytes:
-        return answer.data(serialise) if type(answer) is Shared else serialise(answer)
+        return answer.data(serialise) if type(answer) is SharedMessage else serialise(answer)
 
     return data
 
 
 class _Followers:
-    """All who follow one key, and the task that wakes them."""
+    """The watchers of one key, and the task that wakes them."""
 
-    def __init__(self, watchers: ChangeNotifier, key: str) -> None:
-        # A dict keeps their order: who came first is woken first.
+    def __init__(self, notifier: ChangeNotifier, key: str) -> None:
+        # A dict keeps the order: the first to come is woken first.
         self.all: dict[Subscription, None] = {}
-        self._watching = watchers.watch(key)
-        # Begun here and not by the task: what changes before the task first runs is not missed.
+        self._watching = notifier.subscribe(key)
+        # Subscribed here and not by the task, so that a change before the task first runs is not missed.
         self._task = asyncio.create_task(_wake(self._watching.__enter__(), self), name=f"fan-out of {key}")
 
     def close(self) -> None:
-        """Nobody follows any more."""
+        """Ends the subscription and the task."""
         self._watching.__exit__(None, None, None)
         self._task.cancel()
 
 
 class Fanout:
-    """Followers by key, fed by `watchers`."""
+    """The watchers of all keys, woken by one `notifier`."""
 
-    def __init__(self, watchers: ChangeNotifier) -> None:
-        self._watchers = watchers
+    def __init__(self, notifier: ChangeNotifier) -> None:
+        self._notifier = notifier
         self._by_key: dict[str, _Followers] = {}
 
     @contextmanager
     def follow(self, key: str) -> Iterator[Subscription]:
-        """A watch on one key for as long as the block lasts."""
+        """A subscription to one key for the block."""
         followers = self._by_key.get(key)
         if followers is None:
-            followers = self._by_key[key] = _Followers(self._watchers, key)
+            followers = self._by_key[key] = _Followers(self._notifier, key)
         mine = Subscription()
         followers.all[mine] = None
         try:
@@ -87,10 +89,10 @@ class Fanout:
         return sum(len(followers.all) for followers in self._by_key.values())
 
 
-async def _wake(watch: Subscription, followers: _Followers) -> None:
+async def _wake(subscription: Subscription, followers: _Followers) -> None:
     while True:
-        await watch.changed()
+        await subscription.changed()
         for number, one in enumerate(list(followers.all), 1):
             one.set()
-            if number % SLICE == 0:
+            if number % WAKE_BATCH == 0:
                 await asyncio.sleep(0)

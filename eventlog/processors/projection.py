@@ -1,9 +1,9 @@
-"""A projection: a read model that folds one or several co-partitioned topics, and nothing else.
+"""A projection: a read model, the fold of one or more co-partitioned topics.
 
-State is on disk, a partition a database (projected.py), and the latest states are in memory. A start and a rebalance go
-on from there (kept.py). Without its directory a partition is folded from the logs' beginning. Offsets are committed all
-the same, so that ordinary tools show its lag, and so that a record that can't be decoded is dead-lettered once and not
-at every fold.
+Each partition is a database with the latest states in memory; a start or a rebalance continues from it
+(disk_processor.py). Without its directory a partition is folded from the beginning of the logs. Offsets are committed
+nevertheless: ordinary tools show the lag by them, and a record that can't be decoded is dead-lettered once and not at
+every fold.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ __all__ = ["Folding", "Index", "Projection", "position_key"]
 
 S = TypeVar("S")
 
-#: Decoded states in memory, of all partitions, beside those that wait to be written.
-CACHED = 16_384
-#: Changed states, of all partitions, that make a write due, and the age that does. Folding waits at twice as many.
-UNSAVED = 16_384
-AGE_S = 5.0
+#: Decoded states in memory, of all partitions, in addition to those that wait to be written.
+CACHED_STATES = 16_384
+#: Changed states, of all partitions, that make a write due. At twice as many, folding waits for the write.
+MAX_UNSAVED = 16_384
+#: Age of a change, in seconds, that makes a write due.
+MAX_UNSAVED_S = 5.0
 POLL_INTERVAL_S = 0.25
-#: Records folded between two looks at the clock.
-PORTION = 32
+#: Records folded between two checks of the time slice.
+FOLD_BATCH = 32
 
 
 class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
-    """Folds `sources` into states by key. It is also the view of them for reads."""
+    """Folds `sources` into states by key, and serves reads of them."""
 
     def __init__(
         self, group: str, sources: Sequence[TopicSpec], service: str, folding: Folding[S], connection: Connection
@@ -59,7 +60,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
         super().__init__(group, list(self._sources), folding.stamp, self._make, connection)
 
     def _make(self, number: int, database: Database) -> ProjectionStore[S]:
-        cached = CACHED // max(self.partitions, 1)
+        cached = CACHED_STATES // max(self.partitions, 1)
         return ProjectionStore(
             number, database, self._folding, list(self._sources), cached, self.is_skipped, self.partitions
         )
@@ -68,15 +69,15 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
 
     @property
     def ready(self) -> bool:
-        """Whether every partition assigned here has caught up with its topics once, but for those that stand still."""
+        """Whether every partition assigned here has caught up with its topics once, or is quarantined."""
         if not self.partitions:
             return False
         assigned = {tp.partition for tp in self.app.consumer.assignment()}
-        waits_for = assigned - self.quarantined.keys()
-        return bool(assigned or self.epoch) and all(self._readable(number) for number in waits_for)
+        expected = assigned - self.quarantined.keys()
+        return bool(assigned or self.epoch) and all(self._readable(number) for number in expected)
 
     def get(self, key: str) -> S | None:
-        """State of a key, None if nothing was said about it. Raises NotReady when it is not ours to say."""
+        """The state of a key, or None if it has no record. Raises NotReady if its partition can't be read here."""
         return self._read(partition_of(key, self.partitions) if self.partitions else -1).get(key)
 
     def page(self, number: int, name: str, after: bytes, most: int) -> list[tuple[bytes, bytes]]:
@@ -84,77 +85,77 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
         return self._read(number).index.page(name, after, most)
 
     def position(self, topic: str, partition: int) -> int:
-        """Offset of a topic's partition that is folded next."""
-        held = self._holdings.held.get(partition)
+        """The offset of a topic's partition that is folded next."""
+        held = self._partitions.held.get(partition)
         return 0 if held is None else held.positions.get(topic, 0)
 
     async def end(self, topic: str, partition: int) -> int:
-        """End of a topic's partition, as the broker has it now. Raises KafkaError."""
+        """The end of a topic's partition, from the broker. Raises KafkaError."""
         tp = TP(topic, partition)
         found: dict[TP, int] = await self.app.consumer.ends([tp])
         return found[tp]
 
     def ownership_changed(self) -> None:
-        """Wakes whoever waits for what may not be ours any more."""
+        """Wakes all watchers: their partitions may have moved."""
         self.notifier.notify_all()
 
     # Folding ----------------------------------------------------------------------------------------------------
 
     async def start(self, partitions: int) -> None:
-        """Starts; returns when subscribed, before all is folded: `ready` says when."""
+        """See Processor. Returns when subscribed, before the topics are folded."""
         await super().start(partitions)
-        self.spawn(self._keep_fresh(), "writes")
+        self.spawn(self._write_regularly(), "writes")
 
-    async def _began(self, mine: Collection[int], ends: dict[TP, int]) -> None:
-        """See DiskProcessor. Dead letters that a standby or a process that died has left are sent."""
+    async def _targets_known(self, mine: Collection[int], ends: dict[TP, int]) -> None:
+        """See DiskProcessor. Sends dead letters that a standby or a crashed process has not sent."""
         epoch = self.epoch
-        await super()._began(mine, ends)
+        await super()._targets_known(mine, ends)
         self.notifier.notify_all()
-        left: Collection[asyncio.Future[Any]] = []
+        unacknowledged: Collection[asyncio.Future[Any]] = []
         for number in mine:
-            held = self._holdings.held.get(number)
+            held = self._partitions.held.get(number)
             if held is not None:
                 for topic in self._sources:
-                    # Later ones are sent by `handle`.
+                    # `handle` sends those from `start` on.
                     start = self.app.consumer.start_of(TP(topic, number)) or 0
-                    owed = [one for one in held.undelivered(topic) if one.offset < start]
-                    left = [*left, *await self._bury(held, topic, owed)]
-        while left and epoch == self.epoch:
-            _, left = await asyncio.wait(left, timeout=POLL_INTERVAL_S)
+                    unsent = [one for one in held.undelivered(topic) if one.offset < start]
+                    unacknowledged = [*unacknowledged, *await self._send_dead_letters(held, topic, unsent)]
+        while unacknowledged and epoch == self.epoch:
+            _, unacknowledged = await asyncio.wait(unacknowledged, timeout=POLL_INTERVAL_S)
         if epoch == self.epoch:
             self._acknowledge_starts()
 
-    async def _keep_fresh(self) -> None:
-        """Writes partitions that have changed much, or a while ago."""
+    async def _write_regularly(self) -> None:
+        """Writes partitions with many or old changes."""
         while True:
-            held = list(self._holdings.held.items())
+            held = list(self._partitions.held.items())
             now = time.monotonic()
             for number, one in held:
                 since = self._written_at.setdefault(number, now)
-                if one.unsaved >= UNSAVED // len(held) or now - since >= AGE_S:
+                if one.unsaved >= MAX_UNSAVED // len(held) or now - since >= MAX_UNSAVED_S:
                     self._written_at[number] = now
                     await one.keep()
             await asyncio.sleep(POLL_INTERVAL_S)
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
-        """Folds a partition batch."""
-        held = self._holdings.held.get(batch.partition)
+        """Folds a batch."""
+        held = self._partitions.held.get(batch.partition)
         if held is None or held.epoch != batch.epoch:
             self.report_missing_state(batch)
             return None
         slices = TimeSlice()
         touched: set[str] = set()
-        buried: list[Awaitable[Any]] = []
+        dead_letters: list[Awaitable[Any]] = []
         records = batch.records
-        most = 2 * UNSAVED // len(self._holdings.held)
-        for first in range(0, len(records), PORTION):
+        most = 2 * MAX_UNSAVED // len(self._partitions.held)
+        for first in range(0, len(records), FOLD_BATCH):
             try:
-                held.fold(batch.topic, records[first : first + PORTION], touched)
+                held.fold(batch.topic, records[first : first + FOLD_BATCH], touched)
             except Poisoned as poisoned:
                 self.quarantine(poisoned)
-            refused = held.refused()
-            if refused:
-                buried += await self._bury(held, batch.topic, refused)
+            undecodable = held.refused()
+            if undecodable:
+                dead_letters += await self._send_dead_letters(held, batch.topic, undecodable)
             if batch.partition in self.quarantined:
                 break
             if slices.expired():
@@ -163,19 +164,19 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
                     await held.keep()
                 await slices.yield_to_loop()
             if batch.epoch != self.epoch:
-                # Its next owner, or this one in the next epoch, goes on from what is written.
+                # The partition's next owner continues from the state on disk.
                 return None
         for key in touched:
             self.notifier.notify(key)
         self.notifier.notify(position_key(batch.topic, batch.partition))
-        return buried
+        return dead_letters
 
-    async def _bury(
-        self, held: ProjectionStore[S], topic: str, refused: Sequence[Undelivered]
+    async def _send_dead_letters(
+        self, held: ProjectionStore[S], topic: str, records: Sequence[Undelivered]
     ) -> list[asyncio.Future[Any]]:
-        """Sends dead letters; each is noted as delivered once the broker has it."""
+        """Sends dead letters, and marks each as delivered once the broker has acknowledged it."""
         futures: list[asyncio.Future[Any]] = []
-        for one in refused:
+        for one in records:
             dead = Output(self.producer, self._sources[topic], held.partition)
             record = SimpleNamespace(offset=one.offset, key=one.key, value=one.value, headers=one.headers)
             send_to_dlq(dead, self.dead_letters, topic, held.partition, record, one.error)

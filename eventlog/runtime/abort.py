@@ -1,6 +1,6 @@
-"""Ends the process with code 70 when something happened that exactness rules out. A supervisor starts it again.
+"""The end of the process with code 70 when an invariant is violated. A supervisor restarts the process.
 
-Nothing is acknowledged, flushed or cleaned up on the way: state in memory may be ahead of the log and must not be used.
+Nothing is acknowledged, flushed or cleaned up: the state in memory may be ahead of the log.
 """
 
 from __future__ import annotations
@@ -14,61 +14,62 @@ from collections.abc import Callable
 from typing import NoReturn
 
 EXIT_CODE = 70
-#: Longest that the last words may delay the end. A process whose output nobody reads ends without them.
+#: Maximum seconds that the message may delay the end. If nobody reads standard error, the process ends without it.
 SHUTDOWN_GRACE_S = 0.8
 
 
-def abort(what: str, error: BaseException | None = None, **where: object) -> NoReturn:
-    """Writes the reason and the place to standard error and ends the process, on any thread and inside any callback.
+def abort(reason: str, error: BaseException | None = None, **context: object) -> NoReturn:
+    """Writes the reason, the context and the traceback to standard error, and ends the process.
 
-    The process ends within LAST_WORDS_S, also when its output is closed, broken or full.
+    Works on any thread and inside any callback. The process ends within SHUTDOWN_GRACE_S even if its output is closed,
+    broken or full.
     """
 
-    def speak() -> None:
-        write(f"stopping with code {EXIT_CODE}: {what}{_place(where)}\n{_trace(error)}")
+    def report() -> None:
+        write(f"stopping with code {EXIT_CODE}: {reason}{_context(context)}\n{_trace(error)}")
 
-    end(speak)
+    end(report)
 
 
-def end(speak: Callable[[], None]) -> NoReturn:
-    """Ends the process with code 70 once `speak` has returned or raised, and after LAST_WORDS_S at the latest.
+def end(report: Callable[[], None]) -> NoReturn:
+    """Ends the process with code 70 when `report` has returned or raised, or after SHUTDOWN_GRACE_S.
 
-    `speak` runs on a thread of its own. Thread.start would wait for that thread without a limit, and for a lock that
-    the caller may have interrupted; the interpreter's own call does neither.
+    `report` runs on a thread of its own. The low-level call starts it, because Thread.start waits for the new thread
+    without a limit, and for a lock that the interrupted caller may hold.
     """
     try:
-        said = _thread.allocate_lock()
-        said.acquire()
-        _thread.start_new_thread(_run, (speak, said))
-        said.acquire(timeout=SHUTDOWN_GRACE_S)
+        done = _thread.allocate_lock()
+        done.acquire()
+        _thread.start_new_thread(_run, (report, done))
+        done.acquire(timeout=SHUTDOWN_GRACE_S)
     finally:
         os._exit(EXIT_CODE)
 
 
 def write(text: str) -> None:
-    """Writes to standard error past logging, whose handlers may be the fault."""
-    # The number is asked for: where standard error is closed, a file or a connection may have number 2 by now.
+    """Writes to standard error without the logging module, whose handlers may be the cause of the error."""
+    # Not the constant 2: if standard error is closed, another file or a connection may have that number.
     descriptor = sys.stderr.fileno()
     left = text.encode(errors="replace")
     while left:
         left = left[os.write(descriptor, left) :]
 
 
-def _run(speak: Callable[[], None], said: _thread.LockType) -> None:
-    # A thread that ends with an exception prints it, and nobody waits for that.
+def _run(report: Callable[[], None], done: _thread.LockType) -> None:
+    # An exception would be printed by the thread's end, which nobody waits for.
     with contextlib.suppress(BaseException):
-        speak()
-    # os._exit flushes nothing.
+        report()
+    # os._exit does not flush.
     with contextlib.suppress(BaseException):
         sys.stdout.flush()
-    said.release()
+    done.release()
 
 
-def _place(where: dict[str, object]) -> str:
+def _context(context: dict[str, object]) -> str:
     try:
-        return "".join(f" {name}={value}" for name, value in where.items())
-    except Exception as error:  # noqa: BLE001 - a value that can't be shown must not hide the reason
-        return f" (the place can't be shown: {type(error).__name__})"
+        return "".join(f" {name}={value}" for name, value in context.items())
+    except Exception as error:  # noqa: BLE001 - a value without a text must not hide the reason
+        return f" (the context can't be shown: {type(error).__name__})"
 
 
 def _trace(error: BaseException | None) -> str:
@@ -76,5 +77,5 @@ def _trace(error: BaseException | None) -> str:
         return ""
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - an error that can't be shown must not hide the reason
+    except Exception:  # noqa: BLE001 - an error without a text must not hide the reason
         return f"{type(error).__name__}, which can't be shown\n"

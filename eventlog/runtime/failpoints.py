@@ -1,7 +1,7 @@
-"""Named steps between a fetch and a commit at which a test may kill the process. Costs nothing when none is armed.
+"""Failpoints: named steps between a fetch and a commit at which a test kills the process.
 
-`EVENTLOG_CRASH_AT=step:n` kills the process with SIGKILL when it passes a step for the n-th time. Must never be armed
-outside of tests.
+`EVENTLOG_FAILPOINT=step:n` kills the process with SIGKILL when it passes the step for the n-th time. For tests only. A
+step costs one look at `armed` while no failpoint is armed.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import signal
 
-VARIABLE = "EVENTLOG_CRASH_AT"
+VARIABLE = "EVENTLOG_FAILPOINT"
 
-#: All steps: from the start to a batch, in the order in which one passes them, and what goes on beside.
+#: All steps, from the start to a batch, in the order in which a process passes them, then those of tasks beside it.
 STEPS = (
     "state opened, not compared",
     "start read, log's end not",
@@ -22,7 +22,7 @@ STEPS = (
     "record decided, batch not",
     "batch decided, nothing sent",
     "output sent, not acknowledged",
-    "output acknowledged, state not told",
+    "output acknowledged, state not updated",
     "output acknowledged, input not",
     "input acknowledged, not committed",
     "offsets due, not committed",
@@ -43,7 +43,7 @@ _signal = signal.SIGKILL
 
 
 def arm(where: str, number: signal.Signals = signal.SIGKILL) -> None:
-    """Arms `step:n` with what the process is sent there. Raises ValueError when there is no such step."""
+    """Arms the failpoint `step:n` with the signal to send. Raises ValueError if the step does not exist."""
     global armed, _step, _left, _signal
     step, _, count = where.rpartition(":")
     if step not in STEPS:
@@ -52,8 +52,8 @@ def arm(where: str, number: signal.Signals = signal.SIGKILL) -> None:
 
 
 def passed(step: str) -> None:
-    """To be called at a step, as `if crashpoints.armed: crashpoints.passed("…")`."""
-    global _left  # noqa: PLW0603 - one process, one death
+    """Counts a step and sends the signal at the n-th. Call it as `if failpoints.armed: failpoints.passed("…")`."""
+    global _left  # noqa: PLW0603 - one failpoint a process
     if step == _step:
         _left -= 1
         if _left == 0:

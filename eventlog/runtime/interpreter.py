@@ -1,15 +1,14 @@
-"""How Python itself runs in a process of processors: when it looks for garbage, how long a thread keeps the others
-waiting, and what becomes of memory that is free.
+"""Settings of the Python interpreter and of the C allocator for a process of processors.
 
-The event loop is the standard library's, in every service and on every thread.
+The state of a decider is many long-lived objects, none of them in a reference cycle. With Python's default thresholds
+the garbage collector traverses all of them again and again, which took a quarter of a busy decider's time. Cycles come
+only from ended tasks and calls, and are few and short-lived. Every collection stops all threads, so the frequent ones
+are kept small: a fetch of 20,000 records creates 200,000 objects while calls wait.
 
-State is many objects that stay, and none of them is in a cycle. Python's own rhythm looks through all of them again and
-again: a quarter of the time of a decider at full speed. What is in cycles here are the ends of tasks and of calls, few
-and short-lived. Each look stops all threads, so those that are often are small: a fetch of 20,000 records brings
-200,000 objects while calls wait.
+Fetch and send buffers are large and short-lived. By default the C library returns each of them to the system, which
+then clears the pages of the next one: a tenth of the time. So freed memory is kept.
 
-The buffers of fetches and of what is sent are large, and made and let go all the time. The C library gives each back to
-the system, which clears the pages of the next: a tenth of the time. So it keeps them.
+All services and threads use the standard library's event loop.
 """
 
 from __future__ import annotations
@@ -18,20 +17,23 @@ import ctypes
 import gc
 import sys
 
-#: Objects made and not let go, after which the youngest are looked through; then how often their elders are.
+#: Thresholds of the garbage collector's three generations: new objects, then collections of the younger generation.
 THRESHOLDS = (2_000, 4, 12_000)
-#: Seconds after which a thread lets others run that wait.
+#: Seconds after which a running thread yields to a waiting one.
 SWITCH_S = 0.001
-#: Bytes of the smallest block that goes back to the system as soon as it is free, and of free memory that is kept;
-#: glibc takes no more than that for the first.
+#: Size in bytes from which a freed block is returned to the system at once; glibc allows no more.
 LARGE_BYTES = 32 << 20
+#: Bytes of free memory at the top of the heap that are not returned to the system.
 KEPT_BYTES = 64 << 20
-#: Numbers of these in glibc's mallopt.
+#: Parameter numbers of glibc's mallopt.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 
 
 def tune() -> None:
-    """Looks for garbage once, sets what is there apart for good, and looks seldom from here on. May be called again."""
+    """Collects garbage once, exempts the present objects from later collections, and applies the settings above.
+
+    May be called more than once.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)
@@ -40,7 +42,7 @@ def tune() -> None:
 
 
 def _keep_memory() -> None:
-    """Does nothing where the C library is not glibc: others have rules of their own."""
+    """Sets the allocator's thresholds. Does nothing if the C library is not glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, LARGE_BYTES)

@@ -1,4 +1,4 @@
-"""State directories are for their owner alone, whatever the umask of whoever started the process."""
+"""Permissions of state directories: only their owner has access, whatever the umask of the process."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ _OTHERS = 0o077
 
 
 def from_now_on() -> None:
-    """All that this process makes is for its owner alone. RocksDB makes files at any time, and knows no modes."""
+    """Makes all files that the process creates from now on private. RocksDB creates files without a mode of its own."""
     os.umask(_OTHERS)
 
 
 def directory(path: Path) -> None:
-    """Makes a directory, where there is none, and takes it away from others. Missing parents are private, too."""
+    """Creates a directory with its missing parents, all of them private. Makes an existing directory private."""
     missing = [one for one in (path, *path.parents) if not one.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for one in missing or [path]:
-        _take(one, _DIRECTORY)
+        _make_private(one, _DIRECTORY)
 
 
 def tree(path: Path) -> None:
-    """Takes a directory and all in it away from others: an earlier build may have left it open."""
+    """Makes a directory and everything in it private: an earlier build may have left it readable."""
     if not path.exists():
         return
-    _take(path, _DIRECTORY)
+    _make_private(path, _DIRECTORY)
     for folder, names, files in os.walk(path):
         for name in names:
-            _take(Path(folder, name), _DIRECTORY)
+            _make_private(Path(folder, name), _DIRECTORY)
         for name in files:
-            _take(Path(folder, name), _FILE)
+            _make_private(Path(folder, name), _FILE)
 
 
-def _take(path: Path, mode: int) -> None:
+def _make_private(path: Path, mode: int) -> None:
     try:
         found = path.lstat()
-        # A link names what is not ours to change, and a sticky directory is everybody's on purpose.
-        apart = stat.S_ISLNK(found.st_mode) or found.st_mode & stat.S_ISVTX or found.st_uid != os.geteuid()
-        if found.st_mode & _OTHERS and not apart:
+        # Leave a link alone, since its target may be elsewhere, and a sticky directory, which is shared on purpose.
+        exempt = stat.S_ISLNK(found.st_mode) or found.st_mode & stat.S_ISVTX or found.st_uid != os.geteuid()
+        if found.st_mode & _OTHERS and not exempt:
             path.chmod(mode)
     except FileNotFoundError:
-        # RocksDB deletes files behind the scenes.
+        # RocksDB deletes files in the background.
         return

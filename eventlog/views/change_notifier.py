@@ -1,6 +1,6 @@
-"""Wakes those who wait for a key to change. Notifications coalesce: a slow waiter costs one flag, never a queue.
+"""Notification of changes by key. Notifications coalesce: a slow subscriber costs one flag instead of a queue.
 
-Must only be used on the event loop's thread.
+Not thread-safe: use it on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 
 class Subscription:
-    """One waiter's flag."""
+    """One subscriber's flag for one key."""
 
     __slots__ = ("_event",)
 
@@ -19,46 +19,46 @@ class Subscription:
         self._event = asyncio.Event()
 
     async def changed(self) -> None:
-        """Returns once the key was notified since the last call, or since the watch began."""
+        """Returns when the key has changed since the last call, or since the subscription began."""
         await self._event.wait()
         self._event.clear()
 
     def set(self) -> None:
-        """Wakes the waiter."""
+        """Notifies the subscriber."""
         self._event.set()
 
 
 class ChangeNotifier:
-    """All waiters, by key."""
+    """The subscriptions of all keys."""
 
     def __init__(self) -> None:
         self._by_key: dict[str, set[Subscription]] = {}
 
     @contextmanager
-    def watch(self, key: str) -> Iterator[Subscription]:
-        """A watch on one key for as long as the block lasts."""
-        watch = Subscription()
-        self._by_key.setdefault(key, set()).add(watch)
+    def subscribe(self, key: str) -> Iterator[Subscription]:
+        """A subscription to one key for the duration of a `with` block."""
+        subscription = Subscription()
+        self._by_key.setdefault(key, set()).add(subscription)
         try:
-            yield watch
+            yield subscription
         finally:
-            waiting = self._by_key[key]
-            waiting.discard(watch)
-            if not waiting:
+            subscriptions = self._by_key[key]
+            subscriptions.discard(subscription)
+            if not subscriptions:
                 del self._by_key[key]
 
     def notify(self, key: str) -> None:
-        """Wakes all who watch the key."""
-        waiting = self._by_key.get(key)
-        if waiting is not None:
-            for watch in waiting:
-                watch.set()
+        """Notifies the subscribers of a key."""
+        subscriptions = self._by_key.get(key)
+        if subscriptions is not None:
+            for subscription in subscriptions:
+                subscription.set()
 
     def notify_all(self) -> None:
-        """Wakes everybody, for instance when ownership changed."""
-        for waiting in self._by_key.values():
-            for watch in waiting:
-                watch.set()
+        """Notifies all subscribers, for instance when partitions have moved."""
+        for subscriptions in self._by_key.values():
+            for subscription in subscriptions:
+                subscription.set()
 
     def __len__(self) -> int:
-        return sum(len(waiting) for waiting in self._by_key.values())
+        return sum(len(subscriptions) for subscriptions in self._by_key.values())

@@ -1,8 +1,8 @@
-"""Reads a compacted topic whole and keeps the latest value of each key, for what every process wants to know by heart.
+"""A table of the latest value of each key of a compacted topic, complete in every process.
 
-It has no consumer group: every process reads all partitions from the beginning. The reader lags behind the topic, so
-before a key is called unknown the topic is read to its end. Callers share that: a flood of unknown keys asks the broker
-ROUNDS_PER_S times a second, and no caller gets an answer that was on its way before its call.
+The table has no consumer group: every process reads all partitions from the beginning. The reader lags behind the
+topic, so a lookup reads the topic to its end before it reports a key as unknown. Concurrent lookups share a refresh,
+and refreshes are limited to REFRESHES_PER_S. No caller gets the result of a refresh that began before its call.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from aiokafka.errors import KafkaError
 
 from eventlog.broker.security import Kafka, client
 from eventlog.core.errors import BrokerUnavailable, InvariantViolation
-from eventlog.processors.lanes import cancelled_by_us
 from eventlog.runtime.abort import abort
+from eventlog.runtime.cancellation import cancel_requested
 from eventlog.views.change_notifier import ChangeNotifier
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Longest that a refresh takes. A broker that does not answer by then is unavailable.
+#: Time limit of a refresh, after which the broker counts as unavailable.
 REFRESH_S = 10.0
-#: Questions to the broker a second, when callers always want to know; and at once, after a quiet time.
-ROUNDS_PER_S = 10
-BURST = 10
-#: Pause of the reader after an error of the broker.
+#: Sustained rate of refreshes, and the burst allowed after a quiet time (a token bucket).
+REFRESHES_PER_S = 10
+REFRESH_BURST = 10
+#: Pause of the reader after a retriable error, in seconds.
 RETRY_S = 0.5
 
 
 class GlobalTable(Generic[T]):
-    """Latest value by key of one topic."""
+    """The latest values of one topic, by key."""
 
     def __init__(
         self,
@@ -44,27 +44,28 @@ class GlobalTable(Generic[T]):
         decode: Callable[[bytes], T],
         *,
         client_id: str,
-        wrong: Callable[[str, T], str] | None = None,
+        mismatch: Callable[[str, T], str] | None = None,
         removable: bool = True,
     ) -> None:
-        """`wrong` says why a value can't be that of its key, empty if it can; such a record changes nothing.
+        """`mismatch` returns why a value can't belong to its key, or an empty string. Such a record is ignored.
 
-        With `removable` false a record without a value changes nothing either. Both are counted and logged.
+        If `removable` is false, a record without a value is ignored too. Ignored records are counted and logged.
         """
         self._topic = topic
         self._decode = decode
-        self._wrong = wrong
+        self._mismatch = mismatch
         self._removable = removable
         self._values: dict[str, T] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
-        #: The refresh that has not asked the broker yet, if there is one, and the newest of all.
+        #: The refresh that has not asked the broker for the end yet, if any. Callers may still join it.
         self._upcoming: asyncio.Task[BrokerUnavailable | None] | None = None
+        #: The refresh that began last.
         self._newest: asyncio.Task[BrokerUnavailable | None] | None = None
-        #: Loop's time at which the broker would be asked next if it were asked evenly.
-        self._even = 0.0
+        #: When the next refresh would be due at an even rate, on the loop's clock.
+        self._next_due = 0.0
         self._consumer = AIOKafkaConsumer(
             **client(kafka),
             client_id=client_id,
@@ -72,13 +73,14 @@ class GlobalTable(Generic[T]):
             auto_offset_reset="earliest",
             fetch_max_wait_ms=100,
         )
-        self.watchers = ChangeNotifier()
+        self.notifier = ChangeNotifier()
+        #: Records that could not be decoded.
         self.undecodable = 0
-        #: Records that are not of their key, and removals where nothing is ever removed.
+        #: Records whose value does not belong to their key, and records without a value if nothing is removable.
         self.ignored = 0
 
     async def start(self, partitions: int) -> None:
-        """Reads the topic to its end, waiting for a broker that is away, then goes on reading behind the scenes."""
+        """Reads the topic to its end, retrying while the broker is unavailable, then continues in the background."""
         await self._consumer.start()
         tps = [TopicPartition(self._topic, partition) for partition in range(partitions)]
         self._consumer.assign(tps)
@@ -90,10 +92,10 @@ class GlobalTable(Generic[T]):
             try:
                 return await self.refresh()
             except BrokerUnavailable as error:
-                log.warning("%s is not read yet, trying again: %s", self._topic, error)
+                log.warning("%s is not read to its end yet, retrying: %s", self._topic, error)
 
     async def stop(self) -> None:
-        """Stops reading. A refresh under way raises BrokerUnavailable."""
+        """Stops reading. A refresh in flight raises BrokerUnavailable."""
         self._stopping = True
         tasks = [task for task in (self._task, self._newest, self._upcoming) if task is not None]
         for task in tasks:
@@ -102,15 +104,15 @@ class GlobalTable(Generic[T]):
         await self._consumer.stop()
 
     def find(self, key: str) -> T | None:
-        """The value of a key as far as it has been read."""
+        """The value of a key in what has been read so far."""
         return self._values.get(key)
 
     def values(self) -> list[T]:
-        """All values as far as they have been read."""
+        """All values in what has been read so far."""
         return list(self._values.values())
 
     async def get_latest(self, key: str) -> T | None:
-        """The value of a key; None only when the topic, read to its present end, has none."""
+        """The value of a key. If it is unknown, reads the topic to its present end before it returns None."""
         found = self._values.get(key)
         if found is None:
             await self.refresh()
@@ -118,18 +120,15 @@ class GlobalTable(Generic[T]):
         return found
 
     async def refresh(self) -> None:
-        """Returns when everything is read that was in the topic at the call.
-
-        Raises BrokerUnavailable after REFRESH_S.
-        """
+        """Reads the topic up to its end at the time of the call. Raises BrokerUnavailable after REFRESH_S."""
         if self._stopping:
-            raise BrokerUnavailable(f"{self._topic} is not read any more")
+            raise BrokerUnavailable(f"the reader of {self._topic} has stopped")
         if self._upcoming is None:
-            # The one under way may have asked before this call.
-            self._upcoming = asyncio.get_running_loop().create_task(self._round(self._newest), name="refresh")
+            # The refresh in flight may have asked for the end before this call.
+            self._upcoming = asyncio.get_running_loop().create_task(self._refresh(self._newest), name="refresh")
             self._newest = self._upcoming
         shared = self._upcoming
-        # It goes on for the others if this caller gives up.
+        # The task continues for the other callers if this one is cancelled.
         await asyncio.wait([shared], timeout=REFRESH_S)
         if not shared.done() or shared.cancelled():
             raise BrokerUnavailable(f"{self._topic} could not be read to its end in time")
@@ -137,11 +136,11 @@ class GlobalTable(Generic[T]):
         if error is not None:
             raise BrokerUnavailable(str(error)) from error
 
-    async def _round(self, before: asyncio.Task[Any] | None) -> BrokerUnavailable | None:
-        """One refresh for all callers that come before it asks. Returns what went wrong."""
+    async def _refresh(self, before: asyncio.Task[Any] | None) -> BrokerUnavailable | None:
+        """One refresh, shared by all callers that arrive before it asks for the end. Returns its error."""
         if before is not None:
             await asyncio.wait([before])
-        await self._turn()
+        await self._limit_rate()
         self._upcoming = None
         try:
             async with asyncio.timeout(REFRESH_S):
@@ -154,73 +153,73 @@ class GlobalTable(Generic[T]):
             return BrokerUnavailable(f"{self._topic} could not be read to its end: {error!r}")
         return None
 
-    async def _turn(self) -> None:
-        """Waits until the broker may be asked again."""
+    async def _limit_rate(self) -> None:
+        """Waits until the rate limit allows another refresh."""
         loop = asyncio.get_running_loop()
-        early_s = self._even - loop.time() - (BURST - 1) / ROUNDS_PER_S
+        early_s = self._next_due - loop.time() - (REFRESH_BURST - 1) / REFRESHES_PER_S
         if early_s > 0:
             await asyncio.sleep(early_s)
-        self._even = max(self._even, loop.time()) + 1 / ROUNDS_PER_S
+        self._next_due = max(self._next_due, loop.time()) + 1 / REFRESHES_PER_S
 
     async def _read(self) -> None:
         while True:
             try:
-                await self._read_on()
+                await self._read_once()
             except asyncio.CancelledError as error:
-                if cancelled_by_us():
+                if cancel_requested():
                     raise
-                raise InvariantViolation("reading was cancelled from inside") from error
+                raise InvariantViolation("a call of the consumer was cancelled from inside") from error
             except KafkaError as error:
                 if not error.retriable:
                     raise
-                log.warning("%s can't be read, trying again: %r", self._topic, error)
+                log.warning("%s can't be read, retrying: %r", self._topic, error)
                 await asyncio.sleep(RETRY_S)
 
-    async def _read_on(self) -> None:
+    async def _read_once(self) -> None:
         fetched: dict[TopicPartition, list[Any]] = await self._consumer.getmany(timeout_ms=200)
         for tp, records in fetched.items():
             for record in records:
-                self._take(record)
+                self._apply(record)
             self._positions[tp] = records[-1].offset + 1
-        # Compaction may have taken the last records before the end: the consumer's own position tells.
+        # Compaction may have removed the last records before the end, so take the consumer's position into account.
         for tp in self._positions:
             position = await self._consumer.position(tp)
             self._positions[tp] = max(self._positions[tp], position)
         self._progress.set()
 
-    def _take(self, record: Any) -> None:
+    def _apply(self, record: Any) -> None:
         key = (record.key or b"").decode(errors="replace")
         if record.value is None:
             if not self._removable:
                 if key in self._values:
-                    self._ignore(record, key, "it has no value, and nothing is removed from this topic")
+                    self._ignore(record, key, "it has no value, and keys of this topic can't be removed")
                 return
             self._values.pop(key, None)
         else:
             try:
                 value = self._decode(record.value)
-                wrong = self._wrong(key, value) if self._wrong is not None else ""
-            except Exception as error:  # noqa: BLE001 - decoders have errors of their own; protobuf's is no ValueError
+                mismatch = self._mismatch(key, value) if self._mismatch is not None else ""
+            except Exception as error:  # noqa: BLE001 - decoders raise exceptions of their own, protobuf's among them
                 self.undecodable += 1
                 log.error("%s offset %s can't be decoded: %r", self._topic, record.offset, error)
                 return
-            if wrong:
-                self._ignore(record, key, wrong)
+            if mismatch:
+                self._ignore(record, key, mismatch)
                 return
             self._values[key] = value
-        self.watchers.notify(key)
+        self.notifier.notify(key)
 
-    def _ignore(self, record: Any, key: str, why: str) -> None:
+    def _ignore(self, record: Any, key: str, reason: str) -> None:
         self.ignored += 1
         log.critical(
-            "%s-%s offset %s changes nothing: %s. The value of %a stays. See `groupbuy-ops verify`",
+            "%s-%s offset %s is ignored: %s. Key %a keeps its value. Run `verify`",
             self._topic,
             record.partition,
             record.offset,
-            why,
+            reason,
             key,
         )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
-            abort("reading a topic ended", task.exception(), topic=self._topic)
+            abort("the reader of a topic ended", task.exception(), topic=self._topic)

@@ -1,4 +1,4 @@
-"""What callers see of a processor's state, whatever keeps it: a decider's table or a projection."""
+"""The view of a processor's state that callers read, for a decider as for a projection."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class View(Protocol[T_co]):
-    """State by key, on the event loop's thread. What it gives is read-only."""
+    """State by key. Read-only, and for the event loop's thread only."""
 
     @property
-    def watchers(self) -> ChangeNotifier:
-        """Wakes who waits for a key."""
+    def notifier(self) -> ChangeNotifier:
+        """Notifies subscribers of a key when its state changes."""
         ...
 
     def get(self, key: str) -> T_co | None:
-        """State of a key, None if there is none. Raises NotReady while recovering, or when another process owns it."""
+        """The state of a key, or None. Raises NotReady during recovery, or if another process owns the partition."""
         ...

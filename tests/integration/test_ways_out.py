@@ -139,7 +139,7 @@ def test_a_foreign_decision_is_passed_over_by_every_reader(shop: Shop) -> None:
     restart(stack, *SERVICES)
     shop.wait_all([shop.place(campaign, solo=True) for _ in range(4)], "SETTLED")
     for name in SERVICES:
-        assert "is passed over, by a recorded skip" in stack.log(name)
+        assert "is skipped, as an operator has recorded" in stack.log(name)
     clean(shop)
     ops(kafka, "replay")
     ops(kafka, "ledger", "balances")

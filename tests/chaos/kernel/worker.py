@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--checkpoint", type=float, default=2.0)
     parser.add_argument("--session", type=float, default=base.SESSION_S)
-    parser.add_argument("--arm", default="", help="crash point that SIGUSR1 arms, as in EVENTLOG_CRASH_AT")
+    parser.add_argument("--arm", default="", help="crash point that SIGUSR1 arms, as in EVENTLOG_FAILPOINT")
     parser.add_argument("--stop-at", default="", help="crash point at which it is told to stop instead of killed")
     given = parser.parse_args(arguments)
     os.environ.setdefault(thread_checks.VARIABLE, "1")

@@ -14,7 +14,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.views import global_table
-from eventlog.views.global_table import BURST, ROUNDS_PER_S, GlobalTable
+from eventlog.views.global_table import REFRESH_BURST, REFRESHES_PER_S, GlobalTable
 from shared_kernel import campaign_table
 
 TP = TopicPartition("campaigns", 0)
@@ -99,7 +99,7 @@ async def turns() -> None:
 
 
 def rounds_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(global_table, "BURST", 1_000_000)
+    monkeypatch.setattr(global_table, "REFRESH_BURST", 1_000_000)
 
 
 async def test_what_was_written_before_the_call_is_found(reader: Reader) -> None:
@@ -129,11 +129,11 @@ async def test_a_flood_of_unknown_keys_asks_the_broker_a_few_times(reader: Reade
 
 async def test_callers_one_after_the_other_ask_the_broker_some_times_a_second_at_most(reader: Reader) -> None:
     loop = asyncio.get_running_loop()
-    reader._even = loop.time() + BURST / ROUNDS_PER_S
+    reader._next_due = loop.time() + REFRESH_BURST / REFRESHES_PER_S
     began = loop.time()
     for number in range(4):
         assert await reader.get_latest(f"unknown-{number}") is None
-    assert loop.time() - began > 0.9 * 4 / ROUNDS_PER_S
+    assert loop.time() - began > 0.9 * 4 / REFRESHES_PER_S
     assert reader.topic.questions == 4
 
 
@@ -236,7 +236,7 @@ async def test_a_cancellation_that_is_not_ours_ends_the_process(
     reader.topic.errors.append(asyncio.CancelledError())
     reader.topic.append("mug", value("campaigns/mug"))
     await turns()
-    assert died == ["reading a topic ended"]
+    assert died == ["the reader of a topic ended"]
 
 
 async def test_a_removal_or_a_foreign_record_changes_no_offer(
@@ -260,6 +260,6 @@ async def test_a_removal_or_a_foreign_record_changes_no_offer(
         assert (made.ignored, made.undecodable) == (3, 1)
         told = [one.getMessage() for one in caplog.records if one.levelname == "CRITICAL"]
         assert len(told) == 3
-        assert all("groupbuy-ops verify" in one for one in told)
+        assert all("Run `verify`" in one for one in told)
     finally:
         await made.stop()

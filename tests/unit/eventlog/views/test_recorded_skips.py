@@ -18,7 +18,7 @@ def skips(entries: dict[str, Skip | None]) -> RecordedSkips:
             return entries.get(key)
 
     reader: Any = Reader()
-    made._reader = reader
+    made._table = reader
     return made
 
 
@@ -46,6 +46,6 @@ def test_a_record_is_passed_over_by_its_own_bytes_alone() -> None:
 
 
 def test_an_entry_that_skips_another_record_than_its_key_says_changes_nothing() -> None:
-    assert recorded_skips._wrong(skip_key("inbox", 1, 9), Skip("inbox", 1, 9, "ab")) == ""
-    assert recorded_skips._wrong("declared", None) == ""
-    assert "another record" in recorded_skips._wrong(skip_key("inbox", 1, 9), Skip("inbox", 1, 8, "ab"))
+    assert recorded_skips._mismatch(skip_key("inbox", 1, 9), Skip("inbox", 1, 9, "ab")) == ""
+    assert recorded_skips._mismatch("declared", None) == ""
+    assert "another record" in recorded_skips._mismatch(skip_key("inbox", 1, 9), Skip("inbox", 1, 8, "ab"))
