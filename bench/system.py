@@ -24,7 +24,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign, CreateCampaignRequest, Ti
 from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceStub
 
 from bench.flame import entitle, recording
-from devstack.errors import DeployError
+from devstack.errors import DevstackError
 from devstack.stack import BROKER, Stack
 from groupbuy_testing.running import RunningStack
 
@@ -46,7 +46,7 @@ def system(
     try:
         try:
             running.stack.start()
-        except DeployError as error:
+        except DevstackError as error:
             raise SystemExit(str(error)) from error
         yield running
         _still_well(running)

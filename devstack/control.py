@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
-from devstack.errors import DeployError
+from devstack.errors import DevstackError
 from devstack.kafka.broker import Broker
 from devstack.stack import Stack
 
@@ -97,14 +97,14 @@ class _Responses:
 
 
 def serve(calls: Calls, stop: Callable[[], None], *, requests: Iterable[str], output: TextIO) -> None:
-    """Answers requests until they end, then calls `stop`, which has to end a start that is in progress."""
+    """Answers requests until the input ends, then calls `stop`, which has to cancel a start that is in progress."""
     responses = _Responses(output)
 
     def answer(request: Mapping[str, Any]) -> None:
         number = request["id"]
         try:
             result = calls[request["call"]](**request.get("arguments", {}))
-        except DeployError as error:
+        except DevstackError as error:
             responses.write({"id": number, "error": str(error)})
         except Exception as error:
             log.exception("request %s failed", request)

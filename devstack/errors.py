@@ -1,44 +1,44 @@
-"""What can go wrong when a broker or a stack is started, each with the exit code that a command line ends with.
+"""Errors of starting a broker or a stack, with the exit code of the command line.
 
-Every message is a sentence that says what to do next; a log's tail may follow it.
+Each message says what to do next. The end of a log may follow it.
 """
 
 from __future__ import annotations
 
 
-class DeployError(Exception):
-    """Base of all. `exit_code` is for mains: 1 something failed, 2 something is missing or asked for wrongly."""
+class DevstackError(Exception):
+    """Base class. `exit_code` is 1 after a failure, and 2 if something is missing or an argument is wrong."""
 
     exit_code = 1
 
 
-class MissingTool(DeployError):
-    """Java or Maven is not there, or too old. The message says what to install."""
+class MissingTool(DevstackError):
+    """Java or Maven is missing or too old. The message says what to install."""
 
     exit_code = 2
 
 
-class AlreadyRunning(DeployError):
-    """A live stack holds this run directory."""
+class AlreadyRunning(DevstackError):
+    """A running stack has locked the run directory."""
 
     exit_code = 2
 
 
-class BadAddress(DeployError):
-    """KAFKA, or an argument in its place, is no list of host:port."""
+class BadAddress(DevstackError):
+    """KAFKA, or the argument that replaces it, is not a list of host:port."""
 
     exit_code = 2
 
 
-class BrokerFailed(DeployError):
-    """The broker ended, or never answered."""
+class BrokerFailed(DevstackError):
+    """The broker ended or did not answer."""
 
 
-class StackFailed(DeployError):
-    """A process of the stack ended in a way that a restart does not mend, or did not come up in time."""
+class StackFailed(DevstackError):
+    """A process of the stack ended in a way that a restart does not fix, or did not start in time."""
 
 
-class Cancelled(DeployError):
-    """Somebody asked to stop while something was being started."""
+class Cancelled(DevstackError):
+    """A stop was requested during the start."""
 
     exit_code = 130

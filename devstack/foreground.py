@@ -1,7 +1,7 @@
-"""Runs something in the foreground until Ctrl-C or SIGTERM, then lets it drain; a second signal ends it at once.
+"""Runs a system in the foreground until Ctrl-C or SIGTERM, then drains it; a second signal kills it.
 
-A signal handler here only counts. The work is done on other threads while the main thread watches, so that no lock and
-no half-done step is ever interrupted.
+The signal handler only counts signals. Start and stop run on other threads while the main thread polls, so a signal
+interrupts no step and no held lock.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol, Self
 
-from devstack.errors import Cancelled, DeployError
+from devstack.errors import Cancelled, DevstackError
 
-_EVERY_S = 0.1
-# What did not drain is no clean end.
+_POLL_INTERVAL_S = 0.1
+# The exit code if the system was killed before it had drained.
 _KILLED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Runnable(Protocol):
-    """What can be run so."""
+    """A system that can run in the foreground."""
 
     def start(self) -> None:
-        """Starts; returns once it is ready. Stops what it started where that fails."""
+        """Starts and returns once the system is ready. If that fails, stops what has started."""
 
     def cancel(self) -> None:
-        """Makes `start` give up soon, with Cancelled."""
+        """Makes a running `start` raise Cancelled soon."""
 
     def failure(self) -> Exception | None:
-        """Why it can't go on."""
+        """The reason why the system can't continue; None if it can."""
 
     def stop(self) -> None:
         """Drains and stops."""
 
     def kill_all(self) -> None:
-        """Ends all its processes at once."""
+        """Kills all its processes."""
 
 
 class _Signals:
@@ -62,29 +62,29 @@ class _Signals:
 
 
 def run(work: Runnable, ready: Callable[[], None]) -> int:
-    """Starts, calls `ready`, waits for a signal or a failure, stops. Returns the exit code; says errors on stderr."""
+    """Starts, calls `ready`, waits for a signal or a failure, and stops. Returns the exit code. Errors go to stderr."""
     with _Signals() as signals:
         errors = _attend(work.start, work, signals)
         if not errors:
             ready()
             while not signals.count and (failure := work.failure()) is None:
-                time.sleep(_EVERY_S)
+                time.sleep(_POLL_INTERVAL_S)
             if not signals.count and failure is not None:
                 errors.append(failure)
             else:
-                sys.stderr.write("stopping; press Ctrl-C again to stop at once\n")
+                sys.stderr.write("stopping; press Ctrl-C again to kill everything\n")
             errors += _attend(work.stop, work, signals)
     for error in errors:
         if not isinstance(error, Cancelled):
             sys.stderr.write(f"{error}\n")
-        if not isinstance(error, DeployError):
+        if not isinstance(error, DevstackError):
             raise error
-    codes = [error.exit_code for error in errors if isinstance(error, DeployError)]
+    codes = [error.exit_code for error in errors if isinstance(error, DevstackError)]
     return max(codes, default=_KILLED if signals.count >= 2 else 0)
 
 
 def _attend(step: Callable[[], None], work: Runnable, signals: _Signals) -> list[Exception]:
-    """Runs one step on a thread; the first signal of all cancels a start, the second kills."""
+    """Runs one step on a thread. The first signal cancels a start; the second kills all processes."""
     errors: list[Exception] = []
 
     def run_step() -> None:
@@ -96,8 +96,8 @@ def _attend(step: Callable[[], None], work: Runnable, signals: _Signals) -> list
     thread = threading.Thread(target=run_step)
     thread.start()
     while thread.is_alive():
-        thread.join(_EVERY_S)
-        # Signals are counted over all steps, so none that comes between two of them is lost.
+        thread.join(_POLL_INTERVAL_S)
+        # The count covers all steps, so a signal between two steps is not lost.
         if signals.count >= 1:
             work.cancel()
         if signals.count >= 2:

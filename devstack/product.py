@@ -1,6 +1,6 @@
-"""What the product is made of, as processes: the simulated provider and the three services, and how topics are made.
+"""The product as processes: the simulated provider, the three services, and the commands that create topics and ACLs.
 
-The only place in devstack/ that knows their names and variables. Starts nothing.
+The only module of devstack that has their names and environment variables. Starts nothing.
 """
 
 from __future__ import annotations
@@ -14,57 +14,57 @@ from groupbuy_settlement import command
 
 SERVICES = ("orders", "groups", "payments")
 PROVIDER = "provider"
-#: Where the provider speaks the wires of real ones, and where payments takes what those tell by themselves.
+#: The addresses of the provider's HTTP interfaces (Stripe, WeChat Pay), and of the payments service's webhooks.
 PROVIDER_HTTP, WEBHOOKS = "provider_http", "payments_webhooks"
-# Calls get so long to finish when a service drains, and its processors as long again.
+# A draining service waits this long for its calls, and as long again for its processors.
 _DRAIN_S = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a child needs to know of the stack: the broker, a directory for its data, and its own gRPC address."""
+    """The settings of one stack: the broker, the data directory, all addresses, and the shared secrets."""
 
     kafka: str
     data: Path
     endpoints: Mapping[str, str]
-    #: Signs share links, in hexadecimal; another one each time.
+    #: The key that signs share links, in hexadecimal; generated for each stack.
     link_key: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
-    #: What the provider signs its notifications with, and our key at its Stripe; others each time.
+    #: The secret of the provider's notifications and our Stripe key; generated for each stack.
     notify_secret: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     stripe_key: str = field(default_factory=lambda: f"sk_test_{secrets.token_hex(16)}", repr=False)
 
     @property
     def wechat_keys(self) -> Path:
-        """The directory with the keys of our account at the provider's WeChat Pay."""
+        """The directory with the keys of our WeChat Pay account."""
         return self.data / "wechat_keys"
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One process: its command, and its environment laid over the supervisor's."""
+    """One process: its command, and the variables that are added to the supervisor's environment."""
 
     name: str
     argv: tuple[str, ...]
     environment: Mapping[str, str]
-    #: Whether it answers gRPC health checks at its endpoint; else it counts as serving while it runs.
+    #: Whether it answers gRPC health checks. Without them the process counts as serving while it runs.
     health: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A set of processes: `first` are started before `then`, and stopped after them."""
+    """A set of processes: those of `first` start before those of `then`, and stop after them."""
 
-    #: The command that makes the topics, for a broker and a number of partitions; None: there are none to make.
+    #: The command that creates the topics, from broker and number of partitions; None if there are no topics.
     topics: Callable[[str, int], Sequence[str]] | None
     first: Mapping[str, Callable[[Layout], Child]]
     then: Mapping[str, Callable[[Layout], Child]]
-    #: Names of addresses that are needed beside one for each process.
-    more: tuple[str, ...] = ()
-    #: The command that says at a broker which asks who comes who may do what; None: there is none.
-    rights: Callable[[str], Sequence[str]] | None = None
-    #: What has to be there before anything is started.
+    #: Names of addresses in addition to one for each process.
+    extra_addresses: tuple[str, ...] = ()
+    #: The command that creates the ACLs on a secured broker, or None.
+    acls: Callable[[str], Sequence[str]] | None = None
+    #: Creates the files that the processes need at their start.
     prepare: Callable[[Layout], None] | None = None
-    #: One more process of a service, by its name and number; None: there is never more than one of each.
+    #: Makes a further process of a service, from its name and number; None if services have one process each.
     replica: Callable[[str, int], Callable[[Layout], Child]] | None = None
 
 
@@ -74,14 +74,14 @@ def _topics(kafka: str, partitions: int) -> Sequence[str]:
 
 
 def _prepare(layout: Layout) -> None:
-    # Heavy to load, and wanted only where the product itself is started.
-    from simulators.psp.wechat.signer import Seal
+    # Slow to import, and needed only to start the product itself.
+    from simulators.psp.wechat.signer import Signer
 
-    Seal(layout.wechat_keys)
+    Signer(layout.wechat_keys)
 
 
 def _provider(layout: Layout) -> Child:
-    told = {
+    settings = {
         "LISTEN": layout.endpoints[PROVIDER],
         "HTTP_LISTEN": layout.endpoints[PROVIDER_HTTP],
         "DATABASE": str(layout.data / "provider.sqlite"),
@@ -91,12 +91,12 @@ def _provider(layout: Layout) -> Child:
         "STRIPE_WEBHOOK_SECRET": layout.notify_secret,
         "WECHAT_KEYS": str(layout.wechat_keys),
     }
-    environment = {f"GROUPBUY_SIMPROVIDER_{key}": value for key, value in told.items()}
+    environment = {f"GROUPBUY_SIMPROVIDER_{key}": value for key, value in settings.items()}
     return Child(PROVIDER, command("simulators.psp"), environment)
 
 
 def replica_name(service: str, number: int) -> str:
-    """Name of a service's process: the first, number 0, has the name of the service."""
+    """The name of a service's process. Process 0 has the name of the service."""
     return f"{service}-{number}" if number else service
 
 
@@ -118,7 +118,7 @@ def _service(name: str, number: int = 0) -> Callable[[Layout], Child]:
         if name == "payments":
             environment |= _accounts(layout)
             if number:
-                # What the provider tells by itself goes to the first.
+                # The provider sends its notifications to the first process.
                 environment["WEBHOOK_LISTEN"] = "127.0.0.1:0"
         prefixed = {prefix + key: value for key, value in environment.items()}
         return Child(process, command(f"services.{name}"), prefixed)
@@ -127,7 +127,7 @@ def _service(name: str, number: int = 0) -> Callable[[Layout], Child]:
 
 
 def _accounts(layout: Layout) -> Mapping[str, str]:
-    """Our accounts at the provider, by each of the wires that it speaks."""
+    """Settings of our accounts at the provider: gRPC, Stripe and WeChat Pay."""
     from simulators.psp.wechat import signer
 
     http, webhooks = layout.endpoints[PROVIDER_HTTP], layout.endpoints[WEBHOOKS]
@@ -152,10 +152,10 @@ def _accounts(layout: Layout) -> Mapping[str, str]:
 
 PRODUCT = Plan(
     topics=_topics,
-    rights=lambda kafka: command("ops.main", "acls", "apply", "--kafka", kafka),
+    acls=lambda kafka: command("ops.main", "acls", "apply", "--kafka", kafka),
     first={PROVIDER: _provider},
     then={name: _service(name) for name in SERVICES},
-    more=(PROVIDER_HTTP, WEBHOOKS),
+    extra_addresses=(PROVIDER_HTTP, WEBHOOKS),
     prepare=_prepare,
     replica=_service,
 )

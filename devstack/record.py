@@ -1,4 +1,4 @@
-"""`stack.json`: what runs where, for tools and people. Written whole or not at all; its pids are always fresh."""
+"""`stack.json`: addresses and process ids of a running stack, for tools and people. Replaced atomically."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ NAME = "stack.json"
 
 
 class Record:
-    """The record of one run directory."""
+    """The record in one run directory."""
 
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / NAME
 
     def write(self, *, kafka: str, endpoints: Mapping[str, str], pids: Mapping[str, int | None]) -> None:
-        """Replaces the record, one call at a time. A process that is down has no pid in it."""
+        """Replaces the record. The caller serialises calls. A process that is down has no entry in `pids`."""
         content = {
             "kafka": kafka,
             "endpoints": dict(endpoints),
@@ -32,11 +32,11 @@ class Record:
         beside.replace(self.path)
 
     def remove(self) -> None:
-        """Nothing runs any more."""
+        """Deletes the record."""
         self.path.unlink(missing_ok=True)
 
-    def said(self) -> str:
-        """Who wrote it, in words."""
+    def owner(self) -> str:
+        """The supervisor that wrote the record, for a message."""
         try:
             return f"process {json.loads(self.path.read_text(encoding='utf-8'))['supervisor']}"
         except (OSError, ValueError, KeyError):

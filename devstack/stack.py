@@ -1,7 +1,7 @@
-"""The whole system on this machine: broker, simulated provider, three services, supervised, in one run directory.
+"""The whole system on this machine: broker, simulated provider and three services, supervised, in one run directory.
 
-`python -m devstack.stack` runs it in the foreground (`make up`). Must never leave a process behind, nor start where a
-live stack is, nor delete what another stack works on.
+`python -m devstack.stack` runs it in the foreground (`make up`). A lock on the run directory keeps a second stack from
+starting in it, and no process outlives the stack.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _EXTERNAL_S = 15.0
 
 
 class Stack(Processes):
-    """One system. `start` once, `stop` once; in between, break and mend any of its processes by name.
+    """One system. `start` once, `stop` once; in between, kill, freeze and restart any of its processes by name.
 
-    Names are `orders`, `groups`, `payments`, `provider` and, unless the broker is somebody else's, `broker`; further
-    replicas of a service are `groups-1`, `groups-2` and so on.
+    Names are `orders`, `groups`, `payments`, `provider` and, with a broker of its own, `broker`; further replicas of a
+    service are `groups-1`, `groups-2` and so on.
     """
 
     def __init__(
@@ -54,13 +54,14 @@ class Stack(Processes):
         replicas: Mapping[str, int] | None = None,
         secured: bool = False,
     ) -> None:
-        """`kafka`, else $KAFKA, is a broker to use; without either one of our own is started.
+        """Starts nothing yet.
 
-        `data` (default: in the run directory) is where all keep theirs; emptied at start and removed at stop unless
-        `keep_data`. Logs are removed at stop unless `keep_logs` or something failed. `environment` adds variables by
-        process name: `{"provider": {"GROUPBUY_SIMPROVIDER_LATENCY_MAX_MS": "200"}}`. `replicas` says how many processes
-        of a service to start with, where it is not one. `secured`: mutual TLS for all calls, and a broker of our own
-        that asks who comes; `credentials` then says who may come.
+        `kafka`, else $KAFKA, is the broker to use; without either the stack starts its own. `data` (default: in the run
+        directory) is the directory for all data; it is emptied at the start and removed at the stop unless `keep_data`.
+        Logs are removed at the stop unless `keep_logs` is set or something failed. `environment` adds variables by
+        process name: `{"provider": {"GROUPBUY_SIMPROVIDER_LATENCY_MAX_MS": "200"}}`. `replicas` is the number of
+        processes by service (default: 1). With `secured` all calls use mutual TLS and the stack's broker authenticates
+        its clients; `credentials` has the certificates and passwords.
         """
         super().__init__(run_dir)
         self.data = (data or self.run_dir / "data").absolute()
@@ -76,9 +77,9 @@ class Stack(Processes):
         self._added: list[str] = []
         self._lock_handle: int | None = None
         self._secured = secured
-        #: Certificates and passwords of a secured stack, once started.
+        #: Certificates and passwords of a secured stack; None before the start.
         self.credentials: Credentials | None = None
-        # Held while starting: stop waits for a start on another thread to give up.
+        # Held during a start: `stop` waits until a cancelled start on another thread has returned.
         self._starting = threading.Lock()
 
     @property
@@ -88,24 +89,24 @@ class Stack(Processes):
 
     @property
     def monitor(self) -> Issued | None:
-        """The certificate to ask for health with; None where nothing is encrypted."""
+        """The client certificate of health checks; None without encryption."""
         return self.credentials.issued[MONITOR] if self.credentials else None
 
     def identity(self, name: str) -> str:
-        """See Processes. Replicas of a service have one identity."""
+        """See Processes. Replicas of a service share one identity."""
         return self.credentials.identities[name.partition("-")[0]] if self.credentials else ""
 
     @property
     def broker(self) -> Broker:
-        """The broker of our own, to kill and restart. Raises BrokerFailed where it is somebody else's."""
+        """The stack's own broker. Raises BrokerFailed if the stack uses another one."""
         if self._broker is None:
             raise BrokerFailed(f"the broker at {self._external} is not ours")
         return self._broker
 
     def start(self) -> None:
-        """Starts everything; returns once every service is SERVING. Stops what it started where that fails.
+        """Starts everything and returns once every service is SERVING. If that fails, stops what has started.
 
-        Raises a DeployError: MissingTool, BadAddress, AlreadyRunning, BrokerFailed, StackFailed; Cancelled after
+        Raises a DevstackError: MissingTool, BadAddress, AlreadyRunning, BrokerFailed, StackFailed, or Cancelled after
         `cancel` or `stop`.
         """
         with self._starting:
@@ -116,11 +117,11 @@ class Stack(Processes):
                 raise
 
     def cancel(self) -> None:
-        """Makes a `start` on another thread give up soon, with Cancelled."""
+        """Makes a `start` on another thread raise Cancelled soon."""
         self._cancel.set()
 
     def stop(self) -> None:
-        """Drains the services, then stops provider and broker. Harmless when nothing runs, or when called again."""
+        """Drains the services, then stops provider and broker. Does nothing if nothing runs."""
         self.cancel()
         with self._starting:
             self._stop(well=self.failure() is None)
@@ -131,7 +132,7 @@ class Stack(Processes):
             shutil.rmtree(self.data, ignore_errors=True)
         private_files.directory(self.data)
         private_files.directory(self.logs)
-        for name in (*self._plan.first, *self._plan.then, *self._plan.more):
+        for name in (*self._plan.first, *self._plan.then, *self._plan.extra_addresses):
             self.endpoints[name] = f"127.0.0.1:{ports.free_port()}"
         if self._secured:
             self.credentials = Credentials(self.data / "credentials")
@@ -152,15 +153,15 @@ class Stack(Processes):
     def _start_child(self, child: Child) -> None:
         own = self.credentials.environment(child.name) if self.credentials else {}
         environment = {**self._python(), **child.environment, **own, **self._environment.get(child.name, {})}
-        # Not in our caller's directory: a module is looked for there first.
+        # Not in the caller's directory, where the child might import other modules.
         process = Process(child.argv, log=self.log_file(child.name), cwd=self.data, environment=environment)
         self._add(child.name, process, health=child.health)
         process.start()
 
     def add_replica(self, service: str) -> str:
-        """Starts one more process of a service of a running stack; returns its name. Does not wait: see wait_serving.
+        """Starts one more process of a service and returns its name. Does not wait: see `wait_serving`.
 
-        Raises StackFailed where the stack has no such service, or does not run.
+        Raises StackFailed if the stack has no such service or does not run.
         """
         name = self._add_replica(service)
         self._write_record()
@@ -168,7 +169,7 @@ class Stack(Processes):
 
     def _add_replica(self, service: str) -> str:
         if self._layout is None or self._plan.replica is None or service not in self._plan.then:
-            raise StackFailed(f"there can be no more of {service!r} in this stack")
+            raise StackFailed(f"this stack can't start another {service!r}")
         number = next(one for one in itertools.count(1) if replica_name(service, one) not in self.names)
         name = replica_name(service, number)
         self.endpoints[name] = f"127.0.0.1:{ports.free_port()}"
@@ -199,20 +200,20 @@ class Stack(Processes):
             self.run_dir.rmdir()
 
     def _python(self) -> dict[str, str]:
-        """A restart is quick only with compiled modules: where they must not lie beside the sources, in a cache."""
+        """Variables that cache compiled modules, so that a restart is fast, also where the sources are read-only."""
         found = {"PYTHONUNBUFFERED": "1"}
         if os.environ.get("PYTHONDONTWRITEBYTECODE") and not os.environ.get("PYTHONPYCACHEPREFIX"):
             found |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(jars.home() / "pycache")}
         return found
 
     def _lock(self) -> None:
-        """Locks the run directory itself: the kernel holds it for as long as we live, and no file is left."""
+        """Locks the run directory. The kernel releases the lock when the process ends, and no file is left."""
         private_files.directory(self.run_dir)
         handle = os.open(self.run_dir, os.O_RDONLY)
         if not try_lock(handle):
             os.close(handle)
-            who = self._record.said()
-            raise AlreadyRunning(f"a stack is running in {self.run_dir} already ({who}): stop it first.")
+            owner = self._record.owner()
+            raise AlreadyRunning(f"a stack is running in {self.run_dir} already ({owner}): stop it first.")
         self._lock_handle = handle
 
     def _start_broker(self) -> None:
@@ -222,14 +223,14 @@ class Stack(Processes):
             self._add(BROKER, self._broker.process)
             return
         if self._secured:
-            raise BrokerFailed("a stack that asks who comes starts a broker of its own: unset KAFKA.")
+            raise BrokerFailed("a secured stack starts a broker of its own: unset KAFKA.")
         addresses(self.kafka)
         if not wait_for(lambda: answers(self.kafka), timeout_s=_EXTERNAL_S, cancel=self._cancel, every_s=0.3):
             raise BrokerFailed(f"no broker answers at KAFKA={self.kafka}: start it, or unset KAFKA.")
 
     def _make_topics(self) -> None:
-        if self.credentials is not None and self._plan.rights is not None:
-            self._run("rights", self._plan.rights(self.kafka), self.credentials.environment(ADMIN))
+        if self.credentials is not None and self._plan.acls is not None:
+            self._run("acls", self._plan.acls(self.kafka), self.credentials.environment(ADMIN))
         if self._plan.topics is not None:
             own = self.credentials.environment(ADMIN) if self.credentials else {}
             self._run("topics", self._plan.topics(self.kafka, self.partitions), own)
@@ -241,7 +242,7 @@ class Stack(Processes):
             process.start()
             ended = wait_for(lambda: not process.running, timeout_s=START_S, cancel=self._cancel)
             if not ended or process.code != 0:
-                raise StackFailed(f"the {what} could not be made at {self.kafka}:\n{process.tail()}")
+                raise StackFailed(f"the {what} could not be created at {self.kafka}:\n{process.tail()}")
         finally:
             process.kill()
 

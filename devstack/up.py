@@ -1,7 +1,7 @@
-"""`make up`: the whole system in the foreground, for working against, until Ctrl-C.
+"""`make up`: the whole system in the foreground until Ctrl-C.
 
-Its run directory is `.run/` of the current directory; `.run/stack.json` says what runs where. Data is fresh each time
-and deleted at the end, unless it is to be kept. Must never touch a stack that runs already.
+The run directory is `.run/` of the current directory; `.run/stack.json` has addresses and process ids. Each run starts
+with empty data and deletes it at the end, unless --keep is given.
 """
 
 from __future__ import annotations
@@ -34,12 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a stack until it is stopped. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m devstack.stack",
-        description="Runs the whole system until Ctrl-C. KAFKA=host:port uses another broker.",
+        description="Runs the whole system until Ctrl-C. Set KAFKA=host:port to use another broker.",
     )
-    parser.add_argument("--keep", action="store_true", help="go on from the data of the last run with --keep")
-    parser.add_argument("--run-dir", type=Path, default=RUN_DIR, help="for data, logs and stack.json (%(default)s)")
-    parser.add_argument("--secured", action="store_true", help="mutual TLS, and a broker that asks who comes")
-    parser.add_argument("--partitions", type=int, default=4, help="of every topic, for ever (%(default)s)")
+    parser.add_argument("--keep", action="store_true", help="keep the data, and continue from the last run with --keep")
+    parser.add_argument(
+        "--run-dir", type=Path, default=RUN_DIR, help="directory for data, logs and stack.json (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--secured", action="store_true", help="use mutual TLS, and a broker that authenticates its clients"
+    )
+    parser.add_argument(
+        "--partitions", type=int, default=4, help="partitions of every topic; fixed for ever (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     stack = Stack(
@@ -51,23 +57,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         secured=options.secured,
     )
     sys.stderr.write("starting broker, provider and services\n")
-    return foreground.run(stack, lambda: _say(stack))
+    return foreground.run(stack, lambda: _print_addresses(stack))
 
 
-def _say(stack: Stack) -> None:
+def _print_addresses(stack: Stack) -> None:
     rows = {"kafka": stack.kafka, **stack.endpoints}
     width = max(map(len, rows))
     for name, address in rows.items():
         print(f"{name:{width}}  {address}")
-    print(f"\nLogs are in {stack.logs}, these addresses in {stack.run_dir / NAME}. For instance:\n")
+    print(f"\nLogs are in {stack.logs}, and these addresses in {stack.run_dir / NAME}. An example:\n")
     example = _EXAMPLE
     if stack.credentials is not None:
         merchant = stack.credentials.issued["merchant"]
-        # The certificate has the name of the service, and no host; a merchant may not ask for the protos by reflection.
+        # The certificate has the service's name and no host. A merchant may not use reflection, hence -protoset.
         with_certificate = (
             f"-cacert {merchant.ca} -cert {merchant.certificate} -key {merchant.key} "
             f"-authority {server_name(stack.identity('groups'))} -protoset {PROTOS}"
         )
         example = _EXAMPLE.replace("-plaintext", with_certificate)
-        print(f"set -a; . {stack.credentials.ops_file}; set +a  # lets groupbuy-ops in\n")
+        print(f"set -a; . {stack.credentials.ops_file}; set +a  # credentials of groupbuy-ops\n")
     print(example.replace("GROUPS", stack.endpoints["groups"]).replace("REQUEST", str(uuid.uuid4())), flush=True)

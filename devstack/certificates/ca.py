@@ -1,10 +1,9 @@
-"""A certificate authority for development: `python -m devstack.certificates.ca` makes it, and a certificate for every
-identity.
+"""A certificate authority for development, and a certificate for every identity: `python -m devstack.certificates.ca`.
 
-Identities are those of the table of who may call what. A certificate names one as its SPIFFE id, and has no
-name but its own: a service's certificate the server name of its identity, the Kafka broker's the addresses of this
-machine, a client's none. The key lies beside it, readable by its owner alone. For development only: the authority's key
-lies there too.
+The policy table names the identities. A certificate has the identity's SPIFFE id and only its own host names: a
+service's certificate has the server name of its identity, the Kafka broker's has the addresses of this machine, a
+client's has none. The private key is beside it, readable by its owner only. For development only: the authority's own
+key is in the same directory.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ from devstack.supervision import private_files
 DIRECTORY = Path(".run/certificates")
 LIFE = timedelta(days=30)
 _CA_LIFE = timedelta(days=365)
-# Clocks of two machines differ.
+# Certificates are valid from a little before now: clocks of two machines differ.
 _SLACK = timedelta(minutes=5)
-#: Clients of Kafka verify the host that they connect to. This machine's.
+#: Names of this machine. Kafka clients verify the host that they connect to.
 HOSTS = ("localhost", "127.0.0.1", "::1")
 KAFKA = "kafka"
 _SERVER = x509.KeyUsage(
@@ -56,7 +55,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """PEM files of one certificate, and of the authority that signed it."""
+    """PEM files of a certificate and of the authority that signed it."""
 
     certificate: Path
     key: Path
@@ -67,7 +66,7 @@ class Authority:
     """Signs certificates into one directory: `ca.pem`, and `<name>.pem` with `<name>.key`."""
 
     def __init__(self, directory: Path) -> None:
-        """Takes the authority that is there, or makes one."""
+        """Loads the authority of the directory, or creates one."""
         self.directory = directory
         self.certificate = directory / "ca.pem"
         key = directory / "ca.key"
@@ -75,7 +74,7 @@ class Authority:
         if key.exists() and self.certificate.exists():
             loaded = load_pem_private_key(key.read_bytes(), password=None)
             if not isinstance(loaded, ec.EllipticCurvePrivateKey):
-                raise ValueError(f"{key} was not made here")
+                raise ValueError(f"{key} is not a key of this authority")
             self._key = loaded
             self._ca = x509.load_pem_x509_certificate(self.certificate.read_bytes())
             return
@@ -95,9 +94,10 @@ class Authority:
         usage: x509.KeyUsage = _SERVER,
         own: bool = True,
     ) -> Issued:
-        """Signs a new certificate for `life` from now, or from `since`, and replaces the files of that name.
+        """Signs a new certificate for `life` from `since` (default: now) and replaces the files of that name.
 
-        `hosts` are names beside those of the identity, which it has unless `own` is false.
+        `hosts` are additional host names. The certificate also has the server names of its identities, unless `own` is
+        false.
         """
         begin = since or datetime.now(UTC) - _SLACK
         end = (since or datetime.now(UTC)) + life
@@ -168,14 +168,14 @@ def _write_key(path: Path, key: PrivateKey) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Whoever reads meanwhile sees the old file or the new one, whole."""
+    """Replaces a file atomically: a reader sees the old content or the new one."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     private_files.write(beside, content)
     beside.replace(path)
 
 
 def own_names(*spiffe_ids: str) -> tuple[str, ...]:
-    """Server names of the identities that serve."""
+    """Server names of those identities that are services."""
     from chassis.identity.peer_identity import NotAnIdentity, server_name, spiffe_id
 
     found = []
@@ -187,7 +187,7 @@ def own_names(*spiffe_ids: str) -> tuple[str, ...]:
 
 
 def identities() -> dict[str, str]:
-    """SPIFFE ids by name: the table's, and the Kafka broker's."""
+    """SPIFFE ids by name: those of the policy table, and the Kafka broker's."""
     from chassis.identity.policy import EVERY, FILE, read
 
     table = {name: spiffe for spiffe, name in read(FILE, EVERY).names.items()}
@@ -196,28 +196,36 @@ def identities() -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Makes what is asked for. Returns the exit code."""
+    """Creates the authority and the certificates. Returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m devstack.certificates.ca", description="Certificates for development."
+        prog="python -m devstack.certificates.ca", description="Creates certificates for development."
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of an identity (default: all)")
-    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="for keys and certificates (%(default)s)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="name of an identity (default: all)")
     parser.add_argument(
-        "--host", action="append", default=[], metavar="NAME=HOST", help="a further name or address of one server"
+        "--directory", type=Path, default=DIRECTORY, help="directory for keys and certificates (default: %(default)s)"
     )
-    parser.add_argument("--days", type=float, default=LIFE.days, help="until they expire (%(default)s)")
+    parser.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME=HOST",
+        help="additional host name or address of a server; repeatable",
+    )
+    parser.add_argument(
+        "--days", type=float, default=LIFE.days, help="days until the certificates expire (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     known = identities()
     unknown = sorted(set(options.names) - known.keys())
     if unknown:
-        parser.error(f"no such identity: {', '.join(unknown)}; there are {', '.join(known)}")
+        parser.error(f"unknown identity: {', '.join(unknown)}; known are {', '.join(known)}")
     if options.days <= 0:
-        parser.error("--days must be above 0")
+        parser.error("--days must be greater than 0")
     hosts: dict[str, list[str]] = {KAFKA: list(HOSTS)}
     for given in options.host:
         name, _, host = given.partition("=")
         if name not in known or not host or "/client/" in known[name]:
-            parser.error(f"--host {given}: write NAME=HOST, with the name of a server")
+            parser.error(f"--host {given}: use NAME=HOST, where NAME is a server")
         hosts.setdefault(name, []).append(host)
     authority = Authority(options.directory)
     for name in options.names or known:

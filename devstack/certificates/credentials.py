@@ -1,7 +1,7 @@
-"""Certificates and passwords of a stack that asks who comes: made once in a directory, and told to each process.
+"""Certificates and passwords of a secured stack: created once in a directory, and passed to each process.
 
-Each process gets its own certificate and its own user at Kafka, and nobody else's. Must never be more than a rehearsal
-of production: all of them lie in one directory of one machine.
+Each process gets only its own certificate and its own Kafka user. For development only: all secrets are in one
+directory of one machine.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from devstack.product import PROVIDER, SERVICES
 from devstack.supervision import private_files
 
 OPS = "ops"
-#: Users at Kafka that have rights only while an operator uses them: see eventlog/admin/acls.py.
+#: Kafka users that have ACLs only while an operator uses them: see eventlog/admin/acls.py.
 PROVISION, REDRIVE = "provision", "redrive"
-#: Whose certificate asks for health.
+#: The identity that makes health checks.
 MONITOR = "monitor"
 _OPERATOR = "operator"
 
 
 class Credentials:
-    """What lies in one directory; what is not there yet is made."""
+    """The credentials of one directory; missing ones are created."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
         authority = Authority(self.directory)
         #: SPIFFE ids by name.
         self.identities = ca.identities()
-        #: By name of the identity.
+        #: Certificates by name of the identity.
         self.issued: dict[str, Issued] = {
             name: authority.issue(name, one, hosts=ca.HOSTS if name == ca.KAFKA else ())
             for name, one in self.identities.items()
@@ -41,26 +41,26 @@ class Credentials:
         if kept.exists():
             self.kafka = Secured(self.issued["kafka"], json.loads(kept.read_text(encoding="utf-8")))
         else:
-            self.kafka = Secured.made(self.issued["kafka"], (*SERVICES, OPS, PROVISION, REDRIVE))
+            self.kafka = Secured.generate(self.issued["kafka"], (*SERVICES, OPS, PROVISION, REDRIVE))
             _keep(kept, json.dumps(dict(self.kafka.passwords)))
-        told = self.environment(OPS)
-        _keep(self.ops_file, "".join(f"{name}={value}\n" for name, value in told.items()))
+        variables = self.environment(OPS)
+        _keep(self.ops_file, "".join(f"{name}={value}\n" for name, value in variables.items()))
 
     @property
     def ops_file(self) -> Path:
-        """Variables for the command line, for a shell to read."""
+        """A file with the variables of the command line, for a shell to source."""
         return self.directory / "ops.env"
 
     def environment(self, name: str) -> Mapping[str, str]:
-        """Variables that a process of a service, the provider, or the command line as one of its users is told."""
+        """Environment variables of a service's process, of the provider, or of the command line as one of its users."""
         if name == PROVIDER:
             return {f"GROUPBUY_SIMPROVIDER_{key}": value for key, value in self._certificate(name).items()}
         if name in {OPS, ADMIN, PROVISION, REDRIVE}:
-            told = {**self._certificate(_OPERATOR), **self._user(name)}
-            return {f"GROUPBUY_OPS_{key}": value for key, value in told.items()}
+            variables = {**self._certificate(_OPERATOR), **self._user(name)}
+            return {f"GROUPBUY_OPS_{key}": value for key, value in variables.items()}
         service = name.partition("-")[0]
-        told = {**self._certificate(service), **self._user(service)}
-        return {f"GROUPBUY_{service.upper()}_{key}": value for key, value in told.items()}
+        variables = {**self._certificate(service), **self._user(service)}
+        return {f"GROUPBUY_{service.upper()}_{key}": value for key, value in variables.items()}
 
     def _certificate(self, name: str) -> dict[str, str]:
         issued = self.issued[name]

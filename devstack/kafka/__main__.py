@@ -1,4 +1,4 @@
-"""One broker in the foreground until Ctrl-C: `python -m devstack.kafka`. Standard output has its address alone."""
+"""One broker in the foreground until Ctrl-C: `python -m devstack.kafka`. Prints only its address to standard output."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from devstack.errors import BrokerFailed
 from devstack.kafka.broker import Broker
 
 
-class _Alone:
-    """A broker as something to run in the foreground."""
+class _ForegroundBroker:
+    """A broker that runs in the foreground."""
 
     def __init__(self, directory: Path, port: int) -> None:
         self._directory = directory
@@ -44,8 +44,10 @@ class _Alone:
 def main() -> int:
     """Runs the broker. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m devstack.kafka", description="Runs one Kafka broker until Ctrl-C.")
-    parser.add_argument("--port", type=int, default=0, help="to listen on (default: a free one)")
-    parser.add_argument("--directory", type=Path, help="for its data, which is kept (default: a new one, not kept)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free port)")
+    parser.add_argument(
+        "--directory", type=Path, help="directory for its data, which is kept (default: a temporary one)"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     with ExitStack() as leaving:
@@ -53,8 +55,8 @@ def main() -> int:
         if directory is None:
             temporary = leaving.enter_context(tempfile.TemporaryDirectory(prefix="groupbuy-kafka-"))
             directory = Path(temporary)
-        alone = _Alone(directory, options.port)
-        return foreground.run(alone, lambda: print(alone.broker.bootstrap, flush=True))
+        work = _ForegroundBroker(directory, options.port)
+        return foreground.run(work, lambda: print(work.broker.bootstrap, flush=True))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A real Kafka broker on this machine: one KRaft node on free ports, its data in a directory of its own.
+"""A real Kafka broker on this machine: one KRaft node on free ports, with a data directory of its own.
 
-Must never be called started before it answers, nor leave a process or a half-formatted directory behind.
+`start` returns only once the broker answers. A failed start leaves no process and no half-formatted directory.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _START_S = 90.0
 _STOP_S = 8.0
 _PORT_TRIES = 5
 _TAKEN = "Address already in use"
-# It lives for minutes: the first compiler's code costs half the CPU until it has paid for the second's.
+# The broker lives for minutes. With the C1 compiler alone its start takes half the CPU time.
 _QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 _ALWAYS = ("-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
 
 
 class Broker:
-    """One broker. `start` once; then `stop`, `kill` and `restart` as often as wanted, from any thread.
+    """One broker. Call `start` once; then `stop`, `kill` and `restart` from any thread.
 
-    The environment's KAFKA_HEAP_OPTS and KAFKA_JVM_PERFORMANCE_OPTS mean what they mean to Kafka's own scripts.
+    The environment variables KAFKA_HEAP_OPTS and KAFKA_JVM_PERFORMANCE_OPTS work as in Kafka's own scripts.
     """
 
     def __init__(self, *, cancel: threading.Event | None = None, keep_offsets: bool = True) -> None:
-        """`cancel`, once set, ends a start under way with Cancelled.
+        """Once `cancel` is set, a running start raises Cancelled.
 
         `keep_offsets` False leaves `offsets.retention.minutes` at Kafka's default, 7 days.
         """
@@ -59,21 +59,21 @@ class Broker:
 
     @property
     def process(self) -> Process:
-        """Its process, for a supervisor. Raises BrokerFailed before `start`."""
+        """The broker's process. Raises BrokerFailed before `start`."""
         if self._process is None:
             raise BrokerFailed("the broker has not been started")
         return self._process
 
     def start(self, directory: Path, *, port: int = 0, log: Path | None = None, secured: Secured | None = None) -> None:
-        """Starts on data in `directory`, made where there is none; returns once it answers. Port 0: a free one.
+        """Starts on the data in `directory`, creating it if needed; returns once the broker answers.
 
-        With `secured` it asks who comes, by SASL over TLS, and refuses what no ACL grants.
-        Raises MissingTool without Java or Maven, BrokerFailed with the log's tail where it does not come up.
+        Port 0 selects a free port. With `secured` the broker authenticates clients by SASL over TLS and enforces ACLs.
+        Raises MissingTool without Java or Maven, and BrokerFailed with the end of the log if the broker does not start.
         """
         self._secured = secured
         self._context = secured.context() if secured else None
         try:
-            # Absolute: the broker runs in another directory than we do.
+            # Absolute, because the broker runs in another directory.
             self._start(directory.absolute(), port, (log or directory / "broker.log").absolute())
         except BaseException:
             self.release()
@@ -97,29 +97,29 @@ class Broker:
             try:
                 self._wait_until_it_answers()
             except BrokerFailed:
-                # Between choosing and binding, another program may take a port.
+                # Another program may take a port between our choice and the broker's bind.
                 if last or _TAKEN not in log.read_bytes()[begin:].decode(errors="replace"):
                     raise
                 continue
             return
 
     def restart(self) -> None:
-        """Starts again on the same ports and data, after `stop` or `kill` or in their place."""
+        """Stops the broker if it runs, and starts it on the same ports and data. Returns once it answers."""
         self.process.stop(grace_s=_STOP_S)
         self.process.start()
         self._wait_until_it_answers()
 
     def stop(self) -> None:
-        """Lets it shut down cleanly; ends it where it takes too long. Harmless when it has not started."""
+        """Shuts the broker down cleanly, and kills it after 8 s. Does nothing if it has not started."""
         if self._process is not None:
             self._process.stop(grace_s=_STOP_S)
 
     def kill(self) -> None:
-        """SIGKILL: it stays down until `restart`."""
+        """Sends SIGKILL. The broker stays down until `restart`."""
         self.process.kill()
 
     def release(self) -> None:
-        """Stops for good and gives the ports back."""
+        """Stops for good and releases the ports."""
         self.stop()
         ports.release(*self._claimed)
         self._claimed = []
@@ -140,12 +140,12 @@ class Broker:
             process.kill()
             raise BrokerFailed(f"the broker did not answer within {_START_S:.0f} s:\n{process.tail()}")
         if not process.running:
-            # On purpose from here on: nobody should revive what never answered.
+            # Marks the end as intended: the supervisor does not restart a broker that never answered.
             process.kill()
             raise BrokerFailed(f"the broker ended with code {process.code}:\n{process.tail()}")
 
     def _format(self, java: str, classpath: str, directory: Path, log: Path) -> None:
-        """Makes an empty data directory, beside its place; a cut-off attempt is thrown away."""
+        """Formats the data directory in a temporary place and renames it; discards an interrupted attempt."""
         beside = directory / ".format"
         shutil.rmtree(beside, ignore_errors=True)
         private_files.directory(beside)
@@ -160,7 +160,7 @@ class Broker:
             formatter.start()
             ended = wait_for(lambda: not formatter.running, timeout_s=_START_S, cancel=self._cancel)
             if not ended or formatter.code != 0:
-                raise BrokerFailed(f"the broker's directory could not be formatted:\n{formatter.tail()}")
+                raise BrokerFailed(f"the data directory could not be formatted:\n{formatter.tail()}")
             shutil.rmtree(directory / "data", ignore_errors=True)
             (beside / "data").rename(directory / "data")
         finally:
@@ -168,7 +168,7 @@ class Broker:
             shutil.rmtree(beside, ignore_errors=True)
 
     def _cluster_id(self) -> str:
-        """Id of the cluster that a new data directory belongs to."""
+        """The cluster id of a new data directory."""
         return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
     def _write_settings(self, path: Path, port: int, controller_port: int, data: Path) -> None:
@@ -178,7 +178,7 @@ class Broker:
             template = "".join(line for line in lines if not line.startswith("offsets.retention.minutes="))
         values: dict[str, object] = {"port": port, "controller_port": controller_port, "data": data}
         if self._secured is not None:
-            # Of two values of a name, Kafka takes the later.
+            # Kafka uses the last value of a repeated setting.
             template += (_HERE / "secured.properties").read_text(encoding="utf-8")
             values |= self._secured.values(path.parent)
         private_files.write(path, string.Template(template).substitute(values).encode())

@@ -1,8 +1,8 @@
-"""Kafka's jars, fetched once by Maven into the user's cache and shared by all clones.
+"""Kafka's jars: Maven downloads them once into the user's cache, and all clones share them.
 
-Jars are gathered beside their place and renamed into it, so a folder is complete or not there. They run with the rights
-of whoever starts a broker, so each start compares them with the checksums in jars.sha256: 55 MB, a fifth of a second.
-`python -m devstack.kafka.jars` fetches what pom.xml resolves to and prints the checksums for that file.
+A download goes to a temporary folder that is renamed when it is complete. The jars run with the user's rights, so each
+start of a broker compares them with the checksums in jars.sha256 (55 MB, 0.2 s). `python -m devstack.kafka.jars`
+downloads the versions of pom.xml and prints the checksums for that file.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ log = logging.getLogger(__name__)
 
 
 def home() -> Path:
-    """Our part of the user's cache directory: what is worth keeping between runs, and may be deleted."""
+    """Our directory in the user's cache. It may be deleted at any time."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groupbuy"
 
 
 def folder() -> Path:
-    """Where this version of the jars is, or will be."""
+    """The folder for this version of the jars; it may not exist yet."""
     return home() / f"kafka-{hashlib.sha256(POM.read_bytes()).hexdigest()[:16]}"
 
 
 def resolve(cancel: threading.Event | None = None) -> Path:
-    """The folder of jars; fetched first where it is not there yet.
+    """The folder of jars, after a download if it does not exist.
 
-    One process fetches while others wait. Raises BrokerFailed where Maven can't and where a jar is not the pinned one,
-    Cancelled once `cancel` is set.
+    One process downloads while others wait. Raises BrokerFailed if Maven fails or a checksum differs, and Cancelled
+    once `cancel` is set.
     """
     place = folder()
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
-        with _turn(place.parent, cancel):
+        with _locked(place.parent, cancel):
             if not place.is_dir():
                 _fetch(place, cancel)
     verify(place)
@@ -65,38 +65,38 @@ def sums(place: Path) -> dict[str, str]:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     paths = sorted(place.iterdir())
-    # Hashing lets go of the interpreter.
+    # Hashing releases the GIL.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         return {path.name: found for path, found in zip(paths, threads.map(of, paths), strict=True)}
 
 
 def verify(place: Path) -> None:
-    """Raises BrokerFailed unless a folder holds exactly the pinned jars."""
+    """Raises BrokerFailed unless a folder has exactly the pinned jars."""
     lines = [line.split() for line in SUMS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     pinned, found = {name: pin for pin, name in lines}, sums(place)
     wrong = sorted(name for name in pinned.keys() | found.keys() if pinned.get(name) != found.get(name))
     if wrong:
         few = ", ".join(wrong[:3]) + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else "")
         raise BrokerFailed(
-            f"{place}: {few} differ from {SUMS.name}. Delete the folder to have the jars fetched again; after a change "
-            f"of pom.xml pin the new ones with `python -m {__name__}`."
+            f"{place}: {few} differ from {SUMS.name}. Delete the folder to download the jars again. After a change "
+            f"of pom.xml, pin the new jars with `python -m {__name__}`."
         )
 
 
 @contextmanager
-def _turn(directory: Path, cancel: threading.Event | None) -> Iterator[None]:
-    """Holds a lock on a directory: kept by the kernel, so it ends with its process and leaves no file."""
+def _locked(directory: Path, cancel: threading.Event | None) -> Iterator[None]:
+    """Locks a directory. The kernel releases the lock when the process ends, and no file is left."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         if not wait_for(lambda: try_lock(handle), timeout_s=_FETCH_S, cancel=cancel, every_s=0.2):
-            raise BrokerFailed(f"another process has been fetching Kafka into {directory} for {_FETCH_S:.0f} s")
+            raise BrokerFailed(f"another process has been downloading Kafka to {directory} for {_FETCH_S:.0f} s")
         yield
     finally:
         os.close(handle)
 
 
 def try_lock(handle: int) -> bool:
-    """Locks an open file or directory for this process. Returns False where another one holds it."""
+    """Locks an open file or directory for this process. Returns False if another process has the lock."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -105,18 +105,18 @@ def try_lock(handle: int) -> bool:
 
 
 def _fetch(place: Path, cancel: threading.Event | None) -> None:
-    """Fetches, verifies and puts in place."""
+    """Downloads and verifies the jars, then renames their folder to `place`."""
 
-    def put(jars: Path) -> None:
+    def install(jars: Path) -> None:
         verify(jars)
-        _put(jars, place)
+        _install(jars, place)
 
-    _fetched(place, cancel, put)
+    _download(place, cancel, install)
 
 
-def _fetched(place: Path, cancel: threading.Event | None, take: Callable[[Path], None]) -> None:
-    """Has Maven fetch into a folder beside a place, which `take` gets, and which is gone afterwards."""
-    log.info("fetching Kafka's jars with Maven into %s, once", place)
+def _download(place: Path, cancel: threading.Event | None, use: Callable[[Path], None]) -> None:
+    """Downloads the jars to a temporary folder beside `place`, calls `use` with it, and deletes it."""
+    log.info("downloading Kafka's jars with Maven to %s; this happens once", place)
     beside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-"))
     jars = beside / "jars"
     jars.mkdir()
@@ -127,26 +127,26 @@ def _fetched(place: Path, cancel: threading.Event | None, take: Callable[[Path],
         ended = wait_for(lambda: not maven.running, timeout_s=_FETCH_S, cancel=cancel)
         if not ended or maven.code != 0:
             raise BrokerFailed(
-                "Maven could not fetch Kafka's jars: check its network settings (~/.m2/settings.xml), or set "
+                "Maven could not download Kafka's jars: check its network settings (~/.m2/settings.xml), or set "
                 f"KAFKA=host:port to use a broker of your own.\n{maven.tail()}"
             )
-        take(jars)
+        use(jars)
     finally:
         maven.kill()
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _put(made: Path, place: Path) -> None:
-    """Renames into place; where somebody was quicker, theirs stays."""
+def _install(jars: Path, place: Path) -> None:
+    """Renames the folder to `place`, unless another process was faster."""
     try:
-        made.rename(place)
+        jars.rename(place)
     except OSError as error:
         if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
             raise
 
 
 def main() -> None:
-    """Prints what jars.sha256 should hold."""
+    """Prints the checksums for jars.sha256."""
 
     def show(jars: Path) -> None:
         for name, found in sums(jars).items():
@@ -154,7 +154,7 @@ def main() -> None:
 
     place = folder()
     place.parent.mkdir(parents=True, exist_ok=True)
-    _fetched(place, None, show)
+    _download(place, None, show)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Finds Java and Maven, or says in one sentence what to install. Must never fetch or change anything."""
+"""Finds Java and Maven, or says in one sentence what to install. Changes nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 
 
 def java(*, with_maven: bool) -> str:
-    """Path of a Java that runs Kafka: JAVA_HOME's, else the PATH's.
+    """The path of a Java that runs Kafka: that of JAVA_HOME, else that of PATH.
 
-    Raises MissingTool where there is none or it is too old, or `with_maven` and there is no Maven.
+    Raises MissingTool if Java is missing or too old, and with `with_maven` also if Maven is missing.
     """
     path = _java_path()
     version = _version(path) if path else 0
@@ -43,7 +43,7 @@ def _java_path() -> str | None:
 
 
 def _version(path: str) -> int:
-    """Its feature version; 0 where it can't say (macOS has a stand-in that only asks to install one)."""
+    """The feature version; 0 if the program prints none, like macOS's placeholder for a missing Java."""
     try:
         answer = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Whether a gRPC server says SERVING, by the standard health service. Loads gRPC only when asked."""
+"""Health checks of a gRPC server by the standard health service. Imports gRPC only for a check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from devstack.certificates.ca import Issued
 
 _OPTIONS = (
-    # What is down now may be up in a moment; the default waits a second and more between attempts.
+    # The server may be starting: reconnect sooner than gRPC's default of a second and more.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 300),
@@ -18,10 +18,10 @@ _OPTIONS = (
 
 
 class Health:
-    """Asks one server. Close it after use."""
+    """Checks one server. Close it after use."""
 
     def __init__(self, endpoint: str, issued: Issued | None = None, *, expect: str = "") -> None:
-        """`endpoint` is host:port; with a certificate it is asked over mutual TLS, and answers only with the SPIFFE id
+        """`endpoint` is host:port. With a certificate the check uses mutual TLS, and the server must have the SPIFFE id
         `expect`."""
         import grpc
         from grpc_health.v1 import health_pb2_grpc
@@ -49,5 +49,5 @@ class Health:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def close(self) -> None:
-        """Disconnects."""
+        """Closes the connection."""
         self._channel.close()

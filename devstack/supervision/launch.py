@@ -1,7 +1,7 @@
-"""Runs a command so that it can't outlive whoever started it: `launch.py SUPERVISOR_PID COMMAND [ARGUMENT…]`.
+"""Runs a command that does not outlive its supervisor: `launch.py SUPERVISOR_PID COMMAND [ARGUMENT…]`.
 
-On Linux the kernel kills the command when the thread that started it ends. Run as a script between fork and the
-command, and not as a hook inside the fork: code there may deadlock in a process with threads. Imports nothing of ours.
+On Linux the kernel kills the command when the thread that started it ends. This is a script between fork and the
+command, because a hook inside the fork may deadlock in a process with threads. Imports only the standard library.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _CANNOT_RUN = 127
 
 
 def main() -> None:
-    """Becomes the command. Ends with 127 when there is no such command."""
+    """Replaces this process by the command. Exits with 127 if the command does not exist."""
     supervisor, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
@@ -24,10 +24,10 @@ def main() -> None:
             sys.exit(f"prctl failed: {os.strerror(ctypes.get_errno())}")
         # The supervisor may have died before the line above.
         if os.getppid() != supervisor:
-            sys.exit("the supervisor is gone")
-    # State, logs and keys of a child are its owner's.
+            sys.exit("the supervisor has ended")
+    # Only the owner may read state, logs and keys of the command.
     os.umask(0o077)
-    # Python ignores these for itself; a command should find them as they were.
+    # Python ignores these signals; the command gets the default handlers.
     for name in ("SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:

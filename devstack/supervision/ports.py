@@ -1,7 +1,7 @@
-"""Free TCP ports of the loopback interface that stay ours over restarts.
+"""Free TCP ports of the loopback interface that stay claimed over restarts of their servers.
 
-Must never hand out a port of the range from which the kernel takes the near end of outgoing connections: a client that
-knocks on such a port while its server is down may be given that very port and connect to itself.
+The ports are below the kernel's ephemeral range: a client that connects to an ephemeral port while its server is down
+may get that very port as its local end, and connect to itself.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _claims: dict[int, socket.socket | None] = {}
 
 
 def free_port() -> int:
-    """A port nobody listens on, claimed until `release`: no other call gives it out, in no process on Linux.
+    """A port without a listener, claimed until `release`: no other call returns it, on Linux in no process.
 
-    Another program may still take it before it is bound. Raises OSError when none is found.
+    Another program may still bind it first. Raises OSError if no port is free.
     """
     with _lock:
         for port in random.sample(_RANGE, _TRIES):
@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 def release(*ports: int) -> None:
-    """Gives claimed ports back; what was not claimed is ignored."""
+    """Releases claimed ports. Ignores ports that are not claimed."""
     with _lock:
         for port in ports:
             claim = _claims.pop(port, None)
@@ -54,7 +54,8 @@ def _bindable(port: int) -> bool:
 
 
 def _claim(port: int) -> socket.socket | None:
-    """A name in Linux's abstract namespace: like ports, one a network namespace, and gone with its process."""
+    """Claims the port by an abstract socket name, which, like ports, is unique per network namespace and ends with its
+    process. Linux only."""
     if sys.platform != "linux":
         return None
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -1,8 +1,8 @@
-"""A child process that can be started again: its own session, its output in a log file, never left behind.
+"""A child process that can be restarted: it has its own session, writes to a log file, and ends with its supervisor.
 
-A child must never outlive its supervisor. On Linux the kernel sees to it (PR_SET_PDEATHSIG, SIGKILL), but it goes by
-the THREAD that made the child, not by the process: a child of a short-lived thread would be killed when that thread
-ends. So one thread, which lives until the interpreter ends, makes all children. Elsewhere only `stop` and `kill` help.
+On Linux the kernel kills a child when its parent ends (PR_SET_PDEATHSIG). The parent is the THREAD that started the
+child, not the process, so one thread that lives until the interpreter ends starts all children. On other systems only
+`stop` and `kill` end a child.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
 
 
 def tail(log: Path, lines: int = _TAIL_LINES) -> str:
-    """The last lines of a log file; empty when there is none."""
+    """The last lines of a log file; empty if there is no file."""
     with contextlib.suppress(FileNotFoundError), log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
@@ -36,7 +36,7 @@ def tail(log: Path, lines: int = _TAIL_LINES) -> str:
 
 
 class Process:
-    """One command, run once at a time. All methods may be called from any thread."""
+    """One command that runs at most once at a time. All methods may be called from any thread."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Process:
         cwd: Path,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Starts nothing yet. `environment` is laid over the supervisor's own."""
+        """Starts nothing yet. `environment` is added to the supervisor's own."""
         self.argv = tuple(argv)
         self.log = log
         self.intended = True
@@ -54,11 +54,11 @@ class Process:
         self._cwd = cwd
         self._environment = dict(environment or {})
         self._popen: subprocess.Popen[bytes] | None = None
-        # Held whenever the child may be reaped or signalled, so a signal never meets another process of its pid.
+        # Held to reap or signal the child: no signal goes to another process that got its pid.
         self._lock = threading.RLock()
 
     def start(self) -> None:
-        """Starts the command, unless it runs. The log is continued."""
+        """Starts the command unless it runs. Appends to the log."""
         with self._lock:
             if self.running:
                 return
@@ -66,7 +66,7 @@ class Process:
             self._spawn()
 
     def revive(self) -> bool:
-        """Starts the command again if it ended by itself. Returns False where somebody stopped or started it."""
+        """Restarts the command if it ended by itself. Returns False if it was stopped on purpose or runs."""
         with self._lock:
             if self.intended or self.running:
                 return False
@@ -75,7 +75,7 @@ class Process:
 
     def _spawn(self) -> None:
         self.started_s = time.monotonic()
-        # The spawner stores the handle itself: an interrupted caller must not lose it.
+        # The spawner's thread stores the handle, so an interrupted caller does not lose it.
         _spawner.submit(self._spawn_in_spawner).result()
 
     def _spawn_in_spawner(self) -> None:
@@ -92,54 +92,54 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it has been started and has not ended. A frozen process runs."""
+        """Whether the process was started and has not ended. A frozen process counts as running."""
         with self._lock:
             return self._popen is not None and self._popen.poll() is None
 
     @property
     def pid(self) -> int | None:
-        """Its process id while it runs."""
+        """The process id; None while it is down."""
         with self._lock:
             return self._popen.pid if self.running and self._popen is not None else None
 
     @property
     def code(self) -> int | None:
-        """How it ended: an exit code, or the negative number of a signal. None while it runs or was never started."""
+        """The exit code, or the negative number of the signal that ended it. None while it runs or before a start."""
         with self._lock:
             return None if self._popen is None else self._popen.poll()
 
     def terminate(self) -> None:
-        """Asks it to end, on purpose: nobody revives it."""
+        """Sends SIGTERM and marks the end as intended: the supervisor does not restart it."""
         with self._lock:
             self.intended = True
             self._signal(signal.SIGTERM)
             self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Ends it and its children at once, on purpose: nobody revives it."""
+        """Sends SIGKILL to the process and its children, and marks the end as intended."""
         with self._lock:
             self.intended = True
             self._signal(signal.SIGKILL)
         self.wait(timeout_s=5)
 
     def crash(self) -> None:
-        """SIGKILL, as if by accident: a supervisor starts it again."""
+        """Sends SIGKILL without marking the end as intended: a supervisor restarts it."""
         self._signal(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """SIGSTOP: it keeps its memory, sockets and claims, and does nothing."""
+        """Sends SIGSTOP: the process keeps its memory and connections, and does nothing until `thaw`."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT: it goes on as if no time had passed."""
+        """Sends SIGCONT."""
         self._signal(signal.SIGCONT)
 
     def wait(self, *, timeout_s: float) -> bool:
-        """Waits until it has ended. Returns False when it still runs after `timeout_s` seconds."""
+        """Waits until the process has ended. Returns False if it still runs after `timeout_s` seconds."""
         return wait_for(lambda: not self.running, timeout_s=timeout_s, every_s=0.02)
 
     def stop(self, *, grace_s: float) -> None:
-        """Asks it to end, and ends it where it has not after `grace_s` seconds."""
+        """Sends SIGTERM, and SIGKILL if the process has not ended after `grace_s` seconds."""
         self.terminate()
         if not self.wait(timeout_s=grace_s):
             self.kill()
@@ -149,7 +149,7 @@ class Process:
         return tail(self.log, lines)
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the whole session it leads; nothing when it has ended."""
+        """Signals the whole session of the process. Does nothing if it has ended."""
         with self._lock:
             if self.running and self._popen is not None:
                 with contextlib.suppress(ProcessLookupError):

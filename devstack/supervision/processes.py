@@ -1,6 +1,6 @@
-"""Named, supervised processes with one run directory: to break and mend by name, and to wait for.
+"""Named, supervised processes of one run directory: kill, freeze, restart and wait for them by name.
 
-Knows nothing of brokers or services. Must never let `stack.json` name a process that is not there.
+Has no code about brokers or services. Updates `stack.json` whenever a process id changes.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class Processes:
-    """The processes of one system, by name. Every method may be called from any thread; none needs an event loop."""
+    """The processes of one system, by name. All methods may be called from any thread, without an event loop."""
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir.absolute()
         self.logs = self.run_dir / "logs"
-        #: host:port of the gRPC servers, by name; kept over restarts.
+        #: host:port of the gRPC servers, by name. The same after a restart.
         self.endpoints: dict[str, str] = {}
         self._processes: dict[str, Process] = {}
         self._health: set[str] = set()
@@ -41,37 +41,37 @@ class Processes:
 
     @property
     def kafka(self) -> str:
-        """host:port of the broker that the processes work with; empty for none."""
+        """host:port of the processes' broker; empty without a broker."""
         return ""
 
     @property
     def monitor(self) -> Issued | None:
-        """The certificate to ask for health with; None where nothing is encrypted."""
+        """The client certificate of health checks; None without encryption."""
         return None
 
     def identity(self, name: str) -> str:
-        """SPIFFE id of a process; empty where nothing is encrypted."""
+        """The SPIFFE id of a process; empty without encryption."""
         return ""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All processes, in the order they were started."""
+        """All processes, in the order of their start."""
         return tuple(self._processes)
 
     def log_file(self, name: str) -> Path:
-        """Where the output of a process goes."""
+        """The file with the output of a process."""
         return self.logs / f"{name}.log"
 
     def log(self, name: str) -> str:
-        """All output of a process so far, over all its restarts."""
+        """All output of a process, over all its restarts."""
         return self.log_file(name).read_text(encoding="utf-8", errors="replace")
 
     def pid(self, name: str) -> int | None:
-        """Its process id while it runs; another one after each restart."""
+        """The process id; None while the process is down. A restart changes it."""
         return self._process(name).pid
 
     def kill(self, name: str, *, restart: bool = True) -> None:
-        """SIGKILL. The supervisor starts it again soon, unless `restart` is false: then `start_service` does."""
+        """Sends SIGKILL. The supervisor restarts the process; with `restart` false, `start_service` does."""
         process = self._process(name)
         if restart:
             process.crash()
@@ -79,25 +79,25 @@ class Processes:
             process.kill()
 
     def freeze(self, name: str) -> None:
-        """SIGSTOP: it keeps its memory, sockets and claims, and does nothing."""
+        """Sends SIGSTOP: the process keeps its memory and connections, and does nothing until `thaw`."""
         self._process(name).freeze()
 
     def thaw(self, name: str) -> None:
-        """SIGCONT: it goes on as if no time had passed."""
+        """Sends SIGCONT."""
         self._process(name).thaw()
 
     def stop_service(self, name: str) -> None:
-        """SIGTERM, and SIGKILL where it does not drain in time. It stays down until `start_service`."""
+        """Sends SIGTERM, and SIGKILL if the process does not drain in time. It stays down until `start_service`."""
         self._process(name).stop(grace_s=_GRACE_S)
 
     def start_service(self, name: str) -> None:
-        """Starts what was stopped or killed, at its old address. Does not wait: see `wait_serving`."""
+        """Starts a stopped or killed process at its old address. Does not wait: see `wait_serving`."""
         self._process(name).start()
 
     def wait_serving(self, name: str, timeout: float = START_S) -> None:
-        """Waits until a process serves; one without health checks serves while it runs.
+        """Waits until a process serves. A process without health checks counts as serving while it runs.
 
-        Raises StackFailed with its log's tail where it does not within `timeout` seconds.
+        Raises StackFailed with the end of its log after `timeout` seconds.
         """
         process = self._process(name)
         health = None
@@ -105,7 +105,7 @@ class Processes:
             health = Health(self.endpoints[name], self.monitor, expect=self.identity(name))
         try:
             served = wait_for(
-                lambda: self._well() and process.running and (health is None or health.serving()),
+                lambda: self._check_failure() and process.running and (health is None or health.serving()),
                 timeout_s=timeout,
                 cancel=self._cancel,
             )
@@ -116,25 +116,25 @@ class Processes:
             raise StackFailed(f"{name} did not serve within {timeout:g} s:\n{process.tail()}")
 
     def failure(self) -> StackFailed | None:
-        """Why the system is broken for good: a process ended in a way that a restart does not mend."""
+        """The reason why the system can't continue: a process ended in a way that a restart does not fix."""
         return self._supervisor.failure
 
     def kill_all(self) -> None:
-        """SIGKILL to all, at once and for good. What started them still has to be stopped, and that is quick then."""
+        """Sends SIGKILL to all processes; the supervisor restarts none. `stop` is still needed, and fast then."""
         for process in self._processes.values():
             process.kill()
 
-    def _well(self) -> bool:
+    def _check_failure(self) -> bool:
         failure = self.failure()
         if failure is not None:
             raise failure
         return True
 
     def _add(self, name: str, process: Process, *, health: bool = False) -> None:
-        """Looks after a process. With `health` it counts as serving once its endpoint says so."""
+        """Adds a process to the supervised ones. With `health` it counts as serving once a health check passes."""
         if health:
             self._health.add(name)
-        # Replaced, not changed: other threads go over it.
+        # A new dict: other threads may iterate over the old one.
         self._processes = {**self._processes, name: process}
         self._supervisor.watch(name, process)
 
@@ -149,8 +149,8 @@ class Processes:
         try:
             return self._processes[name]
         except KeyError:
-            there = ", ".join(self._processes) or "nothing yet"
-            raise StackFailed(f"the stack has no {name!r}, only {there}") from None
+            known = ", ".join(self._processes) or "nothing yet"
+            raise StackFailed(f"the stack has no {name!r}, only {known}") from None
 
     def _write_record(self) -> None:
         with self._recording:

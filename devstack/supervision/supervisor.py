@@ -1,7 +1,7 @@
-"""Keeps processes running: what ends with code 70, or by a signal nobody here sent, is started again after a pause.
+"""Restarts processes that end with code 70 or by a signal, after a back-off.
 
-Any other end is a failure of the whole: a service that says "bad settings" would say so again. Must never revive what
-was stopped on purpose.
+Any other end is a failure of the whole system: a service that rejects its settings would reject them again. A process
+that was stopped on purpose stays down.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dataclasses import dataclass, field
 from devstack.errors import StackFailed
 from devstack.supervision.process import Process
 
-#: A service ends with it when something impossible happened: crash-only, a restart is the cure.
+#: The exit code of a service that found a violated invariant. A restart recovers it.
 CRASHED = 70
-_EVERY_S = 0.05
+_POLL_INTERVAL_S = 0.05
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Pauses between restarts, in seconds: doubled each time, from the first again after a healthy life."""
+    """Exponential back-off between restarts, in seconds. A process that ran for `healthy_s` resets it."""
 
     first_s: float = 0.1
     limit_s: float = 5.0
@@ -33,7 +33,7 @@ class Backoff:
     _next_s: float = field(default=0.0, init=False)
 
     def after(self, lived_s: float) -> float:
-        """The pause before the next start of what lived so long."""
+        """The pause before the next start of a process that ran for `lived_s` seconds."""
         pause_s = self.first_s if lived_s >= self.healthy_s else max(self._next_s, self.first_s)
         self._next_s = min(self.limit_s, 2 * pause_s)
         return pause_s
@@ -48,15 +48,15 @@ class _Watched:
 
 
 def ending(code: int) -> str:
-    """How a process ended, in words."""
+    """Describes how a process ended, for a message."""
     return f"with code {code}" if code >= 0 else f"by signal {-code} ({signal.strsignal(-code)})"
 
 
 class Supervisor:
-    """One thread that looks after any number of processes. It starts none itself, it only starts them again."""
+    """One thread that restarts any number of processes. Others start them first."""
 
     def __init__(self, on_change: Callable[[], None], *, backoff: Callable[[], Backoff] = Backoff) -> None:
-        """`on_change` is called, on the supervisor's thread, whenever a process has another pid or none."""
+        """The supervisor's thread calls `on_change` when a process has another pid or none."""
         self._on_change = on_change
         self._backoff = backoff
         self._watched: dict[str, _Watched] = {}
@@ -65,44 +65,44 @@ class Supervisor:
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
-        """Begins to watch."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Watches no more; the processes go on. Returns once nothing can be revived any more."""
+        """Ends the thread; the processes keep running. After the return no process is restarted."""
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()
 
     def watch(self, name: str, process: Process) -> None:
-        """Looks after a process from now on, under a name for messages."""
-        # Replaced, not changed: the thread goes over it meanwhile.
+        """Adds a process, with a name for messages."""
+        # A new dict: the thread may iterate over the old one.
         self._watched = {**self._watched, name: _Watched(process, self._backoff())}
 
     @property
     def failure(self) -> StackFailed | None:
-        """The first end that a restart does not mend, with the log's tail."""
+        """The first end of a process that a restart does not fix, with the end of its log."""
         return self._failure
 
     def _run(self) -> None:
         try:
-            while not self._stopping.wait(_EVERY_S):
-                self._look_at_all()
+            while not self._stopping.wait(_POLL_INTERVAL_S):
+                self._check_all()
         except Exception as error:
             log.exception("the supervisor failed")
-            self._failure = StackFailed(f"the supervisor failed, nothing is restarted any more: {error!r}")
+            self._failure = StackFailed(f"the supervisor failed and restarts no process any more: {error!r}")
 
-    def _look_at_all(self) -> None:
+    def _check_all(self) -> None:
         changed = False
         for name, watched in self._watched.items():
-            self._look(name, watched)
+            self._check(name, watched)
             pid = watched.process.pid
             changed |= pid != watched.pid
             watched.pid = pid
         if changed:
             self._on_change()
 
-    def _look(self, name: str, watched: _Watched) -> None:
+    def _check(self, name: str, watched: _Watched) -> None:
         process, now_s = watched.process, time.monotonic()
         code = process.code
         if code is None or process.intended:
@@ -112,7 +112,7 @@ class Supervisor:
                 watched.revive_at_s = None
         elif code == CRASHED or code < 0:
             pause_s = watched.backoff.after(now_s - process.started_s)
-            log.warning("%s ended %s, it is started again in %.1f s", name, ending(code), pause_s)
+            log.warning("%s ended %s; restart in %.1f s", name, ending(code), pause_s)
             watched.revive_at_s = now_s + pause_s
         elif self._failure is None:
             self._failure = StackFailed(f"{name} ended {ending(code)}:\n{process.tail()}")

@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline and a way out. Must never wait for ever, nor outlive a request to stop."""
+"""Polls a condition until a deadline or a cancellation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def wait_for(
     cancel: threading.Event | None = None,
     every_s: float = 0.05,
 ) -> bool:
-    """Asks again and again until the condition holds. Returns False when it did not within `timeout_s` seconds.
+    """Polls until the condition holds. Returns False if it does not hold within `timeout_s` seconds.
 
-    Raises Cancelled once `cancel` is set, and whatever the condition raises.
+    Raises Cancelled once `cancel` is set; errors of the condition pass through.
     """
     pause = cancel or threading.Event()
     deadline = time.monotonic() + timeout_s
@@ -27,5 +27,5 @@ def wait_for(
         if left_s <= 0:
             return False
         if pause.wait(min(every_s, left_s)):
-            raise Cancelled("stopped before everything had started")
+            raise Cancelled("cancelled before everything had started")
     return True

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from devstack.errors import DeployError
+from devstack.errors import DevstackError
 from ops.console import console
 from ops.demo.director import Director, Options
 from ops.errors import OpsError
@@ -38,11 +38,11 @@ def demo(
         good = asyncio.run(_until_signal(director, received))
     except asyncio.CancelledError:
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from None
-    except DeployError as error:
+    except DevstackError as error:
         raise OpsError(str(error), error.exit_code) from error
     except ExceptionGroup as errors:
         # What goes wrong under the view comes in a group, together with what that tore down.
-        failed = errors.subgroup(DeployError)
+        failed = errors.subgroup(DevstackError)
         if failed is None:
             raise
         first = _leaf(failed)
@@ -50,7 +50,7 @@ def demo(
     raise typer.Exit(0 if good else 1)
 
 
-def _leaf(group: ExceptionGroup[DeployError]) -> DeployError:
+def _leaf(group: ExceptionGroup[DevstackError]) -> DevstackError:
     first = group.exceptions[0]
     return _leaf(first) if isinstance(first, ExceptionGroup) else first
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from devstack.errors import DeployError
+from devstack.errors import DevstackError
 from devstack.stack import Stack
 from ops.demo.view import ServiceState
 
@@ -40,7 +40,7 @@ class Stage:
         except asyncio.CancelledError:
             self._stack.cancel()
             # It stops what it had started by itself; nothing may go on before it has.
-            with contextlib.suppress(DeployError):
+            with contextlib.suppress(DevstackError):
                 await starting
             raise
         return self

@@ -32,7 +32,7 @@ GROUPS = 12
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    plan = replace(PLAN, rights=PRODUCT.rights)
+    plan = replace(PLAN, acls=PRODUCT.acls)
     directory = tmp_path_factory.mktemp("replicas-secured")
     with Stack(directory, secured=True, partitions=6, plan=plan, replicas={"orders": 2, "groups": 2}) as made:
         yield made

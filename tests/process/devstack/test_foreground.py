@@ -1,4 +1,4 @@
-"""Running in the foreground: Ctrl-C cancels or drains, twice kills. A real process is sent real signals."""
+"""Running in the foreground: Ctrl-C cancels or drains, a second one kills. With a real process and real signals."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def pids(process: subprocess.Popen[str]) -> list[int]:
     return [int(word) for word in process.stdout.readline().split()]
 
 
-def says_one(tmp_path: Path) -> None:
+def wait_for_output(tmp_path: Path) -> None:
     log = tmp_path / "run" / "logs" / "orders.log"
     assert wait_for(lambda: log.exists() and log.read_text() == "1\n", timeout_s=10)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_drains_and_leaves_nothing(run: Run, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_drains_and_leaves_no_process(run: Run, tmp_path: Path, number: signal.Signals) -> None:
     process = run("orders=FOR_EVER")
     children = pids(process)
     assert len(children) == 2
@@ -71,10 +71,10 @@ def test_a_signal_drains_and_leaves_nothing(run: Run, tmp_path: Path, number: si
     assert not (tmp_path / "run").exists()
 
 
-def test_a_second_signal_ends_what_does_not_drain(run: Run, tmp_path: Path) -> None:
+def test_a_second_signal_kills_a_process_that_does_not_drain(run: Run, tmp_path: Path) -> None:
     process = run(f"orders={STUBBORN!r}")
     children = pids(process)
-    says_one(tmp_path)
+    wait_for_output(tmp_path)
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
     assert "again" in process.stderr.readline()
@@ -83,7 +83,7 @@ def test_a_second_signal_ends_what_does_not_drain(run: Run, tmp_path: Path) -> N
     assert not any(map(alive, children))
 
 
-def test_a_signal_while_starting_gives_up_and_leaves_nothing(run: Run, tmp_path: Path) -> None:
+def test_a_signal_during_the_start_cancels_it_and_leaves_no_data(run: Run, tmp_path: Path) -> None:
     process = run("topics=FOR_EVER")
     assert wait_for((tmp_path / "run" / "logs" / "topics.log").exists, timeout_s=20)
     process.send_signal(signal.SIGINT)
@@ -91,10 +91,10 @@ def test_a_signal_while_starting_gives_up_and_leaves_nothing(run: Run, tmp_path:
     assert not (tmp_path / "run" / "data").exists()
 
 
-def test_a_stack_that_breaks_ends_with_1_and_says_why(run: Run, tmp_path: Path) -> None:
+def test_a_failed_stack_exits_with_1_and_the_reason(run: Run, tmp_path: Path) -> None:
     process = run(f"orders={BREAKING!r}")
     children = pids(process)
-    says_one(tmp_path)
+    wait_for_output(tmp_path)
     os.kill(children[-1], signal.SIGUSR1)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 1

@@ -1,4 +1,4 @@
-"""The cache of jars: complete or not there, fetched once however many ask. By a script that stands in for Maven."""
+"""The cache of jars: complete or absent, and downloaded once for any number of processes. A script replaces Maven."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from devstack.supervision.waiting import wait_for
 from tests.unit.devstack.test_tools import script
 
 PINS = jars.SUMS
-FETCH = 'for word in "$@"; do case $word in -DoutputDirectory=*) out=${word#*=};; esac; done; echo x >> "$CALLS"\n'
+DOWNLOAD = 'for word in "$@"; do case $word in -DoutputDirectory=*) out=${word#*=};; esac; done; echo x >> "$CALLS"\n'
 
 
 @pytest.fixture(autouse=True)
@@ -37,20 +37,20 @@ def pin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> Path:
     return sums
 
 
-def left(tmp_path: Path) -> list[str]:
+def cached(tmp_path: Path) -> list[str]:
     return [path.name for path in (tmp_path / "cache" / "groupbuy").iterdir()]
 
 
-def test_jars_are_fetched_once_into_a_folder_named_by_the_pom(tmp_path: Path) -> None:
-    script(tmp_path / "bin", "mvn", FETCH + 'touch "$out/kafka.jar"')
+def test_jars_are_downloaded_once_to_a_folder_named_by_the_pom(tmp_path: Path) -> None:
+    script(tmp_path / "bin", "mvn", DOWNLOAD + 'touch "$out/kafka.jar"')
     assert jars.resolve() == jars.resolve() == jars.folder()
-    assert left(tmp_path) == [jars.folder().name]
+    assert cached(tmp_path) == [jars.folder().name]
     assert [path.name for path in jars.folder().iterdir()] == ["kafka.jar"]
     assert (tmp_path / "calls").read_text().count("x") == 1
 
 
-def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
-    script(tmp_path / "bin", "mvn", FETCH + 'sleep 0.5; touch "$out/kafka.jar"')
+def test_two_concurrent_processes_download_once(tmp_path: Path) -> None:
+    script(tmp_path / "bin", "mvn", DOWNLOAD + 'sleep 0.5; touch "$out/kafka.jar"')
     sums = str(jars.SUMS)
     code = (
         f"from pathlib import Path; from devstack.kafka import jars; jars.SUMS = Path({sums!r}); "
@@ -59,18 +59,18 @@ def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(2)]
     assert [process.communicate(timeout=60)[0] for process in both] == [b"1\n", b"1\n"]
     assert (tmp_path / "calls").read_text().count("x") == 1
-    assert left(tmp_path) == [jars.folder().name]
+    assert cached(tmp_path) == [jars.folder().name]
 
 
-def test_a_fetch_that_fails_says_why_and_leaves_nothing(tmp_path: Path) -> None:
-    script(tmp_path / "bin", "mvn", FETCH + 'touch "$out/half.jar"; echo "no route to host"; exit 1')
-    with pytest.raises(BrokerFailed, match=r"(?s)Maven could not fetch.*KAFKA=host:port.*no route to host"):
+def test_a_failed_download_reports_the_reason_and_leaves_no_file(tmp_path: Path) -> None:
+    script(tmp_path / "bin", "mvn", DOWNLOAD + 'touch "$out/half.jar"; echo "no route to host"; exit 1')
+    with pytest.raises(BrokerFailed, match=r"(?s)Maven could not download.*KAFKA=host:port.*no route to host"):
         jars.resolve()
-    assert left(tmp_path) == []
+    assert cached(tmp_path) == []
 
 
-def test_a_fetch_that_is_cut_off_leaves_nothing_and_no_process(tmp_path: Path) -> None:
-    script(tmp_path / "bin", "mvn", FETCH + 'touch "$out/half.jar"; sleep 1000')
+def test_a_cancelled_download_leaves_no_file_and_no_process(tmp_path: Path) -> None:
+    script(tmp_path / "bin", "mvn", DOWNLOAD + 'touch "$out/half.jar"; sleep 1000')
     cancel = threading.Event()
     errors: list[Exception] = []
 
@@ -86,12 +86,12 @@ def test_a_fetch_that_is_cut_off_leaves_nothing_and_no_process(tmp_path: Path) -
     cancel.set()
     thread.join(timeout=10)
     assert len(errors) == 1
-    assert left(tmp_path) == []
+    assert cached(tmp_path) == []
 
 
 @pytest.mark.parametrize("change", ["changed", "added", "missing"])
-def test_a_jar_that_is_not_the_pinned_one_is_refused_at_every_start(change: str, tmp_path: Path) -> None:
-    script(tmp_path / "bin", "mvn", FETCH + 'touch "$out/kafka.jar"')
+def test_every_start_rejects_jars_with_another_checksum(change: str, tmp_path: Path) -> None:
+    script(tmp_path / "bin", "mvn", DOWNLOAD + 'touch "$out/kafka.jar"')
     kafka = jars.resolve() / "kafka.jar"
     if change == "missing":
         kafka.unlink()
@@ -99,12 +99,12 @@ def test_a_jar_that_is_not_the_pinned_one_is_refused_at_every_start(change: str,
         (kafka if change == "changed" else kafka.with_name("more.jar")).write_bytes(b"\0")
     with pytest.raises(BrokerFailed, match=r"(kafka|more)\.jar differ from jars\.sha256"):
         jars.resolve()
-    # Where Maven brings the wrong one, nothing is put in place.
+    # A download with a wrong checksum is not installed.
     shutil.rmtree(jars.folder())
-    script(tmp_path / "bin", "mvn", FETCH + 'echo x > "$out/kafka.jar"')
+    script(tmp_path / "bin", "mvn", DOWNLOAD + 'echo x > "$out/kafka.jar"')
     with pytest.raises(BrokerFailed, match=r"kafka\.jar differ"):
         jars.resolve()
-    assert left(tmp_path) == []
+    assert cached(tmp_path) == []
 
 
 def test_every_jar_of_the_cache_is_pinned() -> None:
@@ -113,13 +113,13 @@ def test_every_jar_of_the_cache_is_pinned() -> None:
     assert all(len(line.split()[0]) == 64 for line in pins)
 
 
-def test_where_somebody_was_quicker_theirs_stays(tmp_path: Path) -> None:
+def test_the_jars_of_a_faster_process_stay(tmp_path: Path) -> None:
     theirs = jars.folder() / "kafka.jar"
     script(
         tmp_path / "bin",
         "mvn",
-        FETCH + f'touch "$out/kafka.jar"; mkdir -p "{theirs.parent}"; touch -d 2001-01-01 "{theirs}"',
+        DOWNLOAD + f'touch "$out/kafka.jar"; mkdir -p "{theirs.parent}"; touch -d 2001-01-01 "{theirs}"',
     )
     assert jars.resolve() == theirs.parent
     assert theirs.stat().st_mtime < 1_000_000_000
-    assert left(tmp_path) == [jars.folder().name]
+    assert cached(tmp_path) == [jars.folder().name]

@@ -1,4 +1,4 @@
-"""A child process: started, broken, stopped, and gone with its supervisor. By tiny real processes."""
+"""A real child process: start, kill, freeze, stop, and its end with the supervisor."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
         process.kill()
 
 
-def says(process: Process, text: str) -> None:
+def wait_for_output(process: Process, text: str) -> None:
     assert wait_for(lambda: text in process.tail(), timeout_s=10), process.tail()
 
 
@@ -45,18 +45,18 @@ def test_it_leads_a_session_of_its_own_and_writes_to_its_log(make: Make) -> None
     assert process.code == 0
 
 
-def test_what_ignores_a_polite_request_is_killed_after_the_grace(make: Make) -> None:
+def test_a_process_that_ignores_sigterm_is_killed_after_the_grace_period(make: Make) -> None:
     process = make(f"import signal; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); {FOR_EVER}")
-    says(process, "ready")
+    wait_for_output(process, "ready")
     process.stop(grace_s=0.2)
     assert process.code == -signal.SIGKILL
 
 
-def test_a_frozen_process_can_be_stopped_politely(make: Make) -> None:
+def test_a_frozen_process_can_be_stopped_by_sigterm(make: Make) -> None:
     process = make(
         "import signal, sys; signal.signal(15, lambda *_: sys.exit(5)); print('ready', flush=True); signal.pause()"
     )
-    says(process, "ready")
+    wait_for_output(process, "ready")
     process.freeze()
     process.stop(grace_s=10)
     assert process.code == 5
@@ -73,7 +73,7 @@ def test_freeze_and_thaw_stop_and_continue_it(make: Make) -> None:
     assert process.running
 
 
-def test_only_what_ended_by_itself_is_revived(make: Make) -> None:
+def test_only_an_unintended_end_is_revived(make: Make) -> None:
     process = make(FOR_EVER)
     first = process.pid
     assert not process.revive()
@@ -86,7 +86,7 @@ def test_only_what_ended_by_itself_is_revived(make: Make) -> None:
     assert not process.running
 
 
-def test_it_takes_its_own_children_along_when_killed(make: Make) -> None:
+def test_a_kill_ends_its_children_too(make: Make) -> None:
     process = make(
         "import subprocess, sys, signal\n"
         f"grandchild = subprocess.Popen([sys.executable, '-c', {FOR_EVER!r}])\n"
@@ -98,7 +98,7 @@ def test_it_takes_its_own_children_along_when_killed(make: Make) -> None:
     assert wait_for(lambda: not alive(grandchild), timeout_s=5)
 
 
-def test_a_command_that_does_not_exist_ends_with_127_and_says_so(tmp_path: Path) -> None:
+def test_a_missing_command_exits_with_127_and_a_message(tmp_path: Path) -> None:
     process = Process(["no-such-command"], log=tmp_path / "log", cwd=tmp_path)
     process.start()
     assert process.wait(timeout_s=10)
@@ -106,12 +106,12 @@ def test_a_command_that_does_not_exist_ends_with_127_and_says_so(tmp_path: Path)
     assert "cannot run no-such-command" in process.tail()
 
 
-def test_it_outlives_the_thread_that_asked_for_it(make: Make) -> None:
+def test_it_outlives_the_thread_that_started_it(make: Make) -> None:
     made: list[Process] = []
     thread = threading.Thread(target=lambda: made.append(make(f"print('ready', flush=True); {FOR_EVER}")))
     thread.start()
     thread.join()
-    says(made[0], "ready")
+    wait_for_output(made[0], "ready")
     assert made[0].running
 
 

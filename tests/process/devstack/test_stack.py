@@ -1,4 +1,4 @@
-"""A stack of tiny commands on a broker that is only a socket: order, record, supervision, clean ends."""
+"""A stack of tiny commands on a broker that is a socket: start order, record, supervision, clean stop."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def record(stack: Stack) -> dict[str, object]:
     return found
 
 
-def test_the_record_says_what_runs_where(stack: Stack, kafka: str) -> None:
+def test_the_record_has_addresses_and_process_ids(stack: Stack, kafka: str) -> None:
     found = record(stack)
     assert found["kafka"] == kafka
     assert found["endpoints"] == stack.endpoints
@@ -51,23 +51,23 @@ def test_the_record_says_what_runs_where(stack: Stack, kafka: str) -> None:
     assert found["run_dir"] == str(stack.run_dir)
 
 
-def test_topics_are_made_before_anything_runs(stack: Stack, kafka: str) -> None:
+def test_topics_are_created_before_any_process_starts(stack: Stack, kafka: str) -> None:
     assert stack.log("topics").split() == [kafka, "4"]
 
 
-def test_each_process_is_told_its_address_and_runs_away_from_the_callers_directory(stack: Stack, kafka: str) -> None:
+def test_each_process_gets_its_address_and_runs_in_the_data_directory(stack: Stack, kafka: str) -> None:
     assert wait_for(lambda: bool(stack.log("orders")), timeout_s=10)
     assert stack.log("orders").split() == [stack.endpoints["orders"], kafka, str(stack.data)]
 
 
-def test_a_killed_service_comes_back_and_the_record_follows(stack: Stack) -> None:
+def test_a_killed_service_is_restarted_and_the_record_is_updated(stack: Stack) -> None:
     first = stack.pid("groups")
     stack.kill("groups")
     assert wait_for(lambda: stack.pid("groups") not in {None, first}, timeout_s=10)
     assert wait_for(lambda: record(stack)["pids"] == {n: stack.pid(n) for n in stack.names}, timeout_s=5)
 
 
-def test_a_service_killed_for_good_stays_down_until_it_is_started(stack: Stack) -> None:
+def test_a_service_killed_without_restart_stays_down_until_it_is_started(stack: Stack) -> None:
     endpoints = dict(stack.endpoints)
     stack.kill("groups", restart=False)
     assert wait_for(lambda: "groups" not in str(record(stack)["pids"]), timeout_s=5)
@@ -85,17 +85,17 @@ def test_a_service_can_be_stopped_and_started(stack: Stack) -> None:
     stack.wait_serving("orders", timeout=5)
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones(stack: Stack) -> None:
+def test_an_unknown_name_fails_with_the_known_ones(stack: Stack) -> None:
     with pytest.raises(StackFailed, match="no 'shop', only provider, orders, groups"):
         stack.kill("shop")
 
 
-def test_somebody_elses_broker_can_not_be_broken(stack: Stack) -> None:
+def test_an_external_broker_can_not_be_killed(stack: Stack) -> None:
     with pytest.raises(BrokerFailed, match="is not ours"):
         stack.broker.kill()
 
 
-def test_stopping_leaves_no_process_no_data_and_no_record(tmp_path: Path, kafka: str) -> None:
+def test_a_stop_leaves_no_process_no_data_and_no_record(tmp_path: Path, kafka: str) -> None:
     stack = Stack(tmp_path / "run", kafka=kafka, plan=SHOP, keep_logs=False)
     stack.start()
     pids = [stack.pid(name) for name in stack.names]
@@ -105,7 +105,7 @@ def test_stopping_leaves_no_process_no_data_and_no_record(tmp_path: Path, kafka:
     assert not stack.run_dir.exists()
 
 
-def test_data_is_kept_where_that_is_wanted(tmp_path: Path, kafka: str) -> None:
+def test_data_is_kept_on_request(tmp_path: Path, kafka: str) -> None:
     for _ in range(2):
         with Stack(tmp_path / "run", kafka=kafka, plan=SHOP, keep_data=True) as stack:
             (stack.data / "precious").touch()
@@ -113,7 +113,7 @@ def test_data_is_kept_where_that_is_wanted(tmp_path: Path, kafka: str) -> None:
     assert stack.log("topics").count(kafka) == 2
 
 
-def test_a_second_stack_in_the_same_directory_is_refused_and_harms_nothing(stack: Stack, kafka: str) -> None:
+def test_a_second_stack_in_the_same_directory_is_refused_and_changes_nothing(stack: Stack, kafka: str) -> None:
     before = record(stack)
     with pytest.raises(AlreadyRunning, match=f"running in .* already \\(process {before['supervisor']}\\)"):
         Stack(stack.run_dir, kafka=kafka, plan=SHOP).start()
@@ -121,11 +121,11 @@ def test_a_second_stack_in_the_same_directory_is_refused_and_harms_nothing(stack
     assert stack.data.is_dir()
 
 
-def test_a_service_that_can_not_start_fails_the_stack_with_its_last_words(tmp_path: Path, kafka: str) -> None:
+def test_a_service_that_can_not_start_fails_the_stack_with_the_end_of_its_log(tmp_path: Path, kafka: str) -> None:
     bad = plan(orders=FOR_EVER, groups="print('GROUPBUY_GROUPS_LISTEN is missing'); raise SystemExit(2)")
     stack = Stack(tmp_path / "run", kafka=kafka, plan=bad, keep_logs=False)
     with pytest.raises(StackFailed, match="groups ended with code 2:\nGROUPBUY_GROUPS_LISTEN is missing"):
-        # It may have seemed to serve for a moment; the failure stays.
+        # The process may count as serving for a moment; the failure stays.
         stack.start()
         stack.wait_serving("orders", timeout=5)
         wait_for(lambda: stack.failure() is not None, timeout_s=5)
@@ -135,13 +135,13 @@ def test_a_service_that_can_not_start_fails_the_stack_with_its_last_words(tmp_pa
     assert not stack.data.exists()
 
 
-def test_topics_that_can_not_be_made_fail_the_stack(tmp_path: Path, kafka: str) -> None:
+def test_a_failed_creation_of_topics_fails_the_stack(tmp_path: Path, kafka: str) -> None:
     bad = plan(topics="print('no such broker'); raise SystemExit(1)")
-    with pytest.raises(StackFailed, match=r"topics could not be made at .*:\nno such broker"):
+    with pytest.raises(StackFailed, match=r"topics could not be created at .*:\nno such broker"):
         Stack(tmp_path, kafka=kafka, plan=bad).start()
 
 
-def test_stop_on_another_thread_ends_a_start_under_way(tmp_path: Path, kafka: str) -> None:
+def test_stop_on_another_thread_cancels_a_start(tmp_path: Path, kafka: str) -> None:
     stack = Stack(tmp_path / "run", kafka=kafka, plan=plan(topics=f"print('busy', flush=True); {FOR_EVER}"))
     errors: list[Exception] = []
 
@@ -159,7 +159,7 @@ def test_stop_on_another_thread_ends_a_start_under_way(tmp_path: Path, kafka: st
     assert len(errors) == 1
 
 
-def test_an_address_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_address_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadAddress, match="must be host:port"):
         Stack(tmp_path, kafka="kafka", plan=SHOP).start()
 
@@ -170,7 +170,7 @@ def test_variables_can_be_added_for_one_process(tmp_path: Path, kafka: str) -> N
         assert wait_for(lambda: stack.log("orders") == "yes\n", timeout_s=10)
 
 
-def test_a_service_has_as_many_processes_as_are_asked_for_and_one_more_at_any_time(tmp_path: Path, kafka: str) -> None:
+def test_a_service_starts_with_its_replicas_and_more_can_be_added(tmp_path: Path, kafka: str) -> None:
     with Stack(tmp_path / "run", kafka=kafka, plan=SHOP, replicas={"groups": 3}) as stack:
         assert stack.names == ("provider", "orders", "groups", "groups-1", "groups-2")
         assert stack.add_replica("groups") == "groups-3"
@@ -179,13 +179,13 @@ def test_a_service_has_as_many_processes_as_are_asked_for_and_one_more_at_any_ti
         pids = {stack.pid(name) for name in replicas}
         assert len(pids) == len({stack.endpoints[name] for name in replicas}) == 4
         assert record(stack)["endpoints"] == stack.endpoints
-        with pytest.raises(StackFailed, match="no more of 'provider'"):
+        with pytest.raises(StackFailed, match="can't start another 'provider'"):
             stack.add_replica("provider")
     assert not any(alive(pid) for pid in pids if pid)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_what_a_stack_writes_is_for_its_owner_alone(umask: int, tmp_path: Path, kafka: str) -> None:
+def test_all_files_of_a_stack_are_private(umask: int, tmp_path: Path, kafka: str) -> None:
     writes = f"from pathlib import Path; Path('mine').mkdir(); Path('mine/secret').write_text('x'); {FOR_EVER}"
     before = os.umask(umask)
     try:

@@ -1,4 +1,4 @@
-"""Supervision: what is started again, what is left down, what breaks the whole. By tiny real processes."""
+"""Supervision of real processes: which ends are restarted, which stay down, and which fail the system."""
 
 from __future__ import annotations
 
@@ -40,38 +40,38 @@ def watch(tmp_path: Path, changes: list[str]) -> Iterator[Watch]:
         process.kill()
 
 
-def lives(process: Process) -> int:
+def starts(process: Process) -> int:
     return process.tail().count("born")
 
 
-def test_a_process_that_ends_with_70_is_started_again(watch: Watch) -> None:
+def test_a_process_that_exits_with_70_is_restarted(watch: Watch) -> None:
     supervisor, process = watch("print('born', flush=True); raise SystemExit(70)")
-    assert wait_for(lambda: lives(process) >= 3, timeout_s=20)
+    assert wait_for(lambda: starts(process) >= 3, timeout_s=20)
     assert supervisor.failure is None
 
 
-def test_a_process_that_a_stranger_kills_is_started_again(watch: Watch, changes: list[str]) -> None:
+def test_a_process_that_somebody_kills_is_restarted(watch: Watch, changes: list[str]) -> None:
     supervisor, process = watch(f"print('born', flush=True); {FOR_EVER}")
-    assert wait_for(lambda: lives(process) == 1 and changes == ["changed"], timeout_s=10)
+    assert wait_for(lambda: starts(process) == 1 and changes == ["changed"], timeout_s=10)
     first = process.pid
     process.crash()
-    assert wait_for(lambda: lives(process) == 2, timeout_s=10)
+    assert wait_for(lambda: starts(process) == 2, timeout_s=10)
     assert process.pid != first
     assert wait_for(lambda: len(changes) >= 2, timeout_s=5)
     assert supervisor.failure is None
 
 
 @pytest.mark.parametrize("code", [0, 1, 2])
-def test_any_other_end_is_a_failure_with_the_end_of_the_log(watch: Watch, code: int) -> None:
+def test_any_other_exit_is_a_failure_with_the_end_of_the_log(watch: Watch, code: int) -> None:
     supervisor, process = watch(f"print('born, and bad settings', flush=True); raise SystemExit({code})")
     assert wait_for(lambda: supervisor.failure is not None, timeout_s=10)
     assert str(supervisor.failure) == f"victim ended with code {code}:\nborn, and bad settings"
-    assert lives(process) == 1
+    assert starts(process) == 1
 
 
-def test_what_is_stopped_on_purpose_stays_down_until_it_is_started(watch: Watch, changes: list[str]) -> None:
+def test_a_process_stopped_on_purpose_stays_down(watch: Watch, changes: list[str]) -> None:
     supervisor, process = watch(f"print('born', flush=True); {FOR_EVER}")
-    assert wait_for(lambda: lives(process) == 1, timeout_s=10)
+    assert wait_for(lambda: starts(process) == 1, timeout_s=10)
     process.kill()
     assert wait_for(lambda: len(changes) == 2, timeout_s=10)
     supervisor.stop()
@@ -79,18 +79,18 @@ def test_what_is_stopped_on_purpose_stays_down_until_it_is_started(watch: Watch,
     assert supervisor.failure is None
 
 
-def test_the_pause_doubles_up_to_a_limit_and_starts_afresh_after_a_healthy_life() -> None:
+def test_the_back_off_doubles_up_to_a_limit_and_is_reset_by_a_healthy_run() -> None:
     backoff = Backoff()
     assert [round(backoff.after(0.5), 1) for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
     assert backoff.after(10.0) == 0.1
     assert backoff.after(9.9) == 0.2
 
 
-def test_a_supervisor_that_fails_says_so(watch: Watch, tmp_path: Path) -> None:
+def test_a_failed_supervisor_reports_it(watch: Watch, tmp_path: Path) -> None:
     supervisor, process = watch(f"print('born', flush=True); {FOR_EVER}")
-    assert wait_for(lambda: lives(process) == 1, timeout_s=10)
+    assert wait_for(lambda: starts(process) == 1, timeout_s=10)
     process.log.unlink()
     process.log.mkdir()
     process.crash()
     assert wait_for(lambda: supervisor.failure is not None, timeout_s=10)
-    assert "nothing is restarted any more" in str(supervisor.failure)
+    assert "restarts no process any more" in str(supervisor.failure)

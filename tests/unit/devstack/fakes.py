@@ -1,4 +1,4 @@
-"""Stands in for what a stack starts: a socket that answers as a broker, and tiny commands for services."""
+"""Fakes of the processes of a stack: a socket that answers as a broker, and tiny commands in place of services."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def child(name: str, code: str) -> Callable[[Layout], Child]:
 
 
 def plan(topics: str | None = None, provider: str = FOR_EVER, **services: str) -> Plan:
-    """Processes that run Python code; each counts as serving while it runs."""
+    """A plan of processes that run Python code. Each counts as serving while it runs."""
     return Plan(
         topics=None if topics is None else lambda kafka, partitions: (*python(topics), kafka, str(partitions)),
         first=MappingProxyType({"provider": child("provider", provider)}),
@@ -40,7 +40,7 @@ def plan(topics: str | None = None, provider: str = FOR_EVER, **services: str) -
 
 @contextmanager
 def broker(brokers: int = 1) -> Iterator[str]:
-    """host:port of a socket that answers every Metadata request with so many brokers."""
+    """host:port of a socket that answers every Metadata request with a number of brokers."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -64,7 +64,7 @@ def broker(brokers: int = 1) -> Iterator[str]:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process exists; one that has ended and waits to be reaped does not."""
+    """Whether the process exists and is no zombie."""
     stat = Path(f"/proc/{pid}/stat")
     try:
         return stat.read_text().rpartition(")")[2].split()[0] != "Z"
@@ -73,5 +73,5 @@ def alive(pid: int) -> bool:
 
 
 def state(pid: int) -> str:
-    """The kernel's letter: T is frozen."""
+    """The process state of /proc; T is stopped."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

@@ -1,4 +1,4 @@
-"""Certificates and passwords of a secured stack: each process is told its own, and a second start finds the first's."""
+"""Certificates and passwords of a secured stack: each process gets its own, and a second start reuses them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> Credentials:
     return Credentials(tmp_path_factory.mktemp("credentials"))
 
 
-def test_a_process_is_told_its_own_password_and_key_and_nobody_elses(credentials: Credentials) -> None:
+def test_a_process_gets_only_its_own_password_and_key(credentials: Credentials) -> None:
     for name in PROCESSES:
-        told = str(credentials.environment(name))
+        variables = str(credentials.environment(name))
         others = [one for user, one in credentials.kafka.passwords.items() if user != name]
-        assert not any(password in told for password in others), name
+        assert not any(password in variables for password in others), name
     orders = credentials.environment("orders")
     assert orders["GROUPBUY_ORDERS_KAFKA_PASSWORD"] == credentials.kafka.passwords["orders"]
     assert orders["GROUPBUY_ORDERS_TLS_KEY"] == str(credentials.directory / "orders.key")
@@ -35,7 +35,7 @@ def test_replicas_of_a_service_have_the_identity_of_the_service(credentials: Cre
     assert credentials.environment("groups-2") == credentials.environment("groups")
 
 
-def test_what_is_secret_is_for_its_owner_alone_and_in_no_text(credentials: Credentials) -> None:
+def test_secret_files_are_private_and_secrets_are_in_no_repr(credentials: Credentials) -> None:
     secret = [*credentials.directory.glob("*.key"), credentials.ops_file, credentials.directory / "passwords.json"]
     assert len(secret) == len(identities()) + 3
     assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}
@@ -48,11 +48,11 @@ def test_a_second_start_keeps_authority_and_passwords(credentials: Credentials) 
     assert (again.issued["orders"].ca.read_bytes(), dict(again.kafka.passwords)) == before
 
 
-def test_a_certificate_has_the_names_of_its_own_identity_and_the_hosts_that_were_asked_for_it(
+def test_a_certificate_has_the_names_of_its_identity_and_the_requested_hosts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["--directory", str(tmp_path), "--host", "orders=orders.shop.svc", "--days", "1"]
-    assert main(["orders", "shop", "groups", "kafka", *asked]) == 0
+    options = ["--directory", str(tmp_path), "--host", "orders=orders.shop.svc", "--days", "1"]
+    assert main(["orders", "shop", "groups", "kafka", *options]) == 0
     assert capsys.readouterr().out.splitlines()[1].startswith("spiffe://groupbuy.internal/client/shop")
     found = {}
     for name in ("orders", "shop", "groups", "kafka"):
@@ -70,15 +70,15 @@ def test_a_certificate_has_the_names_of_its_own_identity_and_the_hosts_that_were
 
 
 @pytest.mark.parametrize("host", ["orders.shop.svc", "orders=", "nobody=a.b", "shop=shop.svc"])
-def test_a_host_is_given_to_one_server(tmp_path: Path, host: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_host_option_names_a_server_and_a_host(tmp_path: Path, host: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--directory", str(tmp_path), "--host", host])
     assert ended.value.code == 2
-    assert "write NAME=HOST" in capsys.readouterr().err
+    assert "use NAME=HOST" in capsys.readouterr().err
 
 
-def test_an_identity_that_nobody_knows_gets_no_certificate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_identity_gets_no_certificate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["nobody", "--directory", str(tmp_path)])
     assert ended.value.code == 2
-    assert "no such identity: nobody" in capsys.readouterr().err
+    assert "unknown identity: nobody" in capsys.readouterr().err

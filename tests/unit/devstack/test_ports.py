@@ -1,4 +1,4 @@
-"""Ports: free, ours alone while claimed, and never one that a client could be given."""
+"""Ports: free, unique while claimed, and outside the ephemeral range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a broker serves, as a socket tells it."""
+"""The check whether a broker serves, against fake sockets."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from devstack.kafka.probe import addresses, answers
 from tests.unit.devstack.fakes import broker
 
 
-def test_a_broker_that_names_a_live_broker_answers() -> None:
+def test_a_broker_that_reports_a_live_broker_serves() -> None:
     with broker(brokers=1) as address:
         assert answers(address)
         assert answers(f"127.0.0.1:1,{address}")
 
 
-def test_a_broker_that_does_not_know_itself_yet_does_not_answer() -> None:
+def test_a_broker_without_metadata_does_not_serve() -> None:
     with broker(brokers=0) as address:
         assert not answers(address)
 
@@ -27,12 +27,12 @@ def test_an_open_port_is_not_enough() -> None:
         assert not answers(f"127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.2)
 
 
-def test_a_closed_port_does_not_answer() -> None:
+def test_a_closed_port_does_not_serve() -> None:
     assert not answers("127.0.0.1:1")
 
 
 @pytest.mark.parametrize("kafka", ["", "localhost", "localhost:", ":9092", "a:b", "a:1,,b:2"])
-def test_what_is_no_list_of_addresses_is_refused(kafka: str) -> None:
+def test_an_invalid_list_of_addresses_is_refused(kafka: str) -> None:
     with pytest.raises(BadAddress, match="must be host:port"):
         addresses(kafka)
 

@@ -1,4 +1,4 @@
-"""What each process of the product is told."""
+"""The command and the variables of each process of the product."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def prepared(tmp_path: Path) -> Layout:
     return layout
 
 
-def test_a_service_is_told_broker_address_state_and_name() -> None:
+def test_a_service_gets_broker_address_state_directory_and_name() -> None:
     orders = PRODUCT.then["orders"](LAYOUT)
     assert orders.argv[1:] == ("-P", "-m", "groupbuy_settlement", "services.orders")
     assert orders.environment == {
@@ -44,26 +44,28 @@ def test_a_service_is_told_broker_address_state_and_name() -> None:
     }
 
 
-def test_both_services_that_look_at_links_have_one_key_another_each_time_and_no_one_else_has_it(
+def test_only_orders_and_groups_get_the_link_key_which_is_new_for_each_stack(
     prepared: Layout,
 ) -> None:
     other = Layout(LAYOUT.kafka, LAYOUT.data, LAYOUT.endpoints)
     assert len(prepared.link_key) == 64
     assert prepared.link_key != other.link_key
     assert prepared.link_key not in repr(prepared)
-    told = {name: str(PRODUCT.then[name](prepared).environment) for name in PRODUCT.then}
-    assert [name for name in told if prepared.link_key in told[name]] == ["orders", "groups"]
+    variables = {name: str(PRODUCT.then[name](prepared).environment) for name in PRODUCT.then}
+    assert [name for name in variables if prepared.link_key in variables[name]] == ["orders", "groups"]
 
 
-def test_payments_alone_knows_the_provider(prepared: Layout) -> None:
-    told = PRODUCT.then["payments"](prepared).environment
-    assert told["GROUPBUY_PAYMENTS_PROVIDER"] == "h:4"
-    assert told["GROUPBUY_PAYMENTS_STRIPE_API_BASE"] == told["GROUPBUY_PAYMENTS_WECHAT_API_BASE"] == "http://h:5"
+def test_only_payments_gets_the_addresses_of_the_provider(prepared: Layout) -> None:
+    variables = PRODUCT.then["payments"](prepared).environment
+    assert variables["GROUPBUY_PAYMENTS_PROVIDER"] == "h:4"
+    assert (
+        variables["GROUPBUY_PAYMENTS_STRIPE_API_BASE"] == variables["GROUPBUY_PAYMENTS_WECHAT_API_BASE"] == "http://h:5"
+    )
     others = str([PRODUCT.then[name](prepared).environment for name in ("orders", "groups")])
     assert not [address for address in ("h:4", "h:5", "h:6") if address in others]
 
 
-def test_the_provider_and_payments_share_what_proves_that_calls_and_notifications_are_theirs(prepared: Layout) -> None:
+def test_provider_and_payments_share_the_secrets_of_calls_and_notifications(prepared: Layout) -> None:
     provider, payments = PRODUCT.first["provider"](prepared).environment, PRODUCT.then["payments"](prepared).environment
     assert (
         provider["GROUPBUY_SIMPROVIDER_NOTIFY_URL"] == f"http://{payments['GROUPBUY_PAYMENTS_WEBHOOK_LISTEN']}/webhooks"
@@ -81,7 +83,7 @@ def test_the_provider_and_payments_share_what_proves_that_calls_and_notification
     )
 
 
-def test_payments_takes_the_settings_that_it_is_told(prepared: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_of_payments_are_valid(prepared: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in PRODUCT.then["payments"](prepared).environment.items():
         monkeypatch.setenv(name, value)
     providers = registry.configured(PaymentsSettings())
@@ -92,13 +94,15 @@ def test_payments_takes_the_settings_that_it_is_told(prepared: Layout, monkeypat
     assert not isinstance(providers.provider_for("wallet_wechat_a"), Unconfigured)
 
 
-def test_topics_are_made_by_the_command_line_for_one_broker() -> None:
+def test_the_command_line_creates_topics_with_one_replica() -> None:
     assert PRODUCT.topics is not None
     command = " ".join(PRODUCT.topics("127.0.0.1:9", 4))
-    assert command.endswith("-m groupbuy_settlement ops.main topics create --kafka 127.0.0.1:9 --partitions 4 --replication 1")
+    assert command.endswith(
+        "-m groupbuy_settlement ops.main topics create --kafka 127.0.0.1:9 --partitions 4 --replication 1"
+    )
 
 
-def test_a_further_replica_has_a_name_a_state_and_an_address_of_its_own(prepared: Layout) -> None:
+def test_another_replica_has_its_own_name_state_directory_and_addresses(prepared: Layout) -> None:
     assert PRODUCT.replica is not None
     endpoints = {**ENDPOINTS, "payments-1": "h:7"}
     layout = Layout(kafka=prepared.kafka, data=prepared.data, endpoints=endpoints)

@@ -1,4 +1,4 @@
-"""Java and Maven: found, or asked for in one sentence. By scripts that stand in for them."""
+"""Java and Maven: found, or requested in one sentence. Scripts replace both."""
 
 from __future__ import annotations
 
@@ -32,40 +32,40 @@ def _bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("version", ["17.0.15", "21", "25-ea"])
-def test_a_java_that_is_new_enough_is_taken(tmp_path: Path, version: str) -> None:
+def test_a_new_enough_java_is_used(tmp_path: Path, version: str) -> None:
     path = java(tmp_path / "bin", version)
     assert tools.java(with_maven=False) == str(path)
 
 
 @pytest.mark.parametrize("version", ["1.8.0_402", "11.0.22", "16"])
-def test_a_java_that_is_too_old_is_named_with_its_version(tmp_path: Path, version: str) -> None:
+def test_a_java_that_is_too_old_is_reported_with_its_version(tmp_path: Path, version: str) -> None:
     java(tmp_path / "bin", version)
     number = version.removeprefix("1.").split(".")[0]
     with pytest.raises(MissingTool, match=f"needs Java 17 or newer \\(.*/java is {number}\\): install"):
         tools.java(with_maven=False)
 
 
-def test_java_home_comes_before_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_java_home_takes_precedence_over_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     java(tmp_path / "bin", "11")
     path = java(tmp_path / "home" / "bin", "17")
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
     assert tools.java(with_maven=False) == str(path)
 
 
-def test_a_java_that_can_not_say_its_version_is_none(tmp_path: Path) -> None:
+def test_a_java_that_prints_no_version_counts_as_missing(tmp_path: Path) -> None:
     script(tmp_path / "bin", "java", "exit 1")
     with pytest.raises(MissingTool, match="needs Java 17 or newer: install"):
         tools.java(with_maven=False)
 
 
-def test_maven_is_asked_for_only_where_it_is_needed(tmp_path: Path) -> None:
+def test_maven_is_required_only_for_a_download(tmp_path: Path) -> None:
     java(tmp_path / "bin", "17")
     tools.java(with_maven=False)
     with pytest.raises(MissingTool, match="needs Maven: install"):
         tools.java(with_maven=True)
 
 
-def test_all_that_is_missing_is_named_in_one_sentence() -> None:
+def test_all_missing_tools_are_reported_in_one_sentence() -> None:
     with pytest.raises(MissingTool) as error:
         tools.java(with_maven=True)
     assert str(error.value).startswith("A local Kafka needs Java 17 or newer and Maven: install it")
@@ -73,7 +73,7 @@ def test_all_that_is_missing_is_named_in_one_sentence() -> None:
 
 
 @pytest.mark.parametrize("module", ["devstack.kafka", "devstack.stack"])
-def test_the_commands_end_with_2_and_that_sentence(tmp_path: Path, module: str) -> None:
+def test_the_commands_exit_with_2_and_that_sentence(tmp_path: Path, module: str) -> None:
     bare = {name: value for name, value in os.environ.items() if name not in {"KAFKA", "JAVA_HOME"}}
     environment = {**bare, "PATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     ended = subprocess.run(
@@ -85,7 +85,7 @@ def test_the_commands_end_with_2_and_that_sentence(tmp_path: Path, module: str) 
     assert not (tmp_path / ".run" / "data").exists()
 
 
-def test_a_kafka_that_is_no_address_ends_with_2(tmp_path: Path) -> None:
+def test_an_invalid_kafka_address_exits_with_2(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "devstack.stack"],
         cwd=tmp_path,
