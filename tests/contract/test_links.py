@@ -63,3 +63,20 @@ def test_links_and_headings_are_found() -> None:
     text = f"{shown}```\n[j](k)\n```\n[l]: m.md\n## One two three\n"
     assert links(text) == ["b.md#c", "e.png", "m.md"]
     assert anchors(text) == {"one-two-three", "one-two-three-1"}
+
+
+#: Paths in backticks that name a file of the repository: several folders, no placeholder.
+PATH = re.compile(r"`([\w.-]+(?:/[\w.-]+)+\.(?:py|toml|proto|md|json|sha256))`")
+
+
+@pytest.mark.parametrize("document", [path.relative_to(ROOT).as_posix() for path in documents()])
+def test_each_file_that_a_document_names_exists(document: str) -> None:
+    path = ROOT / document
+    named = PATH.findall(path.read_text(encoding="utf-8"))
+    assert [one for one in named if not (ROOT / one).exists() and not (path.parent / one).exists()] == []
+
+
+def test_the_walkthrough_follows_one_order_through_at_most_30_files() -> None:
+    text = (ROOT / "docs" / "walkthrough.md").read_text(encoding="utf-8")
+    files = {target.partition("#")[0] for target in links(text)} - {"glossary.md", "transitions.md", ""}
+    assert 15 <= len(files) <= 30
