@@ -1,10 +1,10 @@
-"""Checks that decisions of a log follow each other, for readers that keep no state of it: sequencers and effects.
+"""Verifies the chains of decisions in a log, for readers without its state: sequencers and effects.
 
-Each decision carries its version and the digest of the one before it. The last one of each key is remembered for one
-epoch, and the newest records before the first batch are read back, so that a start checks as the process before it did.
-A key that was not decided about for longer is taken on trust: deciders, ledger and projections keep all of them. Such a
-decision may be a late repeat by a process that was frozen, so for its key a later version is no gap: only a key that is
-known from its first version on has gaps.
+Each decision carries its version and the digest of the decision before it. The last decision of each key is remembered
+for one epoch. Before the first batch of an epoch, READ_BACK records are read back, so a restarted process checks what
+the one before it did. The first decision of a key that is not remembered is trusted: deciders, the ledger and
+projections check all of them. It may be a late duplicate from a process that was frozen, so a later version of the same
+key is not a gap: gaps are detected only in keys that are known from their first version on.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from faust.types import TP
 from eventlog.broker.security import Kafka, client
 from eventlog.core.aggregate import LATEST_MS, DecisionMessage
 
-#: Records that are read back, and keys of one partition that are remembered.
+#: Records that are read back at the start of an epoch.
 READ_BACK = 2_000
-REMEMBERED = 16_384
+#: Keys of one partition in one generation of the cache.
+MAX_REMEMBERED = 16_384
 
 
 class BrokenChain(ValueError):
@@ -34,19 +35,19 @@ class _Last(NamedTuple):
     version: int
     digest: bytes
     #: Whether all versions before it were seen.
-    whole: bool
+    complete: bool
 
 
 _UNKNOWN = _Last(0, b"", False)
 
 
 class Chain:
-    """Of one partition in one epoch. A batch of an older epoch that is still being handled has the older one."""
+    """The chains of one partition in one epoch. A batch of an older epoch that is still handled uses the older one."""
 
     def __init__(self, known: dict[bytes, _Last]) -> None:
-        #: The decision that was asked about last.
+        #: The decision that `follows` checked last.
         self._next = _UNKNOWN
-        #: By key. Two generations: the older one is dropped.
+        #: By key, in two generations. When the young one is full, the old one is dropped.
         self._young = known
         self._old: dict[bytes, _Last] = {}
 
@@ -54,7 +55,7 @@ class Chain:
         return len(self._young) + len(self._old)
 
     def follows(self, record: Any, decision: DecisionMessage) -> bool:
-        """Whether a decision is the next one of its key, which `take` then remembers; False for a repeat.
+        """Whether a decision is the next one of its key, to be passed to `remember`; False for a duplicate.
 
         Raises BrokenChain.
         """
@@ -63,57 +64,57 @@ class Chain:
         if version < 1 or not 0 <= time_ms <= LATEST_MS or decision.cause < 0:
             raise BrokenChain(f"{key!r}: version {version} was caused by input {decision.cause} at {time_ms} ms")
         digest = sha256(record.value).digest()
-        whole = version == 1
+        complete = version == 1
         if last is not None:
             if version <= last.version:
                 if version == last.version and digest != last.digest:
                     raise BrokenChain(f"two different decisions of {key!r} version {version}")
                 return False
             if version != last.version + 1:
-                if last.whole:
+                if last.complete:
                     raise BrokenChain(f"{key!r} jumps from version {last.version} to {version}")
             elif decision.previous_sha256 != last.digest:
                 raise BrokenChain(f"the chain of {key!r} is broken at version {version}")
-            whole = last.whole
-        self._next = _Last(version, digest, whole)
+            complete = last.complete
+        self._next = _Last(version, digest, complete)
         return True
 
-    def take(self, record: Any) -> None:
-        """Remembers the decision that was asked about last."""
-        if len(self._young) >= REMEMBERED:
+    def remember(self, record: Any) -> None:
+        """Remembers the decision that `follows` checked last."""
+        if len(self._young) >= MAX_REMEMBERED:
             self._old, self._young = self._young, {}
         self._young[record.key] = self._next
 
 
 class Chains:
-    """Of one processor."""
+    """The chains of all partitions of one processor."""
 
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
         self._chains: dict[TP, tuple[int, Chain]] = {}
 
     async def begin(self, epoch: int, tp: TP, first: int, decode: Callable[[bytes], DecisionMessage]) -> Chain:
-        """The chain to check a batch with; reads back before the first batch of an epoch."""
+        """The chains to check a batch with. Before the first batch of an epoch, reads back the log before `first`."""
         begun, chain = self._chains.get(tp, (-1, None))
         if chain is not None and begun == epoch:
             return chain
         known: dict[bytes, _Last] = {}
-        for record in await _before(self._kafka, tp, first):
+        for record in await _read_before(self._kafka, tp, first):
             try:
                 decision = decode(record.value)
                 last = known.get(record.key, _UNKNOWN)
                 if record.key is not None and decision.version >= last.version:
                     digest = sha256(record.value).digest()
-                    known[record.key] = _Last(decision.version, digest, last.whole or decision.version == 1)
-            except Exception:  # noqa: BLE001 - it was passed over, or stands still elsewhere
+                    known[record.key] = _Last(decision.version, digest, last.complete or decision.version == 1)
+            except Exception:  # noqa: BLE001 - a skipped record, or one that stops another reader
                 continue
         chain = Chain(known)
         self._chains[tp] = epoch, chain
         return chain
 
 
-async def _before(kafka: Kafka, tp: TP, first: int) -> list[Any]:
-    """The newest records before an offset."""
+async def _read_before(kafka: Kafka, tp: TP, first: int) -> list[Any]:
+    """The last READ_BACK records before an offset."""
     place = TopicPartition(tp.topic, tp.partition)
     found: list[Any] = []
     if first <= 0:

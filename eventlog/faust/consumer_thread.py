@@ -15,6 +15,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from eventlog.consuming.fetch_throttle import FetchThrottle
+from eventlog.faust.access import wrap_fetch_requests
 from eventlog.faust.closing import close_in_time
 from eventlog.faust.fencing import exit_when_fenced
 from eventlog.faust.lease import Lease
@@ -46,7 +47,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._pace = FetchThrottle()
+        self._throttle = FetchThrottle()
         self._closing: list[asyncio.Task[None]] = []
         self.lease = Lease()
 
@@ -64,7 +65,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         exit_when_fenced(self._consumer._coordinator)
         self.lease.keep(self._consumer._coordinator)
         use_batch_parser(self._consumer._fetcher)
-        self._pace.keep(self._consumer._fetcher)
+        wrap_fetch_requests(self._consumer._fetcher, self._throttle.throttle)
         consumer = self._consumer
         for task in (consumer._fetcher._fetch_task, consumer._coordinator._coordination_task):
             task.add_done_callback(self._client_task_ended)
@@ -89,7 +90,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def _fetch_some(self, wanted: set[TP], timeout: float) -> Any:  # noqa: ASYNC109
         consumer = self._ensure_consumer()
         fetched = await self._fetch_records(consumer, wanted, timeout=timeout, max_records=consumer._max_poll_records)
-        self._pace.saw(sum(map(len, fetched.values())))
+        self._throttle.count(sum(map(len, fetched.values())))
         return fetched
 
     async def on_thread_stop(self) -> None:

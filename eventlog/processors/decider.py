@@ -29,7 +29,7 @@ from eventlog.processors.time_slice import TimeSlice
 from eventlog.processors.timer_loop import TimerLoop
 from eventlog.producing.batch_output import Output
 from eventlog.records.codec import Codec
-from eventlog.records.envelope import Stamp
+from eventlog.records.envelope import HeaderTemplate
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime import failpoints
 from eventlog.state.checkpoint import AGE_S, Checkpointer
@@ -69,7 +69,7 @@ class Decider(Processor, Generic[S]):
         self._inbox = inbox
         self._log = log
         source = f"/{log.writer}"
-        self._stamp = Stamp(log.type_name, source)
+        self._stamp = HeaderTemplate(log.type_name, source)
         self._timers: TimerLoop[S] = TimerLoop(domain, inbox, source, self._owned, self._decides, lambda: self.producer)
         self.notifier = ChangeNotifier()
         super().__init__(group, (inbox.name,), connection)
@@ -201,7 +201,7 @@ class Decider(Processor, Generic[S]):
         self.notifier.notify_all()
 
     def ownership_changed(self) -> None:
-        """Wakes all watchers: their partitions may have moved."""
+        """Wakes all waiters: their partitions may have moved."""
         self.notifier.notify_all()
 
     # Deciding ---------------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ class Decider(Processor, Generic[S]):
 
     def _decided(self, state: PartitionState[S], first: int, count: int, timestamp_ms: int, mark: object) -> None:
         if failpoints.armed:
-            failpoints.passed("output acknowledged, state not told")
+            failpoints.passed("output acknowledged, state not updated")
         assert isinstance(mark, bytes)
         state.on_acknowledged(first, count, mark)
         self._timers.on_acknowledged(timestamp_ms)

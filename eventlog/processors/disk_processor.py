@@ -1,8 +1,8 @@
-"""A processor that keeps its partitions on disk, for itself and for its standby.
+"""A processor that keeps the state of its partitions on disk, and has a standby.
 
-A start and a rebalance go on from there: a partition that stays is not touched, one that moved away is written and
-closed, one that comes is taken over from the standby, or opened and checked against its logs (holding.py). Reads are
-answered once a partition has reached the ends that its topics had when the epoch began.
+A start or a rebalance continues from disk: a partition that stays is not touched, one that moves away is written and
+closed, and one that comes is adopted from the standby, or opened and verified against its logs. Reads are answered once
+a partition has reached the ends that its topics had when the epoch began.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from eventlog.state.open_partitions import OpenPartitions
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at whether the assignment changed: while one is awaited, and otherwise.
-SOON_S, POLL_INTERVAL_S = 0.05, 0.5
+#: Seconds between two checks of the assignment: while the epoch's targets are unknown, and otherwise.
+SHORT_POLL_INTERVAL_S, POLL_INTERVAL_S = 0.05, 0.5
 
 
 class Ownership:
-    """What a kept partition knows of its owner: in which epoch it may be read, and from which offsets on."""
+    """The ownership of a partition on disk: in which epoch it is ours, and when it may be read."""
 
     positions: dict[str, int]
 
     def __init__(self) -> None:
         self.epoch = -1
-        #: Offset that each topic must reach before reads are answered; empty until known.
+        #: Offset that each topic must reach before reads are answered; empty until it is known.
         self.target: dict[str, int] = {}
-        #: Offset from which dead letters are new, by topic.
+        #: Committed offset at the start of the epoch, by topic. Dead letters from there on are not sent yet.
         self.committed: dict[str, int] = {}
         self._caught_up = False
 
     def enter(self, epoch: int) -> None:
-        """The partition is ours in this epoch; reads wait for new targets."""
+        """Marks the partition as ours in this epoch; reads wait for new targets."""
         if self.epoch != epoch:
             self.epoch = epoch
             self.target, self.committed = {}, {}
@@ -52,23 +52,23 @@ class Ownership:
 
     @property
     def caught_up(self) -> bool:
-        """Whether it has reached its targets once in this epoch; asked for by every read."""
+        """Whether the partition has reached its targets once in this epoch. Every read checks this."""
         if not self._caught_up and self.target:
             self._caught_up = all(self.positions.get(topic, 0) >= end for topic, end in self.target.items())
         return self._caught_up
 
     @abstractmethod
     def starts_at(self, tp: TP, begin: int, end: int) -> int:
-        """Offset from which a topic is read, of a log from `begin` to `end`. Ends the process where the log is cut."""
+        """The offset to read a topic from, in a log from `begin` to `end`. Ends the process if records are missing."""
 
 
-class Kept(Follower, Protocol):
-    """A partition that can be followed and owned; eventlog.processors.disk_processor.Ownership is the half of it."""
+class DiskPartition(Follower, Protocol):
+    """A partition on disk, which a standby follows and a processor owns. `Ownership` implements the latter."""
 
     epoch: int
     target: dict[str, int]
     committed: dict[str, int]
-    #: Whether it may be half changed in memory, and so is not written any more.
+    #: Whether its state in memory may be half changed; then it is not written any more.
     spoiled: bool
 
     def enter(self, epoch: int, /) -> None:
@@ -85,28 +85,30 @@ class Kept(Follower, Protocol):
         ...
 
 
-K = TypeVar("K", bound=Kept)
+K = TypeVar("K", bound=DiskPartition)
 
 
 class DiskProcessor(Processor, Generic[K]):
-    """Base of projections and the ledger."""
+    """Base of the processors that fold logs into databases."""
 
     def __init__(
         self, group: str, topics: Sequence[str], stamp: str, make: Callable[[int, Database], K], connection: Connection
     ) -> None:
-        """`make` makes the state of a partition from its verified database; `stamp` is the database's."""
-        self._kept_in = connection.state_dir / group
-        self._holdings: OpenPartitions[K] = OpenPartitions(connection.kafka, topics, self._kept_in, stamp, make)
+        """`make` returns the state of a partition from its verified database, which has this `stamp`."""
+        self._databases = connection.state_dir / group
+        self._open_partitions: OpenPartitions[K] = OpenPartitions(
+            connection.kafka, topics, self._databases, stamp, make
+        )
         super().__init__(group, topics, connection)
         self.standby = standby_for(self, topics)
-        self._holdings.adopt = self.standby.adopt
+        self._open_partitions.adopt = self.standby.adopt
 
     @property
     def start_policy(self) -> StartPolicy:  # type: ignore[override]
-        """Where the fold of a topic's partition ends; its database is opened first."""
+        """The position of a partition's fold; the partition is opened first."""
 
         async def start(tp: TP, committed: int | None, begin: int, end: int) -> int:
-            held = await self._entered(tp.partition)
+            held = await self._take_over(tp.partition)
             start = held.starts_at(tp, begin, end)
             if committed is not None and committed > end:
                 log_foreign_commit(tp, committed, begin, end, start)
@@ -116,13 +118,13 @@ class DiskProcessor(Processor, Generic[K]):
 
         return start
 
-    async def _entered(self, number: int) -> K:
-        """A partition that is ours in this epoch, opened where it was not."""
+    async def _take_over(self, number: int) -> K:
+        """Returns a partition that is ours in this epoch, and opens it if it is not open."""
         epoch = self.epoch
-        await self._holdings.take({tp.partition for tp in self.app.consumer.assignment()} | {number})
-        held = self._holdings.held.get(number)
+        await self._open_partitions.take({tp.partition for tp in self.app.consumer.assignment()} | {number})
+        held = self._open_partitions.held.get(number)
         if held is None or epoch != self.epoch:
-            # Faust starts its recovery anew at this error.
+            # At this error Faust starts its recovery again.
             raise IllegalStateError("rebalanced meanwhile")
         held.enter(epoch)
         return held
@@ -130,26 +132,26 @@ class DiskProcessor(Processor, Generic[K]):
     # For the standby --------------------------------------------------------------------------------------------
 
     async def follow(self, partition: int) -> K:
-        """Opens a partition for the standby, checked against its logs; it comes back at an assignment."""
-        return await self._holdings.open(partition)
+        """Opens a partition for the standby, verified against its logs. An assignment hands it back."""
+        return await self._open_partitions.open(partition)
 
     def holds(self, partition: int) -> bool:
-        """Whether a partition is open here for the processor itself."""
-        return partition in self._holdings.held
+        """Whether the processor itself has a partition open."""
+        return partition in self._open_partitions.held
 
     def written_at(self, partition: int) -> float:
-        """Time of a partition's newest state on disk, in seconds since the epoch; 0: there is none."""
-        return written_at(self._kept_in / str(partition))
+        """Time of a partition's newest state on disk, in seconds since the epoch; 0 if there is none."""
+        return written_at(self._databases / str(partition))
 
     # Reads ------------------------------------------------------------------------------------------------------
 
     def _readable(self, partition: int) -> K | None:
-        """A partition as far as it is ours to say, and has caught up."""
-        held = self._holdings.held.get(partition)
+        """The partition, if it is ours and has caught up."""
+        held = self._open_partitions.held.get(partition)
         return held if held is not None and held.epoch == self.read_epoch and held.caught_up else None
 
     def _read(self, partition: int) -> K:
-        """A partition to read from. Raises NotReady when it is not ours to say."""
+        """The partition to read from. Raises NotReady if it is not ours or has not caught up."""
         held = self._readable(partition)
         if held is None:
             raise NotReady(f"{self.group}: partition {partition} is not ready here")
@@ -158,12 +160,12 @@ class DiskProcessor(Processor, Generic[K]):
     # Quarantine -------------------------------------------------------------------------------------------------
 
     async def resume(self, poisoned: Poisoned) -> Poisoned | None:
-        """See Processor. A partition that is half changed in memory is opened again, and read from there on."""
+        """See Processor. Opens a half-changed partition again, and has it read from its position on disk."""
         partition, epoch = poisoned.partition, self.epoch
-        held = self._holdings.held.get(partition)
+        held = self._open_partitions.held.get(partition)
         if held is None or not held.spoiled:
             return None
-        again = await self._holdings.reopen(partition)
+        again = await self._open_partitions.reopen(partition)
         if epoch == self.epoch:
             again.enter(epoch)
             again.target, again.committed = held.target, held.committed
@@ -171,55 +173,55 @@ class DiskProcessor(Processor, Generic[K]):
         return None
 
     def skipped(self, poisoned: Poisoned) -> None:
-        """See Processor. The fold passes over the record by itself, so that its position moves on behind it."""
+        """See Processor. The fold itself skips the record, so that its position moves past it."""
         if not isinstance(poisoned, Spoiled):
             self.handle_despite_skip(poisoned)
 
     # Epochs -----------------------------------------------------------------------------------------------------
 
     async def start(self, partitions: int) -> None:
-        """Starts; returns when subscribed, before all is folded."""
+        """See Processor. Returns when subscribed, before the logs are folded."""
         await super().start(partitions)
         self.spawn(self._watch_targets(), "targets")
 
     async def stop(self) -> None:
-        """Ends, and writes what was folded."""
+        """See Processor. Writes and closes the partitions."""
         await super().stop()
-        await self._holdings.close()
+        await self._open_partitions.close()
         super().release_state_dir()
 
     def release_state_dir(self) -> None:
-        """The directory is let go of in `stop`, once the databases in it are written and closed."""
+        """Does nothing: `stop` releases the directory, after the databases in it are closed."""
 
     async def _watch_targets(self) -> None:
-        """Learns, once in each epoch, how far every partition must come before reads are answered."""
-        known = -1
+        """Sets, once in each epoch, the offsets that every partition must reach before reads are answered."""
+        done = -1
         while True:
             epoch = self.epoch
             consumer = self.app.consumer
             tps = list(consumer.assignment())
             started = tps and self.resumed and all(consumer.start_of(tp) is not None for tp in tps)
-            if epoch != known and started:
+            if epoch != done and started:
                 ends = await consumer.ends(tps)
                 if epoch == self.epoch:
-                    await self._began({tp.partition for tp in tps}, ends)
-                    known = epoch
-            elif epoch != known and not tps and self.app.unassigned and not self.app.rebalancing:
-                await self._holdings.release_others(())
-                known = epoch
-            await asyncio.sleep(SOON_S if epoch != known else POLL_INTERVAL_S)
+                    await self._targets_known({tp.partition for tp in tps}, ends)
+                    done = epoch
+            elif epoch != done and not tps and self.app.unassigned and not self.app.rebalancing:
+                await self._open_partitions.release_others(())
+                done = epoch
+            await asyncio.sleep(SHORT_POLL_INTERVAL_S if epoch != done else POLL_INTERVAL_S)
 
-    async def _began(self, mine: Collection[int], ends: dict[TP, int]) -> None:
-        """The ends of all that is ours in this epoch are known."""
+    async def _targets_known(self, mine: Collection[int], ends: dict[TP, int]) -> None:
+        """Called once in each epoch, with the partitions that are ours and the ends of their topics."""
         for tp, end in ends.items():
-            held = self._holdings.held.get(tp.partition)
+            held = self._open_partitions.held.get(tp.partition)
             if held is not None and held.epoch == self.epoch:
                 held.target[tp.topic] = end
-        await self._holdings.release_others(mine)
+        await self._open_partitions.release_others(mine)
 
     def _acknowledge_starts(self) -> None:
-        """Has positions on disk committed that are beyond the committed offsets; all before them must be done."""
-        for number, held in self._holdings.held.items():
+        """Commits positions on disk that are beyond the committed offsets. All work before them must be done."""
+        for number, held in self._open_partitions.held.items():
             if held.epoch == self.epoch:
                 for topic, committed in held.committed.items():
                     self.app.consumer.acknowledge_start(TP(topic, number), committed)

@@ -1,8 +1,9 @@
-"""Effects: reads decisions, makes the calls to the outside that they ask for, and appends what came of them.
+"""Effects: reads a decision log, makes the external calls that its decisions request, and appends their results.
 
-At least once: an offset moves only when the outcomes of all calls before it are in the log, so a call may be made again
-after a crash and must carry a key of its own. Calls of one lane are made in order; lanes don't wait for each other. A
-call must end: what can't be settled now is an outcome too. A decision that can't be read quarantines its partition.
+At least once: an offset is committed only when the results of all calls before it are in the inbox, so a call may be
+made again after a crash and must carry an idempotency key. Calls of one lane are made in order; lanes are independent.
+Every call ends: one that can't be completed now has that as its result. A decision that can't be read quarantines its
+partition.
 """
 
 from __future__ import annotations
@@ -28,61 +29,61 @@ from eventlog.runtime.cancellation import cancel_requested
 
 C = TypeVar("C")
 
-#: Calls under way at once.
-CONCURRENCY = 512
-#: Calls of one partition that are begun and whose outcomes are not written yet. A partition whose outcomes the broker
-#: does not take so holds up its own calls alone.
-CONCURRENCY_EACH = 256
-#: Records of a batch. A crash repeats the calls of whole batches, so they are small: a process that dies every few
-#: seconds must still get on.
+#: Concurrent calls.
+MAX_CONCURRENT_CALLS = 512
+#: Calls of one partition whose results are not acknowledged yet. So a partition whose results the broker does not take
+#: delays only its own calls.
+MAX_PENDING_PER_PARTITION = 256
+#: Records of a batch. A crash repeats the calls of whole batches, so with small ones a process that crashes every few
+#: seconds still makes progress.
 BATCH_RECORDS = 500
-#: A call that takes longer breaks its contract, and would hold up all that comes after it without anybody knowing.
-MAX_S = 120.0
+#: Seconds after which a call ends the process: it would delay the offsets of its partition for ever, unnoticed.
+MAX_CALL_S = 120.0
 
 
 class Effect(NamedTuple, Generic[C]):
-    """One call: those of a lane are made one after the other."""
+    """An external call. The calls of one lane are made one after the other."""
 
     lane: str
     call: C
 
 
 class EffectResult(NamedTuple):
-    """What came of a call: an inbox record's value and headers."""
+    """The result of a call: value and headers of an inbox record."""
 
     value: bytes
     headers: Sequence[tuple[str, bytes]]
 
 
 class EffectHandler(Protocol[C]):
-    """What a domain fills in."""
+    """The calls of one domain."""
 
     def effects_of(self, record: Any) -> Iterable[Effect[C]]:
-        """The calls that a decision record asks for."""
+        """The calls that a decision record requests."""
         ...
 
     async def perform(self, key: str, call: C) -> EffectResult:
-        """Makes a call. Must end within seconds and must not raise: what went wrong is an outcome.
+        """Makes a call; ends within seconds. A failure is a result, and so is a call that can't be completed now.
 
-        So is what can't be settled now: the decider parks it and asks again. Anything else ends the process, a
-        CancelledError from inside the call too: grpc.aio raises one where its channel closes.
+        The decider retries the latter later. An exception ends the process, also a CancelledError from inside the call:
+        grpc.aio raises one when its channel closes.
         """
         ...
 
 
 class Effects(Processor, Generic[C]):
-    """Makes the calls of `log` and appends their outcomes to `inbox`."""
+    """Makes the calls that `log` requests and appends their results to `inbox`."""
 
     def __init__(
-        self, group: str, log: TopicSpec, inbox: TopicSpec, calling: EffectHandler[C], connection: Connection
+        self, group: str, log: TopicSpec, inbox: TopicSpec, handler: EffectHandler[C], connection: Connection
     ) -> None:
         self._inbox = inbox
-        self._calling = calling
+        self._handler = handler
         self._chains = Chains(connection.kafka)
         super().__init__(group, (log.name,), connection)
-        self._free = asyncio.Semaphore(CONCURRENCY)
-        self._free_each: defaultdict[int, asyncio.Semaphore] = defaultdict(_semaphore)
-        #: Last call of each lane that has one under way.
+        self._concurrent = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
+        self._pending: defaultdict[int, asyncio.Semaphore] = defaultdict(_semaphore)
+        #: The last call in flight of each lane.
         self._lanes: dict[str, asyncio.Task[None]] = {}
 
     def _make_app(self) -> Any:
@@ -92,25 +93,25 @@ class Effects(Processor, Generic[C]):
 
     @property
     def start_policy(self) -> StartPolicy:  # type: ignore[override]
-        """The committed offset, but never beyond a call that was not made."""
-        return effects_start(self.connection.kafka, self._calling, self._inbox.name)
+        """The committed offset, or the oldest decision with a call that was not made if that is before it."""
+        return effects_start(self.connection.kafka, self._handler, self._inbox.name)
 
     @property
     def ready(self) -> bool:
-        """It has no state to be read: whether decisions flow in this epoch."""
+        """Whether decisions are read in this epoch; there is no state to recover."""
         return self.resumed
 
     @property
-    def under_way(self) -> int:
-        """Lanes with a call under way."""
+    def lanes_in_flight(self) -> int:
+        """Lanes with a call in flight."""
         return len(self._lanes)
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
-        """Starts the calls of a partition batch; they end in any order, and are acknowledged in the log's."""
+        """Starts the calls of a batch. They end in any order; the batches are acknowledged in the order of the log."""
         begun: list[Awaitable[Any]] = []
         slices = TimeSlice()
-        free = self._free_each[batch.partition]
-        decode: Callable[[bytes], DecisionMessage] | None = getattr(self._calling, "decode", None)
+        pending = self._pending[batch.partition]
+        decode: Callable[[bytes], DecisionMessage] | None = getattr(self._handler, "decode", None)
         tp = TP(batch.topic, batch.partition)
         chain: Chain | None = None
         if decode is not None:
@@ -122,60 +123,60 @@ class Effects(Processor, Generic[C]):
                 key = record.key.decode()
                 _check_partition(key, batch.partition, self.partitions)
                 if chain is not None and decode is not None and not chain.follows(record, decode(record.value)):
-                    # Its calls were begun when it was read first.
+                    # A duplicate: its calls were started by the first copy.
                     continue
-                calls = list(self._calling.effects_of(record))
+                effects = list(self._handler.effects_of(record))
                 if chain is not None:
-                    chain.take(record)
-            except Exception as error:  # noqa: BLE001 - a pure function of the record: no other try would give more
+                    chain.remember(record)
+            except Exception as error:  # noqa: BLE001 - deterministic: a retry would fail the same way
                 if self.is_skipped(batch.topic, batch.partition, record):
                     continue
                 place = batch.topic, batch.partition, record.offset
                 self.quarantine(Poisoned.for_record(*place, record.value, repr(error)))
                 return begun
-            for call in calls:
-                await free.acquire()
+            for effect in effects:
+                await pending.acquire()
                 if batch.epoch != self.epoch:
-                    # The new owner makes the rest; what was begun ends by itself.
-                    free.release()
+                    # The new owner makes the other calls. The calls in flight end by themselves.
+                    pending.release()
                     return None
-                begun.append(self._begin(record.key, batch.partition, call))
+                begun.append(self._start_call(record.key, batch.partition, effect))
             if slices.expired():
                 await slices.yield_to_loop()
         return begun
 
-    def _begin(self, key: bytes, partition: int, call: Effect[C]) -> asyncio.Task[None]:
-        before = self._lanes.get(call.lane)
-        task = asyncio.get_running_loop().create_task(self._make(key, partition, call, before))
-        self._lanes[call.lane] = task
-        task.add_done_callback(lambda done: self._ended(call.lane, partition, done))
+    def _start_call(self, key: bytes, partition: int, effect: Effect[C]) -> asyncio.Task[None]:
+        before = self._lanes.get(effect.lane)
+        task = asyncio.get_running_loop().create_task(self._call(key, partition, effect, before))
+        self._lanes[effect.lane] = task
+        task.add_done_callback(lambda done: self._ended(effect.lane, partition, done))
         return task
 
     def _ended(self, lane: str, partition: int, task: asyncio.Task[None]) -> None:
-        self._free_each[partition].release()
+        self._pending[partition].release()
         if self._lanes.get(lane) is task:
             del self._lanes[lane]
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            # Here, and not where it is waited for: that may be long after, behind slower calls.
-            abort("a call or its outcome failed", error, processor=self.group, lane=lane)
+            # Here and not where the task is awaited: that may be long after, behind slower calls.
+            abort("a call or its result failed", error, processor=self.group, lane=lane)
 
-    async def _make(self, key: bytes, partition: int, call: Effect[C], before: asyncio.Task[None] | None) -> None:
+    async def _call(self, key: bytes, partition: int, effect: Effect[C], before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait([before])
         try:
-            # The time of a call does not run while it waits for a place.
-            async with self._free, asyncio.timeout(MAX_S):
-                outcome = await self._calling.perform(key.decode(), call.call)
-            # One record each: an outcome should reach its decider at once. The producer batches what comes together.
+            # The timeout starts when the call does, not while it waits for its turn.
+            async with self._concurrent, asyncio.timeout(MAX_CALL_S):
+                result = await self._handler.perform(key.decode(), effect.call)
+            # Sent on its own, so that it reaches the decider at once. The producer batches concurrent results.
             future = await self.producer.send(
-                self._inbox.name, outcome.value, key=key, partition=partition, headers=list(outcome.headers)
+                self._inbox.name, result.value, key=key, partition=partition, headers=list(result.headers)
             )
             await future
         except asyncio.CancelledError as error:
             if cancel_requested():
                 raise
-            raise InvariantViolation("the call or its outcome was cancelled from inside") from error
+            raise InvariantViolation("the call or its result was cancelled from inside") from error
 
 
 def _check_partition(key: str, partition: int, partitions: int) -> None:
@@ -184,4 +185,4 @@ def _check_partition(key: str, partition: int, partitions: int) -> None:
 
 
 def _semaphore() -> asyncio.Semaphore:
-    return asyncio.Semaphore(CONCURRENCY_EACH)
+    return asyncio.Semaphore(MAX_PENDING_PER_PARTITION)

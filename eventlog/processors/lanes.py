@@ -1,8 +1,8 @@
-"""Partitions side by side: each has a lane, so that one whose output is stuck holds up no other.
+"""Lanes: each partition has its own queue, so a partition whose output is stuck does not delay the others.
 
-A lane handles the batches of its partition one after the other and acknowledges them in that order. The next lane
-begins when a lane is done, so the lanes of healthy partitions take turns as one queue would; a lane that takes longer
-than PATIENCE_S goes on beside the others. The consumer bounds how many batches of a partition are in lanes.
+A lane handles the batches of its partition one after the other and acknowledges them in that order. Lanes take turns:
+the next one starts when a lane is done, or after PATIENCE_S, from when both run concurrently. The consumer limits the
+batches of each partition that are in lanes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
-#: Seconds that other partitions wait for one that is being handled.
+#: Seconds that other partitions wait for the one that is being handled.
 PATIENCE_S = 0.5
 
 
 class Handled(NamedTuple):
-    """A batch whose outputs are on their way, and the call that acknowledges it."""
+    """A batch whose outputs are in flight, and the function that acknowledges it."""
 
     ack: Callable[[], Any]
     outputs: Sequence[Awaitable[Any]]
@@ -27,10 +27,10 @@ Acknowledge = Callable[["asyncio.Queue[Handled]"], Coroutine[Any, Any, None]]
 
 
 class Lane:
-    """The queue of one partition."""
+    """The queue of one partition, and the tasks that handle and acknowledge its batches."""
 
     def __init__(self, name: str, work: Work, acknowledge: Acknowledge) -> None:
-        """`work` handles one event and `acknowledge` empties a queue for ever; both end the process at any error."""
+        """`work` handles one event; `acknowledge` consumes a queue until cancelled. Neither raises an error."""
         self._work = work
         self._events: asyncio.Queue[tuple[Any, asyncio.Future[None]]] = asyncio.Queue()
         self._handled: asyncio.Queue[Handled] = asyncio.Queue()
@@ -42,7 +42,7 @@ class Lane:
         ]
 
     async def add(self, event: Any) -> None:
-        """Queues an event, and waits until it is handled, but no longer than PATIENCE_S and not behind others."""
+        """Queues an event. If the lane was empty, waits until the event is handled, PATIENCE_S at most."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         busy, self._left = self._left, self._left + 1
@@ -56,7 +56,7 @@ class Lane:
             patience.cancel()
 
     def close(self) -> None:
-        """Ends the lane, whatever is in it."""
+        """Cancels the lane."""
         for task in self._tasks:
             task.cancel()
 

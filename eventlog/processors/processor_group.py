@@ -1,4 +1,4 @@
-"""All processors and readers of one process: started together, stopped together, ready when each of them is."""
+"""The processors and readers of one process, started and stopped together."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from eventlog.processors.base import Processor
 
 
 class Reader(Protocol):
-    """Something that must know its topic before the processors start, such as a CompactedReader."""
+    """A reader that must know its topic before the processors start, such as a GlobalTable."""
 
     async def start(self, partitions: int) -> None:
-        """Returns when it has read its topic to the end."""
+        """Starts; returns when its topic is read to the end."""
         ...
 
     async def stop(self) -> None:
@@ -23,7 +23,7 @@ class Reader(Protocol):
 
 
 class ProcessorGroup:
-    """Processors of one process, and the readers that they lean on."""
+    """The processors of one process, and the readers that they use."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class ProcessorGroup:
         readers: Sequence[Reader] = (),
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
-        """`closing` is called at the end of `stop`: for what the processors use and nobody else closes."""
+        """`closing` are called at the end of `stop`, to close the resources that the processors use."""
         self._processors = list(processors)
         self._readers = list(readers)
         self._closing = list(closing)
@@ -39,23 +39,23 @@ class ProcessorGroup:
 
     @property
     def ready(self) -> bool:
-        """Whether the state of every processor can be read."""
+        """Whether every processor is ready."""
         return self._started and all(processor.ready for processor in self._processors)
 
     @property
     def quarantined(self) -> list[tuple[str, Poisoned]]:
-        """Records at which partitions stand still, each with its consumer group."""
+        """Records that quarantine partitions, each with the consumer group of its processor."""
         return [(processor.group, one) for processor in self._processors for one in processor.quarantined.values()]
 
     async def start(self, partitions: int) -> None:
-        """Starts the readers, then all processors at once; returns when they have recovered."""
+        """Starts the readers, then all processors concurrently; returns when they have recovered."""
         for reader in self._readers:
             await reader.start(partitions)
         await asyncio.gather(*(processor.start(partitions) for processor in self._processors))
         self._started = True
 
     async def stop(self) -> None:
-        """Drains the processors, then stops the readers."""
+        """Stops the processors, then the readers."""
         self._started = False
         await asyncio.gather(*(processor.stop() for processor in self._processors))
         for reader in self._readers:

@@ -86,7 +86,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
 
     def position(self, topic: str, partition: int) -> int:
         """The offset of a topic's partition that is folded next."""
-        held = self._partitions.held.get(partition)
+        held = self._open_partitions.held.get(partition)
         return 0 if held is None else held.positions.get(topic, 0)
 
     async def end(self, topic: str, partition: int) -> int:
@@ -96,7 +96,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
         return found[tp]
 
     def ownership_changed(self) -> None:
-        """Wakes all watchers: their partitions may have moved."""
+        """Wakes all waiters: their partitions may have moved."""
         self.notifier.notify_all()
 
     # Folding ----------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
         self.notifier.notify_all()
         unacknowledged: Collection[asyncio.Future[Any]] = []
         for number in mine:
-            held = self._partitions.held.get(number)
+            held = self._open_partitions.held.get(number)
             if held is not None:
                 for topic in self._sources:
                     # `handle` sends those from `start` on.
@@ -128,7 +128,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
     async def _write_regularly(self) -> None:
         """Writes partitions with many or old changes."""
         while True:
-            held = list(self._partitions.held.items())
+            held = list(self._open_partitions.held.items())
             now = time.monotonic()
             for number, one in held:
                 since = self._written_at.setdefault(number, now)
@@ -139,7 +139,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Folds a batch."""
-        held = self._partitions.held.get(batch.partition)
+        held = self._open_partitions.held.get(batch.partition)
         if held is None or held.epoch != batch.epoch:
             self.report_missing_state(batch)
             return None
@@ -147,7 +147,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
         touched: set[str] = set()
         dead_letters: list[Awaitable[Any]] = []
         records = batch.records
-        most = 2 * MAX_UNSAVED // len(self._partitions.held)
+        most = 2 * MAX_UNSAVED // len(self._open_partitions.held)
         for first in range(0, len(records), FOLD_BATCH):
             try:
                 held.fold(batch.topic, records[first : first + FOLD_BATCH], touched)
@@ -187,7 +187,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
 
 
 def position_key(topic: str, partition: int) -> str:
-    """Key under which `notifier` tell that the position of a topic's partition has moved. No record has it."""
+    """The key that `notifier` notifies when the position of a topic's partition has advanced. No record has it."""
     return f"\0{topic}/{partition}"
 
 

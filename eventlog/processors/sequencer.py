@@ -1,7 +1,7 @@
-"""The sequencer: copies facts of several topics into one inbox, partition by partition, so that there is one sequence.
+"""The sequencer: copies records of several topics into one inbox, partition by partition, which puts them in sequence.
 
-It copies bytes without building objects from them: a fact is wrapped by putting a tag and a length before it. What
-can't be decoded is dead-lettered with its origin, counted, and rejected in the open where that can be said. A record
+It copies bytes without building messages: a tag and a length are put before the record's value. A record that can't be
+decoded is dead-lettered with its origin, counted, and, where a reader waits for it, rejected in the inbox. A record
 that fails in any other way quarantines its partition.
 """
 
@@ -25,52 +25,50 @@ from eventlog.producing.batch_output import Output, RecordTooLarge
 from eventlog.records.dead_letters import Undecodable, send_to_dlq
 from eventlog.records.topic_spec import TopicSpec, dead_letter_name
 
-#: Keys of one partition that were checked and are remembered.
-KEYS_REMEMBERED = 32_768
+#: Keys of one partition that are remembered as checked.
+MAX_KEYS_REMEMBERED = 32_768
 
 
 class DependencyUnavailable(Exception):
-    """A record can't be wrapped before something beside it is known: that is to be learned, and it is to be wrapped
-    again."""
+    """A record can't be mapped before other data is loaded. Call `load_dependency`, then map the record again."""
 
 
 class RecordMapper(ABC):
-    """How the records of one batch are copied. `learn` and `reject` are for those that need them."""
+    """Maps the records of one batch to inbox records."""
 
-    #: Whether they come from a decision log. It has no strangers: what can't be copied stops the partition, where the
-    #: records of other topics are dead-lettered.
+    #: Whether the records come from a decision log. Only our deciders write it, so a record that can't be mapped stops
+    #: the partition; in other topics such a record is dead-lettered.
     from_decision_log = False
-    #: The decision that was wrapped last, where they come from a decision log.
+    #: The decision that was mapped last, if they come from a decision log.
     decision: DecisionMessage | None = None
 
     @staticmethod
     def decode(value: bytes, /) -> DecisionMessage:
-        """A decision, where they come from a decision log."""
+        """Decodes a decision, if the records come from a decision log."""
         raise NotImplementedError
 
     @abstractmethod
     def map_record(self, record: Any) -> bytes | None:
-        """Value of the inbox record for a fact; None where it holds nothing that the inbox's reader heeds.
+        """The value of the inbox record for a record, or None if the reader of the inbox needs none.
 
-        What this build does not know must be copied: it is for the reader to stop at it. Raises Undecodable, and
-        Missing, but never again of what was learned in vain.
+        A body that this build does not know is mapped too: the reader stops at it. Raises Undecodable, and
+        DependencyUnavailable unless `load_dependency` was called for the same dependency.
         """
 
     async def load_dependency(self, missing: DependencyUnavailable) -> None:
-        """Learns what was missing, or that it does not exist."""
+        """Loads the missing data, or finds that it does not exist."""
         raise missing
 
     def reject(self, record: Any, error: str) -> bytes | None:
-        """Value of an inbox record that says that a fact could not be read; None when nobody waits for it, and the
-        dead letter is the alarm."""
+        """The value of an inbox record that rejects an undecodable record, or None if no reader waits for it."""
         return None
 
 
 class InboxMapper(Protocol):
-    """What a domain fills in."""
+    """The record mappers of one inbox."""
 
     def for_partition(self, topic: str, partition: int) -> RecordMapper:
-        """How the records of a batch of this partition are copied."""
+        """The mapper for one batch of a partition."""
         ...
 
 
@@ -78,48 +76,48 @@ class Sequencer(Processor):
     """Copies `sources` into `inbox`."""
 
     def __init__(
-        self, group: str, sources: Sequence[TopicSpec], inbox: TopicSpec, copying: InboxMapper, connection: Connection
+        self, group: str, sources: Sequence[TopicSpec], inbox: TopicSpec, mapper: InboxMapper, connection: Connection
     ) -> None:
         self._inbox = inbox
-        self._mapper = copying
+        self._mapper = mapper
         self._chains = Chains(connection.kafka)
         super().__init__(group, [source.name for source in sources], connection)
         self._dead_letter = {source.name: dead_letter_name(source.name, inbox.writer) for source in sources}
         #: Records dead-lettered by this process, by topic.
         self.dead_letters: dict[str, int] = {}
-        #: Keys that belong to each partition, of those met so far.
+        #: Keys that were found to belong to each partition.
         self._keys: dict[int, set[bytes]] = {}
-        #: Called after each batch with the number of its records, those that were not copied included.
+        #: Called after each batch with the number of its records, copied or not.
         self.on_copied: Callable[[int], None] | None = None
 
     @property
     def start_policy(self) -> StartPolicy:  # type: ignore[override]
-        """The committed offset, but never beyond what the inbox shows."""
+        """The committed offset, or the offset after the newest copy in the inbox if that is lower."""
         return sequencer_start(self.connection.kafka, self._inbox.name, self._mapper)
 
     @property
     def ready(self) -> bool:
-        """It has no state to be read: whether facts flow in this epoch."""
+        """Whether records are read in this epoch; there is no state to recover."""
         return self.resumed
 
     async def handle(  # noqa: PLR0912 - one loop for speed
         self, batch: Batch
     ) -> Sequence[Awaitable[Any]] | None:
-        """Copies a partition batch."""
+        """Copies a batch to the inbox."""
         if batch.epoch != self.epoch:
             return None
-        copying = self._mapper.for_partition(batch.topic, batch.partition)
+        mapper = self._mapper.for_partition(batch.topic, batch.partition)
         output = Output(self.producer, self._inbox.name, batch.partition, raises=True)
         dead = Output(self.producer, self._dead_letter[batch.topic], batch.partition)
-        map_record, append = copying.map_record, output.append
+        map_record, append = mapper.map_record, output.append
         slices = TimeSlice()
         written: list[Awaitable[Any]] = []
         tp = TP(batch.topic, batch.partition)
-        claim = _Claim(tp, self.app.consumer.committed_at_start(tp) or 0)
+        claim = _CommitClaim(tp, self.app.consumer.committed_at_start(tp) or 0)
         keys = self._keys.setdefault(batch.partition, set())
         chain: Chain | None = None
-        if copying.from_decision_log:
-            chain = await self._chains.begin(batch.epoch, tp, batch.records[0].offset, copying.decode)
+        if mapper.from_decision_log:
+            chain = await self._chains.begin(batch.epoch, tp, batch.records[0].offset, mapper.decode)
             if batch.epoch != self.epoch:
                 return None
         for count, record in enumerate(batch.records):
@@ -127,20 +125,20 @@ class Sequencer(Processor):
                 if record.key not in keys:
                     _check_key(record.key, batch.partition, self.partitions)
                     _remember(keys, record.key)
-                wrapped = map_record(record)
-                if chain is not None and not _is_next(chain, copying, record):
+                mapped = map_record(record)
+                if chain is not None and not _is_next(chain, mapper, record):
                     continue
-                if wrapped is not None:
+                if mapped is not None:
                     if record.offset < claim.offset:
                         claim.refute(record.offset)
-                    append(record.key, wrapped, record.headers)
-            except Exception as error:  # noqa: BLE001 - each kind is told apart below
+                    append(record.key, mapped, record.headers)
+            except Exception as error:  # noqa: BLE001 - each kind has its case below
                 if isinstance(error, DependencyUnavailable):
-                    await copying.load_dependency(error)
+                    await mapper.load_dependency(error)
                     if batch.epoch != self.epoch:
                         return None
                 try:
-                    self._copy_otherwise(copying, batch, record, output, dead, error, claim)
+                    self._copy_failed(mapper, batch, record, output, dead, error, claim)
                 except Poisoned as poisoned:
                     self.quarantine(poisoned)
                     break
@@ -153,34 +151,34 @@ class Sequencer(Processor):
             self.on_copied(len(batch.records))
         return written
 
-    def _copy_otherwise(
+    def _copy_failed(
         self,
-        copying: RecordMapper,
+        mapper: RecordMapper,
         batch: Batch,
         record: Any,
         output: Output,
         dead: Output,
         error: Exception,
-        claim: _Claim,
+        claim: _CommitClaim,
     ) -> None:
-        """Copies a record that could not be copied at once, or what stands for it. Raises Poisoned if neither works.
+        """Retries a record that could not be copied, or appends its rejection. Raises Poisoned if neither is possible.
 
-        A record before the claimed offset that is not rejected in the inbox was buried before.
+        A record before the committed offset that needs no rejection was dead-lettered before.
         """
         try:
             try:
                 if not isinstance(error, DependencyUnavailable):
                     raise error
-                wrapped = copying.map_record(record)
-                if wrapped is not None:
+                mapped = mapper.map_record(record)
+                if mapped is not None:
                     claim.refute(record.offset)
-                    output.append(record.key, wrapped, record.headers)
+                    output.append(record.key, mapped, record.headers)
             except (Undecodable, RecordTooLarge) as undecodable:
                 if self.is_skipped(batch.topic, batch.partition, record):
                     return
-                if copying.from_decision_log:
+                if mapper.from_decision_log:
                     raise
-                rejected = copying.reject(record, str(undecodable))
+                rejected = mapper.reject(record, str(undecodable))
                 if rejected is not None or record.offset >= claim.offset:
                     send_to_dlq(dead, self.dead_letters, batch.topic, batch.partition, record, str(undecodable))
                 if rejected is not None:
@@ -193,8 +191,8 @@ class Sequencer(Processor):
             raise Poisoned.for_record(*place, record.value, repr(unreadable)) from unreadable
 
 
-class _Claim:
-    """The committed offset of a partition, where it claims more than the inbox shows; 0: it does not."""
+class _CommitClaim:
+    """The committed offset of a partition: a claim that every record before it was copied. 0: no claim, or refuted."""
 
     __slots__ = ("_tp", "offset")
 
@@ -203,41 +201,41 @@ class _Claim:
         self.offset = offset
 
     def refute(self, offset: int) -> None:
-        """Tells once of a record before the committed offset that is copied only now: it had no copy in the inbox."""
+        """Logs, once, a record before the committed offset that is copied only now: it had no copy in the inbox."""
         if offset < self.offset:
             log_unhandled_record(self._tp, self.offset, offset, "has no copy in the inbox")
             self.offset = 0
 
 
-def _is_next(chain: Chain, copying: RecordMapper, record: Any) -> bool:
-    """Whether a decision follows the one before it; False for a repeat. Raises BrokenChain."""
-    assert copying.decision is not None
-    following = chain.follows(record, copying.decision)
+def _is_next(chain: Chain, mapper: RecordMapper, record: Any) -> bool:
+    """Whether a decision follows the one before it; False for a duplicate. Raises BrokenChain."""
+    assert mapper.decision is not None
+    following = chain.follows(record, mapper.decision)
     if following:
-        chain.take(record)
+        chain.remember(record)
     return following
 
 
 def _check_key(key: bytes | None, partition: int, partitions: int) -> None:
-    """Raises Undecodable where a copy would stand in an inbox whose decider does not own the key."""
+    """Raises Undecodable for a key of another partition: the decider of the inbox partition does not own it."""
     if key is None:
         raise Undecodable("it has no key")
     try:
-        right = partition_of(key.decode(), partitions) if partitions else partition
+        expected = partition_of(key.decode(), partitions) if partitions else partition
     except UnicodeDecodeError as error:
         raise Undecodable(f"its key is {error!r}") from error
-    if right != partition:
-        raise Undecodable(f"its key {key!r} belongs to partition {right}")
+    if expected != partition:
+        raise Undecodable(f"its key {key!r} belongs to partition {expected}")
 
 
 def _remember(keys: set[bytes], key: bytes) -> None:
-    if len(keys) >= KEYS_REMEMBERED:
+    if len(keys) >= MAX_KEYS_REMEMBERED:
         keys.clear()
     keys.add(key)
 
 
 def _append_rejection(output: Output, record: Any, rejected: bytes) -> None:
-    """Appends the rejection of a record, without the record's headers if these are too large."""
+    """Appends the rejection of a record, without the record's headers if they are too large."""
     try:
         output.append(record.key, rejected, record.headers)
     except RecordTooLarge:

@@ -197,11 +197,11 @@ async def test_a_projection_is_taken_over_warm(kafka_broker: str, tmp_path: Path
             await site.feed(500, aggregates=100)
             ends = await site.ends(site.inbox)
             await _until(lambda: _read_to(second, site.inbox.name) == ends)
-            mine = set(second._holdings.held)
+            mine = set(second._open_partitions.held)
             assert 0 < len(mine) < PARTITIONS
             assert set(second.standby.positions) == set(range(PARTITIONS)) - mine
             await first.stop()
-            await _until(lambda: len(second._holdings.held) == PARTITIONS and second.ready)
+            await _until(lambda: len(second._open_partitions.held) == PARTITIONS and second.ready)
             assert not second.standby.positions
             records = [record for some in await read(site.kafka, site.inbox.name, PARTITIONS) for record in some]
             counts = collections.Counter(record.key.decode() for record in records)
@@ -214,7 +214,7 @@ async def test_a_projection_is_taken_over_warm(kafka_broker: str, tmp_path: Path
 def _read_to(one: Projection[list[int]], topic: str) -> dict[int, int]:
     """Next offset of each partition here, whether it is owned or followed."""
     assert one.standby is not None
-    owned = {partition: one.position(topic, partition) for partition in one._holdings.held}
+    owned = {partition: one.position(topic, partition) for partition in one._open_partitions.held}
     return owned | {partition: at.get(topic, 0) for partition, at in one.standby.positions.items()}
 
 

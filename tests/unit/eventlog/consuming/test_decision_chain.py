@@ -25,7 +25,7 @@ def decided(count: int, what: int = 1) -> list[Any]:
 def taken(checked: Chain, one: Any) -> bool:
     follows = checked.follows(one, DOMAIN.decode_decision(one.value))
     if follows:
-        checked.take(one)
+        checked.remember(one)
     return follows
 
 
@@ -33,7 +33,7 @@ async def begun(monkeypatch: pytest.MonkeyPatch, before: list[Any]) -> Chain:
     async def _before(*_: Any) -> list[Any]:
         return before
 
-    monkeypatch.setattr(decision_chain, "_before", _before)
+    monkeypatch.setattr(decision_chain, "_read_before", _before)
     return await Chains("nowhere:1").begin(1, LOG, len(before), DOMAIN.decode_decision)
 
 
@@ -67,7 +67,7 @@ async def test_absurd_numbers_are_no_decision(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_no_more_is_remembered_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decision_chain, "REMEMBERED", 2)
+    monkeypatch.setattr(decision_chain, "MAX_REMEMBERED", 2)
     checked = await begun(monkeypatch, [])
     one = decided(1)[0]
     for number in range(9):
@@ -79,7 +79,7 @@ async def test_a_batch_of_an_older_epoch_leaves_nothing_in_the_next_one(monkeypa
     async def _before(*_: Any) -> list[Any]:
         return []
 
-    monkeypatch.setattr(decision_chain, "_before", _before)
+    monkeypatch.setattr(decision_chain, "_read_before", _before)
     made = Chains("nowhere:1")
     older = await made.begin(1, LOG, 0, DOMAIN.decode_decision)
     assert await made.begin(1, LOG, 0, DOMAIN.decode_decision) is older

@@ -9,6 +9,7 @@ import pytest
 
 from eventlog.consuming import fetch_throttle
 from eventlog.consuming.fetch_throttle import FetchThrottle
+from eventlog.faust.access import wrap_fetch_requests
 
 PACE_S = 0.05
 
@@ -30,7 +31,7 @@ class Fetcher:
 
 async def test_records_are_left_to_gather_after_an_answer_with_some() -> None:
     fetcher = Fetcher(True, False, False)
-    FetchThrottle(PACE_S, 60.0).keep(fetcher)
+    wrap_fetch_requests(fetcher, FetchThrottle(PACE_S, 60.0).throttle)
     assert await fetcher.ask(1)
     answered = time.monotonic()
     assert not await fetcher.ask(1)
@@ -43,9 +44,9 @@ async def test_records_are_left_to_gather_after_an_answer_with_some() -> None:
 async def test_who_is_busy_leaves_them_longer() -> None:
     fetcher = Fetcher(True, True, True)
     one = FetchThrottle(0.0, PACE_S)
-    one.keep(fetcher)
+    wrap_fetch_requests(fetcher, one.throttle)
     await fetcher.ask(1)
-    one.saw(1_000)
+    one.count(1_000)
     answered = time.monotonic()
     await fetcher.ask(1)
     assert fetcher.asked[1][1] - answered >= PACE_S - 0.001
@@ -61,8 +62,8 @@ def test_a_consumer_is_busy_while_many_records_come_a_second(monkeypatch: pytest
         found = []
         for _ in range(times):
             now += fetch_throttle.PACE_S
-            one.saw(each)
-            found.append(one.busy)
+            one.count(each)
+            found.append(one.is_busy)
         return found
 
     few, many = (
@@ -83,13 +84,13 @@ def test_a_burst_after_a_quiet_time_is_no_load(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("eventlog.consuming.fetch_throttle.time.monotonic", lambda: now)
     one = FetchThrottle()
     now += 60
-    one.saw(100)
-    assert not one.busy
+    one.count(100)
+    assert not one.is_busy
 
 
 async def test_each_broker_has_a_pace_of_its_own() -> None:
     fetcher = Fetcher(True, True)
-    FetchThrottle(60.0).keep(fetcher)
+    wrap_fetch_requests(fetcher, FetchThrottle(60.0).throttle)
     began = time.monotonic()
     await fetcher.ask(1)
     await fetcher.ask(2)
@@ -98,7 +99,7 @@ async def test_each_broker_has_a_pace_of_its_own() -> None:
 
 async def test_who_cancels_a_fetch_that_keeps_the_pace_sees_it_return() -> None:
     fetcher = Fetcher(True, True)
-    FetchThrottle(60.0).keep(fetcher)
+    wrap_fetch_requests(fetcher, FetchThrottle(60.0).throttle)
     await fetcher.ask(1)
     pausing = asyncio.ensure_future(fetcher.ask(1))
     await asyncio.sleep(0)

@@ -124,7 +124,7 @@ def reader(kind: type[Decider[Any]] | type[Projection[Any]]) -> tuple[Any, Any]:
         made._table, made._inbox = SimpleNamespace(data=store), SimpleNamespace(name="inbox")
     else:
         held = SimpleNamespace(epoch=3, caught_up=True, get=States().get)
-        made._holdings = SimpleNamespace(held={0: held})
+        made._open_partitions = SimpleNamespace(held={0: held})
     return made, consumer
 
 

@@ -15,7 +15,7 @@ from eventlog.processors import timer_loop
 from eventlog.processors.base import Batch
 from eventlog.processors.decider import Decider
 from eventlog.processors.timer_loop import TimerLoop
-from eventlog.records.envelope import Stamp
+from eventlog.records.envelope import HeaderTemplate
 from eventlog.views.change_notifier import ChangeNotifier
 from tests.unit.eventlog.counting import LIFE_MS, Counter, Counting, add, record
 
@@ -57,7 +57,7 @@ class Fixture:
         made: Any = Decider.__new__(Decider)
         made.domain = state.domain
         made._inbox, made._log = SimpleNamespace(name="inbox"), SimpleNamespace(name="log")
-        made._stamp = Stamp("t", "/s")
+        made._stamp = HeaderTemplate("t", "/s")
         inbox: Any = SimpleNamespace(name="inbox", type_name="tick")
         made._timers = TimerLoop(state.domain, inbox, "/s", made._owned, made._decides, lambda: None)
         made.notifier, made._in_flight, made.quarantined = ChangeNotifier(), {}, {}

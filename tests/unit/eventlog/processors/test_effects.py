@@ -61,9 +61,9 @@ class Bare(Effects[str]):
     def __init__(self, provider: Provider, inbox: Inbox, concurrency: int = 10) -> None:
         self.group = "effects"
         self._inbox: Any = type("Topic", (), {"name": "inbox"})
-        self._calling = provider
-        self._free = asyncio.Semaphore(10)
-        self._free_each = defaultdict(lambda: asyncio.Semaphore(concurrency))
+        self._handler = provider
+        self._concurrent = asyncio.Semaphore(10)
+        self._pending = defaultdict(lambda: asyncio.Semaphore(concurrency))
         self._lanes = {}
         self.producer = inbox
         self.passed_over: set[int] = set()
@@ -88,7 +88,7 @@ async def test_calls_of_one_lane_are_made_in_order_and_lanes_do_not_wait_for_eac
     provider.end("a:1", "a:2")
     await asyncio.gather(*begun)
     assert inbox.written == [("b:1", 3), ("a:1", 3), ("a:2", 3)]
-    assert effects.under_way == 0
+    assert effects.lanes_in_flight == 0
 
 
 async def test_an_offset_moves_only_when_the_outcomes_of_all_calls_before_it_are_written() -> None:
@@ -136,14 +136,14 @@ async def test_calls_of_a_partition_that_has_moved_are_left_to_its_new_owner() -
     provider.end("a:1")
     assert await handling is None
     assert provider.begun == ["a:1"]
-    await eventually(lambda: not effects._free_each[3].locked())
+    await eventually(lambda: not effects._pending[3].locked())
 
 
 ENDING = """
     import asyncio
     from eventlog.processors import effects as kernel
     from tests.unit.eventlog.processors.test_effects import Bare, Inbox, Provider, batch
-    kernel.LONGEST_S = 0.05
+    kernel.MAX_CALL_S = 0.05
     class Failing(Provider):
         async def perform(self, key, call):
             if call == "stuck:1": await asyncio.sleep({stuck_s})
@@ -159,21 +159,21 @@ ENDING = """
 def test_a_call_that_raises_ends_the_process_at_once_though_another_before_it_is_under_way() -> None:
     done = run_python(ENDING.format(stuck_s=0.04, does='raise ValueError("planted")'))
     assert done.returncode == 70
-    assert "a call or its outcome failed processor=effects lane=a" in done.stderr
+    assert "a call or its result failed processor=effects lane=a" in done.stderr
     assert "planted" in done.stderr
 
 
 def test_a_call_that_does_not_end_ends_the_process() -> None:
     done = run_python(ENDING.format(stuck_s=20, does="await asyncio.sleep(0)"))
     assert done.returncode == 70
-    assert "a call or its outcome failed processor=effects lane=" in done.stderr
+    assert "a call or its result failed processor=effects lane=" in done.stderr
 
 
 def test_a_call_that_is_cancelled_from_inside_ends_the_process_and_stops_no_acknowledgement_unheard() -> None:
     """grpc.aio raises CancelledError in a call whose channel closes."""
     done = run_python(ENDING.format(stuck_s=0.04, does="raise asyncio.CancelledError"))
     assert done.returncode == 70
-    assert "the call or its outcome was cancelled from inside" in done.stderr
+    assert "the call or its result was cancelled from inside" in done.stderr
 
 
 async def test_a_decision_that_can_not_be_read_quarantines_its_partition_and_keeps_the_calls_before_it(
