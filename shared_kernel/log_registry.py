@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from groupbuy.registry.v1.registry_pb2 import Declared, OffsetsRecovered, Redriven, RegistryRecord
 
 from eventlog.admin.topic_creation import create_topics
-from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.partition_reader import PartitionReader
 from eventlog.broker.security import Kafka, client
 from eventlog.broker.topic_checks import (
     HOW_TO_REPAIR,
@@ -135,8 +135,8 @@ async def read(kafka: Kafka, topic: str = REGISTRY.name) -> Registry:
     count = (await partition_counts(kafka, [replace(REGISTRY, name=topic)])).get(topic, 0)
     if count:
         tps = [TopicPartition(topic, partition) for partition in range(count)]
-        async with Partitions(kafka, tps) as partitions:
-            async for _, record in partitions.everything():
+        async with PartitionReader(kafka, tps) as partitions:
+            async for _, record in partitions.all_records():
                 found.take((record.key or b"").decode(errors="replace"), record.value)
     return found
 

@@ -27,15 +27,15 @@ from eventlog.core.aggregate import Aggregate, Domain, decide
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.sequencer import RecordMapper
 from eventlog.producing.batch_output import Output
-from eventlog.records.envelope import Stamp, headers
+from eventlog.records.envelope import HeaderTemplate, headers
 from eventlog.records.topic_spec import TopicSpec
 from services.groups.domain.domain import GroupDomain
 from services.groups.processors.sequencer import GroupInboxMapper
 from services.orders.api.event_publisher import OrderEventPublisher
 from services.orders.api.parsed_order import parse_order
 from services.orders.domain.ids import group_id, order_id
-from services.payments.domain.calls import calls_of, key
-from services.payments.domain.domain import PurseDomain
+from services.payments.domain.events import calls_of, idempotency_key
+from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.processors.sequencer import PaymentInboxMapper
 from shared_kernel.topics import ALL, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 
@@ -126,7 +126,7 @@ def answer(call: pay.ProviderCall) -> pay_inbox.ProviderOutcome:
         taken = outcome.captured
         taken.hold, taken.amount_minor, taken.currency = call.hold, call.amount_minor, call.currency
     else:
-        raise ValueError(f"{key(call)}: nobody asks for that here")
+        raise ValueError(f"{idempotency_key(call)}: nobody asks for that here")
     return outcome
 
 
@@ -155,9 +155,9 @@ class Lane:
         self._facts_to_group = copying.for_partition(ORDERS.name, self.partition)
         self._decisions_to_group = copying.for_partition(PAYMENT_LOG.name, self.partition)
         self._decisions_to_purse = PaymentInboxMapper().for_partition(GROUP_LOG.name, self.partition)
-        self._group, self._purse = GroupDomain(), PurseDomain()
-        self._group_stamp = Stamp(GROUP_LOG.type_name, f"/{GROUP_LOG.writer}")
-        self._purse_stamp = Stamp(PAYMENT_LOG.type_name, f"/{PAYMENT_LOG.writer}")
+        self._group, self._purse = GroupDomain(), GroupPaymentsDomain()
+        self._group_stamp = HeaderTemplate(GROUP_LOG.type_name, f"/{GROUP_LOG.writer}")
+        self._purse_stamp = HeaderTemplate(PAYMENT_LOG.type_name, f"/{PAYMENT_LOG.writer}")
         self.records = 0
 
     async def play(self, indexes: Sequence[int]) -> None:
@@ -225,7 +225,7 @@ def _copied(records: Iterable[Stored], wrapping: RecordMapper) -> Iterator[New]:
 
 
 def _decided(
-    inputs: Iterable[Stored], domain: Domain[Any], aggregates: dict[bytes, Aggregate[Any]], stamp: Stamp
+    inputs: Iterable[Stored], domain: Domain[Any], aggregates: dict[bytes, Aggregate[Any]], stamp: HeaderTemplate
 ) -> list[New]:
     """As a decider does."""
     decisions: list[New] = []
@@ -246,7 +246,7 @@ def _outcomes(decisions: Iterable[Stored]) -> Iterator[New]:
     for record in decisions:
         for call in calls_of(pay.PaymentDecision.FromString(record.value)):
             outcome = answer(call)
-            name = f"{key(call)}:{outcome.WhichOneof('result')}"
+            name = f"{idempotency_key(call)}:{outcome.WhichOneof('result')}"
             subject = f"groups/{record.key.decode()}/orders/{call.order}/payment"
             kind = pay_inbox.ProviderOutcome.DESCRIPTOR.full_name
             made = headers(name, kind, "/payments", record.timestamp, subject)

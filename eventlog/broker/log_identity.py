@@ -1,8 +1,8 @@
-"""Who a log is: the cluster's id, the topics' ids, and the record at an offset.
+"""The identity of a log: the cluster's id, the topics' ids, and the digest of the record at an offset.
 
-State on disk is used only where the log is still the one that it was folded from. A topic that was deleted and made
-again has the same name and another id (KIP-516); a cluster restored from a copy may have the same ids and other
-records, which the digest of the record at the kept offset tells apart.
+State on disk is valid only for the log that it was folded from. A topic that was deleted and created again has the same
+name and another id (KIP-516). A cluster that was restored from a backup may have the same ids and other records; there
+the digest of the record at the stored offset differs.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from eventlog.state.database import LogIdentity, SourcePosition
 
 log = logging.getLogger(__name__)
 
-#: Seconds that the broker gets to hand over a record that it has.
+#: Time limit of reading one record, in seconds.
 RECORD_S = 10.0
 
 
 class _Uuid(AbstractType[UUID]):  # type: ignore[misc]
-    """Kafka's UUID; aiokafka has none."""
+    """Kafka's UUID type, which aiokafka lacks."""
 
     @classmethod
     def encode(cls, value: UUID) -> bytes:
@@ -96,7 +96,7 @@ class _MetadataResponse(Response):  # type: ignore[misc]
 
 
 class _MetadataRequestStruct(RequestStruct):  # type: ignore[misc]
-    """Version 10, the first that tells topic ids; aiokafka asks with version 5."""
+    """Version 10, the first with topic ids. aiokafka uses version 5."""
 
     FLEXIBLE_VERSION: ClassVar[bool] = True
     API_KEY = 3
@@ -127,28 +127,28 @@ class _MetadataRequest(Request[_MetadataRequestStruct]):  # type: ignore[misc]
 async def identity_of(kafka: Kafka, topics: Iterable[str]) -> LogIdentity:
     """The cluster's id, the topics' ids and their number of partitions.
 
-    Raises KafkaError, also where the broker does not know every topic (yet), or their numbers of partitions differ: an
-    identity that lacks something would fit a log that it should not, or the other way round.
+    Raises KafkaError, also if the broker does not know every topic yet or if the numbers of partitions differ: an
+    incomplete identity could match a different log.
     """
     topics = list(topics)
-    asking = AIOKafkaClient(**client(kafka))
-    await asking.bootstrap()
+    connection = AIOKafkaClient(**client(kafka))
+    await connection.bootstrap()
     try:
-        answer = await asking.send(asking.get_random_node(), _MetadataRequest(topics))
+        response = await connection.send(connection.get_random_node(), _MetadataRequest(topics))
     finally:
-        await asking.close()
-    rows = [row for row in answer.to_object()["topics"] if not row["error_code"]]
+        await connection.close()
+    rows = [row for row in response.to_object()["topics"] if not row["error_code"]]
     found = {row["topic"]: str(row["topic_id"]) for row in rows}
     counts = {row["topic"]: len(row["partitions"]) for row in rows}
     if unknown := set(topics) - found.keys():
         raise UnknownTopicOrPartitionError(f"the broker does not know {', '.join(sorted(unknown))}")
     if len(set(counts.values())) > 1:
         raise InvalidPartitionsError(f"the topics' numbers of partitions differ: {counts}")
-    return LogIdentity(answer.cluster_id or "", max(counts.values(), default=0), found)
+    return LogIdentity(response.cluster_id or "", max(counts.values(), default=0), found)
 
 
-class LogReader:
-    """Reads single records of logs, to compare them. Use it as an async context manager; it makes one connection."""
+class LogVerifier:
+    """Compares stored positions with logs. An async context manager with one connection."""
 
     def __init__(self, kafka: Kafka) -> None:
         self._consumer = AIOKafkaConsumer(**client(kafka), enable_auto_commit=False, fetch_max_wait_ms=100)
@@ -165,15 +165,15 @@ class LogReader:
         await self._consumer.stop()
 
     async def differs(self, partition: int, sources: Mapping[str, SourcePosition]) -> str | None:
-        """In which way topics are not those that were folded so far; None: they are. Raises KafkaError.
+        """How topics differ from those that were folded up to the given positions, or None. Raises KafkaError.
 
-        A record that retention has taken can't be compared; its topic's id has been.
+        A position whose record was deleted by retention counts as equal: the topic's id was compared before.
         """
         for topic, position in sources.items():
             tp = TopicPartition(topic, partition)
             end = (await self._consumer.end_offsets([tp]))[tp]
             if position.next_offset > end:
-                return f"{topic}-{partition} ends at {end}, the fold had come to {position.next_offset}"
+                return f"{topic}-{partition} ends at {end}, before the stored position {position.next_offset}"
             if not position.digest:
                 continue
             begin = (await self._consumer.beginning_offsets([tp]))[tp]
@@ -184,11 +184,11 @@ class LogReader:
             if record is None:
                 return f"{topic}-{partition} has no record at {last}"
             if sha256(record.value or b"").digest() != position.digest:
-                return f"the record of {topic}-{partition} at {last} is another one"
+                return f"the record of {topic}-{partition} at {last} is a different one"
         return None
 
     async def record_at(self, tp: TopicPartition, offset: int) -> Any:
-        """The record at an offset; None where the log has none there. Raises KafkaError, also for a slow broker."""
+        """The record at an offset, or None if compaction removed it. Raises KafkaError, also after RECORD_S."""
         self._consumer.assign([tp])
         self._consumer.seek(tp, offset)
         found = await self._consumer.getmany(tp, timeout_ms=int(RECORD_S * 1000), max_records=1)

@@ -1,4 +1,4 @@
-"""Reads partitions outside any consumer group: for looks at a log that a processor or a person takes once."""
+"""A reader of partitions outside any consumer group, for processors and tools that read a part of a log once."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from eventlog.broker.security import Kafka, client
 
 T = TypeVar("T")
 
-#: Records of one step back through a partition.
-PORTION = 5_000
-#: Seconds without a record after which a read has failed.
+#: Maximum records of one poll, and of one step backwards through a partition.
+BLOCK = 5_000
+#: Seconds without a record after which a read fails.
 SILENCE_S = 30.0
 
 
-class Partitions:
-    """Some partitions, each with its first offset and its end at the time of the start. An async context manager."""
+class PartitionReader:
+    """A reader of some partitions. An async context manager that reads each partition's bounds when it is entered."""
 
     def __init__(self, kafka: Kafka, tps: Sequence[TopicPartition]) -> None:
         self.tps = list(tps)
         self._consumer = AIOKafkaConsumer(
             **client(kafka), enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=100
         )
+        #: First offset and end offset of each partition.
         self.begins: dict[TopicPartition, int] = {}
         self.ends: dict[TopicPartition, int] = {}
 
@@ -48,7 +49,7 @@ class Partitions:
         await self._consumer.stop()
 
     async def records(self, tp: TopicPartition, first: int, last: int) -> AsyncGenerator[Any]:
-        """Records of a partition from `first` up to but without `last`. Raises TimeoutError where none come."""
+        """Yields the records of a partition from `first` up to, but not including, `last`. Raises TimeoutError."""
         if first >= last:
             return
         self._consumer.seek(tp, first)
@@ -58,44 +59,43 @@ class Partitions:
             while at < last:
                 async with asyncio.timeout(SILENCE_S):
                     found: list[Any] = []
-                    # Compaction leaves holes: the position moves on without a record.
+                    # Compaction leaves gaps: the position can advance without a record.
                     while not found and at < last:
-                        batches = await self._consumer.getmany(tp, timeout_ms=200, max_records=PORTION)
+                        batches = await self._consumer.getmany(tp, timeout_ms=200, max_records=BLOCK)
                         found = batches.get(tp, [])
                         at = await self._consumer.position(tp)
                 for record in found:
                     if record.offset < last:
                         yield record
-                # A process that reads has other work on this loop.
+                # Let the process do its other work.
                 await asyncio.sleep(0)
         finally:
             self._consumer.pause(tp)
 
-    async def newest(self, tp: TopicPartition, wanted: Callable[[Any], T | None], portion: int = PORTION) -> T | None:
-        """What `wanted` makes of the newest record that it does not answer None to; reads backwards in portions."""
+    async def find_newest(self, tp: TopicPartition, find: Callable[[Any], T | None], block: int = BLOCK) -> T | None:
+        """The result of `find` for the newest record for which it is not None. Reads backwards, block by block."""
         begin, last = self.begins[tp], self.ends[tp]
         while last > begin:
-            first = max(begin, last - portion)
+            first = max(begin, last - block)
             found: T | None = None
             async for record in self.records(tp, first, last):
-                one = wanted(record)
+                one = find(record)
                 found = found if one is None else one
             if found is not None:
                 return found
             last = first
         return None
 
-    async def everything(self) -> AsyncIterator[tuple[TopicPartition, Any]]:
-        """All records of all partitions, each partition in order. Raises TimeoutError where none come."""
+    async def all_records(self) -> AsyncIterator[tuple[TopicPartition, Any]]:
+        """Yields all records of all partitions, each partition in order. Raises TimeoutError."""
         async for tp, record in self.ranges({tp: (self.begins[tp], self.ends[tp]) for tp in self.tps}):
             yield tp, record
 
     async def ranges(
         self, wanted: Mapping[TopicPartition, tuple[int, int]]
     ) -> AsyncGenerator[tuple[TopicPartition, Any]]:
-        """Records of several partitions at once, each from its first offset up to but without its last, in order.
-
-        Raises TimeoutError where none come.
+        """Yields the records of several partitions, each in order from its first offset up to, but not including, its
+        last. Raises TimeoutError.
         """
         left = {tp for tp, (first, last) in wanted.items() if first < last}
         for tp in left:
@@ -106,7 +106,7 @@ class Partitions:
                 async with asyncio.timeout(SILENCE_S):
                     batches: dict[TopicPartition, list[Any]] = {}
                     while not batches and left:
-                        batches = await self._consumer.getmany(*left, timeout_ms=200, max_records=PORTION)
+                        batches = await self._consumer.getmany(*left, timeout_ms=200, max_records=BLOCK)
                         for tp in list(left):
                             if await self._consumer.position(tp) >= wanted[tp][1]:
                                 left.discard(tp)

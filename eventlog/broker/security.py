@@ -1,7 +1,7 @@
-"""How to be let in at a Kafka cluster: the one place that knows the client libraries' words for it.
+"""Addresses and credentials of a Kafka cluster, and the arguments that client libraries take for them.
 
-An address alone, `host:port[,…]`, is a cluster that asks for nothing; a Cluster carries what it asks for. Must never
-show a password.
+An address alone, `host:port[,…]`, stands for a cluster without authentication. No text of these objects shows the
+password.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class KafkaSecurity:
-    """SASL over TLS: our name and password there, and who may have signed the brokers' certificates."""
+    """SASL over TLS: mechanism, user and password, and the file of the CA that signed the brokers' certificates."""
 
     mechanism: str
     user: str
@@ -25,7 +25,7 @@ class KafkaSecurity:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Brokers, and what they ask for."""
+    """The address of a cluster with authentication, and the credentials."""
 
     address: str
     security: KafkaSecurity
@@ -38,7 +38,7 @@ Kafka: TypeAlias = "str | Cluster"
 
 
 def client(kafka: Kafka) -> dict[str, Any]:
-    """What every client of aiokafka is to be made with to reach a cluster. Raises OSError, SSLError for a bad CA."""
+    """Keyword arguments of any aiokafka client for a cluster. Raises OSError or SSLError if the CA can't be loaded."""
     if isinstance(kafka, str):
         return {"bootstrap_servers": kafka}
     security = kafka.security
@@ -53,10 +53,10 @@ def client(kafka: Kafka) -> dict[str, Any]:
 
 
 def credentials(kafka: Kafka) -> Any:
-    """The same for a Faust app; None where nothing is asked for."""
+    """The credentials of a Faust app for a cluster; None without authentication."""
     if isinstance(kafka, str):
         return None
-    # Loads half of Faust, which few of our callers need.
+    # Imported here because it loads half of Faust, and most callers of this module don't need it.
     from faust.auth import SASLCredentials
 
     security = kafka.security

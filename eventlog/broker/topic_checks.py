@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
-from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.partition_reader import PartitionReader
 from eventlog.broker.security import Kafka, client
 from eventlog.core.errors import TopicsDiffer
 from eventlog.core.partitioner import partition_of
@@ -176,7 +176,7 @@ async def find_misplaced_keys(
 async def _find_misplaced_keys(kafka: Kafka, topic: str, partitions: int, keys: int) -> KeyPlacement:
     count = 0
     tps = [TopicPartition(topic, partition) for partition in range(partitions)]
-    async with Partitions(kafka, tps) as reader:
+    async with PartitionReader(kafka, tps) as reader:
         for tp in tps:
             known: set[str] = set()
             async with aclosing(reader.records(tp, reader.begins[tp], reader.ends[tp])) as records:

@@ -1,6 +1,6 @@
-"""Record headers: CloudEvents in binary mode, so that ordinary Kafka tools can say what a record is, undecoded.
+"""Record headers in the binary mode of CloudEvents, so that Kafka tools can show what a record is without decoding it.
 
-Headers of a processor's output are derived from its input, never fresh: two owners write the same bytes.
+The headers of a processor's output derive from its input alone, so two owners of a partition write the same bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def headers(
     subject: str = "",
     extra: Mapping[str, str] | None = None,
 ) -> list[tuple[str, bytes]]:
-    """Headers of one record. `time_ms` is in milliseconds since the epoch; `subject` names what it is about."""
+    """Headers of one record. `time_ms` is in milliseconds since the epoch; `subject` is the resource's name."""
     made = [
         _SPEC_VERSION,
         ("ce_id", ce_id.encode()),
@@ -39,8 +39,8 @@ def headers(
     return made
 
 
-class Stamp:
-    """Headers of one kind of records, made quickly: what they have in common is encoded once."""
+class HeaderTemplate:
+    """Headers of records of one type and source. Encodes the common parts once."""
 
     def __init__(self, ce_type: str, ce_source: str) -> None:
         self._type = ("ce_type", ce_type.encode())
@@ -49,9 +49,9 @@ class Stamp:
         self._time = ("ce_time", b"")
 
     def headers(self, ce_id: str, time_ms: int, subject: str = "") -> list[tuple[str, bytes]]:
-        """As `headers`; the list is the caller's own."""
+        """The same as the function `headers`, in a new list."""
         if time_ms != self._time_ms:
-            # The broker gives one time to all records of a batch.
+            # All records of a batch have the same timestamp.
             self._time_ms = time_ms
             self._time = ("ce_time", rfc3339(time_ms).encode())
         made = [_SPEC_VERSION, ("ce_id", ce_id.encode()), self._type, self._source, self._time, _CONTENT_TYPE]
@@ -61,18 +61,18 @@ class Stamp:
 
 
 def rfc3339(time_ms: int) -> str:
-    """A time in milliseconds since the epoch as RFC 3339 in UTC, milliseconds kept."""
+    """A time in milliseconds since the epoch as RFC 3339 in UTC, with milliseconds."""
     return f"{_whole_second(time_ms // 1000)}.{time_ms % 1000:03d}Z"
 
 
 @lru_cache(maxsize=16)
 def _whole_second(seconds: int) -> str:
-    # Records come thousands a second, so nearly all find theirs here.
+    # Thousands of records a second share a value.
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def header(found: Iterable[tuple[str, bytes | None]], name: str) -> str | None:
-    """Value of the first header of that name, or None. What is not UTF-8 is shown with replacement signs."""
+    """The value of the first header of that name, or None. Invalid UTF-8 gives replacement characters."""
     for key, value in found:
         if key == name and value is not None:
             return value.decode(errors="replace")

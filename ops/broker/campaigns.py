@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
-from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.partition_reader import PartitionReader
 from eventlog.broker.security import client
 from eventlog.core.partitioner import partition_of
 from ops.broker.topics import at_broker
@@ -77,8 +77,8 @@ async def _history(address: str, key: str, right: int, number: int) -> tuple[Any
     good: Any = None
     foreign: list[str] = []
     tps = [TopicPartition(CAMPAIGNS.name, partition) for partition in range(number)]
-    async with Partitions(cluster(address), tps) as reading:
-        async for tp, record in reading.everything():
+    async with PartitionReader(cluster(address), tps) as reading:
+        async for tp, record in reading.all_records():
             if record.key != key.encode():
                 continue
             why = _why_not(key, record.value)

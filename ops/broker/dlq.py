@@ -24,17 +24,17 @@ from groupbuy.registry.v1.registry_pb2 import Redriven, RegistryRecord
 from rich.table import Table
 from rich.text import Text
 
-from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.partition_reader import PartitionReader
 from eventlog.broker.security import client
 from eventlog.records.dead_letters import (
-    CUT,
+    DLQ_PREFIX,
     ERROR,
     KEY_BYTES,
     ORIGIN_OFFSET,
-    OURS,
+    TRUNCATED,
     VALUE_BYTES,
-    our_header,
-    own_headers,
+    dlq_header,
+    without_dlq_headers,
 )
 from eventlog.records.envelope import header
 from eventlog.records.topic_spec import sources_of_dead_letters
@@ -56,7 +56,7 @@ app = typer.Typer(no_args_is_help=True, help="Dead letters: records that could n
 ORIGINS = {name: spec.name for name, spec in sources_of_dead_letters(ALL).items()}
 DEAD_LETTERS = tuple(spec.name for spec in ALL if spec.message is None)
 #: Header of a copy: topic, partition and offset of its dead letter.
-REDRIVEN_FROM = f"{OURS}redriven-from"
+REDRIVEN_FROM = f"{DLQ_PREFIX}redriven-from"
 #: Dead letters that are announced in the registry at once.
 PORTION = 500
 #: Records between two wanted ones that are read rather than sought past.
@@ -142,12 +142,12 @@ def _tell(record: Any, origin: Origin) -> None:
         ("from", Text.assemble(where, " (", proven, ")")),
         (
             "said",
-            Text(printable(f"by {record.topic.split('.')[-2]}: {our_header(record.headers, ERROR) or 'nothing'}")),
+            Text(printable(f"by {record.topic.split('.')[-2]}: {dlq_header(record.headers, ERROR) or 'nothing'}")),
         ),
         ("claims", Text(printable(f"to be about {header(record.headers, 'ce_subject') or 'nothing'} (not proven)"))),
         ("bytes", Text(f"{len(record.value or b'')}: {(record.value or b'')[:64].hex(' ')}")),
     ]
-    if cut := our_header(record.headers, CUT):
+    if cut := dlq_header(record.headers, TRUNCATED):
         rows.append(("cut", Text(printable(f"from {cut}"))))
     when = day_and_clock(record.timestamp)
     place = f"{when} {record.topic} {record.partition}:{record.offset} key {printable_bytes(record.key)}"
@@ -166,7 +166,7 @@ def _fields(record: Any, origin: Origin) -> dict[str, Any]:
         "origin": {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset},
         "proven": not origin.doubt,
         "doubt": origin.doubt,
-        "error": our_header(record.headers, ERROR) or "",
+        "error": dlq_header(record.headers, ERROR) or "",
         "claimed_subject": header(record.headers, "ce_subject") or "",
         "value": (record.value or b"").hex(),
     }
@@ -197,7 +197,7 @@ async def _origins(kafka: str, tp: TopicPartition, records: Sequence[Any]) -> An
     """Each dead letter of a partition with its origin, in order."""
     source = TopicPartition(ORIGINS[tp.topic], tp.partition)
     wanted = {offset for record in records if (offset := _offset(record)) is not None}
-    async with Partitions(cluster(kafka), [source]) as reading:
+    async with PartitionReader(cluster(kafka), [source]) as reading:
         standing = await _standing(reading, source, wanted)
         begin, end = reading.begins[source], reading.ends[source]
     for record in records:
@@ -205,11 +205,11 @@ async def _origins(kafka: str, tp: TopicPartition, records: Sequence[Any]) -> An
 
 
 def _offset(record: Any) -> int | None:
-    text = our_header(record.headers, ORIGIN_OFFSET) or ""
+    text = dlq_header(record.headers, ORIGIN_OFFSET) or ""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-async def _standing(reading: Partitions, tp: TopicPartition, wanted: set[int]) -> dict[int, Any]:
+async def _standing(reading: PartitionReader, tp: TopicPartition, wanted: set[int]) -> dict[int, Any]:
     """The records of a partition at some offsets."""
     found: dict[int, Any] = {}
     left = sorted(offset for offset in wanted if reading.begins[tp] <= offset < reading.ends[tp])
@@ -244,7 +244,7 @@ def _same(dead: Any, there: Any) -> bool:
     value, kept = there.value or b"", dead.value or b""
     key_is = dead.key == there.key or (dead.key is None and len(there.key or b"") > KEY_BYTES)
     if len(value) > VALUE_BYTES:
-        return key_is and our_header(dead.headers, CUT) == f"{len(value)} {sha256(value).hexdigest()}"
+        return key_is and dlq_header(dead.headers, TRUNCATED) == f"{len(value)} {sha256(value).hexdigest()}"
     return key_is and kept == value
 
 
@@ -302,14 +302,14 @@ async def _done(kafka: str, entry: Redriven, dead: TopicPartition, standing: dic
         return int(entry.up_to)
     tp = TopicPartition(ORIGINS[dead.topic], dead.partition)
     last = -1
-    async with Partitions(cluster(kafka), [tp]) as reading:
+    async with PartitionReader(cluster(kafka), [tp]) as reading:
         if reading.begins[tp] > entry.sent_from:
             raise OpsError(
                 f"{dead.topic} {dead.partition}: a redrive was interrupted between {entry.up_to} and "
                 f"{entry.sending_to}, and what it wrote to {tp.topic} is gone by now: --again sends all again"
             )
         async for record in reading.records(tp, entry.sent_from, reading.ends[tp]):
-            topic, partition, offset = (our_header(record.headers, REDRIVEN_FROM) or "//").rsplit("/", 2)
+            topic, partition, offset = (dlq_header(record.headers, REDRIVEN_FROM) or "//").rsplit("/", 2)
             if (topic, partition) != (dead.topic, str(dead.partition)) or not offset.isdigit():
                 continue
             original = standing.get(int(offset))
@@ -330,7 +330,7 @@ async def _put_back(
     count = 0
     for at in range(0, len(letters), PORTION):
         portion = letters[at : at + PORTION]
-        async with Partitions(cluster(kafka), [TopicPartition(source, tp.partition)]) as reading:
+        async with PartitionReader(cluster(kafka), [TopicPartition(source, tp.partition)]) as reading:
             (end,) = reading.ends.values()
         first, after = portion[0][0].offset, portion[-1][0].offset + 1
         entry = Redriven(topic=tp.topic, partition=tp.partition, up_to=first, sending_to=after, sent_from=end)
@@ -339,7 +339,7 @@ async def _put_back(
             original = origin.record
             if original is None:
                 continue
-            own: list[tuple[str, bytes]] = own_headers(original.headers)
+            own: list[tuple[str, bytes]] = without_dlq_headers(original.headers)
             own.append((REDRIVEN_FROM, f"{tp.topic}/{tp.partition}/{dead.offset}".encode()))
             # Partition and key are the origin's: one partition number owns all that concerns a group.
             await producer.send_and_wait(source, original.value, key=original.key, partition=tp.partition, headers=own)

@@ -19,7 +19,7 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.registry.v1.registry_pb2 import OffsetsRecovered, RecoveredOffset
 from rich.table import Table
 
-from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.partition_reader import PartitionReader
 from eventlog.broker.security import client
 from eventlog.records.topic_spec import TopicSpec
 from ops.broker.topics import at_broker
@@ -115,7 +115,7 @@ async def _starts(address: str, group: str) -> list[Start]:
         raise OpsError(f"{group} has members: stop its service, or let it recover by itself")
     found = []
     for tp in missing:
-        async with Partitions(cluster(address), [tp]) as partition:
+        async with PartitionReader(cluster(address), [tp]) as partition:
             begin, end = partition.begins[tp], partition.ends[tp]
         if end == 0:
             found.append(Start(group, tp, 0, True, "the partition never held a record"))
@@ -195,17 +195,17 @@ class _PaymentCalls:
 
     def pending_calls(self) -> Any:
         """Knows no record yet."""
-        from services.payments.processors.effects import UnsettledCalls
+        from services.payments.processors.effects import PendingPaymentCalls
 
-        return UnsettledCalls()
+        return PendingPaymentCalls()
 
 
 async def _newest_cause(address: str, log: TopicSpec, partition: int) -> int | None:
     tp = TopicPartition(log.name, partition)
     assert log.message is not None
     message: Any = log.message
-    async with Partitions(cluster(address), [tp]) as reading:
-        return await reading.newest(tp, lambda record: int(message.FromString(record.value or b"").cause))
+    async with PartitionReader(cluster(address), [tp]) as reading:
+        return await reading.find_newest(tp, lambda record: int(message.FromString(record.value or b"").cause))
 
 
 async def _commit(address: str, starts: Sequence[Start]) -> None:

@@ -19,7 +19,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
 from eventlog.admin.topic_creation import creation_config, wait_until_listed
-from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.partition_reader import PartitionReader
 from eventlog.broker.security import Kafka, client
 from eventlog.broker.topic_checks import partition_counts
 from eventlog.core.errors import TopicsDiffer
@@ -66,8 +66,8 @@ async def _first_declared(kafka: Kafka, name: str) -> int | None:
     count = (await partition_counts(kafka, [TopicSpec(name, None, "", "", (), -1)])).get(name, 0)
     if count:
         tps = [TopicPartition(name, partition) for partition in range(count)]
-        async with Partitions(kafka, tps) as reading:
-            async for _, record in reading.everything():
+        async with PartitionReader(kafka, tps) as reading:
+            async for _, record in reading.all_records():
                 with suppress(TopicsDiffer):
                     known.take((record.key or b"").decode(errors="replace"), record.value)
     return known.declared.partitions if known.declared is not None else None
@@ -151,7 +151,7 @@ class Rebuild:
         """Whether a record that is to be taken out stands in the topic."""
         for partition, offset in sorted(self._without):
             tp = TopicPartition(self._spec.name, partition)
-            async with Partitions(self._kafka, [tp]) as reading:
+            async with PartitionReader(self._kafka, [tp]) as reading:
                 if not reading.begins[tp] <= offset < reading.ends[tp]:
                     raise OpsError(f"{tp.topic} {partition} has no record at {offset}")
                 async with aclosing(reading.records(tp, offset, offset + 1)) as records:
@@ -201,7 +201,7 @@ class Rebuild:
 
     async def _check_added(self, count: int) -> None:
         added = [TopicPartition(self._spec.name, p) for p in range(self._partitions, count)]
-        async with Partitions(self._kafka, added) as reading:
+        async with PartitionReader(self._kafka, added) as reading:
             full = [tp for tp in added if reading.ends[tp]]
         if full:
             said = ", ".join(str(tp.partition) for tp in full)
@@ -247,7 +247,7 @@ class Rebuild:
         producer = AIOKafkaProducer(**client(self._kafka), acks="all", enable_idempotence=True, linger_ms=5)
         await producer.start()
         try:
-            async with Partitions(self._kafka, self._tps(source)) as reading:
+            async with PartitionReader(self._kafka, self._tps(source)) as reading:
                 for tp in reading.tps:
                     await self._copy_partition(reading, tp, target, producer, without)
         finally:
@@ -255,7 +255,7 @@ class Rebuild:
 
     async def _copy_partition(
         self,
-        reading: Partitions,
+        reading: PartitionReader,
         tp: TopicPartition,
         target: str,
         producer: AIOKafkaProducer,
@@ -300,7 +300,7 @@ class Rebuild:
 
     async def _contents(self, name: str, without: Collection[tuple[int, int]] = ()) -> list[Content]:
         found = []
-        async with Partitions(self._kafka, self._tps(name)) as reading:
+        async with PartitionReader(self._kafka, self._tps(name)) as reading:
             for tp in reading.tps:
                 begin, end = reading.begins[tp], reading.ends[tp]
                 whole = sha256()

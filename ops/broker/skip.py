@@ -16,7 +16,7 @@ import typer
 from aiokafka import TopicPartition
 from groupbuy.registry.v1.registry_pb2 import RecordSkipped, RegistryRecord
 
-from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.partition_reader import PartitionReader
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.views.recorded_skips import skip_key
 from ops.broker.topics import at_broker
@@ -89,7 +89,7 @@ async def record_skip(
 async def _untaken(address: str, spec: TopicSpec, partition: int, offset: int, number: int) -> tuple[Any, str]:
     """The record, and why no reader of this build takes it; empty: they take it."""
     tp = TopicPartition(spec.name, partition)
-    async with asyncio.timeout(600), Partitions(cluster(address), [tp]) as reading:
+    async with asyncio.timeout(600), PartitionReader(cluster(address), [tp]) as reading:
         begin, end = reading.begins[tp], reading.ends[tp]
         if not begin <= offset < end:
             raise OpsError(f"{spec.name} {partition} has records from {begin} to {end - 1}: none at {offset}")
@@ -108,7 +108,7 @@ def _refused(spec: TopicSpec) -> frozenset[Kind]:
     return UNTAKEN | {Kind.FOREIGN} if spec is ORDERS else UNTAKEN
 
 
-async def _out_of_chain(reading: Partitions, spec: TopicSpec, tp: TopicPartition, wanted: Any) -> str:
+async def _out_of_chain(reading: PartitionReader, spec: TopicSpec, tp: TopicPartition, wanted: Any) -> str:
     """Why a decision can't follow those of its key before it; empty if it can."""
     chain = Chains(spec, 1_000_000)
     chain.next_pass()

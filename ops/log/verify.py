@@ -19,7 +19,7 @@ import typer
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from eventlog.broker.partition_reader import Partitions
+from eventlog.broker.partition_reader import PartitionReader
 from eventlog.broker.topic_checks import partition_counts
 from eventlog.core.errors import TopicsDiffer
 from eventlog.records.topic_spec import TopicSpec
@@ -165,11 +165,11 @@ class _Topic:
 
     async def verify(self) -> None:
         """Reads the topic."""
-        async with Partitions(self._kafka, list(self._tps)) as reading:
+        async with PartitionReader(self._kafka, list(self._tps)) as reading:
             for tp, end in self._tps.items():
                 await self._partition(reading, tp, reading.begins[tp], end)
 
-    async def _partition(self, reading: Partitions, tp: TopicPartition, begin: int, end: int) -> None:
+    async def _partition(self, reading: PartitionReader, tp: TopicPartition, begin: int, end: int) -> None:
         spec = self._spec
         if spec in LOGS and begin:
             self._found(Finding(spec.name, tp.partition, 0, Kind.HOLE, f"its records before {begin} are gone"))
@@ -220,8 +220,8 @@ async def _registry(address: str, count: int, found: Tell) -> Registry:
     """The registry as far as it can be believed; what can't is found."""
     known = Registry()
     tps = [TopicPartition(REGISTRY.name, partition) for partition in range(count)]
-    async with Partitions(cluster(address), tps) as reading:
-        async for tp, record in reading.everything():
+    async with PartitionReader(cluster(address), tps) as reading:
+        async for tp, record in reading.all_records():
             key = (record.key or b"").decode(errors="replace")
             try:
                 known.take(key, record.value)
@@ -232,7 +232,7 @@ async def _registry(address: str, count: int, found: Tell) -> Registry:
 
 async def _ends(address: str, counts: dict[str, int]) -> dict[tuple[str, int], int]:
     tps = [TopicPartition(name, partition) for name, count in counts.items() for partition in range(count)]
-    async with Partitions(cluster(address), tps) as reading:
+    async with PartitionReader(cluster(address), tps) as reading:
         return {(tp.topic, tp.partition): end for tp, end in reading.ends.items()}
 
 

@@ -23,7 +23,7 @@ from eventlog.core.errors import BrokerUnavailable
 from eventlog.processors.sequencer import DependencyUnavailable, RecordMapper
 from eventlog.records.dead_letters import Undecodable
 from eventlog.records.envelope import header
-from eventlog.records.wire import BytesField, OriginField
+from eventlog.records.wire import BytesField, SourceField
 from services.groups.domain.command import reacts_to
 from shared_kernel.decoding import decode_for_group
 
@@ -53,7 +53,7 @@ class GroupInboxMapper:
 
     def for_partition(self, topic: str, partition: int) -> RecordMapper:
         """See InboxMapper."""
-        source = OriginField(GroupInput.SOURCE_FIELD_NUMBER, topic, partition)
+        source = SourceField(GroupInput.SOURCE_FIELD_NUMBER, topic, partition)
         if topic == self._orders_topic:
             return _OrderFactMapper(topic, partition, source, self._find, self._get_latest)
         return _PaymentDecisionMapper(source)
@@ -75,7 +75,7 @@ class GroupInboxMapper:
 class _OrderFactMapper(RecordMapper):
     """Maps the order facts of one batch."""
 
-    def __init__(self, topic: str, partition: int, source: OriginField, find: Find, get_latest: GetLatest) -> None:
+    def __init__(self, topic: str, partition: int, source: SourceField, find: Find, get_latest: GetLatest) -> None:
         self._topic = topic
         self._partition = partition
         self._source = source
@@ -144,7 +144,7 @@ class _PaymentDecisionMapper(RecordMapper):
         """See RecordMapper."""
         return PaymentDecision.FromString(value)
 
-    def __init__(self, source: OriginField) -> None:
+    def __init__(self, source: SourceField) -> None:
         self._source = source
 
     def map_record(self, record: Any) -> bytes | None:

@@ -14,7 +14,7 @@ from groupbuy.orders.v1.orders_pb2 import CancelOrderRequest
 from chassis.rpc.call_deadline import CallDeadline
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
-from eventlog.records.envelope import Stamp
+from eventlog.records.envelope import HeaderTemplate
 from services.orders.api.parsed_order import ParsedOrder
 from services.orders.api.ports import PublishesAll
 from services.orders.domain.ids import OrderName
@@ -33,8 +33,8 @@ class OrderEventPublisher:
     def __init__(self, publisher: PublishesAll, now_ms: Callable[[], int]) -> None:
         self._publisher = publisher
         self._now_ms = now_ms
-        self._placed = Stamp(OrderPlaced.DESCRIPTOR.full_name, SOURCE)
-        self._cancel_requested = Stamp(OrderCancelRequested.DESCRIPTOR.full_name, SOURCE)
+        self._placed = HeaderTemplate(OrderPlaced.DESCRIPTOR.full_name, SOURCE)
+        self._cancel_requested = HeaderTemplate(OrderCancelRequested.DESCRIPTOR.full_name, SOURCE)
 
     def placed(self, parsed: ParsedOrder, invitation: Invitation | None = None) -> Record:
         """The record of a placed order. `invitation` is that of its share link."""

@@ -1,7 +1,4 @@
-"""Copies the group decisions that a purse follows into the payment inbox, as the bytes they came in.
-
-Must never decide anything.
-"""
+"""Copies the group decisions that concern payments into the payment inbox, byte for byte. It decides nothing."""
 
 from __future__ import annotations
 
@@ -13,19 +10,19 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.consuming.resume import Source
 from eventlog.processors.sequencer import RecordMapper
-from eventlog.records.wire import BytesField, OriginField
-from services.payments.domain.on_group_event import follows
+from eventlog.records.wire import BytesField, SourceField
+from services.payments.domain.on_group_event import concerns_payments
 from shared_kernel.decoding import decode_for_group
 
 _GROUP_DECISION = BytesField(PaymentInput.GROUP_DECISION_FIELD_NUMBER)
 
 
 class PaymentInboxMapper:
-    """Copying rules of the payment inbox."""
+    """Maps group decisions to records of the payment inbox."""
 
     def for_partition(self, topic: str, partition: int) -> RecordMapper:
         """See InboxMapper."""
-        return _Decisions(OriginField(PaymentInput.SOURCE_FIELD_NUMBER, topic, partition))
+        return _GroupDecisions(SourceField(PaymentInput.SOURCE_FIELD_NUMBER, topic, partition))
 
     def source_of(self, value: bytes) -> Source | None:
         """See TracesCopies."""
@@ -37,7 +34,7 @@ class PaymentInboxMapper:
         return Source(source.topic, source.partition, source.offset) if found.HasField("source") else None
 
 
-class _Decisions(RecordMapper):
+class _GroupDecisions(RecordMapper):
     """Group decisions of one batch."""
 
     from_decision_log = True
@@ -47,13 +44,13 @@ class _Decisions(RecordMapper):
         """See RecordMapper."""
         return GroupDecision.FromString(value)
 
-    def __init__(self, source: OriginField) -> None:
+    def __init__(self, source: SourceField) -> None:
         self._source = source
 
     def map_record(self, record: Any) -> bytes | None:
-        """The inbox record of a group decision; None where nothing in it is about money. Raises Undecodable."""
+        """The inbox record of a group decision; None if it does not concern payments. Raises Undecodable."""
         value = record.value or b""
         decision = self.decision = decode_for_group(GroupDecision, value, record.key)
-        if not follows(decision):
+        if not concerns_payments(decision):
             return None
         return self._source.of(record.offset) + _GROUP_DECISION.of(value)

@@ -101,7 +101,7 @@ class Copies:
 
 
 async def after(logs: Logs, begin: int, end: int) -> ProvenStart:
-    return await after_newest_copy("b:1", SOURCE, begin, end, INBOX, Copies(), portion=3)
+    return await after_newest_copy("b:1", SOURCE, begin, end, INBOX, Copies(), block=3)
 
 
 async def test_a_sequencer_goes_on_after_the_newest_copy_and_reads_no_more_than_it_must(logs: Logs) -> None:
@@ -235,7 +235,7 @@ async def test_a_commit_ahead_of_calls_that_were_not_made_makes_them(
     # a was answered before it was asked for again.
     assert await policy(log, 6, 0, 6) == 3
     (told,) = [one.getMessage() for one in caplog.records]
-    assert "offset 6 was committed, but record 3 before it asks for a call that was never made" in told
+    assert "offset 6 was committed, but record 3 before it requests a call that was never made" in told
     assert await policy(log, 3, 0, 6) == 3
     logs.values[INBOX] += [b"answer:a", b"answer:c"]
     assert await policy(log, 6, 0, 6) == 6

@@ -11,12 +11,12 @@ import pytest
 from eventlog.producing.batch_output import RECORD_BYTES
 from eventlog.records import dead_letters
 from eventlog.records.dead_letters import (
-    CUT,
     HEADER_BYTES,
     KEY_BYTES,
+    TRUNCATED,
     VALUE_BYTES,
     dead_letter_headers,
-    our_header,
+    dlq_header,
     send_to_dlq,
 )
 
@@ -45,8 +45,8 @@ def test_headers_that_only_we_set_are_not_taken_from_the_record() -> None:
 
 def test_the_last_header_is_ours_where_an_older_build_kept_the_writers() -> None:
     kept = [*FORGED, ("dlq-origin-offset", b"5")]
-    assert our_header([("dlq-origin-offset", b"9"), *kept], "dlq-origin-offset") == "5"
-    assert our_header(kept, "dlq-anything") is None
+    assert dlq_header([("dlq-origin-offset", b"9"), *kept], "dlq-origin-offset") == "5"
+    assert dlq_header(kept, "dlq-anything") is None
 
 
 class Dead:
@@ -76,7 +76,7 @@ def test_a_record_as_large_as_the_broker_takes_is_buried_and_ends_no_process(poi
     assert size <= VALUE_BYTES + KEY_BYTES + HEADER_BYTES + 2_000 < RECORD_BYTES
     cut = len(poison.value) > VALUE_BYTES or len(poison.key) > KEY_BYTES
     said = f"{len(poison.value)} {sha256(poison.value).hexdigest()}" if cut else None
-    assert our_header(headers, CUT) == said
+    assert dlq_header(headers, TRUNCATED) == said
 
 
 def test_what_the_record_says_forges_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:

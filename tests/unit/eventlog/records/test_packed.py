@@ -20,8 +20,17 @@ from eventlog.state import database
 from eventlog.state.rocksdb_store import RocksDBStore
 from services.groups.domain.model import Phase, Seat, State, WaitlistEntry
 from services.groups.processors import codec as of_groups
-from services.payments.domain.model import GroupPayments, Payment, Record
-from services.payments.domain.model import Call, AbandonedRefund, Hold, Intent, Refund, RefundStatus
+from services.payments.domain.model import (
+    AbandonedRefund,
+    Call,
+    GroupPayments,
+    Hold,
+    Intent,
+    Payment,
+    Record,
+    Refund,
+    RefundStatus,
+)
 from services.payments.processors import codec as of_purses
 from tests.unit.eventlog.counting import Counter
 
@@ -47,7 +56,7 @@ def test_states_with_absurd_sums_come_back(number: int) -> None:
     state = State(
         phase=Phase.COMPLETED,
         confirmed={"a": Seat("c", 1, 0, "h")},
-        waiting={"w": WaitlistEntry("c", 1, "card", b"\x00\xff")},
+        waitlist={"w": WaitlistEntry("c", 1, "card", b"\x00\xff")},
         ended={"z": 17},
         captured_minor=number,
     )

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.core.partitioner import partition_of
-from eventlog.records.envelope import Stamp, header, headers, rfc3339
-from eventlog.records.wire import BytesField, OriginField
+from eventlog.records.envelope import HeaderTemplate, header, headers, rfc3339
+from eventlog.records.wire import BytesField, SourceField
 
 
 @given(fact=st.binary(max_size=20_000), partition=st.integers(0, 300), offset=st.integers(0, 2**62))
 def test_wrapped_bytes_are_the_message(fact: bytes, partition: int, offset: int) -> None:
     message = GroupInput(source=Source(topic="t", partition=partition, offset=offset), order_fact=fact)
-    assert OriginField(1, "t", partition).of(offset) + BytesField(2).of(fact) == message.SerializeToString()
+    assert SourceField(1, "t", partition).of(offset) + BytesField(2).of(fact) == message.SerializeToString()
 
 
 def test_headers_are_cloud_events_in_binary_mode() -> None:
@@ -33,7 +33,7 @@ def test_headers_are_cloud_events_in_binary_mode() -> None:
 
 
 def test_a_stamp_makes_the_same_headers_for_every_time() -> None:
-    stamp = Stamp("groupbuy.T", "/groups")
+    stamp = HeaderTemplate("groupbuy.T", "/groups")
     for time_ms in (1_700_000_000_123, 1_700_000_000_123, 1_700_000_000_124, 5):
         assert stamp.headers("k:1", time_ms) == headers("k:1", "groupbuy.T", "/groups", time_ms)
 
