@@ -54,7 +54,9 @@ WAIT = "wait for the campaigns' topic"
 class CampaignServicer(CampaignServiceServicer):
     """The service `groupbuy.groups.v1.CampaignService`."""
 
-    def __init__(self, campaigns: Campaigns, publisher: RecordPublisher, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+    def __init__(
+        self, campaigns: Campaigns, publisher: RecordPublisher, now_ms: Callable[[], int] = wall_clock_ms
+    ) -> None:
         self._campaigns = campaigns
         self._publisher = publisher
         self._now_ms = now_ms

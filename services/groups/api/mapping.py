@@ -37,7 +37,7 @@ PHASES: Mapping[Phase, GroupState.ValueType] = {
 #: Final states of members. An order that left before the group closed is not a member.
 FINAL_STATES: Mapping[OrderStatus, MemberState.ValueType] = {
     OrderStatus.SETTLED: MEMBER_STATE_SETTLED,
-    OrderStatus.CHARGE_DECLINED: MEMBER_STATE_FAILED,
+    OrderStatus.CAPTURE_DECLINED: MEMBER_STATE_FAILED,
     OrderStatus.RELEASED: MEMBER_STATE_RELEASED,
 }
 

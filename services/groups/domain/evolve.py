@@ -28,7 +28,7 @@ from services.groups.domain.terms import terms_of
 _STATUS_BY_REASON: dict[int, OrderStatus] = {
     pb.RELEASE_REASON_CANCELLED: OrderStatus.CANCELLED,
     pb.RELEASE_REASON_LAPSED: OrderStatus.LAPSED,
-    pb.RELEASE_REASON_DECLINED: OrderStatus.DECLINED,
+    pb.RELEASE_REASON_DECLINED: OrderStatus.HOLD_DECLINED,
 }
 #: A local copy: the lookup in the enumeration takes as long as the rest of the work at the end of most orders.
 _SETTLED = OrderStatus.SETTLED
@@ -173,7 +173,7 @@ def _member_settled(state: State, event: pb.MemberSettled, at_ms: int) -> None:
 
 def _member_failed(state: State, event: pb.MemberFailed, at_ms: int) -> None:
     state.failed += 1
-    _end_settlement(state, event.order, OrderStatus.CHARGE_DECLINED)
+    _end_settlement(state, event.order, OrderStatus.CAPTURE_DECLINED)
 
 
 def _end_settlement(state: State, order: str, status: OrderStatus) -> None:

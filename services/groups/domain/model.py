@@ -32,12 +32,12 @@ class OrderStatus(IntEnum):
     REFUSED = 1
     CANCELLED = 2
     LAPSED = 3
-    #: The provider declined the hold before the group completed.
-    DECLINED = 4
+    #: The provider declined the hold, or payments released the order, before the group completed.
+    HOLD_DECLINED = 4
     RELEASED = 5
     SETTLED = 6
-    #: The provider declined the charge of a member after the group completed.
-    CHARGE_DECLINED = 7
+    #: The provider declined the capture of a member, or the renewal of its hold, after the group completed.
+    CAPTURE_DECLINED = 7
     #: Known from a payment alone; the order itself has not come.
     ORPHANED = 8
     # Live.

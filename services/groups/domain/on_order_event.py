@@ -29,7 +29,7 @@ _CLOSED = {
     Phase.CANCELLED: pb.REFUSAL_REASON_GROUP_CANCELLED,
 }
 #: Reasons in the log that differ from the name of the status.
-_CANCEL_REFUSED_REASONS = {OrderStatus.CHARGE_DECLINED: "FAILED"}
+_CANCEL_REFUSED_REASONS = {OrderStatus.HOLD_DECLINED: "DECLINED", OrderStatus.CAPTURE_DECLINED: "FAILED"}
 
 
 # Opening ------------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def settle(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     yield from _settle_group(state)
 
 
-def decline_charge(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
+def decline_capture(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     """Records that the charge of a member was declined. The price of the other members stays."""
     yield events.member_failed(item.order, item.message.reason)
     yield from _settle_group(state)

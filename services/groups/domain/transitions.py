@@ -40,7 +40,7 @@ class Row:
 
 
 _SEATED = (S.RESERVED, S.CONFIRMED)
-_ENDED = (S.REFUSED, S.CANCELLED, S.LAPSED, S.DECLINED, S.RELEASED)
+_ENDED = (S.REFUSED, S.CANCELLED, S.LAPSED, S.HOLD_DECLINED, S.RELEASED)
 _EXIT = ("seat_released", "release_requested", "leader_changed", "expired")
 _CLOSING = ("leader_changed", "completed", "settlement_requested", "expired", "seat_released", "release_requested")
 
@@ -78,30 +78,30 @@ ORDER: tuple[Row, ...] = (
     Row((S.WAITLISTED,), "cancel_requested", order.cancel_waitlisted, ("seat_released",), (S.CANCELLED,), "CANCELLED."),
     Row(_SEATED, "cancel_requested", order.cancel_seat, _EXIT, (S.CANCELLED,),
         "CANCELLED. The earliest confirmed member succeeds a leader."),
-    Row((S.SETTLING, S.SETTLED, S.CHARGE_DECLINED, S.REFUSED, S.LAPSED, S.DECLINED, S.RELEASED), "cancel_requested",
-        order.refuse_cancel, ("cancel_refused",), (), "Too late. Once for each order."),
+    Row((S.SETTLING, S.SETTLED, S.CAPTURE_DECLINED, S.REFUSED, S.LAPSED, S.HOLD_DECLINED, S.RELEASED),
+        "cancel_requested", order.refuse_cancel, ("cancel_refused",), (), "Too late. Once for each order."),
 
     Row((S.RESERVED,), "hold_authorised", payment.confirm,
         ("member_confirmed", "tier_reached", "completed", "settlement_requested", *_EXIT),
         (S.CONFIRMED, S.SETTLING, S.RELEASED),
         "Confirms the member; the last seat completes the group. HOLD_TOO_SHORT if the hold does not suffice."),
-    Row((S.RESERVED,), "hold_declined", payment.decline, ("seat_released", "leader_changed", "expired"), (S.DECLINED,),
-        "DECLINED. No funds to return."),
+    Row((S.RESERVED,), "hold_declined", payment.decline, ("seat_released", "leader_changed", "expired"),
+        (S.HOLD_DECLINED,), "DECLINED. No funds to return."),
     Row((S.SETTLING,), "captured", payment.settle, ("member_settled", "settled"), (S.SETTLED,), "Charged."),
-    Row((S.SETTLING,), "capture_declined", payment.decline_charge, ("member_failed", "settled"), (S.CHARGE_DECLINED,),
+    Row((S.SETTLING,), "capture_declined", payment.decline_capture, ("member_failed", "settled"), (S.CAPTURE_DECLINED,),
         "Not charged."),
-    Row((S.SETTLING,), "hold_declined", payment.decline_charge, ("member_failed", "settled"), (S.CHARGE_DECLINED,),
+    Row((S.SETTLING,), "hold_declined", payment.decline_capture, ("member_failed", "settled"), (S.CAPTURE_DECLINED,),
         "The hold had lapsed, and its renewal was declined."),
-    Row((*_ENDED, S.CHARGE_DECLINED), "hold_authorised", payment.return_funds, ("release_requested",), (),
+    Row((*_ENDED, S.CAPTURE_DECLINED), "hold_authorised", payment.return_funds, ("release_requested",), (),
         "NO_SEAT. Once for each order."),
-    Row((*_ENDED, S.CHARGE_DECLINED), "payment_released", payment.record_release, ("member_released",), (),
+    Row((*_ENDED, S.CAPTURE_DECLINED), "payment_released", payment.record_release, ("member_released",), (),
         "Once for each order."),
 
     Row((S.UNKNOWN, S.ORPHANED), "hold_authorised", payment.return_funds, ("release_requested",), (S.ORPHANED,),
         "NO_SEAT. Once for each order.", expected=False),
     Row((S.UNKNOWN, S.ORPHANED), "captured", payment.return_funds, ("release_requested",), (S.ORPHANED,),
         "NO_SEAT. Once for each order.", expected=False),
-    Row((*_ENDED, S.CHARGE_DECLINED), "captured", payment.return_funds, ("release_requested",), (),
+    Row((*_ENDED, S.CAPTURE_DECLINED), "captured", payment.return_funds, ("release_requested",), (),
         "NO_SEAT. Once for each order.", expected=False),
     Row((S.ORPHANED,), "payment_released", payment.record_release, ("member_released",), (), "Once for each order.",
         expected=False),
@@ -112,15 +112,15 @@ ORDER: tuple[Row, ...] = (
     Row((S.WAITLISTED, *_SEATED), "captured", payment.release_unexpected, _EXIT, (S.RELEASED,), "NO_SEAT.",
         expected=False),
     Row((S.RESERVED,), "capture_declined", payment.decline, ("seat_released", "leader_changed", "expired"),
-        (S.DECLINED,), "DECLINED.", expected=False),
-    Row((S.CONFIRMED,), "hold_declined", payment.decline_confirmed, _EXIT, (S.DECLINED,), "DECLINED.",
+        (S.HOLD_DECLINED,), "DECLINED.", expected=False),
+    Row((S.CONFIRMED,), "hold_declined", payment.decline_confirmed, _EXIT, (S.HOLD_DECLINED,), "DECLINED.",
         expected=False),
-    Row((S.CONFIRMED,), "capture_declined", payment.decline_confirmed, _EXIT, (S.DECLINED,), "DECLINED.",
+    Row((S.CONFIRMED,), "capture_declined", payment.decline_confirmed, _EXIT, (S.HOLD_DECLINED,), "DECLINED.",
         expected=False),
     Row((S.WAITLISTED, *_SEATED), "payment_released", payment.release_unfunded, (*_EXIT, "member_released"),
-        (S.DECLINED,), "DECLINED.", expected=False),
+        (S.HOLD_DECLINED,), "DECLINED.", expected=False),
     Row((S.SETTLING,), "payment_released", payment.decline_released, ("member_failed", "member_released", "settled"),
-        (S.CHARGE_DECLINED,), "Released instead of charged.", expected=False),
+        (S.CAPTURE_DECLINED,), "Released instead of charged.", expected=False),
 )  # fmt: skip
 
 

@@ -145,7 +145,7 @@ class Auditor:
         elif body == "payment_decision" and not message.source.topic:
             # Nobody copied it from anywhere: a false word.
             for event in PaymentDecision.FromString(message.payment_decision).events:
-                group.order(getattr(event, str(event.WhichOneof("body"))).order).lied = True
+                group.order(getattr(event, str(event.WhichOneof("body"))).order).forged = True
             self.purses[group.key].misled = True
 
     def _group_decision(self, record: Record) -> None:
@@ -173,12 +173,12 @@ class Auditor:
 
     def _is_held(self, group: GroupAudit, order: str, reference: str) -> None:
         hold = self.purses[group.key].payment(order).holds.get(reference)
-        if not group.orders[order].lied and (hold is None or not hold.booked):
+        if not group.orders[order].forged and (hold is None or not hold.booked):
             raise Violation("members have paid", group.key, f"{order} is a member, and nothing was held")
 
     def _is_charged(self, group: GroupAudit, order: str, amount: int) -> None:
         charged = self.purses[group.key].payment(order).charged
-        if not group.orders[order].lied and charged != amount:
+        if not group.orders[order].forged and charged != amount:
             raise Violation("debits = credits", group.key, f"{order} settled at {amount}, and was charged {charged}")
 
     def _payment_input(self, record: Record) -> None:
@@ -193,7 +193,7 @@ class Auditor:
             decision = GroupDecision.FromString(message.group_decision)
             for event in decision.events:
                 if event.HasField("release_requested"):
-                    self.group(decision.group).order(event.release_requested.order).lied = True
+                    self.group(decision.group).order(event.release_requested.order).forged = True
             self.group(decision.group)
             self.purses[decision.group].misled = True
 

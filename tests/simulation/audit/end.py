@@ -1,4 +1,5 @@
-"""What must hold once everything has ended: everybody answered, all money accounted for, the provider's books ours."""
+"""Checks after the end of a history: every order has a final status, all money is accounted for, and the provider's
+books equal ours."""
 
 from __future__ import annotations
 
@@ -11,15 +12,15 @@ from tests.simulation.audit.groups import GroupAudit
 from tests.simulation.audit.violation import Violation
 from tests.simulation.world.provider import Account
 
-ENDS = frozenset({"REFUSED", "CANCELLED", "LAPSED", "DECLINED", "RELEASED", "SETTLED", "FAILED"})
+ENDS = frozenset({"REFUSED", "CANCELLED", "LAPSED", "HOLD_DECLINED", "RELEASED", "SETTLED", "CAPTURE_DECLINED"})
 
 
 def check_end(auditor: Auditor, accounts: Iterable[Account]) -> None:
     """Raises Violation."""
     for key, order in sorted(auditor.acknowledged):
         status = auditor.group(key).order(order).status
-        if status not in ENDS and not auditor.group(key).order(order).lied:
-            raise Violation("every order ends", key, f"{order} is {status or 'not answered'} for ever")
+        if status not in ENDS and not auditor.group(key).order(order).forged:
+            raise Violation("every order ends", key, f"{order} stays {status or 'unanswered'}")
     for group in auditor.groups.values():
         _group(group)
     for refund, (key, order) in auditor.refunds_asked.items():
@@ -30,33 +31,33 @@ def check_end(auditor: Auditor, accounts: Iterable[Account]) -> None:
     for purse in auditor.purses.values():
         _purse(purse, charged)
         for order, payment in purse.payments.items():
-            if not purse.group.order(order).lied:
+            if not purse.group.order(order).forged:
                 holds.update({reference: (purse.key, hold) for reference, hold in payment.holds.items()})
-    # An order that lies were told about may never be asked back, so nobody looks at its hold any more.
-    known = [one for one in accounts if not auditor.group(one.group).order(one.order).lied]
+    # The group may not request the return of an order with forged events, so its hold is not checked.
+    known = [one for one in accounts if not auditor.group(one.group).order(one.order).forged]
     _books(holds, known)
 
 
 def _group(group: GroupAudit) -> None:
     if group.phase == "FORMING":
-        raise Violation("every group ends", group.key, "forming for ever")
+        raise Violation("every group ends", group.key, "the group stays forming")
     for name, order in group.orders.items():
         if order.release_requested and not order.released:
-            raise Violation("every release ends", group.key, f"{name} was asked back and never reported back")
-    lied = any(group.orders[name].lied for name in group.completed)
-    if group.phase == "COMPLETED" and not group.settled and not lied:
-        raise Violation("every group ends", group.key, "completed and never settled")
+            raise Violation("every release ends", group.key, f"the release of {name} was requested and not reported")
+    forged = any(group.orders[name].forged for name in group.completed)
+    if group.phase == "COMPLETED" and not group.settled and not forged:
+        raise Violation("every group ends", group.key, "the group completed and did not settle")
 
 
 def _purse(purse: PurseAudit, charged: Counter[str]) -> None:
     for order, payment in purse.payments.items():
         seat = purse.group.order(order)
-        if seat.lied:
+        if seat.forged:
             continue
         kept = 0
         for reference, hold in payment.holds.items():
             if hold.open or hold.suspense:
-                raise Violation("every hold ends", purse.key, f"{order}: {hold.open} of {reference} is held for ever")
+                raise Violation("every hold ends", purse.key, f"{order}: {hold.open} of {reference} stays held")
             if hold.booked != hold.captured + hold.released:
                 raise Violation("debits = credits", purse.key, f"{order}: {reference} does not add up")
             kept += hold.captured - hold.refunded
@@ -70,16 +71,16 @@ def _purse(purse: PurseAudit, charged: Counter[str]) -> None:
 def _books(holds: dict[str, tuple[str, Hold]], accounts: list[Account]) -> None:
     for account in accounts:
         key, ours = holds.pop(account.reference, (account.group, Hold()))
-        # A hold that was let go before we heard of it was never in our books.
+        # A hold that was released before its result came is not in our books.
         whole = ours.booked > 0 and not ours.odd
-        there = (account.open, account.captured, account.refunded, account.released if whole else 0)
-        here = (ours.open, ours.captured, ours.refunded, ours.released if whole else 0)
+        theirs = (account.open, account.captured, account.refunded, account.released if whole else 0)
+        mine = (ours.open, ours.captured, ours.refunded, ours.released if whole else 0)
         if account.captures > 1:
             raise Violation("one capture a hold", key, f"{account.order}: {account.reference} captured twice")
-        if there != here:
+        if theirs != mine:
             raise Violation(
-                "our books = the provider's", key, f"{account.order} {account.reference}: {there} there, {here} here"
+                "our books = the provider's", key, f"{account.order} {account.reference}: {theirs} theirs, {mine} mine"
             )
     for reference, (key, hold) in holds.items():
         if hold.booked:
-            raise Violation("our books = the provider's", key, f"nobody there knows {reference}")
+            raise Violation("our books = the provider's", key, f"the provider does not know {reference}")

@@ -1,4 +1,4 @@
-"""What the auditor keeps of one order, and its words for standings and reasons. Shares no code with the rules."""
+"""The auditor's record of one order, and its names of statuses and reasons. It shares no code with the rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LIVE = ("RESERVED", "CONFIRMED", "WAITLISTED")
 END_OF = {
     pb.RELEASE_REASON_CANCELLED: "CANCELLED",
     pb.RELEASE_REASON_LAPSED: "LAPSED",
-    pb.RELEASE_REASON_DECLINED: "DECLINED",
+    pb.RELEASE_REASON_DECLINED: "HOLD_DECLINED",
 }
 PHASE_OF = {
     pb.RELEASE_REASON_GROUP_EXPIRED: "EXPIRED",
@@ -21,10 +21,10 @@ PHASE_OF = {
 
 
 class Order:
-    """One order, as its facts and the group's decisions tell of it. Amounts in minor units, times in milliseconds."""
+    """One order, folded from its facts and the group's decisions. Amounts in minor units, times in milliseconds."""
 
     __slots__ = (
-        "cancel_at", "cancel_refused", "customer", "hold", "hold_amount", "lied", "method", "placed", "quantity",
+        "cancel_at", "cancel_refused", "customer", "forged", "hold", "hold_amount", "method", "placed", "quantity",
         "release_requested", "released", "settled_amount", "status", "to_capture", "until_ms",
     )  # fmt: skip
 
@@ -33,12 +33,12 @@ class Order:
         self.customer = ""
         self.method = ""
         self.hold = ""
-        #: The first of its facts in the inbox.
+        #: Its first fact in the inbox.
         self.placed: OrderFact | None = None
-        #: Offset in the inbox of the first wish to leave; -1: none.
+        #: Inbox offset of its first cancel request; -1 if there is none.
         self.cancel_at = -1
         self.quantity = self.hold_amount = self.until_ms = self.to_capture = 0
         self.settled_amount = -1
         self.release_requested = self.released = self.cancel_refused = False
-        #: Somebody put false words of the purse about it into the inbox.
-        self.lied = False
+        #: Whether a fault put forged payment events of it into the inbox.
+        self.forged = False

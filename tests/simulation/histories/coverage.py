@@ -1,4 +1,4 @@
-"""How often each thing happened in a run: events, faults, transitions of the deciders' tables. Must never steer it."""
+"""Counts events, faults and transitions of a run. Counting does not change the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.groups.domain import transitions
 from services.groups.domain.model import OrderStatus, Phase
 from tests.simulation.payment_rows import ROWS, Row, counted_rows
 
-#: Faults that a world knows; every one is to be met in a long run.
+#: All faults of a world. A long run has to meet each of them.
 FAULTS = (
     "crash", "crash, half its output written", "crash, output arrives after its death", "zombie woke", "rebalance",
     "recovered from a checkpoint", "recovered from nothing", "recovered from a zombie's checkpoint",
@@ -39,13 +39,13 @@ KNOWN = {"fault": FAULTS, "event": EVENTS, "transition": TRANSITIONS}
 
 
 class Coverage:
-    """Counts by kind and name."""
+    """Counters by kind and name."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
 
     def count(self, kind: str, name: str) -> None:
-        """Counts one."""
+        """Adds one."""
         self.counts[kind, name] += 1
 
     def add(self, counts: Iterable[tuple[tuple[str, str], int]]) -> None:
@@ -54,11 +54,11 @@ class Coverage:
             self.counts[name] += number
 
     def missing(self) -> list[str]:
-        """What should have been met and was not."""
+        """Known names that the run did not meet."""
         return [f"{kind} {name}" for kind, names in KNOWN.items() for name in names if not self.counts[kind, name]]
 
     def lines(self) -> Iterator[str]:
-        """Figures for people."""
+        """The report, one line for each name."""
         for kind, names in KNOWN.items():
             unknown = sorted(name for found, name in self.counts if found == kind and name not in names)
             yield f"{kind}s"
@@ -68,7 +68,7 @@ class Coverage:
 
 @contextmanager
 def counted_transitions(coverage: Coverage) -> Iterator[None]:
-    """Counts each use of a row of the tables of groups, orders and payments."""
+    """Counts each use of a row of the tables of groups, orders and payments while the block runs."""
     tables = (transitions.ON_GROUP, transitions.ON_ORDER)
     before = [[dict(rows) for rows in table] for table in tables]
     for table, names in zip(tables, (Phase, OrderStatus), strict=True):

@@ -1,4 +1,4 @@
-"""A record in a few words, for people who read a failing history. Must never fail on a record."""
+"""One-line descriptions of records, for a failing history. Undecodable records are described as such."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ REASONS = {"seat_refused": RefusalReason, "seat_released": ReleaseReason, "relea
 
 
 def describe(record: Record) -> str:
-    """What a record says."""
+    """Time, group and content of a record."""
     group = (record.key or b"").decode()[:4]
-    teller = _TELLERS.get(record.topic)
+    describer = _DESCRIBERS.get(record.topic)
     try:
-        said = teller(record.value or b"") if teller is not None else ""
+        content = describer(record.value or b"") if describer is not None else ""
     except DecodeError:
-        said = "undecodable"
-    return f"t={record.timestamp % 10**8} g:{group} {said}"
+        content = "undecodable"
+    return f"t={record.timestamp % 10**8} g:{group} {content}"
 
 
 def _campaign(value: bytes) -> str:
@@ -51,7 +51,7 @@ def _group_input(value: bytes) -> str:
     if body == "order_fact":
         return _fact(message.order_fact)
     if body == "payment_decision":
-        return f"purse {'(false) ' if not message.source.topic else ''}" + _payment(message.payment_decision)
+        return f"payments {'(forged) ' if not message.source.topic else ''}" + _payment(message.payment_decision)
     return str(body)
 
 
@@ -91,7 +91,7 @@ def _events(events: Iterable[Any]) -> Iterable[str]:
         yield " ".join(word for word in (*words, str(amount)) if word)
 
 
-_TELLERS = {
+_DESCRIBERS = {
     topics.CAMPAIGNS.name: _campaign,
     topics.ORDERS.name: _fact,
     topics.GROUP_INBOX.name: _group_input,

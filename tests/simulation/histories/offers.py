@@ -1,4 +1,4 @@
-"""Campaigns of all kinds, drawn by chance; all of them make sense."""
+"""Random valid campaigns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def duration(milliseconds: int) -> Duration:
 
 
 def make_campaign(chance: Random, name: str) -> Campaign:
-    """Terms of all kinds; all of them make sense."""
+    """A random valid campaign."""
     first = chance.choice((2, 2, 3, 4))
     price = chance.choice(PRICES)
     tiers = [Tier(members=first, unit_price_minor=price * 9 // 10)]
@@ -24,7 +24,7 @@ def make_campaign(chance: Random, name: str) -> Campaign:
         tiers.append(
             Tier(members=last.members + chance.randint(1, 2), unit_price_minor=last.unit_price_minor * 9 // 10)
         )
-    made = Campaign(
+    campaign = Campaign(
         name=f"campaigns/{name}",
         product="mug",
         currency="EUR",
@@ -38,13 +38,13 @@ def make_campaign(chance: Random, name: str) -> Campaign:
         rules_version=1,
         revision=1,
     )
-    # A group that stays open though it is full is where people wait for long.
-    if chance.random() < (0.5 if made.waitlist else 0.3):
-        made.close_policy = CLOSE_POLICY_AT_DEADLINE
+    # In a group that stays open though it is full, orders wait longest.
+    if chance.random() < (0.5 if campaign.waitlist else 0.3):
+        campaign.close_policy = CLOSE_POLICY_AT_DEADLINE
     if chance.random() < 0.3:
-        made.house_fill_members = chance.randrange(first)
+        campaign.house_fill_members = chance.randrange(first)
     if chance.random() < 0.4:
-        made.leader_discount_minor = tiers[-1].unit_price_minor // 7
+        campaign.leader_discount_minor = tiers[-1].unit_price_minor // 7
     if chance.random() < 0.2:
-        made.seats_per_customer = 2
-    return made
+        campaign.seats_per_customer = 2
+    return campaign

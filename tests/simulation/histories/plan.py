@@ -1,7 +1,7 @@
-"""What will be asked of one simulated system, and what will go wrong: all of it drawn from the seed before it runs.
+"""The plan of one simulated history: its acts and faults, drawn from the seed before it runs.
 
-A plan is a list of acts (records that somebody outside appends) and of faults. Leaving some out gives another plan,
-which is how a failing history is made small. Must never know what the system answers.
+An act is a record that a client or merchant appends. A plan without some acts and faults is a plan again, which is how
+a failing history is shrunk. A plan does not depend on answers of the system.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from random import Random
 
 from tests.simulation.world.shop import Act, GroupPlan, group_plan
 
-#: Orders of one seed, at least; an order leads to about ten inputs.
+#: Minimum number of orders of one seed. An order leads to about ten inputs.
 ORDERS = 14
 GROUPS = 3
-#: Times as many groups that stand by, should a history stay short.
+#: Spare groups, as a multiple of the groups. They are used if a history stays short.
 SPARE = 3
-#: Inputs of a history, at least: where the groups' leaders were all turned away, more groups follow.
+#: Minimum number of inputs of a history. If all leaders were refused, spare groups follow.
 MIN_INPUTS = 200
 PARTITIONS = 2
-#: Share of the histories in which everything is restarted and then nobody does anything for days.
+#: Share of the histories with a restart of all processes followed by days without calls.
 NIGHTS = 0.5
-#: Rows of the payments' table that are aimed at.
+#: Rows of the payments' table to aim at in one history.
 AIMS = 4
 START_MS = 1_760_000_000_000
 
@@ -37,33 +37,33 @@ OTHER_FAULTS = (
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that goes wrong after so many steps."""
+    """A fault after a number of steps."""
 
     step: int
     kind: str
-    #: Which processor, partition, hold …, picked by this number among those there are.
+    #: Selects processor, partition, hold … among the existing ones.
     pick: int
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One history to be."""
+    """The acts and faults of one history."""
 
     seed: int
     groups: tuple[GroupPlan, ...]
     acts: tuple[Act, ...]
     faults: tuple[Fault, ...]
-    #: Acts at a group's deadline, by group: milliseconds after it, and the act.
+    #: Acts at a group's deadline, by group. Their times are milliseconds after it.
     at_deadline: dict[str, tuple[Act, ...]] = field(default_factory=dict)
-    #: Acts of the groups that follow where too little happened; counted from then.
+    #: Acts of the spare groups. Their times count from the end of the others.
     spare: tuple[Act, ...] = ()
 
     def __len__(self) -> int:
-        """Acts and faults."""
+        """Number of acts and faults."""
         return len(self._all_acts()) + len(self.faults)
 
     def keeping(self, kept: Collection[int]) -> Plan:
-        """The plan with some of it only. Numbers: its acts, those at the deadlines, those to spare, then its faults."""
+        """The plan with some acts and faults only. They are numbered: acts, acts at deadlines, spare acts, faults."""
         number = count()
         return replace(
             self,
@@ -76,12 +76,12 @@ class Plan:
         )
 
     def of_groups(self, groups: Collection[str]) -> list[int]:
-        """Numbers of the acts of some groups, and of all faults."""
+        """Numbers of the acts of some groups and of all faults."""
         acts = self._all_acts()
         return [number for number in range(len(self)) if number >= len(acts) or acts[number].group in groups]
 
     def spare_by_group(self) -> list[list[Act]]:
-        """The acts to spare, a list a group."""
+        """The spare acts, one list for each group."""
         found: dict[str, list[Act]] = {}
         for act in self.spare:
             found.setdefault(act.group, []).append(act)
@@ -97,7 +97,7 @@ def plan(seed: int) -> Plan:
     groups = _groups(chance, seed, 0)
     steps = 40 * sum(group.orders for group in groups)
     faults = [Fault(chance.randrange(20, steps), kind, chance.getrandbits(24)) for kind in _kinds(chance)]
-    # Drawn apart, so that a seed's other faults stay what they were.
+    # A generator of its own, so that the other faults of a seed do not change.
     night = Random(seed ^ 0xDA2C)
     if night.random() < NIGHTS:
         faults.append(Fault(night.randrange(20, steps), "night", night.getrandbits(24)))

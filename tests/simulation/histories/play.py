@@ -1,4 +1,4 @@
-"""Playing one plan out: the world, what it counted, and the promise that it broke, if any. Must never draw anything."""
+"""Runs one plan in a world, and reports its counts and the violation, if any. It draws no random numbers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.simulation.world.world import Tell, World
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of a plan."""
+    """The result of a plan."""
 
     seed: int
-    #: Records that the two inboxes had in the end.
+    #: Records of both inboxes at the end.
     inputs: int
     steps: int
     violation: Violation | None
@@ -29,7 +29,7 @@ class Played:
 
 @contextmanager
 def prepared(coverage: Coverage) -> Iterator[None]:
-    """What must be in force wherever plans are played: the planted defect, and the count of transitions."""
+    """Plants the defect and counts transitions. Every run of a plan needs it."""
     with ExitStack() as stack:
         stack.enter_context(defective_rules())
         stack.enter_context(counted_transitions(coverage))
@@ -37,7 +37,7 @@ def prepared(coverage: Coverage) -> Iterator[None]:
 
 
 def play(plan: Plan, coverage: Coverage, trace: Tell | None = None) -> Played:
-    """Plays a plan out."""
+    """Runs a plan."""
     world = World(plan, coverage, trace)
     violation = None
     try:
@@ -48,7 +48,7 @@ def play(plan: Plan, coverage: Coverage, trace: Tell | None = None) -> Played:
 
 
 def fingerprint(broker: Broker) -> str:
-    """A digest of everything that a broker ever took, down to the last header."""
+    """A digest of all records of a broker, with their headers."""
     whole = sha256()
     for (topic, partition), log in sorted(broker.logs.items()):
         for record in log:

@@ -1,4 +1,4 @@
-"""Deciding whole inboxes once more, from nothing: whoever does it, in whatever portions, must get the same bytes."""
+"""Decides whole inboxes again from their beginning, and compares the decisions byte by byte."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOGS = {
     topics.GROUPS_DECIDER: (topics.GROUP_INBOX.name, topics.GROUP_LOG.name),
     topics.PAYMENTS_DECIDER: (topics.PAYMENT_INBOX.name, topics.PAYMENT_LOG.name),
 }
-#: Decider -> the bytes of its states in a state directory.
+#: Decider -> the codec of its states.
 CODECS: dict[str, Codec[Any]] = {
     topics.GROUPS_DECIDER: Codec("", of_groups.encode, of_groups.decode),
     topics.PAYMENTS_DECIDER: Codec("", of_purses.encode, of_purses.decode),
@@ -29,7 +29,7 @@ CODECS: dict[str, Codec[Any]] = {
 
 
 def check_replay(broker: Broker, domains: dict[str, Domain[Any]], chance: Random) -> None:
-    """Compares what the inboxes lead to with what the logs hold. Raises Violation."""
+    """Decides the inboxes again and compares with the logs. Raises Violation."""
     partitions = {partition for _, partition in broker.logs}
     for reader, (inbox, log) in LOGS.items():
         for partition in sorted(partitions):
@@ -39,12 +39,12 @@ def check_replay(broker: Broker, domains: dict[str, Domain[Any]], chance: Random
                 if written.get(key) != decided.get(key):
                     mine, theirs = len(decided.get(key, [])), len(written.get(key, []))
                     raise Violation(
-                        "the log is what the rules make of the inbox", key, f"{log}: {theirs} there, {mine} anew"
+                        "a replay gives the log", key, f"{log}: {theirs} decisions in the log, {mine} in the replay"
                     )
 
 
 def distinct(log: list[Record]) -> dict[str, list[bytes]]:
-    """Decisions by key, without repeats. Repeats are the same bytes: somebody else sees to that."""
+    """Decisions by key, without duplicates. Other checks compare the bytes of duplicates."""
     found: dict[str, list[bytes]] = {}
     seen: set[bytes] = set()
     for record in log:
@@ -58,9 +58,9 @@ def distinct(log: list[Record]) -> dict[str, list[bytes]]:
 def decide_anew(
     domain: Domain[Any], inbox: list[Record], partition: int, codec: Codec[Any] | None = None
 ) -> dict[str, list[bytes]]:
-    """What one owner decides who was there from the beginning.
+    """The decisions of one owner of a whole inbox, by key.
 
-    With a codec every state comes back from the bytes of a state directory before the next input is decided.
+    With a codec, every state is encoded and decoded before the next input.
     """
     states = KeptStates(None, codec) if codec is not None else None
     state: PartitionState[Any] = PartitionState(domain, partition, states)
@@ -75,7 +75,7 @@ def decide_anew(
 
 
 def digest(decisions: dict[str, list[bytes]]) -> bytes:
-    """One digest of all of it."""
+    """One digest of all decisions."""
     whole = sha256()
     for key in sorted(decisions):
         for value in decisions[key]:

@@ -1,5 +1,5 @@
-"""Makes a failing history small: leaves out whole groups, then acts and faults in ever smaller portions, as long as the
-same promise is broken (delta debugging, Zeller and Hildebrandt 2002). Must never change what is left in.
+"""Shrinks a failing history: removes whole groups, then acts and faults in smaller and smaller chunks, while the same
+guarantee is violated (delta debugging, Zeller and Hildebrandt 2002). The remaining acts and faults do not change.
 """
 
 from __future__ import annotations
@@ -8,42 +8,42 @@ from collections.abc import Callable, Sequence
 
 from tests.simulation.histories.plan import Plan
 
-#: Whether the plan still fails in the same way.
+#: Whether a plan still violates the same guarantee.
 Fails = Callable[[Plan], bool]
 
 
 def shrink(plan: Plan, fails: Fails, most: int = 2_000) -> list[int]:
-    """Numbers of what a small failing plan keeps; no single one of them can be left out, unless `most` plays end it."""
-    plays = 0
+    """Numbers that a small failing plan keeps. None of them can be removed, unless `most` runs ended the search."""
+    runs = 0
 
-    def still(kept: Sequence[int]) -> bool:
-        nonlocal plays
-        plays += 1
-        return plays <= most and fails(plan.keeping(frozenset(kept)))
+    def still_fails(kept: Sequence[int]) -> bool:
+        nonlocal runs
+        runs += 1
+        return runs <= most and fails(plan.keeping(frozenset(kept)))
 
     kept = list(range(len(plan)))
     for group in plan.groups:
         fewer = [one for one in plan.of_groups({other.group for other in plan.groups} - {group.group}) if one in kept]
-        if len(fewer) < len(kept) and still(fewer):
+        if len(fewer) < len(kept) and still_fails(fewer):
             kept = fewer
-    portions = 2
+    chunks = 2
     while len(kept) > 1:
-        size = max(len(kept) // portions, 1)
+        size = max(len(kept) // chunks, 1)
         for start in range(0, len(kept), size):
             fewer = kept[:start] + kept[start + size :]
-            if still(fewer):
+            if still_fails(fewer):
                 kept = fewer
-                portions = max(portions - 1, 2)
+                chunks = max(chunks - 1, 2)
                 break
         else:
             if size == 1:
                 break
-            portions = min(portions * 2, len(kept))
+            chunks = min(chunks * 2, len(kept))
     return kept
 
 
 def spell(kept: Sequence[int]) -> str:
-    """Numbers as ranges, for a command line: 0-3,7."""
+    """Formats numbers as ranges for a command line: 0-3,7."""
     ranges: list[list[int]] = []
     for number in sorted(kept):
         if ranges and ranges[-1][1] == number - 1:
@@ -54,7 +54,7 @@ def spell(kept: Sequence[int]) -> str:
 
 
 def read(spelt: str) -> frozenset[int]:
-    """The numbers of such ranges. Raises ValueError."""
+    """Parses such ranges. Raises ValueError."""
     kept: set[int] = set()
     for one in spelt.split(","):
         first, _, last = one.partition("-")

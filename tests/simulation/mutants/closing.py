@@ -57,7 +57,7 @@ CLOSING: tuple[Mutant, ...] = (
     mutant(
         "deadline_equal",
         "the group is still open in the millisecond of the deadline",
-        (decide._in_turn, "due_ms <= at_ms", "due_ms < at_ms"),
+        (decide._decide_in_order, "due_ms <= at_ms", "due_ms < at_ms"),
     ),
     mutant(
         "deadline_restarted",

@@ -33,12 +33,12 @@ def test_every_mutant_can_be_planted_and_undone() -> None:
 
 
 def test_a_mutant_whose_line_is_gone_is_refused_and_changes_nothing() -> None:
-    source = inspect.getsource(closing.leave)
+    source = inspect.getsource(closing.release_seat)
     stale = mutant(
-        "stale", "nothing", (tier_at, "tier.members > members", "False"), (closing.leave, "not there", "False")
+        "stale", "nothing", (tier_at, "tier.members > members", "False"), (closing.release_seat, "not there", "False")
     )
     code = tier_at.__code__
     with pytest.raises(StaleMutant), planted(stale):
         raise AssertionError("planted all the same")
     assert tier_at.__code__ is code
-    assert inspect.getsource(closing.leave) == source
+    assert inspect.getsource(closing.release_seat) == source

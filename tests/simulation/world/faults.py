@@ -22,7 +22,7 @@ DAY_MS = 24 * HOUR_MS
 NIGHT_MS = 5 * DAY_MS
 AWAKE_MS = HOUR_MS // 6
 #: Standings of orders that lies are told about, and how long a lie waits before it looks for one again.
-_LIED_ABOUT = ("WAITLISTED", "WAITLISTED", "SETTLING", "RESERVED", "FAILED", "LAPSED")
+_LIED_ABOUT = ("WAITLISTED", "WAITLISTED", "SETTLING", "RESERVED", "CAPTURE_DECLINED", "LAPSED")
 LOOK_AGAIN_MS = 20_000
 #: Who waits for a seat has no money under way, so a sound purse says nothing at all; these words are answered.
 _TO_THOSE_WHO_WAIT = ("authorised", "captured", "released")

@@ -93,7 +93,7 @@ def test_a_cancel_after_completion_is_refused_once() -> None:
 @pytest.mark.parametrize(
     ("ending", "at", "standing"),
     [
-        ((declined("b"),), 0, OrderStatus.DECLINED),
+        ((declined("b"),), 0, OrderStatus.HOLD_DECLINED),
         ((tick(),), HOLD_WINDOW, OrderStatus.LAPSED),
         ((cancel_group(),), 0, OrderStatus.RELEASED),
         ((rejected("x"),), 0, OrderStatus.REFUSED),

@@ -111,13 +111,13 @@ def out(standing: OrderStatus) -> Group:
         group = given(opens("a"), joins("b", quantity=0))
     elif standing is OrderStatus.CANCELLED:
         group = given(opens("a"), cancels("b"))
-    elif standing is OrderStatus.DECLINED:
+    elif standing is OrderStatus.HOLD_DECLINED:
         group.when(declined("b"))
     elif standing is OrderStatus.LAPSED:
         group.when(tick(), at=HOLD_WINDOW)
     elif standing is OrderStatus.RELEASED:
         group.when(tick(), at=HOLD_WINDOW - 1).when(pays("b", 1))
-    elif standing is OrderStatus.CHARGE_DECLINED:
+    elif standing is OrderStatus.CAPTURE_DECLINED:
         group.when(pays("a"), pays("b")).when(tick(), at=WINDOW).when(capture_declined("b"))
     assert group.state.status("b") is standing
     return group
@@ -126,10 +126,10 @@ def out(standing: OrderStatus) -> Group:
 _ENDS = [
     OrderStatus.REFUSED,
     OrderStatus.CANCELLED,
-    OrderStatus.DECLINED,
+    OrderStatus.HOLD_DECLINED,
     OrderStatus.LAPSED,
     OrderStatus.RELEASED,
-    OrderStatus.CHARGE_DECLINED,
+    OrderStatus.CAPTURE_DECLINED,
 ]
 
 
@@ -207,7 +207,7 @@ def test_a_closed_group_shrinks_to_the_ends_of_its_orders() -> None:
     assert not (state.reserved or state.confirmed or state.waitlist or state.customers)
     assert set(state.ended) == {"a", "b"}
     assert all(end < 128 for end in state.ended.values())
-    assert (state.status("a"), state.status("b")) == (OrderStatus.SETTLED, OrderStatus.CHARGE_DECLINED)
+    assert (state.status("a"), state.status("b")) == (OrderStatus.SETTLED, OrderStatus.CAPTURE_DECLINED)
 
 
 def test_nothing_late_is_taken_for_new_after_a_group_is_done() -> None:

@@ -74,7 +74,7 @@ def test_a_completed_group_shows_the_price_it_completed_at_and_its_ends() -> Non
     state.confirmed.popitem()
     state.ended = {
         "s": int(OrderStatus.SETTLED),
-        "f": int(OrderStatus.CHARGE_DECLINED),
+        "f": int(OrderStatus.CAPTURE_DECLINED),
         "x": int(OrderStatus.RELEASED),
         "gone": int(OrderStatus.CANCELLED),
         "refused": int(OrderStatus.REFUSED),

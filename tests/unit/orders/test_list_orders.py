@@ -87,7 +87,7 @@ async def test_a_list_shows_what_was_written_before_it_and_with_a_token_what_oth
     world.fold(world.records[-1][0])
     assert joined[0] in [order.name for order in (await page(world, leader.group)).orders]
     assert (await page(world, "groups/-", customer="ann", consistency_token=token)).orders
-    assert (await page(world, leader.group, token=token)).orders
+    assert (await page(world, leader.group, consistency_token=token)).orders
 
 
 @pytest.mark.parametrize(
