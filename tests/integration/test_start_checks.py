@@ -118,10 +118,10 @@ async def the_logs_beginning(site: Site) -> None:
 
 
 SAYS: dict[Loss, str] = {
-    the_group: r"no committed offset, and nothing else says what was read: .* topic={inbox} partition=\d",
+    the_group: r"no committed offset, and no other record of what was read: .* topic={inbox} partition=\d",
     # A decider compares with its state as well.
     what_was_not_read: r"(the log was trimmed before it was read topic={inbox} partition=\d at=\d+ begin=\d+|"
-    r"the inbox begins after what was decided from it: .* topic={inbox} partition=\d decided=\d+ "
+    r"the inbox begins after the last input that was decided: .* topic={inbox} partition=\d decided=\d+ "
     r"committed=\d+ begin=\d+)",
     the_logs_beginning: r"the log was trimmed topic={log} partition=\d folded=-1 begin=\d+",
 }
