@@ -1,5 +1,5 @@
-"""A payment provider to test with: a process of its own, with durable books of its own.
+"""Simulated payment provider: a process of its own, with durable accounts, for tests and demonstrations.
 
-It stands for somebody else's system, so it shares nothing with the services but its proto, and they must never reach
-into it other than over the wire.
+It stands for somebody else's system. It shares only its proto with the services, which reach it over the network; the
+import contract "simulators know no service" enforces this.
 """

@@ -1,5 +1,6 @@
-"""Runs the simulated provider: `python -m simulators.psp`. Ends with 0 once drained, 2 when its
-settings can't be used. Wires and reports; the rest is elsewhere.
+"""Runs the simulated provider: `python -m simulators.psp`.
+
+Exits with 0 once drained, and with 2 if its settings, certificates, policy or accounts are unusable.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from chassis.identity.policy import PolicyError
 from chassis.identity.tls import BadCertificates
-from simulators.psp.accounts import LedgerUnusable
+from simulators.psp.accounts.account_book import AccountBookUnusable
 from simulators.psp.server import Server
 from simulators.psp.settings import Settings
 
@@ -21,21 +22,21 @@ UNUSABLE = 2
 
 
 async def serve(settings: Settings) -> int:
-    """Serves until SIGTERM or SIGINT; the exit code."""
+    """Serves until SIGTERM or SIGINT. Returns the exit code."""
     log = structlog.get_logger()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     try:
         server = Server(settings)
-    except LedgerUnusable as error:
-        log.error("books unusable", error=str(error))
+    except AccountBookUnusable as error:
+        log.error("account book unusable", error=str(error))
         return UNUSABLE
     except BadCertificates as error:
         log.error("certificates unusable", error=str(error))
         return UNUSABLE
     except PolicyError as error:
-        log.error("table of who may call what unusable", error=str(error))
+        log.error("access policy unusable", error=str(error))
         return UNUSABLE
     try:
         address = await server.start()
@@ -52,7 +53,7 @@ async def serve(settings: Settings) -> int:
 
 
 def main() -> int:
-    """Reads the settings and serves."""
+    """Reads the settings and serves. Returns the exit code."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -66,7 +67,7 @@ def main() -> int:
         settings = Settings()
     except ValidationError as error:
         for one in error.errors():
-            # Without a place it is about several of them.
+            # An error without a location concerns several settings.
             field = "_".join(str(part) for part in one["loc"]).upper() or "*"
             structlog.get_logger().error("bad setting", name=f"GROUPBUY_SIMPROVIDER_{field}", error=one["msg"])
         return UNUSABLE

@@ -1,6 +1,6 @@
-"""The provider's HTTP: Stripe's API, WeChat Pay's, the statement as CSV, and the notifications that it sends.
+"""HTTP server of the provider: the APIs of Stripe and WeChat Pay, the statement as CSV, and outgoing notifications.
 
-Wires and serves; the faces say what is answered. Must never be reachable where no address for it is set.
+Without a configured address nothing is served.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from itertools import islice
 
 from aiohttp import web
 
-from simulators.psp.notifier import Notifier
-from simulators.psp.request_handler import Desk
+from simulators.psp.accounts.group_commit import GroupCommit
+from simulators.psp.notifications.notifier import Notifier
+from simulators.psp.request_handler import RequestHandler
 from simulators.psp.settings import Settings
-from simulators.psp.stripe.http_api import StripeFace
-from simulators.psp.wechat.http_api import WeChatFace
-from simulators.psp.wechat.signer import Seal
-from simulators.psp.writer import Writer
+from simulators.psp.stripe.http_api import StripeApi
+from simulators.psp.wechat.http_api import WeChatApi
+from simulators.psp.wechat.signer import Signer
 
+#: Columns of the statement.
 COLUMNS = (
     "hold",
     "order",
@@ -33,36 +34,37 @@ COLUMNS = (
     "captures",
     "wire",
 )
+#: Rows written at once.
 CHUNK = 500
-#: Calls under way get so long to end.
+#: Seconds that calls in flight get to end.
 SHUTDOWN_GRACE_S = 1.0
 
 
-class Web:
-    """HTTP of a simulated provider."""
+class HttpServer:
+    """HTTP server and notifier of a simulated provider."""
 
-    def __init__(self, settings: Settings, desk: Desk, writer: Writer) -> None:
+    def __init__(self, settings: Settings, handler: RequestHandler, group_commit: GroupCommit) -> None:
         self._settings = settings
-        self._desk = desk
-        self._writer = writer
+        self._handler = handler
+        self._group_commit = group_commit
         self._runner: web.AppRunner | None = None
         self._notifier: Notifier | None = None
 
     async def start(self) -> str:
-        """Serves, if there is an address for it, and begins to notify; host:port. Raises RuntimeError."""
+        """Starts what is configured. Returns host:port, or "" without an address. Raises RuntimeError."""
         settings = self._settings
         if not settings.http_listen and not settings.notify_url:
             return ""
-        seal = Seal(settings.wechat_keys or settings.database.parent / "wechat_keys")
-        self._notifier = Notifier(settings, self._desk, self._writer, seal)
+        signer = Signer(settings.wechat_keys or settings.database.parent / "wechat_keys")
+        self._notifier = Notifier(settings, self._handler, self._group_commit, signer)
         self._notifier.start()
         if not settings.http_listen:
             return ""
         app = web.Application(client_max_size=1024 * 1024)
-        app.add_routes(StripeFace(self._desk, settings.stripe_key.get_secret_value()).routes())
-        app.add_routes(WeChatFace(self._desk, seal).routes())
+        app.add_routes(StripeApi(self._handler, settings.stripe_key.get_secret_value()).routes())
+        app.add_routes(WeChatApi(self._handler, signer).routes())
         app.add_routes([web.get("/statement.csv", self._statement), web.get("/health", _health)])
-        # A caller that went away is not waited for: with time-outs played, thousands would pile up.
+        # Cancels the handlers of callers that disconnected: injected time-outs would pile up thousands of them.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_GRACE_S)
         await self._runner.setup()
         host, _, port = settings.http_listen.rpartition(":")
@@ -74,7 +76,7 @@ class Web:
         return f"{host}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
-        """Lets calls under way end, for a moment, and stops notifying."""
+        """Stops notifying and serving. Calls in flight get SHUTDOWN_GRACE_S to end."""
         if self._notifier is not None:
             await self._notifier.stop()
         if self._runner is not None:
@@ -84,13 +86,13 @@ class Web:
         answer = web.StreamResponse(headers={"Content-Type": "text/csv; charset=utf-8"})
         await answer.prepare(request)
         await answer.write(_csv([COLUMNS]))
-        entries = self._desk.ledger.statement()
+        entries = self._handler.book.statement()
 
         def chunk() -> bytes:
             return _csv([tuple(getattr(one, name) for name in COLUMNS) for one in islice(entries, CHUNK)])
 
-        while some := await asyncio.to_thread(chunk):
-            await answer.write(some)
+        while rows := await asyncio.to_thread(chunk):
+            await answer.write(rows)
         await answer.write_eof()
         return answer
 

@@ -1,7 +1,7 @@
-"""Where the merchant's calls arrive, whatever wire they came by: plays the faults, then leaves money to the ledger.
+"""Handles the merchant's calls of all wires: injects faults and latency, and applies the call to the account book.
 
-It decides nothing about money. An answer goes out only after the ledger has committed it. Faults and latency befall the
-merchant's calls alone.
+A result is returned only after the account book has committed it. The test's own calls (confirm, statement, configure)
+bypass fault injection.
 """
 
 from __future__ import annotations
@@ -12,91 +12,94 @@ from collections.abc import Callable
 
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
-from simulators.psp.accounts import Account, Declines, Ledger, Request
-from simulators.psp.faults import Faults, InjectedFault
+from simulators.psp.accounts.account_book import Account, AccountBook, Request
+from simulators.psp.accounts.group_commit import GroupCommit
+from simulators.psp.accounts.holds import Declines
+from simulators.psp.fault_injection import FaultInjector, InjectedFault
 from simulators.psp.settings import Settings
-from simulators.psp.writer import Writer
 
-#: A call that is never answered is given up after this, so that nothing stays for ever; callers give up long before.
+#: Seconds after which a hanging call fails, so that it does not stay for ever. Callers give up long before.
 HANG_S = 60.0
 
 
 class Unavailable(Exception):
-    """The provider failed, before or after the effect: the caller can't know which."""
+    """The call failed before or after its effect; the caller can't tell which."""
 
 
-class TooMany(Exception):
-    """One call too many; it had no effect."""
+class RateLimited(Exception):
+    """The call was rejected by a rate limit and had no effect."""
 
 
-class Desk:
-    """Takes calls for a ledger."""
+class RequestHandler:
+    """Handles calls to one account book."""
 
-    def __init__(self, ledger: Ledger, writer: Writer, clock_ms: Callable[[], int], behaviour: pb.Behaviour) -> None:
-        self.ledger = ledger
-        self._writer = writer
+    def __init__(
+        self, book: AccountBook, group_commit: GroupCommit, clock_ms: Callable[[], int], behaviour: pb.Behaviour
+    ) -> None:
+        self.book = book
+        self._group_commit = group_commit
         self._clock_ms = clock_ms
-        self.faults = Faults(behaviour, random.getrandbits(63))
-        self.behave(behaviour)
+        self.faults = FaultInjector(behaviour, random.getrandbits(63))
+        self.configure(behaviour)
 
     @property
     def now_ms(self) -> int:
         """The provider's time, in milliseconds since the epoch."""
         return self._clock_ms()
 
-    def behave(self, behaviour: pb.Behaviour) -> None:
-        """Behaves so from now on."""
-        self.faults.behave(behaviour)
-        self.ledger.hold_life_ms = behaviour.hold_life_ms
-        self.ledger.declines = Declines(
+    def configure(self, behaviour: pb.Behaviour) -> None:
+        """Replaces the configured behaviour."""
+        self.faults.configure(behaviour)
+        self.book.hold_life_ms = behaviour.hold_life_ms
+        self.book.declines = Declines(
             frozenset(behaviour.decline_methods),
             frozenset(behaviour.decline_amounts_minor),
             behaviour.decline_above_minor,
         )
 
     async def call(self, request: Request, *, effect: bool = True) -> pb.CallResult:
-        """One of the merchant's calls. Raises Refusal, Unavailable, TooMany."""
-        fate = await self.inject(request.key, effect=effect)
+        """Makes one of the merchant's calls with injected faults. Raises Refusal, Unavailable, RateLimited."""
+        fault = await self.inject_before(request.key, effect=effect)
         result = await self.submit(request)
-        await self.befall_after(fate)
+        await self.inject_after(fault)
         return result
 
-    async def inject(self, key: str, *, effect: bool = True) -> InjectedFault:
-        """What befalls a call before its effect."""
-        fate = self.faults.draw(key, self._clock_ms(), effect=effect)
-        if fate.limited:
-            raise TooMany("too many calls")
-        await _take(fate.before_ms)
-        if fate.hang_before:
+    async def inject_before(self, key: str, *, effect: bool = True) -> InjectedFault:
+        """Draws the fault of a call and injects its part before the effect. Raises Unavailable, RateLimited."""
+        fault = self.faults.draw(key, self._clock_ms(), effect=effect)
+        if fault.limited:
+            raise RateLimited("too many calls")
+        await _delay(fault.before_ms)
+        if fault.hang_before:
             await asyncio.sleep(HANG_S)
-        if fate.hang_before or fate.fail_before:
+        if fault.hang_before or fault.fail_before:
             raise Unavailable("failed before the effect")
-        return fate
+        return fault
 
-    async def befall_after(self, fate: InjectedFault) -> None:
-        """What befalls it afterwards."""
-        await _take(fate.after_ms)
-        if fate.hang_after:
+    async def inject_after(self, fault: InjectedFault) -> None:
+        """Injects the part of a fault after the effect. Raises Unavailable."""
+        await _delay(fault.after_ms)
+        if fault.hang_after:
             await asyncio.sleep(HANG_S)
-        if fate.hang_after or fate.fail_after:
+        if fault.hang_after or fault.fail_after:
             raise Unavailable("failed after the effect")
 
     async def submit(self, request: Request) -> pb.CallResult:
-        """Makes a call, unharmed. Raises Refusal."""
-        return await self._writer.submit(request)
+        """Makes a call without faults. Raises Refusal."""
+        return await self._group_commit.submit(request)
 
     async def account(self, hold: str) -> Account:
-        """What the books say of a hold and the calls about it. Raises NotFound."""
-        return await self._writer.ask(lambda: self.ledger.account(hold))
+        """A hold and its calls. Raises NotFound."""
+        return await self._group_commit.run(lambda: self.book.account(hold))
 
 
-async def _take(latency_ms: float) -> None:
+async def _delay(latency_ms: float) -> None:
     if latency_ms > 0:
         await asyncio.sleep(latency_ms / 1000)
 
 
 def behaviour_of(settings: Settings) -> pb.Behaviour:
-    """How the settings say that it behaves."""
+    """The behaviour that the settings configure."""
     return pb.Behaviour(
         latency_min_ms=settings.latency_min_ms,
         latency_max_ms=settings.latency_max_ms,

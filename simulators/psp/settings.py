@@ -1,4 +1,4 @@
-"""Settings of the simulated provider, from environment variables GROUPBUY_SIMPROVIDER_*. Reads nothing else."""
+"""Settings of the simulated provider, from environment variables GROUPBUY_SIMPROVIDER_* alone."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pydantic_settings import SettingsConfigDict
 from chassis.identity.access_settings import SecuritySettings
 
 Milliseconds = Annotated[int, Field(ge=0)]
-#: The bounds that the proto sets for a Behaviour.
+#: Bounds of Behaviour in the proto.
 Latency = Annotated[int, Field(ge=0, le=60_000)]
 Delay = Annotated[int, Field(ge=0, le=86_400_000)]
 PerMille = Annotated[int, Field(ge=0, le=1000)]
 
 
 class Settings(SecuritySettings):
-    """How the provider runs. What the Configure call sets later is forgotten at a restart: these hold again."""
+    """Settings of the process. A restart resets the behaviour of a Configure call to these."""
 
     model_config = SettingsConfigDict(env_prefix="GROUPBUY_SIMPROVIDER_")
 
-    #: What it simulates is on nobody's money: open unless it is told otherwise.
+    #: Open to all callers by default, as no real money is involved.
     insecure: bool = True
-    #: host:port; port 0 takes a free one, which the first line of the log names.
+    #: host:port; port 0 for any free port, which the first log line names.
     listen: Annotated[str, Field(pattern=r"^.+:\d+$")] = "127.0.0.1:50054"
-    #: Where it speaks HTTP: Stripe's API, WeChat Pay's, the statement as CSV. Empty: nowhere.
+    #: host:port of the HTTP APIs of Stripe and WeChat Pay and of the statement as CSV. Empty: none.
     http_listen: Annotated[str, Field(pattern=r"^(.+:\d+)?$")] = ""
-    #: The SQLite file that holds the books; made if missing.
+    #: SQLite file of the account book; created if missing.
     database: Path = Path(".run/state/simprovider/books.sqlite")
 
     # Faults: see Behaviour in simprovider.proto.
@@ -37,7 +37,7 @@ class Settings(SecuritySettings):
     latency: Literal["uniform", "lognormal"] = "uniform"
     latency_median_ms: Latency = 0
     latency_sigma_per_mille: Annotated[int, Field(ge=0, le=5000)] = 0
-    #: How long holds live; 0: seven days.
+    #: Life of holds; 0: seven days.
     hold_life_ms: Milliseconds = 0
     fail_before_per_mille: PerMille = 0
     fail_after_per_mille: PerMille = 0
@@ -50,25 +50,24 @@ class Settings(SecuritySettings):
     decline_above_minor: Annotated[int, Field(ge=0)] = 0
     seed: int = 0
 
-    #: Where notifications go: `{url}/simulated`, `{url}/stripe`, `{url}/wechat`. Empty: nowhere, none are kept.
+    #: Notifications go to `{url}/simulated`, `{url}/stripe` and `{url}/wechat`. Empty: none are stored or sent.
     notify_url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
-    #: Tells also of calls that came by gRPC.
+    #: Also notifies of calls over gRPC.
     notify_own: bool = False
-    #: Signs notifications of this provider's own kind.
+    #: Secret that signs notifications in this provider's own format.
     notify_secret: SecretStr = SecretStr("simulated")
     notify_twice_per_mille: PerMille = 0
     notify_late_per_mille: PerMille = 0
     notify_late_ms: Delay = 0
     notify_shuffle_ms: Delay = 0
 
-    #: The merchant's key for Stripe's API, and what signs its webhooks.
+    #: The merchant's key for Stripe's API, and the secret that signs its webhooks.
     stripe_key: SecretStr = SecretStr("sk_test_simulated")
     stripe_webhook_secret: SecretStr = SecretStr("whsec_simulated")
-    #: A directory with the keys that a merchant of WeChat Pay has and gets; those missing are made. Empty: beside the
-    #: books.
+    #: Directory with the keys of WeChat Pay and its merchant; missing ones are generated. Empty: beside the database.
     wechat_keys: Path | None = None
 
-    #: How long calls under way may take to end after SIGTERM.
+    #: Seconds that calls in flight get to end after SIGTERM.
     drain_seconds: Annotated[float, Field(ge=0)] = 10.0
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ import grpc
 from groupbuy.simprovider.v1.simprovider_pb2 import Behaviour, ConfigureRequest
 from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
 
+from chassis.rpc import channel_options
 from devstack.stack import Stack
 from ops.audit.run import wait_quiet
 from ops.demo.plan import Evening, plan
@@ -46,11 +47,7 @@ PATIENCE_S = 30.0
 SETTLED_WITHIN_S = 300.0
 #: From then to the last notification taken, whose pauses double up to a minute while payments is away.
 TOLD_WITHIN_S = 90.0
-OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.enable_http_proxy", 0),
-)
+OPTIONS = channel_options.options()
 ENVIRONMENT = {"payments": {"GROUPBUY_PAYMENTS_CALL_SECONDS": str(CALL_S)}}
 
 

@@ -1,7 +1,7 @@
-"""A provider's adapter together with its provider, which the contract's tests can steer: one Rig for each adapter.
+"""Rigs of the contract tests: an adapter together with a provider that the tests control.
 
-Another adapter joins the suite by a Rig of its own in RIGS. Stripe's and WeChat Pay's wires are played by the simulated
-provider, over HTTP on this machine; the adapter to Stripe uses Stripe's own SDK.
+A new adapter joins the suite with a rig in RIGS. The simulated provider serves the APIs of Stripe and WeChat Pay over
+HTTP on this machine; the adapter to Stripe uses Stripe's own SDK.
 """
 
 from __future__ import annotations
@@ -17,57 +17,58 @@ from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
+from chassis.outside.resolve import RetryPolicy
 from services.payments.providers.port import Provider, idempotency_key
-from services.payments.providers.resolve import Limits
 from services.payments.providers.simulator_client.adapter import SimulatedProvider
 from services.payments.providers.stripe.adapter import StripeProvider
-from services.payments.providers.wechat import http_client, references
+from services.payments.providers.wechat import references
 from services.payments.providers.wechat.adapter import WeChatProvider
-from services.payments.providers.wechat.http_client import WeChatClient
+from services.payments.providers.wechat.client import WeChatClient
+from services.payments.providers.wechat.merchant_account import MerchantAccount
 from simulators.psp.server import Server
 from simulators.psp.settings import Settings
 from simulators.psp.wechat import signer
 
-LIMITS = Limits(tries=3, try_s=1, budget_s=2, wait_s=0.01)
+POLICY = RetryPolicy(attempts=3, attempt_s=1, budget_s=2, wait_s=0.01)
 WEBHOOK_URL = "https://shop.invalid/webhooks/wechat"
 
 
 class Rig(Protocol):
-    """What the contract's tests need beside the adapter."""
+    """An adapter, and the controls of its provider."""
 
     provider: Provider
-    #: Tokens of payment methods: a good one, and those whose suffix says what goes wrong.
+    #: Payment methods: one that works, and others whose suffix names the failure.
     ok: str
     declined: str
     declined_at_capture: str
     needs_action: str
-    #: What asks for money here: AUTHORISE, or SALE where the provider knows no holds.
-    asking: d.Operation.ValueType
-    #: Amounts in minor units by currency, as large and as odd as the provider takes them.
+    #: The operation that begins a payment: AUTHORISE, or SALE if the provider has no holds.
+    begin: d.Operation.ValueType
+    #: Amounts in minor units by currency, at the provider's limits.
     amounts: dict[str, int]
 
     async def confirm(self, call: ProviderCall) -> None:
-        """The shopper does what an ACTION_REQUIRED asked for."""
+        """Completes the action of an ACTION_REQUIRED in the shopper's place."""
         ...
 
-    async def behave(self, behaviour: pb.Behaviour) -> None:
-        """The provider behaves so from now on."""
+    async def configure(self, behaviour: pb.Behaviour) -> None:
+        """Sets the provider's behaviour."""
         ...
 
     async def statement(self) -> list[pb.StatementEntry]:
-        """The provider's own books."""
+        """The provider's statement."""
         ...
 
     async def go_down(self) -> None:
-        """The provider can't be reached."""
+        """Stops the provider."""
         ...
 
     async def come_back(self) -> None:
-        """The provider is there again, where it was and as it was."""
+        """Starts the provider again at its address, with its data."""
         ...
 
     async def close(self) -> None:
-        """Ends everything."""
+        """Closes the adapter and stops the provider."""
         ...
 
 
@@ -78,7 +79,7 @@ class SimulatedRig:
     declined = "card_declined"
     declined_at_capture = "card_decline_capture"
     needs_action = "card_action"
-    asking = d.OPERATION_AUTHORISE
+    begin = d.OPERATION_AUTHORISE
     amounts = {"CNY": 8900, "JPY": 1, "KWD": 1_234_567, "EUR": 2**53 + 1}  # noqa: RUF012
     provider: Provider
 
@@ -93,27 +94,27 @@ class SimulatedRig:
 
     def connected(self) -> Provider:
         """The adapter to this rig's provider."""
-        return SimulatedProvider(self._address, LIMITS)
+        return SimulatedProvider(self._address, POLICY)
 
     @property
     def url(self) -> str:
-        """Where the provider speaks HTTP."""
+        """Base URL of the provider's HTTP APIs."""
         return f"http://{self._http}"
 
     @property
     def keys(self) -> Path:
-        """Where the keys of WeChat Pay's merchant are."""
+        """Directory with the keys of WeChat Pay's merchant."""
         return self._directory / "wechat_keys"
 
     def key(self, call: ProviderCall) -> str:
-        """What the provider's books know a call by."""
+        """The key of a call in the provider's accounts."""
         return idempotency_key(call)
 
     async def confirm(self, call: ProviderCall) -> None:
         async with grpc.aio.insecure_channel(self._address) as channel:
             await _stub(channel).Confirm(pb.ConfirmRequest(key=self.key(call)), timeout=5)
 
-    async def behave(self, behaviour: pb.Behaviour) -> None:
+    async def configure(self, behaviour: pb.Behaviour) -> None:
         async with grpc.aio.insecure_channel(self._address) as channel:
             await _stub(channel).Configure(pb.ConfigureRequest(behaviour=behaviour), timeout=5)
 
@@ -147,7 +148,7 @@ class StripeRig(SimulatedRig):
     amounts = {"CNY": 8900, "JPY": 1, "KWD": 1_234_560, "EUR": 99_999_999}  # noqa: RUF012
 
     def connected(self) -> Provider:
-        return StripeProvider("sk_test_simulated", self.url, limits=LIMITS)
+        return StripeProvider("sk_test_simulated", self.url, policy=POLICY)
 
 
 class WeChatRig(SimulatedRig):
@@ -157,26 +158,26 @@ class WeChatRig(SimulatedRig):
     declined = "wechat_o_declined"
     declined_at_capture = "wechat_o_decline_capture"
     needs_action = "wechat_o_action"
-    asking = d.OPERATION_SALE
+    begin = d.OPERATION_SALE
     amounts = {"CNY": 8900}  # noqa: RUF012
 
     def connected(self) -> Provider:
-        return WeChatProvider(WeChatClient(merchant(self.keys), self.url), notify_url=WEBHOOK_URL, limits=LIMITS)
+        return WeChatProvider(WeChatClient(merchant(self.keys), self.url), notify_url=WEBHOOK_URL, policy=POLICY)
 
     def key(self, call: ProviderCall) -> str:
         return references.trade_number(call)
 
 
-def merchant(keys: Path) -> http_client.Account:
+def merchant(keys: Path) -> MerchantAccount:
     """The merchant's account at the simulated WeChat Pay."""
-    return http_client.account(
-        merchant=signer.MERCHANT,
-        app=signer.APP,
+    return MerchantAccount.load(
+        merchant_id=signer.MERCHANT,
+        app_id=signer.APP,
         serial=signer.MERCHANT_SERIAL,
         platform_serial=signer.PLATFORM_SERIAL,
-        private=keys / "merchant_private.pem",
-        platform=keys / "platform_public.pem",
-        secret=(keys / "apiv3_key").read_text(),
+        private_key=keys / "merchant_private.pem",
+        platform_key=keys / "platform_public.pem",
+        api_v3_key=(keys / "apiv3_key").read_text(),
     )
 
 
@@ -185,7 +186,7 @@ def _stub(channel: grpc.aio.Channel) -> pb_grpc.SimProviderServiceAsyncStub:
 
 
 RIGS = {"simulated": SimulatedRig, "stripe": StripeRig, "wechat": WeChatRig}
-#: Those that can hold money.
+#: Rigs of providers with holds.
 HOLDING = ("simulated", "stripe")
 
 
@@ -200,19 +201,19 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path, wechat_keys: Path)
 
 @pytest.fixture
 def holding(rig: Rig) -> Rig:
-    """A rig that can hold money."""
+    """A rig of a provider with holds."""
     return rig
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test runs over every provider; tests of holds over those that know them."""
+    """Runs each test with each rig, and tests of holds with the rigs in HOLDING."""
     if "rig" in metafunc.fixturenames:
         metafunc.parametrize("rig", HOLDING if "holding" in metafunc.fixturenames else sorted(RIGS), indirect=True)
 
 
 @pytest.fixture(scope="session")
 def wechat_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keys take a while to make: once for all tests."""
+    """Keys for all tests of a session: generating them takes a while."""
     directory = tmp_path_factory.mktemp("wechat")
-    signer.Seal(directory)
+    signer.Signer(directory)
     return directory

@@ -1,5 +1,5 @@
-"""Calls that are repeated and answers that go missing never move money twice, with every provider. Method: the provider
-is told to fail, to be slow, or goes away; then its own books are asked."""
+"""Retries and lost answers move no money twice, with each provider. Method: the provider is configured to fail or to be
+slow, or is stopped; then its statement is read."""
 
 from __future__ import annotations
 
@@ -12,72 +12,72 @@ from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
-from tests.contract.calls import asks, books, books_when, hold_of, moved, perform, settles
+from tests.contract.calls import accounts, accounts_when, call_of, hold_of, moved, perform, settling_call
 from tests.contract.conftest import Rig
 from tests.waiting import moment
 
 
-async def test_the_same_call_made_many_times_at_once_is_made_once(rig: Rig) -> None:
-    outcomes = await asyncio.gather(*(perform(rig, asks(rig.asking, rig.ok)) for _ in range(20)))
+async def test_concurrent_duplicates_of_a_call_take_effect_once(rig: Rig) -> None:
+    outcomes = await asyncio.gather(*(perform(rig, call_of(rig.begin, rig.ok)) for _ in range(20)))
     assert len({outcome.authorised.SerializeToString() for outcome in outcomes}) == 1
-    assert await books(rig) == books_when(rig, None)
+    assert await accounts(rig) == accounts_when(rig, None)
 
 
 async def test_an_answer_lost_after_the_effect_is_looked_up(rig: Rig) -> None:
-    await rig.behave(pb.Behaviour(fail_after_per_mille=1000))
-    held = await perform(rig, asks(rig.asking, rig.ok))
-    call = settles(rig, held.authorised.hold, 6900)
+    await rig.configure(pb.Behaviour(fail_after_per_mille=1000))
+    held = await perform(rig, call_of(rig.begin, rig.ok))
+    call = settling_call(rig, held.authorised.hold, 6900)
     settled = await perform(rig, call)
     assert held.origin == settled.origin == i.OUTCOME_ORIGIN_LOOKUP
     assert moved(settled) == call.amount_minor
-    assert await books(rig) == books_when(rig, 6900)
+    assert await accounts(rig) == accounts_when(rig, 6900)
 
 
-async def test_a_failure_that_stays_is_for_later_and_the_same_call_is_good_then(rig: Rig) -> None:
-    await rig.behave(pb.Behaviour(fail_before_per_mille=1000))
-    call = asks(rig.asking, rig.ok)
+async def test_a_lasting_failure_is_retried_later_with_the_same_call(rig: Rig) -> None:
+    await rig.configure(pb.Behaviour(fail_before_per_mille=1000))
+    call = call_of(rig.begin, rig.ok)
     assert (await perform(rig, call)).retry_later.error
-    await rig.behave(pb.Behaviour())
+    await rig.configure(pb.Behaviour())
     assert (await perform(rig, call)).authorised.hold
 
 
-async def test_a_time_out_is_for_later_and_the_money_moves_once(rig: Rig) -> None:
-    await rig.behave(pb.Behaviour(latency_min_ms=4000, latency_max_ms=4000))
-    call = asks(rig.asking, rig.ok)
+async def test_a_time_out_is_retried_later_and_the_money_moves_once(rig: Rig) -> None:
+    await rig.configure(pb.Behaviour(latency_min_ms=4000, latency_max_ms=4000))
+    call = call_of(rig.begin, rig.ok)
     began = time.monotonic()
     outcome = await perform(rig, call)
-    assert time.monotonic() - began < 4, "an adapter gives up in time"
+    assert time.monotonic() - began < 4, "an adapter returns within its budget"
     assert outcome.HasField("retry_later") or outcome.authorised.hold
-    await rig.behave(pb.Behaviour())
+    await rig.configure(pb.Behaviour())
     assert (await perform(rig, call)).authorised.amount_minor == 8900
-    assert await books(rig) == books_when(rig, None)
+    assert await accounts(rig) == accounts_when(rig, None)
 
 
-async def test_a_provider_that_is_down_is_for_later_and_found_again_when_it_is_back(rig: Rig) -> None:
+async def test_calls_during_an_outage_are_retried_after_the_provider_is_back(rig: Rig) -> None:
     hold = await hold_of(rig, rig.ok)
-    call = settles(rig, hold, 6900)
+    call = settling_call(rig, hold, 6900)
     await rig.go_down()
     outcomes = await asyncio.gather(*(perform(rig, call) for _ in range(5)))
     assert all(outcome.retry_later.error for outcome in outcomes)
     await rig.come_back()
     assert moved(await until_known(rig, call)) == call.amount_minor
-    assert await books(rig) == books_when(rig, 6900)
+    assert await accounts(rig) == accounts_when(rig, 6900)
 
 
-async def test_a_key_that_was_used_for_something_else_reports_what_was_done_under_it(rig: Rig) -> None:
-    await perform(rig, asks(rig.asking, rig.ok))
-    outcome = await perform(rig, asks(rig.asking, rig.ok, minor=9900))
+async def test_a_reused_key_reports_the_first_effect(rig: Rig) -> None:
+    await perform(rig, call_of(rig.begin, rig.ok))
+    outcome = await perform(rig, call_of(rig.begin, rig.ok, minor=9900))
     assert (outcome.authorised.amount_minor, outcome.origin) == (8900, i.OUTCOME_ORIGIN_LOOKUP)
-    assert await books(rig) == books_when(rig, None)
+    assert await accounts(rig) == accounts_when(rig, None)
 
 
-async def test_with_a_third_of_all_answers_lost_every_order_is_held_and_captured_once(rig: Rig) -> None:
-    await rig.behave(pb.Behaviour(fail_before_per_mille=150, fail_after_per_mille=150, latency_max_ms=5))
+async def test_with_a_third_of_all_answers_lost_each_order_is_held_and_captured_once(rig: Rig) -> None:
+    await rig.configure(pb.Behaviour(fail_before_per_mille=150, fail_after_per_mille=150, latency_max_ms=5))
 
     async def order(name: str) -> None:
-        held = await until_known(rig, asks(rig.asking, rig.ok, order=name))
+        held = await until_known(rig, call_of(rig.begin, rig.ok, order=name))
         hold = held.authorised.hold
-        call = settles(rig, hold, 6900, order=name)
+        call = settling_call(rig, hold, 6900, order=name)
         assert moved(await until_known(rig, call)) == call.amount_minor
 
     await asyncio.gather(*(order(str(n)) for n in range(60)))
@@ -88,27 +88,27 @@ async def test_with_a_third_of_all_answers_lost_every_order_is_held_and_captured
 
 
 @pytest.mark.parametrize("effect", ["before", "after"])
-async def test_a_call_that_is_never_answered_is_for_later_and_the_money_moves_once(rig: Rig, effect: str) -> None:
+async def test_a_call_without_an_answer_is_retried_later_and_the_money_moves_once(rig: Rig, effect: str) -> None:
     before = 1000 if effect == "before" else 0
-    await rig.behave(pb.Behaviour(timeout_before_per_mille=before, timeout_after_per_mille=1000))
-    call = asks(rig.asking, rig.ok)
+    await rig.configure(pb.Behaviour(timeout_before_per_mille=before, timeout_after_per_mille=1000))
+    call = call_of(rig.begin, rig.ok)
     outcome = await perform(rig, call)
     assert outcome.HasField("retry_later") == (effect == "before") or outcome.authorised.hold
-    await rig.behave(pb.Behaviour())
+    await rig.configure(pb.Behaviour())
     assert (await perform(rig, call)).authorised.amount_minor == 8900
-    assert await books(rig) == books_when(rig, None)
+    assert await accounts(rig) == accounts_when(rig, None)
 
 
-async def test_a_rate_limit_is_waited_out_and_what_stays_limited_is_for_later(rig: Rig) -> None:
-    await rig.behave(pb.Behaviour(limited_per_mille=1000))
-    call = asks(rig.asking, rig.ok)
+async def test_a_rate_limited_call_is_retried_and_then_retried_later(rig: Rig) -> None:
+    await rig.configure(pb.Behaviour(limited_per_mille=1000))
+    call = call_of(rig.begin, rig.ok)
     assert (await perform(rig, call)).retry_later.error
-    await rig.behave(pb.Behaviour(limited_per_mille=300, seed=7))
+    await rig.configure(pb.Behaviour(limited_per_mille=300, seed=7))
     assert (await until_known(rig, call)).authorised.amount_minor == 8900
 
 
 async def until_known(rig: Rig, call: ProviderCall) -> ProviderOutcome:
-    """The answer, once it is there. Asked again when it says: the provider is on this very loop, and needs its turn."""
+    """Retries a call, after the delay of each RETRY_LATER, until its result is known."""
     async with asyncio.timeout(60):
         while True:
             outcome = await perform(rig, call)

@@ -27,7 +27,8 @@ from aiokafka.errors import (
 from groupbuy.orders.v1.orders_pb2 import Order, OrderState
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, ProviderCall
 
-from chassis.identity.tls import Files
+from chassis.identity.tls import CertificateFiles
+from chassis.outside.resolve import RetryPolicy
 from devstack.certificates.ca import Authority
 from devstack.certificates.credentials import Credentials
 from devstack.stack import Stack
@@ -35,7 +36,6 @@ from eventlog.admin import acls
 from eventlog.admin.acls import Grant, Operation, Resource
 from eventlog.broker.security import Cluster, KafkaSecurity, client
 from groupbuy_client import AsyncClient, NotAllowed, Unavailable, mtls
-from services.payments.providers.resolve import Limits
 from services.payments.providers.simulator_client.adapter import SimulatedProvider
 from shared_kernel.topics import ALL, BUSINESS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX
 from simulators.psp.server import SERVICE as PROVIDER_SERVICE
@@ -186,9 +186,12 @@ async def test_payments_send_nothing_to_a_process_in_the_place_of_the_provider(
     port = server.add_secure_port("127.0.0.1:0", trusted)
     await server.start()
     payments = credentials.issued["payments"]
-    files = Files(payments.certificate, payments.key, payments.ca)
+    files = CertificateFiles(payments.certificate, payments.key, payments.ca)
     provider = SimulatedProvider(
-        f"127.0.0.1:{port}", Limits(try_s=1.0, budget_s=2.0), files=files, expect=credentials.identities["provider"]
+        f"127.0.0.1:{port}",
+        RetryPolicy(attempt_s=1.0, budget_s=2.0),
+        files=files,
+        expect=credentials.identities["provider"],
     )
     call = ProviderCall(
         order=str(uuid.uuid4()),

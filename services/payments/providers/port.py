@@ -1,8 +1,7 @@
-"""What a payment provider's adapter is: the one protocol that the payments service knows, and its words.
+"""The protocol of a payment provider's adapter, and the steps that all adapters share.
 
-An adapter reports; it never decides what an outcome means, and it must never report money as gone, held or absent
-unless the provider said so. Adapters raise the errors below to each other's shared parts (see resolve.py), never to
-their callers.
+An adapter reports results. The payment decider decides on them. An adapter reports money as taken, held or absent only
+if the provider has said so.
 """
 
 from __future__ import annotations
@@ -10,78 +9,52 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 from groupbuy.payments.v1.decisions_pb2 import Operation, ProviderCall
-from groupbuy.payments.v1.inbox_pb2 import OutcomeOrigin, ProviderOutcome
+from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, OutcomeOrigin, ProviderOutcome
+
+from chassis.outside.call_errors import NotPossibleNow, ResultUnknown
+from chassis.outside.circuit_breaker import CircuitBreaker
+from chassis.outside.resolve import Attempt, RetryPolicy, resolve
 
 
 class Provider(Protocol):
-    """An adapter to one payment provider. Used on one event loop."""
+    """Adapter to one payment provider. Used on one event loop."""
 
     @property
     def name(self) -> str:
-        """Short name, for logs."""
+        """Short name, for logs and health."""
         ...
 
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
-        """Makes a call, or learns what came of it when it was made before; ends within seconds.
+        """Makes a call, or finds its result if it was made before; returns within seconds.
 
-        Never raises for trouble with the network or the provider. An unknown result is looked up by the call's key;
-        where the provider honours keys, the same call is also sent again. What stays unknown is RETRY_LATER. ABSENT is
-        reported only where the provider proves that it never saw the call and that the call can't arrive any more: a
-        look-up that finds nothing proves neither, as the call may still be under way. Raises ValueError for a call that
-        makes no sense, which is a defect of ours.
+        Network and provider errors become RETRY_LATER. An unknown result is looked up by the call's idempotency key,
+        and where the provider honours keys, the same call is sent again. ABSENT is reported only if the provider proves
+        that it has not seen the call and that the call can't arrive any more. A look-up that finds nothing proves
+        neither, as the call may still be in flight. Raises ValueError for a malformed call, a defect of the decider.
         """
         ...
 
     @property
-    def well(self) -> bool:
-        """Whether it is asked at present; False while it is left alone after too many failures."""
+    def available(self) -> bool:
+        """Whether calls are made at present; False while the circuit breaker is not closed."""
         ...
 
     async def close(self) -> None:
-        """Ends its connections. Calls under way are cut off."""
+        """Closes the connections. Calls in flight are cut off."""
         ...
 
 
 @runtime_checkable
 class ExpiringIdempotency(Protocol):
-    """A provider that forgets keys after a while, and so has to be asked before an old call is sent again."""
+    """A provider whose idempotency keys expire, so that an old call is looked up before it is sent again."""
 
     async def perform_again(self, call: ProviderCall, group: str) -> ProviderOutcome:
-        """The same as Provider.perform, for a call that may have been sent long ago: looks it up before it sends it."""
+        """Same as Provider.perform, for a call that may have been sent long ago: looks it up before sending it."""
         ...
 
 
-class ProviderError(Exception):
-    """Base of what can go wrong between an adapter and its provider."""
-
-    def __init__(self, message: str, *, after_ms: int = 0) -> None:
-        """`after_ms`: the provider asked to be left alone for so long, in milliseconds."""
-        super().__init__(message)
-        self.after_ms = after_ms
-
-
-class ResultUnknown(ProviderError):
-    """The call may or may not have taken effect. Look its key up, or send the same call again."""
-
-
-class KeyTaken(ProviderError):
-    """The provider has another payload under this key. What it did under the key is what counts: look it up."""
-
-
-class DoneBefore(ProviderError):
-    """The provider says that this call was made before, as one that is repeated is. Look it up."""
-
-
-class NotPossibleNow(ProviderError):
-    """The provider did not take the call, and won't within seconds (bad credentials, …). Ask again later."""
-
-
-class NotYet(NotPossibleNow):
-    """The provider is well, but has no final answer to this call yet. Ask again later."""
-
-
 def idempotency_key(call: ProviderCall) -> str:
-    """The name of a call: `{order}:{operation}:{attempt}`. Raises ValueError without an operation."""
+    """Idempotency key of a call: `{order}:{operation}:{attempt}`. Raises ValueError without an operation."""
     if call.operation == Operation.OPERATION_UNSPECIFIED:
         raise ValueError(f"order {call.order}: a call without an operation")
     operation = Operation.Name(call.operation).removeprefix("OPERATION_").lower()
@@ -89,5 +62,24 @@ def idempotency_key(call: ProviderCall) -> str:
 
 
 def outcome_of(call: ProviderCall, origin: OutcomeOrigin.ValueType) -> ProviderOutcome:
-    """An outcome of this call, without its result yet."""
+    """Outcome of a call, with its result still unset."""
     return ProviderOutcome(order=call.order, operation=call.operation, attempt=call.attempt, origin=origin)
+
+
+async def resolve_outcome(
+    call: ProviderCall,
+    send: Attempt[ProviderOutcome],
+    look_up: Attempt[ProviderOutcome | None],
+    policy: RetryPolicy,
+    breaker: CircuitBreaker | None = None,
+    *,
+    look_first: bool = False,
+) -> ProviderOutcome:
+    """Outcome of a call; RETRY_LATER once the policy is exhausted. See chassis.outside.resolve."""
+    try:
+        return await resolve(idempotency_key(call), send, look_up, policy, breaker, look_first=look_first)
+    except (ResultUnknown, NotPossibleNow) as error:
+        outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
+        outcome.retry_later.error = str(error)
+        outcome.retry_later.after_ms = error.after_ms
+        return outcome

@@ -1,7 +1,7 @@
-"""Stands for a provider that this process has no account for.
+"""A provider without an account in this process.
 
-Nothing new is begun with it, and the shopper is told why at once. Calls about money that is already there wait instead:
-a setting that went missing must never make anybody lose money.
+Calls that begin a payment are declined, and the reason names the missing setting. Calls about existing money are
+retried later, so that a setting lost in a deployment costs nobody money.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, ProviderOutcome
 
 from services.payments.providers.port import idempotency_key, outcome_of
 
-#: What waits is asked again after this; a setting changes only with a restart.
-AFTER_MS = 60_000
+#: Delay of retries, in milliseconds. A setting changes only with a restart.
+RETRY_AFTER_MS = 60_000
 
 
 class Unconfigured:
-    """A provider without an account."""
+    """Provider that makes no calls."""
 
-    well = True
+    available = True
 
     def __init__(self, name: str, setting: str) -> None:
-        """`setting` is the variable that would configure it."""
+        """`setting` is the environment variable that would configure the provider."""
         self.name = name
-        self._why = f"payments by {name} are not configured here: {setting} is not set"
+        self._reason = f"payments by {name} are not configured here: {setting} is not set"
 
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
-        """Declines what would begin a payment, and puts off the rest. See Provider."""
-        # A call that makes no sense is a defect of ours, here too.
+        """Declines calls that begin a payment; the others get RETRY_LATER. See Provider."""
+        # Raises ValueError for a malformed call, as each adapter does.
         idempotency_key(call)
         outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
         if call.operation in (d.OPERATION_AUTHORISE, d.OPERATION_SALE):
-            outcome.declined.reason = self._why
+            outcome.declined.reason = self._reason
         else:
-            outcome.retry_later.error = self._why
-            outcome.retry_later.after_ms = AFTER_MS
+            outcome.retry_later.error = self._reason
+            outcome.retry_later.after_ms = RETRY_AFTER_MS
         return outcome
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: no connection is open."""

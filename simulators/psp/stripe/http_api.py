@@ -1,7 +1,6 @@
-"""Stripe's API, as much as holding, capturing, cancelling, refunding and looking up need.
+"""Stripe's API: payment intents, captures, cancellations, refunds and look-ups.
 
-Calls go to the same desk and books as all others; the Idempotency-Key is the ledger's key. Must never answer before the
-books have it.
+Calls use the same request handler and account book as the other wires; the Idempotency-Key is the key of the call.
 """
 
 from __future__ import annotations
@@ -15,29 +14,27 @@ from typing import Any
 from aiohttp import web
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
-from simulators.psp.accounts import Account, Request
-from simulators.psp.request_handler import Desk, TooMany, Unavailable
-from simulators.psp.rules import KeyReused, NotFound, State
+from simulators.psp.accounts.account_book import Account, Request
+from simulators.psp.accounts.holds import HoldState, KeyReused, NotFound
+from simulators.psp.request_handler import RateLimited, RequestHandler, Unavailable
 from simulators.psp.stripe import objects
+from simulators.psp.stripe.currencies import MAX_AMOUNT, THREE_DECIMALS
 from simulators.psp.stripe.objects import Json, StripeError
 
-#: Stripe takes eight digits.
-MAX_AMOUNT = 99_999_999
-THREE_DECIMALS = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
 _QUERY = re.compile(r"""metadata\[['"]key['"]\]:['"]([^'"]+)['"]""")
 
-Handler = Callable[[web.Request], Awaitable[Json]]
+Route = Callable[[web.Request], Awaitable[Json]]
 
 
-class StripeFace:
-    """The routes under /v1."""
+class StripeApi:
+    """Routes under /v1."""
 
-    def __init__(self, desk: Desk, key: str) -> None:
-        self._desk = desk
+    def __init__(self, handler: RequestHandler, key: str) -> None:
+        self._handler = handler
         self._bearer = f"Bearer {key}"
 
     def routes(self) -> list[web.RouteDef]:
-        """What it answers."""
+        """The routes to serve."""
         intents = "/v1/payment_intents"
         return [
             web.post(intents, self._answered(self._create)),
@@ -50,19 +47,19 @@ class StripeFace:
             web.get("/v1/refunds/{id}", self._answered(self._get_refund)),
         ]
 
-    def _answered(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def _answered(self, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def answer(request: web.Request) -> web.Response:
             headers = {"Request-Id": f"req_{uuid.uuid4().hex[:14]}"}
             try:
-                self._admit(request)
-                return web.json_response(await handler(request), headers=headers)
+                self._authenticate(request)
+                return web.json_response(await route(request), headers=headers)
             except StripeError as error:
                 return web.json_response(error.body, status=error.status, headers=headers)
             except KeyReused as error:
                 failed = StripeError(400, "idempotency_error", f"Keys for idempotent requests: {error}")
             except NotFound as error:
                 failed = StripeError(404, "invalid_request_error", str(error), "resource_missing")
-            except TooMany as error:
+            except RateLimited as error:
                 headers["Retry-After"] = "1"
                 failed = StripeError(429, "invalid_request_error", str(error), "rate_limit")
             except Unavailable as error:
@@ -71,14 +68,14 @@ class StripeFace:
 
         return answer
 
-    def _admit(self, request: web.Request) -> None:
+    def _authenticate(self, request: web.Request) -> None:
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(), self._bearer.encode()):
             raise StripeError(401, "invalid_request_error", "Invalid API Key provided")
 
     async def _create(self, request: web.Request) -> Json:
         form = await request.post()
-        asked = pb.AuthoriseRequest(
+        call = pb.AuthoriseRequest(
             key=_key(request),
             order=str(form.get("metadata[order]", "")),
             group=str(form.get("metadata[group]", "")),
@@ -87,31 +84,31 @@ class StripeFace:
             currency=str(form.get("currency", "")).upper(),
             sale=form.get("capture_method") != "manual",
         )
-        _check_amount(asked.amount_minor, asked.currency)
+        _check_amount(call.amount_minor, call.currency)
         if form.get("confirm") != "true":
-            raise StripeError(400, "invalid_request_error", "only confirm=true is known here", param="confirm")
-        result, account = await self._call(asked)
+            raise StripeError(400, "invalid_request_error", "only confirm=true is supported", param="confirm")
+        result, account = await self._call(call)
         if account is None:
-            raise objects.declined(asked, result.reason)
+            raise objects.declined(call, result.reason)
         return objects.intent(objects.as_made(account.hold), expand=_expands(form))
 
     async def _retrieve(self, request: web.Request) -> Json:
         intent = request.match_info["id"]
-        return await self._looked_up(intent, lambda account: _now(account, expand=_expands(request.query)))
+        return await self._read(intent, lambda account: _current_intent(account, expand=_expands(request.query)))
 
     async def _search(self, request: web.Request) -> Json:
         query = _QUERY.fullmatch(request.query.get("query", ""))
         if query is None:
-            raise StripeError(400, "invalid_request_error", "only metadata['key']:'…' is known here", param="query")
+            raise StripeError(400, "invalid_request_error", "only metadata['key']:'…' is supported", param="query")
         data: list[Json] = []
-        fate = await self._desk.inject(query[1], effect=False)
+        fault = await self._handler.inject_before(query[1], effect=False)
         try:
-            result = await self._desk.submit(pb.LookUpRequest(key=query[1]))
+            result = await self._handler.submit(pb.LookUpRequest(key=query[1]))
         except NotFound:
             result = pb.CallResult()
         if result.hold:
-            data.append(_now(await self._desk.account(result.hold), expand=_expands(request.query)))
-        await self._desk.befall_after(fate)
+            data.append(_current_intent(await self._handler.account(result.hold), expand=_expands(request.query)))
+        await self._handler.inject_after(fault)
         return {"object": "search_result", "data": data, "has_more": False, "url": request.path}
 
     async def _capture(self, request: web.Request) -> Json:
@@ -120,23 +117,23 @@ class StripeFace:
         if "amount_to_capture" in form:
             amount_minor = _amount(form, "amount_to_capture")
         else:
-            amount_minor = (await self._desk.account(hold)).hold.open_minor
-        asked = pb.CaptureRequest(key=_key(request), hold=hold, amount_minor=amount_minor)
-        result, account = await self._call(asked)
+            amount_minor = (await self._handler.account(hold)).hold.open_minor
+        call = pb.CaptureRequest(key=_key(request), hold=hold, amount_minor=amount_minor)
+        result, account = await self._call(call)
         if result.status == pb.STATUS_CAPTURED and account is not None:
-            return _now(account, expand=_expands(form))
+            return _current_intent(account, expand=_expands(form))
         if result.reason == "card declined":
             raise StripeError(402, "card_error", "The issuer refused the capture.", "card_declined")
         if result.reason == "above what is held":
             raise StripeError(400, "invalid_request_error", result.reason, "amount_too_large")
-        raise _unexpected(result, account)
+        raise _unexpected_state(result, account)
 
     async def _cancel(self, request: web.Request) -> Json:
-        asked = pb.VoidRequest(key=_key(request), hold=objects.hold_of(request.match_info["id"]))
-        result, account = await self._call(asked)
+        call = pb.VoidRequest(key=_key(request), hold=objects.hold_of(request.match_info["id"]))
+        result, account = await self._call(call)
         if result.status == pb.STATUS_VOIDED and account is not None:
-            return _now(account)
-        raise _unexpected(result, account)
+            return _current_intent(account)
+        raise _unexpected_state(result, account)
 
     async def _refund(self, request: web.Request) -> Json:
         form = await request.post()
@@ -144,17 +141,17 @@ class StripeFace:
         if "amount" in form:
             amount_minor = _amount(form, "amount")
         else:
-            found = (await self._desk.account(hold)).hold
+            found = (await self._handler.account(hold)).hold
             amount_minor = found.captured_minor - found.refunded_minor
-        asked = pb.RefundRequest(key=key, hold=hold, amount_minor=amount_minor)
-        result, account = await self._call(asked)
+        call = pb.RefundRequest(key=key, hold=hold, amount_minor=amount_minor)
+        result, account = await self._call(call)
         if result.status == pb.STATUS_REFUNDED and account is not None:
             return objects.refund(account.hold, key, result.amount_minor)
         code = "amount_too_large" if result.reason == "above what was captured" else "charge_not_captured"
         raise StripeError(400, "invalid_request_error", result.reason, code)
 
     async def _refunds(self, request: web.Request) -> Json:
-        return await self._looked_up(
+        return await self._read(
             request.query.get("payment_intent", ""),
             lambda account: {"object": "list", "data": _refunds_of(account), "has_more": False, "url": request.path},
         )
@@ -168,25 +165,25 @@ class StripeFace:
                     return one
             raise NotFound(f"no refund {wanted}")
 
-        return await self._looked_up(objects.intent_id(objects.hold_of_refund(wanted)), find)
+        return await self._read(objects.intent_id(objects.hold_of_refund(wanted)), find)
 
-    async def _call(self, asked: Request) -> tuple[pb.CallResult, Account | None]:
-        """Makes a call; the hold that it was about, where there is one."""
-        fate = await self._desk.inject(asked.key)
-        result = await self._desk.submit(asked)
-        account = await self._desk.account(result.hold) if result.hold else None
-        await self._desk.befall_after(fate)
+    async def _call(self, call: Request) -> tuple[pb.CallResult, Account | None]:
+        """Makes a call. Returns its result and its account, None if there is no hold."""
+        fault = await self._handler.inject_before(call.key)
+        result = await self._handler.submit(call)
+        account = await self._handler.account(result.hold) if result.hold else None
+        await self._handler.inject_after(fault)
         return result, account
 
-    async def _looked_up(self, intent: str, said: Callable[[Account], Json]) -> Json:
-        fate = await self._desk.inject(intent, effect=False)
-        found = said(await self._desk.account(objects.hold_of(intent)))
-        await self._desk.befall_after(fate)
+    async def _read(self, intent: str, render: Callable[[Account], Json]) -> Json:
+        fault = await self._handler.inject_before(intent, effect=False)
+        found = render(await self._handler.account(objects.hold_of(intent)))
+        await self._handler.inject_after(fault)
         return found
 
 
-def _now(account: Account, *, expand: bool = False) -> Json:
-    """A payment intent as it is now."""
+def _current_intent(account: Account, *, expand: bool = False) -> Json:
+    """The payment intent of an account, in its current state."""
     captures = (key for key, result in account.calls.items() if result.status == pb.STATUS_CAPTURED)
     return objects.intent(account.hold, next(captures, ""), expand=expand)
 
@@ -199,8 +196,8 @@ def _refunds_of(account: Account) -> list[Json]:
     ]
 
 
-def _unexpected(result: pb.CallResult, account: Account | None) -> StripeError:
-    state = account.hold.state if account is not None else State.LAPSED
+def _unexpected_state(result: pb.CallResult, account: Account | None) -> StripeError:
+    state = account.hold.state if account is not None else HoldState.EXPIRED
     return StripeError(
         400,
         "invalid_request_error",

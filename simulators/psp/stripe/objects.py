@@ -1,7 +1,7 @@
-"""Stripe's objects, made of what the books say: payment intents, refunds, events, errors.
+"""Stripe's objects built from accounts: payment intents, refunds, events, errors.
 
-As much of them as a merchant who holds, captures, cancels and refunds reads. Metadata is rebuilt from the books: order,
-group, and the keys of the calls. Must never say anything that the books don't.
+They have the fields that a merchant needs to hold, capture, cancel and refund. Metadata (order, group, keys of the
+calls) is rebuilt from the account book.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ from typing import Any, TypeAlias
 
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
-from simulators.psp.outbox import Change
-from simulators.psp.rules import Hold, State
+from simulators.psp.accounts.holds import Change, Hold, HoldState
 
 Json: TypeAlias = dict[str, Any]
 
-#: What stands before the payment method of holds that came by this wire.
+#: Prefix of the payment method of holds made over this wire.
 WIRE = "stripe"
 
 _STATUS = {
-    State.PENDING: "requires_action",
-    State.OPEN: "requires_capture",
-    State.CAPTURED: "succeeded",
-    State.VOIDED: "canceled",
-    State.LAPSED: "canceled",
+    HoldState.PENDING: "requires_action",
+    HoldState.OPEN: "requires_capture",
+    HoldState.CAPTURED: "succeeded",
+    HoldState.VOIDED: "canceled",
+    HoldState.EXPIRED: "canceled",
 }
-_REASON = {State.VOIDED: "requested_by_customer", State.LAPSED: "automatic"}
+_REASON = {HoldState.VOIDED: "requested_by_customer", HoldState.EXPIRED: "automatic"}
 
 
 class StripeError(Exception):
-    """An error of Stripe's: HTTP status and the error object."""
+    """An error answer of Stripe's: HTTP status and error object."""
 
     def __init__(self, status: int, kind: str, message: str, code: str = "", **more: Any) -> None:
         super().__init__(message)
@@ -40,27 +39,27 @@ class StripeError(Exception):
 
 
 def intent_id(hold: str) -> str:
-    """The payment intent of a hold."""
+    """Id of a hold's payment intent."""
     return "pi_" + hold.removeprefix("hold_")
 
 
 def hold_of(intent: str) -> str:
-    """The hold of a payment intent."""
+    """Reference of a payment intent's hold."""
     return "hold_" + intent.removeprefix("pi_")
 
 
 def refund_id(hold: str, key: str) -> str:
-    """A refund's id, from which its hold can be read."""
+    """Id of a refund, which contains its hold."""
     return f"re_{hold.removeprefix('hold_')}{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 def hold_of_refund(refund: str) -> str:
-    """The hold that a refund is of."""
+    """Reference of a refund's hold."""
     return "hold_" + refund.removeprefix("re_")[:24]
 
 
 def intent(hold: Hold, capture_key: str = "", *, expand: bool = False) -> Json:
-    """A payment intent; `expand` puts the whole charge in it."""
+    """A payment intent; `expand` includes the whole charge."""
     charge = {
         "id": "ch_" + hold.hold.removeprefix("hold_"),
         "object": "charge",
@@ -87,25 +86,25 @@ def intent(hold: Hold, capture_key: str = "", *, expand: bool = False) -> Json:
         "metadata": metadata,
         "livemode": False,
     }
-    if hold.state is State.PENDING:
+    if hold.state is HoldState.PENDING:
         url = f"https://simprovider.invalid/confirm/{hold.hold}"
         made["next_action"] = {"type": "redirect_to_url", "redirect_to_url": {"url": url, "return_url": None}}
     return made
 
 
 def as_made(hold: Hold) -> Hold:
-    """A hold as it was just after it was asked for: what the same key is answered with, whatever happened since."""
-    state = State.CAPTURED if hold.sale else State.OPEN
+    """A hold as first answered, which is what Stripe replays for the same key, regardless of later changes."""
+    state = HoldState.CAPTURED if hold.sale else HoldState.OPEN
     taken = hold.asked_minor if hold.sale else 0
     made = replace(hold, released_minor=0, refunded_minor=0, authorised_minor=hold.asked_minor, state=state)
     made.captured_minor, made.captures = taken, int(hold.sale)
     if hold.payment_method.endswith("_action"):
-        made.state, made.authorised_minor, made.captured_minor, made.captures = State.PENDING, 0, 0, 0
+        made.state, made.authorised_minor, made.captured_minor, made.captures = HoldState.PENDING, 0, 0, 0
     return made
 
 
 def refund(hold: Hold, key: str, amount_minor: int) -> Json:
-    """A refund that went through."""
+    """A successful refund."""
     return {
         "id": refund_id(hold.hold, key),
         "object": "refund",
@@ -118,7 +117,7 @@ def refund(hold: Hold, key: str, amount_minor: int) -> Json:
 
 
 def declined(request: pb.AuthoriseRequest, reason: str) -> StripeError:
-    """A card that was refused when it was to be charged or held."""
+    """The error of a declined card."""
     return StripeError(
         402,
         "card_error",
@@ -142,11 +141,11 @@ def _failed_intent(request: pb.AuthoriseRequest) -> Json:
 
 
 def event(change: Change) -> Json | None:
-    """The event that tells of a change; None for one that Stripe doesn't tell of."""
-    told = _told(change)
-    if told is None:
+    """The event of a change; None if Stripe sends none."""
+    subject = _subject(change)
+    if subject is None:
         return None
-    kind, what = told
+    kind, described = subject
     name = hashlib.sha256(f"{kind}/{change.result.key}/{change.result.status}".encode()).hexdigest()[:24]
     return {
         "id": f"evt_{name}",
@@ -154,12 +153,12 @@ def event(change: Change) -> Json | None:
         "api_version": "2025-01-01",
         "created": change.at_ms // 1000,
         "type": kind,
-        "data": {"object": what},
+        "data": {"object": described},
         "livemode": False,
     }
 
 
-def _told(change: Change) -> tuple[str, Json] | None:
+def _subject(change: Change) -> tuple[str, Json] | None:
     request, result, hold = change.request, change.result, change.hold
     if hold is None:
         return "payment_intent.payment_failed", _failed_intent(request)

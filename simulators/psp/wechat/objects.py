@@ -1,7 +1,6 @@
-"""WeChat Pay's objects, made of what the books say: transactions, refunds, notifications, errors.
+"""WeChat Pay's objects built from accounts: transactions, refunds, notifications, errors.
 
-The merchant's attachment and the payer are kept in the hold's payment method, `wechat/{attach}/{payer}`. Must never say
-anything that the books don't.
+The merchant's attachment and the payer are stored in the hold's payment method, `wechat/{attach}/{payer}`.
 """
 
 from __future__ import annotations
@@ -11,18 +10,17 @@ from typing import Any, TypeAlias
 
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
-from simulators.psp.outbox import Change
-from simulators.psp.rules import Hold, State
+from simulators.psp.accounts.holds import Change, Hold, HoldState
 from simulators.psp.wechat.signer import APP, MERCHANT
 
 Json: TypeAlias = dict[str, Any]
 
-#: What stands before the payment method of holds that came by this wire.
+#: Prefix of the payment method of holds made over this wire.
 WIRE = "wechat"
 
 
 class WeChatError(Exception):
-    """An error of WeChat Pay's: HTTP status and code."""
+    """An error answer of WeChat Pay's: HTTP status and error object."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -31,18 +29,18 @@ class WeChatError(Exception):
 
 
 def trade_state(hold: Hold) -> str:
-    """How a transaction stands."""
+    """The state of a hold's transaction."""
     match hold.state:
-        case State.PENDING:
+        case HoldState.PENDING:
             return "NOTPAY"
-        case State.CAPTURED:
+        case HoldState.CAPTURED:
             return "REFUND" if hold.refunded_minor else "SUCCESS"
         case _:
             return "CLOSED"
 
 
 def transaction(hold: Hold) -> Json:
-    """A transaction as it is now."""
+    """The transaction of a hold, in its current state."""
     attach, _, payer = hold.payment_method.partition("/")[2].rpartition("/")
     made: Json = {
         "appid": APP,
@@ -60,8 +58,8 @@ def transaction(hold: Hold) -> Json:
     return made
 
 
-def refused(key: str) -> Json:
-    """A transaction whose payer's bank refused."""
+def declined(key: str) -> Json:
+    """A transaction that the payer's bank declined."""
     return {
         "appid": APP,
         "mchid": MERCHANT,
@@ -85,7 +83,7 @@ def refund(hold: Hold, key: str, amount_minor: int, status: str) -> Json:
 
 
 def event(change: Change) -> Json | None:
-    """The notification of a change, before it is encrypted: its kind, its name, what it says. None: none is sent."""
+    """The notification of a change before encryption: kind, name, plain object. None if WeChat Pay sends none."""
     result, hold = change.result, change.hold
     if hold is None:
         return None

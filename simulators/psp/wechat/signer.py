@@ -1,7 +1,7 @@
-"""WeChat Pay's end of its signatures and its encryption, and the keys that a merchant gets for its own end.
+"""WeChat Pay's side of its signatures and encryption, with the keys of both sides.
 
-Keys are made once, in a directory that the merchant reads too: in real life the merchant platform hands them out. Must
-never be used with keys of a real merchant.
+Keys are generated once, in a directory that the merchant reads too; the real merchant platform issues them. They are
+for tests: their primes are not validated.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ APP = "wxd678efh567hjk678"
 MERCHANT_SERIAL = "5157F09EFDC096DE15EBE81A47057A7232F1B8E1"
 PLATFORM_SERIAL = "PUB_KEY_ID_0119000000012025010100000001"
 SCHEMA = "WECHATPAY2-SHA256-RSA2048"
-#: A signed request is taken for so long.
-LIFE_S = 300
+#: Seconds that a signed request is accepted for.
+TOLERANCE_S = 300
 
 _FIELD = re.compile(r'(\w+)="([^"]*)"')
 
 
-class Seal:
-    """The keys of the simulated WeChat Pay."""
+class Signer:
+    """Signs, verifies and encrypts with the keys of the simulated WeChat Pay."""
 
     def __init__(self, directory: Path) -> None:
-        """Reads the keys, or makes those that are missing."""
+        """Reads the keys of a directory, and generates missing ones."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._private = _key(directory, "platform")
         self._merchant = _key(directory, "merchant").public_key()
@@ -43,8 +43,8 @@ class Seal:
             _write(secret, secrets.token_hex(16).encode())
         self._secret = secret.read_bytes().strip()
 
-    def headers(self, body: bytes) -> dict[str, str]:
-        """What proves that a body is ours."""
+    def sign(self, body: bytes) -> dict[str, str]:
+        """The headers that sign a body."""
         timestamp, nonce = str(int(time.time())), secrets.token_hex(16)
         message = f"{timestamp}\n{nonce}\n".encode() + body + b"\n"
         signature = self._private.sign(message, padding.PKCS1v15(), hashes.SHA256())
@@ -55,8 +55,8 @@ class Seal:
             "Wechatpay-Serial": PLATFORM_SERIAL,
         }
 
-    def is_signed(self, method: str, path: str, body: bytes, authorisation: str) -> bool:
-        """Whether a request is the merchant's, and of these minutes."""
+    def verify(self, method: str, path: str, body: bytes, authorisation: str) -> bool:
+        """Whether the merchant signed a request within the tolerance."""
         schema, _, rest = authorisation.partition(" ")
         fields = dict(_FIELD.findall(rest))
         try:
@@ -66,14 +66,14 @@ class Seal:
         except (KeyError, ValueError, InvalidSignature):
             return False
         known = (schema, fields.get("mchid"), fields.get("serial_no")) == (SCHEMA, MERCHANT, MERCHANT_SERIAL)
-        return known and abs(time.time() - int(fields["timestamp"])) <= LIFE_S
+        return known and abs(time.time() - int(fields["timestamp"])) <= TOLERANCE_S
 
-    def encrypted(self, kind: str, name: str, plain: dict[str, Any]) -> bytes:
-        """The body of a notification: what it says is for the merchant's eyes alone."""
+    def encrypt(self, kind: str, name: str, plain: dict[str, Any]) -> bytes:
+        """The body of a notification, encrypted for the merchant."""
         original = "refund" if kind.startswith("REFUND") else "transaction"
         nonce = secrets.token_hex(6)
         text = json.dumps(plain, ensure_ascii=False).encode()
-        sealed = AESGCM(self._secret).encrypt(nonce.encode(), text, original.encode())
+        ciphertext = AESGCM(self._secret).encrypt(nonce.encode(), text, original.encode())
         body = {
             "id": name,
             "create_time": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
@@ -81,7 +81,7 @@ class Seal:
             "resource_type": "encrypt-resource",
             "resource": {
                 "algorithm": "AEAD_AES_256_GCM",
-                "ciphertext": base64.b64encode(sealed).decode(),
+                "ciphertext": base64.b64encode(ciphertext).decode(),
                 "nonce": nonce,
                 "associated_data": original,
                 "original_type": original,
@@ -102,7 +102,7 @@ def _key(directory: Path, owner: str) -> rsa.RSAPrivateKey:
         )
         (directory / f"{owner}_public.pem").write_bytes(public)
         _write(path, private)
-    # Made here, and worth nothing: its primes need not be proven each time.
+    # A test key: validating its primes each time would only take time.
     loaded = serialization.load_pem_private_key(path.read_bytes(), None, unsafe_skip_rsa_key_validation=True)
     if not isinstance(loaded, rsa.RSAPrivateKey):
         raise TypeError(f"{path} is no RSA key")

@@ -1,6 +1,5 @@
-"""A provider's notifications reach the payment inbox, signed and whole, also when they come late or twice, when the
-broker is away, and when the provider was stopped in between. Method: the simulated provider and the service's webhook
-server in this process, over real HTTP; the broker is a list."""
+"""Notifications reach the payment inbox, also late or duplicated, across broker outages and restarts of the provider.
+Method: the simulated provider and the service's webhook server in this process, over HTTP; the broker is a list."""
 
 from __future__ import annotations
 
@@ -19,17 +18,17 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentI
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
-from chassis.admission.rate_limit import Limit
+from chassis.admission.rate_limit import RateLimit
+from chassis.outside.webhook_server import WebhookServer
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from services.payments.api.webhook_ingest import WebhookIngest
-from services.payments.providers.notifications import Notifications
 from services.payments.providers.port import Provider
+from services.payments.providers.registry import notifications_of
 from services.payments.providers.simulator_client.adapter import SimulatedProvider
 from services.payments.providers.stripe.adapter import StripeProvider
-from services.payments.providers.webhook_server import Webhooks
 from services.payments.providers.wechat.adapter import WeChatProvider
-from services.payments.providers.wechat.http_client import WeChatClient
+from services.payments.providers.wechat.client import WeChatClient
 from simulators.psp.server import Server
 from simulators.psp.settings import Settings
 from simulators.psp.wechat import signer
@@ -42,17 +41,17 @@ SECRET = "own"
 
 
 class Log:
-    """The payment inbox."""
+    """The payment inbox, as a list."""
 
     def __init__(self) -> None:
         self.away = False
-        self.said: list[tuple[str, ProviderOutcome]] = []
+        self.records: list[tuple[str, ProviderOutcome]] = []
 
     async def publish(self, topic: str, record: Record, *, timeout_s: float | None = None) -> Position:
         if self.away:
             raise BrokerUnavailable("away")
-        self.said.append((record.key, PaymentInput.FromString(record.value).outcome))
-        return Position(0, len(self.said), 0)
+        self.records.append((record.key, PaymentInput.FromString(record.value).outcome))
+        return Position(0, len(self.records), 0)
 
 
 class World:
@@ -64,23 +63,26 @@ class World:
         self.health: Mapping[str, bool] = {"simulated": True}
         #: Statuses of all answers.
         self.answers: list[int] = []
-        self.webhooks: Webhooks
+        self.webhooks: WebhookServer
         self.server: Server | None = None
         self.address = ""
 
     async def start(self) -> None:
         keys = self._directory / "wechat_keys"
-        signer.Seal(keys)
-        reads = Notifications(stripe_secret="whsec_simulated", wechat=merchant(keys), simulated_secret=SECRET)
-        self.webhooks = Webhooks("127.0.0.1:0", WebhookIngest(reads, self.log, lambda: 0), lambda: self.health)
-        answer = self.webhooks._answer
+        signer.Signer(keys)
+        notifications = notifications_of(
+            stripe_secret="whsec_simulated", wechat=merchant(keys), simulated_secret=SECRET
+        )
+        ingest = WebhookIngest(notifications, self.log, lambda: 0).ingest
+        self.webhooks = WebhookServer("127.0.0.1:0", ingest, lambda: self.health)
+        respond = self.webhooks._respond
 
         async def answered(request: Any) -> Any:
-            made = await answer(request)
+            made = await respond(request)
             self.answers.append(made.status)
             return made
 
-        self.webhooks._answer = answered  # type: ignore[method-assign]
+        self.webhooks._respond = answered  # type: ignore[method-assign]
         await self.webhooks.start(4)
         await self.start_provider()
 
@@ -118,17 +120,17 @@ class World:
         yield made
         await made.close()
 
-    async def behave(self, behaviour: pb.Behaviour) -> None:
+    async def configure(self, behaviour: pb.Behaviour) -> None:
         async with grpc.aio.insecure_channel(self.address) as channel:
             stub: pb_grpc.SimProviderServiceAsyncStub = pb_grpc.SimProviderServiceStub(channel)
             await stub.Configure(pb.ConfigureRequest(behaviour=behaviour), timeout=5)
 
-    async def heard(self, count: int) -> list[tuple[str, ProviderOutcome]]:
+    async def received(self, count: int) -> list[tuple[str, ProviderOutcome]]:
         async def enough() -> bool:
-            return len(self.log.said) >= count
+            return len(self.log.records) >= count
 
         await wait_for_async(enough, seconds=10, every=0.02)
-        return self.log.said
+        return self.log.records
 
     async def url(self, path: str) -> str:
         return f"http://{self.webhooks.address}{path}"
@@ -159,11 +161,11 @@ def call(operation: d.Operation.ValueType, method: str, *, minor: int = 8900, ho
 
 
 async def order(world: World, name: str) -> list[ProviderOutcome]:
-    """Holds and settles an order; what the calls themselves said."""
+    """Holds and settles an order. Returns the outcomes of the calls."""
     method = {"stripe": "stripe_pm_card_ok", "wechat": "wechat_o_ok"}.get(name, "card_ok")
     async with world.adapter(name) as provider:
-        asking = d.OPERATION_SALE if name == "wechat" else d.OPERATION_AUTHORISE
-        held = await provider.perform(call(asking, method), GROUP)
+        begin = d.OPERATION_SALE if name == "wechat" else d.OPERATION_AUTHORISE
+        held = await provider.perform(call(begin, method), GROUP)
         hold = held.authorised.hold
         ending = d.OPERATION_REFUND if name == "wechat" else d.OPERATION_CAPTURE
         ended = await provider.perform(call(ending, method, minor=2000, hold=hold), GROUP)
@@ -177,65 +179,65 @@ def gist(outcome: ProviderOutcome) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("name", ["simulated", "stripe", "wechat"])
-async def test_notifications_say_the_same_as_the_calls_answers(world: World, name: str) -> None:
+async def test_notifications_match_the_outcomes_of_the_calls(world: World, name: str) -> None:
     answers = await order(world, name)
-    said = await world.heard(2)
-    assert {group for group, _ in said} == {GROUP}
-    assert {outcome.origin for _, outcome in said} == {OUTCOME_ORIGIN_NOTIFICATION}
-    assert sorted(gist(outcome) for _, outcome in said) == sorted(gist(outcome) for outcome in answers)
+    received = await world.received(2)
+    assert {group for group, _ in received} == {GROUP}
+    assert {outcome.origin for _, outcome in received} == {OUTCOME_ORIGIN_NOTIFICATION}
+    assert sorted(gist(outcome) for _, outcome in received) == sorted(gist(outcome) for outcome in answers)
 
 
-async def test_a_notification_that_comes_twice_and_shuffled_is_the_same_claim(world: World) -> None:
-    await world.behave(pb.Behaviour(notify_twice_per_mille=1000, notify_shuffle_ms=200))
+async def test_duplicated_and_shuffled_notifications_are_appended_once(world: World) -> None:
+    await world.configure(pb.Behaviour(notify_twice_per_mille=1000, notify_shuffle_ms=200))
     await order(world, "stripe")
 
     async def all_sent() -> bool:
         return world.answers.count(200) >= 4
 
     await wait_for_async(all_sent, seconds=10)
-    # Each is acknowledged as often as it comes, and appended once.
-    said = [outcome.SerializeToString() for _, outcome in world.log.said]
-    assert len(said) == len(set(said)) == 2
+    # Each copy is acknowledged, and one is appended.
+    received = [outcome.SerializeToString() for _, outcome in world.log.records]
+    assert len(received) == len(set(received)) == 2
 
 
-async def test_what_could_not_be_appended_is_sent_again(world: World) -> None:
+async def test_a_notification_that_could_not_be_appended_is_sent_again(world: World) -> None:
     world.log.away = True
     await order(world, "simulated")
     refused = aiohttp.ClientSession()
     async with refused, refused.get(await world.url("/health")) as answer:
         assert answer.status == 200
     world.log.away = False
-    assert len({outcome.SerializeToString() for _, outcome in await world.heard(2)}) == 2
+    assert len({outcome.SerializeToString() for _, outcome in await world.received(2)}) == 2
 
 
-async def test_what_a_stopped_provider_had_to_say_is_said_after_its_return(world: World) -> None:
-    await world.behave(pb.Behaviour(notify_own=True, notify_late_per_mille=1000, notify_late_ms=700))
+async def test_a_restarted_provider_sends_its_pending_notifications(world: World) -> None:
+    await world.configure(pb.Behaviour(notify_own=True, notify_late_per_mille=1000, notify_late_ms=700))
     await order(world, "simulated")
     await world.stop_provider()
-    assert world.log.said == []
+    assert world.log.records == []
     await world.start_provider()
-    assert len(await world.heard(2)) == 2
+    assert len(await world.received(2)) == 2
 
 
-async def test_of_calls_by_its_own_wire_it_tells_only_where_that_is_wanted(world: World) -> None:
-    await world.behave(pb.Behaviour())
+async def test_calls_over_grpc_are_notified_only_if_configured(world: World) -> None:
+    await world.configure(pb.Behaviour())
     await order(world, "simulated")
     await order(world, "wechat")
-    said = [outcome for _, outcome in await world.heard(2)]
-    assert not [outcome for outcome in said if "hold_" in str(outcome)]
+    received = [outcome for _, outcome in await world.received(2)]
+    assert not [outcome for outcome in received if "hold_" in str(outcome)]
 
 
-async def test_what_is_not_signed_gets_nowhere(world: World) -> None:
+async def test_unsigned_notifications_are_refused(world: World) -> None:
     async with aiohttp.ClientSession() as session:
         for path, status in (("stripe", 401), ("wechat", 401), ("simulated", 401), ("paypal", 404)):
             async with session.post(await world.url(f"/webhooks/{path}"), data=b"{}") as answer:
                 assert (answer.status, (await answer.json())["code"]) == (status, "FAIL")
         async with session.post(await world.url("/webhooks/stripe"), data=b"x" * 200_000) as answer:
             assert answer.status == 413
-    assert world.log.said == []
+    assert world.log.records == []
 
 
-async def test_health_names_the_provider_that_is_left_alone(world: World) -> None:
+async def test_health_names_the_unavailable_provider(world: World) -> None:
     world.health = {"simulated": True, "stripe": False}
     async with aiohttp.ClientSession() as session, session.get(await world.url("/health")) as answer:
         assert answer.status == 503
@@ -243,14 +245,14 @@ async def test_health_names_the_provider_that_is_left_alone(world: World) -> Non
 
 
 async def test_without_an_address_nothing_is_served() -> None:
-    webhooks = Webhooks("", WebhookIngest(Notifications(), Log(), lambda: 0), dict)
+    webhooks = WebhookServer("", WebhookIngest(notifications_of(), Log(), lambda: 0).ingest, dict)
     await webhooks.start(4)
     assert webhooks.address == ""
     await webhooks.stop()
 
 
 class Raw:
-    """A peer that writes bytes of its own."""
+    """A peer that writes raw bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -302,26 +304,26 @@ def posted(*headers: str, path: str = "/webhooks/simulated", body: bytes = b"{}"
         (posted(), 401),
     ],
 )
-async def test_bytes_that_are_no_webhook_get_an_answer_in_json_and_no_traceback(
+async def test_malformed_requests_get_an_answer_in_json_and_no_traceback(
     world: World, sent: bytes, status: int, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with raw(world, sent) as peer:
-        got, said = await peer.answer()
-    assert (got, said["code"]) == (status, "FAIL")
-    assert world.log.said == []
+        got, answer = await peer.answer()
+    assert (got, answer["code"]) == (status, "FAIL")
+    assert world.log.records == []
     printed = capsys.readouterr()
     assert "Traceback" not in printed.out + printed.err + caplog.text
 
 
-async def test_half_a_request_is_given_up_and_holds_no_place(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.payments.providers.connections.HEADERS_S", 0.3)
-    monkeypatch.setattr("services.payments.providers.webhook_server.BODY_S", 0.3)
+async def test_an_incomplete_request_times_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chassis.outside.webhook_connections.HEADERS_S", 0.3)
+    monkeypatch.setattr("chassis.outside.webhook_server.BODY_S", 0.3)
     for begun in (b"", b"POST /webhooks/simulated HT", posted()[:-9], posted("X-Half: ")[:-20]):
         async with raw(world, begun) as peer:
             assert await peer.reader.read() == b""
     async with raw(world, posted(body=b"{" + b" " * 1_000)[:-500]) as peer:
-        status, said = await peer.answer()
-        assert (status, said["code"]) == (408, "FAIL")
+        status, answer = await peer.answer()
+        assert (status, answer["code"]) == (408, "FAIL")
         assert await peer.reader.read() == b""
     # Between two requests on one connection as well.
     async with raw(world, posted() + b"POST /webhooks/sim") as peer:
@@ -329,43 +331,43 @@ async def test_half_a_request_is_given_up_and_holds_no_place(world: World, monke
         assert await peer.reader.read() == b""
 
 
-async def test_a_peer_that_reads_no_answers_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.payments.providers.connections.REQUEST_S", 0.3)
+async def test_a_peer_that_reads_no_answers_is_disconnected(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chassis.outside.webhook_connections.REQUEST_S", 0.3)
     stuck = asyncio.Event()
 
     async def take(*_: Any) -> None:
         await stuck.wait()
 
-    world.webhooks._notifying.take = take  # type: ignore[assignment, method-assign]
+    world.webhooks._ingest = take
     async with raw(world, posted()) as peer:
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await peer.answer()
     stuck.set()
 
 
-async def test_connections_that_wait_give_way_to_new_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    most = 20
-    monkeypatch.setattr("services.payments.providers.connections.MOST_CONNECTIONS", most)
+async def test_waiting_connections_are_evicted_for_new_ones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    capacity = 20
+    monkeypatch.setattr("chassis.outside.webhook_connections.MAX_CONNECTIONS", capacity)
     async with AsyncExitStack() as stack:
-        silent = [await stack.enter_async_context(raw(world, b"POST /webhooks")) for _ in range(3 * most)]
+        silent = [await stack.enter_async_context(raw(world, b"POST /webhooks")) for _ in range(3 * capacity)]
         async with raw(world, posted()) as peer:
             assert (await peer.answer())[0] == 401
-        for one in silent[: 2 * most]:
+        for one in silent[: 2 * capacity]:
             with suppress(ConnectionError):
                 assert await one.reader.read() == b""
 
 
-async def test_an_address_that_sends_too_much_is_told_to_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.payments.providers.webhook_server.PER_ADDRESS", Limit(0.01, 3))
-    seen = []
+async def test_an_address_above_its_rate_limit_is_told_to_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chassis.outside.webhook_server.PER_ADDRESS", RateLimit(0.01, 3))
+    statuses = []
     for sent in (posted(), b"nonsense\r\n\r\n", posted(path="/nothing"), posted(), b"x y z\r\n\r\n", posted()):
         async with raw(world, sent) as peer:
-            seen.append((await peer.answer())[0])
-    assert seen == [401, 400, 404, 429, 429, 429]
+            statuses.append((await peer.answer())[0])
+    assert statuses == [401, 400, 404, 429, 429, 429]
 
 
-async def test_where_callers_have_to_be_known_health_is_told_to_nobody() -> None:
-    webhooks = Webhooks("127.0.0.1:0", WebhookIngest(Notifications(), Log(), lambda: 0), None)
+async def test_in_secure_mode_health_is_not_served() -> None:
+    webhooks = WebhookServer("127.0.0.1:0", WebhookIngest(notifications_of(), Log(), lambda: 0).ingest, None)
     await webhooks.start(4)
     try:
         url = f"http://{webhooks.address}/health"

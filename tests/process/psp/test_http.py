@@ -1,5 +1,5 @@
-"""The provider's HTTP: who may ask, what a reused key gets, how limits and failures are said, the statement as CSV. The
-merchants' side is tested by the contract suite. Method: plain HTTP to the whole server in this process."""
+"""The simulator's HTTP APIs: authentication, reused keys, rate limits, failures, the statement as CSV. The contract
+suite tests the merchant's side. Method: plain HTTP to the whole server in this process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FORM = {
 
 
 class Http:
-    """The provider, asked over HTTP with Stripe's key."""
+    """HTTP client of the simulator with Stripe's key."""
 
     def __init__(self, session: aiohttp.ClientSession, address: str, grpc_address: str) -> None:
         self._session = session
@@ -51,7 +51,7 @@ class Http:
         async with self._session.request(method, self._url + path, headers=headers) as answer:
             return answer.status, await answer.json()
 
-    async def behave(self, behaviour: pb.Behaviour) -> None:
+    async def configure(self, behaviour: pb.Behaviour) -> None:
         async with grpc.aio.insecure_channel(self._grpc) as channel:
             stub: pb_grpc.SimProviderServiceAsyncStub = pb_grpc.SimProviderServiceStub(channel)
             await stub.Configure(pb.ConfigureRequest(behaviour=behaviour), timeout=5)
@@ -67,7 +67,7 @@ async def http(tmp_path: Path) -> AsyncIterator[Http]:
     await server.stop(0)
 
 
-async def test_without_an_address_for_it_there_is_no_http(tmp_path: Path) -> None:
+async def test_without_an_address_no_http_is_served(tmp_path: Path) -> None:
     server = Server(Settings(listen="127.0.0.1:0", database=tmp_path / "books.sqlite"))
     await server.start()
     assert server.http_address == ""
@@ -75,18 +75,18 @@ async def test_without_an_address_for_it_there_is_no_http(tmp_path: Path) -> Non
     await server.stop(0)
 
 
-async def test_a_wrong_key_is_told_to_go_away(http: Http) -> None:
+async def test_a_request_with_a_wrong_key_or_no_signature_is_refused(http: Http) -> None:
     status, body = await http.raw("GET", "/v1/payment_intents/pi_x", Authorization="Bearer sk_live_other")
     assert (status, body["error"]["type"]) == (401, "invalid_request_error")
     status, body = await http.raw("GET", "/v3/pay/transactions/out-trade-no/n1?mchid=1900000001")
     assert (status, body["code"]) == (401, "SIGN_ERROR")
 
 
-async def test_the_same_key_gives_the_same_answer_and_another_payload_is_refused(http: Http) -> None:
+async def test_a_key_replays_its_answer_and_rejects_another_payload(http: Http) -> None:
     first = await http.post("/v1/payment_intents", **FORM)
     assert first[:2] == (await http.post("/v1/payment_intents", **FORM))[:2]
     await http.post(f"/v1/payment_intents/{first[1]['id']}/capture", "k2", amount_to_capture="6900")
-    assert first[1] == (await http.post("/v1/payment_intents", **FORM))[1], "also after everything has changed"
+    assert first[1] == (await http.post("/v1/payment_intents", **FORM))[1], "also after later changes"
     status, body, _ = await http.post("/v1/payment_intents", **{**FORM, "amount": "9900"})
     assert (status, body["error"]["type"]) == (400, "idempotency_error")
 
@@ -101,24 +101,24 @@ async def test_the_same_key_gives_the_same_answer_and_another_payload_is_refused
         ("/v1/refunds", {"payment_intent": "pi_unknown", "amount": "1"}, 404, "resource_missing"),
     ],
 )
-async def test_errors_are_stripes(http: Http, path: str, form: dict[str, str], status: int, code: str) -> None:
+async def test_errors_have_stripes_codes(http: Http, path: str, form: dict[str, str], status: int, code: str) -> None:
     got, body, _ = await http.post(path, **form)
     assert (got, body["error"]["code"]) == (status, code)
 
 
-async def test_limits_and_failures_have_their_status(http: Http) -> None:
-    await http.behave(pb.Behaviour(limited_per_mille=1000))
+async def test_rate_limits_and_failures_have_their_status(http: Http) -> None:
+    await http.configure(pb.Behaviour(limited_per_mille=1000))
     status, body, headers = await http.post("/v1/payment_intents", **FORM)
     assert (status, body["error"]["code"], headers["Retry-After"]) == (429, "rate_limit", "1")
-    await http.behave(pb.Behaviour(fail_after_per_mille=1000))
+    await http.configure(pb.Behaviour(fail_after_per_mille=1000))
     status, body, _ = await http.post("/v1/payment_intents", **FORM)
     assert (status, body["error"]["type"]) == (500, "api_error")
-    await http.behave(pb.Behaviour())
+    await http.configure(pb.Behaviour())
     assert (await http.post("/v1/payment_intents", **FORM))[0] == 200
 
 
-async def test_methods_can_be_declined_by_name(http: Http) -> None:
-    await http.behave(pb.Behaviour(decline_methods=["pm_card_ok"]))
+async def test_a_payment_method_can_be_declined_by_name(http: Http) -> None:
+    await http.configure(pb.Behaviour(decline_methods=["pm_card_ok"]))
     assert (await http.post("/v1/payment_intents", **FORM))[0] == 402
 
 

@@ -1,5 +1,5 @@
-"""The provider over the wire: errors that machines can read, faults that are played, health, reflection. Method: the
-whole server in this process, and for its start and end a process of its own."""
+"""The simulator over gRPC: machine-readable errors, injected faults, health, reflection. Method: the whole server in
+this process; a process of its own for start and stop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from chassis.identity.tls import expecting
 from devstack.certificates.credentials import Credentials
 from simulators.psp.server import SERVICE, Server
 from simulators.psp.settings import Settings
-from tests.unit.psp.books import HOLD, authorise, capture
+from tests.unit.psp.account_books import HOLD, authorise, capture
 
 PREFIX = "GROUPBUY_SIMPROVIDER_"
 
@@ -75,7 +75,7 @@ async def test_bad_fields_are_named_in_bad_request(tmp_path: Path) -> None:
             await stub.Configure(pb.ConfigureRequest(behaviour=pb.Behaviour(latency_min_ms=2)), timeout=5)
 
 
-async def test_what_is_unknown_or_can_not_be_confirmed_has_a_status_of_its_own(tmp_path: Path) -> None:
+async def test_unknown_and_unconfirmable_calls_have_their_status(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, stub):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.LookUp(pb.LookUpRequest(key="unknown" * 10_000), timeout=5)
@@ -87,7 +87,7 @@ async def test_what_is_unknown_or_can_not_be_confirmed_has_a_status_of_its_own(t
         assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def test_the_statement_streams_every_hold(tmp_path: Path) -> None:
+async def test_the_statement_streams_all_holds(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, stub):
         await asyncio.gather(*(stub.Authorise(authorise(f"{n}:authorise:1"), timeout=10) for n in range(1100)))
         entries = [entry async for entry in stub.ExportStatement(pb.ExportStatementRequest(), timeout=10)]
@@ -114,13 +114,13 @@ async def test_holds_live_as_long_as_configured(tmp_path: Path) -> None:
         assert held.status == pb.STATUS_AUTHORISED
         async with asyncio.timeout(5):
             for attempt in count(1):
-                # Too much to be taken, so the hold stays as it is until it ends by itself.
+                # Above the held amount: the hold stays open until it expires.
                 answer = await stub.Capture(capture(101, f"a:capture:{attempt}"), timeout=5)
                 if answer.status == pb.STATUS_HOLD_GONE:
                     break
 
 
-async def test_latency_is_taken_and_can_cut_off_the_answer_or_the_effect(tmp_path: Path) -> None:
+async def test_latency_can_exceed_a_deadline_before_or_after_the_effect(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, stub):
         slow = pb.Behaviour(latency_min_ms=3_000, latency_max_ms=3_000)
         await stub.Configure(pb.ConfigureRequest(behaviour=slow), timeout=5)
@@ -140,9 +140,9 @@ async def test_health_and_reflection_answer(tmp_path: Path) -> None:
             answer = await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
-        asked = reflection_pb2.ServerReflectionRequest(list_services="")
-        async for told in reflection.ServerReflectionInfo(iter([asked]), timeout=5):
-            assert SERVICE in {one.name for one in told.list_services_response.service}
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        async for response in reflection.ServerReflectionInfo(iter([request]), timeout=5):
+            assert SERVICE in {one.name for one in response.list_services_response.service}
 
 
 # As a process
@@ -159,33 +159,33 @@ def process(**settings: str) -> Iterator[subprocess.Popen[str]]:
             started.kill()
 
 
-def said(started: subprocess.Popen[str]) -> dict[str, str]:
-    """The next line of its log."""
+def log_line(started: subprocess.Popen[str]) -> dict[str, str]:
+    """The next line of the process's log."""
     assert started.stdout is not None
     line: dict[str, str] = json.loads(started.stdout.readline())
     return line
 
 
-def test_sigterm_drains_and_ends_with_zero_and_the_port_can_not_be_shared(tmp_path: Path) -> None:
+def test_sigterm_drains_and_exits_with_zero_and_the_port_can_not_be_shared(tmp_path: Path) -> None:
     database = str(tmp_path / "books.sqlite")
     with process(listen="127.0.0.1:0", database=database, latency_min_ms="300", latency_max_ms="300") as first:
-        listening = said(first)
+        listening = log_line(first)
         assert listening["message"] == "listening"
         with process(listen=listening["address"], database=database) as second:
-            assert said(second)["message"] == "can't listen"
+            assert log_line(second)["message"] == "can't listen"
             assert second.wait(10) == 2
         with grpc.insecure_channel(listening["address"]) as channel:
             stub = pb_grpc.SimProviderServiceStub(channel)
-            under_way = stub.Authorise.future(authorise(), timeout=10, wait_for_ready=True)
+            in_flight = stub.Authorise.future(authorise(), timeout=10, wait_for_ready=True)
             _serving(channel)
             first.send_signal(signal.SIGTERM)
-            assert said(first)["message"] == "draining"
-            assert under_way.result().hold == HOLD
+            assert log_line(first)["message"] == "draining"
+            assert in_flight.result().hold == HOLD
         assert first.wait(10) == 0
 
 
 def _serving(channel: grpc.Channel) -> None:
-    """Returns when a call sent before this one has reached the server: they share a connection, in order."""
+    """Returns once a call sent before has reached the server: both share a connection, in order."""
     health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
 
 
@@ -193,13 +193,13 @@ def _serving(channel: grpc.Channel) -> None:
     ("settings", "named"),
     [({"listen": "nowhere"}, "LISTEN"), ({"latency_min_ms": "-1"}, "LATENCY_MIN_MS"), ({"latency_min_ms": "9"}, "*")],
 )
-def test_bad_settings_are_named_and_end_it_with_two(tmp_path: Path, settings: dict[str, str], named: str) -> None:
+def test_bad_settings_are_named_and_exit_with_two(tmp_path: Path, settings: dict[str, str], named: str) -> None:
     with process(database=str(tmp_path / "books.sqlite"), **settings) as started:
-        assert said(started)["name"] == PREFIX + named
+        assert log_line(started)["name"] == PREFIX + named
         assert started.wait(10) == 2
 
 
-#: Methods by kind, with who may call them where callers have certificates.
+#: Kind of each method, and the identities that may call it.
 ALLOWED = {
     "/groupbuy.simprovider.v1.SimProviderService/Authorise": ("unary_unary", {"payments"}),
     "/groupbuy.simprovider.v1.SimProviderService/LookUp": ("unary_unary", {"payments"}),
@@ -211,7 +211,7 @@ ALLOWED = {
 }
 
 
-async def test_where_callers_have_certificates_each_calls_what_the_table_says(tmp_path: Path) -> None:
+async def test_with_certificates_each_identity_may_call_what_the_policy_allows(tmp_path: Path) -> None:
     credentials = Credentials(tmp_path / "credentials")
     own = credentials.issued["provider"]
     settings = Settings(

@@ -33,11 +33,11 @@ from eventlog.core.aggregate import Aggregate, decide
 from ops.demo.plan import Evening, Party, Role, Visit, plan
 from services.groups.domain.domain import GroupDomain
 from services.orders.domain.ids import group_id, order_id
-from services.payments.domain.calls import calls_of, key
-from services.payments.domain.domain import PurseDomain
+from services.payments.domain.domain import GroupPaymentsDomain
+from services.payments.domain.events import calls_of, idempotency_key
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
-from simulators.psp.accounts import Ledger
-from simulators.psp.rules import Refusal
+from simulators.psp.accounts.account_book import AccountBook
+from simulators.psp.accounts.holds import Refusal
 from tests.unit.ops.story import Line
 
 START_MS = 1_700_000_000_000
@@ -65,9 +65,9 @@ class World:
         self.topics: dict[str, list[Line]] = {
             spec.name: [] for spec in (ORDERS, GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG)
         }
-        self.ledger = Ledger(directory / f"books-{seed}.sqlite", lambda: self.now_ms, hold_life_ms)
+        self.ledger = AccountBook(directory / f"books-{seed}.sqlite", lambda: self.now_ms, hold_life_ms)
         self._groups = Side(GroupDomain(), GROUP_INBOX.name, GROUP_LOG.name)
-        self._purses = Side(PurseDomain(), PAYMENT_INBOX.name, PAYMENT_LOG.name)
+        self._purses = Side(GroupPaymentsDomain(), PAYMENT_INBOX.name, PAYMENT_LOG.name)
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._numbers = count()
         self.evening: Evening = plan(orders, seed)
@@ -228,7 +228,7 @@ def _request(call: ProviderCall, group: str) -> Any:
     amount = call.amount_minor
     if call.operation in {OPERATION_AUTHORISE, OPERATION_SALE}:
         return sim.AuthoriseRequest(
-            key=key(call),
+            key=idempotency_key(call),
             order=call.order,
             group=group,
             payment_method=call.payment_method,
@@ -237,7 +237,7 @@ def _request(call: ProviderCall, group: str) -> Any:
             sale=call.operation == OPERATION_SALE,
         )
     if call.operation == OPERATION_CAPTURE:
-        return sim.CaptureRequest(key=key(call), hold=call.hold, amount_minor=amount)
+        return sim.CaptureRequest(key=idempotency_key(call), hold=call.hold, amount_minor=amount)
     if call.operation == OPERATION_VOID:
-        return sim.VoidRequest(key=key(call), hold=call.hold)
-    return sim.RefundRequest(key=key(call), hold=call.hold, amount_minor=amount)
+        return sim.VoidRequest(key=idempotency_key(call), hold=call.hold)
+    return sim.RefundRequest(key=idempotency_key(call), hold=call.hold, amount_minor=amount)

@@ -1,5 +1,5 @@
-"""What providers tell is believed only when it is theirs, whole and of these minutes. Method: notifications as the
-simulated provider makes them, by hand where they are to be wrong; time by hand."""
+"""A notification is accepted only with a valid, recent signature over exactly its bytes. Method: notifications as the
+simulated provider signs them, hand-made ones where they have to be wrong, and a clock as a parameter."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ import pytest
 from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION
 
-from services.payments.providers.notifications import BadSignature, Notifications, NotUnderstood, UnknownProvider
-from services.payments.providers.wechat import http_client
+from chassis.outside.signatures import BadSignature
+from services.payments.providers.notifications import Notifications, NotUnderstood, UnknownProvider
+from services.payments.providers.registry import notifications_of
+from services.payments.providers.wechat.merchant_account import MerchantAccount
 from simulators.psp.wechat import signer
-from simulators.psp.wechat.signer import Seal
+from simulators.psp.wechat.signer import Signer
 
 GROUP, ORDER = "0f1e2d3c-0000-4000-8000-000000000001", "0f1e2d3c-0000-4000-8000-000000000002"
 KEY = f"{ORDER}:authorise:2"
@@ -29,27 +31,27 @@ Sent = tuple[str, Pairs, bytes]
 
 
 @pytest.fixture(scope="module")
-def seal(tmp_path_factory: pytest.TempPathFactory) -> tuple[Seal, Path]:
+def signer_and_keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Signer, Path]:
     directory = tmp_path_factory.mktemp("keys")
-    return Seal(directory), directory
+    return Signer(directory), directory
 
 
 @pytest.fixture
-def account(seal: tuple[Seal, Path]) -> http_client.Account:
-    keys = seal[1]
-    return http_client.account(
-        merchant=signer.MERCHANT,
-        app=signer.APP,
+def account(signer_and_keys: tuple[Signer, Path]) -> MerchantAccount:
+    keys = signer_and_keys[1]
+    return MerchantAccount.load(
+        merchant_id=signer.MERCHANT,
+        app_id=signer.APP,
         serial=signer.MERCHANT_SERIAL,
         platform_serial=signer.PLATFORM_SERIAL,
-        private=keys / "merchant_private.pem",
-        platform=keys / "platform_public.pem",
-        secret=(keys / "apiv3_key").read_text(),
+        private_key=keys / "merchant_private.pem",
+        platform_key=keys / "platform_public.pem",
+        api_v3_key=(keys / "apiv3_key").read_text(),
     )
 
 
-def reads(account: http_client.Account | None = None, *, later_s: float = 0.0) -> Notifications:
-    return Notifications(
+def reads(account: MerchantAccount | None = None, *, later_s: float = 0.0) -> Notifications:
+    return notifications_of(
         stripe_secret=STRIPE, wechat=account, simulated_secret=OWN, now_s=lambda: time.time() + later_s
     )
 
@@ -94,9 +96,9 @@ def paid(**fields: Any) -> dict[str, Any]:
     }
 
 
-def of_wechat(seal: Seal, said: dict[str, Any], kind: str = "TRANSACTION.SUCCESS") -> Sent:
-    body = seal.encrypted(kind, "EV-1", said)
-    return "wechat", list(seal.headers(body).items()), body
+def of_wechat(one: Signer, said: dict[str, Any], kind: str = "TRANSACTION.SUCCESS") -> Sent:
+    body = one.encrypt(kind, "EV-1", said)
+    return "wechat", list(one.sign(body).items()), body
 
 
 INTENT = {
@@ -118,7 +120,7 @@ CAPTURED_BY = {**NAMES, "capture_key": f"{ORDER}:capture:3"}
     [
         ("payment_intent.amount_capturable_updated", INTENT, (d.OPERATION_AUTHORISE, 2, "authorised")),
         ("payment_intent.succeeded", {**TAKEN, "metadata": CAPTURED_BY}, (d.OPERATION_CAPTURE, 3, "captured")),
-        # Captured by hand, in the dashboard.
+        # Captured by hand in Stripe's dashboard.
         ("payment_intent.succeeded", TAKEN, (d.OPERATION_CAPTURE, 0, "captured")),
         (
             "payment_intent.succeeded",
@@ -149,9 +151,7 @@ CAPTURED_BY = {**NAMES, "capture_key": f"{ORDER}:capture:3"}
         ),
     ],
 )
-def test_stripes_events_say_which_call_they_are_about(
-    kind: str, said: dict[str, Any], expected: tuple[int, int, str]
-) -> None:
+def test_stripe_events_name_their_call(kind: str, said: dict[str, Any], expected: tuple[int, int, str]) -> None:
     claim = reads().verify_and_parse(*of_stripe(kind, said))
     assert claim is not None
     group, outcome = claim
@@ -163,64 +163,64 @@ def test_stripes_events_say_which_call_they_are_about(
     ("kind", "said"),
     [
         ("customer.created", {"id": "cus_1", "metadata": NAMES}),
-        # Another system shares the account.
+        # Of another system that shares the account.
         ("payment_intent.succeeded", {**TAKEN, "metadata": {}}),
         ("payment_intent.succeeded", {**TAKEN, "metadata": {"key": "invoice-7", "group": "x"}}),
         ("refund.created", {"status": "pending", "metadata": NAMES}),
     ],
 )
-def test_what_no_order_of_ours_waits_for_is_no_claim(kind: str, said: dict[str, Any]) -> None:
+def test_events_about_no_order_of_ours_are_ignored(kind: str, said: dict[str, Any]) -> None:
     assert reads().verify_and_parse(*of_stripe(kind, said)) is None
 
 
-def test_what_is_signed_and_can_not_be_read_is_said_to_be_so() -> None:
+def test_a_genuine_notification_of_unknown_form_is_not_understood() -> None:
     with pytest.raises(NotUnderstood):
         reads().verify_and_parse(*of_stripe("payment_intent.succeeded", {"metadata": NAMES}))
     with pytest.raises(NotUnderstood):
         reads().verify_and_parse(*of_simulated(status="STATUS_NEW"))
 
 
-def test_wechats_notifications_are_opened_and_name_their_order(
-    seal: tuple[Seal, Path], account: http_client.Account
+def test_wechat_notifications_are_decrypted_and_name_their_order(
+    signer_and_keys: tuple[Signer, Path], account: MerchantAccount
 ) -> None:
-    claim = reads(account).verify_and_parse(*of_wechat(seal[0], paid()))
+    claim = reads(account).verify_and_parse(*of_wechat(signer_and_keys[0], paid()))
     assert claim is not None
     assert (claim[0], claim[1].order, claim[1].attempt) == (GROUP, ORDER, 2)
     assert (claim[1].authorised.hold, claim[1].authorised.amount_minor) == ("n1", 100)
-    assert reads(account).verify_and_parse(*of_wechat(seal[0], paid(attach="not ours"))) is None
+    assert reads(account).verify_and_parse(*of_wechat(signer_and_keys[0], paid(attach="not ours"))) is None
 
 
-def test_the_simulated_providers_own_are_read() -> None:
+def test_notifications_of_the_simulated_provider_are_read() -> None:
     claim = reads().verify_and_parse(*of_simulated())
     assert claim is not None
     assert (claim[0], claim[1].order, claim[1].attempt, claim[1].authorised.hold) == (GROUP, ORDER, 2, "h")
 
 
 @pytest.fixture(params=["stripe", "wechat", "simulated"])
-def sent(request: pytest.FixtureRequest, seal: tuple[Seal, Path]) -> Sent:
+def sent(request: pytest.FixtureRequest, signer_and_keys: tuple[Signer, Path]) -> Sent:
     made: dict[str, Callable[[], Sent]] = {
         "stripe": lambda: of_stripe("payment_intent.succeeded", TAKEN),
-        "wechat": lambda: of_wechat(seal[0], paid()),
+        "wechat": lambda: of_wechat(signer_and_keys[0], paid()),
         "simulated": of_simulated,
     }
     return made[request.param]()
 
 
-def test_a_repeat_reads_as_the_same(sent: Sent, account: http_client.Account) -> None:
+def test_a_duplicate_yields_the_same_claim(sent: Sent, account: MerchantAccount) -> None:
     one = reads(account)
     first, second = one.verify_and_parse(*sent), one.verify_and_parse(*sent)
     assert first == second
     assert first is not None
 
 
-def test_a_body_that_was_changed_is_refused(sent: Sent, account: http_client.Account) -> None:
+def test_a_changed_body_is_refused(sent: Sent, account: MerchantAccount) -> None:
     provider, headers, body = sent
     for changed in (body.replace(b"1", b"2", 1), body + b" ", b"", b"\xff\xfe"):
         with pytest.raises(BadSignature):
             reads(account).verify_and_parse(provider, headers, changed)
 
 
-def test_headers_that_are_missing_or_broken_are_refused(sent: Sent, account: http_client.Account) -> None:
+def test_missing_or_malformed_signature_headers_are_refused(sent: Sent, account: MerchantAccount) -> None:
     provider, headers, body = sent
     for name, _ in headers:
         for value in (None, "", "t=x,v1=y", "nonsense", "t=,v1=", "\u0661", " ", "1_0"):
@@ -231,8 +231,8 @@ def test_headers_that_are_missing_or_broken_are_refused(sent: Sent, account: htt
                 reads(account).verify_and_parse(provider, broken, body)
 
 
-def test_a_header_that_a_signature_depends_on_comes_once(sent: Sent, account: http_client.Account) -> None:
-    """Of two, one could be verified and the other read: the same value twice is refused as well."""
+def test_a_repeated_signature_header_is_refused(sent: Sent, account: MerchantAccount) -> None:
+    """Of two, one could be verified and the other read. The same value twice is refused as well."""
     provider, headers, body = sent
     for name, value in headers:
         for other in (value, "t=1,v1=00", "1"):
@@ -243,19 +243,19 @@ def test_a_header_that_a_signature_depends_on_comes_once(sent: Sent, account: ht
 
 
 @pytest.mark.parametrize("provider", ["stripe", "simulated"])
-def test_the_time_that_was_signed_is_the_time_that_counts(provider: str) -> None:
-    """A notification that was caught yesterday is no newer for a timestamp that somebody wrote beside it."""
+def test_only_the_signed_timestamp_counts(provider: str) -> None:
+    """A notification captured yesterday does not become recent by a second timestamp beside the signed one."""
     (_, [(name, _)], body), secret = {
         "stripe": (of_stripe("payment_intent.succeeded", TAKEN), STRIPE),
         "simulated": (of_simulated(), OWN),
     }[provider]
     old, now = str(int(time.time()) - 86_400), str(int(time.time()))
-    caught, fresh = f"t={old},v1={signature(body, old, secret)}", f"t={now},v1={signature(body, now, secret)}"
+    captured, fresh = f"t={old},v1={signature(body, old, secret)}", f"t={now},v1={signature(body, now, secret)}"
     good = signature(body, now, secret)
     for wrong in (
-        caught,
-        f"{caught},t={now}",
-        f"t={now},{caught}",
+        captured,
+        f"{captured},t={now}",
+        f"t={now},{captured}",
         f"{fresh},t={now}",
         f"{fresh},t={old}",
         f"t={now} ,v1={good}",
@@ -274,22 +274,24 @@ def test_the_time_that_was_signed_is_the_time_that_counts(provider: str) -> None
     ):
         with pytest.raises(BadSignature):
             reads().verify_and_parse(provider, [(name, wrong)], body)
-    # Two secrets while they are exchanged, and a scheme of Stripe's test mode.
+    # Two secrets during rotation, and a scheme of Stripe's test mode.
     for right in (fresh, f"t={now},v1={'0' * 64},v1={good}", f"t={now},v1={good},v0=anything"):
         assert reads().verify_and_parse(provider, [(name, right)], body) is not None
 
 
-def test_a_nonce_takes_nothing_from_the_body(seal: tuple[Seal, Path], account: http_client.Account) -> None:
-    """What WeChat Pay signs are lines: moved into the nonce, the first line of a body would not be read."""
-    body = b'{"first": 1}\n' + seal[0].encrypted("TRANSACTION.SUCCESS", "EV-1", paid())
-    headers = dict(seal[0].headers(body))
+def test_a_nonce_with_a_line_of_the_body_is_refused(
+    signer_and_keys: tuple[Signer, Path], account: MerchantAccount
+) -> None:
+    """WeChat Pay signs lines. Moved into the nonce, the first line of a body would be verified but not parsed."""
+    body = b'{"first": 1}\n' + signer_and_keys[0].encrypt("TRANSACTION.SUCCESS", "EV-1", paid())
+    headers = dict(signer_and_keys[0].sign(body))
     name = next(one for one in headers if one.lower() == "wechatpay-nonce")
     headers[name] += '\n{"first": 1}'
     with pytest.raises(BadSignature, match="nonce"):
         reads(account).verify_and_parse("wechat", headers.items(), body.partition(b"\n")[2])
 
 
-def test_a_body_is_utf_8() -> None:
+def test_a_body_in_another_encoding_than_utf_8_is_not_understood() -> None:
     text = json.dumps({"type": "payment_intent.succeeded", "data": {"object": TAKEN}}).encode("utf-16")
     at = str(int(time.time()))
     header = [("Stripe-Signature", f"t={at},v1={signature(text, at, STRIPE)}")]
@@ -298,40 +300,40 @@ def test_a_body_is_utf_8() -> None:
 
 
 @pytest.mark.parametrize("later_s", [310.0, -310.0])
-def test_a_timestamp_that_is_minutes_away_is_refused(sent: Sent, account: http_client.Account, later_s: float) -> None:
+def test_a_timestamp_that_is_minutes_away_is_refused(sent: Sent, account: MerchantAccount, later_s: float) -> None:
     with pytest.raises(BadSignature, match="away"):
         reads(account, later_s=later_s).verify_and_parse(*sent)
 
 
-def test_another_key_is_refused(tmp_path: Path, account: http_client.Account) -> None:
+def test_a_signature_with_another_key_is_refused(tmp_path: Path, account: MerchantAccount) -> None:
     for forged in (
         of_stripe("payment_intent.succeeded", TAKEN, "whsec_other"),
         of_simulated("other"),
-        of_wechat(Seal(tmp_path), paid()),
+        of_wechat(Signer(tmp_path), paid()),
     ):
         with pytest.raises(BadSignature):
             reads(account).verify_and_parse(*forged)
 
 
-def test_what_is_signed_but_encrypted_for_somebody_else_is_refused(
-    seal: tuple[Seal, Path], account: http_client.Account
+def test_a_signed_body_encrypted_with_another_key_is_refused(
+    signer_and_keys: tuple[Signer, Path], account: MerchantAccount
 ) -> None:
-    event = json.loads(seal[0].encrypted("TRANSACTION.SUCCESS", "EV-1", paid()))
+    event = json.loads(signer_and_keys[0].encrypt("TRANSACTION.SUCCESS", "EV-1", paid()))
     event["resource"]["nonce"] = "x" * 12
     body = json.dumps(event).encode()
     with pytest.raises(BadSignature, match="decrypted"):
-        reads(account).verify_and_parse("wechat", seal[0].headers(body).items(), body)
+        reads(account).verify_and_parse("wechat", signer_and_keys[0].sign(body).items(), body)
 
 
-def test_without_a_secret_nothing_of_a_provider_is_taken(sent: Sent) -> None:
+def test_without_a_secret_notifications_are_refused(sent: Sent) -> None:
     with pytest.raises(UnknownProvider):
-        Notifications().verify_and_parse(*sent)
+        notifications_of().verify_and_parse(*sent)
     with pytest.raises(UnknownProvider):
         reads().verify_and_parse("paypal", [], b"{}")
 
 
-def test_no_secret_is_told(account: http_client.Account) -> None:
-    assert account.secret.decode() not in repr(account)
+def test_errors_contain_no_secret(account: MerchantAccount) -> None:
+    assert account.api_v3_key.decode() not in repr(account)
     with pytest.raises(BadSignature) as caught:
         reads().verify_and_parse(*of_simulated("other"))
     assert OWN not in str(caught.value).split()

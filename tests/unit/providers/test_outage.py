@@ -1,6 +1,6 @@
-"""A provider that is down for minutes costs nobody anything: what can't be asked is parked in the purse, the provider
-is hardly asked, nothing piles up, and all is settled after its return. Method: the purse's rules, the effects' calling
-and resolve with its breaker in virtual time; the provider is a few lines, and keeps books."""
+"""A provider outage of minutes costs no payment: pending calls wait in the aggregate, the circuit breaker keeps calls
+away from the provider, nothing piles up, and all payments settle after its return. Method: the payments' rules, the
+effect handler and resolve with its breaker in virtual time; the provider is a few lines, and keeps books."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, PaymentInput, ProviderOutcome
 
-from services.payments.domain.calls import key
-from services.payments.domain.domain import PurseDomain
+from chassis.outside.call_errors import ResultUnknown
+from chassis.outside.circuit_breaker import BreakerState, CircuitBreaker
+from chassis.outside.resolve import RetryPolicy
+from services.payments.domain.domain import GroupPaymentsDomain
+from services.payments.domain.events import idempotency_key
 from services.payments.domain.model import GroupPayments
 from services.payments.processors.effects import PaymentEffectHandler
-from services.payments.providers.circuit_breaker import Breaker, State
-from services.payments.providers.port import ResultUnknown, outcome_of
-from services.payments.providers.resolve import Limits, resolve
-from tests.unit.providers.virtual import run
+from services.payments.providers.port import outcome_of, resolve_outcome
+from tests.unit.virtual_time import run
 
 GROUPS = 300
 ARRIVES_EVERY_S = 0.5
@@ -30,35 +31,35 @@ START_MS = 1_700_000_000_000
 
 
 class Flaky:
-    """A provider that is down between two times. Its books: each key once."""
+    """A provider that is down between two times. Its books hold each key once."""
 
     name = "flaky"
 
     def __init__(self) -> None:
-        self.breaker = Breaker(self.name)
-        self.asked_while_down = 0
-        self.under_way = self.most_under_way = 0
+        self.breaker = CircuitBreaker(self.name)
+        self.calls_while_down = 0
+        self.in_flight = self.max_in_flight = 0
         self.captured: dict[str, int] = {}
         self.holds: dict[str, int] = {}
 
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
-            return await resolve(call, lambda _: self._send(call), self._look_up, Limits(), self.breaker)
+            return await resolve_outcome(call, lambda _: self._send(call), self._look_up, RetryPolicy(), self.breaker)
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
 
     async def _send(self, call: ProviderCall) -> ProviderOutcome:
         now_s = asyncio.get_running_loop().time()
         if DOWN_S <= now_s < BACK_S:
-            self.asked_while_down += 1
+            self.calls_while_down += 1
             raise ResultUnknown("connection refused")
         await asyncio.sleep(0.02)
         outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
         if call.operation == d.OPERATION_AUTHORISE:
-            self.holds[key(call)] = call.amount_minor
-            outcome.authorised.hold = key(call)
+            self.holds[idempotency_key(call)] = call.amount_minor
+            outcome.authorised.hold = idempotency_key(call)
             outcome.authorised.amount_minor = call.amount_minor
             outcome.authorised.currency = call.currency
         else:
@@ -70,7 +71,7 @@ class Flaky:
 
     async def _look_up(self, timeout_s: float) -> ProviderOutcome | None:
         if DOWN_S <= asyncio.get_running_loop().time() < BACK_S:
-            self.asked_while_down += 1
+            self.calls_while_down += 1
             raise ResultUnknown("connection refused")
         return None
 
@@ -98,7 +99,7 @@ class Shop:
 
     def __init__(self, provider: Flaky) -> None:
         self.provider = provider
-        self.domain = PurseDomain()
+        self.domain = GroupPaymentsDomain()
         self.calling = PaymentEffectHandler(lambda method: provider, self.now_ms)
         self.timers: list[tuple[int, int, One]] = []
         self.tasks: set[asyncio.Task[None]] = set()
@@ -108,7 +109,7 @@ class Shop:
         return START_MS + int(asyncio.get_running_loop().time() * 1000)
 
     def take(self, one: One, value: bytes) -> None:
-        """Decides one input, and starts the calls that the decision asks for."""
+        """Decides one input and starts the calls that the decision requests."""
         at_ms = self.now_ms()
         events = []
         for event in self.domain.decide(one.purse, self.domain.decode_input(value), at_ms):
@@ -129,7 +130,7 @@ class Shop:
             task.add_done_callback(self.tasks.discard)
 
     def _follow(self, one: One, decision: PaymentDecision) -> None:
-        """The group's side: what is held is charged."""
+        """The group's side: each hold is settled."""
         for event in decision.events:
             match event.WhichOneof("body"):
                 case "hold_authorised":
@@ -187,9 +188,9 @@ def test_a_provider_down_for_two_minutes_under_load_costs_nothing() -> None:
     assert len(provider.captured) == GROUPS
     assert set(provider.captured.values()) == {69}
     assert len(provider.holds) == GROUPS
-    # Asked by each call that comes, it would have been some thousands of times.
-    assert provider.asked_while_down < 60
-    assert provider.most_under_way < 40
-    assert provider.breaker.state is State.CLOSED
+    # Without the breaker, each call would reach the provider: some thousands.
+    assert provider.calls_while_down < 60
+    assert provider.max_in_flight < 40
+    assert provider.breaker.state is BreakerState.CLOSED
     last_s = max(one.settled_s for one in ones)
-    assert last_s - BACK_S < 60, f"settled only {last_s - BACK_S:.0f} s after its return"
+    assert last_s - BACK_S < 60, f"settled only {last_s - BACK_S:.0f} s after the provider's return"

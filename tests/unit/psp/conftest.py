@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.psp.books import Books
+from tests.unit.psp.account_books import Books
 
 
 @pytest.fixture
 def books(tmp_path: Path) -> Iterator[Books]:
     opened = Books(tmp_path / "books.sqlite")
     yield opened
-    opened.ledger.close()
+    opened.account_book.close()

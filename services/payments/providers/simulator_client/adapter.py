@@ -1,7 +1,7 @@
-"""The adapter to the simulated provider, over gRPC.
+"""Adapter to the simulated provider, over gRPC.
 
-That provider honours keys for ever, so a call is simply sent again until its result is known (see resolve.py), and
-ABSENT is never reported. It must never turn an error into a result unless the provider said that nothing was done.
+The simulated provider honours idempotency keys for ever, so a call is sent again until its result is known, and ABSENT
+is not reported. An error becomes a result only if the provider has said that it did nothing.
 """
 
 from __future__ import annotations
@@ -22,21 +22,16 @@ from groupbuy.payments.v1.inbox_pb2 import (
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
-from chassis.identity.tls import Dialing, Files
-from services.payments.providers.circuit_breaker import Breaker, State
-from services.payments.providers.port import (
-    KeyTaken,
-    NotPossibleNow,
-    ProviderError,
-    ResultUnknown,
-    idempotency_key,
-    outcome_of,
-)
-from services.payments.providers.resolve import Limits, resolve
+from chassis.identity.tls import CertificateFiles, RotatingChannel
+from chassis.outside.call_errors import CallError, KeyReused, NotPossibleNow, ResultUnknown
+from chassis.outside.circuit_breaker import BreakerState, CircuitBreaker
+from chassis.outside.resolve import RetryPolicy
+from services.payments.providers.port import idempotency_key, outcome_of, resolve_outcome
 from services.payments.providers.simulator_client.call_stream import DETAILS, CallStream
+from services.payments.providers.simulator_client.mapping import set_result
 
 CHANNEL_OPTIONS = (
-    # A provider that went away without a word is noticed; one that comes back is found within a second.
+    # Detect a provider that vanished without closing the connection, and reconnect within a second of its return.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -44,11 +39,11 @@ CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # Tries are counted in resolve.py alone.
+    # chassis.outside.resolve alone counts attempts.
     ("grpc.enable_retries", 0),
 )
 
-#: After these the call may have taken effect, or may be taken a moment later.
+#: Codes after which the call may have taken effect, or may still take effect.
 UNKNOWN_AFTER = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -64,28 +59,30 @@ KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
 
 
 class SimulatedProvider:
-    """The simulated provider at `target`, host:port; with `files`, over mutual TLS, and only where the server has the
-    SPIFFE id `expect`. Belongs to the event loop of its first call."""
+    """The simulated provider at `target`, host:port. Bound to the event loop of its first call.
+
+    With `files` the connection uses mutual TLS, and the server has to have the SPIFFE id `expect`.
+    """
 
     name = "simulated"
 
     def __init__(
         self,
         target: str,
-        limits: Limits | None = None,
-        breaker: Breaker | None = None,
-        files: Files | None = None,
+        policy: RetryPolicy | None = None,
+        breaker: CircuitBreaker | None = None,
+        files: CertificateFiles | None = None,
         expect: str = "",
     ) -> None:
-        self._limits = limits or Limits()
-        self._breaker = breaker or Breaker(self.name)
-        self._dialing = Dialing(target, files, expect, CHANNEL_OPTIONS)
+        self._policy = policy or RetryPolicy()
+        self._breaker = breaker or CircuitBreaker(self.name)
+        self._dialing = RotatingChannel(target, files, expect, CHANNEL_OPTIONS)
         self._channel: grpc.aio.Channel | None = None
         self._stub: pb_grpc.SimProviderServiceAsyncStub | None = None
         self._calls: CallStream | None = None
 
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
-        """Makes a call and says what came of it. See Provider."""
+        """Makes a call and returns its outcome. See Provider."""
         stub, calls = self._connected()
         kind, request = _request(call, group)
 
@@ -93,7 +90,7 @@ class SimulatedProvider:
             try:
                 result = await calls.call(timeout_s, **{kind: request})
             except grpc.aio.AioRpcError as error:
-                return _refused(call, error)
+                return _declined_or_raise(call, error)
             return _outcome(call, result, OUTCOME_ORIGIN_CALL)
 
         async def look_up(timeout_s: float) -> ProviderOutcome | None:
@@ -102,35 +99,35 @@ class SimulatedProvider:
             except grpc.aio.AioRpcError as error:
                 if error.code() == grpc.StatusCode.NOT_FOUND:
                     return None
-                raise _raised(error) from error
+                raise _call_error(error) from error
             return _outcome(call, result, OUTCOME_ORIGIN_LOOKUP)
 
-        return await resolve(call, send, look_up, self._limits, self._breaker)
+        return await resolve_outcome(call, send, look_up, self._policy, self._breaker)
 
     @property
-    def well(self) -> bool:
-        """Whether it is asked at present."""
-        return self._breaker.state is State.CLOSED
+    def available(self) -> bool:
+        """Whether calls are made at present."""
+        return self._breaker.state is BreakerState.CLOSED
 
     async def close(self) -> None:
-        """Ends the connection. Calls under way are cut off."""
+        """Closes the connection. Calls in flight are cut off."""
         if self._calls is not None:
             await self._calls.close()
         await self._dialing.close()
 
     def _connected(self) -> tuple[pb_grpc.SimProviderServiceAsyncStub, CallStream]:
-        # A channel belongs to the loop it is made on, and whoever wires a process may have none yet.
+        # A channel is bound to the event loop it is made on, and the process may be wired before a loop runs.
         channel = self._dialing.channel()
         if self._stub is None or self._calls is None or channel is not self._channel:
             self._channel = channel
             self._stub = pb_grpc.SimProviderServiceStub(channel)
-            # Calls on a stream before it end there, or are cut off with its channel and made again.
+            # Calls on the previous stream end there, or are cut off with its channel and retried.
             self._calls = CallStream(self._stub)
         return self._stub, self._calls
 
 
 def _request(call: ProviderCall, group: str) -> tuple[str, Any]:
-    """The field of a Call that says what to do, and its value. Raises ValueError for an unknown operation."""
+    """The field of a Call to set, and its value. Raises ValueError for an unknown operation."""
     key, amount_minor = idempotency_key(call), call.amount_minor
     match call.operation:
         case decisions.OPERATION_AUTHORISE | decisions.OPERATION_SALE:
@@ -153,61 +150,34 @@ def _request(call: ProviderCall, group: str) -> tuple[str, Any]:
 
 
 def _outcome(call: ProviderCall, result: pb.CallResult, origin: OutcomeOrigin.ValueType) -> ProviderOutcome:
-    """What the provider's answer says. Raises NotPossibleNow for a status that this adapter doesn't know."""
+    """Outcome with a result. Raises NotPossibleNow for an unknown status."""
     outcome = outcome_of(call, origin)
-    tell(outcome, result)
+    set_result(outcome, result)
     return outcome
 
 
-def tell(outcome: ProviderOutcome, result: pb.CallResult) -> None:
-    """Puts what the provider says into an outcome. Raises NotPossibleNow for a status that is not known here."""
-    match result.status:
-        case pb.STATUS_AUTHORISED:
-            outcome.authorised.hold = result.hold
-            outcome.authorised.amount_minor = result.amount_minor
-            outcome.authorised.currency = result.currency
-            outcome.authorised.capturable_until_ms = result.capturable_until_ms
-        case pb.STATUS_ACTION_REQUIRED:
-            outcome.action_required.hold = result.hold
-            outcome.action_required.action_url = result.action_url
-        case pb.STATUS_DECLINED:
-            outcome.declined.reason = result.reason
-        case pb.STATUS_CAPTURED:
-            outcome.captured.hold = result.hold
-            outcome.captured.amount_minor = result.amount_minor
-        case pb.STATUS_VOIDED:
-            outcome.voided.hold = result.hold
-        case pb.STATUS_REFUNDED:
-            outcome.refunded.hold = result.hold
-            outcome.refunded.amount_minor = result.amount_minor
-        case pb.STATUS_HOLD_GONE:
-            outcome.hold_gone.hold = result.hold
-        case _:
-            raise NotPossibleNow(f"the provider answered with status {result.status}, which is not known here")
-
-
-def _refused(call: ProviderCall, error: grpc.aio.AioRpcError) -> ProviderOutcome:
-    """DECLINED where the provider says that it did nothing and never will for this call; else raises ProviderError."""
-    failed = _raised(error)
-    # No such hold. An authorisation names none, so there it would come from something else on the way.
+def _declined_or_raise(call: ProviderCall, error: grpc.aio.AioRpcError) -> ProviderOutcome:
+    """DECLINED if the provider did nothing and never will for this call; otherwise raises CallError."""
+    failed = _call_error(error)
+    # No such hold. An authorisation names no hold, so its NOT_FOUND comes from a proxy in between.
     no_hold = error.code() == grpc.StatusCode.NOT_FOUND and bool(call.hold)
     final = no_hold or error.code() == grpc.StatusCode.INVALID_ARGUMENT
-    if isinstance(failed, KeyTaken) or not final:
+    if isinstance(failed, KeyReused) or not final:
         raise failed from error
     outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
     outcome.declined.reason = error.details() or error.code().name
     return outcome
 
 
-def _raised(error: grpc.aio.AioRpcError) -> ProviderError:
+def _call_error(error: grpc.aio.AioRpcError) -> CallError:
     text = f"{error.code().name}: {error.details()}"
     if error.code() in UNKNOWN_AFTER:
         return ResultUnknown(text)
-    return KeyTaken(text) if _reason(error) == KEY_REUSED else NotPossibleNow(text)
+    return KeyReused(text) if _reason(error) == KEY_REUSED else NotPossibleNow(text)
 
 
 def _reason(error: grpc.aio.AioRpcError) -> str:
-    """The reason of the error's ErrorInfo; empty without one that can be read."""
+    """The reason in the error's ErrorInfo; empty if there is none or it is malformed."""
     packed: Any = next((value for name, value in tuple[Any, ...](error.trailing_metadata()) if name == DETAILS), b"")
     info = error_details_pb2.ErrorInfo()
     try:

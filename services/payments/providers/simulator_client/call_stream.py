@@ -1,7 +1,7 @@
-"""The adapter's calls on one stream to the simulated provider: what is asked for together travels together.
+"""Calls multiplexed on one gRPC stream to the simulated provider; calls made together share a message.
 
-A call on its own costs both sides more than all that is done for it. Each call here is answered, timed out and refused
-as if it were alone. Must never turn a lost stream into a result: its calls may have taken effect.
+A unary RPC costs both sides more than the work it asks for. Each call on the stream is answered, timed out and refused
+as a unary one would be. A lost stream fails its calls with UNAVAILABLE, as they may have taken effect.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import grpc
 from google.rpc import status_pb2  # type: ignore[import-untyped, unused-ignore]
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
-#: Calls in one message at most.
-BATCH = 500
-#: Where gRPC puts a google.rpc.Status.
+#: Most calls in one message.
+MAX_BATCH = 500
+#: Metadata key of a google.rpc.Status.
 DETAILS = "grpc-status-details-bin"
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -26,22 +26,22 @@ def _error(code: grpc.StatusCode, message: str, status: bytes = b"") -> grpc.aio
 
 
 class CallStream:
-    """One stream, opened when it is needed, and anew after it was lost. Used on one event loop."""
+    """A stream opened for the first call and reopened after it is lost. Used on one event loop."""
 
     def __init__(self, stub: Any) -> None:
         self._stub = stub
         self._number = 0
-        self._waiting: dict[int, asyncio.Future[pb.Answer]] = {}
+        self._pending: dict[int, asyncio.Future[pb.Answer]] = {}
         self._unsent: list[pb.Call] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def call(self, timeout_s: float, **body: Any) -> pb.CallResult:
-        """Makes a call; `body` is one field of Call. Raises AioRpcError, as a call on its own would."""
+        """Makes a call; `body` is one field of Call. Raises AioRpcError, as a unary call would."""
         self._number += 1
         number = self._number
         answer: asyncio.Future[pb.Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
+        self._pending[number] = answer
         self._unsent.append(pb.Call(number=number, **body))
         self._wake.set()
         if self._task is None:
@@ -52,13 +52,13 @@ class CallStream:
         except TimeoutError:
             raise _error(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {timeout_s:g} s") from None
         finally:
-            del self._waiting[number]
+            del self._pending[number]
         if found.WhichOneof("body") != "result":
             raise _refused(found.status)
         return found.result
 
     async def close(self) -> None:
-        """Ends the stream. Calls under way are cut off."""
+        """Ends the stream. Calls in flight are cut off."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -71,9 +71,9 @@ class CallStream:
             sending = asyncio.create_task(self._send(stream))
             async for response in stream:
                 for answer in response.answers:
-                    waits = self._waiting.get(answer.number)
-                    if waits is not None and not waits.done():
-                        waits.set_result(answer)
+                    future = self._pending.get(answer.number)
+                    if future is not None and not future.done():
+                        future.set_result(answer)
         except grpc.aio.AioRpcError as error:
             failed = error
         finally:
@@ -82,20 +82,20 @@ class CallStream:
                 await asyncio.gather(sending, return_exceptions=True)
             self._task = None
             self._unsent.clear()
-            for waits in self._waiting.values():
-                if not waits.done():
-                    waits.set_exception(failed)
+            for future in self._pending.values():
+                if not future.done():
+                    future.set_exception(failed)
 
     async def _send(self, stream: Any) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._unsent:
-                some, self._unsent = self._unsent[:BATCH], self._unsent[BATCH:]
+                batch, self._unsent = self._unsent[:MAX_BATCH], self._unsent[MAX_BATCH:]
                 try:
-                    await stream.write(pb.MakeCallsRequest(calls=some))
+                    await stream.write(pb.MakeCallsRequest(calls=batch))
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                    # Whoever reads the stream's answers is told why it ended.
+                    # The task that reads the answers gets the stream's error.
                     return
 
 

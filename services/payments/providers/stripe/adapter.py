@@ -1,9 +1,9 @@
-"""The adapter to Stripe, with Stripe's own SDK: payment intents with manual capture, cancel, refunds.
+"""Adapter to Stripe with Stripe's own SDK: payment intents with manual capture, cancellations, refunds.
 
-The idempotency key is the call's. Stripe forgets keys after a day, so a call that may be older is looked up before it
-is sent: a hold or a sale by Stripe's search over metadata (which lags by a minute, while the key is still honoured), a
-refund in the list of its payment's refunds. A capture and a void can't happen twice to one payment intent; what stands
-is read from it. Must never log the API key, nor trust an error to mean that nothing was done.
+Stripe's idempotency key is the call's. Keys expire after a day, so a call that may be older is looked up before it is
+sent: a hold or a sale by Stripe's search over metadata (which lags by a minute, while the key is still honoured), a
+refund in the list of its payment's refunds. A capture or a void can't happen twice to one payment intent; its state is
+the result. The API key is not logged, and an error alone is no proof that nothing was done.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from groupbuy.payments.v1.inbox_pb2 import (
     ProviderOutcome,
 )
 
-from services.payments.providers.circuit_breaker import Breaker, State
-from services.payments.providers.port import ResultUnknown, idempotency_key, outcome_of
-from services.payments.providers.resolve import Limits, resolve
+from chassis.outside.call_errors import ResultUnknown
+from chassis.outside.circuit_breaker import BreakerState, CircuitBreaker
+from chassis.outside.resolve import RetryPolicy
+from services.payments.providers.port import idempotency_key, outcome_of, resolve_outcome
 from services.payments.providers.stripe.amounts import NotRepresentable
-from services.payments.providers.stripe.calls import MAKES, final_or_raise, raised
+from services.payments.providers.stripe.calls import CALLS, call_error, set_declined_or_raise
 
-# It would write a line for each call, and one for each answer.
+# The SDK logs two lines for each call at INFO.
 logging.getLogger("stripe").setLevel(logging.WARNING)
 
 API = "https://api.stripe.com"
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 
 class StripeProvider:
-    """Stripe. Belongs to the event loop of its first call."""
+    """Stripe, for one account. Bound to the event loop of its first call."""
 
     name = "stripe"
 
@@ -46,45 +47,45 @@ class StripeProvider:
         api_base: str = API,
         *,
         return_url: str = "",
-        limits: Limits | None = None,
-        breaker: Breaker | None = None,
+        policy: RetryPolicy | None = None,
+        breaker: CircuitBreaker | None = None,
     ) -> None:
-        """`return_url`: where a shopper goes after confirming on a page of Stripe's."""
+        """`return_url`: the page that Stripe sends a shopper to after a confirmation."""
         self._key = key
         self._api_base = api_base
         self._return_url = return_url
-        self._limits = limits or Limits()
-        self._breaker = breaker or Breaker(self.name)
+        self._policy = policy or RetryPolicy()
+        self._breaker = breaker or CircuitBreaker(self.name)
         self._http: stripe.AIOHTTPClient | None = None
         self._client: stripe.StripeClient | None = None
 
     @property
-    def well(self) -> bool:
-        """Whether it is asked at present."""
-        return self._breaker.state is State.CLOSED
+    def available(self) -> bool:
+        """Whether calls are made at present."""
+        return self._breaker.state is BreakerState.CLOSED
 
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
-        """Makes a call and says what came of it. See Provider."""
+        """Makes a call and returns its outcome. See Provider."""
         return await self._resolve(call, group, look_first=False)
 
     async def perform_again(self, call: ProviderCall, group: str) -> ProviderOutcome:
-        """The same for a call that may have been sent before. See Forgetful."""
+        """Same for a call that may have been sent before. See ExpiringIdempotency."""
         return await self._resolve(call, group, look_first=True)
 
     async def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         if self._http is not None:
             await self._http.close_async()  # type: ignore[no-untyped-call]
 
     async def _resolve(self, call: ProviderCall, group: str, *, look_first: bool) -> ProviderOutcome:
         key = idempotency_key(call)
-        makes = MAKES.get(call.operation)
-        if makes is None:
+        make = CALLS.get(call.operation)
+        if make is None:
             raise ValueError(f"{key}: unknown operation")
-        made = makes(self._connected(), call, group, self._return_url)
+        stripe_call = make(self._connected(), call, group, self._return_url)
         outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
         try:
-            made.check()
+            stripe_call.check()
         except NotRepresentable as error:
             outcome.declined.reason = str(error)
             return outcome
@@ -92,32 +93,32 @@ class StripeProvider:
         async def send(timeout_s: float) -> ProviderOutcome:
             outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
             try:
-                await _within(timeout_s, made.send(outcome))
+                await _within(timeout_s, stripe_call.send(outcome))
             except stripe.StripeError as error:
-                final_or_raise(outcome, error)
-                await _within(timeout_s, made.refused(outcome))
+                set_declined_or_raise(outcome, error)
+                await _within(timeout_s, stripe_call.read_after_refusal(outcome))
             return outcome
 
         async def look_up(timeout_s: float) -> ProviderOutcome | None:
             outcome = outcome_of(call, OUTCOME_ORIGIN_LOOKUP)
             try:
-                found = await _within(timeout_s, made.look_up(outcome))
+                found = await _within(timeout_s, stripe_call.look_up(outcome))
             except stripe.StripeError as error:
                 if error.http_status == 404:
                     return None
-                raise raised(error) from error
+                raise call_error(error) from error
             return outcome if found else None
 
-        return await resolve(call, send, look_up, self._limits, self._breaker, look_first=look_first)
+        return await resolve_outcome(call, send, look_up, self._policy, self._breaker, look_first=look_first)
 
     def _connected(self) -> stripe.StripeClient:
         if self._client is None:
-            self._http = stripe.AIOHTTPClient(timeout=self._limits.try_s)
+            self._http = stripe.AIOHTTPClient(timeout=self._policy.attempt_s)
             self._client = stripe.StripeClient(
                 self._key,
                 base_addresses={"api": self._api_base},
                 http_client=self._http,
-                # Tries are counted in resolve.py alone.
+                # chassis.outside.resolve alone counts attempts.
                 max_network_retries=0,
             )
         return self._client

@@ -1,7 +1,7 @@
-"""What Stripe's objects say, in the words of our outcomes: payment intents, refunds, errors. For calls and webhooks.
+"""Stripe's payment intents, refunds and errors as outcomes, for calls and webhooks alike.
 
-Reads plain mappings, so that an answer of the SDK and the body of a webhook are read the same way. Must never say that
-money moved, is held or is absent unless the object says so.
+Reads plain mappings, so that an answer of the SDK and the body of a webhook are read the same way. An outcome reports
+money as taken, held or absent only if Stripe's object does.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any
 from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
-from services.payments.providers.port import NotYet
+from chassis.outside.call_errors import NotYet
 from services.payments.providers.stripe.amounts import from_stripe
 
-#: Where the names of our calls are kept in Stripe's metadata.
+#: Metadata keys of Stripe's objects that name the order, the group and the calls.
 ORDER, GROUP, KEY, CAPTURE_KEY = "order", "group", "key", "capture_key"
-#: Where a charge doesn't say until when it can be captured, as in events: the shortest time that a card network gives
-#: to payments that the customer makes.
+#: Life of a hold whose charge has no capture_before, as in events: the shortest one of the card networks for payments
+#: that the customer initiates.
 MIN_HOLD_MS = (6 * 24 + 18) * 3_600_000
-#: Intents that Stripe itself ended, their time being over.
-ENDED_BY_ITSELF = frozenset({"automatic", "expired"})
+#: Cancellation reasons of intents that expired.
+EXPIRED_REASONS = frozenset({"automatic", "expired"})
 
 
-def tell_held(outcome: ProviderOutcome, intent: Mapping[str, Any]) -> None:
-    """What a payment intent says of the call that was to make it. Raises NotYet where it says nothing final."""
+def set_held(outcome: ProviderOutcome, intent: Mapping[str, Any]) -> None:
+    """Result of the call that made a payment intent. Raises NotYet while the intent is not final."""
     currency = str(intent["currency"]).upper()
     match intent["status"]:
         case "requires_capture":
@@ -38,34 +38,34 @@ def tell_held(outcome: ProviderOutcome, intent: Mapping[str, Any]) -> None:
             outcome.authorised.amount_minor = from_stripe(intent["amount_received"], currency)
             outcome.authorised.currency = currency
         case "succeeded":
-            tell_captured(outcome, intent)
+            set_captured(outcome, intent)
         case "requires_action":
             outcome.action_required.hold = intent["id"]
             outcome.action_required.action_url = _action_url(intent)
         case "requires_payment_method":
             outcome.declined.reason = reason_of(intent.get("last_payment_error") or {})
         case "canceled":
-            tell_over(outcome, intent)
+            set_cancelled(outcome, intent)
         case status:
             raise NotYet(f"the payment intent is {status}")
 
 
-def tell_captured(outcome: ProviderOutcome, intent: Mapping[str, Any]) -> None:
-    """Money was taken."""
+def set_captured(outcome: ProviderOutcome, intent: Mapping[str, Any]) -> None:
+    """Result of a capture."""
     outcome.captured.hold = intent["id"]
     outcome.captured.amount_minor = from_stripe(intent["amount_received"], str(intent["currency"]).upper())
 
 
-def tell_over(outcome: ProviderOutcome, intent: Mapping[str, Any]) -> None:
-    """A payment intent was cancelled, by somebody or by itself."""
-    if intent.get("cancellation_reason") in ENDED_BY_ITSELF:
+def set_cancelled(outcome: ProviderOutcome, intent: Mapping[str, Any]) -> None:
+    """Result of a cancellation: hold_gone if the intent expired, otherwise voided."""
+    if intent.get("cancellation_reason") in EXPIRED_REASONS:
         outcome.hold_gone.hold = intent["id"]
     else:
         outcome.voided.hold = intent["id"]
 
 
-def tell_refunded(outcome: ProviderOutcome, refund: Mapping[str, Any]) -> None:
-    """How a refund stands. Raises NotYet where that is not final."""
+def set_refunded(outcome: ProviderOutcome, refund: Mapping[str, Any]) -> None:
+    """Result of a refund. Raises NotYet while the refund is not final."""
     match refund["status"]:
         case "succeeded":
             outcome.refunded.hold = refund["payment_intent"]
@@ -77,7 +77,7 @@ def tell_refunded(outcome: ProviderOutcome, refund: Mapping[str, Any]) -> None:
 
 
 def reason_of(error: Mapping[str, Any]) -> str:
-    """Why a card was declined, for people."""
+    """Reason of a decline, for people."""
     code = error.get("decline_code") or error.get("code") or ""
     message = error.get("message") or "declined"
     return f"{message} ({code})" if code else str(message)
@@ -95,5 +95,5 @@ def _until_ms(intent: Mapping[str, Any]) -> int:
 def _action_url(intent: Mapping[str, Any]) -> str:
     action = intent.get("next_action") or {}
     url = (action.get("redirect_to_url") or {}).get("url")
-    # Without a page of Stripe's, the shopper's app confirms with Stripe's own library, by this secret.
+    # Without a redirect, the shopper's app confirms with Stripe's client library, given this secret.
     return str(url or f"stripe:{intent.get('client_secret', '')}")

@@ -1,8 +1,8 @@
-"""The adapter to WeChat Pay, which knows no holds: the full price is taken at join, the difference is given back.
+"""Adapter to WeChat Pay, which has no holds: the full price is taken at join and the difference is refunded.
 
-A sale is ACTION_REQUIRED until the shopper has paid; what came of it, a query by our own number tells. WeChat Pay
-honours numbers for ever, so a repeat is safe. The reference of the "hold" is the out_trade_no. Must never report a sale
-as paid unless a signed answer says SUCCESS.
+A sale is ACTION_REQUIRED until the shopper has paid, and is queried by its out_trade_no, which is also the reference of
+the "hold". WeChat Pay honours numbers for ever, so a retry is safe. A sale is reported as paid only if a signed answer
+says SUCCESS.
 """
 
 from __future__ import annotations
@@ -17,39 +17,33 @@ from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, OUTCOME_ORIGIN_LOOKUP, ProviderOutcome
 
-from services.payments.providers.circuit_breaker import Breaker, State
-from services.payments.providers.port import (
-    DoneBefore,
-    KeyTaken,
-    NotPossibleNow,
-    NotYet,
-    ResultUnknown,
-    idempotency_key,
-    outcome_of,
-)
-from services.payments.providers.resolve import Limits, resolve
-from services.payments.providers.wechat import mapping as words
+from chassis.outside.call_errors import AlreadyDone, KeyReused, NotPossibleNow, NotYet, ResultUnknown
+from chassis.outside.circuit_breaker import BreakerState, CircuitBreaker
+from chassis.outside.resolve import RetryPolicy
+from services.payments.providers.port import idempotency_key, outcome_of, resolve_outcome
+from services.payments.providers.wechat import mapping
 from services.payments.providers.wechat import references as refs
-from services.payments.providers.wechat.http_client import WeChatClient, WeChatFailed, pay_sign
+from services.payments.providers.wechat.client import WeChatClient, WeChatFailed
 
 PREFIXES = ("wechat_", "wallet_wechat_")
-#: The payer scans a code instead of being named.
+#: Payer of a method whose shopper scans a code.
 NATIVE = "native"
 CURRENCY = "CNY"
 TRANSACTIONS, REFUNDS = "/v3/pay/transactions", "/v3/refund/domestic/refunds"
-#: Codes of a payment that is over: what was done under its number counts.
-OVER = frozenset({"ORDERPAID", "ORDER_PAID", "ORDER_CLOSED", "ORDERCLOSED"})
-#: The number names another payment: a defect of ours.
-TAKEN = "OUT_TRADE_NO_USED"
-NOT_THERE = frozenset({"ORDER_NOT_EXIST", "RESOURCE_NOT_EXISTS"})
-#: Where the shopper pays, of so many payments. What fell out is asked for anew.
-MAX_ACTIONS = 10_000
-LIMITED_MS = 1_000
+#: Error codes of a payment that already has a result under its number.
+ALREADY_DONE = frozenset({"ORDERPAID", "ORDER_PAID", "ORDER_CLOSED", "ORDERCLOSED"})
+#: Error code of a number that was used with another payload.
+NUMBER_USED = "OUT_TRADE_NO_USED"
+NOT_FOUND = frozenset({"ORDER_NOT_EXIST", "RESOURCE_NOT_EXISTS"})
+#: Payments whose payment URL is kept. An evicted URL is requested again.
+MAX_ACTION_URLS = 10_000
+#: Delay after a rate limit.
+RATE_LIMITED_MS = 1_000
 NO_HOLDS = "WeChat Pay can't hold money: its payment methods are for sales"
 
 
 class WeChatProvider:
-    """WeChat Pay for one merchant. Belongs to the event loop of its first call."""
+    """WeChat Pay for one merchant. Bound to the event loop of its first call."""
 
     name = "wechat"
 
@@ -59,35 +53,36 @@ class WeChatProvider:
         *,
         notify_url: str,
         description: str = "Group order",
-        limits: Limits | None = None,
-        breaker: Breaker | None = None,
+        policy: RetryPolicy | None = None,
+        breaker: CircuitBreaker | None = None,
     ) -> None:
-        """`notify_url`: where WeChat Pay tells what happened; `description`: what the shopper sees."""
+        """`notify_url` receives WeChat Pay's notifications; `description` is shown to the shopper."""
         self._client = client
         self._notify_url = notify_url
         self._description = description
-        self._limits = limits or Limits()
-        self._breaker = breaker or Breaker(self.name)
-        self._actions: OrderedDict[str, str] = OrderedDict()
+        self._policy = policy or RetryPolicy()
+        self._breaker = breaker or CircuitBreaker(self.name)
+        #: Payment URL by out_trade_no.
+        self._action_urls: OrderedDict[str, str] = OrderedDict()
 
     @property
-    def well(self) -> bool:
-        """Whether it is asked at present."""
-        return self._breaker.state is State.CLOSED
+    def available(self) -> bool:
+        """Whether calls are made at present."""
+        return self._breaker.state is BreakerState.CLOSED
 
     async def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         await self._client.close()
 
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
-        """Makes a call and says what came of it. See Provider."""
+        """Makes a call and returns its outcome. See Provider."""
         key = idempotency_key(call)
         outcome = outcome_of(call, OUTCOME_ORIGIN_CALL)
         if call.operation in (d.OPERATION_AUTHORISE, d.OPERATION_CAPTURE):
             outcome.declined.reason = NO_HOLDS
             return outcome
-        if refused := _refused(call):
-            outcome.declined.reason = refused
+        if reason := _unsupported(call):
+            outcome.declined.reason = reason
             return outcome
         match call.operation:
             case d.OPERATION_SALE:
@@ -110,15 +105,15 @@ class WeChatProvider:
             try:
                 await send(outcome, timeout_s)
             except WeChatFailed as error:
-                _final_or_raise(outcome, error)
-                await _what_stands(outcome, call, look_up, timeout_s)
+                _set_declined_or_raise(outcome, error)
+                await _read_after_refusal(outcome, call, look_up, timeout_s)
             return outcome
 
         async def looked_up(timeout_s: float) -> ProviderOutcome | None:
             outcome = outcome_of(call, OUTCOME_ORIGIN_LOOKUP)
             return outcome if await _found(look_up, outcome, timeout_s) else None
 
-        return await resolve(call, sent, looked_up, self._limits, self._breaker)
+        return await resolve_outcome(call, sent, looked_up, self._policy, self._breaker)
 
     # A sale
 
@@ -126,8 +121,8 @@ class WeChatProvider:
         number, payer = refs.trade_number(call), _payer(call.payment_method)
         kind = "native" if payer == NATIVE else "jsapi"
         body: dict[str, Any] = {
-            "appid": self._client.who.app,
-            "mchid": self._client.who.merchant,
+            "appid": self._client.account.app_id,
+            "mchid": self._client.account.merchant_id,
             "description": self._description,
             "out_trade_no": number,
             "attach": refs.attach(call, group),
@@ -138,14 +133,14 @@ class WeChatProvider:
             body["payer"] = {"openid": payer}
 
         async def send(outcome: ProviderOutcome, timeout_s: float) -> None:
-            made = await self._client.ask("POST", f"{TRANSACTIONS}/{kind}", timeout_s, body)
+            made = await self._client.request("POST", f"{TRANSACTIONS}/{kind}", timeout_s, body)
             url = str(made.get("code_url") or self._jsapi_url(str(made.get("prepay_id", ""))))
-            # The first one stays: a shopper who is paying must not be sent somewhere else.
-            self._actions.setdefault(number, url)
-            while len(self._actions) > MAX_ACTIONS:
-                self._actions.popitem(last=False)
+            # The first URL stays: a shopper may be paying there.
+            self._action_urls.setdefault(number, url)
+            while len(self._action_urls) > MAX_ACTION_URLS:
+                self._action_urls.popitem(last=False)
             if not await self._paid(call)(outcome, timeout_s):
-                raise ResultUnknown("a payment that was just made is not known")
+                raise ResultUnknown("WeChat Pay does not find a payment that was just made")
 
         return send
 
@@ -155,14 +150,14 @@ class WeChatProvider:
         async def look_up(outcome: ProviderOutcome, timeout_s: float) -> bool:
             transaction = await self._transaction(number, timeout_s)
             match transaction["trade_state"]:
-                case state if state in words.PAID:
-                    words.tell_paid(outcome, transaction)
-                case "NOTPAY" if number not in self._actions:
-                    # Where to pay is known only from making it, which may be repeated.
+                case state if state in mapping.PAID:
+                    mapping.set_paid(outcome, transaction)
+                case "NOTPAY" if number not in self._action_urls:
+                    # Only the answer to the sale has the payment URL, so the sale is sent again.
                     return False
                 case "NOTPAY" | "USERPAYING" | "ACCEPT":
                     outcome.action_required.hold = number
-                    outcome.action_required.action_url = self._actions.get(number, "")
+                    outcome.action_required.action_url = self._action_urls.get(number, "")
                 case "CLOSED" | "REVOKED":
                     outcome.voided.hold = number
                 case "PAYERROR":
@@ -170,29 +165,29 @@ class WeChatProvider:
                 case state:
                     raise NotYet(f"the payment is {state}")
             if not outcome.HasField("action_required"):
-                self._actions.pop(number, None)
+                self._action_urls.pop(number, None)
             return True
 
         return look_up
 
     async def _transaction(self, number: str, timeout_s: float) -> dict[str, Any]:
-        path = f"{TRANSACTIONS}/out-trade-no/{number}?" + urlencode({"mchid": self._client.who.merchant})
-        return await self._client.ask("GET", path, timeout_s)
+        path = f"{TRANSACTIONS}/out-trade-no/{number}?" + urlencode({"mchid": self._client.account.merchant_id})
+        return await self._client.request("GET", path, timeout_s)
 
     def _jsapi_url(self, prepay: str) -> str:
-        """What the shopper's app hands to WeChat, as a link."""
-        app, stamp, package = self._client.who.app, str(int(time.time())), f"prepay_id={prepay}"
-        sign = pay_sign(self._client.who, app, stamp, prepay, package)
+        """The parameters that the shopper's app hands to WeChat, as a link."""
+        app, stamp, package = self._client.account.app_id, str(int(time.time())), f"prepay_id={prepay}"
+        sign = self._client.account.pay_sign(app, stamp, prepay, package)
         fields = {"appId": app, "timeStamp": stamp, "nonceStr": prepay, "package": package, "signType": "RSA"}
         return "weixin://jsapi?" + urlencode({**fields, "paySign": sign})
 
-    # Calling off what nobody paid yet
+    # Closing an unpaid sale
 
     def _close_order(self, call: ProviderCall) -> Callable[[ProviderOutcome, float], Awaitable[None]]:
         async def send(outcome: ProviderOutcome, timeout_s: float) -> None:
             path = f"{TRANSACTIONS}/out-trade-no/{call.hold}/close"
-            await self._client.ask("POST", path, timeout_s, {"mchid": self._client.who.merchant})
-            self._actions.pop(call.hold, None)
+            await self._client.request("POST", path, timeout_s, {"mchid": self._client.account.merchant_id})
+            self._action_urls.pop(call.hold, None)
             outcome.voided.hold = call.hold
 
         return send
@@ -201,7 +196,7 @@ class WeChatProvider:
         async def look_up(outcome: ProviderOutcome, timeout_s: float) -> bool:
             transaction = await self._transaction(call.hold, timeout_s)
             state = transaction["trade_state"]
-            if state in words.PAID:
+            if state in mapping.PAID:
                 outcome.captured.hold = call.hold
                 outcome.captured.amount_minor = int(transaction["amount"]["total"])
             elif state in ("CLOSED", "REVOKED", "PAYERROR"):
@@ -210,11 +205,11 @@ class WeChatProvider:
 
         return look_up
 
-    # Giving back
+    # Refund
 
     def _refund(self, call: ProviderCall, number: str) -> Callable[[ProviderOutcome, float], Awaitable[None]]:
         async def send(outcome: ProviderOutcome, timeout_s: float) -> None:
-            # WeChat Pay wants to be told the whole price too.
+            # WeChat Pay requires the full price of the payment, too.
             total = int((await self._transaction(call.hold, timeout_s))["amount"]["total"])
             body = {
                 "out_trade_no": call.hold,
@@ -222,16 +217,16 @@ class WeChatProvider:
                 "notify_url": self._notify_url,
                 "amount": {"refund": call.amount_minor, "total": total, "currency": call.currency},
             }
-            refund = await self._client.ask("POST", REFUNDS, timeout_s, body)
+            refund = await self._client.request("POST", REFUNDS, timeout_s, body)
             if refund.get("status") == "PROCESSING":
-                refund = await self._client.ask("GET", f"{REFUNDS}/{number}", timeout_s)
-            words.tell_refund(outcome, refund)
+                refund = await self._client.request("GET", f"{REFUNDS}/{number}", timeout_s)
+            mapping.set_refunded(outcome, refund)
 
         return send
 
     def _refunded(self, call: ProviderCall, number: str) -> Callable[[ProviderOutcome, float], Awaitable[bool]]:
         async def look_up(outcome: ProviderOutcome, timeout_s: float) -> bool:
-            words.tell_refund(outcome, await self._client.ask("GET", f"{REFUNDS}/{number}", timeout_s))
+            mapping.set_refunded(outcome, await self._client.request("GET", f"{REFUNDS}/{number}", timeout_s))
             return True
 
         return look_up
@@ -244,8 +239,8 @@ def _payer(method: str) -> str:
     return method
 
 
-def _refused(call: ProviderCall) -> str:
-    """Why WeChat Pay would not take a call, known beforehand."""
+def _unsupported(call: ProviderCall) -> str:
+    """Reason for which WeChat Pay would refuse a call; empty if it may accept it."""
     if call.operation == d.OPERATION_VOID:
         return ""
     if call.operation in (d.OPERATION_SALE, d.OPERATION_REFUND):
@@ -262,32 +257,32 @@ async def _found(
     try:
         return await look_up(outcome, timeout_s)
     except WeChatFailed as error:
-        if error.code in NOT_THERE:
+        if error.code in NOT_FOUND:
             return False
-        _final_or_raise(outcome, error)
+        _set_declined_or_raise(outcome, error)
         raise NotPossibleNow(str(error)) from error
 
 
-async def _what_stands(
+async def _read_after_refusal(
     outcome: ProviderOutcome,
     call: ProviderCall,
     look_up: Callable[[ProviderOutcome, float], Awaitable[bool]],
     timeout_s: float,
 ) -> None:
-    """WeChat Pay refused: what it did under our number before outranks that."""
-    stands = outcome_of(call, OUTCOME_ORIGIN_LOOKUP)
-    if await _found(look_up, stands, timeout_s):
-        outcome.CopyFrom(stands)
+    """Replaces a refusal by the state of the payment, if that already is a result under its number."""
+    current = outcome_of(call, OUTCOME_ORIGIN_LOOKUP)
+    if await _found(look_up, current, timeout_s):
+        outcome.CopyFrom(current)
 
 
-def _final_or_raise(outcome: ProviderOutcome, error: WeChatFailed) -> None:
-    """DECLINED where WeChat Pay says that it won't do this; else raises a ProviderError."""
+def _set_declined_or_raise(outcome: ProviderOutcome, error: WeChatFailed) -> None:
+    """Sets DECLINED if WeChat Pay refused for good; otherwise raises CallError."""
     if error.status == 429:
-        raise ResultUnknown(str(error), after_ms=LIMITED_MS) from error
-    if outcome.operation == d.OPERATION_SALE and error.code in OVER:
-        raise DoneBefore(str(error)) from error
-    if outcome.operation == d.OPERATION_SALE and error.code == TAKEN:
-        raise KeyTaken(str(error)) from error
+        raise ResultUnknown(str(error), after_ms=RATE_LIMITED_MS) from error
+    if outcome.operation == d.OPERATION_SALE and error.code in ALREADY_DONE:
+        raise AlreadyDone(str(error)) from error
+    if outcome.operation == d.OPERATION_SALE and error.code == NUMBER_USED:
+        raise KeyReused(str(error)) from error
     if error.code == "NOT_ENOUGH":
         raise NotYet(f"the merchant's balance does not cover the refund: {error}") from error
     if error.status == 401 or error.code in ("NO_AUTH", "NOAUTH", "APPID_MCHID_NOT_MATCH", "MCH_NOT_EXISTS"):

@@ -1,6 +1,6 @@
-"""What WeChat Pay's objects say, in the words of our outcomes: transactions and refunds. For calls and notifications.
+"""WeChat Pay's transactions and refunds as outcomes, for calls and notifications alike.
 
-Must never say that money moved unless the object says so.
+An outcome reports money as taken only if WeChat Pay's object does.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ from typing import Any
 
 from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 
-from services.payments.providers.port import NotYet
+from chassis.outside.call_errors import NotYet
 
+#: Trade states of a payment whose money was taken.
 PAID = frozenset({"SUCCESS", "REFUND"})
 
 
-def tell_paid(outcome: ProviderOutcome, transaction: Mapping[str, Any]) -> None:
-    """The money of a sale was taken."""
+def set_paid(outcome: ProviderOutcome, transaction: Mapping[str, Any]) -> None:
+    """Result of a sale that was paid."""
     outcome.authorised.hold = transaction["out_trade_no"]
     outcome.authorised.amount_minor = int(transaction["amount"]["total"])
     outcome.authorised.currency = str(transaction["amount"].get("currency", "CNY"))
 
 
-def tell_refund(outcome: ProviderOutcome, refund: Mapping[str, Any]) -> None:
-    """How a refund stands, in an answer (`status`) or a notification (`refund_status`). Raises NotYet."""
+def set_refunded(outcome: ProviderOutcome, refund: Mapping[str, Any]) -> None:
+    """Result of a refund, from an answer (`status`) or a notification (`refund_status`). Raises NotYet."""
     match refund.get("status") or refund.get("refund_status"):
         case "SUCCESS":
             outcome.refunded.hold = refund["out_trade_no"]
@@ -31,8 +32,6 @@ def tell_refund(outcome: ProviderOutcome, refund: Mapping[str, Any]) -> None:
         case "CLOSED":
             outcome.declined.reason = "WeChat Pay closed the refund"
         case "ABNORMAL":
-            outcome.declined.reason = (
-                "the shopper's account can't take the money back: mend it in the merchant platform"
-            )
+            outcome.declined.reason = "the shopper's account can't take the refund: resolve it in the merchant platform"
         case status:
             raise NotYet(f"the refund is {status}")

@@ -1,6 +1,6 @@
-"""Our names for WeChat Pay's eyes: its numbers are short and of few signs, and a notification must find its way back.
+"""Numbers of payments and refunds at WeChat Pay, which allows few characters, and the way back from a notification.
 
-A number follows from the call alone, so a repeat names the same payment. Must never give two calls one number.
+A number is derived from the call alone, so a retry names the same payment, and two calls have two numbers.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 
 from services.payments.providers.port import idempotency_key
 
-#: Longest out_trade_no, and longest out_refund_no.
-TRADE_SIGNS = 32
-REFUND_SIGNS = 64
+#: Longest out_trade_no and out_refund_no, in characters.
+MAX_TRADE_NUMBER = 32
+MAX_REFUND_NUMBER = 64
 _LEGAL = re.compile(r"[0-9A-Za-z_\-|*@]+")
 _REFUND = re.compile(r"([0-9A-Za-z_-]{22})([0-9A-Za-z_-]{22})\*(\d{1,9})")
 _ATTACH = re.compile(r"([^/]+)/([^/]+)/sale/(\d{1,9})")
 
 
-class Ref(NamedTuple):
-    """Whose payment it is, and by which attempt."""
+class Reference(NamedTuple):
+    """The group and the order of a payment, and the attempt that made it."""
 
     group: str
     order: str
@@ -32,49 +32,49 @@ class Ref(NamedTuple):
 
 
 def trade_number(call: ProviderCall) -> str:
-    """The out_trade_no of a sale: its key where that fits, else a hash of it."""
-    return _fitting(idempotency_key(call).replace(":", "*"), TRADE_SIGNS)
+    """The out_trade_no of a sale: its idempotency key if that fits, otherwise a hash of it."""
+    return _fitting(idempotency_key(call).replace(":", "*"), MAX_TRADE_NUMBER)
 
 
 def attach(call: ProviderCall, group: str) -> str:
-    """What WeChat Pay gives back with the payment: whose it is."""
+    """The attachment of a sale, which WeChat Pay returns with the payment: group, order, attempt."""
     return f"{group}/{call.order}/sale/{call.attempt}"
 
 
-def of_attach(text: str) -> Ref | None:
-    """Whose payment it is; None for one that is none of ours."""
+def of_attach(text: str) -> Reference | None:
+    """The reference in an attachment; None for one of another form."""
     found = _ATTACH.fullmatch(text)
-    return Ref(found[1], found[2], int(found[3])) if found else None
+    return Reference(found[1], found[2], int(found[3])) if found else None
 
 
 def refund_number(call: ProviderCall, group: str) -> str:
-    """The out_refund_no of a refund: group, order and attempt, as a refund's notification has no other place for them.
+    """The out_refund_no of a refund: group, order and attempt, as a refund's notification has no other field for them.
 
-    Ids that are no UUIDs are hashed instead; then no notification can say whose it is, and the refund is looked up.
+    Ids that are no UUIDs are hashed. A notification of such a refund names no order, and the refund is looked up.
     """
     try:
         return f"{_short(group)}{_short(call.order)}*{call.attempt}"
     except ValueError:
-        return _fitting(idempotency_key(call).replace(":", "*"), REFUND_SIGNS)
+        return _fitting(idempotency_key(call).replace(":", "*"), MAX_REFUND_NUMBER)
 
 
-def of_refund_number(text: str) -> Ref | None:
-    """Whose refund it is; None for one that doesn't say."""
+def of_refund_number(text: str) -> Reference | None:
+    """The reference in an out_refund_no; None for a hash."""
     found = _REFUND.fullmatch(text)
-    return Ref(_long(found[1]), _long(found[2]), int(found[3])) if found else None
+    return Reference(_long(found[1]), _long(found[2]), int(found[3])) if found else None
 
 
-def _fitting(text: str, signs: int) -> str:
-    # Six signs is the least that WeChat Pay takes.
-    if 6 <= len(text) <= signs and _LEGAL.fullmatch(text):
+def _fitting(text: str, longest: int) -> str:
+    # WeChat Pay requires at least six characters.
+    if 6 <= len(text) <= longest and _LEGAL.fullmatch(text):
         return text
-    return hashlib.sha256(text.encode()).hexdigest()[: min(signs, 64)]
+    return hashlib.sha256(text.encode()).hexdigest()[: min(longest, 64)]
 
 
 def _short(text: str) -> str:
     made = uuid.UUID(text)
     if str(made) != text:
-        raise ValueError(f"{text} is not the usual text of a UUID")
+        raise ValueError(f"{text} is not the canonical form of a UUID")
     return base64.urlsafe_b64encode(made.bytes).decode().rstrip("=")
 
 

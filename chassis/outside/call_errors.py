@@ -1,0 +1,42 @@
+"""Results of a call to somebody else's API, and the errors that stand for those without an answer.
+
+| result | an adapter |
+|-|-|
+| done | returns the answer |
+| refused | returns an answer that says so, only if the other side has said that it did nothing |
+| unknown | raises ResultUnknown |
+| not made | raises NotPossibleNow, or NotYet while the other side works on it |
+
+The adapter looks a call up by its idempotency key after KeyReused and AlreadyDone: see resolve.py.
+"""
+
+from __future__ import annotations
+
+
+class CallError(Exception):
+    """Base of the errors of a call."""
+
+    def __init__(self, message: str, *, after_ms: int = 0) -> None:
+        """`after_ms`: the delay in milliseconds that the other side asked for; 0 if it did not."""
+        super().__init__(message)
+        self.after_ms = after_ms
+
+
+class ResultUnknown(CallError):
+    """The call may or may not have taken effect. Look up its key or send the same call again."""
+
+
+class KeyReused(CallError):
+    """The key was used with another payload. Look up the effect that it had then."""
+
+
+class AlreadyDone(CallError):
+    """The other side reports that this call was made before. Look it up."""
+
+
+class NotPossibleNow(CallError):
+    """The call had no effect and can't succeed within seconds (bad credentials, …). Retry later."""
+
+
+class NotYet(NotPossibleNow):
+    """The other side is healthy but has no final answer yet. Retry later."""
