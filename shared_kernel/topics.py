@@ -10,8 +10,10 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.registry.v1.registry_pb2 import RegistryRecord
 
-from eventlog.records.topic_spec import DAY_MS, FOR_EVER, TopicSpec, with_dead_letters
+from eventlog.records.topic_spec import DAY_MS, FOR_EVER, TopicSpec, dead_letter_name, with_dead_letters
 
+#: Prefix of the names of all consumer groups.
+GROUP_PREFIX = "groupbuy."
 GROUPS_SEQUENCER = "groupbuy.groups.sequencer"
 GROUPS_DECIDER = "groupbuy.groups.decider"
 PAYMENTS_SEQUENCER = "groupbuy.payments.sequencer"
@@ -57,4 +59,4 @@ ALL = (*with_dead_letters(BUSINESS), REGISTRY)
 
 def dlq_name(topic: TopicSpec, service: str) -> str:
     """Name of the dead-letter topic of a service for a topic it reads."""
-    return f"{topic.name}.{service}.dlq"
+    return dead_letter_name(topic.name, service)

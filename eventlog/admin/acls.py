@@ -1,7 +1,6 @@
-"""Who may do what at the broker, derived from the topics: one principal writes a topic, its readers read it.
+"""ACLs of the broker, derived from the topics: a topic's one writer may write it, and its readers may read it.
 
-A principal is named as its service. What isn't granted is refused by the broker's authorizer. A service gets on a topic
-what the topic's own entry says, and no more.
+A principal has the name of its service. The broker's authorizer denies everything that is not granted here.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from eventlog.records.topic_spec import TopicSpec, service_of, sources_of_dead_l
 
 
 class Resource(IntEnum):
-    """What can be granted on; the numbers are the protocol's."""
+    """Kinds of resources, with their numbers in Kafka's protocol."""
 
     TOPIC = 2
     GROUP = 3
@@ -33,7 +32,7 @@ class Resource(IntEnum):
 
 
 class Operation(IntEnum):
-    """What can be granted; the numbers are the protocol's. READ and WRITE bring DESCRIBE with them."""
+    """Operations, with their numbers in Kafka's protocol. READ and WRITE imply DESCRIBE."""
 
     READ = 3
     WRITE = 4
@@ -43,13 +42,13 @@ class Operation(IntEnum):
 
 
 class Grant(NamedTuple):
-    """One principal may do one thing, from any host."""
+    """Permission for one principal to perform one operation on a resource, from any host."""
 
     principal: str
     resource: Resource
     name: str
     operation: Operation
-    #: Whether all names that begin with `name` are meant.
+    #: Whether the grant covers all names that begin with `name`.
     prefixed: bool = False
 
     def __str__(self) -> str:
@@ -57,21 +56,24 @@ class Grant(NamedTuple):
         return f"{self.principal}: {self.operation.name} on {self.resource.name.lower()} {self.name}{star}"
 
 
-#: The command line. It reads everything, and writes the log's own registry, where its acts are recorded. It can join no
-#: consumer group and commit no offset: whoever can, can fence a service and make it pass over records.
+#: The command line. It reads every topic and writes the registry, where it records its acts. It can't join a consumer
+#: group or commit an offset: with those rights it could fence a service or make it skip records.
 OPS = "ops"
-#: Makes topics, and commits first and recovered offsets. Granted only while `topics create` or `offsets recover` runs.
+#: Creates topics, and commits first and recovered offsets. Its rights are granted only while such a command runs.
 PROVISIONER = "provision"
-#: Puts dead letters back into the topics they came from. Granted only while `dlq redrive` runs.
+#: Writes dead letters back to their source topics. Its rights are granted only while such a command runs.
 REDRIVER = "redrive"
-#: What the name of every consumer group begins with.
-GROUPS = "groupbuy."
 _CLUSTER = "kafka-cluster"
 _ANY, _ALLOW, _MATCH_ANY, _LITERAL, _PREFIXED = 1, 3, 1, 3, 4
 
 
-def grants(topics: Sequence[TopicSpec], *, redrive: bool = False, provision: bool = False) -> list[Grant]:
-    """All that is granted, in order; with `redrive` and `provision` also what these two principals need."""
+def grants(
+    topics: Sequence[TopicSpec], group_prefix: str, *, redrive: bool = False, provision: bool = False
+) -> list[Grant]:
+    """All grants, sorted. `redrive` and `provision` add those of these two principals.
+
+    Consumer groups are named `<group_prefix><service>.<processor>`.
+    """
     found: set[Grant] = set()
     services = {topic.writer for topic in topics} | {service_of(one) for topic in topics for one in topic.readers}
     services.discard(OPS)
@@ -79,42 +81,41 @@ def grants(topics: Sequence[TopicSpec], *, redrive: bool = False, provision: boo
         found.add(_topic(topic.writer, topic, Operation.WRITE))
         reading = {service_of(reader) for reader in topic.readers} | set(topic.followers)
         if topic.message is not None:
-            # A decider folds its own log; nobody but people reads dead letters.
+            # A decider folds its own log. No service reads dead letters.
             reading.add(topic.writer)
         found |= {_topic(service, topic, Operation.READ) for service in reading}
-        # Every process compares all topics with the registry before it starts.
+        # Every process compares all topics with their specifications before it starts.
         for service in services:
             found |= {_topic(service, topic, one) for one in (Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS)}
         for one in (Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS, Operation.READ):
             found.add(_topic(OPS, topic, one))
     for service in services:
-        found.add(Grant(service, Resource.GROUP, f"{GROUPS}{service}.", Operation.READ, prefixed=True))
-    found.add(Grant(OPS, Resource.GROUP, GROUPS, Operation.DESCRIBE, prefixed=True))
-    # DESCRIBE_CONFIGS: `topics check` asks how long the broker keeps committed offsets.
+        found.add(Grant(service, Resource.GROUP, f"{group_prefix}{service}.", Operation.READ, prefixed=True))
+    found.add(Grant(OPS, Resource.GROUP, group_prefix, Operation.DESCRIBE, prefixed=True))
+    # DESCRIBE_CONFIGS: a check reads the broker's setting `offsets.retention.minutes`.
     found |= {Grant(OPS, Resource.CLUSTER, _CLUSTER, one) for one in (Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS)}
     if redrive:
-        found |= _redriving(topics)
+        found |= _redriver_grants(topics)
     if provision:
-        found |= _provisioning(topics)
+        found |= _provisioner_grants(topics, group_prefix)
     return sorted(found)
 
 
-def _redriving(topics: Sequence[TopicSpec]) -> set[Grant]:
-    """It writes the topics that have dead letters, and reads in them what it puts back: never the dead letter itself,
-    but the record that the dead letter is about."""
-    origins = sources_of_dead_letters(topics)
+def _redriver_grants(topics: Sequence[TopicSpec]) -> set[Grant]:
+    """Reads dead letters, and reads and writes their source topics, because it copies the original record."""
+    sources = sources_of_dead_letters(topics)
     found = set()
     for topic in topics:
-        if topic.name in origins:
+        if topic.name in sources:
             found |= {_topic(REDRIVER, topic, one) for one in (Operation.READ, Operation.DESCRIBE)}
-        elif topic in origins.values() or topic.writer == OPS:
+        elif topic in sources.values() or topic.writer == OPS:
             found |= {_topic(REDRIVER, topic, one) for one in (Operation.READ, Operation.WRITE)}
     return found
 
 
-def _provisioning(topics: Sequence[TopicSpec]) -> set[Grant]:
-    """It makes topics and works in all consumer groups, and writes the log's own registry alone."""
-    found = {Grant(PROVISIONER, Resource.GROUP, GROUPS, Operation.READ, prefixed=True)}
+def _provisioner_grants(topics: Sequence[TopicSpec], group_prefix: str) -> set[Grant]:
+    """Creates topics and joins all consumer groups. It writes only the registry."""
+    found = {Grant(PROVISIONER, Resource.GROUP, group_prefix, Operation.READ, prefixed=True)}
     for topic in topics:
         for one in (Operation.CREATE, Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS, Operation.READ):
             found.add(_topic(PROVISIONER, topic, one))
@@ -127,8 +128,8 @@ def _topic(principal: str, topic: TopicSpec, operation: Operation) -> Grant:
     return Grant(principal, Resource.TOPIC, topic.name, operation)
 
 
-def commands(granted: Iterable[Grant]) -> list[str]:
-    """The same for Kafka's own kafka-acls.sh, without where and how to connect: one command a principal and name."""
+def kafka_acls_commands(granted: Iterable[Grant]) -> list[str]:
+    """The grants as commands of kafka-acls.sh, one per principal and resource, without its connection options."""
     together: dict[tuple[str, Resource, str, bool], list[str]] = {}
     for one in granted:
         operation = "".join(word.title() for word in one.operation.name.split("_"))
@@ -137,21 +138,22 @@ def commands(granted: Iterable[Grant]) -> list[str]:
     for (principal, resource, name, prefixed), operations in together.items():
         where = "--cluster" if resource is Resource.CLUSTER else f"--{resource.name.lower()} {name}"
         pattern = " --resource-pattern-type prefixed" if prefixed else ""
-        what = " ".join(f"--operation {one}" for one in operations)
-        found.append(f"kafka-acls.sh --add --allow-principal User:{principal} {what} {where}{pattern}")
+        listed = " ".join(f"--operation {one}" for one in operations)
+        found.append(f"kafka-acls.sh --add --allow-principal User:{principal} {listed} {where}{pattern}")
     return found
 
 
-async def present(kafka: Kafka, principals: Iterable[str]) -> set[Grant]:
-    """What the broker grants the principals now, as far as it is of a kind that could be ours.
+async def read_grants(kafka: Kafka, principals: Iterable[str]) -> set[Grant]:
+    """The present grants of the principals at the broker.
 
-    Raises TopicsDiffer where the broker doesn't say: it has no authorizer, or we may not ask.
+    Raises TopicsDiffer if the broker has no authorizer or denies the request, or if a principal has an ACL that Grant
+    can't express.
     """
     ours = {f"User:{name}" for name in principals}
     every = DescribeAclsRequest_v1(_ANY, None, _MATCH_ANY, None, None, _ANY, _ANY)
-    response = await _ask(kafka, every)
+    response = await _send(kafka, every)
     if response.error_code:
-        raise TopicsDiffer(f"the broker does not say who may do what: {_why(response)}")
+        raise TopicsDiffer(f"can't read the ACLs of the broker: {_error(response)}")
     found: set[Grant] = set()
     for kind, name, pattern, entries in response.resources:
         for principal, host, operation, permission in entries:
@@ -160,23 +162,25 @@ async def present(kafka: Kafka, principals: Iterable[str]) -> set[Grant]:
             try:
                 one = Grant(principal[5:], Resource(kind), name, Operation(operation), pattern == _PREFIXED)
             except ValueError:
-                raise TopicsDiffer(f"{principal} is granted operation {operation} on {name}: nothing of ours") from None
+                raise TopicsDiffer(f"{principal} has an unexpected grant of operation {operation} on {name}") from None
             if host != "*" or permission != _ALLOW:
-                raise TopicsDiffer(f"{principal} is granted {one.operation.name} on {name} otherwise than by us")
+                raise TopicsDiffer(
+                    f"{principal} has an ACL for {one.operation.name} on {name} with a host, or one that denies"
+                )
             found.add(one)
     return found
 
 
-async def add(kafka: Kafka, granted: Sequence[Grant]) -> None:
-    """Grants. Raises TopicsDiffer where the broker does not."""
+async def create_grants(kafka: Kafka, granted: Sequence[Grant]) -> None:
+    """Creates the ACLs of the grants. Raises TopicsDiffer if the broker refuses one."""
     if granted:
-        _check(granted, (await _ask(kafka, CreateAclsRequest_v1([_row(one) for one in granted]))).creation_responses)
+        _check(granted, (await _send(kafka, CreateAclsRequest_v1([_row(one) for one in granted]))).creation_responses)
 
 
-async def remove(kafka: Kafka, granted: Sequence[Grant]) -> None:
-    """Takes away. Raises TopicsDiffer where the broker does not."""
+async def delete_grants(kafka: Kafka, granted: Sequence[Grant]) -> None:
+    """Deletes the ACLs of the grants. Raises TopicsDiffer if the broker refuses one."""
     if granted:
-        _check(granted, (await _ask(kafka, DeleteAclsRequest_v1([_row(one) for one in granted]))).filter_responses)
+        _check(granted, (await _send(kafka, DeleteAclsRequest_v1([_row(one) for one in granted]))).filter_responses)
 
 
 def _row(one: Grant) -> tuple[object, ...]:
@@ -190,22 +194,22 @@ def _check(granted: Sequence[Grant], responses: Sequence[Any]) -> None:
             raise TopicsDiffer(f"{one}: the broker refuses: {for_code(code).__name__} {message or ''}".rstrip())
 
 
-def _why(response: Any) -> str:
+def _error(response: Any) -> str:
     return f"{for_code(response.error_code).__name__} {response.error_message or ''}".rstrip()
 
 
-async def _ask(kafka: Kafka, struct: Any) -> Any:
-    """Sends one request as it is: the client library builds these for one grant a time only."""
+async def _send(kafka: Kafka, struct: Any) -> Any:
+    """Sends a request that is already built: the client library can build one for a single grant only."""
 
-    class Ready(Request[type(struct)]):  # type: ignore[misc]
+    class Built(Request[type(struct)]):  # type: ignore[misc]
         API_KEY = struct.API_KEY
 
         def build(self, request_struct_class: object) -> Any:
             return struct
 
-    connection = AIOKafkaClient(**client(kafka), client_id="groupbuy.acls")
+    connection = AIOKafkaClient(**client(kafka), client_id="eventlog.acls")
     await connection.bootstrap()
     try:
-        return await connection.send(connection.get_random_node(), Ready())
+        return await connection.send(connection.get_random_node(), Built())
     finally:
         await connection.close()

@@ -16,7 +16,7 @@ from ops.errors import OpsError
 from ops.printing import echo
 from ops.security import cluster
 from ops.where import Kafka, broker
-from shared_kernel.topics import ALL
+from shared_kernel.topics import ALL, GROUP_PREFIX
 
 app = typer.Typer(no_args_is_help=True, help="Who may read and write which topic at a broker.")
 
@@ -27,13 +27,13 @@ Provision = Annotated[
     bool,
     typer.Option("--provision", help="Also what it takes to make topics and commit offsets, while that is done."),
 ]
-PRINCIPALS = sorted({one.principal for one in acls.grants(ALL, redrive=True, provision=True)})
+PRINCIPALS = sorted({one.principal for one in acls.grants(ALL, GROUP_PREFIX, redrive=True, provision=True)})
 
 
 @app.command("print")
 def print_(redrive: Redrive = False, provision: Provision = False) -> None:
     """All that is granted, as commands for Kafka's own kafka-acls.sh."""
-    for line in acls.commands(acls.grants(ALL, redrive=redrive, provision=provision)):
+    for line in acls.kafka_acls_commands(acls.grants(ALL, GROUP_PREFIX, redrive=redrive, provision=provision)):
         echo(line)
 
 
@@ -54,8 +54,8 @@ def apply(kafka: Kafka = None, redrive: Redrive = False, provision: Provision = 
     _, missing, surplus = _compared(address, redrive, provision)
 
     async def run() -> None:
-        await acls.add(cluster(address), missing)
-        await acls.remove(cluster(address), surplus)
+        await acls.create_grants(cluster(address), missing)
+        await acls.delete_grants(cluster(address), surplus)
 
     at_broker(address, run)
     echo(f"{len(missing)} rights granted, {len(surplus)} taken away")
@@ -63,10 +63,10 @@ def apply(kafka: Kafka = None, redrive: Redrive = False, provision: Provision = 
 
 def _compared(address: str, redrive: bool, provision: bool) -> tuple[list[Grant], list[Grant], list[Grant]]:
     """What is wanted, what of it is missing, and what is there beyond it."""
-    wanted = acls.grants(ALL, redrive=redrive, provision=provision)
+    wanted = acls.grants(ALL, GROUP_PREFIX, redrive=redrive, provision=provision)
 
     async def run() -> set[Grant]:
-        return await acls.present(cluster(address), PRINCIPALS)
+        return await acls.read_grants(cluster(address), PRINCIPALS)
 
     there = at_broker(address, run)
     return wanted, [one for one in wanted if one not in there], sorted(there - set(wanted))

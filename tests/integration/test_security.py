@@ -295,7 +295,7 @@ async def test_the_command_line_finds_a_right_too_many_and_takes_it_away(stack: 
     assert stack.credentials is not None
     kafka = stack.credentials.kafka
     admin = Cluster(stack.kafka, KafkaSecurity("SCRAM-SHA-512", "admin", kafka.passwords["admin"], kafka.issued.ca))
-    await acls.add(admin, [Grant("orders", Resource.TOPIC, PAYMENT_INBOX.name, Operation.WRITE)])
+    await acls.create_grants(admin, [Grant("orders", Resource.TOPIC, PAYMENT_INBOX.name, Operation.WRITE)])
     checked = await asyncio.to_thread(ops, stack, "acls", "check", "--kafka", stack.kafka)
     assert checked.returncode == 1
     assert f"surplus  orders: WRITE on topic {PAYMENT_INBOX.name}" in checked.stderr
