@@ -1,8 +1,8 @@
-"""bench-beside: how long a gRPC call takes in a process whose group decider consumes at full speed.
+"""bench-beside: the latency of gRPC calls in a process whose group decider consumes at full speed.
 
-A decider works off an evening's inbox on one core; callers ask an echo of the same event loop all the while, and only
-calls made between the first record and the last count. Prints one JSON object as its last line; exits 1 when the claim
-fails.
+A decider consumes an evening's inbox on one core. Meanwhile callers call an echo method on the same event loop; only
+calls made between the first and the last record count. Prints one JSON object as its last line, and exits with 1 if the
+target is missed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from services.groups.processors.codec import decode, encode
 
 WANTED_P99_MS = 25.0
 CALLERS = 4
-#: Seconds between an answer and the next call of the same caller.
+#: Seconds between a response and the next call of the same caller.
 PAUSE_S = 0.005
 METHOD = "/bench.Echo/Echo"
 MIN_CALLS = 200
@@ -46,7 +46,7 @@ async def _echo(request: bytes, context: Any) -> bytes:
 
 
 async def serve(kafka: str, facts: int) -> None:
-    """The process under test: prints its port, then when it consumed, by the monotonic clock."""
+    """The process under test: prints its port, then the times of its consumption on the monotonic clock."""
     server = grpc.aio.server()
     handlers = {"Echo": grpc.unary_unary_rpc_method_handler(_echo)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Echo", handlers),))
@@ -76,12 +76,12 @@ async def _call(port: int, times: list[tuple[float, float]]) -> None:
 
 
 async def measure(kafka: str, facts: int) -> dict[str, float]:
-    """Fills the inbox, starts the process and calls it until it is through."""
+    """Fills the inbox, starts the process and calls it until it has consumed the inbox."""
     await prepare(kafka, facts)
     command = [sys.executable, "-m", "bench.beside", "--serve", kafka, "--facts", str(facts)]
     worker = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
     assert worker.stdout is not None
-    # Nothing but the process under test on its core.
+    # The process under test runs alone on its core.
     os.sched_setaffinity(worker.pid, {1})
     callers: list[asyncio.Task[None]] = []
     times: list[tuple[float, float]] = []
@@ -98,7 +98,7 @@ async def measure(kafka: str, facts: int) -> dict[str, float]:
         await worker.wait()
     took = sorted(took for began, took in times if found["began"] <= began <= found["ended"])
     if len(took) < MIN_CALLS:
-        raise SystemExit(f"only {len(took)} calls in {found['seconds']} s of consumption: use more facts")
+        raise SystemExit(f"only {len(took)} calls during {found['seconds']} s of consumption: use more facts")
     return {
         "facts": facts,
         "facts_per_s": found["per_s"],
@@ -112,7 +112,7 @@ async def measure(kafka: str, facts: int) -> dict[str, float]:
 def main() -> None:
     """Runs the benchmark, or its process under test."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--facts", type=int, default=300_000)
+    parser.add_argument("--facts", type=int, default=300_000, help="inputs in the inbox")
     parser.add_argument("--serve", metavar="KAFKA", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:

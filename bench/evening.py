@@ -1,9 +1,9 @@
-"""What one group's inbox holds at the end of an evening, as the product's own domains write it.
+"""The inbox records of a group over an evening, as the product's own domains write them.
 
-A few stories are played by the real group and purse domains, with shoppers and a provider in between: orders, purse
-decisions of every kind that is copied, declines, cancels, late joiners, ticks and repeats. A benchmark then tells each
-story under other names as often as it needs. Deterministic by seed. Must never give a decider an easier mix than the
-product does.
+The real domains of groups and payments play a few stories, with simulated shoppers and a simulated provider: orders,
+all kinds of payment decisions that are copied, declines, cancellations, late joiners, ticks and duplicates. A benchmark
+replays each story under other ids as often as it needs. Deterministic by seed. The mix is no easier for a decider than
+the product's.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from eventlog.core.aggregate import Aggregate, decide
 from services.groups.domain.command import reacts_to
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import Phase
-from services.payments.domain.calls import calls_of
-from services.payments.domain.domain import PurseDomain
+from services.payments.domain.domain import GroupPaymentsDomain
+from services.payments.domain.events import calls_of
 
 _NAMESPACE = UUID("0f6f6c0e-58a7-4dfc-8a53-1d1f2a4b6c77")
 SEATS = 10
@@ -37,19 +37,19 @@ PRICE = 8_900
 _SOLO_PRICE = 9_900
 STORIES = 64
 _START_MS = 1_790_000_000_000
-#: Every hold lasts long enough, whenever the benchmark runs.
+#: No hold expires, whenever the benchmark runs.
 _CAPTURABLE_UNTIL_MS = 4_102_444_800_000
-#: Chances: of a decline, of a shopper who leaves, of a repeated record, of a tick that comes too early.
+#: Probabilities of a decline, a shopper who leaves, a duplicate record and a tick that is too early.
 _DECLINE, _LEAVE, _REPEAT, _TICK = 0.04, 0.03, 0.02, 0.01
-#: Chance that the merchant cancels the group half-way.
+#: Probability that the merchant cancels the group before it completes.
 _CANCEL = 0.05
-_MOST_ORDERS = 24
-#: A name in a story: what it names and the number of the order. As long as what takes its place.
+_MAX_ORDERS = 24
+#: A placeholder in a story: its kind and the number of the order. It has the length of the id that replaces it.
 _NAME = re.compile(rb"\{[gocht]\d{2}[-]*\}")
 
 
 def campaign() -> Campaign:
-    """A ladder of three tiers, ten seats."""
+    """A campaign of three tiers and ten seats."""
     tiers = [Tier(members=2, unit_price_minor=8_900), Tier(members=5, unit_price_minor=7_900)]
     tiers.append(Tier(members=10, unit_price_minor=6_900))
     return Campaign(
@@ -71,48 +71,48 @@ def _name(kind: str, number: int, length: int) -> str:
 
 
 class _Story:
-    """One group, its purse, its shoppers and its provider."""
+    """One group, its payments, its shoppers and its provider."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self._group = Aggregate(_name("g", 0, 36), GroupDomain().initial(""))
-        self._purse = Aggregate(_name("g", 0, 36), PurseDomain().initial(_name("g", 0, 36)))
+        self._payments = Aggregate(_name("g", 0, 36), GroupPaymentsDomain().initial(_name("g", 0, 36)))
         self._now_ms = _START_MS
         self._placed = 0
         self._calls: list[Any] = []
-        self._purse_offset = 0
+        self._payments_offset = 0
         self.values: list[bytes] = []
 
     def play(self) -> Sequence[bytes]:
-        """Values of the group's inbox."""
+        """Plays the story; returns the values of the group's inbox."""
         chance = self._chance
         cancels_at = chance.randrange(2, SEATS) if chance.random() < _CANCEL else -1
         late = chance.randrange(3)
         while True:
             state = self._group.state
             seats = state.seats_left if self._placed else 1
-            wants = self._placed < _MOST_ORDERS and (seats > 0 or (state.phase is not Phase.FORMING and late > 0))
+            wants = self._placed < _MAX_ORDERS and (seats > 0 or (state.phase is not Phase.FORMING and late > 0))
             if not wants and not self._calls:
                 return self.values
             if self._calls and (not wants or chance.random() < 0.5):
-                self._answer(self._calls.pop(chance.randrange(len(self._calls))))
+                self._respond(self._calls.pop(chance.randrange(len(self._calls))))
             else:
                 late -= state.phase is not Phase.FORMING and self._placed > 0
                 self._place()
             if len(state.confirmed) == cancels_at and state.phase is Phase.FORMING:
                 cancels_at = -1
-                self._hear(GroupInput(cancel_group=CancelGroupCommand(request_id="stop", reason="sold out")))
+                self._group_input(GroupInput(cancel_group=CancelGroupCommand(request_id="stop", reason="sold out")))
 
-    def play_alone(self) -> Sequence[bytes]:
-        """Values of the inbox of a group of one, who buys at once: the shortest way from the opening to the settlement.
+    def play_solo(self) -> Sequence[bytes]:
+        """Values of the inbox of a solo order's group: the shortest way from the opening to the settlement.
 
-        Raises ValueError where the group does not end without a due time.
+        Raises ValueError if the group does not end, for example when the hold is declined.
         """
         self._place(solo=True)
         while self._calls:
-            self._answer(self._calls.pop())
+            self._respond(self._calls.pop())
         if self._group.state.settled != 1 or GroupDomain().due(self._group.state) is not None:
-            raise ValueError("the group is not over")
+            raise ValueError("the group has not ended")
         return self.values
 
     def _place(self, *, solo: bool = False) -> None:
@@ -131,17 +131,17 @@ class _Story:
             request_sha256=sha256(order.encode()).digest(),
         )
         fact = OrderFact(order=order, group=self._group.key, customer=customer, placed=placed)
-        self._hear(
+        self._group_input(
             GroupInput(order_fact=fact.SerializeToString(), campaign=campaign() if number == 0 else None),
             "orders.order.v1",
         )
         if number and self._chance.random() < _LEAVE:
             wish = OrderCancelRequested(request_id="leave", reason="changed my mind")
             left = OrderFact(order=order, group=self._group.key, customer=customer, cancel_requested=wish)
-            self._hear(GroupInput(order_fact=left.SerializeToString()), "orders.order.v1")
+            self._group_input(GroupInput(order_fact=left.SerializeToString()), "orders.order.v1")
 
-    def _answer(self, call: pay.ProviderCall) -> None:
-        """The provider's outcome, through the purse."""
+    def _respond(self, call: pay.ProviderCall) -> None:
+        """The provider's result of a call, as an input of the group's payments."""
         outcome = pay_inbox.ProviderOutcome(
             order=call.order,
             operation=call.operation,
@@ -167,13 +167,13 @@ class _Story:
         elif call.operation == pay.OPERATION_VOID:
             outcome.voided.CopyFrom(pay_inbox.OutcomeVoided(hold=call.hold))
         else:
-            raise ValueError(f"nobody refunds in this story: {call}")
-        self._pay(pay_inbox.PaymentInput(outcome=outcome))
+            raise ValueError(f"unexpected call: {call}")
+        self._payment_input(pay_inbox.PaymentInput(outcome=outcome))
 
-    def _hear(self, record: GroupInput, topic: str = "") -> None:
-        """One input of the group, and what the purse makes of the decision."""
+    def _group_input(self, record: GroupInput, topic: str = "") -> None:
+        """Decides one input of the group, and passes the decision to the group's payments."""
         if topic:
-            # Each record is of another offset; it is three bytes long either way.
+            # Each record gets another offset, always three bytes long.
             record.source.CopyFrom(Source(topic=topic, partition=1, offset=100_000 + len(self.values)))
         value = record.SerializeToString()
         for _ in range(1 + (self._chance.random() < _REPEAT)):
@@ -183,34 +183,34 @@ class _Story:
         self._now_ms += 1
         decision = decide(GroupDomain(), self._group, value, len(self.values), self._now_ms)
         if decision is not None:
-            self._pay(pay_inbox.PaymentInput(group_decision=decision))
+            self._payment_input(pay_inbox.PaymentInput(group_decision=decision))
 
-    def _pay(self, record: pay_inbox.PaymentInput) -> None:
-        """One input of the purse; its decision is an input of the group."""
-        self._purse_offset += 1
+    def _payment_input(self, record: pay_inbox.PaymentInput) -> None:
+        """Decides one input of the group's payments, and passes the decision to the group."""
+        self._payments_offset += 1
         value = record.SerializeToString()
-        decision = decide(PurseDomain(), self._purse, value, self._purse_offset, self._now_ms)
+        decision = decide(GroupPaymentsDomain(), self._payments, value, self._payments_offset, self._now_ms)
         if decision is not None:
             decided = pay.PaymentDecision.FromString(decision)
             self._calls += calls_of(decided)
-            # As the sequencer does, which leaves out what means nothing to a group, such as requested holds.
+            # As the sequencer does: it skips decisions that groups ignore, such as requested holds.
             if reacts_to(decided):
-                self._hear(GroupInput(payment_decision=decision), "payments.payment.v1")
+                self._group_input(GroupInput(payment_decision=decision), "payments.payment.v1")
 
 
 @cache
 def _stories(count: int) -> list[list[list[bytes]]]:
-    """For each story its inputs, cut at the names in them: text, name, text, name … text."""
+    """The inputs of each story, split at the placeholders: text, placeholder, text … text."""
     chance = random.Random(7)
     return [[_cut(value) for value in _Story(chance).play()] for _ in range(count)]
 
 
 @cache
-def _alone() -> list[list[bytes]]:
+def _solo_story() -> list[list[bytes]]:
     chance = random.Random(3)
     while True:
         try:
-            return [_cut(value) for value in _Story(chance).play_alone()]
+            return [_cut(value) for value in _Story(chance).play_solo()]
         except ValueError:
             # The hold was declined.
             continue
@@ -221,31 +221,31 @@ def _cut(value: bytes) -> list[bytes]:
 
 
 def group_inputs(index: int) -> Iterator[tuple[str, bytes]]:
-    """(key, value) of all that happens to one group."""
-    return _told(_stories(STORIES)[index % STORIES], index)
+    """(key, value) of all inbox records of one group."""
+    return _renamed(_stories(STORIES)[index % STORIES], index)
 
 
 def closed_inputs(index: int) -> Iterator[tuple[str, bytes]]:
-    """(key, value) of all that happens to a group of one; nothing is due after the last."""
-    return _told(_alone(), index)
+    """(key, value) of all inbox records of a solo order's group; nothing is due after the last one."""
+    return _renamed(_solo_story(), index)
 
 
-def _told(story: list[list[bytes]], index: int) -> Iterator[tuple[str, bytes]]:
+def _renamed(story: list[list[bytes]], index: int) -> Iterator[tuple[str, bytes]]:
     group = str(uuid5(_NAMESPACE, str(index)))
     names: dict[bytes, bytes] = {}
     for parts in story:
-        told = list(parts)
+        renamed = list(parts)
         for at in range(1, len(parts), 2):
             name = parts[at]
             known = names.get(name)
             if known is None:
-                known = names[name] = _real(name, group, index)
-            told[at] = known
-        yield group, b"".join(told)
+                known = names[name] = _id_of(name, group, index)
+            renamed[at] = known
+        yield group, b"".join(renamed)
 
 
-def _real(name: bytes, group: str, index: int) -> bytes:
-    """What stands for a name: as long as that, so that no length in a message changes."""
+def _id_of(name: bytes, group: str, index: int) -> bytes:
+    """The id that replaces a placeholder: of the same length, so that no length in a message changes."""
     kind, number = name[1:2], int(name[2:4])
     if kind == b"g":
         return group.encode()

@@ -1,7 +1,6 @@
-"""A whole system to measure: broker, provider and services in a directory of their own, stopped whatever happens.
+"""A whole system to measure: broker, provider and services in a temporary directory, stopped and deleted at the end.
 
-What each of its processes costs is read from the kernel's own accounts. Must never leave a process or a directory
-behind, nor count a run in which a process had to be started again.
+The CPU time of each process comes from /proc. A run in which a process was restarted fails.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ CALL_S = 10.0
 def system(
     environment: Mapping[str, Mapping[str, str]] | None = None, *, partitions: int = 4
 ) -> Iterator[RunningStack]:
-    """A system that serves. What a person can mend ends the program with one sentence."""
-    # Whoever ends us with SIGTERM wants the system gone too.
+    """A serving system. An error that the user can fix ends the program with one sentence."""
+    # SIGTERM stops the system, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     directory = Path(tempfile.mkdtemp(prefix="bench-system-"))
     running = RunningStack(Stack(directory, environment=environment, partitions=partitions))
@@ -49,7 +48,7 @@ def system(
         except DevstackError as error:
             raise SystemExit(str(error)) from error
         yield running
-        _still_well(running)
+        _check_healthy(running)
     except BaseException:
         for name, text in running.log_ends(20):
             print(f"--- end of {name}\n{text}", file=sys.stderr)
@@ -60,13 +59,13 @@ def system(
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _still_well(running: RunningStack) -> None:
+def _check_healthy(running: RunningStack) -> None:
     if (failure := running.stack.failure()) is not None:
         raise SystemExit(str(failure))
 
 
 def make_campaign(running: RunningStack, *, capacity: int = 10, window_s: int = 86_400, hold_s: int = 3_600) -> str:
-    """A campaign of the usual ladder, and its name."""
+    """Creates a campaign with three tiers, and returns its name."""
     ladder = ((2, 8_900), (5, 7_900), (10, 6_900))
     offer = Campaign(
         product="mug",
@@ -82,38 +81,38 @@ def make_campaign(running: RunningStack, *, capacity: int = 10, window_s: int = 
 
 
 def pids(running: RunningStack) -> dict[str, int]:
-    """Process ids by name, of all processes that run."""
+    """Ids of all running processes by name."""
     found = {name: running.stack.pid(name) for name in running.stack.names}
     return {name: pid for name, pid in found.items() if pid is not None}
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds of processor time that a process has used, in its own code and in the kernel's."""
+    """CPU seconds that a process has used, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 @contextmanager
 def flames(running: RunningStack, directory: Path, *, seconds: float) -> Iterator[None]:
-    """Keeps a flame graph of each Python process for so many seconds, `flame-{name}.svg`. Being watched costs time."""
-    watching: list[tuple[Path, subprocess.Popen[bytes]]] = []
+    """Records a flame graph of each Python process, `flame-{name}.svg`, for `seconds`. The sampling slows the run."""
+    recorders: list[tuple[Path, subprocess.Popen[bytes]]] = []
     for name, pid in pids(running).items():
         if name == BROKER:
             continue
         output = directory / f"flame-{name}.svg"
         command = recording(output, 50, ["--duration", str(int(seconds)), "--pid", str(pid)])
         one = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        watching.append((output, one))
+        recorders.append((output, one))
     try:
         yield
     finally:
-        for output, one in watching:
+        for output, one in recorders:
             if one.wait() == 0:
                 entitle(output)
 
 
 def python(module: str, job: Mapping[str, Any]) -> Any:
-    """Runs a module of ours in a process of its own with a job, and returns what its last line says."""
+    """Runs a module in another process with a job as JSON, and returns the JSON of its last line."""
     command = [sys.executable, "-m", module, json.dumps(job)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
     if done.returncode or not done.stdout.strip():
@@ -121,7 +120,7 @@ def python(module: str, job: Mapping[str, Any]) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def conclude(found: Mapping[str, Any], *claims: bool) -> NoReturn:
-    """Prints the figures as the last line, and ends the program: with 1 where a claim does not hold."""
+def conclude(found: Mapping[str, Any], *targets_met: bool) -> NoReturn:
+    """Prints the figures as the last line, and exits: with 1 if a target is missed."""
     print(json.dumps(found))
-    sys.exit(0 if all(claims) else 1)
+    sys.exit(0 if all(targets_met) else 1)

@@ -1,8 +1,8 @@
-"""bench-api: how many orders one orders process takes, how long half of that takes, and what five times it does.
+"""bench-api: the highest rate of one orders process, its latency at half of it, and its behaviour at five times it.
 
-Broker and load generator run beside the process on the same cores; what decides and pays for the orders is stopped, as
-its cost is bench-settle's. First of all a group is watched by many at once. Prints one JSON object as its last line;
-exits 1 when a claim fails.
+Broker and load generator run on the same cores. The services that decide and pay for the orders are stopped; their cost
+is measured by bench-settle. First many watchers watch one group. Prints one JSON object as its last line, and exits
+with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ WANTED_BATCHED_PER_S = 20_000
 WANTED_P99_MS = 25.0
 WANTED_WATCHERS_MS = 1_000.0
 WANTED_GOODPUT = 0.8
-#: Of what is accepted when far too much is asked for.
+#: Latency of accepted orders under overload.
 WANTED_OVERLOADED_MS = 2_000.0
-#: Calls under way at once where the best rate is looked for.
+#: Calls in flight while the highest rate is measured.
 BATCH = 200
 WARM_S = 1
 OVERLOAD = 5
 OVERLOADS = 5
-#: Callers of a service whose answer takes longer have gone.
-PATIENCE_S = 5
+#: Deadline of the calls under overload.
+DEADLINE_S = 5
 
 
 class Load:
-    """Load on one server, each job by a process of its own."""
+    """Load on one server; each job runs in a process of its own."""
 
     def __init__(self, endpoint: str, pid: int, campaign: str) -> None:
         self._endpoint = endpoint
@@ -45,7 +45,7 @@ class Load:
         self._campaign = campaign
 
     def run(self, job: str, **more: Any) -> dict[str, float]:
-        """Runs a job; its figures, and what each order cost the process."""
+        """Runs a job, and returns its figures."""
         before_s = cpu_s(self._pid)
         full = {"job": job, "endpoint": self._endpoint, "campaign": self._campaign, **more}
         found: dict[str, float] = python("bench.api.load", full)
@@ -53,27 +53,27 @@ class Load:
         return found
 
     def closed(self, seconds: float) -> float:
-        """Calls a second where there are always enough callers."""
+        """Closed loop: calls per second with a constant number of calls in flight."""
         most = int((seconds + WARM_S) * 10_000)
         found = self.run("closed", at_once=BATCH, seconds=seconds, warm_s=WARM_S, most=most)
         return found["per_s"]
 
 
 def overloaded(load: Load, seconds: float) -> tuple[float, float, dict[str, float]]:
-    """The best rate, the part of it that is kept at five times as much, and the figures of the worst overload.
+    """The highest rate, the share of it that remains at five times the load, and the figures of the worst overload.
 
-    In turns, each overload held against what was borne just before and just after: a machine that others use as well is
-    half as fast a minute later.
+    Each overload is compared with the highest rates just before and just after it, since the speed of a shared machine
+    can halve within a minute.
     """
-    borne = [load.closed(seconds)]
-    kept, overs = [], []
+    highest = [load.closed(seconds)]
+    ratios, overloads = [], []
     for _ in range(OVERLOADS):
-        rate = borne[-1] * OVERLOAD
-        over = load.run("open", rate=rate, seconds=seconds, most=int(rate * seconds), timeout_s=PATIENCE_S)
-        borne.append(load.closed(seconds))
-        kept.append(over["per_s"] / mean(borne[-2:]))
-        overs.append(over)
-    return max(borne), median(kept), max(overs, key=lambda over: over["p99_ms"])
+        rate = highest[-1] * OVERLOAD
+        over = load.run("open", rate=rate, seconds=seconds, most=int(rate * seconds), timeout_s=DEADLINE_S)
+        highest.append(load.closed(seconds))
+        ratios.append(over["per_s"] / mean(highest[-2:]))
+        overloads.append(over)
+    return max(highest), median(ratios), max(overloads, key=lambda over: over["p99_ms"])
 
 
 def _line(found: dict[str, float]) -> str:
@@ -81,7 +81,7 @@ def _line(found: dict[str, float]) -> str:
 
 
 def echoed(seconds: float) -> float:
-    """Calls a second that a bare server answers here, with the same load: what is lost to ours is lost below that."""
+    """Calls per second of a bare gRPC server under the same load: the upper bound for the service."""
     server = subprocess.Popen([sys.executable, "-m", "bench.api.echo"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert server.stdout is not None
@@ -92,7 +92,7 @@ def echoed(seconds: float) -> float:
 
 
 def watched(running: RunningStack, campaign: str, watchers: int) -> float:
-    """Milliseconds within which 99 of 100 watchers of one group have heard of a change."""
+    """Milliseconds in which 99 % of the watchers of one group receive a change."""
     leader = OrderServiceStub(running.orders).PlaceOrder(order(campaign), timeout=CALL_S).order
     job = {
         "job": "watch",
@@ -109,7 +109,7 @@ def watched(running: RunningStack, campaign: str, watchers: int) -> float:
 
 
 def measure(*, seconds: float, orders: int, watchers: int) -> dict[str, float]:
-    """All of it, on one system."""
+    """All measurements on one system."""
     echo_per_s = echoed(seconds / 2)
     with system() as running:
         campaign = make_campaign(running)
@@ -118,7 +118,7 @@ def measure(*, seconds: float, orders: int, watchers: int) -> dict[str, float]:
             running.stack.stop_service(name)
         load = Load(running.endpoints["orders"], pids(running)["orders"], campaign)
         load.closed(seconds / 2)
-        # Half of what is borne now: the machine may be faster or slower in a minute.
+        # Half of the highest rate measured just now, since the speed of the machine varies.
         now = load.closed(seconds)
         half = load.run("open", rate=now / 2, seconds=seconds, most=int(now * seconds))
         best, kept, over = overloaded(load, seconds / 2)
@@ -144,9 +144,9 @@ def measure(*, seconds: float, orders: int, watchers: int) -> dict[str, float]:
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
-    parser.add_argument("--orders", type=int, default=300_000, help="by batches, and again by streams")
-    parser.add_argument("--watchers", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=10, help="duration of each measurement")
+    parser.add_argument("--orders", type=int, default=300_000, help="orders placed in batches, and again in streams")
+    parser.add_argument("--watchers", type=int, default=10_000, help="watchers of one group")
     found = measure(**vars(parser.parse_args()))
     conclude(
         found,

@@ -1,4 +1,4 @@
-"""A bare grpc.aio server that gives back what it is sent: what a call costs before anything of ours runs."""
+"""A bare grpc.aio echo server: the cost of a call without our code."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import grpc
 
 
 class _Echo(grpc.GenericRpcHandler):  # type: ignore[misc, type-arg, unused-ignore]
-    """Answers any method."""
+    """Handles every method."""
 
     def service(self, handler_call_details: Any) -> Any:
         """gRPC's hook."""
-        return grpc.unary_unary_rpc_method_handler(self._back)
+        return grpc.unary_unary_rpc_method_handler(self._echo)
 
-    async def _back(self, request: bytes, context: Any) -> bytes:
+    async def _echo(self, request: bytes, context: Any) -> bytes:
         return request
 
 

@@ -1,7 +1,7 @@
-"""The least of an HTTP/2 client that a load generator needs: it calls a gRPC method and says when an answer has come.
+"""A minimal HTTP/2 client for load generators: calls a gRPC method and reports when messages arrive.
 
-A client library costs as much a call as the server under test, and on two cores that would be what is measured. Must
-never be used for anything but load: it reads no header, so all it knows is whether an answer had a message.
+A gRPC client library costs as much CPU per call as the server under test, which two cores would share. This client
+ignores headers, so it only knows whether a response had a message, not its status.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from collections.abc import Callable
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
-#: Bytes that the server may send us before it must be told that we have read them.
+#: Flow-control window of the client: bytes that the server may send before it gets a window update.
 WINDOW = 1 << 30
-#: Bytes that we may send on a connection before the server says more.
+#: Initial window of the server: bytes that the client may send before it gets a window update.
 FIRST_CREDIT = 65_535
 _HEAD = struct.Struct(">IBI")
 
 #: (stream, messages in it so far, whether it has ended, seconds on the monotonic clock)
-Heard = Callable[[int, int, bool, float], None]
+OnMessage = Callable[[int, int, bool, float], None]
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One frame."""
+    """An HTTP/2 frame."""
     return _HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
 def headers(method: str, authority: str, timeout_s: int | None) -> bytes:
-    """The header block of a call: all as literals, so that it is the same for every call. `method` begins with /."""
+    """The header block of a call, all literals, so that it is the same for every call. `method` begins with /."""
     fields = [(":path", method), (":authority", authority), ("content-type", "application/grpc"), ("te", "trailers")]
     if timeout_s is not None:
         fields.append(("grpc-timeout", f"{timeout_s}S"))
@@ -48,17 +48,17 @@ def _text(value: str) -> bytes:
 
 
 def message(data: bytes) -> bytes:
-    """A gRPC message: uncompressed, its length, its bytes."""
+    """A gRPC message: not compressed, its length, its bytes."""
     return struct.pack(">BI", 0, len(data)) + data
 
 
 class Connection(asyncio.Protocol):
-    """One connection. `heard` is told of every answer."""
+    """One connection. `on_message` is called at each message and at the end of each stream."""
 
-    def __init__(self, heard: Heard) -> None:
-        self._heard = heard
-        #: Messages by stream, kept where somebody wants to read them later.
-        self.kept: dict[int, bytes] | None = None
+    def __init__(self, on_message: OnMessage) -> None:
+        self._on_message = on_message
+        #: Messages by stream; None: they are not stored.
+        self.stored: dict[int, bytes] | None = None
         self._buffer = b""
         self._next = 1
         self._messages: dict[int, int] = {}
@@ -76,14 +76,14 @@ class Connection(asyncio.Protocol):
         transport.write(PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, more))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio's hook: whatever is open has ended."""
+        """asyncio's hook: ends all open streams."""
         now = time.monotonic()
         for stream, messages in list(self._messages.items()):
-            self._heard(stream, messages, True, now)
+            self._on_message(stream, messages, True, now)
         self._messages.clear()
 
     def call(self, block: bytes, body: bytes) -> int:
-        """Begins a call with one request, and returns its stream."""
+        """Starts a call with one request, and returns its stream."""
         stream = self._next
         self._next += 2
         self._messages[stream] = 0
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _flush(self) -> None:
-        """Sends what the server has given credit for. Headers need none."""
+        """Sends waiting frames as far as the server's window allows. Headers do not count."""
         out = []
         while self._waiting:
             data = self._waiting[0][1]
@@ -129,7 +129,7 @@ class Connection(asyncio.Protocol):
     def _take(self, kind: int, flags: int, stream: int, payload: bytes, now: float) -> None:
         assert self._transport is not None
         if kind in (DATA, HEADERS, RST_STREAM):
-            self._answered(kind, flags, stream, payload, now)
+            self._response(kind, flags, stream, payload, now)
         elif kind == SETTINGS and not flags & ACK:
             self._transport.write(frame(SETTINGS, ACK, 0))
         elif kind == PING and not flags & ACK:
@@ -138,31 +138,31 @@ class Connection(asyncio.Protocol):
             self._credit += struct.unpack(">I", payload)[0]
             self._flush()
 
-    def _answered(self, kind: int, flags: int, stream: int, payload: bytes, now: float) -> None:
+    def _response(self, kind: int, flags: int, stream: int, payload: bytes, now: float) -> None:
         messages = self._messages.get(stream)
         if messages is None or self._transport is None:
             return
-        heard = kind == DATA and len(payload) > 0
-        if heard:
+        has_message = kind == DATA and len(payload) > 0
+        if has_message:
             self._unread += len(payload)
             if self._unread > WINDOW // 4:
                 self._transport.write(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", self._unread)))
                 self._unread = 0
-            # A message larger than a frame comes in several; the load generator's are all small.
+            # Counts frames as messages: all messages of the load generators fit into one frame.
             messages += 1
             self._messages[stream] = messages
-            if self.kept is not None:
-                self.kept[stream] = self.kept.get(stream, b"") + payload
+            if self.stored is not None:
+                self.stored[stream] = self.stored.get(stream, b"") + payload
         ended = kind == RST_STREAM or bool(flags & END_STREAM)
         if ended:
             del self._messages[stream]
-        if ended or heard:
-            self._heard(stream, messages, ended, now)
+        if ended or has_message:
+            self._on_message(stream, messages, ended, now)
 
 
-async def connect(endpoint: str, heard: Heard) -> Connection:
-    """A connection to host:port."""
+async def connect(endpoint: str, on_message: OnMessage) -> Connection:
+    """Connects to host:port."""
     host, _, port = endpoint.rpartition(":")
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(lambda: Connection(heard), host, int(port))
+    _, connection = await loop.create_connection(lambda: Connection(on_message), host, int(port))
     return connection

@@ -1,7 +1,7 @@
-"""The load of bench-api, in a process of its own: takes one job as JSON, prints what it found as its last line.
+"""The load generator of bench-api, a process of its own: takes a job as JSON, prints its results in the last line.
 
-Jobs: `closed` keeps so many calls under way; `open` begins so many a second whatever happens; `batch` and `stream`
-place orders by the hundred; `watch` follows one group many times and times each change.
+Jobs: `closed` keeps a number of calls in flight; `open` starts calls at a fixed rate; `batch` and `stream` place orders
+by the hundred; `watch` watches one group many times and times each change.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ WATCH = "/groupbuy.groups.v1.GroupService/WatchGroup"
 CONNECTIONS = 8
 #: Orders in one message of a batch or stream.
 BATCH = 500
-#: Seconds after which a watcher that was dropped comes again, at least.
-AGAIN_S = 0.5
+#: Least seconds until a rejected watcher retries.
+RETRY_S = 0.5
 
 
 def order(campaign: str, group: str = "", wait: int = WAIT_ACCEPTED) -> PlaceOrderRequest:
-    """An order of a new customer; without a group it opens one."""
+    """An order of a new customer; without a group it opens a new one."""
     return PlaceOrderRequest(
         customer=uuid4().hex,
         campaign=campaign,
@@ -57,12 +57,12 @@ def order(campaign: str, group: str = "", wait: int = WAIT_ACCEPTED) -> PlaceOrd
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The value that so large a share does not exceed; values in order."""
+    """The quantile of sorted values."""
     return values[min(int(len(values) * share), len(values) - 1)] if values else float("nan")
 
 
 class Calls:
-    """Unary calls on a few connections: when each began and when it was answered."""
+    """Unary calls on a few connections, with their latencies."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self._job = job
@@ -77,21 +77,21 @@ class Calls:
         self.more = True
 
     async def connect(self) -> None:
-        """Opens the connections and makes the requests, so that neither is measured."""
+        """Opens the connections and encodes the requests, so that neither is measured."""
         self._bodies = iter(
             [message(order(self._job["campaign"]).SerializeToString()) for _ in range(self._job["most"])]
         )
         for index in range(CONNECTIONS):
             self._began.append({})
-            self._connections.append(await connect(self._job["endpoint"], self._hear(index)))
+            self._connections.append(await connect(self._job["endpoint"], self._listener(index)))
 
     @property
-    def under_way(self) -> int:
-        """Calls without an answer."""
+    def in_flight(self) -> int:
+        """Calls without a response."""
         return sum(len(began) for began in self._began)
 
     def begin(self) -> None:
-        """Begins one more call; the requests made beforehand are the limit."""
+        """Starts one more call, if an encoded request is left."""
         body = next(self._bodies, None)
         if body is None:
             self.more = False
@@ -101,8 +101,8 @@ class Calls:
         now = time.monotonic()
         self._began[index][self._connections[index].call(self._block, body)] = now
 
-    def _hear(self, index: int) -> Any:
-        def heard(stream: int, messages: int, ended: bool, now: float) -> None:
+    def _listener(self, index: int) -> Any:
+        def on_message(stream: int, messages: int, ended: bool, now: float) -> None:
             if not ended:
                 return
             began = self._began[index].pop(stream)
@@ -113,10 +113,10 @@ class Calls:
                 self.refused += 1
             self.ended()
 
-        return heard
+        return on_message
 
     def ended(self) -> None:
-        """Called at the end of each call."""
+        """Hook: called at the end of each call."""
 
     def close(self) -> None:
         """Closes the connections."""
@@ -124,7 +124,7 @@ class Calls:
             one.close()
 
     def found(self, since: float, until: float) -> dict[str, float]:
-        """Figures of what was answered in a span of time."""
+        """Figures of the responses in a span of time."""
         times = sorted(self.latencies)
         ok = sum(since <= at < until for at in self.done)
         return {
@@ -133,12 +133,12 @@ class Calls:
             "p99_ms": quantile(times, 0.99) * 1e3,
             "begun_per_s": self.begun / (until - since),
             "refused": self.refused,
-            "unanswered": self.under_way,
+            "unanswered": self.in_flight,
         }
 
 
 async def closed(job: dict[str, Any]) -> dict[str, float]:
-    """So many calls under way at any time."""
+    """Closed loop: keeps `at_once` calls in flight."""
     calls = Calls(job)
     await calls.connect()
     calls.ended = lambda: calls.begin() if time.monotonic() < until else None  # type: ignore[method-assign]
@@ -154,7 +154,7 @@ async def closed(job: dict[str, Any]) -> dict[str, float]:
 
 
 async def opened(job: dict[str, Any]) -> dict[str, float]:
-    """So many calls begun a second, evenly, whatever becomes of them."""
+    """Open loop: starts `rate` calls per second, evenly, whatever their results."""
     calls = Calls(job)
     await calls.connect()
     rate = job["rate"]
@@ -166,14 +166,14 @@ async def opened(job: dict[str, Any]) -> dict[str, float]:
         await asyncio.sleep(0.001)
     over = time.monotonic()
     with suppress(TimeoutError):
-        await _until(lambda: not calls.under_way, job.get("timeout_s", 10))
+        await _until(lambda: not calls.in_flight, job.get("timeout_s", 10))
     found = calls.found(since, over)
     calls.close()
     return found
 
 
 async def batched(job: dict[str, Any]) -> dict[str, float]:
-    """Batches, or one stream on each channel, made beforehand."""
+    """Places orders in batches, or on one stream per channel. The requests are created beforehand."""
     streamed = job["job"] == "stream"
     kind = PlaceOrdersRequest if streamed else BatchPlaceOrdersRequest
     made = [kind(requests=[order(job["campaign"]) for _ in range(BATCH)]) for _ in range(job["most"] // BATCH)]
@@ -205,7 +205,7 @@ async def batched(job: dict[str, Any]) -> dict[str, float]:
     await asyncio.gather(*(stream(stub) if streamed else unary(stub) for stub in stubs))
     for channel in channels:
         await channel.close(grace=None)
-    # The first second warms up, the last one runs dry.
+    # Without the first second, the warm-up, and the last half, in which the channels run out of requests.
     last = max(at for at, _ in answered)
     since, until = began + 1, max(last - 0.5, began + 1.5)
     placed = sum(count for at, count in answered if since <= at < until)
@@ -219,27 +219,27 @@ async def batched(job: dict[str, Any]) -> dict[str, float]:
 
 
 async def watch(job: dict[str, Any]) -> dict[str, float]:
-    """Follows a group many times over, makes it change, and times until each follower has heard of it.
+    """Watches a group many times, changes it, and measures the time until each watcher receives the change.
 
-    All come at once, as after a restart. Who is dropped then comes again, as any client does.
+    All watchers come at once, as after a restart. A rejected one retries, as every client does.
     """
     watchers, rounds = job["watchers"], job["rounds"]
-    heard: list[float] = []
+    received: list[float] = []
     block = headers(WATCH, job["groups"], None)
     body = message(WatchGroupRequest(name=job["group"]).SerializeToString())
-    ended = came_again = 0
+    ended = retries = 0
     loop = asyncio.get_running_loop()
     connections: list[Connection] = []
 
     def listening(index: int) -> Callable[[int, int, bool, float], None]:
         def listen(stream: int, messages: int, is_end: bool, now: float) -> None:
-            nonlocal ended, came_again
+            nonlocal ended, retries
             if is_end and not messages:
-                came_again += 1
-                loop.call_later(AGAIN_S * random.uniform(1, 2), connections[index].call, block, body)
+                retries += 1
+                loop.call_later(RETRY_S * random.uniform(1, 2), connections[index].call, block, body)
             else:
                 ended += is_end
-                heard.append(now)
+                received.append(now)
 
         return listen
 
@@ -249,19 +249,19 @@ async def watch(job: dict[str, Any]) -> dict[str, float]:
         connections[number % CONNECTIONS].call(block, body)
         if number % 200 == 0:
             await asyncio.sleep(0.01)
-    await _until(lambda: len(heard) >= watchers)
+    await _until(lambda: len(received) >= watchers)
     delays: list[float] = []
     async with grpc.aio.insecure_channel(job["orders"]) as channel:
         stub: Any = orders_pb2_grpc.OrderServiceStub(channel)
         for _ in range(rounds):
-            heard.clear()
+            received.clear()
             began = time.monotonic()
             await stub.PlaceOrder(order(job["campaign"], job["group"], WAIT_SEAT_DECIDED), timeout=10)
-            # One order makes two changes, the seat and the money: the first that each hears of counts.
-            await _until(lambda: len(heard) >= watchers)
-            delays += sorted(at - began for at in heard)[:watchers]
-            # Lets the second change pass, so that it is not taken for the next round's first.
-            await _quiet(heard)
+            # One order makes two changes, the seat and the payment; the first one that a watcher receives counts.
+            await _until(lambda: len(received) >= watchers)
+            delays += sorted(at - began for at in received)[:watchers]
+            # The second change must not count for the next round.
+            await _quiet(received)
     for one in connections:
         one.close()
     delays.sort()
@@ -269,7 +269,7 @@ async def watch(job: dict[str, Any]) -> dict[str, float]:
         "p50_ms": quantile(delays, 0.5) * 1e3,
         "p99_ms": quantile(delays, 0.99) * 1e3,
         "ended": ended,
-        "came_again": came_again,
+        "came_again": retries,
     }
 
 
@@ -279,10 +279,10 @@ async def _until(condition: Callable[[], bool], within_s: float = 60) -> None:
             await asyncio.sleep(0.005)
 
 
-async def _quiet(heard: list[float]) -> None:
+async def _quiet(received: list[float]) -> None:
     seen = -1
-    while seen != len(heard):
-        seen = len(heard)
+    while seen != len(received):
+        seen = len(received)
         await asyncio.sleep(0.5)
 
 
@@ -290,7 +290,7 @@ JOBS = {"closed": closed, "open": opened, "batch": batched, "stream": batched, "
 
 
 def main() -> None:
-    """Does one job."""
+    """Runs one job."""
     job = json.loads(sys.argv[1])
     gc.freeze()
     print(json.dumps(asyncio.run(JOBS[job["job"]](job))))

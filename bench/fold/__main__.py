@@ -1,7 +1,8 @@
-"""bench-fold: the product's group decider with its state in RocksDB against a stock Faust agent with the same rules.
+"""bench-fold: the product's group decider, with its state in RocksDB, against a stock Faust agent with the same rules.
 
-The same facts, one core each, in one run, the broker on the other core. Prints one JSON object as its last line and
-exits 1 when the claim fails. `--flame` keeps a flame graph of the decider under bench/results/.
+Both process the same inputs in one run, one after the other on one core, with the broker on the other core. Prints one
+JSON object as its last line, and exits with 1 if a target is missed. `--flame` writes a flame graph of the decider to
+bench/results/.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
 os.environ.setdefault("BENCH_TAG", str(os.getpid()))
 
-# The tag must be set before the topics are named.
+# The tag must be set before bench.fold.topics is imported.
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa: E402
 from groupbuy.groups.v1.inbox_pb2 import GroupInput  # noqa: E402
 
@@ -61,13 +62,13 @@ async def _fill(kafka: str, topic: str, records: Iterable[tuple[str, bytes]], ev
 
 
 async def prepare(kafka: str, facts: int) -> int:
-    """Fills the inbox, and the sequencer's source with the order facts in it. Returns the number of those."""
+    """Fills the inbox, and the sequencer's source with its order facts. Returns the number of records in the source."""
     await create_topics(kafka, ALL, partitions=PARTITIONS, replication=1)
     records = list(inputs(facts))
     await _fill(kafka, INBOX.name, records, 20_000)
     decoded = ((key, GroupInput.FromString(value).order_fact) for key, value in records)
     orders = [(key, fact) for key, fact in decoded if fact]
-    # A second of work is too short to measure.
+    # Three times, since a second of work is too short to measure.
     return await _fill(kafka, FACTS.name, orders * 3, 20_000)
 
 
@@ -86,18 +87,20 @@ def _worker(mode: str, kafka: str, count: int, *, flame: Path | None = None) -> 
     if not lines:
         raise SystemExit(f"the {mode} worker ended with code {done.returncode} and no figures")
     found: dict[str, float] = json.loads(lines[-1])
-    print(f"{mode:10} {found['per_s']:>9,.0f}/s   {found['cpu_us_per_fact']} µs CPU a fact   {found['peak_rss_mb']} MB")
+    print(
+        f"{mode:10} {found['per_s']:>9,.0f}/s   {found['cpu_us_per_fact']} µs CPU per fact   {found['peak_rss_mb']} MB"
+    )
     return found
 
 
 def run(kafka: str, *, facts: int, stock_facts: int, flame: bool) -> dict[str, float]:
-    """All three, one after the other."""
+    """Runs all three workers, one after the other."""
     orders = asyncio.run(prepare(kafka, facts))
     ours = _worker("ours", kafka, facts)
     stock = _worker("stock", kafka, min(stock_facts, facts))
     sequenced = _worker("sequencer", kafka, orders)
     if flame:
-        # A run of its own: being watched costs time.
+        # A run of its own, since the sampling costs time.
         asyncio.run(_again(kafka))
         _worker("ours", kafka, facts, flame=RESULTS / "fold.svg")
     return {
@@ -114,7 +117,7 @@ def run(kafka: str, *, facts: int, stock_facts: int, flame: bool) -> dict[str, f
 
 
 async def _again(kafka: str) -> None:
-    """Makes a second log, and a reader that begins the inbox anew: the first log has all its decisions already."""
+    """Creates a second log and a consumer group at the start of the inbox: the first log has all decisions already."""
     await create_topics(kafka, (log(AGAIN),), partitions=PARTITIONS, replication=1)
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=decider(AGAIN), enable_auto_commit=False)
     await consumer.start()
@@ -129,9 +132,9 @@ async def _again(kafka: str) -> None:
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--facts", type=int, default=400_000)
-    parser.add_argument("--stock-facts", type=int, default=50_000)
-    parser.add_argument("--flame", action="store_true")
+    parser.add_argument("--facts", type=int, default=400_000, help="inputs in the inbox")
+    parser.add_argument("--stock-facts", type=int, default=50_000, help="inputs that the stock agent processes")
+    parser.add_argument("--flame", action="store_true", help="write a flame graph of the decider")
     given = parser.parse_args()
     if kafka := os.environ.get("KAFKA"):
         found = run(kafka, **vars(given))

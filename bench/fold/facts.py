@@ -1,6 +1,6 @@
-"""Inputs of many groups as the sequencer would write them: groups that open, fill, complete and settle, side by side.
+"""Inbox records of many groups, as the sequencer writes them: groups open, fill, complete and settle side by side.
 
-Deterministic by seed. What happens to one group is in evening.py.
+Deterministic by seed. The story of one group is in bench/evening.py.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 from bench.evening import group_inputs
 
-#: Groups that fill at the same time.
+#: Groups in progress at the same time.
 SIDE_BY_SIDE = 2_000
 
 
 def inputs(count: int, *, seed: int = 1) -> Iterator[tuple[str, bytes]]:
-    """`count` inputs of many groups, interleaved."""
+    """Yields `count` inputs of many groups, interleaved."""
     chance = random.Random(seed)
     live: list[Iterator[tuple[str, bytes]]] = []
     opened = 0

@@ -1,4 +1,4 @@
-"""Topics of bench-fold. Not the product's own, so that it can run against any broker."""
+"""Topics of bench-fold. They are not the product's, so that the benchmark can run against any broker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from groupbuy.orders.v1.facts_pb2 import OrderFact
 from eventlog.records.topic_spec import FOR_EVER, TopicSpec
 
 TAG = os.environ.get("BENCH_TAG", "0")
-#: Not empty for a decider that decides the same inbox once more, into a log of its own.
+#: Not empty for a second decider of the same inbox, with another log.
 AGAIN = os.environ.get("BENCH_AGAIN", "")
 
 

@@ -1,7 +1,7 @@
-"""One worker of bench-fold, on one core: drains a topic once and says how long it took. Three ways to do it.
+"""A worker of bench-fold on one core: drains a topic once and prints how long it took. It has three modes.
 
-`ours` is the product's group decider with its state in RocksDB, `sequencer` the groups sequencer, `stock` the same
-group rules in a plain Faust agent with its state in a dict: one message at a time, output sent without waiting for it.
+`ours` is the product's group decider with its state in RocksDB. `sequencer` is the groups sequencer. `stock` has the
+same group rules in a stock Faust agent with its state in a dict: one message at a time, output is not awaited.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from services.groups.processors.sequencer import GroupInboxMapper
 
 
 class Meter:
-    """Wall and CPU time from the first record to the last, of this process alone."""
+    """Wall time and CPU time of this process from the first record to the last."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -43,7 +43,7 @@ class Meter:
         self.finished = asyncio.Event()
 
     def saw(self, records: int) -> None:
-        """Counts records; the first one starts the clock."""
+        """Counts records; the first call starts the clock."""
         if self._began is None:
             self._began = (time.perf_counter(), time.process_time())
         self.done += records
@@ -65,7 +65,7 @@ class Meter:
 async def drain(processor: Processor, partitions: int, meter: Meter) -> None:
     """Runs a processor until it has handled and acknowledged every record."""
     handle = processor.handle
-    # Waiting for each batch's output would stop the pipeline; the last ones are waited for at the end.
+    # Output is awaited at the end: awaiting it batch by batch would stall the pipeline.
     pending: list[Any] = []
 
     async def pipelined(batch: Any) -> Any:
@@ -83,7 +83,7 @@ async def drain(processor: Processor, partitions: int, meter: Meter) -> None:
 
 
 async def ours(kafka: str, partitions: int, state_dir: Path, meter: Meter) -> None:
-    """The product's decider."""
+    """Runs the product's decider."""
     codec: Codec[State] = Codec("bench-2", encode, decode)
     await drain(
         Decider(DECIDER, INBOX, LOG, GroupDomain(), Connection(kafka, "b0", state_dir), codec), partitions, meter
@@ -91,20 +91,20 @@ async def ours(kafka: str, partitions: int, state_dir: Path, meter: Meter) -> No
 
 
 async def sequencer(kafka: str, partitions: int, state_dir: Path, meter: Meter) -> None:
-    """The product's sequencer."""
+    """Runs the product's sequencer."""
     offer = campaign()
 
     async def get_latest(key: str) -> Campaign | None:
         return offer
 
-    copying = GroupInboxMapper(FACTS.name, lambda key: offer, get_latest)
+    mapper = GroupInboxMapper(FACTS.name, lambda key: offer, get_latest)
     await drain(
-        Sequencer(SEQUENCER, (FACTS,), SEQUENCED, copying, Connection(kafka, "b1", state_dir)), partitions, meter
+        Sequencer(SEQUENCER, (FACTS,), SEQUENCED, mapper, Connection(kafka, "b1", state_dir)), partitions, meter
     )
 
 
 async def stock(kafka: str, partitions: int, state_dir: Path, meter: Meter) -> None:
-    """The same rules on stock Faust."""
+    """Runs the same rules on stock Faust."""
     app = faust.App(
         f"bench.stock.{os.getpid()}",
         broker=f"aiokafka://{kafka}",
@@ -165,7 +165,7 @@ def main() -> None:
     found = loop.run_until_complete(asyncio.wait_for(run(), 300))
     shutil.rmtree(given.state_dir, ignore_errors=True)
     print(json.dumps(found), flush=True)
-    # What is measured is over; draining would only take time.
+    # The measurement is over; an orderly stop would only take time.
     os._exit(0)
 
 

@@ -1,7 +1,7 @@
-"""bench-lastseat: a thousand shoppers join at once for a group's last seat, again and again.
+"""bench-lastseat: a thousand shoppers compete for the last seat of a group, in many rounds.
 
-Real broker, real services. In each round one wins, everybody is answered, and the provider has held no money of anybody
-else. Prints one JSON object as its last line; exits 1 when the claim fails.
+Real broker and real services. In each round one shopper wins, every call gets a response, and the provider has no hold
+of a loser. Prints one JSON object as its last line, and exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WANTED_MS = 1_000.0
 
 
 def measure(*, rounds: int, joins: int) -> dict[str, Any]:
-    """Plays the rounds, then looks at the provider's books."""
+    """Runs the rounds, then reads the provider's statement."""
     with system() as running:
         campaign = make_campaign(running, capacity=2)
         job = {
@@ -38,7 +38,7 @@ def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--joins", type=int, default=1_000)
+    parser.add_argument("--joins", type=int, default=1_000, help="shoppers in each round")
     given = parser.parse_args()
     found = measure(**vars(given))
     conclude(

@@ -1,4 +1,4 @@
-"""The load of bench-lastseat, in a process of its own: takes its job as JSON, prints what it found as its last line."""
+"""The load generator of bench-lastseat, a process of its own: a job as JSON in, results as JSON in the last line."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from bench.api.h2 import Connection, connect, headers, message
 from bench.api.load import CONNECTIONS, PLACE, order, quantile
 
 TIMEOUT_S = 10
-#: Of a gRPC message's prefix.
+#: Size of the prefix of a gRPC message.
 PREFIX_BYTES = 5
 
 
 class Race:
-    """One round: so many join at once, and each notes when it was answered."""
+    """One round: all shoppers join at once, and the time of each response is recorded."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self._job = job
@@ -38,20 +38,20 @@ class Race:
 
     async def connect(self) -> None:
         """Opens the connections."""
-        self._connections = [await connect(self._job["endpoint"], self._hear) for _ in range(CONNECTIONS)]
+        self._connections = [await connect(self._job["endpoint"], self._on_message) for _ in range(CONNECTIONS)]
 
-    def _hear(self, stream: int, messages: int, ended: bool, now: float) -> None:
+    def _on_message(self, stream: int, messages: int, ended: bool, now: float) -> None:
         if ended:
             self._ended.append(now)
 
     async def run(self, group: str) -> tuple[float, list[PlaceOrderResponse]]:
-        """Seconds until the last answer, and the answers. A call that failed has none."""
+        """Seconds until the last response, and the responses. A failed call has none."""
         joins = self._job["joins"]
         made = [order(self._job["campaign"], group, WAIT_SEAT_DECIDED) for _ in range(joins)]
         bodies = [message(one.SerializeToString()) for one in made]
         self._ended.clear()
         for one in self._connections:
-            one.kept = {}
+            one.stored = {}
         began = time.monotonic()
         for number, body in enumerate(bodies):
             self._connections[number % CONNECTIONS].call(self._block, body)
@@ -59,8 +59,8 @@ class Race:
             while len(self._ended) < joins:
                 await asyncio.sleep(0.002)
         took_s = max(self._ended) - began
-        kept = [data for one in self._connections for data in (one.kept or {}).values()]
-        return took_s, [PlaceOrderResponse.FromString(data[PREFIX_BYTES:]) for data in kept]
+        messages = [data for one in self._connections for data in (one.stored or {}).values()]
+        return took_s, [PlaceOrderResponse.FromString(data[PREFIX_BYTES:]) for data in messages]
 
     def close(self) -> None:
         """Closes the connections."""
@@ -69,7 +69,7 @@ class Race:
 
 
 async def races(job: dict[str, Any]) -> dict[str, Any]:
-    """Opens a group, lets all race for its last seat; as often as told."""
+    """Opens a group and lets all shoppers compete for its last seat, in `rounds` rounds."""
     race = Race(job)
     await race.connect()
     took: list[float] = []
@@ -86,8 +86,8 @@ async def races(job: dict[str, Any]) -> dict[str, Any]:
             one_winner += len(winners) == 1
             seated += [name.rpartition("/")[2] for name in (leader.name, *winners)]
             if number % 20 == 0:
-                print(f"round {number}: the last answer after {seconds * 1e3:.0f} ms", file=sys.stderr, flush=True)
-        # Once the last group is paid for, a loser's hold would stand in the provider's books as well.
+                print(f"round {number}: last response after {seconds * 1e3:.0f} ms", file=sys.stderr, flush=True)
+        # When the last group is settled, the hold of a loser would be in the provider's statement, too.
         await _settled(stub, leader.name)
     race.close()
     took.sort()
@@ -108,7 +108,7 @@ async def _settled(stub: Any, name: str) -> None:
 
 
 def main() -> None:
-    """Does the job."""
+    """Runs the job."""
     job = json.loads(sys.argv[1])
     gc.freeze()
     print(json.dumps(asyncio.run(races(job))))

@@ -1,9 +1,10 @@
-"""bench-reads: services with many settled orders in their state. How soon they answer, and what memory they take.
+"""bench-reads: recovery times and memory of services with many settled orders in their state.
 
-The logs are written by history.py; then the real services start, fold them and keep what they keep. Each service is
-killed several times: a recovery is over when it has answered for every partition. Then a second replica of orders joins
-and is killed. All of it is done twice, with a tenth of the orders first, as memory may not grow with their number.
-Prints one JSON object as its last line; exits 1 when a claim fails. `--check` audits and replays the logs as well.
+history.py writes the logs. Then the real services start, fold the logs and write their state. Each service is killed
+several times; a recovery ends when the service has answered a read of every partition. Then a second replica of orders
+joins and is killed. The benchmark runs twice, first with a tenth of the orders, because memory must not grow with their
+number. Prints one JSON object as its last line, and exits with 1 if a target is missed. `--check` also audits and
+replays the logs.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceStub
 from bench.memory import rss_mb
 from bench.reads import history
 from bench.system import ROOT, conclude
+from chassis.rpc import channel_options
 from devstack.kafka.broker import Broker
 from devstack.product import PRODUCT, PROVIDER, SERVICES, Child, Layout
 from devstack.supervision import ports
@@ -46,34 +48,29 @@ from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import SESSION_S
 
 Found = dict[str, Any]
-Ask = Callable[[grpc.Channel, int, float], bool]
+Read = Callable[[grpc.Channel, int, float], bool]
 
 WANTED_S, WANTED_MB = 5.0, 400
-#: What memory may be above that with a tenth of the orders.
+#: Highest ratio of the memory to that with a tenth of the orders.
 TOLERANCE = 1.1
-#: A first start folds all there is.
+#: Longest first start, which folds all logs.
 FIRST_START_S = 900.0
 START_S = 180.0
-#: A state directory in which nothing has changed for so long is complete: a checkpoint is due after 20 s at most.
+#: A state directory is complete when it has not changed for this long: checkpoints are due after at most 20 s.
 QUIET_S = 25.0
 CALL_S = 10.0
-#: Between two calls for one partition.
-EVERY_S = 0.02
-#: Watched before a replica comes, and after the answers have settled.
+#: Seconds between two calls for one partition.
+PROBE_INTERVAL_S = 0.02
+#: Seconds of probing after the session of a killed replica has expired.
 CALM_S = 4.0
 WRITERS = ((0, 2), (1, 3))
-_OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 100),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-)
-SECOND = "orders-1"
+# The time without an answer is measured: a longer back-off would add to it.
+_OPTIONS = channel_options.options(max_backoff_ms=50, own_connection=True)
+SECOND_REPLICA = "orders-1"
 
 
 def samples(groups: int) -> list[int]:
-    """A group of each partition: the first one at or after a fifth of all, so that much was folded after it."""
+    """One group of each partition, at or after a fifth of all groups, so that most were folded after it."""
     found: dict[int, int] = {}
     for index in (*range(groups // 5, groups), *range(groups // 5)):
         partition = partition_of(history.group_of(index), history.PARTITIONS)
@@ -101,58 +98,58 @@ def _payment(channel: grpc.Channel, index: int, timeout: float) -> bool:
     return bool(found.state == PAYMENT_STATE_CAPTURED)
 
 
-ASK: Mapping[str, Ask] = {"orders": _order, "groups": _group, "payments": _payment}
-_PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+READS: Mapping[str, Read] = {"orders": _order, "groups": _group, "payments": _payment}
+_TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
 
-def answered(ask: Ask, channel: grpc.Channel, index: int, timeout: float = CALL_S) -> bool:
-    """Whether a call is answered. Ends the program at a wrong answer: a state that was lost is no recovery."""
+def answered(read: Read, channel: grpc.Channel, index: int, timeout: float = CALL_S) -> bool:
+    """Whether a call is answered. A wrong answer ends the program, since it means lost state."""
     try:
-        right = ask(channel, index, timeout)
+        right = read(channel, index, timeout)
     except grpc.RpcError as error:
-        if error.code() in _PASSING:
+        if error.code() in _TRANSIENT:
             return False
         raise SystemExit(f"group {index}: {error.code().name} {error.details()}") from error
     if not right:
-        raise SystemExit(f"group {index} is not as it was settled")
+        raise SystemExit(f"group {index} is not settled")
     return True
 
 
 def longest_gap(times: Sequence[float], begun: float, ended: float) -> float:
-    """Longest time without an answer, from the moments of the answers."""
+    """Longest time without an answer, given the times of the answers."""
     marks = [begun, *(one for one in times if begun < one < ended), ended]
     return max(after - before for before, after in pairwise(marks))
 
 
-class Watch:
-    """Asks one service for every partition, again and again, and notes when it was answered."""
+class Prober:
+    """Reads from every partition of one service continuously, and records the times of the answers."""
 
     def __init__(self, endpoint: str, indexes: Sequence[int]) -> None:
         self._over = threading.Event()
         self._channel = grpc.insecure_channel(endpoint, options=_OPTIONS)
         self.times: list[list[float]] = [[] for _ in indexes]
         self._pool = ThreadPoolExecutor(len(indexes))
-        self._asking = [self._pool.submit(self._ask, *one) for one in zip(indexes, self.times, strict=True)]
+        self._probes = [self._pool.submit(self._probe, *one) for one in zip(indexes, self.times, strict=True)]
 
-    def _ask(self, index: int, times: list[float]) -> None:
-        while not self._over.wait(EVERY_S):
+    def _probe(self, index: int, times: list[float]) -> None:
+        while not self._over.wait(PROBE_INTERVAL_S):
             if answered(_order, self._channel, index):
                 times.append(time.monotonic())
 
     def gap(self, begun: float, ended: float) -> float:
-        """Longest time in which some partition was not answered."""
+        """Longest time without an answer for some partition."""
         return max(longest_gap(list(times), begun, ended) for times in self.times)
 
     def until_all_answer(self, since: float, *, within_s: float) -> None:
-        """Waits until every partition was answered after `since`."""
+        """Waits until every partition has an answer after `since`."""
         if not wait_for(lambda: all(one and one[-1] > since for one in self.times), timeout_s=within_s):
-            raise SystemExit(f"a partition was not answered for {within_s:g} s")
+            raise SystemExit(f"a partition had no answer for {within_s:g} s")
 
     def close(self) -> None:
-        """Ends the calls. Raises what one of them ended with."""
+        """Ends the probes. Raises the error of a failed one."""
         self._over.set()
         try:
-            for one in self._asking:
+            for one in self._probes:
                 one.result()
         finally:
             self._pool.shutdown()
@@ -160,15 +157,15 @@ class Watch:
 
 
 class Shop:
-    """The services on logs that are there: started, killed and watched one by one, with nobody to revive them."""
+    """The services on existing logs, started and killed one by one, without a supervisor."""
 
     def __init__(self, kafka: str, directory: Path) -> None:
-        names = (*PRODUCT.first, *PRODUCT.then, *PRODUCT.more, SECOND)
+        names = (*PRODUCT.first, *PRODUCT.then, *PRODUCT.extra_addresses, SECOND_REPLICA)
         self.endpoints = {name: f"127.0.0.1:{ports.free_port()}" for name in names}
         self._layout = Layout(kafka, directory, self.endpoints)
         self._directory = directory
         self._processes: dict[str, Process] = {}
-        #: Peak memory by service, over all its lives, and over those that began beside a state directory.
+        #: Peak memory by service, over all its processes, and over those that started with a state directory.
         self.peak_mb = dict.fromkeys(SERVICES, 0)
         self.warm_mb = dict.fromkeys(SERVICES, 0)
         self._killed: set[str] = set()
@@ -176,7 +173,7 @@ class Shop:
             PRODUCT.prepare(self._layout)
 
     def start(self, name: str) -> None:
-        """Starts a process; does not wait."""
+        """Starts a process without waiting."""
         if name not in self._processes:
             child = self._child(name)
             environment = {**child.environment, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": ""}
@@ -185,13 +182,13 @@ class Shop:
         self._processes[name].start()
 
     def _child(self, name: str) -> Child:
-        if name == SECOND:
+        if name == SECOND_REPLICA:
             assert PRODUCT.replica is not None
             return PRODUCT.replica("orders", 1)(self._layout)
         return {**PRODUCT.first, **PRODUCT.then}[name](self._layout)
 
     def wait_serving(self, name: str, within_s: float) -> None:
-        """Waits until a process says that it serves. Ends the program where it does not."""
+        """Waits until a process reports that it serves. Otherwise ends the program."""
         process, health = self._processes[name], Health(self.endpoints[name])
         try:
             served = wait_for(lambda: not process.running or health.serving(), timeout_s=within_s, every_s=0.05)
@@ -200,8 +197,8 @@ class Shop:
         finally:
             health.close()
 
-    def wait_kept(self, name: str) -> None:
-        """Waits until nothing has changed in the state directory for a while."""
+    def wait_written(self, name: str) -> None:
+        """Waits until the state directory has not changed for QUIET_S."""
         seen, since = frozenset[Any](), time.monotonic()
         until = since + FIRST_START_S
         while time.monotonic() < min(since + QUIET_S, until):
@@ -211,12 +208,12 @@ class Shop:
             time.sleep(0.5)
 
     def kill(self, name: str) -> None:
-        """SIGKILL."""
-        self._note(name)
+        """Kills a process with SIGKILL."""
+        self._record_memory(name)
         self._killed.add(name)
         self._processes[name].kill()
 
-    def _note(self, name: str) -> None:
+    def _record_memory(self, name: str) -> None:
         pid = self._processes[name].pid
         service = name.split("-", maxsplit=1)[0]
         if pid is not None and service in self.peak_mb:
@@ -225,21 +222,21 @@ class Shop:
                 self.warm_mb[service] = max(self.warm_mb[service], rss_mb(pid))
 
     def stop(self) -> None:
-        """Ends what runs."""
+        """Kills all processes."""
         for name, process in self._processes.items():
-            self._note(name)
+            self._record_memory(name)
             process.kill()
         ports.release(*(int(one.rpartition(":")[2]) for one in self.endpoints.values()))
 
 
 def _files(directory: Path) -> Iterator[tuple[str, int, int]]:
     for path in directory.rglob("*"):
-        # RocksDB replaces files while we look.
+        # RocksDB may delete a file meanwhile.
         try:
             stat = path.stat()
         except FileNotFoundError:
             continue
-        # Its own log grows without a change of state.
+        # RocksDB's own log grows without a change of state.
         if path.is_file() and not path.name.startswith("LOG"):
             yield str(path), stat.st_size, stat.st_mtime_ns
 
@@ -253,10 +250,10 @@ def recovery_s(shop: Shop, name: str, indexes: Sequence[int]) -> float:
 
         def first(index: int) -> float:
             while time.monotonic() < killed + START_S:
-                if answered(ASK[name], channel, index):
+                if answered(READS[name], channel, index):
                     return time.monotonic() - killed
-                time.sleep(EVERY_S)
-            raise SystemExit(f"{name} did not answer within {START_S:g} s of its death")
+                time.sleep(PROBE_INTERVAL_S)
+            raise SystemExit(f"{name} did not answer within {START_S:g} s of the kill")
 
         with ThreadPoolExecutor(len(indexes)) as pool:
             return max(pool.map(first, indexes))
@@ -264,31 +261,31 @@ def recovery_s(shop: Shop, name: str, indexes: Sequence[int]) -> float:
 
 def rebalances(shop: Shop, indexes: Sequence[int]) -> dict[str, float]:
     """Seconds without an answer while a second replica of orders joins, and after it was killed."""
-    watch = Watch(shop.endpoints["orders"], indexes)
+    prober = Prober(shop.endpoints["orders"], indexes)
     try:
-        watch.until_all_answer(time.monotonic(), within_s=START_S)
+        prober.until_all_answer(time.monotonic(), within_s=START_S)
         begun = time.monotonic()
-        shop.start(SECOND)
-        shop.wait_serving(SECOND, FIRST_START_S)
-        shop.wait_kept(SECOND)
-        watch.until_all_answer(time.monotonic(), within_s=START_S)
-        joined = watch.gap(begun, time.monotonic())
+        shop.start(SECOND_REPLICA)
+        shop.wait_serving(SECOND_REPLICA, FIRST_START_S)
+        shop.wait_written(SECOND_REPLICA)
+        prober.until_all_answer(time.monotonic(), within_s=START_S)
+        joined = prober.gap(begun, time.monotonic())
         killed = time.monotonic()
-        shop.kill(SECOND)
-        # Until its session is over, its partitions are nobody else's.
+        shop.kill(SECOND_REPLICA)
+        # Its partitions are reassigned when its session has expired.
         time.sleep(SESSION_S + CALM_S)
-        watch.until_all_answer(time.monotonic(), within_s=START_S)
-        left = watch.gap(killed, time.monotonic())
+        prober.until_all_answer(time.monotonic(), within_s=START_S)
+        left = prober.gap(killed, time.monotonic())
     finally:
-        watch.close()
+        prober.close()
     return {"join_s": joined, "takeover_s": left}
 
 
 def write(kafka: str, orders: int) -> float:
-    """Writes the logs; returns the seconds that it took."""
+    """Writes the logs; returns the duration in seconds."""
     assert PRODUCT.topics is not None
     subprocess.run(PRODUCT.topics(kafka, history.PARTITIONS), check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-    asyncio.run(history.open_shop(kafka))
+    asyncio.run(history.write_campaign(kafka))
     begun = time.monotonic()
     jobs = [{"kafka": kafka, "groups": orders // history.SEATS, "partitions": one} for one in WRITERS]
     commands = [(sys.executable, "-m", "bench.reads.history", json.dumps(job)) for job in jobs]
@@ -314,15 +311,15 @@ def _running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def check(kafka: str) -> None:
-    """Audits and replays the logs. Ends the program where they are not what the services would have written."""
+    """Audits and replays the logs. Ends the program if they are not as the services would have written them."""
     for command in (("audit", "--without-provider", "--settled"), ("replay",)):
         done = subprocess.run((sys.executable, "-m", "ops.main", *command, "--kafka", kafka), cwd=ROOT, check=False)
         if done.returncode:
-            raise SystemExit(f"{command[0]} finds the logs wrong")
+            raise SystemExit(f"{command[0]} found errors in the logs")
 
 
 def measure(orders: int, kills: int, *, checked: bool) -> Found:
-    """One size, on a broker of its own."""
+    """Measures one size, on a broker of its own."""
     directory = Path(tempfile.mkdtemp(prefix="bench-reads-"))
     broker = Broker()
     try:
@@ -331,25 +328,25 @@ def measure(orders: int, kills: int, *, checked: bool) -> Found:
         print(f"{orders:,} orders in {written_s:.0f} s", flush=True)
         if checked:
             check(broker.bootstrap)
-        found = _served(Shop(broker.bootstrap, directory), samples(orders // history.SEATS), kills)
+        found = _measure_services(Shop(broker.bootstrap, directory), samples(orders // history.SEATS), kills)
         return {"orders": orders, "written_s": round(written_s, 1), **found}
     finally:
         broker.release()
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _served(shop: Shop, indexes: Sequence[int], kills: int) -> Found:
+def _measure_services(shop: Shop, indexes: Sequence[int], kills: int) -> Found:
     try:
         shop.start(PROVIDER)
         first: dict[str, float] = {}
-        # One after the other: a fold takes a whole core.
+        # One after the other, since a fold uses a whole core.
         for name in SERVICES:
             begun = time.monotonic()
             shop.start(name)
             shop.wait_serving(name, FIRST_START_S)
             first[name] = round(time.monotonic() - begun, 1)
             print(f"{name} serves after {first[name]:g} s", flush=True)
-            shop.wait_kept(name)
+            shop.wait_written(name)
         recover: dict[str, list[float]] = {name: [] for name in SERVICES}
         for number in range(kills):
             for name in SERVICES:
@@ -369,10 +366,10 @@ def _served(shop: Shop, indexes: Sequence[int], kills: int) -> Found:
     }
 
 
-def claims(whole: Found, tenth: Found) -> tuple[Found, list[bool]]:
-    """The figures of both sizes in one, and whether each claim holds."""
+def evaluate(whole: Found, tenth: Found) -> tuple[Found, list[bool]]:
+    """The figures of both sizes, and whether each target is met."""
     recover_s = max(whole["recover_s"].values())
-    # What a broker waits before it takes a member for dead is no part of the rebalance that follows.
+    # The session time-out, before the broker declares a member dead, is not part of the rebalance.
     rebalance_s = round(max(whole["join_s"], whole["takeover_s"] - SESSION_S), 2)
     peaks, small = whole["rss_mb"], tenth["rss_mb"]
     found = {
@@ -393,17 +390,17 @@ def claims(whole: Found, tenth: Found) -> tuple[Found, list[bool]]:
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--orders", type=int, default=1_000_000)
-    parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--check", action="store_true", help="audit and replay what is written; takes memory")
+    parser.add_argument("--orders", type=int, default=1_000_000, help="settled orders")
+    parser.add_argument("--kills", type=int, default=5, help="kills of each service")
+    parser.add_argument("--check", action="store_true", help="audit and replay the logs; takes memory")
     given = parser.parse_args()
-    # Whoever ends us with SIGTERM wants all of it gone too.
+    # SIGTERM ends the broker and the services, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     tenth = measure(given.orders // 10, given.kills, checked=given.check)
     print(json.dumps(tenth), flush=True)
     whole = measure(given.orders, given.kills, checked=given.check)
-    found, holds = claims(whole, tenth)
-    conclude(found, *holds)
+    found, met = evaluate(whole, tenth)
+    conclude(found, *met)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Writes the logs of many settled orders straight into the product's topics, as if a shop had sold for a year.
+"""Writes the logs of many settled orders directly to the product's topics.
 
 `python -m bench.reads.history '{"kafka": …, "groups": n, "partitions": [0, 2]}'` writes the groups of some partitions.
-The real domains decide and the real sequencers' code copies, chunk by chunk: each record is appended first, and its
-offset and the broker's time come from the acknowledgement, so that `replay` and `audit` find what a running system
-would have written. Memory is bounded by the chunk. Deterministic but for the broker's times.
+The real domains decide, and the real sequencers' mappers copy, chunk by chunk. Each record is appended first; its
+offset and its time come from the acknowledgement, so that `replay` and `audit` read the same logs as those of a running
+system. The chunk bounds the memory. Deterministic except for the broker's times.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from services.groups.processors.sequencer import GroupInboxMapper
 from services.orders.api.event_publisher import OrderEventPublisher
 from services.orders.api.parsed_order import parse_order
 from services.orders.domain.ids import group_id, order_id
-from services.payments.domain.events import calls_of, idempotency_key
 from services.payments.domain.domain import GroupPaymentsDomain
+from services.payments.domain.events import calls_of, idempotency_key
 from services.payments.processors.sequencer import PaymentInboxMapper
 from shared_kernel.topics import ALL, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 
@@ -43,9 +43,9 @@ from shared_kernel.topics import ALL, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS,
 SEATS = 5
 CAMPAIGN = "bench"
 PARTITIONS = 4
-#: Groups of one partition that are played at the same time.
+#: Groups of one partition that are in progress at the same time.
 CHUNK = 400
-#: Every hold lasts long enough, whenever the benchmark runs.
+#: No hold expires, whenever the benchmark runs.
 CAPTURABLE_UNTIL_MS = 4_102_444_800_000
 BATCH_BYTES = 512 * 1024
 
@@ -54,10 +54,10 @@ New = tuple[bytes, bytes, list[tuple[str, bytes]]]
 
 
 class Stored(NamedTuple):
-    """A record that stands in a log; what the sequencers read of it."""
+    """A record in a log, with the fields that the sequencers read."""
 
     offset: int
-    #: The broker's, in milliseconds since the epoch.
+    #: The broker's time, in milliseconds since the epoch.
     timestamp: int
     key: bytes
     value: bytes
@@ -81,7 +81,7 @@ def campaign() -> Campaign:
 
 
 def customer(index: int, seat: int) -> str:
-    """Who takes a seat of a group; each customer orders ten times in all."""
+    """The customer who takes a seat of a group; each customer places ten orders."""
     return f"c{seat}-{index // 10:010}"
 
 
@@ -109,8 +109,8 @@ def request(index: int, seat: int, group: str) -> PlaceOrderRequest:
     )
 
 
-def answer(call: pay.ProviderCall) -> pay_inbox.ProviderOutcome:
-    """A provider that does all it is asked for. Raises ValueError for a call that settled orders don't need."""
+def respond(call: pay.ProviderCall) -> pay_inbox.ProviderOutcome:
+    """The result of a successful provider call. Raises ValueError for a call that settled orders don't need."""
     outcome = pay_inbox.ProviderOutcome(
         order=call.order,
         operation=call.operation,
@@ -126,12 +126,12 @@ def answer(call: pay.ProviderCall) -> pay_inbox.ProviderOutcome:
         taken = outcome.captured
         taken.hold, taken.amount_minor, taken.currency = call.hold, call.amount_minor, call.currency
     else:
-        raise ValueError(f"{idempotency_key(call)}: nobody asks for that here")
+        raise ValueError(f"{idempotency_key(call)}: not a call of settled orders")
     return outcome
 
 
-class _Nobody:
-    """In place of the orders service's publisher: the facts are appended with all others."""
+class _NoPublisher:
+    """Replaces the orders service's publisher: a Lane appends the facts itself."""
 
     partitions = PARTITIONS
 
@@ -143,35 +143,37 @@ class _Nobody:
 
 @dataclass
 class Lane:
-    """One partition of all topics: its shoppers, sequencers, deciders and effects, one chunk of groups at a time."""
+    """One partition of all topics: shoppers, sequencers, deciders and effects, one chunk of groups at a time."""
 
     producer: Any
     partition: int
 
     def __post_init__(self) -> None:
-        self._facts = OrderEventPublisher(_Nobody(), _now_ms)
+        self._facts = OrderEventPublisher(_NoPublisher(), _now_ms)
         offer = campaign()
-        copying = GroupInboxMapper(ORDERS.name, {CAMPAIGN: offer}.get, _unknown)
-        self._facts_to_group = copying.for_partition(ORDERS.name, self.partition)
-        self._decisions_to_group = copying.for_partition(PAYMENT_LOG.name, self.partition)
-        self._decisions_to_purse = PaymentInboxMapper().for_partition(GROUP_LOG.name, self.partition)
-        self._group, self._purse = GroupDomain(), GroupPaymentsDomain()
+        mapper = GroupInboxMapper(ORDERS.name, {CAMPAIGN: offer}.get, _unknown)
+        self._facts_to_group = mapper.for_partition(ORDERS.name, self.partition)
+        self._decisions_to_group = mapper.for_partition(PAYMENT_LOG.name, self.partition)
+        self._decisions_to_payments = PaymentInboxMapper().for_partition(GROUP_LOG.name, self.partition)
+        self._group, self._payments = GroupDomain(), GroupPaymentsDomain()
         self._group_stamp = HeaderTemplate(GROUP_LOG.type_name, f"/{GROUP_LOG.writer}")
-        self._purse_stamp = HeaderTemplate(PAYMENT_LOG.type_name, f"/{PAYMENT_LOG.writer}")
+        self._payments_stamp = HeaderTemplate(PAYMENT_LOG.type_name, f"/{PAYMENT_LOG.writer}")
         self.records = 0
 
     async def play(self, indexes: Sequence[int]) -> None:
-        """Groups with these numbers, from the first order to the last settlement."""
+        """Writes the groups with these numbers, from the first order to the last settlement."""
         groups: dict[bytes, Aggregate[Any]] = {}
-        purses: dict[bytes, Aggregate[Any]] = {}
+        group_payments: dict[bytes, Aggregate[Any]] = {}
         placed = await self._append(ORDERS, list(self._orders(indexes)))
         to_group, outcomes = list(_copied(placed, self._facts_to_group)), list[New]()
         while to_group or outcomes:
-            heard = await self._append(GROUP_INBOX, to_group)
-            decided = await self._append(GROUP_LOG, _decided(heard, self._group, groups, self._group_stamp))
-            to_purse = [*_copied(decided, self._decisions_to_purse), *outcomes]
-            told = await self._append(PAYMENT_INBOX, to_purse)
-            paid = await self._append(PAYMENT_LOG, _decided(told, self._purse, purses, self._purse_stamp))
+            group_inputs = await self._append(GROUP_INBOX, to_group)
+            decided = await self._append(GROUP_LOG, _decided(group_inputs, self._group, groups, self._group_stamp))
+            to_payments = [*_copied(decided, self._decisions_to_payments), *outcomes]
+            payment_inputs = await self._append(PAYMENT_INBOX, to_payments)
+            paid = await self._append(
+                PAYMENT_LOG, _decided(payment_inputs, self._payments, group_payments, self._payments_stamp)
+            )
             to_group = list(_copied(paid, self._decisions_to_group))
             outcomes = list(_outcomes(paid))
         settled = sum(group.state.settled == SEATS for group in groups.values())
@@ -179,7 +181,7 @@ class Lane:
             raise SystemExit(f"{settled} of {len(indexes)} groups are settled")
 
     def _orders(self, indexes: Iterable[int]) -> Iterator[New]:
-        """Seat by seat, so that the groups fill side by side."""
+        """The orders, seat by seat, so that the groups fill side by side."""
         names = [(index, group_of(index)) for index in indexes]
         for seat in range(SEATS):
             for index, group in names:
@@ -187,7 +189,7 @@ class Lane:
                 yield fact.key.encode(), fact.value, list(fact.headers)
 
     async def _append(self, topic: TopicSpec, records: Sequence[New]) -> list[Stored]:
-        """Appends records; returns them as they stand in the log."""
+        """Appends records; returns them as they are in the log."""
         stored: list[Stored] = []
 
         def acknowledged(first: int, count: int, timestamp_ms: int, mark: object) -> None:
@@ -216,10 +218,10 @@ async def _unknown(_: str) -> Campaign | None:
     return None
 
 
-def _copied(records: Iterable[Stored], wrapping: RecordMapper) -> Iterator[New]:
-    """As a sequencer does."""
+def _copied(records: Iterable[Stored], mapper: RecordMapper) -> Iterator[New]:
+    """Copies records as a sequencer does."""
     for record in records:
-        value = wrapping.map_record(record)
+        value = mapper.map_record(record)
         if value is not None:
             yield record.key, value, record.headers
 
@@ -227,7 +229,7 @@ def _copied(records: Iterable[Stored], wrapping: RecordMapper) -> Iterator[New]:
 def _decided(
     inputs: Iterable[Stored], domain: Domain[Any], aggregates: dict[bytes, Aggregate[Any]], stamp: HeaderTemplate
 ) -> list[New]:
-    """As a decider does."""
+    """Decides records as a decider does."""
     decisions: list[New] = []
     for record in inputs:
         aggregate = aggregates.get(record.key)
@@ -242,10 +244,10 @@ def _decided(
 
 
 def _outcomes(decisions: Iterable[Stored]) -> Iterator[New]:
-    """As the effects do, with a provider that never fails."""
+    """Calls the provider as the effects do; every call succeeds."""
     for record in decisions:
         for call in calls_of(pay.PaymentDecision.FromString(record.value)):
-            outcome = answer(call)
+            outcome = respond(call)
             name = f"{idempotency_key(call)}:{outcome.WhichOneof('result')}"
             subject = f"groups/{record.key.decode()}/orders/{call.order}/payment"
             kind = pay_inbox.ProviderOutcome.DESCRIPTOR.full_name
@@ -254,7 +256,7 @@ def _outcomes(decisions: Iterable[Stored]) -> Iterator[New]:
 
 
 def chunks(groups: int, partition: int, size: int = CHUNK) -> Iterator[list[int]]:
-    """Numbers of the groups of one partition, in portions."""
+    """Numbers of the groups of one partition, in chunks."""
     found: list[int] = []
     for index in range(groups):
         if partition_of(group_of(index), PARTITIONS) == partition:
@@ -271,7 +273,7 @@ def _producer(kafka: str) -> AIOKafkaProducer:
 
 
 async def write(kafka: str, groups: int, partitions: Sequence[int]) -> int:
-    """Writes the groups of some partitions; returns how many records that took."""
+    """Writes the groups of some partitions; returns the number of records."""
     producer = _producer(kafka)
     await producer.start()
     try:
@@ -287,7 +289,7 @@ async def write(kafka: str, groups: int, partitions: Sequence[int]) -> int:
         await producer.stop()
 
 
-async def open_shop(kafka: str) -> None:
+async def write_campaign(kafka: str) -> None:
     """Writes the campaign."""
     producer = _producer(kafka)
     await producer.start()
@@ -300,7 +302,7 @@ async def open_shop(kafka: str) -> None:
 
 
 async def commit_ends(kafka: str) -> None:
-    """Commits, for each consumer group of the product, that it has read all there is."""
+    """Commits the ends of all topics for each consumer group of the product."""
     readers = sorted({reader for topic in ALL for reader in topic.readers})
     for reader in readers:
         tps = [TopicPartition(topic.name, p) for topic in ALL if reader in topic.readers for p in range(PARTITIONS)]
@@ -314,7 +316,7 @@ async def commit_ends(kafka: str) -> None:
 
 
 def main() -> None:
-    """Writes what the argument asks for; prints the number of records."""
+    """Writes the groups of the job in the argument; prints the number of records."""
     print(asyncio.run(write(**json.loads(sys.argv[1]))))
 
 

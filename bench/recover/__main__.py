@@ -1,9 +1,9 @@
-"""bench-recover: from SIGKILL to the first new decision, with many open groups in state, again and again.
+"""bench-recover: the time from SIGKILL to the first new decision, with many open groups in state.
 
-A group is opened every few milliseconds throughout; a kill is over when a decision of a group opened after it stands in
-the log. The worker is started again at once. Then as many groups again are opened, kept in a checkpoint, settled, and
-kept once more, and the kills are repeated: what is over may not cost a start anything. Prints one JSON object as its
-last line; exits 1 when the claim fails.
+The worker is restarted at once, and a group is opened every few milliseconds. The recovery ends when the log has a
+decision of a group that was opened after the kill. Then as many groups again are opened, written to a checkpoint,
+settled and written again, and the kills are repeated: settled groups must not slow a start. Prints one JSON object as
+its last line, and exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ PARTITIONS = 4
 WANTED_S = 5.0
 WANTED_MB = 400
 DEADLINE_S = 600.0
-#: Indexes that no other groups have.
+#: First indexes of the settled groups and of the probes.
 CLOSED_FROM = 10**8
 PROBES_FROM = 10**9
-#: Two checkpoints of the worker, of which each is due after 5 s.
-KEPT_S = 12.0
+#: Time for two checkpoints of the worker, which are due every 5 s.
+CHECKPOINTS_S = 12.0
 
 
 class Log:
-    """The decision log as it grows."""
+    """Reads the decision log."""
 
     def __init__(self, kafka: str) -> None:
         self._tps = [TopicPartition(LOG.name, partition) for partition in range(PARTITIONS)]
         self._consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
-        #: When the first decision of a group was read, by the key of each group that is waited for; 0: not yet.
+        #: Time of the first decision by key of the awaited groups; 0: none yet.
         self.seen: dict[str, float] = {}
 
     async def start(self) -> None:
-        """Begins at the present end."""
+        """Starts at the current end."""
         await self._consumer.start()
         self._consumer.assign(self._tps)
         await self._consumer.seek_to_end(*self._tps)
 
     async def read(self) -> None:
-        """Notes what has come."""
+        """Reads new records, and records the times of first decisions."""
         for records in (await self._consumer.getmany(timeout_ms=20, max_records=50_000)).values():
             now = time.monotonic()
             for record in records:
@@ -71,7 +71,7 @@ class Log:
                     self.seen[key] = now
 
     async def skip(self) -> None:
-        """Goes to the present end."""
+        """Skips to the current end."""
         await self._consumer.seek_to_end(*self._tps)
 
     async def stop(self) -> None:
@@ -80,14 +80,14 @@ class Log:
 
 
 def start(kafka: str, state: Path) -> subprocess.Popen[bytes]:
-    """A worker."""
+    """Starts a worker."""
     command = [sys.executable, "-m", "bench.recover.worker", "--kafka", kafka, "--partitions", str(PARTITIONS)]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     return subprocess.Popen([*command, "--state-dir", str(state)], cwd=ROOT, env=environment)
 
 
 async def append(producer: AIOKafkaProducer, inputs: Iterable[tuple[str, bytes]]) -> None:
-    """Appends inputs, and waits until the broker has them."""
+    """Appends inputs, and awaits their acknowledgements."""
     pending = []
     for key, value in inputs:
         pending.append(
@@ -100,18 +100,18 @@ async def append(producer: AIOKafkaProducer, inputs: Iterable[tuple[str, bytes]]
 
 
 def opening(groups: int) -> Iterator[tuple[str, bytes]]:
-    """The first input of each group: one seat is reserved in it."""
+    """The first input of each group, which reserves one seat."""
     return (next(group_inputs(index)) for index in range(groups))
 
 
 def of_closed(groups: int, begin: int, end: int | None) -> Iterator[tuple[str, bytes]]:
-    """Inputs `begin` to before `end` of each group that is to be settled."""
+    """Inputs `begin` up to, not including, `end` of each group to settle."""
     for index in range(CLOSED_FROM, CLOSED_FROM + groups):
         yield from islice(closed_inputs(index), begin, end)
 
 
 async def lag(kafka: str) -> int:
-    """Inputs that the decider has not committed."""
+    """Number of inputs that the decider has not committed."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
     await admin.start()
@@ -126,7 +126,7 @@ async def lag(kafka: str) -> int:
 
 
 class Trial:
-    """One worker that is killed again and again, and the groups that are opened meanwhile."""
+    """One worker that is killed repeatedly, and the groups that are opened meanwhile."""
 
     def __init__(self, kafka: str, producer: AIOKafkaProducer, log: Log) -> None:
         self._kafka = kafka
@@ -139,19 +139,19 @@ class Trial:
         self.peak_mb = 0
 
     async def feed(self, inputs: Iterable[tuple[str, bytes]], what: str) -> None:
-        """Appends inputs, waits until all are decided and kept."""
+        """Appends inputs, and waits until all are decided and in a checkpoint."""
         await append(self._producer, inputs)
         until = time.monotonic() + DEADLINE_S
         while await lag(self._kafka):
             if time.monotonic() > until:
                 raise SystemExit("the inputs were not decided in time")
             await asyncio.sleep(0.5)
-        # The last changes are kept within the checkpoint's age.
-        await asyncio.sleep(KEPT_S)
+        # Until the last changes are in a checkpoint.
+        await asyncio.sleep(CHECKPOINTS_S)
         print(f"{what}, {rss_mb(self.worker.pid)} MB", flush=True)
 
     async def kills(self, count: int) -> list[float]:
-        """Kills again and again; returns the seconds that each took, in order of size."""
+        """Kills the worker `count` times; returns the sorted recovery times in seconds."""
         await self._log.skip()
         times = []
         for number in range(count):
@@ -161,7 +161,7 @@ class Trial:
         return sorted(times)
 
     async def kill(self, *, lose_state: bool = False) -> float:
-        """Kills the worker; returns the seconds until a group that was opened since has a decision."""
+        """Kills the worker; returns the seconds until a group opened after the kill has a decision."""
         self.stop()
         killed = time.monotonic()
         if lose_state:
@@ -180,11 +180,11 @@ class Trial:
         raise SystemExit("no decision came after a kill")
 
     async def rest(self) -> None:
-        """Lets it work for a while."""
+        """Lets the worker run for a while."""
         await asyncio.sleep(self._chance.uniform(0.5, 2.0))
 
     def stop(self) -> None:
-        """SIGKILL."""
+        """Kills the worker with SIGKILL."""
         if self.worker.poll() is None:
             self.peak_mb = max(self.peak_mb, rss_mb(self.worker.pid))
             self.worker.kill()
@@ -192,7 +192,7 @@ class Trial:
 
 
 async def measure(kafka: str, *, groups: int, closed: int, kills: int) -> dict[str, float]:
-    """Fills, kills, and measures."""
+    """Fills the state, kills the worker, and measures."""
     await create_topics(kafka, ALL, partitions=PARTITIONS, replication=1)
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=20, max_batch_size=512 * 1024)
     await producer.start()
@@ -228,9 +228,9 @@ async def measure(kafka: str, *, groups: int, closed: int, kills: int) -> dict[s
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--groups", type=int, default=1_000_000)
-    parser.add_argument("--closed", type=int, default=1_000_000)
-    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--groups", type=int, default=1_000_000, help="open groups in state")
+    parser.add_argument("--closed", type=int, default=1_000_000, help="settled groups in state in the second half")
+    parser.add_argument("--kills", type=int, default=30, help="kills in each half")
     given = vars(parser.parse_args())
     if kafka := os.environ.get("KAFKA"):
         found = asyncio.run(measure(kafka, **given))

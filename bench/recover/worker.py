@@ -1,4 +1,4 @@
-"""The worker of bench-recover: the product's group decider until it is killed."""
+"""The worker of bench-recover: the product's group decider, until it is killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.groups.processors.codec import decode, encode
 
 
 async def work(kafka: str, partitions: int, state_dir: Path) -> None:
-    """Decides for ever."""
+    """Runs the decider until the process is killed."""
     codec: Codec[State] = Codec("bench-2", encode, decode)
     decider = Decider(DECIDER, INBOX, LOG, GroupDomain(), Connection(kafka, "r0", state_dir), codec, checkpoint_s=5.0)
     await decider.start(partitions)

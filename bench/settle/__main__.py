@@ -1,8 +1,8 @@
-"""bench-settle: settled orders a second of the whole system, on whatever cores there are, load generator included.
+"""bench-settle: settled orders per second of the whole system, with the load generator on the same cores.
 
-Open-loop load: orders come at a rate of their own, and a system that falls behind is seen to. The rate is the one that
-is wanted, or what a trial finds the system to bear. Keeps a plot, the figures and a flame graph of each process under
-bench/results/. Prints one JSON object as its last line; exits 1 when a claim fails.
+The load is open-loop: orders come at a fixed rate, so a system that falls behind is detected. The rate is the target,
+or the highest sustainable rate that a trial finds. Writes a plot, the figures and a flame graph of each process to
+bench/results/. Prints one JSON object as its last line, and exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from groupbuy_testing.running import RunningStack
 WANTED_PER_S = 1_600.0
 WANTED_UNARY_PER_S = 800.0
 WANTED_SEAT_MS, WANTED_CHARGED_MS = 150.0, 400.0
-#: What the last third of a run has to reach of its first.
+#: Least ratio of the rate in the last third of a run to that in the first.
 STEADY = 0.9
 WARM_S = 15.0
 TRIAL_S = 20.0
@@ -30,7 +30,7 @@ Found = dict[str, Any]
 
 
 class Bench:
-    """One system, and what was found out about it."""
+    """One system and the figures of its runs."""
 
     def __init__(self, running: RunningStack) -> None:
         self._running = running
@@ -39,7 +39,7 @@ class Bench:
         self.costs: dict[str, dict[str, float]] = {}
 
     def run(self, name: str, kind: str, rate: float, seconds: float, *, warm_s: float = WARM_S) -> Found:
-        """Load for `seconds` after the warm-up, and what came of it."""
+        """Runs a load for `seconds` after the warm-up, and returns its figures."""
         latencies = name.startswith("half")
         before = {process: cpu_s(pid) for process, pid in pids(self._running).items()}
         load_before_s = sum(os.times()[2:4])
@@ -58,16 +58,16 @@ class Bench:
         )
         return found
 
-    def bearable(self, name: str, kind: str, wanted: float) -> float:
-        """The rate that is wanted, or what the system has shown to bear, if that is less."""
+    def sustainable(self, name: str, kind: str, wanted: float) -> float:
+        """The lower one of the wanted rate and the highest rate that a trial finds sustainable."""
         found = self.run(f"trial {name}", kind, wanted, TRIAL_S / 2, warm_s=TRIAL_S / 2)
         if found["settled_per_s"] >= 0.97 * wanted:
             return wanted
-        # Work is done in the order it came in, so who is behind settles late: what counts is when all is done.
+        # The system works in order, so orders settle late if it is behind. The time until all are settled counts.
         return max(0.9 * float(found["settled"]) / (TRIAL_S + max(float(found["drain_s"]), 0.0)), 10.0)
 
     def fill(self, groups: int) -> None:
-        """Opens so many groups that stay open."""
+        """Opens groups that stay open."""
         found = self._load(kind="fill", groups=groups, campaign=make_campaign(self._running))
         print(f"{groups:,} groups are open after {found['seconds']} s", flush=True)
 
@@ -78,9 +78,9 @@ class Bench:
         return found
 
     def table(self) -> str:
-        """Microseconds of processor time for each settled order, by process and run."""
+        """Microseconds of CPU time per settled order, by process and run."""
         names = list(next(iter(self.costs.values())))
-        lines = [f"{'µs CPU a settled order':24}" + "".join(f"{name:>16}" for name in names) + f"{'all':>10}"]
+        lines = [f"{'µs CPU per settled order':24}" + "".join(f"{name:>16}" for name in names) + f"{'all':>10}"]
         for run, cost in self.costs.items():
             row = "".join(f"{cost.get(name, 0):16,.0f}" for name in names)
             lines.append(f"{run:24}{row}{sum(cost.values()):10,.0f}")
@@ -88,14 +88,14 @@ class Bench:
 
 
 def steady(found: Mapping[str, Any]) -> bool:
-    """Whether the last third of a run settled about as much as its first."""
+    """Whether the last third of a run settled about as many orders as the first."""
     per_s = found["steady"]
     third = len(per_s) // 3
     return third == 0 or mean(per_s[-third:]) >= STEADY * mean(per_s[:third])
 
 
 def plot(runs: Mapping[str, Found]) -> None:
-    """Rate and latency over time."""
+    """Plots rate and latency over time."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -108,7 +108,7 @@ def plot(runs: Mapping[str, Found]) -> None:
         rate.plot([int(second) for second in found["per_second"]], list(found["per_second"].values()), label=name)
         times = found["latency_per_second"]
         latency.plot([int(second) for second in times], list(times.values()), label=name)
-    rate.set_ylabel("orders settled a second")
+    rate.set_ylabel("orders settled per second")
     rate.set_ylim(bottom=0)
     rate.legend()
     latency.set_ylabel("order accepted, p99 in ms")
@@ -119,27 +119,26 @@ def plot(runs: Mapping[str, Found]) -> None:
 
 
 def measure(*, seconds: float, groups: int, rate: float, unary_rate: float, flame_s: float) -> tuple[Bench, Found]:
-    """All runs, on one system. What is found is kept before the state is filled, which takes long, and after."""
+    """All runs on one system. Writes the figures before the state is filled, which takes long, and again after."""
     with system(partitions=PARTITIONS) as running:
         bench = Bench(running)
-        bears = bench.bearable("streamed", "stream", rate)
-        main = bench.run("streamed", "stream", bears, seconds)
+        sustainable = bench.sustainable("streamed", "stream", rate)
+        main = bench.run("streamed", "stream", sustainable, seconds)
         bench.run("half load", "stream", main["settled_per_s"] / 2, max(seconds / 2, 10), warm_s=3)
-        unary_bears = bench.bearable("unary", "unary", unary_rate)
-        bench.run("unary", "unary", unary_bears, seconds)
+        bench.run("unary", "unary", bench.sustainable("unary", "unary", unary_rate), seconds)
         if flame_s > 0:
             with flames(running, RESULTS, seconds=flame_s):
-                bench.run("watched", "stream", 0.7 * main["settled_per_s"], flame_s, warm_s=2)
-        figures = keep(bench, running, 0)
+                bench.run("profiled", "stream", 0.7 * main["settled_per_s"], flame_s, warm_s=2)
+        figures = write_results(bench, running, 0)
         if groups:
             bench.fill(groups)
-            bench.run("with groups", "stream", bears, seconds)
-            figures = keep(bench, running, groups)
+            bench.run("with groups", "stream", sustainable, seconds)
+            figures = write_results(bench, running, groups)
     return bench, figures
 
 
-def keep(bench: Bench, running: RunningStack, groups: int) -> Found:
-    """Writes what was found so far, and returns the figures of it."""
+def write_results(bench: Bench, running: RunningStack, groups: int) -> Found:
+    """Writes the results so far, and returns their figures."""
     runs = bench.runs
     full = runs.get("with groups", {})
     memory = {name: rss_mb(pid) for name, pid in pids(running).items()}
@@ -158,19 +157,23 @@ def keep(bench: Bench, running: RunningStack, groups: int) -> Found:
         "cpu_us_per_settled_order": round(sum(bench.costs["streamed"].values())),
     }
     plot(runs)
-    kept = {"figures": figures, "cpu_us_per_settled_order": bench.costs, "runs": runs}
-    (RESULTS / "settle.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    results = {"figures": figures, "cpu_us_per_settled_order": bench.costs, "runs": runs}
+    (RESULTS / "settle.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return figures
 
 
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=60, help="of each run, after its warm-up")
-    parser.add_argument("--groups", type=int, default=1_000_000, help="open groups in state for the last run; 0: none")
-    parser.add_argument("--rate", type=float, default=1_700, help="streamed orders offered a second")
-    parser.add_argument("--unary-rate", type=float, default=850, help="unary orders offered a second")
-    parser.add_argument("--flame-s", type=float, default=15, help="seconds for the flame graphs; 0: none")
+    parser.add_argument("--seconds", type=float, default=60, help="duration of each run after its warm-up")
+    parser.add_argument(
+        "--groups", type=int, default=1_000_000, help="open groups in state during the last run; 0: no such run"
+    )
+    parser.add_argument("--rate", type=float, default=1_700, help="streamed orders offered per second")
+    parser.add_argument("--unary-rate", type=float, default=850, help="unary orders offered per second")
+    parser.add_argument(
+        "--flame-s", type=float, default=15, help="seconds of the run that is profiled; 0: no flame graphs"
+    )
     given = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     bench, figures = measure(**vars(given))

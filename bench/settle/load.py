@@ -1,7 +1,7 @@
-"""The load of bench-settle, in a process of its own: a shop's evening at a fixed rate, whatever becomes of it.
+"""The load generator of bench-settle, a process of its own: orders at a fixed rate, whatever their results.
 
-Groups of ten: a leader, and nine friends that join one after the other. What is settled is read from the decision logs
-as they grow, so that measuring asks nothing of the services. Takes its job as JSON, prints what it found as its last
+Groups of ten: a leader, and nine friends that join one after the other. Settlements are read from the decision logs, so
+that the measurement adds no load to the services. Takes its job as JSON, and prints its results as JSON in the last
 line.
 """
 
@@ -32,22 +32,22 @@ from bench.api.load import CONNECTIONS, PLACE, order, quantile
 from services.orders.domain.ids import group_id
 
 GROUP = 10
-#: The first friend comes so long after the leader, and then one after the other.
+#: Seconds from the leader to the first friend, and from each friend to the next.
 FIRST_FRIEND_S = 0.5
 FRIENDS_APART_S = 0.1
-#: Orders placed together in one message.
+#: Seconds of orders that one message places.
 TICK_S = 0.05
-#: Orders whose way to a seat is timed, a second.
+#: Orders per second whose time to a seat is measured.
 PROBES_PER_S = 10
-#: Seconds that what is under way gets to end after the last order.
+#: Longest wait for settlements after the last order.
 DRAIN_S = 60.0
-#: Orders that are on their way while groups are opened to fill the state.
+#: Orders in flight while groups are opened to fill the state.
 MAX_BEHIND = 5_000
 GROUP_LOG, PAYMENT_LOG = "groups.group.v1", "payments.payment.v1"
 
 
 class Shoppers:
-    """What is ordered when: at any moment the orders that are due."""
+    """The schedule of orders."""
 
     def __init__(self, campaign: str, rate: float) -> None:
         self._campaign = campaign
@@ -57,7 +57,7 @@ class Shoppers:
         self._tick = 0
 
     def until(self, now_s: float) -> list[PlaceOrderRequest]:
-        """Orders due by a time, in seconds since the beginning, and not yet returned. Leaders come first."""
+        """Orders due by a time, in seconds since the start, that were not returned yet. Leaders come first."""
         found = []
         while self._opened < now_s * self._groups_per_s:
             leader = order(self._campaign)
@@ -74,7 +74,7 @@ class Shoppers:
 
 
 class Logs:
-    """The decision logs as they grow: who is settled when, and how long a full group took to be charged."""
+    """Reads the decision logs: when orders settle, and how long a complete group takes to be charged."""
 
     def __init__(self, kafka: str, partitions: int) -> None:
         self._tps = [TopicPartition(topic, p) for topic in (GROUP_LOG, PAYMENT_LOG) for p in range(partitions)]
@@ -90,7 +90,7 @@ class Logs:
         self._captured: Counter[str] = Counter()
 
     async def start(self, *, payments: bool) -> None:
-        """Begins at the present end."""
+        """Starts at the current end."""
         tps = self._tps if payments else [tp for tp in self._tps if tp.topic == GROUP_LOG]
         await self._consumer.start()
         self._consumer.assign(tps)
@@ -103,11 +103,11 @@ class Logs:
         while True:
             fetched = await self._consumer.getmany(timeout_ms=200, max_records=20_000)
             for tp, records in fetched.items():
-                read = self._group if tp.topic == GROUP_LOG else self._payment
+                read = self._read_group if tp.topic == GROUP_LOG else self._read_payment
                 for record in records:
                     read(record)
 
-    def _group(self, record: Any) -> None:
+    def _read_group(self, record: Any) -> None:
         for event in GroupDecision.FromString(record.value).events:
             kind = event.WhichOneof("body")
             if kind == "member_settled":
@@ -117,7 +117,7 @@ class Logs:
             elif kind in {"seat_refused", "member_failed", "member_released", "seat_released", "faulted"}:
                 self.ended[kind] += 1
 
-    def _payment(self, record: Any) -> None:
+    def _read_payment(self, record: Any) -> None:
         for event in PaymentDecision.FromString(record.value).events:
             kind = event.WhichOneof("body")
             if kind == "hold_authorised":
@@ -135,12 +135,12 @@ class Logs:
 
 
 def event_group(record: Any) -> str:
-    """The group that a decision is about."""
+    """The group of a decision."""
     return bytes(record.key).decode()
 
 
 class Placed:
-    """What became of the orders at the edge: (when, seconds until the answer)."""
+    """Responses to the placed orders: (wall time, seconds until the response)."""
 
     def __init__(self) -> None:
         self.accepted: list[tuple[float, float]] = []
@@ -149,7 +149,7 @@ class Placed:
 
 
 async def streamed(job: dict[str, Any], placed: Placed) -> None:
-    """All orders on one stream, those that are due together in one message."""
+    """Places all orders on one stream, those that are due at the same time in one message."""
     shoppers = Shoppers(job["campaign"], job["rate"])
     sent_at: dict[int, float] = {}
 
@@ -175,22 +175,22 @@ async def streamed(job: dict[str, Any], placed: Placed) -> None:
 
 
 async def unary(job: dict[str, Any], placed: Placed) -> None:
-    """Each order by a call of its own."""
+    """Places each order with a unary call."""
     shoppers = Shoppers(job["campaign"], job["rate"])
     block = headers(PLACE, job["orders"], 10)
     connections: list[Connection] = []
     sent_at: list[dict[int, float]] = [{} for _ in range(CONNECTIONS)]
 
-    def hear(index: int) -> Any:
-        def heard(stream: int, messages: int, ended: bool, now: float) -> None:
+    def listener(index: int) -> Any:
+        def on_message(stream: int, messages: int, ended: bool, now: float) -> None:
             if ended:
                 placed.failed += not messages
                 placed.accepted.append((time.time(), now - sent_at[index].pop(stream)))
 
-        return heard
+        return on_message
 
     for index in range(CONNECTIONS):
-        connections.append(await connect(job["orders"], hear(index)))
+        connections.append(await connect(job["orders"], listener(index)))
     began = time.monotonic()
     while (now := time.monotonic() - began) < job["seconds"]:
         for one in shoppers.until(now):
@@ -207,7 +207,7 @@ async def unary(job: dict[str, Any], placed: Placed) -> None:
 
 
 async def probes(job: dict[str, Any], seats: list[tuple[float, float]]) -> None:
-    """A few leaders a second that wait for their seat: how long that takes, seen by a shopper."""
+    """Places a few leaders' orders per second that wait for their seat, and measures how long a shopper waits."""
     async with grpc.aio.insecure_channel(job["orders"]) as channel:
         stub: Any = orders_pb2_grpc.OrderServiceStub(channel)
 
@@ -224,7 +224,7 @@ async def probes(job: dict[str, Any], seats: list[tuple[float, float]]) -> None:
 
 
 async def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Orders at the rate, and then waits until nothing more is settled."""
+    """Places orders at the rate, then waits until no more orders settle."""
     logs, placed, seats = Logs(job["kafka"], job["partitions"]), Placed(), list[tuple[float, float]]()
     await logs.start(payments=job["latencies"])
     reading = asyncio.create_task(logs.run())
@@ -256,7 +256,7 @@ async def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def fill(job: dict[str, Any]) -> dict[str, Any]:
-    """Opens groups that stay open, each with one seat that is paid for, no faster than the system follows."""
+    """Opens groups that stay open, each with one confirmed seat, at the rate at which the system confirms them."""
     logs, groups, sent = Logs(job["kafka"], job["partitions"]), job["groups"], 0
     await logs.start(payments=False)
     reading = asyncio.create_task(logs.run())
@@ -273,11 +273,11 @@ async def fill(job: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     async with grpc.aio.insecure_channel(job["orders"]) as channel:
         stub: Any = orders_pb2_grpc.OrderServiceStub(channel)
-        opened, told = 0, 0
+        opened, reported = 0, 0
         async for response in stub.PlaceOrders(requests()):
             opened += len(response.results)
-            if opened >= told + 100_000:
-                told = opened
+            if opened >= reported + 100_000:
+                reported = opened
                 print(f"{opened:,} groups after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             if failed := [result.status for result in response.results if result.HasField("status")]:
                 raise SystemExit(f"a group could not be opened: {failed[0].message}")
@@ -318,7 +318,7 @@ def _by_second(found: list[tuple[float, float]], began: float) -> dict[str, floa
 
 
 def main() -> None:
-    """Does one job."""
+    """Runs one job."""
     job = json.loads(sys.argv[1])
     gc.freeze()
     print(json.dumps(asyncio.run((fill if job["kind"] == "fill" else run)(job))))

@@ -9,29 +9,29 @@ from bench.reads import __main__, history
 from eventlog.core.partitioner import partition_of
 
 
-def test_the_groups_of_all_partitions_are_all_groups() -> None:
+def test_the_partitions_together_have_all_groups() -> None:
     of_each = [list(history.chunks(50, partition, 4)) for partition in range(history.PARTITIONS)]
     assert sorted(index for chunks in of_each for chunk in chunks for index in chunk) == list(range(50))
     assert all(0 < len(chunk) <= 4 for chunks in of_each for chunk in chunks)
 
 
-def test_there_is_a_sample_of_each_partition() -> None:
+def test_each_partition_has_a_sample() -> None:
     indexes = __main__.samples(100)
     assert [partition_of(history.group_of(index), history.PARTITIONS) for index in indexes] == [0, 1, 2, 3]
 
 
-def test_no_customer_takes_two_seats_of_a_group() -> None:
+def test_each_seat_of_a_group_has_another_customer() -> None:
     assert len({history.customer(7, seat) for seat in range(history.SEATS)}) == history.SEATS
 
 
-def test_the_provider_does_what_it_is_asked_for_and_nothing_else() -> None:
+def test_the_provider_supports_the_calls_of_settled_orders_only() -> None:
     call = ProviderCall(order="o", operation=OPERATION_CAPTURE, attempt=1, amount_minor=5, hold="h", currency="CNY")
-    assert history.answer(call).captured.amount_minor == 5
+    assert history.respond(call).captured.amount_minor == 5
     with pytest.raises(ValueError, match="o:void:1"):
-        history.answer(ProviderCall(order="o", operation=OPERATION_VOID, attempt=1))
+        history.respond(ProviderCall(order="o", operation=OPERATION_VOID, attempt=1))
 
 
-def test_the_longest_gap_reaches_to_both_ends() -> None:
+def test_the_longest_gap_includes_both_ends() -> None:
     assert __main__.longest_gap([], 1.0, 4.0) == 3.0
     assert __main__.longest_gap([0.5, 2.0, 2.5, 9.0], 1.0, 4.0) == 1.5
     assert __main__.longest_gap([1.5, 3.5], 1.0, 4.0) == 2.0
@@ -44,7 +44,7 @@ def figures(recover_s: float = 1.0, takeover_s: float = 12.0, orders_mb: int = 2
 
 
 @pytest.mark.parametrize(
-    ("whole", "holds"),
+    ("whole", "met"),
     [
         (figures(), [True, True, True, True]),
         (figures(recover_s=5.1), [False, True, True, True]),
@@ -53,7 +53,7 @@ def figures(recover_s: float = 1.0, takeover_s: float = 12.0, orders_mb: int = 2
         (figures(orders_mb=401), [True, True, False, False]),
     ],
 )
-def test_each_claim_is_judged_by_the_worst_service(whole: dict[str, Any], holds: list[bool]) -> None:
-    found, judged = __main__.claims(whole, figures(orders_mb=200))
-    assert judged == holds
+def test_each_target_is_compared_with_the_worst_service(whole: dict[str, Any], met: list[bool]) -> None:
+    found, evaluated = __main__.evaluate(whole, figures(orders_mb=200))
+    assert evaluated == met
     assert {"orders", "recover_s", "rebalance_s", "rss_mb", "rss_mb_100k"} <= set(found)

@@ -6,7 +6,7 @@ from eventlog.core.aggregate import Aggregate, decide
 from services.groups.domain.domain import GroupDomain
 
 
-def test_a_closed_group_is_due_until_it_is_settled_and_never_again() -> None:
+def test_a_settled_group_has_no_due_time() -> None:
     domain = GroupDomain()
     (key, first), *rest = closed_inputs(CLOSED_FROM)
     group = Aggregate(key, domain.initial(key))
@@ -18,7 +18,7 @@ def test_a_closed_group_is_due_until_it_is_settled_and_never_again() -> None:
     assert group.state.settled == 1
 
 
-def test_the_groups_to_be_closed_are_opened_first_and_are_other_groups() -> None:
+def test_the_groups_to_settle_are_opened_first_and_differ_from_the_open_ones() -> None:
     opened, closing = list(of_closed(5, 0, 1)), list(of_closed(5, 1, None))
     assert len(opened) == 5
     assert {key for key, _ in opened} == {key for key, _ in closing}
