@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ops.log.reader import Reader
-from services.payments.ledger.journal import Entry, Fault, Fold, InMemory
+from services.payments.ledger.journal import Entry, Fault, InMemoryGroups, Journal
 from shared_kernel.topics import PAYMENT_LOG
 
 #: Called with the entries of one decision.
@@ -24,7 +24,7 @@ class Ledger:
     def __init__(self, take: Take, complain: Complain) -> None:
         self._take = take
         self._complain = complain
-        self.folds: dict[int, Fold] = {}
+        self.folds: dict[int, Journal] = {}
         self._trimmed: set[int] = set()
 
     def begins_at(self, partition: int, offset: int) -> None:
@@ -36,18 +36,19 @@ class Ledger:
     def take(self, records: Iterable[Any]) -> None:
         """Books records of one partition, in order."""
         for record in records:
-            entries = self._fold(record.partition).take(record.offset, record.key, record.value or b"")
+            entries = self._fold(record.partition).book(record.offset, record.key, record.value or b"")
             if entries:
                 self._take(entries)
 
-    def _fold(self, partition: int) -> Fold:
+    def _fold(self, partition: int) -> Journal:
         fold = self.folds.get(partition)
         if fold is None:
 
             def complain(fault: Fault, group: str, version: int, offset: int, what: str) -> None:
                 self._complain(fault, group, version, partition, offset, what)
 
-            fold = self.folds[partition] = Fold(partition, InMemory(), complain, trimmed=partition in self._trimmed)
+            trimmed = partition in self._trimmed
+            fold = self.folds[partition] = Journal(partition, InMemoryGroups(), complain, trimmed=trimmed)
         return fold
 
 

@@ -150,9 +150,9 @@ class Replay:
 def domains() -> list[tuple[TopicSpec, TopicSpec, Any]]:
     """Inbox, decision log and production rules of everything that is decided."""
     from services.groups.domain.domain import GroupDomain
-    from services.payments.domain.domain import PurseDomain
+    from services.payments.domain.domain import GroupPaymentsDomain
 
-    return [(GROUP_INBOX, GROUP_LOG, GroupDomain()), (PAYMENT_INBOX, PAYMENT_LOG, PurseDomain())]
+    return [(GROUP_INBOX, GROUP_LOG, GroupDomain()), (PAYMENT_INBOX, PAYMENT_LOG, GroupPaymentsDomain())]
 
 
 def undecodable(domain: Any, record: Any) -> str:

@@ -1,4 +1,4 @@
-"""`python -m services.payments`: runs the payments service until it is told to stop."""
+"""`python -m services.payments`: runs the payments service until it receives SIGTERM or SIGINT."""
 
 from __future__ import annotations
 

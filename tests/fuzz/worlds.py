@@ -44,7 +44,7 @@ from services.groups.domain.model import State
 from services.groups.processors.open_groups import OpenGroups
 from services.orders.api.orders import OrderServicer
 from services.orders.domain.ids import group_id, order_id
-from services.payments.ledger.store import STAMP, PartitionBooks
+from services.payments.ledger.store import STAMP, PartitionLedger
 from services.payments.providers.registry import notifications_of
 from shared_kernel.share_links import Keys, Link
 from shared_kernel.topics import CAMPAIGNS
@@ -52,7 +52,7 @@ from tests.unit.groups_api import world as groups_world
 from tests.unit.orders import history as h
 from tests.unit.orders import world as orders_world
 from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, asked
-from tests.unit.payments_api import purse
+from tests.unit.payments_api import service as payments_service
 
 NOW_S = TIME_MS // 1_000
 KEYS = Keys({"k1": bytes(32)})
@@ -149,7 +149,7 @@ class _GroupTable:
     """Groups, decided by the real domain."""
 
     def __init__(self) -> None:
-        self.watchers = ChangeNotifier()
+        self.notifier = ChangeNotifier()
         self._domain: Any = GroupDomain()
         self.clear()
 
@@ -170,7 +170,7 @@ class _GroupTable:
         aggregate = self.aggregates.setdefault(key, Aggregate(key, self._domain.initial(key)))
         if decide(self._domain, aggregate, value, self._offset, TIME_MS + self._offset):
             self._open.update(aggregate)
-            self.watchers.notify(key)
+            self.notifier.notify(key)
 
     def place(self, key: str, order: str, offer: c.Campaign | None = None) -> None:
         placed = OrderPlaced(
@@ -264,7 +264,7 @@ class _BooksView:
     """The ledger's own store, of one partition."""
 
     def __init__(self, directory: Path) -> None:
-        self.books = PartitionBooks(0, Database(directory, STAMP), "payments")
+        self.books = PartitionLedger(0, Database(directory, STAMP), "payments")
 
     def balances(self, partitions: object = None, /) -> Any:
         return self.books.balances
@@ -280,21 +280,21 @@ class _BooksView:
 
 
 class PaymentsWorld:
-    """Payments: the real decider over one purse, the real reader of notifications, the ledger in RocksDB."""
+    """The payments service with its real decider, the payments of one group, and the ledger in RocksDB."""
 
     def __init__(self, directory: Path) -> None:
-        self._decider = purse.Decider()
-        self._inbox = purse.Inbox(self._decider)
+        self._decider = payments_service.Decider()
+        self._inbox = payments_service.Inbox(self._decider)
         view = _BooksView(directory / "books")
         notifications = notifications_of(stripe_secret=SECRET, simulated_secret=SECRET, now_s=lambda: NOW_S)
-        servicer = purse.servicer(self._decider, self._inbox, notifications, view)
+        servicer = payments_service.servicer(self._decider, self._inbox, notifications, view)
         self.servicers = ((payments_pb2_grpc.add_PaymentServiceServicer_to_server, servicer),)
-        name = f"groups/{purse.GROUP}/orders/{purse.ORDER}/payment"
-        parent = f"groups/{purse.GROUP}"
+        name = f"groups/{payments_service.GROUP}/orders/{payments_service.ORDER}/payment"
+        parent = f"groups/{payments_service.GROUP}"
         self.known = {"name": [name], "parent": [parent, "groups/-"], "request_id": [REQUEST, OTHER]}
         said = {
-            "key": f"{purse.ORDER}:authorise:1",
-            "group": purse.GROUP,
+            "key": f"{payments_service.ORDER}:authorise:1",
+            "group": payments_service.GROUP,
             "status": "STATUS_AUTHORISED",
             "hold": "h",
             "amount_minor": 100,
@@ -319,7 +319,7 @@ class PaymentsWorld:
         )
         self.forget()
         for offset, value in enumerate(self._decider.log):
-            view.books.take(SimpleNamespace(offset=offset, key=purse.GROUP.encode(), value=value))
+            view.books.take(SimpleNamespace(offset=offset, key=payments_service.GROUP.encode(), value=value))
         view.books.flush()
 
     def forget(self) -> None:

@@ -1,30 +1,31 @@
-"""Rows of the payments' table are counted as they are met. Method: each is played alone, as the table's test does."""
+"""Rows of the payments' table are counted as they are reached. Method: each is played alone, as in the table's test."""
 
 from __future__ import annotations
 
 import pytest
 
+from services.payments.domain.status import Status
 from tests.simulation.histories.aims import AIMS
 from tests.simulation.histories.coverage import Coverage
 from tests.simulation.histories.plan import plan
 from tests.simulation.histories.play import play, prepared
-from tests.simulation.payment_rows import ROWS, counted_rows, state_of
+from tests.simulation.payment_rows import ROWS, counted_rows, row_status
 from tests.unit.payments import stories as s
-from tests.unit.payments.test_table import REACHED, told
+from tests.unit.payments.test_table import REACHED, input_in
 
 
-@pytest.mark.parametrize("state", REACHED)
-def test_a_state_is_known_by_what_the_purse_holds(state: str) -> None:
-    assert state_of(s.given(*REACHED[state][0]).purse.orders.get("o1")) == state
+@pytest.mark.parametrize("status", REACHED)
+def test_the_row_of_a_payment_is_that_of_its_status(status: Status) -> None:
+    assert row_status(s.given(*REACHED[status][0]).payments.orders.get("o1")) == status
 
 
 @pytest.mark.parametrize("row", ROWS, ids=" ".join)
-def test_a_row_is_counted_where_it_is_met_and_no_other(row: tuple[str, str]) -> None:
-    state, name = row
-    story = s.given(*REACHED[state][0])
+def test_a_row_is_counted_where_it_is_reached_and_no_other(row: tuple[Status, str]) -> None:
+    status, name = row
+    story = s.given(*REACHED[status][0])
     counted: list[tuple[str, str]] = []
     with counted_rows(counted.append):
-        story.when(told(state, name), after_ms=400_000 if name == "Tick" else 10)
+        story.when(input_in(status, name), after_ms=400_000 if name == "Tick" else 10)
     assert counted == [row]
 
 
@@ -32,13 +33,13 @@ def test_an_input_that_leads_elsewhere_counts_for_no_row() -> None:
     story = s.given(s.reserved(), s.authorised(), s.settle())
     counted: list[tuple[str, str]] = []
     with counted_rows(counted.append):
-        # More than was asked for: the rest goes back, which the row of a plain capture doesn't say.
+        # More than was requested: the rest is returned, which is not in the row of a plain capture.
         story.when(s.captured(amount=70))
     assert story.events
     assert counted == []
 
 
-def test_rows_that_chance_hardly_meets_are_aimed_at() -> None:
+def test_rows_that_chance_rarely_reaches_are_aimed_at() -> None:
     assert {("RETURNING", "Declined"), ("CAPTURING", "ReleaseRequested"), ("LAPSED", "Captured")} <= set(AIMS)
     coverage = Coverage()
     with prepared(coverage):

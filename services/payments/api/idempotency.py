@@ -1,4 +1,4 @@
-"""Recognises work that was done already: a repeat costs a look-up, in bounded memory. On the event loop only."""
+"""A cache that runs the work of a key once, for duplicate requests. Bounded memory; for one event loop."""
 
 from __future__ import annotations
 
@@ -13,52 +13,52 @@ from eventlog.core.errors import BrokerUnavailable
 T = TypeVar("T")
 
 
-class Repeats(Generic[T]):
-    """Results by key, for `life_s` seconds, `most` at most. The oldest is evicted: its repeat is work again."""
+class IdempotencyCache(Generic[T]):
+    """Results by key, kept for `ttl_s` seconds, at most `capacity` of them. The oldest is evicted first."""
 
-    def __init__(self, most: int, life_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, capacity: int, ttl_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` in seconds."""
-        self._most = most
-        self._life_s = life_s
+        self._capacity = capacity
+        self._ttl_s = ttl_s
         self._clock = clock
         self._done: OrderedDict[bytes, tuple[float, T]] = OrderedDict()
-        self._doing: dict[bytes, asyncio.Future[T]] = {}
+        self._in_flight: dict[bytes, asyncio.Future[T]] = {}
 
     def __len__(self) -> int:
         return len(self._done)
 
     async def once(self, key: bytes, work: Callable[[], Awaitable[T]], timeout_s: float) -> T:
-        """The result of the work for a key, done once however many ask, at the same time or later.
+        """The result of the work of a key. Concurrent and later callers of the key share one run.
 
-        A failure is remembered for nobody but those who wait for it. Raises as `work`, and BrokerUnavailable where the
-        work of another caller takes longer than `timeout_s`, or was given up.
+        A failure is not cached; callers that wait for the run get it too. Raises as `work`, and BrokerUnavailable if
+        another caller's run takes longer than `timeout_s` or is cancelled.
         """
         self._expire()
         if (done := self._done.get(key)) is not None:
             return done[1]
-        if (doing := self._doing.get(key)) is not None:
+        if (running := self._in_flight.get(key)) is not None:
             try:
                 async with asyncio.timeout(timeout_s):
-                    return await asyncio.shield(doing)
+                    return await asyncio.shield(running)
             except TimeoutError:
-                raise BrokerUnavailable("the same is being appended, and takes too long") from None
-        doing = self._doing[key] = asyncio.get_running_loop().create_future()
+                raise BrokerUnavailable("the same record is being appended, which takes too long") from None
+        running = self._in_flight[key] = asyncio.get_running_loop().create_future()
         try:
             result = await work()
         except BaseException as error:
-            failed = error if isinstance(error, Exception) else BrokerUnavailable("the first attempt was given up")
-            doing.set_exception(failed)
-            # Often nobody else waits for it.
-            doing.exception()
+            failed = error if isinstance(error, Exception) else BrokerUnavailable("the first attempt was cancelled")
+            running.set_exception(failed)
+            # Marks the exception as retrieved: often no other caller waits for it.
+            running.exception()
             raise
         else:
-            doing.set_result(result)
-            self._done[key] = (self._clock() + self._life_s, result)
-            if len(self._done) > self._most:
+            running.set_result(result)
+            self._done[key] = (self._clock() + self._ttl_s, result)
+            if len(self._done) > self._capacity:
                 self._done.popitem(last=False)
             return result
         finally:
-            del self._doing[key]
+            del self._in_flight[key]
 
     def _expire(self) -> None:
         now = self._clock()

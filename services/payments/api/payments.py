@@ -1,7 +1,4 @@
-"""PaymentService: shows payments as their decider has them, and passes on what refunds them or what a provider says.
-
-Must never move money by itself, nor show a payment method.
-"""
+"""PaymentService: reads payments and the ledger, and appends refund commands and notifications to the payment inbox."""
 
 from __future__ import annotations
 
@@ -30,27 +27,25 @@ from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceServicer
 
 from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.call_deadline import CallDeadline
-from chassis.rpc.pagination import Key, Paging, page_size
-from eventlog.producing.publisher import Publishes
-from services.payments.api import errors as refusals
-from services.payments.api.ledger import Books
-from services.payments.api.mapping import payment_message
+from chassis.rpc.pagination import Key, PageRequest, page_size
+from eventlog.producing.publisher import RecordPublisher
+from services.payments.api import errors
+from services.payments.api.ledger import LedgerQueries
+from services.payments.api.mapping import PaymentView, payment_message, payment_of
 from services.payments.api.names import PaymentName, parse_payment
-from services.payments.api.ports import BooksView, PursesView
+from services.payments.api.ports import LedgerView, PaymentsView
 from services.payments.api.refund_payment import PUBLISH_S, RefundHandler
 from services.payments.api.webhook_ingest import WebhookIngest
-from services.payments.domain.view import PaymentView, payment_of
-
-__all__ = ["Context", "PaymentServicer", "payment_message", "wall_clock_ms"]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-DEFAULT_SIZE = 50
-MAX = 500
+#: Payments in a page, if the request names no size, and at most.
+DEFAULT_PAGE = 50
+MAX_PAGE = 500
 
 
 def wall_clock_ms() -> int:
-    """Milliseconds since the epoch, for what people read."""
+    """The time in milliseconds since the epoch. It reaches headers for people, never a decision."""
     return time.time_ns() // 1_000_000
 
 
@@ -59,20 +54,20 @@ class PaymentServicer(PaymentServiceServicer):
 
     def __init__(
         self,
-        view: PursesView,
-        publisher: Publishes,
-        notifying: WebhookIngest,
-        books: BooksView,
+        view: PaymentsView,
+        publisher: RecordPublisher,
+        ingest: WebhookIngest,
+        ledger: LedgerView,
         now_ms: Callable[[], int] = wall_clock_ms,
-        replicas: LocalRouter | None = None,
-        of_books: LocalRouter | None = None,
+        router: LocalRouter | None = None,
+        ledger_router: LocalRouter | None = None,
     ) -> None:
-        """`replicas` are those of the decider's table, `of_books` those of the ledger."""
-        self._replicas = replicas or LocalRouter()
+        """`router` finds the owners of the decider's partitions, `ledger_router` those of the ledger's."""
+        self._router = router or LocalRouter()
         self._view = view
-        self._refunding = RefundHandler(view, publisher, now_ms)
-        self._notifying = notifying
-        self._books = Books(books, of_books or LocalRouter())
+        self._refunds = RefundHandler(view, publisher, now_ms)
+        self._ingest = ingest
+        self._ledger = LedgerQueries(ledger, ledger_router or LocalRouter())
 
     async def GetPayment(self, request: GetPaymentRequest, context: Context) -> Payment:
         """The payment of one order."""
@@ -82,29 +77,29 @@ class PaymentServicer(PaymentServiceServicer):
             aggregate = self._view.get(group)
             found = None if aggregate is None else payment_of(aggregate.state, order)
             if aggregate is None or found is None:
-                raise refusals.payment_not_found(request.name)
+                raise errors.payment_not_found(request.name)
             return payment_message(request.name, found, aggregate.version, aggregate.time_ms)
 
-        return await self._replicas.ask("GetPayment", group, request, context, here)
+        return await self._router.call_owner("GetPayment", group, request, context, here)
 
     async def ListPayments(self, request: ListPaymentsRequest, context: Context) -> ListPaymentsResponse:
-        """Payments of a group, by what never changes about them: the ids of their orders."""
+        """Payments of a group, sorted by order id, which never changes."""
         group = request.parent.removeprefix("groups/")
 
         async def here() -> ListPaymentsResponse:
             return self._list(group, request)
 
-        return await self._replicas.ask("ListPayments", group, request, context, here)
+        return await self._router.call_owner("ListPayments", group, request, context, here)
 
     def _list(self, group: str, request: ListPaymentsRequest) -> ListPaymentsResponse:
-        size = page_size(request.page_size, default=DEFAULT_SIZE, most=MAX)
-        paging = Paging(f"payments/{group}", (str,), size, request.page_token)
+        size = page_size(request.page_size, default=DEFAULT_PAGE, limit=MAX_PAGE)
+        paging = PageRequest(f"payments/{group}", (str,), size, request.page_token)
         aggregate = self._view.get(group)
         if aggregate is None:
-            raise refusals.group_not_found(group)
-        purse = aggregate.state
-        seen = ((order, payment) for order in purse.orders if (payment := payment_of(purse, order)) is not None)
-        page = paging.of(seen, _by_order)
+            raise errors.group_not_found(group)
+        payments = aggregate.state
+        seen = ((order, payment) for order in payments.orders if (payment := payment_of(payments, order)) is not None)
+        page = paging.page_of(seen, _by_order)
         return ListPaymentsResponse(
             payments=[
                 payment_message(str(PaymentName(group, order)), payment, aggregate.version, aggregate.time_ms)
@@ -114,32 +109,34 @@ class PaymentServicer(PaymentServiceServicer):
         )
 
     async def RefundPayment(self, request: RefundPaymentRequest, context: Context) -> Refund:
-        """Gives captured money back, and answers with what was decided."""
+        """Refunds captured money; answers with the decision."""
 
         async def here() -> Refund:
-            return await self._refunding.refund(request, CallDeadline(context))
+            return await self._refunds.refund(request, CallDeadline(context))
 
         group = parse_payment(request.name).group
-        return await self._replicas.ask("RefundPayment", group, request, context, here)
+        return await self._router.call_owner("RefundPayment", group, request, context, here)
 
     async def NotifyPayment(self, request: NotifyPaymentRequest, context: Context) -> NotifyPaymentResponse:
-        """Takes what a provider sent; answers once it is in the log."""
-        found = [(one.name, one.value) for one in request.headers]
-        # Never 0, which would mean the publisher's own time-out.
+        """Appends a provider's notification; answers once it is in the log."""
+        received = [(one.name, one.value) for one in request.headers]
+        # Above 0, which stands for the publisher's own time-out.
         timeout_s = max(CallDeadline(context).left_s(PUBLISH_S), 0.001)
-        noted = await self._notifying.take(request.provider, found, request.body, timeout_s)
-        if noted is None:
+        ingested = await self._ingest.ingest(request.provider, received, request.body, timeout_s)
+        if ingested is None:
             return NotifyPaymentResponse()
-        position = noted.position
-        return NotifyPaymentResponse(payment=str(noted.payment), partition=position.partition, offset=position.offset)
+        position = ingested.position
+        return NotifyPaymentResponse(
+            payment=str(ingested.payment), partition=position.partition, offset=position.offset
+        )
 
     async def GetBalances(self, request: GetBalancesRequest, context: Context) -> GetBalancesResponse:
         """Balances of the ledger."""
-        return await self._books.balances(request, context)
+        return await self._ledger.balances(request, context)
 
     async def ListEntries(self, request: ListEntriesRequest, context: Context) -> ListEntriesResponse:
         """Entries of the ledger, in the order of the log."""
-        return await self._books.entries(request, context)
+        return await self._ledger.entries(request, context)
 
 
 def _by_order(one: tuple[str, PaymentView]) -> Key:

@@ -1,4 +1,4 @@
-"""What the payments API needs of the rest of the process. The wiring gives it; tests give their own."""
+"""Interfaces that the payments API needs from the rest of the process. app.py and tests supply implementations."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
 from eventlog.core.aggregate import Aggregate
 from eventlog.views.view import View
 from services.payments.domain.model import GroupPayments
-from services.payments.ledger.journal import Account, Entry, Head
+from services.payments.ledger.journal import Entry, Head
+from services.payments.ledger.posting_rules import Account
 
-#: The payment decider's table.
-PursesView: TypeAlias = View[Aggregate[GroupPayments]]
+#: The payment decider's view: the payments of a group by its id.
+PaymentsView: TypeAlias = View[Aggregate[GroupPayments]]
 
 
 class Notifications(Protocol):
-    """Understands what a provider sent by itself."""
+    """Verifies and parses the notifications of all providers."""
 
     def verify_and_parse(
         self, provider: str, headers: Iterable[tuple[str, str]], body: bytes
     ) -> tuple[str, ProviderOutcome] | None:
-        """The group, empty where the provider does not name it, and what is claimed. None: of no concern to a payment.
-        `headers` as they came, each as often as it came.
+        """The group, empty if the provider does not name it, and the claimed outcome. None: not about a payment.
 
-        Raises BadSignature, NotUnderstood and UnknownProvider of services/payments/providers/notifications.py.
+        `headers` are those of the request, repeated ones included. Raises BadSignature of chassis.outside.signatures,
+        and NotUnderstood and UnknownProvider of services.payments.providers.notifications.
         """
         ...
 
 
-class BooksView(Protocol):
-    """The ledger of the partitions that are here. Each raises NotReady while a partition of it is not ready."""
+class LedgerView(Protocol):
+    """The ledger of the partitions that this process owns. Each method raises NotReady unless all it needs is here."""
 
     def balances(self, partitions: Collection[int] | None, /) -> Mapping[tuple[str, Account], tuple[int, int]]:
-        """Debits and credits in minor units, by currency and account, of some partitions or of all."""
+        """Debits and credits of some partitions or of all, in minor units by currency and account."""
         ...
 
     def heads(self, partitions: Collection[int] | None, /) -> Sequence[Head]:
-        """How far each of some partitions, or of all, has come, by partition."""
+        """The position of each of some partitions, or of all, by partition."""
         ...
 
-    def of_group(self, group: str, after: tuple[int, int], most: int) -> Sequence[Entry]:
-        """Entries of a group after an offset and number, in order."""
+    def of_group(self, group: str, after: tuple[int, int], limit: int) -> Sequence[Entry]:
+        """At most `limit` entries of a group after (offset, number), in order."""
         ...
 
-    def of_partition(self, partition: int, after: tuple[int, int], most: int) -> Sequence[Entry]:
-        """Entries of a partition after an offset and number, in order."""
+    def of_partition(self, partition: int, after: tuple[int, int], limit: int) -> Sequence[Entry]:
+        """At most `limit` entries of a partition after (offset, number), in order."""
         ...

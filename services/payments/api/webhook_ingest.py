@@ -1,9 +1,9 @@
-"""NotifyPayment: a provider's notification is appended to the payment inbox, and only then acknowledged.
+"""NotifyPayment: appends a provider's notification to the payment inbox, and then acknowledges it.
 
-The same way for gRPC and for webhooks over HTTP. A genuine notification is never dropped (tests/unit/payments_api): one
-that no call of ours asked for gets a purse of its own, where the decider records it and sends its money back. A repeat
-is recognised after its signature was verified, and is not appended again; one that came too late for that changes
-nothing in the decider.
+gRPC and HTTP webhooks share this code. A genuine notification is never dropped (tests/unit/payments_api): one about a
+payment that was never requested gets a derived order id, under which the decider records it and returns its money. A
+duplicate is recognised after its signature was verified and is not appended again; if it comes too late to be
+recognised, the decider ignores it.
 """
 
 from __future__ import annotations
@@ -16,98 +16,100 @@ import structlog
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentInput, ProviderOutcome
 
-from chassis.admission.rate_limit import Limit, Sparingly
-from eventlog.producing.publisher import Publishes
+from chassis.admission.rate_limit import LogThrottle, RateLimit
+from chassis.outside.signatures import TOLERANCE_S, BadSignature
+from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.records.envelope import headers
-from services.payments.api import errors as refusals
-from services.payments.api.idempotency import Repeats
-from services.payments.api.names import PaymentName, is_id, of_nobody
+from services.payments.api import errors
+from services.payments.api.idempotency import IdempotencyCache
+from services.payments.api.names import PaymentName
 from services.payments.api.ports import Notifications
 from services.payments.api.refund_payment import SOURCE
-from services.payments.providers.notifications import TOLERANCE_S, BadSignature, NotUnderstood, UnknownProvider
+from services.payments.domain.unexpected_funds import derived_id, is_id
+from services.payments.providers.notifications import NotUnderstood, UnknownProvider
 from shared_kernel.topics import PAYMENT_INBOX
 
 log = structlog.stdlib.get_logger(__name__)
 
-#: Record header with the body of a notification that was not understood.
-BODY = "groupbuy-notification"
-#: Seconds that a notification can be repeated with one signature: from the tolerance before its time to that after it.
-REPEATABLE_S = 2.0 * TOLERANCE_S
-#: Notifications that are remembered for as long: about 20 MB.
+#: Record header with the body of a notification that could not be parsed.
+BODY_HEADER = "groupbuy-notification"
+#: Seconds for which one signature is valid: the tolerance before its time plus the tolerance after it.
+SIGNATURE_LIFETIME_S = 2.0 * TOLERANCE_S
+#: Notifications that are remembered for that long, about 20 MB.
 MAX_REMEMBERED = 50_000
-#: Lines about notifications that are not genuine: anybody can send one.
-LINES = Limit(1, 20)
+#: Log lines about bad signatures, which anybody can send.
+BAD_SIGNATURE_LINES = RateLimit(1, 20)
 
 
-class Noted(NamedTuple):
-    """Under which payment a notification stands, and where."""
+class Ingested(NamedTuple):
+    """The payment of a notification, and its position in the inbox."""
 
     payment: PaymentName
     position: Position
 
 
 class WebhookIngest:
-    """The way of a notification into the log."""
+    """Verifies notifications and appends them to the inbox."""
 
-    def __init__(self, notifications: Notifications, publisher: Publishes, now_ms: Callable[[], int]) -> None:
+    def __init__(self, notifications: Notifications, publisher: RecordPublisher, now_ms: Callable[[], int]) -> None:
         self._notifications = notifications
         self._publisher = publisher
         self._now_ms = now_ms
-        self._repeats: Repeats[Noted] = Repeats(MAX_REMEMBERED, REPEATABLE_S)
-        self._lines = Sparingly(LINES)
+        self._appended: IdempotencyCache[Ingested] = IdempotencyCache(MAX_REMEMBERED, SIGNATURE_LIFETIME_S)
+        self._throttle = LogThrottle(BAD_SIGNATURE_LINES)
 
-    async def take(
-        self, provider: str, found: Sequence[tuple[str, str]], body: bytes, timeout_s: float
-    ) -> Noted | None:
-        """Appends it, or finds where it was appended; None where it is of no concern to a payment.
+    async def ingest(
+        self, provider: str, received: Sequence[tuple[str, str]], body: bytes, timeout_s: float
+    ) -> Ingested | None:
+        """Appends a notification unless it is a duplicate; None: it is not about a payment.
 
-        `found` are its headers as they came. Raises ApiError for a wrong signature and an unknown provider, and
+        `received` are the request's headers. Raises ApiError for a bad signature and for an unknown provider, and
         BrokerUnavailable.
         """
         extra: dict[str, str] = {}
-        riddle = ""
+        problem = ""
         try:
-            claim = self._notifications.verify_and_parse(provider, found, body)
+            claim = self._notifications.verify_and_parse(provider, received, body)
         except BadSignature as error:
-            if (more := self._lines.let()) is not None:
-                log.warning("a notification was not genuine", provider=provider, why=str(error), **more)
-            raise refusals.bad_signature(provider) from None
+            if (left_out := self._throttle.allow()) is not None:
+                log.warning("notification with a bad signature", provider=provider, why=str(error), **left_out)
+            raise errors.bad_signature(provider) from None
         except NotUnderstood as error:
-            # Genuine, so it may be about money: it is kept whole, and reported by the decider.
-            riddle = str(error)
-            claim = "", _riddle(body)
-            extra[BODY] = body.decode(errors="replace")
+            # It is genuine, so it may be about money. The inbox gets the whole body, and the decider raises an alarm.
+            problem = str(error)
+            claim = "", _unparsed(body)
+            extra[BODY_HEADER] = body.decode(errors="replace")
         except UnknownProvider:
-            raise refusals.invalid_field("provider", "sends no notifications here") from None
+            raise errors.invalid_field("provider", "sends no notifications here") from None
         if claim is None:
             return None
-        group, said = claim
+        group, claimed = claim
 
-        async def append() -> Noted:
-            if riddle:
-                log.error("a notification was not understood", provider=provider, why=riddle)
-            payment, outcome = self._addressed(provider, group, said)
-            return Noted(payment, await self._append(payment, outcome, extra, timeout_s))
+        async def append() -> Ingested:
+            if problem:
+                log.error("notification could not be parsed", provider=provider, why=problem)
+            payment, outcome = self._addressed(provider, group, claimed)
+            return Ingested(payment, await self._append(payment, outcome, extra, timeout_s))
 
         key = sha256(f"{provider}\n".encode() + body).digest()
-        return await self._repeats.once(key, append, timeout_s)
+        return await self._appended.once(key, append, timeout_s)
 
     def _addressed(self, provider: str, group: str, outcome: ProviderOutcome) -> tuple[PaymentName, ProviderOutcome]:
-        """Whose payment it is. Without names of ours, names that are the same for every repeat."""
+        """The payment of an outcome. Ids that are not ours are replaced by derived ones."""
         made = ProviderOutcome()
         made.CopyFrom(outcome)
         if not made.payment_method:
             made.payment_method = f"{provider}_"
         kind = made.WhichOneof("result") or ""
-        # Money is told apart by its hold, all else by what was said.
-        what = getattr(getattr(made, kind, None), "hold", "") or sha256(outcome.SerializeToString()).hexdigest()
+        # A hold identifies money; any other outcome is identified by its content.
+        subject = getattr(getattr(made, kind, None), "hold", "") or sha256(outcome.SerializeToString()).hexdigest()
         if not is_id(made.order):
-            log.warning("a notification of an unknown order", provider=provider, said=made.order[:100])
-            made.order = of_nobody(provider, made.order, what)
+            log.warning("notification of an unknown order", provider=provider, order=made.order[:100])
+            made.order = derived_id(provider, made.order, subject)
         if not is_id(group):
-            log.warning("a notification of an unknown group", provider=provider, said=group[:100], order=made.order)
-            group = of_nobody(provider, made.order)
+            log.warning("notification of an unknown group", provider=provider, group=group[:100], order=made.order)
+            group = derived_id(provider, made.order)
         return PaymentName(group, made.order), made
 
     async def _append(
@@ -126,8 +128,8 @@ class WebhookIngest:
         return await self._publisher.publish(PAYMENT_INBOX.name, record, timeout_s=timeout_s)
 
 
-def _riddle(body: bytes) -> ProviderOutcome:
-    """The claim of a notification that nobody could read: nothing moved, and a person should look."""
+def _unparsed(body: bytes) -> ProviderOutcome:
+    """An outcome for a notification that could not be parsed: no money moved, but the decider raises an alarm."""
     outcome = ProviderOutcome(operation=OPERATION_AUTHORISE, origin=OUTCOME_ORIGIN_NOTIFICATION)
     outcome.declined.reason = f"a notification that was not understood, SHA-256 {sha256(body).hexdigest()}"
     return outcome

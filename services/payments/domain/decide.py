@@ -1,6 +1,6 @@
-"""One input, and what follows from it. Yields events; each is applied to the purse before the next is asked for.
+"""Decodes an input and dispatches it to the rules. Yields events; the kernel applies each before the next is decided.
 
-Must never change the purse itself, and knows nothing but the purse, the input and the log's time.
+Deciding reads the state, the input and the log's time, and changes none of them.
 """
 
 from __future__ import annotations
@@ -14,29 +14,28 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome, RefundCommand
 
 from services.payments.domain.errors import UnknownInput
-from services.payments.domain.model import GroupPayments
-from services.payments.domain.model_parts import COUNTERS
-from services.payments.domain.on_group_event import follow
-from services.payments.domain.on_refund_command import refund
-from services.payments.domain.results import on_result
-from services.payments.domain.retries import ask_again
+from services.payments.domain.model import COUNTERS, GroupPayments
+from services.payments.domain.on_group_event import on_group_decision
+from services.payments.domain.on_provider_result import on_provider_result
+from services.payments.domain.on_refund_command import on_refund_command
+from services.payments.domain.on_timer import retry_due_calls
 
 Input: TypeAlias = GroupDecision | ProviderOutcome | RefundCommand | Tick
 
 
 def decode(value: bytes) -> Input:
-    """A PaymentInput, parsed once. Raises DecodeError and UnknownInput."""
+    """The content of a PaymentInput, parsed once. Raises DecodeError and UnknownInput."""
     record = PaymentInput.FromString(value)
     match record.WhichOneof("body"):
         case "group_decision":
             return _group_decision(record.group_decision)
         case "outcome":
-            return _outcome(record.outcome)
+            return _provider_result(record.outcome)
         case "refund":
             return record.refund
         case "tick":
             return record.tick
-    raise UnknownInput("a PaymentInput without a body that is known here")
+    raise UnknownInput("a PaymentInput without a body that this build knows")
 
 
 def _group_decision(value: bytes) -> GroupDecision:
@@ -47,23 +46,23 @@ def _group_decision(value: bytes) -> GroupDecision:
     return decision
 
 
-def _outcome(outcome: ProviderOutcome) -> ProviderOutcome:
+def _provider_result(outcome: ProviderOutcome) -> ProviderOutcome:
     if outcome.WhichOneof("result") is None:
-        raise UnknownInput(f"order {outcome.order}: an outcome without a result that is known here")
+        raise UnknownInput(f"order {outcome.order}: an outcome without a result that this build knows")
     if outcome.operation not in COUNTERS:
-        raise UnknownInput(f"order {outcome.order}: an outcome of operation {outcome.operation}")
+        raise UnknownInput(f"order {outcome.order}: an outcome of unknown operation {outcome.operation}")
     return outcome
 
 
-def decide(purse: GroupPayments, command: Input, at_ms: int) -> Iterator[PaymentEvent]:
-    """What follows from an input at a time in milliseconds since the epoch. Raises Impossible.
+def decide(payments: GroupPayments, command: Input, at_ms: int) -> Iterator[PaymentEvent]:
+    """Events that follow from an input at a time in milliseconds since the epoch. Raises Impossible.
 
-    What has waited long enough is asked again after it: an answer that comes just then saves the call.
+    Retries that are due come after the input: a result that arrives at that moment saves the call.
     """
     if isinstance(command, ProviderOutcome):
-        yield from on_result(purse, command, at_ms)
+        yield from on_provider_result(payments, command, at_ms)
     elif isinstance(command, GroupDecision):
-        yield from follow(purse, command)
+        yield from on_group_decision(payments, command)
     elif isinstance(command, RefundCommand):
-        yield from refund(purse, command)
-    yield from ask_again(purse, at_ms)
+        yield from on_refund_command(payments, command)
+    yield from retry_due_calls(payments, at_ms)

@@ -1,4 +1,4 @@
-"""The purse as a domain of the kernel: PaymentInput in, PaymentDecision out. Must never have a state of its own."""
+"""The payments of a group as a domain of the kernel: PaymentInput in, PaymentDecision out. It holds no state."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from services.payments.domain.evolve import evolve
 from services.payments.domain.model import GroupPayments
 
 
-class PurseDomain:
-    """Decides purses. Times are in milliseconds since the epoch."""
+class GroupPaymentsDomain:
+    """The rules of payments, as the kernel calls them. Times are in milliseconds since the epoch."""
 
     def initial(self, key: str) -> GroupPayments:
-        """The purse of a group that nothing has happened to."""
+        """State of a group without payments."""
         return GroupPayments(key)
 
     def decode_input(self, value: bytes) -> Input:
-        """A PaymentInput's content. Raises DecodeError and UnknownInput."""
+        """The content of a PaymentInput. Raises DecodeError and UnknownInput."""
         return decode(value)
 
     def decide(self, state: GroupPayments, command: Input, at_ms: int) -> Iterator[PaymentEvent]:
@@ -35,15 +35,15 @@ class PurseDomain:
         evolve(state, event)
 
     def faulted(self, state: GroupPayments, command: Input, error: str) -> Iterable[PaymentEvent]:
-        """The rules failed on an input: said in the open, and nothing else changes."""
+        """The event for an input on which the rules failed. It changes no payment."""
         return (events.faulted(error),)
 
     def due(self, state: GroupPayments) -> int | None:
-        """When the next waiting call is to be made; None: none waits."""
+        """When the next retry is due; None: no call is deferred."""
         return state.retries[0][0] if state.retries else None
 
     def tick(self, due_ms: int) -> bytes:
-        """An input that says: look at the time."""
+        """An input that makes the decider look at the time."""
         return PaymentInput(tick=Tick(due_ms=due_ms)).SerializeToString(deterministic=True)
 
     def encode_decision(
@@ -59,5 +59,6 @@ class PurseDomain:
         decision = PaymentDecision.FromString(value)
         for event in decision.events:
             if event.WhichOneof("body") is None:
-                raise UnknownInput(f"version {decision.version} of purse {decision.group} holds an unknown event")
+                version, group = decision.version, decision.group
+                raise UnknownInput(f"version {version} of the payments of group {group} holds an unknown event")
         return decision

@@ -1,18 +1,18 @@
-"""What the rules raise: an input that can't be true. The kernel turns it into a decision, `PurseFaulted`.
+"""Errors of the payment rules. The kernel turns an error raised while deciding into a `PurseFaulted` event.
 
-Must only be raised by deciding. Applying an event never raises.
+Applying an event raises none of them.
 """
 
 from __future__ import annotations
 
 
 class Impossible(Exception):
-    """An input contradicts what is known, so deciding on it could lose money. A person looks into it."""
+    """An input contradicts the state, so deciding on it could lose money. An operator investigates."""
 
 
 class AmountOutOfRange(Impossible):
-    """An amount is negative, or does not fit the 64 bits that the log has for it."""
+    """An amount is negative or exceeds 64 bits, the width of an amount in the log."""
 
 
 class UnknownInput(ValueError):
-    """An input or a decision of a kind that this build does not know. Deploy one that does: nothing may be skipped."""
+    """An input or a decision of a kind that this build does not know. Deploy a build that does; nothing is skipped."""

@@ -1,63 +1,163 @@
-"""State of one purse, the payments of all orders of one group: the fold of its decisions, and nothing else.
+"""State of the payments of one group: the fold of their decisions. Only `evolve` changes it.
 
-An order is a `Payment` while anything is asked, held or still to be given back, and shrinks to a `Record` once nothing
-is. A record stays, so that nothing late is ever taken for new. Must never be changed by anything but evolve.
+An order has a `Payment` while a call is pending, money is held or money has to be returned. Then it shrinks to a
+`Record`, which is kept for good, so that a late report is never mistaken for a new one.
+
+Classes are stored as their values in the order of declaration (processors/codec.py): a change of fields needs a new
+STATE_STAMP (processors/decider.py). Amounts are in minor units, times in milliseconds since the epoch.
 """
 
 from __future__ import annotations
 
 import heapq
+from enum import IntEnum
+from typing import TypeAlias
 
 import msgspec
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import Operation
 
-from services.payments.domain.model_parts import ASKING, COUNTERS, ENDING, Call, GivenUp, Hold, Intent, Refund
+#: Payment methods with this prefix have no delayed capture: the provider takes the money at once, by a sale.
+SALE_PREFIX = "wallet_"
+
+#: Operations that open a hold.
+HOLD_OPENING = frozenset({pb.OPERATION_AUTHORISE, pb.OPERATION_SALE})
+#: Operations that end a hold.
+HOLD_ENDING = frozenset({pb.OPERATION_CAPTURE, pb.OPERATION_VOID})
+
+#: The field that counts an operation's attempts. An order has either authorisations or sales, so they share one.
+COUNTERS = {
+    pb.OPERATION_AUTHORISE: "hold_attempts",
+    pb.OPERATION_SALE: "hold_attempts",
+    pb.OPERATION_CAPTURE: "capture_attempts",
+    pb.OPERATION_VOID: "void_attempts",
+    pb.OPERATION_REFUND: "refund_attempts",
+}
+
+#: When to retry, order, operation, attempt.
+Retry: TypeAlias = "tuple[int, str, Operation.ValueType, int]"
+
+
+class Intent(IntEnum):
+    """The outcome that the group wants for an order's money. It only moves forward."""
+
+    #: The group has not named the order: money or a refund command arrived first.
+    NONE = 0
+    HOLD = 1
+    CAPTURE = 2
+    RELEASE = 3
+
+
+class RefundStatus(IntEnum):
+    """Progress of a commanded refund."""
+
+    PENDING = 0
+    SUCCEEDED = 1
+    DECLINED = 2
+
+
+class Call(msgspec.Struct, array_like=True, gc=False):
+    """A pending call to the provider: in flight, or deferred until its retry is due."""
+
+    operation: Operation.ValueType
+    attempt: int
+    amount: int
+    #: The hold that the call acts on; empty for a call that opens one.
+    hold: str
+    #: Id of the commanded refund; empty for a refund without a command.
+    refund: str
+    #: How often the call was deferred.
+    deferrals: int = 0
+    #: When the call is retried; 0: it is in flight.
+    retry_at_ms: int = 0
+
+
+class Hold(msgspec.Struct, array_like=True, gc=False):
+    """Balances of one hold.
+
+    HoldAuthorised opens it: `held` for an authorisation, `taken` for a sale. Captured moves held money to `taken` and
+    releases the rest. Voided and HoldLapsed release what is held. SuspenseRecorded adds unexpected funds to
+    `suspense`; the request that follows shows whether they are held (VoidRequested) or taken (RefundRequested).
+    Refunded returns taken money. In the end nothing is held, and what is taken and not returned is the order's charge.
+    """
+
+    currency: str
+    #: Held now.
+    held: int = 0
+    #: Taken so far.
+    taken: int = 0
+    #: Returned without a refund command.
+    returned: int = 0
+    #: Due to the customer, but the provider declined its refund; an operator has to settle it.
+    owed: int = 0
+    #: Reported, and not known yet to be held or taken.
+    suspense: int = 0
+    #: Unexpected funds were taken from this hold; a duplicate of that report changes nothing.
+    unexpected: bool = False
+
+
+class Refund(msgspec.Struct, array_like=True, gc=False):
+    """A commanded refund."""
+
+    status: RefundStatus
+    amount: int
+    #: SHA-256 of the command.
+    request_sha256: bytes
+    #: Why it was declined.
+    reason: str = ""
+    #: Whether the provider was called; otherwise our own rules declined the refund.
+    sent: bool = False
+
+
+class AbandonedRefund(msgspec.Struct, array_like=True, gc=False):
+    """A refund attempt that was declined or proven absent. If it succeeds after all, it is booked."""
+
+    hold: str
+    refund: str
 
 
 class Record(msgspec.Struct, array_like=True, tag=0):
-    """What is kept of an order for good."""
+    """The part of an order's payment that is kept for good."""
 
     intent: Intent = Intent.NONE
-    #: Taken at once, by a provider without delayed capture.
+    #: The money is taken at once, by a provider without delayed capture.
     sale: bool = False
-    #: The one new authorisation after a lapsed hold was asked for.
+    #: A lapsed hold was authorised anew, which is done once.
     renewed: bool = False
-    #: The provider refused to hold, or to capture: this order is over.
-    refused: bool = False
-    #: PaymentReleased was given.
+    #: The provider declined the hold or the capture; final.
+    declined: bool = False
+    #: PaymentReleased was emitted.
     released: bool = False
     #: The hold ended by itself.
     lapsed: bool = False
     currency: str = ""
-    #: Asked to be held at first, in minor units.
+    #: Amount of the first hold request.
     amount: int = 0
-    #: To be captured; 0 as long as nobody asked.
+    #: Amount to capture; 0 until the group requests settlement.
     to_capture: int = 0
     captured: int = 0
-    #: Given back by command.
+    #: Refunded by command.
     refunded: int = 0
-    #: Not to be kept, but the provider refused to give it back: for a person to mend.
+    #: Due to the customer, but the provider declined its refund; an operator has to settle it.
     owed: int = 0
     #: Opaque token of the payment method.
     method: str = ""
-    #: The provider's reference of the hold that counts.
+    #: The provider's reference of the order's own hold.
     hold: str = ""
-    #: Why it was refused.
+    #: Why the payment was declined.
     reason: str = ""
-    #: Other holds that ever were, all over.
-    others: tuple[str, ...] = ()
-    #: Holds that unasked money was taken from and given back.
-    compensated: tuple[str, ...] = ()
-    #: Attempts so far; authorisations and sales share a counter, as an order has only one kind.
-    asks: int = 0
-    captures: int = 0
-    voids: int = 0
-    refund_calls: int = 0
+    #: All further holds, each of them ended.
+    other_holds: tuple[str, ...] = ()
+    #: Holds from which unexpected funds were taken and returned.
+    unexpected_holds: tuple[str, ...] = ()
+    hold_attempts: int = 0
+    capture_attempts: int = 0
+    void_attempts: int = 0
+    refund_attempts: int = 0
     #: Commanded refunds by id.
     refunds: dict[str, Refund] | None = None
-    #: Refund attempts that were given up, by attempt.
-    given_up: dict[int, GivenUp] | None = None
+    #: Abandoned refund attempts, by attempt.
+    abandoned: dict[int, AbandonedRefund] | None = None
 
     def next_attempt(self, operation: Operation.ValueType) -> int:
         """Number of the next call of this operation."""
@@ -65,139 +165,141 @@ class Record(msgspec.Struct, array_like=True, tag=0):
 
     def knows(self, hold: str) -> bool:
         """Whether money of this hold was ever booked here."""
-        return hold == self.hold or hold in self.others
+        return hold == self.hold or hold in self.other_holds
 
-    def took(self, hold: str) -> bool:
-        """Whether it is known that money was taken from a hold."""
-        return self._counts(hold) or hold in self.compensated
+    def has_taken(self, hold: str) -> bool:
+        """Whether a charge from this hold is booked already."""
+        return self._has_charged(hold) or hold in self.unexpected_holds
 
-    def _counts(self, hold: str) -> bool:
+    def _has_charged(self, hold: str) -> bool:
         return hold == self.hold and (self.sale or self.captured > 0)
 
     def refundable(self) -> int:
-        """Captured money that no refund has claimed, in minor units."""
+        """Captured money that no refund has claimed."""
         return self.captured - self.refunded if self.intent is Intent.CAPTURE else 0
 
 
 class Payment(Record, array_like=True, tag=1):
-    """An order with something under way."""
+    """The payment of an order with pending calls, or with money that is held or due."""
 
     customer: str = ""
-    #: Until when the money must be capturable, in milliseconds since the epoch.
+    #: Until when the money must be capturable.
     hold_until_ms: int = 0
-    #: Where the shopper confirms, and the hold that will come of it.
+    #: Where the shopper confirms, and the hold that the confirmation opens.
     action_url: str = ""
     action_hold: str = ""
     holds: dict[str, Hold] = msgspec.field(default_factory=dict)
-    #: By operation and attempt.
+    #: Pending calls by operation and attempt.
     calls: dict[tuple[Operation.ValueType, int], Call] = msgspec.field(default_factory=dict)
 
     def knows(self, hold: str) -> bool:
-        """Whether money of this hold was ever booked here, or its end was asked for."""
+        """Whether money of this hold was ever booked here, or its end was requested."""
         return hold in self.holds
 
-    def may_begin(self, hold: str) -> bool:
-        """Whether this hold may only be coming to be: nothing is known of it, or it waits to be confirmed."""
+    def may_open(self, hold: str) -> bool:
+        """Whether a result may open this hold: it is unknown, or waits for the shopper's confirmation."""
         return hold == self.action_hold or not self.knows(hold)
 
-    def took(self, hold: str) -> bool:
-        """Whether it is known that money was taken from a hold."""
+    def has_taken(self, hold: str) -> bool:
+        """Whether a charge from this hold is booked already."""
         known = self.holds.get(hold)
-        return known is not None and (self._counts(hold) or known.compensated)
+        return known is not None and (self._has_charged(hold) or known.unexpected)
 
-    def asking(self) -> Call | None:
-        """The call that may still make a hold; there is at most one."""
+    def pending_authorisation(self) -> Call | None:
+        """The pending call that may still open a hold; there is at most one."""
         for call in self.calls.values():
-            if call.operation in ASKING:
+            if call.operation in HOLD_OPENING:
                 return call
         return None
 
-    def ending(self, hold: str) -> Call | None:
-        """The call under way that ends a hold; there is at most one."""
+    def pending_end(self, hold: str) -> Call | None:
+        """The pending capture or void of a hold; there is at most one."""
         for call in self.calls.values():
-            if call.hold == hold and call.operation in ENDING:
+            if call.hold == hold and call.operation in HOLD_ENDING:
                 return call
         return None
 
-    def refunding(self, hold: str, refund: str) -> Call | None:
-        """The call under way of this refund; of refunds of the purse itself there is at most one a hold."""
+    def pending_refund(self, hold: str, refund: str) -> Call | None:
+        """The pending call of a refund; a hold has at most one without a command."""
         for call in self.calls.values():
             if call.refund == refund and call.hold == hold and call.operation == pb.OPERATION_REFUND:
                 return call
         return None
 
-    def declining(self, refund: str, amount: int) -> Call | None:
-        """The call that RefundDeclined ends, which names no attempt: the first of this refund and amount."""
+    def declined_refund(self, refund: str, amount: int) -> Call | None:
+        """The call that a RefundDeclined ends. The event names no attempt: the first of this refund and amount."""
         for call in self.calls.values():
             if call.operation == pb.OPERATION_REFUND and call.refund == refund and (refund or call.amount == amount):
                 return call
         return None
 
     def refundable(self) -> int:
-        """Captured money that no refund has claimed, in minor units."""
-        return Record.refundable(self) - self._commanded() if self.intent is Intent.CAPTURE else 0
+        """Captured money that no refund has claimed."""
+        return Record.refundable(self) - self._claimed() if self.intent is Intent.CAPTURE else 0
 
-    def _commanded(self) -> int:
+    def _claimed(self) -> int:
+        """Amount of the pending commanded refunds."""
         return sum(call.amount for call in self.calls.values() if call.refund)
 
-    def must_go(self, hold: str) -> bool:
-        """Whether a hold may not stay."""
-        return self.refused or self.intent is Intent.RELEASE or hold != self.hold
+    def must_release(self, hold: str) -> bool:
+        """Whether held money of this hold has to be released."""
+        return self.declined or self.intent is Intent.RELEASE or hold != self.hold
 
     def excess(self, reference: str) -> int:
-        """Taken money of a hold that may not be kept and did not go back yet, in minor units."""
+        """Money of a hold that was taken, may not be kept and is not returned yet."""
         hold = self.holds[reference]
         return hold.taken - hold.returned - hold.owed - self._kept(reference, hold) if hold.taken else 0
 
     def _kept(self, reference: str, hold: Hold) -> int:
-        if reference != self.hold or self.refused:
+        """Taken money of a hold that is the shop's, or that commanded refunds return."""
+        if reference != self.hold or self.declined:
             return 0
         if self.intent is Intent.RELEASE:
-            return self.refunded + self._commanded()
+            return self.refunded + self._claimed()
         if self.intent is Intent.CAPTURE:
             return self.to_capture if self.sale else self.captured
         return hold.taken if self.sale else 0
 
-    def idle(self, but: Call | None = None) -> bool:
-        """Whether nothing is asked, held, or to be given back, one call left aside."""
-        if len(self.calls) > (but is not None):
+    def idle(self, besides: Call | None = None) -> bool:
+        """Whether no call is pending, except one, nothing is held and nothing is to be returned."""
+        if len(self.calls) > (besides is not None):
             return False
         return all(not one.held and not one.suspense and self.excess(name) <= 0 for name, one in self.holds.items())
 
-    def over(self) -> bool:
-        """Whether nothing will happen any more unless somebody asks for it."""
+    def finished(self) -> bool:
+        """Whether nothing happens any more without a new input about this order."""
         if self.calls:
             return False
         match self.intent:
             case Intent.RELEASE:
                 return self.released and self.idle()
             case Intent.CAPTURE:
-                return (self.refused or self.captured > 0) and self.idle()
+                return (self.declined or self.captured > 0) and self.idle()
             case Intent.HOLD:
-                return self.refused and self.idle()
+                return self.declined and self.idle()
             case _:
                 return self.idle()
 
-    def shrunk(self) -> Record:
-        """What is kept of it."""
-        kept = Record(*[getattr(self, name) for name in _KEPT])
-        kept.others = tuple([name for name in self.holds if name != self.hold])
-        kept.compensated = tuple([name for name, hold in self.holds.items() if hold.compensated])
+    def to_record(self) -> Record:
+        """The record of a finished payment."""
+        kept = Record(*[getattr(self, name) for name in _RECORD_FIELDS])
+        kept.other_holds = tuple([name for name in self.holds if name != self.hold])
+        kept.unexpected_holds = tuple([name for name, hold in self.holds.items() if hold.unexpected])
         return kept
 
 
-_KEPT = Record.__struct_fields__
+_RECORD_FIELDS = Record.__struct_fields__
 
 
-def grown(record: Record) -> Payment:
-    """A record as a payment again, since something new happens to it."""
-    payment = Payment(*[getattr(record, name) for name in _KEPT])
-    names = (record.hold, *record.others) if record.hold else record.others
+def reopened(record: Record) -> Payment:
+    """The payment of a record, for an order to which something new happens."""
+    payment = Payment(*[getattr(record, name) for name in _RECORD_FIELDS])
+    names = (record.hold, *record.other_holds) if record.hold else record.other_holds
     for name in names:
-        payment.holds[name] = Hold(record.currency, compensated=name in record.compensated)
+        payment.holds[name] = Hold(record.currency, unexpected=name in record.unexpected_holds)
     if record.hold and record.intent is Intent.CAPTURE:
         payment.holds[record.hold].taken = record.captured
-    payment.others = payment.compensated = ()
+    payment.other_holds = payment.unexpected_holds = ()
     return payment
 
 
@@ -207,30 +309,30 @@ class GroupPayments(msgspec.Struct, array_like=True):
     group: str
     #: By order.
     orders: dict[str, Record | Payment] = msgspec.field(default_factory=dict)
-    #: Heap of (when, order, operation, attempt) of calls that wait. Its first entry is always a call that really does.
-    retries: list[tuple[int, str, Operation.ValueType, int]] = msgspec.field(default_factory=list)
+    #: Heap of deferred calls. Entries may be stale, except the first.
+    retries: list[Retry] = msgspec.field(default_factory=list)
 
     def payment(self, order: str) -> Payment | None:
-        """An order that has something under way; otherwise None."""
+        """The payment of an order that is not finished; None otherwise."""
         found = self.orders.get(order)
         return found if isinstance(found, Payment) else None
 
-    def waiting(self, entry: tuple[int, str, Operation.ValueType, int]) -> Call | None:
-        """The call of an entry of `retries`; None if it waits no longer, or until another time."""
+    def deferred_call(self, entry: Retry) -> Call | None:
+        """The call of an entry of `retries`; None if the entry is stale."""
         retry_at_ms, order, operation, attempt = entry
         payment = self.payment(order)
         call = payment.calls.get((operation, attempt)) if payment is not None else None
         return call if call is not None and call.retry_at_ms == retry_at_ms else None
 
     def next_due(self, at_ms: int) -> tuple[str, Payment, Call] | None:
-        """The call that has waited longest of those that are due, and whose it is."""
+        """The earliest retry that is due: order, payment and call. None: no retry is due."""
         if not self.retries or self.retries[0][0] > at_ms:
             return None
         entry = self.retries[0]
-        payment, call = self.payment(entry[1]), self.waiting(entry)
+        payment, call = self.payment(entry[1]), self.deferred_call(entry)
         return (entry[1], payment, call) if payment is not None and call is not None else None
 
-    def drop_stale(self) -> None:
-        """Keeps the promise of `retries`."""
-        while self.retries and self.waiting(self.retries[0]) is None:
+    def drop_stale_retries(self) -> None:
+        """Removes stale entries from the front of `retries`."""
+        while self.retries and self.deferred_call(self.retries[0]) is None:
             heapq.heappop(self.retries)

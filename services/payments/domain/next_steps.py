@@ -1,8 +1,7 @@
-"""What an order's intent still asks for, given what is known of its money. One rule for every input.
+"""The steps that an order's intent still requires, given the state of its money. One rule for every input.
 
-Whatever was learned, it is this that gives back what may not be kept, captures what is to be captured, and says when a
-release is done. Must be called after every event that changes an order, and may be called at any time: it asks for
-nothing that is under way already.
+It returns money that may not be kept, captures money that is due, and reports that a release is complete. It requests
+no step that is pending already, so it may run at any time; it runs after each input that changes an order.
 """
 
 from __future__ import annotations
@@ -11,56 +10,56 @@ from collections.abc import Iterator
 
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import events, requests
-from services.payments.domain.model import GroupPayments, Payment
-from services.payments.domain.model_parts import Intent
+from services.payments.domain import events
+from services.payments.domain.model import GroupPayments, Intent, Payment
 
+#: Stored in decisions: changing the text changes the log.
 LAPSED_TWICE = "the hold lapsed before its capture, twice"
 
 
-def next_steps(purse: GroupPayments, order: str) -> Iterator[PaymentEvent]:
-    """Asks for what is missing."""
-    payment = purse.payment(order)
+def next_steps(payments: GroupPayments, order: str) -> Iterator[PaymentEvent]:
+    """Requests the steps that are missing."""
+    payment = payments.payment(order)
     if payment is None:
         return
     for reference in tuple(payment.holds):
-        yield from _let_go(order, payment, reference)
+        yield from _return_money(order, payment, reference)
     if payment.intent is Intent.RELEASE:
         yield from _release(order, payment)
-    elif payment.intent is Intent.CAPTURE and not payment.refused and not payment.captured:
+    elif payment.intent is Intent.CAPTURE and not payment.declined and not payment.captured:
         yield from _charge(order, payment)
 
 
-def _let_go(order: str, payment: Payment, reference: str) -> Iterator[PaymentEvent]:
-    """What may not stay of a hold goes back: held money by a void, taken money by a refund."""
+def _return_money(order: str, payment: Payment, reference: str) -> Iterator[PaymentEvent]:
+    """Returns what may not be kept of a hold: held money by a void, taken money by a refund."""
     hold = payment.holds[reference]
-    if hold.held and payment.must_go(reference) and payment.ending(reference) is None:
-        yield requests.void_requested(order, payment, reference, hold.held, hold.currency)
+    if hold.held and payment.must_release(reference) and payment.pending_end(reference) is None:
+        yield events.void_requested(order, payment, reference, hold.held, hold.currency)
     excess = payment.excess(reference)
-    if excess > 0 and payment.refunding(reference, "") is None:
-        yield requests.refund_requested(order, payment, reference, excess, hold.currency)
+    if excess > 0 and payment.pending_refund(reference, "") is None:
+        yield events.refund_requested(order, payment, reference, excess, hold.currency)
 
 
 def _release(order: str, payment: Payment) -> Iterator[PaymentEvent]:
     reference = payment.action_hold
-    if reference and payment.asking() is not None and payment.ending(reference) is None:
-        # Nothing is held there yet; once it is let go the shopper can't confirm any more.
-        yield requests.void_requested(order, payment, reference, 0, payment.currency)
+    if reference and payment.pending_authorisation() is not None and payment.pending_end(reference) is None:
+        # The hold is still empty. Once it is voided, the shopper can't confirm any more.
+        yield events.void_requested(order, payment, reference, 0, payment.currency)
     if not payment.released and payment.idle():
         yield events.payment_released(order)
 
 
 def _charge(order: str, payment: Payment) -> Iterator[PaymentEvent]:
     if payment.sale:
-        # The money was taken at once; what is too much of it goes back first.
-        if payment.refunding(payment.hold, "") is None:
+        # The sale took the money; the order is charged once the excess is refunded.
+        if payment.pending_refund(payment.hold, "") is None:
             yield events.captured(order, payment, payment.to_capture, 0)
         return
-    if payment.asking() is not None or payment.ending(payment.hold) is not None:
+    if payment.pending_authorisation() is not None or payment.pending_end(payment.hold) is not None:
         return
     if payment.holds[payment.hold].held:
-        yield requests.capture_requested(order, payment, payment.to_capture)
+        yield events.capture_requested(order, payment, payment.to_capture)
     elif not payment.renewed:
-        yield requests.hold_renewed(order, payment, payment.to_capture)
+        yield events.hold_renewed(order, payment, payment.to_capture)
     else:
         yield events.capture_declined(order, payment.hold, LAPSED_TWICE)

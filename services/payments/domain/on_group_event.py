@@ -1,7 +1,7 @@
-"""What the group wants of an order's money: hold it, capture it, let it go. Repeats are no news.
+"""Group events about an order's money: hold it, capture it, release it. Duplicates change nothing.
 
-The group never takes back a release, and asks for a capture only of what it was told is held. Anything else is
-Impossible. Must never know a price.
+A group withdraws no release, and settles only orders whose hold was reported to it. Anything else is Impossible.
+Amounts come with the events: payments know no prices.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from typing import Any
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision, ReleaseRequested, SeatReserved, SettlementRequested
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import events, requests
+from services.payments.domain import events
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import GroupPayments, Payment
-from services.payments.domain.model_parts import Intent
+from services.payments.domain.model import GroupPayments, Intent, Payment
 from services.payments.domain.next_steps import next_steps
 
 
-def follow(purse: GroupPayments, decision: GroupDecision) -> Iterator[PaymentEvent]:
-    """Follows a group decision, event by event.
+def on_group_decision(payments: GroupPayments, decision: GroupDecision) -> Iterator[PaymentEvent]:
+    """Handles the events of a group decision in order.
 
-    Raises the first Impossible of them, after all the others: one bad order must not cost its friends their purchase.
+    Raises the first Impossible after all events: an error in one order does not stop the purchase of the others.
     """
     failed: Impossible | None = None
     for event in decision.events:
@@ -31,87 +30,87 @@ def follow(purse: GroupPayments, decision: GroupDecision) -> Iterator[PaymentEve
         if react is None:
             continue
         try:
-            yield from react(purse, getattr(event, str(kind)))
+            yield from react(payments, getattr(event, str(kind)))
         except Impossible as error:
             failed = failed or error
     if failed is not None:
         raise failed
 
 
-def follows(decision: GroupDecision) -> bool:
-    """Whether a purse may follow any event of a decision. What this build does not know is for `decode` to raise."""
+def concerns_payments(decision: GroupDecision) -> bool:
+    """Whether a decision has an event about money, or one that this build does not know, which `decode` refuses."""
     return any(event.WhichOneof("body") in _REACTIONS_OR_UNKNOWN for event in decision.events)
 
 
-def _reserve(purse: GroupPayments, seat: SeatReserved) -> Iterator[PaymentEvent]:
-    record = purse.orders.get(seat.order)
+def _seat_reserved(payments: GroupPayments, seat: SeatReserved) -> Iterator[PaymentEvent]:
+    record = payments.orders.get(seat.order)
     if record is not None and record.intent is not Intent.NONE:
         return
     if seat.hold_amount_minor <= 0:
-        raise Impossible(f"order {seat.order}: nothing is to be held")
-    yield requests.hold_requested(seat, 1 if record is None else record.asks + 1)
+        raise Impossible(f"order {seat.order}: the amount to hold is {seat.hold_amount_minor}")
+    yield events.hold_requested(seat, 1 if record is None else record.hold_attempts + 1)
 
 
-def _settle(purse: GroupPayments, wanted: SettlementRequested) -> Iterator[PaymentEvent]:
+def _settlement_requested(payments: GroupPayments, wanted: SettlementRequested) -> Iterator[PaymentEvent]:
     order, amount = wanted.order, wanted.amount_minor
-    record = purse.orders.get(order)
+    record = payments.orders.get(order)
     if record is None or record.intent is Intent.NONE:
-        raise Impossible(f"order {order} is to be charged, but the group never wanted its money held")
+        raise Impossible(f"order {order}: settlement requested, but no hold ever was")
     if record.intent is Intent.RELEASE:
         return
     if record.intent is Intent.CAPTURE:
         if amount != record.to_capture:
-            raise Impossible(f"order {order} is to be charged {amount}, after {record.to_capture}")
+            raise Impossible(f"order {order}: settlement of {amount} requested after one of {record.to_capture}")
         return
-    if not isinstance(record, Payment) or not record.hold or record.hold != wanted.hold or record.refused:
-        raise Impossible(f"order {order}: {wanted.hold!r} is to be captured, {record.hold!r} is the hold")
+    if not isinstance(record, Payment) or not record.hold or record.hold != wanted.hold or record.declined:
+        raise Impossible(f"order {order}: settlement of hold {wanted.hold!r} requested, the hold is {record.hold!r}")
     if wanted.currency != record.currency or not 0 < amount <= record.amount:
         held = f"{record.amount} {record.currency}"
-        raise Impossible(f"order {order} is to be charged {amount} {wanted.currency}, {held} was held")
+        raise Impossible(f"order {order}: settlement of {amount} {wanted.currency} requested, {held} was held")
     yield from _charge(order, record, amount)
 
 
 def _charge(order: str, payment: Payment, amount: int) -> Iterator[PaymentEvent]:
     hold = payment.holds[payment.hold]
     if not payment.sale:
-        made = requests.capture_requested if hold.held else requests.hold_renewed
-        yield made(order, payment, amount)
+        request = events.capture_requested if hold.held else events.hold_renewed
+        yield request(order, payment, amount)
     elif hold.taken > amount:
-        yield requests.refund_requested(order, payment, payment.hold, hold.taken - amount, payment.currency)
+        yield events.refund_requested(order, payment, payment.hold, hold.taken - amount, payment.currency)
     else:
         yield events.captured(order, payment, amount, 0)
 
 
-def _release(purse: GroupPayments, wanted: ReleaseRequested) -> Iterator[PaymentEvent]:
+def _release_requested(payments: GroupPayments, wanted: ReleaseRequested) -> Iterator[PaymentEvent]:
     order = wanted.order
-    record = purse.orders.get(order)
+    record = payments.orders.get(order)
     if record is not None and record.intent is Intent.RELEASE:
         return
     if record is None or (not isinstance(record, Payment) and not record.refundable()):
         yield events.payment_released(order)
         return
-    if isinstance(record, Payment) and record.intent is Intent.HOLD and not record.refused:
-        yield _undo(order, record)
+    if isinstance(record, Payment) and record.intent is Intent.HOLD and not record.declined:
+        yield _begin_release(order, record)
     else:
-        yield requests.release_noted(order, record)
-    yield from next_steps(purse, order)
+        yield events.release_noted(order, record)
+    yield from next_steps(payments, order)
 
 
-def _undo(order: str, payment: Payment) -> PaymentEvent:
-    """The first step back from a hold. Each of these events marks the order as one to be let go."""
+def _begin_release(order: str, payment: Payment) -> PaymentEvent:
+    """The first step of releasing a hold. Each of these events also sets the intent to RELEASE."""
     hold = payment.holds.get(payment.hold)
     if hold is not None and hold.held:
-        return requests.void_requested(order, payment, payment.hold, hold.held, payment.currency)
+        return events.void_requested(order, payment, payment.hold, hold.held, payment.currency)
     if hold is not None and payment.sale:
-        return requests.refund_requested(order, payment, payment.hold, hold.taken, payment.currency)
+        return events.refund_requested(order, payment, payment.hold, hold.taken, payment.currency)
     if payment.action_hold:
-        return requests.void_requested(order, payment, payment.action_hold, 0, payment.currency)
-    return requests.release_noted(order, payment)
+        return events.void_requested(order, payment, payment.action_hold, 0, payment.currency)
+    return events.release_noted(order, payment)
 
 
 _REACTIONS: dict[str, Callable[[GroupPayments, Any], Iterator[PaymentEvent]]] = {
-    "seat_reserved": _reserve,
-    "settlement_requested": _settle,
-    "release_requested": _release,
+    "seat_reserved": _seat_reserved,
+    "settlement_requested": _settlement_requested,
+    "release_requested": _release_requested,
 }
 _REACTIONS_OR_UNKNOWN = _REACTIONS.keys() | {None}

@@ -1,7 +1,10 @@
-"""What the answer to a call under way means. Matched by order, operation and attempt.
+"""Results of provider calls: what an outcome means for its pending call, or for an order without that call.
 
-An answer that does not fit its call, or says nothing final, leaves the call under way; it is asked again later, so no
-call is ever lost. Must never say that money is gone unless the provider said so.
+An outcome matches a call by order, operation and attempt. If it does not fit the call or is not final, the call stays
+pending and is retried. An outcome without a pending call is late, a duplicate or unexpected: it matters only if money
+moved, and one movement is booked once. Money counts as returned only when the provider reports it.
+
+The reasons are stored in decisions: changing a text changes the log.
 """
 
 from __future__ import annotations
@@ -11,103 +14,149 @@ from typing import TypeAlias
 
 from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
-from groupbuy.payments.v1.inbox_pb2 import ProviderOutcome
+from groupbuy.payments.v1.inbox_pb2 import (
+    OUTCOME_ORIGIN_NOTIFICATION,
+    OUTCOME_ORIGIN_RECONCILIATION,
+    ProviderOutcome,
+)
 
-from services.payments.domain import events, requests, unexpected_funds
-from services.payments.domain.model import GroupPayments, Payment
-from services.payments.domain.model_parts import ASKING, ENDING, Call, Intent
-from services.payments.domain.retries import RENEWAL_LOOKS, put_off
+from services.payments.domain import events, unexpected_funds
+from services.payments.domain.model import HOLD_ENDING, HOLD_OPENING, Call, GroupPayments, Intent, Payment
+from services.payments.domain.next_steps import next_steps
+from services.payments.domain.on_timer import MAX_RENEWAL_POLLS, defer
 
-OVER_BEFORE = "the provider answered with a hold that is over"
-WRONG_MONEY = "another amount or currency than was asked for"
-ENDED_THERE = "the payment was ended at the provider's"
+#: Sources that report without a call. Only their reports about unknown orders raise an alarm.
+_UNSOLICITED = frozenset({OUTCOME_ORIGIN_NOTIFICATION, OUTCOME_ORIGIN_RECONCILIATION})
+
+HOLD_ENDED = "the provider answered with a hold that is over"
+WRONG_AMOUNT = "another amount or currency than was asked for"
+ENDED_AT_PROVIDER = "the payment was ended at the provider's"
 NEVER_ARRIVED = "released before it reached the provider"
 NEVER_CONFIRMED = "the new hold was not confirmed"
-AGAIN = "the provider refused to let go of the hold"
+VOID_DECLINED = "the provider refused to let go of the hold"
+UNKNOWN_PAYMENT = "told of an order that was never asked for"
 
-Answer: TypeAlias = Callable[[GroupPayments, Payment, Call, ProviderOutcome, int], Iterator[PaymentEvent]]
+#: Decides a result: (payments, payment, pending call, outcome, time in ms) -> events.
+Handler: TypeAlias = Callable[[GroupPayments, Payment, Call, ProviderOutcome, int], Iterator[PaymentEvent]]
 
 
-def answered(
-    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, kind: str, at_ms: int
+def on_provider_result(payments: GroupPayments, outcome: ProviderOutcome, at_ms: int) -> Iterator[PaymentEvent]:
+    """Decides an outcome and the steps that follow from it."""
+    order = outcome.order
+    kind = outcome.WhichOneof("result")
+    payment = payments.payment(order)
+    call = payment.calls.get((outcome.operation, outcome.attempt)) if payment is not None else None
+    if payment is not None and call is not None:
+        yield from _on_pending_call(payments, payment, call, outcome, str(kind), at_ms)
+    elif kind == "authorised":
+        yield from _late_authorised(payments, outcome)
+    elif kind == "captured":
+        body = outcome.captured
+        yield from unexpected_funds.on_captured(
+            payments, order, body.hold, body.amount_minor, body.currency, outcome.payment_method
+        )
+    elif order not in payments.orders and outcome.origin in _UNSOLICITED:
+        yield _unknown_payment(outcome, str(kind))
+    elif kind in ("voided", "hold_gone") and payment is not None:
+        yield from _late_hold_ended(payment, outcome)
+    elif kind == "refunded":
+        yield from _late_refunded(payments, outcome)
+    yield from next_steps(payments, order)
+
+
+def _on_pending_call(
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, kind: str, at_ms: int
 ) -> Iterator[PaymentEvent]:
-    """Decides what an answer means for its call."""
-    yield from _ANSWERS[kind](purse, payment, call, outcome, at_ms)
+    yield from _HANDLERS[kind](payments, payment, call, outcome, at_ms)
     if payment.calls.get((call.operation, call.attempt)) is call and not call.retry_at_ms:
-        yield put_off(outcome.order, call, at_ms, f"unexpected answer: {kind}")
+        yield defer(outcome.order, call, at_ms, f"unexpected answer: {kind}")
 
 
-def _refused(order: str, payment: Payment, reason: str) -> PaymentEvent:
+def _declined_event(order: str, payment: Payment, reason: str) -> PaymentEvent:
+    """The decline of a hold; of a renewed hold it means that the capture is declined."""
     if payment.intent is Intent.CAPTURE:
         return events.capture_declined(order, payment.hold, reason)
     return events.hold_declined(order, reason)
 
 
-# Answers to a call that is to make a hold ---------------------------------------------------------------------------
+# Results of a call that opens a hold --------------------------------------------------------------------------------
 
 
 def _authorised(
-    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
     body = outcome.authorised
-    if call.operation in ASKING:
-        yield from _held(
-            purse, payment, call, outcome.order, body.hold, body.amount_minor, body.currency, body.capturable_until_ms
+    if call.operation in HOLD_OPENING:
+        yield from _hold_opened(
+            payments,
+            payment,
+            call,
+            outcome.order,
+            body.hold,
+            body.amount_minor,
+            body.currency,
+            body.capturable_until_ms,
         )
 
 
-def _held(
-    purse: GroupPayments, payment: Payment, call: Call, order: str, hold: str, amount: int, currency: str, until_ms: int
+def _hold_opened(
+    payments: GroupPayments,
+    payment: Payment,
+    call: Call,
+    order: str,
+    hold: str,
+    amount: int,
+    currency: str,
+    until_ms: int,
 ) -> Iterator[PaymentEvent]:
-    """Money came for a call that asked for it."""
     if not hold or amount <= 0:
         return
-    if not payment.may_begin(hold):
-        yield _refused(order, payment, OVER_BEFORE)
+    if not payment.may_open(hold):
+        yield _declined_event(order, payment, HOLD_ENDED)
     elif amount == call.amount and currency == payment.currency:
         yield events.hold_authorised(order, call, hold, currency, until_ms)
     else:
-        yield _refused(order, payment, WRONG_MONEY)
+        yield _declined_event(order, payment, WRONG_AMOUNT)
         taken = call.operation == pb.OPERATION_SALE
-        yield from unexpected_funds.return_funds(purse, order, hold, amount, currency, WRONG_MONEY, taken=taken)
+        yield from unexpected_funds.return_funds(payments, order, hold, amount, currency, WRONG_AMOUNT, taken=taken)
 
 
 def _action_required(
-    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
-    if call.operation not in ASKING:
+    if call.operation not in HOLD_OPENING:
         return
     order, body = outcome.order, outcome.action_required
     if (body.action_url, body.hold) != (payment.action_url, payment.action_hold):
         yield events.action_required(order, body.action_url, body.hold)
-    if payment.intent is Intent.CAPTURE and call.deferrals >= RENEWAL_LOOKS:
+    if payment.intent is Intent.CAPTURE and call.deferrals >= MAX_RENEWAL_POLLS:
         if body.hold:
-            yield requests.void_requested(order, payment, body.hold, 0, payment.currency)
+            yield events.void_requested(order, payment, body.hold, 0, payment.currency)
         yield events.capture_declined(order, payment.hold, NEVER_CONFIRMED)
     elif not call.retry_at_ms:
-        yield put_off(order, call, at_ms, "", looking=True)
+        yield defer(order, call, at_ms, "", polling=True)
 
 
-# Answers to any call ------------------------------------------------------------------------------------------------
+# Results of any call ------------------------------------------------------------------------------------------------
 
 
 def _declined(
-    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
     order, reason = outcome.order, outcome.declined.reason
-    if call.operation in ASKING:
-        yield _refused(order, payment, reason)
+    if call.operation in HOLD_OPENING:
+        yield _declined_event(order, payment, reason)
     elif call.operation == pb.OPERATION_REFUND:
         yield from _refund_declined(order, payment, call, reason)
     elif call.operation == pb.OPERATION_VOID:
-        # A hold can't be given up: in the end it is let go, or over by itself. A new attempt, since the provider may
-        # answer the old one with the same refusal for ever, and later, since this decision itself defers it.
+        # A void is retried until the hold has ended. It needs a new attempt, since the provider may repeat the result
+        # of the old one for ever, and a pause, which this same decision adds.
         attempt = payment.next_attempt(call.operation)
-        yield requests.call_retried(order, payment, call, attempt)
-        yield put_off(order, call, at_ms, f"{AGAIN}: {reason}", attempt=attempt)
+        yield events.call_retried(order, payment, call, attempt)
+        yield defer(order, call, at_ms, f"{VOID_DECLINED}: {reason}", attempt=attempt)
     elif payment.intent is Intent.RELEASE:
         hold = payment.holds[call.hold]
-        yield requests.void_requested(order, payment, call.hold, hold.held, hold.currency)
+        yield events.void_requested(order, payment, call.hold, hold.held, hold.currency)
     else:
         yield events.capture_declined(order, call.hold, reason)
 
@@ -116,90 +165,146 @@ def _refund_declined(order: str, payment: Payment, call: Call, reason: str) -> I
     known = payment.refunds.get(call.refund) if payment.refunds is not None else None
     digest = known.request_sha256 if known is not None else b""
     while (call.operation, call.attempt) in payment.calls:
-        # The event names no attempt. Where it ends another refund of the purse itself over the same amount, that one
-        # is taken up again under its own key, and said once more of this one.
-        ended = payment.declining(call.refund, call.amount) or call
+        # The event names no attempt. If it ends another refund of the same amount instead, that one is retried under
+        # its own key, and the event is emitted once more for this one.
+        ended = payment.declined_refund(call.refund, call.amount) or call
         yield events.refund_declined(order, call.refund, reason, call.amount, digest)
         if ended is not call:
-            yield requests.call_retried(order, payment, ended, ended.attempt)
+            yield events.call_retried(order, payment, ended, ended.attempt)
 
 
 def _captured(
-    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
     order, body = outcome.order, outcome.captured
     hold, amount = body.hold or call.hold, body.amount_minor or call.amount
-    asking = payment.asking()
-    if asking is not None and payment.sale and (asking is call or hold == payment.action_hold):
-        # Paid after all, while its prepayment was to be called off, or said in other words.
-        yield from _held(purse, payment, asking, order, hold, amount, body.currency or payment.currency, 0)
-    elif call.operation in ENDING:
-        yield from unexpected_funds.captured(purse, order, hold, amount, body.currency)
-    elif call.operation == pb.OPERATION_AUTHORISE and payment.may_begin(hold):
-        yield _refused(order, payment, unexpected_funds.TAKEN_UNASKED)
-        yield from unexpected_funds.captured(purse, order, hold, amount, body.currency)
+    sale = payment.pending_authorisation() if payment.sale else None
+    if sale is not None and (sale is call or hold == payment.action_hold):
+        # The result of the sale itself, or the shopper paid while the prepayment was being voided.
+        yield from _hold_opened(payments, payment, sale, order, hold, amount, body.currency or payment.currency, 0)
+    elif call.operation in HOLD_ENDING:
+        yield from unexpected_funds.on_captured(payments, order, hold, amount, body.currency)
+    elif call.operation == pb.OPERATION_AUTHORISE and payment.may_open(hold):
+        yield _declined_event(order, payment, unexpected_funds.TAKEN_UNASKED)
+        yield from unexpected_funds.on_captured(payments, order, hold, amount, body.currency)
 
 
-def _over(
-    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+def _hold_ended(
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
-    """The hold is no more: let go, or ended by itself."""
+    """The hold was voided, or lapsed."""
     order = outcome.order
     voided = outcome.HasField("voided")
-    if call.operation in ASKING:
-        yield _refused(order, payment, ENDED_THERE)
-    elif call.operation in ENDING:
+    if call.operation in HOLD_OPENING:
+        yield _declined_event(order, payment, ENDED_AT_PROVIDER)
+    elif call.operation in HOLD_ENDING:
         hold = payment.holds[call.hold]
-        made = events.voided if voided else events.hold_lapsed
-        yield made(order, call.hold, hold.held, hold.currency)
+        ended = events.voided if voided else events.hold_lapsed
+        yield ended(order, call.hold, hold.held, hold.currency)
     elif not voided:
-        yield from _refund_declined(order, payment, call, ENDED_THERE)
+        yield from _refund_declined(order, payment, call, ENDED_AT_PROVIDER)
 
 
 def _refunded(
-    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
     if call.operation != pb.OPERATION_REFUND:
         return
     currency = payment.holds[call.hold].currency
-    # Said to have gone back in another currency is no answer: it is asked for again, and a person will see it.
+    # A refund in another currency does not fit the call: the call is deferred with an error for operators.
     if outcome.refunded.currency in ("", currency):
         amount = outcome.refunded.amount_minor or call.amount
         yield events.refunded(outcome.order, call.hold, amount, currency, call.refund)
 
 
 def _absent(
-    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
+    """The call never reached the provider, so it is made again unless the order is released."""
     order = outcome.order
     if payment.intent is Intent.RELEASE and call.operation == pb.OPERATION_CAPTURE:
         hold = payment.holds[call.hold]
-        yield requests.void_requested(order, payment, call.hold, hold.held, hold.currency)
-    elif payment.intent is not Intent.RELEASE or call.operation not in ASKING:
-        yield requests.call_retried(order, payment, call, payment.next_attempt(call.operation))
-    elif payment.idle(but=call):
+        yield events.void_requested(order, payment, call.hold, hold.held, hold.currency)
+    elif payment.intent is not Intent.RELEASE or call.operation not in HOLD_OPENING:
+        yield events.call_retried(order, payment, call, payment.next_attempt(call.operation))
+    elif payment.idle(besides=call):
         yield events.payment_released(order)
     else:
         yield events.hold_declined(order, NEVER_ARRIVED)
 
 
 def _retry_later(
-    purse: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
+    payments: GroupPayments, payment: Payment, call: Call, outcome: ProviderOutcome, at_ms: int
 ) -> Iterator[PaymentEvent]:
     if not call.retry_at_ms:
         body = outcome.retry_later
-        looking = bool(payment.action_url or payment.action_hold)
-        yield put_off(outcome.order, call, at_ms, body.error, after_ms=body.after_ms, looking=looking)
+        polling = bool(payment.action_url or payment.action_hold)
+        yield defer(outcome.order, call, at_ms, body.error, retry_after_ms=body.after_ms, polling=polling)
 
 
-_ANSWERS: dict[str, Answer] = {
+_HANDLERS: dict[str, Handler] = {
     "authorised": _authorised,
     "action_required": _action_required,
     "declined": _declined,
     "captured": _captured,
-    "voided": _over,
+    "voided": _hold_ended,
     "refunded": _refunded,
     "absent": _absent,
-    "hold_gone": _over,
+    "hold_gone": _hold_ended,
     "retry_later": _retry_later,
 }
+
+
+# Results without a pending call -------------------------------------------------------------------------------------
+
+
+def _late_authorised(payments: GroupPayments, outcome: ProviderOutcome) -> Iterator[PaymentEvent]:
+    order, body = outcome.order, outcome.authorised
+    record = payments.orders.get(order)
+    if record is not None and record.knows(body.hold):
+        return
+    known = record is not None and record.intent is not Intent.NONE
+    reason = unexpected_funds.SECOND_HOLD if known else unexpected_funds.UNKNOWN_ORDER
+    taken = outcome.operation == pb.OPERATION_SALE
+    yield from unexpected_funds.return_funds(
+        payments,
+        order,
+        body.hold,
+        body.amount_minor,
+        body.currency,
+        reason,
+        taken=taken,
+        method=outcome.payment_method,
+    )
+
+
+def _unknown_payment(outcome: ProviderOutcome, kind: str) -> PaymentEvent:
+    """An alarm, once, about a payment that this system never requested. No money moved."""
+    body = getattr(outcome, kind)
+    hold, currency = getattr(body, "hold", ""), getattr(body, "currency", "")
+    reason = f"{UNKNOWN_PAYMENT}: {kind} {getattr(body, 'reason', '')}".rstrip()
+    return events.suspense_recorded(outcome.order, hold, 0, currency, reason, outcome.payment_method)
+
+
+def _late_hold_ended(payment: Payment, outcome: ProviderOutcome) -> Iterator[PaymentEvent]:
+    voided = outcome.HasField("voided")
+    reference = outcome.voided.hold if voided else outcome.hold_gone.hold
+    hold = payment.holds.get(reference)
+    if hold is None or not hold.held:
+        return
+    pending = payment.pending_end(reference)
+    if pending is not None and pending.operation == pb.OPERATION_CAPTURE:
+        # The report may be older or newer than the capture, whose own result decides.
+        return
+    ended = events.voided if voided else events.hold_lapsed
+    yield ended(outcome.order, reference, hold.held, hold.currency)
+
+
+def _late_refunded(payments: GroupPayments, outcome: ProviderOutcome) -> Iterator[PaymentEvent]:
+    """An abandoned refund attempt succeeded after all."""
+    record = payments.orders.get(outcome.order)
+    abandoned = (record.abandoned or {}).get(outcome.attempt) if record is not None else None
+    if record is None or abandoned is None or outcome.operation != pb.OPERATION_REFUND:
+        return
+    hold, amount = abandoned.hold, outcome.refunded.amount_minor
+    yield events.refunded(outcome.order, hold, amount, record.currency, abandoned.refund)

@@ -1,6 +1,6 @@
-"""Refunds by command: full or in part, never above what was captured, each id once.
+"""Refund commands: full or partial, at most what was captured, each id once. Money that is only held is out of reach.
 
-Must never touch what is only held.
+The reasons are stored in decisions: changing a text changes the log.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import RefundCommand
 
-from services.payments.domain import events, requests
+from services.payments.domain import events
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import GroupPayments, Record
-from services.payments.domain.model_parts import Intent
+from services.payments.domain.model import GroupPayments, Intent, Record
 
 NO_PAYMENT = "the order has no payment"
 RELEASED = "the order was released: its money goes back by itself"
@@ -21,19 +20,19 @@ NOT_CAPTURED = "nothing was captured"
 NOTHING_LEFT = "nothing is left to give back"
 
 
-def refund(purse: GroupPayments, command: RefundCommand) -> Iterator[PaymentEvent]:
-    """Decides a refund. What other refunds under way have claimed is not there any more."""
+def on_refund_command(payments: GroupPayments, command: RefundCommand) -> Iterator[PaymentEvent]:
+    """Requests or declines a refund. Pending refunds reduce the amount that is left. Raises Impossible."""
     if not command.refund:
         raise Impossible(f"order {command.order}: a refund without an id")
     order, amount = command.order, command.amount_minor
-    record = purse.orders.get(order)
+    record = payments.orders.get(order)
     if record is not None and record.refunds is not None and command.refund in record.refunds:
         return
-    refusal = _refusal(record, amount, command.currency)
-    if record is None or refusal:
-        yield events.refund_declined(order, command.refund, refusal, max(amount, 0), command.request_sha256)
+    reason = _decline_reason(record, amount, command.currency)
+    if record is None or reason:
+        yield events.refund_declined(order, command.refund, reason, max(amount, 0), command.request_sha256)
         return
-    yield requests.refund_requested(
+    yield events.refund_requested(
         order,
         record,
         record.hold,
@@ -44,8 +43,8 @@ def refund(purse: GroupPayments, command: RefundCommand) -> Iterator[PaymentEven
     )
 
 
-def _refusal(record: Record | None, amount: int, currency: str) -> str:
-    """Why not; empty: there is nothing against it."""
+def _decline_reason(record: Record | None, amount: int, currency: str) -> str:
+    """Why the refund can't be made; empty: it can."""
     if record is None or record.intent is Intent.NONE:
         return NO_PAYMENT
     if record.intent is Intent.RELEASE:

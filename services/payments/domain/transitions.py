@@ -1,31 +1,32 @@
-"""The life of a payment as a table: in which state which input leads to which events. For people, and for a test that
-plays every pair of state and input and compares.
+"""The life of a payment as a table: the events that each input leads to in each status. Documentation, not rules.
 
-The rules themselves are in group.py, answers.py, outcomes.py and pursue.py; an order's state is a view of its intent,
-its holds and its calls under way. Must never be decided from.
+Unlike the groups' table, no decider looks this one up: `decide` works on the intent, the holds and the pending calls of
+a payment. tests/unit/payments/test_table.py plays every status with every input and compares the events with the table.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from services.payments.domain.status import Status
+
 
 class State(NamedTuple):
-    """One state of an order's payment."""
+    """The rows of one status."""
 
     meaning: str
-    #: What each input leads to: names of events, in order. What is not named falls to the defaults below.
+    #: Input -> names of the events that follow, in order. Other inputs fall to the defaults below.
     leads_to: dict[str, str]
-    #: Whether a call is under way, and does not wait to be asked again.
-    under_way: bool = False
+    #: Whether the rows hold while a call is in flight. Once it is deferred, Tick retries it.
+    in_flight: bool = False
     #: Whether the payment method takes money at once.
     sale: bool = False
 
 
-#: What the group, the shop and the clock say.
+#: Inputs of the group, the shop and the clock.
 COMMANDS = ("SeatReserved", "SettlementRequested", "ReleaseRequested", "RefundCommand", "Tick")
-#: What is said about the call that was made last: its answer if it is under way, late or repeated news otherwise.
-ANSWERS = (
+#: Results of the last call: its own result while it is in flight, a late or duplicate report otherwise.
+RESULTS = (
     "Authorised",
     "ActionRequired",
     "Declined",
@@ -36,19 +37,19 @@ ANSWERS = (
     "HoldGone",
     "RetryLater",
 )
-#: Money of another hold than any that was asked for.
+#: Authorised, but of a hold that was never requested.
 SECOND_HOLD = "SecondHold"
-INPUTS = (*COMMANDS, *ANSWERS, SECOND_HOLD)
+INPUTS = (*COMMANDS, *RESULTS, SECOND_HOLD)
 
-#: In every state: money that nobody asked for goes back.
-SENT_BACK = "SuspenseRecorded VoidRequested"
-SENT_BACK_SALE = "SuspenseRecorded RefundRequested"
-#: In every state that does not say otherwise.
+#: In every status: unexpected funds are returned.
+RETURN_HOLD = "SuspenseRecorded VoidRequested"
+RETURN_SALE = "SuspenseRecorded RefundRequested"
+#: In every status that does not say otherwise.
 NO_REFUND = "RefundDeclined"
-#: An answer that does not fit the call under way.
-ASKED_LATER = "CallDeferred"
+#: A result that does not fit the call in flight.
+RETRY_LATER = "CallDeferred"
 
-_ASKED = {
+_REQUESTED = {
     "SettlementRequested": "Faulted",
     "ReleaseRequested": "VoidRequested",
     "Authorised": "HoldAuthorised",
@@ -65,25 +66,27 @@ _RETURNED = {
     "HoldGone": "RefundDeclined PaymentReleased",
 }
 
-STATES: dict[str, State] = {
-    "UNKNOWN": State(
-        "nothing has happened",
+STATES: dict[Status, State] = {
+    Status.UNKNOWN: State(
+        "nothing is requested",
         {
             "SeatReserved": "HoldRequested",
             "SettlementRequested": "Faulted",
             "ReleaseRequested": "PaymentReleased",
-            "Authorised": SENT_BACK,
-            "Captured": SENT_BACK_SALE,
+            "Authorised": RETURN_HOLD,
+            "Captured": RETURN_SALE,
         },
     ),
-    "REQUESTED": State(
-        "an authorisation is under way", _ASKED | {"ActionRequired": "ActionRequired CallDeferred"}, under_way=True
+    Status.REQUESTED: State(
+        "the authorisation is in flight", _REQUESTED | {"ActionRequired": "ActionRequired CallDeferred"}, in_flight=True
     ),
-    "WAITING": State(
-        "the authorisation was put off", _ASKED | {"ActionRequired": "ActionRequired", "Tick": "CallRetried"}
+    Status.DEFERRED: State(
+        "the authorisation is deferred", _REQUESTED | {"ActionRequired": "ActionRequired", "Tick": "CallRetried"}
     ),
-    "CONFIRMING": State("the shopper must confirm; a look is due now and then", _ASKED | {"Tick": "CallRetried"}),
-    "HELD": State(
+    Status.ACTION_REQUIRED: State(
+        "the shopper must confirm; the provider is polled", _REQUESTED | {"Tick": "CallRetried"}
+    ),
+    Status.AUTHORISED: State(
         "money is held",
         {
             "SettlementRequested": "CaptureRequested",
@@ -93,16 +96,16 @@ STATES: dict[str, State] = {
             "HoldGone": "HoldLapsed",
         },
     ),
-    "LAPSED": State(
-        "the hold ended by itself before its capture was asked for",
+    Status.LAPSED: State(
+        "the hold ended before its capture was requested",
         {
             "SettlementRequested": "HoldRequested",
             "ReleaseRequested": "VoidRequested PaymentReleased",
-            "Captured": SENT_BACK_SALE,
+            "Captured": RETURN_SALE,
         },
     ),
-    "CAPTURING": State(
-        "a capture is under way",
+    Status.CAPTURING: State(
+        "the capture is in flight",
         {
             "ReleaseRequested": "VoidRequested",
             "Declined": "CaptureDeclined VoidRequested",
@@ -111,10 +114,10 @@ STATES: dict[str, State] = {
             "Absent": "CallRetried",
             "HoldGone": "HoldLapsed HoldRequested",
         },
-        under_way=True,
+        in_flight=True,
     ),
-    "RENEWING": State(
-        "the hold had lapsed at its capture; a new one is asked for, at the capture's amount",
+    Status.RENEWING: State(
+        "the hold had lapsed at its capture; a new one, of the capture's amount, is in flight",
         {
             "ReleaseRequested": "VoidRequested",
             "Authorised": "HoldAuthorised CaptureRequested",
@@ -125,14 +128,14 @@ STATES: dict[str, State] = {
             "Absent": "CallRetried",
             "HoldGone": "CaptureDeclined",
         },
-        under_way=True,
+        in_flight=True,
     ),
-    "CAPTURED": State(
+    Status.CAPTURED: State(
         "the order is charged",
         {"ReleaseRequested": "VoidRequested RefundRequested", "RefundCommand": "RefundRequested"},
     ),
-    "REFUNDING": State(
-        "a commanded refund of all of it is under way",
+    Status.REFUNDING: State(
+        "a commanded refund, here of the whole charge, is in flight",
         {
             "ReleaseRequested": "VoidRequested",
             "Declined": "RefundDeclined",
@@ -140,10 +143,10 @@ STATES: dict[str, State] = {
             "Absent": "CallRetried",
             "HoldGone": "RefundDeclined",
         },
-        under_way=True,
+        in_flight=True,
     ),
-    "FAILING": State(
-        "the capture was refused; the hold is being let go",
+    Status.CAPTURE_DECLINED: State(
+        "the capture was declined; the void of the hold is in flight, or done",
         {
             "ReleaseRequested": "VoidRequested",
             "Declined": "CallRetried CallDeferred",
@@ -152,19 +155,19 @@ STATES: dict[str, State] = {
             "Absent": "CallRetried",
             "HoldGone": "HoldLapsed",
         },
-        under_way=True,
+        in_flight=True,
     ),
-    "DECLINED": State(
-        "the authorisation was refused",
+    Status.HOLD_DECLINED: State(
+        "the authorisation was declined",
         {
             "SettlementRequested": "Faulted",
             "ReleaseRequested": "PaymentReleased",
-            "Authorised": SENT_BACK,
-            "Captured": SENT_BACK_SALE,
+            "Authorised": RETURN_HOLD,
+            "Captured": RETURN_SALE,
         },
     ),
-    "RELEASING": State(
-        "released while the authorisation is under way",
+    Status.RELEASING: State(
+        "released while the authorisation is in flight",
         {
             "Authorised": "HoldAuthorised VoidRequested",
             "ActionRequired": "ActionRequired CallDeferred VoidRequested",
@@ -174,10 +177,10 @@ STATES: dict[str, State] = {
             "Absent": "PaymentReleased",
             "HoldGone": "HoldDeclined PaymentReleased",
         },
-        under_way=True,
+        in_flight=True,
     ),
-    "VOIDING": State(
-        "released; the hold is being let go",
+    Status.VOIDING: State(
+        "released; the void of the hold is in flight",
         {
             "Declined": "CallRetried CallDeferred",
             "Captured": "Captured RefundRequested",
@@ -185,28 +188,28 @@ STATES: dict[str, State] = {
             "Absent": "CallRetried",
             "HoldGone": "HoldLapsed PaymentReleased",
         },
-        under_way=True,
+        in_flight=True,
     ),
-    "RETURNING": State("released after its capture; the money is on its way back", _RETURNED, under_way=True),
-    "RELEASED": State("nothing is held any more", {"Captured": SENT_BACK_SALE}),
-    "SALE_REQUESTED": State(
-        "a sale is under way",
-        _ASKED | {"ActionRequired": "ActionRequired CallDeferred", "Captured": "HoldAuthorised"},
-        under_way=True,
+    Status.RETURNING: State("released after its capture; the refund is in flight", _RETURNED, in_flight=True),
+    Status.RELEASED: State("the release is complete", {"Captured": RETURN_SALE}),
+    Status.SALE_REQUESTED: State(
+        "the sale is in flight",
+        _REQUESTED | {"ActionRequired": "ActionRequired CallDeferred", "Captured": "HoldAuthorised"},
+        in_flight=True,
         sale=True,
     ),
-    "SALE_CONFIRMING": State(
-        "the shopper must pay at the provider's",
-        _ASKED | {"Captured": "HoldAuthorised", "Tick": "CallRetried"},
+    Status.SALE_ACTION_REQUIRED: State(
+        "the shopper must pay at the provider's; the provider is polled",
+        _REQUESTED | {"Captured": "HoldAuthorised", "Tick": "CallRetried"},
         sale=True,
     ),
-    "TAKEN": State(
+    Status.SALE_TAKEN: State(
         "a sale took the money",
         {"SettlementRequested": "RefundRequested", "ReleaseRequested": "RefundRequested"},
         sale=True,
     ),
-    "SETTLING": State(
-        "the difference to the price is being given back",
+    Status.SALE_SETTLING: State(
+        "settled below the amount taken; the refund of the difference is in flight",
         {
             "ReleaseRequested": "VoidRequested",
             "Declined": "RefundDeclined Captured",
@@ -214,30 +217,32 @@ STATES: dict[str, State] = {
             "Absent": "CallRetried",
             "HoldGone": "RefundDeclined Captured",
         },
-        under_way=True,
+        in_flight=True,
         sale=True,
     ),
-    "SALE_RETURNING": State("released; all of the sale is being given back", _RETURNED, under_way=True, sale=True),
+    Status.SALE_RETURNING: State(
+        "released; the refund of the whole sale is in flight", _RETURNED, in_flight=True, sale=True
+    ),
 }
 
 
-def events_after(state: str, told: str) -> tuple[str, ...]:
-    """Names of the events that an input leads to in a state."""
-    row = STATES[state]
-    listed = row.leads_to.get(told)
+def events_after(status: Status, given: str) -> tuple[str, ...]:
+    """Names of the events that an input leads to in a status."""
+    row = STATES[status]
+    listed = row.leads_to.get(given)
     if listed is not None:
         return tuple(listed.split())
-    if told == SECOND_HOLD:
-        return tuple((SENT_BACK_SALE if row.sale else SENT_BACK).split())
-    if told == "RefundCommand":
+    if given == SECOND_HOLD:
+        return tuple((RETURN_SALE if row.sale else RETURN_HOLD).split())
+    if given == "RefundCommand":
         return (NO_REFUND,)
-    return (ASKED_LATER,) if told in ANSWERS and row.under_way else ()
+    return (RETRY_LATER,) if given in RESULTS and row.in_flight else ()
 
 
 def table() -> str:
     """The whole table as Markdown. Inputs that change nothing are left out."""
-    lines = ["| state | input | events |", "|-|-|-|"]
+    lines = ["| status | input | events |", "|-|-|-|"]
     for name, state in STATES.items():
         lines.append(f"| **{name}** | | {state.meaning} |")
-        lines += [f"| | {told} | {', '.join(found)} |" for told in INPUTS if (found := events_after(name, told))]
+        lines += [f"| | {given} | {', '.join(found)} |" for given in INPUTS if (found := events_after(name, given))]
     return "\n".join(lines) + "\n"

@@ -1,19 +1,20 @@
-"""Money that moved though nobody had asked for it, or no longer: it is recorded in the open and sent back.
+"""Unexpected funds: money that moved without a request, or after its request was withdrawn. It is recorded and
+returned.
 
-Money outranks every other state, so this works for any order, also one that nobody knows. Must never let such money
-count for the order, nor be told to the group.
+This works for any order in any state, also for an unknown one. Unexpected funds neither count for the order nor reach
+the group. The reasons are stored in decisions: changing a text changes the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import UUID, uuid5
 
 from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
-from services.payments.domain import events, requests
+from services.payments.domain import events
 from services.payments.domain.errors import Impossible
-from services.payments.domain.model import GroupPayments, Payment
-from services.payments.domain.model_parts import Intent
+from services.payments.domain.model import GroupPayments, Intent, Payment
 
 UNKNOWN_ORDER = "held for an order that was never asked for"
 SECOND_HOLD = "held though this call was not under way"
@@ -21,9 +22,25 @@ TAKEN_UNASKED = "taken though no capture was under way"
 TOO_MUCH = "more was taken than was asked for"
 TOO_LITTLE = "less was taken than was asked for"
 
+#: Namespace of the ids of payments that this system never requested. With another one, duplicates would be new.
+NAMESPACE = UUID("5f0c7f0e-6f0b-5f0a-9d58-3f1f8f6f5b7d")
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is a UUID in canonical spelling. Another spelling of the same number would be another key."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def derived_id(provider: str, *parts: str) -> str:
+    """Id for a group or an order that a provider reports without an id of ours; duplicates get the same id."""
+    return str(uuid5(NAMESPACE, "/".join((provider, *parts))))
+
 
 def return_funds(
-    purse: GroupPayments,
+    payments: GroupPayments,
     order: str,
     hold: str,
     amount: int,
@@ -33,49 +50,49 @@ def return_funds(
     taken: bool,
     method: str = "",
 ) -> Iterator[PaymentEvent]:
-    """Records money of a hold and asks for its return. Raises Impossible where there is nothing to ask it for by."""
+    """Records money of a hold and requests its return. Raises Impossible without a hold or an amount."""
     if not hold or amount <= 0:
         raise Impossible(f"order {order}: {amount} {currency} of hold {hold!r}, {reason}")
-    known = purse.orders.get(order)
+    known = payments.orders.get(order)
     method = "" if known is not None and known.method else method
     yield events.suspense_recorded(order, hold, amount, currency, reason, method)
-    record = purse.orders[order]
-    made = requests.refund_requested if taken else requests.void_requested
-    yield made(order, record, hold, amount, currency)
+    record = payments.orders[order]
+    request = events.refund_requested if taken else events.void_requested
+    yield request(order, record, hold, amount, currency)
 
 
-def captured(
-    purse: GroupPayments, order: str, hold: str, amount: int, said_currency: str = "", method: str = ""
+def on_captured(
+    payments: GroupPayments, order: str, hold: str, amount: int, reported_currency: str = "", method: str = ""
 ) -> Iterator[PaymentEvent]:
-    """Money was taken from a hold, asked for or not. Another currency than was asked for counts as unasked."""
-    record = purse.orders.get(order)
-    if record is not None and record.took(hold):
+    """Books money that was taken from a hold, requested or not. Money in another currency counts as unexpected."""
+    record = payments.orders.get(order)
+    if record is not None and record.has_taken(hold):
         return
     if isinstance(record, Payment):
-        if _is_wanted(record, hold) and said_currency in ("", record.currency):
-            yield from _take(purse, order, record, amount)
+        if _is_expected(record, hold) and reported_currency in ("", record.currency):
+            yield from _book_capture(payments, order, record, amount)
             return
         known = record.holds.get(hold)
-        if known is not None and (known.held or record.ending(hold) is not None):
-            # What was held there is not held any more; what was taken instead is money on its own account.
+        if known is not None and (known.held or record.pending_end(hold) is not None):
+            # The held money is gone. The taken money is booked apart from it.
             yield events.hold_lapsed(order, hold, known.held, known.currency)
-    currency = said_currency or (record.currency if record is not None else "")
-    yield from return_funds(purse, order, hold, amount, currency, TAKEN_UNASKED, taken=True, method=method)
+    currency = reported_currency or (record.currency if record is not None else "")
+    yield from return_funds(payments, order, hold, amount, currency, TAKEN_UNASKED, taken=True, method=method)
 
 
-def _is_wanted(payment: Payment, hold: str) -> bool:
+def _is_expected(payment: Payment, hold: str) -> bool:
     known = payment.holds.get(hold) if hold == payment.hold else None
-    asked = payment.intent in (Intent.CAPTURE, Intent.RELEASE) and not payment.refused
-    return known is not None and known.held > 0 and asked
+    wanted = payment.intent in (Intent.CAPTURE, Intent.RELEASE) and not payment.declined
+    return known is not None and known.held > 0 and wanted
 
 
-def _take(purse: GroupPayments, order: str, payment: Payment, amount: int) -> Iterator[PaymentEvent]:
+def _book_capture(payments: GroupPayments, order: str, payment: Payment, amount: int) -> Iterator[PaymentEvent]:
     hold, currency = payment.hold, payment.currency
     held = payment.holds[hold].held
     most = payment.to_capture if payment.intent is Intent.CAPTURE else held
-    counts = min(amount, most)
-    yield events.captured(order, payment, counts, held - counts)
-    if amount > counts:
-        yield from return_funds(purse, order, hold, amount - counts, currency, TOO_MUCH, taken=True)
+    booked = min(amount, most)
+    yield events.captured(order, payment, booked, held - booked)
+    if amount > booked:
+        yield from return_funds(payments, order, hold, amount - booked, currency, TOO_MUCH, taken=True)
     elif payment.intent is Intent.CAPTURE and amount < most:
         yield events.suspense_recorded(order, hold, 0, currency, TOO_LITTLE)

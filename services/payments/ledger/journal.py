@@ -1,8 +1,8 @@
-"""The books in double entry, folded from payment decisions: each event that moved money becomes balanced postings.
+"""The journal in double entry, folded from payment decisions: each event that moved money becomes balanced postings.
 
-Entries are chained by hash within a partition, so that none can be changed or taken out unnoticed, and a decision that
-moved nothing has an entry too. Pure: the same log gives the same books, byte for byte. Must never round, and never book
-a repeat of a decision.
+Entries of a partition form a hash chain, so a changed or missing entry shows. A decision that moved no money has an
+entry, too. The fold is pure: the same log gives the same journal, byte for byte. Amounts are integers of minor units.
+Duplicates of a decision are not booked.
 """
 
 from __future__ import annotations
@@ -16,48 +16,35 @@ from typing import NamedTuple, Protocol
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
 from services.payments.ledger.merkle import Tree
-from services.payments.ledger.posting_rules import Account, Open, moves
-
-__all__ = [
-    "Account",
-    "Entry",
-    "Fold",
-    "GroupBooks",
-    "Groups",
-    "Head",
-    "LedgerBroken",
-    "NotBalanced",
-    "Posting",
-    "day_of",
-]
+from services.payments.ledger.posting_rules import Account, OpenAmounts, postings_of
 
 DAY_MS = 86_400_000
-#: The end of the year 9999, in milliseconds since the epoch. No decision was made later.
+#: The end of the year 9999, in milliseconds since the epoch; a later decision time is invalid.
 LATEST_MS = 253_402_300_799_999
 
 
 class LedgerBroken(Exception):
-    """The log of decisions is not what the books were made of, or not a log of decisions. Nothing may be booked on."""
+    """The log differs from the one that was booked, or a record is not a decision. Booking stops."""
 
 
 class NotBalanced(LedgerBroken):
-    """A defect of the posting rules. The books of the decision's group are half changed."""
+    """A defect of the posting rules. The open amounts of the decision's group are partly updated."""
 
 
 class Fault(IntEnum):
-    """What can be wrong with a record of the log."""
+    """Faults of a record of the log."""
 
     UNREADABLE = 1
     #: Two different decisions of one version.
     CHANGED = 2
-    #: A version is left out.
+    #: A version is missing.
     GAP = 3
-    #: A decision does not carry the digest of the one before.
+    #: A decision does not hold the digest of the one before.
     CHAIN = 4
 
 
 class Posting(NamedTuple):
-    """One line of an entry, in minor units. Above 0: a debit, the account gets more; below: a credit."""
+    """One line of an entry, in minor units. Above 0: a debit, which adds to the account; below: a credit."""
 
     account: Account
     currency: str
@@ -65,12 +52,12 @@ class Posting(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What one event did to the books; without postings, for a decision that moved no money."""
+    """The postings of one event; without postings, for a decision that moved no money."""
 
     partition: int
     offset: int
     number: int
-    #: The decision's, in milliseconds since the epoch.
+    #: Time of the decision, in milliseconds since the epoch.
     time_ms: int
     group: str
     version: int
@@ -79,126 +66,131 @@ class Entry(NamedTuple):
     event: str
     postings: tuple[Posting, ...]
     decision_sha256: bytes
-    #: Canonical bytes of all above: what the hash is made of, after the hash before.
+    #: Canonical bytes of the fields above; `hash` is the SHA-256 of the previous hash and these.
     raw: bytes = b""
     hash: bytes = b""
 
 
 class Head(NamedTuple):
-    """How far the ledger of a partition has come."""
+    """The end of a partition's journal."""
 
     partition: int
-    #: Offset of the record that is booked next.
+    #: Offset of the next record to book.
     next_offset: int = 0
     entries: int = 0
-    #: Of the last entry.
+    #: Hash of the last entry.
     hash: bytes = b""
 
 
 @dataclass(slots=True)
-class GroupBooks:
-    """What must be known of a group to book its next decision."""
+class GroupState:
+    """State of a group that booking its next decision needs."""
 
     version: int = 0
     digest: bytes = b""
-    open: Open = field(default_factory=dict)
+    open: OpenAmounts = field(default_factory=dict)
 
 
-class Groups(Protocol):
-    """Books of groups by id. What was got is changed in place, and then put."""
+class GroupStore(Protocol):
+    """States of groups by id. Booking changes a state in place and then puts it."""
 
-    def get(self, group: str, /) -> GroupBooks | None:
-        """Books of a group; None: it has none yet."""
+    def get(self, group: str, /) -> GroupState | None:
+        """State of a group; None: nothing of it is booked."""
         ...
 
-    def put(self, group: str, books: GroupBooks, /) -> None:
-        """Keeps them."""
+    def put(self, group: str, state: GroupState, /) -> None:
+        """Stores a state."""
         ...
 
 
-class InMemory(dict[str, GroupBooks]):
-    """Books of groups in memory: for tools and tests."""
+class InMemoryGroups(dict[str, GroupState]):
+    """States of groups in memory: for tools and tests."""
 
     put = dict.__setitem__
 
 
-#: (what is wrong, group, version, offset, in words)
-Complain = Callable[[Fault, str, int, int, str], None]
+#: Receives a fault, group, version, offset and text.
+FaultHandler = Callable[[Fault, str, int, int, str], None]
 
 
-def raising(fault: Fault, group: str, version: int, offset: int, what: str) -> None:
-    """Stops at anything that is wrong."""
-    raise LedgerBroken(f"offset {offset}: {what}")
+def raise_fault(fault: Fault, group: str, version: int, offset: int, text: str) -> None:
+    """Raises LedgerBroken for any fault."""
+    raise LedgerBroken(f"offset {offset}: {text}")
 
 
-class Fold:
-    """The ledger of one partition. `trimmed`: the log's beginning is gone, so groups may begin in the middle."""
+class Journal:
+    """The journal of one partition."""
 
-    def __init__(self, partition: int, groups: Groups, complain: Complain = raising, *, trimmed: bool = False) -> None:
+    def __init__(
+        self, partition: int, groups: GroupStore, on_fault: FaultHandler = raise_fault, *, trimmed: bool = False
+    ) -> None:
+        """`trimmed`: the beginning of the log is deleted, so the first decision of a group may have any version."""
         self.head = Head(partition)
         #: Debits and credits by currency and account.
         self.balances: dict[tuple[str, Account], list[int]] = {}
-        #: One tree of entry hashes a day, by days since the epoch. The day of an entry never goes back.
+        #: One tree of entry hashes a day, by days since the epoch. The day of an entry is at least that of the last.
         self.days: dict[int, Tree] = {}
         self.day = 0
         self._groups = groups
-        self._complain = complain
+        self._on_fault = on_fault
         self.trimmed = trimmed
 
-    def take(self, offset: int, key: bytes | None, value: bytes) -> list[Entry]:
-        """Books the next record of the log; nothing for a repeat of a decision. Raises LedgerBroken."""
+    def book(self, offset: int, key: bytes | None, value: bytes) -> list[Entry]:
+        """Books the next record of the log. A duplicate of a decision has no entries. Raises LedgerBroken."""
         if offset < self.head.next_offset:
             return []
         self.head = self.head._replace(next_offset=offset + 1)
         decision = PaymentDecision()
         try:
             decision.ParseFromString(value)
-        except Exception as error:  # noqa: BLE001 - whatever the bytes are, they are no decision
-            self._complain(Fault.UNREADABLE, "", 0, offset, f"can't be decoded: {error!r}")
+        except Exception as error:  # noqa: BLE001 - any error means that the bytes are not a decision
+            self._on_fault(Fault.UNREADABLE, "", 0, offset, f"can't be decoded: {error!r}")
             return []
         group = decision.group
         if key is None or group.encode() != key or decision.version < 1:
-            self._complain(Fault.UNREADABLE, group, decision.version, offset, f"no decision of the group {key!r}")
+            self._on_fault(
+                Fault.UNREADABLE, group, decision.version, offset, f"not a payment decision of group {key!r}"
+            )
             return []
         if not 0 <= decision.time_ms <= LATEST_MS or any(not event.WhichOneof("body") for event in decision.events):
-            what = f"purse {group} version {decision.version} holds an unknown event or was decided at no time"
-            self._complain(Fault.UNREADABLE, group, decision.version, offset, what)
+            text = f"payments of {group} version {decision.version}: an unknown event or an invalid time"
+            self._on_fault(Fault.UNREADABLE, group, decision.version, offset, text)
             return []
         digest = sha256(value).digest()
-        books = self._groups.get(group) or GroupBooks()
-        if not self._follows(books, decision, digest, offset):
+        state = self._groups.get(group) or GroupState()
+        if not self._follows(state, decision, digest, offset):
             return []
-        entries = self._entries(books, decision, digest, offset)
-        books.version, books.digest = decision.version, digest
-        self._groups.put(group, books)
+        entries = self._entries(state, decision, digest, offset)
+        state.version, state.digest = decision.version, digest
+        self._groups.put(group, state)
         return entries
 
-    def _follows(self, books: GroupBooks, decision: PaymentDecision, digest: bytes, offset: int) -> bool:
-        """Whether a decision is the next one of its purse; False for a repeat."""
+    def _follows(self, state: GroupState, decision: PaymentDecision, digest: bytes, offset: int) -> bool:
+        """Whether a decision is new; False for a duplicate."""
         version, group = decision.version, decision.group
-        if version <= books.version:
-            if version == books.version and digest != books.digest:
-                what = f"a second, different decision of purse {group} version {version}"
-                self._complain(Fault.CHANGED, group, version, offset, what)
+        if version <= state.version:
+            if version == state.version and digest != state.digest:
+                text = f"a second, different decision of the payments of {group} version {version}"
+                self._on_fault(Fault.CHANGED, group, version, offset, text)
             return False
-        if version > books.version + 1 and (books.version or not self.trimmed):
-            what = f"purse {group} goes from version {books.version} to {version}"
-            self._complain(Fault.GAP, group, version, offset, what)
-        elif books.version and decision.previous_sha256 != books.digest:
-            what = f"purse {group} version {version} does not carry the digest of version {books.version}"
-            self._complain(Fault.CHAIN, group, version, offset, what)
+        if version > state.version + 1 and (state.version or not self.trimmed):
+            text = f"payments of {group} go from version {state.version} to {version}"
+            self._on_fault(Fault.GAP, group, version, offset, text)
+        elif state.version and decision.previous_sha256 != state.digest:
+            text = f"payments of {group} version {version} does not hold the digest of version {state.version}"
+            self._on_fault(Fault.CHAIN, group, version, offset, text)
         return True
 
-    def _entries(self, books: GroupBooks, decision: PaymentDecision, digest: bytes, offset: int) -> list[Entry]:
+    def _entries(self, state: GroupState, decision: PaymentDecision, digest: bytes, offset: int) -> list[Entry]:
         partition, group, version, time_ms = self.head.partition, decision.group, decision.version, decision.time_ms
         made: list[Entry] = []
         for event in decision.events:
-            moved = moves(books.open, event)
+            moved = postings_of(state.open, event)
             if moved is None:
                 continue
             order, hold, name, lines = moved
             postings = tuple([Posting(*line) for line in lines])
-            check_balanced(postings, offset)
+            _check_balanced(postings, offset)
             made.append(
                 Entry(partition, offset, len(made), time_ms, group, version, order, hold, name, postings, digest)
             )
@@ -209,11 +201,11 @@ class Fold:
         if tree is None:
             tree = self.days[day] = Tree()
         self.day = day
-        return [self._book(entry, tree) for entry in made]
+        return [self._append(entry, tree) for entry in made]
 
-    def _book(self, entry: Entry, tree: Tree) -> Entry:
+    def _append(self, entry: Entry, tree: Tree) -> Entry:
         head = self.head
-        raw = canonical(entry)
+        raw = _canonical_bytes(entry)
         chained = sha256(head.hash + raw).digest()
         self.head = Head(head.partition, head.next_offset, head.entries + 1, chained)
         tree.add(chained)
@@ -225,7 +217,7 @@ class Fold:
         return entry._replace(raw=raw, hash=chained)
 
 
-def check_balanced(postings: tuple[Posting, ...], offset: int) -> None:
+def _check_balanced(postings: tuple[Posting, ...], offset: int) -> None:
     """Debits equal credits in each currency. Raises NotBalanced."""
     sums: dict[str, int] = {}
     for _, currency, amount in postings:
@@ -239,8 +231,8 @@ def day_of(time_ms: int) -> int:
     return time_ms // DAY_MS
 
 
-def canonical(entry: Entry) -> bytes:
-    """The entry's bytes without its hash. Changing how they are made changes every hash."""
+def _canonical_bytes(entry: Entry) -> bytes:
+    """The entry's bytes without its hash. A change of this format changes every hash."""
     parts = [
         entry.partition.to_bytes(4, "big"),
         entry.offset.to_bytes(8, "big"),
@@ -258,8 +250,8 @@ def canonical(entry: Entry) -> bytes:
     return b"".join(parts)
 
 
-def parsed(raw: bytes, chained: bytes) -> Entry:
-    """The entry of canonical bytes, with its hash."""
+def parse_entry(raw: bytes, chained: bytes) -> Entry:
+    """An entry from its canonical bytes and its hash."""
     at = 64
     texts: list[str] = []
     for _ in range(4):

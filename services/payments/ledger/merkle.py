@@ -1,6 +1,6 @@
-"""A Merkle tree that grows leaf by leaf and remembers no leaf: the root is that of RFC 6962, section 2.1.
+"""A Merkle tree that grows leaf by leaf and stores no leaf. Its root is that of RFC 6962, section 2.1.
 
-Must never change how it hashes: roots that were exported years ago are compared with it.
+Exported roots of years ago are compared with it, so its hashing may not change: tests/unit/payments/test_merkle.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _LEAF, _NODE = b"\0", b"\1"
 
 
 class Tree:
-    """The whole subtrees on its right edge, the largest first."""
+    """The roots of the complete subtrees, the largest first."""
 
     __slots__ = ("peaks", "size")
 
@@ -20,10 +20,10 @@ class Tree:
         self.peaks = peaks if peaks is not None else []
 
     def add(self, leaf: bytes) -> None:
-        """Adds a leaf on the right."""
+        """Appends a leaf."""
         node = sha256(_LEAF + leaf).digest()
         size = self.size
-        # Two subtrees of one size become one of twice the size.
+        # Two subtrees of one size merge into one of twice the size.
         while size & 1:
             node = sha256(_NODE + self.peaks.pop() + node).digest()
             size >>= 1
@@ -31,7 +31,7 @@ class Tree:
         self.size += 1
 
     def root(self) -> bytes:
-        """The root, 32 bytes; of no leaf, the digest of nothing."""
+        """The root, 32 bytes. Without leaves: the digest of no bytes."""
         if not self.peaks:
             return sha256(b"").digest()
         root = self.peaks[-1]

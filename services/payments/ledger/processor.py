@@ -20,7 +20,8 @@ from eventlog.processors.time_slice import TimeSlice
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.state.database import Database
 from eventlog.state.open_partitions import drop_other_layouts
-from services.payments.ledger.journal import Account, Entry, Head
+from services.payments.ledger.journal import Entry, Head
+from services.payments.ledger.posting_rules import Account
 from services.payments.ledger.store import CACHED_GROUPS, MAX_UNWRITTEN, STAMP, PartitionLedger
 
 #: Records booked between two checks of the time slice.

@@ -24,18 +24,9 @@ from eventlog.core.skips import IsSkipped, nothing_is_skipped
 from eventlog.processors.disk_processor import Ownership
 from eventlog.records.packed import Packed
 from eventlog.state.database import BATCH, Database, Position, SourcePosition
-from services.payments.ledger.journal import (
-    Account,
-    Entry,
-    GroupState,
-    Head,
-    Journal,
-    LedgerBroken,
-    NotBalanced,
-    parse_entry,
-)
+from services.payments.ledger.journal import Entry, GroupState, Head, Journal, LedgerBroken, NotBalanced, parse_entry
 from services.payments.ledger.merkle import Tree
-from services.payments.ledger.posting_rules import OpenAmounts
+from services.payments.ledger.posting_rules import Account, OpenAmounts
 
 #: Changes with the meaning or the layout of stored rows; the log is then folded again.
 STAMP = "ledger-2"

@@ -1,4 +1,4 @@
-"""Bytes of a purse in the state directory: the values of state.py and parts.py in the order of their declaration."""
+"""Bytes of a group's payments in the state directory: field values in the order of declaration in domain/model.py."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from services.payments.domain.model import GroupPayments
 _PACKED: Packed[GroupPayments] = Packed(GroupPayments)
 
 encode = _PACKED.encode
-#: Raises msgspec.DecodeError for bytes that are no purse.
+#: Raises msgspec.DecodeError for other bytes.
 decode = _PACKED.decode

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, RefundCommand
 
+from services.payments.domain.status import Status
 from services.payments.domain.transitions import STATES
 from shared_kernel import topics
-from tests.simulation.payment_rows import ROWS, Row, state_of
+from tests.simulation.payment_rows import ROWS, Row, row_status
 from tests.simulation.world.lies import false_charge, false_release
 from tests.simulation.world.money_faults import ghost_call, hold_again, take_again
 from tests.simulation.world.odd_answers import answer
@@ -22,7 +23,7 @@ from tests.simulation.world.world import World
 #: How long an aim waits before it looks again for an order in a state without a call under way, and how often.
 LOOK_AGAIN_MS, LOOKS = 60_000, 4
 #: Orders that the group may be said to have let go: later it can't have them back.
-_TO_BE_RELEASED = frozenset({"SETTLING", "SETTLED", "FAILED"})
+_TO_BE_RELEASED = frozenset({"SETTLING", "SETTLED", "CAPTURE_DECLINED"})
 
 #: States that hardly anything but this other row leads to.
 _LED_TO_BY = {"RETURNING": ("CAPTURED", "ReleaseRequested")}
@@ -54,7 +55,7 @@ def _aim_at(world: World, row: Row, pick: int) -> None:
         made = list(world.provider.last.values())
         if any(_state(world, call, group) == state and hits(call, group) for call, group in made):
             return
-        if STATES[state].under_way:
+        if STATES[Status(state)].in_flight:
             if not world.aims:
                 world.waiting.append(lambda call, group: _overhear(world, call, group))
             world.aims.setdefault(state, []).append(hits)
@@ -66,7 +67,7 @@ def _aim_at(world: World, row: Row, pick: int) -> None:
 
 def _state(world: World, call: ProviderCall, group: str) -> str:
     purse = world.purse(group)
-    return state_of(purse.orders.get(call.order)) if purse is not None else ""
+    return row_status(purse.orders.get(call.order)) if purse is not None else ""
 
 
 def _overhear(world: World, call: ProviderCall, group: str) -> bool:
@@ -139,7 +140,7 @@ def _is_rare(row: Row, leads_to: list[str]) -> bool:
     if told == "SettlementRequested":
         return leads_to == ["Faulted"]
     if told == "ReleaseRequested":
-        return state in ("CAPTURING", "RENEWING", "CAPTURED", "REFUNDING", "FAILING", "SETTLING")
+        return state in ("CAPTURING", "RENEWING", "CAPTURED", "REFUNDING", "CAPTURE_DECLINED", "SALE_SETTLING")
     return told not in ("SeatReserved", "Tick", leads_to[0])
 
 

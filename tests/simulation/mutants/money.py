@@ -1,19 +1,18 @@
-"""Bugs planted in the purse and its effects: holds, captures, refunds, what is made of a provider's answers."""
+"""Bugs planted in the rules of payments: holds, captures, refunds, and the results of provider calls."""
 
 from __future__ import annotations
 
 from services.payments.domain import (
-    calls,
+    events,
     evolve,
     next_steps,
     on_group_event,
     on_provider_result,
     on_refund_command,
-    results,
-    retries,
+    on_timer,
     unexpected_funds,
 )
-from services.payments.domain.domain import PurseDomain
+from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.model import Payment
 from tests.simulation.mutants.planting import Mutant, mutant
 
@@ -33,8 +32,8 @@ MONEY: tuple[Mutant, ...] = (
         "the hold is taken whole, not the tier's price",
         (
             on_group_event._charge,
-            "yield made(order, payment, amount)",
-            "yield made(order, payment, hold.held or amount)",
+            "yield request(order, payment, amount)",
+            "yield request(order, payment, hold.held or amount)",
         ),
     ),
     mutant(
@@ -45,12 +44,12 @@ MONEY: tuple[Mutant, ...] = (
     mutant(
         "late_hold_not_voided",
         "a hold that comes when nobody waits is ignored",
-        (results._authorised, "record is not None and record.knows(body.hold)", "True"),
+        (on_provider_result._late_authorised, "record is not None and record.knows(body.hold)", "True"),
     ),
     mutant(
         "hold_after_release_kept",
         "a hold that comes after the release stays",
-        (Payment.must_go, "self.intent is Intent.RELEASE or ", ""),
+        (Payment.must_release, "self.intent is Intent.RELEASE or ", ""),
     ),
     mutant(
         "release_never_reported",
@@ -61,7 +60,7 @@ MONEY: tuple[Mutant, ...] = (
         "release_ignored",
         "a release while money is held does nothing",
         (
-            on_group_event._release,
+            on_group_event._release_requested,
             "if record is not None and record.intent is Intent.RELEASE:",
             "if record is not None and record.intent is not Intent.NONE:",
         ),
@@ -74,7 +73,7 @@ MONEY: tuple[Mutant, ...] = (
     mutant(
         "hold_asked_twice",
         "a repeated reservation asks for a second hold",
-        (on_group_event._reserve, "record is not None and record.intent is not Intent.NONE", "False"),
+        (on_group_event._seat_reserved, "record is not None and record.intent is not Intent.NONE", "False"),
     ),
     mutant(
         "void_booked_unproven",
@@ -104,35 +103,39 @@ MONEY: tuple[Mutant, ...] = (
         (
             on_provider_result._retry_later,
             "if not call.retry_at_ms:",
-            "yield from _declined(purse, payment, call, outcome, at_ms)\n    if False:",
+            "yield from _declined(payments, payment, call, outcome, at_ms)\n    if False:",
         ),
     ),
     mutant(
         "unknown_never_asked_again",
         "a call without an answer is left alone",
-        (PurseDomain.due, "if state.retries", "if False"),
+        (GroupPaymentsDomain.due, "if state.retries", "if False"),
     ),
     mutant(
         "retries_lose_their_key",
         "a call asked again gets a new key",
-        (retries.ask_again, "call.attempt)", "payment.next_attempt(call.operation))"),
+        (on_timer.retry_due_calls, "call.attempt)", "payment.next_attempt(call.operation))"),
     ),
-    mutant("key_reused", "all attempts have one key", (calls.key, "{call.attempt}", "1")),
+    mutant("key_reused", "all attempts have one key", (events.idempotency_key, "{call.attempt}", "1")),
     mutant(
         "key_of_the_operation_alone",
         "capture and void have one key",
-        (calls.key, "{_NAMES[call.operation]}", "{_NAMES[call.operation][:0]}"),
+        (
+            events.idempotency_key,
+            "{_OPERATION_NAMES[call.operation]}",
+            "{_OPERATION_NAMES[call.operation][:0]}",
+        ),
     ),
     mutant(
         "capture_told_twice_counts_twice",
         "a repeated report of a capture is taken for new money",
-        (unexpected_funds.captured, "if record is not None and record.took(hold):", "if False:"),
+        (unexpected_funds.on_captured, "if record is not None and record.has_taken(hold):", "if False:"),
     ),
     mutant(
         "unasked_capture_kept",
         "money taken unasked is kept",
         (
-            unexpected_funds.captured,
+            unexpected_funds.on_captured,
             "yield from return_funds(",
             "return\n    yield from return_funds(",
         ),
@@ -140,16 +143,16 @@ MONEY: tuple[Mutant, ...] = (
     mutant(
         "suspense_not_sent_back",
         "money in suspense is recorded and kept",
-        (unexpected_funds.return_funds, "yield made(", "return\n    yield made("),
+        (unexpected_funds.return_funds, "yield request(", "return\n    yield request("),
     ),
     mutant(
         "lapsed_hold_charged",
         "a hold that lapsed is not renewed, and said to be charged",
         (
             on_group_event._charge,
-            "made = requests.capture_requested if hold.held else requests.hold_renewed\n"
-            "        yield made(order, payment, amount)",
-            "if hold.held:\n            yield requests.capture_requested(order, payment, amount)\n"
+            "request = events.capture_requested if hold.held else events.hold_renewed\n"
+            "        yield request(order, payment, amount)",
+            "if hold.held:\n            yield events.capture_requested(order, payment, amount)\n"
             "        else:\n            yield events.captured(order, payment, amount, 0)",
         ),
     ),
@@ -157,7 +160,7 @@ MONEY: tuple[Mutant, ...] = (
         "refund_repeated",
         "a repeated refund command pays again",
         (
-            on_refund_command.refund,
+            on_refund_command.on_refund_command,
             "record is not None and record.refunds is not None and command.refund in record.refunds",
             "False",
         ),
@@ -165,34 +168,34 @@ MONEY: tuple[Mutant, ...] = (
     mutant(
         "refund_above_captured",
         "a refund may be larger than what is left",
-        (on_refund_command._refusal, "0 <= amount <= left", "0 <= amount"),
+        (on_refund_command._decline_reason, "0 <= amount <= left", "0 <= amount"),
     ),
     mutant(
-        "refund_of_claimed_money", "refunds under way are not counted", (Payment.refundable, " - self._commanded()", "")
+        "refund_of_claimed_money", "refunds under way are not counted", (Payment.refundable, " - self._claimed()", "")
     ),
     mutant(
         "refund_without_answer",
         "a refund that can't be made is not answered",
         (
-            on_refund_command.refund,
-            "if record is None or refusal:",
-            "if record is None or refusal:\n        return\n    if False:",
+            on_refund_command.on_refund_command,
+            "if record is None or reason:",
+            "if record is None or reason:\n        return\n    if False:",
         ),
     ),
     mutant(
         "excess_returned_twice",
         "money on its way back is sent again",
-        (next_steps._let_go, 'excess > 0 and payment.refunding(reference, "") is None', "excess > 0"),
+        (next_steps._return_money, 'excess > 0 and payment.pending_refund(reference, "") is None', "excess > 0"),
     ),
     mutant(
         "excess_never_returned",
         "taken money of a release is not given back",
-        (next_steps._let_go, "excess > 0 and", "False and"),
+        (next_steps._return_money, "excess > 0 and", "False and"),
     ),
     mutant(
         "captured_and_released_at_once",
         "what is not taken of a hold is not booked as let go",
-        (unexpected_funds._take, "counts, held - counts)", "counts, 0)"),
+        (unexpected_funds._book_capture, "booked, held - booked)", "booked, 0)"),
     ),
     mutant(
         "refund_declined_as_done",

@@ -12,7 +12,7 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, ProviderOutcome
 
-from services.payments.domain.calls import key
+from services.payments.domain.events import idempotency_key
 from tests.simulation.world.processes import EffectsProcess
 from tests.simulation.world.provider import Account
 from tests.simulation.world.world import World
@@ -67,11 +67,11 @@ def _account(world: World, call: ProviderCall) -> Account | None:
 
 def _settles(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
     """It stays the answer, if there was none yet, or only that the shopper must confirm, who then no longer can."""
-    known = world.provider.results.setdefault(key(call), outcome)
+    known = world.provider.results.setdefault(idempotency_key(call), outcome)
     account = world.provider.accounts.get(known.action_required.hold)
     if account is not None and account.pending:
         account.pending = False
-        world.provider.results[key(call)] = known = outcome
+        world.provider.results[idempotency_key(call)] = known = outcome
     return known is outcome
 
 
@@ -112,7 +112,7 @@ def _captured(world: World, call: ProviderCall, outcome: ProviderOutcome) -> boo
     if call.operation == pb.OPERATION_CAPTURE or account is None:
         return False
     if account.pending:
-        if call.operation not in ASKING or key(call) not in world.provider.results:
+        if call.operation not in ASKING or idempotency_key(call) not in world.provider.results:
             return False
         # The shopper confirms, and nobody says so.
         world.provider.paid(call, account)

@@ -18,7 +18,7 @@ from groupbuy.payments.v1.inbox_pb2 import (
     ProviderOutcome,
 )
 
-from services.payments.domain.calls import key
+from services.payments.domain.events import idempotency_key
 from tests.simulation.audit.violation import Violation
 from tests.simulation.histories.coverage import Coverage
 
@@ -93,7 +93,7 @@ class Provider:
 
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
         """Makes a call and says what is known of it afterwards; the adapter's protocol."""
-        name = key(call)
+        name = idempotency_key(call)
         self.last.pop(call.order, None)
         self.last[call.order] = (call, group)
         payload = (call.amount_minor, call.hold, call.currency)
@@ -210,7 +210,7 @@ class Provider:
 
     def paid(self, call: ProviderCall, account: Account) -> ProviderOutcome:
         """The shopper has confirmed: that is the call's answer now."""
-        outcome = self.results[key(call)] = self._authorised(call, account, _outcome(call))
+        outcome = self.results[idempotency_key(call)] = self._authorised(call, account, _outcome(call))
         return outcome
 
     def _capture(self, call: ProviderCall, account: Account, outcome: ProviderOutcome) -> None:

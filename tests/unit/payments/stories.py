@@ -23,8 +23,8 @@ from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentDecision, Payme
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome, RefundCommand
 
 from eventlog.core.aggregate import Aggregate, apply, decide
-from services.payments.domain.calls import calls_of, key
-from services.payments.domain.domain import PurseDomain
+from services.payments.domain.domain import GroupPaymentsDomain
+from services.payments.domain.events import calls_of, idempotency_key
 from services.payments.domain.model import GroupPayments
 
 GROUP = "9f6c1c5e-0000-4000-8000-000000000001"
@@ -217,7 +217,7 @@ class Story:
     """One purse, told input by input."""
 
     def __init__(self) -> None:
-        self.domain: Any = PurseDomain()
+        self.domain: Any = GroupPaymentsDomain()
         self.aggregate: Aggregate[GroupPayments] = Aggregate(GROUP, self.domain.initial(GROUP))
         self.folded: Aggregate[GroupPayments] = Aggregate(GROUP, self.domain.initial(GROUP))
         self.inputs: list[tuple[bytes, int]] = []
@@ -226,7 +226,7 @@ class Story:
         self.last: PaymentDecision | None = None
 
     @property
-    def purse(self) -> GroupPayments:
+    def payments(self) -> GroupPayments:
         return self.aggregate.state
 
     @property
@@ -236,7 +236,7 @@ class Story:
     @property
     def calls(self) -> list[str]:
         """Keys of the calls that the last decision asks for."""
-        return [key(call) for call in calls_of(self.last)] if self.last is not None else []
+        return [idempotency_key(call) for call in calls_of(self.last)] if self.last is not None else []
 
     def when(self, told: PaymentInput, after_ms: int = 10) -> Story:
         """Decides one input, some time after the one before."""

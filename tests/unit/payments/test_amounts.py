@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, RefundCommand
 
-from services.payments.domain.amounts import MAX_MINOR, minor
 from services.payments.domain.errors import AmountOutOfRange
-from tests.unit.payments.books import booked
+from services.payments.domain.events import MAX_MINOR, minor
+from tests.unit.payments.booking import booked
 from tests.unit.payments.stories import (
     SALE,
     authorised,
@@ -40,7 +40,7 @@ def test_an_amount_is_the_same_number_from_the_seat_to_the_books(
     books = booked(story)
     left = {"customer": back - charged, "merchant": charged - back}
     assert books.balances(currency) == {name: amount for name, amount in left.items() if amount}
-    assert {one for one, _ in books.fold.balances} == {currency}
+    assert {one for one, _ in books.journal.balances} == {currency}
 
 
 @pytest.mark.parametrize(("currency", "held", "charged", "back"), AMOUNTS)
@@ -88,7 +88,7 @@ def test_a_charge_in_another_currency_than_the_hold_takes_nothing() -> None:
 
 def test_money_said_in_another_currency_than_was_asked_for_is_sent_back_in_that_one() -> None:
     story = given(reserved(method="wallet_ok"), sold(), settle(60))
-    assert {currency for currency, _ in booked(story).fold.balances} == {"CNY"}
+    assert {currency for currency, _ in booked(story).journal.balances} == {"CNY"}
     other = given(reserved()).when(authorised(currency="KWD"))
     assert booked(other).balances("KWD") == {"customer": -100, "suspense": 100}
     assert booked(other).balances("CNY") == {}

@@ -11,10 +11,9 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent, Pr
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 
 from eventlog.core.aggregate import Aggregate, decide
-from services.payments.domain.amounts import MAX_MINOR, minor
-from services.payments.domain.calls import calls_of, key
-from services.payments.domain.domain import PurseDomain
+from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.errors import AmountOutOfRange, UnknownInput
+from services.payments.domain.events import MAX_MINOR, calls_of, idempotency_key, minor
 from services.payments.domain.model import GroupPayments, Payment
 from services.payments.processors import codec
 from tests.unit.payments.stories import (
@@ -41,7 +40,7 @@ from tests.unit.payments.stories import (
     voided,
 )
 
-DOMAIN = PurseDomain()
+DOMAIN = GroupPaymentsDomain()
 LARGEST_RECORD = 1 << 20
 
 
@@ -139,7 +138,7 @@ def test_two_owners_write_the_same_bytes_even_if_one_was_restored_from_a_checkpo
 
 
 def test_deciding_alone_changes_nothing() -> None:
-    purse = given(reserved(), authorised(), later()).purse
+    purse = given(reserved(), authorised(), later()).payments
     before = codec.encode(purse)
     command = DOMAIN.decode_input(release().SerializeToString())
     next(iter(DOMAIN.decide(purse, command, 1)))
@@ -148,9 +147,9 @@ def test_deciding_alone_changes_nothing() -> None:
 
 def test_a_fault_is_said_in_the_open_and_changes_nothing_else() -> None:
     story = given(reserved(), authorised())
-    before = codec.encode(story.purse)
+    before = codec.encode(story.payments)
     story.when(settle(999)).then("Faulted Impossible")
-    assert codec.encode(story.purse) == before
+    assert codec.encode(story.payments) == before
 
 
 # Size ---------------------------------------------------------------------------------------------------------------
@@ -182,8 +181,8 @@ def test_an_order_at_its_end_shrinks_to_a_record() -> None:
         given(authorised("h9"), voided("h9")),
     ]
     for story in ends:
-        assert not isinstance(story.purse.orders["o1"], Payment)
-        assert len(codec.encode(story.purse)) < 500
+        assert not isinstance(story.payments.orders["o1"], Payment)
+        assert len(codec.encode(story.payments)) < 500
 
 
 # Calls --------------------------------------------------------------------------------------------------------------
@@ -191,9 +190,9 @@ def test_an_order_at_its_end_shrinks_to_a_record() -> None:
 
 def test_a_call_is_named_by_its_order_its_operation_and_its_attempt() -> None:
     call = ProviderCall(order="o1", operation=REFUND, attempt=3)
-    assert key(call) == "o1:refund:3"
+    assert idempotency_key(call) == "o1:refund:3"
     with pytest.raises(KeyError):
-        key(ProviderCall(order="o1"))
+        idempotency_key(ProviderCall(order="o1"))
 
 
 def test_every_request_and_every_retry_is_a_call_and_nothing_else_is() -> None:
@@ -210,5 +209,5 @@ def test_every_request_and_every_retry_is_a_call_and_nothing_else_is() -> None:
         PaymentEvent(call_deferred=pb.CallDeferred(order="g", operation=VOID, attempt=2)),
         PaymentEvent(payment_released=pb.PaymentReleased(order="h")),
     ]
-    found = [key(call) for call in calls_of(PaymentDecision(events=made))]
+    found = [idempotency_key(call) for call in calls_of(PaymentDecision(events=made))]
     assert found == ["a:authorise:1", "b:capture:1", "c:void:1", "e:refund:1", "f:sale:2"]

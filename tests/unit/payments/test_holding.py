@@ -144,7 +144,7 @@ def test_a_confirmation_is_asked_for_once_and_looked_after() -> None:
 def test_looks_at_a_confirmation_come_at_least_every_minute() -> None:
     story = given(reserved(), action())
     for _ in range(10):
-        due = story.domain.due(story.purse)
+        due = story.domain.due(story.payments)
         story.when(tick(), after_ms=due - story.at_ms).then("CallRetried authorise:1 100")
         story.when(action()).then("CallDeferred authorise:1")
     assert story.events[0].call_deferred.retry_at_ms == story.at_ms + 60_000
@@ -156,13 +156,13 @@ def test_another_address_to_confirm_at_is_passed_on() -> None:
 
 def test_a_confirmed_payment_is_held() -> None:
     story = given(reserved(), action()).when(authorised()).then("HoldAuthorised h1 100")
-    assert story.domain.due(story.purse) is None
+    assert story.domain.due(story.payments) is None
 
 
 def test_a_confirmation_that_the_provider_puts_off_is_still_looked_after_within_a_minute() -> None:
     story = given(reserved(), action())
     for _ in range(8):
-        story.when(tick(), after_ms=story.domain.due(story.purse) - story.at_ms).when(later())
+        story.when(tick(), after_ms=story.domain.due(story.payments) - story.at_ms).when(later())
     assert story.events[0].call_deferred.retry_at_ms <= story.at_ms + 60_000
 
 

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventlog.core.aggregate import Aggregate, decide
-from services.payments.domain.calls import calls_of
+from services.payments.domain.events import calls_of
 from services.payments.domain.model import GroupPayments, Payment
 from services.payments.processors import codec
-from tests.unit.payments.provider import ModelProvider
+from tests.unit.payments.model_provider import ModelProvider
 from tests.unit.payments.stories import GROUP, Story, refund, release, reserved, settle, tick
 
 METHODS = {"o1": "card_ok", "o2": "card_ok", "o3": "wallet_ok"}
@@ -131,7 +131,7 @@ class Evening:
                 self.wished[order] = "release"
                 self.say(release(order))
         for _ in range(REST):
-            due = self.story.domain.due(self.story.purse)
+            due = self.story.domain.due(self.story.payments)
             if self.calls:
                 self.call()
             elif self.inputs:
@@ -147,7 +147,7 @@ class Evening:
     # What must be true ------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        assert not any(isinstance(one, Payment) for one in self.story.purse.orders.values())
+        assert not any(isinstance(one, Payment) for one in self.story.payments.orders.values())
         self._check_holds()
         self._check_answers()
         self._check_money()
@@ -192,7 +192,7 @@ class Evening:
     def _check_money(self) -> None:
         """What the provider has of an order is what the order was charged, and what it refused to give back."""
         for order in METHODS:
-            record = self.story.purse.orders[order]
+            record = self.story.payments.orders[order]
             kept = sum(one.taken - one.refunded for one in self.provider.accounts.values() if one.order == order)
             assert kept == record.captured - record.refunded + record.owed, order
             assert record.refunded <= record.captured

@@ -8,8 +8,9 @@ from hashlib import sha256
 import pytest
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent, SuspenseRecorded
 
-from services.payments.ledger.journal import DAY_MS, Account, Fault, Fold, InMemory, LedgerBroken, parsed
-from tests.unit.payments.books import Books, booked
+from services.payments.ledger.journal import DAY_MS, Fault, InMemoryGroups, Journal, LedgerBroken, parse_entry
+from services.payments.ledger.posting_rules import Account
+from tests.unit.payments.booking import Books, booked
 from tests.unit.payments.stories import (
     GROUP,
     START_MS,
@@ -110,8 +111,8 @@ def test_each_entry_carries_the_hash_of_all_before_it() -> None:
     for entry in books.entries:
         hashed = sha256(hashed + entry.raw).digest()
         assert entry.hash == hashed
-    assert books.fold.head.hash == hashed
-    assert books.fold.head.entries == len(books.entries)
+    assert books.journal.head.hash == hashed
+    assert books.journal.head.entries == len(books.entries)
 
 
 def test_the_way_an_entry_is_hashed_never_changes() -> None:
@@ -124,19 +125,19 @@ def test_the_way_an_entry_is_hashed_never_changes() -> None:
 
 def test_an_entry_is_read_from_its_bytes() -> None:
     for entry in booked(CHARGED).entries:
-        assert parsed(entry.raw, entry.hash) == entry
+        assert parse_entry(entry.raw, entry.hash) == entry
 
 
 def test_a_repeat_is_booked_once() -> None:
     books = Books().take([*CHARGED.log, *CHARGED.log[-2:]])
     assert books.balances() == {"customer": -60, "merchant": 60}
-    assert books.fold.head.next_offset == len(CHARGED.log) + 2
+    assert books.journal.head.next_offset == len(CHARGED.log) + 2
 
 
 def test_what_was_booked_already_is_passed_over() -> None:
-    fold = Fold(0, InMemory())
-    assert fold.take(0, GROUP.encode(), CHARGED.log[0])
-    assert fold.take(0, GROUP.encode(), CHARGED.log[0]) == []
+    journal = Journal(0, InMemoryGroups())
+    assert journal.book(0, GROUP.encode(), CHARGED.log[0])
+    assert journal.book(0, GROUP.encode(), CHARGED.log[0]) == []
 
 
 def harmed(number: int, **fields: object) -> bytes:
@@ -149,13 +150,13 @@ def harmed(number: int, **fields: object) -> bytes:
 @pytest.mark.parametrize(
     ("log", "said"),
     [
-        ([*CHARGED.log[:2], CHARGED.log[3]], "goes from version 2 to 4"),
+        ([*CHARGED.log[:2], CHARGED.log[3]], "go from version 2 to 4"),
         ([*CHARGED.log[:2], harmed(2, time_ms=1)], "a second, different decision"),
-        ([*CHARGED.log[:2], harmed(3, previous_sha256=b"x")], "does not carry the digest of version 2"),
-        ([CHARGED.log[1]], "goes from version 0 to 2"),
+        ([*CHARGED.log[:2], harmed(3, previous_sha256=b"x")], "does not hold the digest of version 2"),
+        ([CHARGED.log[1]], "go from version 0 to 2"),
         ([b"\xff"], "can't be decoded"),
-        ([harmed(1, group="other")], "no decision of the group"),
-        ([harmed(1, version=0)], "no decision of the group"),
+        ([harmed(1, group="other")], "not a payment decision of group"),
+        ([harmed(1, version=0)], "not a payment decision of group"),
     ],
 )
 def test_a_log_that_is_not_what_was_decided_stops_the_books(log: list[bytes], said: str) -> None:
@@ -165,24 +166,24 @@ def test_a_log_that_is_not_what_was_decided_stops_the_books(log: list[bytes], sa
 
 def test_a_reader_who_goes_on_hears_of_every_fault() -> None:
     heard: list[Fault] = []
-    fold = Fold(0, InMemory(), lambda fault, *_: heard.append(fault))
+    journal = Journal(0, InMemoryGroups(), lambda fault, *_: heard.append(fault))
     log = [b"\xff", CHARGED.log[0], harmed(1, time_ms=1), harmed(2, previous_sha256=b"x"), CHARGED.log[3]]
     for offset, value in enumerate(log):
-        fold.take(offset, GROUP.encode(), value)
+        journal.book(offset, GROUP.encode(), value)
     assert heard == [Fault.UNREADABLE, Fault.CHANGED, Fault.CHAIN, Fault.GAP]
 
 
 def test_where_the_log_was_trimmed_a_group_may_begin_in_the_middle() -> None:
-    fold = Fold(0, InMemory(), trimmed=True)
-    assert fold.take(7, GROUP.encode(), CHARGED.log[2])
-    with pytest.raises(LedgerBroken, match="goes from version 3 to 5"):
-        fold.take(8, GROUP.encode(), harmed(4, version=5))
+    journal = Journal(0, InMemoryGroups(), trimmed=True)
+    assert journal.book(7, GROUP.encode(), CHARGED.log[2])
+    with pytest.raises(LedgerBroken, match="go from version 3 to 5"):
+        journal.book(8, GROUP.encode(), harmed(4, version=5))
 
 
 def test_each_day_has_a_tree_of_its_own_and_no_entry_goes_to_a_day_before() -> None:
     story = given(reserved()).when(authorised(), after_ms=DAY_MS).when(settle(60))
     books = booked(story)
-    days = books.fold.days
+    days = books.journal.days
     first = START_MS // DAY_MS
     assert {day: tree.size for day, tree in days.items()} == {first: 1, first + 1: 2}
     late = PaymentDecision(group="late", version=1, time_ms=START_MS)

@@ -14,8 +14,8 @@ import pytest
 from eventlog.state.database import Database, SourcePosition
 from services.payments.ledger import store
 from services.payments.ledger.journal import DAY_MS
-from services.payments.ledger.store import PartitionBooks
-from tests.unit.payments.books import booked
+from services.payments.ledger.store import PartitionLedger
+from tests.unit.payments.booking import booked
 from tests.unit.payments.stories import GROUP, authorised, captured, given, refund, refunded, reserved, settle
 
 STORY = given(reserved(), authorised()).when(settle(60), after_ms=DAY_MS).when(captured(amount=60))
@@ -29,19 +29,19 @@ def record(offset: int, value: bytes = b"") -> Any:
     return SimpleNamespace(offset=offset, key=GROUP.encode(), value=value or STORY.log[offset])
 
 
-def opened(directory: Path, partition: int = 0, cached: int = store.CACHED) -> PartitionBooks:
+def opened(directory: Path, partition: int = 0, cached: int = store.CACHED_GROUPS) -> PartitionLedger:
     database = Database(directory / str(partition), store.STAMP)
-    return PartitionBooks(partition, database, LOG, cached)
+    return PartitionLedger(partition, database, LOG, cached)
 
 
-def same(books: PartitionBooks) -> None:
+def same(books: PartitionLedger) -> None:
     wanted = booked(STORY)
-    assert books.head == books.fold.head == wanted.fold.head
-    assert books.balances == {name: tuple(sums) for name, sums in wanted.fold.balances.items()}
+    assert books.head == books.journal.head == wanted.journal.head
+    assert books.balances == {name: tuple(sums) for name, sums in wanted.journal.balances.items()}
     assert {day: tree.root() for day, tree in books.days()} == {
-        day: tree.root() for day, tree in wanted.fold.days.items()
+        day: tree.root() for day, tree in wanted.journal.days.items()
     }
-    assert list(books.fold.days) == [max(wanted.fold.days)], "trees of days that are over are not in memory"
+    assert list(books.journal.days) == [max(wanted.journal.days)], "trees of days that are over are not in memory"
     assert books.of_partition((-1, -1), 1_000) == wanted.entries
     assert books.of_group(GROUP, (-1, -1), 1_000) == wanted.entries
     assert books.of_partition((-1, -1), 2) == wanted.entries[:2]
@@ -79,7 +79,7 @@ async def test_books_that_are_not_written_are_not_read_and_are_booked_again(tmp_
     assert books.head.next_offset == 1
     books.close()
     books = opened(tmp_path)
-    assert books.fold.head.next_offset == 1
+    assert books.journal.head.next_offset == 1
     books.apply(LOG, [record(offset) for offset in range(len(STORY.log))])
     await books.keep()
     same(books)
@@ -88,7 +88,7 @@ async def test_books_that_are_not_written_are_not_read_and_are_booked_again(tmp_
 
 async def test_a_large_write_is_done_on_a_thread_and_a_close_waits_for_it(tmp_path: Path) -> None:
     books = opened(tmp_path)
-    names = [f"9f6c1c5e-0000-4000-8000-{number:012d}" for number in range(2 * store.FEW)]
+    names = [f"9f6c1c5e-0000-4000-8000-{number:012d}" for number in range(2 * store.MAX_INLINE_WRITE)]
     for offset, name in enumerate(names):
         value = STORY.log[0].replace(GROUP.encode(), name.encode())
         books.take(SimpleNamespace(offset=offset, key=name.encode(), value=value))
@@ -110,7 +110,7 @@ async def test_books_of_another_kind_are_folded_anew(tmp_path: Path, monkeypatch
     books.close()
     monkeypatch.setattr(store, "STAMP", "ledger-of-tomorrow")
     books = opened(tmp_path)
-    assert books.fold.head.next_offset == 0
+    assert books.journal.head.next_offset == 0
     books.close()
 
 
@@ -125,5 +125,7 @@ async def test_groups_that_were_dropped_from_memory_are_found_again(tmp_path: Pa
     assert len(books._young) + len(books._old) <= 4
     again = first.replace(GROUP.encode(), names[0].encode())
     books.take(SimpleNamespace(offset=len(names), key=names[0].encode(), value=again))
-    assert books.fold.head.entries == len(names), "a repeat is known, also of a group that was not looked at for long"
+    assert books.journal.head.entries == len(names), (
+        "a repeat is known, also of a group that was not looked at for long"
+    )
     books.close()

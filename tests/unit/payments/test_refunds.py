@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from groupbuy.payments.v1.payments_pb2 import PAYMENT_STATE_PARTLY_REFUNDED, PAYMENT_STATE_REFUNDED
 
-from services.payments.domain.model_parts import RefundStatus
-from services.payments.domain.view import payment_of, refund_of
+from services.payments.api.mapping import payment_of, refund_of
+from services.payments.domain.model import RefundStatus
 from tests.unit.payments.stories import (
     REFUND,
     Story,
@@ -58,15 +59,15 @@ def test_the_same_refund_asked_for_again_changes_nothing() -> None:
     story = charged().when(refund("r1", 60)).when(refund("r1", 60)).then_nothing()
     story.when(refund("r1", 10, digest=b"other")).then_nothing()
     story.when(refunded(60)).when(refund("r1", 60)).then_nothing()
-    found = refund_of(story.purse, "o1", "r1")
+    found = refund_of(story.payments, "o1", "r1")
     assert found is not None
-    assert (found.status, found.amount, found.request_sha256) == (RefundStatus.DONE, 60, b"digest")
+    assert (found.status, found.amount, found.request_sha256) == (RefundStatus.SUCCEEDED, 60, b"digest")
 
 
 def test_a_refund_that_the_provider_refuses_frees_its_amount() -> None:
     story = charged().when(refund("r1", 60)).when(declined(REFUND, reason="closed")).then("RefundDeclined r1 60")
     assert story.events[0].refund_declined.request_sha256 == b"digest"
-    found = refund_of(story.purse, "o1", "r1")
+    found = refund_of(story.payments, "o1", "r1")
     assert found is not None
     assert (found.status, found.reason) == (RefundStatus.DECLINED, "closed")
     story.when(refund("r1", 60)).then_nothing()
@@ -139,10 +140,10 @@ def test_a_refund_without_an_id_faults_the_purse() -> None:
 
 def test_partly_and_wholly_refunded_payments_show_it() -> None:
     story = charged().when(refund("r1", 60)).when(refunded(60))
-    seen = payment_of(story.purse, "o1")
+    seen = payment_of(story.payments, "o1")
     assert seen is not None
-    assert (seen.state, seen.captured, seen.refunded) == ("PARTLY_REFUNDED", 100, 60)
+    assert (seen.state, seen.captured, seen.refunded) == (PAYMENT_STATE_PARTLY_REFUNDED, 100, 60)
     story.when(refund("r2")).when(refunded(40, 2))
-    seen = payment_of(story.purse, "o1")
+    seen = payment_of(story.payments, "o1")
     assert seen is not None
-    assert (seen.state, seen.refunded) == ("REFUNDED", 100)
+    assert (seen.state, seen.refunded) == (PAYMENT_STATE_REFUNDED, 100)

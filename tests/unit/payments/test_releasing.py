@@ -100,7 +100,7 @@ def test_a_confirmation_under_way_is_called_off() -> None:
     story = given(reserved(), action()).when(release()).then("VoidRequested void:1 h1")
     assert story.calls == ["o1:void:1"]
     story.when(voided()).then("Voided h1 0", "PaymentReleased")
-    assert story.domain.due(story.purse) is None
+    assert story.domain.due(story.payments) is None
     story.when(authorised()).then_nothing()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.payments.domain.retries import RETRIES_BATCH
+from services.payments.domain.on_timer import RETRIES_BATCH
 from tests.unit.payments.stories import (
     START_MS,
     authorised,
@@ -19,11 +19,11 @@ from tests.unit.payments.stories import (
 def test_a_parked_call_asks_for_nothing_until_its_time() -> None:
     story = given(reserved()).when(later()).then("CallDeferred authorise:1")
     assert story.calls == []
-    assert story.domain.due(story.purse) == story.at_ms + 1_000
+    assert story.domain.due(story.payments) == story.at_ms + 1_000
     story.when(tick(), after_ms=999).then_nothing()
     story.when(tick(), after_ms=1).then("CallRetried authorise:1 100")
     assert story.calls == ["o1:authorise:1"]
-    assert story.domain.due(story.purse) is None
+    assert story.domain.due(story.payments) is None
 
 
 def test_pauses_double_up_to_half_a_minute_and_after_many_are_of_five_minutes() -> None:
@@ -56,7 +56,7 @@ def test_any_input_after_its_time_asks_again_for_a_parked_call() -> None:
 
 def test_an_answer_that_comes_when_its_call_is_due_saves_the_call() -> None:
     story = given(reserved(), later()).when(authorised(), after_ms=1_000).then("HoldAuthorised h1 100")
-    assert story.domain.due(story.purse) is None
+    assert story.domain.due(story.payments) is None
 
 
 def test_one_parked_call_does_not_hold_up_another_order() -> None:
@@ -66,7 +66,7 @@ def test_one_parked_call_does_not_hold_up_another_order() -> None:
 
 def test_several_calls_may_be_due_and_the_longest_waiting_comes_first() -> None:
     story = given(group(seat("o1"), seat("o2"), seat("o3")), later(order="o3"), later(order="o1"), later(order="o2"))
-    assert story.domain.due(story.purse) == START_MS + 2 * 10 + 1_000
+    assert story.domain.due(story.payments) == START_MS + 2 * 10 + 1_000
     story.when(tick(), after_ms=5_000).then(
         "o3: CallRetried authorise:1 100", "CallRetried authorise:1 100", "o2: CallRetried authorise:1 100"
     )
@@ -75,10 +75,10 @@ def test_several_calls_may_be_due_and_the_longest_waiting_comes_first() -> None:
 def test_the_due_time_is_always_one_of_a_call_that_really_waits() -> None:
     story = given(group(seat("o1"), seat("o2")), later(), later(order="o2", after_ms=9_000))
     story.when(authorised())
-    assert story.domain.due(story.purse) == START_MS + 3 * 10 + 9_000
+    assert story.domain.due(story.payments) == START_MS + 3 * 10 + 9_000
     story.when(authorised("h2", order="o2"))
-    assert story.domain.due(story.purse) is None
-    assert story.purse.retries == []
+    assert story.domain.due(story.payments) is None
+    assert story.payments.retries == []
 
 
 def test_many_calls_due_at_once_are_asked_for_over_several_decisions() -> None:
@@ -88,7 +88,7 @@ def test_many_calls_due_at_once_are_asked_for_over_several_decisions() -> None:
         story.when(later(order=order), after_ms=0)
     story.when(tick(), after_ms=60_000)
     assert len(story.calls) == RETRIES_BATCH
-    assert story.domain.due(story.purse) is not None
+    assert story.domain.due(story.payments) is not None
     story.when(tick())
     assert len(story.calls) == 100
     story.when(tick()).then_nothing()

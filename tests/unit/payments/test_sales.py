@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.payments.domain.view import payment_of
+from services.payments.api.mapping import payment_of
 from tests.unit.payments.stories import (
     REFUND,
     SALE,
@@ -44,7 +44,7 @@ def test_a_sale_at_the_very_price_is_charged_without_a_call() -> None:
 
 def test_a_difference_that_the_provider_refuses_to_give_back_is_owed_and_the_price_still_stands() -> None:
     story = taken().when(settle(60)).when(declined(REFUND)).then("RefundDeclined 40", "Captured h1 60 released 0")
-    seen = payment_of(story.purse, "o1")
+    seen = payment_of(story.payments, "o1")
     assert seen is not None
     assert (seen.captured, seen.owed) == (60, 40)
 
@@ -52,7 +52,7 @@ def test_a_difference_that_the_provider_refuses_to_give_back_is_owed_and_the_pri
 def test_an_owed_difference_that_went_back_after_all_is_booked_once() -> None:
     story = taken().when(settle(60)).when(declined(REFUND)).when(refunded(40)).then("Refunded h1 40")
     story.when(refunded(40)).then_nothing()
-    seen = payment_of(story.purse, "o1")
+    seen = payment_of(story.payments, "o1")
     assert seen is not None
     assert (seen.captured, seen.refunded, seen.owed) == (60, 0, 0)
 
@@ -125,6 +125,6 @@ def test_of_two_sales_over_the_same_amount_the_refused_refund_is_told_from_the_o
     story.when(declined(REFUND, 2)).then("RefundDeclined 100", "CallRetried refund:1 h2 100", "RefundDeclined 100")
     story.when(declined(REFUND, 2)).then_nothing()
     story.when(refunded(100, 1, "h2")).then("Refunded h2 100", "PaymentReleased")
-    seen = payment_of(story.purse, "o1")
+    seen = payment_of(story.payments, "o1")
     assert seen is not None
     assert seen.owed == 100

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.payments.domain.retries import RENEWAL_LOOKS
+from services.payments.domain.on_timer import MAX_RENEWAL_POLLS
 from tests.unit.payments.stories import (
     AUTHORISE,
     CAPTURE,
@@ -156,12 +156,12 @@ def test_a_hold_said_to_be_gone_at_its_capture_though_the_capture_succeeded_is_c
 
 def test_a_renewed_hold_that_is_never_confirmed_fails_the_order_in_bounded_time() -> None:
     story = held().when(settle()).when(gone()).when(action("h2", attempt=2))
-    for _ in range(RENEWAL_LOOKS - 1):
+    for _ in range(MAX_RENEWAL_POLLS - 1):
         story.when(tick(), after_ms=60_000).when(action("h2", attempt=2)).then("CallDeferred authorise:2")
     story.when(tick(), after_ms=60_000).when(action("h2", attempt=2)).then("VoidRequested void:1 h2", "CaptureDeclined")
     story.when(authorised("h2", 60, 2)).then_nothing()
     story.when(voided("h2")).then("Voided h2 0")
-    assert story.domain.due(story.purse) is None
+    assert story.domain.due(story.payments) is None
 
 
 # Unknown results ----------------------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from services.payments.domain.calls import calls_of
+from services.payments.domain.events import calls_of
 from services.payments.domain.model import Payment
-from tests.unit.payments.provider import ModelProvider
+from tests.unit.payments.model_provider import ModelProvider
 from tests.unit.payments.stories import Story, name_of, refund, release, reserved, settle, tick
 
 PRICE = 100
@@ -249,7 +249,7 @@ class PurseMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_purse_counts_as_we_do(self) -> None:
-        for order, record in self.story.purse.orders.items():
+        for order, record in self.story.payments.orders.items():
             assert (record.captured, record.refunded) == (self.count.charged[order], self.count.given_back[order])
             if isinstance(record, Payment):
                 assert {name: hold.held for name, hold in record.holds.items()} == {
@@ -279,7 +279,7 @@ class PurseMachine(RuleBasedStateMachine):
         raise AssertionError("it does not come to rest")
 
     def _check_books(self) -> None:
-        assert not any(isinstance(one, Payment) for one in self.story.purse.orders.values())
+        assert not any(isinstance(one, Payment) for one in self.story.payments.orders.values())
         for order, wish in self.count.wished.items():
             last = ("captured", "capture_declined") if wish == "charge" else ("payment_released",)
             assert sum(self.count.said[order, kind] for kind in last) == 1, order
@@ -287,13 +287,13 @@ class PurseMachine(RuleBasedStateMachine):
             here = (self.count.held[hold], self.count.taken[hold], self.count.back[hold])
             assert here == (account.held, account.taken, account.refunded), hold
             assert account.held == 0
-        for order, record in self.story.purse.orders.items():
+        for order, record in self.story.payments.orders.items():
             kept = sum(one.taken - one.refunded for one in self.provider.accounts.values() if one.order == order)
             assert kept == self.count.charged[order] - self.count.given_back[order] + record.owed, order
             assert self.provider.refused_refunds or not record.owed
 
     def _goes_on(self) -> bool:
-        due_ms = self.story.domain.due(self.story.purse)
+        due_ms = self.story.domain.due(self.story.payments)
         if self.calls:
             self.a_call_is_made(0, 0, twice=False)
         elif self.answers:

@@ -7,7 +7,7 @@ import pytest
 from groupbuy.payments.v1.payments_pb2 import ListPaymentsRequest, ListPaymentsResponse
 
 from chassis.rpc.errors import ApiError
-from tests.unit.payments_api.purse import GROUP, Decider, calling, servicer
+from tests.unit.payments_api.service import GROUP, Decider, calling, servicer
 
 ORDERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(7)]
 

@@ -35,10 +35,9 @@ from groupbuy.payments.v1.payments_pb2 import (
 )
 
 from chassis.rpc.errors import ApiError
-from services.payments.api.mapping import payment_message
+from services.payments.api.mapping import payment_message, payment_of
 from services.payments.api.payments import Context
-from services.payments.domain.view import payment_of
-from tests.unit.payments_api.purse import GROUP, TIME_MS, Decider, servicer
+from tests.unit.payments_api.service import GROUP, TIME_MS, Decider, servicer
 
 NAME = f"groups/{GROUP}/orders/a/payment"
 STATES = [name for name, number in PaymentState.items() if number]
@@ -123,5 +122,5 @@ def test_every_state_can_be_shown(decider: Decider, state: str) -> None:
     assert aggregate is not None
     view = payment_of(aggregate.state, "a")
     assert view is not None
-    shown = payment_message(NAME, replace(view, state=state.removeprefix("PAYMENT_STATE_")), 1, TIME_MS)
+    shown = payment_message(NAME, replace(view, state=PaymentState.Value(state)), 1, TIME_MS)
     assert PaymentState.Name(shown.state) == state

@@ -64,9 +64,9 @@ def test_states_with_absurd_sums_come_back(number: int) -> None:
     payment = Payment(
         Intent.CAPTURE,
         refunded=number,
-        others=("x",),
+        other_holds=("x",),
         refunds={"r": Refund(RefundStatus.SUCCEEDED, 5, b"\xff")},
-        given_up={2: AbandonedRefund("h", "r")},
+        abandoned={2: AbandonedRefund("h", "r")},
         calls={(VOID, 2): Call(VOID, 2, 3, "h", "")},
         holds={"h": Hold("EUR", taken=number)},
     )

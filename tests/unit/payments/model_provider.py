@@ -14,7 +14,7 @@ from groupbuy.payments.v1 import decisions_pb2 as pb
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 
-from services.payments.domain.calls import key
+from services.payments.domain.events import idempotency_key
 
 
 @dataclass
@@ -49,7 +49,7 @@ class ModelProvider:
 
     def perform(self, call: ProviderCall) -> PaymentInput:
         """Makes a call, or fails to, and says what is known of it afterwards."""
-        name = key(call)
+        name = idempotency_key(call)
         payload = call.SerializeToString(deterministic=True)
         assert self.payloads.setdefault(name, payload) == payload, f"{name} was sent with another payload"
         if name not in self.results:

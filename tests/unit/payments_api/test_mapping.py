@@ -1,4 +1,4 @@
-"""What the API shows of a payment in each of its states."""
+"""The API's view of a payment in each of its states."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.payments.v1.payments_pb2 import PaymentState
 
-from services.payments.domain.view import PaymentView, payment_of, refund_of
+from services.payments.api.mapping import PaymentView, payment_of, refund_of
 from tests.unit.payments.stories import (
     AUTHORISE,
     CAPTURE,
@@ -27,13 +27,12 @@ from tests.unit.payments.stories import (
 )
 
 HELD = [reserved(), authorised()]
-NAMES = set(PaymentState.keys())
 CHARGED = [*HELD, settle(), captured()]
 TAKEN = [reserved(method="wallet_ok"), sold()]
 
 
 def view(*inputs: PaymentInput) -> PaymentView:
-    found = payment_of(given(*inputs).purse, "o1")
+    found = payment_of(given(*inputs).payments, "o1")
     assert found is not None
     return found
 
@@ -67,8 +66,12 @@ def test_a_payment_shows_its_state_and_its_amounts(
     inputs: list[PaymentInput], state: str, held: int, taken: int, refunds: int
 ) -> None:
     seen = view(*inputs)
-    assert (seen.state, seen.held, seen.captured, seen.refunded) == (state, held, taken, refunds)
-    assert f"PAYMENT_STATE_{seen.state}" in NAMES
+    assert (seen.state, seen.held, seen.captured, seen.refunded) == (
+        PaymentState.Value(f"PAYMENT_STATE_{state}"),
+        held,
+        taken,
+        refunds,
+    )
 
 
 def test_a_payment_shows_its_hold_its_currency_and_what_was_asked() -> None:
@@ -86,11 +89,11 @@ def test_a_declined_payment_says_why() -> None:
 
 
 def test_an_order_that_the_group_never_spoke_of_has_no_payment() -> None:
-    assert payment_of(given().purse, "o1") is None
-    assert payment_of(given(authorised("h9")).purse, "o1") is None
+    assert payment_of(given().payments, "o1") is None
+    assert payment_of(given(authorised("h9")).payments, "o1") is None
 
 
 def test_a_refund_that_was_never_decided_is_not_there() -> None:
-    purse = given(*CHARGED).purse
-    assert refund_of(purse, "o1", "r1") is None
-    assert refund_of(purse, "o9", "r1") is None
+    payments = given(*CHARGED).payments
+    assert refund_of(payments, "o1", "r1") is None
+    assert refund_of(payments, "o9", "r1") is None

@@ -23,9 +23,10 @@ from groupbuy.payments.v1.payments_pb2 import NotificationHeader, NotifyPaymentR
 from chassis.rpc.errors import ApiError
 from eventlog.core.errors import BrokerUnavailable
 from services.payments.api.ports import Notifications
-from services.payments.api.webhook_ingest import BODY
-from services.payments.providers import notifications as real
-from tests.unit.payments_api.purse import GROUP, ORDER, Decider, Inbox, calling, servicer
+from services.payments.api.webhook_ingest import BODY_HEADER
+from services.payments.providers.notifications import NotUnderstood
+from services.payments.providers.registry import notifications_of
+from tests.unit.payments_api.service import GROUP, ORDER, Decider, Inbox, calling, servicer
 
 SECRET = "shared"
 NOW_S = 1_700_000_000
@@ -86,7 +87,7 @@ async def notify(
     reader: Notifications | None = None,
     provider: str = "simulated",
 ) -> NotifyPaymentResponse:
-    reads = reader or real.Notifications(simulated_secret=SECRET, now_s=lambda: NOW_S)
+    reads = reader or notifications_of(simulated_secret=SECRET, now_s=lambda: NOW_S)
     request = NotifyPaymentRequest(provider=provider, body=body, headers=headers or [])
     return await servicer(decider, inbox, reads).NotifyPayment(request, calling())
 
@@ -109,7 +110,7 @@ async def test_a_notification_is_in_the_log_before_it_is_thanked(decider: Decide
 
 
 async def test_repeats_are_appended_once_while_they_are_remembered(decider: Decider, inbox: Inbox) -> None:
-    reads = real.Notifications(simulated_secret=SECRET, now_s=lambda: NOW_S)
+    reads = notifications_of(simulated_secret=SECRET, now_s=lambda: NOW_S)
     serving = servicer(decider, inbox, reads)
     requests = [
         NotifyPaymentRequest(provider="simulated", body=told(), headers=signed(told(), at_s=NOW_S + late))
@@ -126,7 +127,7 @@ async def test_repeats_are_appended_once_while_they_are_remembered(decider: Deci
 
 
 async def test_a_repeat_of_what_could_not_be_appended_is_appended(decider: Decider, inbox: Inbox) -> None:
-    serving = servicer(decider, inbox, real.Notifications(simulated_secret=SECRET, now_s=lambda: NOW_S))
+    serving = servicer(decider, inbox, notifications_of(simulated_secret=SECRET, now_s=lambda: NOW_S))
     request = NotifyPaymentRequest(provider="simulated", body=told(), headers=signed(told()))
     inbox.away = True
     with pytest.raises(BrokerUnavailable):
@@ -207,10 +208,10 @@ async def test_news_of_an_order_that_nobody_knows_is_reported_once(decider: Deci
 
 
 async def test_what_is_genuine_and_not_understood_is_kept_whole_and_reported(decider: Decider, inbox: Inbox) -> None:
-    reader = Reads(error=real.NotUnderstood("new"))
+    reader = Reads(error=NotUnderstood("new"))
     answer = await notify(decider, inbox, b'{"new": 1}', reader=reader)
     assert answer.payment
     ((_, _, headers),) = inbox.records
-    assert headers[BODY] == '{"new": 1}'
+    assert headers[BODY_HEADER] == '{"new": 1}'
     assert said(decider) == ["suspense_recorded"]
     assert "not understood" in PaymentDecision.FromString(decider.log[-1]).events[0].suspense_recorded.reason

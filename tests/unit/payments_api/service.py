@@ -15,9 +15,9 @@ from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.views.change_notifier import ChangeNotifier
 from services.payments.api.payments import Context, PaymentServicer
-from services.payments.api.ports import BooksView, Notifications
+from services.payments.api.ports import LedgerView, Notifications
 from services.payments.api.webhook_ingest import WebhookIngest
-from services.payments.domain.domain import PurseDomain
+from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.model import GroupPayments
 
 GROUP = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a10"
@@ -29,8 +29,8 @@ class Decider:
     """Purses, decided as they would be by the process."""
 
     def __init__(self) -> None:
-        self.watchers = ChangeNotifier()
-        self._domain: Any = PurseDomain()
+        self.notifier = ChangeNotifier()
+        self._domain: Any = GroupPaymentsDomain()
         self._aggregates: dict[str, Aggregate[GroupPayments]] = {}
         self._offset = 0
         self.log: list[bytes] = []
@@ -45,7 +45,7 @@ class Decider:
         sealed = decide(self._domain, aggregate, record.SerializeToString(), self._offset, TIME_MS + self._offset)
         if sealed is not None:
             self.log.append(sealed)
-            self.watchers.notify(key)
+            self.notifier.notify(key)
 
     def group(self, *events: GroupEvent) -> None:
         self.say(PaymentInput(group_decision=GroupDecision(group=GROUP, events=events).SerializeToString()))
@@ -121,10 +121,10 @@ def servicer(
     decider: Decider,
     inbox: Inbox | None = None,
     notifications: Notifications | None = None,
-    books: BooksView | None = None,
+    ledger: LedgerView | None = None,
     now_ms: Callable[[], int] = lambda: TIME_MS,
 ) -> PaymentServicer:
     """The service over a purse."""
     publisher = inbox or Inbox(decider)
-    notifying = WebhookIngest(notifications or Deaf(), publisher, now_ms)
-    return PaymentServicer(decider, publisher, notifying, cast(BooksView, books), now_ms)
+    ingest = WebhookIngest(notifications or Deaf(), publisher, now_ms)
+    return PaymentServicer(decider, publisher, ingest, cast(LedgerView, ledger), now_ms)

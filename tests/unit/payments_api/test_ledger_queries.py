@@ -16,10 +16,11 @@ from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.rpc.errors import ApiError
 from eventlog.core.errors import NotReady
 from eventlog.state.database import Database
-from services.payments.api.ledger import Books
-from services.payments.ledger.journal import Account, Entry, Head
-from services.payments.ledger.store import STAMP, PartitionBooks
-from tests.unit.payments_api.purse import GROUP, Decider, calling, servicer
+from services.payments.api.ledger import LedgerQueries
+from services.payments.ledger.journal import Entry, Head
+from services.payments.ledger.posting_rules import Account
+from services.payments.ledger.store import STAMP, PartitionLedger
+from tests.unit.payments_api.service import GROUP, Decider, calling, servicer
 
 ORDERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(4)]
 OTHER = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a11"
@@ -28,12 +29,12 @@ OTHER = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a11"
 class View:
     """The books of one partition, as the ledger processor shows them."""
 
-    def __init__(self, books: PartitionBooks) -> None:
+    def __init__(self, books: PartitionLedger) -> None:
         self.books = books
         self.ready = True
         self.more: dict[tuple[str, Account], tuple[int, int]] = {}
 
-    def _ready(self) -> PartitionBooks:
+    def _ready(self) -> PartitionLedger:
         if not self.ready:
             raise NotReady("the ledger is behind")
         return self.books
@@ -57,7 +58,7 @@ async def view(tmp_path: Path) -> AsyncIterator[View]:
     decider.charge(ORDERS[0])
     decider.charge(ORDERS[1], 12_345, "KWD")
     decider.charge(ORDERS[2], 1_500, "JPY")
-    books = PartitionBooks(0, Database(tmp_path / "0", STAMP), "payments")
+    books = PartitionLedger(0, Database(tmp_path / "0", STAMP), "payments")
     for offset, value in enumerate(decider.log):
         books.take(SimpleNamespace(offset=offset, key=GROUP.encode(), value=value))
     await books.keep()
@@ -66,7 +67,7 @@ async def view(tmp_path: Path) -> AsyncIterator[View]:
 
 
 async def balances(view: View, currency: str = "") -> pb.GetBalancesResponse:
-    return await servicer(Decider(), books=view).GetBalances(pb.GetBalancesRequest(currency=currency), calling())
+    return await servicer(Decider(), ledger=view).GetBalances(pb.GetBalancesRequest(currency=currency), calling())
 
 
 async def entries(
@@ -75,7 +76,7 @@ async def entries(
     request = pb.ListEntriesRequest(parent=f"groups/{parent}", page_size=size, page_token=token)
     if start:
         request.start.CopyFrom(pb.LedgerPosition(**start))
-    return await servicer(Decider(), books=view).ListEntries(request, calling())
+    return await servicer(Decider(), ledger=view).ListEntries(request, calling())
 
 
 def gist(answer: pb.GetBalancesResponse) -> dict[tuple[str, str], int]:
@@ -113,7 +114,7 @@ class Halves(LocalRouter):
 
 
 async def test_balances_of_several_replicas_are_added_up_and_each_partition_is_named_once(view: View) -> None:
-    books = Books(view, Halves())
+    books = LedgerQueries(view, Halves())
     answer = await books.balances(pb.GetBalancesRequest(), calling())
     once = await balances(view)
     assert gist(answer) == {name: 2 * amount for name, amount in gist(once).items()}

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
-from services.payments.processors.effects import PaymentEffectHandler, UnsettledCalls
+from services.payments.processors.effects import PaymentEffectHandler, PendingPaymentCalls
 from services.payments.processors.sequencer import PaymentInboxMapper
 from tests.unit.payments.stories import (
     GROUP,
@@ -26,7 +26,7 @@ from tests.unit.payments.stories import (
 )
 
 
-def unsettled(story: Story, *, repeated: bool = False) -> UnsettledCalls:
+def unsettled(story: Story, *, repeated: bool = False) -> PendingPaymentCalls:
     calls = PaymentEffectHandler(lambda _: None, lambda: 0).pending_calls()  # type: ignore[arg-type,return-value]
     log = story.log * 2 if repeated else story.log
     for offset, value in enumerate(log):

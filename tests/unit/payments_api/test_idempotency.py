@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from eventlog.core.errors import BrokerUnavailable
-from services.payments.api.idempotency import Repeats
+from services.payments.api.idempotency import IdempotencyCache
 
 
 class Work:
@@ -28,7 +28,7 @@ class Work:
 
 async def test_it_is_done_once_for_all_who_ask_and_again_once_it_is_forgotten() -> None:
     now = 100.0
-    repeats: Repeats[int] = Repeats(10, 60.0, lambda: now)
+    repeats: IdempotencyCache[int] = IdempotencyCache(10, 60.0, lambda: now)
     work = Work()
     asking = [asyncio.ensure_future(repeats.once(b"k", work, 30)) for _ in range(5)]
     work.go.set()
@@ -40,7 +40,7 @@ async def test_it_is_done_once_for_all_who_ask_and_again_once_it_is_forgotten() 
 
 
 async def test_no_more_is_remembered_than_there_is_room_for() -> None:
-    repeats: Repeats[int] = Repeats(3, 60.0)
+    repeats: IdempotencyCache[int] = IdempotencyCache(3, 60.0)
     work = Work()
     work.go.set()
     for key in (b"1", b"2", b"3", b"4"):
@@ -50,7 +50,7 @@ async def test_no_more_is_remembered_than_there_is_room_for() -> None:
 
 
 async def test_a_failure_is_for_those_who_wait_and_is_not_remembered() -> None:
-    repeats: Repeats[int] = Repeats(3, 60.0)
+    repeats: IdempotencyCache[int] = IdempotencyCache(3, 60.0)
     work = Work(BrokerUnavailable("away"))
     asking = [asyncio.ensure_future(repeats.once(b"k", work, 30)) for _ in range(3)]
     work.go.set()
@@ -63,7 +63,7 @@ async def test_a_failure_is_for_those_who_wait_and_is_not_remembered() -> None:
 
 
 async def test_one_that_is_given_up_or_takes_too_long_holds_nobody() -> None:
-    repeats: Repeats[int] = Repeats(3, 60.0)
+    repeats: IdempotencyCache[int] = IdempotencyCache(3, 60.0)
     work = Work()
     first = asyncio.ensure_future(repeats.once(b"k", work, 30))
     await asyncio.sleep(0)

@@ -26,7 +26,7 @@ from chassis.rpc.errors import ApiError
 from chassis.rpc.validation import validate
 from eventlog.core.errors import BrokerUnavailable
 from tests.unit.chassis.support import eventually
-from tests.unit.payments_api.purse import GROUP, ORDER, Decider, Inbox, calling, servicer
+from tests.unit.payments_api.service import GROUP, ORDER, Decider, Inbox, calling, servicer
 
 NAME = f"groups/{GROUP}/orders/{ORDER}/payment"
 FIRST = "1b9f2d8e-7a43-4a53-9d0e-0c4a3b6f8e21"
