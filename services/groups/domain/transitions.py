@@ -170,7 +170,8 @@ def table() -> str:
         "### Order",
         _diagram(S.UNKNOWN.name, [*_INDIRECT, *_arrows(ORDER)]),
         _markdown(ORDER, "status"),
-        "An input without a row changes nothing. Inputs marked † can only come from a fault or a forged record.",
+        "An input without a row changes nothing. Inputs marked † can only come from a fault or a forged record. "
+        "Capitals in a note are the reason in the events.",
     ]
     return "\n\n".join(parts) + "\n"
 

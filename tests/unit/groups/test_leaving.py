@@ -13,6 +13,7 @@ from tests.unit.groups.given import (
     campaign,
     cancel_group,
     cancels,
+    capture_declined,
     captured,
     declined,
     forming,
@@ -91,21 +92,27 @@ def test_a_cancel_after_completion_is_refused_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "at", "standing"),
+    ("ending", "at", "status", "reason"),
     [
-        ((declined("b"),), 0, OrderStatus.HOLD_DECLINED),
-        ((tick(),), HOLD_WINDOW, OrderStatus.LAPSED),
-        ((cancel_group(),), 0, OrderStatus.RELEASED),
-        ((rejected("x"),), 0, OrderStatus.REFUSED),
+        ((declined("b"),), 0, OrderStatus.HOLD_DECLINED, "DECLINED"),
+        ((tick(),), HOLD_WINDOW, OrderStatus.LAPSED, "LAPSED"),
+        ((cancel_group(),), 0, OrderStatus.RELEASED, "RELEASED"),
+        ((rejected("x"),), 0, OrderStatus.REFUSED, "REFUSED"),
     ],
 )
-def test_a_cancel_of_an_order_that_is_out_already_is_refused_once(
-    ending: tuple[bytes, ...], at: int, standing: OrderStatus
+def test_a_cancel_of_an_ended_order_is_refused_once(
+    ending: tuple[bytes, ...], at: int, status: OrderStatus, reason: str
 ) -> None:
-    order = "x" if standing is OrderStatus.REFUSED else "b"
+    order = "x" if status is OrderStatus.REFUSED else "b"
     group = given(opens("a"), joins("b")).when(*ending, at=at)
-    assert group.state.status(order) is standing
-    group.when(cancels(order)).then(f"cancel_refused {order} {standing.name}").when(cancels(order)).then_nothing()
+    assert group.state.status(order) is status
+    group.when(cancels(order)).then(f"cancel_refused {order} {reason}").when(cancels(order)).then_nothing()
+
+
+def test_a_cancel_after_a_declined_capture_keeps_its_reason_in_the_log() -> None:
+    group = forming("a", "b").when(tick(), at=WINDOW).when(capture_declined("b"))
+    assert group.state.status("b") is OrderStatus.CAPTURE_DECLINED
+    group.when(cancels("b")).then("cancel_refused b FAILED")
 
 
 def test_a_cancel_in_the_millisecond_of_the_deadline_comes_too_late() -> None:
