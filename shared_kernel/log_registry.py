@@ -10,20 +10,12 @@ import time
 from dataclasses import dataclass, field, replace
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from google.protobuf.message import DecodeError
 from groupbuy.registry.v1.registry_pb2 import Declared, OffsetsRecovered, Redriven, RegistryRecord
 
-from eventlog.admin.topic_creation import create_topics
 from eventlog.broker.partition_reader import PartitionReader
 from eventlog.broker.security import Kafka, client
-from eventlog.broker.topic_checks import (
-    HOW_TO_REPAIR,
-    check_topics,
-    common_partition_count,
-    find_misplaced_keys,
-    partition_counts,
-)
+from eventlog.broker.topic_checks import check_topics, partition_counts
 from eventlog.core.errors import TopicsDiffer
 from eventlog.core.partitioner import partition_of
 from eventlog.views.recorded_skips import RecordedSkips, Skip, skip_key
@@ -176,52 +168,6 @@ class Writer:
         await self._producer.send_and_wait(
             REGISTRY.name, record.SerializeToString(deterministic=True), key=key.encode(), partition=partition
         )
-
-
-async def create(kafka: Kafka, *, partitions: int | None, otherwise: int, replication: int, who: str) -> list[str]:
-    """Makes the topics that are missing, commits offset 0 for their readers, declares the number of partitions.
-
-    `partitions` None: as declared, else as the existing topics have, else `otherwise`. The number that existing topics
-    have is declared only if all have the same and keys stand where it puts them. Raises TopicsDiffer before it has
-    changed anything. Returns the names of the new topics.
-    """
-    found = (await read(kafka)).declared
-    counts = await partition_counts(kafka, ALL)
-    if found is not None and partitions not in (None, found.partitions):
-        raise TopicsDiffer(f"{found.partitions} partitions were declared, for ever: {partitions} can't be had")
-    if found is not None:
-        wanted = found.partitions
-    else:
-        # Nobody declared a number. Where topics exist they must agree on one before it can be the truth.
-        agreed = common_partition_count(counts, None) if counts else None
-        wanted = partitions or agreed or otherwise
-        if agreed not in (None, wanted):
-            raise TopicsDiffer(f"every topic has {agreed} partitions, {wanted} were asked for")
-    adopted = False
-    if found is None and counts:
-        evidence = await find_misplaced_keys(kafka, [topic for topic in ALL if topic.name in counts], wanted)
-        if evidence.misplaced:
-            raise TopicsDiffer(
-                f"no number of partitions was declared, and {wanted}, which every topic has, is not the one that keys "
-                f"were placed by: {evidence.misplaced}. {HOW_TO_REPAIR}"
-            )
-        adopted = evidence.records > 0
-    made = await create_topics(kafka, ALL, partitions=wanted, replication=replication)
-    if found is None:
-        entry = Declared(partitions=wanted, cluster_id=await _cluster_id(kafka), adopted=adopted)
-        async with Writer(kafka, who, wanted) as writer:
-            await writer.append(DECLARED, RegistryRecord(declared=entry))
-    return made
-
-
-async def _cluster_id(kafka: Kafka) -> str:
-    admin = AIOKafkaAdminClient(**client(kafka))
-    await admin.start()
-    try:
-        described = await admin.describe_cluster()
-        return str(described.get("cluster_id") or "")
-    finally:
-        await admin.close()
 
 
 async def check(kafka: Kafka) -> int:

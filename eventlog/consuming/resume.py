@@ -6,7 +6,7 @@ decision log and find their results in it, so they can resume at the oldest deci
 
 Without a committed offset, that is the start. With one, the start is the lower of the two: the broker lets any member
 of a group commit any offset, and a forged one would silently skip records. `StartNotProven` says why no start can be
-shown to lose nothing; an operator then decides (`groupbuy-ops offsets recover`).
+shown to lose nothing; an operator then decides (`offsets recover`).
 """
 
 from __future__ import annotations

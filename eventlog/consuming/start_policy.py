@@ -43,7 +43,7 @@ class BulkStartPolicy(Protocol):
 
 
 #: What an operator does if a start can't be proven. The command shows the records that a start would skip.
-RECOVERY_HINT = "see what the group would skip with `groupbuy-ops offsets recover --dry-run`"
+RECOVERY_HINT = "see what the group would skip with `offsets recover --dry-run`"
 
 
 def check_in_log(tp: TP, at: int, begin: int, end: int) -> int:
@@ -106,7 +106,7 @@ def log_foreign_commit(tp: TP, committed: int, begin: int, end: int, own: int) -
     """Logs a committed offset that this service can't have committed."""
     log.critical(
         "%s-%s: offset %s is committed, but the log is from %s to %s: this service did not commit it. Resuming at %s, "
-        "which its own log proves. Find out who may commit for the group: `groupbuy-ops acls check`",
+        "which its own log proves. Find out who may commit for the group: `acls check`",
         *tp,
         committed,
         begin,
@@ -119,7 +119,7 @@ def log_unhandled_record(tp: TP, committed: int, offset: int, what: str) -> None
     """Logs a record before the committed offset that was not handled before."""
     log.critical(
         "%s-%s: offset %s was committed, but record %s before it %s: this service did not commit that offset. The "
-        "record is handled now, nothing is lost. Find out who may commit for the group: `groupbuy-ops acls check`",
+        "record is handled now, nothing is lost. Find out who may commit for the group: `acls check`",
         *tp,
         committed,
         offset,

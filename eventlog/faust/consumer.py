@@ -156,7 +156,7 @@ class BatchConsumer(InputStarts):
                 continue
             log.critical(
                 "%s-%s: offset %s is committed, but this process, the owner, has read only to %s. Another client "
-                "committed it. Committing %s again. See who may commit for the group: `groupbuy-ops acls check`",
+                "committed it. Committing %s again. See who may commit for the group: `acls check`",
                 *tp,
                 found,
                 delivered,

@@ -15,6 +15,7 @@ from rich.text import Text
 from eventlog.broker.topic_checks import offsets_retention
 from eventlog.core.errors import TopicsDiffer
 from eventlog.records.topic_spec import DAY_MS
+from ops.broker.log_creation import create_log
 from ops.console import console
 from ops.errors import USAGE, OpsError
 from ops.log.reader import no_broker
@@ -50,8 +51,8 @@ def create(
     address = broker(kafka)
 
     async def run() -> list[str]:
-        return await log_registry.create(
-            cluster(address), partitions=partitions, otherwise=PARTITIONS, replication=replication, who=who()
+        return await create_log(
+            cluster(address), partitions=partitions, default=PARTITIONS, replication=replication, who=who()
         )
 
     made = at_broker(address, run)

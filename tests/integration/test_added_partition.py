@@ -23,6 +23,7 @@ from devstack.kafka.broker import Broker
 from eventlog.core.errors import TopicsDiffer
 from eventlog.core.partitioner import partition_of
 from eventlog.records.topic_spec import TopicSpec
+from ops.broker.log_creation import create_log
 from ops.broker.rebuild import Rebuild, rebuild
 from ops.errors import OpsError
 from shared_kernel import log_registry
@@ -57,7 +58,7 @@ def create(kafka: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 async def made(kafka: str) -> None:
-    await log_registry.create(kafka, partitions=PARTITIONS, otherwise=64, replication=1, who="test")
+    await create_log(kafka, partitions=PARTITIONS, default=64, replication=1, who="test")
 
 
 async def add_partition(kafka: str, topics: Sequence[TopicSpec]) -> None:

@@ -30,6 +30,7 @@ from eventlog.records.dead_letters import ORIGIN_OFFSET, ORIGIN_TOPIC
 from groupbuy_testing.running import RunningStack
 from ops.audit.run import audit, wait_quiet
 from ops.broker import dlq
+from ops.broker.log_creation import create_log
 from shared_kernel import log_registry, topics
 from shared_kernel.log_registry import Writer
 from shared_kernel.topics import ALL, ORDERS, PAYMENT_INBOX, dlq_name
@@ -172,7 +173,7 @@ def test_services_go_on_where_they_stood_and_nothing_is_lost_or_doubled(shop: Sh
 
 
 async def made(kafka: str) -> None:
-    await log_registry.create(kafka, partitions=PARTITIONS, otherwise=PARTITIONS, replication=1, who="test")
+    await create_log(kafka, partitions=PARTITIONS, default=PARTITIONS, replication=1, who="test")
 
 
 async def write(kafka: str, topic: str, values: Sequence[bytes], key: str, headers: Any = ()) -> int:

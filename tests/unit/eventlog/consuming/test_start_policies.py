@@ -25,7 +25,7 @@ def _die(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start_policy, "abort", die)
 
 
-def test_a_committed_offset_that_the_log_still_has_is_the_start() -> None:
+def test_the_start_is_the_committed_offset_if_the_log_holds_it() -> None:
     assert at_committed(INPUT, 5, 5, 9) == 5
 
 
@@ -53,7 +53,7 @@ def test_a_committed_offset_outside_the_log_ends_the_process() -> None:
         (-1, 9, 0, 0, ""),
     ],
 )
-def test_a_decider_begins_after_its_greatest_cause_or_before_it(
+def test_a_decider_begins_at_the_lower_of_its_state_and_the_committed_offset(
     cause: int, committed: int | None, begin: int, start: int, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert from_state(INPUT, committed, begin, 9) is None
@@ -62,15 +62,15 @@ def test_a_decider_begins_after_its_greatest_cause_or_before_it(
 
 
 @pytest.mark.parametrize("committed", [None, 3])
-def test_a_decider_whose_inputs_are_gone_ends_the_process_and_names_the_way_out(committed: int | None) -> None:
+def test_missing_inputs_of_a_decider_end_the_process_and_name_the_recovery_command(committed: int | None) -> None:
     with pytest.raises(Died, match="offsets recover --dry-run"):
         after_cause(INPUT, 1, committed, 4, 9)
 
 
-def test_without_a_state_a_forgotten_offset_ends_the_process_and_names_the_command_that_helps() -> None:
-    with pytest.raises(Died, match="groupbuy-ops offsets recover --dry-run"):
+def test_a_forgotten_offset_without_a_state_ends_the_process_and_names_the_recovery_command() -> None:
+    with pytest.raises(Died, match="offsets recover --dry-run"):
         at_committed(INPUT, None, 0, 9)
 
 
-def test_a_partition_that_never_held_a_record_begins_at_0() -> None:
+def test_an_empty_partition_begins_at_0() -> None:
     assert at_committed(INPUT, None, 0, 0) == 0

@@ -188,7 +188,7 @@ def test_an_expired_start_that_the_inbox_no_longer_has_ends_the_process_with_adv
     done = run_python(FORGOTTEN)
     assert done.returncode == 70
     assert "the inbox begins after the last input that was decided" in done.stderr
-    assert "groupbuy-ops offsets recover" in done.stderr
+    assert "offsets recover" in done.stderr
     assert "decided=3 committed=None begin=7" in done.stderr
     assert "WENT ON" not in done.stdout
 
