@@ -21,5 +21,10 @@ def mismatch(key: str, campaign: Campaign) -> str:
 def reader(kafka: Kafka, instance: str) -> GlobalTable[Campaign]:
     """Campaigns by id. Start it before the processors."""
     return GlobalTable(
-        kafka, CAMPAIGNS.name, Campaign.FromString, client_id=f"{instance}.campaigns", mismatch=mismatch, removable=False
+        kafka,
+        CAMPAIGNS.name,
+        Campaign.FromString,
+        client_id=f"{instance}.campaigns",
+        mismatch=mismatch,
+        removable=False,
     )

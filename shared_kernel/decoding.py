@@ -11,7 +11,7 @@ from eventlog.records.dead_letters import Undecodable
 M = TypeVar("M", bound=Message)
 
 
-def of_group(message: type[M], value: bytes, key: bytes | None) -> M:
+def decode_for_group(message: type[M], value: bytes, key: bytes | None) -> M:
     """A message that names its group. Raises Undecodable when the bytes are not such a message, or not of the group
     that the key names."""
     try:

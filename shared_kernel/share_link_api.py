@@ -15,7 +15,7 @@ from groupbuy.links.v1.links_pb2 import Invitation
 from chassis.rpc.errors import ApiError
 from shared_kernel.share_links import LinkRefused, Refusal, Verified
 
-ANSWERS: Mapping[Refusal, tuple[grpc.StatusCode, errors_pb2.ErrorReason.ValueType]] = {
+API_ERRORS: Mapping[Refusal, tuple[grpc.StatusCode, errors_pb2.ErrorReason.ValueType]] = {
     Refusal.MALFORMED: (grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_LINK_MALFORMED),
     Refusal.UNKNOWN_KEY: (grpc.StatusCode.PERMISSION_DENIED, errors_pb2.ERROR_REASON_LINK_KEY_UNKNOWN),
     Refusal.BAD_SIGNATURE: (grpc.StatusCode.PERMISSION_DENIED, errors_pb2.ERROR_REASON_LINK_SIGNATURE),
@@ -39,11 +39,11 @@ def invitation(verified: Verified) -> Invitation:
 
 def link_refused(refused: LinkRefused, field: str) -> ApiError:
     """The link in a field of the request is not accepted."""
-    code, reason = ANSWERS[refused.why]
+    code, reason = API_ERRORS[refused.why]
     return ApiError(code, reason, f"{field}: {refused.why.value}", fields=[(field, refused.why.value)])
 
 
-def not_set_up(variable: str) -> ApiError:
+def links_not_configured(variable: str) -> ApiError:
     """The service has no keys; `variable` is the setting that names them."""
     return ApiError(
         grpc.StatusCode.FAILED_PRECONDITION,

@@ -1,10 +1,10 @@
-"""Calls by what they do now, oldest first, and the seconds that each may take for it.
+"""Limits on the time and the number of calls in one phase, such as reading the request.
 
-A peer decides how long its request takes to arrive and how long it leaves our answer unread. Such a call costs a task
-and its buffers, so each phase is limited in time and in number. Where a phase is full, the call that has been in it for
-longest is ended for the next one: a call of a well-behaved peer passes a phase in milliseconds, and is not the oldest.
+The peer decides how long its request takes to arrive and how long it leaves the response unread. Such a call occupies
+a task and buffers, so each phase limits both seconds and calls. A full phase evicts the call that has been in it for
+longest: a well-behaved call passes a phase in milliseconds and is not the oldest.
 
-To be used on the event loop's thread only.
+Used on the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -18,40 +18,39 @@ from typing import Any
 Task = asyncio.Task[Any]
 
 
-class Phase:
-    """Calls in one phase."""
+class CallPhase:
+    """The calls in one phase."""
 
-    __slots__ = ("_clock", "_end", "_most", "_seconds", "_since", "ended")
+    __slots__ = ("_clock", "_end", "_limit", "_seconds", "_since", "ended")
 
     def __init__(
-        self, most: int, seconds: float, end: Callable[[Task, Any], None], clock: Callable[[], float] = time.monotonic
+        self, limit: int, seconds: float, end: Callable[[Task, Any], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`most` calls at a time, each for so many `seconds`; `end` ends one, which has left the phase before, and is
-        given what it entered with."""
-        self._most = most
+        """Allows `limit` calls at a time, each for `seconds`. `end(task, context)` ends a call that was evicted."""
+        self._limit = limit
         self._seconds = seconds
         self._end = end
         self._clock = clock
-        #: Kept in the order in which calls came.
+        #: In order of arrival.
         self._since: dict[Task, tuple[float, Any]] = {}
-        #: Calls that were ended so far.
+        #: Calls evicted so far.
         self.ended = 0
 
     def __len__(self) -> int:
         return len(self._since)
 
-    def enter(self, task: Task, about: Any = None) -> None:
-        """A call begins the phase."""
-        if len(self._since) >= self._most:
-            self._expel(next(iter(self._since)))
-        self._since[task] = self._clock(), about
+    def enter(self, task: Task, context: Any = None) -> None:
+        """Adds a call. Evicts the oldest if the phase is full."""
+        if len(self._since) >= self._limit:
+            self._evict(next(iter(self._since)))
+        self._since[task] = self._clock(), context
 
     def leave(self, task: Task) -> None:
-        """A call has ended the phase, or has ended altogether."""
+        """Removes a call, if it is in the phase."""
         self._since.pop(task, None)
 
     def sweep(self) -> int:
-        """Ends the calls that have been in the phase for too long, and returns how many."""
+        """Evicts the calls that exceeded the phase's seconds and returns their number."""
         until = self._clock() - self._seconds
         overdue = []
         for task, (since, _) in self._since.items():
@@ -59,10 +58,10 @@ class Phase:
                 break
             overdue.append(task)
         for task in overdue:
-            self._expel(task)
+            self._evict(task)
         return len(overdue)
 
-    def _expel(self, task: Task) -> None:
-        _, about = self._since.pop(task)
+    def _evict(self, task: Task) -> None:
+        _, context = self._since.pop(task)
         self.ended += 1
-        self._end(task, about)
+        self._end(task, context)

@@ -1,6 +1,6 @@
-"""Calls in flight: how many there may be, and how they end: as the process stops, or as the caller loses access.
+"""The calls in flight: their limit, each identity's share, and how the server ends them early.
 
-To be used on the event loop's thread only.
+Used on the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -13,50 +13,48 @@ from typing import Generic, TypeVar
 import grpc
 from groupbuy.errors.v1 import errors_pb2
 
-from chassis.rpc.caller import identity
-from chassis.rpc.errors import NOT_READY_RETRY_MS, ApiError, Prepared
+from chassis.rpc.caller import current_identity
+from chassis.rpc.errors import NOT_READY_RETRY_MS, ApiError, PreparedError
 
-#: Milliseconds after which to call again when too many calls are under way.
+#: Milliseconds after which a caller retries when the server is at capacity.
 OVERLOADED_RETRY_MS = 200
-#: What a call is answered that is refused before anything is done for it.
-OVERLOADED = Prepared(
+#: The error of a call that is refused before any work is done for it.
+OVERLOADED = PreparedError(
     ApiError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         errors_pb2.ERROR_REASON_OVERLOADED,
-        "more calls come than can be answered; call again later",
+        "the service is at capacity; retry later",
         retry_after_ms=OVERLOADED_RETRY_MS,
     )
 )
-
+#: One identity leaves this part of the limit, a fifth, to the others.
+RESERVED_PART = 5
 
 _STOPPING = ApiError(
     grpc.StatusCode.UNAVAILABLE,
     errors_pb2.ERROR_REASON_NOT_READY,
-    "the service is stopping; call again",
+    "the service is stopping; retry",
     retry_after_ms=NOT_READY_RETRY_MS,
 )
 
-W = TypeVar("W")
+C = TypeVar("C")
 
 
-#: Part of all places that one identity leaves to the others.
-LEFT_TO_OTHERS = 5
+class CallsInFlight(Generic[C]):
+    """Calls of one kind, at most `limit` at a time and at most four fifths of that for one identity.
 
-
-class Calls(Generic[W]):
-    """Calls of one kind, `limit` at most at a time. `with calls.of(who):` around each, on the call's own task.
-
-    One identity has four fifths of the places at most.
+    Each call runs in `with calls.slot(call):` on its own task. `call` describes it to `end_where`.
     """
 
-    __slots__ = ("_by_identity", "_idle", "_limit", "_share", "_tasks", "_told")
+    __slots__ = ("_by_identity", "_end_reasons", "_idle", "_limit", "_share", "_tasks")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._share = limit - limit // LEFT_TO_OTHERS
+        self._share = limit - limit // RESERVED_PART
         self._by_identity: dict[str, int] = {}
-        self._tasks: dict[asyncio.Task[object], W] = {}
-        self._told: dict[asyncio.Task[object], ApiError] = {}
+        self._tasks: dict[asyncio.Task[object], C] = {}
+        #: Reasons of the calls that were cancelled and have not left yet.
+        self._end_reasons: dict[asyncio.Task[object], ApiError] = {}
         self._idle: asyncio.Event | None = None
 
     def __len__(self) -> int:
@@ -64,104 +62,110 @@ class Calls(Generic[W]):
 
     @property
     def full(self) -> bool:
-        """Whether all places are taken."""
+        """Whether the limit is reached."""
         return len(self._tasks) >= self._limit
 
-    def of(self, who: W) -> Place[W]:
-        """A place for as long as the block lasts."""
-        return Place(self, who)
+    def slot(self, call: C) -> Slot[C]:
+        """A context manager that holds one slot for the current task."""
+        return Slot(self, call)
 
-    def take(self, who: W) -> None:
-        """See Place."""
+    def enter(self, call: C) -> None:
+        """Takes a slot for the current task. Raises ApiError OVERLOADED at capacity."""
         if self.full:
             raise ApiError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 errors_pb2.ERROR_REASON_OVERLOADED,
-                f"{self._limit} calls are under way already; call again later",
+                f"{self._limit} calls are in flight; retry later",
                 metadata={"limit": str(self._limit)},
                 retry_after_ms=OVERLOADED_RETRY_MS,
             )
-        name = identity()
-        if name:
-            taken = self._by_identity.get(name, 0)
-            if taken >= self._share:
+        identity = current_identity()
+        if identity:
+            in_flight = self._by_identity.get(identity, 0)
+            if in_flight >= self._share:
                 raise ApiError(
                     grpc.StatusCode.RESOURCE_EXHAUSTED,
                     errors_pb2.ERROR_REASON_OVERLOADED,
-                    f"{self._share} calls of {name} are under way already; call again later",
-                    metadata={"limit": str(self._share), "identity": name},
+                    f"{self._share} calls of {identity} are in flight; retry later",
+                    metadata={"limit": str(self._share), "identity": identity},
                     retry_after_ms=OVERLOADED_RETRY_MS,
                 )
-            self._by_identity[name] = taken + 1
-        self._tasks[_current_task()] = who
+            self._by_identity[identity] = in_flight + 1
+        self._tasks[_current_task()] = call
 
-    def give(self, error: BaseException | None) -> None:
-        """See Place."""
+    def leave(self, error: BaseException | None) -> None:
+        """Frees the slot of the current task. If the server ended the call, raises the reason in place of `error`."""
         task = _current_task()
         del self._tasks[task]
-        name = identity()
-        if name:
-            self._by_identity[name] -= 1
+        identity = current_identity()
+        if identity:
+            self._by_identity[identity] -= 1
         if self._idle is not None and not self._tasks:
             self._idle.set()
-        why = self._told.pop(task, None)
-        if why is not None and isinstance(error, asyncio.CancelledError):
+        reason = self._end_reasons.pop(task, None)
+        if reason is not None and isinstance(error, asyncio.CancelledError):
             task.uncancel()
             # A copy: one error raised by thousands of tasks would hold all of their frames.
             raise ApiError(
-                why.code, why.reason, why.message, metadata=why.metadata, retry_after_ms=why.retry_after_ms
+                reason.code,
+                reason.reason,
+                reason.message,
+                metadata=reason.metadata,
+                retry_after_ms=reason.retry_after_ms,
             ) from None
 
-    async def idle(self) -> None:
+    async def wait_idle(self) -> None:
         """Returns once no call is in flight."""
         self._idle = asyncio.Event()
         if self._tasks:
             await self._idle.wait()
 
-    def tell(self) -> None:
-        """Ends every call in flight; its caller is told to call again."""
-        for task in self._tasks.keys() - self._told.keys():
+    def end_all(self) -> None:
+        """Ends every call in flight with UNAVAILABLE, so that the caller retries."""
+        for task in self._tasks.keys() - self._end_reasons.keys():
             self._end(task, _STOPPING)
 
-    def end(self, judge: Callable[[W], ApiError | None]) -> int:
-        """Ends the calls for which `judge` has a reason, and returns how many. It is asked once for each different
-        `who`."""
-        refused = {who: why for who in set(self._tasks.values()) if (why := judge(who)) is not None}
-        found = [task for task, who in self._tasks.items() if who in refused and task not in self._told]
+    def end_where(self, judge: Callable[[C], ApiError | None]) -> int:
+        """Ends the calls for which `judge` returns a reason, and returns their number.
+
+        Calls `judge` once for each different `call`.
+        """
+        refused = {call: reason for call in set(self._tasks.values()) if (reason := judge(call)) is not None}
+        found = [task for task, call in self._tasks.items() if call in refused and task not in self._end_reasons]
         for task in found:
             self._end(task, refused[self._tasks[task]])
         return len(found)
 
-    def end_one(self, task: asyncio.Task[object], why: ApiError) -> bool:
-        """Ends a call with a reason, where it is in flight; returns whether it was."""
-        if task in self._tasks and task not in self._told:
-            self._end(task, why)
+    def end_one(self, task: asyncio.Task[object], reason: ApiError) -> bool:
+        """Ends one call. Returns False if it is not in flight or already ended."""
+        if task in self._tasks and task not in self._end_reasons:
+            self._end(task, reason)
             return True
         return False
 
-    def _end(self, task: asyncio.Task[object], why: ApiError) -> None:
-        self._told[task] = why
+    def _end(self, task: asyncio.Task[object], reason: ApiError) -> None:
+        self._end_reasons[task] = reason
         task.cancel()
 
 
-class Place(Generic[W]):
-    """The place of one call."""
+class Slot(Generic[C]):
+    """The slot of one call."""
 
-    __slots__ = ("_calls", "_who")
+    __slots__ = ("_call", "_calls")
 
-    def __init__(self, calls: Calls[W], who: W) -> None:
+    def __init__(self, calls: CallsInFlight[C], call: C) -> None:
         self._calls = calls
-        self._who = who
+        self._call = call
 
     def __enter__(self) -> None:
-        """Raises ApiError OVERLOADED when all places are taken."""
-        self._calls.take(self._who)
+        """Raises ApiError OVERLOADED at capacity."""
+        self._calls.enter(self._call)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Frees the place. A call that was ended leaves with the reason, an ApiError, instead of its cancellation."""
-        self._calls.give(error)
+        """Frees the slot. A call that the server ended raises the reason, an ApiError, in place of CancelledError."""
+        self._calls.leave(error)
 
 
 def _current_task() -> asyncio.Task[object]:

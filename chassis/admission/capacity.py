@@ -1,7 +1,8 @@
-"""Room for a bounded number of things under way, where one call may bring many. First come, first served, with a share
-for each identity at most: one that fills its share waits, or is refused, and the others do not.
+"""A limit on work in flight where one call may bring many items: first come, first served, with a share an identity.
 
-Must only be used on the event loop's thread, and everything taken must be given back.
+An identity that fills its share waits or is refused; the others do not.
+
+Used on the event loop's thread only. Every acquire needs a release.
 """
 
 from __future__ import annotations
@@ -16,118 +17,122 @@ import grpc
 from groupbuy.errors.v1 import errors_pb2
 
 from chassis.admission.calls_in_flight import OVERLOADED_RETRY_MS
-from chassis.rpc.caller import identity
+from chassis.rpc.caller import current_identity
 from chassis.rpc.errors import ApiError
 
 
-class _Turn(NamedTuple):
-    places: int
-    who: str
-    given: asyncio.Future[None]
+class _Waiter(NamedTuple):
+    slots: int
+    identity: str
+    granted: asyncio.Future[None]
 
 
 class CapacityLimiter:
-    """Places for `limit` things, `share` of them for one identity. More may come in one piece only where the identity
-    has nothing else under way, and the limit allows it; more than the limit only where nothing is under way at all."""
+    """`limit` slots, at most `share` of them for one identity.
+
+    A request for more slots than the share is granted only while the identity holds none and the limit allows it; a
+    request for more than the limit only while no slot is taken.
+    """
 
     def __init__(self, limit: int, share: int | None = None) -> None:
         self._limit = limit
         self._share = limit if share is None else share
-        self._waiting: deque[_Turn] = deque()
-        self._taken_by: dict[str, int] = {}
-        #: Places that are taken.
-        self.taken = 0
+        self._waiting: deque[_Waiter] = deque()
+        self._by_identity: dict[str, int] = {}
+        #: Slots in use.
+        self.in_use = 0
 
-    def try_take(self, places: int, who: str | None = None) -> bool:
-        """Takes so many places if they are free and nobody waits for them; returns whether it did. `who` is the
-        caller's identity if it is not given; an empty one has no share."""
-        who = identity() if who is None else who
-        if any(self._shares(one.places, one.who) for one in self._waiting):
-            # Waits for the room, and not for its own share: nobody overtakes.
+    def try_acquire(self, slots: int, identity: str | None = None) -> bool:
+        """Takes the slots if they are free and nobody waits for them; returns whether it did.
+
+        `identity` defaults to the caller's. An empty one is subject to the limit alone.
+        """
+        identity = current_identity() if identity is None else identity
+        if any(self._within_share(one.slots, one.identity) for one in self._waiting):
+            # That waiter lacks free slots, not its share: nobody overtakes it.
             return False
-        if not (self._has(places) and self._shares(places, who)):
+        if not (self._within_limit(slots) and self._within_share(slots, identity)):
             return False
-        self._take(places, who)
+        self._grant(slots, identity)
         return True
 
     @contextmanager
-    def place(self, what: str) -> Iterator[None]:
-        """One place for as long as the block lasts. Raises ApiError OVERLOADED where there is none."""
-        who = identity()
-        if not self.try_take(1, who):
-            raise no_room(f"too many calls {what} already")
+    def slot(self, activity: str) -> Iterator[None]:
+        """One slot for the block. Raises ApiError OVERLOADED, "too many calls {activity} already", at capacity."""
+        identity = current_identity()
+        if not self.try_acquire(1, identity):
+            raise at_capacity(f"too many calls {activity} already")
         try:
             yield
         finally:
-            self.give(1, who)
+            self.release(1, identity)
 
-    async def take(self, places: int, who: str | None = None) -> None:
-        """Takes so many places, and waits for them where they are not free."""
-        who = identity() if who is None else who
-        if self.try_take(places, who):
+    async def acquire(self, slots: int, identity: str | None = None) -> None:
+        """Takes the slots; waits until they are free."""
+        identity = current_identity() if identity is None else identity
+        if self.try_acquire(slots, identity):
             return
-        turn = _Turn(places, who, asyncio.get_running_loop().create_future())
-        self._waiting.append(turn)
+        waiter = _Waiter(slots, identity, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiter)
         try:
-            await turn.given
+            await waiter.granted
         except asyncio.CancelledError:
-            if turn.given.done() and not turn.given.cancelled():
-                # Both happened at once: what was given is given back.
-                self.give(places, who)
+            if waiter.granted.done() and not waiter.granted.cancelled():
+                # Granted and cancelled in the same turn of the loop.
+                self.release(slots, identity)
             else:
-                self._waiting = deque(one for one in self._waiting if one is not turn)
-                self._call()
+                self._waiting = deque(one for one in self._waiting if one is not waiter)
+                self._grant_waiters()
             raise
 
-    def give(self, places: int, who: str | None = None) -> None:
-        """Gives places back."""
-        who = identity() if who is None else who
-        self.taken -= places
-        if who:
-            left = self._taken_by[who] - places
+    def release(self, slots: int, identity: str | None = None) -> None:
+        """Frees slots."""
+        identity = current_identity() if identity is None else identity
+        self.in_use -= slots
+        if identity:
+            left = self._by_identity[identity] - slots
             if left:
-                self._taken_by[who] = left
+                self._by_identity[identity] = left
             else:
-                del self._taken_by[who]
-        self._call()
+                del self._by_identity[identity]
+        self._grant_waiters()
 
-    def _has(self, places: int) -> bool:
-        return not self.taken or self.taken + places <= self._limit
+    def _within_limit(self, slots: int) -> bool:
+        return not self.in_use or self.in_use + slots <= self._limit
 
-    def _shares(self, places: int, who: str) -> bool:
-        own = self._taken_by.get(who, 0) if who else 0
-        return not own or own + places <= self._share
+    def _within_share(self, slots: int, identity: str) -> bool:
+        own = self._by_identity.get(identity, 0) if identity else 0
+        return not own or own + slots <= self._share
 
-    def _take(self, places: int, who: str) -> None:
-        self.taken += places
-        if who:
-            self._taken_by[who] = self._taken_by.get(who, 0) + places
+    def _grant(self, slots: int, identity: str) -> None:
+        self.in_use += slots
+        if identity:
+            self._by_identity[identity] = self._by_identity.get(identity, 0) + slots
 
-    def _call(self) -> None:
-        """Gives those who wait their turn. One that waits for the room keeps those behind it waiting; one that waits
-        for its share does not."""
-        left: deque[_Turn] = deque()
+    def _grant_waiters(self) -> None:
+        """Grants in order. A waiter that lacks free slots blocks those behind it; one that lacks its share does not."""
+        left: deque[_Waiter] = deque()
         while self._waiting:
-            turn = self._waiting.popleft()
-            if turn.given.done():
+            waiter = self._waiting.popleft()
+            if waiter.granted.done():
                 continue
-            if self._shares(turn.places, turn.who):
-                if not self._has(turn.places):
-                    left.append(turn)
+            if self._within_share(waiter.slots, waiter.identity):
+                if not self._within_limit(waiter.slots):
+                    left.append(waiter)
                     break
-                self._take(turn.places, turn.who)
-                turn.given.set_result(None)
+                self._grant(waiter.slots, waiter.identity)
+                waiter.granted.set_result(None)
             else:
-                left.append(turn)
+                left.append(waiter)
         left.extend(self._waiting)
         self._waiting = left
 
 
-def no_room(why: str) -> ApiError:
-    """The refusal of a call for which there is no place."""
+def at_capacity(message: str) -> ApiError:
+    """The error of a call that finds no free slot."""
     return ApiError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         errors_pb2.ERROR_REASON_OVERLOADED,
-        f"{why}; call again later",
+        f"{message}; retry later",
         retry_after_ms=OVERLOADED_RETRY_MS,
     )

@@ -1,7 +1,8 @@
-"""How often a caller may call, and how often a line may be logged: token buckets.
+"""Token buckets, for the rate of calls and of log lines.
 
-A bucket holds `burst` tokens at most and gets so many a second; a call takes one. A call that is refused takes nothing.
-To be used on the event loop's thread only.
+A bucket holds at most `burst` tokens and gains `calls_per_second`. A call takes one token; a refused call takes none.
+
+Used on the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -12,25 +13,25 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """Calls a second that a caller may make of one process for long, and at once after a pause."""
+class RateLimit:
+    """A sustained rate in one process, and the burst that is allowed after a pause."""
 
     calls_per_second: float
     burst: int
 
 
-class Sparingly:
-    """Lets through so many log lines a second about what anybody can cause, and counts the others."""
+class LogThrottle:
+    """Limits the log lines about events that any peer can cause, and counts the lines left out."""
 
     __slots__ = ("_bucket", "_left_out")
 
-    def __init__(self, limit: Limit, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: RateLimit, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` in seconds."""
-        self._bucket = Bucket(limit, clock)
+        self._bucket = TokenBucket(limit, clock)
         self._left_out = 0
 
-    def let(self) -> dict[str, int] | None:
-        """Fields for the line: how many were left out before it. None: leave this one out too."""
+    def allow(self) -> dict[str, int] | None:
+        """Returns the fields to add to the line, the number of lines left out before it; None to leave it out too."""
         if self._bucket.take():
             self._left_out += 1
             return None
@@ -38,12 +39,12 @@ class Sparingly:
         return {"left_out": left_out} if left_out else {}
 
 
-class Bucket:
+class TokenBucket:
     """The tokens of one caller."""
 
     __slots__ = ("_at", "_clock", "_limit", "_tokens")
 
-    def __init__(self, limit: Limit, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: RateLimit, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` in seconds."""
         self._limit = limit
         self._clock = clock
@@ -51,22 +52,24 @@ class Bucket:
         self._tokens = float(limit.burst)
 
     def take(self) -> float:
-        """Takes a token and returns 0; or takes none and returns the seconds after which there is one again."""
+        """Takes a token and returns 0, or takes none and returns the seconds until one is available."""
         self._fill()
         if self._tokens >= 1:
             self._tokens -= 1
             return 0.0
         return (1 - self._tokens) / self._limit.calls_per_second
 
-    def owe(self, tokens: float = 1) -> float:
-        """Takes tokens even if they are yet to come, and returns the seconds to wait for them: for what can be slowed
-        or refused the next time."""
+    def overdraw(self, tokens: float = 1) -> float:
+        """Takes tokens even if that leaves a debt, and returns the seconds until the debt is paid off.
+
+        For callers that are slowed down, or refused the next time.
+        """
         self._fill()
         self._tokens -= tokens
         return max(-self._tokens / self._limit.calls_per_second, 0.0)
 
     def debt_s(self) -> float:
-        """Seconds until all tokens that were taken have come; 0: they have."""
+        """Seconds until the debt is paid off; 0 without a debt."""
         self._fill()
         return max(-self._tokens / self._limit.calls_per_second, 0.0)
 

@@ -1,12 +1,11 @@
-"""Lets the threads on which gRPC reads and writes give way to the event loop, where the system can do that.
+"""Lowers the priority of gRPC's threads below the event loop's, where the system supports it.
 
-Calls are read by several threads, handed over by one and answered by one, the event loop's. In a flood those that read
-take the processor from the one that answers, and the more is asked for, the less is answered. Where they have to give
-way, what can't be read stays in the buffers of the connections and slows down who sends it. While there is time enough
-they are as quick as ever.
+Several gRPC threads read calls, one hands them over and one, the event loop's, answers them. In a flood the readers
+take the processor from the event loop, so that more load gives fewer answers. With a lower priority, calls that are
+not read stay in the buffers of their connections and slow down their senders. Below full load nothing changes.
 
-A service that decides is another matter. Where it has much to catch up with its event loop is busy for minutes, with
-few calls beside, and each of them takes a dozen turns between batches: whoever comes late to one has missed several.
+A service that decides needs milder settings. Its event loop may be busy with catching up for minutes, with few calls,
+and each call takes a dozen turns of the loop between batches: a reader that comes late to one turn misses several.
 """
 
 from __future__ import annotations
@@ -20,48 +19,50 @@ from typing import NamedTuple
 
 
 class ThreadPriorities(NamedTuple):
-    """By how much threads are behind the event loop's. By 5, one gets a third of what that gets of a processor that is
-    too busy, by 10 a tenth, by 15 a thirtieth. In a container it is a rank among its threads alone: what runs beside it
-    is not let before them."""
+    """Nice values of gRPC's threads, relative to the event loop's.
 
-    #: Those that read.
+    On a busy processor, 5 leaves a thread a third of the loop's time, 10 a tenth, 15 a thirtieth. In a container the
+    values order that container's threads only.
+    """
+
+    #: The threads that read.
     reading: int
-    #: The one that wakes the event loop for each call.
-    handing_over: int
+    #: The thread that wakes the event loop for each call.
+    polling: int
 
 
-#: Of a service whose event loop does little but answer.
-ANSWERS = ThreadPriorities(15, 5)
-#: Of one whose event loop decides as well.
-DECIDES = ThreadPriorities(10, 0)
-#: As gRPC names those that read: they, and the one that makes more of them.
-READERS = frozenset({"event_engine", "lifeguard"})
-#: What grpc.aio names the one that hands over, in Python.
-HANDS_OVER = "_poll_wrapper"
-#: Seconds after which threads that gRPC has made since get theirs. Mostly they have it, from the thread that made them;
-#: but that may have been the event loop's, or one that had no rank yet.
-AGAIN_S = 1.0
+#: For an event loop that mostly answers calls.
+SERVING = ThreadPriorities(15, 5)
+#: For an event loop that also decides.
+DECIDING = ThreadPriorities(10, 0)
+#: gRPC's names of the threads that read, and of the thread that starts more of them.
+READER_THREADS = frozenset({"event_engine", "lifeguard"})
+#: grpc.aio's name, in Python, of the thread that hands calls over.
+POLLER_THREAD = "_poll_wrapper"
+#: Seconds between two passes. A new thread inherits the priority of the thread that started it, which may be the event
+#: loop's or one that had no lower priority yet.
+REAPPLY_S = 1.0
 _TASKS = Path("/proc/self/task")
 
 
-async def apply_thread_priorities(ranks: ThreadPriorities) -> None:
-    """Sees to it until cancelled, on the event loop, once gRPC runs. Does nothing where threads have no priority."""
+async def apply_thread_priorities(priorities: ThreadPriorities) -> None:
+    """Applies the priorities every second until cancelled. Needs a running gRPC server and Linux; else does nothing."""
     while True:
-        _set(ranks)
-        await asyncio.sleep(AGAIN_S)
+        _apply(priorities)
+        await asyncio.sleep(REAPPLY_S)
 
 
-def _set(ranks: ThreadPriorities) -> None:
+def _apply(priorities: ThreadPriorities) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    handing_over = {thread.native_id for thread in threading.enumerate() if HANDS_OVER in thread.name}
+    polling = {thread.native_id for thread in threading.enumerate() if POLLER_THREAD in thread.name}
     for task in _TASKS.iterdir() if _TASKS.exists() else ():
         thread = int(task.name)
-        # It may end meanwhile.
+        # The thread may end at any time.
         with suppress(FileNotFoundError, ProcessLookupError):
-            if (task / "comm").read_text().strip() in READERS:
-                behind = ranks.reading
-            elif thread in handing_over:
-                behind = ranks.handing_over
+            if (task / "comm").read_text().strip() in READER_THREADS:
+                behind = priorities.reading
+            elif thread in polling:
+                behind = priorities.polling
             else:
                 continue
             os.setpriority(os.PRIO_PROCESS, thread, min(own + behind, 19))

@@ -1,6 +1,6 @@
-"""Settings of our identity and of whom we trust: for gRPC a certificate, for Kafka a user. The same for every process.
+"""Settings of a process's identity and of the identities it trusts: certificates for gRPC, a user for Kafka.
 
-Nothing is open by omission: a process without encryption has a setting of its own for that, `insecure`.
+Encryption is on by default; only `insecure` turns it off.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings
 
 from eventlog.broker.security import Cluster, Kafka, KafkaSecurity
 
-#: Type of an error whose message is a whole sentence.
+#: Type of a validation error whose message is a complete sentence.
 SENTENCE = "sentence"
 
 
@@ -22,16 +22,16 @@ def _upper(value: object) -> object:
 
 
 class SecuritySettings(BaseSettings):
-    """Certificates for gRPC, a user for Kafka; or, for a developer's machine, neither."""
+    """The certificates for gRPC, or none on a developer's machine."""
 
-    #: Nothing is encrypted and every caller passes for `local`, who may call everything. For one machine alone.
+    #: Turns encryption and authorisation off: every caller is `local` and may call every method. For one machine only.
     insecure: bool = False
-    #: PEM files: our certificate with what lies between it and the authority, its key, the authorities we trust. They
-    #: are read again when they change.
+    #: PEM files: the certificate with its intermediate ones, its key, the trusted authorities. They are read again when
+    #: they change.
     tls_certificate: FilePath | None = None
     tls_key: FilePath | None = None
     tls_ca: Annotated[FilePath | None, Field(validate_default=True)] = None
-    #: Who may call what; the table beside this module if it is not set.
+    #: File of the policy; defaults to policy.toml beside this module.
     policy: FilePath | None = None
 
     @field_validator("tls_ca")
@@ -40,7 +40,7 @@ class SecuritySettings(BaseSettings):
         if info.data.get("insecure", True):
             return value
         parts = {"tls_certificate": info.data.get("tls_certificate"), "tls_key": info.data.get("tls_key")}
-        # One that was set and can't be used has an error of its own.
+        # A setting with an invalid value has its own error.
         missing = [name for name in parts if name in info.data and parts[name] is None]
         missing += [] if value else ["tls_ca"]
         _require(cls, missing)
@@ -53,16 +53,16 @@ class SecuritySettings(BaseSettings):
 
 
 class KafkaSettings(SecuritySettings):
-    """The same, for processes that speak to Kafka."""
+    """Adds the user for Kafka."""
 
-    #: How to speak to Kafka; PLAINTEXT if it is not set and all is insecure, else SASL_SSL.
+    #: Kafka's security protocol; defaults to PLAINTEXT with `insecure`, else SASL_SSL.
     kafka_security: Annotated[Literal["PLAINTEXT", "SASL_SSL"] | None, BeforeValidator(_upper)] = None
     kafka_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(_upper)] = (
         "SCRAM-SHA-512"
     )
     kafka_user: str = ""
     kafka_password: SecretStr = SecretStr("")
-    #: PEM file: the authorities that may have signed the brokers' certificates.
+    #: PEM file: the trusted authorities of the brokers' certificates.
     kafka_ca: Annotated[FilePath | None, Field(validate_default=True)] = None
 
     @field_validator("kafka_ca")
@@ -77,7 +77,7 @@ class KafkaSettings(SecuritySettings):
         return value
 
     def cluster(self, kafka: str) -> Kafka:
-        """The brokers at an address, host:port[,…], with what it takes to be let in there."""
+        """The brokers at host:port[,…], with the credentials for them."""
         if self.kafka_ca is None or not _secured({"insecure": self.insecure, "kafka_security": self.kafka_security}):
             return kafka
         password = self.kafka_password.get_secret_value()
@@ -97,7 +97,8 @@ def _require(settings: type[SecuritySettings], missing: list[str]) -> None:
         SENTENCE,
         "{sentence}",
         {
-            "sentence": f"{few} {'is' if len(names) == 1 else 'are'} not set: set what is needed for encrypted "
-            f"connections, or {settings.variable('insecure')}=true on a developer's machine"
+            "sentence": f"{few} {'is' if len(names) == 1 else 'are'} not set; encrypted connections need "
+            f"{'it' if len(names) == 1 else 'them'}. On a developer's machine set "
+            f"{settings.variable('insecure')}=true instead"
         },
     )

@@ -1,11 +1,10 @@
-"""Authentication and authorisation of calls: the identity in the caller's certificate, and the table of
-chassis.identity.policy.
+"""Authentication and authorisation of calls, by the identity in the caller's certificate and the policy.
 
-TLS has verified the certificate before anything here runs; chassis/identity/peer_identity.py reads it, once for each
-certificate. The dates of the certificate, the bundle of authorities and the table may change while a connection lasts:
-they are checked at each call, and every second for calls in flight. The forwarding header is honoured only from peers
-with this service's own SPIFFE id, and such a peer may do nothing but forward. Where all is insecure every caller is
-`local`, who may call everything: for one machine alone.
+TLS verifies the certificate before any code here runs; chassis/identity/peer_identity.py parses it once. The
+certificate's dates, the bundle of authorities and the policy may change while a connection lasts, so they are checked
+at each call, and every second for calls in flight. The forwarding header is honoured only from peers with this
+service's own SPIFFE id, and such a peer may only forward. Without encryption every caller is `local` and may call every
+method: for one machine only.
 """
 
 from __future__ import annotations
@@ -22,72 +21,72 @@ import structlog
 from cryptography import x509
 from groupbuy.errors.v1 import errors_pb2
 
-from chassis.admission.rate_limit import Bucket
+from chassis.admission.rate_limit import TokenBucket
 from chassis.identity import peer_identity
 from chassis.identity.access_settings import SecuritySettings
 from chassis.identity.peer_identity import Identity, NotAnIdentity, server_name
 from chassis.identity.policy import FILE, Policy, PolicyError, read
-from chassis.identity.tls import BadCertificates, Files
-from chassis.routing.peer_calls import forwarded, passed_on
+from chassis.identity.tls import BadCertificates, CertificateFiles
+from chassis.routing.peer_calls import forwarded, has_peer_metadata
 from chassis.rpc.errors import ApiError
 
 log = structlog.stdlib.get_logger(__name__)
 
-#: Who everybody is where all is insecure.
+#: The identity of every caller without encryption.
 LOCAL = "local"
-#: Different refusals that are logged: one line for each pair of caller and method, and an end to what can be filled.
+#: Refusals that are logged: one line a pair of caller and method, and so many pairs, as a peer can cause them at will.
 MAX_LOGGED = 1_000
-#: Stands for all methods that are not served.
-OTHERS = "a method that is not served"
-#: Certificates whose identity is remembered. One more is read again at each call.
+#: Stands for every method that is not served.
+UNSERVED = "a method that is not served"
+#: Parsed certificates in the cache; the least recently added is evicted.
 MAX_CERTIFICATES = 10_000
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class Caller:
-    """Who makes a call, and how often they still may. One object for each certificate."""
+    """The caller of a call, with its rate limit. One object a certificate."""
 
-    __slots__ = ("_bucket", "issued", "name", "peer", "seen", "shares")
+    __slots__ = ("_bucket", "checked_bundle", "issued", "name", "peer", "shares")
 
-    def __init__(self, name: str, bucket: Bucket | None, peer: Identity | None = None) -> None:
+    def __init__(self, name: str, bucket: TokenBucket | None, peer: Identity | None = None) -> None:
         self.name = name
         self._bucket = bucket
-        #: Whose share of places a call takes; empty: nobody's, as with calls that a replica forwards.
+        #: The identity whose share the call counts against; empty for calls that a replica forwards.
         self.shares = name if peer is not None and "/service/" not in peer.spiffe else ""
-        #: Who the certificate says it is; None where nobody is asked, or it says nothing valid.
+        #: The identity in the certificate; None without encryption or without a valid identity.
         self.peer = peer
-        #: Whether the authority of the certificate was trusted, and of which bundle that was found.
+        #: Whether the certificate's authority is trusted, and the number of the bundle that was checked.
         self.issued = True
-        self.seen = -1
+        self.checked_bundle = -1
 
     def count(self) -> None:
-        """Counts a call. Raises ApiError RATE_LIMITED."""
+        """Counts a call. Raises ApiError RATE_LIMITED above the caller's rate."""
         wait_s = self._bucket.take() if self._bucket else 0.0
         if wait_s:
             raise ApiError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 errors_pb2.ERROR_REASON_RATE_LIMITED,
-                f"{self.name} calls more often than it may; call again later",
+                f"{self.name} exceeds its rate limit; retry later",
                 metadata={"identity": self.name},
                 retry_after_ms=max(int(wait_s * 1000) + 1, 1),
             )
 
-    async def pace(self) -> None:
-        """Counts one more message of a stream, and returns once it may be taken."""
-        wait_s = self._bucket.owe() if self._bucket else 0.0
+    async def throttle(self) -> None:
+        """Counts a message of a stream, and returns once the caller's rate allows it."""
+        wait_s = self._bucket.overdraw() if self._bucket else 0.0
         if wait_s:
             await asyncio.sleep(wait_s)
 
 
-#: Says who makes a call of one method. Raises ApiError where they may not.
-Admit: TypeAlias = Callable[[Context], Caller]
+#: Identifies the caller of one method. Raises ApiError if the call is not allowed.
+IdentifyCaller: TypeAlias = Callable[[Context], Caller]
 
-EVERYBODY = Caller(LOCAL, None)
+LOCAL_CALLER = Caller(LOCAL, None)
 
 
-class Access:
-    """Lets callers in, method by method. On the event loop only."""
+class Authorizer:
+    """Authorises calls by method. Used on the event loop only."""
 
     def __init__(
         self,
@@ -95,12 +94,11 @@ class Access:
         *,
         own: str = "",
         everybody: bool = False,
-        files: Files | None = None,
+        files: CertificateFiles | None = None,
         source: PolicySource | None = None,
     ) -> None:
-        """`own`: the SPIFFE id of this process, and so of its replicas. `everybody`: callers are not asked who they
-        are. `files` has the bundle of authorities, `source` the newest table; `refresh` looks at both. Without a policy
-        nothing is checked at the start either."""
+        """`own` is the SPIFFE id of this process and its replicas. `everybody` turns authorisation off. `refresh` reads
+        the bundle of authorities from `files` and the policy from `source`. Without a policy `check` passes too."""
         self._policy = policy
         self._own = own
         self.open = everybody or policy is None
@@ -108,29 +106,29 @@ class Access:
         self._source = source
         self._served: Set[str] = frozenset()
         self._trusted = files.pair.authorities if files else ()
-        #: Counts the changes of the bundle.
+        #: Number of the bundle: its changes so far.
         self._bundle = 0
         self._withdrawn: tuple[x509.Certificate, ...] = ()
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
         self._callers: OrderedDict[bytes, Caller] = OrderedDict()
         self._logged: set[tuple[str, str]] = set()
 
     def check(self, served: Set[str]) -> None:
-        """Raises PolicyError unless the table has exactly what is served, `/package.Service/Method`."""
+        """Raises PolicyError unless the policy has exactly the methods served, `/package.Service/Method`."""
         self._served = frozenset(served)
         if self._policy is not None:
             self._policy.check(served)
 
-    def of(self, method: str) -> Admit:
-        """The check that every call of a method, `/package.Service/Method`, passes."""
+    def of(self, method: str) -> IdentifyCaller:
+        """The check of every call of a method, `/package.Service/Method`."""
         if self.open:
-            return _everybody
+            return _local_caller
 
         def admit(context: Context) -> Caller:
             caller = self._caller(context)
-            # A refusal costs a third of an answer: it counts as much.
+            # A refused call counts too: it costs a third of an answered one.
             caller.count()
-            refused = self.refusal(method, caller) or self._mark_refusal(method, caller, context)
+            refused = self.refusal(method, caller) or self._forwarding_refusal(method, caller, context)
             if refused is not None:
                 self._log(caller, method)
                 raise refused
@@ -138,55 +136,57 @@ class Access:
 
         return admit
 
-    def of_others(self) -> Admit:
-        """The check of calls of methods that are not served: their callers have to be in the table, and are counted."""
+    def of_unserved(self) -> IdentifyCaller:
+        """The check of calls of methods that are not served: the caller must be in the policy, and is counted."""
         if self.open:
-            return _everybody
+            return _local_caller
 
         def admit(context: Context) -> Caller:
             caller = self._caller(context)
             caller.count()
-            refused = self._stranger(caller, OTHERS)
+            refused = self._identity_refusal(caller, UNSERVED)
             if refused is not None:
-                self._log(caller, OTHERS)
+                self._log(caller, UNSERVED)
                 raise refused
             return caller
 
         return admit
 
-    def _stranger(self, caller: Caller, method: str) -> ApiError | None:
-        """Why a certificate opens nothing at all; None: it may open something."""
+    def _identity_refusal(self, caller: Caller, method: str) -> ApiError | None:
+        """The error of a certificate that gives access to no method; None for any other."""
         policy, peer = self._policy, caller.peer
         if policy is None:
             return None
         if peer is None:
-            return _unknown("the certificate is no X.509-SVID with exactly one SPIFFE id")
+            return _unauthenticated("the certificate is no X.509-SVID with exactly one SPIFFE id")
         if not peer.valid(time.time()):
-            return _unknown("the certificate has expired, or is not valid yet")
-        if caller.seen != self._bundle:
-            caller.seen, caller.issued = self._bundle, self._issued(peer)
+            return _unauthenticated("the certificate has expired, or is not valid yet")
+        if caller.checked_bundle != self._bundle:
+            caller.checked_bundle, caller.issued = self._bundle, self._issued(peer)
         if not caller.issued:
-            return _unknown("the authority of the certificate is not trusted any more")
+            return _unauthenticated("the authority of the certificate is no longer trusted")
         if peer.spiffe not in policy.names:
-            return _refused(peer.spiffe, "an identity that is not in the table may not call", method)
+            return _denied(peer.spiffe, "an identity that is not in the policy may not call", method)
         return None
 
     def refusal(self, method: str, caller: Caller) -> ApiError | None:
-        """Why a caller may not call a method now, nor go on with a call of it; None: it may."""
+        """The error of a caller that may not call a method now; None if it may. Also for calls in flight."""
         policy, peer = self._policy, caller.peer
         if self.open or policy is None:
             return None
-        stranger = self._stranger(caller, method)
-        if stranger is not None or peer is None:
-            return stranger
+        refused = self._identity_refusal(caller, method)
+        if refused is not None or peer is None:
+            return refused
         name = policy.names[peer.spiffe]
         if name in policy.allowed.get(method, ()) or (peer.spiffe == self._own and method in policy.forwarded):
             return None
-        return _refused(peer.spiffe, f"{name} may not call", method)
+        return _denied(peer.spiffe, f"{name} may not call", method)
 
     def refresh(self) -> bool:
-        """Takes a changed table and changed authorities into use; whether there were any. A table that can't be used
-        is logged, and the former one stays."""
+        """Loads a changed policy and changed authorities; returns whether anything changed.
+
+        An invalid policy is logged, and the old one stays in use.
+        """
         if self.open or self._policy is None:
             return False
         changed = self._refresh_authorities()
@@ -194,14 +194,14 @@ class Access:
         if policy is None:
             return changed
         if policy.names.get(self._own) != self._policy.names.get(self._own):
-            log.error("the new table gives our identity another name, the old one is kept", identity=self._own)
+            log.error("the new policy names our identity differently; the old one stays in use", identity=self._own)
             return changed
         for name in list(self._buckets):
             if policy.limit(name) != self._policy.limit(name):
                 del self._buckets[name]
         self._policy = policy
         self._callers.clear()
-        log.info("a new table of who may call what is in use")
+        log.info("a new policy is in use")
         return True
 
     def _refresh_authorities(self) -> bool:
@@ -215,8 +215,11 @@ class Access:
         return True
 
     def _issued(self, peer: Identity) -> bool:
-        """An authority that we never had signed through an intermediate one: TLS has verified it, and the certificate
-        of the intermediate authority isn't available here. Such a connection ends with its age."""
+        """Whether the certificate's authority is trusted.
+
+        For an authority that was never in the bundle, the certificate came through an intermediate one. TLS verified
+        it, and the intermediate's certificate is not available here: such a connection ends with its age.
+        """
         if not self._withdrawn or peer_identity.issued_by(peer.certificate, self._trusted):
             return True
         return not peer_identity.issued_by(peer.certificate, self._withdrawn)
@@ -230,7 +233,7 @@ class Access:
         try:
             peer = peer_identity.of_pem(pem) if pem else None
         except NotAnIdentity as error:
-            log.warning("a caller's certificate was refused", why=str(error))
+            log.warning("a caller's certificate has no valid identity", reason=str(error))
             peer = None
         return self._remember(pem, peer)
 
@@ -239,33 +242,33 @@ class Access:
         name = self._policy.names.get(peer.spiffe, "") if peer else ""
         bucket = self._buckets.get(name)
         if bucket is None:
-            bucket = self._buckets[name] = Bucket(self._policy.limit(name))
+            bucket = self._buckets[name] = TokenBucket(self._policy.limit(name))
         caller = self._callers[pem] = Caller(name, bucket, peer)
         while len(self._callers) > MAX_CERTIFICATES:
             self._callers.popitem(last=False)
         return caller
 
-    def _mark_refusal(self, method: str, caller: Caller, context: Context) -> ApiError | None:
-        """A replica of this service forwards calls, and does nothing else; nobody else forwards any."""
+    def _forwarding_refusal(self, method: str, caller: Caller, context: Context) -> ApiError | None:
+        """The error of a replica of this service that does more than forward, or of another caller that forwards."""
         policy, peer = self._policy, caller.peer
         assert policy is not None
         assert peer is not None
-        own, marked = peer.spiffe == self._own, passed_on(context)
+        own, marked = peer.spiffe == self._own, has_peer_metadata(context)
         if marked and not (own and method in policy.forwarded and forwarded(context)):
-            return _refused(peer.spiffe, f"{caller.name} is no replica that forwards calls of", method)
+            return _denied(peer.spiffe, f"{caller.name} may not forward calls of", method)
         if own and not marked and caller.name not in policy.allowed.get(method, ()):
-            return _refused(peer.spiffe, f"{caller.name} may forward but not make calls of", method)
+            return _denied(peer.spiffe, f"{caller.name} may forward but not make calls of", method)
         return None
 
     def _log(self, caller: Caller, method: str) -> None:
         spiffe = caller.peer.spiffe if caller.peer else ""
         if (spiffe, method) not in self._logged and len(self._logged) < MAX_LOGGED:
             self._logged.add((spiffe, method))
-            log.warning("a call was refused to who made it; said once", identity=spiffe or "none", method=method)
+            log.warning("a call was denied; logged once a caller and method", identity=spiffe or "none", method=method)
 
 
 class PolicySource:
-    """The file of the table, read again when it changes."""
+    """The policy's file, read again when it changes."""
 
     def __init__(self, path: Path, service: str) -> None:
         self._path = path
@@ -273,11 +276,11 @@ class PolicySource:
         self._stamp = self._look()
 
     def read(self) -> Policy:
-        """The table. Raises PolicyError."""
+        """Reads the policy. Raises PolicyError."""
         return read(self._path, self._service)
 
     def newer(self, served: Set[str]) -> Policy | None:
-        """The table where the file has changed and fits what is served; else None."""
+        """The policy if the file changed and has exactly the methods served; else None."""
         stamp = self._look()
         if stamp == self._stamp:
             return None
@@ -286,7 +289,7 @@ class PolicySource:
             policy = self.read()
             policy.check(served)
         except PolicyError as error:
-            log.error("the new table of who may call what can't be used, the old one is kept", error=str(error))
+            log.error("the new policy can't be used; the old one stays in use", error=str(error))
             return None
         return policy
 
@@ -298,33 +301,33 @@ class PolicySource:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def access(settings: SecuritySettings, service: str, files: Files | None) -> Access:
-    """What the settings ask for; `files` are the certificates of this process.
+def create_authorizer(settings: SecuritySettings, service: str, files: CertificateFiles | None) -> Authorizer:
+    """The authorizer for the settings; `files` are the certificates of this process.
 
-    Raises PolicyError, and BadCertificates where the certificate is another identity's than the service's.
+    Raises PolicyError, and BadCertificates if the certificate does not have the service's identity.
     """
     source = PolicySource(settings.policy or FILE, service)
     policy = source.read()
     own = files.pair.identity.spiffe if files else ""
     if own and policy.names.get(own) != service:
-        raise BadCertificates(f"the certificate is {own}'s, which the table does not name {service}")
+        raise BadCertificates(f"the certificate is for {own}, which the policy does not name {service}")
     if files and not files.pair.identity.serves:
-        raise BadCertificates(f"the certificate has no DNS name {server_name(own)}, which callers of {own} expect")
-    return Access(policy, own=own, everybody=settings.insecure, files=files, source=source)
+        raise BadCertificates(f"the certificate lacks the DNS name {server_name(own)}, which callers of {own} expect")
+    return Authorizer(policy, own=own, everybody=settings.insecure, files=files, source=source)
 
 
-def _everybody(_context: Context) -> Caller:
-    return EVERYBODY
+def _local_caller(_context: Context) -> Caller:
+    return LOCAL_CALLER
 
 
-def _unknown(why: str) -> ApiError:
-    return ApiError(grpc.StatusCode.UNAUTHENTICATED, errors_pb2.ERROR_REASON_IDENTITY_REQUIRED, why)
+def _unauthenticated(reason: str) -> ApiError:
+    return ApiError(grpc.StatusCode.UNAUTHENTICATED, errors_pb2.ERROR_REASON_IDENTITY_REQUIRED, reason)
 
 
-def _refused(spiffe: str, why: str, method: str) -> ApiError:
+def _denied(spiffe: str, reason: str, method: str) -> ApiError:
     return ApiError(
         grpc.StatusCode.PERMISSION_DENIED,
         errors_pb2.ERROR_REASON_METHOD_NOT_ALLOWED,
-        f"{why} {method}",
+        f"{reason} {method}",
         metadata={"identity": spiffe, "method": method},
     )

@@ -1,9 +1,8 @@
-"""Identities: the SPIFFE ID of a certificate, and the server name that goes with it.
+"""The identity in a certificate: its SPIFFE ID, and the server name that belongs to it.
 
-The one parser of certificates, for our own at start and after a renewal and for each peer's. It applies the rules of
-SPIFFE-ID and X.509-SVID to leaf certificates, byte for byte; it normalises nothing. The signature chain and the dates
-were verified by TLS during the handshake; what may change while a connection lasts is checked again in
-chassis/identity/authorizer.py.
+The only parser of certificates: for our own, at start and after a renewal, and for each peer's. It applies the rules of
+SPIFFE-ID and X.509-SVID to leaf certificates byte for byte and normalises nothing. TLS verified the signature chain and
+the dates during the handshake; chassis/identity/authorizer.py checks again whatever may change during a connection.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ E = TypeVar("E", bound=x509.ExtensionType)
 
 
 class NotAnIdentity(ValueError):
-    """A certificate, or a text, that names no identity. The message says why."""
+    """A certificate or a text has no valid identity. The message has the reason."""
 
 
 def spiffe_id(text: str) -> str:
-    """The text if it is the SPIFFE ID of a workload. Raises NotAnIdentity."""
+    """Returns the text if it is the SPIFFE ID of a workload. Raises NotAnIdentity."""
     match = _ID.fullmatch(text)
     if match is None or len(text) > MAX_ID_BYTES:
         raise NotAnIdentity("not spiffe://<trust domain>/<path>")
@@ -57,16 +56,16 @@ def trust_domain(spiffe: str) -> str:
 
 
 def server_name(spiffe: str) -> str:
-    """DNS name in the certificate of the server with an identity: the path backwards, then the trust domain.
+    """DNS name in the certificate of a server with this identity: the path reversed, then the trust domain.
 
-    `spiffe://groupbuy.internal/service/orders` serves as `orders.service.groupbuy.internal`. gRPC verifies DNS names
-    and no URIs, so this is how a caller expects an identity. Two identities never share a name. Raises NotAnIdentity
-    where the identity has no such name.
+    For `spiffe://groupbuy.internal/service/orders` it is `orders.service.groupbuy.internal`. gRPC verifies DNS names
+    and no URIs, so callers expect an identity by this name. No two identities share a name. Raises NotAnIdentity if the
+    identity has no such name.
     """
     domain, *path = spiffe_id(spiffe).removeprefix("spiffe://").split("/")
     labels = [*reversed(path), *domain.split(".")]
     name = ".".join(labels)
-    # A dot in a segment would make one name of two identities.
+    # With dots in segments two identities could have one name.
     if not all(_LABEL.fullmatch(label) for label in labels) or len(name) > MAX_NAME_BYTES:
         raise NotAnIdentity(f"{spiffe} can't be the name of a server: segments are a-z, 0-9 and -, 63 at most")
     return name
@@ -74,7 +73,7 @@ def server_name(spiffe: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a certificate says its owner is, and for how long."""
+    """The identity in a certificate, and the time for which it is valid."""
 
     spiffe: str
     #: Seconds since the epoch.
@@ -84,17 +83,17 @@ class Identity:
 
     @property
     def serves(self) -> bool:
-        """Whether the certificate has the DNS name of its identity. Raises NotAnIdentity where there can be none."""
+        """Whether the certificate has the DNS name of its identity. Raises NotAnIdentity as `server_name`."""
         names = _extension(self.certificate.extensions, x509.SubjectAlternativeName)
         return names is not None and server_name(self.spiffe) in names.get_values_for_type(x509.DNSName)
 
     def valid(self, now_s: float) -> bool:
-        """Whether the certificate is in its time."""
+        """Whether the certificate is valid at this time."""
         return self.since_s <= now_s <= self.until_s
 
 
 def of_pem(pem: bytes) -> Identity:
-    """The identity of the first certificate in PEM. Raises NotAnIdentity."""
+    """The identity in the first certificate of a PEM. Raises NotAnIdentity."""
     try:
         return of_certificate(x509.load_pem_x509_certificates(pem)[0])
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -104,14 +103,14 @@ def of_pem(pem: bytes) -> Identity:
 
 
 def of_certificate(certificate: x509.Certificate) -> Identity:
-    """The identity of a leaf certificate. Raises NotAnIdentity."""
+    """The identity in a leaf certificate. Raises NotAnIdentity."""
     try:
         extensions = certificate.extensions
         algorithm = certificate.signature_hash_algorithm
         _require_strong(certificate)
     except NotAnIdentity:
         raise
-    # A repeated extension, a name that is not ASCII, a key of a kind that the library does not know.
+    # A duplicate extension, a name that is not ASCII, a key type that the library does not know.
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, UnsupportedAlgorithm) as error:
         raise NotAnIdentity(f"the certificate can't be read: {type(error).__name__}") from None
     if certificate.version is not x509.Version.v3:
@@ -128,7 +127,7 @@ def of_certificate(certificate: x509.Certificate) -> Identity:
 
 
 def authorities(pem: bytes) -> tuple[x509.Certificate, ...]:
-    """The authorities of a bundle in PEM. Raises NotAnIdentity where one is none, or has a weak key."""
+    """The authorities in a PEM bundle. Raises NotAnIdentity if one is no authority or has a weak key."""
     try:
         found = tuple(x509.load_pem_x509_certificates(pem))
         for one in found:
@@ -141,7 +140,7 @@ def authorities(pem: bytes) -> tuple[x509.Certificate, ...]:
 
 
 def issued_by(certificate: x509.Certificate, some: Iterable[x509.Certificate]) -> bool:
-    """Whether one of some authorities signed a certificate itself."""
+    """Whether one of the authorities signed the certificate directly."""
     for authority in some:
         try:
             certificate.verify_directly_issued_by(authority)
@@ -153,7 +152,7 @@ def issued_by(certificate: x509.Certificate, some: Iterable[x509.Certificate]) -
 
 def _only_uri(extensions: x509.Extensions) -> str:
     names = _extension(extensions, x509.SubjectAlternativeName)
-    # Every name of the kind counts, whatever its scheme: X.509-SVID, section 2.
+    # Every URI counts, whatever its scheme: X.509-SVID, section 2.
     found: Sequence[str] = names.get_values_for_type(x509.UniformResourceIdentifier) if names else ()
     if len(found) != 1:
         raise NotAnIdentity(f"{len(found)} URIs among the alternative names, not one")

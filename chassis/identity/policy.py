@@ -1,8 +1,9 @@
-"""Who may call what: the table in policy.toml, read at start and after each change, and compared with what is served.
+"""The policy: which identity may call which method. Read from policy.toml at start and after each change.
 
-Deny by default. A table that lacks a method of the process, or has one that it does not serve, stops the start; a
-changed file with that fault is ignored and logged. A service's identity is in no list of its methods: `replicas` there
-lets replicas of the service forward calls, and nothing else. `anyone` there are all but services.
+Methods are denied by default. The process does not start if the policy lacks a method that it serves or has one that it
+does not serve; a changed file with that error is logged and ignored. A service's identity is in no list of its own
+methods: `replicas` lets the replicas of the service forward calls, and nothing else. `anyone` means all identities
+except services.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from chassis.admission.rate_limit import Limit
+from chassis.admission.rate_limit import RateLimit
 from chassis.identity.peer_identity import SpiffeId, trust_domain
 
 FILE = Path(__file__).with_name("policy.toml")
-#: The part of the table that holds for all processes, and the word for all identities.
+#: The policy's section for all processes, and the word for all identities.
 EVERY = "every"
 ANYONE = "anyone"
 DEFAULT = "default"
-#: In a list of a service's methods: its own identity, for calls that a replica forwards.
+#: In a service's section: its own identity, for calls that a replica forwards.
 REPLICAS = "replicas"
 _WORDS = {EVERY, ANYONE, DEFAULT, REPLICAS, "local"}
-#: Where the SPIFFE ids of services begin, below the trust domain.
+#: First path segment of the services' SPIFFE ids.
 _SERVICES = "service"
 
 
 class PolicyError(Exception):
-    """The table can't be used. The message says where."""
+    """The policy is invalid. The message has the place."""
 
 
 class _Limit(BaseModel):
@@ -51,33 +52,32 @@ _SECTION: TypeAdapter[dict[str, dict[str, list[str]]]] = TypeAdapter(dict[str, d
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The table, as far as it concerns one process."""
+    """The policy of one process."""
 
     #: Name of each identity by its SPIFFE id.
     names: Mapping[str, str]
-    #: Names of who may call, by method, `/package.Service/Method`.
+    #: Names of the identities that may call, by method, `/package.Service/Method`.
     allowed: Mapping[str, frozenset[str]]
     #: Methods that a replica may forward.
     forwarded: frozenset[str]
-    limits: Mapping[str, Limit]
+    limits: Mapping[str, RateLimit]
 
-    def limit(self, name: str) -> Limit:
-        """How often an identity may call."""
+    def limit(self, name: str) -> RateLimit:
+        """The rate limit of an identity."""
         return self.limits.get(name, self.limits[DEFAULT])
 
     def check(self, served: Set[str]) -> None:
-        """Raises PolicyError unless the table has all methods that are served, `/package.Service/Method`, and no
-        other."""
+        """Raises PolicyError unless the policy has exactly the methods served, `/package.Service/Method`."""
         unknown = sorted(served - self.allowed.keys())
         unserved = sorted(self.allowed.keys() - served)
         if unknown:
-            raise PolicyError(f"the table does not say who may call {', '.join(unknown)}")
+            raise PolicyError(f"the policy lacks {', '.join(unknown)}")
         if unserved:
-            raise PolicyError(f"the table has {', '.join(unserved)}, which this process does not serve")
+            raise PolicyError(f"the policy has {', '.join(unserved)}, which this process does not serve")
 
 
 def read(path: Path, service: str) -> Policy:
-    """The table of a file for the process of a service. Raises PolicyError."""
+    """Reads the policy of a service's process from a file. Raises PolicyError."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -97,8 +97,8 @@ def _policy(path: Path, head: _Head, sections: Mapping[str, Mapping[str, Mapping
         raise PolicyError(f"{path}: {', '.join(reserved)} can't be the name of an identity")
     names = {spiffe: name for name, spiffe in head.identities.items()}
     if len({trust_domain(spiffe) for spiffe in names}) > 1:
-        # One bundle verifies them all, so each authority of one domain could sign for the others.
-        raise PolicyError(f"{path}: the identities are of more than one trust domain")
+        # One bundle verifies them all, so the authority of one domain could sign for the others.
+        raise PolicyError(f"{path}: the identities have more than one trust domain")
     if len(names) < len(head.identities):
         raise PolicyError(f"{path}: two identities have the same SPIFFE id")
     if DEFAULT not in head.limits:
@@ -110,19 +110,19 @@ def _policy(path: Path, head: _Head, sections: Mapping[str, Mapping[str, Mapping
     forwarded: set[str] = set()
     for section, tables in sections.items():
         for service, methods in tables.items():
-            for method, who in methods.items():
+            for method, names_of_callers in methods.items():
                 full = f"/{service}/{method}"
-                callers = set(who)
+                callers = set(names_of_callers)
                 if section != EVERY and REPLICAS in callers:
                     forwarded.add(full)
                     callers.discard(REPLICAS)
                 if section != EVERY and callers & own:
                     few = ", ".join(sorted(callers & own))
-                    raise PolicyError(f"{path}: {full} is for {few}: a service forwards calls alone, write {REPLICAS}")
+                    raise PolicyError(f"{path}: {full} lists {few}: a service may only forward, write {REPLICAS}")
                 strangers += sorted(callers - head.identities.keys() - {ANYONE})
                 everybody = head.identities if section == EVERY else head.identities.keys() - services
                 allowed[full] = frozenset(everybody if ANYONE in callers else callers)
     if strangers:
-        raise PolicyError(f"{path}: no such identity: {', '.join(strangers)}")
-    limits = {name: Limit(one.calls_per_second, one.burst) for name, one in head.limits.items()}
+        raise PolicyError(f"{path}: unknown identity: {', '.join(strangers)}")
+    limits = {name: RateLimit(one.calls_per_second, one.burst) for name, one in head.limits.items()}
     return Policy(names, allowed, frozenset(forwarded), limits)

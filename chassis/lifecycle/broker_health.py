@@ -1,21 +1,21 @@
-"""Waits until the broker and its topics are there, and says afterwards whether the broker still is.
+"""Waits for the broker and its topics at start, and reports afterwards whether the broker is available.
 
-Makes no topics: a service that makes what it misses hides that something was lost. `groupbuy-ops topics create`
-declares the number of partitions last, so a declared number says that the topics are complete. Committed offsets that
-are missing after that were forgotten by the broker, and the processors find their place without them.
+Creates no topics: a service that creates what is missing hides a loss. `groupbuy-ops topics create` declares the number
+of partitions last, so a declared number means that the topics are complete. If committed offsets are missing then, the
+broker has forgotten them, and the processors find their positions without them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from chassis.lifecycle.backoff import retries_until_success
 from chassis.telemetry.logging import silenced
 from eventlog.broker.security import Kafka, client
 from eventlog.broker.topic_checks import check_topics
@@ -25,30 +25,25 @@ from shared_kernel.log_registry import CREATE, declared
 
 log = structlog.stdlib.get_logger(__name__)
 
-FIRST_WAIT_S = 0.3
-MAX_WAIT_S = 2.0
-#: Seconds that the broker gets to answer a question.
-ANSWER_S = 3.0
-#: Seconds between two questions whether it is still there.
-PROBE_S = 1.0
-#: Questions without an answer, in a row, after which it is not.
+#: Timeout of a request to the broker, in seconds.
+REQUEST_TIMEOUT_S = 3.0
+#: Seconds between two probes.
+PROBE_INTERVAL_S = 1.0
+#: Failed probes in a row after which the broker counts as unavailable.
 FAILED_PROBES = 2
-#: Seconds after which topics without a declared number of partitions are an error, and not still being made.
+#: Seconds in which topics may still be created. Without a declared number of partitions after that, the start fails.
 DECLARED_GRACE_S = 60.0
 
-_FAILURES = (KafkaError, OSError, TimeoutError)
+#: Errors of a broker that is unavailable.
+UNAVAILABLE = (KafkaError, OSError, TimeoutError)
 
 
-def waits() -> Iterator[float]:
-    """Seconds to wait after each failure: doubling up to LONGEST_WAIT_S, and less by chance, never at once."""
-    longest = FIRST_WAIT_S
-    while True:
-        yield longest * random.uniform(0.5, 1.0)
-        longest = min(longest * 2, MAX_WAIT_S)
+class _NotReady(Exception):
+    """The service can't start yet. The message has the reason."""
 
 
 class BrokerHealth:
-    """The broker as one service sees it."""
+    """The broker's availability for one service."""
 
     def __init__(self, kafka: Kafka, topics: Sequence[TopicSpec], service: str) -> None:
         self._kafka = kafka
@@ -56,55 +51,47 @@ class BrokerHealth:
         self._service = service
         self._admin: AIOKafkaAdminClient | None = None
         self._declared: int | None = None
-        #: Whether it answered lately.
-        self.there = False
+        #: Whether the broker answered one of the last probes.
+        self.available = False
 
     async def wait(self) -> int:
-        """Returns the number of partitions of every topic once all is there, trying for ever.
+        """Returns the number of partitions of every topic once the broker and all topics exist. Retries for ever.
 
-        Raises TopicsDiffer when topics are there that are not what the registry says.
+        Raises TopicsDiffer if the topics differ from the registry.
         """
         since = time.monotonic()
         with silenced("aiokafka"):
-            for delay_s in waits():
-                try:
-                    trouble = await self._trouble(time.monotonic() - since > DECLARED_GRACE_S)
-                    if trouble is None:
-                        partitions = await check_topics(self._kafka, self._topics, partitions=self._declared)
-                        await self._tell_forgotten_offsets()
-                        self.there = True
-                        return partitions
-                except _FAILURES as error:
-                    trouble = f"broker {self._kafka} is not there"
-                    log.debug("no answer from the broker", error=repr(error))
-                    # It may come back somewhere else.
-                    await self._disconnect()
-                log.warning(f"{trouble}, trying again in {delay_s:.1f} s")
-                await asyncio.sleep(delay_s)
-        raise AssertionError("unreachable: the waits never end")
+            async for attempt in retries_until_success(_NotReady):
+                with attempt:
+                    try:
+                        return await self._ready(grace_is_over=time.monotonic() - since > DECLARED_GRACE_S)
+                    except _NotReady as reason:
+                        log.warning(f"{reason}; retrying in {attempt.next_wait:.1f} s")
+                        raise
+        raise AssertionError("unreachable: the retries do not end")
 
     async def watch(self) -> None:
-        """Keeps `there` up to date, for ever. Run it as a task once `wait` has returned."""
+        """Keeps `available` up to date until cancelled. Run it as a task once `wait` has returned."""
         failed = 0
         while True:
             try:
-                async with asyncio.timeout(ANSWER_S):
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
                     admin = await self._client()
-                    # One topic: a cluster's whole metadata takes long enough to decode to be felt by calls.
+                    # One topic: decoding the metadata of a whole cluster delays calls noticeably.
                     await admin.describe_topics([self._topics[0].name])
-            except Exception as error:  # noqa: BLE001 - whatever the client makes of it, there was no answer
-                log.debug("no answer from the broker", error=repr(error))
+            except Exception as error:  # noqa: BLE001 - any error means that the broker did not answer
+                log.debug("the broker did not answer", error=repr(error))
                 failed += 1
                 if failed == FAILED_PROBES:
                     await self._disconnect()
             else:
                 failed = 0
-            self.there = failed < FAILED_PROBES
-            await asyncio.sleep(PROBE_S)
+            self.available = failed < FAILED_PROBES
+            await asyncio.sleep(PROBE_INTERVAL_S)
 
     async def close(self) -> None:
-        """Lets go of the connection."""
-        self.there = False
+        """Closes the connection."""
+        self.available = False
         await self._disconnect()
 
     async def _disconnect(self) -> None:
@@ -117,7 +104,7 @@ class BrokerHealth:
             admin = AIOKafkaAdminClient(
                 **client(self._kafka),
                 client_id=f"groupbuy.{self._service}.health",
-                request_timeout_ms=int(ANSWER_S * 1000),
+                request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
             )
             try:
                 await admin.start()
@@ -127,29 +114,41 @@ class BrokerHealth:
             self._admin = admin
         return self._admin
 
-    async def _trouble(self, grace_is_over: bool) -> str | None:
-        """What is still to come before the service can start, None if nothing is."""
-        admin = await self._client()
-        # Never asked for by name before they are known to exist: a broker may be set to make what is asked for.
+    async def _ready(self, *, grace_is_over: bool) -> int:
+        """The number of partitions. Raises _NotReady while something is missing, and TopicsDiffer."""
+        try:
+            admin = await self._client()
+            await self._require_topics(admin, grace_is_over)
+            partitions = await check_topics(self._kafka, self._topics, partitions=self._declared)
+            await self._log_forgotten_offsets(admin)
+        except UNAVAILABLE as error:
+            log.debug("the broker did not answer", error=repr(error))
+            # The broker may come back at another address.
+            await self._disconnect()
+            raise _NotReady(f"broker {self._kafka} is unavailable") from error
+        self.available = True
+        return partitions
+
+    async def _require_topics(self, admin: AIOKafkaAdminClient, grace_is_over: bool) -> None:
+        # A topic is not described by name before it exists: a broker with auto.create.topics.enable creates it.
         existing = set(await admin.list_topics())
         missing = [topic.name for topic in self._topics if topic.name not in existing]
         if missing:
             few = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-            return f"the broker has no topics {few}: make them with {CREATE}"
+            raise _NotReady(f"the broker has no topics {few}: create them with {CREATE}")
         self._declared = await declared(self._kafka)
         if self._declared is None and grace_is_over:
             raise TopicsDiffer(f"no number of partitions is declared: run {CREATE} again, it did not end")
         if self._declared is None:
-            return f"no number of partitions is declared yet: {CREATE} must end first"
-        return None
+            raise _NotReady(f"no number of partitions is declared yet: {CREATE} must end first")
 
-    async def _tell_forgotten_offsets(self) -> None:
-        unknown = await self._readers_without_offsets(await self._client())
+    async def _log_forgotten_offsets(self, admin: AIOKafkaAdminClient) -> None:
+        unknown = await self._readers_without_offsets(admin)
         if unknown:
-            log.warning("the broker has forgotten committed offsets, going on from what was written", groups=unknown)
+            log.warning("the broker has forgotten committed offsets; positions come from our own logs", groups=unknown)
 
     async def _readers_without_offsets(self, admin: AIOKafkaAdminClient) -> list[str]:
-        """Our consumer groups for which not every topic they read has offsets."""
+        """Our consumer groups that lack committed offsets for a topic they read."""
         readers: dict[str, set[str]] = {}
         for topic in self._topics:
             for reader in topic.readers:

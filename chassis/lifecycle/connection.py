@@ -1,4 +1,4 @@
-"""The connection of a service's processors, made from its settings."""
+"""The Kafka connection of a service's processors, from its settings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from shared_kernel import log_registry
 
 
 def connection_of(settings: ServiceSettings) -> tuple[Connection, RecordedSkips]:
-    """The connection, and the reader of recorded skips that it names: the service starts and stops it."""
-    skips = log_registry.skips(settings.brokers, settings.instance)
+    """The connection, and its reader of recorded skips, which the service starts and stops."""
+    skips = log_registry.recorded_skips(settings.brokers, settings.instance)
     connection = Connection(
         settings.brokers,
         settings.instance,

@@ -1,6 +1,6 @@
-"""Settings of a service process, read from the environment once, at start. What follows a change needs a restart.
+"""Settings of a service process, read from the environment once, at start. A change takes effect after a restart.
 
-Must never let a process start on a setting that it can't use: a bad one ends it with code 2 and names the variable.
+An invalid setting ends the process with code 2 and names the variable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):(?P<port>
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """`host:port` or `[v6]:port` in its two parts. Raises ValueError, saying what is wrong."""
+    """Splits `host:port` or `[v6]:port`. Raises ValueError with the reason."""
     match = _HOST_PORT.fullmatch(address)
     if match is None or int(match["port"]) > 65535:
         raise ValueError("must be host:port")
@@ -64,41 +64,41 @@ Instance = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 
 
 class ServiceSettings(KafkaSettings):
-    """What every service needs to know. A service adds its name, the prefix of its variables and its defaults."""
+    """The settings of every service. A service adds its name, the prefix of its variables and its defaults."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    #: Short name of the service: its folder, and the second part of its consumer groups' names.
+    #: Short name of the service: its folder, and the second part of the names of its consumer groups.
     service: ClassVar[str]
 
     #: Kafka's bootstrap servers.
     kafka: HostPorts = "127.0.0.1:9092"
-    #: Where gRPC is served.
+    #: Address of the gRPC server.
     listen: HostPort
-    #: Where other replicas of the service reach this one; if it is not set, where gRPC is served.
+    #: Address at which other replicas reach this one; defaults to the address of the gRPC server.
     advertise: HostPort | None = None
-    #: Holds what makes a restart quick. Losing it loses nothing.
+    #: Directory of the checkpoints. They make a restart fast; losing them loses no data.
     state_dir: Path
-    #: Name of this process among its replicas. Unique, and kept across restarts.
+    #: Name of this process among its replicas: unique, and the same across restarts.
     instance: Instance
-    #: Replicas that follow each partition beside its owner, as far as there are others; one of them takes it over in
-    #: a moment. 0: none, and a new owner folds the partition's log while nobody answers for it.
+    #: Replicas that follow each partition in addition to its owner, as far as there are others. One of them takes over
+    #: in a moment. With 0, a new owner folds the partition's log, and the partition is unavailable meanwhile.
     standbys: int = Field(default=1, ge=0)
-    #: Seconds that a process whose state directory is empty or old folds ahead before it joins the other replicas, at
-    #: most. They answer meanwhile. 0: it joins at once.
+    #: Maximum seconds for which a process with an empty or old state directory folds ahead before it joins the other
+    #: replicas, which answer meanwhile. With 0 it joins at once.
     warm_seconds: float = Field(default=900.0, ge=0, le=86_400)
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
-    #: Seconds that calls under way get to finish once the process was told to stop; as many again for the processors.
+    #: Seconds in which calls in flight finish after SIGTERM; as many again for the processors.
     drain_seconds: float = Field(default=10.0, gt=0, le=600)
-    #: Unary calls under way at most, whatever they wait for. One more is answered RESOURCE_EXHAUSTED.
+    #: Limit of unary calls in flight. Further calls are answered RESOURCE_EXHAUSTED.
     max_calls: int = Field(default=2_000, ge=1)
-    #: Streams under way at most.
+    #: Limit of open streams.
     max_streams: int = Field(default=20_000, ge=1)
 
     @property
     def address(self) -> str:
-        """host:port of this process, as other replicas are told."""
+        """host:port at which other replicas reach this process."""
         if self.advertise is not None:
             return self.advertise
         host, port = host_and_port(self.listen)
@@ -106,7 +106,7 @@ class ServiceSettings(KafkaSettings):
 
     @property
     def brokers(self) -> Kafka:
-        """Kafka's brokers, with what it takes to be let in."""
+        """Kafka's brokers, with the credentials for them."""
         return self.cluster(self.kafka)
 
 
@@ -114,9 +114,9 @@ S = TypeVar("S", bound=ServiceSettings)
 
 
 def load(settings: type[S], **overrides: Any) -> S:
-    """Reads the settings, or ends the process with code 2 and a message that names each bad variable.
+    """Reads the settings. Ends the process with code 2 and a message that names each invalid variable.
 
-    `overrides` outrank the environment, by field.
+    `overrides`, by field, take precedence over the environment.
     """
     try:
         return settings(**overrides)

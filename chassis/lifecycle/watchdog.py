@@ -1,8 +1,8 @@
-"""A thread that ends the process when the event loop is stuck, or when stopping takes too long.
+"""A thread that ends the process if the event loop is stuck, or if stopping takes too long.
 
-A process whose loop is stuck neither decides nor answers nor hears signals, but its partitions stay its own: consumers
-have threads of their own, which go on telling the broker that they live. The watchdog does not touch the event loop and
-takes no lock that the loop's thread may hold.
+A process with a stuck loop neither decides nor answers nor handles signals, but keeps its partitions: the consumers'
+threads go on sending heartbeats. The watchdog does not touch the event loop and takes no lock that the loop's thread
+may hold.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import NoReturn
 
 from eventlog.runtime.abort import EXIT_CODE, end, write
 
-#: Seconds without a sign of life after which the loop is stuck. The longest work in one piece, folding what was fetched
-#: of a log or opening RocksDB, takes one or two; on a busy machine with a slow disk it may take ten times as long.
+#: Seconds without a beat after which the loop is stuck. The longest step, folding a fetch of a log or opening RocksDB,
+#: takes one or two seconds, and ten times as long on a busy machine with a slow disk.
 STUCK_S = 30.0
 
 
 class Watchdog:
-    """`start` it on the event loop; `beat` runs there. `stop` it when the loop is gone."""
+    """Call `start` on the event loop, and `stop` after the loop has ended."""
 
     def __init__(self, stuck_s: float) -> None:
         self._stuck_s = stuck_s
@@ -35,17 +35,17 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begins to watch the running event loop."""
+        """Starts to watch the running event loop."""
         self._loop_thread = threading.get_ident()
         self._beat(asyncio.get_running_loop())
         self._thread.start()
 
     def end_within(self, seconds: float) -> None:
-        """From now on the process has so long to end by itself."""
+        """Ends the process unless it ends by itself within these seconds."""
         self._end_at = time.monotonic() + seconds
 
     def stop(self) -> None:
-        """Watches no more."""
+        """Stops watching."""
         self._stopped.set()
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -57,29 +57,29 @@ class Watchdog:
         missed_s = 0.0
         while not self._stopped.wait(self._tick_s):
             if self._end_at is not None and time.monotonic() > self._end_at:
-                self._die("it was told to stop and has not ended in time")
-            # Ticks are counted, not time: a process that was frozen and thawed is not stuck.
+                self._abort("the process did not stop in time")
+            # Counts ticks and not time: a process that was frozen and thawed is not stuck.
             missed_s = 0.0 if self._beats != seen else missed_s + self._tick_s
             seen = self._beats
             if missed_s > self._stuck_s:
-                self._die(f"the event loop has been stuck for {self._stuck_s:g} s")
+                self._abort(f"the event loop has been stuck for {self._stuck_s:g} s")
 
-    def _die(self, why: str) -> NoReturn:
+    def _abort(self, reason: str) -> NoReturn:
         stack = _stack(sys._current_frames().get(self._loop_thread))
 
-        def speak() -> None:
-            where = "".join(f"  {place}\n" for place in stack)
-            write(f"stopping with code {EXIT_CODE}: {why}, at {stack[0]}\nthe event loop's thread:\n{where}")
-            # The lock that it waits for may be held by another thread.
+        def report() -> None:
+            frames = "".join(f"  {place}\n" for place in stack)
+            write(f"stopping with code {EXIT_CODE}: {reason}, at {stack[0]}\nthe event loop's thread:\n{frames}")
+            # Another thread may hold the lock that the loop's thread waits for.
             faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
 
-        end(speak)
+        end(report)
 
 
 def _stack(frame: FrameType | None) -> list[str]:
-    """Where a thread is, innermost first; without the text of the lines, since the disk may be what is stuck."""
+    """The frames of a thread, innermost first; without source lines, as the disk may be stuck."""
     places = []
     while frame is not None:
         places.append(f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}")
         frame = frame.f_back
-    return places or ["nowhere: its thread has ended"]
+    return places or ["no frame: the thread has ended"]

@@ -1,9 +1,9 @@
-"""Replicas of one service: a call is answered where its partition is, whichever replica it came to.
+"""Routing between the replicas of one service: a call is answered by the owner of its partition.
 
-A replica answers for the partitions that it owns. What is asked of others is passed on to their owners, and asked
-again while partitions move, within the caller's deadline. A list is asked of all owners, each for its own partitions,
-so that every partition is in it exactly once. A partition that is not ready here raises NotReady; it does not count as
-empty. A replica that answers by itself pays nothing.
+A replica answers for the partitions that it owns and forwards other calls to the owner. While partitions move it
+retries, within the caller's deadline. A list is gathered from all owners, each for its own partitions, so that every
+partition is in it exactly once. A partition that is not ready raises NotReady; it does not count as empty. A call that
+is answered locally has no overhead.
 """
 
 from __future__ import annotations
@@ -25,47 +25,53 @@ from eventlog.core.partitioner import partition_of
 A = TypeVar("A")
 R = TypeVar("R")
 
-#: Seconds without an owner that is ready, after which the caller is told to call again: longer than a broker waits for
-#: a member that died, and the next owner's recovery.
+#: Seconds without a ready owner after which the caller gets NotReady: longer than the session timeout of a dead member
+#: and the next owner's recovery.
 MAX_WAIT_S = 20.0
-#: Calls that wait for an owner at most. One more is told at once to call again: they must not take all places.
+#: Calls that wait for an owner. Further calls get NotReady at once, so that waiting calls do not take all slots.
 MAX_WAITING = 500
-#: Pauses between two attempts, in seconds.
+#: Bounds in seconds of the pause between two attempts.
 FIRST_PAUSE_S = 0.02
 MAX_PAUSE_S = 0.3
 
-#: Part of a list: of these partitions; None: of all.
+#: The partitions of a part of a list; None for all.
 Partitions = Collection[int] | None
 
 
 class Ownership(Protocol):
-    """Who owns which partition; eventlog.processors.base.Processor is one."""
+    """The owners of the partitions; eventlog.processors.base.Processor implements it."""
 
     partitions: int
 
     def owner(self, partition: int) -> str:
-        """host:port of a partition's owner, as far as is known here; empty: not known."""
+        """host:port of a partition's owner; empty if it is not known here."""
         ...
 
 
 class LocalRouter:
-    """A process without replicas: what it can't answer, nobody can."""
+    """The router of a process without replicas: answers every call locally."""
 
     def owner(self, key: str) -> str:
-        """Address of a key's owner, where that is another replica; else empty."""
+        """Address of a key's owner if that is another replica; else empty."""
         return ""
 
     async def call_owner(
         self, method: str, where: str | int, request: Any, context: Context, here: Callable[[], Awaitable[A]]
     ) -> A:
-        """The answer of the owner of `where`, a key or a partition. `here` answers in this process, or raises NotReady;
-        it may be called several times, as may the method. Raises NotReady, and ApiError as the owner refuses."""
+        """Returns the answer of the owner of `where`, a key or a partition.
+
+        `here` answers in this process or raises NotReady. Both `here` and the method may be called several times.
+        Raises NotReady, and ApiError as the owner does.
+        """
         return await here()
 
     async def scatter_gather(
         self, method: str, request: Any, context: Context, here: Callable[[Partitions], Awaitable[A]]
     ) -> list[A]:
-        """Answers that together are about every partition exactly once. `here` answers for some, or raises NotReady."""
+        """Returns answers that together cover every partition exactly once.
+
+        `here` answers for some partitions in this process or raises NotReady.
+        """
         return [await here(None)]
 
     def watch(
@@ -77,27 +83,29 @@ class LocalRouter:
         here: Callable[[R], AsyncGenerator[Any]],
         resumed: Callable[[R, Any], R],
     ) -> AsyncGenerator[Any]:
-        """What the owner of a key streams, from owner to owner. `resumed` makes the request that goes on after an
-        answer."""
+        """The stream of a key's owner, continued at the next owner when the key moves.
+
+        `resumed(request, answer)` returns the request that continues after an answer.
+        """
         return here(request)
 
     async def close(self) -> None:
-        """Ends what goes on with other replicas."""
+        """Closes the connections to other replicas."""
 
 
 class PartitionRouter(LocalRouter):
-    """The replicas of one gRPC service, as the consumer group of its state has them."""
+    """Routes the calls of one gRPC service to the members of its consumer group."""
 
-    def __init__(self, service: str, ownership: Ownership, address: str, to: ChannelFactory) -> None:
-        """`service` is its full name, `address` our own in the group."""
+    def __init__(self, service: str, ownership: Ownership, address: str, channels: ChannelFactory) -> None:
+        """`service` is its full name, `address` this process's address in the group."""
         self._ownership = ownership
         self._address = address
-        self._peers = PeerClient(service, to)
+        self._peers = PeerClient(service, channels)
         #: Calls that wait for an owner.
-        self.held = 0
+        self.waiting = 0
 
     def owner(self, key: str) -> str:
-        """See Alone."""
+        """See LocalRouter."""
         partitions = self._ownership.partitions
         owner = self._ownership.owner(partition_of(key, partitions)) if partitions else ""
         return "" if owner == self._address else owner
@@ -105,7 +113,7 @@ class PartitionRouter(LocalRouter):
     async def call_owner(
         self, method: str, where: str | int, request: Any, context: Context, here: Callable[[], Awaitable[A]]
     ) -> A:
-        """See Alone."""
+        """See LocalRouter."""
         try:
             return await here()
         except NotReady:
@@ -113,8 +121,8 @@ class PartitionRouter(LocalRouter):
                 raise
         partitions = self._ownership.partitions
         if isinstance(where, int) and partitions and not 0 <= where < partitions:
-            raise invalid_fields([("", f"there is no partition {where}, they are {partitions}")])
-        hold = OwnerRetry(self, context)
+            raise invalid_fields([("", f"there is no partition {where}: there are {partitions}")])
+        retry = OwnerRetry(self, context)
         while True:
             owner = self._owner(where)
             try:
@@ -124,28 +132,28 @@ class PartitionRouter(LocalRouter):
                     answer: A = await self._peers.call(owner, method, request, context, self._still(where, owner))
                     return answer
             except NotReady as error:
-                hold.note(error)
-            await hold.pause()
+                retry.failed(error)
+            await retry.pause()
 
     async def scatter_gather(
         self, method: str, request: Any, context: Context, here: Callable[[Partitions], Awaitable[A]]
     ) -> list[A]:
-        """See Alone."""
-        asked = requested_partitions(context)
+        """See LocalRouter."""
+        requested = requested_partitions(context)
         try:
-            return [await here(asked)]
+            return [await here(requested)]
         except NotReady:
-            if asked is not None or forwarded(context):
+            if requested is not None or forwarded(context):
                 raise
-        hold = OwnerRetry(self, context)
+        retry = OwnerRetry(self, context)
         while True:
             owned = self._by_owner()
             try:
                 if owned:
                     return await self._parts(owned, method, request, context, here)
             except NotReady as error:
-                hold.note(error)
-            await hold.pause()
+                retry.failed(error)
+            await retry.pause()
 
     async def _parts(
         self,
@@ -179,38 +187,38 @@ class PartitionRouter(LocalRouter):
         here: Callable[[R], AsyncGenerator[Any]],
         resumed: Callable[[R, Any], R],
     ) -> AsyncGenerator[Any]:
-        """See Alone."""
-        hold: OwnerRetry | None = None
-        own = True
+        """See LocalRouter."""
+        retry: OwnerRetry | None = None
+        first = True
         while True:
             owner = self._owner(key)
-            source = here(request) if own or owner == self._address else None
+            source = here(request) if first or owner == self._address else None
             if source is None and owner:
                 source = self._peers.watch(owner, method, request, context, self._still(key, owner))
-            own = False
+            first = False
             last: Any = None
             try:
                 if source is not None:
                     async with aclosing(source):
                         async for last in source:
-                            hold = None
+                            retry = None
                             yield last
                     return
             except NotReady as error:
                 if forwarded(context):
                     raise
-                hold = hold or OwnerRetry(self, context)
-                hold.note(error)
+                retry = retry or OwnerRetry(self, context)
+                retry.failed(error)
             if last is not None:
                 request = resumed(request, last)
-            hold = hold or OwnerRetry(self, context)
-            await hold.pause()
+            retry = retry or OwnerRetry(self, context)
+            await retry.pause()
 
     def _still(self, where: str | int, owner: str) -> Callable[[], bool]:
         return lambda: self._owner(where) == owner
 
     async def close(self) -> None:
-        """See Alone."""
+        """See LocalRouter."""
         await self._peers.close()
 
     def _owner(self, where: str | int) -> str:
@@ -220,7 +228,7 @@ class PartitionRouter(LocalRouter):
         return self._ownership.owner(where if isinstance(where, int) else partition_of(where, partitions))
 
     def _by_owner(self) -> dict[str, list[int]]:
-        """Partitions by owner; empty as long as one has none."""
+        """Partitions by owner; empty while a partition has no known owner."""
         found: dict[str, list[int]] = {}
         for partition in range(self._ownership.partitions):
             found.setdefault(self._ownership.owner(partition), []).append(partition)
@@ -228,32 +236,36 @@ class PartitionRouter(LocalRouter):
 
 
 class OwnerRetry:
-    """The patience of one call that waits for an owner."""
+    """The retries of one call that waits for an owner.
 
-    def __init__(self, replicas: PartitionRouter, context: Context) -> None:
-        self._replicas = replicas
-        self._error = NotReady("nobody is known to own the partition")
+    Not stamina: the pauses are limited by the number of waiting calls, and the back-off starts anew after an attempt
+    that an owner served for a while.
+    """
+
+    def __init__(self, router: PartitionRouter, context: Context) -> None:
+        self._router = router
+        self._error = NotReady("the partition has no known owner")
         left = remaining_s(context)
-        self._since = self._noted = time.monotonic()
+        self._since = self._last_attempt = time.monotonic()
         self._deadline = self._since + (math.inf if left is None else left)
         self._pause_s = FIRST_PAUSE_S
 
-    def note(self, error: NotReady) -> None:
-        """An attempt has failed. One that lasted was with an owner that was ready for as long."""
+    def failed(self, error: NotReady) -> None:
+        """Records a failed attempt. After a long one the owner was ready meanwhile, and the back-off starts anew."""
         now = time.monotonic()
-        if now - self._noted > MAX_PAUSE_S * 2:
+        if now - self._last_attempt > MAX_PAUSE_S * 2:
             self._since, self._pause_s = now, FIRST_PAUSE_S
-        self._error, self._noted = error, now
+        self._error, self._last_attempt = error, now
 
     async def pause(self) -> None:
-        """Lets time pass before the next attempt. Raises NotReady where none is left, or too many wait already."""
+        """Waits before the next attempt. Raises NotReady if no time is left or too many calls wait."""
         left = min(self._since + MAX_WAIT_S, self._deadline) - time.monotonic()
-        if left <= 0 or self._replicas.held >= MAX_WAITING:
+        if left <= 0 or self._router.waiting >= MAX_WAITING:
             raise self._error
-        self._replicas.held += 1
+        self._router.waiting += 1
         try:
             await asyncio.sleep(min(self._pause_s * random.uniform(0.5, 1.0), left))
         finally:
-            self._replicas.held -= 1
+            self._router.waiting -= 1
         self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
-        self._noted = time.monotonic()
+        self._last_attempt = time.monotonic()

@@ -1,6 +1,7 @@
-"""Calls from one replica of a service to another: the same method, marked as forwarded; its answer or refusal as it is.
+"""Calls from one replica of a service to another: the same method, marked as forwarded.
 
-Nothing is retried here. A refusal of the other replica is passed on unchanged, and a call makes one hop at most.
+The answer or error of the other replica is passed on unchanged. A call makes at most one hop, and nothing is retried
+here.
 """
 
 from __future__ import annotations
@@ -19,36 +20,27 @@ from groupbuy.errors.v1 import errors_pb2
 
 from chassis.identity import tls
 from chassis.identity.access_settings import SecuritySettings
+from chassis.rpc import channel_options
 from chassis.rpc.call_deadline import UNLIMITED_S
 from chassis.rpc.errors import PREFIX, ApiError
 from chassis.rpc.validation import invalid_fields
 from eventlog.core.errors import NotReady
 
-#: Marks a call that another replica has passed on: it is answered here or refused, never passed on again.
+#: Metadata of a call that another replica forwarded. It is answered here or refused, and not forwarded again.
 FORWARDED = "groupbuy-forwarded"
-#: Partitions that a part of a list is asked of, by number.
+#: Metadata with the partitions, by number, of a part of a list.
 PARTITIONS = "groupbuy-partitions"
-_OURS = frozenset({FORWARDED, PARTITIONS})
-#: Seconds from one look at whether a call's owner is still the owner to the next.
+_PEER_METADATA = frozenset({FORWARDED, PARTITIONS})
+#: Seconds between two checks that the replica is still the owner.
 POLL_INTERVAL_S = 0.25
-#: Seconds that the other replica has less than we have, so that its answer still reaches our caller.
-HOP_S = 0.02
+#: Seconds by which the other replica's deadline is shorter, so that its answer still reaches our caller.
+HOP_MARGIN_S = 0.02
 
-OPTIONS: tuple[tuple[str, Any], ...] = (
-    # A replica that comes back is met at once, not after gRPC's pause of a second and more.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    # A machine that is gone without a word is noticed; servers of ours allow a ping every ten seconds.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.enable_retries", 0),
-    ("grpc.enable_http_proxy", 0),
-    ("grpc.max_receive_message_length", -1),
-)
-_EOF: Any = vars(grpc.aio)["EOF"]  # unknown to the stubs
+OPTIONS = (*channel_options.options(retries=False), ("grpc.max_receive_message_length", -1))
+#: What grpc.aio returns at the end of a stream; not in the stubs.
+_EOF: Any = vars(grpc.aio)["EOF"]
 _NOT_READY = errors_pb2.ErrorReason.Name(errors_pb2.ERROR_REASON_NOT_READY).removeprefix(PREFIX)
-# Said by no servicer of ours: the connection broke, or the process ended.
+# Without an ErrorInfo of ours these mean that the connection broke or the process ended.
 _BROKEN = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -60,65 +52,65 @@ _BROKEN = frozenset(
 
 
 class Context(Protocol):
-    """What is needed of a call's context."""
+    """The part of a call's context that forwarding needs."""
 
     def invocation_metadata(self) -> Any:
-        """Pairs of name and value that came with the call."""
+        """The call's metadata, pairs of name and value."""
         ...
 
     def time_remaining(self) -> float | None:
-        """Seconds until the caller's deadline; None: there is none."""
+        """Seconds until the caller's deadline; None without one."""
         ...
 
 
 class Channel(Protocol):
-    """A channel that is made anew when it has to be; chassis.identity.tls.Dialing is one."""
+    """A channel that may be replaced; chassis.identity.tls.RotatingChannel implements it."""
 
     def channel(self) -> grpc.aio.Channel:
-        """The channel to use for the next call."""
+        """The channel for the next call."""
         ...
 
     async def close(self) -> None:
-        """Ends its connections."""
+        """Closes the connections."""
         ...
 
 
-#: Makes the channel to host:port. All that is forwarded goes through what it makes.
-Dial = Callable[[str], Channel]
+#: Opens the channel to host:port.
+ChannelFactory = Callable[[str], Channel]
 
 
-def dial(settings: SecuritySettings) -> Dial:
-    """Channels as the settings of the process have them, to servers with the identity of this process and no other.
+def channel_factory(settings: SecuritySettings) -> ChannelFactory:
+    """Opens channels by the process's settings, to servers with this process's own identity only.
 
     The certificates are read with the first channel.
     """
     made: list[Callable[[str, tls.Options], Channel]] = []
 
-    def to(address: str) -> Channel:
+    def open_channel(address: str) -> Channel:
         if not made:
-            made.append(tls.replica_dialler(settings))
+            made.append(tls.replica_channels(settings))
         return made[0](address, OPTIONS)
 
-    return to
+    return open_channel
 
 
-class Peers:
-    """The other replicas of one gRPC service, by address. On the event loop only."""
+class PeerClient:
+    """Calls the other replicas of one gRPC service, by address. Used on the event loop only."""
 
-    def __init__(self, service: str, to: Dial) -> None:
+    def __init__(self, service: str, channels: ChannelFactory) -> None:
         """`service` is the full name of a service."""
         self._service = service
-        self._dial = to
+        self._open_channel = channels
         self._channels: dict[str, Channel] = {}
         self._methods = descriptor_pool.Default().FindServiceByName(service).methods_by_name
 
     async def close(self) -> None:
-        """Ends all calls and connections."""
+        """Cancels all calls and closes the connections."""
         channels, self._channels = self._channels, {}
         for channel in channels.values():
             await channel.close()
 
-    async def ask(
+    async def call(
         self,
         address: str,
         method: str,
@@ -127,39 +119,39 @@ class Peers:
         still: Callable[[], bool],
         partitions: Collection[int] | None = None,
     ) -> Any:
-        """The answer of another replica. Raises ApiError as it refused, and NotReady where it can't be had there:
-        also as soon as `still` says that this replica is not the one to ask any more."""
+        """Returns the answer of another replica. Raises ApiError as the replica does.
+
+        Raises NotReady if the replica can't answer, or once `still` returns False: it is no longer the owner.
+        """
         call = self._callable(address, method, "unary_unary")
         remaining = context.time_remaining()
-        # Also where our caller set no deadline, as on a stream: unary calls need one.
-        timeout = max((UNLIMITED_S if remaining is None else remaining) - HOP_S, 0.001)
-        asked = asyncio.ensure_future(_answer(call(request, timeout=timeout, metadata=_marks(context, partitions))))
+        # Unary calls need a deadline; a caller with a stream may have none.
+        timeout = max((UNLIMITED_S if remaining is None else remaining) - HOP_MARGIN_S, 0.001)
+        answer = asyncio.ensure_future(
+            _answer(call(request, timeout=timeout, metadata=_forwarding_metadata(context, partitions)))
+        )
         try:
-            while not (await asyncio.wait({asked}, timeout=POLL_INTERVAL_S))[0]:
-                if not still():
-                    raise NotReady(f"{address} is not the owner any more")
-            return asked.result()
+            return await _result_while(answer, address, still)
         finally:
-            asked.cancel()
+            answer.cancel()
 
     async def watch(
         self, address: str, method: str, request: Any, context: Context, still: Callable[[], bool]
     ) -> AsyncGenerator[Any]:
-        """What another replica streams. Raises as `ask`.
+        """The stream of another replica. Raises as `call`.
 
-        Reads no further than its reader has got: the other replica holds back, and sends the newest when it may.
+        Reads no further than its own reader, so that back-pressure reaches the other replica, which then sends the
+        newest state.
         """
-        call = self._callable(address, method, "unary_stream")(request, metadata=_marks(context, None))
+        metadata = _forwarding_metadata(context, None)
+        call = self._callable(address, method, "unary_stream")(request, metadata=metadata)
         try:
             while True:
-                coming = asyncio.ensure_future(_answer(call.read()))
+                reading = asyncio.ensure_future(_answer(call.read()))
                 try:
-                    while not (await asyncio.wait({coming}, timeout=POLL_INTERVAL_S))[0]:
-                        if not still():
-                            raise NotReady(f"{address} is not the owner any more")
-                    answer = coming.result()
+                    answer = await _result_while(reading, address, still)
                 finally:
-                    coming.cancel()
+                    reading.cancel()
                 if answer is _EOF:
                     return
                 yield answer
@@ -169,42 +161,42 @@ class Peers:
     def _callable(self, address: str, method: str, kind: str) -> Any:
         channel = self._channels.get(address)
         if channel is None:
-            channel = self._channels[address] = self._dial(address)
-        kinds = self._methods[method]
+            channel = self._channels[address] = self._open_channel(address)
+        output_type = self._methods[method].output_type
         return getattr(channel.channel(), kind)(
             f"/{self._service}/{method}",
             request_serializer=_serialised,
-            response_deserializer=GetMessageClass(kinds.output_type).FromString,
+            response_deserializer=GetMessageClass(output_type).FromString,
         )
 
 
 def forwarded(context: Context) -> bool:
-    """Whether another replica has passed this call on."""
+    """Whether another replica forwarded this call."""
     return any(name == FORWARDED for name, _ in context.invocation_metadata() or ())
 
 
-def passed_on(context: Context) -> bool:
-    """Whether a call comes with anything that replicas alone say to each other."""
-    return any(name in _OURS for name, _ in context.invocation_metadata() or ())
+def has_peer_metadata(context: Context) -> bool:
+    """Whether a call has metadata that only replicas send to each other."""
+    return any(name in _PEER_METADATA for name, _ in context.invocation_metadata() or ())
 
 
-def asked_partitions(context: Context) -> frozenset[int] | None:
-    """Partitions that another replica asks for; None: the call is not such a part. Raises ApiError INVALID_FIELDS."""
+def requested_partitions(context: Context) -> frozenset[int] | None:
+    """The partitions that another replica requests; None for all. Raises ApiError INVALID_FIELDS."""
     for name, value in context.invocation_metadata() or ():
         if name == PARTITIONS:
             try:
                 return frozenset(int(one) for one in value.split(","))
             except ValueError:
-                raise invalid_fields([("", f"{PARTITIONS} is not numbers with commas between")]) from None
+                raise invalid_fields([("", f"{PARTITIONS} is no comma-separated list of numbers")]) from None
     return None
 
 
-def _marks(context: Context, partitions: Collection[int] | None) -> Sequence[tuple[str, str]]:
-    marks = [(FORWARDED, "1")]
+def _forwarding_metadata(context: Context, partitions: Collection[int] | None) -> Sequence[tuple[str, str]]:
+    metadata = [(FORWARDED, "1")]
     if partitions is not None:
-        marks.append((PARTITIONS, ",".join(map(str, sorted(partitions)))))
-    marks += [(name, value) for name, value in context.invocation_metadata() or () if name == "traceparent"]
-    return marks
+        metadata.append((PARTITIONS, ",".join(map(str, sorted(partitions)))))
+    metadata += [(name, value) for name, value in context.invocation_metadata() or () if name == "traceparent"]
+    return metadata
 
 
 def _serialised(message: Any) -> bytes:
@@ -212,27 +204,35 @@ def _serialised(message: Any) -> bytes:
     return data
 
 
+async def _result_while(future: asyncio.Future[Any], address: str, still: Callable[[], bool]) -> Any:
+    """The future's result. Raises NotReady once `still` returns False."""
+    while not (await asyncio.wait({future}, timeout=POLL_INTERVAL_S))[0]:
+        if not still():
+            raise NotReady(f"{address} is no longer the owner")
+    return future.result()
+
+
 async def _answer(call: Any) -> Any:
     try:
         return await call
     except grpc.aio.AioRpcError as error:
-        raise refused(error) from error
+        raise to_exception(error) from error
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        # Not we but the channel was told to end.
+        # The channel was closed; this task was not cancelled.
         raise NotReady("the connection to another replica was closed") from None
 
 
 def is_not_ready(status: Status) -> bool:
-    """Whether one item of a batch was refused because its partition was not ready there."""
+    """Whether an item of a batch failed because its partition was not ready."""
     info = ErrorInfo()
     return any(packed.Unpack(info) and info.reason == _NOT_READY for packed in status.details)
 
 
-def refused(error: grpc.aio.AioRpcError) -> Exception:
-    """What a call that another replica refused is to be refused with; NotReady: it is to be asked for again."""
+def to_exception(error: grpc.aio.AioRpcError) -> Exception:
+    """Maps the error of another replica: NotReady if the call is to be retried, else ApiError."""
     code = error.code()
     info, wrong, retry = ErrorInfo(), BadRequest(), RetryInfo()
     for packed in _details(error):
@@ -243,10 +243,10 @@ def refused(error: grpc.aio.AioRpcError) -> Exception:
         reason = errors_pb2.ErrorReason.Value(PREFIX + info.reason)
     except ValueError:
         reason = errors_pb2.ERROR_REASON_UNSPECIFIED
-    # UNAUTHENTICATED concerns our certificate, not the caller's: it expired on a connection that is being replaced.
+    # UNAUTHENTICATED is about our certificate, not the caller's: it expired on a channel that is being replaced.
     ours = code is grpc.StatusCode.UNAUTHENTICATED
     if reason == errors_pb2.ERROR_REASON_NOT_READY or ours or (not info.reason and code in _BROKEN):
-        return NotReady(f"another replica could not answer: {code.name} {error.details()}")
+        return NotReady(f"another replica failed to answer: {code.name} {error.details()}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and not info.reason:
         reason = errors_pb2.ERROR_REASON_ANSWER_PENDING
     return ApiError(

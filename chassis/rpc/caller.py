@@ -1,14 +1,14 @@
-"""Who makes the call that a task handles, for what is shared out among callers. The guard sets it, once a call."""
+"""The identity of the current task's caller, for limits that callers share. The request pipeline sets it."""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 
-#: Name of the caller's identity. Empty: not counted, as the calls that replicas forward and those of a developer's
-#: machine, where everybody is one identity.
+#: Name of the caller's identity. Empty if the call counts against no share: calls that replicas forward, and calls on a
+#: developer's machine, where all callers are one identity.
 IDENTITY: ContextVar[str] = ContextVar("identity", default="")
 
 
-def identity() -> str:
-    """Name of the identity that makes the call of this task; empty: it is not counted."""
+def current_identity() -> str:
+    """Name of the current task's caller; empty if the call counts against no share."""
     return IDENTITY.get()

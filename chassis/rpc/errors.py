@@ -1,9 +1,7 @@
-"""What an API call is answered when it is refused: google.rpc.Status with ErrorInfo, BadRequest and RetryInfo.
+"""Errors of the API: google.rpc.Status with ErrorInfo, BadRequest and RetryInfo, as in AIP-193.
 
-Servicers raise ApiError; everything else that they let out is mapped here, in one place. Must never let the text of an
-unexpected exception out of the process: it may hold anything.
-
-AIP-193 (errors) has the shape.
+Servicers raise ApiError. This module maps every other exception, and sends no text of an unexpected one: the text may
+hold anything.
 """
 
 from __future__ import annotations
@@ -27,25 +25,25 @@ log = structlog.stdlib.get_logger(__name__)
 
 DOMAIN = "groupbuy"
 PREFIX = "ERROR_REASON_"
-#: Milliseconds after which to call again when state is not ready to be read.
+#: Milliseconds after which a caller retries if the state is not ready.
 NOT_READY_RETRY_MS = 500
-#: Milliseconds that another attempt needs at least, and by which a timeout may have been rounded on its way.
+#: Milliseconds for another attempt, and for the rounding of a timeout on its way.
 _ATTEMPT_MS = 200
-#: Milliseconds after which to call again when the broker does not answer.
+#: Milliseconds after which a caller retries if the broker does not answer.
 BROKER_RETRY_MS = 1_000
-#: In the place of a delay: gRPC's own retries are not to call again.
+#: In place of a delay: gRPC's own retries stop.
 NO_RETRY = "-1"
-#: Fields that one error names at most: a status travels in a header of 8 KiB at most, in base64.
+#: Fields in one error: a status travels in a header of at most 8 KiB, in base64.
 MAX_FIELDS = 10
-_MOST_TEXT = 200
-_MOST_METADATA = 10
+_MAX_TEXT = 200
+_MAX_METADATA = 10
 
 
 class ApiError(Exception):
-    """A call is refused, and the caller is told why.
+    """An error that the caller receives.
 
-    `reason` is a value of ErrorReason; `message` is for people. `fields` are pairs of field path and what is wrong
-    there; the first MOST_FIELDS are kept. `retry_after_ms` above 0 says when to call again.
+    `reason` is a value of ErrorReason; `message` is for people. `fields` are pairs of field path and reason; the first
+    MAX_FIELDS are kept. `retry_after_ms` above 0 is the delay before a retry.
     """
 
     def __init__(
@@ -68,12 +66,12 @@ class ApiError(Exception):
 
     @property
     def reason_name(self) -> str:
-        """The reason as ErrorInfo has it: without its prefix."""
+        """The reason as in ErrorInfo: without its prefix."""
         return ErrorReason.Name(self.reason).removeprefix(PREFIX)
 
 
 def to_api_error(error: Exception, *, method: str = "", traceparent: str = "") -> ApiError:
-    """What an exception means to the caller. One that nobody foresaw is logged, under the trace the caller is given."""
+    """Maps an exception. An unexpected one is logged under the trace id that the caller receives."""
     match error:
         case ApiError():
             return error
@@ -81,14 +79,14 @@ def to_api_error(error: Exception, *, method: str = "", traceparent: str = "") -
             return ApiError(
                 grpc.StatusCode.UNAVAILABLE,
                 errors_pb2.ERROR_REASON_NOT_READY,
-                "the service is starting or recovering; call again",
+                "the service is starting or recovering; retry",
                 retry_after_ms=NOT_READY_RETRY_MS,
             )
         case BrokerUnavailable():
             return ApiError(
                 grpc.StatusCode.UNAVAILABLE,
                 errors_pb2.ERROR_REASON_BROKER_UNAVAILABLE,
-                "the broker can't be reached; send the same request again",
+                "the broker can't be reached; retry the same request",
                 retry_after_ms=BROKER_RETRY_MS,
             )
     trace = _trace_id(traceparent)
@@ -102,10 +100,10 @@ def to_api_error(error: Exception, *, method: str = "", traceparent: str = "") -
 
 
 def to_status(error: ApiError) -> Status:
-    """The error as google.rpc.Status, cut to what fits into a header."""
+    """The error as google.rpc.Status, truncated to fit into a header."""
     code: int = error.code.value[0]
     status = Status(code=code, message=_cut(error.message))
-    metadata = {_cut(name): _cut(value) for name, value in list(error.metadata.items())[:_MOST_METADATA]}
+    metadata = {_cut(name): _cut(value) for name, value in list(error.metadata.items())[:_MAX_METADATA]}
     _add(status, ErrorInfo(reason=error.reason_name, domain=DOMAIN, metadata=metadata))
     if error.fields:
         violations = [
@@ -121,10 +119,10 @@ def to_status(error: ApiError) -> Status:
 
 
 def trailing_metadata(error: ApiError, left_s: float | None = None) -> tuple[tuple[str, str | bytes], ...]:
-    """Trailing metadata of the answer: the rich status, and the delay in the form that gRPC's own retries obey.
+    """Trailing metadata of the answer: the rich status, and the delay for gRPC's own retries.
 
-    `left_s` is the time until the caller's deadline. Where the delay leaves no time for another attempt, gRPC's retries
-    are told not to try: they would let the deadline pass, and the caller would not learn what was the matter.
+    `left_s` is the time until the caller's deadline. If the delay leaves no time for another attempt, gRPC's retries
+    are stopped: they would let the deadline pass, and the caller would not receive the error.
     """
     status = ("grpc-status-details-bin", to_status(error).SerializeToString())
     if error.retry_after_ms:
@@ -133,19 +131,19 @@ def trailing_metadata(error: ApiError, left_s: float | None = None) -> tuple[tup
     return (status,)
 
 
-class Prepared:
-    """A refusal that is the same for many calls: made once, as making it costs more than sending it."""
+class PreparedError:
+    """An error that many calls receive, serialised once: that costs more than to send it."""
 
-    __slots__ = ("_again", "_never", "error")
+    __slots__ = ("_final", "_retried", "error")
 
     def __init__(self, error: ApiError) -> None:
         self.error = error
-        self._again = trailing_metadata(error)
-        self._never = trailing_metadata(error, 0.0)
+        self._retried = trailing_metadata(error)
+        self._final = trailing_metadata(error, 0.0)
 
     def trailing_metadata(self, left_s: float | None) -> tuple[tuple[str, str | bytes], ...]:
-        """As trailing_metadata of its error."""
-        return self._again if _in_time(self.error, left_s) else self._never
+        """As the function trailing_metadata."""
+        return self._retried if _in_time(self.error, left_s) else self._final
 
 
 def _in_time(error: ApiError, left_s: float | None) -> bool:
@@ -158,10 +156,10 @@ def _add(status: Status, detail: Message) -> None:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _MOST_TEXT else f"{text[: _MOST_TEXT - 1]}…"
+    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
 
 
 def _trace_id(traceparent: str) -> str:
-    """The trace id of a W3C traceparent, or a fresh one."""
+    """The trace id of a W3C traceparent, or a new one."""
     parts = traceparent.split("-")
     return parts[1] if len(parts) == 4 and len(parts[1]) == 32 else uuid.uuid4().hex

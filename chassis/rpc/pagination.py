@@ -1,7 +1,7 @@
-"""Pages of lists: which part of a sorted whole comes next, and the token that says so (AIP-158).
+"""Pagination of sorted lists (AIP-158).
 
-A token holds the sort key of the last item given, not a count: what comes and goes before it moves nothing. It is
-opaque and no secret. Must never trust one: it comes from outside.
+A page token holds the sort key of the last item of the page and not a count, so that items that come and go before it
+move nothing. It is opaque but no secret, and comes from outside: every part of it is checked.
 """
 
 from __future__ import annotations
@@ -18,47 +18,49 @@ from chassis.rpc.errors import ApiError
 from chassis.rpc.validation import invalid_fields
 
 T = TypeVar("T")
-#: Sort key of an item: whole numbers of 64 bits and texts, the same kinds in the same places in every item of a list.
+#: Sort key of an item: 64-bit integers and strings, of the same types in every item of a list.
 Key = tuple[int | str, ...]
 
 
 class Page(NamedTuple, Generic[T]):
-    """Some items, and the token of what comes after them; empty: nothing does."""
+    """The items of a page, and the token of the next page; empty for the last page."""
 
     items: list[T]
     next_token: str
 
 
-class Paging:
-    """One request for a page. `scope` is all that must be the same from page to page."""
+class PageRequest:
+    """A request for one page. `scope` identifies the list: all request fields that stay the same from page to page."""
 
     def __init__(self, scope: str, kinds: tuple[type[int] | type[str], ...], page_size: int, token: str) -> None:
-        """`kinds` are those of the sort key's parts. Raises ApiError INVALID_FIELDS for a token of anything else."""
+        """`kinds` are the types of the sort key. Raises ApiError INVALID_FIELDS for the token of another list."""
         self.size = page_size
         self._scope = sha256(scope.encode()).hexdigest()[:12]
-        #: Sort key after which this page begins; None: it is the first.
+        #: Sort key after which this page begins; None for the first page.
         self.after: Key | None = self._decoded(token, kinds) if token else None
 
-    def of(self, items: Iterable[T], key: Callable[[T], Key]) -> Page[T]:
-        """The page, of items in any order."""
+    def page_of(self, items: Iterable[T], key: Callable[[T], Key]) -> Page[T]:
+        """Builds the page from all items, in any order."""
         after = self.after
         rest = items if after is None else (item for item in items if key(item) > after)
-        return self.cut(nsmallest(self.size + 1, rest, key=key), key)
+        return self.page_of_sorted(nsmallest(self.size + 1, rest, key=key), key)
 
-    def cut(self, items: list[T], key: Callable[[T], Key]) -> Page[T]:
-        """The page, of sorted items that come after `after`. One more than the size tells that it is not the last."""
+    def page_of_sorted(self, items: list[T], key: Callable[[T], Key]) -> Page[T]:
+        """Builds the page from sorted items after `after`. With more items than the size, it is not the last page."""
         if len(items) <= self.size:
             return Page(items, "")
         items = items[: self.size]
         return Page(items, self._encoded(key(items[-1])))
 
-    def joined(self, items: Iterable[T], key: Callable[[T], Key], *, more: bool) -> Page[T]:
-        """The page, of the items of several pages of this request, each of another part of the list; `more`: one of
-        those is not the last of its part."""
+    def merge(self, items: Iterable[T], key: Callable[[T], Key], *, more: bool) -> Page[T]:
+        """Builds the page from the items of several pages of this request, each of a different part of the list.
+
+        `more`: at least one of those pages is not the last of its part.
+        """
         first = nsmallest(self.size + 1, items, key=key)
         if more and 0 < len(first) <= self.size:
             return Page(first, self._encoded(key(first[-1])))
-        return self.cut(first, key)
+        return self.page_of_sorted(first, key)
 
     def _encoded(self, key: Key) -> str:
         plain = json.dumps([self._scope, *key], separators=(",", ":"))
@@ -77,17 +79,17 @@ class Paging:
         ):
             raise _not_a_token()
         if parts[0] != self._scope:
-            raise invalid_fields([("page_token", "is of another list: only page_size may change from page to page")])
+            raise invalid_fields([("page_token", "is of another list: only page_size may change between pages")])
         return tuple(parts[1:])
 
 
-def page_size(asked: int, *, default: int, most: int) -> int:
-    """Items in one page: the default where nothing is asked for, never above the most."""
-    return min(asked, most) if asked > 0 else default
+def page_size(requested: int, *, default: int, limit: int) -> int:
+    """Items of one page: `default` unless requested, `limit` at most."""
+    return min(requested, limit) if requested > 0 else default
 
 
 def _can_be(part: int | str) -> bool:
-    """Whether a list can have such a part in a sort key: JSON knows greater numbers, and texts that are no Unicode."""
+    """Whether the part is valid in a sort key: JSON allows larger integers, and strings with lone surrogates."""
     if isinstance(part, int):
         return -(1 << 63) <= part < 1 << 63
     return not any("\ud800" <= character <= "\udfff" for character in part)

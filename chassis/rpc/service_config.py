@@ -1,9 +1,8 @@
-"""gRPC service configs, made from the contract: which calls a client library repeats by itself, and how patiently.
+"""gRPC service configs, generated from the contract: which calls a gRPC client retries by itself, and how.
 
-`python -m chassis.rpc.service_config` writes one JSON file for each of our services into protos/service_config/; any
-gRPC client takes one as its `grpc.service_config`. Only UNAVAILABLE is repeated. That is safe for every call of ours:
-each write is known by its request id, or says what shall be and not what to do. Servers name the delay where they know
-it.
+`python -m chassis.rpc.service_config` writes one JSON file a service process into protos/service_config/. Any gRPC
+client accepts it as its `grpc.service_config`. Only UNAVAILABLE is retried, which is safe for all of our calls: a write
+has a request id or states the wanted state. Where a server knows the delay, it sends it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from google.protobuf.descriptor import FileDescriptor
 from groupbuy.groups.v1 import campaigns_pb2, groups_pb2, links_pb2
 from groupbuy.orders.v1 import orders_pb2
 from groupbuy.payments.v1 import payments_pb2
@@ -24,7 +23,7 @@ FILES: dict[str, tuple[FileDescriptor, ...]] = {
     "groups": (groups_pb2.DESCRIPTOR, campaigns_pb2.DESCRIPTOR, links_pb2.DESCRIPTOR),
     "payments": (payments_pb2.DESCRIPTOR,),
 }
-#: Five attempts within about two seconds: a service that restarts or a partition that moves is back by then.
+#: Five attempts within about two seconds, in which a service restarts or a partition moves.
 RETRY: dict[str, Any] = {
     "maxAttempts": 5,
     "initialBackoff": "0.1s",
@@ -32,7 +31,7 @@ RETRY: dict[str, Any] = {
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
-#: A client whose calls mostly fail stops repeating them.
+#: A client whose calls mostly fail stops retrying.
 THROTTLING = {"maxTokens": 100, "tokenRatio": 0.1}
 
 
@@ -40,30 +39,26 @@ def config(service: str) -> dict[str, Any]:
     """The service config for all calls to a service process."""
     methods = [method for file in FILES[service] for one in file.services_by_name.values() for method in one.methods]
     names = [{"service": method.containing_service.full_name, "method": method.name} for method in methods]
-    # What a client has streamed would be kept in memory for the case that it must be sent again.
-    once = [name for name, method in zip(names, methods, strict=True) if _streams_in(method)]
-    repeated = [name for name in names if name not in once]
+    # Not retried: the client would keep all streamed requests in memory.
+    streaming = [name for name, method in zip(names, methods, strict=True) if method.client_streaming]
+    retried = [name for name in names if name not in streaming]
     made: dict[str, Any] = {
-        "methodConfig": [{"name": repeated, "retryPolicy": RETRY}],
+        "methodConfig": [{"name": retried, "retryPolicy": RETRY}],
         "retryThrottling": THROTTLING,
     }
-    if once:
-        made["methodConfig"].append({"name": once})
+    if streaming:
+        made["methodConfig"].append({"name": streaming})
     return made
 
 
 def text(service: str) -> str:
-    """The file of a service."""
+    """The content of a service's file."""
     return json.dumps(config(service), indent=2) + "\n"
 
 
 def path(service: str) -> Path:
-    """Where the file of a service stands."""
+    """The path of a service's file."""
     return FOLDER / f"{service}.json"
-
-
-def _streams_in(method: MethodDescriptor) -> bool:
-    return bool(method.client_streaming)
 
 
 def main() -> None:

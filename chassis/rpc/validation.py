@@ -1,8 +1,8 @@
-"""Checks requests against the rules written in the protos (protovalidate), before a servicer sees them.
+"""Validation of requests by the rules in the protos (protovalidate), before a servicer sees them.
 
-Counts of items are checked before any item is: protovalidate checks items first, so a request of 254 KiB with 130,000
-empty tiers kept the event loop for seconds. An answer names ten fields at most, and never a value that broke a rule: it
-may be a payment method.
+The number of items is checked before the items: protovalidate checks the items first, so that a request of 254 KiB with
+130,000 empty tiers occupied the event loop for seconds. An error names at most ten fields and no value: the value may
+be a payment method.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from protovalidate import Validator
 
 from chassis.rpc.errors import MAX_FIELDS, ApiError
 
-#: Items of a repeated field or map at most, where its rules name no number.
+#: Items of a repeated field or map whose rules have no limit.
 MAX_ITEMS = 1_000
 
-# One for the process: it keeps the compiled rules of each message type.
+# One a process: it caches the compiled rules of each message type.
 _VALIDATOR = Validator()
 
 
 class _Counted(NamedTuple):
-    """A field that has items, or a message with such fields somewhere inside."""
+    """A field with items, or a single message that has such fields at some depth."""
 
     name: str
     repeated: bool
-    #: Items at most; meaningless for a single message.
-    most: int
-    #: Fields inside that are to be looked at; none for a map.
+    #: Limit of the items; unused for a single message.
+    limit: int
+    #: The fields of the item type to check; none for a map.
     inside: _Plan
 
 
@@ -42,14 +42,13 @@ _PLANS: dict[str, _Plan] = {}
 
 
 def prepare(request: type[Message]) -> None:
-    """Compiles the rules of a type, so that the first call need not. Raises CompilationError for rules that make no
-    sense."""
+    """Compiles the rules of a type ahead of the first call. Raises CompilationError for invalid rules."""
     _VALIDATOR.collect_violations(request())
     _plan(request.DESCRIPTOR)
 
 
 def validate(request: Message) -> None:
-    """Raises ApiError INVALID_FIELDS, naming each field, when a request breaks the rules of its proto."""
+    """Raises ApiError INVALID_FIELDS, with the fields, if a request breaks the rules of its proto."""
     plan = _plan(request.DESCRIPTOR)
     if plan:
         found = next(_too_many(request, plan, ""), None)
@@ -63,8 +62,10 @@ def validate(request: Message) -> None:
 
 
 def invalid_fields(fields: Sequence[tuple[str, str]], total: int = 0) -> ApiError:
-    """The error for fields that are wrong; pairs of field path and what is wrong there. For servicers too. `total`:
-    how many are wrong, where `fields` are only the first of them."""
+    """The error for invalid fields, pairs of field path and reason. For servicers too.
+
+    `total` is the number of invalid fields if `fields` are only the first of them.
+    """
     first, reason = fields[0]
     total = total or len(fields)
     more = f" (and {total - 1} more)" if total > 1 else ""
@@ -77,7 +78,7 @@ def invalid_fields(fields: Sequence[tuple[str, str]], total: int = 0) -> ApiErro
 
 
 def path(violation: Any) -> str:
-    """Field path of a violation as AIP-193 writes it: `campaign.tiers[1].members`. Empty for a rule of the message."""
+    """Field path of a violation as in AIP-193: `campaign.tiers[1].members`. Empty for a rule of the message."""
     if violation.field is None:
         return ""
     parts: list[str] = []
@@ -89,7 +90,7 @@ def path(violation: Any) -> str:
 
 
 def _too_many(message: Message, plan: _Plan, prefix: str) -> Iterator[tuple[str, str]]:
-    """Fields with more items than are allowed. The items of a field are looked at only where there are not too many."""
+    """The fields with too many items. Descends into the items of a field only if their number is allowed."""
     for one in plan:
         where = f"{prefix}{one.name}"
         if not one.repeated:
@@ -97,18 +98,18 @@ def _too_many(message: Message, plan: _Plan, prefix: str) -> Iterator[tuple[str,
                 yield from _too_many(getattr(message, one.name), one.inside, f"{where}.")
             continue
         items = getattr(message, one.name)
-        if len(items) > one.most:
-            yield where, f"must contain no more than {one.most} item(s)"
+        if len(items) > one.limit:
+            yield where, f"must contain no more than {one.limit} item(s)"
         elif one.inside:
             for index, item in enumerate(items):
                 yield from _too_many(item, one.inside, f"{where}[{index}].")
 
 
 def _plan(kind: Any) -> _Plan:
-    """Fields of a message type to look at. Empty for nearly all requests: these cost one look-up."""
+    """The fields of a message type to check. Empty for nearly all requests, which cost one look-up."""
     plan = _PLANS.get(kind.full_name)
     if plan is None:
-        # Known before it is whole: a type may contain itself.
+        # Stored before it is complete: a type may contain itself.
         plan = _PLANS[kind.full_name] = []
         plan += [one for field in kind.fields if (one := _counted(field)) is not None]
     return plan
@@ -121,5 +122,5 @@ def _counted(field: FieldDescriptor) -> _Counted | None:
     if not field.is_repeated:
         return _Counted(field.name, False, 0, inside) if inside else None
     rules = field.GetOptions().Extensions[validate_pb2.field]
-    most = rules.map.max_pairs if is_map else rules.repeated.max_items
-    return _Counted(field.name, True, most or MAX_ITEMS, inside)
+    limit = rules.map.max_pairs if is_map else rules.repeated.max_items
+    return _Counted(field.name, True, limit or MAX_ITEMS, inside)

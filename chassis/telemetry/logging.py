@@ -1,7 +1,7 @@
 """Structured logs on standard output, one object a line, from structlog and from the standard library alike.
 
-Must never write a secret (see redaction.py), nor let a library that repeats itself fill the disk while the broker is
-away. Standard error is left to a process's last words.
+Secrets are redacted (redaction.py), and repeated lines of a library are held back, so that an outage of the broker does
+not fill the disk. Standard error is reserved for the report of a process that aborts.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor
 
-from chassis.telemetry.printable import json_safe, shown, shown_lines
+from chassis.telemetry.printable import json_safe, printable, printable_lines
 from chassis.telemetry.redaction import redact
 
-#: Libraries whose own chatter is of no use below a warning.
+#: Libraries that log at WARNING and above only.
 LIBRARIES = ("faust", "mode", "aiokafka", "kafka", "grpc", "_cygrpc", "asyncio", "concurrent")
-#: Seconds in which a library may say the same thing once.
+#: Seconds in which a library may log the same message once.
 REPEAT_S = 10.0
 _REMEMBERED = 1_000
 
@@ -50,7 +50,7 @@ def configure(*, level: str, form: str, service: str, instance: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
-    handler.addFilter(Repeats())
+    handler.addFilter(RepeatFilter())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
@@ -71,8 +71,8 @@ def configure(*, level: str, form: str, service: str, instance: str) -> None:
 
 
 @contextmanager
-def quiet(library: str) -> Iterator[None]:
-    """Silences a library for as long as the block lasts: for failures that the caller reports itself."""
+def silenced(library: str) -> Iterator[None]:
+    """Silences a library in the block, for failures that the caller reports itself."""
     logger = logging.getLogger(library)
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -82,8 +82,8 @@ def quiet(library: str) -> Iterator[None]:
         logger.setLevel(before)
 
 
-class Repeats(logging.Filter):
-    """Lets a library say the same thing once in REPEAT_S, and then how often it was held back. Our own logs pass."""
+class RepeatFilter(logging.Filter):
+    """Lets a library log the same message once in REPEAT_S, then with the number held back. Our own logs pass."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -118,22 +118,22 @@ def _of(service: str, instance: str) -> Processor:
 
 
 def _rendered(form: str) -> list[Processor]:
-    """Renders without any character that a terminal obeys: events may quote what others wrote."""
+    """Renders without control characters: events may quote text that others wrote."""
     if form == "json":
         return [structlog.processors.JSONRenderer(ensure_ascii=False, default=str), _json_safe]
     console = structlog.dev.ConsoleRenderer(
         colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=0
     )
-    return [_screened, console]
+    return [_printable, console]
 
 
 def _json_safe(_logger: Any, _method: str, line: Any) -> Any:
     return json_safe(line)
 
 
-def _screened(_logger: Any, _method: str, event: EventDict) -> EventDict:
+def _printable(_logger: Any, _method: str, event: EventDict) -> EventDict:
     for name, value in event.items():
         if isinstance(value, str):
-            # Tracebacks have lines of their own.
-            event[name] = shown_lines(value) if name in {"exception", "stack"} else shown(value)
+            # The line feeds of a traceback are ours.
+            event[name] = printable_lines(value) if name in {"exception", "stack"} else printable(value)
     return event

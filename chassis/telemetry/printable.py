@@ -1,27 +1,27 @@
 r"""Makes text that others wrote safe to print: identifiers, reasons, provider texts, keys and headers of records.
 
-A terminal obeys control characters, a line feed forges a line, and bidi controls hide what stands before them. `shown`
-replaces each such character by its escape: \n, \x1b, \u202e.
+A terminal executes control characters, a line feed forges a line, and bidi controls hide the text before them.
+`printable` replaces each such character by its escape: \n, \x1b, \u202e.
 """
 
 from __future__ import annotations
 
 import unicodedata
 
-#: Unicode categories that are not printed as they are: control, format (bidi, zero width), surrogate, private use,
-#: unassigned, line separator, paragraph separator.
+#: Unicode categories that are escaped: control, format (bidi, zero width), surrogate, private use, unassigned, line
+#: separator, paragraph separator.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-#: Letters that show as nothing, and variation selectors.
+#: Invisible letters, and variation selectors.
 _INVISIBLE = frozenset(
     {0x115F, 0x1160, 0x3164, 0xFFA0, 0x034F, 0x2800, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
 )
-#: Combining marks on one letter. More would cover the lines above.
+#: Combining marks on one letter. More of them cover the lines above.
 _MARKS = 3
 _NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
-def shown(text: object) -> str:
-    """Text on one line, without any character that a terminal obeys or does not show. Idempotent."""
+def printable(text: object) -> str:
+    """The text on one line, with control and invisible characters escaped. Idempotent."""
     raw = text if isinstance(text, str) else str(text)
     if raw.isascii() and raw.isprintable():
         return raw
@@ -33,21 +33,21 @@ def shown(text: object) -> str:
     return "".join(found)
 
 
-def shown_bytes(raw: bytes | None) -> str:
-    """The same of bytes that should be UTF-8."""
-    return shown((raw or b"").decode(errors="backslashreplace"))
+def printable_bytes(raw: bytes | None) -> str:
+    """As `printable`, for bytes that should be UTF-8."""
+    return printable((raw or b"").decode(errors="backslashreplace"))
 
 
-def shown_lines(text: str) -> str:
-    """The same of a text whose line feeds are ours."""
-    return "\n".join(shown(line) for line in text.split("\n"))
+def printable_lines(text: str) -> str:
+    """As `printable`, for a text whose line feeds are ours."""
+    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def json_safe(encoded: str) -> str:
     """Encoded JSON with the same characters as JSON escapes. All others stay readable."""
     if encoded.isascii() and "\x7f" not in encoded:
         return encoded
-    # JSON itself escapes what comes before the space.
+    # JSON itself escapes the characters below the space.
     return "".join(_json_escape(char) if char > "~" and _unsafe(char) else char for char in encoded)
 
 

@@ -1,6 +1,6 @@
-"""Keeps secrets out of logs, by the names of fields.
+"""Redacts secrets in logs, by the names of fields.
 
-Must be the last thing that happens to a log entry before it is rendered: tracebacks are text by then, and covered too.
+Runs last before an entry is rendered: tracebacks are text by then and are redacted too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAMES = (
     "cookie",
 )
 _NAME = re.compile("|".join(_NAMES), re.IGNORECASE)
-# name="value", 'name': 'value', name: value, as texts of protobuf messages, dicts and exceptions have them.
+# name="value", 'name': 'value', name: value, as in the texts of protobuf messages, dicts and exceptions.
 _IN_TEXT = re.compile(
     rf"""(?P<name>[\w.-]*(?:{"|".join(_NAMES)})[\w.-]*\\?["']?\s*[:=]\s*)"""
     r"""(?:\\?"(?:[^"\\]|\\[^"])*\\?"|\\?'(?:[^'\\]|\\[^'])*\\?'|(?:Bearer\s+|Basic\s+)?[^\s"',;)}\]]+)""",
@@ -45,14 +45,14 @@ def is_secret(name: str) -> bool:
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: the values of secret fields are replaced, at any depth and inside texts."""
+    """A structlog processor that replaces the values of secret fields, at any depth and inside texts."""
     for name, value in event.items():
         event[name] = _clean(name, value)
     return event
 
 
 def clean_text(text: str) -> str:
-    """A text in which what follows the name of a secret field is replaced, and a private key wherever it stands."""
+    """Replaces the values after the names of secret fields in a text, and private keys anywhere."""
     if "PRIVATE KEY" in text:
         text = _PRIVATE_KEY.sub(REDACTED, text)
     if _NAME.search(text) is None:
@@ -71,5 +71,5 @@ def _clean(name: str, value: Any) -> Any:
         return {str(key): _clean(str(key), one) for key, one in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_clean("", one) for one in value]
-    # Protobuf messages, exceptions, whatever else: as the text they would be rendered to.
+    # Protobuf messages, exceptions and others: as their rendered text.
     return clean_text(str(value))

@@ -15,8 +15,8 @@ from typing import Any
 
 from groupbuy.orders.v1 import orders_pb2_grpc
 
-from chassis.admission.thread_priority import DECIDES
-from chassis.lifecycle.broker_health import Broker
+from chassis.admission.thread_priority import DECIDING
+from chassis.lifecycle.broker_health import BrokerHealth
 from chassis.lifecycle.runner import Servicer, ServiceSpec, run
 from chassis.lifecycle.settings import load
 from eventlog.core.errors import Poisoned, TopicsDiffer
@@ -31,14 +31,14 @@ STUCK_S = 0.5
 
 class FakeBroker:
     def __init__(self, *_: object) -> None:
-        self.there = False
+        self.available = False
         self.differs = False
         self.changed = asyncio.Event()
         self.cancelled = asyncio.Event()
 
     async def wait(self) -> int:
         # What was said before anybody waits counts too.
-        while not (self.there or self.differs):
+        while not (self.available or self.differs):
             self.changed.clear()
             await self.changed.wait()
         if self.differs:
@@ -102,7 +102,7 @@ class Controls:
             getattr(self, word)(value == "1")
 
     def there(self, value: bool) -> None:
-        self.broker.there = value
+        self.broker.available = value
         self.broker.changed.set()
 
     def differ(self, _value: bool) -> None:
@@ -119,7 +119,7 @@ class Controls:
         self.publisher.ready = value
 
     def quarantine(self, value: bool) -> None:
-        poisoned = Poisoned.by("orders.order.v1", 2, 17, b"?", "planted")
+        poisoned = Poisoned.for_record("orders.order.v1", 2, 17, b"?", "planted")
         self.processors.quarantined = [("orders.view", poisoned)] if value else []
 
     def cancelled(self, _value: bool) -> None:
@@ -160,9 +160,9 @@ def main() -> int:
         publisher: Any = Publisher(settings.kafka, client_id="test") if real else FakePublisher()
         Controls(broker, processors, publisher)
         servicer = Servicer(orders_pb2_grpc.add_OrderServiceServicer_to_server, FakeOrders(), ORDERS)
-        return ServiceSpec([servicer], publisher, processors, BUSINESS, DECIDES)
+        return ServiceSpec([servicer], publisher, processors, BUSINESS, DECIDING)
 
-    make: Any = Broker if "REAL_BROKER" in os.environ else lambda *_: broker
+    make: Any = BrokerHealth if "REAL_BROKER" in os.environ else lambda *_: broker
     return run(load(OrdersSettings), wire, make_broker=make, stuck_s=STUCK_S)
 
 

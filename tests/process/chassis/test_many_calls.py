@@ -11,7 +11,7 @@ import time
 import grpc
 import pytest
 
-from chassis.admission.thread_priority import ANSWERS, DECIDES, HANDS_OVER, READERS, ThreadPriorities
+from chassis.admission.thread_priority import DECIDING, POLLER_THREAD, READER_THREADS, SERVING, ThreadPriorities
 from chassis.rpc.server import MAX_PENDING
 from tests.unit.chassis.support import SOON_S, Refusal, niceness, running
 from tests.waiting import wait_for_async
@@ -22,7 +22,7 @@ async def test_as_many_calls_at_once_as_we_let_wait_are_answered_or_refused_with
     async with running(max_calls=10_000) as run:
         found = await asyncio.gather(*(run.place(within_s=60) for _ in range(MAX_PENDING)), return_exceptions=True)
         refused = [Refusal(one).info.reason for one in found if isinstance(one, grpc.aio.AioRpcError)]
-        answered = [one.token for one in found if not isinstance(one, BaseException)]
+        answered = [one.consistency_token for one in found if not isinstance(one, BaseException)]
         assert len(refused) + len(answered) == MAX_PENDING
         assert set(refused) <= {"OVERLOADED"}
         assert set(answered) == {"1:2"}
@@ -67,23 +67,23 @@ async def test_calls_that_come_faster_than_they_are_answered_are_refused_and_hea
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own elsewhere")
-@pytest.mark.parametrize("ranks", [ANSWERS, DECIDES])
+@pytest.mark.parametrize("thread_priorities", [SERVING, DECIDING])
 async def test_the_threads_that_read_calls_give_way_to_the_one_that_answers_also_those_that_come_later(
-    ranks: ThreadPriorities,
+    thread_priorities: ThreadPriorities,
 ) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    async with running(ranks=ranks) as run:
+    async with running(thread_priorities=thread_priorities) as run:
         # A crowd makes gRPC take more threads.
         await asyncio.gather(*(run.place(within_s=60) for _ in range(500)))
         # As gRPC calls them; another version may call them otherwise.
-        assert niceness(os.getpid()).keys() >= READERS
+        assert niceness(os.getpid()).keys() >= READER_THREADS
 
         async def all_have_it() -> bool:
             nice = niceness(os.getpid())
-            return all(nice[name] == {min(own + ranks.reading, 19)} for name in READERS)
+            return all(nice[name] == {min(own + thread_priorities.reading, 19)} for name in READER_THREADS)
 
         await wait_for_async(all_have_it, seconds=SOON_S)
-        handing_over = [thread.native_id for thread in threading.enumerate() if HANDS_OVER in thread.name]
-        assert handing_over
-        assert os.getpriority(os.PRIO_PROCESS, handing_over[0] or 0) == min(own + ranks.handing_over, 19)
+        polling = [thread.native_id for thread in threading.enumerate() if POLLER_THREAD in thread.name]
+        assert polling
+        assert os.getpriority(os.PRIO_PROCESS, polling[0] or 0) == min(own + thread_priorities.polling, 19)
         assert os.getpriority(os.PRIO_PROCESS, 0) == own

@@ -18,7 +18,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis.admission.thread_priority import DECIDES, READERS
+from chassis.admission.thread_priority import DECIDING, READER_THREADS
 from chassis.rpc.server import PARTITIONS
 from tests.process.chassis.fake_service import STUCK_S
 from tests.unit.chassis.fake_orders import ORDERS
@@ -121,8 +121,8 @@ async def test_without_a_broker_it_says_so_is_not_serving_and_ends_promptly_when
         async with health(await service.port(), ORDERS) as said:
             assert (await said.read()).status == NOT_SERVING
         for _ in range(2):
-            line = json.loads(await service.see_text("is not there"))
-            assert line["event"].startswith(f"broker {kafka} is not there, trying again in ")
+            line = json.loads(await service.see_text("is unavailable"))
+            assert line["event"].startswith(f"broker {kafka} is unavailable; retrying in ")
             assert line["service"] == "orders"
         attempts = [log for log in service.logs if log["level"] != "info"]
         assert len(attempts) == 2, "one line for each attempt, and no other"
@@ -139,8 +139,8 @@ async def test_threads_have_the_ranks_that_the_service_asks_for(tmp_path: Path) 
         await said.read()
         nice = niceness(service.process.pid)
         own = os.getpriority(os.PRIO_PROCESS, service.process.pid)
-        for name in READERS:
-            assert nice[name] == {min(own + DECIDES.reading, 19)}
+        for name in READER_THREADS:
+            assert nice[name] == {min(own + DECIDING.reading, 19)}
 
 
 async def test_it_serves_once_recovered_and_while_broker_and_state_are_there(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ async def test_a_quarantined_partition_shows_in_a_health_service_of_its_own_and_
             assert (await said.read()).status == SERVING
             service.tell("quarantine 1")
             assert (await partitions.read()).status == NOT_SERVING
-            line = json.loads(await service.see_text("a partition stands still"))
+            line = json.loads(await service.see_text("a partition is quarantined"))
             assert (line["group"], line["partition"], line["offset"]) == ("orders.view", 2, 17)
             service.tell("quarantine 0")
             assert (await partitions.read()).status == SERVING
@@ -217,7 +217,7 @@ async def test_topics_that_differ_end_it_with_70(tmp_path: Path) -> None:
         await service.port()
         service.tell("differ")
         line = await service.see_text("critical")
-        assert "not what they should be: orders.order.v1 has 3 partitions" in line
+        assert "topics differ: orders.order.v1 has 3 partitions" in line
         assert (await service.ended())[0] == 70
 
 
@@ -237,7 +237,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         service.process.send_signal(signal.SIGTERM)
         await service.see_text("stopping")
         service.process.send_signal(signal.SIGTERM)
-        await service.see_text("told to stop again")
+        await service.see_text("second signal")
         assert (await service.ended())[0] == 128 + signal.SIGTERM
 
 

@@ -13,11 +13,12 @@ import pytest
 from groupbuy.orders.v1 import orders_pb2
 
 from chassis.admission import connections
-from chassis.admission.call_phases import Phase
-from chassis.admission.calls_in_flight import Calls
-from chassis.rpc import request_pipeline, server
+from chassis.admission.call_phases import CallPhase
+from chassis.admission.calls_in_flight import CallsInFlight
+from chassis.rpc import server
 from chassis.rpc.caller import IDENTITY
 from chassis.rpc.errors import ApiError
+from chassis.rpc.steps import time_limits
 from tests.attack.http2 import Peer
 from tests.unit.chassis.fake_orders import ORDERS
 from tests.unit.chassis.support import NAME, SOON_S, Running, a_request, eventually, refusal, running
@@ -28,8 +29,8 @@ GET = f"/{ORDERS}/GetOrder"
 @asynccontextmanager
 async def impatient(monkeypatch: pytest.MonkeyPatch, **more: Any) -> AsyncIterator[Running]:
     """A server whose limits are a moment; the test looks at them as often as it likes."""
-    for name in ("REQUEST_S", "UNREAD_S", "MOST_S"):
-        monkeypatch.setattr(request_pipeline, name, 0.05)
+    for name in ("REQUEST_S", "UNREAD_S", "MAX_S"):
+        monkeypatch.setattr(time_limits, name, 0.05)
     async with running(**more) as run:
         yield run
 
@@ -38,7 +39,7 @@ async def looked(run: Running, over: Callable[[], bool]) -> None:
     """As the server does every second."""
 
     def look() -> bool:
-        run.server._sweep()
+        run.server.sweep()
         run.server._connections.sweep()
         return over()
 
@@ -47,7 +48,7 @@ async def looked(run: Running, over: Callable[[], bool]) -> None:
 
 async def swept(run: Running, over: Callable[[], bool]) -> None:
     def look() -> bool:
-        run.server.guard.sweep()
+        run.server.pipeline.limits.sweep()
         return over()
 
     await eventually(look)
@@ -65,21 +66,21 @@ async def test_a_request_that_does_not_come_ends_its_call_whatever_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with impatient(monkeypatch) as run:
-        monkeypatch.setattr(request_pipeline, "MAX_S", 600.0)
+        monkeypatch.setattr(time_limits, "MAX_S", 600.0)
         call = await silent(run)
-        await eventually(lambda: len(run.server.guard._arriving) == 1)
-        await swept(run, lambda: not run.server.guard._arriving)
+        await eventually(lambda: len(run.server.pipeline.limits.reading) == 1)
+        await swept(run, lambda: not run.server.pipeline.limits.reading)
         got = await refusal(call)
         assert got.info.reason == "INVALID_FIELDS"
-        await eventually(lambda: run.server.guard.pressure.active == 0)
+        await eventually(lambda: run.server.pipeline.load_shedder.active == 0)
 
 
 async def test_calls_without_requests_take_no_place_and_the_oldest_makes_way(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(max_calls=5) as run:
         calls = [await silent(run) for _ in range(5)]
-        await eventually(lambda: len(run.server.guard._arriving) == 5)
-        assert len(run.server.guard.unary) == 0
-        assert (await run.place()).token == "1:2"
+        await eventually(lambda: len(run.server.pipeline.limits.reading) == 5)
+        assert len(run.server.pipeline.unary) == 0
+        assert (await run.place()).consistency_token == "1:2"
         got = await refusal(calls[0])
         assert got.info.reason == "INVALID_FIELDS"
         for one in calls:
@@ -88,22 +89,22 @@ async def test_calls_without_requests_take_no_place_and_the_oldest_makes_way(mon
 
 async def test_an_answer_that_is_not_read_is_given_up_and_makes_nobody_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as run:
-        held = run.server.guard
-        monkeypatch.setattr(held, "_unread", Phase(100, 0.05, held._is_not_read))
+        held = run.server.pipeline
+        monkeypatch.setattr(held.limits, "unread_responses", CallPhase(100, 0.05, held.limits._response_unread))
         request = orders_pb2.GetOrderRequest(name=NAME).SerializeToString()
         # The server may send nothing at all.
         async with await Peer.connect(f"127.0.0.1:{run.port}", window=0) as peer:
             for _ in range(3):
                 await peer.call(GET, request)
-            await eventually(lambda: len(held._unread) == 3)
+            await eventually(lambda: len(held.limits.unread_responses) == 3)
             # They are no calls that wait for the event loop: nobody is refused for them.
-            assert held.pressure.active == 3
+            assert held.load_shedder.active == 3
             assert len(held.unary) == 0
             closed = asyncio.ensure_future(peer.closed())
-            await looked(run, lambda: not held._unread)
+            await looked(run, lambda: not held.limits.unread_responses)
             await closed
-            await eventually(lambda: held.pressure.active == 0 and run.server._counters.unfinished() == 0)
-            assert (await run.place()).token == "1:2"
+            await eventually(lambda: held.load_shedder.active == 0 and run.server._counters.unfinished() == 0)
+            assert (await run.place()).consistency_token == "1:2"
 
 
 async def test_a_stream_that_is_not_read_is_ended_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +123,7 @@ async def test_a_stream_that_is_not_read_is_ended_with_a_reason(monkeypatch: pyt
     async with impatient(monkeypatch, add=add) as run:
         watch = run.orders.WatchOrder(orders_pb2.WatchOrderRequest(name=NAME))
         await watch.read()
-        await swept(run, lambda: not run.server.guard.streams)
+        await swept(run, lambda: not run.server.pipeline.streams)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             while True:
                 await watch.read()
@@ -134,18 +135,18 @@ async def test_a_deadline_far_away_is_cut(monkeypatch: pytest.MonkeyPatch) -> No
         run.fake.place = run.fake.hang
         placing = asyncio.ensure_future(refusal(run.place(within_s=86_400)))
         await run.fake.inside.wait()
-        await swept(run, lambda: not run.server.guard.unary)
+        await swept(run, lambda: not run.server.pipeline.unary)
         got = await placing
         assert (got.code, got.info.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "ANSWER_PENDING")
 
 
 async def test_one_identity_leaves_places_to_the_others() -> None:
-    places: Calls[str] = Calls(10)
+    places: CallsInFlight[str] = CallsInFlight(10)
     let_go = asyncio.Event()
 
     async def hold(name: str) -> None:
         IDENTITY.set(name)
-        with places.of(name):
+        with places.slot(name):
             await let_go.wait()
 
     held = [asyncio.create_task(hold("shop")) for _ in range(9)]
@@ -166,7 +167,7 @@ async def test_one_identity_leaves_places_to_the_others() -> None:
 def test_a_phase_ends_the_oldest_first() -> None:
     now = 0.0
     ended: list[Any] = []
-    phase = Phase(2, 10.0, lambda task, _: ended.append(task), lambda: now)
+    phase = CallPhase(2, 10.0, lambda task, _: ended.append(task), lambda: now)
     tasks: list[Any] = ["a", "b", "c"]
     for task in tasks:
         phase.enter(task)
@@ -184,16 +185,17 @@ async def test_an_ordinary_call_leaves_no_trace() -> None:
     async with running() as run:
         for _ in range(20):
             await run.place(a_request())
-        held = run.server.guard
-        await eventually(lambda: held.pressure.active == 0)
-        assert not (held._arriving or held._under_way or held._unread or held._unread_streams or held._late)
+        await eventually(lambda: run.server.pipeline.load_shedder.active == 0)
+        limits = run.server.pipeline.limits
+        assert not any((limits.reading, limits.handling, limits.unread_responses, limits.unread_messages))
+        assert not limits.overdue_requests
 
 
 async def test_a_flood_of_resets_loses_its_connection_and_refuses_nobody() -> None:
     """gRPC's counters keep the calls that were reset before they were taken. All calls were refused for them."""
     # With so many places the streams themselves fill none.
     async with running(max_calls=10_000, max_streams=10_000) as run:
-        held = run.server.guard
+        held = run.server.pipeline
         async with await Peer.connect(f"127.0.0.1:{run.port}") as peer:
             closed = asyncio.ensure_future(peer.closed())
             async with asyncio.timeout(SOON_S):
@@ -210,7 +212,7 @@ async def test_a_flood_of_resets_loses_its_connection_and_refuses_nobody() -> No
 
         async with asyncio.timeout(SOON_S):
             # More than a few calls, so that the counters are looked at.
-            while not (await answered() and held.pressure.wait_s == 0.0 and held.pressure.taken > 200):
+            while not (await answered() and held.load_shedder.wait_s == 0.0 and held.load_shedder.taken > 200):
                 pass
         await run.server._counters.recount()
         # As exact as a count of what goes on meanwhile can be.
@@ -220,14 +222,14 @@ async def test_a_flood_of_resets_loses_its_connection_and_refuses_nobody() -> No
 async def test_an_address_has_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as run:
         await run.place()
-        run.server._connections.most_of_address = 20
-        monkeypatch.setattr(connections, "MORE", 0)
+        run.server._connections.max_per_address = 20
+        monkeypatch.setattr(connections, "RECOUNT_AFTER", 0)
         peers = [await Peer.connect(f"127.0.0.1:{run.port}") for _ in range(40)]
         ends = [asyncio.ensure_future(peer.closed()) for peer in peers]
         try:
             await looked(run, lambda: sum(one.done() for one in ends) >= 20)
             # The first of all is the channel's, and was not closed.
-            assert (await run.place()).token == "1:2"
+            assert (await run.place()).consistency_token == "1:2"
         finally:
             for peer in peers:
                 peer.close()
@@ -241,7 +243,7 @@ def test_peers_are_known_by_the_names_that_grpc_gives_them() -> None:
         "ipv6:[::ffff:10.0.0.1]:7": ("10.0.0.1", 7),
         "unix:": ("", 0),
     }
-    assert {peer: connections._named(peer) for peer in names} == names
+    assert {peer: connections._address_of_peer(peer) for peer in names} == names
 
 
 async def test_calls_that_are_reset_while_they_are_answered_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -249,20 +251,20 @@ async def test_calls_that_are_reset_while_they_are_answered_are_not_logged(caplo
     async with running() as run:
         for _ in range(10):
             async with await Peer.connect(f"127.0.0.1:{run.port}", window=0) as peer:
-                taken = run.server.guard.pressure.taken
+                taken = run.server.pipeline.load_shedder.taken
                 for _ in range(20):
                     await peer.call(GET, request)
                 # The connection ends while the first of them are answered.
-                await eventually(lambda before=taken: run.server.guard.pressure.taken > before)  # type: ignore[misc]
-        await eventually(lambda: run.server.guard.pressure.active == 0)
+                await eventually(lambda before=taken: run.server.pipeline.load_shedder.taken > before)  # type: ignore[misc]
+        await eventually(lambda: run.server.pipeline.load_shedder.active == 0)
     assert [record.getMessage() for record in caplog.records if record.name.startswith("grpc")] == []
 
 
 def test_other_errors_of_grpc_are_logged_as_before() -> None:
     def said(error: Exception) -> bool:
         record = logging.LogRecord("grpc", logging.ERROR, "", 0, "failed", None, (type(error), error, None))
-        return server._NOT_RESETS.filter(record)
+        return server._WITHOUT_RESETS.filter(record)
 
     assert said(ValueError("a bug"))
     assert not said(grpc.aio.InternalError("reset"))
-    assert server._NOT_RESETS.filter(logging.LogRecord("grpc", logging.ERROR, "", 0, "plain", None, None))
+    assert server._WITHOUT_RESETS.filter(logging.LogRecord("grpc", logging.ERROR, "", 0, "plain", None, None))

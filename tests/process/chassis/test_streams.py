@@ -70,7 +70,7 @@ async def test_requests_of_a_client_stream_are_each_checked() -> None:
     async def place_all(requests: AsyncIterator[Any], context: Any) -> orders_pb2.PlaceOrderResponse:
         async for request in requests:
             taken.append(request.customer)
-        return orders_pb2.PlaceOrderResponse(token=f"{len(taken)}")
+        return orders_pb2.PlaceOrderResponse(consistency_token=f"{len(taken)}")
 
     def add(servicer: Any, server: Any) -> None:
         handler = grpc.stream_unary_rpc_method_handler(
@@ -87,7 +87,7 @@ async def test_requests_of_a_client_stream_are_each_checked() -> None:
             orders_pb2.PlaceOrderResponse.FromString,
         )
         answer = await call([a_request(customer="a"), a_request(customer="b")], timeout=SOON_S)
-        assert answer.token == "2"
+        assert answer.consistency_token == "2"
         got = await refusal(call([a_request(customer="c"), a_request(customer="")], timeout=SOON_S))
         assert set(got.fields) == {"customer"}
         assert taken == ["a", "b", "c"]
@@ -127,7 +127,7 @@ async def test_a_drain_ends_watches_at_once_and_lets_unary_calls_finish() -> Non
         assert got.info.reason == "NOT_READY"
         assert not draining.done()
         run.fake.release.set()
-        assert (await placing).token == "1:2"
+        assert (await placing).consistency_token == "1:2"
         await asyncio.wait_for(draining, SOON_S)
 
 

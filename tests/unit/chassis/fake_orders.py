@@ -36,7 +36,7 @@ class FakeOrders(orders_pb2_grpc.OrderServiceServicer):
     async def PlaceOrder(self, request: Any, context: Any) -> orders_pb2.PlaceOrderResponse:
         self.seen.append(request)
         await self.place()
-        return orders_pb2.PlaceOrderResponse(token="1:2")
+        return orders_pb2.PlaceOrderResponse(consistency_token="1:2")
 
     async def BatchPlaceOrders(self, request: Any, context: Any) -> orders_pb2.BatchPlaceOrdersResponse:
         self.seen.append(request)

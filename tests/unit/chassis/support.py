@@ -17,8 +17,8 @@ from google.rpc import error_details_pb2, status_pb2
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis.admission.thread_priority import ANSWERS, ThreadPriorities
-from chassis.identity.authorizer import Access
+from chassis.admission.thread_priority import SERVING, ThreadPriorities
+from chassis.identity.authorizer import Authorizer
 from chassis.rpc.server import Server, Servicer
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
 
@@ -77,13 +77,18 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    *, max_calls: int = 100, max_streams: int = 100, add: Any = None, ranks: ThreadPriorities = ANSWERS
+    *, max_calls: int = 100, max_streams: int = 100, add: Any = None, thread_priorities: ThreadPriorities = SERVING
 ) -> AsyncIterator[Running]:
     """A server on a free port for as long as the block lasts."""
     fake = FakeOrders()
     servicers = [Servicer(add or orders_pb2_grpc.add_OrderServiceServicer_to_server, fake, ORDERS)]
     server = Server(
-        servicers, max_calls=max_calls, max_streams=max_streams, access=Access(None), files=None, ranks=ranks
+        servicers,
+        max_calls=max_calls,
+        max_streams=max_streams,
+        access=Authorizer(None),
+        files=None,
+        thread_priorities=thread_priorities,
     )
     port = server.bind("127.0.0.1:0")
     await server.start()

@@ -8,8 +8,8 @@ import grpc
 import pytest
 from groupbuy.orders.v1 import orders_pb2
 
-from chassis.admission.cost_limits import Costly
-from chassis.admission.rate_limit import Limit
+from chassis.admission.cost_limits import CostLimit
+from chassis.admission.rate_limit import RateLimit
 from chassis.identity.authorizer import Caller
 from chassis.rpc import request_pipeline
 from chassis.rpc.caller import IDENTITY
@@ -27,7 +27,7 @@ class Clock:
 
 def test_an_identity_in_debt_is_refused_until_its_rate_has_paid() -> None:
     clock = Clock()
-    costly = Costly("pictures", Limit(10, 20), clock)
+    costly = CostLimit("pictures", RateLimit(10, 20), clock)
     IDENTITY.set("shop")
     costly.charge(15)
     costly.require()
@@ -45,17 +45,17 @@ def test_an_identity_in_debt_is_refused_until_its_rate_has_paid() -> None:
 
 
 def test_what_replicas_forward_is_charged_where_it_came_in() -> None:
-    costly = Costly("pictures", Limit(1, 1), Clock())
+    costly = CostLimit("pictures", RateLimit(1, 1), Clock())
     IDENTITY.set("")
     costly.charge(1_000)
     costly.require()
 
 
 async def test_long_lists_are_refused_and_other_calls_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_pipeline, "LARGE_BYTES", Limit(1_000, 600_000))
+    monkeypatch.setattr(request_pipeline, "LARGE_BYTES", RateLimit(1_000, 600_000))
     shop = Caller("shop", None)
     shop.shares = "shop"
-    monkeypatch.setattr("chassis.identity.authorizer.EVERYBODY", shop)
+    monkeypatch.setattr("chassis.identity.authorizer.LOCAL_CALLER", shop)
     async with running() as run:
         request = orders_pb2.ListOrdersRequest(parent="groups/-", customer="c", page_size=500)
 
@@ -67,4 +67,4 @@ async def test_long_lists_are_refused_and_other_calls_are_not(monkeypatch: pytes
         got = await refusal(listed())
         assert (got.code, got.info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
         assert got.retry_after_ms > 0
-        assert (await run.place()).token == "1:2"
+        assert (await run.place()).consistency_token == "1:2"

@@ -14,9 +14,9 @@ import pytest
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 
-from chassis.admission.load_shedder import IN_A_ROW, MAX_WAIT_S, REFUSALS, LoadShedder
+from chassis.admission.load_shedder import MAX_WAIT_S, REFUSALS, SAMPLES, LoadShedder
 from chassis.routing.peer_calls import FORWARDED
-from chassis.rpc.errors import ApiError, Prepared, trailing_metadata
+from chassis.rpc.errors import ApiError, PreparedError, trailing_metadata
 from tests.unit.chassis.support import NAME, SOON_S, Running, a_request, eventually, refusal, running
 
 
@@ -28,53 +28,53 @@ class Clock:
         return self.now_s
 
 
-def waited(pressure: LoadShedder, seconds: float) -> None:
+def waited(load_shedder: LoadShedder, seconds: float) -> None:
     """A measurement: 100 calls wait, and the event loop takes so many a second that the last one waits for so long."""
-    pressure.measured(100, 10, seconds / 10)
+    load_shedder.record(100, 10, seconds / 10)
 
 
 def test_a_wait_that_lasts_refuses_and_one_that_comes_and_goes_does_not() -> None:
     clock = Clock()
-    pressure = LoadShedder(clock)
-    for _ in range(IN_A_ROW - 1):
-        waited(pressure, MAX_WAIT_S * 2)
-    assert not pressure.refuses()
-    waited(pressure, MAX_WAIT_S * 2)
-    assert pressure.refuses()
-    waited(pressure, MAX_WAIT_S / 2)
-    assert not pressure.refuses()
+    load_shedder = LoadShedder(clock)
+    for _ in range(SAMPLES - 1):
+        waited(load_shedder, MAX_WAIT_S * 2)
+    assert not load_shedder.refuses()
+    waited(load_shedder, MAX_WAIT_S * 2)
+    assert load_shedder.refuses()
+    waited(load_shedder, MAX_WAIT_S / 2)
+    assert not load_shedder.refuses()
 
 
 def test_a_loop_that_took_no_call_made_all_wait_and_a_quiet_time_none() -> None:
-    pressure = LoadShedder(Clock())
-    for _ in range(IN_A_ROW):
-        pressure.measured(1, 0, MAX_WAIT_S * 2)
-    assert pressure.refuses()
-    pressure.calm()
-    assert not pressure.refuses()
-    for _ in range(IN_A_ROW):
+    load_shedder = LoadShedder(Clock())
+    for _ in range(SAMPLES):
+        load_shedder.record(1, 0, MAX_WAIT_S * 2)
+    assert load_shedder.refuses()
+    load_shedder.record_idle()
+    assert not load_shedder.refuses()
+    for _ in range(SAMPLES):
         # Nobody waits, however long the loop was held up.
-        pressure.measured(0, 0, MAX_WAIT_S * 2)
-    assert not pressure.refuses()
+        load_shedder.record(0, 0, MAX_WAIT_S * 2)
+    assert not load_shedder.refuses()
 
 
 def test_a_flood_is_refused_only_so_often() -> None:
     clock = Clock()
-    pressure = LoadShedder(clock)
-    for _ in range(IN_A_ROW):
-        waited(pressure, MAX_WAIT_S * 2)
-    refused = [pressure.refuses() for _ in range(REFUSALS.burst * 2)]
+    load_shedder = LoadShedder(clock)
+    for _ in range(SAMPLES):
+        waited(load_shedder, MAX_WAIT_S * 2)
+    refused = [load_shedder.refuses() for _ in range(REFUSALS.burst * 2)]
     assert sum(refused) == REFUSALS.burst
     assert refused[0]
     clock.now_s += 1
-    assert sum(pressure.refuses() for _ in range(REFUSALS.burst * 2)) == int(REFUSALS.calls_per_second)
+    assert sum(load_shedder.refuses() for _ in range(REFUSALS.burst * 2)) == int(REFUSALS.calls_per_second)
 
 
 def test_a_refusal_made_once_says_what_one_made_for_the_call_would() -> None:
     error = ApiError(
         grpc.StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_OVERLOADED, "later", retry_after_ms=300
     )
-    prepared = Prepared(error)
+    prepared = PreparedError(error)
     for left_s in (None, 0.1, 0.49, 0.51, 10.0):
         assert prepared.trailing_metadata(left_s) == trailing_metadata(error, left_s)
 
@@ -88,7 +88,7 @@ class Pressed(LoadShedder):
 
 
 def press(run: Running) -> None:
-    run.server.guard.pressure.refuses = Pressed().refuses  # type: ignore[method-assign]
+    run.server.pipeline.load_shedder.refuses = Pressed().refuses  # type: ignore[method-assign]
 
 
 async def test_a_refused_call_has_a_reason_and_a_delay_and_is_not_looked_at() -> None:
@@ -104,7 +104,7 @@ async def test_a_refused_call_has_a_reason_and_a_delay_and_is_not_looked_at() ->
         got = await refusal(run.place(within_s=None))
         assert got.info.reason == "OVERLOADED"
         assert run.fake.seen == []
-        assert len(run.server.guard.unary) == 0
+        assert len(run.server.pipeline.unary) == 0
 
 
 async def test_health_watches_streams_and_what_another_replica_passed_on_are_never_refused_for_it() -> None:
@@ -116,7 +116,7 @@ async def test_health_watches_streams_and_what_another_replica_passed_on_are_nev
         placing = run.orders.PlaceOrders()
         await placing.write(orders_pb2.PlaceOrdersRequest(requests=[a_request()]))
         assert len((await placing.read()).results) == 1
-        assert (await run.place(metadata=((FORWARDED, "1"),))).token == "1:2"
+        assert (await run.place(metadata=((FORWARDED, "1"),))).consistency_token == "1:2"
         watch.cancel()
         placing.cancel()
 
@@ -130,22 +130,22 @@ async def test_the_queue_of_grpc_is_counted_from_inside() -> None:
 
     async with running(max_calls=calls // 2) as run:
         run.fake.place = hang
-        counters, pressure = run.server._counters, run.server.guard.pressure
+        counters, load_shedder = run.server._counters, run.server.pipeline.load_shedder
         assert counters.unfinished() == 0
         under_way = [asyncio.ensure_future(run.place()) for _ in range(calls)]
         # All places are taken, and the other calls are refused: none waits.
-        await eventually(lambda: pressure.active == calls // 2 and counters.unfinished() == calls // 2)
+        await eventually(lambda: load_shedder.active == calls // 2 and counters.unfinished() == calls // 2)
         # This thread holds the event loop, so gRPC gets calls that nobody takes.
-        taken, caller = pressure.taken, _Elsewhere(run.port, calls)
+        taken, caller = load_shedder.taken, _Elsewhere(run.port, calls)
         caller.start()
         until = time.monotonic() + SOON_S
-        while (counters.unfinished() or 0) - pressure.active < calls:
+        while (counters.unfinished() or 0) - load_shedder.active < calls:
             assert time.monotonic() < until
-        assert pressure.taken == taken
+        assert load_shedder.taken == taken
         run.fake.release.set()
         await asyncio.gather(*under_way, return_exceptions=True)
         await eventually(lambda: not caller.is_alive())
-        await eventually(lambda: counters.unfinished() == 0 and pressure.active == 0)
+        await eventually(lambda: counters.unfinished() == 0 and load_shedder.active == 0)
 
 
 class _Elsewhere(threading.Thread):

@@ -14,9 +14,9 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
-from chassis.identity.authorizer import Access, PolicySource
+from chassis.identity.authorizer import Authorizer, PolicySource
 from chassis.identity.policy import FILE, read
-from chassis.identity.tls import Files, expecting
+from chassis.identity.tls import CertificateFiles, expecting
 from chassis.rpc.server import OPERATIONS, Server, Servicer
 from chassis.rpc.service_config import FILES
 from devstack.certificates.ca import Issued
@@ -81,9 +81,9 @@ async def serving(
     process: str, issued: Issued, policy: Path = FILE, servicers: tuple[Servicer, ...] = ()
 ) -> AsyncIterator[int]:
     """A server of a process's contract, under its table; its port. `servicers` answer with more than empty answers."""
-    files = Files(issued.certificate, issued.key, issued.ca)
+    files = CertificateFiles(issued.certificate, issued.key, issued.ca)
     source = PolicySource(policy, process)
-    access = Access(source.read(), own=IDENTITIES[process], files=files, source=source)
+    access = Authorizer(source.read(), own=IDENTITIES[process], files=files, source=source)
     offered = servicers or tuple(_servicers(process))
     server = Server(offered, max_calls=1000, max_streams=1000, access=access, files=files)
     port = server.bind("127.0.0.1:0")

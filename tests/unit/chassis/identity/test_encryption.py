@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from chassis.identity.access_settings import SecuritySettings
-from chassis.identity.tls import BadCertificates, Dialing, Files, channel
+from chassis.identity.tls import BadCertificates, CertificateFiles, RotatingChannel, open_channel
 from devstack.certificates.ca import Authority, Issued
 from groupbuy_client import AsyncClient, Client, Unavailable, mtls
 from tests.unit.chassis.identity.support import IDENTITIES, SOON_S, Answer, answer, call, calling, methods, serving
@@ -116,14 +116,14 @@ async def test_a_server_goes_over_to_another_authority_without_a_restart(tmp_pat
 async def test_a_caller_goes_over_to_a_new_certificate_without_a_restart(
     authority: Authority, certificates: dict[str, Issued], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chassis.identity.tls.FRESH_S", 0.0)
+    monkeypatch.setattr("chassis.identity.tls.RECHECK_S", 0.0)
     mine = (tmp_path / "mine.pem", tmp_path / "mine.key")
     gone_soon = authority.issue("shop_gone_soon", SHOP, life=timedelta(hours=1))
     _copy(gone_soon, *mine)
     async with serving("orders", certificates["orders"]) as port:
-        files = Files(*mine, certificates["orders"].ca)
+        files = CertificateFiles(*mine, certificates["orders"].ca)
         own_pool = [("grpc.use_local_subchannel_pool", 1)]
-        dialing = Dialing(f"127.0.0.1:{port}", files, IDENTITIES["orders"], own_pool)
+        dialing = RotatingChannel(f"127.0.0.1:{port}", files, IDENTITIES["orders"], own_pool)
         get = next(one for one in methods("orders") if one.name == "GetOrder")
         first = dialing.channel()
         assert (await call(first, get)).code == grpc.StatusCode.INVALID_ARGUMENT
@@ -139,16 +139,18 @@ async def test_a_caller_verifies_the_server_again_within_the_hour(
 ) -> None:
     shop = certificates["shop"]
     async with serving("orders", certificates["orders"]) as port:
-        dialing = Dialing(f"127.0.0.1:{port}", Files(shop.certificate, shop.key, shop.ca), IDENTITIES["orders"])
+        dialing = RotatingChannel(
+            f"127.0.0.1:{port}", CertificateFiles(shop.certificate, shop.key, shop.ca), IDENTITIES["orders"]
+        )
         first = dialing.channel()
         assert dialing.channel() is first
-        monkeypatch.setattr("chassis.identity.tls.REDIAL_S", -1.0)
+        monkeypatch.setattr("chassis.identity.tls.MAX_AGE_S", -1.0)
         second = dialing.channel()
         assert second is not first
         assert await call(second, CHECK) == WELL
         await asyncio.wait_for(dialing.close(), 30)
         # Without certificates there is nothing to verify.
-        plain = Dialing(f"127.0.0.1:{port}", None, "")
+        plain = RotatingChannel(f"127.0.0.1:{port}", None, "")
         assert plain.channel() is plain.channel()
         await plain.close()
 
@@ -157,11 +159,11 @@ async def test_a_channel_is_made_from_settings(certificates: dict[str, Issued]) 
     shop = certificates["shop"]
     settings = SecuritySettings(tls_certificate=shop.certificate, tls_key=shop.key, tls_ca=shop.ca)
     async with serving("orders", certificates["orders"]) as port:
-        async with channel(f"127.0.0.1:{port}", settings, IDENTITIES["orders"]) as opened:
+        async with open_channel(f"127.0.0.1:{port}", settings, IDENTITIES["orders"]) as opened:
             assert await call(opened, CHECK) == WELL
-        async with channel(f"127.0.0.1:{port}", settings, IDENTITIES["payments"]) as opened:
+        async with open_channel(f"127.0.0.1:{port}", settings, IDENTITIES["payments"]) as opened:
             await refused(opened)
-        async with channel(f"127.0.0.1:{port}", SecuritySettings(insecure=True), "") as opened:
+        async with open_channel(f"127.0.0.1:{port}", SecuritySettings(insecure=True), "") as opened:
             await refused(opened)
 
 
@@ -208,7 +210,7 @@ def test_files_that_can_not_be_used_are_refused_with_a_reason(
         ((tmp_path / "nowhere", orders.key, orders.ca), "can't be read"),
     ):
         with pytest.raises(BadCertificates, match=why):
-            Files(*files)
+            CertificateFiles(*files)
 
 
 def _copy(issued: Issued, certificate: Path, key: Path) -> None:

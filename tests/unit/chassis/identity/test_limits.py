@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from chassis.admission.rate_limit import Bucket, Limit
+from chassis.admission.rate_limit import RateLimit, TokenBucket
 from chassis.identity.authorizer import Caller
 from chassis.identity.policy import FILE
 from chassis.rpc.errors import ApiError
@@ -26,7 +26,7 @@ class Clock:
 
 def test_a_bucket_gives_what_is_in_it_then_says_when_there_is_more() -> None:
     clock = Clock()
-    bucket = Bucket(Limit(calls_per_second=10, burst=3), clock)
+    bucket = TokenBucket(RateLimit(calls_per_second=10, burst=3), clock)
     assert [bucket.take() for _ in range(3)] == [0, 0, 0]
     assert bucket.take() == pytest.approx(0.1)
     clock.now_s += 0.05
@@ -38,7 +38,7 @@ def test_a_bucket_gives_what_is_in_it_then_says_when_there_is_more() -> None:
 
 def test_a_bucket_never_holds_more_than_its_burst_and_a_clock_that_goes_back_takes_nothing() -> None:
     clock = Clock()
-    bucket = Bucket(Limit(calls_per_second=10, burst=2), clock)
+    bucket = TokenBucket(RateLimit(calls_per_second=10, burst=2), clock)
     clock.now_s += 1_000
     assert [bucket.take() for _ in range(2)] == [0, 0]
     clock.now_s -= 50
@@ -46,15 +46,15 @@ def test_a_bucket_never_holds_more_than_its_burst_and_a_clock_that_goes_back_tak
 
 
 def test_what_can_be_slowed_waits_its_turn() -> None:
-    bucket = Bucket(Limit(calls_per_second=10, burst=1), Clock())
-    assert [bucket.owe() for _ in range(3)] == pytest.approx([0, 0.1, 0.2])
+    bucket = TokenBucket(RateLimit(calls_per_second=10, burst=1), Clock())
+    assert [bucket.overdraw() for _ in range(3)] == pytest.approx([0, 0.1, 0.2])
 
 
 async def test_messages_of_a_stream_are_slowed_and_calls_beside_it_refused() -> None:
-    caller = Caller("shop", Bucket(Limit(calls_per_second=1_000, burst=1)))
+    caller = Caller("shop", TokenBucket(RateLimit(calls_per_second=1_000, burst=1)))
     async with asyncio.timeout(30):
         for _ in range(5):
-            await caller.pace()
+            await caller.throttle()
     with pytest.raises(ApiError) as refused:
         for _ in range(100):
             caller.count()

@@ -72,7 +72,7 @@ def test_one_that_is_missing_is_named(
 ) -> None:
     monkeypatch.delenv(f"GROUPBUY_ORDERS_{missing}")
     said = last_words(capsys)
-    assert said.startswith(f"orders can't start: GROUPBUY_ORDERS_{missing} is not set: ")
+    assert said.startswith(f"orders can't start: GROUPBUY_ORDERS_{missing} is not set; encrypted connections need it")
     assert PASSWORD not in said
 
 
@@ -107,11 +107,11 @@ def started(tmp_path: Path, **settings: Any) -> int:
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ('GetOrder         = ["shop", "support", "operator", "replicas"]\n', "", "does not say who may call /groupbuy"),
-        ("CancelOrder  ", "CancelOrders ", "does not say who may call /groupbuy.orders.v1.OrderService/CancelOrder"),
+        ('GetOrder         = ["shop", "support", "operator", "replicas"]\n', "", "the policy lacks /groupbuy"),
+        ("CancelOrder  ", "CancelOrders ", "the policy lacks /groupbuy.orders.v1.OrderService/CancelOrder"),
         ("WatchOrder  ", 'Refund = ["shop"]\nWatchOrder  ', "which this process does not serve"),
-        ('GetSocket        = ["operator"]\n', "", "does not say who may call /grpc.channelz.v1.Channelz/GetSocket"),
-        ('["shop", "support", "replicas"]', '["shopp"]', "no such identity: shopp"),
+        ('GetSocket        = ["operator"]\n', "", "the policy lacks /grpc.channelz.v1.Channelz/GetSocket"),
+        ('["shop", "support", "replicas"]', '["shopp"]', "unknown identity: shopp"),
         ("[limits]", "[limits", "can't be read"),
         ("burst = 200 }", "burst = 0 }", "limits.default.burst"),
         ("default  =", "webhooks2 =", "limits.default is missing"),
@@ -153,11 +153,11 @@ def test_a_certificate_of_another_identity_or_without_its_name_stops_the_start(
 ) -> None:
     shop = certificates["shop"]
     assert started(tmp_path, tls_certificate=shop.certificate, tls_key=shop.key) == 2
-    assert "which the table does not name orders" in capsys.readouterr().err
+    assert "which the policy does not name orders" in capsys.readouterr().err
     # As another authority might issue it, for hosts alone.
     bare = authority.issue("bare_orders", "spiffe://groupbuy.internal/service/orders", hosts=("localhost",), own=False)
     assert started(tmp_path, tls_certificate=bare.certificate, tls_key=bare.key) == 2
-    assert "has no DNS name orders.service.groupbuy.internal" in capsys.readouterr().err
+    assert "lacks the DNS name orders.service.groupbuy.internal" in capsys.readouterr().err
 
 
 def test_an_authority_for_kafka_that_can_not_be_read_stops_the_start(
@@ -167,7 +167,7 @@ def test_an_authority_for_kafka_that_can_not_be_read_stops_the_start(
     garbage.write_text("no certificate")
     assert started(tmp_path, kafka_ca=garbage) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"orders can't start: {garbage} has no authority to trust: ")
+    assert said.startswith(f"orders can't start: {garbage} has no usable authority: ")
     assert "(GROUPBUY_ORDERS_KAFKA_CA)" in said
 
 

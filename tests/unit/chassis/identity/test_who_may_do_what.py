@@ -165,5 +165,5 @@ def test_no_service_is_named_in_the_list_of_a_method(tmp_path: Path) -> None:
     text = FILE.read_text(encoding="utf-8")
     assert old in text
     file.write_text(text.replace(old, 'PlaceOrder = ["shop", "orders"]'), encoding="utf-8")
-    with pytest.raises(PolicyError, match="a service forwards calls alone"):
+    with pytest.raises(PolicyError, match="a service may only forward"):
         read(file, "orders")

@@ -18,9 +18,9 @@ import pytest
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis.identity.authorizer import Access, PolicySource
+from chassis.identity.authorizer import Authorizer, PolicySource
 from chassis.identity.policy import FILE
-from chassis.routing.peer_calls import refused
+from chassis.routing.peer_calls import to_exception
 from chassis.rpc.errors import ApiError
 from chassis.rpc.server import WITHDRAW_S, Servicer
 from devstack.certificates.ca import Authority, Issued
@@ -163,7 +163,7 @@ def test_a_table_that_gives_our_own_identity_another_name_is_not_used(tmp_path: 
     text = FILE.read_text(encoding="utf-8")
     table.write_text(text, encoding="utf-8")
     source = PolicySource(table, "orders")
-    access = Access(source.read(), own=IDENTITIES["orders"], source=source)
+    access = Authorizer(source.read(), own=IDENTITIES["orders"], source=source)
     access.check(source.read().allowed.keys())
     orders = f'orders   = "{IDENTITIES["orders"]}"'
     assert orders in text
@@ -177,6 +177,6 @@ def test_a_replica_that_is_told_its_own_certificate_has_expired_asks_again() -> 
     """The caller is not at fault: the connection to the other replica is made anew with the renewed certificate."""
     metadata = grpc.aio.Metadata()
     gone = grpc.aio.AioRpcError(grpc.StatusCode.UNAUTHENTICATED, metadata, metadata, "expired", "")
-    assert isinstance(refused(gone), NotReady)
+    assert isinstance(to_exception(gone), NotReady)
     other = grpc.aio.AioRpcError(grpc.StatusCode.PERMISSION_DENIED, metadata, metadata, "no", "")
-    assert isinstance(refused(other), ApiError)
+    assert isinstance(to_exception(other), ApiError)

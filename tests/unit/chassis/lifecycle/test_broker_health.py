@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +11,9 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
+from chassis.lifecycle import backoff
 from chassis.lifecycle import broker_health as module
-from chassis.lifecycle.broker_health import FAILED_PROBES, MAX_WAIT_S, Broker, waits
+from chassis.lifecycle.broker_health import FAILED_PROBES, BrokerHealth
 from eventlog.core.errors import TopicsDiffer
 from shared_kernel.topics import BUSINESS, GROUPS_DECIDER, GROUPS_SEQUENCER
 from tests.unit.chassis.support import SOON_S, eventually
@@ -75,28 +75,16 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
         async def list_consumer_group_offsets(self, _group: str) -> dict[TopicPartition, Any]:
             return {TopicPartition(name, 0): SimpleNamespace(offset=0) for name in found.committed}
 
-    def at_once() -> Iterator[float]:
-        while True:
-            yield 0.0
-
     monkeypatch.setattr(module, "AIOKafkaAdminClient", Admin)
-    monkeypatch.setattr(module, "check", found.check)
+    monkeypatch.setattr(module, "check_topics", found.check)
     monkeypatch.setattr(module, "declared", found.number)
-    monkeypatch.setattr(module, "waits", at_once)
-    monkeypatch.setattr(module, "PROBE_S", 0.001)
+    monkeypatch.setattr(backoff, "MAX_WAIT_S", 0.0)
+    monkeypatch.setattr(module, "PROBE_INTERVAL_S", 0.001)
     return found
 
 
-def groups_broker() -> Broker:
-    return Broker("b:1", BUSINESS, "groups")
-
-
-def test_waits_grow_to_a_limit_and_differ_by_chance() -> None:
-    found = [wait for wait, _ in zip(waits(), range(40), strict=False)]
-    assert all(0 < wait <= MAX_WAIT_S for wait in found)
-    assert found[0] < 0.31
-    assert min(found[10:]) >= MAX_WAIT_S / 2
-    assert len(set(found)) == 40
+def groups_broker() -> BrokerHealth:
+    return BrokerHealth("b:1", BUSINESS, "groups")
 
 
 async def test_each_attempt_without_an_answer_is_one_line(cluster: Cluster) -> None:
@@ -104,7 +92,7 @@ async def test_each_attempt_without_an_answer_is_one_line(cluster: Cluster) -> N
     with structlog.testing.capture_logs() as logs:
         assert await groups_broker().wait() == 4
     said = [log["event"] for log in logs if log["log_level"] != "debug"]
-    assert said == ["broker b:1 is not there, trying again in 0.0 s"] * 3
+    assert said == ["broker b:1 is unavailable; retrying in 0.0 s"] * 3
 
 
 async def test_topics_that_are_not_made_yet_are_waited_for_and_never_asked_for_by_name(cluster: Cluster) -> None:
@@ -113,10 +101,10 @@ async def test_topics_that_are_not_made_yet_are_waited_for_and_never_asked_for_b
     with structlog.testing.capture_logs() as logs:
         waiting = asyncio.ensure_future(broker.wait())
         await eventually(lambda: len(logs) > 2)
-        assert not broker.there
+        assert not broker.available
         cluster.topics = {topic.name for topic in BUSINESS}
         assert await asyncio.wait_for(waiting, SOON_S) == 4
-    assert broker.there
+    assert broker.available
     assert cluster.named == []
     assert "has no topics orders.order.v1, groups.campaign.v1, groups.inbox.v1 and 3 more" in logs[0]["event"]
     assert "groupbuy-ops topics create" in logs[0]["event"]
@@ -163,12 +151,12 @@ async def test_it_is_gone_after_some_questions_without_an_answer_and_back_after_
     watching = asyncio.ensure_future(broker.watch())
     cluster.down = FAILED_PROBES - 1
     await eventually(lambda: cluster.down == 0 and len(cluster.named) > FAILED_PROBES)
-    assert broker.there
+    assert broker.available
     cluster.down = 1_000_000
-    await eventually(lambda: not broker.there)
+    await eventually(lambda: not broker.available)
     cluster.down = 0
-    await eventually(lambda: broker.there)
+    await eventually(lambda: broker.available)
     assert cluster.connections > 1, "it may have come back somewhere else"
     watching.cancel()
     await broker.close()
-    assert not broker.there
+    assert not broker.available

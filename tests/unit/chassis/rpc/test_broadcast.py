@@ -6,14 +6,14 @@ import asyncio
 
 from groupbuy.orders.v1.orders_pb2 import Order
 
-from chassis.rpc.broadcast import SLICE, Fanout, Shared, serialising
+from chassis.rpc.broadcast import WAKE_BATCH, Fanout, SharedMessage, shared_serialiser
 from eventlog.views.change_notifier import ChangeNotifier
 from tests.unit.chassis.support import eventually
 
 
 async def test_all_followers_are_woken_and_others_run_in_between() -> None:
-    watchers = ChangeNotifier()
-    fanout = Fanout(watchers)
+    notifier = ChangeNotifier()
+    fanout = Fanout(notifier)
     woken = 0
     turns_of_others = 0
 
@@ -25,31 +25,31 @@ async def test_all_followers_are_woken_and_others_run_in_between() -> None:
 
     def others() -> None:
         nonlocal turns_of_others
-        if woken < 20 * SLICE:
+        if woken < 20 * WAKE_BATCH:
             turns_of_others += bool(woken)
             asyncio.get_running_loop().call_soon(others)
 
-    following = [asyncio.create_task(follower()) for _ in range(20 * SLICE)]
-    await eventually(lambda: len(fanout) == 20 * SLICE)
-    assert len(watchers) == 1
-    watchers.notify("other key")
-    watchers.notify("key")
+    following = [asyncio.create_task(follower()) for _ in range(20 * WAKE_BATCH)]
+    await eventually(lambda: len(fanout) == 20 * WAKE_BATCH)
+    assert len(notifier) == 1
+    notifier.notify("other key")
+    notifier.notify("key")
     others()
     await asyncio.gather(*following)
-    assert woken == 20 * SLICE
+    assert woken == 20 * WAKE_BATCH
     assert turns_of_others >= 10
-    assert len(fanout) == len(watchers) == 0
+    assert len(fanout) == len(notifier) == 0
 
 
 async def test_a_change_before_anybody_waits_is_not_missed() -> None:
-    watchers = ChangeNotifier()
-    fanout = Fanout(watchers)
+    notifier = ChangeNotifier()
+    fanout = Fanout(notifier)
     with fanout.follow("key") as watch:
-        watchers.notify("key")
+        notifier.notify("key")
         async with asyncio.timeout(1):
             await watch.changed()
         for _ in range(3):
-            watchers.notify("key")
+            notifier.notify("key")
         async with asyncio.timeout(1):
             await watch.changed()
         again = asyncio.create_task(watch.changed())
@@ -59,14 +59,14 @@ async def test_a_change_before_anybody_waits_is_not_missed() -> None:
 
 
 async def test_the_last_one_to_leave_closes_and_the_next_begins_anew() -> None:
-    watchers = ChangeNotifier()
-    fanout = Fanout(watchers)
+    notifier = ChangeNotifier()
+    fanout = Fanout(notifier)
     for _ in range(2):
         with fanout.follow("key"), fanout.follow("key") as watch:
-            watchers.notify("key")
+            notifier.notify("key")
             async with asyncio.timeout(1):
                 await watch.changed()
-        assert len(watchers) == len(fanout) == 0
+        assert len(notifier) == len(fanout) == 0
 
 
 def test_a_shared_answer_is_serialised_once() -> None:
@@ -77,8 +77,8 @@ def test_a_shared_answer_is_serialised_once() -> None:
         calls += 1
         return order.SerializeToString()
 
-    data = serialising(serialise)
-    shared = Shared(Order(name="a"))
+    data = shared_serialiser(serialise)
+    shared = SharedMessage(Order(name="a"))
     assert data(shared) is data(shared)
     assert data(shared) == data(Order(name="a"))
     assert calls == 2

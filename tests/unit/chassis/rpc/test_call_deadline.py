@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from chassis.rpc.call_deadline import MARGIN_S, UNLIMITED_S, CallDeadline, until
+from chassis.rpc.call_deadline import MARGIN_S, UNLIMITED_S, CallDeadline, wait_until
 from eventlog.views.change_notifier import ChangeNotifier
 
 
@@ -38,13 +38,13 @@ def test_a_call_without_a_deadline_still_ends() -> None:
 
 
 async def test_what_is_there_is_found_without_waiting() -> None:
-    watchers = ChangeNotifier()
-    assert await until(watchers, "key", lambda: "found", 0) == "found"
-    assert len(watchers) == 0
+    notifier = ChangeNotifier()
+    assert await wait_until(notifier, "key", lambda: "found", 0) == "found"
+    assert len(notifier) == 0
 
 
 async def test_a_change_of_the_key_wakes_and_a_change_of_another_does_not() -> None:
-    watchers = ChangeNotifier()
+    notifier = ChangeNotifier()
     looks: list[int] = []
     found: list[str] = []
 
@@ -52,22 +52,22 @@ async def test_a_change_of_the_key_wakes_and_a_change_of_another_does_not() -> N
         looks.append(1)
         return found[0] if found else None
 
-    waiting = asyncio.create_task(until(watchers, "key", look, 5))
+    waiting = asyncio.create_task(wait_until(notifier, "key", look, 5))
     await asyncio.wait([waiting], timeout=0)
-    watchers.notify("other")
+    notifier.notify("other")
     await asyncio.wait([waiting], timeout=0)
     assert len(looks) == 1
     found.append("seen")
-    watchers.notify("key")
+    notifier.notify("key")
     assert await waiting == "seen"
     assert len(looks) == 2
 
 
 async def test_nothing_to_be_seen_ends_with_a_time_out_and_leaves_no_watch() -> None:
-    watchers = ChangeNotifier()
+    notifier = ChangeNotifier()
     with pytest.raises(TimeoutError):
-        await until(watchers, "key", lambda: None, 0.01)
-    assert len(watchers) == 0
+        await wait_until(notifier, "key", lambda: None, 0.01)
+    assert len(notifier) == 0
 
 
 async def test_an_error_of_looking_goes_to_the_caller() -> None:
@@ -75,4 +75,4 @@ async def test_an_error_of_looking_goes_to_the_caller() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await until(ChangeNotifier(), "key", look, 5)
+        await wait_until(ChangeNotifier(), "key", look, 5)

@@ -14,7 +14,7 @@ from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from chassis.identity.authorizer import Access
+from chassis.identity.authorizer import Authorizer
 from chassis.rpc.server import MAX_RECEIVE_BYTES, OPERATIONS, PortTaken, Server, Servicer
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
 from tests.unit.chassis.support import SOON_S, Refusal, refusal, running
@@ -62,7 +62,7 @@ async def test_channelz_counts_calls_without_a_deadline() -> None:
 
 def orders_server(name: str = ORDERS) -> Server:
     add: Any = orders_pb2_grpc.add_OrderServiceServicer_to_server
-    return Server([Servicer(add, FakeOrders(), name)], max_calls=1, max_streams=1, access=Access(None), files=None)
+    return Server([Servicer(add, FakeOrders(), name)], max_calls=1, max_streams=1, access=Authorizer(None), files=None)
 
 
 async def test_a_port_in_use_is_refused_even_when_another_grpc_server_has_it() -> None:
@@ -127,7 +127,7 @@ async def test_bytes_that_are_no_request_are_refused_as_everywhere(
             got = await refused(run.channel, path, kind, garbage)
             assert got.code is grpc.StatusCode.INVALID_ARGUMENT
             assert got.info.reason == ("MESSAGE_TOO_LARGE" if len(garbage) > 3 else "INVALID_FIELDS")
-        assert len(run.server.guard.operations) == 0
+        assert len(run.server.pipeline.operations) == 0
     said = capsys.readouterr()
     assert "Traceback" not in said.out + said.err + caplog.text
 
@@ -142,7 +142,7 @@ async def test_what_grpc_does_not_read_at_all_is_refused_by_it_without_a_word_in
                 async for _ in stub(b"\xff" * (MAX_RECEIVE_BYTES + 1), timeout=SOON_S):
                     pass
             assert caught.value.code() in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT}
-        assert len(run.server.guard.operations) + len(run.server.guard.streams) == 0
+        assert len(run.server.pipeline.operations) + len(run.server.pipeline.streams) == 0
     said = capsys.readouterr()
     assert "Traceback" not in said.out + said.err + caplog.text
 
@@ -155,7 +155,7 @@ async def test_a_call_without_its_request_is_refused(path: str, kind: str) -> No
 
 
 async def test_a_request_that_never_comes_holds_no_place_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chassis.rpc.request_pipeline.REQUEST_S", 0.2)
+    monkeypatch.setattr("chassis.rpc.steps.time_limits.REQUEST_S", 0.2)
     async with running() as run:
         for path in ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", f"/{ORDERS}/WatchOrder"):
             stub: Any = run.channel.stream_stream(path, None, None)
@@ -166,7 +166,7 @@ async def test_a_request_that_never_comes_holds_no_place_for_long(monkeypatch: p
 
             got = await refusal(asyncio.wait_for(read(), SOON_S))
             assert (got.code, got.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
-        assert len(run.server.guard.operations) + len(run.server.guard.streams) == 0
+        assert len(run.server.pipeline.operations) + len(run.server.pipeline.streams) == 0
 
 
 @pytest.mark.parametrize(

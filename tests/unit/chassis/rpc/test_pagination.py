@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.rpc.errors import ApiError
-from chassis.rpc.pagination import Key, Paging, page_size
+from chassis.rpc.pagination import Key, PageRequest, page_size
 
 KINDS = (int, str)
 
@@ -19,8 +19,8 @@ def key(item: tuple[int, str]) -> Key:
     return item
 
 
-def paging(size: int, token: str = "", scope: str = "list") -> Paging:
-    return Paging(scope, KINDS, size, token)
+def paging(size: int, token: str = "", scope: str = "list") -> PageRequest:
+    return PageRequest(scope, KINDS, size, token)
 
 
 @given(
@@ -35,7 +35,7 @@ def test_what_is_there_throughout_is_given_exactly_once(
     token, odd = "", False
     while True:
         items = there | comes_and_goes if odd else there
-        page = paging(size, token).of(items, key)
+        page = paging(size, token).page_of(items, key)
         assert len(page.items) <= size
         seen += page.items
         token, odd = page.next_token, not odd
@@ -64,19 +64,19 @@ def test_what_is_no_token_is_refused_by_name(token: str) -> None:
 
 @pytest.mark.parametrize("part", [(1 << 63, "a"), (-(1 << 63) - 1, "a"), (10**400, "a"), (1, "a\ud800")])
 def test_a_token_with_what_no_item_has_is_none(part: Key) -> None:
-    content = base64.urlsafe_b64decode(paging(1).of([(1, "a"), (2, "b")], key).next_token + "==")
+    content = base64.urlsafe_b64decode(paging(1).page_of([(1, "a"), (2, "b")], key).next_token + "==")
     with pytest.raises(ApiError, match="not a next_page_token"):
         paging(1, encoded([json.loads(content)[0], *part]))
 
 
 def test_a_token_is_of_one_list() -> None:
-    token = paging(1).of([(1, "a"), (2, "b")], key).next_token
+    token = paging(1).page_of([(1, "a"), (2, "b")], key).next_token
     assert paging(1, token).after == (1, "a")
     with pytest.raises(ApiError, match="of another list"):
         paging(1, token, scope="other")
     with pytest.raises(ApiError):
-        Paging("list", (str, str), 1, token)
+        PageRequest("list", (str, str), 1, token)
 
 
 def test_a_page_has_a_size_within_bounds() -> None:
-    assert [page_size(asked, default=20, most=100) for asked in (0, 1, 100, 101, 2**31 - 1)] == [20, 1, 100, 100, 100]
+    assert [page_size(asked, default=20, limit=100) for asked in (0, 1, 100, 101, 2**31 - 1)] == [20, 1, 100, 100, 100]

@@ -33,7 +33,7 @@ def raising(run: Running, error: Exception) -> None:
 async def test_a_call_that_breaks_no_rule_is_answered() -> None:
     async with running() as run:
         answer = await run.place()
-        assert answer.token == "1:2"
+        assert answer.consistency_token == "1:2"
         assert run.fake.seen == [a_request()]
 
 
@@ -156,15 +156,15 @@ async def test_a_call_beyond_the_limit_is_told_to_come_back_and_its_place_is_fre
     async with running(max_calls=2) as run:
         run.fake.place = run.fake.hang
         waiting = [asyncio.ensure_future(run.place()) for _ in range(2)]
-        await eventually(lambda: len(run.server.guard.unary) == 2)
+        await eventually(lambda: len(run.server.pipeline.unary) == 2)
         refused = await refusal(run.place())
         assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert refused.info.reason == "OVERLOADED"
         assert refused.retry_after_ms > 0
         run.fake.release.set()
         await asyncio.gather(*waiting)
-        assert (await run.place()).token == "1:2"
-        assert len(run.server.guard.unary) == 0
+        assert (await run.place()).consistency_token == "1:2"
+        assert len(run.server.pipeline.unary) == 0
 
 
 async def test_a_cancelled_call_frees_its_place() -> None:
@@ -176,7 +176,7 @@ async def test_a_cancelled_call_frees_its_place() -> None:
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        await eventually(lambda: len(run.server.guard.unary) == 0)
+        await eventually(lambda: len(run.server.pipeline.unary) == 0)
 
 
 async def _answer(call: Any) -> Any:
@@ -195,7 +195,7 @@ async def test_a_method_that_is_not_served_is_unimplemented() -> None:
         server.add_registered_method_handlers(ORDERS, {"PlaceOrder": handler, "GetOrder": unserved})
 
     async with running(add=add_without_get_order) as run:
-        assert (await run.place()).token == "1:2"
+        assert (await run.place()).consistency_token == "1:2"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await run.orders.GetOrder(orders_pb2.GetOrderRequest(name=NAME), timeout=SOON_S)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -50,7 +50,7 @@ async def test_a_client_with_the_config_calls_again_while_a_service_is_unavailab
         options = [("grpc.service_config", json.dumps(service_config.config("orders")))]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{run.port}", options=options) as channel:
             stub = orders_pb2_grpc.OrderServiceStub(channel)
-            assert (await stub.PlaceOrder(a_request(), timeout=SOON_S)).token
+            assert (await stub.PlaceOrder(a_request(), timeout=SOON_S)).consistency_token
             assert calls == 3
             with pytest.raises(grpc.aio.AioRpcError):
                 await stub.CancelOrder(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from groupbuy.orders.v1.orders_pb2 import PlaceOrderRequest
 
-from chassis.telemetry.logging import REPEAT_S, Repeats
+from chassis.telemetry.logging import REPEAT_S, RepeatFilter
 from chassis.telemetry.redaction import REDACTED, clean_text, redact
 
 # In a process of its own: logging is configured once in a process, for good.
@@ -30,7 +30,7 @@ logging.getLogger("grpc._cython.cygrpc").info("chatter")
 logging.getLogger("aiokafka.conn").warning("lost")
 for _ in range(50):
     logging.getLogger("aiokafka.client").error("Unable connect to %s", "b:1")
-with chassis_logging.quiet("aiokafka"):
+with chassis_logging.silenced("aiokafka"):
     logging.getLogger("aiokafka.cluster").error("chatter")
 try:
     raise ValueError("bad payment_method: 'card_4111' of c1")
@@ -99,7 +99,7 @@ def test_secrets_are_found_at_any_depth_and_the_rest_stays() -> None:
 
 def test_a_library_says_the_same_thing_once_and_then_how_often_it_was_held_back() -> None:
     now = 0.0
-    repeats = Repeats(lambda: now)
+    repeats = RepeatFilter(lambda: now)
 
     def said(name: str, message: str) -> logging.LogRecord | None:
         record = logging.LogRecord(name, logging.ERROR, "", 0, message, (), None)
