@@ -10,11 +10,14 @@ import grpc
 
 from groupbuy_testing.control import tail
 
-# gRPC's default pause before a reconnect is above a second; a restarted service is reachable much sooner.
-_OPTIONS = (
+# gRPC's default pause before a reconnect is above a second; a restarted service is reachable much sooner. A copy of
+# chassis/rpc/channel_options.py, which this package does not import; tests/unit/client/test_generated.py compares both.
+OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.enable_http_proxy", 0),
 )
 
@@ -97,7 +100,7 @@ class RunningStack:
 
     def aio(self, name: str) -> grpc.aio.Channel:
         """A new channel for grpc.aio to a service or the provider; the caller closes it (`async with`)."""
-        return grpc.aio.insecure_channel(self.endpoints[name], options=_OPTIONS)
+        return grpc.aio.insecure_channel(self.endpoints[name], options=OPTIONS)
 
     def log_ends(self, lines: int) -> list[tuple[str, str]]:
         """File name and last lines of every log that is not empty."""
@@ -112,5 +115,5 @@ class RunningStack:
 
     def _channel(self, name: str) -> grpc.Channel:
         if name not in self._channels:
-            self._channels[name] = grpc.insecure_channel(self.endpoints[name], options=_OPTIONS)
+            self._channels[name] = grpc.insecure_channel(self.endpoints[name], options=OPTIONS)
         return self._channels[name]

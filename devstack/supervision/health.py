@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chassis.rpc import channel_options
+
 if TYPE_CHECKING:
     from devstack.certificates.ca import Issued
 
-_OPTIONS = (
-    # The server may be starting: reconnect sooner than gRPC's default of a second and more.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 300),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_http_proxy", 0),
-)
+# The supervisor acts on the result, so this channel reconnects faster than others.
+_OPTIONS = channel_options.options(max_backoff_ms=300, own_connection=True)
 
 
 class Health:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from chassis.rpc import channel_options
 from ops.audit import Marks, NotQuiet, audit, marks, wait_quiet
 from ops.console import labelled
 from ops.demo.board import TOPICS, Board
@@ -124,7 +125,7 @@ class Director:
     async def _show(self, since: Marks | None) -> None:
         """Plays the evening under the view, and waits until all is settled."""
         async with AsyncExitStack() as stack:
-            options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500)]
+            options = channel_options.options()
             orders = await stack.enter_async_context(
                 grpc.aio.insecure_channel(self._stage.address("orders"), options=options)
             )

@@ -19,6 +19,7 @@ import grpc
 from groupbuy.simprovider.v1.simprovider_pb2 import Behaviour, ConfigureRequest
 from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
 
+from chassis.rpc import channel_options
 from devstack.stack import Stack
 from ops.audit.run import wait_quiet
 from ops.demo.plan import plan
@@ -34,11 +35,7 @@ BETWEEN_S = (3.0, 7.0)
 FREEZE_S = (11.0, 14.0)
 BROKER_AWAY_S = (1.0, 5.0, 15.0)
 EVENING = 1_000
-OPTIONS = (
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 500),
-    ("grpc.enable_http_proxy", 0),
-)
+OPTIONS = channel_options.options()
 
 
 class Trouble:

@@ -18,7 +18,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 from groupbuy.errors.v1.errors_pb2 import ErrorReason
 
-from chassis.identity.authorizer import Access
+from chassis.identity.authorizer import Authorizer
 from chassis.rpc.errors import DOMAIN, PREFIX
 from chassis.rpc.request_pipeline import Handler, RequestPipeline
 
@@ -174,7 +174,7 @@ class _Adding:
 
 def methods(servicers: Sequence[tuple[Callable[[Any, Any], None], object]]) -> list[Method]:
     """Every RPC of these servicers, guarded as in a server that anybody may call."""
-    adding = _Adding(RequestPipeline(max_calls=1_000, max_streams=1_000, access=Access(None)))
+    adding = _Adding(RequestPipeline(max_calls=1_000, max_streams=1_000, access=Authorizer(None)))
     for add, servicer in servicers:
         add(servicer, adding)
     return adding.methods

@@ -51,7 +51,7 @@ def test_a_service_waits_for_its_broker_and_says_so(lone_service: tuple[Process,
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=5, wait_for_ready=True)
             return int(answer.status)
 
-        assert wait_for(lambda: process.tail().count("trying again") >= 3, timeout_s=40), process.tail()
+        assert wait_for(lambda: process.tail().count("retrying in") >= 3, timeout_s=40), process.tail()
         assert kafka in process.tail()
         assert status() == health_pb2.HealthCheckResponse.NOT_SERVING
         assert process.running

@@ -144,7 +144,7 @@ class Cluster:
             one.table.ready.discard(partition)
             if tell:
                 one.owners[partition] = owner.address
-            one.table.watchers.notify_all()
+            one.table.notifier.notify_all()
         if ready:
             owner.table.ready.add(partition)
 
@@ -208,7 +208,7 @@ async def test_a_call_waits_for_the_next_owner_and_is_answered_by_it(cluster: Cl
     cluster.put(one_in(0), forming(2), version=7)
     cluster.assign(0, cluster.all[0], ready=False)
     asked = [asyncio.create_task(get(replica, one_in(0))) for replica in cluster.all]
-    await eventually(lambda: all(replica.replicas.held for replica in cluster.all))
+    await eventually(lambda: all(replica.replicas.waiting for replica in cluster.all))
     cluster.assign(0, cluster.all[2])
     assert [group.version for group in await asyncio.gather(*asked)] == [7, 7, 7]
 
@@ -231,7 +231,7 @@ async def test_a_replica_that_is_gone_is_asked_for_until_its_partitions_are_some
     gone, left, heir = cluster.all
     await gone.server.drain(0.1)
     asked = asyncio.create_task(get(left, one_in(0)))
-    await eventually(lambda: bool(left.replicas.held))
+    await eventually(lambda: bool(left.replicas.waiting))
     cluster.assign(0, heir)
     assert (await asked).version == 7
 
@@ -302,7 +302,7 @@ async def test_a_list_is_never_short_of_what_is_not_ready(cluster: Cluster) -> N
         refused = await refusal(replica.stub.ListGroups(request, timeout=0.3))
         assert refused.code is grpc.StatusCode.UNAVAILABLE
     asked = asyncio.ensure_future(cluster.all[0].stub.ListGroups(request, timeout=SOON_S))
-    await eventually(lambda: bool(cluster.all[0].replicas.held))
+    await eventually(lambda: bool(cluster.all[0].replicas.waiting))
     cluster.assign(4, cluster.all[2])
     assert len((await asked).groups) == 20
 
@@ -340,7 +340,7 @@ async def test_calls_that_wait_for_an_owner_are_bounded(cluster: Cluster, monkey
     first = await refusal(soonest)
     assert first.info.reason == "NOT_READY"
     assert first.retry_after_ms > 0
-    assert cluster.all[0].replicas.held <= 3
+    assert cluster.all[0].replicas.waiting <= 3
     # Who is ready is answered all the while.
     cluster.put(one_in(3), forming(2))
     assert (await get(cluster.all[0], one_in(3))).version == 1

@@ -11,7 +11,7 @@ from groupbuy.errors.v1 import errors_pb2
 from groupbuy.groups.v1 import groups_pb2, groups_pb2_grpc
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 
-from chassis.identity.authorizer import Access
+from chassis.identity.authorizer import Authorizer
 from chassis.rpc.errors import ApiError
 from chassis.rpc.server import Server, Servicer
 
@@ -55,7 +55,7 @@ class Fake(orders_pb2_grpc.OrderServiceServicer, groups_pb2_grpc.GroupServiceSer
 
     async def PlaceOrder(self, request: Any, context: Any) -> orders_pb2.PlaceOrderResponse:
         self._take(request)
-        return orders_pb2.PlaceOrderResponse(order=orders_pb2.Order(name=NAME, group=GROUP), token="1:2")
+        return orders_pb2.PlaceOrderResponse(order=orders_pb2.Order(name=NAME, group=GROUP), consistency_token="1:2")
 
     async def BatchPlaceOrders(self, request: Any, context: Any) -> orders_pb2.BatchPlaceOrdersResponse:
         self._take(request)
@@ -89,7 +89,7 @@ async def serving() -> AsyncIterator[tuple[Fake, str]]:
         (groups_pb2_grpc.add_GroupServiceServicer_to_server, "groupbuy.groups.v1.GroupService"),
     ]
     servicers = [Servicer(add, fake, name) for add, name in adds]
-    server = Server(servicers, max_calls=100, max_streams=100, access=Access(None), files=None)
+    server = Server(servicers, max_calls=100, max_streams=100, access=Authorizer(None), files=None)
     port = server.bind("127.0.0.1:0")
     await server.start()
     try:

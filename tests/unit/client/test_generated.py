@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from chassis.rpc import channel_options
 from chassis.rpc.server import OPTIONS as SERVER_OPTIONS
 from groupbuy_client.transport import OPTIONS, SERVICE_CONFIG
+from groupbuy_testing.running import OPTIONS as plugin_options
 from tools import generate_client
 
 #: Packages that groupbuy_client may import besides the standard library; google is protobuf and its common messages.
@@ -59,6 +61,17 @@ def test_services_with_different_policies_have_no_common_service_config() -> Non
 def test_servers_permit_the_pings_of_the_client() -> None:
     permitted_ms = dict(SERVER_OPTIONS)["grpc.http2.min_ping_interval_without_data_ms"]
     assert int(dict(OPTIONS)["grpc.keepalive_time_ms"]) > permitted_ms
+
+
+def test_the_client_and_the_test_plugin_have_the_channel_options_of_the_chassis() -> None:
+    ours = dict(channel_options.options())
+    assert dict(plugin_options) == ours
+    client = dict(OPTIONS)
+    # Clients are many, and reconnect to a service that is down less often; a proxy may be on their way.
+    assert client.pop("grpc.max_reconnect_backoff_ms") == 4 * int(ours.pop("grpc.max_reconnect_backoff_ms"))
+    assert client.pop("grpc.service_config")
+    assert ours.pop("grpc.enable_http_proxy") == 0
+    assert client == ours
 
 
 def test_the_client_imports_few_packages() -> None:
