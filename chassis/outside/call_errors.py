@@ -3,7 +3,7 @@
 | result | an adapter |
 |-|-|
 | done | returns the answer |
-| refused | returns an answer that says so, only if the other side has said that it did nothing |
+| refused | returns an answer that reports it, if the other side has reported that it did nothing |
 | unknown | raises ResultUnknown |
 | not made | raises NotPossibleNow, or NotYet while the other side works on it |
 
@@ -17,7 +17,7 @@ class CallError(Exception):
     """Base of the errors of a call."""
 
     def __init__(self, message: str, *, after_ms: int = 0) -> None:
-        """`after_ms`: the delay in milliseconds that the other side asked for; 0 if it did not."""
+        """`after_ms`: the delay in milliseconds that the other side requested; 0 if none."""
         super().__init__(message)
         self.after_ms = after_ms
 

@@ -1,8 +1,8 @@
-"""The payments' part: an evening of orders while three provider calls in ten get no answer, notifications come twice
-and late, and the payments service is killed every few seconds; then the audit, and the books against the statement.
+"""Chaos run of payments: an evening of orders while three provider calls in ten get no answer, notifications are
+duplicated and late, and the payments service is killed every few seconds; then the audit and the reconciliation.
 
 Half of the calls without an answer took effect. Exact means: no order lost, none charged twice, no hold left open, and
-our ledger is the provider's statement to the cent. ORDERS=n sets how many orders there are, else 20,000 in five
+the ledger equal to the provider's statement to the cent. ORDERS=n sets how many orders there are, else 20,000 in five
 minutes.
 """
 
@@ -32,40 +32,41 @@ from ops.demo.player import Player, Tally
 from tests.chaos.verdict import in_time, verdict
 from tests.waiting import moment, wait_for_async
 
-#: In five minutes.
+#: Orders in five minutes.
 ORDERS = 20_000
-#: Of a thousand calls: no answer and nothing done, no answer though it is done.
+#: Calls in a thousand without an answer: without effect, and with it.
 LOST_BEFORE, LOST_AFTER = 150, 150
-#: Of a thousand notifications.
+#: Notifications in a thousand that are duplicated, and that are late, by so many milliseconds.
 TWICE, LATE, LATE_MS = 50, 50, 8_000
-#: How long payments waits for an answer to one try.
+#: Seconds that payments waits for an answer to one attempt.
 CALL_S = 2
+#: Seconds that payments serves between two kills.
 LIFE_S = (2.0, 6.0)
-#: Seats and groups wait so much longer than the demo's, or nearly all would be over before their money is there.
-PATIENCE_S = 30.0
-#: From the last order to the last cent, at most.
+#: Seconds by which seats and groups wait longer than in the demo; otherwise nearly all would expire before payment.
+EXTRA_WINDOW_S = 30.0
+#: Most seconds from the last order to the last settlement.
 SETTLED_WITHIN_S = 300.0
-#: From then to the last notification taken, whose pauses double up to a minute while payments is away.
-TOLD_WITHIN_S = 90.0
+#: Most seconds from then to the last notification. Their retry pauses double up to a minute while payments is down.
+DELIVERED_WITHIN_S = 90.0
 OPTIONS = channel_options.options()
 ENVIRONMENT = {"payments": {"GROUPBUY_PAYMENTS_CALL_SECONDS": str(CALL_S)}}
 
 
-def orders_wanted(seconds: float) -> int:
-    """How many orders: by $ORDERS, else as many as belong to so many seconds."""
+def order_count(seconds: float) -> int:
+    """Number of orders: $ORDERS, or in proportion to the length of the run."""
     given = os.environ.get("ORDERS")
     return int(given) if given else max(round(ORDERS * min(seconds / 300, 1)), 200)
 
 
-async def behave(stack: Stack, behaviour: Behaviour) -> None:
-    """Sets how the provider behaves from now on."""
+async def configure(stack: Stack, behaviour: Behaviour) -> None:
+    """Sets the provider's behaviour."""
     async with grpc.aio.insecure_channel(stack.endpoints["provider"], options=OPTIONS) as channel:
         stub = SimProviderServiceStub(channel)
         await stub.Configure(ConfigureRequest(behaviour=behaviour), timeout=10)
 
 
 async def play(stack: Stack, evening: Evening, tally: Tally) -> None:
-    """One evening, as the demo plays it."""
+    """Plays an evening as the demo does."""
     async with (
         grpc.aio.insecure_channel(stack.endpoints["orders"], options=OPTIONS) as orders,
         grpc.aio.insecure_channel(stack.endpoints["groups"], options=OPTIONS) as groups,
@@ -75,42 +76,43 @@ async def play(stack: Stack, evening: Evening, tally: Tally) -> None:
         await player.play(evening)
 
 
-def patient(evening: Evening) -> Evening:
-    """The same evening, in which seats and groups wait for a payments service that is away half of the time."""
+def with_longer_windows(evening: Evening) -> Evening:
+    """The evening with windows for a payments service that is down half of the time."""
     offers = {
-        one.id: replace(one, window_s=one.window_s + PATIENCE_S, hold_window_s=PATIENCE_S) for one in evening.offers
+        one.id: replace(one, window_s=one.window_s + EXTRA_WINDOW_S, hold_window_s=EXTRA_WINDOW_S)
+        for one in evening.offers
     }
     parties = tuple(replace(party, offer=offers[party.offer.id]) for party in evening.parties)
     return replace(evening, offers=tuple(offers.values()), parties=parties)
 
 
-def untold(stack: Stack) -> int:
-    """Notifications that the provider still has to send."""
+def undelivered(stack: Stack) -> int:
+    """Number of notifications in the provider's outbox."""
     with closing(sqlite3.connect(f"file:{stack.data / 'provider.sqlite'}?mode=ro", uri=True)) as books:
         return int(books.execute("SELECT count(*) FROM notices").fetchone()[0])
 
 
-async def kill_again_and_again(stack: Stack, seed: int, count: Callable[[], None]) -> None:
-    """SIGKILL to payments after each few seconds that it served, until cancelled."""
+async def kill_repeatedly(stack: Stack, seed: int, count: Callable[[], None]) -> None:
+    """Kills payments with SIGKILL each time it has served for a few seconds, until cancelled."""
     chance = random.Random(seed)
     while True:
         await moment(chance.uniform(*LIFE_S))
         await asyncio.to_thread(stack.kill, "payments", restart=False)
-        # At once, and not after a pause that grows.
+        # Restarted here, without the supervisor's growing pause.
         await asyncio.to_thread(stack.start_service, "payments")
         count()
         await asyncio.to_thread(stack.wait_serving, "payments")
 
 
 async def run(stack: Stack, orders: int, seed: int) -> tuple[dict[str, object], bool]:
-    """One run. Returns its figures, and whether all of it was exact."""
+    """One run. Returns its figures, and whether it was exact."""
     tally, kills = Tally(), 0
 
     def count() -> None:
         nonlocal kills
         kills += 1
 
-    await behave(
+    await configure(
         stack,
         Behaviour(
             latency_min_ms=5,
@@ -125,22 +127,22 @@ async def run(stack: Stack, orders: int, seed: int) -> tuple[dict[str, object], 
         ),
     )
     begun = time.monotonic()
-    killing = asyncio.create_task(kill_again_and_again(stack, seed, count))
+    killing = asyncio.create_task(kill_repeatedly(stack, seed, count))
     try:
-        await play(stack, patient(plan(orders, seed)), tally)
+        await play(stack, with_longer_windows(plan(orders, seed)), tally)
     finally:
         killing.cancel()
         await asyncio.wait([killing])
     played = time.monotonic()
-    await behave(stack, Behaviour())
+    await configure(stack, Behaviour())
 
-    async def all_told() -> bool:
-        return not await asyncio.to_thread(untold, stack)
+    async def all_delivered() -> bool:
+        return not await asyncio.to_thread(undelivered, stack)
 
     await wait_quiet(stack.kafka, deadline_s=SETTLED_WITHIN_S)
     settled = time.monotonic()
-    await wait_for_async(all_told, seconds=TOLD_WITHIN_S)
-    # What was said last may have been claims of money.
+    await wait_for_async(all_delivered, seconds=DELIVERED_WITHIN_S)
+    # The last notifications may have been claims of money.
     await wait_quiet(stack.kafka, deadline_s=SETTLED_WITHIN_S)
     found, good = await verdict(stack, tally)
     times = {"load_s": round(played - begun, 1), "settle_s": round(settled - played, 1)}
@@ -148,9 +150,9 @@ async def run(stack: Stack, orders: int, seed: int) -> tuple[dict[str, object], 
 
 
 def part(seconds: float, seed: int) -> tuple[dict[str, object], bool]:
-    """The payments' part of `make chaos`, on a whole system of its own; it takes the time that its orders take."""
+    """The payments run of `make chaos` on a stack of its own. It ends when its orders have."""
     with (
         tempfile.TemporaryDirectory(prefix="groupbuy-chaos-") as directory,
         Stack(Path(directory) / "run", environment=ENVIRONMENT) as stack,
     ):
-        return asyncio.run(in_time(run(stack, orders_wanted(seconds), seed)))
+        return asyncio.run(in_time(run(stack, order_count(seconds), seed)))

@@ -96,20 +96,20 @@ async def test_a_hold_that_can_not_be_captured_can_be_voided(holding: Rig) -> No
 
 async def test_the_same_call_is_authorised_after_the_required_action(rig: Rig) -> None:
     call = call_of(rig.begin, rig.needs_action)
-    asked = (await perform(rig, call)).action_required
-    assert asked.hold
-    assert asked.action_url.startswith(("https://", "weixin://"))
-    assert (await perform(rig, call)).action_required == asked, "the action URL stays the same"
+    required = (await perform(rig, call)).action_required
+    assert required.hold
+    assert required.action_url.startswith(("https://", "weixin://"))
+    assert (await perform(rig, call)).action_required == required, "the action URL stays the same"
     assert await rig.statement() == []
     await rig.confirm(call)
-    assert (await perform(rig, call)).authorised.hold == asked.hold
+    assert (await perform(rig, call)).authorised.hold == required.hold
     assert await accounts(rig) == accounts_when(rig, None)
 
 
 async def test_a_payment_that_waits_for_an_action_can_be_voided(rig: Rig) -> None:
-    asked = (await perform(rig, call_of(rig.begin, rig.needs_action))).action_required
-    outcome = await perform(rig, call_of(d.OPERATION_VOID, rig.needs_action, hold=asked.hold))
-    assert outcome.voided.hold == asked.hold
+    required = (await perform(rig, call_of(rig.begin, rig.needs_action))).action_required
+    outcome = await perform(rig, call_of(d.OPERATION_VOID, rig.needs_action, hold=required.hold))
+    assert outcome.voided.hold == required.hold
 
 
 @pytest.mark.parametrize("operation", [d.OPERATION_CAPTURE, d.OPERATION_VOID])

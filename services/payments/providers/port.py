@@ -1,19 +1,20 @@
 """The protocol of a payment provider's adapter, and the steps that all adapters share.
 
-An adapter reports results. The payment decider decides on them. An adapter reports money as taken, held or absent only
-if the provider has said so.
+An adapter reports results; the payment decider decides on them. It reports money as taken, held or absent only if the
+provider has reported that.
 """
 
 from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from groupbuy.payments.v1.decisions_pb2 import Operation, ProviderCall
+from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, OutcomeOrigin, ProviderOutcome
 
 from chassis.outside.call_errors import NotPossibleNow, ResultUnknown
 from chassis.outside.circuit_breaker import CircuitBreaker
 from chassis.outside.resolve import Attempt, RetryPolicy, resolve
+from services.payments.domain import events
 
 
 class Provider(Protocol):
@@ -54,11 +55,10 @@ class ExpiringIdempotency(Protocol):
 
 
 def idempotency_key(call: ProviderCall) -> str:
-    """Idempotency key of a call: `{order}:{operation}:{attempt}`. Raises ValueError without an operation."""
-    if call.operation == Operation.OPERATION_UNSPECIFIED:
-        raise ValueError(f"order {call.order}: a call without an operation")
-    operation = Operation.Name(call.operation).removeprefix("OPERATION_").lower()
-    return f"{call.order}:{operation}:{call.attempt}"
+    """Idempotency key of a call: `{order}:{operation}:{attempt}`. Raises ValueError without a known operation."""
+    if call.operation not in events.OPERATIONS:
+        raise ValueError(f"order {call.order}: a call without a known operation")
+    return events.idempotency_key(call)
 
 
 def outcome_of(call: ProviderCall, origin: OutcomeOrigin.ValueType) -> ProviderOutcome:

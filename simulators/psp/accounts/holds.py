@@ -34,7 +34,7 @@ class NotConfirmable(Refusal):
 
 
 class HoldState(enum.IntEnum):
-    """HoldState of a hold. All but PENDING and OPEN are final."""
+    """State of a hold. All but PENDING and OPEN are final."""
 
     PENDING = 1  # The shopper has not confirmed: no money is held.
     OPEN = 2
@@ -80,7 +80,7 @@ class Declines(NamedTuple):
     amounts_minor: frozenset[int] = frozenset()
     above_minor: int = 0
 
-    def declines(self, method: str, amount_minor: int) -> bool:
+    def refuses(self, method: str, amount_minor: int) -> bool:
         """Whether an authorisation is declined. The name of a method follows its last `/`."""
         return (
             method.rpartition("/")[2] in self.methods
@@ -174,7 +174,7 @@ def authorise(
     """Holds money, or takes it at once; the hold is None if declined. The method's suffix selects the result."""
     method = request.payment_method
     refused = method.endswith("_declined") or (request.sale and method.endswith("_decline_capture"))
-    if refused or declines.declines(method, request.amount_minor):
+    if refused or declines.refuses(method, request.amount_minor):
         declined = pb.CallResult(
             key=request.key, status=pb.STATUS_DECLINED, currency=request.currency, reason="card declined"
         )

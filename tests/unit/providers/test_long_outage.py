@@ -95,19 +95,19 @@ async def refunded_after_an_outage(bank: Bank) -> Story:
     story = given(reserved(), authorised(), settle(100), captured(amount=100))
     calling = PaymentEffectHandler(lambda method: bank, lambda: START_MS + int(bank.now_s * 1000))
 
-    async def told(value: PaymentInput) -> list[Effect[ProviderCall]]:
+    async def decided(value: PaymentInput) -> list[Effect[ProviderCall]]:
         story.when(value, after_ms=max(START_MS + int(bank.now_s * 1000) - story.at_ms, 0))
         return list(calling.effects_of(Record(story.last))) if story.last is not None else []
 
-    calls = await told(refund("r1", 60))
+    calls = await decided(refund("r1", 60))
     while calls:
         (made,) = calls
         outcome = await calling.perform(GROUP, made.call)
-        calls = await told(PaymentInput.FromString(outcome.value))
+        calls = await decided(PaymentInput.FromString(outcome.value))
         due_ms = story.domain.due(story.payments)
         if due_ms is not None:
             await asyncio.sleep((due_ms - START_MS) / 1000 - bank.now_s + 0.01)
-            calls = await told(ticked())
+            calls = await decided(ticked())
     return story
 
 

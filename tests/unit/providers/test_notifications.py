@@ -65,8 +65,8 @@ def signed(header: str, secret: str, body: dict[str, Any]) -> tuple[Pairs, bytes
     return [(header, f"t={at},v1={signature(text, at, secret)}")], text
 
 
-def of_stripe(kind: str, said: dict[str, Any], secret: str = STRIPE) -> Sent:
-    body = {"id": "evt_1", "object": "event", "type": kind, "data": {"object": said}}
+def of_stripe(kind: str, described: dict[str, Any], secret: str = STRIPE) -> Sent:
+    body = {"id": "evt_1", "object": "event", "type": kind, "data": {"object": described}}
     return "stripe", *signed("Stripe-Signature", secret, body)
 
 
@@ -96,8 +96,8 @@ def paid(**fields: Any) -> dict[str, Any]:
     }
 
 
-def of_wechat(one: Signer, said: dict[str, Any], kind: str = "TRANSACTION.SUCCESS") -> Sent:
-    body = one.encrypt(kind, "EV-1", said)
+def of_wechat(one: Signer, described: dict[str, Any], kind: str = "TRANSACTION.SUCCESS") -> Sent:
+    body = one.encrypt(kind, "EV-1", described)
     return "wechat", list(one.sign(body).items()), body
 
 
@@ -116,7 +116,7 @@ CAPTURED_BY = {**NAMES, "capture_key": f"{ORDER}:capture:3"}
 
 
 @pytest.mark.parametrize(
-    ("kind", "said", "expected"),
+    ("kind", "described", "expected"),
     [
         ("payment_intent.amount_capturable_updated", INTENT, (d.OPERATION_AUTHORISE, 2, "authorised")),
         ("payment_intent.succeeded", {**TAKEN, "metadata": CAPTURED_BY}, (d.OPERATION_CAPTURE, 3, "captured")),
@@ -151,8 +151,8 @@ CAPTURED_BY = {**NAMES, "capture_key": f"{ORDER}:capture:3"}
         ),
     ],
 )
-def test_stripe_events_name_their_call(kind: str, said: dict[str, Any], expected: tuple[int, int, str]) -> None:
-    claim = reads().verify_and_parse(*of_stripe(kind, said))
+def test_stripe_events_name_their_call(kind: str, described: dict[str, Any], expected: tuple[int, int, str]) -> None:
+    claim = reads().verify_and_parse(*of_stripe(kind, described))
     assert claim is not None
     group, outcome = claim
     assert (group, outcome.order, outcome.origin) == (GROUP, ORDER, OUTCOME_ORIGIN_NOTIFICATION)
@@ -160,7 +160,7 @@ def test_stripe_events_name_their_call(kind: str, said: dict[str, Any], expected
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "described"),
     [
         ("customer.created", {"id": "cus_1", "metadata": NAMES}),
         # Of another system that shares the account.
@@ -169,8 +169,8 @@ def test_stripe_events_name_their_call(kind: str, said: dict[str, Any], expected
         ("refund.created", {"status": "pending", "metadata": NAMES}),
     ],
 )
-def test_events_about_no_order_of_ours_are_ignored(kind: str, said: dict[str, Any]) -> None:
-    assert reads().verify_and_parse(*of_stripe(kind, said)) is None
+def test_events_about_no_order_of_ours_are_ignored(kind: str, described: dict[str, Any]) -> None:
+    assert reads().verify_and_parse(*of_stripe(kind, described)) is None
 
 
 def test_a_genuine_notification_of_unknown_form_is_not_understood() -> None:

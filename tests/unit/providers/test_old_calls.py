@@ -14,7 +14,7 @@ from services.payments.providers.unconfigured import Unconfigured
 
 NOW_MS = 1_700_000_000_000
 CALL = ProviderCall(order="o", operation=d.OPERATION_REFUND, attempt=1, amount_minor=10, hold="h")
-ASKED = PaymentEvent(refund_requested=d.RefundRequested(call=CALL))
+REQUESTED = PaymentEvent(refund_requested=d.RefundRequested(call=CALL))
 RETRIED = PaymentEvent(call_retried=d.CallRetried(call=CALL))
 
 
@@ -51,13 +51,13 @@ class ExpiresKeys(KeepsKeys):
 @pytest.mark.parametrize(
     ("records", "steps"),
     [
-        ([Record(ASKED)], ["sent"]),
+        ([Record(REQUESTED)], ["sent"]),
         ([Record(RETRIED)], ["looked up first"]),
         # Read again after an outage of the service, or by a process whose clock is wrong.
-        ([Record(ASKED, NOW_MS - OLD_MS - 1)], ["looked up first"]),
-        ([Record(ASKED, NOW_MS + OLD_MS + 1)], ["looked up first"]),
-        ([Record(ASKED, NOW_MS - OLD_MS)], ["sent"]),
-        ([Record(RETRIED), Record(RETRIED), Record(ASKED)], ["looked up first", "looked up first", "sent"]),
+        ([Record(REQUESTED, NOW_MS - OLD_MS - 1)], ["looked up first"]),
+        ([Record(REQUESTED, NOW_MS + OLD_MS + 1)], ["looked up first"]),
+        ([Record(REQUESTED, NOW_MS - OLD_MS)], ["sent"]),
+        ([Record(RETRIED), Record(RETRIED), Record(REQUESTED)], ["looked up first", "looked up first", "sent"]),
     ],
 )
 async def test_a_call_that_may_be_old_is_looked_up_first(records: list[Record], steps: list[str]) -> None:

@@ -78,10 +78,10 @@ class Flaky:
 
 @dataclass
 class One:
-    """One group's purse, and its log."""
+    """The payments of one group, and the head of their log."""
 
     group: str
-    purse: GroupPayments
+    payments: GroupPayments
     version: int = 0
     previous: bytes = b""
     settled_s: float = 0.0
@@ -112,10 +112,10 @@ class Shop:
         """Decides one input and starts the calls that the decision requests."""
         at_ms = self.now_ms()
         events = []
-        for event in self.domain.decide(one.purse, self.domain.decode_input(value), at_ms):
-            self.domain.evolve(one.purse, event, at_ms)
+        for event in self.domain.decide(one.payments, self.domain.decode_input(value), at_ms):
+            self.domain.evolve(one.payments, event, at_ms)
             events.append(event)
-        due_ms = self.domain.due(one.purse)
+        due_ms = self.domain.due(one.payments)
         if due_ms is not None and due_ms not in one.ticks:
             one.ticks.add(due_ms)
             heapq.heappush(self.timers, (due_ms, id(one), one))
@@ -142,8 +142,8 @@ class Shop:
 
     def later(self, one: One, events: Iterable[GroupEvent]) -> None:
         """A group decision arrives."""
-        said = GroupDecision(group=one.group, events=events).SerializeToString()
-        value = PaymentInput(group_decision=said).SerializeToString()
+        decision = GroupDecision(group=one.group, events=events).SerializeToString()
+        value = PaymentInput(group_decision=decision).SerializeToString()
         asyncio.get_running_loop().call_soon(self.take, one, value)
 
     async def _make(self, one: One, call: ProviderCall) -> None:

@@ -1,7 +1,7 @@
 """Adapter to the simulated provider, over gRPC.
 
 The simulated provider honours idempotency keys for ever, so a call is sent again until its result is known, and ABSENT
-is not reported. An error becomes a result only if the provider has said that it did nothing.
+is not reported. An error becomes a result only if the provider reports that it did nothing.
 """
 
 from __future__ import annotations
