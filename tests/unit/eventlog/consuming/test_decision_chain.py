@@ -37,14 +37,14 @@ async def begun(monkeypatch: pytest.MonkeyPatch, before: list[Any]) -> Chain:
     return await Chains("nowhere:1").begin(1, LOG, len(before), DOMAIN.decode_decision)
 
 
-async def test_decisions_that_follow_are_taken_and_repeats_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_decision_follows_its_predecessor_and_a_duplicate_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     checked = await begun(monkeypatch, [])
     records = decided(4)
     assert [taken(checked, one) for one in [*records, *records]] == [True] * 4 + [False] * 4
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_forks_gaps_and_broken_chains_are_found_also_by_the_next_process(
+async def test_forks_gaps_and_broken_chains_are_detected_also_after_a_restart(
     restarted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = decided(4), decided(4, what=2)
@@ -58,7 +58,7 @@ async def test_forks_gaps_and_broken_chains_are_found_also_by_the_next_process(
         assert taken(checked, ours[2])
 
 
-async def test_absurd_numbers_are_no_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_impossible_numbers_break_the_chain(monkeypatch: pytest.MonkeyPatch) -> None:
     checked = await begun(monkeypatch, [])
     good = {"version": 1, "cause": 0, "time_ms": 1, "previous_sha256": b"", "events": []}
     for wrong in ({"version": 0}, {"version": -(2**63)}, {"cause": -1}, {"time_ms": 2**63 - 1}, {"time_ms": -1}):
@@ -66,7 +66,7 @@ async def test_absurd_numbers_are_no_decision(monkeypatch: pytest.MonkeyPatch) -
             checked.follows(record(0, b"x"), SimpleNamespace(**good | wrong))
 
 
-async def test_no_more_is_remembered_than_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_remembered_decisions_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decision_chain, "MAX_REMEMBERED", 2)
     checked = await begun(monkeypatch, [])
     one = decided(1)[0]
@@ -75,7 +75,7 @@ async def test_no_more_is_remembered_than_fits(monkeypatch: pytest.MonkeyPatch) 
     assert len(checked) <= 4
 
 
-async def test_a_batch_of_an_older_epoch_leaves_nothing_in_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_of_an_older_epoch_does_not_change_the_chain_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     async def _before(*_: Any) -> list[Any]:
         return []
 
@@ -91,7 +91,7 @@ async def test_a_batch_of_an_older_epoch_leaves_nothing_in_the_next_one(monkeypa
     assert taken(await made.begin(2, LOG, 0, DOMAIN.decode_decision), one)
 
 
-async def test_a_late_repeat_of_a_forgotten_key_is_no_reason_to_stop_at_its_next_decision(
+async def test_a_late_duplicate_of_a_forgotten_key_is_not_a_gap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ours = decided(4)

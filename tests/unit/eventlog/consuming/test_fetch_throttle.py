@@ -29,7 +29,7 @@ class Fetcher:
         return await self._proc_fetch_request(None, node_id, None)
 
 
-async def test_records_are_left_to_gather_after_an_answer_with_some() -> None:
+async def test_a_fetch_waits_after_a_response_with_records() -> None:
     fetcher = Fetcher(True, False, False)
     wrap_fetch_requests(fetcher, FetchThrottle(PACE_S, 60.0).throttle)
     assert await fetcher.ask(1)
@@ -41,7 +41,7 @@ async def test_records_are_left_to_gather_after_an_answer_with_some() -> None:
     assert fetcher.asked[2][1] - emptied < PACE_S
 
 
-async def test_who_is_busy_leaves_them_longer() -> None:
+async def test_a_busy_consumer_waits_longer() -> None:
     fetcher = Fetcher(True, True, True)
     one = FetchThrottle(0.0, PACE_S)
     wrap_fetch_requests(fetcher, one.throttle)
@@ -52,7 +52,7 @@ async def test_who_is_busy_leaves_them_longer() -> None:
     assert fetcher.asked[1][1] - answered >= PACE_S - 0.001
 
 
-def test_a_consumer_is_busy_while_many_records_come_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_consumer_is_busy_while_it_receives_many_records_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("eventlog.consuming.fetch_throttle.time.monotonic", lambda: now)
     one = FetchThrottle()
@@ -79,7 +79,7 @@ def test_a_consumer_is_busy_while_many_records_come_a_second(monkeypatch: pytest
     assert not over[-1]
 
 
-def test_a_burst_after_a_quiet_time_is_no_load(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_burst_after_a_quiet_time_does_not_make_a_consumer_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("eventlog.consuming.fetch_throttle.time.monotonic", lambda: now)
     one = FetchThrottle()
@@ -88,7 +88,7 @@ def test_a_burst_after_a_quiet_time_is_no_load(monkeypatch: pytest.MonkeyPatch) 
     assert not one.is_busy
 
 
-async def test_each_broker_has_a_pace_of_its_own() -> None:
+async def test_each_broker_is_throttled_separately() -> None:
     fetcher = Fetcher(True, True)
     wrap_fetch_requests(fetcher, FetchThrottle(60.0).throttle)
     began = time.monotonic()
@@ -97,7 +97,7 @@ async def test_each_broker_has_a_pace_of_its_own() -> None:
     assert time.monotonic() - began < 30
 
 
-async def test_who_cancels_a_fetch_that_keeps_the_pace_sees_it_return() -> None:
+async def test_a_cancelled_fetch_returns_while_it_waits() -> None:
     fetcher = Fetcher(True, True)
     wrap_fetch_requests(fetcher, FetchThrottle(60.0).throttle)
     await fetcher.ask(1)

@@ -104,24 +104,24 @@ async def after(logs: Logs, begin: int, end: int) -> ProvenStart:
     return await after_newest_copy("b:1", SOURCE, begin, end, INBOX, Copies(), block=3)
 
 
-async def test_a_sequencer_goes_on_after_the_newest_copy_and_reads_no_more_than_it_must(logs: Logs) -> None:
+async def test_a_sequencer_resumes_after_the_newest_copy_and_reads_only_as_far_back_as_needed(logs: Logs) -> None:
     logs.begins[INBOX] = 100
     logs.values[INBOX] = [b"facts:1", b"facts:2", b"facts:5", b"tick", b"other:9", b"tick", b"tick"]
     assert (await after(logs, 0, 9)).offset == 6
     assert min(logs.read) == 101
 
 
-async def test_repeats_of_older_records_make_it_copy_some_again_and_skip_none(logs: Logs) -> None:
+async def test_duplicates_of_older_records_cause_copies_again_but_skip_none(logs: Logs) -> None:
     logs.values[INBOX] = [b"facts:1", b"facts:7", b"facts:3"]
     assert (await after(logs, 0, 9)).offset == 4
 
 
-async def test_without_a_copy_all_of_a_whole_source_is_copied(logs: Logs) -> None:
+async def test_a_source_without_a_copy_is_read_from_its_beginning(logs: Logs) -> None:
     logs.values[INBOX] = [b"tick", b"other:3"]
     assert (await after(logs, 0, 9)).offset == 0
 
 
-async def test_what_was_trimmed_before_it_is_known_to_be_copied_is_not_passed_over(logs: Logs) -> None:
+async def test_records_that_were_trimmed_before_a_copy_make_the_start_unproven(logs: Logs) -> None:
     with pytest.raises(StartNotProven, match="holds no copy of it, and its records before 2 are gone"):
         await after(logs, 2, 9)
     logs.values[INBOX] = [b"facts:4"]
@@ -152,7 +152,7 @@ class Calls:
         return min(self._open.values(), default=None)
 
 
-async def test_effects_go_on_at_the_oldest_call_without_an_answer(logs: Logs) -> None:
+async def test_effects_resume_at_the_oldest_call_without_a_result(logs: Logs) -> None:
     log = TP("log", 0)
     logs.values["log"] = [b"ask:a", b"ask:b", b"ask:c", b"answer:a", b"answer:c"]
     assert (await before_oldest_pending_call("b:1", log, 0, 5, Calls())).offset == 1
@@ -163,7 +163,7 @@ async def test_effects_go_on_at_the_oldest_call_without_an_answer(logs: Logs) ->
         await before_oldest_pending_call("b:1", log, 1, 6, Calls())
 
 
-async def test_a_policy_asks_the_inbox_where_nothing_is_committed_and_says_what_is_missing(logs: Logs) -> None:
+async def test_a_start_without_a_commit_is_derived_from_the_inbox_or_names_the_missing_records(logs: Logs) -> None:
     policy: Any = sequencer_start("b:1", INBOX, Copies())
     assert await policy(SOURCE, None, 0, 0) == 0
     logs.values[INBOX] = [b"facts:4"]
@@ -179,7 +179,7 @@ class CopiesEach(Copies):
         return topic == "facts"
 
 
-async def test_a_commit_ahead_of_the_newest_copy_passes_over_nothing(
+async def test_a_commit_beyond_the_newest_copy_skips_no_record(
     logs: Logs, caplog: pytest.LogCaptureFixture
 ) -> None:
     policy: Any = sequencer_start("b:1", INBOX, CopiesEach())
@@ -197,7 +197,7 @@ async def test_a_commit_ahead_of_the_newest_copy_passes_over_nothing(
         await policy(SOURCE, 4, 0, 4)
 
 
-async def test_all_partitions_are_looked_at_together_and_no_further_than_they_must(logs: Logs) -> None:
+async def test_all_partitions_are_searched_together_and_only_as_far_back_as_needed(logs: Logs) -> None:
     policy: Any = sequencer_start("b:1", INBOX, Copies())
     logs.values[INBOX] = [b"facts:%d" % number for number in range(1_000)]
     other = TP("others", 0)
@@ -225,7 +225,7 @@ class Made(Calls):
         return name if what == "answer" else None
 
 
-async def test_a_commit_ahead_of_calls_that_were_not_made_makes_them(
+async def test_a_commit_beyond_calls_that_were_not_made_does_not_skip_them(
     logs: Logs, caplog: pytest.LogCaptureFixture
 ) -> None:
     policy: Any = effects_start("b:1", Made(), INBOX)
@@ -244,13 +244,13 @@ async def test_a_commit_ahead_of_calls_that_were_not_made_makes_them(
     assert caplog.records[-1].levelname == "CRITICAL"
 
 
-async def test_calls_are_looked_for_further_back_as_long_as_there_are_some(logs: Logs) -> None:
+async def test_the_search_for_calls_continues_while_calls_without_a_result_are_found(logs: Logs) -> None:
     policy: Any = effects_start("b:1", Made(), INBOX)
     logs.values["log"] = [b"ask:%d@%d" % (n, n) for n in range(2_000)]
     logs.values[INBOX] = [b"x"] * 2_000 + [b"answer:%d" % n for n in range(700)]
     assert await policy(TP("log", 0), 1_900, 0, 2_000) == 700
 
 
-async def test_effects_that_can_not_tell_their_answers_need_a_person() -> None:
+async def test_effects_that_can_not_find_their_results_start_at_the_committed_offset() -> None:
     policy = effects_start("b:1", object(), INBOX)
     assert policy is at_committed

@@ -32,7 +32,7 @@ class Busy:
         return dict.fromkeys(tps, self._next())
 
 
-async def test_what_a_double_commits_during_a_start_is_no_log_that_ends_too_early() -> None:
+async def test_a_commit_by_another_process_during_a_start_is_not_beyond_the_end_of_the_log() -> None:
     consumer = Busy()
 
     class Thread:

@@ -101,7 +101,9 @@ POISON = (
 
 
 @pytest.mark.parametrize("poison", POISON)
-async def test_an_undecodable_input_stops_its_partition_with_all_before_it_sent(log: Log, poison: Any) -> None:
+async def test_an_undecodable_input_stops_its_partition_after_the_decisions_before_it_are_sent(
+    log: Log, poison: Any
+) -> None:
     made = Fixture(log, recovered())
     state = made.states[3]
     written = await made.handle(record(0, add(1, "a")), record(1, add(1, "b")), poison, record(3, add(1, "c")))
@@ -123,13 +125,13 @@ async def test_an_undecodable_input_stops_its_partition_with_all_before_it_sent(
     assert not made.decider.quarantined
 
 
-async def test_a_skip_of_another_record_moves_nothing(log: Log) -> None:
+async def test_a_skip_of_another_record_does_not_move_the_next_input(log: Log) -> None:
     made = Fixture(log, recovered())
     made.decider.skipped(Poisoned.for_record("inbox", 3, 5, b"", "recorded"))
     assert made.states[3].next_input == 0
 
 
-async def test_input_without_a_state_is_reported_once_the_recovery_of_its_epoch_is_over(log: Log) -> None:
+async def test_input_without_a_state_is_an_error_only_after_the_recovery_of_its_epoch(log: Log) -> None:
     made = Fixture(log, recovered())
     made.states.clear()
     reported: list[Batch] = []
@@ -151,7 +153,7 @@ def open_counter(opened_ms: int) -> PartitionState[Counter]:
     return state
 
 
-async def test_a_fresh_process_ticks_for_what_fell_due_though_nothing_comes(log: Log) -> None:
+async def test_a_new_process_fires_due_timers_without_any_input(log: Log) -> None:
     made = Fixture(log, open_counter(NOW_MS - 86_400_000))
     await made.decider._timers.fire_timers(made.states[3])
     await made.decider._timers.fire_timers(made.states[3])
@@ -160,14 +162,14 @@ async def test_a_fresh_process_ticks_for_what_fell_due_though_nothing_comes(log:
     assert ticks == [Counting().tick(NOW_MS - 86_400_000 + LIFE_MS)] * 2
 
 
-async def test_a_fresh_process_asks_for_the_time_once_where_nothing_is_due_yet(log: Log) -> None:
+async def test_a_new_process_sends_one_tick_to_learn_the_time_if_no_timer_is_due(log: Log) -> None:
     made = Fixture(log, open_counter(NOW_MS - 1))
     waits = [await made.decider._timers.fire_timers(made.states[3]) for _ in range(3)]
     assert len(log.written) == 1
     assert 0.5 < waits[-1] <= 1.0
 
 
-async def test_a_partition_that_stands_still_is_sent_no_ticks(log: Log) -> None:
+async def test_no_timer_fires_in_a_quarantined_partition(log: Log) -> None:
     made = Fixture(log, open_counter(NOW_MS - 86_400_000))
     made.decider.quarantined[3] = Poisoned.for_record("inbox", 3, 2, b"", "planted")
     await made.decider._timers.fire_timers(made.states[3])

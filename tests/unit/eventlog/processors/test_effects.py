@@ -76,7 +76,7 @@ def batch(*values: str, epoch: int = 1) -> Batch:
     return Batch("log", 3, [record(n, value.encode()) for n, value in enumerate(values)], epoch)
 
 
-async def test_calls_of_one_lane_are_made_in_order_and_lanes_do_not_wait_for_each_other() -> None:
+async def test_calls_of_one_lane_are_made_in_order_and_lanes_are_independent() -> None:
     provider, inbox = Provider(), Inbox()
     effects = Bare(provider, inbox)
     begun = await effects.handle(batch("a:1 a:2", "b:1"))
@@ -91,7 +91,7 @@ async def test_calls_of_one_lane_are_made_in_order_and_lanes_do_not_wait_for_eac
     assert effects.lanes_in_flight == 0
 
 
-async def test_an_offset_moves_only_when_the_outcomes_of_all_calls_before_it_are_written() -> None:
+async def test_an_offset_is_acknowledged_only_when_the_results_of_all_calls_before_it_are_written() -> None:
     provider, inbox = Provider(), Inbox()
     effects = Bare(provider, inbox)
     acknowledged: list[int] = []
@@ -116,7 +116,7 @@ async def test_an_offset_moves_only_when_the_outcomes_of_all_calls_before_it_are
     acknowledger.cancel()
 
 
-async def test_so_many_calls_are_under_way_and_no_more() -> None:
+async def test_the_number_of_calls_in_flight_is_limited() -> None:
     provider, inbox = Provider(), Inbox()
     effects = Bare(provider, inbox, concurrency=2)
     handling = asyncio.create_task(effects.handle(batch("a:1 b:1 c:1")))
@@ -127,7 +127,7 @@ async def test_so_many_calls_are_under_way_and_no_more() -> None:
     await handling
 
 
-async def test_calls_of_a_partition_that_has_moved_are_left_to_its_new_owner() -> None:
+async def test_no_further_calls_are_made_for_a_partition_that_has_moved() -> None:
     provider, inbox = Provider(), Inbox()
     effects = Bare(provider, inbox, concurrency=1)
     handling = asyncio.create_task(effects.handle(batch("a:1 b:1")))
@@ -156,7 +156,7 @@ ENDING = """
 """
 
 
-def test_a_call_that_raises_ends_the_process_at_once_though_another_before_it_is_under_way() -> None:
+def test_a_call_that_raises_ends_the_process_even_behind_a_call_in_flight() -> None:
     done = run_python(ENDING.format(stuck_s=0.04, does='raise ValueError("planted")'))
     assert done.returncode == 70
     assert "a call or its result failed processor=effects lane=a" in done.stderr
@@ -169,14 +169,14 @@ def test_a_call_that_does_not_end_ends_the_process() -> None:
     assert "a call or its result failed processor=effects lane=" in done.stderr
 
 
-def test_a_call_that_is_cancelled_from_inside_ends_the_process_and_stops_no_acknowledgement_unheard() -> None:
+def test_a_call_that_is_cancelled_from_inside_ends_the_process() -> None:
     """grpc.aio raises CancelledError in a call whose channel closes."""
     done = run_python(ENDING.format(stuck_s=0.04, does="raise asyncio.CancelledError"))
     assert done.returncode == 70
     assert "the call or its result was cancelled from inside" in done.stderr
 
 
-async def test_a_decision_that_can_not_be_read_quarantines_its_partition_and_keeps_the_calls_before_it(
+async def test_an_unreadable_decision_quarantines_its_partition_after_the_calls_before_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Reading(Provider):
@@ -198,7 +198,7 @@ async def test_a_decision_that_can_not_be_read_quarantines_its_partition_and_kee
     assert "planted" in stopped[0].reason
 
 
-async def test_calls_whose_outcomes_are_not_written_hold_up_no_other_partition() -> None:
+async def test_results_that_are_not_written_do_not_delay_other_partitions() -> None:
     class Stuck(Inbox):
         async def send(self, topic: str, value: bytes, *, key: bytes, partition: int, headers: Any) -> Any:
             future = await super().send(topic, value, key=key, partition=partition, headers=headers)

@@ -14,7 +14,7 @@ def decider() -> Any:
     return made
 
 
-async def test_a_checkpoint_waits_for_a_batch_from_its_first_decision_until_the_broker_has_the_last() -> None:
+async def test_a_batch_is_in_flight_from_its_first_decision_until_the_last_is_acknowledged() -> None:
     made = decider()
     written = [asyncio.get_running_loop().create_future() for _ in range(2)]
     through = made._register_in_flight(3)
@@ -31,7 +31,7 @@ async def test_a_checkpoint_waits_for_a_batch_from_its_first_decision_until_the_
     assert made._in_flight[3] == set()
 
 
-async def test_a_batch_that_decided_nothing_is_not_waited_for() -> None:
+async def test_a_batch_without_decisions_is_not_in_flight() -> None:
     made = decider()
     complete_when_acked(made._register_in_flight(3), [])
     await asyncio.sleep(0)

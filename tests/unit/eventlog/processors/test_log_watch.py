@@ -67,7 +67,7 @@ def watched(
     return watch, stopped
 
 
-async def test_what_was_decided_here_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_own_decisions_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     state, log = decided(DECIDED)
     broker = Broker(log, DECIDED)
     broker.consumer = None  # type: ignore[assignment, method-assign]
@@ -76,7 +76,7 @@ async def test_what_was_decided_here_is_not_read_again(monkeypatch: pytest.Monke
     assert stopped == []
 
 
-async def test_repeats_of_another_owner_are_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_duplicates_of_another_owner_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     state, log = decided(DECIDED)
     again = [record(DECIDED + n, one.value) for n, one in enumerate(log)]
     watch, stopped = watched(state, Broker([*log, *again], DECIDED), monkeypatch)
@@ -84,7 +84,7 @@ async def test_repeats_of_another_owner_are_passed(monkeypatch: pytest.MonkeyPat
     assert (stopped, state.applied) == ([], 2 * DECIDED - 1)
 
 
-async def test_a_decision_that_is_still_to_be_made_here_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_decision_that_is_not_made_here_yet_is_compared_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another owner was quicker with an input that is in the inbox already."""
     state, _ = decided(DECIDED)
     more = decided(DECIDED + 1)[1]
@@ -108,7 +108,7 @@ FOREIGN: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-async def test_a_foreign_record_is_found_within_one_look(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_foreign_record_stops_the_partition(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     state, log = decided(DECIDED)
     watch, stopped = watched(state, Broker([*log, FOREIGN[what]()], DECIDED), monkeypatch)
     await watch._compare_all()

@@ -95,7 +95,7 @@ def fact(offset: int, value: bytes | None, key: bytes = b"k") -> Any:
     return SimpleNamespace(offset=offset, key=key, value=value, headers=headers)
 
 
-async def test_what_can_not_be_decoded_is_buried_with_its_origin_counted_and_rejected_in_the_open(
+async def test_an_undecodable_record_is_dead_lettered_with_its_origin_counted_and_rejected_in_the_inbox(
     written: Written,
 ) -> None:
     bare = Bare()
@@ -119,7 +119,7 @@ async def test_what_can_not_be_decoded_is_buried_with_its_origin_counted_and_rej
     assert bare.dead_letters == {"facts": 2}
 
 
-async def test_a_fact_before_the_committed_offset_that_has_no_copy_is_copied_and_told(
+async def test_a_record_before_the_committed_offset_without_a_copy_is_copied_and_logged(
     written: Written, caplog: pytest.LogCaptureFixture
 ) -> None:
     bare = Bare()
@@ -133,7 +133,7 @@ async def test_a_fact_before_the_committed_offset_that_has_no_copy_is_copied_and
     assert "acls check" in told
 
 
-async def test_nothing_is_told_of_facts_that_nobody_heeds(written: Written, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_record_that_needs_no_copy_is_not_logged(written: Written, caplog: pytest.LogCaptureFixture) -> None:
     bare = Bare()
     bare.committed = 10
     await bare.handle(Batch("facts", 2, [fact(7, b"dull"), fact(10, b"a")], 1))
@@ -141,7 +141,7 @@ async def test_nothing_is_told_of_facts_that_nobody_heeds(written: Written, capl
 
 
 @pytest.mark.parametrize("headers", [[("h", b"x" * RECORD_BYTES)], []], ids=["headers", "value"])
-async def test_a_fact_that_is_too_large_for_the_inbox_ends_no_process(written: Written, headers: Any) -> None:
+async def test_a_record_that_is_too_large_for_the_inbox_is_rejected(written: Written, headers: Any) -> None:
     bare = Bare()
     large = fact(7, b"x" * (RECORD_BYTES if not headers else 1))
     large.headers = headers
@@ -150,7 +150,7 @@ async def test_a_fact_that_is_too_large_for_the_inbox_ends_no_process(written: W
     assert b"too large for the topic inbox" in written[1][4]["dlq-error"]
 
 
-async def test_a_rejection_goes_without_the_headers_that_are_too_large_for_the_inbox(written: Written) -> None:
+async def test_a_rejection_drops_headers_that_are_too_large_for_the_inbox(written: Written) -> None:
     large = fact(7, b"x", b"waits")
     large.headers = [("h", b"x" * RECORD_BYTES)]
     assert await Bare().handle(Batch("facts", 2, [large], 1)) == []
@@ -159,14 +159,14 @@ async def test_a_rejection_goes_without_the_headers_that_are_too_large_for_the_i
     assert value.startswith(b"rejected: with ")
 
 
-async def test_a_fact_that_waited_for_something_else_is_copied_once_that_is_known(written: Written) -> None:
+async def test_a_record_is_copied_after_its_dependency_is_loaded(written: Written) -> None:
     bare = Bare()
     assert await bare.handle(Batch("facts", 2, [fact(7, b"needy"), fact(8, b"a")], 1)) == []
     assert [(topic, value) for topic, _, _, value, _ in written] == [("inbox", b"[needy]"), ("inbox", b"[a]")]
     assert bare.mapper.learned == ["how"]
 
 
-async def test_a_fact_whose_skip_is_recorded_is_not_buried_and_one_that_can_be_read_is_copied_all_the_same(
+async def test_a_skip_suppresses_the_dead_letter_but_not_the_copy_of_a_valid_record(
     written: Written,
 ) -> None:
     bare = Bare()
@@ -175,24 +175,24 @@ async def test_a_fact_whose_skip_is_recorded_is_not_buried_and_one_that_can_be_r
     assert [(topic, value) for topic, _, _, value, _ in written] == [("inbox", b"[a]")]
 
 
-async def test_a_batch_that_nobody_heeds_is_acknowledged_all_the_same(written: Written) -> None:
+async def test_a_batch_without_copies_is_acknowledged(written: Written) -> None:
     assert await Bare().handle(Batch("facts", 2, [fact(7, b"dull")], 1)) == []
     assert written == []
 
 
-async def test_a_batch_of_an_earlier_epoch_is_let_go_of(written: Written) -> None:
+async def test_a_batch_of_an_earlier_epoch_is_dropped(written: Written) -> None:
     assert await Bare().handle(Batch("facts", 2, [fact(7, b"a")], 0)) is None
     assert written == []
 
 
-async def test_what_a_record_needs_is_learned_and_it_keeps_its_place(written: Written) -> None:
+async def test_records_keep_their_order_while_a_dependency_is_loaded(written: Written) -> None:
     bare = Bare()
     assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"needy"), fact(9, b"b")], 1)) == []
     assert [value for _, _, _, value, _ in written] == [b"[a]", b"[needy]", b"[b]"]
     assert bare.mapper.learned == ["how"]
 
 
-async def test_nothing_is_written_where_the_partition_is_lost_while_something_is_learned(
+async def test_nothing_is_written_if_the_partition_is_lost_while_a_dependency_is_loaded(
     written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare = Bare()
@@ -205,7 +205,7 @@ async def test_nothing_is_written_where_the_partition_is_lost_while_something_is
     assert written == []
 
 
-async def test_a_record_that_fails_in_any_other_way_quarantines_its_partition_and_keeps_what_is_before_it(
+async def test_any_other_error_of_a_record_quarantines_its_partition_after_the_records_before_it_are_copied(
     written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare = Bare()

@@ -44,7 +44,7 @@ async def beside(clock: Clock, turns: int, each_s: float) -> AsyncIterator[list[
     task.cancel()
 
 
-async def test_a_slice_is_over_after_its_time(clock: Clock) -> None:
+async def test_a_slice_expires_after_its_time(clock: Clock) -> None:
     slices = TimeSlice()
     assert not slices.expired()
     clock.work(SLICE_S)
@@ -53,13 +53,13 @@ async def test_a_slice_is_over_after_its_time(clock: Clock) -> None:
     assert not slices.expired()
 
 
-async def test_what_others_do_in_many_turns_is_done_in_one_breath(clock: Clock) -> None:
+async def test_one_yield_gives_as_many_turns_as_other_tasks_use(clock: Clock) -> None:
     async with beside(clock, 5, OTHERS_S / 20) as done:
         await TimeSlice().yield_to_loop()
         assert len(done) == 5
 
 
-async def test_who_never_ends_does_not_hold_it_up_for_long(clock: Clock) -> None:
+async def test_a_task_that_is_always_busy_delays_a_yield_only_for_a_limited_time(clock: Clock) -> None:
     async with beside(clock, 1_000, OTHERS_S / 3.5) as done:
         slices = TimeSlice()
         for breath in (1, 2, 3):
@@ -67,7 +67,7 @@ async def test_who_never_ends_does_not_hold_it_up_for_long(clock: Clock) -> None
             assert len(done) == 4 * breath
 
 
-async def test_where_nobody_does_anything_it_goes_on_after_one_turn(clock: Clock) -> None:
+async def test_a_yield_takes_one_turn_if_no_other_task_is_busy(clock: Clock) -> None:
     async with beside(clock, 1_000, IDLE_S / 2) as done:
         await TimeSlice().yield_to_loop()
         assert len(done) == 1
