@@ -21,11 +21,11 @@ os.environ.setdefault("BENCH_TAG", str(os.getpid()))
 
 import grpc
 
+from bench.broker import kafka
 from bench.fold.__main__ import PARTITIONS, ROOT, prepare
 from bench.fold.topics import DECIDER, INBOX, LOG
 from bench.fold.worker import Meter, drain
 from chassis.admission.thread_priority import DECIDING, apply_thread_priorities
-from devstack.kafka.broker import Broker
 from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
 from eventlog.records.codec import Codec
@@ -45,7 +45,7 @@ async def _echo(request: bytes, context: Any) -> bytes:
     return request
 
 
-async def serve(kafka: str, facts: int) -> None:
+async def serve(bootstrap: str, facts: int) -> None:
     """The process under test: prints its port, then the times of its consumption on the monotonic clock."""
     server = grpc.aio.server()
     handlers = {"Echo": grpc.unary_unary_rpc_method_handler(_echo)}
@@ -57,7 +57,7 @@ async def serve(kafka: str, facts: int) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-beside-") as state:
         codec: Codec[State] = Codec("bench-2", encode, decode)
         meter = Meter(facts)
-        connection = Connection(kafka, "e0", Path(state))
+        connection = Connection(bootstrap, "e0", Path(state))
         await drain(Decider(DECIDER, INBOX, LOG, GroupDomain(), connection, codec), PARTITIONS, meter)
         ended = time.monotonic()
         found = meter.result()
@@ -75,10 +75,10 @@ async def _call(port: int, times: list[tuple[float, float]]) -> None:
             await asyncio.sleep(PAUSE_S)
 
 
-async def measure(kafka: str, facts: int) -> dict[str, float]:
+async def measure(bootstrap: str, facts: int) -> dict[str, float]:
     """Fills the inbox, starts the process and calls it until it has consumed the inbox."""
-    await prepare(kafka, facts)
-    command = [sys.executable, "-m", "bench.beside", "--serve", kafka, "--facts", str(facts)]
+    await prepare(bootstrap, facts)
+    command = [sys.executable, "-m", "bench.beside", "--serve", bootstrap, "--facts", str(facts)]
     worker = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, cwd=ROOT)
     assert worker.stdout is not None
     # The process under test runs alone on its core.
@@ -118,15 +118,8 @@ def main() -> None:
     if given.serve:
         asyncio.run(serve(given.serve, given.facts))
         return
-    if kafka := os.environ.get("KAFKA"):
-        found = asyncio.run(measure(kafka, given.facts))
-    else:
-        broker = Broker()
-        broker.start(Path(tempfile.mkdtemp(prefix="bench-kafka-")))
-        try:
-            found = asyncio.run(measure(broker.bootstrap, given.facts))
-        finally:
-            broker.release()
+    with kafka() as bootstrap:
+        found = asyncio.run(measure(bootstrap, given.facts))
     print(json.dumps(found))
     sys.exit(0 if found["p99_ms"] <= WANTED_P99_MS else 1)
 

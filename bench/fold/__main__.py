@@ -26,10 +26,10 @@ os.environ.setdefault("BENCH_TAG", str(os.getpid()))
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa: E402
 from groupbuy.groups.v1.inbox_pb2 import GroupInput  # noqa: E402
 
+from bench.broker import kafka  # noqa: E402
 from bench.flame import entitle, recording  # noqa: E402
 from bench.fold.facts import inputs  # noqa: E402
 from bench.fold.topics import ALL, FACTS, INBOX, decider, log  # noqa: E402
-from devstack.kafka.broker import Broker  # noqa: E402
 from eventlog.admin.topic_creation import create_topics  # noqa: E402
 from eventlog.core.partitioner import partition_of  # noqa: E402
 from eventlog.records.envelope import headers  # noqa: E402
@@ -41,8 +41,8 @@ WANTED_RATIO = 5.0
 WANTED_SEQUENCED_PER_S = 150_000
 
 
-async def _fill(kafka: str, topic: str, records: Iterable[tuple[str, bytes]], every: int) -> int:
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=20, max_batch_size=512 * 1024)
+async def _fill(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]], every: int) -> int:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=20, max_batch_size=512 * 1024)
     await producer.start()
     pending, count = [], 0
     at_ms = time.time_ns() // 1_000_000
@@ -61,21 +61,21 @@ async def _fill(kafka: str, topic: str, records: Iterable[tuple[str, bytes]], ev
     return count
 
 
-async def prepare(kafka: str, facts: int) -> int:
+async def prepare(bootstrap: str, facts: int) -> int:
     """Fills the inbox, and the sequencer's source with its order facts. Returns the number of records in the source."""
-    await create_topics(kafka, ALL, partitions=PARTITIONS, replication=1)
+    await create_topics(bootstrap, ALL, partitions=PARTITIONS, replication=1)
     records = list(inputs(facts))
-    await _fill(kafka, INBOX.name, records, 20_000)
+    await _fill(bootstrap, INBOX.name, records, 20_000)
     decoded = ((key, GroupInput.FromString(value).order_fact) for key, value in records)
     orders = [(key, fact) for key, fact in decoded if fact]
     # Three times, since a second of work is too short to measure.
-    return await _fill(kafka, FACTS.name, orders * 3, 20_000)
+    return await _fill(bootstrap, FACTS.name, orders * 3, 20_000)
 
 
-def _worker(mode: str, kafka: str, count: int, *, flame: Path | None = None) -> dict[str, float]:
+def _worker(mode: str, bootstrap: str, count: int, *, flame: Path | None = None) -> dict[str, float]:
     state = tempfile.mkdtemp(prefix="bench-fold-")
     environment = dict(os.environ)
-    command = [sys.executable, "-m", "bench.fold.worker", mode, "--kafka", kafka, "--count", str(count)]
+    command = [sys.executable, "-m", "bench.fold.worker", mode, "--kafka", bootstrap, "--count", str(count)]
     command += ["--partitions", str(PARTITIONS), "--core", "1", "--state-dir", state]
     if flame is not None:
         environment["BENCH_AGAIN"] = AGAIN
@@ -93,16 +93,16 @@ def _worker(mode: str, kafka: str, count: int, *, flame: Path | None = None) -> 
     return found
 
 
-def run(kafka: str, *, facts: int, stock_facts: int, flame: bool) -> dict[str, float]:
+def run(bootstrap: str, *, facts: int, stock_facts: int, flame: bool) -> dict[str, float]:
     """Runs all three workers, one after the other."""
-    orders = asyncio.run(prepare(kafka, facts))
-    ours = _worker("ours", kafka, facts)
-    stock = _worker("stock", kafka, min(stock_facts, facts))
-    sequenced = _worker("sequencer", kafka, orders)
+    orders = asyncio.run(prepare(bootstrap, facts))
+    ours = _worker("ours", bootstrap, facts)
+    stock = _worker("stock", bootstrap, min(stock_facts, facts))
+    sequenced = _worker("sequencer", bootstrap, orders)
     if flame:
         # A run of its own, since the sampling costs time.
-        asyncio.run(_again(kafka))
-        _worker("ours", kafka, facts, flame=RESULTS / "fold.svg")
+        asyncio.run(_again(bootstrap))
+        _worker("ours", bootstrap, facts, flame=RESULTS / "fold.svg")
     return {
         "facts": facts,
         "facts_per_s": ours["per_s"],
@@ -116,10 +116,10 @@ def run(kafka: str, *, facts: int, stock_facts: int, flame: bool) -> dict[str, f
     }
 
 
-async def _again(kafka: str) -> None:
+async def _again(bootstrap: str) -> None:
     """Creates a second log and a consumer group at the start of the inbox: the first log has all decisions already."""
-    await create_topics(kafka, (log(AGAIN),), partitions=PARTITIONS, replication=1)
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka, group_id=decider(AGAIN), enable_auto_commit=False)
+    await create_topics(bootstrap, (log(AGAIN),), partitions=PARTITIONS, replication=1)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=decider(AGAIN), enable_auto_commit=False)
     await consumer.start()
     try:
         tps = [TopicPartition(INBOX.name, partition) for partition in range(PARTITIONS)]
@@ -136,17 +136,8 @@ def main() -> None:
     parser.add_argument("--stock-facts", type=int, default=50_000, help="inputs that the stock agent processes")
     parser.add_argument("--flame", action="store_true", help="write a flame graph of the decider")
     given = parser.parse_args()
-    if kafka := os.environ.get("KAFKA"):
-        found = run(kafka, **vars(given))
-    else:
-        broker = Broker()
-        broker.start(Path(tempfile.mkdtemp(prefix="bench-kafka-")))
-        try:
-            if broker.process.pid is not None:
-                os.sched_setaffinity(broker.process.pid, {0})
-            found = run(broker.bootstrap, **vars(given))
-        finally:
-            broker.release()
+    with kafka(core=0) as bootstrap:
+        found = run(bootstrap, **vars(given))
     print(json.dumps(found))
     fast = found["facts_per_s"] >= WANTED_PER_S and found["ratio"] >= WANTED_RATIO
     sys.exit(0 if fast and found["sequencer_records_per_s"] >= WANTED_SEQUENCED_PER_S else 1)

@@ -28,10 +28,10 @@ os.environ.setdefault("BENCH_TAG", str(os.getpid()))
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa: E402 - the tag comes first
 from aiokafka.admin import AIOKafkaAdminClient  # noqa: E402
 
+from bench.broker import kafka  # noqa: E402
 from bench.evening import closed_inputs, group_inputs  # noqa: E402
 from bench.fold.topics import ALL, DECIDER, INBOX, LOG  # noqa: E402
 from bench.memory import rss_mb  # noqa: E402
-from devstack.kafka.broker import Broker  # noqa: E402
 from eventlog.admin.topic_creation import create_topics  # noqa: E402
 from eventlog.core.partitioner import partition_of  # noqa: E402
 
@@ -49,9 +49,9 @@ CHECKPOINTS_S = 12.0
 class Log:
     """Reads the decision log."""
 
-    def __init__(self, kafka: str) -> None:
+    def __init__(self, bootstrap: str) -> None:
         self._tps = [TopicPartition(LOG.name, partition) for partition in range(PARTITIONS)]
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
         #: Time of the first decision by key of the awaited groups; 0: none yet.
         self.seen: dict[str, float] = {}
 
@@ -79,9 +79,9 @@ class Log:
         await self._consumer.stop()
 
 
-def start(kafka: str, state: Path) -> subprocess.Popen[bytes]:
+def start(bootstrap: str, state: Path) -> subprocess.Popen[bytes]:
     """Starts a worker."""
-    command = [sys.executable, "-m", "bench.recover.worker", "--kafka", kafka, "--partitions", str(PARTITIONS)]
+    command = [sys.executable, "-m", "bench.recover.worker", "--kafka", bootstrap, "--partitions", str(PARTITIONS)]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     return subprocess.Popen([*command, "--state-dir", str(state)], cwd=ROOT, env=environment)
 
@@ -110,10 +110,10 @@ def of_closed(groups: int, begin: int, end: int | None) -> Iterator[tuple[str, b
         yield from islice(closed_inputs(index), begin, end)
 
 
-async def lag(kafka: str) -> int:
+async def lag(bootstrap: str) -> int:
     """Number of inputs that the decider has not committed."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     await admin.start()
     await consumer.start()
     try:
@@ -128,21 +128,21 @@ async def lag(kafka: str) -> int:
 class Trial:
     """One worker that is killed repeatedly, and the groups that are opened meanwhile."""
 
-    def __init__(self, kafka: str, producer: AIOKafkaProducer, log: Log) -> None:
-        self._kafka = kafka
+    def __init__(self, bootstrap: str, producer: AIOKafkaProducer, log: Log) -> None:
+        self._bootstrap = bootstrap
         self._producer = producer
         self._log = log
         self._chance = random.Random(2)
         self._probe = PROBES_FROM
         self.state = Path(tempfile.mkdtemp(prefix="bench-recover-"))
-        self.worker = start(kafka, self.state)
+        self.worker = start(bootstrap, self.state)
         self.peak_mb = 0
 
     async def feed(self, inputs: Iterable[tuple[str, bytes]], what: str) -> None:
         """Appends inputs, and waits until all are decided and in a checkpoint."""
         await append(self._producer, inputs)
         until = time.monotonic() + DEADLINE_S
-        while await lag(self._kafka):
+        while await lag(self._bootstrap):
             if time.monotonic() > until:
                 raise SystemExit("the inputs were not decided in time")
             await asyncio.sleep(0.5)
@@ -166,7 +166,7 @@ class Trial:
         killed = time.monotonic()
         if lose_state:
             shutil.rmtree(self.state)
-        self.worker = start(self._kafka, self.state)
+        self.worker = start(self._bootstrap, self.state)
         self._log.seen.clear()
         while time.monotonic() < killed + DEADLINE_S:
             self._probe += 1
@@ -191,14 +191,14 @@ class Trial:
         self.worker.wait()
 
 
-async def measure(kafka: str, *, groups: int, closed: int, kills: int) -> dict[str, float]:
+async def measure(bootstrap: str, *, groups: int, closed: int, kills: int) -> dict[str, float]:
     """Fills the state, kills the worker, and measures."""
-    await create_topics(kafka, ALL, partitions=PARTITIONS, replication=1)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=20, max_batch_size=512 * 1024)
+    await create_topics(bootstrap, ALL, partitions=PARTITIONS, replication=1)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=20, max_batch_size=512 * 1024)
     await producer.start()
-    log = Log(kafka)
+    log = Log(bootstrap)
     await log.start()
-    trial = Trial(kafka, producer, log)
+    trial = Trial(bootstrap, producer, log)
     try:
         await trial.feed(opening(groups), f"{groups:,} groups are open")
         times = await trial.kills(kills)
@@ -232,17 +232,8 @@ def main() -> None:
     parser.add_argument("--closed", type=int, default=1_000_000, help="settled groups in state in the second half")
     parser.add_argument("--kills", type=int, default=30, help="kills in each half")
     given = vars(parser.parse_args())
-    if kafka := os.environ.get("KAFKA"):
-        found = asyncio.run(measure(kafka, **given))
-    else:
-        broker = Broker()
-        directory = Path(tempfile.mkdtemp(prefix="bench-kafka-"))
-        try:
-            broker.start(directory)
-            found = asyncio.run(measure(broker.bootstrap, **given))
-        finally:
-            broker.release()
-            shutil.rmtree(directory, ignore_errors=True)
+    with kafka() as bootstrap:
+        found = asyncio.run(measure(bootstrap, **given))
     print(json.dumps(found))
     worst_s = max(found["worst_s"], found["worst_with_closed_s"])
     sys.exit(0 if worst_s <= WANTED_S and found["peak_rss_mb"] <= WANTED_MB else 1)
