@@ -1,4 +1,4 @@
-"""Readers without a state check that decisions follow each other, and find again what the process before them found."""
+"""Readers without state verify the chains of decisions, also across a restart."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def decided(count: int, what: int = 1) -> list[Any]:
     return [record(n, live.decide(record(n, add(what, f"{what}-{n}")))) for n in range(count)]
 
 
-def taken(checked: Chain, one: Any) -> bool:
-    follows = checked.follows(one, DOMAIN.decode_decision(one.value))
+def take(chain: Chain, one: Any) -> bool:
+    follows = chain.follows(one, DOMAIN.decode_decision(one.value))
     if follows:
-        checked.remember(one)
+        chain.remember(one)
     return follows
 
 
-async def begun(monkeypatch: pytest.MonkeyPatch, before: list[Any]) -> Chain:
+async def chain_after(monkeypatch: pytest.MonkeyPatch, before: list[Any]) -> Chain:
     async def _before(*_: Any) -> list[Any]:
         return before
 
@@ -38,9 +38,9 @@ async def begun(monkeypatch: pytest.MonkeyPatch, before: list[Any]) -> Chain:
 
 
 async def test_a_decision_follows_its_predecessor_and_a_duplicate_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked = await begun(monkeypatch, [])
+    chain = await chain_after(monkeypatch, [])
     records = decided(4)
-    assert [taken(checked, one) for one in [*records, *records]] == [True] * 4 + [False] * 4
+    assert [take(chain, one) for one in [*records, *records]] == [True] * 4 + [False] * 4
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -49,30 +49,30 @@ async def test_forks_gaps_and_broken_chains_are_detected_also_after_a_restart(
 ) -> None:
     ours, theirs = decided(4), decided(4, what=2)
     for bad, why in ((theirs[1], "two different"), (ours[3], "jumps"), (theirs[2], "is broken")):
-        checked = await begun(monkeypatch, ours[:2] if restarted else [])
+        chain = await chain_after(monkeypatch, ours[:2] if restarted else [])
         if not restarted:
-            assert all(taken(checked, one) for one in ours[:2])
+            assert all(take(chain, one) for one in ours[:2])
         with pytest.raises(BrokenChain, match=why):
-            taken(checked, bad)
-        # It is not remembered: the true one follows.
-        assert taken(checked, ours[2])
+            take(chain, bad)
+        # The bad decision is not remembered, so the right one follows.
+        assert take(chain, ours[2])
 
 
 async def test_impossible_numbers_break_the_chain(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked = await begun(monkeypatch, [])
+    chain = await chain_after(monkeypatch, [])
     good = {"version": 1, "cause": 0, "time_ms": 1, "previous_sha256": b"", "events": []}
     for wrong in ({"version": 0}, {"version": -(2**63)}, {"cause": -1}, {"time_ms": 2**63 - 1}, {"time_ms": -1}):
         with pytest.raises(BrokenChain):
-            checked.follows(record(0, b"x"), SimpleNamespace(**good | wrong))
+            chain.follows(record(0, b"x"), SimpleNamespace(**good | wrong))
 
 
 async def test_the_number_of_remembered_decisions_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decision_chain, "MAX_REMEMBERED", 2)
-    checked = await begun(monkeypatch, [])
+    chain = await chain_after(monkeypatch, [])
     one = decided(1)[0]
     for number in range(9):
-        assert taken(checked, record(number, one.value, key=b"k%d" % number))
-    assert len(checked) <= 4
+        assert take(chain, record(number, one.value, key=b"k%d" % number))
+    assert len(chain) <= 4
 
 
 async def test_a_batch_of_an_older_epoch_does_not_change_the_chain_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,21 +84,21 @@ async def test_a_batch_of_an_older_epoch_does_not_change_the_chain_of_the_next(m
     older = await made.begin(1, LOG, 0, DOMAIN.decode_decision)
     assert await made.begin(1, LOG, 0, DOMAIN.decode_decision) is older
     one = decided(1)[0]
-    # Another partition has begun the next epoch, while this batch is still being handled.
+    # Another partition starts the next epoch while this batch is still handled.
     await made.begin(2, TP("log", 1), 0, DOMAIN.decode_decision)
-    assert taken(older, one)
-    # It was not acknowledged, so it is read again, and its calls must be made.
-    assert taken(await made.begin(2, LOG, 0, DOMAIN.decode_decision), one)
+    assert take(older, one)
+    # The batch was not acknowledged, so it is read again, and its calls are made.
+    assert take(await made.begin(2, LOG, 0, DOMAIN.decode_decision), one)
 
 
 async def test_a_late_duplicate_of_a_forgotten_key_is_not_a_gap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ours = decided(4)
-    checked = await begun(monkeypatch, [])
-    # A process that was frozen for long writes its decisions once more, after they were forgotten here.
-    assert taken(checked, ours[1])
-    assert taken(checked, ours[3])
-    assert not taken(checked, ours[2])
+    chain = await chain_after(monkeypatch, [])
+    # A frozen process writes its decisions again after a long time, when they are no longer remembered here.
+    assert take(chain, ours[1])
+    assert take(chain, ours[3])
+    assert not take(chain, ours[2])
     with pytest.raises(BrokenChain, match="two different"):
-        taken(checked, decided(4, what=2)[3])
+        take(chain, decided(4, what=2)[3])

@@ -1,4 +1,4 @@
-"""Where a group goes on after the broker forgot its offsets. Pure: the partitions are lists."""
+"""Where sequencers and effects resume, derived from their output. The partitions are lists in memory."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ INBOX = "inbox"
 
 
 class Died(Exception):
-    """Stands for the end of the process."""
+    """Replaces the end of the process."""
 
 
 class Logs:
-    """Values by topic, and where each topic begins."""
+    """The values of each topic, and its first offset."""
 
     def __init__(self) -> None:
         self.values: dict[str, list[bytes]] = {}
@@ -92,8 +92,8 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Logs:
     return found
 
 
-class Copies:
-    """Inbox values are `topic:offset`, or something else."""
+class Mapper:
+    """Inbox values are `topic:offset`, or no copy."""
 
     def source_of(self, value: bytes) -> Source | None:
         topic, _, offset = value.decode().partition(":")
@@ -101,7 +101,7 @@ class Copies:
 
 
 async def after(logs: Logs, begin: int, end: int) -> ProvenStart:
-    return await after_newest_copy("b:1", SOURCE, begin, end, INBOX, Copies(), block=3)
+    return await after_newest_copy("b:1", SOURCE, begin, end, INBOX, Mapper(), block=3)
 
 
 async def test_a_sequencer_resumes_after_the_newest_copy_and_reads_only_as_far_back_as_needed(logs: Logs) -> None:
@@ -133,7 +133,7 @@ async def test_records_that_were_trimmed_before_a_copy_make_the_start_unproven(l
 
 
 class Calls:
-    """A decision `ask:x` asks for a call, `answer:x` answers it."""
+    """A decision `ask:x` requests a call, and `answer:x` has its result."""
 
     def __init__(self) -> None:
         self._open: dict[bytes, int] = {}
@@ -164,7 +164,7 @@ async def test_effects_resume_at_the_oldest_call_without_a_result(logs: Logs) ->
 
 
 async def test_a_start_without_a_commit_is_derived_from_the_inbox_or_names_the_missing_records(logs: Logs) -> None:
-    policy: Any = sequencer_start("b:1", INBOX, Copies())
+    policy: Any = sequencer_start("b:1", INBOX, Mapper())
     assert await policy(SOURCE, None, 0, 0) == 0
     logs.values[INBOX] = [b"facts:4"]
     assert await policy(SOURCE, None, 0, 9) == 5
@@ -172,16 +172,14 @@ async def test_a_start_without_a_commit_is_derived_from_the_inbox_or_names_the_m
         await policy(SOURCE, None, 6, 9)
 
 
-class CopiesEach(Copies):
-    """Every record of `facts` has a copy."""
+class CopiesEach(Mapper):
+    """Copies every record of `facts`."""
 
     def copies_all(self, topic: str) -> bool:
         return topic == "facts"
 
 
-async def test_a_commit_beyond_the_newest_copy_skips_no_record(
-    logs: Logs, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_commit_beyond_the_newest_copy_skips_no_record(logs: Logs, caplog: pytest.LogCaptureFixture) -> None:
     policy: Any = sequencer_start("b:1", INBOX, CopiesEach())
     assert await policy(SOURCE, 7, 0, 9) == 0
     logs.values[INBOX] = [b"facts:4", b"tick", b"facts:5"]
@@ -189,7 +187,7 @@ async def test_a_commit_beyond_the_newest_copy_skips_no_record(
     assert await policy(SOURCE, 5, 0, 9) == 5
     assert await policy(SOURCE, 8, 0, 9) == 6
     assert not caplog.records
-    # Beyond the log's end, and before its beginning: going on is proven.
+    # Commits beyond the end of the log, and before its beginning: the start is proven by the inbox.
     assert await policy(SOURCE, 99, 0, 9) == 6
     assert await policy(SOURCE, 1, 3, 9) == 6
     assert [one.levelname for one in caplog.records] == ["CRITICAL"] * 2
@@ -198,22 +196,22 @@ async def test_a_commit_beyond_the_newest_copy_skips_no_record(
 
 
 async def test_all_partitions_are_searched_together_and_only_as_far_back_as_needed(logs: Logs) -> None:
-    policy: Any = sequencer_start("b:1", INBOX, Copies())
+    policy: Any = sequencer_start("b:1", INBOX, Mapper())
     logs.values[INBOX] = [b"facts:%d" % number for number in range(1_000)]
     other = TP("others", 0)
     places = {SOURCE: InputOffsets(1_100, 0, 1_200), TP("empty", 0): InputOffsets(None, 0, 0)}
     assert await policy.starts(places) == {SOURCE: 1_000, TP("empty", 0): 0}
     assert min(logs.read) == 800
-    # A source without a copy is looked for further back; between copies may lie what nobody heeds.
+    # The search for a source without a copy goes further back. Records that need no copy may be in between.
     assert (await policy.starts({**places, other: InputOffsets(150_000, 0, 200_000)}))[other] == 50_000
     assert min(logs.read) == 0
-    # Copies from before the inbox was trimmed are gone: nothing says more than the committed offset.
+    # Copies that were trimmed from the inbox prove nothing, so the committed offset counts.
     logs.begins[INBOX] = 10
     assert (await policy.starts({other: InputOffsets(150_000, 0, 200_000)}))[other] == 150_000
 
 
-class Made(Calls):
-    """Also record by record; the decision at offset n has the cause n."""
+class CallsByRecord(Calls):
+    """Finds calls and results in single records, too. A decision is `ask:name@cause`."""
 
     def requested_calls(self, value: bytes) -> list[RequestedCall]:
         what, _, name = value.decode().partition(":")
@@ -228,14 +226,14 @@ class Made(Calls):
 async def test_a_commit_beyond_calls_that_were_not_made_does_not_skip_them(
     logs: Logs, caplog: pytest.LogCaptureFixture
 ) -> None:
-    policy: Any = effects_start("b:1", Made(), INBOX)
+    policy: Any = effects_start("b:1", CallsByRecord(), INBOX)
     log = TP("log", 0)
     logs.values["log"] = [b"ask:a@0", b"nothing", b"ask:b@1", b"ask:a@3", b"\xff"[:0], b"ask:c@4"]
     logs.values[INBOX] = [b"x", b"answer:a", b"answer:b", b"x", b"x"]
-    # a was answered before it was asked for again.
+    # The first call `a` has a result; the second one has none.
     assert await policy(log, 6, 0, 6) == 3
-    (told,) = [one.getMessage() for one in caplog.records]
-    assert "offset 6 was committed, but record 3 before it requests a call that was never made" in told
+    (line,) = [one.getMessage() for one in caplog.records]
+    assert "offset 6 was committed, but record 3 before it requests a call that was never made" in line
     assert await policy(log, 3, 0, 6) == 3
     logs.values[INBOX] += [b"answer:a", b"answer:c"]
     assert await policy(log, 6, 0, 6) == 6
@@ -245,7 +243,7 @@ async def test_a_commit_beyond_calls_that_were_not_made_does_not_skip_them(
 
 
 async def test_the_search_for_calls_continues_while_calls_without_a_result_are_found(logs: Logs) -> None:
-    policy: Any = effects_start("b:1", Made(), INBOX)
+    policy: Any = effects_start("b:1", CallsByRecord(), INBOX)
     logs.values["log"] = [b"ask:%d@%d" % (n, n) for n in range(2_000)]
     logs.values[INBOX] = [b"x"] * 2_000 + [b"answer:%d" % n for n in range(700)]
     assert await policy(TP("log", 0), 1_900, 0, 2_000) == 700

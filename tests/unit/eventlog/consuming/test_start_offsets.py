@@ -1,4 +1,4 @@
-"""Where a start begins, with a double under the same name that goes on deciding meanwhile."""
+"""The start of an input while another process under the same instance name continues to decide."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INPUT = TP("inbox", 0)
 
 
 class Busy:
-    """A log of which another process reads, decides and commits one more record whenever we ask for anything."""
+    """A log to which another process appends, and of which it commits, one record at every query."""
 
     def __init__(self) -> None:
         self._end = 7
@@ -43,5 +43,5 @@ async def test_a_commit_by_another_process_during_a_start_is_not_beyond_the_end_
     found = await BatchConsumerThread._places(thread, [INPUT])
     committed, begin, end = found[INPUT]
     assert committed == 8
-    # at_committed ends the process where this is not so.
+    # Otherwise at_committed ends the process.
     assert begin <= committed <= end

@@ -14,7 +14,7 @@ INPUT = TP("inbox", 0)
 
 
 class Died(Exception):
-    """Stands for the end of the process."""
+    """Replaces the end of the process."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,27 +38,27 @@ def test_a_committed_offset_outside_the_log_ends_the_process() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "committed", "begin", "start", "told"),
+    ("cause", "committed", "begin", "start", "level"),
     [
         (6, None, 3, 7, "WARNING"),
         (6, 5, 3, 5, ""),
         (6, 7, 3, 7, ""),
-        # Ahead of what was decided: it yielded nothing, or was never decided.
+        # Beyond the last decided input: the inputs between yielded nothing, or were not decided.
         (6, 9, 3, 7, ""),
-        # Nobody of ours commits these.
+        # Offsets outside the log, which this service did not commit.
         (6, 99, 3, 7, "CRITICAL"),
         (6, 2, 3, 7, "CRITICAL"),
-        # What is gone was handled, or nothing says so.
+        # Inputs are missing: they were handled according to the committed offset.
         (1, 5, 4, 4, ""),
         (-1, 9, 0, 0, ""),
     ],
 )
 def test_a_decider_begins_at_the_lower_of_its_state_and_the_committed_offset(
-    cause: int, committed: int | None, begin: int, start: int, told: str, caplog: pytest.LogCaptureFixture
+    cause: int, committed: int | None, begin: int, start: int, level: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert from_state(INPUT, committed, begin, 9) is None
     assert after_cause(INPUT, cause, committed, begin, 9) == start
-    assert [one.levelname for one in caplog.records] == [told] * bool(told)
+    assert [one.levelname for one in caplog.records] == [level] * bool(level)
 
 
 @pytest.mark.parametrize("committed", [None, 3])

@@ -28,7 +28,7 @@ PROGRAM = """
 
 
 class Consumer:
-    """What the shell asks of its consumer."""
+    """The consumer's methods that a processor calls."""
 
     def __init__(self) -> None:
         self.held: list[TP] = []
@@ -49,7 +49,7 @@ class Consumer:
 
 
 class Stream:
-    """A stream of batches, given as (partition, offsets); more may be put while it is read."""
+    """A Faust stream of batches, put as a partition and offsets."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[Any] = asyncio.Queue()
@@ -73,7 +73,7 @@ Outputs = Sequence[Awaitable[Any]] | None
 
 
 class Bare(Processor):
-    """The shell without its Faust app. `does` handles."""
+    """A processor without its Faust app; `does` handles the batches."""
 
     ready = True
     epoch = 1
@@ -97,6 +97,7 @@ class Bare(Processor):
 
 
 async def consuming(bare: Bare, stream: Stream, *beside: Any) -> Any:
+    """Starts the processor on a stream, and other tasks. Returns a function that cancels them."""
     tasks = [asyncio.create_task(one) for one in (bare._consume(stream), *beside)]
     await asyncio.sleep(0)
 

@@ -25,7 +25,6 @@ async def test_a_partition_with_a_stuck_output_does_not_delay_the_others() -> No
 
     stream = Stream()
     end = await consuming(Bare(does), stream)
-    # More than one queue of sixteen, as before, could take.
     for offset in range(40):
         stream.put(0, offset)
     stream.put(1, 7)

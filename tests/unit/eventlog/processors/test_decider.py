@@ -1,4 +1,4 @@
-"""The decider around its state: what it does with an input that can't be decoded, and with one it has no state for."""
+"""The decider: undecodable inputs, inputs without a state, and timers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from eventlog.records.envelope import HeaderTemplate
 from eventlog.views.change_notifier import ChangeNotifier
 from tests.unit.eventlog.counting import LIFE_MS, Counter, Counting, add, record
 
-#: The broker's time, which nobody has told the process yet.
+#: The broker's time, which the process does not know at first.
 NOW_MS = 1_700_000_000_000
 
 
 class Log:
-    """A broker that takes all output at once and stamps it with its own time."""
+    """A broker that acknowledges all output at once, with its own time."""
 
     def __init__(self) -> None:
         self.written: list[tuple[str, bytes, bytes]] = []
@@ -51,7 +51,7 @@ class Log:
 
 
 class Fixture:
-    """A decider without Faust, that owns partition 3."""
+    """A decider without Faust, which owns partition 3."""
 
     def __init__(self, log: Log, state: PartitionState[Counter]) -> None:
         made: Any = Decider.__new__(Decider)
@@ -109,13 +109,13 @@ async def test_an_undecodable_input_stops_its_partition_after_the_decisions_befo
     written = await made.handle(record(0, add(1, "a")), record(1, add(1, "b")), poison, record(3, add(1, "c")))
     found = made.decider.quarantined[3]
     assert (found.topic, found.partition, found.offset) == ("inbox", 3, 2)
-    # They are sent, and registered: the checkpoint of a partition that stands still goes on.
+    # The decisions before it are sent and registered, so checkpoints of a quarantined partition continue.
     assert len(log.written) == 2
     assert len(written) == 1
     assert (state.applied, state.pending, state.fully_acknowledged) == (1, 0, True)
     await asyncio.sleep(0)
-    assert all(through.done() for through in made.decider._in_flight[3])
-    # Read again, as by another owner, or after a skip.
+    assert all(batch.done() for batch in made.decider._in_flight[3])
+    # After a skip, the partition resumes at the next input.
     assert state.next_input == 2
     made.decider.quarantined.clear()
     made.decider.skipped(Poisoned.for_record("inbox", 3, 2, poison.value, "recorded"))
@@ -138,14 +138,14 @@ async def test_input_without_a_state_is_an_error_only_after_the_recovery_of_its_
     made.decider.report_missing_state = reported.append
     assert await made.handle(record(0, add(1, "a"))) is None
     assert len(reported) == 1
-    # A newer recovery is under way, and sought to where this batch began.
+    # A newer recovery is running; it will read this batch again.
     made.decider._store.recovered_epoch = 0
     assert await made.handle(record(0, add(1, "a"))) is None
     assert len(reported) == 1
 
 
 def open_counter(opened_ms: int) -> PartitionState[Counter]:
-    """A partition that was just recovered: one counter is open, and nothing comes."""
+    """A recovered partition with one open counter, and no input."""
     live = PartitionState(Counting(), 3)
     decision = live.decide(record(0, add(1, "a"), timestamp=opened_ms))
     state = recovered()
@@ -158,7 +158,7 @@ async def test_a_new_process_fires_due_timers_without_any_input(log: Log) -> Non
     await made.decider._timers.fire_timers(made.states[3])
     await made.decider._timers.fire_timers(made.states[3])
     ticks = [value for topic, _, value in log.written if topic == "inbox"]
-    # One that asks for the time, and one that is due by it.
+    # The first tick is sent to learn the time, the second because the timer is due.
     assert ticks == [Counting().tick(NOW_MS - 86_400_000 + LIFE_MS)] * 2
 
 

@@ -1,4 +1,4 @@
-"""Effects: calls side by side, in order within a lane; offsets move in the log's order, once outcomes are written."""
+"""Effects: concurrent calls, in order within a lane; offsets follow the log's order, once results are written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.eventlog.support import run_python
 
 
 class Provider:
-    """Calls are named `lane:n`; each ends when it is told to. Records hold several, separated by blanks."""
+    """Makes calls named `lane:n`, each of which ends when a test says so. A record holds several names."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
@@ -40,7 +40,7 @@ class Provider:
 
 
 class Inbox:
-    """The producer: what is written is acknowledged at once."""
+    """A producer whose records are acknowledged at once."""
 
     def __init__(self) -> None:
         self.written: list[tuple[str, int]] = []
@@ -66,10 +66,10 @@ class Bare(Effects[str]):
         self._pending = defaultdict(lambda: asyncio.Semaphore(concurrency))
         self._lanes = {}
         self.producer = inbox
-        self.passed_over: set[int] = set()
+        self.skipped_offsets: set[int] = set()
 
     def is_skipped(self, topic: str, partition: int, record: Any) -> bool:
-        return record.offset in self.passed_over
+        return record.offset in self.skipped_offsets
 
 
 def batch(*values: str, epoch: int = 1) -> Batch:
@@ -109,7 +109,7 @@ async def test_an_offset_is_acknowledged_only_when_the_results_of_all_calls_befo
         waiting.put_nowait((Event(number).ack, await effects.handle(batch(*values))))
     provider.end("a:1", "b:1")
     await eventually(lambda: len(inbox.written) == 2)
-    # The stuck call holds up no other call, only the offset.
+    # The stuck call delays the offset, but no other call.
     assert acknowledged == []
     provider.end("stuck:1")
     await eventually(lambda: acknowledged == [0, 1])
@@ -150,7 +150,7 @@ ENDING = """
             {does}
     async def main():
         begun = await Bare(Failing(), Inbox()).handle(batch("stuck:1", "a:1"))
-        # What is acknowledged in order would be waited for in order: the first one never ends.
+        # An acknowledger would wait for the first call, which never ends, before it sees the second.
         await asyncio.sleep(20)
     asyncio.run(main())
 """
@@ -207,7 +207,7 @@ async def test_results_that_are_not_written_do_not_delay_other_partitions() -> N
     provider, inbox = Provider(), Stuck()
     effects = Bare(provider, inbox, concurrency=10)
     provider.end(*(f"{n}:1" for n in range(10)))
-    # As many as there are places for calls at once, of all partitions together.
+    # As many as the limit of concurrent calls.
     await effects.handle(batch(" ".join(f"{n}:1" for n in range(10))))
     await eventually(lambda: len(inbox.written) == 10)
     async with asyncio.timeout(5):

@@ -1,4 +1,4 @@
-"""What is decided is in flight until the log has it, also while the producer does not take it yet."""
+"""A batch of decisions is in flight until the log has them, also while the producer has not taken them yet."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def decider() -> Any:
 async def test_a_batch_is_in_flight_from_its_first_decision_until_the_last_is_acknowledged() -> None:
     made = decider()
     written = [asyncio.get_running_loop().create_future() for _ in range(2)]
-    through = made._register_in_flight(3)
-    # What a checkpoint would wait for, see Checkpointer.write: it is being decided, and the log has nothing of it.
-    assert made._in_flight[3] == {through}
-    complete_when_acked(through, written)
+    batch = made._register_in_flight(3)
+    # A checkpoint waits for it (Checkpointer.write): the log has none of its decisions yet.
+    assert made._in_flight[3] == {batch}
+    complete_when_acked(batch, written)
     for future in written:
-        assert not through.done()
+        assert not batch.done()
         future.set_result(None)
         await asyncio.sleep(0)
     async with asyncio.timeout(5):
-        await through
+        await batch
     await asyncio.sleep(0)
     assert made._in_flight[3] == set()
 

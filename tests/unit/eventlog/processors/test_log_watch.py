@@ -1,4 +1,4 @@
-"""A running decider finds what somebody else has written to its log: repeats are nothing, the rest stops it."""
+"""The log watch of a running decider accepts duplicates and stops the partition at any other foreign record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DECIDED = 3
 
 
 def decided(count: int, what: int = 1) -> tuple[PartitionState[Counter], list[Any]]:
-    """A state that has decided so many inputs, all of them acknowledged, and its log."""
+    """A state with so many acknowledged decisions, and its log."""
     live = PartitionState(Counting(), 0, log="log")
     log = []
     for number in range(count):
@@ -85,7 +85,7 @@ async def test_duplicates_of_another_owner_are_accepted(monkeypatch: pytest.Monk
 
 
 async def test_a_decision_that_is_not_made_here_yet_is_compared_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another owner was quicker with an input that is in the inbox already."""
+    """Another owner has decided an input that is already in the inbox."""
     state, _ = decided(DECIDED)
     more = decided(DECIDED + 1)[1]
     watch, stopped = watched(state, Broker(more, DECIDED + 1), monkeypatch)

@@ -19,15 +19,15 @@ def short_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quarantine, "POLL_INTERVAL_S", 0.01)
 
 
-class Recorded:
-    """Skips that are recorded when a test says so."""
+class SkipRegistry:
+    """A registry of skips that gives one answer to every query."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, int, int, str]] = []
+        self.queries: list[tuple[str, int, int, str]] = []
         self.answer: bool | Exception = False
 
     async def recorded(self, topic: str, partition: int, offset: int, sha256: str) -> bool:
-        self.asked.append((topic, partition, offset, sha256))
+        self.queries.append((topic, partition, offset, sha256))
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -37,7 +37,7 @@ class Recorded:
 
 
 def poison_at(*bad: int, raising: bool = False) -> tuple[Any, list[int]]:
-    """A `handle` that can't read these offsets of partition 0, and what it handled."""
+    """A `handle` that can't decode these offsets of partition 0, and the offsets that it handled."""
     handled: list[int] = []
     bare: list[Bare] = []
 
@@ -57,9 +57,7 @@ def poison_at(*bad: int, raising: bool = False) -> tuple[Any, list[int]]:
 
 
 @pytest.mark.parametrize("raising", [False, True])
-async def test_a_record_that_can_not_be_decoded_stops_its_partition_and_no_other(
-    raising: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_undecodable_record_stops_only_its_partition(raising: bool, caplog: pytest.LogCaptureFixture) -> None:
     does, handled = poison_at(11, raising=raising)
     bare = Bare(does)
     does.bare.append(bare)
@@ -81,28 +79,28 @@ async def test_a_record_that_can_not_be_decoded_stops_its_partition_and_no_other
 @pytest.mark.parametrize(("raising", "again"), [(False, 11), (True, 10)])
 async def test_a_recorded_skip_resumes_a_partition_without_the_record(raising: bool, again: int) -> None:
     does, handled = poison_at(11, raising=raising)
-    skips = Recorded()
+    skips = SkipRegistry()
     bare = Bare(does, skips)
     does.bare.append(bare)
     stream = Stream()
     end = await consuming(bare, stream, bare._quarantine.watch())
     stream.put(0, 10, 11, 12)
     stream.put(0, 13)
-    await eventually(lambda: len(skips.asked) > 2)
+    await eventually(lambda: len(skips.queries) > 2)
     assert stream.acknowledged == []
-    # A registry that can't be read decides nothing.
+    # While the registry can't be read, the quarantine continues.
     skips.answer = OSError("planted")
-    asked = len(skips.asked)
-    await eventually(lambda: len(skips.asked) > asked + 1)
+    queries = len(skips.queries)
+    await eventually(lambda: len(skips.queries) > queries + 1)
     assert bare.quarantined
     skips.answer = True
     await eventually(lambda: not bare.quarantined)
-    assert skips.asked[0][:3] == ("inbox", 0, 11)
-    assert len(skips.asked[0][3]) == 64
+    assert skips.queries[0][:3] == ("inbox", 0, 11)
+    assert len(skips.queries[0][3]) == 64
     assert bare.skipped_at == [11]
     assert bare.consumer.released == {TP("inbox", 0): again}
     handled.clear()
-    # From before, and still on its way: not to be handled ahead of what is read again.
+    # The first batch was fetched before the quarantine ended, so it is dropped.
     stream.put(0, 13)
     stream.put(0, *range(again, 13))
     stream.put(0, 13)
@@ -113,7 +111,7 @@ async def test_a_recorded_skip_resumes_a_partition_without_the_record(raising: b
 
 async def test_a_batch_with_only_a_skipped_record_is_acknowledged() -> None:
     does, handled = poison_at(5)
-    skips = Recorded()
+    skips = SkipRegistry()
     skips.answer = True
     bare = Bare(does, skips)
     does.bare.append(bare)

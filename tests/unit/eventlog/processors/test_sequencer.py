@@ -1,4 +1,4 @@
-"""The sequencer copies what it can, and buries the rest where it can be found: its bytes, its origin, its error."""
+"""The sequencer copies records, dead-letters and rejects undecodable ones, and quarantines at any other error."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from eventlog.producing.batch_output import RECORD_BYTES, Output
 from eventlog.records.dead_letters import Undecodable
 
 
-class Copying(RecordMapper):
-    """Facts are wrapped in brackets; an empty one can't be decoded, and nobody heeds a dull one."""
+class BracketMapper(RecordMapper):
+    """Puts values in brackets. An empty value is undecodable, `unneeded` is not copied, `needy` has a dependency."""
 
     def __init__(self) -> None:
-        self.learned: list[str] = []
+        self.loaded: list[str] = []
 
     def for_partition(self, topic: str, partition: int) -> RecordMapper:
         return self
 
     async def load_dependency(self, missing: DependencyUnavailable) -> None:
-        self.learned += missing.args
+        self.loaded += missing.args
 
     def map_record(self, record: Any) -> bytes | None:
-        if record.value == b"needy" and not self.learned:
+        if record.value == b"needy" and not self.loaded:
             raise DependencyUnavailable("how")
         if not record.value:
             raise Undecodable("it is empty")
-        if record.value == b"dull":
+        if record.value == b"unneeded":
             return None
         return b"[" + bytes(record.value) + b"]"
 
@@ -41,7 +41,7 @@ class Copying(RecordMapper):
 
 
 class Written(list[tuple[str, int, Any, bytes, dict[str, bytes]]]):
-    """Stands in for Output: what was sent, in sequence."""
+    """The records that were sent, in sequence; `output` replaces Output."""
 
     def output(self, producer: Any, topic: str, partition: int, *, raises: bool = False) -> Any:
         pending: list[Any] = []
@@ -77,17 +77,17 @@ class Bare(Sequencer):
     def __init__(self) -> None:
         self.group = "a.groups.sequencer"
         self._inbox: Any = SimpleNamespace(name="inbox")
-        self._mapper = self.mapper = Copying()
+        self._mapper = self.mapper = BracketMapper()
         self._keys = {}
         self._dead_letter = {"facts": "facts.groups.dlq"}
         self.dead_letters = {}
         self.on_copied = None
         self.committed = 0
-        self.passed_over: set[int] = set()
+        self.skipped_offsets: set[int] = set()
         self.app = SimpleNamespace(consumer=SimpleNamespace(committed_at_start=lambda tp: self.committed))
 
     def is_skipped(self, topic: str, partition: int, record: Any) -> bool:
-        return record.offset in self.passed_over
+        return record.offset in self.skipped_offsets
 
 
 def fact(offset: int, value: bytes | None, key: bytes = b"k") -> Any:
@@ -99,7 +99,7 @@ async def test_an_undecodable_record_is_dead_lettered_with_its_origin_counted_an
     written: Written,
 ) -> None:
     bare = Bare()
-    records = [fact(7, b"a"), fact(8, b"", b"waits"), fact(9, None, b"nobody"), fact(10, b"dull"), fact(11, b"b")]
+    records = [fact(7, b"a"), fact(8, b"", b"waits"), fact(9, None, b"nobody"), fact(10, b"unneeded"), fact(11, b"b")]
     assert await bare.handle(Batch("facts", 2, records, 1)) == []
     copied = [(topic, partition, key, value) for topic, partition, key, value, _ in written]
     assert copied == [
@@ -124,19 +124,19 @@ async def test_a_record_before_the_committed_offset_without_a_copy_is_copied_and
 ) -> None:
     bare = Bare()
     bare.committed = 10
-    records = [fact(7, b"dull"), fact(8, b"", b"nobody"), fact(9, b"a"), fact(10, b"", b"nobody")]
+    records = [fact(7, b"unneeded"), fact(8, b"", b"nobody"), fact(9, b"a"), fact(10, b"", b"nobody")]
     assert await bare.handle(Batch("facts", 2, records, 1)) == []
-    # What was buried before is not buried again.
+    # A record that was dead-lettered before is not dead-lettered again.
     assert [(topic, value) for topic, _, _, value, _ in written] == [("inbox", b"[a]"), ("facts.groups.dlq", b"")]
-    (told,) = [one.getMessage() for one in caplog.records if one.levelname == "CRITICAL"]
-    assert "facts-2: offset 10 was committed, but record 9 before it has no copy in the inbox" in told
-    assert "acls check" in told
+    (line,) = [one.getMessage() for one in caplog.records if one.levelname == "CRITICAL"]
+    assert "facts-2: offset 10 was committed, but record 9 before it has no copy in the inbox" in line
+    assert "acls check" in line
 
 
 async def test_a_record_that_needs_no_copy_is_not_logged(written: Written, caplog: pytest.LogCaptureFixture) -> None:
     bare = Bare()
     bare.committed = 10
-    await bare.handle(Batch("facts", 2, [fact(7, b"dull"), fact(10, b"a")], 1))
+    await bare.handle(Batch("facts", 2, [fact(7, b"unneeded"), fact(10, b"a")], 1))
     assert not [one for one in caplog.records if one.levelname == "CRITICAL"]
 
 
@@ -163,20 +163,20 @@ async def test_a_record_is_copied_after_its_dependency_is_loaded(written: Writte
     bare = Bare()
     assert await bare.handle(Batch("facts", 2, [fact(7, b"needy"), fact(8, b"a")], 1)) == []
     assert [(topic, value) for topic, _, _, value, _ in written] == [("inbox", b"[needy]"), ("inbox", b"[a]")]
-    assert bare.mapper.learned == ["how"]
+    assert bare.mapper.loaded == ["how"]
 
 
 async def test_a_skip_suppresses_the_dead_letter_but_not_the_copy_of_a_valid_record(
     written: Written,
 ) -> None:
     bare = Bare()
-    bare.passed_over = {7, 8}
+    bare.skipped_offsets = {7, 8}
     assert await bare.handle(Batch("facts", 2, [fact(7, b"", b"waits"), fact(8, b"a")], 1)) == []
     assert [(topic, value) for topic, _, _, value, _ in written] == [("inbox", b"[a]")]
 
 
 async def test_a_batch_without_copies_is_acknowledged(written: Written) -> None:
-    assert await Bare().handle(Batch("facts", 2, [fact(7, b"dull")], 1)) == []
+    assert await Bare().handle(Batch("facts", 2, [fact(7, b"unneeded")], 1)) == []
     assert written == []
 
 
@@ -189,7 +189,7 @@ async def test_records_keep_their_order_while_a_dependency_is_loaded(written: Wr
     bare = Bare()
     assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"needy"), fact(9, b"b")], 1)) == []
     assert [value for _, _, _, value, _ in written] == [b"[a]", b"[needy]", b"[b]"]
-    assert bare.mapper.learned == ["how"]
+    assert bare.mapper.loaded == ["how"]
 
 
 async def test_nothing_is_written_if_the_partition_is_lost_while_a_dependency_is_loaded(
@@ -211,18 +211,18 @@ async def test_any_other_error_of_a_record_quarantines_its_partition_after_the_r
     bare = Bare()
     stopped: list[Poisoned] = []
     monkeypatch.setattr(bare, "quarantine", stopped.append)
-    wrap = bare.mapper.map_record
+    map_record = bare.mapper.map_record
 
     def failing(record: Any) -> bytes | None:
         if record.value == b"?":
             raise ValueError("planted")
-        return wrap(record)
+        return map_record(record)
 
     monkeypatch.setattr(bare.mapper, "map_record", failing)
     assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"?"), fact(9, b"b")], 1)) == []
     assert [value for _, _, _, value, _ in written] == [b"[a]"]
     assert [(one.topic, one.partition, one.offset) for one in stopped] == [("facts", 2, 8)]
-    # What is to be learned comes from elsewhere: its failure says nothing about the record.
+    # A dependency that can't be loaded says nothing about the record, so it does not quarantine.
     monkeypatch.setattr(bare.mapper, "load_dependency", RecordMapper.load_dependency.__get__(bare.mapper))
     with pytest.raises(DependencyUnavailable):
         await bare.handle(Batch("facts", 2, [fact(9, b"needy")], 1))
