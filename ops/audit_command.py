@@ -1,4 +1,7 @@
-"""`audit`: the whole check from the command line."""
+"""`audit`: the independent audit, and with --roots the comparison of the ledger with exported Merkle roots.
+
+ops.audit imports no service. The ledger's fold uses the rules of payments, so this command joins the two.
+"""
 
 from __future__ import annotations
 
@@ -23,22 +26,26 @@ def audit(
     kafka: where.Kafka = None,
     provider: where.Provider = None,
     settled: Annotated[
-        bool, typer.Option("--settled", help="Demand that nothing is under way; else that is only counted.")
+        bool,
+        typer.Option("--settled", help="Report everything that is pending as a violation. Default: only count it."),
     ] = False,
     wait_s: Annotated[
-        float, typer.Option("--wait", min=0, help="Wait so many seconds at most until all is settled, then demand it.")
+        float,
+        typer.Option(
+            "--wait", min=0, help="Wait up to this many seconds until nothing is pending, then audit as with --settled."
+        ),
     ] = 0.0,
     without_provider: Annotated[
-        bool, typer.Option("--without-provider", help="Leave the provider's books out.")
+        bool, typer.Option("--without-provider", help="Do not compare with the provider's statement.")
     ] = False,
     roots: Annotated[
         Path | None,
-        typer.Option("--roots", help="A file of `ledger roots`: find what was changed since, and name it."),
+        typer.Option("--roots", help="A file of `ledger roots`. Reports every decision that has changed since."),
     ] = None,
 ) -> None:
-    """Reads all topics again and checks every invariant, and our books against the provider's.
+    """Reads all topics, checks every invariant, and compares the ledger with the provider's statement.
 
-    The last line is one JSON object. Exit 1 on a violation.
+    The last line is one JSON object. Exits with 1 if there is a violation.
     """
     address = where.broker(kafka)
     statement_from = None if without_provider else where.provider(provider)

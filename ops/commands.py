@@ -1,4 +1,4 @@
-"""All commands of the command line, put together. Each group of commands is a module of its own."""
+"""All commands of the command line. Each group of commands is a module of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    help="Looks after group buying: its topics, its history, its books.",
+    help="Operates group buying: topics, history, audit and ledger.",
 )
 app.add_typer(topics.app, name="topics")
 app.add_typer(acls.app, name="acls")

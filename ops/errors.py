@@ -1,4 +1,4 @@
-"""The one error of the command line: a sentence that says what is wrong and what to do, and the exit code."""
+"""The error of the command line: a sentence with the problem and the way out, and the exit code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ USAGE = 2
 
 
 class OpsError(Exception):
-    """Ends a command. The message is one sentence for people; it may be followed by lines, one thing each."""
+    """Ends a command. The message is one sentence; `lines` follow it, one item each."""
 
     def __init__(self, message: str, exit_code: int = 1, lines: Sequence[str] = ()) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
-"""The command line, `groupbuy-ops`: runs one command and turns what went wrong into a sentence and an exit code.
+"""The command line `groupbuy-ops`: runs one command and reports an error as one sentence and an exit code.
 
-Whatever goes wrong for a reason a person can mend ends in one sentence on standard error: exit 2 for wrong arguments
-and for what is not there, 1 where the answer is no, 130 after Ctrl-C.
+The sentence goes to standard error. Exit codes: 1 if a check fails, 2 for wrong arguments and missing or unreachable
+parts, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain once more while it flushes at exit.
+        # The reader of our output has closed the pipe. Without this, Python reports the error again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def _run(args: Sequence[str] | None) -> int:
-    # Imported only here: it takes long enough for a Ctrl-C.
+    # Imported here, because the import is slow enough to be interrupted by Ctrl-C.
     import typer
     from google.protobuf.message import DecodeError
     from typer.exceptions import TyperException
@@ -36,7 +36,7 @@ def _run(args: Sequence[str] | None) -> int:
     from ops.commands import app
     from ops.errors import OpsError
 
-    # What the Kafka client has to say of its connections is said by our own sentences.
+    # Our own sentences report connection errors.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     command = typer.main.get_command(app)
     try:
@@ -44,18 +44,18 @@ def _run(args: Sequence[str] | None) -> int:
     except OpsError as error:
         return _say(str(error), error.exit_code, error.lines)
     except TyperException as error:
-        # Wrong arguments; Typer would print a box and the whole usage.
+        # Wrong arguments: one sentence in place of Typer's box with the usage.
         message = getattr(error, "format_message", error.__str__)().rstrip(".")
         if not message:
-            return 2  # no command at all: the help has been printed
+            return 2  # no command: Typer has printed the help
         context = getattr(error, "ctx", None)
         called = context.command_path if context is not None else PROGRAM
         return _say(f"{message}; see `{called} --help`", getattr(error, "exit_code", 2))
     except typer.Abort:
         return INTERRUPTED
     except (DecodeError, UnicodeDecodeError) as error:
-        # Only a foreign record can't be decoded.
-        return _say(f"a record can't be read ({error}): `groupbuy-ops verify` says which, and what to do", 2)
+        # Every record of ours can be decoded.
+        return _say(f"a record can't be decoded ({error}): `groupbuy-ops verify` reports the record and the way out", 2)
     return code if isinstance(code, int) else 0
 
 

@@ -1,6 +1,4 @@
-"""Prints for people and programs. Every command prints through here or through `ops.console`: see
-chassis/telemetry/printable.py.
-"""
+"""Prints lines and JSON without control characters. Every command prints through this module or `ops.console`."""
 
 from __future__ import annotations
 
@@ -10,21 +8,21 @@ from typing import Any
 
 import typer
 
-from chassis.telemetry.printable import json_safe, shown, shown_bytes
+from chassis.telemetry.printable import json_safe, printable, printable_bytes
 
-__all__ = ["as_json", "echo", "say", "shown", "shown_bytes"]
+__all__ = ["as_json", "echo", "printable", "printable_bytes", "say"]
 
 
 def echo(text: object) -> None:
     """Prints one line."""
-    typer.echo(shown(text))
+    typer.echo(printable(text))
 
 
 def say(text: object) -> None:
     """Writes one line to standard error."""
-    sys.stderr.write(shown(text) + "\n")
+    sys.stderr.write(printable(text) + "\n")
 
 
 def as_json(value: Any) -> str:
-    """One JSON value on one line, in which a terminal finds nothing to obey."""
+    """A JSON value on one line, without control characters."""
     return json_safe(json.dumps(value, ensure_ascii=False))

@@ -1,7 +1,6 @@
-"""How the command line is let in where somebody asks who comes: variables GROUPBUY_OPS_*, and nothing else.
+"""The credentials of the command line: the environment variables GROUPBUY_OPS_*.
 
-Without a user at Kafka, and without a certificate for calls, none is needed: that is how a stack on one's own machine
-works.
+Without a Kafka user and a certificate, connections are unencrypted, as in a stack on one's own machine.
 """
 
 from __future__ import annotations
@@ -22,36 +21,38 @@ from ops.errors import USAGE, OpsError
 
 
 class OpsSettings(KafkaSettings):
-    """The command line's user at Kafka, and its certificate."""
+    """The Kafka user and the certificate of the command line."""
 
     model_config = SettingsConfigDict(env_prefix="GROUPBUY_OPS_", frozen=True, extra="ignore")
 
-    #: Whom to expect where the provider is.
+    #: The SPIFFE id of the provider's server.
     provider_identity: SpiffeId = "spiffe://groupbuy.internal/service/provider"
 
 
 def cluster(address: str) -> Kafka:
-    """The brokers at an address, host:port[,…], with what the environment says about us. Raises OpsError."""
+    """The Kafka cluster at host:port[,…], with the credentials of the environment. Raises OpsError."""
     return _settings().cluster(address)
 
 
 def dial_provider(target: str) -> grpc.aio.Channel:
-    """A channel to the provider at host:port. With our certificate, if the environment names one, only to the server
-    with the provider's identity. Raises OpsError."""
+    """A channel to the provider at host:port. Raises OpsError.
+
+    If the environment names a certificate, the channel uses mutual TLS and requires the provider's identity.
+    """
     settings = _settings()
     try:
-        return tls.channel(target, settings, settings.provider_identity)
+        return tls.open_channel(target, settings, settings.provider_identity)
     except tls.BadCertificates as error:
         raise OpsError(f"{error} ({OpsSettings.variable('tls_certificate')})", USAGE) from None
 
 
 def _settings() -> OpsSettings:
     given = {name: os.environ.get(OpsSettings.variable(name)) for name in ("tls_certificate", "kafka_user")}
-    told: dict[str, Any] = {"insecure": not given["tls_certificate"]}
+    defaults: dict[str, Any] = {"insecure": not given["tls_certificate"]}
     if OpsSettings.variable("kafka_security") not in os.environ:
-        told["kafka_security"] = "SASL_SSL" if given["kafka_user"] else "PLAINTEXT"
+        defaults["kafka_security"] = "SASL_SSL" if given["kafka_user"] else "PLAINTEXT"
     try:
-        return OpsSettings(**told)
+        return OpsSettings(**defaults)
     except ValidationError as error:
         raise OpsError("; ".join(_sentence(dict(one)) for one in error.errors(include_url=False)), USAGE) from None
 

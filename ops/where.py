@@ -1,6 +1,6 @@
-"""Where the broker and the provider are: what was said on the command line, else the environment, else a running stack.
+"""Addresses of the broker and the provider: from the option, else the environment, else the running stack of `make up`.
 
-Guesses nothing: without any of these a command ends with one sentence that says what to do.
+Without any of these a command ends with one sentence that says what to do.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from ops.errors import USAGE, OpsError
 STACK_FILE = Path(".run/stack.json")
 
 Kafka = Annotated[
-    str | None, typer.Option("--kafka", help="The broker, host:port. Else $KAFKA, else the stack of `make up`.")
+    str | None, typer.Option("--kafka", help="Broker, host:port. Default: $KAFKA, else the stack of `make up`.")
 ]
 Provider = Annotated[
-    str | None, typer.Option("--provider", help="The simulated provider, host:port. Else $PROVIDER, else the stack's.")
+    str | None, typer.Option("--provider", help="Provider, host:port. Default: $PROVIDER, else the stack of `make up`.")
 ]
 
 
 def broker(given: str | None, stack_file: Path = STACK_FILE) -> str:
-    """Address of the broker, host:port. Raises OpsError."""
+    """The address of the broker, host:port. Raises OpsError."""
     found = given or os.environ.get("KAFKA") or _of_stack(stack_file, lambda stack: stack["kafka"])
     if not found:
-        raise OpsError("no broker is known: start a stack with `make up`, or name one with --kafka host:port", USAGE)
+        raise OpsError("the broker's address is missing: start a stack with `make up`, or use --kafka host:port", USAGE)
     return _address(found, "--kafka")
 
 
 def provider(given: str | None, stack_file: Path = STACK_FILE) -> str:
-    """Address of the simulated provider, host:port. Raises OpsError."""
+    """The address of the provider, host:port. Raises OpsError."""
     found = given or os.environ.get("PROVIDER") or _of_stack(stack_file, lambda stack: stack["endpoints"]["provider"])
     if not found:
         raise OpsError(
-            "no provider is known: start a stack with `make up`, name one with --provider host:port, "
-            "or leave the books out with --without-provider",
+            "the provider's address is missing: start a stack with `make up`, use --provider host:port, "
+            "or omit the comparison with --without-provider",
             USAGE,
         )
     return _address(found, "--provider")
@@ -60,5 +60,5 @@ def _address(text: str, option: str) -> str:
     for one in text.split(","):
         host, _, port = one.strip().rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise OpsError(f"{text!r} is no address: {option} takes host:port", USAGE)
+            raise OpsError(f"{text!r} is not an address: {option} takes host:port", USAGE)
     return text

@@ -1,4 +1,4 @@
-"""Who runs a command, as it is recorded in the log's own registry."""
+"""The operator of a command, as the log's registry records it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import socket
 
 
 def who() -> str:
-    """The user at Kafka, else the account and the machine."""
+    """The Kafka user, else account and machine."""
     user = os.environ.get("GROUPBUY_OPS_KAFKA_USER")
     if user:
         return user
     try:
         name = getpass.getuser()
     except (KeyError, OSError):
-        # A container's user without a name.
+        # In a container the user may have no name.
         name = f"uid {os.getuid()}"
     return f"{name}@{socket.gethostname()}"

@@ -1,7 +1,6 @@
-"""Checks of one group across its logs: orders against decisions, decisions against money.
+"""Checks of one group across its logs: orders against decisions, decisions against payments.
 
-`settled` demands that nothing is under way; without it, what has not happened yet is counted and not held against
-anybody. What has happened wrongly is a violation either way.
+With `settled`, everything that is pending is a violation. Without it, pending work is only counted.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from ops.audit.money.holds import Hold, Payment
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """How strictly to check."""
+    """How strict the checks are."""
 
-    #: Nothing may be under way.
+    #: Whether pending work is a violation.
     settled: bool
-    #: Whether the topics still have their first records.
+    #: Whether these topics still have their first records.
     orders_whole: bool = True
     payment_inbox_whole: bool = True
 
 
 class AcrossLogs:
-    """The checks of one group; makes one pass over its orders."""
+    """The checks of one group, in one pass over its orders."""
 
     def __init__(self, case: Case, scope: Scope, findings: Findings) -> None:
         self._case = case
@@ -35,106 +34,114 @@ class AcrossLogs:
         self._findings = findings
 
     def check(self) -> None:
-        """Adds all that is wrong or not over yet to the findings."""
+        """Adds all violations and all pending work to the findings."""
         case = self._case
         if case.trimmed:
             return
         group = case.group
         if group.state is GroupState.FORMING:
-            self._not_yet(Invariant.ENDS_IN_TIME, "", "the group is still forming")
+            self._pending(Invariant.ENDS_IN_TIME, "", "the group is still forming")
         elif group.state is GroupState.COMPLETED and not group.settled:
-            self._not_yet(Invariant.ENDS_IN_TIME, "", "the group completed and is not settled")
+            self._pending(Invariant.ENDS_IN_TIME, "", "the group is completed and not settled")
         for order in case.unreadable - case.placed.keys():
             self._check_unreadable(order)
-        # One order of visiting, so that two audits of one log print the same.
-        for order in {**case.placed, **group.seats, **case.purse.payments}:
+        # A fixed iteration order: two audits of one log print the same text.
+        for order in {**case.placed, **group.seats, **case.group_payments.payments}:
             self._check_order(order)
         for refund, order in case.refunds.items():
-            payment = case.purse.payments.get(order)
+            payment = case.group_payments.payments.get(order)
             if payment is None or refund not in payment.refunds:
-                self._not_yet(Invariant.ENDS_IN_TIME, order, f"refund {refund} is not decided")
+                self._pending(Invariant.ENDS_IN_TIME, order, f"refund {refund} is not decided")
 
     def _check_order(self, order: str) -> None:
         case = self._case
         seat = case.group.seats.get(order) or Seat(order)
         placed = case.placed.get(order)
-        payment = case.purse.payments.get(order) or Payment()
+        payment = case.group_payments.payments.get(order) or Payment()
         if placed is not None:
             self._check_placed(seat, placed)
         elif self._scope.orders_whole and seat.state is not SeatState.UNKNOWN and not self._known_otherwise(order):
-            self._wrong(Invariant.ONE_END_OF_ORDER, order, f"{seat.state.name}, but nobody placed it")
+            self._violation(Invariant.ONE_END_OF_ORDER, order, f"{seat.state.name}, but it was not placed")
         if seat.state is not SeatState.UNKNOWN and not seat.state.final:
-            self._not_yet(Invariant.ONE_END_OF_ORDER, order, f"the order is {seat.state.name}")
+            self._pending(Invariant.ONE_END_OF_ORDER, order, f"the order is {seat.state.name}")
         self._check_holding(seat, payment)
         self._check_charge(seat, payment)
         self._check_release(seat, payment)
         for call in sorted(payment.pending):
-            self._not_yet(Invariant.ENDS_IN_TIME, order, f"the provider has not answered: {call}")
+            self._pending(Invariant.ENDS_IN_TIME, order, f"a call to the provider is pending: {call}")
         for reference, hold in payment.holds.items():
             self._check_hold(order, reference, hold)
 
     def _known_otherwise(self, order: str) -> bool:
-        return order in self._case.unreadable or order in self._case.asked_to_cancel
+        return order in self._case.unreadable or order in self._case.cancel_requested
 
-    # --- what was asked ----------------------------------------------------------------------------------------------
+    # --- orders ----------------------------------------------------------------------------------------------
 
     def _check_unreadable(self, order: str) -> None:
         seat = self._case.group.seats.get(order)
         if seat is None:
-            self._not_yet(Invariant.ONE_END_OF_ORDER, order, "its record can't be read, and it is not rejected")
+            self._pending(Invariant.ONE_END_OF_ORDER, order, "its record can't be decoded, and it is not refused")
         elif seat.state is not SeatState.REFUSED:
-            self._wrong(Invariant.ONE_END_OF_ORDER, order, f"its record can't be read, and it is {seat.state.name}")
+            self._violation(
+                Invariant.ONE_END_OF_ORDER, order, f"its record can't be decoded, and it is {seat.state.name}"
+            )
 
     def _check_placed(self, seat: Seat, placed: Placed) -> None:
         order = seat.order
         if seat.state is SeatState.UNKNOWN:
-            self._not_yet(Invariant.ONE_END_OF_ORDER, order, "placed and not decided")
+            self._pending(Invariant.ONE_END_OF_ORDER, order, "placed and not decided")
             return
         if seat.request_sha256 and seat.request_sha256 != placed.request_sha256:
-            self._wrong(Invariant.SAME_REQUEST_SAME_RESULT, order, "decided on another request than the first one")
+            self._violation(
+                Invariant.SAME_REQUEST_SAME_RESULT, order, "decided from another request than the first one"
+            )
         if seat.customer and seat.customer != placed.customer:
-            self._wrong(
+            self._violation(
                 Invariant.SAME_REQUEST_SAME_RESULT, order, f"placed by {placed.customer}, decided for {seat.customer}"
             )
         if seat.hold_minor == 0:
             return
         if (seat.quantity, seat.currency) != (placed.quantity, placed.currency):
-            self._wrong(
+            self._violation(
                 Invariant.RIGHT_AMOUNT,
                 order,
                 f"placed {placed.quantity} in {placed.currency}, decided {seat.quantity} in {seat.currency}",
             )
         if seat.hold_minor > (agreed := placed.max_unit_price_minor * placed.quantity):
-            self._wrong(
-                Invariant.RIGHT_AMOUNT, order, f"holds {seat.hold_minor}, the shopper agreed to {agreed} at most"
+            self._violation(
+                Invariant.RIGHT_AMOUNT, order, f"holds {seat.hold_minor}, more than the agreed maximum of {agreed}"
             )
 
-    # --- what became of the money ------------------------------------------------------------------------------------
+    # --- payments ------------------------------------------------------------------------------------
 
     def _check_holding(self, seat: Seat, payment: Payment) -> None:
         if payment.asks and (payment.ask_minor, payment.currency) != (seat.hold_minor, seat.currency):
-            self._wrong(
+            self._violation(
                 Invariant.RIGHT_AMOUNT,
                 seat.order,
-                f"asked the provider to hold {payment.ask_minor} {payment.currency}, "
-                f"its seat says {seat.hold_minor} {seat.currency or 'and no currency'}",
+                f"a hold of {payment.ask_minor} {payment.currency} was requested, "
+                f"the seat has {seat.hold_minor} {seat.currency or 'and no currency'}",
             )
         for reference, hold in payment.holds.items():
             if hold.suspense:
                 continue
             if hold.held > seat.hold_minor or hold.currency != seat.currency:
-                self._wrong(
+                self._violation(
                     Invariant.RIGHT_AMOUNT,
                     seat.order,
-                    f"hold {reference} is {hold.held} {hold.currency}, its seat says {seat.hold_minor} {seat.currency}",
+                    f"hold {reference} is {hold.held} {hold.currency}, the seat has {seat.hold_minor} {seat.currency}",
                 )
         if not seat.hold:
             return
         confirmed_by = payment.holds.get(seat.hold)
         if confirmed_by is None:
-            self._not_yet(Invariant.HELD_IS_ACCOUNTED_FOR, seat.order, f"confirmed by hold {seat.hold}, not in our log")
+            self._pending(
+                Invariant.HELD_IS_ACCOUNTED_FOR,
+                seat.order,
+                f"confirmed by hold {seat.hold}, which is not in the payment log",
+            )
         elif confirmed_by.held != seat.hold_minor:
-            self._wrong(
+            self._violation(
                 Invariant.RIGHT_AMOUNT, seat.order, f"confirmed by a hold of {confirmed_by.held}, not {seat.hold_minor}"
             )
 
@@ -148,69 +155,75 @@ class AcrossLogs:
                 continue
             owed = group.discounted_minor(seat)
             if hold.kept != owed:
-                self._wrong(Invariant.RIGHT_AMOUNT, order, f"captured {hold.kept}, its tier's price makes {owed}")
+                self._violation(Invariant.RIGHT_AMOUNT, order, f"captured {hold.kept}, the price of the tier is {owed}")
             if seat.state.final and seat.state is not SeatState.SETTLED:
-                self._wrong(
-                    Invariant.ONE_END_OF_ORDER, order, f"captured {hold.kept}, yet the order is {seat.state.name}"
+                self._violation(
+                    Invariant.ONE_END_OF_ORDER, order, f"captured {hold.kept}, but the order is {seat.state.name}"
                 )
         if seat.state is SeatState.SETTLED:
             if not captured:
-                self._not_yet(Invariant.RIGHT_AMOUNT, order, f"settled at {seat.settled_minor}, nothing is captured")
+                self._pending(
+                    Invariant.RIGHT_AMOUNT,
+                    order,
+                    f"settled at {seat.settled_minor}, and no capture is in the payment log",
+                )
             elif (kept := sum(hold.kept for hold in captured)) != seat.settled_minor:
-                self._wrong(Invariant.RIGHT_AMOUNT, order, f"settled at {seat.settled_minor}, captured {kept}")
+                self._violation(Invariant.RIGHT_AMOUNT, order, f"settled at {seat.settled_minor}, captured {kept}")
         elif captured and not seat.state.final:
-            self._not_yet(Invariant.ONE_END_OF_ORDER, order, "captured, and the group does not know yet")
+            self._pending(Invariant.ONE_END_OF_ORDER, order, "captured, and not yet settled in the group log")
 
     def _check_completed_before(self, order: str, payment: Payment) -> None:
         case = self._case
         if order not in case.group.members:
             state = case.group.state.name
-            self._wrong(
-                Invariant.CAPTURE_AFTER_COMPLETION, order, f"captured; its group is {state}, without it as a member"
+            self._violation(
+                Invariant.CAPTURE_AFTER_COMPLETION,
+                order,
+                f"captured, but it is no member of its group, which is {state}",
             )
         elif case.completion_input < 0:
             if self._scope.payment_inbox_whole:
-                self._wrong(Invariant.CAPTURE_AFTER_COMPLETION, order, "captured before the purse knew of completion")
+                self._violation(
+                    Invariant.CAPTURE_AFTER_COMPLETION, order, "captured before the completion was in the payment inbox"
+                )
         elif payment.capture_cause < case.completion_input:
-            self._wrong(
+            self._violation(
                 Invariant.CAPTURE_AFTER_COMPLETION,
                 order,
-                f"capture decided at input {payment.capture_cause}, completion came at {case.completion_input}",
+                f"capture decided at input {payment.capture_cause}, before the completion at {case.completion_input}",
             )
 
     def _check_release(self, seat: Seat, payment: Payment) -> None:
         order = seat.order
         if payment.released and not seat.release_requested:
-            self._wrong(Invariant.ONE_END_OF_ORDER, order, "payments let it go, nobody had asked for that")
-        if seat.money_back and not payment.released:
-            self._not_yet(
-                Invariant.HELD_IS_ACCOUNTED_FOR, order, "the group heard that it was let go, the purse did not"
-            )
-        if seat.release_requested and not seat.money_back:
-            self._not_yet(Invariant.ENDS_IN_TIME, order, "to be let go, and not done")
+            self._violation(Invariant.ONE_END_OF_ORDER, order, "payments released it without a request of the group")
+        if seat.released and not payment.released:
+            self._pending(Invariant.HELD_IS_ACCOUNTED_FOR, order, "released in the group log, not in the payment log")
+        if seat.release_requested and not seat.released:
+            self._pending(Invariant.ENDS_IN_TIME, order, "its release is requested and not done")
 
     def _check_hold(self, order: str, reference: str, hold: Hold) -> None:
         if hold.open < 0:
-            self._wrong(
+            self._violation(
                 Invariant.HELD_IS_ACCOUNTED_FOR,
                 order,
-                f"hold {reference}: captured {hold.captured} and let go {hold.released} of {hold.held}",
+                f"hold {reference}: captured {hold.captured} and released {hold.released} of {hold.held}",
             )
         elif hold.open > 0:
-            self._not_yet(Invariant.HELD_IS_ACCOUNTED_FOR, order, f"hold {reference}: {hold.open} are still held")
+            self._pending(Invariant.HELD_IS_ACCOUNTED_FOR, order, f"hold {reference}: {hold.open} is still held")
         if hold.captured - hold.own_refunds != hold.kept:
-            self._not_yet(
+            self._pending(
                 Invariant.HELD_IS_ACCOUNTED_FOR,
                 order,
-                f"hold {reference}: took {hold.captured}, gave back {hold.own_refunds}, charged {hold.kept}",
+                f"hold {reference}: captured {hold.captured}, refunded {hold.own_refunds}, charged {hold.kept}",
             )
 
-    def _wrong(self, invariant: Invariant, order: str, what: str) -> None:
+    def _violation(self, invariant: Invariant, order: str, what: str) -> None:
         self._findings.breach(invariant, self._case.key, order, what)
 
-    def _not_yet(self, invariant: Invariant, order: str, what: str) -> None:
-        """Wrong when all is said to be over, else under way."""
+    def _pending(self, invariant: Invariant, order: str, what: str) -> None:
+        """Records a violation if everything should be settled, else pending work."""
         if self._scope.settled:
-            self._wrong(invariant, order, what)
+            self._violation(invariant, order, what)
         else:
-            self._findings.going_on(f"group {self._case.key}" + (f" order {order}" if order else "") + f": {what}")
+            self._findings.add_pending(f"group {self._case.key}" + (f" order {order}" if order else "") + f": {what}")

@@ -1,7 +1,6 @@
-"""Takes the records of all topics, in each topic's order, and keeps one file a group; says at the end what holds.
+"""Folds the records of all topics into one case per group, and reports at the end which invariants hold.
 
-Knows topics by the product's registry alone. Records may come in any interleaving of topics; within a partition they
-must come in order and from the beginning.
+Records of different topics may interleave. Those of a partition have to come in order, from its beginning.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from shared_kernel.topics import ALL, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_
 
 DEAD_LETTERS = frozenset(spec.name for spec in ALL if spec.message is None)
 
-#: Topics of an audit, in the order in which their ends must be taken: what is caused before its cause, so that a
-#: running system never shows an effect whose cause lies beyond the end.
+#: Topics of an audit, in the order in which their end offsets are read: effects before causes. So in a running system
+#: the cause of every effect is within the ends.
 TOPICS = (*sorted(DEAD_LETTERS), PAYMENT_LOG.name, PAYMENT_INBOX.name, GROUP_LOG.name, ORDERS.name)
 
 
 class Record(Protocol):
-    """What is read of a record; aiokafka's ConsumerRecord is one. `timestamp` is in milliseconds since the epoch."""
+    """The used attributes of a record, such as aiokafka's ConsumerRecord."""
 
     @property
     def partition(self) -> int: ...  # noqa: D102
@@ -51,14 +50,14 @@ class Record(Protocol):
 
 
 class Auditor:
-    """The second opinion on a whole log."""
+    """An independent check of all logs."""
 
     def __init__(
         self, partitions: int | None = None, skipped: Collection[tuple[str, int, int, bytes]] = frozenset()
     ) -> None:
-        """`partitions` is the number that keys are placed by; None leaves their places unchecked.
+        """`partitions` is the declared number of partitions; with None the partition of a key is not checked.
 
-        `skipped` are topic, partition, offset and SHA-256 of the records that deciders pass over.
+        `skipped` are topic, partition, offset and SHA-256 of the records that deciders skip.
         """
         self._skipped = frozenset(skipped)
         self._partitions = partitions
@@ -76,7 +75,7 @@ class Auditor:
         }
 
     def begins_at(self, topic: str, partition: int, offset: int) -> None:
-        """Tells where a partition's first record stands; greater than 0 where the log was trimmed."""
+        """Sets the first offset of a partition. It is greater than 0 if the log was trimmed."""
         if offset > 0:
             self._trimmed.add((topic, partition))
 
@@ -111,7 +110,7 @@ class Auditor:
         if not self._decode(decision, record, key, PAYMENT_LOG.name):
             return
         trimmed = (PAYMENT_LOG.name, record.partition) in self._trimmed
-        if not self._case(key).purse.take(record.value or b"", decision, trimmed):
+        if not self._case(key).group_payments.take(record.value or b"", decision, trimmed):
             self.duplicates += 1
 
     def _decode(self, decision: GroupDecision | PaymentDecision, record: Record, key: str, topic: str) -> bool:
@@ -119,7 +118,7 @@ class Auditor:
             decision.ParseFromString(record.value or b"")
         except DecodeError as error:
             self._findings.breach(
-                Invariant.VERSIONS, key, "", f"{topic} offset {record.offset} is no decision: {error}"
+                Invariant.VERSIONS, key, "", f"{topic} offset {record.offset} is not a decision: {error}"
             )
             return False
         if decision.group != key:
@@ -138,7 +137,7 @@ class Auditor:
             body = command.WhichOneof("body")
             if body == "group_decision":
                 case = self._case(key)
-                # Copies of a decision may follow; what counts is when the purse first knew.
+                # The first copy of a decision counts; duplicates may follow.
                 if case.completion_input < 0:
                     events = GroupDecision.FromString(command.group_decision).events
                     if any(event.WhichOneof("body") == "completed" for event in events):
@@ -165,18 +164,18 @@ class Auditor:
             return
         case = self._case(key)
         if body == "cancel_requested":
-            case.asked_to_cancel.add(fact.order)
+            case.cancel_requested.add(fact.order)
         elif (known := case.placed.get(fact.order)) is not None:
-            known.repeats += 1
+            known.duplicates += 1
         else:
             case.placed[fact.order] = Placed(fact.customer, fact.placed)
 
-    def under_way(self) -> list[str]:
-        """What is not over yet: a sample of it; empty when all is quiet."""
+    def pending(self) -> list[str]:
+        """A sample of the pending work; empty if everything is settled."""
         findings = Findings()
         for case in self._cases.values():
             AcrossLogs(case, self._scope(False), findings).check()
-        return findings.under_way
+        return findings.pending
 
     def _scope(self, settled: bool) -> Scope:
         whole = {topic for topic, _ in self._trimmed}
@@ -189,19 +188,19 @@ class Auditor:
         entries: Collection[StatementEntry] | None = None,
         acknowledged: Iterable[tuple[str, str]] = (),
     ) -> Report:
-        """What holds of all that was taken so far.
+        """The report on all records so far. May be called again after more records.
 
-        `entries` is the provider's statement, taken after the records were read; None leaves the books uncompared.
-        `acknowledged` are (group, order) that clients were told are placed. May be called again after more records.
+        `entries` is the provider's statement, requested after the records were read; None omits the comparison.
+        `acknowledged` are the (group, order) pairs whose placement was acknowledged to a client.
         """
         findings = self._findings.copy()
         cases = self._cases
         for case in cases.values():
             AcrossLogs(case, self._scope(settled), findings).check()
-        told = list(acknowledged)
-        for group, order in told:
+        acknowledged = list(acknowledged)
+        for group, order in acknowledged:
             if group not in cases or order not in cases[group].placed:
-                findings.breach(Invariant.ACKNOWLEDGED_IS_LOGGED, group, order, "acknowledged, and not in the log")
+                findings.breach(Invariant.ACKNOWLEDGED_IS_LOGGED, group, order, "acknowledged, but not in the log")
         if entries is not None:
             compare(cases.values(), entries, settled, findings)
         money, holds, open_holds = self._money()
@@ -211,7 +210,7 @@ class Auditor:
             findings=findings,
             settled=settled,
             books_compared=entries is not None,
-            acknowledged=len(told),
+            acknowledged=len(acknowledged),
             groups=Counter(case.group.state for case in cases.values() if case.group.state is not GroupState.NONE),
             orders=Counter(
                 seat.state
@@ -220,7 +219,7 @@ class Auditor:
                 if order in case.placed
             ),
             placed=sum(len(case.placed) for case in cases.values()),
-            repeats=sum(placed.repeats for case in cases.values() for placed in case.placed.values()),
+            repeats=sum(placed.duplicates for case in cases.values() for placed in case.placed.values()),
             holds=holds,
             open_holds=open_holds,
             money=money,
@@ -240,7 +239,7 @@ class Auditor:
         return money, holds, open_holds
 
     def _check_balance(self, money: dict[str, Totals], findings: Findings) -> None:
-        """What groups were told was charged, against what purses took and kept, per currency."""
+        """Compares the charges of the group log with the captures less refunds of the payment log, per currency."""
         charged: Counter[str] = Counter()
         kept: Counter[str] = Counter()
         for case in self._cases.values():
@@ -250,7 +249,7 @@ class Auditor:
             kept[hold.currency] += hold.captured - hold.own_refunds
         for currency in sorted(money):
             if charged[currency] != kept[currency]:
-                what = f"{currency}: groups count {charged[currency]} charged, purses {kept[currency]}"
+                what = f"{currency}: charged {charged[currency]} in the group log, {kept[currency]} in the payment log"
                 findings.breach(Invariant.BALANCED, "", "", what)
 
 

@@ -1,7 +1,4 @@
-"""All that the topics say about one group: what shoppers asked, what was decided, what became of the money.
-
-Holds things together for the checks across logs; checks nothing itself.
-"""
+"""The content of all topics about one group: orders, decisions and payments. The input of the checks across logs."""
 
 from __future__ import annotations
 
@@ -13,9 +10,9 @@ from ops.audit.money.group_payments import PurseFold
 
 
 class Placed:
-    """One order as its shopper placed it; the first of its records counts."""
+    """One order as placed. The first of its records counts."""
 
-    __slots__ = ("currency", "customer", "max_unit_price_minor", "quantity", "repeats", "request_sha256")
+    __slots__ = ("currency", "customer", "duplicates", "max_unit_price_minor", "quantity", "request_sha256")
 
     def __init__(self, customer: str, placed: OrderPlaced) -> None:
         self.customer = customer
@@ -23,30 +20,39 @@ class Placed:
         self.currency = placed.currency
         self.max_unit_price_minor = placed.max_unit_price_minor
         self.request_sha256 = placed.request_sha256
-        #: Further records of the same order.
-        self.repeats = 0
+        #: The number of further records of the same order.
+        self.duplicates = 0
 
 
 class Case:
-    """One group's file."""
+    """The records of one group, folded."""
 
-    __slots__ = ("asked_to_cancel", "completion_input", "group", "key", "placed", "purse", "refunds", "unreadable")
+    __slots__ = (
+        "cancel_requested",
+        "completion_input",
+        "group",
+        "group_payments",
+        "key",
+        "placed",
+        "refunds",
+        "unreadable",
+    )
 
     def __init__(self, key: str, findings: Findings) -> None:
         self.key = key
         self.group = GroupFold(key, findings)
-        self.purse = PurseFold(key, findings)
+        self.group_payments = PurseFold(key, findings)
         self.placed: dict[str, Placed] = {}
-        #: Orders whose records could not be read; their headers name them.
+        #: Orders whose records can't be decoded; the headers have their names.
         self.unreadable: set[str] = set()
-        #: Orders that a shopper asked to cancel.
-        self.asked_to_cancel: set[str] = set()
-        #: Offset in the payment inbox at which the purse learned that the group had completed; -1: it did not.
+        #: Orders with a cancellation request of the shopper.
+        self.cancel_requested: set[str] = set()
+        #: The offset of the group's completion in the payment inbox; -1 before it.
         self.completion_input = -1
-        #: Refunds asked for in the payment inbox: refund -> order.
+        #: Refund requests in the payment inbox: refund -> order.
         self.refunds: dict[str, str] = {}
 
     @property
     def trimmed(self) -> bool:
-        """Whether the beginning of one of its logs is gone."""
-        return self.group.chain.trimmed or self.purse.chain.trimmed
+        """Whether one of its logs has lost its first records."""
+        return self.group.chain.trimmed or self.group_payments.chain.trimmed

@@ -1,6 +1,6 @@
-"""The chain of decisions of one group or one purse: versions, digests, causes and times.
+"""The chain of one group's decisions in one log: versions, digests, causes and times.
 
-Knows nothing of what was decided. Every record of a decision log goes through here first; only what is new goes on.
+Every record of a decision log passes the chain first. Only new versions are folded.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from ops.audit.findings import Invariant
 
 _DIGEST_BYTES = 32
 
-#: (invariant, what): what a chain calls when something is wrong with it.
-Complain = Callable[[Invariant, str], None]
+#: Called with (invariant, description) for each violation.
+OnViolation = Callable[[Invariant, str], None]
 
 
 class Sealed(Protocol):
-    """What all decisions have in common."""
+    """The common fields of all decisions."""
 
     version: int
     cause: int
@@ -27,7 +27,7 @@ class Sealed(Protocol):
 
 
 class Chain:
-    """Decisions of one key, as far as read."""
+    """The decisions of one key that were read so far."""
 
     __slots__ = ("_digests", "cause", "first_version", "time_ms", "version")
 
@@ -35,39 +35,42 @@ class Chain:
         self.version = 0
         self.cause = -1
         self.time_ms = 0
-        #: Greater than 1 where the log had been trimmed before the first decision that was read.
+        #: Greater than 1 if the log was trimmed before the first decision that was read.
         self.first_version = 1
         self._digests = bytearray()
 
     @property
     def trimmed(self) -> bool:
-        """Whether its beginning is no longer in the log."""
+        """Whether the log has lost its first decisions."""
         return self.first_version > 1
 
-    def take(self, value: bytes, decision: Sealed, log_trimmed: bool, complain: Complain) -> bool:
-        """Takes the next record. Returns False for a repeat of a known version, which must not be folded again."""
+    def take(self, value: bytes, decision: Sealed, log_trimmed: bool, on_violation: OnViolation) -> bool:
+        """Takes the next record. Returns False for a duplicate of a known version, which is not folded again."""
         digest = sha256(value).digest()
         version = decision.version
         if self.first_version <= version <= self.version:
             if self._digest(version) != digest:
-                complain(Invariant.VERSIONS, f"two different decisions of version {version}")
+                on_violation(Invariant.VERSIONS, f"two different decisions of version {version}")
             return False
         if version < self.first_version:
-            complain(Invariant.VERSIONS, f"version {version} after version {self.version}")
+            on_violation(Invariant.VERSIONS, f"version {version} after version {self.version}")
             return False
         if version != self.version + 1:
-            self._skip_to(version, log_trimmed, complain)
+            self._skip_to(version, log_trimmed, on_violation)
         elif self.version and decision.previous_sha256 != self._digest(self.version):
-            complain(Invariant.CHAIN, f"version {version} does not carry the digest of version {self.version}")
+            on_violation(Invariant.CHAIN, f"version {version} does not have the digest of version {self.version}")
         elif not self.version and decision.previous_sha256:
-            complain(Invariant.CHAIN, "version 1 names a decision before it")
+            on_violation(Invariant.CHAIN, "version 1 has the digest of a previous decision")
         if decision.cause <= self.cause:
-            complain(
+            on_violation(
                 Invariant.VERSIONS,
                 f"version {version} is caused by input {decision.cause}, the one before by {self.cause}",
             )
         if decision.time_ms < self.time_ms:
-            complain(Invariant.VERSIONS, f"version {version} is dated {self.time_ms - decision.time_ms} ms too early")
+            on_violation(
+                Invariant.VERSIONS,
+                f"version {version} is {self.time_ms - decision.time_ms} ms earlier than the version before",
+            )
         self.version = version
         self.cause = max(self.cause, decision.cause)
         self.time_ms = max(self.time_ms, decision.time_ms)
@@ -78,13 +81,13 @@ class Chain:
         at = (version - self.first_version) * _DIGEST_BYTES
         return bytes(self._digests[at : at + _DIGEST_BYTES])
 
-    def _skip_to(self, version: int, log_trimmed: bool, complain: Complain) -> None:
+    def _skip_to(self, version: int, log_trimmed: bool, on_violation: OnViolation) -> None:
         if self.version == 0 and log_trimmed:
             self.first_version = version
             return
-        complain(Invariant.VERSIONS, f"version {self.version + 1} is missing before version {version}")
+        on_violation(Invariant.VERSIONS, f"version {self.version + 1} is missing before version {version}")
         if self.version == 0:
             self.first_version = version
         else:
-            # Later versions keep their places; a record that fills the gap afterwards differs from these zeros.
+            # Zeros keep the places of later versions. A record that fills the gap afterwards differs from them.
             self._digests += bytes(_DIGEST_BYTES * (version - self.version - 1))

@@ -1,7 +1,4 @@
-"""What an audit finds: violations of the invariants, and alarms that a person should look into.
-
-Never decides by itself how bad a run was: it only keeps what it is told, in the order it was told.
-"""
+"""The findings of an audit, in the order of their discovery: violations, alarms and pending work."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ MAX_KEPT = 10_000
 
 
 class Invariant(IntEnum):
-    """The numbered invariants of the product; ARCHITECTURE.md has them in full."""
+    """The numbered invariants of the product. ARCHITECTURE.md has their full text."""
 
     BALANCED = 1
     HELD_IS_ACCOUNTED_FOR = 2
@@ -35,28 +32,28 @@ class Invariant(IntEnum):
 
 TITLES: dict[Invariant, str] = {
     Invariant.BALANCED: "debits = credits per currency",
-    Invariant.HELD_IS_ACCOUNTED_FOR: "captured + let go = held, for every hold",
-    Invariant.ONE_CAPTURE: "at most one effective capture a hold",
-    Invariant.RIGHT_AMOUNT: "capture = tier price × quantity, within the hold and what was agreed",
+    Invariant.HELD_IS_ACCOUNTED_FOR: "captured + released = held, for every hold",
+    Invariant.ONE_CAPTURE: "at most one effective capture per hold",
+    Invariant.RIGHT_AMOUNT: "capture = tier price × quantity, within the hold and the agreed maximum",
     Invariant.CAPTURE_AFTER_COMPLETION: "no capture before its group completed",
-    Invariant.SEATS: "seats within capacity, and within each customer's share",
-    Invariant.ONE_END_OF_GROUP: "completed, expired or cancelled, and rightly so",
-    Invariant.ONE_END_OF_ORDER: "every order has one outcome and one end",
-    Invariant.ENDS_IN_TIME: "deadlines kept, nothing left open",
+    Invariant.SEATS: "seats within the capacity and each customer's limit",
+    Invariant.ONE_END_OF_GROUP: "completed, expired or cancelled, by the rules",
+    Invariant.ONE_END_OF_ORDER: "every order has one outcome and one final state",
+    Invariant.ENDS_IN_TIME: "deadlines met, nothing left open",
     Invariant.REFUNDS_WITHIN_CAPTURES: "refunds within captures",
     Invariant.SAME_REQUEST_SAME_RESULT: "same request, same result",
     Invariant.REPLAY: "replay gives the same digest",
-    Invariant.ACKNOWLEDGED_IS_LOGGED: "what was acknowledged is in the log",
-    Invariant.VERSIONS: "versions without gap, one event a version",
-    Invariant.BOOKS_EQUAL: "provider's books = ours",
+    Invariant.ACKNOWLEDGED_IS_LOGGED: "every acknowledged order is in the log",
+    Invariant.VERSIONS: "versions without gaps, one decision per version",
+    Invariant.BOOKS_EQUAL: "the provider's statement equals our books",
     Invariant.CHAIN: "hash chain intact",
-    Invariant.PARTITION: "every group stands in the partition of its key",
+    Invariant.PARTITION: "every group is in the partition of its key",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One breach: which invariant, of which group and order (empty where it is about none), and what was seen."""
+    """A violated invariant, the group and order concerned (empty if there is none), and a description."""
 
     invariant: Invariant
     group: str
@@ -71,42 +68,42 @@ class Violation:
 
 @dataclass(slots=True)
 class Findings:
-    """Collects. Beyond MOST_KEPT violations only the number grows: a broken log breaks everything after it."""
+    """Collects findings. Beyond MAX_KEPT violations only their count grows: a broken log breaks all that follows."""
 
     violations: list[Violation] = field(default_factory=list)
     by_invariant: dict[Invariant, int] = field(default_factory=dict)
     alarms: list[str] = field(default_factory=list)
-    under_way: list[str] = field(default_factory=list)
-    under_way_count: int = 0
+    pending: list[str] = field(default_factory=list)
+    pending_count: int = 0
 
     @property
     def violation_count(self) -> int:
-        """All violations, kept or not."""
+        """The number of all violations, kept or not."""
         return sum(self.by_invariant.values())
 
     def breach(self, invariant: Invariant, group: str, order: str, what: str) -> None:
-        """An invariant does not hold."""
+        """Adds a violation."""
         self.by_invariant[invariant] = self.by_invariant.get(invariant, 0) + 1
         if len(self.violations) < MAX_KEPT:
             self.violations.append(Violation(invariant, group, order, what))
 
     def alarm(self, what: str) -> None:
-        """Something that the rules allow and that a person should look into all the same."""
+        """Adds something that violates no invariant but that an operator should investigate."""
         if len(self.alarms) < MAX_KEPT:
             self.alarms.append(what)
 
-    def going_on(self, what: str) -> None:
-        """Something that is not over yet."""
-        self.under_way_count += 1
-        if len(self.under_way) < 100:
-            self.under_way.append(what)
+    def add_pending(self, what: str) -> None:
+        """Adds pending work. Keeps the first 100 descriptions."""
+        self.pending_count += 1
+        if len(self.pending) < 100:
+            self.pending.append(what)
 
     def copy(self) -> Findings:
-        """What was found so far, to add to without touching the original."""
+        """An independent copy of the findings."""
         return Findings(
             list(self.violations),
             dict(self.by_invariant),
             list(self.alarms),
-            list(self.under_way),
-            self.under_way_count,
+            list(self.pending),
+            self.pending_count,
         )

@@ -1,4 +1,4 @@
-"""The result of an audit: figures, findings, and how people and programs read them."""
+"""The result of an audit: figures and findings, as tables for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from ops.audit.money.statement import Totals
 from ops.console import labelled
 
 MAX_SHOWN = 50
-#: Checked by another command.
+#: Invariants that another command checks.
 _ELSEWHERE = {Invariant.REPLAY: "see `groupbuy-ops replay`"}
 
 
 @dataclass(slots=True)
 class Report:
-    """What an audit found. Money is in minor units by currency."""
+    """The figures and findings of an audit. Amounts are in minor units by currency."""
 
     findings: Findings
-    #: Whether it was demanded that nothing is under way.
+    #: Whether pending work counted as a violation.
     settled: bool
     #: Whether the provider's statement was compared.
     books_compared: bool
     groups: Counter[GroupState] = field(default_factory=Counter)
     orders: Counter[SeatState] = field(default_factory=Counter)
-    #: Orders that clients were told are placed, as far as somebody kept a list.
+    #: The number of acknowledged orders that the caller passed for comparison.
     acknowledged: int = 0
-    #: Distinct orders in the log of facts, and further records of the same ones.
+    #: Distinct orders in the log of facts, and duplicate records of them.
     placed: int = 0
     repeats: int = 0
     holds: int = 0
     open_holds: int = 0
     money: dict[str, Totals] = field(default_factory=dict)
-    #: Repeated records of decisions, all byte-identical unless invariant 14 says otherwise.
+    #: Duplicate records of decisions, all byte-identical unless invariant 14 is violated.
     duplicates: int = 0
     dead_letters: int = 0
     records: int = 0
     seconds: float = 0.0
-    #: Roots of the ledger that were compared with a file; None: there was no file.
+    #: Roots of the ledger that were compared with a file; None without a file.
     roots: int | None = None
 
     @property
@@ -56,13 +56,13 @@ class Report:
 
     @property
     def books_equal(self) -> bool | None:
-        """Whether the provider's books equal ours; None where they were not compared."""
+        """Whether the provider's statement equals our books; None if they were not compared."""
         if not self.books_compared:
             return None
         return not self.findings.by_invariant.get(Invariant.BOOKS_EQUAL)
 
     def json(self) -> str:
-        """One line for programs."""
+        """The figures as one line of JSON."""
         figures = {
             "groups": self.groups.total(),
             "orders": self.placed,
@@ -76,7 +76,7 @@ class Report:
             "refunded_minor": {currency: totals.refunded for currency, totals in sorted(self.money.items())},
             "duplicates": self.duplicates,
             "dead_letters": self.dead_letters,
-            "under_way": self.findings.under_way_count,
+            "under_way": self.findings.pending_count,
             "alarms": len(self.findings.alarms),
             "records": self.records,
             "roots": self.roots,
@@ -85,7 +85,7 @@ class Report:
         return json.dumps(figures)
 
     def print(self, console: Console) -> None:
-        """Tables for people."""
+        """Prints the figures and findings as tables."""
         console.print(self._figures())
         console.print(self._money())
         console.print(self._invariants())
@@ -95,27 +95,27 @@ class Report:
             console.print(Text(f"and {more} more", style="red"))
         for alarm in self.findings.alarms[:MAX_SHOWN]:
             console.print(labelled("alarm", "yellow", alarm))
-        for one in self.findings.under_way[:10]:
-            console.print(labelled("under way", "dim", one))
-        if self.findings.under_way_count > 10:
-            console.print(Text(f"{self.findings.under_way_count} things are under way", style="dim"))
+        for one in self.findings.pending[:10]:
+            console.print(labelled("pending", "dim", one))
+        if self.findings.pending_count > 10:
+            console.print(Text(f"{self.findings.pending_count} items are pending", style="dim"))
 
     def _figures(self) -> Table:
-        table = Table(title="Audit: the topics, read again", title_justify="left", show_header=False, box=None)
+        table = Table(title="Audit of all topics", title_justify="left", show_header=False, box=None)
         table.add_column(style="dim")
         table.add_column()
         table.add_row("records", f"{self.records:,} in {self.seconds:.1f} s")
         table.add_row("groups", _counts(self.groups.total(), {s.name: self.groups[s] for s in GroupState}))
         table.add_row("orders", _counts(self.placed, {s.name: self.orders[s] for s in SeatState}))
-        table.add_row("repeated", f"{self.repeats:,} order records, {self.duplicates:,} decisions (byte for byte)")
+        table.add_row("duplicates", f"{self.repeats:,} order records, {self.duplicates:,} decisions (byte-identical)")
         table.add_row("dead letters", f"{self.dead_letters:,}")
         if self.roots is not None:
-            table.add_row("ledger", f"{self.roots:,} roots compared with those that were exported")
+            table.add_row("ledger", f"{self.roots:,} roots compared with the exported ones")
         return table
 
     def _money(self) -> Table:
         table = Table(title="Money", title_justify="left")
-        for column in ("currency", "held", "captured", "let go", "still held", "given back"):
+        for column in ("currency", "held", "captured", "released", "still held", "refunded"):
             table.add_column(column, justify="left" if column == "currency" else "right")
         for currency, totals in sorted(self.money.items()):
             sums = (totals.held, totals.captured, totals.released, totals.open, totals.refunded)
@@ -129,13 +129,13 @@ class Report:
         table.add_column("", justify="right")
         for invariant, title in TITLES.items():
             count = self.findings.by_invariant.get(invariant, 0)
-            verdict = Text(f"{count} broken", style="bold red") if count else Text("holds", style="green")
+            verdict = Text(f"{count} violations", style="bold red") if count else Text("holds", style="green")
             if invariant in _ELSEWHERE:
                 verdict = Text(_ELSEWHERE[invariant], style="dim")
             if invariant is Invariant.BOOKS_EQUAL and not self.books_compared:
                 verdict = Text("not compared", style="yellow")
             if invariant is Invariant.ACKNOWLEDGED_IS_LOGGED and not self.acknowledged:
-                verdict = Text("known to clients alone", style="dim")
+                verdict = Text("no list of acknowledged orders", style="dim")
             table.add_row(str(int(invariant)), title, verdict)
         return table
 

@@ -1,7 +1,4 @@
-"""Audits a running system: reads its topics, asks the provider for its books, and says what holds.
-
-Imports no service: what they share with this check is the contract alone.
-"""
+"""Audits a running system: reads its topics, requests the provider's statement, and reports which invariants hold."""
 
 from __future__ import annotations
 
@@ -30,16 +27,16 @@ Marks = Mapping[tuple[str, int], int]
 
 
 class NotQuiet(TimeoutError):
-    """Something is still under way at the deadline. `under_way` names some of it."""
+    """Work is still pending at the deadline. `pending` describes some of it."""
 
-    def __init__(self, under_way: list[str], deadline_s: float) -> None:
-        some = "; ".join(under_way[:5]) or "the topics keep growing"
+    def __init__(self, pending: list[str], deadline_s: float) -> None:
+        some = "; ".join(pending[:5]) or "the topics keep growing"
         super().__init__(f"not quiet within {deadline_s:g} s: {some}")
-        self.under_way = under_way
+        self.pending = pending
 
 
 async def marks(kafka: str) -> Marks:
-    """Where all topics end now, for an audit of what comes after. Right only while nothing is under way."""
+    """The end offsets of all topics, for an audit of later records. Valid only while nothing is pending."""
     async with Reader(kafka, TOPICS) as reader:
         return {(tp.topic, tp.partition): end for tp, end in (await reader.ends()).items()}
 
@@ -52,11 +49,11 @@ async def audit(
     acknowledged: Iterable[tuple[str, str]] = (),
     since: Marks | None = None,
 ) -> Report:
-    """Reads all topics from their beginning to their end of now and checks them against the provider's books.
+    """Reads all topics up to their current ends and checks them against the provider's statement.
 
-    `settled` demands that nothing is under way. `provider` None leaves the books uncompared. `acknowledged` are the
-    (group, order) that clients were told are placed. `since` leaves out what lies before: for a broker that has
-    seen other runs, with other providers.
+    With `settled`, pending work is a violation. Without a `provider`, the statement is not compared. `acknowledged` are
+    the (group, order) pairs whose placement was acknowledged to a client. `since` omits earlier records, for a broker
+    with the records of other runs and other providers.
     """
     begun = monotonic()
     known = await _registry(kafka)
@@ -75,7 +72,7 @@ async def wait_quiet(
 ) -> None:
     """Waits until every group is final and nothing is pending. Raises NotQuiet after `deadline_s` seconds.
 
-    A broker that is away meanwhile is waited for. `on_poll` hears a sample of what is under way at each look.
+    Retries while the broker is unreachable. Each poll calls `on_poll` with a sample of the pending work.
     """
     until = monotonic() + deadline_s
     known = await _registry(kafka)
@@ -87,19 +84,19 @@ async def wait_quiet(
             try:
                 grown = await reader.read_to_end(auditor.take)
             except KafkaError as error:
-                grown, under_way = 1, [f"the broker does not answer: {error!r}"]
+                grown, pending = 1, [f"the broker does not answer: {error!r}"]
             else:
-                under_way = auditor.under_way()
+                pending = auditor.pending()
             if on_poll is not None:
-                on_poll(under_way)
-            # Twice in a row, with nothing new in between: what was read last may have been about to grow.
-            quiet = not under_way and not grown
+                on_poll(pending)
+            # Two polls in a row without pending work or new records: after one, a record may be on its way.
+            quiet = not pending and not grown
             if quiet and quiet_before:
                 return
             quiet_before = quiet
             if monotonic() > until:
-                raise NotQuiet(under_way, deadline_s)
-            # A look at a large log costs more than a pause; it must not take the whole machine.
+                raise NotQuiet(pending, deadline_s)
+            # A poll of a large log takes long. The pause is as long, so polling uses at most half of a core.
             await asyncio.sleep(max(POLL_S, monotonic() - began))
 
 
@@ -113,7 +110,7 @@ async def _registry(kafka: str) -> log_registry.Registry:
 
 
 async def _declared(kafka: str, known: log_registry.Registry) -> int:
-    """The number of partitions that keys are placed by. Raises OpsError where a topic has another one."""
+    """The declared number of partitions. Raises OpsError if a topic has another one."""
     declared = known.declared.partitions if known.declared is not None else None
     try:
         return common_partition_count(await partition_counts(cluster(kafka), ALL), declared)
@@ -141,7 +138,7 @@ async def _report(
             entries = await statement(provider)
         except grpc.aio.AioRpcError as error:
             raise OpsError(
-                f"the provider at {provider} does not give its statement ({error.code().name}): is it running there?"
+                f"the provider at {provider} returns no statement ({error.code().name}): check that it runs there"
             ) from error
     report = auditor.report(settled=settled, entries=entries, acknowledged=acknowledged)
     report.seconds = monotonic() - begun

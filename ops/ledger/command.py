@@ -1,4 +1,4 @@
-"""`ledger`: the books in double entry, folded from the topics: balances, and Merkle roots to be kept elsewhere."""
+"""`ledger`: the double-entry ledger, folded from the payment log: balances, and Merkle roots to keep elsewhere."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from ops.audit.findings import Findings
 from ops.console import console
 from ops.errors import USAGE, OpsError
 from ops.ledger import root_files
-from ops.ledger.root_files import Taking
+from ops.ledger.root_files import RootCollector
 from ops.log.reader import Reader, skips
 from ops.printing import as_json, echo
 from ops.where import Kafka, broker
 from shared_kernel.topics import PAYMENT_LOG
 
-app = typer.Typer(no_args_is_help=True, help="The ledger: balances, and roots that prove it later.")
+app = typer.Typer(no_args_is_help=True, help="The ledger: balances, and Merkle roots that prove its history.")
 
 
 @app.command()
 def roots(
-    out: Annotated[Path, typer.Option("--out", help="The file to write. Keep it where the broker's keepers can't.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write. Keep it where the broker's administrators can't write.")
+    ],
     kafka: Kafka = None,
 ) -> None:
     """Writes the Merkle root of each day and partition, for `groupbuy-ops audit --roots`.
 
-    The last line is one JSON object. Exit 1 where the log is broken already: nothing is written then.
+    The last line is one JSON object. Exits with 1 and writes nothing if the log's hash chain is broken.
     """
-    taking = _taken(broker(kafka))
-    _refuse_broken(taking)
-    found = taking.finish()
+    collector = _collect(broker(kafka))
+    _refuse_broken(collector)
+    found = collector.finish()
     try:
         root_files.write(out, found)
     except OSError as error:
@@ -52,14 +54,14 @@ def roots(
 
 @app.command()
 def balances(kafka: Kafka = None) -> None:
-    """Balances of each account and currency, and whether debits equal credits. Exit 1 where they don't.
+    """Prints the balance of each account and currency.
 
-    The last line is one JSON object.
+    The last line is one JSON object. Exits with 1 if debits and credits differ.
     """
-    taking = _taken(broker(kafka))
-    _refuse_broken(taking)
+    collector = _collect(broker(kafka))
+    _refuse_broken(collector)
     sums: dict[tuple[str, str], list[int]] = {}
-    for fold in taking.ledger.folds.values():
+    for fold in collector.ledger.folds.values():
         for (currency, account), (debits, credits_) in fold.balances.items():
             both = sums.setdefault((currency, account.name.lower()), [0, 0])
             both[0] += debits
@@ -81,30 +83,30 @@ def balances(kafka: Kafka = None) -> None:
 
 
 def check(kafka: str, path: Path, findings: Findings) -> int:
-    """Compares a file of roots with the topics of now; returns how many roots it has. Raises OpsError."""
+    """Compares a file of roots with the current log and returns the number of its roots. Raises OpsError."""
     wanted = root_files.read(path)
-    root_files.compare(wanted, _taken(kafka, Taking(wanted)), findings)
+    root_files.compare(wanted, _collect(kafka, RootCollector(wanted)), findings)
     return len(wanted)
 
 
-def _taken(kafka: str, taking: Taking | None = None) -> Taking:
-    made = taking or Taking()
+def _collect(kafka: str, collector: RootCollector | None = None) -> RootCollector:
+    collector = collector or RootCollector()
 
     async def run() -> None:
         async with Reader(kafka, [PAYMENT_LOG.name], passed_over=await skips(kafka)) as reader:
             for (_topic, partition), offset in (await reader.beginnings()).items():
-                made.ledger.begins_at(partition, offset)
-            await reader.read_to_end(lambda _topic, records: made.ledger.take(records))
+                collector.ledger.begins_at(partition, offset)
+            await reader.read_to_end(lambda _topic, records: collector.ledger.take(records))
 
     try:
         asyncio.run(run())
     except KafkaError as error:
         raise OpsError(f"the broker at {kafka} stopped answering: {error!r}", USAGE) from error
-    return made
+    return collector
 
 
-def _refuse_broken(taking: Taking) -> None:
-    if taking.faults:
-        _, _, _, partition, offset, what = taking.faults[0]
-        more = f" (and {len(taking.faults) - 1} more)" if len(taking.faults) > 1 else ""
-        raise OpsError(f"the log of decisions is broken at partition {partition} offset {offset}: {what}{more}")
+def _refuse_broken(collector: RootCollector) -> None:
+    if collector.faults:
+        _, _, _, partition, offset, what = collector.faults[0]
+        more = f" (and {len(collector.faults) - 1} more)" if len(collector.faults) > 1 else ""
+        raise OpsError(f"the payment log is broken at partition {partition} offset {offset}: {what}{more}")

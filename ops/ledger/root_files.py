@@ -1,7 +1,7 @@
-"""Merkle roots of the ledger, one a day and partition: written to a file, and compared with what the topics say later.
+"""Merkle roots of the ledger, one per day and partition: written to a file, and compared with the log later.
 
-The root alone proves; beside it stand the first bytes of each decision's digest, so that what was changed can also be
-named. Who keeps the file out of reach of who keeps the broker can tell whether anybody rewrote history.
+The root proves the history. The first bytes of each decision's digest are in the file too, to name changed decisions.
+Kept out of reach of the broker's administrators, the file shows whether anybody rewrote the log.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from services.payments.ledger.journal import Entry, Fault
 from shared_kernel.topics import PAYMENT_LOG
 
 FORMAT = 1
-#: Bytes of a decision's digest that are kept to name it by.
+#: Bytes of a decision's digest that the file keeps.
 MARK_BYTES = 6
 MAX_NAMED = 50
 
 
 @dataclass(slots=True)
 class Day:
-    """One day of one partition."""
+    """The entries of one partition on one day."""
 
     entries: int = 0
     root: str = ""
-    #: Hash of the last entry, of which all before it are part.
+    #: Hash of the last entry, which includes all entries before it.
     hash: str = ""
     #: First bytes of each decision's digest, by offset.
     marks: dict[int, str] = field(default_factory=dict)
@@ -43,31 +43,31 @@ Roots = dict[tuple[int, str], Day]
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    """A decision as it stands in the log now."""
+class LoggedDecision:
+    """A decision in the current log."""
 
     group: str
     version: int
     mark: str
 
     def __str__(self) -> str:
-        return f"purse {self.group} version {self.version}"
+        return f"group {self.group} version {self.version}"
 
 
-class Taking:
-    """Roots of a ledger while it is folded. With `until`, each day stops growing where that file ends."""
+class RootCollector:
+    """Collects the roots while the ledger is folded. With `until`, each day ends where it ends in that file."""
 
     def __init__(self, until: Roots | None = None) -> None:
         self._until = until
         self.roots: Roots = {}
-        self.decided: dict[tuple[int, int], Decided] = {}
+        self.decided: dict[tuple[int, int], LoggedDecision] = {}
         self.faults: list[tuple[Fault, str, int, int, int, str]] = []
-        self.ledger = Ledger(self.take, self.complain)
-        #: Day of each partition's last entry.
+        self.ledger = Ledger(self.take, self.add_fault)
+        #: The day of each partition's last entry.
         self._day: dict[int, str] = {}
 
-    def complain(self, fault: Fault, group: str, version: int, partition: int, offset: int, what: str) -> None:
-        """Something is wrong with the log itself."""
+    def add_fault(self, fault: Fault, group: str, version: int, partition: int, offset: int, what: str) -> None:
+        """Records a fault of the log."""
         self.faults.append((fault, group, version, partition, offset, what))
 
     def take(self, entries: list[Entry]) -> None:
@@ -77,7 +77,7 @@ class Taking:
         name = (first.partition, day_name(fold.day))
         day = self.roots.setdefault(name, Day())
         wanted = self._until.get(name) if self._until is not None else None
-        self.decided[first.partition, first.offset] = Decided(
+        self.decided[first.partition, first.offset] = LoggedDecision(
             first.group, first.version, first.decision_sha256[:MARK_BYTES].hex()
         )
         if wanted is not None and day.entries >= wanted.entries:
@@ -86,11 +86,11 @@ class Taking:
         day.entries = fold.days[fold.day].size
         day.hash = entries[-1].hash.hex()
         if wanted is None or day.entries >= wanted.entries:
-            # Of a day that is compared, the root where the file ends; of any other, at its end: see `finish`.
+            # The root of a compared day is that at the file's last entry. Other roots are set by `finish`.
             day.root = fold.days[fold.day].root().hex() if wanted is not None else ""
 
     def finish(self) -> Roots:
-        """All roots, once everything was taken."""
+        """All roots, after the last record."""
         for (partition, name), day in self.roots.items():
             if not day.root:
                 trees = {day_name(number): tree for number, tree in self.ledger.folds[partition].days.items()}
@@ -99,7 +99,7 @@ class Taking:
 
 
 def day_name(day: int) -> str:
-    """`2026-01-31` of days since the epoch."""
+    """`2026-01-31` from the number of days since the epoch."""
     return datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
 
 
@@ -107,7 +107,7 @@ def day_name(day: int) -> str:
 
 
 def write(path: Path, roots: Roots) -> None:
-    """Writes a file of roots, whole or not at all."""
+    """Writes a file of roots atomically."""
     rows = [
         {
             "partition": partition,
@@ -125,7 +125,7 @@ def write(path: Path, roots: Roots) -> None:
 
 
 def read(path: Path) -> Roots:
-    """Roots of a file. Raises OpsError."""
+    """The roots of a file. Raises OpsError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         kind = content["format"], content["topic"]
@@ -138,7 +138,7 @@ def read(path: Path) -> Roots:
 
 
 def _unreadable(path: Path, why: str) -> OpsError:
-    return OpsError(f"{path} is no file of `groupbuy-ops ledger roots` that can be read: {why}", USAGE)
+    return OpsError(f"{path} is not a valid file of `groupbuy-ops ledger roots`: {why}", USAGE)
 
 
 def _days(rows: list[Mapping[str, Any]]) -> Iterator[tuple[tuple[int, str], Day]]:
@@ -150,14 +150,14 @@ def _days(rows: list[Mapping[str, Any]]) -> Iterator[tuple[tuple[int, str], Day]
 # Comparing ----------------------------------------------------------------------------------------------------------
 
 
-def compare(wanted: Roots, taking: Taking, findings: Findings) -> None:
-    """Names whatever differs between a file and the topics of now, under the invariant of the hash chain.
+def compare(wanted: Roots, collector: RootCollector, findings: Findings) -> None:
+    """Reports all differences between a file and the current log as violations of the hash chain.
 
-    `taking` was made with the file and has taken the whole log.
+    `collector` was created with the file's roots and has taken the whole log.
     """
-    found = taking.finish()
-    broken = {group for fault, group, *_ in taking.faults if fault is Fault.CHAIN}
-    for fault, group, version, partition, offset, what in taking.faults[:MAX_NAMED]:
+    found = collector.finish()
+    broken = {group for fault, group, *_ in collector.faults if fault is Fault.CHAIN}
+    for fault, group, version, partition, offset, what in collector.faults[:MAX_NAMED]:
         where = f"partition {partition} offset {offset}"
         findings.breach(Invariant.CHAIN, group, "", f"{where}: {fault.name.lower()} at version {version}: {what}")
     for (partition, name), day in sorted(wanted.items()):
@@ -169,20 +169,20 @@ def compare(wanted: Roots, taking: Taking, findings: Findings) -> None:
             Invariant.CHAIN,
             "",
             "",
-            f"{where}: the root of its first {day.entries} entries is not the one that was exported",
+            f"{where}: the root of its first {day.entries} entries differs from the exported one",
         )
-        _name_differences(partition, where, day, taking, broken, findings)
+        _name_differences(partition, where, day, collector, broken, findings)
 
 
 def _name_differences(
-    partition: int, where: str, day: Day, taking: Taking, broken: set[str], findings: Findings
+    partition: int, where: str, day: Day, collector: RootCollector, broken: set[str], findings: Findings
 ) -> None:
-    """Says which decisions are not what they were. Compared by offset first, then by what is nowhere any more."""
-    left = Counter(one.mark for (at, _), one in taking.decided.items() if at == partition)
-    changed: dict[str, list[tuple[int, Decided]]] = {}
+    """Reports the changed decisions: compared by offset first, then by digest at any offset."""
+    left = Counter(one.mark for (at, _), one in collector.decided.items() if at == partition)
+    changed: dict[str, list[tuple[int, LoggedDecision]]] = {}
     named = 0
     for offset, mark in day.marks.items():
-        now = taking.decided.get((partition, offset))
+        now = collector.decided.get((partition, offset))
         if now is not None and now.mark == mark:
             continue
         named += 1
@@ -190,7 +190,7 @@ def _name_differences(
             continue
         if left[mark]:
             left[mark] -= 1
-            findings.breach(Invariant.CHAIN, "", "", f"{where} offset {offset}: the decision was moved elsewhere")
+            findings.breach(Invariant.CHAIN, "", "", f"{where} offset {offset}: the decision has another offset now")
         elif now is not None:
             changed.setdefault(now.group, []).append((offset, now))
         else:
@@ -204,7 +204,7 @@ def _name_differences(
             findings.breach(Invariant.CHAIN, group, "", what)
             continue
         for offset, one in some:
-            what = f"{where} offset {offset}: the entry of {one} was tampered with"
+            what = f"{where} offset {offset}: the entry of {one} was changed"
             findings.breach(Invariant.CHAIN, group, "", what)
     if named > MAX_NAMED:
         findings.breach(Invariant.CHAIN, "", "", f"{where}: {named - MAX_NAMED} further decisions differ")

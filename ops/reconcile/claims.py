@@ -1,7 +1,6 @@
-"""What a purse is told when a statement says more than our books: claims, as a provider's notification would make them.
+"""Claims: provider outcomes that a statement shows and our ledger does not have, in the form of a notification.
 
-The purse's decider says what they mean. Must never make a claim that the statement does not bear out, nor one of money
-that both sides already have.
+The payments' decider interprets them. A claim is made only for money that the statement has and our books lack.
 """
 
 from __future__ import annotations
@@ -17,23 +16,23 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 from eventlog.core.partitioner import partition_of
 from eventlog.records.envelope import headers
 from ops.log.reader import Reader
-from services.payments.domain.ids import is_id, of_nobody
+from services.payments.domain.unexpected_funds import derived_id, is_id
 from shared_kernel.topics import PAYMENT_INBOX
 
 SOURCE = "/groupbuy/ops/reconcile"
 
 
 def of_unknown(theirs: StatementEntry) -> ProviderOutcome | None:
-    """What a purse is told of a hold that our books don't have; None: nothing that it could send back whole."""
+    """The claim for a hold that our books don't have; None if it can't be returned in full."""
     if theirs.refunded_minor:
         return None
     return _taken(theirs) if theirs.captured_minor else _held(theirs)
 
 
 def of_known(theirs: StatementEntry, *, held_here: int, captured_here: int) -> ProviderOutcome | None:
-    """What a purse is told of a hold that is further at the provider than here; None: nothing that it would book.
+    """The claim for a hold that has progressed further at the provider; None if payments would not book it.
 
-    Both in minor units.
+    Amounts are in minor units.
     """
     if theirs.refunded_minor or captured_here:
         return None
@@ -57,7 +56,7 @@ def _taken(theirs: StatementEntry) -> ProviderOutcome:
 
 
 def _held(theirs: StatementEntry) -> ProviderOutcome:
-    # Over or not: the purse asks the provider to let go of it, and books the answer.
+    # Whether it is still open or not: payments requests a void and books the result.
     made = _claim(theirs, OPERATION_AUTHORISE)
     made.authorised.hold = theirs.hold
     made.authorised.amount_minor = theirs.authorised_minor
@@ -72,18 +71,18 @@ def _over(theirs: StatementEntry) -> ProviderOutcome:
 
 
 def addressed(group: str, claim: ProviderOutcome) -> tuple[str, ProviderOutcome]:
-    """Whose purse is told. Without names of ours, names that are the same for every repeat."""
+    """The group and the claim with ids of ours. Missing ids are derived, so that a retry yields the same ones."""
     made = ProviderOutcome()
     made.CopyFrom(claim)
     provider = claim.payment_method
     hold = getattr(claim, claim.WhichOneof("result") or "").hold
     if not is_id(made.order):
-        made.order = of_nobody(provider, made.order, hold)
-    return (group if is_id(group) else of_nobody(provider, made.order)), made
+        made.order = derived_id(provider, made.order, hold)
+    return (group if is_id(group) else derived_id(provider, made.order)), made
 
 
 async def feed(kafka: str, claims: Iterable[tuple[str, ProviderOutcome]]) -> int:
-    """Appends claims, each with its group, to the payment inbox; returns how many. Raises KafkaError, OpsError."""
+    """Appends claims, each with its group, to the payment inbox. Returns their number. Raises KafkaError, OpsError."""
     async with Reader(kafka, [PAYMENT_INBOX.name]) as reader:
         partitions = reader.partitions(PAYMENT_INBOX.name)
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", enable_idempotence=True)

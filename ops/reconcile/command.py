@@ -1,7 +1,7 @@
-"""`reconcile`: our ledger against the provider's statement, and what to do about each hold that differs.
+"""`reconcile`: compares our ledger with the provider's statement, and says what to do about each difference.
 
-Where `audit` checks every rule, this is the book-keeper's daily work, also on a statement that came as a file. With
---feed, what the provider did and we never heard of is put to its purse as a claim. Must never book anything itself.
+`audit` checks the invariants; this is the daily reconciliation, also with a statement file. With --feed, operations
+that only the provider has are appended to the payment inbox as claims; payments books them.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ MAX_SHOWN = 100
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 
 
-class Ours:
-    """Our books while the log of decisions is read: the ledger's holds, and the purses that say what is under way."""
+class OurBooks:
+    """Our side, folded from the payment log: the ledger's holds, and the payments with their pending calls."""
 
     def __init__(self, until_ms: float = math.inf) -> None:
-        """`until_ms`: what was decided later, in milliseconds since the epoch, is left out."""
+        """Omits decisions after `until_ms`, in milliseconds since the epoch."""
         self._until_ms = until_ms
         self.books = Books()
-        self.purses: dict[str, GroupPayments] = {}
-        self.ledger = Ledger(self._book, self._complain)
+        self.payments: dict[str, GroupPayments] = {}
+        self.ledger = Ledger(self._book, self._refuse)
         self._versions: dict[str, int] = {}
 
     def take(self, records: list[Any]) -> None:
-        """Takes records of one partition, in order. Raises OpsError where the log is broken."""
+        """Takes records of one partition, in order. Raises OpsError if the log is broken."""
         wanted = [record for record in records if record.timestamp <= self._until_ms]
         self.ledger.take(wanted)
         for record in wanted:
@@ -64,18 +64,18 @@ class Ours:
         self.books.take(entries)
 
     def _follow(self, record: Any) -> None:
-        # The ledger has read it before: it is a decision, and the next one or a repeat.
+        # The ledger has checked it: it is the next decision or a duplicate.
         decision = PaymentDecision.FromString(record.value)
         if decision.version <= self._versions.get(decision.group, 0):
             return
         self._versions[decision.group] = decision.version
-        purse = self.purses.setdefault(decision.group, GroupPayments(decision.group))
+        group_payments = self.payments.setdefault(decision.group, GroupPayments(decision.group))
         for event in decision.events:
-            evolve(purse, event)
+            evolve(group_payments, event)
 
-    def _complain(self, fault: Fault, group: str, version: int, partition: int, offset: int, what: str) -> None:
+    def _refuse(self, fault: Fault, group: str, version: int, partition: int, offset: int, what: str) -> None:
         raise OpsError(
-            f"the log of decisions is broken at partition {partition} offset {offset}: {what}; see `groupbuy-ops audit`"
+            f"the payment log is broken at partition {partition} offset {offset}: {what}; see `groupbuy-ops audit`"
         )
 
 
@@ -84,27 +84,28 @@ def reconcile(
     provider: where.Provider = None,
     file: Annotated[
         Path | None,
-        typer.Option("--statement", help="A statement as CSV, instead of the provider's own answer."),
+        typer.Option("--statement", help="A statement file (CSV) in place of the provider's own."),
     ] = None,
     until: Annotated[
         datetime | None,
-        typer.Option("--until", formats=_TIMES, help="When the statement was made, UTC: leave out what came later."),
+        typer.Option("--until", formats=_TIMES, help="Time of the statement, UTC. Omits later decisions."),
     ] = None,
     wait_s: Annotated[
-        float, typer.Option("--wait", min=0, help="Look again for so many seconds at most, until all agrees.")
+        float, typer.Option("--wait", min=0, help="Repeat up to this many seconds until both sides agree.")
     ] = 10.0,
     feeds: Annotated[
-        bool, typer.Option("--feed", help="Tell the purses what only the provider knows; they do what follows from it.")
+        bool, typer.Option("--feed", help="Append operations that only the provider has to the payment inbox.")
     ] = False,
 ) -> None:
     """Compares our ledger with the provider's statement: matched, ours only, theirs only, amount differs.
 
-    Each with its order and the way to mend it. The last line is one JSON object. Exit 1 where the books don't agree.
+    Prints the order and the way out for each difference. The last line is one JSON object. Exits with 1 if the books
+    differ.
     """
     address = where.broker(kafka)
     given = read(file) if file is not None else None
     target = where.provider(provider) if given is None else ""
-    ours = Ours(until.replace(tzinfo=UTC).timestamp() * 1000 if until is not None else math.inf)
+    ours = OurBooks(until.replace(tzinfo=UTC).timestamp() * 1000 if until is not None else math.inf)
     try:
         lines, fed = asyncio.run(_run(address, target, given, ours, wait_s, feeds))
     except KafkaError as error:
@@ -113,15 +114,15 @@ def reconcile(
     counts = Counter(line.kind for line in lines)
     differ = [line for line in lines if line.kind is not Kind.MATCHED]
     figures = {kind.name.lower(): counts[kind] for kind in Kind}
-    under_way = sum(line.under_way for line in differ)
-    equal = under_way == len(differ)
-    echo(as_json({**figures, "under_way": under_way, "fed": fed, "books_equal": equal}))
+    pending = sum(line.pending for line in differ)
+    equal = pending == len(differ)
+    echo(as_json({**figures, "under_way": pending, "fed": fed, "books_equal": equal}))
     if not equal:
         raise typer.Exit(1)
 
 
 async def _run(
-    kafka: str, provider: str, given: Sequence[StatementEntry] | None, ours: Ours, wait_s: float, feeds: bool
+    kafka: str, provider: str, given: Sequence[StatementEntry] | None, ours: OurBooks, wait_s: float, feeds: bool
 ) -> tuple[list[Line], int]:
     lines = await compared(kafka, provider if given is None else given, ours, wait_s)
     claims = [(line.group, line.claim) for line in lines if line.claim is not None]
@@ -129,35 +130,35 @@ async def _run(
 
 
 async def compared(
-    kafka: str, theirs: str | Sequence[StatementEntry], ours: Ours | None = None, wait_s: float = 10.0
+    kafka: str, theirs: str | Sequence[StatementEntry], ours: OurBooks | None = None, wait_s: float = 10.0
 ) -> list[Line]:
-    """Compares until both sides agree or the time is up; what still changes then is under way and no error.
+    """Compares until both sides agree or the time is up. A difference that still changes then counts as pending.
 
-    `theirs` is a statement, or the address of the provider to ask for it. Raises OpsError, KafkaError.
+    `theirs` is a statement, or the address of the provider that returns it. Raises OpsError, KafkaError.
     """
     until = monotonic() + wait_s
-    ours = ours if ours is not None else Ours()
+    ours = ours if ours is not None else OurBooks()
     before: set[tuple[str, str]] = set()
     async with Reader(kafka, [PAYMENT_LOG.name], passed_over=await skips(kafka)) as reader:
         for (_topic, partition), offset in (await reader.beginnings()).items():
             ours.ledger.begins_at(partition, offset)
         while True:
-            entries = await _asked(theirs) if isinstance(theirs, str) else theirs
+            entries = await _request_statement(theirs) if isinstance(theirs, str) else theirs
             await reader.read_to_end(lambda _topic, records: ours.take(records))
-            lines = compare(ours.books, ours.purses, entries)
+            lines = compare(ours.books, ours.payments, entries)
             differ = {(line.hold, line.what) for line in lines if line.kind is not Kind.MATCHED}
             if not differ or (monotonic() > until and before):
-                return [line if (line.hold, line.what) in before else line.moving() for line in lines]
+                return [line if (line.hold, line.what) in before else line.unconfirmed() for line in lines]
             before = differ
             await asyncio.sleep(POLL_INTERVAL_S)
 
 
-async def _asked(provider: str) -> list[StatementEntry]:
+async def _request_statement(provider: str) -> list[StatementEntry]:
     try:
         return await statement(provider)
     except grpc.aio.AioRpcError as error:
         raise OpsError(
-            f"the provider at {provider} does not give its statement ({error.code().name}): is it running there?"
+            f"the provider at {provider} returns no statement ({error.code().name}): check that it runs there"
         ) from error
 
 
@@ -168,12 +169,12 @@ def _print(lines: Sequence[Line]) -> None:
     differ = [line for line in lines if line.kind is not Kind.MATCHED]
     if not differ:
         return
-    table = Table(title="Not the same in both books", title_justify="left", show_lines=True)
-    for column in ("", "order", "hold", "what", "how to mend it"):
+    table = Table(title="Differences", title_justify="left", show_lines=True)
+    for column in ("", "order", "hold", "difference", "what to do"):
         table.add_column(column, overflow="fold")
     for line in differ[:MAX_SHOWN]:
         name = f"groups/{line.group}/orders/{line.order}"
-        table.add_row(line.kind, name, line.hold, line.what, line.mend)
+        table.add_row(line.kind, name, line.hold, line.what, line.action)
     out.print(table)
     if len(differ) > MAX_SHOWN:
         out.print(f"and {len(differ) - MAX_SHOWN:,} more")

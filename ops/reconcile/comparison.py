@@ -1,7 +1,7 @@
-"""Our ledger against a provider's statement, hold by hold: what each says, how they differ, and the way to mend it.
+"""Our ledger against a provider's statement, hold by hold: the differences, and the way out of each.
 
-Pure. Money is compared in minor units; nothing is rounded and nothing is netted: two errors that cancel out are two
-errors. What a purse still waits to be answered is no error yet, and is never mended from here: the answer mends it.
+Pure. Amounts are compared in minor units, without rounding or netting: two errors that cancel out are two errors. A
+difference with a pending call is no error yet; the result of the call may resolve it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
 from ops.reconcile.claims import of_known, of_unknown
 from services.payments.domain.model import GroupPayments
-from services.payments.ledger.journal import Account, Entry
+from services.payments.ledger.journal import Entry
+from services.payments.ledger.posting_rules import Account
 
-WAIT = "wait: a call about it is under way, and its answer will say"
-MOVING = "look again: it was something else a moment ago"
+WAIT = "wait: a call about it is pending"
+MOVING = "repeat: the difference has changed a moment ago"
 BY_HAND = "by hand: "
 
 
 class Kind(StrEnum):
-    """What a comparison of one hold says."""
+    """The result of comparing one hold."""
 
     MATCHED = "matched"
     OURS_ONLY = "ours only"
@@ -32,8 +33,8 @@ class Kind(StrEnum):
 
 
 @dataclass(slots=True)
-class Ours:
-    """What our ledger says of one hold, in minor units."""
+class OurHold:
+    """One hold in our ledger. Amounts are in minor units."""
 
     group: str
     order: str
@@ -43,44 +44,44 @@ class Ours:
     captured: int = 0
     released: int = 0
     refunded: int = 0
-    #: Nobody had asked for it.
-    unasked: bool = False
+    #: Whether no order requested it.
+    unexpected: bool = False
 
     @property
     def open(self) -> int:
-        """Still held."""
+        """The amount that is still held."""
         return self.authorised - self.captured - self.released
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One hold, compared."""
+    """The comparison of one hold."""
 
     kind: Kind
     group: str
     order: str
     hold: str
-    #: What differs, in words; empty where nothing does.
+    #: The difference; empty if there is none.
     what: str = ""
-    #: The way to mend it; empty where there is nothing to mend.
-    mend: str = ""
-    #: A call about it is under way, so that its answer may mend it.
-    under_way: bool = False
-    #: What the purse is to be told; None: a person has to mend it.
+    #: The way out; empty if there is nothing to do.
+    action: str = ""
+    #: Whether a pending call may resolve the difference.
+    pending: bool = False
+    #: The claim that resolves the difference; None if an operator has to.
     claim: ProviderOutcome | None = None
 
-    def moving(self) -> Line:
-        """The same where it differed in another way a moment ago, or not at all: nothing to be sure of yet."""
+    def unconfirmed(self) -> Line:
+        """The same line as pending: the difference was another one, or none, a moment ago."""
         if self.kind is Kind.MATCHED:
             return self
-        return replace(self, under_way=True, mend=self.mend and MOVING, claim=None)
+        return replace(self, pending=True, action=self.action and MOVING, claim=None)
 
 
 @dataclass(slots=True)
 class Books:
-    """Our side: holds by the provider's reference, summed up from the ledger's entries."""
+    """Our side: the holds by the provider's reference, summed from the ledger's entries."""
 
-    holds: dict[str, Ours] = field(default_factory=dict)
+    holds: dict[str, OurHold] = field(default_factory=dict)
 
     def take(self, entries: Iterable[Entry]) -> None:
         """Takes entries of the ledger, in order."""
@@ -89,40 +90,40 @@ class Books:
                 self._take(entry)
 
     def _take(self, entry: Entry) -> None:
-        gets: dict[Account, int] = {}
-        gives: dict[Account, int] = {}
+        debited: dict[Account, int] = {}
+        credited: dict[Account, int] = {}
         for account, _, amount in entry.postings:
-            side = gets if amount > 0 else gives
+            side = debited if amount > 0 else credited
             side[account] = side.get(account, 0) + abs(amount)
         hold = self.holds.get(entry.hold)
         known = hold is not None
         if hold is None:
-            hold = self.holds[entry.hold] = Ours(entry.group, entry.order, entry.hold, entry.postings[0].currency)
+            hold = self.holds[entry.hold] = OurHold(entry.group, entry.order, entry.hold, entry.postings[0].currency)
         match entry.event:
             case "HoldAuthorised":
-                hold.authorised += gives[Account.CUSTOMER]
-                hold.captured += gets.get(Account.CLEARING, 0)
+                hold.authorised += credited[Account.CUSTOMER]
+                hold.captured += debited.get(Account.CLEARING, 0)
             case "Captured":
-                # A sale's money was taken before: what leaves clearing only changes its owner.
-                hold.captured += gets.get(Account.CLEARING, 0)
-                hold.released += gets.get(Account.CUSTOMER, 0)
+                # A sale's money was captured before; a posting out of clearing only changes its owner.
+                hold.captured += debited.get(Account.CLEARING, 0)
+                hold.released += debited.get(Account.CUSTOMER, 0)
             case "SuspenseRecorded" if known:
-                # Taken from what had been let go, or beyond what was asked for.
-                hold.captured += gets[Account.SUSPENSE]
-                hold.released -= gets[Account.SUSPENSE]
+                # Captured after the release, or more than requested.
+                hold.captured += debited[Account.SUSPENSE]
+                hold.released -= debited[Account.SUSPENSE]
             case "SuspenseRecorded":
-                hold.authorised, hold.unasked = gets[Account.SUSPENSE], True
+                hold.authorised, hold.unexpected = debited[Account.SUSPENSE], True
             case "Refunded":
-                hold.refunded += gets[Account.REFUNDS]
-                if hold.unasked:
-                    # That it had been taken, and not only held, is seen by its going back this way.
-                    hold.captured += gives.get(Account.SUSPENSE, 0)
+                hold.refunded += debited[Account.REFUNDS]
+                if hold.unexpected:
+                    # Its refund shows that it had been captured, and not only held.
+                    hold.captured += credited.get(Account.SUSPENSE, 0)
             case _:
-                hold.released += gets.get(Account.CUSTOMER, 0)
+                hold.released += debited.get(Account.CUSTOMER, 0)
 
 
-def compare(ours: Books, purses: Mapping[str, GroupPayments], statement: Iterable[StatementEntry]) -> list[Line]:
-    """Every hold that either side knows. Holds without any money in them are left out."""
+def compare(ours: Books, payments: Mapping[str, GroupPayments], statement: Iterable[StatementEntry]) -> list[Line]:
+    """Compares every hold of either side. Omits holds without money."""
     lines: list[Line] = []
     left = dict(ours.holds)
     for theirs in statement:
@@ -130,49 +131,49 @@ def compare(ours: Books, purses: Mapping[str, GroupPayments], statement: Iterabl
             continue
         known = left.pop(theirs.hold, None)
         group, order = (known.group, known.order) if known is not None else (theirs.group, theirs.order)
-        under_way = _under_way(purses, group, order)
+        pending = _pending(payments, group, order)
         if known is None:
-            lines.append(_theirs_only(theirs, under_way))
+            lines.append(_theirs_only(theirs, pending))
         else:
-            lines.append(_compared(known, theirs, under_way))
+            lines.append(_compared(known, theirs, pending))
     for known in left.values():
-        lines.append(_ours_only(known, _under_way(purses, known.group, known.order)))
+        lines.append(_ours_only(known, _pending(payments, known.group, known.order)))
     return lines
 
 
-def _under_way(purses: Mapping[str, GroupPayments], group: str, order: str) -> bool:
-    purse = purses.get(group)
-    payment = purse.payment(order) if purse is not None else None
+def _pending(payments: Mapping[str, GroupPayments], group: str, order: str) -> bool:
+    group_payments = payments.get(group)
+    payment = group_payments.payment(order) if group_payments is not None else None
     return payment is not None and bool(payment.calls)
 
 
-def _theirs_only(theirs: StatementEntry, under_way: bool) -> Line:
+def _theirs_only(theirs: StatementEntry, pending: bool) -> Line:
     what = f"{theirs.authorised_minor} {theirs.currency} there, nothing here"
     if theirs.captured_minor:
-        what += f"; {theirs.captured_minor} taken, {theirs.refunded_minor} given back"
+        what += f"; {theirs.captured_minor} captured, {theirs.refunded_minor} refunded"
     claim = of_unknown(theirs)
     if claim is not None:
-        mend = "feed it: the purse records it and sends its money back"
+        action = "feed it: payments records it and returns the money"
     else:
-        mend = f"{BY_HAND}somebody gave a part back at the provider; give back the rest there, and note it"
-    return _line(Kind.THEIRS_ONLY, theirs.group, theirs.order, theirs.hold, what, mend, under_way, claim)
+        action = f"{BY_HAND}a part was refunded at the provider; refund the rest there, and note it"
+    return _line(Kind.THEIRS_ONLY, theirs.group, theirs.order, theirs.hold, what, action, pending, claim)
 
 
-def _ours_only(known: Ours, under_way: bool) -> Line:
+def _ours_only(known: OurHold, pending: bool) -> Line:
     what = f"{known.authorised} {known.currency} here, nothing there"
-    mend = (
+    action = (
         f"{BY_HAND}look the hold up at the provider; a statement that ends earlier, or of another account, "
         "does not have it"
     )
-    return _line(Kind.OURS_ONLY, known.group, known.order, known.hold, what, mend, under_way, None)
+    return _line(Kind.OURS_ONLY, known.group, known.order, known.hold, what, action, pending, None)
 
 
-def _compared(known: Ours, theirs: StatementEntry, under_way: bool) -> Line:
+def _compared(known: OurHold, theirs: StatementEntry, pending: bool) -> Line:
     pairs = (
         ("authorised", theirs.authorised_minor, known.authorised),
         ("captured", theirs.captured_minor, known.captured),
-        ("let go", theirs.released_minor, known.released),
-        ("given back", theirs.refunded_minor, known.refunded),
+        ("released", theirs.released_minor, known.released),
+        ("refunded", theirs.refunded_minor, known.refunded),
     )
     differences = [f"{name} {there} there, {here} here" for name, there, here in pairs if there != here]
     whose = (theirs.currency, theirs.group, theirs.order), (known.currency, known.group, known.order)
@@ -185,24 +186,22 @@ def _compared(known: Ours, theirs: StatementEntry, under_way: bool) -> Line:
     if whose[0] == whose[1] and theirs.authorised_minor == known.authorised:
         claim = of_known(theirs, held_here=known.open, captured_here=known.captured)
     what = "; ".join(differences)
-    return _line(
-        Kind.DIFFERS, known.group, known.order, known.hold, what, _mend(known, theirs, claim), under_way, claim
-    )
+    return _line(Kind.DIFFERS, known.group, known.order, known.hold, what, _mend(known, theirs, claim), pending, claim)
 
 
-def _mend(known: Ours, theirs: StatementEntry, claim: ProviderOutcome | None) -> str:
+def _mend(known: OurHold, theirs: StatementEntry, claim: ProviderOutcome | None) -> str:
     if claim is not None:
-        return "feed it: the purse books what the provider did, and does what follows from it"
+        return "feed it: payments books the provider's operation and continues from it"
     if theirs.refunded_minor > known.refunded:
-        return f"{BY_HAND}somebody gave money back at the provider; note it, and don't refund it again"
+        return f"{BY_HAND}the money was refunded at the provider; note it, and do not refund it again"
     if theirs.refunded_minor < known.refunded:
-        return f"{BY_HAND}ask the provider what became of the refund, and make it there again if it was lost"
-    return f"{BY_HAND}ask the provider for the calls of this hold, and compare them with the decisions of the group"
+        return f"{BY_HAND}ask the provider for the state of the refund, and repeat it there if it was lost"
+    return f"{BY_HAND}request the calls of this hold from the provider, and compare them with the group's decisions"
 
 
 def _line(
-    kind: Kind, group: str, order: str, hold: str, what: str, mend: str, under_way: bool, claim: ProviderOutcome | None
+    kind: Kind, group: str, order: str, hold: str, what: str, action: str, pending: bool, claim: ProviderOutcome | None
 ) -> Line:
-    if under_way:
-        return Line(kind, group, order, hold, what, WAIT, under_way=True)
-    return Line(kind, group, order, hold, what, mend, claim=claim)
+    if pending:
+        return Line(kind, group, order, hold, what, WAIT, pending=True)
+    return Line(kind, group, order, hold, what, action, claim=claim)

@@ -1,7 +1,4 @@
-"""A provider's statement, from the provider itself or from a file as it exports them: one line a hold.
-
-The file is CSV with a header; columns that are not known here are ignored. Must never guess a number.
-"""
+"""A provider's statement file: CSV with a header and one line per hold. Unknown columns are ignored."""
 
 from __future__ import annotations
 
@@ -15,18 +12,18 @@ from ops.errors import USAGE, OpsError
 
 TEXTS = ("hold", "order", "group", "currency")
 AMOUNTS = ("authorised_minor", "captured_minor", "released_minor", "refunded_minor", "open_minor")
-#: May be missing.
+#: An optional column.
 WIRE = "wire"
 
 
 def read(path: Path) -> list[StatementEntry]:
-    """Entries of a file. Raises OpsError, which names the line."""
+    """The entries of a file. Raises OpsError with the line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
             missing = [name for name in (*TEXTS, *AMOUNTS) if name not in (rows.fieldnames or ())]
             if missing:
-                raise OpsError(f"{path} is no statement that can be read: its header lacks {', '.join(missing)}", USAGE)
+                raise OpsError(f"{path} is not a valid statement: its header lacks {', '.join(missing)}", USAGE)
             return _unique(path, [_entry(path, rows.line_num, row) for row in rows])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise OpsError(f"{path} can't be read: {error}", USAGE) from error
@@ -42,7 +39,7 @@ def _entry(path: Path, number: int, row: Mapping[str, str | None]) -> StatementE
             raise OpsError(f"{path} line {number}: {name} is {text!r}, not a whole number of minor units", USAGE)
         setattr(made, name, int(text))
     if not made.hold:
-        raise OpsError(f"{path} line {number}: no hold is named", USAGE)
+        raise OpsError(f"{path} line {number}: the hold is missing", USAGE)
     return made
 
 
@@ -50,6 +47,6 @@ def _unique(path: Path, entries: list[StatementEntry]) -> list[StatementEntry]:
     seen: set[str] = set()
     for entry in entries:
         if entry.hold in seen:
-            raise OpsError(f"{path} has hold {entry.hold} twice: one line a hold is wanted", USAGE)
+            raise OpsError(f"{path} has hold {entry.hold} twice: a statement has one line per hold", USAGE)
         seen.add(entry.hold)
     return entries

@@ -30,7 +30,7 @@ async def in_time(run: Awaitable[Found]) -> Found:
     try:
         return await run
     except NotQuiet as error:
-        return {"under_way": error.under_way[:MAX_SHOWN], "books_equal": False}, False
+        return {"under_way": error.pending[:MAX_SHOWN], "books_equal": False}, False
 
 
 async def verdict(stack: Stack, tally: Tally, say: Callable[[str], None] = print) -> tuple[dict[str, object], bool]:

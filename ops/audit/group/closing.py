@@ -1,6 +1,6 @@
-"""Whether a group closed as its frozen terms say: at the right time, with enough members, at the right price.
+"""Checks that a group closed by its frozen terms: at the right time, with enough members, at the right price.
 
-Pure functions over what is known at the close; each yields what is wrong, nothing when all is right.
+Pure functions; each yields the violations.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Problem = tuple[Invariant, str]
 def completion_problems(
     terms: Terms, event: GroupCompleted, confirmed: Sequence[str], at_ms: int, deadline_ms: int
 ) -> Iterator[Problem]:
-    """What is wrong with a completion at `at_ms`; `confirmed` are the confirmed orders in order of confirmation."""
+    """Violations of a completion at `at_ms`. `confirmed` are the confirmed orders in the order of confirmation."""
     orders = list(event.orders)
     if orders != list(confirmed):
         missing = [order for order in confirmed if order not in orders]
@@ -26,7 +26,7 @@ def completion_problems(
         yield (
             Invariant.ONE_END_OF_GROUP,
             "completed with other orders than the confirmed ones"
-            f" (missing {missing}, not confirmed {extra}, {len(orders)} named)",
+            f" (missing {missing}, not confirmed {extra}, {len(orders)} in the event)",
         )
     full = len(orders) >= terms.capacity and terms.close_policy != CLOSE_POLICY_AT_DEADLINE
     if not (full or terms.solo) and at_ms < deadline_ms:
@@ -57,7 +57,7 @@ def _price_problems(terms: Terms, event: GroupCompleted, members: int) -> Iterat
 def expiry_problems(
     terms: Terms | None, event: GroupExpired, members: int, at_ms: int, deadline_ms: int
 ) -> Iterator[Problem]:
-    """What is wrong with an expiry at `at_ms` with so many confirmed members."""
+    """Violations of an expiry at `at_ms` with `members` confirmed members."""
     if event.members != members:
         yield Invariant.ONE_END_OF_GROUP, f"expired with {event.members} members, {members} are confirmed"
     if terms is None or terms.solo:

@@ -1,7 +1,4 @@
-"""One group, refolded from groups.group.v1 and checked event by event.
-
-Reads nothing but the decisions. Must never import a service: it is the second opinion on what they decided.
-"""
+"""One group, folded from groups.group.v1 alone and checked event by event."""
 
 from __future__ import annotations
 
@@ -17,28 +14,28 @@ from ops.audit.group.seats import SeatState
 
 
 class GroupFold(Membership):
-    """A group as its decisions tell it."""
+    """A group, folded from its decisions."""
 
     __slots__ = ()
 
     def take(self, value: bytes, decision: GroupDecision, log_trimmed: bool) -> bool:
-        """Folds the next record of the group. Returns False for a repeat."""
-        if not self.chain.take(value, decision, log_trimmed, self._complain):
+        """Folds the next record of the group. Returns False for a duplicate."""
+        if not self.chain.take(value, decision, log_trimmed, self._violation):
             return False
         if self.chain.trimmed:
-            # Without its beginning a group counts as closed; only its chain can be checked.
+            # Without its first decisions a group counts as closed, and only its chain is checked.
             return True
         self._at_ms = decision.time_ms
         if not decision.events:
-            self._complain(Invariant.VERSIONS, f"version {decision.version} holds no event")
+            self._violation(Invariant.VERSIONS, f"version {decision.version} has no event")
         for event in decision.events:
             body = event.WhichOneof("body")
             if body is None:
-                self._complain(Invariant.VERSIONS, f"version {decision.version} holds an event of no known kind")
+                self._violation(Invariant.VERSIONS, f"version {decision.version} has an event of unknown type")
                 continue
             _HANDLERS[body](self, getattr(event, body))
         if self.state is GroupState.FORMING and self._at_ms >= self.deadline_ms:
-            self._complain(
+            self._violation(
                 Invariant.ENDS_IN_TIME, f"still forming {self._at_ms - self.deadline_ms} ms after its deadline"
             )
         return True
@@ -47,7 +44,7 @@ class GroupFold(Membership):
 
     def _opened(self, event: Any) -> None:
         if self.state is not GroupState.NONE:
-            self._complain(Invariant.ONE_END_OF_GROUP, "opened twice")
+            self._violation(Invariant.ONE_END_OF_GROUP, "opened twice")
         self.state = GroupState.FORMING
         self.terms = event.terms
         self.deadline_ms = event.deadline_ms
@@ -60,27 +57,29 @@ class GroupFold(Membership):
         terms = self.terms
         rungs = [tier.unit_price_minor for tier in terms.tiers if tier.members == event.members] if terms else []
         if rungs != [event.unit_price_minor]:
-            self._complain(
+            self._violation(
                 Invariant.RIGHT_AMOUNT, f"tier {event.members} → {event.unit_price_minor} is not in its terms"
             )
         if len(self.confirmed) < event.members:
-            self._complain(
+            self._violation(
                 Invariant.RIGHT_AMOUNT, f"tier of {event.members} reached with {len(self.confirmed)} members"
             )
 
     def _end(self, state: GroupState) -> None:
         if self.state is not GroupState.FORMING:
-            self._complain(Invariant.ONE_END_OF_GROUP, f"{state.name} after {self.state.name}")
+            self._violation(Invariant.ONE_END_OF_GROUP, f"{state.name} after {self.state.name}")
         self.state = state
 
     def _completed(self, event: Any) -> None:
         self._end(GroupState.COMPLETED)
         if event.leader_order != self.leader_order:
-            self._complain(Invariant.RIGHT_AMOUNT, f"the discount went to {event.leader_order}, who does not lead")
+            self._violation(
+                Invariant.RIGHT_AMOUNT, f"the discount went to {event.leader_order}, which is not the leader's order"
+            )
         if self.terms is not None:
             confirmed = tuple(self.confirmed)
             for problem in completion_problems(self.terms, event, confirmed, self._at_ms, self.deadline_ms):
-                self._complain(*problem)
+                self._violation(*problem)
         self.members = tuple(event.orders)
         self.unit_price_minor = event.unit_price_minor
         self.completed_version = self.chain.version
@@ -88,26 +87,26 @@ class GroupFold(Membership):
     def _expired(self, event: Any) -> None:
         self._end(GroupState.EXPIRED)
         for problem in expiry_problems(self.terms, event, len(self.confirmed), self._at_ms, self.deadline_ms):
-            self._complain(*problem)
+            self._violation(*problem)
 
     def _cancelled(self, event: Any) -> None:
         self._end(GroupState.CANCELLED)
 
     def _settled(self, event: Any) -> None:
         if self.settled or self.state is not GroupState.COMPLETED:
-            self._complain(Invariant.ONE_END_OF_GROUP, f"settled {'twice' if self.settled else self.state.name}")
+            self._violation(Invariant.ONE_END_OF_GROUP, f"settled {'twice' if self.settled else self.state.name}")
         self.settled = True
         seats = [self.seats[order] for order in self.members if order in self.seats]
         charged = [seat.settled_minor for seat in seats if seat.state is SeatState.SETTLED]
         failed = sum(seat.state is SeatState.DECLINED for seat in seats)
         if (event.settled, event.failed, event.captured_minor) != (len(charged), failed, sum(charged)):
-            self._complain(
+            self._violation(
                 Invariant.RIGHT_AMOUNT,
-                f"settled says {event.settled} charged, {event.failed} failed, {event.captured_minor} captured; "
-                f"its members say {len(charged)}, {failed}, {sum(charged)}",
+                f"settled with {event.settled} charged, {event.failed} failed, {event.captured_minor} captured; "
+                f"the members have {len(charged)}, {failed}, {sum(charged)}",
             )
         if undone := [seat.order for seat in seats if not seat.state.final]:
-            self._complain(Invariant.ONE_END_OF_ORDER, f"settled, but {undone} are not")
+            self._violation(Invariant.ONE_END_OF_ORDER, f"settled, but {undone} are not final")
 
     def _faulted(self, event: Any) -> None:
         self._findings.alarm(f"group {self.key}: the rules failed with {event.error}")

@@ -1,6 +1,6 @@
-"""Orders as the group's decision log tells of them: the audit's own table of what may follow what.
+"""The state of one order in the group log, and the audit's own table of allowed transitions.
 
-Written apart from the domain on purpose: a rule that both got wrong in the same way would go unnoticed.
+It is independent of the domain's table: an error in a shared table would go unnoticed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from groupbuy.groups.v1.decisions_pb2 import (
 
 
 class SeatState(IntEnum):
-    """Where an order stands; the last six are ends."""
+    """The state of an order. SETTLED and all that follow are final."""
 
     UNKNOWN = 0
     WAITLISTED = 1
@@ -31,7 +31,7 @@ class SeatState(IntEnum):
 
     @property
     def final(self) -> bool:
-        """Whether it is an end."""
+        """Whether the state is final."""
         return self >= SeatState.SETTLED
 
     @property
@@ -43,7 +43,7 @@ class SeatState(IntEnum):
 _UNKNOWN, _WAITLISTED = SeatState.UNKNOWN, SeatState.WAITLISTED
 _RESERVED, _CONFIRMED = SeatState.RESERVED, SeatState.CONFIRMED
 
-#: Event -> the states that it may find an order in.
+#: Event -> the states in which it is allowed.
 ALLOWED: dict[str, frozenset[SeatState]] = {
     "seat_waitlisted": frozenset({_UNKNOWN}),
     "seat_reserved": frozenset({_UNKNOWN, _WAITLISTED}),
@@ -54,7 +54,7 @@ ALLOWED: dict[str, frozenset[SeatState]] = {
     "member_failed": frozenset({_CONFIRMED}),
 }
 
-#: Reason of a SeatReleased -> the end it means. All others: RELEASED.
+#: Reason of a SeatReleased -> the final state. Other reasons: RELEASED.
 ENDS: dict[int, SeatState] = {
     RELEASE_REASON_CANCELLED: SeatState.CANCELLED,
     RELEASE_REASON_LAPSED: SeatState.LAPSED,
@@ -70,10 +70,10 @@ class Seat:
         "customer",
         "hold",
         "hold_minor",
-        "money_back",
         "order",
         "quantity",
         "release_requested",
+        "released",
         "request_sha256",
         "reserved_until_ms",
         "settled_minor",
@@ -86,23 +86,23 @@ class Seat:
         self.customer = ""
         self.quantity = 0
         self.state = SeatState.UNKNOWN
-        #: What payments was asked to hold.
+        #: The requested hold.
         self.hold_minor = 0
         self.currency = ""
         self.reserved_until_ms = 0
         self.request_sha256 = b""
         #: The provider's reference that confirmed the member.
         self.hold = ""
-        #: What was asked to be captured; -1: nothing.
+        #: The requested capture; -1 before the request.
         self.to_settle_minor = -1
-        #: What the group was told had been captured; -1: nothing.
+        #: The capture that payments reported; -1 before the report.
         self.settled_minor = -1
         self.release_requested = False
-        #: Whether payments said that nothing is held any more.
-        self.money_back = False
+        #: Whether payments reported that no money is held any more.
+        self.released = False
 
     def reserve(self, event: SeatReserved) -> None:
-        """Takes over what a reservation says."""
+        """Copies the fields of a reservation."""
         self.customer = event.customer
         self.quantity = event.quantity
         self.hold_minor = event.hold_amount_minor

@@ -1,6 +1,7 @@
-"""One purse, refolded from payments.payment.v1 and checked event by event: what was held, taken, let go, given back.
+"""The payments of one group, folded from payments.payment.v1 and checked event by event.
 
-Reads nothing but the decisions. Must never import a service: it is the second opinion on what they decided.
+The fold reads the decisions alone and imports no service (an import contract in pyproject.toml): it is a second opinion
+on what the payment rules decided.
 """
 
 from __future__ import annotations
@@ -8,38 +9,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from groupbuy.payments.v1.decisions_pb2 import OPERATION_SALE, PaymentDecision
+from groupbuy.payments.v1.decisions_pb2 import (
+    OPERATION_AUTHORISE,
+    OPERATION_REFUND,
+    OPERATION_SALE,
+    PaymentDecision,
+)
 
 from ops.audit.chain import Chain
 from ops.audit.findings import Findings, Invariant
-from ops.audit.money.holds import Hold, Payment
+from ops.audit.money.holds import Hold, Intent, Payment
+
+_HOLD_OPENING = (OPERATION_AUTHORISE, OPERATION_SALE)
 
 
-class PurseFold:
-    """A purse as its decisions tell it."""
+class GroupPaymentsFold:
+    """The payments of one group."""
 
     __slots__ = ("_cause", "_findings", "chain", "key", "payments")
 
     def __init__(self, key: str, findings: Findings) -> None:
         self.key = key
         self.chain = Chain()
+        #: By order.
         self.payments: dict[str, Payment] = {}
         self._findings = findings
         self._cause = -1
 
     def take(self, value: bytes, decision: PaymentDecision, log_trimmed: bool) -> bool:
-        """Folds the next record of the purse. Returns False for a repeat."""
-        if not self.chain.take(value, decision, log_trimmed, self._complain):
+        """Folds the next decision of the group. Returns False for a duplicate."""
+        if not self.chain.take(value, decision, log_trimmed, self._violation):
             return False
         if self.chain.trimmed:
             return True
         self._cause = decision.cause
         if not decision.events:
-            self._complain(Invariant.VERSIONS, f"version {decision.version} holds no event")
+            self._violation(Invariant.VERSIONS, f"version {decision.version} has no event")
         for event in decision.events:
             body = event.WhichOneof("body")
             if body is None:
-                self._complain(Invariant.VERSIONS, f"version {decision.version} holds an event of no known kind")
+                self._violation(Invariant.VERSIONS, f"version {decision.version} has an event of an unknown kind")
                 continue
             _HANDLERS[body](self, getattr(event, body))
         return True
@@ -51,76 +60,100 @@ class PurseFold:
         return payment
 
     def _hold(self, event: Any, what: str) -> Hold | None:
-        """The hold that an event is about; None, and a complaint, where there is none."""
+        """The hold of an event; None, and a violation, if it was not authorised."""
         hold = self._payment(event.order).holds.get(event.hold)
         if hold is None:
-            self._complain(
-                Invariant.HELD_IS_ACCOUNTED_FOR, f"{what} of hold {event.hold}, which was never authorised", event.order
+            self._violation(
+                Invariant.HELD_IS_ACCOUNTED_FOR, f"{what} of hold {event.hold}, which was not authorised", event.order
             )
         return hold
 
-    # --- holding -----------------------------------------------------------------------------------------------------
+    # --- authorisation -----------------------------------------------------------------------------------------------
 
     def _hold_requested(self, event: Any) -> None:
         call = event.call
         payment = self._payment(call.order)
         if payment.released:
-            self._complain(Invariant.ENDS_IN_TIME, "asks for money after the order was let go", call.order)
-        if payment.asks and any(hold.open or hold.kept for hold in payment.holds.values()):
-            self._complain(Invariant.ONE_CAPTURE, "asks for money a second time while it has some", call.order)
-        if not payment.asks:
-            payment.ask_minor, payment.currency = call.amount_minor, call.currency
-        payment.asks += 1
+            self._violation(Invariant.ENDS_IN_TIME, "a hold is requested after the release", call.order)
+        if payment.hold_requests and any(hold.open or hold.kept for hold in payment.holds.values()):
+            self._violation(Invariant.ONE_CAPTURE, "a second hold is requested beside an open one", call.order)
+        if not payment.hold_requests:
+            payment.requested_minor, payment.currency = call.amount_minor, call.currency
+        payment.hold_requests += 1
+        if payment.intent is Intent.NONE:
+            payment.intent = Intent.HOLD
+            payment.sale = call.operation == OPERATION_SALE
+        else:
+            payment.intent = Intent.CAPTURE
         payment.pending.add("hold")
+        payment.hold_deferred = False
+
+    def _action_required(self, event: Any) -> None:
+        payment = self._payment(event.order)
+        payment.action_url, payment.action_hold = event.action_url, event.hold
+        payment.unconfirmed.add(event.hold)
 
     def _hold_authorised(self, event: Any) -> None:
         payment = self._payment(event.order)
-        payment.pending.discard("hold")
+        _end_request(payment)
+        payment.hold = event.hold
         if event.hold in payment.holds:
-            self._complain(Invariant.HELD_IS_ACCOUNTED_FOR, f"hold {event.hold} authorised twice", event.order)
+            self._violation(Invariant.HELD_IS_ACCOUNTED_FOR, f"hold {event.hold} is authorised twice", event.order)
             return
         sale = event.operation == OPERATION_SALE
+        if sale:
+            # Taken money can't be voided, only refunded.
+            payment.pending.discard(f"void {event.hold}")
         payment.holds[event.hold] = Hold(event.order, event.amount_minor, event.currency, sale)
 
     def _hold_declined(self, event: Any) -> None:
         payment = self._payment(event.order)
-        payment.pending.discard("hold")
+        if payment.action_hold:
+            payment.pending.discard(f"void {payment.action_hold}")
+        _end_request(payment)
         payment.failed = True
 
-    # --- taking ------------------------------------------------------------------------------------------------------
+    # --- capture -----------------------------------------------------------------------------------------------------
 
     def _capture_requested(self, event: Any) -> None:
         payment = self._payment(event.call.order)
         if payment.capture_cause < 0:
             payment.capture_cause = self._cause
+        payment.intent = Intent.CAPTURE
         payment.capture_minor = event.call.amount_minor
         payment.pending.add("capture")
 
     def _captured(self, event: Any) -> None:
         payment = self._payment(event.order)
         payment.pending.discard("capture")
+        payment.pending.discard(f"void {event.hold}")
+        payment.captured = True
+        if payment.intent is Intent.HOLD:
+            payment.intent = Intent.CAPTURE
         if payment.capture_cause < 0:
-            # A sale needs no call to settle: the decision itself is the moment.
+            # A sale is settled without a call, by this decision.
             payment.capture_cause, payment.capture_minor = self._cause, event.amount_minor
         hold = self._hold(event, "capture")
         if hold is None:
             return
         hold.captures += 1
         if hold.captures > 1 or any(other.captures for other in payment.holds.values() if other is not hold):
-            self._complain(Invariant.ONE_CAPTURE, f"captured again, {event.amount_minor} of {event.hold}", event.order)
+            self._violation(
+                Invariant.ONE_CAPTURE, f"captured a second time, {event.amount_minor} of {event.hold}", event.order
+            )
             return
         if event.amount_minor > hold.held:
-            self._complain(
+            self._violation(
                 Invariant.RIGHT_AMOUNT, f"captured {event.amount_minor} of a hold of {hold.held}", event.order
             )
         if hold.sale:
-            # Taken when it was authorised; what is not kept was given back, and is checked against that.
+            # The sale took the money; what is not kept was refunded, which the checks across logs compare.
             hold.kept = event.amount_minor
             return
         if event.amount_minor + event.released_minor != hold.held or hold.released:
-            self._complain(
+            self._violation(
                 Invariant.HELD_IS_ACCOUNTED_FOR,
-                f"captured {event.amount_minor} and let go {event.released_minor + hold.released} of {hold.held}",
+                f"captured {event.amount_minor} and released {event.released_minor + hold.released} of {hold.held}",
                 event.order,
             )
         hold.kept = hold.captured = event.amount_minor
@@ -129,37 +162,46 @@ class PurseFold:
     def _capture_declined(self, event: Any) -> None:
         payment = self._payment(event.order)
         payment.pending.discard("capture")
-        # The hold is not over by this: it has to be let go, and seen to be.
+        _end_request(payment)
+        # The hold is still open: its release follows.
         payment.failed = True
 
-    # --- letting go --------------------------------------------------------------------------------------------------
-
-    def _action_required(self, event: Any) -> None:
-        self._payment(event.order).unconfirmed.add(event.hold)
+    # --- release -----------------------------------------------------------------------------------------------------
 
     def _void_requested(self, event: Any) -> None:
-        if event.call.hold:
-            self._payment(event.call.order).pending.add(f"void {event.call.hold}")
+        call = event.call
+        payment = self._payment(call.order)
+        if not call.hold:
+            payment.intent = Intent.RELEASE
+            return
+        own = call.hold in (payment.hold, payment.action_hold)
+        if own and payment.intent is Intent.HOLD and not payment.failed:
+            payment.intent = Intent.RELEASE
+        if call.hold == payment.hold:
+            payment.pending.discard("capture")
+        payment.pending.add(f"void {call.hold}")
 
     def _voided(self, event: Any) -> None:
-        self._let_go(event, "void")
+        self._end_hold(event, "void")
 
     def _hold_lapsed(self, event: Any) -> None:
-        self._payment(event.order).pending.discard("capture")
-        self._let_go(event, "lapse")
+        self._end_hold(event, "lapse")
 
-    def _let_go(self, event: Any, what: str) -> None:
+    def _end_hold(self, event: Any, what: str) -> None:
         payment = self._payment(event.order)
         payment.pending.discard(f"void {event.hold}")
+        if event.hold == payment.hold:
+            payment.pending.discard("capture")
+        if event.hold == payment.action_hold:
+            _end_request(payment)
         if event.hold in payment.unconfirmed and event.hold not in payment.holds:
-            # Its owner never confirmed it: there was no money in it.
-            payment.pending.discard("hold")
+            # The shopper did not confirm it, so it held no money.
             return
         hold = self._hold(event, what)
         if hold is None:
             return
         if event.amount_minor != hold.open or hold.sale:
-            self._complain(
+            self._violation(
                 Invariant.HELD_IS_ACCOUNTED_FOR, f"{what} of {event.amount_minor}, {hold.open} were held", event.order
             )
         hold.released += event.amount_minor
@@ -167,25 +209,30 @@ class PurseFold:
     def _payment_released(self, event: Any) -> None:
         payment = self._payment(event.order)
         if payment.released:
-            self._complain(Invariant.ONE_END_OF_ORDER, "let go twice", event.order)
+            self._violation(Invariant.ONE_END_OF_ORDER, "released twice", event.order)
+        payment.intent = Intent.RELEASE
         payment.released = True
-        payment.pending.discard("hold")
+        _end_request(payment)
         for reference, hold in payment.holds.items():
             if left := hold.open or hold.captured - hold.refunded:
-                self._complain(
-                    Invariant.HELD_IS_ACCOUNTED_FOR, f"let go, but {left} of hold {reference} are not", event.order
+                self._violation(
+                    Invariant.HELD_IS_ACCOUNTED_FOR, f"released, but {left} of hold {reference} are not", event.order
                 )
 
-    # --- giving back -------------------------------------------------------------------------------------------------
+    # --- refunds -----------------------------------------------------------------------------------------------------
 
     def _refund_requested(self, event: Any) -> None:
-        payment = self._payment(event.call.order)
-        hold = payment.holds.get(event.call.hold)
+        call = event.call
+        payment = self._payment(call.order)
+        hold = payment.holds.get(call.hold)
         if hold is not None and hold.suspense and not hold.captured:
-            # Money that nobody asked for turns out to have been taken, and goes back.
+            # Unexpected funds were taken, not held, and are returned.
             hold.captured = hold.suspense
-        payment.refunds.add(event.call.refund)
-        payment.pending.add(f"refund {event.call.refund}")
+        elif hold is not None and payment.sale and payment.intent is Intent.HOLD and call.hold == payment.hold:
+            # A release refunds all of a sale, its settlement only a part.
+            payment.intent = Intent.RELEASE if call.amount_minor >= hold.captured else Intent.CAPTURE
+        payment.refunds.add(call.refund)
+        payment.pending.add(f"refund {call.refund}")
 
     def _refunded(self, event: Any) -> None:
         self._payment(event.order).pending.discard(f"refund {event.refund}")
@@ -196,8 +243,10 @@ class PurseFold:
         if not event.refund:
             hold.own_refunds += event.amount_minor
         if hold.refunded > hold.captured:
-            self._complain(
-                Invariant.REFUNDS_WITHIN_CAPTURES, f"gave back {hold.refunded} of {hold.captured} taken", event.order
+            self._violation(
+                Invariant.REFUNDS_WITHIN_CAPTURES,
+                f"refunded {hold.refunded} of {hold.captured} captured",
+                event.order,
             )
 
     def _refund_declined(self, event: Any) -> None:
@@ -206,54 +255,74 @@ class PurseFold:
         payment.pending.discard(f"refund {event.refund}")
         if not event.refund:
             self._findings.alarm(
-                f"group {self.key} order {event.order}: {event.amount_minor} could not be given back: {event.reason}"
+                f"group {self.key} order {event.order}: the refund of {event.amount_minor} was declined: {event.reason}"
             )
 
-    # --- the rest ----------------------------------------------------------------------------------------------------
+    # --- other events ------------------------------------------------------------------------------------------------
 
-    def _suspense(self, event: Any) -> None:
+    def _call_deferred(self, event: Any) -> None:
+        if event.operation in _HOLD_OPENING:
+            self._payment(event.order).hold_deferred = True
+
+    def _call_retried(self, event: Any) -> None:
+        call = event.call
+        payment = self._payment(call.order)
+        if call.operation in _HOLD_OPENING:
+            payment.hold_deferred = False
+            if call.attempt > payment.hold_requests:
+                # A new attempt: the confirmation belonged to the one before.
+                payment.action_url = payment.action_hold = ""
+        elif call.operation == OPERATION_REFUND:
+            payment.pending.add(f"refund {call.refund}")
+
+    def _suspense_recorded(self, event: Any) -> None:
         payment = self._payment(event.order)
+        if event.hold == payment.action_hold:
+            payment.action_url = payment.action_hold = ""
         hold = payment.holds.get(event.hold)
         if hold is None:
             if event.amount_minor:
                 hold = payment.holds[event.hold] = Hold(event.order, event.amount_minor, event.currency, sale=False)
                 hold.suspense = event.amount_minor
         else:
-            # Taken from a hold that had been let go, or beyond what was asked for.
+            # Taken from a hold that had been released, or more than was requested.
             hold.released -= event.amount_minor
             hold.captured += event.amount_minor
         self._findings.alarm(
-            f"group {self.key} order {event.order}: {event.amount_minor} {event.currency} that nobody asked for, "
+            f"group {self.key} order {event.order}: unexpected {event.amount_minor} {event.currency}, "
             f"hold {event.hold}: {event.reason}"
         )
 
     def _faulted(self, event: Any) -> None:
-        self._findings.alarm(f"purse {self.key}: the rules failed with {event.error}")
+        self._findings.alarm(f"payments of group {self.key}: the rules failed with {event.error}")
 
-    def _nothing(self, event: Any) -> None:
-        """Moves no money."""
-
-    def _complain(self, invariant: Invariant, what: str, order: str = "") -> None:
+    def _violation(self, invariant: Invariant, what: str, order: str = "") -> None:
         self._findings.breach(invariant, self.key, order, what)
 
 
-_HANDLERS: dict[str, Callable[[PurseFold, Any], None]] = {
-    "hold_requested": PurseFold._hold_requested,
-    "action_required": PurseFold._action_required,
-    "hold_authorised": PurseFold._hold_authorised,
-    "hold_declined": PurseFold._hold_declined,
-    "capture_requested": PurseFold._capture_requested,
-    "captured": PurseFold._captured,
-    "capture_declined": PurseFold._capture_declined,
-    "void_requested": PurseFold._void_requested,
-    "voided": PurseFold._voided,
-    "hold_lapsed": PurseFold._hold_lapsed,
-    "refund_requested": PurseFold._refund_requested,
-    "refunded": PurseFold._refunded,
-    "refund_declined": PurseFold._refund_declined,
-    "payment_released": PurseFold._payment_released,
-    "call_deferred": PurseFold._nothing,
-    "call_retried": PurseFold._nothing,
-    "suspense_recorded": PurseFold._suspense,
-    "faulted": PurseFold._faulted,
+def _end_request(payment: Payment) -> None:
+    """The request of a hold, and the shopper's confirmation of it, are over."""
+    payment.pending.discard("hold")
+    payment.action_url = payment.action_hold = ""
+
+
+_HANDLERS: dict[str, Callable[[GroupPaymentsFold, Any], None]] = {
+    "hold_requested": GroupPaymentsFold._hold_requested,
+    "action_required": GroupPaymentsFold._action_required,
+    "hold_authorised": GroupPaymentsFold._hold_authorised,
+    "hold_declined": GroupPaymentsFold._hold_declined,
+    "capture_requested": GroupPaymentsFold._capture_requested,
+    "captured": GroupPaymentsFold._captured,
+    "capture_declined": GroupPaymentsFold._capture_declined,
+    "void_requested": GroupPaymentsFold._void_requested,
+    "voided": GroupPaymentsFold._voided,
+    "hold_lapsed": GroupPaymentsFold._hold_lapsed,
+    "refund_requested": GroupPaymentsFold._refund_requested,
+    "refunded": GroupPaymentsFold._refunded,
+    "refund_declined": GroupPaymentsFold._refund_declined,
+    "payment_released": GroupPaymentsFold._payment_released,
+    "call_deferred": GroupPaymentsFold._call_deferred,
+    "call_retried": GroupPaymentsFold._call_retried,
+    "suspense_recorded": GroupPaymentsFold._suspense_recorded,
+    "faulted": GroupPaymentsFold._faulted,
 }

@@ -1,13 +1,25 @@
-"""What our log tells of one order's money: its holds, its calls without an answer, what it was asked for.
+"""The money of one order, folded from the payment log: its holds, its pending calls and its requests.
 
-Plain records that PurseFold fills and the checks read. Amounts are in minor units.
+GroupPaymentsFold fills these records; the checks read them. Amounts are in minor units.
 """
 
 from __future__ import annotations
 
+from enum import IntEnum
+
+
+class Intent(IntEnum):
+    """The outcome that the group wants for an order's money. It only moves forward."""
+
+    #: The group has not named the order.
+    NONE = 0
+    HOLD = 1
+    CAPTURE = 2
+    RELEASE = 3
+
 
 class Hold:
-    """One hold at the provider, as our log tells it. Amounts are in minor units."""
+    """One hold at the provider, as the payment log has it."""
 
     __slots__ = (
         "captured",
@@ -30,16 +42,16 @@ class Hold:
         #: Taken at once, by a provider without delayed capture.
         self.sale = sale
         self.captured = held if sale else 0
-        #: Money that nobody had asked for, and that has to go back.
+        #: Unexpected funds, which have to be returned.
         self.suspense = 0
         self.released = 0
-        #: All that was given back after it had been taken.
+        #: Refunded in total.
         self.refunded = 0
-        #: Of that, what the purse gave back by itself.
+        #: The part of `refunded` without a refund command.
         self.own_refunds = 0
-        #: Captures that took effect; a sale's money is settled by one, too.
+        #: The number of captures; the settlement of a sale counts as one.
         self.captures = 0
-        #: What the order was charged in the end.
+        #: The final charge.
         self.kept = 0
 
     @property
@@ -49,38 +61,55 @@ class Hold:
 
 
 class Payment:
-    """All that happened to the money of one order."""
+    """The payment of one order."""
 
     __slots__ = (
-        "ask_minor",
-        "asks",
+        "action_hold",
+        "action_url",
         "capture_cause",
         "capture_minor",
+        "captured",
         "currency",
         "failed",
+        "hold",
+        "hold_deferred",
+        "hold_requests",
         "holds",
+        "intent",
         "pending",
         "refunds",
         "released",
+        "requested_minor",
+        "sale",
         "unconfirmed",
     )
 
     def __init__(self) -> None:
+        self.intent = Intent.NONE
+        self.sale = False
         self.holds: dict[str, Hold] = {}
-        #: Holds that will be once the shopper has confirmed them.
+        #: The order's own hold.
+        self.hold = ""
+        #: Where the shopper confirms, and the hold that the confirmation opens.
+        self.action_url = self.action_hold = ""
+        #: All holds that ever waited for the shopper's confirmation.
         self.unconfirmed: set[str] = set()
-        #: Calls without an answer yet: what they are about.
+        #: Calls without a final result: "hold", "capture", "void {hold}" and "refund {id of the command, or nothing}".
         self.pending: set[str] = set()
-        #: First amount that was asked to be held, and how often it was asked.
-        self.ask_minor = 0
-        self.asks = 0
+        #: Whether the pending "hold" waits for its retry.
+        self.hold_deferred = False
+        #: Amount of the first hold request, and the number of hold requests.
+        self.requested_minor = 0
+        self.hold_requests = 0
         self.currency = ""
-        #: Inbox offset that made the purse ask for the capture; -1: it did not.
+        #: Inbox offset of the input that led to the capture; -1: no capture was requested.
         self.capture_cause = -1
         self.capture_minor = 0
-        #: Whether the provider refused for good, to hold or to capture.
+        #: Whether the order is charged.
+        self.captured = False
+        #: Whether the provider declined the hold or the capture.
         self.failed = False
-        #: Refunds that the purse knows of, asked for or refused.
+        #: Refund commands that were accepted or declined.
         self.refunds: set[str] = set()
-        #: Whether the purse declared the release done.
+        #: Whether the release is complete.
         self.released = False

@@ -49,7 +49,7 @@ async def statement(provider: str) -> list[StatementEntry]:
 def holds_of(cases: Iterable[Case]) -> Iterator[tuple[Case, Payment, str, Hold]]:
     """Every hold in our own log: its group, the payment it belongs to, the provider's reference, and itself."""
     for case in cases:
-        for payment in case.purse.payments.values():
+        for payment in case.group_payments.payments.values():
             for reference, hold in payment.holds.items():
                 yield case, payment, reference, hold
 
@@ -79,7 +79,7 @@ def compare(cases: Iterable[Case], entries: Iterable[StatementEntry], settled: b
         if settled:
             findings.breach(Invariant.BOOKS_EQUAL, entry.group, entry.order, what)
         else:
-            findings.going_on(f"group {entry.group} order {entry.order}: {what}")
+            findings.add_pending(f"group {entry.group} order {entry.order}: {what}")
 
 
 def _compare_hold(

@@ -67,7 +67,7 @@ class World:
         }
         self.ledger = AccountBook(directory / f"books-{seed}.sqlite", lambda: self.now_ms, hold_life_ms)
         self._groups = Side(GroupDomain(), GROUP_INBOX.name, GROUP_LOG.name)
-        self._purses = Side(GroupPaymentsDomain(), PAYMENT_INBOX.name, PAYMENT_LOG.name)
+        self._payments = Side(GroupPaymentsDomain(), PAYMENT_INBOX.name, PAYMENT_LOG.name)
         self._due: list[tuple[int, int, Callable[[], None]]] = []
         self._numbers = count()
         self.evening: Evening = plan(orders, seed)
@@ -162,7 +162,7 @@ class World:
             # Another owner wrote it too.
             self._append(side.log, name, sealed)
         if side is self._groups:
-            self._deliver(self._purses, name, PaymentInput(group_decision=sealed).SerializeToString())
+            self._deliver(self._payments, name, PaymentInput(group_decision=sealed).SerializeToString())
         else:
             self._deliver(self._groups, name, GroupInput(payment_decision=sealed).SerializeToString())
             self._perform_all(name, sealed)
@@ -189,7 +189,7 @@ class World:
             if event.WhichOneof("body") == "captured" and self.random.random() < REFUNDED:
                 command = RefundCommand(order=event.captured.order, refund=f"refund-{event.captured.order}")
                 value = PaymentInput(refund=command).SerializeToString()
-                self.later(self.random.random() * 1000, lambda value=value: self._decide(self._purses, group, value))  # type: ignore[misc]
+                self.later(self.random.random() * 1000, lambda value=value: self._decide(self._payments, group, value))  # type: ignore[misc]
 
     def _perform(self, group: str, call: ProviderCall) -> None:
         outcome = ProviderOutcome(
@@ -201,7 +201,7 @@ class World:
             self._fill(outcome, self.ledger.apply([_request(call, group)])[0])
         if chance < 2 * PUT_OFF:
             outcome.retry_later.error = "no answer"
-        self._deliver(self._purses, group, PaymentInput(outcome=outcome).SerializeToString())
+        self._deliver(self._payments, group, PaymentInput(outcome=outcome).SerializeToString())
 
     def _fill(self, outcome: ProviderOutcome, result: sim.CallResult | Refusal) -> None:
         if isinstance(result, Refusal):

@@ -50,7 +50,7 @@ class Story:
     facts: list[Line] = field(default_factory=list)
     groups: list[Line] = field(default_factory=list)
     inbox: list[Line] = field(default_factory=list)
-    purses: list[Line] = field(default_factory=list)
+    payments: list[Line] = field(default_factory=list)
     entries: dict[str, StatementEntry] = field(default_factory=dict)
     played: set[str] = field(default_factory=set)
 
@@ -86,13 +86,13 @@ class Story:
         self.inbox.append(Line(len(self.inbox), PaymentInput(outcome=ProviderOutcome()).SerializeToString()))
         made = p.PaymentDecision(
             group=GROUP,
-            version=len(self.purses) + 1,
+            version=len(self.payments) + 1,
             cause=len(self.inbox) - 1,
             time_ms=at_ms,
-            previous_sha256=digest(self.purses),
+            previous_sha256=digest(self.payments),
             events=self._edited(step, events),
         )
-        self.purses.append(Line(len(self.purses), made.SerializeToString()))
+        self.payments.append(Line(len(self.payments), made.SerializeToString()))
 
     def books(self, order: str, authorised: int, captured: int, released: int, refunded: int = 0) -> None:
         self.entries[f"hold-{order}"] = StatementEntry(
@@ -111,7 +111,7 @@ class Story:
     def audit(self, *, settled: bool = True, acknowledged: tuple[tuple[str, str], ...] = ()) -> Report:
         assert self.played >= set(self.edits), f"no such step: {set(self.edits) - self.played}"
         auditor = Auditor()
-        auditor.take(PAYMENT_LOG.name, self.purses)
+        auditor.take(PAYMENT_LOG.name, self.payments)
         auditor.take(PAYMENT_INBOX.name, self.inbox)
         auditor.take(GROUP_LOG.name, self.groups)
         auditor.take(ORDERS.name, self.facts)
@@ -216,7 +216,7 @@ def let_go(order: str, reason: g.ReleaseReason.ValueType) -> tuple[g.GroupEvent,
     )
 
 
-def released_by_purse(story: Story, order: str, at_ms: int) -> None:
+def released_by_payments(story: Story, order: str, at_ms: int) -> None:
     """The purse lets an order's hold go, and the group hears of it."""
     story.pay(
         f"void {order}", at_ms, p.PaymentEvent(void_requested=p.VoidRequested(call=call(order, p.OPERATION_VOID, 8900)))
@@ -254,7 +254,7 @@ def completed_group(edits: Mapping[str, Edit] | None = None) -> Story:
     story.pay("hold c", OPENED_MS + 21, authorised("c"))
     story.cancel("c", "cid")
     story.decide("leave c", OPENED_MS + 22, *let_go("c", g.RELEASE_REASON_CANCELLED))
-    released_by_purse(story, "c", OPENED_MS + 23)
+    released_by_payments(story, "c", OPENED_MS + 23)
     story.place("d", "dan")
     story.decide("join d", OPENED_MS + 30, reserved("d", "dan", OPENED_MS + 30))
     story.pay("ask d", OPENED_MS + 30, asked("d"))
@@ -302,7 +302,7 @@ def expired_group(edits: Mapping[str, Edit] | None = None) -> Story:
     opening(story)
     story.cancel("b", "bob")
     story.decide("leave b", OPENED_MS + 20, *let_go("b", g.RELEASE_REASON_CANCELLED))
-    released_by_purse(story, "b", OPENED_MS + 21)
+    released_by_payments(story, "b", OPENED_MS + 21)
     story.decide(
         "expire",
         DEADLINE_MS + 5,

@@ -24,14 +24,14 @@ def test_a_missing_version_is_a_gap() -> None:
 
 def test_a_missing_version_of_a_purse_is_a_gap() -> None:
     story = completed_group()
-    del story.purses[3]
+    del story.payments[3]
     assert Invariant.VERSIONS in story.broken()
 
 
 def test_an_identical_repeat_is_counted_and_harmless() -> None:
     story = completed_group()
     story.groups.append(story.groups[2])
-    story.purses.append(story.purses[0])
+    story.payments.append(story.payments[0])
     report = story.audit()
     assert report.clean
     assert report.duplicates == 2
@@ -65,7 +65,7 @@ def test_a_spoilt_envelope_is_named(spoil: Callable[[g.GroupDecision], None], in
 
 def test_bytes_that_are_no_decision_are_a_violation() -> None:
     story = completed_group()
-    story.purses.append(Line(99, b"\xff\xff\xff"))
+    story.payments.append(Line(99, b"\xff\xff\xff"))
     assert Invariant.VERSIONS in story.broken()
 
 
@@ -144,18 +144,18 @@ def test_two_captures_at_the_provider_are_a_violation() -> None:
 def test_a_run_that_is_not_over_is_under_way_and_accused_of_nothing(groups: int, purses: int) -> None:
     story = completed_group()
     # Whatever the purse did has its cause in the group's log, which is read further.
-    del story.purses[purses:], story.groups[max(groups, purses) :]
+    del story.payments[purses:], story.groups[max(groups, purses) :]
     report = story.audit(settled=False)
     assert report.findings.violations == []
-    assert report.findings.under_way_count > 0
+    assert report.findings.pending_count > 0
     assert not story.audit(settled=True).clean
 
 
 def test_a_log_without_its_beginning_is_checked_as_a_chain_only() -> None:
     story = completed_group()
-    del story.groups[:3], story.purses[:2]
+    del story.groups[:3], story.payments[:2]
     auditor = Auditor()
-    for topic, lines in ((PAYMENT_LOG.name, story.purses), (GROUP_LOG.name, story.groups)):
+    for topic, lines in ((PAYMENT_LOG.name, story.payments), (GROUP_LOG.name, story.groups)):
         auditor.begins_at(topic, 0, 3)
         auditor.take(topic, lines)
     assert auditor.report(settled=True).clean

@@ -64,7 +64,7 @@ def test_an_order_is_found_in_the_events_that_are_about_it() -> None:
     story = completed_group()
     found = [
         event.WhichOneof("body")
-        for one in story.purses
+        for one in story.payments
         for event in PaymentDecision.FromString(one.value).events
         if "c" in describe.orders_of(event)
     ]

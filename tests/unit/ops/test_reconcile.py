@@ -1,5 +1,7 @@
-"""Goal: each hold is matched, ours only, theirs only, or differs, with its order and a way to mend it that works, and
-what is under way is accused of nothing. Method: logs of stories against statements; claims go to the same purse."""
+"""Reconciliation: each hold is matched, ours only, theirs only or differs, with its order and a way out that works.
+
+Method: the logs of stories against statements; claims go to the same group payments.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
 from ops.errors import OpsError
 from ops.reconcile.claims import addressed
-from ops.reconcile.command import Ours
+from ops.reconcile.command import OurBooks
 from ops.reconcile.comparison import Kind, Line, compare
 from tests.unit.ops.story import Line as Record
 from tests.unit.payments.stories import (
@@ -49,15 +51,15 @@ def there(
     )
 
 
-def ours_of(story: Story) -> Ours:
-    ours = Ours()
+def ours_of(story: Story) -> OurBooks:
+    ours = OurBooks()
     ours.take([Record(offset, value, GROUP.encode()) for offset, value in enumerate(story.log)])
     return ours
 
 
 def compared(story: Story, *statement: StatementEntry) -> list[Line]:
     ours = ours_of(story)
-    return compare(ours.books, ours.purses, statement)
+    return compare(ours.books, ours.payments, statement)
 
 
 def only(lines: Iterable[Line]) -> Line:
@@ -79,7 +81,7 @@ CHARGED = (reserved(), authorised(), settle(60), captured(amount=60))
         (given(reserved(method="wallet_ok"), sold()), there(100, 100)),
         (given(reserved(method="wallet_ok"), sold(), settle(60), refunded(40)), there(100, 100, 0, 40)),
         (given(reserved(method="wallet_ok"), sold(), release(), refunded(100)), there(100, 100, 0, 100)),
-        # Money that nobody had asked for, held and let go; taken and given back; taken from what had been let go.
+        # Unexpected funds: held and released; captured and refunded; captured after the release.
         (given(reserved(), authorised(), authorised("h1", attempt=2)), there(100)),
         (given(release(), authorised(), voided()), there(100, 0, 100)),
         (given(release(), sold(), refunded(100)), there(100, 100, 0, 100)),
@@ -89,29 +91,29 @@ CHARGED = (reserved(), authorised(), settle(60), captured(amount=60))
         ),
     ],
 )
-def test_what_both_say_is_matched(story: Story, entry: StatementEntry) -> None:
+def test_equal_holds_are_matched(story: Story, entry: StatementEntry) -> None:
     line = only(compared(story, entry))
     assert line == Line(Kind.MATCHED, GROUP, "o1", "h1"), line
 
 
-def test_a_hold_that_the_provider_does_not_know_is_ours_only() -> None:
+def test_a_hold_that_the_statement_lacks_is_ours_only() -> None:
     line = only(compared(given(*CHARGED)))
     assert (line.kind, line.order, line.hold, line.claim) == (Kind.OURS_ONLY, "o1", "h1", None)
     assert line.what == "100 CNY here, nothing there"
-    assert "look the hold up" in line.mend
+    assert "look the hold up" in line.action
 
 
-def test_holds_without_money_are_of_no_concern() -> None:
+def test_holds_without_money_are_omitted() -> None:
     assert compared(given(reserved()), StatementEntry(hold="pending", order="o1")) == []
 
 
 def fed(story: Story, line: Line) -> Story:
     assert line.claim is not None
-    assert "feed it" in line.mend
+    assert "feed it" in line.action
     return story.when(PaymentInput(outcome=line.claim))
 
 
-def test_a_hold_that_nobody_here_knows_is_theirs_only_and_fed_it_is_let_go() -> None:
+def test_an_unknown_hold_is_theirs_only_and_is_released_once_fed() -> None:
     story = given(release("o9"))
     line = only(compared(story, there(100, order="o9", hold="h9")))
     assert (line.kind, line.order, line.what) == (Kind.THEIRS_ONLY, "o9", "100 CNY there, nothing here")
@@ -120,59 +122,61 @@ def test_a_hold_that_nobody_here_knows_is_theirs_only_and_fed_it_is_let_go() -> 
     assert only(compared(story, there(100, 0, 100, order="o9", hold="h9"))).kind is Kind.MATCHED
 
 
-def test_a_second_hold_of_a_known_order_is_let_go_and_the_first_stays() -> None:
+def test_a_second_hold_of_a_known_order_is_released_and_the_first_stays() -> None:
     story = given(*CHARGED)
     lines = compared(story, there(100, 60, 40), there(100, hold="h2"))
     assert [line.kind for line in lines] == [Kind.MATCHED, Kind.THEIRS_ONLY]
     fed(story, lines[1]).then("SuspenseRecorded h2 100 CNY", "VoidRequested void:1 h2 100")
 
 
-def test_money_taken_that_nobody_here_knows_is_given_back_once_fed() -> None:
+def test_an_unknown_capture_is_refunded_once_fed() -> None:
     story = given(release("o9"))
     line = only(compared(story, there(100, 100, order="o9", hold="h9")))
-    assert line.what == "100 CNY there, nothing here; 100 taken, 0 given back"
+    assert line.what == "100 CNY there, nothing here; 100 captured, 0 refunded"
     fed(story, line).then("o9: SuspenseRecorded h9 100 CNY", "o9: RefundRequested refund:1 h9 100")
     story.when(refunded(100, hold="h9", order="o9"))
     assert only(compared(story, there(100, 100, 0, 100, order="o9", hold="h9"))).kind is Kind.MATCHED
 
 
-def test_a_hold_that_ended_there_is_booked_once_fed() -> None:
+def test_a_hold_that_ended_at_the_provider_is_booked_once_fed() -> None:
     story = given(reserved(), authorised())
     line = only(compared(story, there(100, 0, 100)))
-    assert (line.kind, line.what) == (Kind.DIFFERS, "let go 100 there, 0 here")
+    assert (line.kind, line.what) == (Kind.DIFFERS, "released 100 there, 0 here")
     fed(story, line).then("HoldLapsed h1 100")
     assert only(compared(story, there(100, 0, 100))).kind is Kind.MATCHED
 
 
-def test_money_taken_from_a_hold_before_anybody_asked_is_given_back_once_fed() -> None:
+def test_a_capture_that_was_not_requested_is_refunded_once_fed() -> None:
     story = given(reserved(), authorised())
     line = only(compared(story, there(100, 80, 20)))
-    assert line.what == "captured 80 there, 0 here; let go 20 there, 0 here"
+    assert line.what == "captured 80 there, 0 here; released 20 there, 0 here"
     fed(story, line)
     story.when(refunded(80))
     assert only(compared(story, there(100, 80, 20, 80))).kind is Kind.MATCHED
 
 
 @pytest.mark.parametrize(
-    ("story", "entry", "mend"),
+    ("story", "entry", "action"),
     [
-        (given(*CHARGED), there(100, 60, 40, 10), "somebody gave money back at the provider"),
-        (given(*CHARGED, refund("r1", 25), refunded(25)), there(100, 60, 40), "what became of the refund"),
-        (given(*CHARGED), there(100, 70, 30), "ask the provider for the calls"),
-        (given(*CHARGED), there(110, 60, 50), "ask the provider for the calls"),
-        (given(reserved(), authorised(), release(), voided()), there(100), "ask the provider for the calls"),
-        (given(release()), there(100, 100, 0, 40), "somebody gave a part back"),
+        (given(*CHARGED), there(100, 60, 40, 10), "the money was refunded at the provider"),
+        (given(*CHARGED, refund("r1", 25), refunded(25)), there(100, 60, 40), "the state of the refund"),
+        (given(*CHARGED), there(100, 70, 30), "request the calls of this hold"),
+        (given(*CHARGED), there(110, 60, 50), "request the calls of this hold"),
+        (given(reserved(), authorised(), release(), voided()), there(100), "request the calls of this hold"),
+        (given(release()), there(100, 100, 0, 40), "a part was refunded at the provider"),
     ],
 )
-def test_what_no_purse_would_believe_is_for_a_person(story: Story, entry: StatementEntry, mend: str) -> None:
+def test_a_difference_that_payments_would_not_book_needs_an_operator(
+    story: Story, entry: StatementEntry, action: str
+) -> None:
     line = only(compared(story, entry))
     assert line.kind in {Kind.DIFFERS, Kind.THEIRS_ONLY}
     assert line.claim is None
-    assert line.mend.startswith("by hand: ")
-    assert mend in line.mend
+    assert line.action.startswith("by hand: ")
+    assert action in line.action
 
 
-def test_another_order_or_currency_under_the_same_hold_is_named() -> None:
+def test_another_order_or_currency_of_the_same_hold_is_reported() -> None:
     line = only(compared(given(*CHARGED), there(100, 60, 40, order="o2")))
     assert f"CNY of group {GROUP} order o2 there; CNY of group {GROUP} order o1 here" in line.what
     assert line.claim is None
@@ -187,33 +191,33 @@ def test_another_order_or_currency_under_the_same_hold_is_named() -> None:
         (given(*CHARGED, refund("r1", 25)), there(100, 60, 40, 25)),
     ],
 )
-def test_what_a_call_under_way_may_explain_is_left_to_its_answer(story: Story, entry: StatementEntry) -> None:
+def test_a_difference_that_a_pending_call_may_resolve_is_pending(story: Story, entry: StatementEntry) -> None:
     line = only(compared(story, entry))
-    assert (line.under_way, line.claim) == (True, None)
-    assert line.mend.startswith("wait: ")
+    assert (line.pending, line.claim) == (True, None)
+    assert line.action.startswith("wait: ")
 
 
-def test_what_was_something_else_a_moment_ago_is_not_sure_yet() -> None:
-    line = only(compared(given(reserved(), authorised()), there(100, 0, 100))).moving()
-    assert (line.under_way, line.claim) == (True, None)
-    assert only(compared(given(*CHARGED), there(100, 60, 40))).moving().under_way is False
+def test_a_difference_that_has_just_changed_is_pending() -> None:
+    line = only(compared(given(reserved(), authorised()), there(100, 0, 100))).unconfirmed()
+    assert (line.pending, line.claim) == (True, None)
+    assert only(compared(given(*CHARGED), there(100, 60, 40))).unconfirmed().pending is False
 
 
-def test_what_was_decided_after_the_statement_is_left_out() -> None:
+def test_decisions_after_the_statement_are_omitted() -> None:
     story = given(*CHARGED)
-    ours = Ours(until_ms=2)
+    ours = OurBooks(until_ms=2)
     ours.take([Record(at, value, GROUP.encode(), timestamp=at) for at, value in enumerate(story.log)])
-    line = only(compare(ours.books, ours.purses, [there(100)]))
-    assert line.kind is Kind.MATCHED or line.under_way
+    line = only(compare(ours.books, ours.payments, [there(100)]))
+    assert line.kind is Kind.MATCHED or line.pending
 
 
-def test_a_log_that_is_broken_is_not_compared() -> None:
+def test_a_broken_log_is_not_compared() -> None:
     story = given(*CHARGED)
-    with pytest.raises(OpsError, match="the log of decisions is broken at partition 0 offset 1"):
-        Ours().take([Record(0, story.log[0], GROUP.encode()), Record(1, story.log[2], GROUP.encode())])
+    with pytest.raises(OpsError, match="the payment log is broken at partition 0 offset 1"):
+        OurBooks().take([Record(0, story.log[0], GROUP.encode()), Record(1, story.log[2], GROUP.encode())])
 
 
-def test_a_claim_without_names_of_ours_gets_names_that_every_repeat_gets() -> None:
+def test_a_claim_without_our_ids_gets_the_same_derived_ids_at_every_retry() -> None:
     line = only(compared(given(release("o9")), there(100, order="anything", hold="h9")))
     assert line.claim is not None
     first, again = addressed("", line.claim), addressed("", line.claim)

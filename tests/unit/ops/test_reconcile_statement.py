@@ -1,4 +1,4 @@
-"""Goal: a statement is read as the provider writes it, and one that can't be trusted is refused with its line."""
+"""The provider's statement file is read; an invalid one is refused with the line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def written(path: Path, *lines: str) -> Path:
     return file
 
 
-def test_a_line_is_a_hold(tmp_path: Path) -> None:
+def test_each_line_is_one_hold(tmp_path: Path) -> None:
     (entry,) = read(written(tmp_path, HEADER, GOOD))
     assert entry == StatementEntry(
         hold="h1",
@@ -35,16 +35,16 @@ def test_a_line_is_a_hold(tmp_path: Path) -> None:
     )
 
 
-def test_columns_may_stand_in_any_order_and_there_may_be_more(tmp_path: Path) -> None:
+def test_columns_come_in_any_order_and_unknown_ones_are_ignored(tmp_path: Path) -> None:
     file = written(tmp_path, f"wire,note,{HEADER}", f'stripe,"a, b",{GOOD}')
     assert [(entry.wire, entry.hold) for entry in read(file)] == [("stripe", "h1")]
 
 
-def test_an_empty_statement_is_one(tmp_path: Path) -> None:
+def test_a_statement_may_be_empty(tmp_path: Path) -> None:
     assert read(written(tmp_path, HEADER)) == []
 
 
-def test_the_simulated_provider_writes_what_is_read() -> None:
+def test_the_simulated_provider_writes_all_required_columns() -> None:
     assert {*TEXTS, *AMOUNTS} <= set(COLUMNS)
 
 
@@ -57,18 +57,18 @@ def test_the_simulated_provider_writes_what_is_read() -> None:
         ([HEADER, GOOD, "h2,o1,g1,JPY,-1,0,0,0,0"], "line 3: authorised_minor is '-1'"),
         ([HEADER, "h2,o1,g1,JPY,1"], "line 2: captured_minor is ''"),
         ([HEADER, "h2,o1,g1,JPY,1,0,0,0," + "9" * 30], "not a whole number"),
-        ([HEADER, ",o1,g1,JPY,1,0,0,0,1"], "line 2: no hold is named"),
+        ([HEADER, ",o1,g1,JPY,1,0,0,0,1"], "line 2: the hold is missing"),
         ([HEADER, GOOD, GOOD], "has hold h1 twice"),
     ],
 )
-def test_what_can_not_be_trusted_is_refused_with_its_line(tmp_path: Path, lines: list[str], said: str) -> None:
+def test_an_invalid_statement_is_refused_with_its_line(tmp_path: Path, lines: list[str], said: str) -> None:
     with pytest.raises(OpsError) as refused:
         read(written(tmp_path, *lines))
     assert said in str(refused.value)
     assert refused.value.exit_code == 2
 
 
-def test_a_file_that_is_not_there_or_no_text_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OpsError, match="can't be read"):
         read(tmp_path / "none.csv")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
@@ -86,7 +86,7 @@ def test_a_file_that_is_not_there_or_no_text_is_said_in_a_sentence(tmp_path: Pat
         (["ledger", "roots"], "Missing option '--out'"),
     ],
 )
-def test_a_mistake_at_the_command_line_is_one_sentence_and_exit_2(
+def test_a_wrong_argument_is_one_sentence_and_exit_2(
     args: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*args, "--kafka", "127.0.0.1:1"]) == 2

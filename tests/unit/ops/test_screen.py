@@ -18,7 +18,7 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 from rich.table import Table
 from rich.text import Text
 
-from chassis.telemetry.printable import json_safe, shown, shown_bytes, shown_lines
+from chassis.telemetry.printable import json_safe, printable, printable_bytes, printable_lines
 from ops import console, main
 from ops.audit.auditor import Auditor
 from ops.audit.findings import Findings, Invariant
@@ -44,20 +44,20 @@ KEY = ALL.encode()
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_a_text_is_shown_on_one_line_without_what_a_terminal_obeys(text: str) -> None:
-    safe = shown(text)
+    safe = printable(text)
     assert not unsafe(safe)
     assert "\n" not in safe
-    assert shown(safe) == safe
-    assert shown_bytes(text.encode()) == safe
+    assert printable(safe) == safe
+    assert printable_bytes(text.encode()) == safe
     assert json.loads(json_safe(json.dumps(text, ensure_ascii=False))) == text
     assert not unsafe(json_safe(json.dumps(text, ensure_ascii=False)))
 
 
 def test_what_people_write_stays_as_it_is() -> None:
     for text in ("拼团 ¥89.00", "münchen", "Ωmega é e\u0301", "🎉 x", "a [b] \\ c"):
-        assert shown(text) == text
-    assert shown_bytes(b"\xff\xfe") == "\\xff\\xfe"
-    assert shown_lines("a\nb\x1b") == "a\nb\\x1b"
+        assert printable(text) == text
+    assert printable_bytes(b"\xff\xfe") == "\\xff\\xfe"
+    assert printable_lines("a\nb\x1b") == "a\nb\\x1b"
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_audit(screen: io.StringIO) -> None:
     report = Auditor().report(settled=False)
     report.findings.breach(Invariant.VERSIONS, ALL, ALL, ALL)
     report.findings.alarm(ALL)
-    report.findings.going_on(ALL)
+    report.findings.add_pending(ALL)
     report.money[ALL] = Totals()
     report.print(console.console())
     safe(screen)
@@ -242,7 +242,7 @@ def test_offsets_and_ledger(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
     offsets.recover(kafka="127.0.0.1:1", dry_run=True)
     balances = SimpleNamespace(items=lambda: [((ALL, SimpleNamespace(name="CASH")), (1, 1))])
     folds = {0: SimpleNamespace(balances=balances)}
-    monkeypatch.setattr(ledger, "_taken", lambda _: SimpleNamespace(faults=[], ledger=SimpleNamespace(folds=folds)))
+    monkeypatch.setattr(ledger, "_collect", lambda _: SimpleNamespace(faults=[], ledger=SimpleNamespace(folds=folds)))
     ledger.balances(kafka="127.0.0.1:1")
     safe(screen)
 

@@ -225,7 +225,7 @@ def test_memory_is_bounded_and_nothing_is_missed_for_it() -> None:
 def test_a_whole_story_has_no_finding() -> None:
     story = completed_group()
     context = Context(1, {(spec.name, 0): 10**6 for spec in ALL}, frozenset(), {})
-    for spec, lines in ((ORDERS, story.facts), (GROUP_LOG, story.groups), (PAYMENT_LOG, story.purses)):
+    for spec, lines in ((ORDERS, story.facts), (GROUP_LOG, story.groups), (PAYMENT_LOG, story.payments)):
         chains = Chains(spec, 10)
         chains.next_pass()
         for line in lines:

@@ -27,10 +27,10 @@ class Services:
 def board(story: Story) -> Board:
     made = Board({"mug": "Ceramic mug"})
     # As it happens: repeats, and the two topics in any interleaving.
-    made.take(PAYMENT_LOG.name, story.purses[:3])
+    made.take(PAYMENT_LOG.name, story.payments[:3])
     made.take(GROUP_LOG.name, story.groups)
     made.take(GROUP_LOG.name, story.groups[-1:])
-    made.take(PAYMENT_LOG.name, story.purses[3:])
+    made.take(PAYMENT_LOG.name, story.payments[3:])
     return made
 
 
