@@ -1,7 +1,7 @@
-"""The campaigns' topic, read whole by every service that opens groups of them or checks orders against them.
+"""The campaigns' topic as a table, for every service that opens groups of campaigns or checks orders against them.
 
-A campaign is archived and never removed: a record without a value, or one that names another campaign than its key,
-changes no offer. Both are counted and logged as critical.
+Campaigns are archived and not removed: a record without a value, or with the name of another campaign than its key, is
+ignored, counted and logged as critical.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from shared_kernel.topics import CAMPAIGNS
 
 
 def mismatch(key: str, campaign: Campaign) -> str:
-    """Why a campaign can't be that of its key; empty if it can."""
+    """Why a campaign does not belong under its key; empty if it does."""
     return "" if campaign.name == f"campaigns/{key}" else f"it is {campaign.name!a}, not the campaign of its key"
 
 
 def reader(kafka: Kafka, instance: str) -> GlobalTable[Campaign]:
-    """Campaigns by id. Start it before the processors."""
+    """The campaigns by id. Start the table before the processors."""
     return GlobalTable(
         kafka,
         CAMPAIGNS.name,

@@ -1,4 +1,4 @@
-"""Decodes what another service has stated of a group. Must never take a record for another group's."""
+"""Decodes messages of another service about a group."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ M = TypeVar("M", bound=Message)
 
 
 def decode_for_group(message: type[M], value: bytes, key: bytes | None) -> M:
-    """A message that names its group. Raises Undecodable when the bytes are not such a message, or not of the group
-    that the key names."""
+    """Decodes a message that names its group. Raises Undecodable for other bytes, and if the key is another group's."""
     try:
         decoded: Any = message.FromString(value)
     except DecodeError as error:

@@ -1,7 +1,7 @@
-"""The log's own registry, topic `groupbuy.registry.v1`: reads it whole, and appends entries.
+"""The registry of the log, topic `groupbuy.registry.v1`: reads all entries and appends new ones.
 
-It holds what the log must know about itself for as long as it lives: the declared number of partitions, committed
-offsets that a person recovered, records that deciders skip, and how far dead letters were put back.
+It holds permanent facts about the log itself: the declared number of partitions, committed offsets that an operator
+recovered, records that deciders skip, and the progress of redriven dead letters.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ CREATE = "`groupbuy-ops topics create`"
 
 
 def redriven_key(topic: str, partition: int) -> str:
-    """Key of the entry that says how far a dead-letter partition was put back."""
+    """Key of the entry with the progress of a redriven dead-letter partition."""
     return f"redriven/{topic}/{partition}"
 
 
 @dataclass(slots=True)
 class Registry:
-    """All entries, by key; a later one replaces an earlier one."""
+    """The entries by key; a later one replaces an earlier one."""
 
     records: dict[str, RegistryRecord] = field(default_factory=dict)
-    #: Records that are no entries, in words. They change nothing: whoever may write the registry must not stop a start.
+    #: Messages about invalid records. They are ignored, so that a record of another writer does not stop a start.
     ignored: list[str] = field(default_factory=list)
 
     @property
     def declared(self) -> Declared | None:
-        """The declared number of partitions; None: none was declared yet."""
+        """The entry with the declared number of partitions; None before it is declared."""
         record = self.records.get(DECLARED)
         return record.declared if record is not None else None
 
@@ -51,15 +51,15 @@ class Registry:
         return {(one.topic, one.partition, one.offset, one.sha256) for one in every}
 
     def redriven(self, topic: str, partition: int) -> Redriven:
-        """How far a dead-letter partition was put back; from its beginning if nothing says so."""
+        """The progress of a redriven dead-letter partition; at its beginning without an entry."""
         record = self.records.get(redriven_key(topic, partition))
         return record.redriven if record is not None else Redriven(topic=topic, partition=partition)
 
     def take(self, key: str, value: bytes | None) -> None:
-        """Takes the next entry of a partition. What is no entry of its key is ignored, and named in `ignored`.
+        """Adds the next record of a partition. An invalid record is ignored and described in `ignored`.
 
-        Raises TopicsDiffer where another number of partitions is declared than before: no process may guess which one
-        keys were placed by.
+        Raises TopicsDiffer if a different number of partitions is already declared: the placement of keys depends on
+        it.
         """
         if value is None:
             self.ignored.append(f"{key}: it has no value, and nothing is removed from the registry")
@@ -69,8 +69,8 @@ class Registry:
         except DecodeError as error:
             self.ignored.append(f"{key}: it can't be decoded: {error}")
             return
-        if why := mismatch(key, record):
-            self.ignored.append(f"{key}: {why}")
+        if reason := mismatch(key, record):
+            self.ignored.append(f"{key}: {reason}")
             return
         before = self.declared
         if key == DECLARED and before is not None and before.partitions != record.declared.partitions:
@@ -83,7 +83,7 @@ class Registry:
 
 
 def skip_of(value: bytes) -> Skip | None:
-    """What an entry skips; None for other entries. Raises DecodeError."""
+    """The skip in an entry; None for other entries. Raises DecodeError."""
     record = RegistryRecord.FromString(value)
     if record.WhichOneof("body") != "record_skipped":
         return None
@@ -92,7 +92,7 @@ def skip_of(value: bytes) -> Skip | None:
 
 
 def key_of(record: RegistryRecord) -> str:
-    """The key that an entry must have; of recovered offsets all but the time. Empty for a body of another version."""
+    """The key of an entry; for recovered offsets its prefix, without the time. Empty for an unknown body."""
     match record.WhichOneof("body"):
         case "declared":
             return DECLARED
@@ -107,22 +107,22 @@ def key_of(record: RegistryRecord) -> str:
 
 
 def mismatch(key: str, record: RegistryRecord) -> str:
-    """Why an entry can't be that of its key; empty if it can."""
-    should = key_of(record)
-    if not should:
+    """Why an entry does not belong under its key; empty if it does."""
+    expected = key_of(record)
+    if not expected:
         return "its content is unknown to this build"
-    if key != should and not (should.endswith("/") and key.startswith(should)):
-        return f"its content belongs to the key {should}"
+    if key != expected and not (expected.endswith("/") and key.startswith(expected)):
+        return f"its content belongs to the key {expected}"
     return ""
 
 
 def recorded_skips(kafka: Kafka, instance: str) -> RecordedSkips:
-    """The skips that the processors of a process ask for."""
+    """The reader of recorded skips for the processors of a process."""
     return RecordedSkips(kafka, REGISTRY.name, skip_of, client_id=f"{instance}.registry")
 
 
 async def read(kafka: Kafka, topic: str = REGISTRY.name) -> Registry:
-    """All entries of now; none if the topic does not exist. Raises TopicsDiffer. `topic` may name a copy."""
+    """Reads all current entries; none if the topic does not exist. `topic` may name a copy. Raises TopicsDiffer."""
     found = Registry()
     count = (await partition_counts(kafka, [replace(REGISTRY, name=topic)])).get(topic, 0)
     if count:
@@ -134,7 +134,7 @@ async def read(kafka: Kafka, topic: str = REGISTRY.name) -> Registry:
 
 
 async def declared(kafka: Kafka) -> int | None:
-    """The declared number of partitions; None: none was declared yet. Raises TopicsDiffer."""
+    """Reads the declared number of partitions; None before it is declared. Raises TopicsDiffer."""
     found = (await read(kafka)).declared
     return found.partitions if found is not None else None
 
@@ -142,9 +142,9 @@ async def declared(kafka: Kafka) -> int | None:
 class Writer:
     """Appends entries. Use as an async context manager."""
 
-    def __init__(self, kafka: Kafka, who: str, partitions: int) -> None:
-        """`partitions` is the declared number."""
-        self._who = who
+    def __init__(self, kafka: Kafka, operator: str, partitions: int) -> None:
+        """`operator` is stored in each entry; `partitions` is the declared number."""
+        self._operator = operator
         self._partitions = partitions
         self._producer = AIOKafkaProducer(**client(kafka), acks="all", enable_idempotence=True)
 
@@ -156,13 +156,13 @@ class Writer:
         await self._producer.stop()
 
     async def append_recovered(self, entry: OffsetsRecovered) -> None:
-        """Appends what was recovered of a group, under a key of its own: none replaces another."""
+        """Appends the recovered offsets of a consumer group, under a key with the time, so that none is replaced."""
         key = f"recovered/{entry.group}/{time.time_ns() // 1_000_000}"
         await self.append(key, RegistryRecord(offsets_recovered=entry))
 
     async def append(self, key: str, record: RegistryRecord) -> None:
-        """Appends an entry; returns when every in-sync replica has it. Sets who and when."""
-        record.who = self._who
+        """Sets the operator and the time of an entry and appends it. Returns once every in-sync replica has it."""
+        record.who = self._operator
         record.time_ms = time.time_ns() // 1_000_000
         partition = partition_of(key, self._partitions)
         await self._producer.send_and_wait(
@@ -171,9 +171,9 @@ class Writer:
 
 
 async def check(kafka: Kafka) -> int:
-    """Compares the broker's topics with the list of topics, and their partitions with the declared number.
+    """Checks the broker's topics against the list and the declared number of partitions; returns that number.
 
-    Returns the number. Raises TopicsDiffer.
+    Raises TopicsDiffer.
     """
     await check_topics(kafka, [REGISTRY], partitions=None)
     number = await declared(kafka)

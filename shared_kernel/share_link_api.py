@@ -1,7 +1,6 @@
-"""Share links as the API has them: what an order that came by one carries, and the answers to one that is not accepted.
+"""Share links in the API: the invitation of an order that came by a link, and the errors of an invalid link.
 
-One place for both services that look at links.
-Must never repeat the token.
+No error contains the token.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ API_ERRORS: Mapping[Refusal, tuple[grpc.StatusCode, errors_pb2.ErrorReason.Value
 
 
 def invitation(verified: Verified) -> Invitation:
-    """What an order through the link carries."""
+    """The invitation of an order that came by the link."""
     link = verified.link
     return Invitation(
         inviter=link.inviter,
@@ -38,13 +37,14 @@ def invitation(verified: Verified) -> Invitation:
 
 
 def link_refused(refused: LinkRefused, field: str) -> ApiError:
-    """The link in a field of the request is not accepted."""
-    code, reason = API_ERRORS[refused.why]
-    return ApiError(code, reason, f"{field}: {refused.why.value}", fields=[(field, refused.why.value)])
+    """The error for an invalid link in a field of the request."""
+    code, error_reason = API_ERRORS[refused.reason]
+    message = refused.reason.value
+    return ApiError(code, error_reason, f"{field}: {message}", fields=[(field, message)])
 
 
 def links_not_configured(variable: str) -> ApiError:
-    """The service has no keys; `variable` is the setting that names them."""
+    """The error of a service without keys; `variable` is the setting for them."""
     return ApiError(
         grpc.StatusCode.FAILED_PRECONDITION,
         errors_pb2.ERROR_REASON_LINKS_NOT_SET_UP,

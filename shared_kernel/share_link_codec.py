@@ -1,9 +1,9 @@
-"""What a share link says, and the bytes that say it, unsigned. Pure; see links.py for the signature.
+"""The content of a share link and its encoding, unsigned. Pure; share_links.py adds the signature.
 
-One link has one encoding under one key id: what decodes to a link but is not its encoding is refused, so that no token
-can be dressed up as another. Must never believe a length.
+A link has exactly one encoding under a key id. Bytes that decode to a link but are not its encoding are refused, so
+that no token can pass for another. Every length is checked.
 
-Whole numbers are big-endian, a `varint` is as protobuf writes it:
+Integers are big-endian; a `varint` is protobuf's:
 
     version 1 | key id: length, text | kind 1 | group: 16 bytes, or campaign: length, text
     | inviter kind 1: 16 bytes of a UUID, or length, text | channel varint | depth varint
@@ -19,10 +19,10 @@ from uuid import UUID
 
 VERSION = 1
 LINK_ID_BYTES = 8
-#: Links in a row, each a forward of the one before.
+#: Length of a chain of links in which each forwards the one before.
 MAX_DEPTH = 100
 MAX_CHANNEL = 65_535
-#: Bytes of an id at most, in UTF-8.
+#: Bytes of an id in UTF-8.
 MAX_TEXT_BYTES = 200
 #: Seconds since the epoch: until 2106.
 MAX_TIME_S = 2**32 - 1
@@ -32,27 +32,27 @@ _INVITER_UUID, _INVITER_TEXT = 1, 2
 
 
 class Refusal(Enum):
-    """Why a token is not accepted."""
+    """The reasons for which a token is refused. The values are the messages."""
 
-    MALFORMED = "it is no token of a share link"
-    UNKNOWN_KEY = "it is signed with a key that is not, or no longer, known"
-    BAD_SIGNATURE = "its signature does not hold"
-    EXPIRED = "it has expired"
-    WRONG_CAMPAIGN = "it is of another campaign"
-    WRONG_GROUP = "it is of another group"
+    MALFORMED = "is no share link token"
+    UNKNOWN_KEY = "is signed with an unknown or retired key"
+    BAD_SIGNATURE = "has an invalid signature"
+    EXPIRED = "has expired"
+    WRONG_CAMPAIGN = "is for another campaign"
+    WRONG_GROUP = "is for another group"
 
 
 class LinkRefused(Exception):
-    """A token is not accepted."""
+    """A token is refused."""
 
-    def __init__(self, why: Refusal) -> None:
-        super().__init__(f"the share link can't be used: {why.value}")
-        self.why = why
+    def __init__(self, reason: Refusal) -> None:
+        super().__init__(f"the share link {reason.value}")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a token says. Exactly one of `group` and `campaign` is set; ids are bare."""
+    """The content of a token. Exactly one of `group` and `campaign` is set; ids are bare."""
 
     inviter: str
     #: A value of ShareChannel, known or not.
@@ -62,14 +62,14 @@ class Link:
     expires_s: int
     group: str = ""
     campaign: str = ""
-    #: 1 for a link made from scratch.
+    #: 1 for a link that forwards no other.
     depth: int = 1
-    #: Id of the link that it forwards, in hexadecimal; empty: none.
+    #: Id of the forwarded link, in hexadecimal; empty without one.
     parent: str = ""
 
 
 def link_id(link: Link) -> str:
-    """Id of a link: the same whatever key signs it."""
+    """Id of a link; independent of the signing key."""
     return sha256(encode(link, "")).hexdigest()[: 2 * LINK_ID_BYTES]
 
 
@@ -77,15 +77,15 @@ def link_id(link: Link) -> str:
 
 
 def encode(link: Link, key_id: str) -> bytes:
-    """All of a token but its signature. Raises ValueError for a link that can't be said."""
+    """All bytes of a token but its signature. Raises ValueError for a link without an encoding."""
     if bool(link.group) == bool(link.campaign):
         raise ValueError("a link opens either a group or a campaign")
     if not 1 <= link.depth <= MAX_DEPTH or (link.depth > 1) != bool(link.parent):
-        raise ValueError(f"a link made from scratch has depth 1, a forward has a parent and at most {MAX_DEPTH}")
+        raise ValueError(f"a depth is 1 without a parent, and 2 to {MAX_DEPTH} with one")
     if not 1 <= link.channel <= MAX_CHANNEL:
         raise ValueError(f"a channel is 1 to {MAX_CHANNEL}")
     if not (0 <= link.issued_s <= MAX_TIME_S and 0 <= link.expires_s <= MAX_TIME_S):
-        raise ValueError("a time is in seconds since the epoch, until 2106")
+        raise ValueError("a time is in seconds since the epoch, before 2106")
     parts = (
         bytes((VERSION,)),
         _text(key_id),
@@ -105,14 +105,14 @@ def _inviter(inviter: str) -> bytes:
         uuid = UUID(inviter)
     except ValueError:
         return bytes((_INVITER_TEXT,)) + _text(inviter)
-    # Other spellings of the same number are other ids.
+    # Other spellings of the same UUID are other ids.
     return bytes((_INVITER_UUID,)) + uuid.bytes if str(uuid) == inviter else bytes((_INVITER_TEXT,)) + _text(inviter)
 
 
 def _text(text: str) -> bytes:
     data = text.encode()
     if len(data) > MAX_TEXT_BYTES:
-        raise ValueError(f"an id has {MAX_TEXT_BYTES} bytes at most")
+        raise ValueError(f"an id has at most {MAX_TEXT_BYTES} bytes")
     return bytes((len(data),)) + data
 
 
@@ -129,7 +129,7 @@ def _varint(value: int) -> bytes:
 
 
 class _Reader:
-    """Takes a token's bytes apart from the front. Raises LinkRefused where there are too few."""
+    """Reads a token's bytes from the front. Raises LinkRefused if there are too few."""
 
     __slots__ = ("_at", "_data")
 
@@ -164,7 +164,7 @@ class _Reader:
 
 
 def key_id_of(signed: bytes) -> str:
-    """Id of the key that a token says it is signed with: enough to look for the key, and not believed further."""
+    """Id of the key that a token claims to be signed with. Use it only to find the key."""
     reader = _Reader(signed)
     if reader.number() != VERSION:
         raise LinkRefused(Refusal.MALFORMED)
@@ -172,7 +172,7 @@ def key_id_of(signed: bytes) -> str:
 
 
 def decode(signed: bytes) -> tuple[str, Link]:
-    """The key id and the link that these bytes say. Raises LinkRefused unless they are exactly the link's encoding."""
+    """The key id and the link of these bytes. Raises LinkRefused unless they are exactly the link's encoding."""
     reader = _Reader(signed)
     reader.number()
     key_id = reader.text()

@@ -1,8 +1,9 @@
-"""The token of a share link: a few dozen bytes, signed, in URL-safe base64 without padding.
+"""The token of a share link: a few dozen signed bytes in URL-safe base64 without padding.
 
-It says what the link opens, who made it, where it was shared, and which link it forwards; nothing personal, and no
-right but to look and to join. Pure: keys and times are given. The signature, HMAC-SHA256 over everything and cut to
-16 bytes, is compared in constant time, and nothing but the key's id is believed before it holds.
+It names the group or campaign that the link opens, its inviter, its channel and the link that it forwards. It holds no
+personal data and gives no right but to view and to join. Pure: keys and times are arguments. The signature is
+HMAC-SHA256 over everything, truncated to 16 bytes, and compared in constant time; before that only the key's id is
+used.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from shared_kernel.share_link_codec import Link, LinkRefused, Refusal, decode, e
 __all__ = ["Keys", "Link", "LinkRefused", "Refusal", "Verified", "link_id", "require", "require_unexpired"]
 
 SIGNATURE_BYTES = 16
-#: Bytes that a key must have at least: what it signs lets people in.
+#: Shortest key, in bytes.
 KEY_BYTES = 16
 #: Characters of the longest token.
 MAX_TOKEN = 500
@@ -30,19 +31,19 @@ _ALPHABET = re.compile(r"[A-Za-z0-9_-]+")
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A link whose signature holds, and its id: 16 hexadecimal digits."""
+    """A link with a valid signature, and its id of 16 hexadecimal digits."""
 
     link: Link
     link_id: str
 
 
 class Keys:
-    """The keys that links are signed with, by id: the first signs, all are good for verifying."""
+    """The keys of links, by id: the first signs, all verify."""
 
     __slots__ = ("_keys", "_signing")
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
-        """`keys` in order. Raises ValueError where one can't be used."""
+        """`keys` in order. Raises ValueError for an invalid one."""
         for key_id, key in keys.items():
             if not _KEY_ID.fullmatch(key_id):
                 raise ValueError("a key's id has 1 to 16 letters, digits, - or _")
@@ -53,7 +54,7 @@ class Keys:
 
     @classmethod
     def parse(cls, text: str) -> Keys:
-        """`kid:hex,kid2:hex`; empty: no keys. Raises ValueError without repeating what was given."""
+        """Parses `kid:hex,kid2:hex`; empty for no keys. Raises ValueError; its message contains no key."""
         keys: dict[str, bytes] = {}
         for one in filter(None, (part.strip() for part in text.split(","))):
             key_id, colon, digits = one.partition(":")
@@ -62,7 +63,7 @@ class Keys:
             except ValueError:
                 raise ValueError("a key is written kid:hex, several separated by commas") from None
             if not colon or key_id in keys:
-                raise ValueError("a key is written kid:hex, each with an id of its own")
+                raise ValueError("a key is written kid:hex, each with a different id")
             keys[key_id] = key
         return cls(keys)
 
@@ -73,13 +74,13 @@ class Keys:
         return f"Keys({', '.join(self._keys)})"
 
     def sign(self, link: Link) -> str:
-        """The link's token, under the first key. Raises ValueError for what no token can say, and without keys."""
+        """The link's token, under the first key. Raises ValueError for a link without an encoding, and without keys."""
         if not self._keys:
-            raise ValueError("there is no key to sign with")
+            raise ValueError("there is no signing key")
         return self._token(link, self._signing)
 
     def verify(self, token: str) -> Verified:
-        """The link that a token says, expired or not. Raises LinkRefused: MALFORMED, UNKNOWN_KEY, BAD_SIGNATURE."""
+        """The link of a token, even if it has expired. Raises LinkRefused MALFORMED, UNKNOWN_KEY or BAD_SIGNATURE."""
         data = _bytes(token)
         signed, signature = data[:-SIGNATURE_BYTES], data[-SIGNATURE_BYTES:]
         key = self._keys.get(key_id_of(signed))
@@ -91,7 +92,7 @@ class Keys:
         return Verified(link, link_id(link))
 
     def open(self, token: str, now_s: int) -> Verified:
-        """The link that a token says. Raises LinkRefused, EXPIRED included."""
+        """The link of a token that has not expired. Raises LinkRefused as `verify`, and EXPIRED."""
         verified = self.verify(token)
         require_unexpired(verified.link, now_s)
         return verified
@@ -103,13 +104,14 @@ class Keys:
 
 
 def require_unexpired(link: Link, now_s: int) -> None:
-    """Raises LinkRefused for a link that has expired."""
+    """Raises LinkRefused EXPIRED if the link has expired."""
     if now_s >= link.expires_s:
         raise LinkRefused(Refusal.EXPIRED)
 
 
 def require(link: Link, *, campaign: str, group: str) -> None:
-    """Raises LinkRefused unless the link lets an order in: into a group of the campaign, empty for a new one."""
+    """Raises LinkRefused unless the link admits an order to the group of the campaign; `group` is empty for a new one.
+    """
     if link.campaign and link.campaign != campaign:
         raise LinkRefused(Refusal.WRONG_CAMPAIGN)
     if link.group and link.group != group:
@@ -121,14 +123,14 @@ def _signature(key: bytes, signed: bytes) -> bytes:
 
 
 def _bytes(token: str) -> bytes:
-    """What a token encodes. Raises LinkRefused for anything but the one way to encode it."""
+    """The decoded bytes. Raises LinkRefused unless the token is their canonical encoding."""
     if len(token) > MAX_TOKEN or not _ALPHABET.fullmatch(token):
         raise LinkRefused(Refusal.MALFORMED)
     try:
         data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     except (binascii.Error, ValueError):
         raise LinkRefused(Refusal.MALFORMED) from None
-    # The bits left over in the last character must be zero.
+    # Unused bits of the last character must be zero.
     if base64.urlsafe_b64encode(data).decode().rstrip("=") != token or len(data) <= SIGNATURE_BYTES:
         raise LinkRefused(Refusal.MALFORMED)
     return data

@@ -1,4 +1,4 @@
-"""The registry of the product's topics: the one place that names them. Creation, checks and tools all come from it."""
+"""The topics and consumer groups of the product. Creation, checks and tools all use this list."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAYMENTS_LEDGER = "groupbuy.payments.ledger"
 ORDERS_PROJECTION = "groupbuy.orders.projection"
 
 ORDERS = TopicSpec("orders.order.v1", OrderFact, "group", "orders", (GROUPS_SEQUENCER, ORDERS_PROJECTION), 90 * DAY_MS)
-# Compacted and read whole by whoever needs it, so it has no consumer group.
+# Compacted; its readers load all of it, without a consumer group.
 CAMPAIGNS = TopicSpec(
     "groups.campaign.v1", Campaign, "campaign", "groups", (), FOR_EVER, compacted=True, followers=("orders",)
 )
@@ -41,7 +41,7 @@ PAYMENT_LOG = TopicSpec(
     FOR_EVER,
 )
 
-# What the log must know about itself. Operators write it, every process reads it whole.
+# Facts about the log itself: log_registry.py. Operators write it, every process loads all of it.
 REGISTRY = TopicSpec(
     "groupbuy.registry.v1",
     RegistryRecord,
@@ -58,5 +58,5 @@ ALL = (*with_dead_letters(BUSINESS), REGISTRY)
 
 
 def dlq_name(topic: TopicSpec, service: str) -> str:
-    """Name of the dead-letter topic of a service for a topic it reads."""
+    """Name of a service's dead-letter topic for a topic that it reads."""
     return dead_letter_name(topic.name, service)

@@ -11,13 +11,12 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from chassis.identity.access_settings import SENTENCE, KafkaSettings
 from chassis.telemetry.redaction import REDACTED, is_secret
 from eventlog.broker.security import Kafka
-from shared_kernel.share_links import Keys
 
 EXIT_CODE = 2
 
@@ -51,15 +50,8 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-def _keys(keys: SecretStr) -> SecretStr:
-    Keys.parse(keys.get_secret_value())
-    return keys
-
-
 HostPort = Annotated[str, AfterValidator(_one)]
 HostPorts = Annotated[str, AfterValidator(_some)]
-#: Keys of share links, `kid:hex,kid2:hex`: the first signs, all verify. Empty: no links.
-LinkKeys = Annotated[SecretStr, AfterValidator(_keys)]
 Instance = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 
 

@@ -141,7 +141,7 @@ class Server:
         self._background: list[asyncio.Task[None]] = []
         for one in servicers:
             # Streams have their own queues, so that they don't wait behind a flood of calls.
-            wrapping = _WrappingServer(self._server, self.pipeline.business, lambda handler: handler.response_streaming)
+            wrapping = WrappingServer(self._server, self.pipeline.business, lambda handler: handler.response_streaming)
             one.add(one.servicer, wrapping)
             if wrapping.added != [one.full_name]:
                 raise ValueError(f"the service named {one.full_name} is {wrapping.added}")
@@ -248,9 +248,9 @@ class Server:
     def _add_operations(self) -> None:
         names = (*self._names, *OPERATIONS)
         # Health has its own queue: a probe that waits behind a flood reports that the process is dead.
-        own_queue = _WrappingServer(self._server, self.pipeline.operational, lambda _: True)
+        own_queue = WrappingServer(self._server, self.pipeline.operational, lambda _: True)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, own_queue)
-        wrapping = _WrappingServer(self._server, self.pipeline.operational, lambda _: False)
+        wrapping = WrappingServer(self._server, self.pipeline.operational, lambda _: False)
         channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.ChannelzServicer(), wrapping)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.ReflectionServicer(names), wrapping)
         self._server.add_generic_rpc_handlers((self.pipeline.unserved(),))
@@ -282,7 +282,7 @@ async def _supervised(work: Callable[[], Coroutine[Any, Any, None]], name: str) 
         abort("a task ended", error, task=name)
 
 
-class _WrappingServer:
+class WrappingServer:
     """Stands in for the server while a generated function adds a servicer to it, and wraps each handler."""
 
     def __init__(

@@ -8,7 +8,8 @@ from typing import ClassVar
 from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from chassis.lifecycle.settings import HostPort, Instance, LinkKeys, ServiceSettings
+from chassis.lifecycle.settings import HostPort, Instance, ServiceSettings
+from shared_kernel.share_link_settings import LinkKeys
 from shared_kernel.share_links import Keys
 
 

@@ -13,7 +13,7 @@ def declaring(partitions: int) -> bytes:
     return RegistryRecord(declared=Declared(partitions=partitions)).SerializeToString()
 
 
-def test_a_number_is_declared_once_and_a_second_one_is_no_truth() -> None:
+def test_the_first_declared_number_of_partitions_counts() -> None:
     registry = Registry()
     assert registry.declared is None
     registry.take(DECLARED, declaring(2))
@@ -24,7 +24,7 @@ def test_a_number_is_declared_once_and_a_second_one_is_no_truth() -> None:
         registry.take(DECLARED, declaring(3))
 
 
-def test_entries_are_found_by_what_they_are_about() -> None:
+def test_entries_are_found_by_their_subject() -> None:
     registry = Registry()
     done = Redriven(topic="t.dlq", partition=1, up_to=7, sending_to=7)
     registry.take(redriven_key("t.dlq", 1), RegistryRecord(redriven=done).SerializeToString())
@@ -38,7 +38,7 @@ def test_entries_are_found_by_what_they_are_about() -> None:
     assert skip_of(declaring(2)) is None
 
 
-def test_what_is_no_entry_of_its_key_changes_nothing_and_stops_nobody() -> None:
+def test_an_entry_under_another_key_is_ignored() -> None:
     registry = Registry()
     registry.take(DECLARED, declaring(2))
     skipped = RegistryRecord(record_skipped=RecordSkipped(topic="inbox", partition=1, offset=9)).SerializeToString()

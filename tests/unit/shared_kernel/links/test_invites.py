@@ -31,7 +31,7 @@ def decisions(group: Group) -> list[GroupDecision]:
     return [GroupDecision.FromString(value) for value in group.log]
 
 
-def test_the_decision_that_seats_a_member_says_how_the_member_was_invited() -> None:
+def test_the_reservation_has_the_invitation_of_the_member() -> None:
     group = given(opens("a", invitation=said(FIRST)), joins("b"))
     (first, *_), (second, *_) = (
         [one.seat_reserved for one in decision.events if one.HasField("seat_reserved")] for decision in decisions(group)
@@ -40,7 +40,7 @@ def test_the_decision_that_seats_a_member_says_how_the_member_was_invited() -> N
     assert not second.HasField("invitation")
 
 
-def test_who_waits_is_not_forgotten_by_the_time_a_seat_falls_free() -> None:
+def test_the_waitlist_keeps_the_invitation() -> None:
     group = given(opens("a", campaign(capacity=2, tiers=campaign().tiers[:1], waitlist=True)), joins("b"))
     group.when(joins("c", invitation=said(FIRST)), joins("d")).then("seat_waitlisted c", "seat_waitlisted d")
     assert group.last[0].seat_waitlisted.invitation == said(FIRST)
@@ -86,7 +86,7 @@ def test_a_tree_five_links_deep_is_read_back_from_the_log_alone() -> None:
         assert person in out.getvalue()
 
 
-def test_a_link_that_nobody_ordered_through_stands_where_its_forwards_say() -> None:
+def test_a_link_without_orders_is_placed_by_its_forwards() -> None:
     third = forward(forward(FIRST, "bea"), "cyd")
     group = given(opens("a"), joins("b", customer="dan", invitation=said(third)))
     found = invites_of(decisions(group))
@@ -95,13 +95,13 @@ def test_a_link_that_nobody_ordered_through_stands_where_its_forwards_say() -> N
     assert [(one.inviter, one.depth) for one in above.forwards] == [("cyd", 3)]
 
 
-def test_repeated_decisions_count_once() -> None:
+def test_duplicate_decisions_count_once() -> None:
     group = given(opens("a", invitation=said(FIRST)), joins("b", invitation=said(FIRST)))
     once = decisions(group)
     assert report(KEY, invites_of([*once, *once])) == report(KEY, invites_of(once))
 
 
-def test_the_longest_chain_that_a_token_can_say_is_printed() -> None:
+def test_the_longest_chain_is_printed() -> None:
     link = FIRST
     group = given(opens("a", campaign(capacity=2000)))
     for number in range(2, 101):

@@ -41,7 +41,7 @@ def world() -> World:
     return made
 
 
-async def test_what_the_link_said_stands_in_the_fact(world: World) -> None:
+async def test_the_fact_has_the_invitation_of_the_link(world: World) -> None:
     await world.place(share_link=KEYS.sign(OFFER))
     await world.place(customer="bob", request_id=OTHER, group=f"groups/{GROUP}", share_link=KEYS.sign(TO_GROUP))
     first, second = (fact.placed.invitation for fact, _ in world.records)
@@ -50,7 +50,7 @@ async def test_what_the_link_said_stands_in_the_fact(world: World) -> None:
     assert second.channel == 77, "a channel that this build does not know is kept"
 
 
-async def test_an_order_without_a_link_has_the_bytes_that_it_always_had(world: World) -> None:
+async def test_an_order_without_a_link_keeps_its_bytes(world: World) -> None:
     await world.place()
     (fact, _) = world.records[0]
     assert not fact.placed.HasField("invitation")
@@ -68,7 +68,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("reason", BROKEN)
-async def test_a_link_that_is_not_accepted_is_refused_with_its_reason_and_nothing_is_written(
+async def test_an_invalid_link_is_refused_with_its_reason_and_no_record_is_appended(
     world: World, reason: str
 ) -> None:
     token, code = BROKEN[reason]
@@ -80,7 +80,7 @@ async def test_a_link_that_is_not_accepted_is_refused_with_its_reason_and_nothin
     assert world.records == []
 
 
-async def test_a_link_is_looked_at_once_so_that_a_retry_after_its_end_has_its_order(world: World) -> None:
+async def test_a_retry_after_the_link_expired_returns_its_order(world: World) -> None:
     token = KEYS.sign(OFFER)
     first, _ = await world.place(share_link=token)
     world.now_ms += 3_600_000
@@ -91,7 +91,7 @@ async def test_a_link_is_looked_at_once_so_that_a_retry_after_its_end_has_its_or
     assert caught.value.reason_name == "LINK_EXPIRED", "a link that was good is not good for ever"
 
 
-async def test_the_same_request_with_another_link_is_another_request(world: World) -> None:
+async def test_another_link_is_another_payload(world: World) -> None:
     await world.place(share_link=KEYS.sign(OFFER))
     with pytest.raises(ApiError) as caught:
         await world.place(share_link=KEYS.sign(replace(OFFER, inviter="yan")))
@@ -106,7 +106,7 @@ async def test_without_keys_a_link_is_refused_and_other_orders_are_not(world: Wo
     assert caught.value.reason_name == "LINKS_NOT_SET_UP"
 
 
-async def test_a_batch_carries_links_too_and_a_bad_one_fails_alone(world: World) -> None:
+async def test_an_invalid_link_in_a_batch_fails_alone(world: World) -> None:
     good = asked(share_link=KEYS.sign(OFFER), wait=WAIT_ACCEPTED)
     bad = asked(customer="bob", request_id=OTHER, share_link="x", wait=WAIT_ACCEPTED)
     response = await world.orders.BatchPlaceOrders(BatchPlaceOrdersRequest(requests=[good, bad]), call())

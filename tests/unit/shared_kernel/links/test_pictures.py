@@ -41,7 +41,7 @@ def drawing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Drawing]:
     made.go_on.set()
 
 
-async def test_the_same_picture_is_drawn_once(drawing: Drawing) -> None:
+async def test_a_picture_is_rendered_once(drawing: Drawing) -> None:
     found = Pictures()
     for _ in range(3):
         assert await found.of("a", QR_FORMAT_PNG) == b"a"
@@ -49,7 +49,7 @@ async def test_the_same_picture_is_drawn_once(drawing: Drawing) -> None:
     assert drawing.drawn == ["a", "a"]
 
 
-async def test_pictures_are_drawn_one_at_a_time_and_few_wait(drawing: Drawing) -> None:
+async def test_pictures_are_rendered_one_at_a_time_and_few_wait(drawing: Drawing) -> None:
     IDENTITY.set("shop")
     found = Pictures()
     drawing.go_on.clear()
@@ -67,7 +67,7 @@ async def test_pictures_are_drawn_one_at_a_time_and_few_wait(drawing: Drawing) -
     assert drawing.most_at_once == 1
 
 
-async def test_an_identity_gets_so_many_a_second(drawing: Drawing) -> None:
+async def test_pictures_are_rate_limited_for_each_identity(drawing: Drawing) -> None:
     IDENTITY.set("shop")
     found = Pictures()
     with pytest.raises(ApiError) as caught:

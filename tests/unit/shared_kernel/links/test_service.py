@@ -111,7 +111,7 @@ async def test_a_link_to_a_group_shows_the_group_without_its_members(shop: Shop)
     assert shop.groups[group].members, "what the service shows others is left alone"
 
 
-async def test_a_closed_group_is_answered_with_open_groups_and_links_to_them(shop: Shop) -> None:
+async def test_a_link_to_a_closed_group_offers_open_groups(shop: Shop) -> None:
     closed = shop.add(1)
     token = (await shop.create(closed, channel=SHARE_CHANNEL_LIVE_ROOM)).share_token
     far, near = shop.add(2, seats_left=9), shop.add(3, seats_left=1)
@@ -187,7 +187,7 @@ async def test_a_chain_has_an_end(shop: Shop) -> None:
     assert reason(caught) == "INVALID_FIELDS"
 
 
-async def test_links_lead_nowhere_but_to_what_there_is(shop: Shop) -> None:
+async def test_links_to_unknown_targets_are_not_found(shop: Shop) -> None:
     for target, expected in (
         (f"groups/{uuid(9)}", "GROUP_NOT_FOUND"),
         (f"groups/{'-' * 36}", "GROUP_NOT_FOUND"),
@@ -231,13 +231,13 @@ async def test_an_unknown_channel_survives(shop: Shop) -> None:
 @pytest.mark.parametrize(
     "more", [{"channel": 0}, {"channel": -1}, {"channel": 65_536}, {"ttl": Duration()}, {"inviter": ""}]
 )
-async def test_what_makes_no_sense_is_refused_by_the_rules_of_the_proto(shop: Shop, more: dict[str, Any]) -> None:
+async def test_invalid_requests_are_refused_by_the_rules_of_the_proto(shop: Shop, more: dict[str, Any]) -> None:
     with pytest.raises(ApiError) as caught:
         await shop.create(shop.add(1), **more)
     assert reason(caught) == "INVALID_FIELDS"
 
 
-async def test_an_inviter_too_long_for_a_token_is_a_wrong_field(shop: Shop) -> None:
+async def test_an_inviter_too_long_for_a_token_is_an_invalid_field(shop: Shop) -> None:
     with pytest.raises(ApiError) as caught:
         await shop.create(shop.add(1), inviter="字" * 100)
     assert reason(caught) == "INVALID_FIELDS"
@@ -252,7 +252,7 @@ async def test_a_qr_code_comes_as_svg_and_png(shop: Shop) -> None:
     assert not (await shop.create(group)).qr
 
 
-async def test_without_keys_the_service_says_what_to_set(shop: Shop) -> None:
+async def test_without_keys_the_error_names_the_setting(shop: Shop) -> None:
     service = shop.service(Keys({}))
     for call in (
         service.CreateShareLink(CreateShareLinkRequest(target=shop.add(1)), CALL),

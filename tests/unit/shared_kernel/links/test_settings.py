@@ -13,7 +13,7 @@ from services.orders.settings import OrdersSettings
 HEX = "5e" * 32
 
 
-def test_both_services_read_keys_and_keep_them_to_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_services_read_keys_and_do_not_show_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUPBUY_GROUPS_LINK_KEYS", f"new:{HEX},old:{'00' * 32}")
     monkeypatch.setenv("GROUPBUY_GROUPS_LINK_BASE_URL", "https://shop.example/s/")
     groups = load(GroupsSettings, insecure=True)
@@ -24,7 +24,7 @@ def test_both_services_read_keys_and_keep_them_to_themselves(monkeypatch: pytest
     assert load(OrdersSettings, insecure=True, link_keys=SecretStr(f"a:{HEX}")).keys_of_links
 
 
-def test_keys_that_can_not_be_used_end_the_process_without_being_shown(
+def test_invalid_keys_end_the_process_without_being_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GROUPBUY_GROUPS_LINK_KEYS", f"a:{HEX}x")
@@ -56,7 +56,7 @@ def test_fields_of_these_names_are_secret(name: str) -> None:
     assert "sesame" not in clean_text(f"asked {name}='sesame' and {name}: sesame")
 
 
-def test_a_private_key_is_found_wherever_it_stands() -> None:
+def test_a_private_key_is_redacted_in_any_text() -> None:
     pem = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEII\nAoGBAN\n-----END EC PRIVATE KEY-----"
     assert clean_text(f"before {pem} after") == f"before {REDACTED} after"
     assert clean_text(f"cut {pem[:50]}") == f"cut {REDACTED}"
