@@ -18,7 +18,8 @@ from grpc_reflection.v1alpha import _async as reflection
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chassis.identity import authorizer, tls
-from chassis.rpc.request_pipeline import Handler, RequestPipeline, implemented
+from chassis.rpc.request_pipeline import RequestPipeline
+from chassis.rpc.server import WrappingServer
 from simulators.psp.accounts.account_book import AccountBook
 from simulators.psp.accounts.group_commit import GroupCommit
 from simulators.psp.grpc_api.servicer import SimProviderServicer
@@ -78,7 +79,7 @@ class Server:
     async def start(self) -> str:
         """Starts serving. Returns host:port. Raises RuntimeError if a port is taken."""
         server = grpc.aio.server(options=OPTIONS)
-        guarded: Any = _GuardedServer(server, self._pipeline)
+        guarded: Any = WrappingServer(server, self._pipeline.operational, lambda _: True)
         pb_grpc.add_SimProviderServiceServicer_to_server(SimProviderServicer(self._handler), guarded)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, guarded)
         channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.ChannelzServicer(), guarded)
@@ -116,24 +117,3 @@ class Server:
             await asyncio.sleep(WITHDRAW_S)
             self._access.refresh()
             self._pipeline.withdraw()
-
-
-class _GuardedServer:
-    """Server that wraps each handler, so that a call's caller is authorised first. For generated `add_…` functions."""
-
-    def __init__(self, server: Any, pipeline: RequestPipeline) -> None:
-        self._server = server
-        self._pipeline = pipeline
-
-    def add_generic_rpc_handlers(self, handlers: object) -> None:
-        """Does nothing: add_registered_method_handlers gets the same handlers by name."""
-
-    def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
-        """Adds the handlers, wrapped."""
-        wrapped = {
-            name: self._pipeline.operational(f"/{service}/{name}", handler)
-            for name, handler in handlers.items()
-            if implemented(handler)
-        }
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
-        self._server.add_registered_method_handlers(service, wrapped)

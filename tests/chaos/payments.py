@@ -21,8 +21,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import grpc
-from groupbuy.simprovider.v1.simprovider_pb2 import Behaviour, ConfigureRequest
-from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
+from groupbuy.simprovider.v1.simprovider_pb2 import Behaviour
 
 from chassis.rpc import channel_options
 from devstack.stack import Stack
@@ -30,6 +29,7 @@ from ops.audit.run import wait_quiet
 from ops.demo.plan import Evening, plan
 from ops.demo.player import Player, Tally
 from tests.chaos.verdict import in_time, verdict
+from tests.provider_simulator import configure
 from tests.waiting import moment, wait_for_async
 
 #: Orders in five minutes.
@@ -56,13 +56,6 @@ def order_count(seconds: float) -> int:
     """Number of orders: $ORDERS, or in proportion to the length of the run."""
     given = os.environ.get("ORDERS")
     return int(given) if given else max(round(ORDERS * min(seconds / 300, 1)), 200)
-
-
-async def configure(stack: Stack, behaviour: Behaviour) -> None:
-    """Sets the provider's behaviour."""
-    async with grpc.aio.insecure_channel(stack.endpoints["provider"], options=OPTIONS) as channel:
-        stub = SimProviderServiceStub(channel)
-        await stub.Configure(ConfigureRequest(behaviour=behaviour), timeout=10)
 
 
 async def play(stack: Stack, evening: Evening, tally: Tally) -> None:
@@ -113,7 +106,7 @@ async def run(stack: Stack, orders: int, seed: int) -> tuple[dict[str, object], 
         kills += 1
 
     await configure(
-        stack,
+        stack.endpoints["provider"],
         Behaviour(
             latency_min_ms=5,
             latency_max_ms=60,
@@ -134,7 +127,7 @@ async def run(stack: Stack, orders: int, seed: int) -> tuple[dict[str, object], 
         killing.cancel()
         await asyncio.wait([killing])
     played = time.monotonic()
-    await configure(stack, Behaviour())
+    await configure(stack.endpoints["provider"], Behaviour())
 
     async def all_delivered() -> bool:
         return not await asyncio.to_thread(undelivered, stack)

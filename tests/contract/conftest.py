@@ -15,7 +15,6 @@ import pytest
 from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
-from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
 from chassis.outside.resolve import RetryPolicy
 from services.payments.providers.port import Provider, idempotency_key
@@ -24,10 +23,11 @@ from services.payments.providers.stripe.adapter import StripeProvider
 from services.payments.providers.wechat import references
 from services.payments.providers.wechat.adapter import WeChatProvider
 from services.payments.providers.wechat.client import WeChatClient
-from services.payments.providers.wechat.merchant_account import MerchantAccount
 from simulators.psp.server import Server
 from simulators.psp.settings import Settings
 from simulators.psp.wechat import signer
+from tests import provider_simulator
+from tests.provider_simulator import merchant, stub_of
 
 POLICY = RetryPolicy(attempts=3, attempt_s=1, budget_s=2, wait_s=0.01)
 WEBHOOK_URL = "https://shop.invalid/webhooks/wechat"
@@ -112,15 +112,14 @@ class SimulatedRig:
 
     async def confirm(self, call: ProviderCall) -> None:
         async with grpc.aio.insecure_channel(self._address) as channel:
-            await _stub(channel).Confirm(pb.ConfirmRequest(key=self.key(call)), timeout=5)
+            await stub_of(channel).Confirm(pb.ConfirmRequest(key=self.key(call)), timeout=5)
 
     async def configure(self, behaviour: pb.Behaviour) -> None:
-        async with grpc.aio.insecure_channel(self._address) as channel:
-            await _stub(channel).Configure(pb.ConfigureRequest(behaviour=behaviour), timeout=5)
+        await provider_simulator.configure(self._address, behaviour)
 
     async def statement(self) -> list[pb.StatementEntry]:
         async with grpc.aio.insecure_channel(self._address) as channel:
-            return [entry async for entry in _stub(channel).ExportStatement(pb.ExportStatementRequest(), timeout=5)]
+            return [entry async for entry in stub_of(channel).ExportStatement(pb.ExportStatementRequest(), timeout=5)]
 
     async def go_down(self) -> None:
         if self._server is not None:
@@ -166,23 +165,6 @@ class WeChatRig(SimulatedRig):
 
     def key(self, call: ProviderCall) -> str:
         return references.trade_number(call)
-
-
-def merchant(keys: Path) -> MerchantAccount:
-    """The merchant's account at the simulated WeChat Pay."""
-    return MerchantAccount.load(
-        merchant_id=signer.MERCHANT,
-        app_id=signer.APP,
-        serial=signer.MERCHANT_SERIAL,
-        platform_serial=signer.PLATFORM_SERIAL,
-        private_key=keys / "merchant_private.pem",
-        platform_key=keys / "platform_public.pem",
-        api_v3_key=(keys / "apiv3_key").read_text(),
-    )
-
-
-def _stub(channel: grpc.aio.Channel) -> pb_grpc.SimProviderServiceAsyncStub:
-    return pb_grpc.SimProviderServiceStub(channel)
 
 
 RIGS = {"simulated": SimulatedRig, "stripe": StripeRig, "wechat": WeChatRig}

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import grpc
 import pytest
 from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentInput, ProviderOutcome
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
-from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
 from chassis.admission.rate_limit import RateLimit
 from chassis.outside.webhook_server import WebhookServer
@@ -32,7 +30,8 @@ from services.payments.providers.wechat.client import WeChatClient
 from simulators.psp.server import Server
 from simulators.psp.settings import Settings
 from simulators.psp.wechat import signer
-from tests.contract.conftest import merchant
+from tests import provider_simulator
+from tests.provider_simulator import merchant
 from tests.waiting import wait_for_async
 
 GROUP = "0f1e2d3c-0000-4000-8000-000000000001"
@@ -121,9 +120,7 @@ class World:
         await made.close()
 
     async def configure(self, behaviour: pb.Behaviour) -> None:
-        async with grpc.aio.insecure_channel(self.address) as channel:
-            stub: pb_grpc.SimProviderServiceAsyncStub = pb_grpc.SimProviderServiceStub(channel)
-            await stub.Configure(pb.ConfigureRequest(behaviour=behaviour), timeout=5)
+        await provider_simulator.configure(self.address, behaviour)
 
     async def received(self, count: int) -> list[tuple[str, ProviderOutcome]]:
         async def enough() -> bool:

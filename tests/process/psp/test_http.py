@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import grpc
 import pytest
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
-from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
 from simulators.psp.server import Server
 from simulators.psp.settings import Settings
+from tests import provider_simulator
 
 FORM = {
     "amount": "8900",
@@ -52,9 +51,7 @@ class Http:
             return answer.status, await answer.json()
 
     async def configure(self, behaviour: pb.Behaviour) -> None:
-        async with grpc.aio.insecure_channel(self._grpc) as channel:
-            stub: pb_grpc.SimProviderServiceAsyncStub = pb_grpc.SimProviderServiceStub(channel)
-            await stub.Configure(pb.ConfigureRequest(behaviour=behaviour), timeout=5)
+        await provider_simulator.configure(self._grpc, behaviour)
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from chassis.outside.signatures import BadSignature
 from services.payments.providers.notifications import Notifications, NotUnderstood, UnknownProvider
 from services.payments.providers.registry import notifications_of
 from services.payments.providers.wechat.merchant_account import MerchantAccount
-from simulators.psp.wechat import signer
 from simulators.psp.wechat.signer import Signer
+from tests.provider_simulator import merchant
 
 GROUP, ORDER = "0f1e2d3c-0000-4000-8000-000000000001", "0f1e2d3c-0000-4000-8000-000000000002"
 KEY = f"{ORDER}:authorise:2"
@@ -38,16 +38,7 @@ def signer_and_keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Signer, P
 
 @pytest.fixture
 def account(signer_and_keys: tuple[Signer, Path]) -> MerchantAccount:
-    keys = signer_and_keys[1]
-    return MerchantAccount.load(
-        merchant_id=signer.MERCHANT,
-        app_id=signer.APP,
-        serial=signer.MERCHANT_SERIAL,
-        platform_serial=signer.PLATFORM_SERIAL,
-        private_key=keys / "merchant_private.pem",
-        platform_key=keys / "platform_public.pem",
-        api_v3_key=(keys / "apiv3_key").read_text(),
-    )
+    return merchant(signer_and_keys[1])
 
 
 def reads(account: MerchantAccount | None = None, *, later_s: float = 0.0) -> Notifications:
