@@ -63,7 +63,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Faust's hook."""
         await super().on_start()
         exit_when_fenced(self._consumer._coordinator)
-        self.lease.keep(self._consumer._coordinator)
+        self.lease.observe(self._consumer._coordinator)
         use_batch_parser(self._consumer._fetcher)
         wrap_fetch_requests(self._consumer._fetcher, self._throttle.throttle)
         consumer = self._consumer

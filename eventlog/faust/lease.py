@@ -42,7 +42,7 @@ class Lease:
         """Whether no other member can own our partitions yet."""
         return self._clock() < self._until
 
-    def keep(self, coordinator: Any) -> None:
+    def observe(self, coordinator: Any) -> None:
         """Renews the lease from the responses to an aiokafka coordinator."""
         send = coordinator._send_req
         session_s = coordinator._session_timeout_ms / 1000

@@ -134,7 +134,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
                 since = self._written_at.setdefault(number, now)
                 if one.unsaved >= MAX_UNSAVED // len(held) or now - since >= MAX_UNSAVED_S:
                     self._written_at[number] = now
-                    await one.keep()
+                    await one.persist()
             await asyncio.sleep(POLL_INTERVAL_S)
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
@@ -161,7 +161,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
             if slices.expired():
                 self.notifier.notify(position_key(batch.topic, batch.partition))
                 if held.unsaved >= most:
-                    await held.keep()
+                    await held.persist()
                 await slices.yield_to_loop()
             if batch.epoch != self.epoch:
                 # The partition's next owner continues from the state on disk.

@@ -41,7 +41,7 @@ class DeciderFollower(Generic[S]):
         for record in records:
             self.state.apply(record)
 
-    async def keep(self) -> None:
+    async def persist(self) -> None:
         """See Follower."""
         states = self.state.states
         if not isinstance(states, RocksDBStore) or self._closed:

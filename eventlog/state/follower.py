@@ -41,12 +41,12 @@ class Follower(Protocol):
         """
         ...
 
-    async def keep(self) -> None:
+    async def persist(self) -> None:
         """Writes everything that is folded, with its positions. Call it regularly to bound the memory."""
         ...
 
     def close(self) -> None:
-        """Closes the database, after a write in progress. Changes after the last `keep` are folded again later."""
+        """Closes the database, after a write in progress. Changes after the last `persist` are folded again later."""
         ...
 
 

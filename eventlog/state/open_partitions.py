@@ -108,7 +108,7 @@ class OpenPartitions(Generic[F]):
                 if partition in self._wanted:
                     continue
                 one = self.held[partition]
-                await one.keep()
+                await one.persist()
                 # The partition may have come back during the write.
                 if partition not in self._wanted:
                     del self.held[partition]

@@ -265,12 +265,12 @@ class ProjectionStore(Ownership, Generic[S]):
             {topic: SourcePosition(at, self._digests.get(topic, b"")) for topic, at in self.positions.items()}
         )
 
-    async def keep(self) -> None:
+    async def persist(self) -> None:
         """See Follower. Folding may go on meanwhile; its changes are part of the next write."""
         # Shielded: a cancelled write would lose the changes that it has taken over.
-        await asyncio.shield(asyncio.ensure_future(self._keep()))
+        await asyncio.shield(asyncio.ensure_future(self._persist()))
 
-    async def _keep(self) -> None:
+    async def _persist(self) -> None:
         async with self._writing:
             if self.closed:
                 return

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from aiokafka.errors import KafkaError
 
-from eventlog.broker.log_identity import LogReader, identity_of
+from eventlog.broker.log_identity import LogVerifier, identity_of
 from eventlog.broker.security import Kafka
 from eventlog.runtime import failpoints
 from eventlog.state.database import LogIdentity, Position, until_closed
@@ -115,7 +115,7 @@ class _LogComparison:
     def __init__(self, kafka: Kafka, queries: BrokerQueries) -> None:
         self._kafka = kafka
         self._queries = queries
-        self._reader: LogReader | None = None
+        self._reader: LogVerifier | None = None
 
     async def differs(self, partition: int, position: Position, path: Path) -> str | None:
         """How the logs differ from those that were folded; None: they do not. Waits for a broker that is away."""
@@ -125,7 +125,7 @@ class _LogComparison:
         async def compare() -> str | None:
             try:
                 if self._reader is None:
-                    self._reader = await LogReader(self._kafka).__aenter__()
+                    self._reader = await LogVerifier(self._kafka).__aenter__()
                 return await self._reader.differs(partition, position.sources)
             except (KafkaError, OSError):
                 await self.close()

@@ -268,7 +268,7 @@ class Followers:
                 return
             followed.unwritten = 0
             try:
-                await followed.follower.keep()
+                await followed.follower.persist()
             except Exception as error:  # noqa: BLE001 - an encoder may fail at what was folded
                 self.fail(followed, error)
 

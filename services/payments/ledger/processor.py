@@ -71,12 +71,12 @@ class LedgerProcessor(DiskProcessor[PartitionLedger]):
                 self.quarantine(poisoned)
                 break
             if ledger.unwritten >= MAX_UNWRITTEN:
-                await ledger.keep()
+                await ledger.persist()
             if slices.expired():
                 await slices.yield_to_loop()
             if batch.epoch != self.epoch:
                 return None
-        await ledger.keep()
+        await ledger.persist()
         return ()
 
     # Reads ----------------------------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ class PartitionLedger(Ownership):
         return check_in_log(tp, at, begin, end)
 
     def take(self, record: Any) -> None:
-        """Books a record of the log; `keep` writes it. Raises Poisoned, and Spoiled if the state is partly updated."""
+        """Books a record of the log; `persist` writes it. Raises Poisoned, and Spoiled if the state is partly updated."""
         head = self.journal.head
         place = self._topic, self.partition, record.offset, record.value
         try:
@@ -198,12 +198,12 @@ class PartitionLedger(Ownership):
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
-    async def keep(self) -> None:
+    async def persist(self) -> None:
         """See Follower. The caller books nothing meanwhile."""
         # Shielded from cancellation: a started write holds the only copy of its rows.
-        await asyncio.shield(asyncio.ensure_future(self._keep()))
+        await asyncio.shield(asyncio.ensure_future(self._persist()))
 
-    async def _keep(self) -> None:
+    async def _persist(self) -> None:
         async with self._writing:
             if self.closed or self.spoiled or self.unwritten <= MAX_INLINE_WRITE:
                 self.flush()

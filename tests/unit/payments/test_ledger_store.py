@@ -54,7 +54,7 @@ async def test_books_go_on_where_they_ended(tmp_path: Path, portion: int) -> Non
         books = opened(tmp_path)
         assert books.positions.get(LOG, 0) == begin
         books.apply(LOG, [record(offset) for offset in range(min(begin + portion, len(STORY.log)))])
-        await books.keep()
+        await books.persist()
         books.close()
     books = opened(tmp_path)
     same(books)
@@ -64,7 +64,7 @@ async def test_books_go_on_where_they_ended(tmp_path: Path, portion: int) -> Non
 async def test_a_write_names_the_digest_of_the_last_record(tmp_path: Path) -> None:
     books = opened(tmp_path)
     books.apply(LOG, [record(0), record(1)])
-    await books.keep()
+    await books.persist()
     books.close()
     kept = Database(tmp_path / "0", store.STAMP)
     assert kept.position.sources == {LOG: SourcePosition(2, sha256(STORY.log[1]).digest())}
@@ -74,14 +74,14 @@ async def test_a_write_names_the_digest_of_the_last_record(tmp_path: Path) -> No
 async def test_books_that_are_not_written_are_not_read_and_are_booked_again(tmp_path: Path) -> None:
     books = opened(tmp_path)
     books.take(record(0))
-    await books.keep()
+    await books.persist()
     books.take(record(1))
     assert books.head.next_offset == 1
     books.close()
     books = opened(tmp_path)
     assert books.journal.head.next_offset == 1
     books.apply(LOG, [record(offset) for offset in range(len(STORY.log))])
-    await books.keep()
+    await books.persist()
     same(books)
     books.close()
 
@@ -92,7 +92,7 @@ async def test_a_large_write_is_done_on_a_thread_and_a_close_waits_for_it(tmp_pa
     for offset, name in enumerate(names):
         value = STORY.log[0].replace(GROUP.encode(), name.encode())
         books.take(SimpleNamespace(offset=offset, key=name.encode(), value=value))
-    writing = asyncio.ensure_future(books.keep())
+    writing = asyncio.ensure_future(books.persist())
     async with asyncio.timeout(10):
         while books.unwritten:  # noqa: ASYNC110 - the write must not have ended when it is seen
             await asyncio.sleep(0)
@@ -106,7 +106,7 @@ async def test_a_large_write_is_done_on_a_thread_and_a_close_waits_for_it(tmp_pa
 async def test_books_of_another_kind_are_folded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     books = opened(tmp_path)
     books.take(record(0))
-    await books.keep()
+    await books.persist()
     books.close()
     monkeypatch.setattr(store, "STAMP", "ledger-of-tomorrow")
     books = opened(tmp_path)
@@ -121,7 +121,7 @@ async def test_groups_that_were_dropped_from_memory_are_found_again(tmp_path: Pa
     for offset, name in enumerate(names):
         value = first.replace(GROUP.encode(), name.encode())
         books.take(SimpleNamespace(offset=offset, key=name.encode(), value=value))
-        await books.keep()
+        await books.persist()
     assert len(books._young) + len(books._old) <= 4
     again = first.replace(GROUP.encode(), names[0].encode())
     books.take(SimpleNamespace(offset=len(names), key=names[0].encode(), value=again))

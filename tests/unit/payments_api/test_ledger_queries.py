@@ -61,7 +61,7 @@ async def view(tmp_path: Path) -> AsyncIterator[View]:
     books = PartitionLedger(0, Database(tmp_path / "0", STAMP), "payments")
     for offset, value in enumerate(decider.log):
         books.take(SimpleNamespace(offset=offset, key=GROUP.encode(), value=value))
-    await books.keep()
+    await books.persist()
     yield View(books)
     books.close()
 

@@ -31,7 +31,7 @@ class Broker:
         self.now_s = 1_000.0
         self.delay_s = 0.0
         self.lease = Lease(lambda: self.now_s)
-        self.lease.keep(self)
+        self.lease.observe(self)
 
     async def _send_req(self, request: Any) -> Any:
         self.now_s += self.delay_s

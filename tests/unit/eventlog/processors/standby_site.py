@@ -139,7 +139,7 @@ class CountingFollower:
             self._unwritten += 1
         self.most_unwritten = max(self.most_unwritten, self._unwritten)
 
-    async def keep(self) -> None:
+    async def persist(self) -> None:
         assert not self.closed
         self.writing = True
         at, self._unwritten = self.next, 0

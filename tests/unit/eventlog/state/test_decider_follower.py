@@ -41,7 +41,7 @@ async def test_the_next_owner_goes_on_from_the_last_write(tmp_path: Path) -> Non
     follower = opened(tmp_path)
     assert follower.positions == {}
     follower.apply(LOG, log[:60])
-    await follower.keep()
+    await follower.persist()
     follower.apply(LOG, log[60:80])
     assert follower.positions == {LOG: 80}
     follower.close()
@@ -65,7 +65,7 @@ async def test_the_next_owner_goes_on_from_the_last_write(tmp_path: Path) -> Non
 async def test_a_close_during_a_write_waits_for_it(tmp_path: Path) -> None:
     follower = opened(tmp_path)
     follower.apply(LOG, decisions(50))
-    writing = asyncio.create_task(follower.keep())
+    writing = asyncio.create_task(follower.persist())
     await asyncio.sleep(0)
     follower.close()
     await writing

@@ -54,7 +54,7 @@ class Broker:
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     made = Broker()
     monkeypatch.setattr(verified_open, "identity_of", made.identity_of)
-    monkeypatch.setattr(verified_open, "LogReader", made.reader)
+    monkeypatch.setattr(verified_open, "LogVerifier", made.reader)
     monkeypatch.setattr(verified_open, "RETRY_S", 0.01)
     return made
 

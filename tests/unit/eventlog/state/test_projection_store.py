@@ -57,7 +57,7 @@ def opened(directory: Path, cached: int = 100) -> ProjectionStore[list[str]]:
 
 async def begun(one: ProjectionStore[list[str]]) -> asyncio.Future[None]:
     """A write that has begun and not ended."""
-    writing = asyncio.ensure_future(one.keep())
+    writing = asyncio.ensure_future(one.persist())
     async with asyncio.timeout(10):
         while not one._saving:  # noqa: ASYNC110 - nothing signals the begin of a write
             await asyncio.sleep(0)
@@ -73,7 +73,7 @@ async def test_states_and_positions_are_written_together(tmp_path: Path) -> None
     first = opened(tmp_path)
     first.apply("facts", [record(0), record(1, "other")])
     first.apply("decisions", [record(0, value="x")])
-    await first.keep()
+    await first.persist()
     first.apply("facts", [record(2)])
     first.close()
     again = opened(tmp_path)
@@ -90,7 +90,7 @@ async def test_states_and_positions_are_written_together(tmp_path: Path) -> None
 async def test_positions_name_the_digest_of_the_last_record(tmp_path: Path) -> None:
     one = opened(tmp_path)
     one.apply("facts", [record(0, value="a"), record(1, value="b")])
-    await one.keep()
+    await one.persist()
     one.close()
     kept = Database(tmp_path / "0", Seen.stamp)
     assert kept.position.sources == {"facts": SourcePosition(2, sha256(b"b").digest())}
@@ -136,7 +136,7 @@ async def test_memory_holds_a_bounded_number_of_states(tmp_path: Path) -> None:
     for offset in range(200):
         one.apply("facts", [record(offset, f"k{offset}")])
     assert one.get("k0") == ["facts 0"]
-    await one.keep()
+    await one.persist()
     assert len(one._cache) <= 10
     assert not one._dirty and not one._saving
     assert all(one.get(f"k{offset}") == [f"facts {offset}"] for offset in range(200))
@@ -151,7 +151,7 @@ async def test_pages_of_an_index_are_in_order_in_memory_and_on_disk(tmp_path: Pa
     for offset, place in enumerate(places[::2]):
         one.apply("facts", [record(offset, value=f"ann/{place}")])
     one.apply("facts", [record(30, value="annabel/000"), record(31, value="an/000")])
-    await one.keep()
+    await one.persist()
     for offset, place in enumerate(places[1::2]):
         one.apply("facts", [record(40 + offset, value=f"ann/{place}")])
     one.apply("facts", [record(100, value="ann/-010"), record(101, value="ann/-011")])
@@ -161,7 +161,7 @@ async def test_pages_of_an_index_are_in_order_in_memory_and_on_disk(tmp_path: Pa
         while page := one.index.page("ann", found[-1] if found else b"", 7):
             found += [place for place, _ in page]
         assert found == wanted
-        await one.keep()
+        await one.persist()
     assert one.index.page("bob", b"", 7) == []
     one.close()
 
@@ -170,7 +170,7 @@ async def test_the_owner_sends_the_dead_letters_of_records_that_its_standby_pass
     standby = opened(tmp_path)
     standby.apply("facts", [record(0, value="spoilt"), record(1), record(2, value="spoilt")])
     assert standby.refused() == []
-    await standby.keep()
+    await standby.persist()
     standby.close()
     owner = opened(tmp_path)
     owner.enter(1)
@@ -178,7 +178,7 @@ async def test_the_owner_sends_the_dead_letters_of_records_that_its_standby_pass
     (due,) = owner.undelivered("facts")
     assert (due.offset, due.key, due.value, due.headers) == (2, b"k", b"spoilt", [("h", b"1")])
     owner.delivered(due.row)
-    await owner.keep()
+    await owner.persist()
     owner.close()
     last = opened(tmp_path)
     assert last.undelivered("facts") == []
@@ -192,7 +192,7 @@ async def test_the_next_process_sends_a_dead_letter_that_is_not_acknowledged(tmp
     first, second = owner.refused()
     assert owner.refused() == []
     owner.delivered(first.row)
-    await owner.keep()
+    await owner.persist()
     owner.close()
     again = opened(tmp_path)
     again.enter(1)

@@ -54,7 +54,7 @@ class Broker:
                 return None if same else "another record"
 
         monkeypatch.setattr(verified_open, "identity_of", identity_of)
-        monkeypatch.setattr(verified_open, "LogReader", Reader)
+        monkeypatch.setattr(verified_open, "LogVerifier", Reader)
         monkeypatch.setattr(verified_open, "RETRY_S", 0.001)
 
     def fail(self) -> None:
