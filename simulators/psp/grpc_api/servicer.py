@@ -123,7 +123,7 @@ class SimProviderServicer(pb_grpc.SimProviderServiceServicer):
         except _Refused as refused:
             return pb.Answer(number=call.number, status=refused.status)
         except Exception:
-            log.exception("a call failed")
+            log.exception("call failed")
             status = status_pb2.Status(code=grpc.StatusCode.INTERNAL.value[0], message="failed; nothing was written")
             return pb.Answer(number=call.number, status=status)
 

@@ -26,10 +26,12 @@ from simulators.psp.stripe import objects as stripe_objects
 from simulators.psp.wechat import objects as wechat_objects
 from simulators.psp.wechat.signer import Signer
 
+#: Notices sent at once.
 MAX_BATCH = 64
 POLL_INTERVAL_S = 0.05
 #: Seconds for one delivery.
 DELIVERY_S = 5.0
+#: Pauses between deliveries of a notice: the first one, doubling up to the maximum.
 FIRST_PAUSE_MS = 1_000
 MAX_PAUSE_MS = 60_000
 _EVENTS: Mapping[str, Callable[[Change], dict[str, Any] | None]] = {
@@ -93,9 +95,7 @@ class Notifier:
         timeout = aiohttp.ClientTimeout(total=DELIVERY_S)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while True:
-                due = await self._group_commit.run(
-                    lambda: self._handler.book.outbox.due(self._handler.now_ms, MAX_BATCH)
-                )
+                due = await self._group_commit.run(self._due)
                 if due:
                     await self._send_all(session, due)
                 if len(due) < MAX_BATCH:
