@@ -40,6 +40,8 @@ MAX_RESEEKS = 200
 MAX_BATCHES_IN_FLIGHT = 8
 #: Records of all partitions in flight; above, each partition may have one batch. A record takes about 1.2 KB of memory.
 MAX_RECORDS_IN_FLIGHT = 20_000
+#: Methods of the consumer that the consumer's thread calls.
+ON_ANY_THREAD = ("threadsafe_partitions_revoked", "threadsafe_partitions_assigned", "request_rejoin")
 
 
 class BatchConsumer(InputStarts):
@@ -74,7 +76,7 @@ class BatchConsumer(InputStarts):
         #: Partitions that are not fetched until they are released.
         self._held: set[TP] = set()
         self._room = asyncio.Event()
-        bind_to_this_thread(self, but=("threadsafe_partitions_revoked", "threadsafe_partitions_assigned", "join_again"))
+        bind_to_this_thread(self, but=ON_ANY_THREAD)
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)

@@ -24,6 +24,7 @@ from eventlog.core.skips import IsSkipped, nothing_is_skipped
 from eventlog.processors.disk_processor import Ownership
 from eventlog.records.packed import Packed
 from eventlog.state.database import BATCH, Database, Position, SourcePosition
+from eventlog.state.generation_cache import GenerationCache
 from services.payments.ledger.journal import Entry, GroupState, Head, Journal, LedgerBroken, NotBalanced, parse_entry
 from services.payments.ledger.merkle import Tree
 from services.payments.ledger.posting_rules import Account, OpenAmounts
@@ -68,9 +69,7 @@ class PartitionLedger(Ownership):
         self.topics: Sequence[str] = (topic,)
         self._topic = topic
         self._db = database
-        self._half = max(cached // 2, 1)
-        self._young: dict[str, GroupState] = {}
-        self._old: dict[str, GroupState] = {}
+        self._cache: GenerationCache[GroupState] = GenerationCache(cached)
         self._changed: dict[str, GroupState] = {}
         self._batch = database.batch()
         self._last: bytes | None = None
@@ -102,25 +101,19 @@ class PartitionLedger(Ownership):
 
     def get(self, group: str) -> GroupState | None:
         """See GroupStore."""
-        found = self._young.get(group) or self._changed.get(group) or self._old.get(group)
+        found = self._cache.young.get(group) or self._changed.get(group) or self._cache.old.get(group)
         if found is None:
             raw = self._db.get(_GROUP + group.encode())
             if raw is None:
                 return None
             found = GroupState(*_GROUP_CODEC.decode(raw))
-        self._use(group, found)
+        self._cache.use(group, found)
         return found
 
     def put(self, group: str, state: GroupState) -> None:
         """See GroupStore."""
         self._changed[group] = state
-        self._use(group, state)
-
-    def _use(self, group: str, state: GroupState) -> None:
-        # Two generations: a state that is not used for a whole one is evicted.
-        if len(self._young) >= self._half and group not in self._young:
-            self._old, self._young = self._young, {}
-        self._young[group] = state
+        self._cache.use(group, state)
 
     # Booking ----------------------------------------------------------------------------------------------------------
 
@@ -150,7 +143,7 @@ class PartitionLedger(Ownership):
         return check_in_log(tp, at, begin, end)
 
     def take(self, record: Any) -> None:
-        """Books a record of the log; `persist` writes it. Raises Poisoned, and Spoiled if the state is partly updated."""
+        """Books a record; `persist` writes it. Raises Poisoned, and Spoiled if the state is partly updated."""
         head = self.journal.head
         place = self._topic, self.partition, record.offset, record.value
         try:

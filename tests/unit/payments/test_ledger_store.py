@@ -122,7 +122,7 @@ async def test_groups_that_were_dropped_from_memory_are_found_again(tmp_path: Pa
         value = first.replace(GROUP.encode(), name.encode())
         books.take(SimpleNamespace(offset=offset, key=name.encode(), value=value))
         await books.persist()
-    assert len(books._young) + len(books._old) <= 4
+    assert len(books._cache) <= 4
     again = first.replace(GROUP.encode(), names[0].encode())
     books.take(SimpleNamespace(offset=len(names), key=names[0].encode(), value=again))
     assert books.journal.head.entries == len(names), (

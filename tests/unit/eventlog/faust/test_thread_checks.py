@@ -14,8 +14,11 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from eventlog.faust import thread_checks
-from eventlog.faust.consumer import BatchConsumer
+from eventlog.faust.consumer import ON_ANY_THREAD, BatchConsumer
 from eventlog.faust.consumer_thread import BatchConsumerThread
+from eventlog.processors.base import ON_THE_MAIN_THREAD
+from eventlog.processors.decider import Decider
+from eventlog.processors.projection import Projection
 from tests.unit.eventlog.support import bare_consumer, run_python
 
 TP0 = TP("inbox", 0)
@@ -165,6 +168,13 @@ async def test_a_rebalance_changes_the_app_on_the_main_thread_only(monkeypatch: 
     # The main thread gets a copy.
     assert consumer.assignment() == {TP0}
     assert consumer.assignment() is not consumer.assignment()
+
+
+def test_the_named_methods_exist() -> None:
+    """A name without a method would be ignored silently."""
+    assert [name for name in ON_ANY_THREAD if not hasattr(BatchConsumer, name)] == []
+    owners = (Decider, Projection)
+    assert [name for name in ON_THE_MAIN_THREAD if not any(hasattr(owner, name) for owner in owners)] == []
 
 
 def test_processes_of_the_tests_check_threads() -> None:
