@@ -1,0 +1,1 @@
+"""Writing records: batched output of processors, and the publisher of API calls."""

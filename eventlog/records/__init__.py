@@ -1,0 +1,1 @@
+"""Topics and records: specifications, headers, wire format, dead letters, codecs. Pure."""

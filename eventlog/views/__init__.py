@@ -1,0 +1,1 @@
+"""Reads beside the processors: views, change notification, tables of compacted topics."""

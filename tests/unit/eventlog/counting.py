@@ -1,4 +1,4 @@
-"""A small domain to test the kernel with: a counter that is added to, and that lapses some time after it was opened."""
+"""A domain for tests of the kernel: a counter with additions, which lapses LIFE_MS after the first one."""
 
 from __future__ import annotations
 

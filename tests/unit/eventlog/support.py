@@ -1,4 +1,4 @@
-"""What several tests of the kernel need."""
+"""Helpers for tests of the kernel."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from typing import Any, NamedTuple
 
 from intervaltree import IntervalTree
 
-#: Forks of a process that has imported the kernel: starting an interpreter for each would take a second of CPU.
+#: Forks a process that has imported the kernel: a new interpreter for each test would take a second of CPU.
 _forge = multiprocessing.get_context("forkserver")
 _forge.set_forkserver_preload(
-    ["eventlog.processors.decider", "eventlog.processors.effects", "eventlog.processors.sequencer", "eventlog.faust.transport"]
+    [
+        "eventlog.processors.decider",
+        "eventlog.processors.effects",
+        "eventlog.processors.sequencer",
+        "eventlog.faust.transport",
+    ]
 )
 
 
@@ -30,7 +35,7 @@ class Done(NamedTuple):
 
 
 def run_python(code: str) -> Done:
-    """Runs code that is to end its process."""
+    """Runs code in a process of its own, which the code ends within 60 s."""
     with tempfile.TemporaryDirectory() as directory:
         out, error = Path(directory) / "out", Path(directory) / "error"
         process = _forge.Process(target=_run, args=(textwrap.dedent(code), out, error))
@@ -38,7 +43,7 @@ def run_python(code: str) -> Done:
         process.join(60)
         if process.exitcode is None:
             process.kill()
-            raise AssertionError(f"it did not end: {error.read_text()}")
+            raise AssertionError(f"the process did not end: {error.read_text()}")
         return Done(process.exitcode, out.read_text(), error.read_text())
 
 
@@ -50,7 +55,7 @@ def _run(code: str, out: Path, error: Path) -> None:
 
 
 def bare_consumer(cls: Any, **attributes: Any) -> Any:
-    """A consumer object without a broker: only what the method under test touches."""
+    """A consumer without a broker, with only the attributes that the method under test uses."""
     made = cls.__new__(cls)
     made._acked = defaultdict(list)
     made._acked_index = defaultdict(set)

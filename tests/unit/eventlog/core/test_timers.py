@@ -1,4 +1,4 @@
-"""Timers nudge until the due time changes, with growing pauses, and never lose an aggregate."""
+"""A timer fires until its due time changes, with growing pauses. The clock follows the broker's."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from eventlog.core.timers import (
 )
 
 
-def test_nothing_is_nudged_before_it_is_due() -> None:
+def test_a_timer_does_not_fire_before_it_is_due() -> None:
     timers = Timers(FOR_EVER_MS)
     timers.schedule("a", 100)
     assert timers.pop_due(99, 10) == []
     assert timers.pop_due(100, 10) == [("a", 100)]
 
 
-def test_a_nudge_is_repeated_with_growing_pauses() -> None:
+def test_a_timer_fires_again_after_growing_pauses() -> None:
     timers = Timers(FOR_EVER_MS)
     timers.schedule("a", 0)
     now, pauses = 0, []
@@ -36,7 +36,7 @@ def test_a_nudge_is_repeated_with_growing_pauses() -> None:
     assert pauses[-1] == MAX_PAUSE_MS
 
 
-def test_a_changed_due_time_replaces_the_old_one_and_an_unchanged_one_keeps_its_pauses() -> None:
+def test_a_new_due_time_replaces_the_old_one_and_an_unchanged_one_keeps_its_pauses() -> None:
     timers = Timers(FOR_EVER_MS)
     timers.schedule("a", 100)
     timers.pop_due(100, 1)
@@ -49,7 +49,7 @@ def test_a_changed_due_time_replaces_the_old_one_and_an_unchanged_one_keeps_its_
     assert len(timers) == 0
 
 
-def test_what_falls_due_beyond_the_horizon_is_left_to_its_keeper() -> None:
+def test_timers_due_after_the_loaded_window_stay_in_the_store() -> None:
     timers = Timers(200)
     timers.schedule("a", 100)
     timers.schedule("a", 300)
@@ -60,14 +60,14 @@ def test_what_falls_due_beyond_the_horizon_is_left_to_its_keeper() -> None:
     assert timers.next_fire_ms() == 300
 
 
-def test_at_most_so_many_are_popped_and_the_earliest_first() -> None:
+def test_pop_due_returns_the_earliest_timers_up_to_the_limit() -> None:
     timers = Timers(FOR_EVER_MS)
     for n in range(10):
         timers.schedule(f"k{n}", 100 - n)
     assert [due for _, due in timers.pop_due(1_000, 3)] == [91, 92, 93]
 
 
-def test_the_clock_follows_the_broker_backwards_too() -> None:
+def test_an_acknowledgement_may_set_the_clock_back() -> None:
     clock = BrokerClock()
     assert clock.now(0) is None
     clock.on_read(1_000, 10)
@@ -78,22 +78,22 @@ def test_the_clock_follows_the_broker_backwards_too() -> None:
     assert clock.now(35) == 405
 
 
-def test_the_broker_is_asked_for_its_time_where_it_is_not_known_well_enough() -> None:
+def test_the_clock_is_stale_without_a_recent_acknowledgement() -> None:
     clock = BrokerClock()
     assert clock.is_stale(10**12, 0)
     clock.on_read(1_000, 0)
-    # A lower bound: a record may be days old.
+    # Only a lower bound: the record may be days old.
     assert clock.is_stale(10**12, 0)
     clock.on_acknowledged(1_000, 0)
     assert not clock.is_stale(0, FRESH_MS)
     assert not clock.is_stale(10**12, FRESH_IF_IDLE_MS)
     assert clock.is_stale(1_000 + FRESH_MS + 1 + NEAR_MS, FRESH_MS + 1)
-    # The broker's clock may have been set ahead meanwhile, and ours may have been set back.
+    # The broker's clock may have been set ahead meanwhile, and the monotonic time may be inconsistent.
     assert clock.is_stale(10**12, FRESH_IF_IDLE_MS + 1)
     assert clock.is_stale(10**12, -1)
 
 
-def test_what_is_out_of_date_takes_no_memory() -> None:
+def test_stale_heap_entries_are_removed() -> None:
     timers = Timers(FOR_EVER_MS)
     for n in range(100_000):
         timers.schedule("a", 1_000_000 - n)
@@ -101,7 +101,7 @@ def test_what_is_out_of_date_takes_no_memory() -> None:
     assert len(timers._heap) < 1_000
 
 
-def test_too_many_timers_are_left_to_their_store_from_the_end() -> None:
+def test_the_later_half_of_the_timers_is_evicted() -> None:
     timers = Timers(FOR_EVER_MS)
     for n in range(10_000):
         timers.schedule(f"k{n}", 7 * n % 10_000)
@@ -109,7 +109,7 @@ def test_too_many_timers_are_left_to_their_store_from_the_end() -> None:
     assert 4_000 < len(timers) < 6_000
     assert timers.loaded_until_ms == max(due for due, _, _ in timers._due.values())
     assert [due for _, due in timers.pop_due(5, 10)] == [0, 1, 2, 3, 4, 5]
-    # What falls due at one time is not torn apart.
+    # Timers due at the same time stay together.
     same = Timers(FOR_EVER_MS)
     for n in range(100):
         same.schedule(f"k{n}", 5)
