@@ -1,4 +1,4 @@
-"""Output goes out in whole producer batches; a batch is acknowledged once, with the mark of its last record."""
+"""Output is sent in whole producer batches, and a batch is acknowledged once, with the mark of its last record."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from eventlog.producing.batch_output import Output
 
-#: Room for a few small records.
+#: Bytes of a batch: a few small records.
 BATCH_BYTES = 200
 
 
 class Producer:
-    """Writes every batch at once."""
+    """Acknowledges every batch at once."""
 
     def __init__(self) -> None:
         self.end = 40
@@ -31,20 +31,20 @@ class Producer:
 
 
 async def test_a_batch_is_acknowledged_with_the_mark_of_its_last_record() -> None:
-    told: list[tuple[int, int, int, Any]] = []
-    output = Output(Producer(), "log", 3, lambda *found: told.append(found))
+    acknowledged: list[tuple[int, int, int, Any]] = []
+    output = Output(Producer(), "log", 3, lambda *found: acknowledged.append(found))
     for number in range(20):
         output.append(b"key", b"v" * 20, [], number)
     await asyncio.gather(*await output.send())
-    assert len(told) > 2
-    assert told[0][0] == 40
-    assert all(first + count - 1 - 40 == mark for first, count, _, mark in told)
-    assert told[-1][3] == 19
+    assert len(acknowledged) > 2
+    assert acknowledged[0][0] == 40
+    assert all(first + count - 1 - 40 == mark for first, count, _, mark in acknowledged)
+    assert acknowledged[-1][3] == 19
 
 
-async def test_without_marks_none_is_told() -> None:
-    told: list[Any] = []
-    output = Output(Producer(), "log", 3, lambda *found: told.append(found[3]))
+async def test_without_a_mark_the_callback_gets_none() -> None:
+    acknowledged: list[Any] = []
+    output = Output(Producer(), "log", 3, lambda *found: acknowledged.append(found[3]))
     output.append(b"key", b"v", [])
     await asyncio.gather(*await output.send())
-    assert told == [None]
+    assert acknowledged == [None]

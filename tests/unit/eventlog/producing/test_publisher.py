@@ -1,4 +1,4 @@
-"""Records of many callers: whole batches by partition; each is told where it stands, or that it was not written."""
+"""The publisher batches the records of many callers by partition, and returns a position or an error for each."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class Metadata(NamedTuple):
 
 
 class Batch:
-    """Holds three records at most, and none of more than 100 bytes."""
+    """Holds at most three records, each of at most 100 bytes."""
 
     def __init__(self) -> None:
         self.values: list[bytes] = []
         self.closed = False
 
     def append(self, *, timestamp: None, key: bytes, value: bytes, headers: Any) -> object | None:
-        # As aiokafka's: what has refused one record takes no more.
+        # Like aiokafka's, a batch that has refused a record accepts no further one.
         if headers == [("h", None)]:
-            self.values.append(b"half of it")
+            self.values.append(b"a part of the record")
             raise TypeError("a header without bytes")
         if self.closed or len(self.values) == 3 or len(value) > 100:
             self.closed = True
@@ -103,7 +103,7 @@ def records(count: int) -> list[Record]:
     return [Record(f"k{number}", f"v{number}".encode(), [("h", b"x")]) for number in range(count)]
 
 
-async def test_records_keep_their_order_within_a_partition_and_each_knows_its_place(publisher: Publisher) -> None:
+async def test_records_keep_their_order_within_a_partition_and_get_their_positions(publisher: Publisher) -> None:
     made = records(30)
     found = await publisher.publish_all("t", made)
     written: dict[tuple[int, int], bytes] = {}
@@ -122,35 +122,35 @@ async def test_records_keep_their_order_within_a_partition_and_each_knows_its_pl
         assert offsets == sorted(offsets)
 
 
-async def test_one_partition_that_fails_or_is_silent_fails_its_records_only(
+async def test_a_partition_that_fails_or_does_not_respond_fails_only_its_own_records(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def troubled(**_: Any) -> Producer:
+    def failing(**_: Any) -> Producer:
         made = Producer()
         made.fails.add(0)
         made.silent.add(1)
         return made
 
-    monkeypatch.setattr(module, "AIOKafkaProducer", troubled)
-    publisher._producer = troubled()
+    monkeypatch.setattr(module, "AIOKafkaProducer", failing)
+    publisher._producer = failing()
     made = records(30)
     found = await publisher.publish_all("t", made, timeout_s=0.05)
     for record, one in zip(made, found, strict=True):
         assert isinstance(one, Position) == (partition_of(record.key, 3) == 2)
 
 
-async def test_a_record_that_fits_into_no_batch_is_a_defect(publisher: Publisher) -> None:
+async def test_a_record_larger_than_a_batch_raises_value_error(publisher: Publisher) -> None:
     with pytest.raises(ValueError, match="larger than t takes"):
         await publisher.publish_all("t", [Record("k", b"x" * 101, [])])
 
 
-async def test_before_the_broker_was_met_nothing_is_acknowledged(publisher: Publisher) -> None:
+async def test_before_the_start_the_broker_is_unavailable(publisher: Publisher) -> None:
     publisher.partitions = 0
     (found,) = await publisher.publish_all("t", records(1))
     assert isinstance(found, BrokerUnavailable)
 
 
-async def test_what_many_callers_say_at_once_goes_in_one_batch_of_each_partition(publisher: Publisher) -> None:
+async def test_concurrent_calls_share_one_batch_per_partition(publisher: Publisher) -> None:
     producer: Any = publisher._producer
     calls = [publisher.publish("t", Record(KEYS[number % 3], f"{number}".encode(), [])) for number in range(9)]
     found = await asyncio.gather(*calls)
@@ -160,7 +160,7 @@ async def test_what_many_callers_say_at_once_goes_in_one_batch_of_each_partition
         assert sent[position.partition][position.offset - 100 * position.partition] == f"{number}".encode()
 
 
-async def test_what_comes_while_a_batch_is_under_way_goes_in_the_next_and_holds_up_no_other_partition(
+async def test_records_added_while_a_batch_is_in_flight_go_in_the_next_batch_and_do_not_delay_other_partitions(
     publisher: Publisher,
 ) -> None:
     producer: Any = publisher._producer
@@ -185,7 +185,7 @@ async def test_what_comes_while_a_batch_is_under_way_goes_in_the_next_and_holds_
     assert sent_to(producer, 1) == [[b"a"], [b"b", b"c"]]
 
 
-async def test_what_has_waited_for_a_batch_under_way_does_not_linger_once_more(
+async def test_records_that_waited_for_a_batch_in_flight_do_not_linger_again(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -214,7 +214,7 @@ async def test_what_has_waited_for_a_batch_under_way_does_not_linger_once_more(
     await asyncio.gather(*calls)
 
 
-async def test_who_gives_up_while_a_record_still_waits_has_not_written_it_and_fails_nobody_else(
+async def test_the_waiting_record_of_a_cancelled_call_is_not_written(
     publisher: Publisher,
 ) -> None:
     producer: Any = publisher._producer
@@ -226,7 +226,7 @@ async def test_who_gives_up_while_a_record_still_waits_has_not_written_it_and_fa
     assert [value for _, values in producer.sent for value in values] == [b"stays"]
 
 
-async def test_who_has_no_time_left_is_told_at_once_and_has_written_nothing(publisher: Publisher) -> None:
+async def test_a_call_without_time_left_fails_at_once_and_writes_nothing(publisher: Publisher) -> None:
     producer: Any = publisher._producer
     with pytest.raises(BrokerUnavailable, match="in time"):
         await publisher.publish("t", Record("k", b"v", []), timeout_s=0)
@@ -234,7 +234,9 @@ async def test_who_has_no_time_left_is_told_at_once_and_has_written_nothing(publ
     assert [values for _, values in producer.sent] == [[b"later"]]
 
 
-async def test_what_callers_leave_behind_while_the_broker_is_away_does_not_pile_up(publisher: Publisher) -> None:
+async def test_records_of_timed_out_calls_do_not_accumulate_while_the_broker_is_unavailable(
+    publisher: Publisher,
+) -> None:
     publisher._producer.silent.update(range(3))
     for _ in range(5):
         found = await asyncio.gather(
@@ -245,7 +247,7 @@ async def test_what_callers_leave_behind_while_the_broker_is_away_does_not_pile_
     assert len(queue.waiting) <= 20
 
 
-async def test_a_record_that_is_too_large_fails_alone(publisher: Publisher) -> None:
+async def test_a_record_that_is_too_large_fails_only_its_own_call(publisher: Publisher) -> None:
     large = b"x" * 101
     calls = [publisher.publish("t", Record("k", value, [])) for value in (large, b"a", large, b"b")]
     first, a, second, b = await asyncio.gather(*calls, return_exceptions=True)
@@ -255,7 +257,7 @@ async def test_a_record_that_is_too_large_fails_alone(publisher: Publisher) -> N
     assert isinstance(b, Position)
 
 
-async def test_a_record_that_the_broker_finds_too_large_is_a_defect_and_no_broker_that_is_away(
+async def test_a_record_that_the_broker_rejects_as_too_large_raises_value_error(
     publisher: Publisher,
 ) -> None:
     async def refuse(batch: Batch, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
@@ -269,7 +271,7 @@ async def test_a_record_that_the_broker_finds_too_large_is_a_defect_and_no_broke
         await publisher.publish("t", Record("k", b"v", []))
 
 
-async def test_a_record_that_can_not_be_encoded_is_a_defect_of_its_caller_and_of_nobody_else(
+async def test_a_record_that_can_not_be_encoded_fails_only_its_own_call(
     publisher: Publisher,
 ) -> None:
     odd: Any = [("h", None)]
@@ -281,7 +283,7 @@ async def test_a_record_that_can_not_be_encoded_is_a_defect_of_its_caller_and_of
     await publisher.publish("t", Record("k", b"v", []))
 
 
-async def test_a_producer_that_takes_nothing_is_an_unavailable_broker_but_a_defect_is_not(
+async def test_a_full_producer_raises_broker_unavailable_and_a_defect_raises_its_own_error(
     publisher: Publisher,
 ) -> None:
     producer: Any = publisher._producer
@@ -298,7 +300,7 @@ async def test_a_producer_that_takes_nothing_is_an_unavailable_broker_but_a_defe
         await publisher.publish("t", Record("k", b"v", []))
 
 
-async def test_to_stop_sends_what_waits_first(publisher: Publisher) -> None:
+async def test_stop_sends_waiting_records_first(publisher: Publisher) -> None:
     producer: Any = publisher._producer
     stopped: list[int] = []
 
@@ -313,8 +315,8 @@ async def test_to_stop_sends_what_waits_first(publisher: Publisher) -> None:
     assert all(position.partition == partition_of("k", 3) for position in await calls)
 
 
-class Poisoned(Producer):
-    """As aiokafka's: a batch that fails takes its sequence numbers with it, and the broker refuses what follows."""
+class OutOfSequence(Producer):
+    """Like aiokafka's, a failed batch uses up its sequence numbers, and the broker rejects all later batches."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -341,23 +343,21 @@ class Poisoned(Producer):
     ],
     ids=repr,
 )
-async def test_a_producer_that_failed_a_batch_is_replaced_and_the_next_one_writes(
-    publisher: Publisher, error: KafkaError
-) -> None:
-    poisoned = Poisoned(error)
-    poisoned.fails.add(1)
-    publisher._producer = poisoned
+async def test_a_producer_that_failed_a_batch_is_replaced(publisher: Publisher, error: KafkaError) -> None:
+    failed = OutOfSequence(error)
+    failed.fails.add(1)
+    publisher._producer = failed
     with pytest.raises((BrokerUnavailable, ValueError)):
         await publisher.publish("t", Record(KEYS[1], b"lost", []))
     assert not publisher.ready
     assert (await publisher.publish("t", Record(KEYS[1], b"v", []))).partition == 1
     assert publisher.ready
     assert publisher.replaced == 1
-    assert publisher._producer is not poisoned
-    assert poisoned.stopped == 1
+    assert publisher._producer is not failed
+    assert failed.stopped == 1
 
 
-async def test_what_the_old_producer_has_of_other_partitions_is_still_written(publisher: Publisher) -> None:
+async def test_a_replaced_producer_still_writes_its_batches_of_other_partitions(publisher: Publisher) -> None:
     old: Any = publisher._producer
     send = old.send_batch
     slow: asyncio.Future[Metadata] = asyncio.get_running_loop().create_future()
@@ -377,12 +377,12 @@ async def test_what_the_old_producer_has_of_other_partitions_is_still_written(pu
     assert not waits.done()
     slow.set_result(Metadata(200, 5))
     assert (await other).offset == 200
-    # By the new producer, and not before the one before it in its partition.
+    # The new producer writes it, after the earlier record of the partition.
     assert (await waits).offset == 200
     assert publisher._producer is not old
 
 
-async def test_an_old_producer_that_does_not_end_holds_up_its_partitions_for_so_long_only(
+async def test_a_replaced_producer_that_does_not_stop_delays_its_partitions_only_until_the_timeout(
     publisher: Publisher,
 ) -> None:
     publisher._timeout_s = 0.05
@@ -390,28 +390,28 @@ async def test_an_old_producer_that_does_not_end_holds_up_its_partitions_for_so_
     old.fails.add(1)
     old.silent.add(2)
     old.stop = asyncio.Event().wait
-    stuck = asyncio.create_task(publisher.publish("t", Record(KEYS[2], b"stuck", []), timeout_s=5))
+    pending = asyncio.create_task(publisher.publish("t", Record(KEYS[2], b"pending", []), timeout_s=5))
     with pytest.raises(BrokerUnavailable):
         await publisher.publish("t", Record(KEYS[1], b"lost", []))
     with pytest.raises(BrokerUnavailable):
-        await stuck
+        await pending
     assert (await publisher.publish("t", Record(KEYS[2], b"v", []), timeout_s=5)).partition == 2
 
 
-async def test_a_producer_whose_sender_ends_is_replaced(publisher: Publisher) -> None:
+async def test_a_producer_whose_sender_task_ends_is_replaced(publisher: Publisher) -> None:
     old: Any = publisher._producer
     old.silent.update(range(3))
-    stuck = asyncio.create_task(publisher.publish("t", Record("k", b"stuck", [])))
+    pending = asyncio.create_task(publisher.publish("t", Record("k", b"pending", [])))
     while not old.sent:
         await turns()
     old.sender_ends.set()
     with pytest.raises(BrokerUnavailable):
-        await stuck
+        await pending
     await publisher.publish("t", Record("k", b"v", []))
     assert publisher._producer is not old
 
 
-async def test_a_producer_that_takes_nothing_any_more_is_replaced_and_one_without_room_is_not(
+async def test_a_producer_that_rejects_every_batch_is_replaced_but_a_full_one_is_not(
     publisher: Publisher,
 ) -> None:
     old: Any = publisher._producer
@@ -428,7 +428,7 @@ async def test_a_producer_that_takes_nothing_any_more_is_replaced_and_one_withou
     await publisher.publish("t", Record("k", b"v", []))
 
 
-async def test_a_cancellation_from_inside_a_producer_stops_nothing(
+async def test_a_cancelled_error_from_inside_the_producer_does_not_end_the_publisher(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old: Any = publisher._producer
@@ -451,7 +451,7 @@ async def test_a_cancellation_from_inside_a_producer_stops_nothing(
     assert publisher.replaced == 1
 
 
-async def test_while_there_is_no_new_producer_callers_are_told_in_time_and_then_it_writes_again(
+async def test_calls_time_out_while_there_is_no_producer_and_succeed_after_its_start(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = True
@@ -473,7 +473,7 @@ async def test_while_there_is_no_new_producer_callers_are_told_in_time_and_then_
     assert [values for _, values in publisher._producer.sent] == [[b"v"]]
 
 
-async def test_a_stop_waits_for_no_producer_that_does_not_come(
+async def test_stop_does_not_wait_for_a_producer_that_can_not_start(
     publisher: Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Never(Producer):
@@ -492,7 +492,7 @@ async def test_a_stop_waits_for_no_producer_that_does_not_come(
         await waits
 
 
-async def test_a_position_that_the_broker_has_forgotten_is_none(publisher: Publisher) -> None:
+async def test_an_unknown_offset_raises_broker_unavailable(publisher: Publisher) -> None:
     publisher._producer._ends[1] = -1
     with pytest.raises(BrokerUnavailable, match="unknown offset"):
         await publisher.publish("t", Record(KEYS[1], b"v", []))
@@ -503,6 +503,6 @@ def sent_to(producer: Producer, partition: int) -> list[list[bytes]]:
 
 
 async def turns() -> None:
-    """Lets everybody do what does not wait for the clock."""
+    """Runs all tasks that don't wait for the clock."""
     for _ in range(10):
         await asyncio.sleep(0)

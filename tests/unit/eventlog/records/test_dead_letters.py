@@ -1,4 +1,4 @@
-"""A dead letter says where it came from, and the writer of the record has no say in it."""
+"""The headers of a dead letter name its source, and the original record can't forge them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def record(value: bytes = b"junk", key: bytes | None = b"k", headers: Any = ()) 
     return SimpleNamespace(offset=5, key=key, value=value, headers=list(headers))
 
 
-def test_headers_that_only_we_set_are_not_taken_from_the_record() -> None:
+def test_dlq_headers_of_the_original_record_are_not_copied() -> None:
     made = dead_letter_headers("orders.order.v1", 3, record(headers=[*FORGED, ("ce_id", b"a")]), "no fact")
     assert made == [
         ("ce_id", b"a"),
@@ -43,22 +43,22 @@ def test_headers_that_only_we_set_are_not_taken_from_the_record() -> None:
     ]
 
 
-def test_the_last_header_is_ours_where_an_older_build_kept_the_writers() -> None:
+def test_the_last_dlq_header_of_a_name_counts() -> None:
     kept = [*FORGED, ("dlq-origin-offset", b"5")]
     assert dlq_header([("dlq-origin-offset", b"9"), *kept], "dlq-origin-offset") == "5"
     assert dlq_header(kept, "dlq-anything") is None
 
 
-class Dead:
+class FakeOutput:
     def __init__(self) -> None:
-        self.taken: list[Any] = []
+        self.appended: list[Any] = []
 
     def append(self, key: bytes | None, value: bytes, headers: Any, mark: object = None) -> None:
-        self.taken.append((key, value, headers))
+        self.appended.append((key, value, headers))
 
 
 @pytest.mark.parametrize(
-    "poison",
+    "original",
     [
         record(b"x" * (1 << 20)),
         record(key=b"k" * (1 << 20)),
@@ -67,20 +67,20 @@ class Dead:
     ],
     ids=["value", "key", "headers", "all"],
 )
-def test_a_record_as_large_as_the_broker_takes_is_buried_and_ends_no_process(poison: Any) -> None:
-    dead: Any = Dead()
-    send_to_dlq(dead, {}, "t", 0, poison, "too large")
-    ((key, value, headers),) = dead.taken
-    assert value == poison.value[:VALUE_BYTES]
+def test_a_record_of_the_maximum_size_fits_into_a_dead_letter(original: Any) -> None:
+    dead: Any = FakeOutput()
+    send_to_dlq(dead, {}, "t", 0, original, "too large")
+    ((key, value, headers),) = dead.appended
+    assert value == original.value[:VALUE_BYTES]
     size = len(key or b"") + len(value) + sum(len(name) + len(one) for name, one in headers)
     assert size <= VALUE_BYTES + KEY_BYTES + HEADER_BYTES + 2_000 < RECORD_BYTES
-    cut = len(poison.value) > VALUE_BYTES or len(poison.key) > KEY_BYTES
-    said = f"{len(poison.value)} {sha256(poison.value).hexdigest()}" if cut else None
-    assert dlq_header(headers, TRUNCATED) == said
+    truncated = len(original.value) > VALUE_BYTES or len(original.key) > KEY_BYTES
+    expected = f"{len(original.value)} {sha256(original.value).hexdigest()}" if truncated else None
+    assert dlq_header(headers, TRUNCATED) == expected
 
 
-def test_what_the_record_says_forges_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    dead: Any = Dead()
+def test_an_error_that_quotes_the_record_stays_one_printable_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    dead: Any = FakeOutput()
     send_to_dlq(dead, {}, "t", 0, record(), "an OrderFact of group 'x'\n2026 all is well\x1b[2J\u202e")
     (line,) = [one.getMessage() for one in caplog.records if one.name == dead_letters.log.name]
     assert line.isascii()

@@ -1,4 +1,4 @@
-"""Bytes of states: typed, whatever they are, and without a limit for numbers."""
+"""Bytes of states decode to their type or fail, and numbers may be of any size."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Sums:
 
 
 @pytest.mark.parametrize("number", HUGE)
-def test_numbers_beyond_64_bits_come_back(number: int) -> None:
+def test_numbers_beyond_64_bits_are_restored(number: int) -> None:
     packed: Packed[Sums] = Packed(Sums)
     value = Sums(number, by={("a", 1): number})
     assert packed.decode(packed.encode(value)) == value
 
 
 @pytest.mark.parametrize("number", HUGE)
-def test_states_with_absurd_sums_come_back(number: int) -> None:
+def test_states_with_huge_amounts_are_restored(number: int) -> None:
     state = State(
         phase=Phase.COMPLETED,
         confirmed={"a": Seat("c", 1, 0, "h")},
@@ -85,7 +85,7 @@ class Planted:
 
 
 @pytest.mark.parametrize("codec", [of_groups, of_purses], ids=["groups", "purses"])
-def test_a_planted_object_is_not_made(codec: Any, tmp_path: Path) -> None:
+def test_a_pickled_object_is_not_decoded(codec: Any, tmp_path: Path) -> None:
     planted = pickle.dumps(Planted(tmp_path / "touched"))
     for value in (planted, b"\xc1" + planted, b"", b"\xff", msgspec.msgpack.encode({"a": 1})):
         with pytest.raises(msgspec.MsgspecError):
@@ -93,13 +93,13 @@ def test_a_planted_object_is_not_made(codec: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "touched").exists()
 
 
-def test_a_row_that_is_no_state_marks_the_directory_and_the_next_start_folds_again(
+def test_an_invalid_row_marks_the_directory_as_damaged_and_the_next_start_folds_the_log_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(what: str, error: BaseException | None = None, **_: object) -> None:
-        raise SystemExit(what)
+    def exit_with(reason: str, error: BaseException | None = None, **_: object) -> None:
+        raise SystemExit(reason)
 
-    monkeypatch.setattr(database, "abort", die)
+    monkeypatch.setattr(database, "abort", exit_with)
     path = tmp_path / "0"
     codec: Codec[Counter] = Codec.of("counting-1", Counter)
     states = RocksDBStore(path, codec)

@@ -1,4 +1,4 @@
-"""Wrapping by tag and length gives what protobuf itself would; headers are CloudEvents and never fresh."""
+"""Wrapped bytes equal protobuf's own serialisation, headers are CloudEvents, and partitions are those of Kafka."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eventlog.records.wire import BytesField, SourceField
 
 
 @given(fact=st.binary(max_size=20_000), partition=st.integers(0, 300), offset=st.integers(0, 2**62))
-def test_wrapped_bytes_are_the_message(fact: bytes, partition: int, offset: int) -> None:
+def test_wrapped_bytes_are_those_of_the_serialised_message(fact: bytes, partition: int, offset: int) -> None:
     message = GroupInput(source=Source(topic="t", partition=partition, offset=offset), order_fact=fact)
     assert SourceField(1, "t", partition).of(offset) + BytesField(2).of(fact) == message.SerializeToString()
 
@@ -32,24 +32,24 @@ def test_headers_are_cloud_events_in_binary_mode() -> None:
     assert rfc3339(7) == "1970-01-01T00:00:00.007Z"
 
 
-def test_a_stamp_makes_the_same_headers_for_every_time() -> None:
-    stamp = HeaderTemplate("groupbuy.T", "/groups")
+def test_a_header_template_gives_the_same_headers() -> None:
+    template = HeaderTemplate("groupbuy.T", "/groups")
     for time_ms in (1_700_000_000_123, 1_700_000_000_123, 1_700_000_000_124, 5):
-        assert stamp.headers("k:1", time_ms) == headers("k:1", "groupbuy.T", "/groups", time_ms)
+        assert template.headers("k:1", time_ms) == headers("k:1", "groupbuy.T", "/groups", time_ms)
 
 
-def test_partitions_are_those_of_every_kafka_client() -> None:
+def test_partitions_match_the_test_vectors_of_kafka() -> None:
     # From Kafka's own Utils.murmur2 test vectors: murmur2("21") = -973932308, murmur2("foobar") = -790332482.
     assert partition_of("21", 1_000_003) == (-973932308 & 0x7FFFFFFF) % 1_000_003
     assert partition_of("foobar", 64) == (-790332482 & 0x7FFFFFFF) % 64
 
 
 @given(st.text(max_size=40), st.integers(1, 1_000))
-def test_a_partition_is_the_one_that_aiokafka_would_choose(key: str, partitions: int) -> None:
+def test_partitions_match_those_of_aiokafka(key: str, partitions: int) -> None:
     assert partition_of(key, partitions) == (murmur2(key.encode()) & 0x7FFFFFFF) % partitions
 
 
-def test_the_impossible_ends_the_process_with_code_70_and_says_where() -> None:
+def test_abort_ends_the_process_with_code_70_and_reports_the_context() -> None:
     code = "from eventlog.runtime.abort import abort\n"
     code += "try: 1/0\nexcept Exception as e: abort('it broke', e, topic='t', offset=3)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""`abort` ends the process with code 70 in any state of its output, on any thread, inside any callback."""
+"""`abort` ends the process with code 70 on any thread, inside any callback, and in any state of the output."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 
 from eventlog.runtime.abort import SHUTDOWN_GRACE_S
 
-#: Start of an interpreter on a busy machine. A process that lives on is ended by its own alarm after ALARM_S.
+#: Seconds for an interpreter to start on a busy machine. A process that does not end is killed after ALARM_S.
 START_S = 20
 ALARM_S = 30
 
-#: How `abort` is reached. Each says ALIVE with its exit code, 0, where the process goes on.
+#: Callers of `abort`. A process that goes on exits with code 0.
 DIRECT = "abort('lost', ValueError('planted'), topic='t')"
 CALLBACK = """
     import asyncio
@@ -49,10 +49,10 @@ WAYS = {"directly": DIRECT, "in a done-callback": CALLBACK, "on a thread": THREA
 
 
 def launch(code: str, **streams: Any) -> subprocess.Popen[bytes]:
-    """A process with an unflushed line on standard output that runs `code`."""
+    """Starts a process that has an unflushed text on standard output and runs `code`."""
     begin = f"import os, signal, sys\nsignal.alarm({ALARM_S})\nfrom eventlog.runtime.abort import abort\n"
     begin += "sys.stdout and sys.stdout.write('unflushed')\n"
-    # Without a buffer nothing would be left for the end to flush.
+    # With PYTHONUNBUFFERED there would be no text to flush.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.Popen([sys.executable, "-c", begin + textwrap.dedent(code)], env=environment, **streams)
 
@@ -63,7 +63,7 @@ def code_of(process: subprocess.Popen[bytes]) -> int:
 
 @pytest.fixture
 def broken_pipe() -> Iterator[int]:
-    """A pipe that nobody reads any more."""
+    """A pipe whose reader has closed it."""
     read, write = os.pipe()
     os.close(read)
     yield write
@@ -72,7 +72,7 @@ def broken_pipe() -> Iterator[int]:
 
 @pytest.fixture
 def full_pipe() -> Iterator[int]:
-    """A pipe that has no room, and a reader that does not read."""
+    """A full pipe whose reader does not read."""
     read, write = os.pipe()
     os.set_blocking(write, False)
     for piece in (b"x" * 4096, b"x"):
@@ -88,7 +88,7 @@ def full_pipe() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_it_says_why_and_where_and_flushes_what_was_printed(way: str) -> None:
+def test_it_reports_reason_and_context_and_flushes_standard_output(way: str) -> None:
     process = launch(WAYS[way], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, error = process.communicate(timeout=START_S + ALARM_S)
     assert (process.returncode, out) == (70, b"unflushed")
@@ -97,7 +97,7 @@ def test_it_says_why_and_where_and_flushes_what_was_printed(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_it_ends_though_the_reader_of_standard_output_is_gone(way: str, broken_pipe: int) -> None:
+def test_it_ends_if_standard_output_is_a_broken_pipe(way: str, broken_pipe: int) -> None:
     process = launch(WAYS[way], stdout=broken_pipe, stderr=subprocess.PIPE)
     _, error = process.communicate(timeout=START_S + ALARM_S)
     assert process.returncode == 70
@@ -105,14 +105,14 @@ def test_it_ends_though_the_reader_of_standard_output_is_gone(way: str, broken_p
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_it_ends_though_the_reader_of_standard_error_is_gone(way: str, broken_pipe: int) -> None:
+def test_it_ends_if_standard_error_is_a_broken_pipe(way: str, broken_pipe: int) -> None:
     assert code_of(launch(WAYS[way], stdout=broken_pipe, stderr=broken_pipe)) == 70
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_it_ends_in_time_though_nobody_reads_standard_error(way: str, full_pipe: int) -> None:
-    told = "os.write(1, b'dying')\n"
-    process = launch(told + textwrap.dedent(WAYS[way]), stdout=subprocess.PIPE, stderr=full_pipe)
+def test_it_ends_in_time_if_standard_error_is_a_full_pipe(way: str, full_pipe: int) -> None:
+    begin = "os.write(1, b'dying')\n"
+    process = launch(begin + textwrap.dedent(WAYS[way]), stdout=subprocess.PIPE, stderr=full_pipe)
     assert process.stdout is not None
     assert process.stdout.read(5) == b"dying"
     began = time.monotonic()
@@ -121,7 +121,7 @@ def test_it_ends_in_time_though_nobody_reads_standard_error(way: str, full_pipe:
     process.stdout.close()
 
 
-def test_it_ends_and_says_why_though_nobody_reads_standard_output(full_pipe: int) -> None:
+def test_it_reports_the_reason_if_standard_output_is_a_full_pipe(full_pipe: int) -> None:
     process = launch(DIRECT, stdout=full_pipe, stderr=subprocess.PIPE)
     _, error = process.communicate(timeout=START_S + ALARM_S)
     assert process.returncode == 70
@@ -129,13 +129,13 @@ def test_it_ends_and_says_why_though_nobody_reads_standard_output(full_pipe: int
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_it_ends_though_both_are_closed(way: str) -> None:
+def test_it_ends_if_both_outputs_are_closed(way: str) -> None:
     closing = "os.close(1)\nos.close(2)\n"
     assert code_of(launch(closing + textwrap.dedent(WAYS[way]), stdout=subprocess.PIPE)) == 70
 
 
-def test_it_writes_into_no_file_that_got_the_number_of_standard_error(tmp_path: Path) -> None:
-    # Started without standard error: the next file that is opened gets its number.
+def test_it_does_not_write_to_a_file_that_got_descriptor_2(tmp_path: Path) -> None:
+    # A process without standard error gives its descriptor to the next file that it opens.
     file = tmp_path / "state"
     code = f"file = open({str(file)!r}, 'wb', buffering=0)\nassert file.fileno() == 2\n{DIRECT}"
     process = launch(code, stdout=subprocess.DEVNULL, preexec_fn=lambda: os.close(2))
@@ -143,12 +143,12 @@ def test_it_writes_into_no_file_that_got_the_number_of_standard_error(tmp_path: 
     assert file.read_bytes() == b""
 
 
-def test_it_ends_while_the_interpreter_is_being_shut_down() -> None:
-    # No thread can be started then; one that is waited for without a limit never comes.
+def test_it_ends_during_interpreter_shutdown() -> None:
+    # No thread can start then, so a wait without a limit would not end.
     assert code_of(launch(FINALIZER, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)) == 70
 
 
-def test_it_ends_though_no_thread_can_be_started() -> None:
+def test_it_ends_if_no_thread_can_start() -> None:
     code = f"""
     import _thread
     def refuse(*_): raise RuntimeError("can't start new thread")
@@ -158,7 +158,7 @@ def test_it_ends_though_no_thread_can_be_started() -> None:
     assert code_of(launch(code, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)) == 70
 
 
-def test_a_place_and_an_error_that_can_not_be_shown_hide_no_reason() -> None:
+def test_the_reason_is_reported_if_the_context_or_the_error_can_not_be_shown() -> None:
     code = """
     class Shy(Exception):
         def __str__(self): raise ValueError("no")

@@ -1,4 +1,4 @@
-"""Whatever exactness rules out ends the process with code 70, at once, and says what and where: nothing is dropped."""
+"""A violated invariant ends the process with code 70 and a message. Output is not dropped."""
 
 from __future__ import annotations
 
@@ -41,32 +41,32 @@ def output(
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_record_larger_than_the_broker_takes_ends_the_process_and_is_not_dropped() -> None:
+def test_a_record_that_is_too_large_ends_the_process() -> None:
     code, out, error = output(appends='output.append(b"k", bytes(RECORD_BYTES + 1), [])')
     assert (code, out) == (70, "")
     assert "a record is larger than the broker accepts topic=log key=b'k' bytes=921602" in error
 
 
-def test_a_publish_that_failed_for_good_ends_the_process() -> None:
+def test_a_failed_batch_ends_the_process() -> None:
     code, out, error = output(ends='set_exception(MessageSizeTooLargeError("no"))')
     assert (code, out) == (70, "")
     assert "output was not written topic=log partition=3" in error
     assert "MessageSizeTooLargeError" in error
 
 
-def test_a_publish_that_was_cancelled_ends_the_process() -> None:
+def test_a_cancelled_batch_ends_the_process() -> None:
     code, out, error = output(ends="cancel()")
     assert (code, out) == (70, "")
     assert "output was not written topic=log partition=3" in error
 
 
-def test_output_whose_place_the_broker_has_forgotten_ends_the_process() -> None:
+def test_an_unknown_offset_ends_the_process() -> None:
     code, out, error = output(ends="set_result(__import__('types').SimpleNamespace(offset=-1))")
     assert (code, out) == (70, "")
     assert "output was written at an unknown offset topic=log partition=3" in error
 
 
-def test_an_acknowledgement_that_fails_ends_the_process() -> None:
+def test_an_acknowledgement_callback_that_raises_ends_the_process() -> None:
     code, out, error = output(
         appends='output._on_acknowledged = lambda *_: 1 / 0; output.append(b"k", b"v", [])',
         ends="set_result(__import__('types').SimpleNamespace(offset=7, timestamp=1))",
@@ -97,19 +97,19 @@ SENDER = """
 
 
 @pytest.mark.parametrize("sender", ["ends", "cancelled_inside"])
-def test_a_sender_that_ends_ends_the_process(sender: str) -> None:
+def test_the_end_of_the_sender_task_ends_the_process(sender: str) -> None:
     done = run_python(SENDER.format(sender=sender, does="pass"))
     assert (done.returncode, done.stdout) == (70, "")
     assert "the producer's sender ended" in done.stderr
 
 
 @pytest.mark.parametrize("does", ["producer._producer = None", "sender.cancel()"])
-def test_a_sender_that_is_told_to_end_does_not(does: str) -> None:
+def test_a_requested_end_of_the_sender_task_does_not_end_the_process(does: str) -> None:
     done = run_python(SENDER.format(sender="ends", does=does))
     assert (done.returncode, done.stdout) == (0, "WENT ON\n")
 
 
-def test_a_broker_that_is_away_for_a_while_is_waited_for() -> None:
+def test_output_waits_for_an_unavailable_broker() -> None:
     code, out, error = output(refusals=3)
     assert (code, out) == (0, "WENT ON\n"), error
 
@@ -140,7 +140,7 @@ def test_a_crashed_faust_app_ends_the_process() -> None:
     assert "planted" in done.stderr
 
 
-def test_a_task_beside_the_app_that_fails_ends_the_process() -> None:
+def test_a_background_task_that_fails_ends_the_process() -> None:
     does = 'bare.spawn(asyncio.wait_for(asyncio.Event().wait(), 0.01), "timers")'
     done = run_python(APP.format(does=does))
     assert done.returncode == 70
@@ -148,13 +148,13 @@ def test_a_task_beside_the_app_that_fails_ends_the_process() -> None:
     assert "TimeoutError" in done.stderr
 
 
-def test_a_task_beside_the_app_that_just_ends_ends_the_process() -> None:
+def test_a_background_task_that_ends_ends_the_process() -> None:
     done = run_python(APP.format(does='bare.spawn(asyncio.sleep(0), "timers")'))
     assert done.returncode == 70
     assert "a task ended task=g.timers" in done.stderr
 
 
-def test_a_state_directory_that_another_process_uses_ends_the_process_before_it_joins() -> None:
+def test_a_state_directory_in_use_ends_the_process_before_it_joins_its_group() -> None:
     done = run_python("""
         import tempfile
         from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is kept of the log is for its owner alone, whatever the umask, and so is what was set aside."""
+"""State directories and set-aside directories are private, whatever the umask."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ for again in range(2):
 """
 
 
-def open_to_others(directory: Path) -> dict[str, str]:
-    """Modes of all that others could read, write or enter."""
+def accessible_to_others(directory: Path) -> dict[str, str]:
+    """Modes of all files and directories that other users could access."""
     found = [*directory.rglob("*")]
     assert found
     return {str(one): oct(one.stat().st_mode) for one in found if stat.S_IMODE(one.stat().st_mode) & 0o077}
@@ -42,20 +42,20 @@ def test_databases_are_private_whatever_the_umask(umask: str, tmp_path: Path) ->
     subprocess.run([sys.executable, "-c", WORK, str(tmp_path), umask], check=True)
     kept = tmp_path / "state" / "groups.decider"
     assert {one.name for one in kept.iterdir()} == {"0", "0.set-aside"}
-    assert open_to_others(tmp_path) == {}
+    assert accessible_to_others(tmp_path) == {}
 
 
-def test_what_an_earlier_build_left_open_is_taken_back(tmp_path: Path) -> None:
+def test_files_that_an_earlier_build_left_accessible_are_made_private(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", WORK, str(tmp_path), "077"], check=True)
     path = tmp_path / "state" / "groups.decider" / "0"
     for one in path.rglob("*"):
         one.chmod(0o644)
     path.chmod(0o755)
     private_files.tree(path)
-    assert open_to_others(tmp_path) == {}
+    assert accessible_to_others(tmp_path) == {}
 
 
-def test_neither_links_nor_shared_directories_are_changed(tmp_path: Path) -> None:
+def test_links_and_sticky_directories_are_not_changed(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o1777)

@@ -1,4 +1,4 @@
-"""A compacted topic is read to its end before a key is called unknown; callers share that, and it has a time limit."""
+"""A lookup reads the topic to its end before it reports a key as unknown. Lookups share refreshes with a time limit."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ TP = TopicPartition("campaigns", 0)
 
 
 class Consumer:
-    """A topic with one partition. `ask` is what becomes of a question for its end."""
+    """A topic with one partition. A query for its end awaits the result of `on_query`."""
 
     def __init__(self, **_: Any) -> None:
         self.records: list[Any] = []
-        self.questions = 0
-        #: Records handed over so far; none more while `held`.
+        self.queries = 0
+        #: Records delivered so far; no more are delivered while `held`.
         self.read = 0
         self.held = False
-        self.ask: Callable[[], Any] = lambda: None
+        self.on_query: Callable[[], Any] = lambda: None
         self.errors: list[BaseException] = []
         self._more = asyncio.Event()
 
@@ -37,7 +37,7 @@ class Consumer:
         self.records.append(SimpleNamespace(key=key.encode(), value=value, offset=len(self.records), partition=0))
         self._more.set()
 
-    def hand_over(self) -> None:
+    def deliver(self) -> None:
         self.held = False
         self._more.set()
 
@@ -53,11 +53,11 @@ class Consumer:
         return dict.fromkeys(tps, 0)
 
     async def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
-        self.questions += 1
+        self.queries += 1
         end = len(self.records)
-        answer = self.ask()
-        if answer is not None:
-            await answer
+        waiting = self.on_query()
+        if waiting is not None:
+            await waiting
         return dict.fromkeys(tps, end)
 
     async def getmany(self, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
@@ -84,7 +84,7 @@ async def reader(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Reader]:
     monkeypatch.setattr(global_table, "AIOKafkaConsumer", Consumer)
     made = Reader()
     await made.start(1)
-    made.topic.questions = 0
+    made.topic.queries = 0
     yield made
     await made.stop()
 
@@ -98,20 +98,20 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-def rounds_are_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_rate_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(global_table, "REFRESH_BURST", 1_000_000)
 
 
-async def test_what_was_written_before_the_call_is_found(reader: Reader) -> None:
+async def test_a_record_written_before_the_call_is_found(reader: Reader) -> None:
     reader.topic.append("mug", value("campaigns/mug"))
     found = await reader.get_latest("mug")
     assert found is not None
     assert found.name == "campaigns/mug"
     assert await reader.get_latest("mug") is found
-    assert reader.topic.questions == 1
+    assert reader.topic.queries == 1
 
 
-async def test_a_record_that_can_not_be_decoded_is_counted_and_ends_nothing(reader: Reader) -> None:
+async def test_an_undecodable_record_is_counted_and_ignored(reader: Reader) -> None:
     reader.topic.append("mug", value("campaigns/mug"))
     reader.topic.append("mug", b"\xff\xff\xff")
     reader.topic.append("cup", value("campaigns/cup"))
@@ -120,93 +120,91 @@ async def test_a_record_that_can_not_be_decoded_is_counted_and_ends_nothing(read
     assert [one.name for one in reader.values()] == ["campaigns/mug", "campaigns/cup"]
 
 
-async def test_a_flood_of_unknown_keys_asks_the_broker_a_few_times(reader: Reader) -> None:
+async def test_concurrent_lookups_of_unknown_keys_share_a_query(reader: Reader) -> None:
     for _ in range(5):
         found = await asyncio.gather(*(reader.get_latest(f"unknown-{number}") for number in range(500)))
         assert found == [None] * 500
-    assert reader.topic.questions == 5
+    assert reader.topic.queries == 5
 
 
-async def test_callers_one_after_the_other_ask_the_broker_some_times_a_second_at_most(reader: Reader) -> None:
+async def test_sequential_lookups_of_unknown_keys_are_rate_limited(reader: Reader) -> None:
     loop = asyncio.get_running_loop()
     reader._next_due = loop.time() + REFRESH_BURST / REFRESHES_PER_S
     began = loop.time()
     for number in range(4):
         assert await reader.get_latest(f"unknown-{number}") is None
     assert loop.time() - began > 0.9 * 4 / REFRESHES_PER_S
-    assert reader.topic.questions == 4
+    assert reader.topic.queries == 4
 
 
-async def test_a_caller_that_comes_while_the_broker_is_asked_shares_the_next_answer(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rounds_are_not_limited(monkeypatch)
+async def test_a_lookup_during_a_query_shares_the_next_query(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_rate_limit(monkeypatch)
     loop = asyncio.get_running_loop()
-    answers = [loop.create_future(), loop.create_future()]
-    questions = iter(answers)
-    reader.topic.ask = lambda: next(questions)
+    responses = [loop.create_future(), loop.create_future()]
+    queries = iter(responses)
+    reader.topic.on_query = lambda: next(queries)
     early = [asyncio.create_task(reader.get_latest("mug")) for _ in range(3)]
     await turns()
-    assert reader.topic.questions == 1
-    # The end that the broker was asked for is before this record, and the record is not read yet.
+    assert reader.topic.queries == 1
+    # The queried end is before this record, and the record is not read yet.
     reader.topic.held = True
     reader.topic.append("mug", value("campaigns/mug"))
     late = [asyncio.create_task(reader.get_latest("mug")) for _ in range(3)]
     await turns()
-    answers[0].set_result(None)
+    responses[0].set_result(None)
     assert await asyncio.gather(*early) == [None] * 3
     await turns()
-    assert reader.topic.questions == 2
-    answers[1].set_result(None)
+    assert reader.topic.queries == 2
+    responses[1].set_result(None)
     await turns()
     assert not any(call.done() for call in late)
-    reader.topic.hand_over()
+    reader.topic.deliver()
     assert all(campaign is not None for campaign in await asyncio.gather(*late))
-    assert reader.topic.questions == 2
+    assert reader.topic.queries == 2
 
 
-@pytest.mark.parametrize("what", ["the question", "the records"])
-async def test_a_broker_that_says_nothing_is_unavailable_in_time(
-    reader: Reader, what: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("missing", ["the query", "the records"])
+async def test_a_broker_that_does_not_respond_is_unavailable_after_the_timeout(
+    reader: Reader, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(global_table, "REFRESH_S", 0.05)
-    if what == "the question":
-        reader.topic.ask = asyncio.get_running_loop().create_future
+    if missing == "the query":
+        reader.topic.on_query = asyncio.get_running_loop().create_future
     else:
         reader.topic.held = True
         reader.topic.append("mug", value("campaigns/mug"))
     async with asyncio.timeout(5):
         with pytest.raises(BrokerUnavailable):
             await reader.get_latest("mug")
-    # It is asked again, and answers.
-    reader.topic.ask = lambda: None
+    # The next query gets a response.
+    reader.topic.on_query = lambda: None
     monkeypatch.setattr(global_table, "REFRESH_S", 5)
-    reader.topic.hand_over()
-    assert (await reader.get_latest("mug") is None) is (what == "the question")
+    reader.topic.deliver()
+    assert (await reader.get_latest("mug") is None) is (missing == "the query")
 
 
-async def test_a_broker_that_refuses_is_unavailable(reader: Reader) -> None:
+async def test_a_query_that_fails_raises_broker_unavailable(reader: Reader) -> None:
     def refuse() -> None:
         raise KafkaConnectionError("away")
 
-    reader.topic.ask = refuse
+    reader.topic.on_query = refuse
     with pytest.raises(BrokerUnavailable, match="away"):
         await reader.refresh()
 
 
-async def test_a_caller_that_gives_up_takes_nothing_from_the_others(reader: Reader) -> None:
-    answer = asyncio.get_running_loop().create_future()
-    reader.topic.ask = lambda: answer
+async def test_a_cancelled_lookup_does_not_cancel_the_shared_refresh(reader: Reader) -> None:
+    response = asyncio.get_running_loop().create_future()
+    reader.topic.on_query = lambda: response
     first, second = (asyncio.create_task(reader.get_latest("mug")) for _ in range(2))
     await turns()
     first.cancel()
     await turns()
-    answer.set_result(None)
+    response.set_result(None)
     assert await second is None
 
 
-async def test_who_waits_is_told_when_the_reader_stops(reader: Reader) -> None:
-    reader.topic.ask = asyncio.get_running_loop().create_future
+async def test_stop_fails_a_refresh_in_flight(reader: Reader) -> None:
+    reader.topic.on_query = asyncio.get_running_loop().create_future
     call = asyncio.create_task(reader.refresh())
     await turns()
     await reader.stop()
@@ -216,9 +214,7 @@ async def test_who_waits_is_told_when_the_reader_stops(reader: Reader) -> None:
         await reader.refresh()
 
 
-async def test_an_error_that_the_broker_may_get_over_is_got_over(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_retriable_error_is_retried(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(global_table, "RETRY_S", 0)
     reader.topic.errors.append(KafkaConnectionError("away"))
     reader.topic.append("cup", value("campaigns/cup"))
@@ -228,18 +224,18 @@ async def test_an_error_that_the_broker_may_get_over_is_got_over(
     assert not reader.topic.errors
 
 
-async def test_a_cancellation_that_is_not_ours_ends_the_process(
+async def test_a_cancelled_error_from_inside_the_consumer_ends_the_process(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    died: list[str] = []
-    monkeypatch.setattr(global_table, "abort", lambda what, *_, **__: died.append(what))
+    aborts: list[str] = []
+    monkeypatch.setattr(global_table, "abort", lambda reason, *_, **__: aborts.append(reason))
     reader.topic.errors.append(asyncio.CancelledError())
     reader.topic.append("mug", value("campaigns/mug"))
     await turns()
-    assert died == ["the reader of a topic ended"]
+    assert aborts == ["the reader of a topic ended"]
 
 
-async def test_a_removal_or_a_foreign_record_changes_no_offer(
+async def test_a_removal_and_a_value_of_another_key_are_ignored_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(global_table, "AIOKafkaConsumer", Consumer)
@@ -258,8 +254,8 @@ async def test_a_removal_or_a_foreign_record_changes_no_offer(
         assert found.name == "campaigns/mug"
         assert made.find("jug") is None
         assert (made.ignored, made.undecodable) == (3, 1)
-        told = [one.getMessage() for one in caplog.records if one.levelname == "CRITICAL"]
-        assert len(told) == 3
-        assert all("Run `verify`" in one for one in told)
+        logged = [one.getMessage() for one in caplog.records if one.levelname == "CRITICAL"]
+        assert len(logged) == 3
+        assert all("Run `verify`" in one for one in logged)
     finally:
         await made.stop()

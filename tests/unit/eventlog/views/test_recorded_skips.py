@@ -1,4 +1,4 @@
-"""A skip is recorded for one record with one value, and for no other."""
+"""A skip applies to one record with one value."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def skip(offset: int, digest: str, topic: str = "inbox") -> dict[str, Skip | Non
     return {skip_key(topic, 1, offset): Skip(topic, 1, offset, digest)}
 
 
-async def test_only_the_record_that_was_looked_at_is_skipped() -> None:
+async def test_a_skip_applies_only_to_its_offset_and_digest() -> None:
     found = skips({**skip(9, "ab12"), **skip(10, ""), skip_key("inbox", 1, 11): None})
     assert await found.recorded("inbox", 1, 9, "ab12")
     assert not await found.recorded("inbox", 1, 9, "ab13")
@@ -35,7 +35,7 @@ async def test_only_the_record_that_was_looked_at_is_skipped() -> None:
     assert not await found.recorded("inbox", 1, 11, "ab12")
 
 
-def test_a_record_is_passed_over_by_its_own_bytes_alone() -> None:
+def test_a_record_is_skipped_only_if_its_value_has_the_digest() -> None:
     for value in (b"foreign", None, b""):
         found = skips(skip(9, sha256(value or b"").hexdigest()))
         assert found.is_skipped("inbox", 1, SimpleNamespace(offset=9, value=value))
@@ -45,7 +45,7 @@ def test_a_record_is_passed_over_by_its_own_bytes_alone() -> None:
         assert not found.is_skipped("inbox", 1, SimpleNamespace(offset=8, value=value))
 
 
-def test_an_entry_that_skips_another_record_than_its_key_says_changes_nothing() -> None:
+def test_an_entry_must_skip_the_record_that_its_key_names() -> None:
     assert recorded_skips._mismatch(skip_key("inbox", 1, 9), Skip("inbox", 1, 9, "ab")) == ""
     assert recorded_skips._mismatch("declared", None) == ""
     assert "another record" in recorded_skips._mismatch(skip_key("inbox", 1, 9), Skip("inbox", 1, 8, "ab"))
