@@ -1,4 +1,4 @@
-"""Assigns partitions and standbys to the members of a consumer group, and tells who owns which partition.
+"""Assigns partitions and standbys to the members of a consumer group, and finds the owner of a partition.
 
 In each rebalance every member receives the whole assignment, by the addresses that the members gave (Faust's router
 works the same way). The assignment names the process that was given a partition; the state of that process may not be

@@ -117,7 +117,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         try:
             self._ensure_consumer().seek(tp, offset)
         except IllegalStateError as error:
-            # The next epoch seeks anew.
+            # The next epoch seeks again.
             log.info("%s-%s: no seek, the partition is being reassigned: %r", *tp, error)
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:

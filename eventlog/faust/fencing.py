@@ -1,4 +1,4 @@
-"""Ends a process when another one joins under its instance name: static membership has one process a name.
+"""Ends a process when another one joins under its instance name, which static membership allows one process to have.
 
 When the group does not know its member id, aiokafka drops the id and joins under its instance name as a new member. A
 fenced process would so fence its successor, which would fence it in turn, and no work would be done.

@@ -55,7 +55,7 @@ class BrokerQueries:
         self._closed = False
 
     async def run(self, query: Callable[[], Coroutine[Any, Any, T]], purpose: str) -> T:
-        """Returns the answer. Raises CancelledError once closed. `purpose` says in the log what has to wait."""
+        """Returns the result. Raises CancelledError once closed. `purpose` is logged with each failure."""
         while not self._closed:
             running = asyncio.ensure_future(query())
             self._running.add(running)

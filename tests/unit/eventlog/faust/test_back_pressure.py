@@ -21,12 +21,12 @@ class Made:
     """A consumer that records its fetches, its seeks and its deliveries."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[tuple[set[TP], float]] = []
+        self.fetches: list[tuple[set[TP], float]] = []
         self.sought: list[tuple[TP, int]] = []
         self.delivered: list[Any] = []
 
         async def getmany(consumer: Any, wanted: set[TP], seconds: float) -> dict[TP, Any]:
-            self.asked.append((wanted, seconds))
+            self.fetches.append((wanted, seconds))
             return {}
 
         async def wait_first(delivery: Any, suspended: Any) -> None:
@@ -66,7 +66,7 @@ class Made:
 
     async def fetched(self) -> set[TP]:
         await self.consumer._getmany({A, B, LOG}, 1.0)
-        return self.asked[-1][0]
+        return self.fetches[-1][0]
 
 
 class _Message:
@@ -88,10 +88,10 @@ async def test_a_partition_at_its_limit_is_not_fetched_until_a_batch_of_it_compl
         await made.deliver(LOG, offset)
     assert await made.fetched() == {B, LOG}
     # A partition with capacity again does not wait behind a long poll of the others.
-    assert made.asked[-1][1] <= kernel.SHORT_POLL_S
+    assert made.fetches[-1][1] <= kernel.SHORT_POLL_S
     made.consumer.drop_batch(made.delivered[0])
     assert await made.fetched() == {A, B, LOG}
-    assert made.asked[-1][1] == 1.0
+    assert made.fetches[-1][1] == 1.0
 
 
 async def test_each_partition_may_have_one_batch_above_the_limit_of_records(
@@ -118,7 +118,7 @@ async def test_a_fetch_without_capacity_ends_as_soon_as_a_batch_completes(made: 
     made.consumer.drop_batch(made.delivered[0])
     async with asyncio.timeout(5):
         assert await fetching == {}
-    assert made.asked == []
+    assert made.fetches == []
 
 
 async def test_a_new_epoch_begins_with_no_batches_in_flight_and_ignores_completions_of_old_ones(made: Made) -> None:
@@ -150,7 +150,7 @@ async def test_a_held_partition_is_fetched_again_from_the_offset_of_its_release(
 async def test_the_fetch_gets_a_copy_of_the_partitions(made: Made) -> None:
     active = {A, B}
     await made.consumer._getmany(active, 1.0)
-    assert made.asked[-1][0] is not active
+    assert made.fetches[-1][0] is not active
 
 
 async def test_the_input_flows_once_an_assignment_is_sought_and_resumed(made: Made) -> None:

@@ -24,7 +24,7 @@ async def test_a_failed_commit_keeps_the_acknowledgements() -> None:
     stock = consumer(driver.Consumer)
     stock._acked[TP0] = [0, 1, 2]
     assert stock._new_offset(TP0) == 3
-    assert stock._acked[TP0] == [], "the defect is gone: asked for an offset, stock Faust kept the acknowledgements"
+    assert stock._acked[TP0] == [], "the defect is gone: stock Faust keeps the acknowledgements"
 
     async def refuse(offsets: Any) -> bool:
         return False
@@ -71,7 +71,7 @@ def test_a_non_retriable_error_at_a_commit_ends_the_process() -> None:
 
 
 @pytest.mark.parametrize(
-    ("committed", "begin", "end", "says"),
+    ("committed", "begin", "end", "message"),
     [
         (None, 0, 10, "no committed offset"),
         (3, 5, 10, "trimmed before it was read"),
@@ -79,7 +79,7 @@ def test_a_non_retriable_error_at_a_commit_ends_the_process() -> None:
     ],
 )
 def test_an_offset_that_would_lose_records_ends_the_process(
-    committed: int | None, begin: int, end: int, says: str
+    committed: int | None, begin: int, end: int, message: str
 ) -> None:
     done = run_python(f"""
         from faust.types import TP
@@ -87,7 +87,7 @@ def test_an_offset_that_would_lose_records_ends_the_process(
         at_committed(TP("inbox", 0), {committed}, {begin}, {end})
     """)
     assert done.returncode == 70
-    assert says in done.stderr
+    assert message in done.stderr
 
 
 def test_reading_starts_at_a_valid_offset() -> None:
