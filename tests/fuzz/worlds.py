@@ -1,7 +1,6 @@
-"""The three services with all that is real of them but Kafka, as the unit tests of their APIs have them.
+"""The three services without Kafka, as in the unit tests of their APIs.
 
-A world forgets when it is told to, so that what grows is a leak and not its history. Must never be asked to forget
-while a call is under way.
+`reset` drops a world's history, so that growing memory means a leak. Call it without calls in flight only.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ from shared_kernel.topics import CAMPAIGNS
 from tests.unit.groups_api import world as groups_world
 from tests.unit.orders import history as h
 from tests.unit.orders import world as orders_world
-from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, asked
+from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, place_request
 from tests.unit.payments_api import service as payments_service
 
 NOW_S = TIME_MS // 1_000
@@ -66,30 +65,30 @@ class World(Protocol):
 
     @property
     def servicers(self) -> Sequence[tuple[Callable[[Any, Any], None], object]]:
-        """Its services: the generated function that adds one, and what serves it."""
+        """The generated functions that add its services, each with the servicer."""
         ...
 
     @property
     def known(self) -> Mapping[str, Sequence[str]]:
-        """Values that it knows, by the fields that they may stand in."""
+        """Known values by the name of the field that accepts them."""
         ...
 
     @property
     def good(self) -> Sequence[Message]:
-        """Requests that it takes."""
+        """Valid requests."""
         ...
 
-    def forget(self) -> None:
-        """Goes back to a small history."""
+    def reset(self) -> None:
+        """Replaces the history by a small one."""
         ...
 
-    def dressed(self, data: bytes, chance: random.Random) -> bytes:
-        """A request with what nobody could guess, put right: signatures."""
+    def signed(self, data: bytes, chance: random.Random) -> bytes:
+        """Adds the signature that a request needs."""
         ...
 
 
 class OrdersWorld:
-    """Orders: the real projection's fold, and a decider that gives everybody a seat."""
+    """Orders: the fold of the real projection, and a decider that gives every order a seat."""
 
     def __init__(self, directory: Path) -> None:
         self._world = orders_world.World()
@@ -110,19 +109,21 @@ class OrdersWorld:
             "share_link": [KEYS.sign(Link("zoe", 1, NOW_S, NOW_S + 60, campaign="mug")), ""],
         }
         self.good = (
-            asked(),
-            asked(customer="bob", group=f"groups/{GROUP}", request_id=OTHER),
-            o.BatchPlaceOrdersRequest(requests=[asked(), asked(customer="bob", group=f"groups/{GROUP}")]),
-            o.PlaceOrdersRequest(requests=[asked(wait=o.WAIT_ACCEPTED), asked(customer="bob")]),
+            place_request(),
+            place_request(customer="bob", group=f"groups/{GROUP}", request_id=OTHER),
+            o.BatchPlaceOrdersRequest(
+                requests=[place_request(), place_request(customer="bob", group=f"groups/{GROUP}")]
+            ),
+            o.PlaceOrdersRequest(requests=[place_request(wait=o.WAIT_ACCEPTED), place_request(customer="bob")]),
             o.GetOrderRequest(name=name),
             o.ListOrdersRequest(parent=f"groups/{GROUP}", page_size=1),
             o.ListOrdersRequest(parent="groups/-", customer="ann", page_size=1),
             o.CancelOrderRequest(name=name, request_id=OTHER),
             o.WatchOrderRequest(name=name),
         )
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         world = self._world
         for kept in (world.records, world.timeouts, world.together, world._states, world._groups, world._purses):
             kept.clear()
@@ -132,7 +133,7 @@ class OrdersWorld:
             order = order_id(GROUP, customer, request)
             world.fold(OrderFact(order=order, group=GROUP, customer=customer, placed=placed))
 
-    def dressed(self, data: bytes, chance: random.Random) -> bytes:
+    def signed(self, data: bytes, chance: random.Random) -> bytes:
         return data
 
 
@@ -146,7 +147,7 @@ def _seats(fact: OrderFact) -> list[gd.GroupEvent]:
 
 
 class _GroupTable:
-    """Groups, decided by the real domain."""
+    """A table of groups, decided by the real domain."""
 
     def __init__(self) -> None:
         self.notifier = ChangeNotifier()
@@ -165,7 +166,7 @@ class _GroupTable:
     def nearest(self, campaign: str, after: Any, limit: int, partitions: Any = None, /) -> Any:
         return self._open.nearest(campaign, after, limit)
 
-    def say(self, key: str, value: bytes) -> None:
+    def decide(self, key: str, value: bytes) -> None:
         self._offset += 1
         aggregate = self.aggregates.setdefault(key, Aggregate(key, self._domain.initial(key)))
         if decide(self._domain, aggregate, value, self._offset, TIME_MS + self._offset):
@@ -182,11 +183,11 @@ class _GroupTable:
             payment_method="card_ok",
         )
         fact = OrderFact(order=order, group=key, customer=f"customer-{order}", placed=placed)
-        self.say(key, GroupInput(order_fact=fact.SerializeToString(), campaign=offer).SerializeToString())
+        self.decide(key, GroupInput(order_fact=fact.SerializeToString(), campaign=offer).SerializeToString())
 
 
 class _Campaigns(groups_world.Reader):
-    """The campaigns' topic, for calls that may be cancelled at any moment."""
+    """The campaigns' topic, for calls that may be cancelled at any time."""
 
     async def refresh(self) -> None:
         await asyncio.sleep(0)
@@ -238,15 +239,15 @@ class GroupsWorld:
             lk.CreateShareLinkRequest(target=names[0], inviter="ann", channel=SHARE_CHANNEL_FRIEND),
             lk.ResolveShareLinkRequest(share_token=tokens[0]),
         )
-        self.forget()
+        self.reset()
 
     def _react(self, topic: str, key: str, value: bytes) -> None:
         if topic == CAMPAIGNS.name:
             self._reader.take(topic, key, value)
         else:
-            self._table.say(key, value)
+            self._table.decide(key, value)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         self._broker.records.clear()
         offer = groups_world.campaign(name="campaigns/mug", revision=1, rules_version=1)
         pot = groups_world.campaign(name="campaigns/pot", revision=1, rules_version=1)
@@ -256,27 +257,27 @@ class GroupsWorld:
             for order in range(1 + number):
                 self._table.place(group, f"o{order}", None if order else offer)
 
-    def dressed(self, data: bytes, chance: random.Random) -> bytes:
+    def signed(self, data: bytes, chance: random.Random) -> bytes:
         return data
 
 
-class _BooksView:
-    """The ledger's own store, of one partition."""
+class _LedgerView:
+    """The ledger's real store, of one partition."""
 
     def __init__(self, directory: Path) -> None:
-        self.books = PartitionLedger(0, Database(directory, STAMP), "payments")
+        self.ledger = PartitionLedger(0, Database(directory, STAMP), "payments")
 
     def balances(self, partitions: object = None, /) -> Any:
-        return self.books.balances
+        return self.ledger.balances
 
     def heads(self, partitions: object = None, /) -> Any:
-        return [self.books.head]
+        return [self.ledger.head]
 
     def of_group(self, group: str, after: tuple[int, int], most: int) -> Any:
-        return self.books.of_group(group, after, most)
+        return self.ledger.of_group(group, after, most)
 
     def of_partition(self, partition: int, after: tuple[int, int], most: int) -> Any:
-        return self.books.of_partition(after, most)
+        return self.ledger.of_partition(after, most)
 
 
 class PaymentsWorld:
@@ -285,14 +286,14 @@ class PaymentsWorld:
     def __init__(self, directory: Path) -> None:
         self._decider = payments_service.Decider()
         self._inbox = payments_service.Inbox(self._decider)
-        view = _BooksView(directory / "books")
+        view = _LedgerView(directory / "books")
         notifications = notifications_of(stripe_secret=SECRET, simulated_secret=SECRET, now_s=lambda: NOW_S)
         servicer = payments_service.servicer(self._decider, self._inbox, notifications, view)
         self.servicers = ((payments_pb2_grpc.add_PaymentServiceServicer_to_server, servicer),)
         name = f"groups/{payments_service.GROUP}/orders/{payments_service.ORDER}/payment"
         parent = f"groups/{payments_service.GROUP}"
         self.known = {"name": [name], "parent": [parent, "groups/-"], "request_id": [REQUEST, OTHER]}
-        said = {
+        notification = {
             "key": f"{payments_service.ORDER}:authorise:1",
             "group": payments_service.GROUP,
             "status": "STATUS_AUTHORISED",
@@ -311,26 +312,26 @@ class PaymentsWorld:
             p.GetPaymentRequest(name=name),
             p.ListPaymentsRequest(parent=parent, page_size=1),
             p.RefundPaymentRequest(name=name, request_id=REQUEST, amount_minor=1, currency="CNY"),
-            p.NotifyPaymentRequest(provider="simulated", body=json.dumps(said).encode()),
+            p.NotifyPaymentRequest(provider="simulated", body=json.dumps(notification).encode()),
             p.NotifyPaymentRequest(provider="stripe", body=json.dumps(event).encode()),
             pl.GetBalancesRequest(currency="CNY"),
             pl.ListEntriesRequest(parent=parent, page_size=1),
             pl.ListEntriesRequest(parent="groups/-", start=pl.LedgerPosition(), page_size=1),
         )
-        self.forget()
+        self.reset()
         for offset, value in enumerate(self._decider.log):
-            view.books.take(SimpleNamespace(offset=offset, key=payments_service.GROUP.encode(), value=value))
-        view.books.flush()
+            view.ledger.take(SimpleNamespace(offset=offset, key=payments_service.GROUP.encode(), value=value))
+        view.ledger.flush()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         self._inbox.records.clear()
         self._decider._aggregates.clear()
         self._decider.log.clear()
         self._decider.charge(amount=1_000_000)
         self._decider.charge(order="6e2d0f6a-4c1b-4c53-8f2e-1a0b5f7d9c02")
 
-    def dressed(self, data: bytes, chance: random.Random) -> bytes:
-        """Signs what pretends to be a notification, more often than not."""
+    def signed(self, data: bytes, chance: random.Random) -> bytes:
+        """Signs 70% of the requests that are notifications."""
         if chance.random() < 0.3:
             return data
         request = p.NotifyPaymentRequest()

@@ -1,7 +1,7 @@
-"""Goal: through any of several replicas a group looks the same, and never as if it were not there.
+"""Goal: every replica shows the same group, and none reports an existing group as not found.
 
-Method: three servers in this process, over gRPC, each with a table that answers for its own partitions only; who owns
-what is changed by hand, for one replica before the others where they are to disagree.
+Method: three gRPC servers in this process, each with a view that answers for its own partitions only. The tests change
+the owners, for one replica before the others if the replicas have to disagree.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def key(number: int) -> str:
 
 
 def one_in(partition: int) -> str:
-    """A group of a partition."""
+    """The id of a group in a partition."""
     return next(key(number) for number in range(1, 1_000) if partition_of(key(number), COUNT) == partition)
 
 
 class OwnTable(Table):
-    """A decider's table that answers for what is ready here."""
+    """A decider's view of the partitions that are ready here."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class OwnTable(Table):
 
 
 class Peer:
-    """A channel of the tests' own."""
+    """A channel of the test."""
 
     def __init__(self, address: str) -> None:
         self._channel = grpc.aio.insecure_channel(address)
@@ -92,7 +92,7 @@ class Peer:
 
 
 class Replica:
-    """One process: its table, its view of who owns what, and a client of it."""
+    """One process: its view, its known owners, and a client."""
 
     partitions = COUNT
 
@@ -108,7 +108,7 @@ class Replica:
 
     async def start(self) -> None:
         listening: list[Any] = []
-        # The port is known only after the servicer is made.
+        # The port is known only after the servicer is built.
         self.replicas = PartitionRouter(SERVICE, self, "", Peer)
         servicer = GroupServicer(self.table, self.broker, replicas=self.replicas)
         get = servicer.GetGroup
@@ -133,13 +133,13 @@ class Replica:
 
 
 class Cluster:
-    """Three replicas that agree on who owns what, until they are told otherwise."""
+    """Three replicas that agree on the owners until a test changes them."""
 
     def __init__(self) -> None:
         self.all = [Replica() for _ in range(3)]
 
     def assign(self, partition: int, owner: Replica, *, ready: bool = True, tell: bool = True) -> None:
-        """Gives a partition to a replica; `tell`: all know of it."""
+        """Moves a partition to a replica. With `tell`, all replicas learn of it."""
         for one in self.all:
             one.table.ready.discard(partition)
             if tell:
@@ -149,7 +149,7 @@ class Cluster:
             owner.table.ready.add(partition)
 
     def put(self, group: str, state: State, version: int = 1) -> None:
-        """A group, in every table: which of them may say so is for ownership."""
+        """Puts a group into every view. Ownership decides which replica answers."""
         for one in self.all:
             one.table.put(state, version, group)
 
@@ -186,14 +186,14 @@ async def test_every_replica_shows_every_group(cluster: Cluster) -> None:
         assert shown == list(range(1, COUNT + 1))
 
 
-async def test_what_is_not_there_is_said_by_its_owner_with_its_reason(cluster: Cluster) -> None:
+async def test_the_owner_reports_an_unknown_group_with_its_reason(cluster: Cluster) -> None:
     refused = await refusal(get(cluster.all[1], one_in(0)))
     assert refused.code is grpc.StatusCode.NOT_FOUND
     assert refused.info.reason == "GROUP_NOT_FOUND"
     assert refused.info.metadata == {"group": f"groups/{one_in(0)}"}
 
 
-async def test_a_partition_that_nobody_has_recovered_is_unavailable_with_a_delay_and_never_not_found(
+async def test_a_partition_without_a_ready_owner_is_unavailable_not_not_found(
     cluster: Cluster,
 ) -> None:
     cluster.assign(0, cluster.all[0], ready=False)
@@ -204,7 +204,7 @@ async def test_a_partition_that_nobody_has_recovered_is_unavailable_with_a_delay
         assert refused.retry_after_ms > 0
 
 
-async def test_a_call_waits_for_the_next_owner_and_is_answered_by_it(cluster: Cluster) -> None:
+async def test_a_call_waits_for_the_next_owner(cluster: Cluster) -> None:
     cluster.put(one_in(0), forming(2), version=7)
     cluster.assign(0, cluster.all[0], ready=False)
     asked = [asyncio.create_task(get(replica, one_in(0))) for replica in cluster.all]
@@ -213,20 +213,20 @@ async def test_a_call_waits_for_the_next_owner_and_is_answered_by_it(cluster: Cl
     assert [group.version for group in await asyncio.gather(*asked)] == [7, 7, 7]
 
 
-async def test_a_call_is_passed_on_once_however_much_the_replicas_disagree(cluster: Cluster) -> None:
+async def test_a_call_is_forwarded_once_when_replicas_disagree(cluster: Cluster) -> None:
     first, second, _ = cluster.all
     cluster.assign(0, first, ready=False)
     first.owners[0], second.owners[0] = second.address, first.address
     refused = await refusal(get(first, one_in(0), seconds=0.3))
     assert refused.code is grpc.StatusCode.UNAVAILABLE
-    # The caller's own call, and none that the other has sent back.
+    # The call of the client, and no call that the other replica has returned.
     assert first.calls == 1
     assert second.calls > 1
     refused = await refusal(get(second, one_in(0), metadata=((FORWARDED, "1"),)))
     assert refused.code is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_replica_that_is_gone_is_asked_for_until_its_partitions_are_somebody_elses(cluster: Cluster) -> None:
+async def test_a_call_to_a_lost_replica_is_retried_until_its_partitions_move(cluster: Cluster) -> None:
     cluster.put(one_in(0), forming(2), version=7)
     gone, left, heir = cluster.all
     await gone.server.drain(0.1)
@@ -236,14 +236,14 @@ async def test_a_replica_that_is_gone_is_asked_for_until_its_partitions_are_some
     assert (await asked).version == 7
 
 
-async def test_a_wish_that_waits_at_an_owner_goes_on_at_the_next(cluster: Cluster) -> None:
+async def test_a_cancel_that_waits_at_an_owner_continues_at_the_next(cluster: Cluster) -> None:
     group = one_in(0)
     cluster.put(group, forming(2))
     first, asked_at, heir = cluster.all
     request = CancelGroupRequest(name=f"groups/{group}", request_id=REQUEST)
     asked = asyncio.ensure_future(asked_at.stub.CancelGroup(request, timeout=SOON_S))
     await eventually(lambda: bool(first.broker.records))
-    # The owner neither decides nor answers any more; the group has moved, but it has not been told.
+    # The owner no longer decides or answers. The group has moved, but the owner has not learned of it.
     cluster.assign(0, heir)
     first.table.ready.add(0)
     await eventually(lambda: bool(heir.broker.records))
@@ -266,7 +266,7 @@ async def pages(replica: Replica, size: int) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
-async def test_pages_cross_replicas_with_every_group_once_and_in_order(cluster: Cluster, size: int) -> None:
+async def test_pages_merge_replicas_with_every_group_once_and_in_order(cluster: Cluster, size: int) -> None:
     expected = []
     for number in range(1, 24):
         state = forming(number % 7)
@@ -279,7 +279,7 @@ async def test_pages_cross_replicas_with_every_group_once_and_in_order(cluster: 
         assert all(len(page) == size for page in found[:-1])
 
 
-async def test_a_page_goes_on_through_another_replica_and_after_a_move(cluster: Cluster) -> None:
+async def test_a_page_token_is_valid_at_another_replica_and_after_a_move(cluster: Cluster) -> None:
     for number in range(1, 21):
         cluster.put(key(number), forming(2))
     request = ListGroupsRequest(campaign="campaigns/mug", page_size=5)
@@ -293,7 +293,7 @@ async def test_a_page_goes_on_through_another_replica_and_after_a_move(cluster: 
     assert not request.page_token
 
 
-async def test_a_list_is_never_short_of_what_is_not_ready(cluster: Cluster) -> None:
+async def test_a_list_needs_all_partitions_to_be_ready(cluster: Cluster) -> None:
     for number in range(1, 21):
         cluster.put(key(number), forming(2))
     cluster.assign(4, cluster.all[1], ready=False)
@@ -307,7 +307,7 @@ async def test_a_list_is_never_short_of_what_is_not_ready(cluster: Cluster) -> N
     assert len((await asked).groups) == 20
 
 
-async def test_partitions_that_are_no_numbers_are_refused(cluster: Cluster) -> None:
+async def test_partitions_that_are_not_numbers_are_refused(cluster: Cluster) -> None:
     request = ListGroupsRequest(campaign="campaigns/mug")
     refused: Refusal = await refusal(
         cluster.all[0].stub.ListGroups(request, timeout=SOON_S, metadata=((PARTITIONS, "1,x"),))
@@ -315,7 +315,7 @@ async def test_partitions_that_are_no_numbers_are_refused(cluster: Cluster) -> N
     assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_watch_follows_its_group_from_owner_to_owner_and_repeats_nothing(cluster: Cluster) -> None:
+async def test_a_watch_follows_its_group_from_owner_to_owner_without_duplicates(cluster: Cluster) -> None:
     group = one_in(0)
     cluster.put(group, forming(1), version=1)
     streams = [replica.stub.WatchGroup(WatchGroupRequest(name=f"groups/{group}")) for replica in cluster.all]
@@ -331,7 +331,7 @@ async def test_a_watch_follows_its_group_from_owner_to_owner_and_repeats_nothing
     assert versions == [[1, 2, 3, 4, 5]] * 3
 
 
-async def test_calls_that_wait_for_an_owner_are_bounded(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_that_wait_for_an_owner_are_limited(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replicas_module, "MAX_WAITING", 3)
     cluster.put(one_in(0), forming(2))
     cluster.assign(0, cluster.all[0], ready=False)
@@ -341,7 +341,7 @@ async def test_calls_that_wait_for_an_owner_are_bounded(cluster: Cluster, monkey
     assert first.info.reason == "NOT_READY"
     assert first.retry_after_ms > 0
     assert cluster.all[0].replicas.waiting <= 3
-    # Who is ready is answered all the while.
+    # Ready partitions are answered meanwhile.
     cluster.put(one_in(3), forming(2))
     assert (await get(cluster.all[0], one_in(3))).version == 1
     for one in waiting:

@@ -1,7 +1,7 @@
-"""Given / when / then for groups: short makers of inputs, and a group that runs the domain as the kernel does.
+"""Given / when / then for groups: builders of inputs, and a group that runs the domain as the kernel does.
 
-Every decision is also read back from its bytes into a second group, which must come out equal. Times are milliseconds
-after the group's opening. Must never know a rule: expectations stand in the tests.
+Every decision is also decoded and folded into a second group, which has to be equal. Times are milliseconds after the
+group's opening. This module has no rules; expectations are in the tests.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def duration(milliseconds: int) -> Duration:
 
 
 def campaign(**changes: Any) -> Campaign:
-    """Four seats; 900 each from two members, 800 from three, 1,000 alone; an hour to fill, ten minutes to pay."""
+    """Four seats; 900 each from two members, 800 from three, 1,000 alone; window 1 h, hold window 10 min."""
     fields: dict[str, Any] = {
         "name": "campaigns/mug",
         "product": "mug-1",
@@ -93,7 +93,7 @@ def tick() -> bytes:
     return GroupInput(tick=Tick()).SerializeToString()
 
 
-def purse(*events: money.PaymentEvent) -> bytes:
+def payment_events(*events: money.PaymentEvent) -> bytes:
     decision = money.PaymentDecision(group=KEY, events=events)
     return GroupInput(payment_decision=decision.SerializeToString()).SerializeToString()
 
@@ -102,29 +102,33 @@ def pays(order: str, amount_minor: int = FIRST, currency: str = "EUR", until_ms:
     held = money.HoldAuthorised(
         order=order, hold=f"hold-{order}", amount_minor=amount_minor, currency=currency, capturable_until_ms=until_ms
     )
-    return purse(money.PaymentEvent(hold_authorised=held))
+    return payment_events(money.PaymentEvent(hold_authorised=held))
 
 
 def declined(order: str) -> bytes:
-    return purse(money.PaymentEvent(hold_declined=money.HoldDeclined(order=order, reason="insufficient funds")))
+    return payment_events(
+        money.PaymentEvent(hold_declined=money.HoldDeclined(order=order, reason="insufficient funds"))
+    )
 
 
 def captured(order: str, amount_minor: int = SECOND_TIER) -> bytes:
-    return purse(money.PaymentEvent(captured=money.Captured(order=order, amount_minor=amount_minor, currency="EUR")))
+    return payment_events(
+        money.PaymentEvent(captured=money.Captured(order=order, amount_minor=amount_minor, currency="EUR"))
+    )
 
 
 def capture_declined(order: str) -> bytes:
-    return purse(money.PaymentEvent(capture_declined=money.CaptureDeclined(order=order, reason="card closed")))
+    return payment_events(money.PaymentEvent(capture_declined=money.CaptureDeclined(order=order, reason="card closed")))
 
 
 def released(order: str) -> bytes:
-    return purse(money.PaymentEvent(payment_released=money.PaymentReleased(order=order)))
+    return payment_events(money.PaymentEvent(payment_released=money.PaymentReleased(order=order)))
 
 
 class Group:
-    """One group, its log, and what the last inputs led to."""
+    """One group, its log, and the events of the last inputs."""
 
-    #: Whether decisions are read back and states are kept: costs as much as the group is large.
+    #: Whether decisions and states are also encoded and decoded. That takes time in proportion to the group's size.
     read_back = True
 
     def __init__(self) -> None:
@@ -142,12 +146,12 @@ class Group:
 
     @property
     def due(self) -> int | None:
-        """When the group is due next, after its opening."""
+        """Time of the next timer, after the opening."""
         due_ms = self.domain.due(self.state)
         return None if due_ms is None else due_ms - T0
 
     def when(self, *inputs: bytes, at: int | None = None) -> Self:
-        """Decides inputs, all of them at one time."""
+        """Decides inputs, all at one time."""
         if at is not None:
             self.time = T0 + at
         self.last = []
@@ -164,12 +168,12 @@ class Group:
             kept = codec.encode(self.state)
             thawed = codec.decode(kept)
             assert thawed == self.state
-            # Equal mappings may differ in their order, which counts here: their bytes would differ then.
+            # Equal mappings can differ in their order, which is part of the state; then their bytes differ.
             assert kept == codec.encode(thawed) == codec.encode(self.replayed.state)
         return self
 
     def then(self, *expected: str) -> Self:
-        """Asserts what the last `when` led to; see `describe`."""
+        """Asserts the events of the last `when`, as `describe` formats them."""
         assert [describe(event) for event in self.last] == list(expected)
         return self
 
@@ -188,14 +192,14 @@ def given(*inputs: bytes) -> Group:
 
 
 def forming(*members: str, offer: Campaign | None = None) -> Group:
-    """A group opened by the first of these orders, joined by the others, all of them paid."""
+    """A group opened by the first of these orders and joined by the others, all of them confirmed."""
     leader, *others = members
     group = given(opens(leader, offer), *(joins(order) for order in others))
     return group.when(*(pays(order) for order in members))
 
 
 def describe(event: pb.GroupEvent) -> str:
-    """An event in a few words: what, about which order, and what matters about it."""
+    """An event as text: its kind, its order and its most important value."""
     body = event.WhichOneof("body")
     assert body is not None
     return f"{body} {_DETAILS[body](getattr(event, body))}".strip()
@@ -220,7 +224,7 @@ _DETAILS: dict[str, Any] = {
     "tier_reached": lambda e: f"{e.members} {e.unit_price_minor}",
     "completed": lambda e: (
         f"{'+'.join(e.orders)} at {e.unit_price_minor} led by {e.leader_order}"
-        + (" filled up" if e.house_filled else "")
+        + (" virtually" if e.house_filled else "")
     ),
     "expired": lambda e: str(e.members),
     "cancelled": lambda e: e.reason,

@@ -1,4 +1,4 @@
-"""Groups close: full, at the deadline, filled up by the house, expired, or cancelled. Prices come with it."""
+"""Groups close: full, at the deadline, virtually by the house, expired, or cancelled. Prices come with it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_last_paid_seat_completes_the_group_at_once(policy: int) -> None:
     assert group.due is None
 
 
-def test_a_full_group_may_wait_for_its_deadline() -> None:
+def test_a_full_group_can_close_at_its_deadline() -> None:
     group = forming("a", "b", "c", "d", offer=campaign(close_policy=CLOSE_POLICY_AT_DEADLINE))
     assert group.state.phase is Phase.FORMING
     group.when(joins("e")).then("seat_refused e GROUP_FULL").when(tick(), at=WINDOW)
@@ -81,7 +81,7 @@ def test_pieces_multiply_the_price_but_not_the_members() -> None:
     group.then("completed a+b at 900 led by a", "settlement_requested a 2700", "settlement_requested b 1800")
 
 
-def test_too_few_members_at_the_deadline_expire_the_group_and_all_are_let_go() -> None:
+def test_a_group_with_too_few_members_expires_and_releases_all_orders() -> None:
     group = given(opens("a"), joins("b"), joins("c"), pays("a"), cancels("c")).when(joins("d"), at=WINDOW - 1)
     group.when(tick(), at=WINDOW)
     group.then(
@@ -94,43 +94,43 @@ def test_too_few_members_at_the_deadline_expire_the_group_and_all_are_let_go() -
     assert group.state.members == 1
 
 
-def test_whoever_has_not_paid_when_the_group_completes_is_let_go() -> None:
+def test_completion_releases_unpaid_orders() -> None:
     group = forming("a", "b").when(joins("c"), at=WINDOW - 1).when(tick(), at=WINDOW)
     assert group.of("c") == ["seat_released c GROUP_COMPLETED", "release_requested c GROUP_COMPLETED"]
 
 
-def test_the_house_fills_a_short_group_up_at_the_first_tiers_price() -> None:
+def test_virtual_completion_charges_the_first_tiers_price() -> None:
     offer = campaign(tiers=[Tier(members=4, unit_price_minor=900)], house_fill_members=2)
     group = forming("a", "b", offer=offer).when(tick(), at=WINDOW)
     assert group.last[0].completed.tier_members == 4
-    group.then("completed a+b at 900 led by a filled up", "settlement_requested a 900", "settlement_requested b 900")
+    group.then("completed a+b at 900 led by a virtually", "settlement_requested a 900", "settlement_requested b 900")
 
 
-def test_the_house_does_not_fill_a_group_below_its_bound_nor_before_the_deadline() -> None:
+def test_virtual_completion_needs_its_members_and_the_deadline() -> None:
     offer = campaign(tiers=[Tier(members=4, unit_price_minor=900)], house_fill_members=2)
     assert forming("a", offer=offer).when(tick(), at=WINDOW).state.phase is Phase.EXPIRED
     assert forming("a", "b", offer=offer).when(tick(), at=WINDOW - 1).state.phase is Phase.FORMING
 
 
-def test_a_group_that_reached_its_tier_is_not_called_filled_up() -> None:
+def test_a_group_that_reached_its_tier_is_not_virtually_completed() -> None:
     group = forming("a", "b", offer=campaign(house_fill_members=1)).when(tick(), at=WINDOW)
     assert not group.last[0].completed.house_filled
 
 
-def test_the_leaders_discount_comes_off_every_piece_of_the_leaders_order_alone() -> None:
+def test_the_leaders_discount_is_for_each_piece_of_the_leaders_order() -> None:
     offer = campaign(leader_discount_minor=50)
     group = given(opens("a", offer, quantity=2), joins("b", quantity=2), pays("a", 1_800), pays("b", 1_800))
     group.when(tick(), at=WINDOW)
     group.then("completed a+b at 900 led by a", "settlement_requested a 1700", "settlement_requested b 1800")
 
 
-def test_the_leaders_discount_goes_to_whoever_leads_at_completion() -> None:
+def test_the_leaders_discount_goes_to_the_leader_at_completion() -> None:
     group = forming("a", "b", "c", offer=campaign(leader_discount_minor=50)).when(cancels("a"))
     group.when(tick(), at=WINDOW)
     group.then("completed b+c at 900 led by b", "settlement_requested b 850", "settlement_requested c 900")
 
 
-def test_a_leader_who_has_not_paid_at_the_deadline_hands_over_and_has_no_discount() -> None:
+def test_an_unpaid_leader_is_replaced_at_the_deadline_and_has_no_discount() -> None:
     offer = campaign(leader_discount_minor=50, hold_window=campaign().window)
     group = given(opens("a", offer), joins("b"), joins("c"), pays("c"), pays("b")).when(tick(), at=WINDOW)
     group.then(
@@ -158,7 +158,7 @@ def test_an_unpaid_solo_purchase_expires_at_its_deadline() -> None:
     group.then("expired 0", "seat_released a GROUP_EXPIRED", "release_requested a GROUP_EXPIRED")
 
 
-def test_the_merchant_ends_a_forming_group_and_all_are_let_go() -> None:
+def test_a_cancelled_group_releases_all_orders() -> None:
     group = given(opens("a"), joins("b"), pays("a")).when(cancel_group("sold out"))
     group.then(
         "cancelled sold out",
@@ -170,13 +170,13 @@ def test_the_merchant_ends_a_forming_group_and_all_are_let_go() -> None:
     group.when(cancel_group()).then_nothing().when(tick(), at=WINDOW).then_nothing()
 
 
-def test_ending_a_group_without_a_reason_is_still_said() -> None:
+def test_a_cancel_without_a_reason_is_recorded() -> None:
     given(opens("a")).when(cancel_group("")).then(
         "cancelled", "seat_released a GROUP_CANCELLED", "release_requested a GROUP_CANCELLED"
     )
 
 
-def test_a_closed_group_or_none_at_all_can_not_be_ended() -> None:
+def test_a_closed_or_unopened_group_can_not_be_cancelled() -> None:
     given().when(cancel_group()).then_nothing()
     forming("a", "b").when(tick(), at=WINDOW).when(cancel_group()).then_nothing()
     given(opens("a")).when(tick(), at=WINDOW).when(cancel_group()).then_nothing()

@@ -1,4 +1,4 @@
-"""The domain as the kernel sees it: what it refuses to read, what it does about its faults, how small it is kept."""
+"""The domain's interface to the kernel: inputs that raise, faults of the rules, encoding and size of states."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from tests.unit.groups.given import (
     given,
     joins,
     opens,
+    payment_events,
     pays,
-    purse,
     tick,
 )
 
@@ -56,13 +56,11 @@ UNKNOWN_FIELD = b"\x9a\x06\x00"
         (GroupInput(order_fact=b"").SerializeToString(), UnknownInput),
         (GroupInput(order_fact=OrderFact(order="a").SerializeToString()).SerializeToString(), UnknownInput),
         (GroupInput(payment_decision=b"\xff").SerializeToString(), DecodeError),
-        (purse(PaymentEvent()), UnknownInput),
+        (payment_events(PaymentEvent()), UnknownInput),
         (opens("a", campaign(rules_version=2)), UnknownRules),
     ],
 )
-def test_an_input_that_can_not_be_read_or_is_not_known_here_stops_the_kernel(
-    value: bytes, error: type[Exception]
-) -> None:
+def test_an_undecodable_or_unknown_input_raises(value: bytes, error: type[Exception]) -> None:
     with pytest.raises(error):
         DOMAIN.decode_input(value)
     with pytest.raises(InvariantViolation):
@@ -73,7 +71,7 @@ def test_an_input_that_can_not_be_read_or_is_not_known_here_stops_the_kernel(
     ("event", "error"),
     [(GroupEvent(), UnknownEvent), (GroupEvent(opened=GroupOpened(terms=Terms(rules_version=2))), UnknownRules)],
 )
-def test_a_decision_that_is_not_known_here_stops_the_kernel(event: GroupEvent, error: type[Exception]) -> None:
+def test_a_decision_with_an_unknown_event_raises(event: GroupEvent, error: type[Exception]) -> None:
     value = GroupDecision(group=KEY, version=1, events=[event]).SerializeToString()
     with pytest.raises(error):
         DOMAIN.decode_decision(value)
@@ -81,7 +79,7 @@ def test_a_decision_that_is_not_known_here_stops_the_kernel(event: GroupEvent, e
         DOMAIN.evolve(State(), event, T0)
 
 
-def test_a_decision_that_can_not_be_read_raises() -> None:
+def test_an_undecodable_decision_raises() -> None:
     with pytest.raises(DecodeError):
         DOMAIN.decode_decision(b"\xff")
 
@@ -90,13 +88,13 @@ def test_every_event_of_the_contract_can_be_applied() -> None:
     assert set(EVOLVE) == {field.name for field in GroupEvent.DESCRIPTOR.oneofs_by_name["body"].fields}
 
 
-def test_what_a_purse_says_to_others_leaves_no_trace() -> None:
-    given(opens("a")).when(purse(PaymentEvent(call_deferred=CallDeferred(order="a")))).then_nothing()
+def test_payment_events_for_other_services_change_nothing() -> None:
+    given(opens("a")).when(payment_events(PaymentEvent(call_deferred=CallDeferred(order="a")))).then_nothing()
     empty = GroupInput(payment_decision=PaymentDecision(group=KEY).SerializeToString()).SerializeToString()
     given(opens("a")).when(empty).then_nothing()
 
 
-def test_a_tick_is_an_input_that_says_nothing_else() -> None:
+def test_a_tick_is_an_input_without_items() -> None:
     assert DOMAIN.decode_input(DOMAIN.tick(7)).items == []
     assert GroupInput.FromString(DOMAIN.tick(7)).tick.due_ms == 7
 
@@ -115,7 +113,9 @@ def test_decisions_carry_version_cause_time_and_the_digest_of_the_one_before() -
     cause=st.integers(0, 2**62),
     digest=st.sampled_from((b"", b"digest")),
 )
-def test_a_decision_is_what_protobuf_makes_of_it(lengths: list[int], version: int, cause: int, digest: bytes) -> None:
+def test_an_encoded_decision_equals_protobufs_encoding(
+    lengths: list[int], version: int, cause: int, digest: bytes
+) -> None:
     events = [GroupEvent(faulted=Faulted(error="x" * length)) for length in lengths]
     whole = GroupDecision(
         group=KEY, version=version, cause=cause, time_ms=T0, previous_sha256=digest, events=events
@@ -123,7 +123,7 @@ def test_a_decision_is_what_protobuf_makes_of_it(lengths: list[int], version: in
     assert DOMAIN.encode_decision(KEY, version, cause, T0, digest, events) == whole
 
 
-def test_events_of_any_length_are_sealed_as_protobuf_does() -> None:
+def test_events_of_any_length_are_encoded_as_protobuf_does() -> None:
     for length in range(4_200):
         event = GroupEvent(faulted=Faulted(error="x" * length))
         assert DOMAIN.encode_decision("", 0, 0, 0, b"", [event]) == GroupDecision(events=[event]).SerializeToString()
@@ -146,7 +146,7 @@ def break_row(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Row]], state
     monkeypatch.setitem(rows[state], on, broken)
 
 
-def test_a_fault_cancels_a_forming_group_lets_all_go_and_answers_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_cancels_a_forming_group_releases_all_and_answers_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     group = given(opens("a", campaign(capacity=3, waitlist=True)), joins("b"), joins("c"), joins("w"), pays("a"))
     break_row(monkeypatch, transitions.ON_GROUP, Phase.FORMING, "joins")
     group.when(joins("d")).then(
@@ -164,20 +164,20 @@ def test_a_fault_cancels_a_forming_group_lets_all_go_and_answers_the_order(monke
     group.when(joins("d")).then_nothing().when(joins("e")).then("seat_refused e GROUP_CANCELLED")
 
 
-def test_a_fault_in_a_closed_group_changes_nothing_but_raises_the_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_a_closed_group_only_raises_the_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
     group = forming("a", "b").when(tick(), at=WINDOW)
     break_row(monkeypatch, transitions.ON_GROUP, Phase.COMPLETED, "joins")
     group.when(joins("c")).then("seat_refused c UNREADABLE", "faulted ZeroDivisionError")
     group.when(captured("a")).then("member_settled a 800")
 
 
-def test_a_fault_at_the_opening_leaves_no_group_and_answers_the_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_at_the_opening_opens_no_group_and_answers_the_leader(monkeypatch: pytest.MonkeyPatch) -> None:
     break_row(monkeypatch, transitions.ON_GROUP, Phase.UNOPENED, "opens")
     group = given(opens("a")).then("seat_refused a UNREADABLE", "faulted ZeroDivisionError")
     assert group.state.phase is Phase.UNOPENED
 
 
-def test_a_fault_at_the_deadline_ends_the_group_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_at_the_deadline_cancels_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
     group = forming("a", "b")
     break_row(monkeypatch, transitions.ON_GROUP, Phase.FORMING, "deadline due")
     group.when(tick(), at=WINDOW)
@@ -192,7 +192,7 @@ def uuid(number: int) -> str:
     return f"0f5fd1f1-2f7a-5b41-9a45-{number:012d}"
 
 
-def test_states_are_kept_small() -> None:
+def test_encoded_states_are_small() -> None:
     small = given(opens(uuid(1)), joins(uuid(2)), pays(uuid(1)))
     assert len(codec.encode(small.state)) < 420
     done = forming(*(uuid(number) for number in range(4)))
@@ -201,7 +201,7 @@ def test_states_are_kept_small() -> None:
     assert len(codec.encode(done.state)) < 360
 
 
-def test_a_kept_group_goes_on_as_if_nothing_had_happened() -> None:
+def test_a_decoded_group_decides_as_before() -> None:
     group = given(opens("a", campaign(capacity=3, waitlist=True)), joins("b"), joins("c"), joins("d"), pays("b"))
     thawed = Group()
     thawed.decided, thawed.replayed = (

@@ -1,4 +1,4 @@
-"""Friends join: a seat, a place in the waitlist, or a refusal with the reason that fits."""
+"""A join gets a seat, a place in the waitlist, or a refusal with its reason."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_friend_has_a_seat_from_the_moment_of_joining() -> None:
     assert group.state.seats_left == 2
 
 
-def test_the_same_join_again_changes_nothing_whatever_its_payload() -> None:
+def test_a_duplicate_join_changes_nothing_with_any_payload() -> None:
     group = given(opens("a"), joins("b")).when(joins("b")).then_nothing()
     group.when(joins("b", quantity=2, request_sha256=b"other")).then_nothing()
 
@@ -57,21 +57,21 @@ def test_a_join_against_the_terms_is_refused(changes: dict[str, object], reason:
     given(opens("a")).when(joins("b", **changes)).then(f"seat_refused b {reason}")
 
 
-def test_a_join_at_the_edge_of_the_terms_is_taken() -> None:
+def test_a_join_at_the_limits_of_the_terms_is_accepted() -> None:
     given(opens("a")).when(joins("b", quantity=5, max_unit_price_minor=900)).then("seat_reserved b")
 
 
-def test_a_closed_group_says_how_it_closed() -> None:
+def test_a_refused_join_tells_how_the_group_closed() -> None:
     forming("a", "b").when(tick(), at=WINDOW).when(joins("c")).then("seat_refused c GROUP_COMPLETED")
     given(opens("a")).when(tick(), at=WINDOW).when(joins("c")).then("seat_refused c GROUP_EXPIRED")
     given(opens("a")).when(cancel_group()).when(joins("c")).then("seat_refused c GROUP_CANCELLED")
 
 
-def test_nobody_joins_a_solo_purchase() -> None:
+def test_a_solo_purchase_can_not_be_joined() -> None:
     given(opens("a", solo=True)).when(joins("b")).then("seat_refused b NOT_OPEN_TO_JOIN")
 
 
-def test_a_customer_has_as_many_seats_as_the_terms_allow_and_may_come_back() -> None:
+def test_a_customer_has_the_seats_of_the_terms_and_may_join_again() -> None:
     group = given(opens("a", campaign(seats_per_customer=2), customer="ann"))
     group.when(joins("b", customer="ann")).then("seat_reserved b")
     group.when(joins("c", customer="ann")).then("seat_refused c ALREADY_MEMBER")
@@ -86,7 +86,7 @@ def test_a_place_in_the_waitlist_counts_as_the_customers_seat() -> None:
     group.when(cancels("d")).when(joins("f", customer="dan")).then("seat_waitlisted f")
 
 
-def test_a_joiner_without_a_seat_waits_for_one_that_falls_free() -> None:
+def test_a_waitlisted_order_gets_the_next_free_seat() -> None:
     group = given(opens("a", WAITING), joins("b"), joins("c")).when(joins("d", quantity=2), at=MINUTE)
     group.then("seat_waitlisted d").when(joins("d")).then_nothing()
     group.when(cancels("b"), at=2 * MINUTE)
@@ -97,7 +97,7 @@ def test_a_joiner_without_a_seat_waits_for_one_that_falls_free() -> None:
     assert seat.reserved_until_ms == T0 + 2 * MINUTE + HOLD_WINDOW
 
 
-def test_the_waitlist_is_served_in_the_order_of_coming() -> None:
+def test_the_waitlist_is_first_come_first_served() -> None:
     group = given(opens("a", WAITING), joins("b"), joins("c"), joins("d"), joins("e"), joins("f"))
     group.when(cancels("d")).then("seat_released d CANCELLED")
     group.when(declined("c")).then("seat_released c DECLINED", "seat_reserved e")
@@ -114,9 +114,7 @@ def test_the_waitlist_is_as_long_as_the_largest_group() -> None:
     ("closing", "at", "reason"),
     [(tick(), WINDOW, "GROUP_EXPIRED"), (cancel_group(), 0, "GROUP_CANCELLED"), (pays("c"), 0, "GROUP_COMPLETED")],
 )
-def test_whoever_waits_is_let_go_when_the_group_closes_and_no_money_is_asked_back(
-    closing: bytes, at: int, reason: str
-) -> None:
+def test_closing_releases_the_waitlist_without_a_return_of_funds(closing: bytes, at: int, reason: str) -> None:
     paid = (pays("a"), pays("b")) if reason == "GROUP_COMPLETED" else (pays("a"),)
     group = given(opens("a", WAITING), joins("b"), joins("c"), joins("d"), *paid).when(closing, at=at)
     assert group.of("d") == [f"seat_released d {reason}"]

@@ -1,4 +1,4 @@
-"""How other group-buying systems lose money, as far as one group's decisions can do it. Each test names its failure."""
+"""Known failures of other group-buying systems that one group's decisions can cause. Each test names its failure."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.unit.groups.given import (
     given,
     joins,
     opens,
+    payment_events,
     pays,
-    purse,
     released,
     tick,
 )
@@ -62,15 +62,15 @@ def test_a_shopper_who_joins_ten_times_has_one_seat() -> None:
     group.then("seat_reserved b0", *(f"seat_refused b{n} ALREADY_MEMBER" for n in range(1, 10)))
 
 
-def test_a_cancelled_order_whose_payment_comes_late_is_not_revived() -> None:
+def test_a_late_payment_does_not_reopen_a_cancelled_order() -> None:
     group = given(opens("a"), joins("b"), cancels("b")).when(pays("b")).then_nothing()
     assert group.state.status("b") is OrderStatus.CANCELLED
-    # The money was asked back when the order was cancelled; payments lets go of whatever comes later.
+    # The return of funds was requested with the cancel; payments also returns funds that come later.
     events = [event for value in group.log for event in GroupDecision.FromString(value).events]
     assert [event.release_requested.order for event in events if event.HasField("release_requested")] == ["b"]
 
 
-def test_paid_but_without_a_seat_is_always_given_back() -> None:
+def test_funds_without_a_seat_are_returned() -> None:
     full = given(opens("a"), joins("b"), joins("c"), joins("d"), joins("e"))
     full.when(pays("e")).then("release_requested e NO_SEAT")
 
@@ -100,7 +100,7 @@ def test_the_deadline_stands_whatever_the_number_of_paid_members(paid: tuple[str
     assert group.state.phase is (Phase.COMPLETED if len(paid) > 1 else Phase.EXPIRED)
 
 
-def test_a_payment_that_succeeds_after_the_time_out_is_given_back() -> None:
+def test_funds_that_come_after_the_hold_window_are_returned() -> None:
     group = given(opens("a"), joins("b")).when(pays("b"), at=HOLD_WINDOW)
     assert group.of("b") == ["seat_released b LAPSED", "release_requested b LAPSED"]
 
@@ -110,7 +110,7 @@ def test_a_released_seat_can_be_taken_again() -> None:
     group.then("seat_refused late GROUP_FULL").when(declined("m0")).when(joins("next")).then("seat_reserved next")
 
 
-def test_members_above_the_first_tier_complete_a_group_like_any() -> None:
+def test_a_group_above_its_first_tier_completes() -> None:
     group = forming("a", "b", "c").when(tick(), at=WINDOW)
     assert group.state.phase is Phase.COMPLETED
 
@@ -135,7 +135,7 @@ def test_a_redelivered_record_is_not_decided_twice() -> None:
     group.when(opens("a"), joins("b"), pays("a"), pays("a")).then_nothing()
 
 
-def test_no_order_is_stuck_every_one_has_an_end_when_the_group_has() -> None:
+def test_every_order_of_a_closed_group_has_a_final_status() -> None:
     group = given(opens("a"), joins("b"), joins("c", quantity=0), pays("a")).when(tick(), at=WINDOW)
     group.when(released("a"), released("b"))
     assert group.state.is_done
@@ -153,7 +153,7 @@ def test_completion_is_decided_on_the_state_after_the_event() -> None:
 
 
 def test_amounts_are_whole_numbers() -> None:
-    group = given(opens("a", campaign(leader_discount_minor=33), quantity=3), pays("a", 2_700), purse())
+    group = given(opens("a", campaign(leader_discount_minor=33), quantity=3), pays("a", 2_700), payment_events())
     group.when(joins("b"), pays("b")).when(tick(), at=WINDOW)
     assert [e.settlement_requested.amount_minor for e in group.last if e.HasField("settlement_requested")] == [
         2_601,

@@ -1,4 +1,4 @@
-"""Shoppers leave: in time, too late, or before their order has come. A leader hands over."""
+"""Cancels: in time, too late, or before the order has come; and the succession of the leader."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from tests.unit.groups.given import (
 
 
 @pytest.mark.parametrize("paid", [(), ("b",)])
-def test_a_member_may_leave_a_forming_group_paid_or_not(paid: tuple[str, ...]) -> None:
+def test_a_member_can_cancel_in_a_forming_group_with_or_without_a_hold(paid: tuple[str, ...]) -> None:
     group = given(opens("a"), joins("b"), *(pays(order) for order in paid)).when(cancels("b"))
     group.then("seat_released b CANCELLED", "release_requested b CANCELLED").when(cancels("b")).then_nothing()
     assert group.state.seats_left == 3
 
 
-def test_who_left_can_not_come_back_with_the_same_order() -> None:
+def test_a_cancelled_order_can_not_join_again() -> None:
     given(opens("a"), joins("b"), cancels("b")).when(joins("b"), pays("b")).then_nothing()
 
 
-def test_a_leader_hands_over_to_the_earliest_confirmed_member_and_the_deadline_stays() -> None:
+def test_the_earliest_confirmed_member_succeeds_the_leader_and_the_deadline_stays() -> None:
     group = given(opens("a"), joins("b"), joins("c"), joins("d"), pays("a"), pays("c"), pays("b"))
     group.when(cancels("a"), at=30 * MINUTE)
     assert group.of("a") == ["seat_released a CANCELLED", "release_requested a CANCELLED"]
@@ -46,7 +46,7 @@ def test_a_leader_hands_over_to_the_earliest_confirmed_member_and_the_deadline_s
     assert group.state.deadline_ms == T0 + WINDOW
 
 
-def test_a_leader_who_leaves_nobody_behind_is_followed_by_the_next_who_is_confirmed() -> None:
+def test_without_members_the_next_confirmed_order_becomes_the_leader() -> None:
     group = given(opens("a"), joins("b"), joins("c")).when(cancels("a"))
     group.then("seat_released a CANCELLED", "release_requested a CANCELLED", "leader_changed nobody")
     group.when(pays("c")).then("member_confirmed c 1", "leader_changed c")
@@ -54,31 +54,31 @@ def test_a_leader_who_leaves_nobody_behind_is_followed_by_the_next_who_is_confir
 
 
 @pytest.mark.parametrize(("end", "at", "reason"), [(declined("a"), 0, "DECLINED"), (tick(), HOLD_WINDOW, "LAPSED")])
-def test_a_leader_who_does_not_pay_hands_over_too(end: bytes, at: int, reason: str) -> None:
+def test_an_unpaid_leader_is_succeeded_too(end: bytes, at: int, reason: str) -> None:
     group = given(opens("a"), joins("b"), pays("b")).when(end, at=at)
     assert group.of("a")[0] == f"seat_released a {reason}"
     assert group.of("b") == ["leader_changed b"]
 
 
-def test_the_exit_of_somebody_else_leaves_the_leader_alone() -> None:
+def test_the_cancel_of_a_member_keeps_the_leader() -> None:
     group = forming("a", "b").when(cancels("b"))
     group.then("seat_released b CANCELLED", "release_requested b CANCELLED")
     assert group.state.leader == "a"
 
 
-def test_a_group_that_everybody_left_stays_open_until_its_deadline() -> None:
+def test_a_group_without_orders_stays_open_until_its_deadline() -> None:
     group = given(opens("a")).when(cancels("a"))
     group.when(joins("b")).then("seat_reserved b").when(pays("b")).then("member_confirmed b 1", "leader_changed b")
     assert group.due == WINDOW
 
 
-def test_a_cancel_that_overtakes_its_order_is_remembered() -> None:
+def test_a_cancel_before_its_order_is_remembered() -> None:
     group = given(opens("a")).when(cancels("b")).then("seat_refused b CANCELLED")
     group.when(cancels("b"), joins("b"), joins("b")).then_nothing()
     assert group.state.seats_left == 3
 
 
-def test_a_leaders_cancel_that_overtakes_the_opening_leaves_no_group() -> None:
+def test_a_leaders_cancel_before_its_order_opens_no_group() -> None:
     group = given(cancels("a")).then("seat_refused a CANCELLED").when(opens("a")).then_nothing()
     group.when(joins("b")).then("seat_refused b GROUP_UNKNOWN")
 
@@ -122,14 +122,14 @@ def test_a_cancel_in_the_millisecond_of_the_deadline_comes_too_late() -> None:
     group.then("seat_released b CANCELLED", "release_requested b CANCELLED")
 
 
-def test_an_order_that_can_not_be_read_is_refused_once() -> None:
+def test_an_undecodable_order_is_refused_once() -> None:
     group = given(opens("a")).when(rejected("b")).then("seat_refused b UNREADABLE")
     group.when(rejected("b"), joins("b")).then_nothing()
     group.when(rejected("a")).then_nothing()
     assert group.state.status("a") is OrderStatus.RESERVED
 
 
-def test_a_solo_purchase_ends_with_its_only_seat() -> None:
+def test_a_solo_purchase_expires_with_its_only_seat() -> None:
     solo = opens("a", campaign(), solo=True)
     given(solo).when(cancels("a")).then("seat_released a CANCELLED", "release_requested a CANCELLED", "expired 0")
     given(solo).when(declined("a")).then("seat_released a DECLINED", "expired 0")

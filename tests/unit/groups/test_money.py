@@ -1,4 +1,4 @@
-"""What a purse says has one recorded outcome in every state of an order, and money without a seat goes back once."""
+"""A payment event has one outcome in every status of an order, and funds without a seat are returned once."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.unit.groups.given import (
     given,
     joins,
     opens,
+    payment_events,
     pays,
     placed,
-    purse,
     released,
     tick,
 )
@@ -38,14 +38,14 @@ def settling(*members: str) -> Group:
 # Holds --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_hold_makes_a_member_once() -> None:
+def test_a_hold_confirms_a_member_once() -> None:
     group = given(opens("a")).when(pays("a")).then("member_confirmed a 1")
     assert group.last[0].member_confirmed.hold == "hold-a"
     group.when(pays("a")).then_nothing()
 
 
 @pytest.mark.parametrize("until_ms", [0, LASTS, LASTS + 1])
-def test_a_hold_that_lasts_a_day_past_the_deadline_is_good(until_ms: int) -> None:
+def test_a_hold_that_outlasts_the_deadline_by_a_day_is_sufficient(until_ms: int) -> None:
     given(opens("a")).when(pays("a", until_ms=until_ms)).then("member_confirmed a 1")
 
 
@@ -59,12 +59,12 @@ def test_a_hold_that_lasts_a_day_past_the_deadline_is_good(until_ms: int) -> Non
         pays("b", currency="USD"),
     ],
 )
-def test_a_hold_that_is_not_what_was_asked_for_is_given_back_and_its_seat_too(hold: bytes) -> None:
+def test_an_insufficient_hold_is_returned_and_its_seat_released(hold: bytes) -> None:
     group = given(opens("a"), joins("b")).when(hold)
     group.then("seat_released b HOLD_TOO_SHORT", "release_requested b HOLD_TOO_SHORT").when(hold).then_nothing()
 
 
-def test_a_declined_hold_frees_the_seat_and_nothing_is_asked_back() -> None:
+def test_a_declined_hold_releases_the_seat_without_a_return_of_funds() -> None:
     group = given(opens("a"), joins("b")).when(declined("b")).then("seat_released b DECLINED")
     group.when(declined("b")).then_nothing()
     assert group.state.seats_left == 3
@@ -73,7 +73,7 @@ def test_a_declined_hold_frees_the_seat_and_nothing_is_asked_back() -> None:
 # Settlement ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_group_is_settled_when_every_member_is_charged_or_failed() -> None:
+def test_a_group_is_settled_when_every_member_is_charged_or_declined() -> None:
     group = settling("a", "b", "c")
     group.when(captured("b")).then("member_settled b 800").when(captured("b")).then_nothing()
     group.when(capture_declined("c")).then("member_failed c card closed")
@@ -81,22 +81,22 @@ def test_a_group_is_settled_when_every_member_is_charged_or_failed() -> None:
     assert group.state.is_done
 
 
-def test_several_outcomes_in_one_decision_of_the_purse_are_taken_in_turn() -> None:
+def test_events_of_one_payment_decision_are_decided_in_order() -> None:
     group = settling("a", "b")
     both = (PaymentEvent(captured=Captured(order=order, amount_minor=800)) for order in ("a", "b"))
-    group.when(purse(*both)).then("member_settled a 800", "member_settled b 800", "settled 2 0 1600")
+    group.when(payment_events(*both)).then("member_settled a 800", "member_settled b 800", "settled 2 0 1600")
 
 
-def test_a_hold_that_is_not_renewed_fails_its_member_alone() -> None:
+def test_a_declined_renewal_affects_its_member_only() -> None:
     group = settling("a", "b").when(declined("b")).then("member_failed b insufficient funds")
     group.when(captured("a")).then("member_settled a 800", "settled 1 1 800")
 
 
-def test_a_renewed_hold_of_a_member_who_is_to_be_charged_changes_nothing() -> None:
+def test_a_renewed_hold_of_a_settling_member_changes_nothing() -> None:
     settling("a", "b").when(pays("a", 800)).then_nothing()
 
 
-def test_payment_facts_that_come_again_after_settlement_change_nothing() -> None:
+def test_duplicate_payment_events_after_settlement_change_nothing() -> None:
     group = settling("a", "b").when(captured("a"), captured("b"))
     group.when(pays("a"), captured("a"), declined("a"), capture_declined("a"), released("a")).then_nothing()
 
@@ -104,22 +104,22 @@ def test_payment_facts_that_come_again_after_settlement_change_nothing() -> None
 # Money without a seat -----------------------------------------------------------------------------------------------
 
 
-def out(standing: OrderStatus) -> Group:
-    """A group in which order b has come to this end."""
+def ended(status: OrderStatus) -> Group:
+    """A group in which order b has this final status."""
     group = given(opens("a"), joins("b"))
-    if standing is OrderStatus.REFUSED:
+    if status is OrderStatus.REFUSED:
         group = given(opens("a"), joins("b", quantity=0))
-    elif standing is OrderStatus.CANCELLED:
+    elif status is OrderStatus.CANCELLED:
         group = given(opens("a"), cancels("b"))
-    elif standing is OrderStatus.HOLD_DECLINED:
+    elif status is OrderStatus.HOLD_DECLINED:
         group.when(declined("b"))
-    elif standing is OrderStatus.LAPSED:
+    elif status is OrderStatus.LAPSED:
         group.when(tick(), at=HOLD_WINDOW)
-    elif standing is OrderStatus.RELEASED:
+    elif status is OrderStatus.RELEASED:
         group.when(tick(), at=HOLD_WINDOW - 1).when(pays("b", 1))
-    elif standing is OrderStatus.CAPTURE_DECLINED:
+    elif status is OrderStatus.CAPTURE_DECLINED:
         group.when(pays("a"), pays("b")).when(tick(), at=WINDOW).when(capture_declined("b"))
-    assert group.state.status("b") is standing
+    assert group.state.status("b") is status
     return group
 
 
@@ -133,19 +133,19 @@ _ENDS = [
 ]
 
 
-@pytest.mark.parametrize("standing", _ENDS)
+@pytest.mark.parametrize("status", _ENDS)
 @pytest.mark.parametrize("arrival", [pays("b"), captured("b")])
-def test_money_for_an_order_without_a_seat_is_sent_back_once(standing: OrderStatus, arrival: bytes) -> None:
-    group = out(standing)
-    asked = standing in (OrderStatus.LAPSED, OrderStatus.RELEASED)
+def test_funds_of_an_ended_order_are_returned_once(status: OrderStatus, arrival: bytes) -> None:
+    group = ended(status)
+    asked = status in (OrderStatus.LAPSED, OrderStatus.RELEASED)
     group.when(arrival).then(*([] if asked else ["release_requested b NO_SEAT"]))
     group.when(arrival, pays("b"), captured("b")).then_nothing()
-    assert group.state.status("b") is standing
+    assert group.state.status("b") is status
     group.when(released("b")).then("member_released b").when(released("b"), arrival).then_nothing()
 
 
 @pytest.mark.parametrize("arrival", [pays("x"), captured("x")])
-def test_money_for_an_order_that_nobody_knows_is_sent_back_once_and_the_order_gets_no_seat(arrival: bytes) -> None:
+def test_funds_of_an_unknown_order_are_returned_once_and_it_gets_no_seat(arrival: bytes) -> None:
     for group in (given(), given(opens("a")), given(opens("a")).when(tick(), at=WINDOW)):
         group.when(arrival).then("release_requested x NO_SEAT").when(arrival).then_nothing()
         group.when(released("x")).then("member_released x")
@@ -153,38 +153,38 @@ def test_money_for_an_order_that_nobody_knows_is_sent_back_once_and_the_order_ge
         group.when(joins("x"), cancels("x"), arrival, released("x")).then_nothing()
 
 
-def test_a_leader_whose_money_came_before_the_order_opens_nothing() -> None:
+def test_an_orphaned_leader_opens_no_group() -> None:
     given(pays("a")).when(opens("a")).then("seat_refused a CANCELLED")
 
 
-def test_money_that_moved_for_a_waiting_order_costs_it_its_place() -> None:
+def test_funds_of_a_waitlisted_order_end_its_place() -> None:
     offer = campaign(capacity=3, waitlist=True)
     for arrival in (pays("d"), captured("d")):
         group = given(opens("a", offer), joins("b"), joins("c"), joins("d")).when(arrival)
         group.then("seat_released d NO_SEAT", "release_requested d NO_SEAT")
 
 
-def test_money_taken_before_completion_is_sent_back() -> None:
+def test_a_capture_before_completion_is_returned() -> None:
     for paid in ((), ("b",)):
         group = given(opens("a"), joins("b"), *(pays(order) for order in paid)).when(captured("b"))
         group.then("seat_released b NO_SEAT", "release_requested b NO_SEAT")
 
 
-def test_a_hold_that_is_over_while_the_group_forms_costs_its_seat() -> None:
+def test_a_decline_of_a_confirmed_member_releases_its_seat() -> None:
     for end in (declined("b"), capture_declined("b")):
         group = forming("a", "b").when(end).then("seat_released b DECLINED", "release_requested b DECLINED")
         group.when(end).then_nothing()
     given(opens("a"), joins("b")).when(capture_declined("b")).then("seat_released b DECLINED")
 
 
-def test_what_payments_let_go_by_itself_costs_its_seat() -> None:
+def test_a_release_by_payments_releases_the_seat() -> None:
     given(opens("a"), joins("b")).when(released("b")).then("seat_released b DECLINED", "member_released b")
     forming("a", "b").when(released("b")).then("seat_released b DECLINED", "member_released b")
     group = settling("a", "b").when(released("b")).then("member_failed b RELEASED", "member_released b")
     group.when(captured("a")).then("member_settled a 800", "settled 1 1 800")
 
 
-def test_a_decline_for_an_order_that_holds_nothing_changes_nothing() -> None:
+def test_a_decline_of_an_order_without_a_hold_changes_nothing() -> None:
     group = given(opens("a", campaign(capacity=3, waitlist=True)), joins("b"), joins("c"), joins("d"))
     group.when(declined("d"), capture_declined("d"), declined("x"), capture_declined("x"), released("x")).then_nothing()
 
@@ -192,7 +192,7 @@ def test_a_decline_for_an_order_that_holds_nothing_changes_nothing() -> None:
 # Releases -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_group_that_failed_is_done_when_all_money_is_back() -> None:
+def test_a_closed_group_is_done_when_all_funds_are_returned() -> None:
     group = given(opens("a"), joins("b"), pays("a")).when(tick(), at=WINDOW)
     assert group.state.phase is Phase.EXPIRED
     group.when(released("a")).then("member_released a").when(released("a")).then_nothing()
@@ -201,7 +201,7 @@ def test_a_group_that_failed_is_done_when_all_money_is_back() -> None:
     assert group.state.is_done
 
 
-def test_a_closed_group_shrinks_to_the_ends_of_its_orders() -> None:
+def test_a_done_group_keeps_only_the_statuses_of_its_orders() -> None:
     state = settling("a", "b").when(captured("a"), capture_declined("b")).state
     assert (state.settled, state.failed, state.captured_minor, state.members) == (1, 1, 800, 2)
     assert not (state.reserved or state.confirmed or state.waitlist or state.customers)
@@ -210,7 +210,7 @@ def test_a_closed_group_shrinks_to_the_ends_of_its_orders() -> None:
     assert (state.status("a"), state.status("b")) == (OrderStatus.SETTLED, OrderStatus.CAPTURE_DECLINED)
 
 
-def test_nothing_late_is_taken_for_new_after_a_group_is_done() -> None:
+def test_late_inputs_change_nothing_after_a_group_is_done() -> None:
     group = given(opens("a"), joins("b"), pays("a")).when(tick(), at=WINDOW).when(released("a"), released("b"))
     again = (opens("a"), joins("b"), pays("a"), pays("b"), released("a"), released("b"), declined("b"), tick())
     group.when(*again, *reversed(again)).then_nothing()

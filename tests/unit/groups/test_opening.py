@@ -1,4 +1,4 @@
-"""A leader's order opens a group, or is refused with the reason that fits."""
+"""A leader's order opens a group or is refused with its reason."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_campaigns_terms_are_frozen_with_their_defaults() -> None:
     assert list(terms.tiers) == list(offer.tiers)
 
 
-def test_the_reservation_says_all_that_payments_needs() -> None:
+def test_the_reservation_has_all_fields_that_payments_needs() -> None:
     seat = reservation(quantity=3)
     assert (seat.hold_amount_minor, seat.currency, seat.payment_method) == (2_700, "EUR", "card_ok")
     assert seat.reserved_until_ms == T0 + HOLD_WINDOW
@@ -61,7 +61,7 @@ def test_a_seat_is_never_reserved_beyond_the_deadline() -> None:
     assert seat.reserved_until_ms == T0 + WINDOW
 
 
-def test_the_same_order_again_changes_nothing() -> None:
+def test_a_duplicate_order_changes_nothing() -> None:
     given(opens("a")).when(opens("a")).then_nothing()
 
 
@@ -95,7 +95,7 @@ def test_an_order_against_the_terms_is_refused(changes: dict[str, Any], reason: 
 
 
 @pytest.mark.parametrize("changes", [{"quantity": 1}, {"quantity": 5}, {"max_unit_price_minor": 900}])
-def test_an_order_at_the_edge_of_the_terms_is_taken(changes: dict[str, Any]) -> None:
+def test_an_order_at_the_limits_of_the_terms_is_accepted(changes: dict[str, Any]) -> None:
     given(opens("a", **changes)).then("opened a", "seat_reserved a")
 
 
@@ -103,12 +103,12 @@ def test_an_archived_campaign_opens_no_group() -> None:
     given(opens("a", campaign(archived=True))).then("seat_refused a CAMPAIGN_ARCHIVED")
 
 
-def test_terms_that_make_no_sense_open_no_group() -> None:
+def test_invalid_terms_open_no_group() -> None:
     upside_down = [Tier(members=2, unit_price_minor=800), Tier(members=3, unit_price_minor=900)]
     given(opens("a", campaign(tiers=upside_down))).then("seat_refused a TERMS_INVALID")
 
 
-def test_whoever_joins_a_group_that_a_refused_leader_never_opened_is_told_so() -> None:
+def test_a_join_of_a_group_whose_leader_was_refused_is_refused() -> None:
     group = given(placed("a", opens_group=True))
     group.when(joins("b")).then("seat_refused b GROUP_UNKNOWN").when(joins("b")).then_nothing()
 
@@ -117,7 +117,7 @@ def test_a_join_before_its_group_is_refused_but_the_group_may_still_open() -> No
     given(joins("b")).then("seat_refused b GROUP_UNKNOWN").when(opens("a")).then("opened a", "seat_reserved a")
 
 
-def test_a_second_leader_is_refused_whatever_the_group_has_come_to() -> None:
+def test_a_second_leader_is_refused_in_every_phase() -> None:
     group = given(opens("a")).when(opens("z")).then("seat_refused z NOT_OPEN_TO_JOIN")
     group.when(tick(), at=WINDOW).when(opens("y")).then("seat_refused y NOT_OPEN_TO_JOIN")
 

@@ -1,6 +1,6 @@
-"""Whatever comes, in whatever order, however often: what must always hold of a group holds after every input.
+"""The invariants of a group hold after every input, for any order and any duplicates.
 
-hypothesis draws the inputs. The checks read the log's events, never the state's own counts alone.
+Hypothesis draws the inputs. The checks compare the events of the log with the state.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tests.unit.groups.given import (
     tick,
 )
 
-# The same histories in each run: it is the simulator that goes looking for new ones.
+# The same histories in each run; the simulator searches for new ones.
 RUNS = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 ORDERS = st.sampled_from([f"o{number}" for number in range(8)])
 CUSTOMERS = st.sampled_from(["ann", "bob", "cem", "dee", "eva"])
@@ -51,7 +51,7 @@ OFFERS = [
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[int, bytes]]:
-    """Inputs with the time since the one before. Most are what a sound system sends, some are not."""
+    """Inputs with the time since the one before. Most are expected inputs, some are not."""
     offer = draw(st.sampled_from(OFFERS))
     placing = st.builds(lambda order, customer: joins(order, customer=customer), ORDERS, CUSTOMERS)
     paying = st.builds(pays, ORDERS, st.sampled_from([FIRST, FIRST, FIRST, FIRST - 1]))
@@ -65,7 +65,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, bytes]]:
 
 
 class Witness:
-    """What the log has said so far, read without any code of the domain."""
+    """Facts of the log so far, read without code of the domain."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
@@ -96,14 +96,14 @@ class Witness:
         self.events.append(event)
 
     def once(self, body: str) -> None:
-        """Such an event is written at most once for an order."""
+        """Asserts that an order has at most one such event."""
         orders = [getattr(event, body).order for event in self.events if event.WhichOneof("body") == body]
         assert len(orders) == len(set(orders)), body
 
 
 @RUNS
 @given(histories())
-def test_what_must_always_hold_of_a_group_holds_after_every_input(history: list[tuple[int, bytes]]) -> None:
+def test_the_invariants_of_a_group_hold_after_every_input(history: list[tuple[int, bytes]]) -> None:
     group, witness = Group(), Witness()
     at = 0
     for wait, value in history:
@@ -137,7 +137,7 @@ def check(group: Group, witness: Witness) -> None:
     if state.phase is Phase.FORMING:
         assert set(witness.confirmed) == set(state.confirmed)
         assert state.leader == "" or state.leader in state.reserved or state.leader in state.confirmed
-        # Nobody leads only while nobody is confirmed, and time never stands still in a forming group.
+        # A group without a leader has no confirmed member, and a forming group always has a timer.
         assert state.leader or not state.confirmed
         assert sum(state.customers.values()) == len(live)
         assert state.terms is None or max(state.customers.values(), default=0) <= state.terms.seats_per_customer
@@ -153,7 +153,7 @@ def check(group: Group, witness: Witness) -> None:
 
 @RUNS
 @given(histories())
-def test_every_row_of_the_table_leads_only_to_what_it_says(history: list[tuple[int, bytes]]) -> None:
+def test_every_row_leads_only_to_its_events_and_states(history: list[tuple[int, bytes]]) -> None:
     group = Group()
     at = 0
     for wait, value in history:
@@ -165,28 +165,28 @@ def test_every_row_of_the_table_leads_only_to_what_it_says(history: list[tuple[i
             before[item.order] = (row, group.state.status(item.order), group.state.phase)
         group.when(value)
         bodies = {str(event.WhichOneof("body")) for event in group.last}
-        for order, (row, standing, phase) in before.items():
-            # A seat that fell free may have been given to the waitlist in the same decision.
+        for order, (row, status, phase) in before.items():
+            # The same decision can give a free seat to the waitlist.
             assert bodies <= {"seat_reserved", *(row.events if row else ())}
             if row is None:
                 assert not bodies
-            elif row.to and standing in row.when and isinstance(row.when[0], OrderStatus):
-                assert group.state.status(order) in (*row.to, standing)
+            elif row.to and status in row.when and isinstance(row.when[0], OrderStatus):
+                assert group.state.status(order) in (*row.to, status)
             elif row.to and phase in row.when and isinstance(row.when[0], Phase):
                 assert group.state.phase in (*row.to, phase)
 
 
 @RUNS
 @given(histories())
-def test_inputs_that_come_again_after_all_else_change_nothing(history: list[tuple[int, bytes]]) -> None:
-    # A process that was frozen wakes and copies what others have copied long since.
+def test_late_duplicates_of_all_inputs_change_nothing(history: list[tuple[int, bytes]]) -> None:
+    # A process that was frozen copies records that others copied long before.
     group = Group()
     at = 0
     for wait, value in history:
         at += wait
         group.when(value, at=at)
     group.when(tick(), at=at + 24 * 60 * MINUTE)
-    # What payments still had to hear of may be answered once more, then nothing is left to say.
+    # Release requests that payments still needs can follow once; after that nothing changes.
     values = [value for _, value in history]
     group.when(*values)
     answered = {line.split()[0] for line in map(describe, group.last)}

@@ -1,6 +1,6 @@
-"""A group of 2,000: its decisions stay small records, and deciding costs no more per order than in a group of ten.
+"""A group of 2,000 orders: its decisions are small records, and each takes as many steps as in a group of ten.
 
-Cost is counted in the lines of Python that run in the domain; only what shows in none of them is timed.
+The steps are the executed lines of Python in the domain. Only work inside C code is timed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tests.unit.groups.given import (
     duration,
     joins,
     opens,
+    payment_events,
     pays,
-    purse,
     tick,
 )
 
@@ -50,7 +50,7 @@ def offer(seats: int = MAX_SEATS, **changes: Any) -> Campaign:
 
 
 def customer(kind: int, number: int) -> str:
-    """As long as a customer's id may be."""
+    """A customer id of the maximum length."""
     return f"{kind}-{number:05d}-{CUSTOMER}"[:100]
 
 
@@ -101,7 +101,7 @@ def test_the_lapse_of_all_seats_at_once_is_a_small_record() -> None:
     group = Large().when(tick(), at=HOLD_WINDOW)
     assert sum(event.HasField("seat_reserved") for event in group.last) == PROMOTIONS_BATCH
     everybody = (PaymentEvent(payment_released=PaymentReleased(order=order)) for order in group.seats)
-    group.when(purse(*everybody))
+    group.when(payment_events(*everybody))
     assert sum(event.HasField("member_released") for event in group.last) == MAX_SEATS
     assert group.largest() < LIMIT_BYTES
 
@@ -157,7 +157,7 @@ def test_one_decision_in_a_large_group_takes_as_many_steps_as_in_a_small_one() -
     assert lines(1_000) == lines(10)
 
 
-def test_the_first_of_a_group_is_found_soon_though_all_before_it_have_left() -> None:
+def test_the_first_order_is_found_fast_after_many_have_left() -> None:
     # A dict walks over the holes that they leave: the longest walk there can be.
     group = Bare().when(opens("s0", offer()), *(joins(f"s{n}") for n in range(1, MAX_SEATS)))
     group.when(*(pays(f"s{n}") for n in range(MAX_SEATS - 1)))

@@ -1,7 +1,7 @@
-"""Goal: of one group, seats, prices and members are right after any input. Method: hypothesis plays shoppers, a sound
-purse and the clock, rule by rule, and whatever was said comes again at any time.
+"""Goal: seats, prices and members of one group are right after any input. Method: a Hypothesis state machine plays
+shoppers, payments and the clock, and repeats any earlier input at any time.
 
-What must be true is counted from the inputs and the log's events alone. Must never share code with evolve.
+The expected state is counted from inputs and events, without code of evolve.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ OFFERS = (
 )
 #: Most shoppers come once; the leader is Ann.
 CUSTOMERS = st.sampled_from(("", "", "", "", "ann", "bob"))
-#: Which of those there are.
+#: Selects one of the existing orders.
 WHICH = st.integers(0, 999)
 RARELY = st.sampled_from((*(False,) * 7, True))
 OFTEN = st.sampled_from((True, True, False))
@@ -53,20 +53,20 @@ CLOSED = ("completed", "expired", "cancelled")
 
 
 class Count:
-    """Who stands where, by the events alone: waiting, reserved, member, settling, or an end."""
+    """The places of orders, by the events alone: waiting, reserved, member, settling, or a final place."""
 
     def __init__(self, offer: Campaign) -> None:
         self.offer = offer
         self.where: dict[str, str] = {}
         self.customers: dict[str, str] = {}
         self.quantities: dict[str, int] = {}
-        #: In the order of their confirmation.
+        #: In the order of confirmation.
         self.members: list[str] = []
         self.leader = ""
         self.deadline_ms = 0
         self.closings: list[str] = []
         self.price = self.charged = 0
-        #: What the purse was asked for, by order: to hold, to charge, to let go.
+        #: Requests to payments, by order: holds, captures, releases.
         self.to_hold: dict[str, int] = {}
         self.until_ms: dict[str, int] = {}
         self.to_charge: dict[str, int] = {}
@@ -75,8 +75,8 @@ class Count:
     def at(self, *places: str) -> list[str]:
         return [order for order, where in self.where.items() if where in places]
 
-    def hear(self, event: Any, held: dict[str, int], at_ms: int) -> None:
-        """Counts one event; `held` is what the purse said is held."""
+    def fold(self, event: Any, held: dict[str, int], at_ms: int) -> None:
+        """Folds one event. `held` has the authorised holds."""
         body = event.WhichOneof("body")
         what = getattr(event, body)
         order = getattr(what, "order", "")
@@ -86,7 +86,7 @@ class Count:
             case "seat_waitlisted":
                 assert self._move(order, (None,), "waiting")
             case "seat_reserved":
-                assert order not in self.at("waiting") or order == self.at("waiting")[0], "others wait longer"
+                assert order not in self.at("waiting") or order == self.at("waiting")[0], "others have waited longer"
                 assert self._move(order, (None, "waiting"), "reserved")
                 assert what.hold_amount_minor == self.offer.tiers[0].unit_price_minor * self.quantities[order]
                 assert order not in self.to_hold
@@ -98,11 +98,11 @@ class Count:
                 assert self._move(order, (None,), "refused")
             case "member_confirmed":
                 assert self._move(order, ("reserved",), "member")
-                assert held[order] == self.to_hold[order], "a member without its money"
+                assert held[order] == self.to_hold[order], "a member without its hold"
                 self.members.append(order)
             case "seat_released":
                 was = self.where[order]
-                assert self._move(order, LIVE, "let go")
+                assert self._move(order, LIVE, "released")
                 self.members = [one for one in self.members if one != order]
                 assert (order in self.to_hold) == (was != "waiting")
             case "leader_changed":
@@ -156,13 +156,13 @@ class Count:
 
 
 class GroupMachine(RuleBasedStateMachine):
-    """One group, and everybody who speaks to it."""
+    """One group and the senders of its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.group = Group()
         self.past: list[bytes] = []
-        #: What the purse said, once an order: money held, by order, and the order's last word.
+        #: Payment events so far: holds by order, and the last event of each order.
         self.held: dict[str, int] = {}
         self.answered: set[str] = set()
         self.charged: set[str] = set()
@@ -177,7 +177,7 @@ class GroupMachine(RuleBasedStateMachine):
     def _hear(self, value: bytes, after_ms: int) -> None:
         self.group.when(value, at=self.group.time - T0 + after_ms)
         for event in self.group.last:
-            self.count.hear(event, self.held, self.group.time)
+            self.count.fold(event, self.held, self.group.time)
 
     # Shoppers and the shop --------------------------------------------------------------------------------------
 
@@ -194,12 +194,12 @@ class GroupMachine(RuleBasedStateMachine):
             order = f"o{len(self.count.customers)}"
             customer = name or f"customer of {order}"
             self.count.customers[order], self.count.quantities[order] = customer, quantity
-            # Now and then the wish to leave overtakes the order.
+            # Sometimes the cancel comes before its order.
             self.say(*[cancels(order)] * early, joins(order, customer=customer, quantity=quantity))
             self._check_answer(order, early)
 
     def _check_answer(self, order: str, early: bool) -> None:
-        """An order is answered at once, and only refused where there is a reason to."""
+        """An order is decided at once, and refused only with a reason."""
         count, offer, where = self.count, self.count.offer, self.count.where[order]
         seats = [one for one in count.at(*LIVE) if count.customers[one] == count.customers[order] and one != order]
         most = max(offer.seats_per_customer, 1)
@@ -226,7 +226,7 @@ class GroupMachine(RuleBasedStateMachine):
             self.say(cancel_group())
             assert self.count.closings
 
-    # A sound purse: it speaks of what it was asked for, once, and may be late --------------------------------------
+    # Payments: answers each request once, possibly late --------------------------------------------------------------
 
     def _asked(self) -> list[str]:
         return [order for order in self.count.to_hold if order not in self.answered]
@@ -245,7 +245,7 @@ class GroupMachine(RuleBasedStateMachine):
         was = self.count.where[order]
         self.say(pays(order, self.held[order]) if paid else declined(order))
         if was == "reserved":
-            assert self.count.where[order] in (("member", "settling") if paid else ("let go",))
+            assert self.count.where[order] in (("member", "settling") if paid else ("released",))
 
     def _owed(self) -> list[str]:
         return [*(self.count.to_charge.keys() - self.charged), *(self.count.to_release - self.released)]
@@ -279,7 +279,7 @@ class GroupMachine(RuleBasedStateMachine):
     def an_old_input_comes_again(self, which: int) -> None:
         failed, version = self.count.at("failed"), self.group.decided.version
         self._hear(self.past[which % len(self.past)], 0)
-        # Of a member who could not be charged, money that is said to be held is asked back, to be sure; else nothing.
+        # A hold of a member with a declined capture is returned; other late events change nothing.
         for event in self.group.last:
             assert event.HasField("release_requested")
             assert event.release_requested.order in failed
@@ -323,7 +323,7 @@ class GroupMachine(RuleBasedStateMachine):
         assert state.captured_minor == count.charged
 
     def teardown(self) -> None:
-        """All that is open is answered; then nobody is left without an end."""
+        """Ends all open payments; then every order has a final place."""
         if not hasattr(self, "count"):
             return
         while self._asked():

@@ -1,4 +1,4 @@
-"""Terms are judged by one judge, when a campaign is made and when a group opens."""
+"""Validation and freezing of terms. The same validation runs for a new campaign and for an opening order."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def found(**changes: Any) -> list[tuple[str, str]]:
         {"solo_price_minor": 10**12, "max_quantity": 4_611},
     ],
 )
-def test_terms_that_make_sense_have_no_problems(changes: dict[str, Any]) -> None:
+def test_valid_terms_have_no_problems(changes: dict[str, Any]) -> None:
     assert found(**changes) == []
 
 
@@ -94,11 +94,11 @@ def test_terms_that_make_sense_have_no_problems(changes: dict[str, Any]) -> None
         ({"solo_price_minor": 10**12, "max_quantity": 4_612}, "max_quantity", AMOUNT_OVERFLOW),
     ],
 )
-def test_terms_that_make_no_sense_say_where_and_why(changes: dict[str, Any], field: str, reason: str) -> None:
+def test_invalid_terms_name_field_and_reason(changes: dict[str, Any], field: str, reason: str) -> None:
     assert (field, reason) in found(**changes)
 
 
-def test_every_problem_is_named_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     assert len(found(currency="", product="", capacity=-1, tiers=[])) >= 4
 
 
@@ -119,7 +119,7 @@ def test_freezing_fills_the_defaults_in() -> None:
     assert not frozen(close_policy=CLOSE_POLICY_AT_DEADLINE).closes_when_full
 
 
-def test_a_solo_purchase_keeps_nothing_of_the_ladder() -> None:
+def test_a_solo_purchase_has_no_tiers() -> None:
     offer = {"waitlist": True, "house_fill_members": 1, "leader_discount_minor": 5, "seats_per_customer": 3}
     terms = frozen(solo=True, close_policy=CLOSE_POLICY_AT_DEADLINE, **offer)
     assert (terms.solo, terms.tiers, terms.capacity, terms.entry_price_minor) == (True, (), 1, 1_000)
@@ -127,7 +127,7 @@ def test_a_solo_purchase_keeps_nothing_of_the_ladder() -> None:
     assert terms.closes_when_full
 
 
-def test_terms_of_rules_that_nobody_knows_here_are_not_guessed_at() -> None:
+def test_terms_of_unknown_rules_raise() -> None:
     with pytest.raises(UnknownRules):
         freeze(campaign(rules_version=2), False)
     message = freeze(campaign(), False)
@@ -136,7 +136,7 @@ def test_terms_of_rules_that_nobody_knows_here_are_not_guessed_at() -> None:
         terms_of(message.SerializeToString())
 
 
-def test_a_duration_is_cut_to_whole_milliseconds() -> None:
+def test_a_duration_is_rounded_down_to_milliseconds() -> None:
     assert milliseconds(duration(1_234)) == 1_234
     shaved = duration(1_234)
     shaved.nanos += 999_999

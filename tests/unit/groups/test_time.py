@@ -1,4 +1,4 @@
-"""What falls due happens before an input is looked at, in time order, to the millisecond."""
+"""Due timers fire before the input, in the order of time, to the millisecond."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_a_seat_lasts_until_the_millisecond_before_its_end() -> None:
     group.when(pays("b")).then("member_confirmed b 2", "tier_reached 2 900")
 
 
-def test_a_payment_in_the_very_millisecond_of_its_seats_end_comes_too_late() -> None:
+def test_a_payment_in_the_millisecond_of_its_seats_end_is_too_late() -> None:
     group = given(opens("a"), joins("b"), pays("a")).when(pays("b"), at=HOLD_WINDOW)
     group.then("seat_released b LAPSED", "release_requested b LAPSED")
     assert group.state.status("b") is OrderStatus.LAPSED
 
 
-def test_a_payment_in_the_very_millisecond_of_the_deadline_loses_to_it() -> None:
-    # The reservation is cut off at the deadline, so both end in one millisecond: the closing lets the seat go.
+def test_a_payment_in_the_millisecond_of_the_deadline_is_too_late() -> None:
+    # The hold window ends with the deadline, so both are due in one millisecond. The closing releases the seat.
     offer = campaign(hold_window=duration(2 * HOUR))
     group = given(opens("a", offer), joins("b"), pays("a")).when(pays("b"), at=WINDOW)
     assert group.last[0].WhichOneof("body") == "expired"
@@ -57,7 +57,7 @@ def test_a_payment_in_the_millisecond_before_the_deadline_still_counts() -> None
     assert group.state.phase is Phase.COMPLETED
 
 
-def test_what_fell_due_happens_in_time_order_even_when_nobody_looked_for_long() -> None:
+def test_overdue_timers_fire_in_the_order_of_time() -> None:
     group = given(opens("a"), pays("a")).when(joins("b"), at=45 * MINUTE).when(joins("c"), at=52 * MINUTE)
     group.when(joins("d"), at=3 * HOUR)
     group.then(
@@ -72,7 +72,7 @@ def test_what_fell_due_happens_in_time_order_even_when_nobody_looked_for_long() 
     )
 
 
-def test_a_seat_that_lapses_goes_to_the_waitlist_before_the_input_is_looked_at() -> None:
+def test_a_lapsed_seat_goes_to_the_waitlist_before_the_input() -> None:
     offer = campaign(capacity=3, waitlist=True)
     group = given(opens("a", offer), joins("b"), joins("c"), pays("a"), pays("b"), joins("d"))
     group.when(joins("e"), at=HOLD_WINDOW)
@@ -80,14 +80,14 @@ def test_a_seat_that_lapses_goes_to_the_waitlist_before_the_input_is_looked_at()
     assert group.last[2].seat_reserved.reserved_until_ms == T0 + 2 * HOLD_WINDOW
 
 
-def test_nobody_is_seated_from_the_waitlist_at_the_deadline() -> None:
+def test_the_waitlist_is_not_seated_at_the_deadline() -> None:
     offer = campaign(capacity=3, waitlist=True)
     group = given(opens("a", offer), joins("b"), joins("c"), pays("a"), pays("b"), joins("d")).when(tick(), at=WINDOW)
     assert group.of("c") == ["seat_released c LAPSED", "release_requested c LAPSED"]
     assert group.of("d") == ["seat_released d GROUP_COMPLETED"]
 
 
-def test_a_long_waitlist_is_seated_step_by_step_and_nobody_overtakes_it() -> None:
+def test_a_long_waitlist_is_seated_in_batches_before_new_orders() -> None:
     seats = 3 * PROMOTIONS_BATCH
     group = given(opens("s0", campaign(capacity=seats, waitlist=True)), *(joins(f"s{n}") for n in range(1, seats)))
     group.when(*(joins(f"w{n}") for n in range(seats)), at=MINUTE)
@@ -95,14 +95,14 @@ def test_a_long_waitlist_is_seated_step_by_step_and_nobody_overtakes_it() -> Non
     seated = [event.seat_reserved.order for event in group.last if event.HasField("seat_reserved")]
     assert seated == [f"w{n}" for n in range(PROMOTIONS_BATCH)]
     assert group.due == HOLD_WINDOW
-    # A newcomer goes behind those who wait, whether or not a seat is free at that moment.
+    # A new order goes to the end of the waitlist even if a seat is free.
     group.when(joins("late"), at=HOLD_WINDOW + 1)
     assert group.of("late") == ["seat_waitlisted late"]
     assert list(group.state.waitlist) == ["late"]
     assert group.due == 2 * HOLD_WINDOW
 
 
-def test_due_says_when_a_tick_would_change_something() -> None:
+def test_due_is_the_time_of_the_next_timer() -> None:
     group = given()
     assert group.due is None
     group.when(opens("a"))
@@ -122,13 +122,13 @@ def test_a_tick_before_anything_is_due_changes_nothing() -> None:
     forming("a", "b").when(tick(), at=WINDOW - 1).then_nothing()
 
 
-def test_a_cancel_by_the_merchant_in_the_millisecond_of_the_deadline_finds_the_group_closed() -> None:
+def test_a_group_cancel_in_the_millisecond_of_the_deadline_is_too_late() -> None:
     group = forming("a", "b").when(cancel_group(), at=WINDOW)
     assert group.state.phase is Phase.COMPLETED
 
 
 @pytest.mark.parametrize("last", [pays("d"), cancels("d"), joins("e"), cancel_group(), tick(), declined("d")])
-def test_at_the_deadline_a_group_completes_or_expires_whatever_comes_in_that_millisecond(last: bytes) -> None:
+def test_at_the_deadline_a_group_completes_or_expires_before_any_input(last: bytes) -> None:
     offer = campaign(hold_window=duration(2 * HOUR))
     for paid, phase in ((("a",), Phase.EXPIRED), (("a", "b"), Phase.COMPLETED)):
         group = given(opens("a", offer), joins("b"), joins("c"), joins("d"), *(pays(order) for order in paid))

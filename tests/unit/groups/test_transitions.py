@@ -1,4 +1,4 @@
-"""The table of transitions is what decides: each row is reached, and leads to nothing but what it says."""
+"""The transition tables name existing inputs and events and cover every status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EVENTS = {field.name for field in GroupEvent.DESCRIPTOR.oneofs_by_name["body"].f
 
 
 @pytest.mark.parametrize("row", [*GROUP, *ORDER], ids=lambda row: f"{row.when[0].name}-{row.on}")
-def test_rows_speak_of_inputs_and_events_that_there_are(row: Row) -> None:
+def test_rows_name_existing_inputs_and_events(row: Row) -> None:
     assert row.on in ORDER_INPUTS | TIME_INPUTS | {"cancel_group"}
     assert set(row.events) <= EVENTS
     assert row.note
@@ -26,18 +26,18 @@ def test_every_event_of_the_contract_comes_from_some_row() -> None:
     assert {event for row in (*GROUP, *ORDER) for event in row.events} == EVENTS
 
 
-def test_every_phase_answers_every_new_order() -> None:
+def test_every_phase_has_a_row_for_a_new_order() -> None:
     assert all({"opens", "joins"} <= set(ON_GROUP[phase]) for phase in Phase)
 
 
-def test_money_that_moved_is_answered_in_every_standing_but_those_that_have_it() -> None:
+def test_every_status_without_the_funds_has_a_row_that_returns_them() -> None:
     for standing in OrderStatus:
         kept = {OrderStatus.CONFIRMED, OrderStatus.SETTLING, OrderStatus.SETTLED}
         assert ("hold_authorised" in ON_ORDER[standing]) == (standing not in kept)
         assert ("captured" in ON_ORDER[standing]) == (standing is not OrderStatus.SETTLED)
 
 
-def test_every_live_order_can_be_let_go_by_payments() -> None:
+def test_every_live_order_has_a_row_for_a_release_by_payments() -> None:
     for standing in (OrderStatus.WAITLISTED, OrderStatus.RESERVED, OrderStatus.CONFIRMED, OrderStatus.SETTLING):
         assert "payment_released" in ON_ORDER[standing]
 
@@ -53,7 +53,7 @@ def test_closed_groups_stay_closed() -> None:
     assert not [row for row in GROUP if set(row.when) & closed and row.to]
 
 
-def test_the_page_shows_every_row_and_both_diagrams() -> None:
+def test_the_page_has_every_row_and_both_diagrams() -> None:
     page = table()
     assert page.count("stateDiagram-v2") == 2
     for row in (*GROUP, *ORDER):

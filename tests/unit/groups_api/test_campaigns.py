@@ -1,4 +1,4 @@
-"""CampaignService: terms that make no sense are refused, and an id stands for one campaign."""
+"""CampaignService: invalid terms are refused, and an id names one campaign."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def campaigns(reader: Reader, broker: Broker) -> CampaignServicer:
     return CampaignServicer(reader, broker, now_ms=lambda: TIME_MS)
 
 
-def asked(key: str = "mug", request_id: str = REQUEST, **more: object) -> CreateCampaignRequest:
+def create_request(key: str = "mug", request_id: str = REQUEST, **more: object) -> CreateCampaignRequest:
     return CreateCampaignRequest(campaign=campaign(**more), campaign_id=key, request_id=request_id)
 
 
-async def test_a_campaign_is_written_under_its_id_and_can_be_read(
+async def test_a_campaign_is_stored_under_its_id_and_can_be_read(
     broker: Broker, reader: Reader, campaigns: CampaignServicer
 ) -> None:
-    made = await campaigns.CreateCampaign(asked(), call())
+    made = await campaigns.CreateCampaign(create_request(), call())
     ((topic, key, value, headers),) = broker.records
     assert (topic, key) == (CAMPAIGNS.name, "mug")
     assert edits.with_etag(Campaign.FromString(value)) == made
@@ -69,39 +69,42 @@ async def test_a_campaign_is_written_under_its_id_and_can_be_read(
     assert await campaigns.GetCampaign(GetCampaignRequest(name=made.name), call()) == made
 
 
-async def test_what_the_service_sets_is_not_taken_from_the_caller(campaigns: CampaignServicer) -> None:
+async def test_output_fields_of_the_request_are_ignored(campaigns: CampaignServicer) -> None:
     made = await campaigns.CreateCampaign(
-        asked(name="campaigns/x", revision=7, rules_version=9, archived=True, create_time=Timestamp(seconds=1)), call()
+        create_request(
+            name="campaigns/x", revision=7, rules_version=9, archived=True, create_time=Timestamp(seconds=1)
+        ),
+        call(),
     )
     assert (made.name, made.revision, made.rules_version, made.archived) == ("campaigns/mug", 1, 1, False)
     assert made.create_time.ToMilliseconds() == TIME_MS
 
 
-async def test_without_an_id_one_is_made_from_the_request(broker: Broker, campaigns: CampaignServicer) -> None:
-    made = await campaigns.CreateCampaign(asked(""), call())
-    assert await campaigns.CreateCampaign(asked(""), call()) == made
-    assert (await campaigns.CreateCampaign(asked("", OTHER), call())).name != made.name
+async def test_an_id_is_derived_from_the_request_id(broker: Broker, campaigns: CampaignServicer) -> None:
+    made = await campaigns.CreateCampaign(create_request(""), call())
+    assert await campaigns.CreateCampaign(create_request(""), call()) == made
+    assert (await campaigns.CreateCampaign(create_request("", OTHER), call())).name != made.name
     assert len(broker.records) == 2
 
 
-async def test_the_same_again_is_the_stored_one(broker: Broker, campaigns: CampaignServicer) -> None:
-    made = await campaigns.CreateCampaign(asked(), call())
-    assert await campaigns.CreateCampaign(asked(request_id=OTHER), call()) == made
+async def test_a_retry_returns_the_stored_campaign(broker: Broker, campaigns: CampaignServicer) -> None:
+    made = await campaigns.CreateCampaign(create_request(), call())
+    assert await campaigns.CreateCampaign(create_request(request_id=OTHER), call()) == made
     assert len(broker.records) == 1
 
 
 async def test_another_payload_under_an_id_is_refused(broker: Broker, campaigns: CampaignServicer) -> None:
-    await campaigns.CreateCampaign(asked(), call())
+    await campaigns.CreateCampaign(create_request(), call())
     with pytest.raises(ApiError) as caught:
-        await campaigns.CreateCampaign(asked(capacity=11), call())
+        await campaigns.CreateCampaign(create_request(capacity=11), call())
     assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.ALREADY_EXISTS, "CAMPAIGN_EXISTS")
     assert len(broker.records) == 1
 
 
-async def test_of_two_at_once_only_one_is_written(broker: Broker, campaigns: CampaignServicer) -> None:
+async def test_two_concurrent_creates_write_one_campaign(broker: Broker, campaigns: CampaignServicer) -> None:
     first, second = await asyncio.gather(
-        campaigns.CreateCampaign(asked(), call()),
-        campaigns.CreateCampaign(asked(capacity=11), call()),
+        campaigns.CreateCampaign(create_request(), call()),
+        campaigns.CreateCampaign(create_request(capacity=11), call()),
         return_exceptions=True,
     )
     assert isinstance(first, Campaign)
@@ -130,7 +133,7 @@ async def test_of_two_at_once_only_one_is_written(broker: Broker, campaigns: Cam
         ({"solo_price_minor": 10**12, "max_quantity": 10_000}, "AMOUNT_OVERFLOW", "campaign.max_quantity"),
     ],
 )
-async def test_terms_that_make_no_sense_are_refused(
+async def test_invalid_terms_are_refused(
     broker: Broker, campaigns: CampaignServicer, more: dict[str, object], reason: str, field: str
 ) -> None:
     request = CreateCampaignRequest(campaign=campaign(**more), request_id=REQUEST)
@@ -141,7 +144,9 @@ async def test_terms_that_make_no_sense_are_refused(
     assert not broker.records
 
 
-async def test_a_campaign_made_elsewhere_a_moment_ago_is_known(reader: Reader, campaigns: CampaignServicer) -> None:
+async def test_a_campaign_that_another_process_just_created_is_known(
+    reader: Reader, campaigns: CampaignServicer
+) -> None:
     reader.unread["cup"] = campaign(name="campaigns/cup")
     assert (await campaigns.GetCampaign(GetCampaignRequest(name="campaigns/cup"), call())).name == "campaigns/cup"
 
@@ -152,21 +157,21 @@ async def test_an_unknown_campaign_is_not_found(campaigns: CampaignServicer) -> 
     assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.NOT_FOUND, "CAMPAIGN_NOT_FOUND")
 
 
-async def test_a_topic_that_can_not_be_read_makes_nothing_unknown(
+async def test_an_unreadable_topic_is_unavailable_not_unknown(
     reader: Reader, broker: Broker, campaigns: CampaignServicer
 ) -> None:
     reader.away = True
     with pytest.raises(BrokerUnavailable):
         await campaigns.GetCampaign(GetCampaignRequest(name="campaigns/none"), call(0.1))
     with pytest.raises(BrokerUnavailable):
-        await campaigns.CreateCampaign(asked(), call(0.1))
+        await campaigns.CreateCampaign(create_request(), call(0.1))
     assert not broker.records
 
 
-async def test_a_broker_that_is_away_is_said(broker: Broker, campaigns: CampaignServicer) -> None:
+async def test_an_unavailable_broker_is_reported(broker: Broker, campaigns: CampaignServicer) -> None:
     broker.here = False
     with pytest.raises(BrokerUnavailable):
-        await campaigns.CreateCampaign(asked(), call())
+        await campaigns.CreateCampaign(create_request(), call())
 
 
 # Editing --------------------------------------------------------------------------------------------------------------
@@ -177,10 +182,10 @@ def edit(*paths: str, etag: str = "", **more: object) -> UpdateCampaignRequest:
     return UpdateCampaignRequest(campaign=wanted, update_mask=FieldMask(paths=paths))
 
 
-async def test_an_edit_changes_what_its_mask_says_and_nothing_else(
+async def test_an_edit_changes_the_fields_of_its_mask_only(
     broker: Broker, reader: Reader, campaigns: CampaignServicer
 ) -> None:
-    made = await campaigns.CreateCampaign(asked(), call())
+    made = await campaigns.CreateCampaign(create_request(), call())
     edited = await campaigns.UpdateCampaign(
         edit("capacity", "waitlist", capacity=20, waitlist=True, product="x"), call()
     )
@@ -196,8 +201,8 @@ async def test_an_edit_changes_what_its_mask_says_and_nothing_else(
     assert (cleared.waitlist, cleared.capacity, cleared.revision) == (False, 20, 3)
 
 
-async def test_without_a_mask_what_is_set_changes_and_a_star_changes_all(campaigns: CampaignServicer) -> None:
-    await campaigns.CreateCampaign(asked(max_quantity=7), call())
+async def test_an_edit_without_a_mask_changes_set_fields_and_a_star_all(campaigns: CampaignServicer) -> None:
+    await campaigns.CreateCampaign(create_request(max_quantity=7), call())
     edited = await campaigns.UpdateCampaign(edit(product="cup"), call())
     assert (edited.product, edited.max_quantity) == ("cup", 7)
     whole = campaign(product="bowl", name="campaigns/mug")
@@ -206,22 +211,20 @@ async def test_without_a_mask_what_is_set_changes_and_a_star_changes_all(campaig
     assert (edited.product, edited.max_quantity, edited.capacity) == ("bowl", 0, 10)
 
 
-async def test_lists_are_replaced_whole(campaigns: CampaignServicer) -> None:
-    await campaigns.CreateCampaign(asked(), call())
+async def test_lists_are_replaced_as_a_whole(campaigns: CampaignServicer) -> None:
+    await campaigns.CreateCampaign(create_request(), call())
     edited = await campaigns.UpdateCampaign(edit("tiers", tiers=[Tier(members=3, unit_price_minor=8000)]), call())
     assert list(edited.tiers) == [Tier(members=3, unit_price_minor=8000)]
 
 
-async def test_an_edit_that_changes_nothing_is_not_written(broker: Broker, campaigns: CampaignServicer) -> None:
-    made = await campaigns.CreateCampaign(asked(), call())
+async def test_an_edit_without_a_change_is_not_written(broker: Broker, campaigns: CampaignServicer) -> None:
+    made = await campaigns.CreateCampaign(create_request(), call())
     assert await campaigns.UpdateCampaign(edit("capacity", capacity=10, etag=made.etag), call()) == made
     assert len(broker.records) == 1
 
 
-async def test_an_edit_of_what_somebody_else_has_changed_is_refused(
-    broker: Broker, campaigns: CampaignServicer
-) -> None:
-    made = await campaigns.CreateCampaign(asked(), call())
+async def test_an_edit_with_an_old_etag_is_refused(broker: Broker, campaigns: CampaignServicer) -> None:
+    made = await campaigns.CreateCampaign(create_request(), call())
     await campaigns.UpdateCampaign(edit("capacity", capacity=11, etag=made.etag), call())
     with pytest.raises(ApiError) as caught:
         await campaigns.UpdateCampaign(edit("capacity", capacity=12, etag=made.etag), call())
@@ -231,8 +234,8 @@ async def test_an_edit_of_what_somebody_else_has_changed_is_refused(
     assert len(broker.records) == 2
 
 
-async def test_of_two_edits_at_once_with_one_etag_one_is_refused(campaigns: CampaignServicer) -> None:
-    made = await campaigns.CreateCampaign(asked(), call())
+async def test_of_two_concurrent_edits_with_one_etag_one_is_refused(campaigns: CampaignServicer) -> None:
+    made = await campaigns.CreateCampaign(create_request(), call())
     edits = (edit("capacity", capacity=seats, etag=made.etag) for seats in (11, 12))
     found = await asyncio.gather(*(campaigns.UpdateCampaign(one, call()) for one in edits), return_exceptions=True)
     assert [type(one) for one in found] == [Campaign, ApiError]
@@ -241,7 +244,7 @@ async def test_of_two_edits_at_once_with_one_etag_one_is_refused(campaigns: Camp
 async def test_an_edit_that_another_process_has_overwritten_is_not_confirmed(
     broker: Broker, reader: Reader, campaigns: CampaignServicer
 ) -> None:
-    made = await campaigns.CreateCampaign(asked(), call())
+    made = await campaigns.CreateCampaign(create_request(), call())
 
     def overwritten(topic: str, key: str, value: bytes) -> None:
         theirs = Campaign.FromString(value)
@@ -266,10 +269,10 @@ async def test_an_edit_that_another_process_has_overwritten_is_not_confirmed(
         (UpdateCampaignRequest(), "campaign.name", "INVALID_FIELDS"),
     ],
 )
-async def test_an_edit_must_leave_a_campaign_that_makes_sense(
+async def test_an_edit_to_invalid_terms_is_refused(
     campaigns: CampaignServicer, broker: Broker, request_: UpdateCampaignRequest, field: str, reason: str
 ) -> None:
-    await campaigns.CreateCampaign(asked(), call())
+    await campaigns.CreateCampaign(create_request(), call())
     with pytest.raises(ApiError) as caught:
         await campaigns.UpdateCampaign(request_, call())
     assert caught.value.reason_name == reason
@@ -277,8 +280,8 @@ async def test_an_edit_must_leave_a_campaign_that_makes_sense(
     assert len(broker.records) == 1
 
 
-async def test_an_archived_campaign_stays_as_it_is(broker: Broker, campaigns: CampaignServicer) -> None:
-    made = await campaigns.CreateCampaign(asked(), call())
+async def test_an_archived_campaign_can_not_be_edited(broker: Broker, campaigns: CampaignServicer) -> None:
+    made = await campaigns.CreateCampaign(create_request(), call())
     archived = await campaigns.ArchiveCampaign(ArchiveCampaignRequest(name=made.name), call())
     assert (archived.archived, archived.revision) == (True, 2)
     assert await campaigns.ArchiveCampaign(ArchiveCampaignRequest(name=made.name), call()) == archived
@@ -291,7 +294,7 @@ async def test_an_archived_campaign_stays_as_it_is(broker: Broker, campaigns: Ca
     assert len(broker.records) == 2
 
 
-async def test_what_nobody_made_can_not_be_edited(campaigns: CampaignServicer) -> None:
+async def test_an_unknown_campaign_can_not_be_edited(campaigns: CampaignServicer) -> None:
     with pytest.raises(ApiError) as caught:
         await campaigns.UpdateCampaign(edit("capacity", capacity=12), call())
     assert caught.value.reason_name == "CAMPAIGN_NOT_FOUND"
@@ -302,7 +305,7 @@ async def test_what_nobody_made_can_not_be_edited(campaigns: CampaignServicer) -
 
 async def test_campaigns_are_listed_by_name_each_once(campaigns: CampaignServicer) -> None:
     for number in (3, 1, 4, 0, 2):
-        await campaigns.CreateCampaign(asked(f"c{number}"), call())
+        await campaigns.CreateCampaign(create_request(f"c{number}"), call())
     await campaigns.ArchiveCampaign(ArchiveCampaignRequest(name="campaigns/c1"), call())
 
     async def page(token: str = "", **more: object) -> ListCampaignsResponse:
@@ -312,7 +315,7 @@ async def test_campaigns_are_listed_by_name_each_once(campaigns: CampaignService
     first = await page()
     assert [one.name for one in first.campaigns] == ["campaigns/c0", "campaigns/c2"]
     assert all(one.etag for one in first.campaigns)
-    await campaigns.CreateCampaign(asked("c1a"), call())
+    await campaigns.CreateCampaign(create_request("c1a"), call())
     second = await page(first.next_page_token)
     assert [one.name for one in second.campaigns] == ["campaigns/c3", "campaigns/c4"]
     assert not second.next_page_token

@@ -1,4 +1,4 @@
-"""A group is shown with the price that holds now, and with everybody who has a seat or waits for one."""
+"""A group shows its current price and all orders with a seat or in the waitlist."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def members(group: Group) -> list[tuple[str, str, int, str]]:
     ]
 
 
-def test_a_forming_group_shows_who_is_in_it() -> None:
+def test_a_forming_group_shows_its_members() -> None:
     state = forming(1)
     state.waitlist = OrderedDict(w=WaitlistEntry("will", 4, "card_secret", b""))
     group = shown(state)
@@ -65,7 +65,7 @@ def test_the_price_is_that_of_the_tier_reached_so_far(confirmed: int, price: int
     assert (group.unit_price_minor, group.next_tier_members) == (price, upcoming)
 
 
-def test_a_completed_group_shows_the_price_it_completed_at_and_its_ends() -> None:
+def test_a_completed_group_shows_its_price_and_final_states() -> None:
     state = forming(2)
     state.phase = Phase.COMPLETED
     state.members = 5
@@ -90,7 +90,7 @@ def test_a_completed_group_shows_the_price_it_completed_at_and_its_ends() -> Non
     ]
 
 
-def test_an_expired_group_is_done_when_all_are_let_go() -> None:
+def test_an_expired_group_is_done_when_all_are_released() -> None:
     state = forming()
     state.phase = Phase.EXPIRED
     state.reserved.clear()
@@ -101,7 +101,7 @@ def test_an_expired_group_is_done_when_all_are_let_go() -> None:
     assert (group.state, group.settled, group.unit_price_minor) == (GROUP_STATE_EXPIRED, True, 8900)
 
 
-def test_a_solo_purchase_has_the_solo_price_and_no_ladder() -> None:
+def test_a_solo_purchase_has_the_solo_price_and_no_tiers() -> None:
     made = campaign(name="campaigns/mug")
     state = State(phase=Phase.FORMING, terms=terms_of(freeze(made, solo=True).SerializeToString()))
     group = shown(state)

@@ -1,4 +1,4 @@
-"""GroupService: reads, watches that end, and cancels that are answered by what was decided."""
+"""GroupService: reads, watches that end, and cancels that return the decision."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def decides(table: Table, phase: Phase) -> Callable[[str, str, bytes], None]:
     return lambda topic, key, value: table.put(closed(phase), 2)
 
 
-def wish() -> CancelGroupRequest:
+def cancel_request() -> CancelGroupRequest:
     return CancelGroupRequest(name=NAME, reason="sold out", request_id=REQUEST)
 
 
@@ -69,20 +69,22 @@ async def test_a_group_is_read(table: Table, groups: GroupServicer) -> None:
     assert (group.name, group.version, group.confirmed_members) == (NAME, 4, 2)
 
 
-async def test_a_group_that_nobody_opened_is_not_found(table: Table, groups: GroupServicer) -> None:
+async def test_an_unopened_group_is_not_found(table: Table, groups: GroupServicer) -> None:
     for _ in range(2):
         with pytest.raises(ApiError) as caught:
             await groups.GetGroup(GetGroupRequest(name=NAME), call())
         assert reason(caught) == (grpc.StatusCode.NOT_FOUND, "GROUP_NOT_FOUND")
         with pytest.raises(ApiError):
-            await groups.CancelGroup(wish(), call())
+            await groups.CancelGroup(cancel_request(), call())
         with pytest.raises(ApiError):
             await upcoming(groups.WatchGroup(WatchGroupRequest(name=NAME), call(None)))
-        # Orders may have been refused in its name.
+        # Refused orders can have created its aggregate.
         table.put(State(), 1)
 
 
-async def test_a_watch_shows_the_group_then_its_changes_and_ends_with_it(table: Table, groups: GroupServicer) -> None:
+async def test_a_watch_sends_the_group_then_its_changes_and_ends_when_it_is_done(
+    table: Table, groups: GroupServicer
+) -> None:
     table.put(forming(1), 1)
     watching = groups.WatchGroup(WatchGroupRequest(name=NAME), call(None))
     assert (await upcoming(watching)).version == 1
@@ -98,7 +100,7 @@ async def test_a_watch_shows_the_group_then_its_changes_and_ends_with_it(table: 
     assert len(table.notifier) == 0
 
 
-async def test_a_watch_goes_on_from_a_version(table: Table, groups: GroupServicer) -> None:
+async def test_a_watch_continues_from_a_version(table: Table, groups: GroupServicer) -> None:
     table.put(forming(1), 7)
     watching = groups.WatchGroup(WatchGroupRequest(name=NAME, from_version=7), call(None))
     pending = asyncio.create_task(upcoming(watching))
@@ -113,7 +115,7 @@ async def test_a_forming_group_is_cancelled_through_its_inbox(
 ) -> None:
     table.put(forming(1), 1)
     broker.reacts = decides(table, Phase.CANCELLED)
-    assert (await groups.CancelGroup(wish(), call())).state == GROUP_STATE_CANCELLED
+    assert (await groups.CancelGroup(cancel_request(), call())).state == GROUP_STATE_CANCELLED
     ((topic, key, value, headers),) = broker.records
     command = GroupInput.FromString(value).cancel_group
     assert (topic, key, command.request_id, command.reason) == (GROUP_INBOX.name, GROUP, REQUEST, "sold out")
@@ -122,45 +124,43 @@ async def test_a_forming_group_is_cancelled_through_its_inbox(
     assert headers["ce_subject"] == NAME.encode()
 
 
-async def test_a_cancelled_group_answers_itself_and_nothing_is_written(
-    table: Table, broker: Broker, groups: GroupServicer
-) -> None:
+async def test_a_cancel_of_a_cancelled_group_is_idempotent(table: Table, broker: Broker, groups: GroupServicer) -> None:
     table.put(closed(Phase.CANCELLED), 3)
-    assert (await groups.CancelGroup(wish(), call())).state == GROUP_STATE_CANCELLED
+    assert (await groups.CancelGroup(cancel_request(), call())).state == GROUP_STATE_CANCELLED
     assert not broker.records
 
 
 @pytest.mark.parametrize("phase", [Phase.COMPLETED, Phase.EXPIRED])
-async def test_a_closed_group_stays_as_it_is(table: Table, broker: Broker, groups: GroupServicer, phase: Phase) -> None:
+async def test_a_closed_group_can_not_be_cancelled(
+    table: Table, broker: Broker, groups: GroupServicer, phase: Phase
+) -> None:
     table.put(closed(phase), 3)
     with pytest.raises(ApiError) as caught:
-        await groups.CancelGroup(wish(), call())
+        await groups.CancelGroup(cancel_request(), call())
     assert caught.value.code == grpc.StatusCode.FAILED_PRECONDITION
     assert caught.value.metadata["state"] == phase.name
     assert not broker.records
 
 
-async def test_a_group_that_completes_first_was_not_cancelled(
-    table: Table, broker: Broker, groups: GroupServicer
-) -> None:
+async def test_a_cancel_loses_to_an_earlier_completion(table: Table, broker: Broker, groups: GroupServicer) -> None:
     table.put(forming(1), 1)
     broker.reacts = decides(table, Phase.COMPLETED)
     with pytest.raises(ApiError) as caught:
-        await groups.CancelGroup(wish(), call())
+        await groups.CancelGroup(cancel_request(), call())
     assert caught.value.code == grpc.StatusCode.FAILED_PRECONDITION
     assert (await groups.GetGroup(GetGroupRequest(name=NAME), call())).state == GROUP_STATE_COMPLETED
 
 
-async def test_a_verdict_that_does_not_come_is_pending(table: Table, groups: GroupServicer) -> None:
+async def test_a_late_decision_is_pending(table: Table, groups: GroupServicer) -> None:
     table.put(forming(1), 1)
     with pytest.raises(ApiError) as caught:
-        await groups.CancelGroup(wish(), call(0.1))
+        await groups.CancelGroup(cancel_request(), call(0.1))
     assert reason(caught) == (grpc.StatusCode.DEADLINE_EXCEEDED, "ANSWER_PENDING")
     assert (await groups.GetGroup(GetGroupRequest(name=NAME), call())).state == GROUP_STATE_FORMING
 
 
-async def test_a_broker_that_is_away_is_said(table: Table, broker: Broker, groups: GroupServicer) -> None:
+async def test_an_unavailable_broker_is_reported(table: Table, broker: Broker, groups: GroupServicer) -> None:
     table.put(forming(1), 1)
     broker.here = False
     with pytest.raises(BrokerUnavailable):
-        await groups.CancelGroup(wish(), call())
+        await groups.CancelGroup(cancel_request(), call())

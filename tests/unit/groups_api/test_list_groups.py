@@ -1,4 +1,4 @@
-"""ListGroups: open groups nearest to full first, in pages that are stable, from an index that follows the decider."""
+"""ListGroups: open groups nearest to full first, in stable pages, from an index that follows the decider."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.unit.groups_api.world import TIME_MS, Broker, Table, call, forming
 
 
 def of(seats_left: int, later_ms: int = 0) -> State:
-    """A forming group of ten with so many free seats."""
+    """A forming group of ten with this number of free seats."""
     state = forming(9 - seats_left)
     state.deadline_ms += later_ms
     return state
@@ -100,7 +100,7 @@ async def test_a_group_that_does_not_change_is_listed_exactly_once(table: Table,
     assert sorted(seen) == sorted(still)
 
 
-async def test_a_page_token_is_of_one_campaign_and_nothing_else(table: Table, groups: GroupServicer) -> None:
+async def test_a_page_token_is_valid_for_its_campaign_only(table: Table, groups: GroupServicer) -> None:
     for number in range(3):
         table.put(of(2), 1, key(number))
     token = (await page(groups, 1)).next_page_token
@@ -128,7 +128,7 @@ def listed(index: OpenGroups, limit: int = 100) -> list[int]:
     return [UUID(one.group).int for one in index.nearest("mug", None, limit)]
 
 
-def test_the_index_is_what_sorting_all_groups_gives() -> None:
+def test_the_index_equals_sorting_all_groups() -> None:
     chance = random.Random(3)
     index = OpenGroups()
     states: dict[int, State] = {}
@@ -188,7 +188,7 @@ def test_groups_of_a_checkpoint_are_scanned(tmp_path: Path) -> None:
     steps = again.scan()
     for _ in range(100):
         next(steps)
-    # Deciding goes on meanwhile: one group fills up, one is new.
+    # Decisions during the scan: one group fills up, one is new.
     filled: Any = again.get(key(3))
     filled.state.confirmed.update({f"x{n}": Seat("x", 1, 0) for n in range(filled.state.seats_left)})
     again.changed(filled, filled.state.deadline_ms)

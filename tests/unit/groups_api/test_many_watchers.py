@@ -1,6 +1,6 @@
-"""Goal: 10,000 watchers of one group in one process share what they are sent, and a slow one costs nobody anything.
+"""Goal: 10,000 watchers of one group in one process share each message, and a slow one does not slow the others.
 
-Method: watches of the servicer itself, without a network; a table in memory changes under them.
+Method: watches of the servicer without a network, over a view in memory that changes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def watch(groups: GroupServicer, from_version: int = 0) -> AsyncIterator[SharedM
     return groups.WatchGroup(WatchGroupRequest(name=NAME, from_version=from_version), call(None))
 
 
-async def test_each_version_is_made_and_serialised_once_for_all(renderings: list[int]) -> None:
+async def test_each_version_is_rendered_and_serialised_once(renderings: list[int]) -> None:
     table = Table()
     groups = GroupServicer(table, Broker())
     table.put(forming(1), 1)
@@ -72,7 +72,7 @@ async def test_each_version_is_made_and_serialised_once_for_all(renderings: list
     assert len(table.notifier) == 0
 
 
-async def test_a_slow_watcher_is_sent_the_newest_state_and_nothing_in_between(renderings: list[int]) -> None:
+async def test_a_slow_watcher_gets_only_the_newest_state(renderings: list[int]) -> None:
     table = Table()
     groups = GroupServicer(table, Broker())
     table.put(forming(1), 1)
@@ -85,7 +85,7 @@ async def test_a_slow_watcher_is_sent_the_newest_state_and_nothing_in_between(re
     assert renderings == [1, 499]
 
 
-async def test_who_resumes_is_sent_only_what_is_newer(renderings: list[int]) -> None:
+async def test_a_resumed_watch_gets_newer_versions_only(renderings: list[int]) -> None:
     table = Table()
     groups = GroupServicer(table, Broker())
     table.put(forming(1), 7)
@@ -98,7 +98,7 @@ async def test_who_resumes_is_sent_only_what_is_newer(renderings: list[int]) -> 
     assert (await waiting).version == (await upcoming(behind)).version == 8
 
 
-async def test_of_many_groups_only_the_latest_messages_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_cache_keeps_the_latest_messages_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "MAX_RENDERED", 3)
     table = Table()
     groups = GroupServicer(table, Broker())

@@ -1,6 +1,6 @@
-"""Goal: what GroupService shows and answers is what the real decider decided.
+"""Goal: GroupService shows and returns the decisions of the real decider.
 
-Method: the broker of these tests hands each record of the inbox to the domain, through the kernel's own `decide`.
+Method: the broker of these tests passes each inbox record to the domain with the kernel's `decide`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
 
 
 class Decider:
-    """One group, decided as it would be by the process."""
+    """One group, decided by the real domain."""
 
     def __init__(self) -> None:
         self.notifier = ChangeNotifier()
@@ -55,7 +55,7 @@ class Decider:
         if decide(self._domain, self._aggregate, value, self._offset, TIME_MS + self._offset):
             self.notifier.notify(key)
 
-    def say(self, record: GroupInput) -> None:
+    def decide(self, record: GroupInput) -> None:
         self.take("", GROUP, record.SerializeToString())
 
     def place(self, order: str, *, opens: bool = False) -> None:
@@ -69,10 +69,10 @@ class Decider:
         )
         fact = OrderFact(order=order, group=GROUP, customer=f"customer-{order}", placed=placed)
         beside = campaign(name="campaigns/mug", revision=1, rules_version=1) if opens else None
-        self.say(GroupInput(order_fact=fact.SerializeToString(), campaign=beside))
+        self.decide(GroupInput(order_fact=fact.SerializeToString(), campaign=beside))
 
     def pay(self, *events: PaymentEvent) -> None:
-        self.say(GroupInput(payment_decision=PaymentDecision(group=GROUP, events=events).SerializeToString()))
+        self.decide(GroupInput(payment_decision=PaymentDecision(group=GROUP, events=events).SerializeToString()))
 
 
 @pytest.fixture
@@ -84,19 +84,19 @@ def decider() -> Decider:
     return made
 
 
-def standings(group: Group) -> list[tuple[str, int]]:
+def member_states(group: Group) -> list[tuple[str, int]]:
     return [(member.customer, member.state) for member in group.members]
 
 
-async def test_a_group_is_shown_as_it_was_decided(decider: Decider) -> None:
+async def test_a_group_is_shown_as_decided(decider: Decider) -> None:
     groups = GroupServicer(decider, Broker())
     group = await groups.GetGroup(GetGroupRequest(name=NAME), call())
-    assert standings(group) == [("customer-a", MEMBER_STATE_CONFIRMED), ("customer-b", MEMBER_STATE_RESERVED)]
+    assert member_states(group) == [("customer-a", MEMBER_STATE_CONFIRMED), ("customer-b", MEMBER_STATE_RESERVED)]
     assert (group.version, group.seats_left, group.unit_price_minor, group.next_tier_members) == (3, 8, 8900, 2)
     assert group.leader_order == f"{NAME}/orders/a"
 
 
-async def test_a_cancelled_group_is_watched_until_all_money_is_back(decider: Decider) -> None:
+async def test_a_watch_of_a_cancelled_group_ends_when_all_funds_are_returned(decider: Decider) -> None:
     broker = Broker()
     broker.reacts = decider.take
     groups = GroupServicer(decider, broker)
@@ -111,7 +111,7 @@ async def test_a_cancelled_group_is_watched_until_all_money_is_back(decider: Dec
         await upcoming(watching)
 
 
-async def test_a_second_wish_to_cancel_changes_nothing(decider: Decider) -> None:
+async def test_a_second_cancel_changes_nothing(decider: Decider) -> None:
     broker = Broker()
     broker.reacts = decider.take
     groups = GroupServicer(decider, broker)

@@ -1,4 +1,4 @@
-"""What stands around the servicers in tests: a broker, a decider's table and a campaigns' reader, all in memory."""
+"""The surroundings of the servicers in tests: a broker, a decider's view and the campaigns' topic, all in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TIME_MS = 1_700_000_000_000
 
 
 class Call:
-    """The context of a call, as far as servicers look at it."""
+    """The part of a call's context that servicers use."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
@@ -54,7 +54,7 @@ def campaign(**more: object) -> Campaign:
 
 
 class Table:
-    """A decider's table."""
+    """A decider's view."""
 
     def __init__(self) -> None:
         self.notifier = ChangeNotifier()
@@ -84,7 +84,7 @@ class Table:
 
 
 class Broker:
-    """Appends, and lets somebody react in the loop's next turn."""
+    """Appends records, and calls `reacts` in the next turn of the loop."""
 
     def __init__(self) -> None:
         self.records: list[tuple[str, str, bytes, dict[str, bytes]]] = []
@@ -102,7 +102,7 @@ class Broker:
 
 
 class Reader:
-    """The campaigns' topic; what is `unread` is found only by reading it to its end."""
+    """The campaigns' topic. `unread` campaigns are found only by reading it to its end."""
 
     def __init__(self) -> None:
         self.read: dict[str, Campaign] = {}
@@ -135,7 +135,7 @@ class Reader:
 
 
 def forming(confirmed: int = 0, **more: object) -> State:
-    """A group that forms, with so many confirmed members and one reserved seat."""
+    """A forming group with this number of confirmed members and one reserved seat."""
     made = campaign(**more)
     made.name = "campaigns/mug"
     terms = freeze(made, solo=False)

@@ -1,4 +1,4 @@
-"""Logs as the services write them, for the order projection: chained decisions, and facts."""
+"""Builders of order facts and chained decisions, as the services write them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def placed(order: str, time_ms: int = 1000, *, opens: bool = False, solo: bool =
     return Fact(OrderFact(order=order, group=GROUP, customer=f"customer-{order}", placed=body), time_ms)
 
 
-def cancel_wish(order: str, time_ms: int = 2000) -> Fact:
+def cancel_requested(order: str, time_ms: int = 2000) -> Fact:
     wish = OrderCancelRequested(request_id="r", reason="changed my mind")
     return Fact(OrderFact(order=order, group=GROUP, customer=f"customer-{order}", cancel_requested=wish), time_ms)
 
@@ -69,7 +69,7 @@ def digest_of(order: str) -> bytes:
 
 
 class GroupLog:
-    """Writes a group's decisions, one after the other."""
+    """Writes the decisions of a group in order."""
 
     def __init__(self, group: str = GROUP) -> None:
         self.group = group
@@ -92,7 +92,7 @@ class GroupLog:
 
 
 class PurseLog:
-    """Writes a purse's decisions, one after the other."""
+    """Writes the payment decisions of a group in order."""
 
     def __init__(self, group: str = GROUP) -> None:
         self.group = group
@@ -172,7 +172,7 @@ def failed(order: str, reason: str = "card_expired") -> g.GroupEvent:
     return g.GroupEvent(member_failed=g.MemberFailed(order=order, reason=reason))
 
 
-def money_back(order: str) -> g.GroupEvent:
+def member_released(order: str) -> g.GroupEvent:
     return g.GroupEvent(member_released=g.MemberReleased(order=order))
 
 
@@ -184,7 +184,7 @@ def expired() -> g.GroupEvent:
     return g.GroupEvent(expired=g.GroupExpired(members=1))
 
 
-# Events of a purse ------------------------------------------------------------------------------------------------
+# Payment events ---------------------------------------------------------------------------------------------------
 
 
 def action_required(order: str) -> p.PaymentEvent:
@@ -228,7 +228,7 @@ def hold_lapsed(order: str, amount: int = 17800) -> p.PaymentEvent:
     return p.PaymentEvent(hold_lapsed=p.HoldLapsed(order=order, hold=f"h-{order}", amount_minor=amount))
 
 
-def given_back(order: str, amount: int, refund: str = "", hold: str = "") -> p.PaymentEvent:
+def refunded(order: str, amount: int, refund: str = "", hold: str = "") -> p.PaymentEvent:
     refunded = p.Refunded(order=order, hold=hold or f"h-{order}", amount_minor=amount, refund=refund)
     return p.PaymentEvent(refunded=refunded)
 

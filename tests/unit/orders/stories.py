@@ -1,4 +1,4 @@
-"""What can become of a group's orders, told as the three logs that tell it."""
+"""Histories of a group's orders, as the records of three logs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.unit.orders import history as h
 
 
 class Story(NamedTuple):
-    """The records of each topic, in the order in which they stand there."""
+    """The records of each topic, in the order of the topic."""
 
     facts: list[h.Fact]
     decisions: list[h.Decision]
@@ -19,7 +19,7 @@ class Story(NamedTuple):
 
 
 class Telling:
-    """A story being told."""
+    """Builder of a story."""
 
     def __init__(self) -> None:
         self.facts: list[h.Fact] = []
@@ -44,8 +44,8 @@ def two_settle_and_one_is_refunded() -> Story:
     t.purse.decide(1210, h.captured("b"))
     t.group.decide(1220, h.settled("a"))
     t.group.decide(1230, h.settled("b"))
-    t.purse.decide(1300, h.given_back("b", 5800, "r1"))
-    t.purse.decide(1310, h.given_back("b", 10000, "r2"))
+    t.purse.decide(1300, h.refunded("b", 5800, "r1"))
+    t.purse.decide(1310, h.refunded("b", 10000, "r2"))
     return t.done()
 
 
@@ -60,14 +60,14 @@ def a_group_expires_short() -> Story:
     t.group.decide(9000, h.expired(), h.seat_released("a", g.RELEASE_REASON_GROUP_EXPIRED))
     t.purse.decide(9010, h.voided("a"), h.payment_released("a"))
     t.purse.decide(9020, h.payment_released("b"))
-    t.group.decide(9030, h.money_back("a"))
-    t.group.decide(9040, h.money_back("b"))
+    t.group.decide(9030, h.member_released("a"))
+    t.group.decide(9040, h.member_released("b"))
     return t.done()
 
 
 def a_joiner_is_refused_and_another_waits() -> Story:
     t = Telling()
-    t.facts += [h.placed("a", opens=True), h.placed("b"), h.placed("c"), h.cancel_wish("b")]
+    t.facts += [h.placed("a", opens=True), h.placed("b"), h.placed("c"), h.cancel_requested("b")]
     t.group.decide(1010, h.opened("a"), h.reserved("a"))
     t.group.decide(1020, h.refused("b"))
     t.group.decide(1030, h.waitlisted("c"))
@@ -85,14 +85,14 @@ def a_sale_settles_with_its_excess_given_back() -> Story:
     t.purse.decide(1020, h.authorised("a", sale=True))
     t.group.decide(1030, h.confirmed("a"), h.completed("a"))
     t.purse.decide(1040, h.captured("a"))
-    t.purse.decide(1050, h.given_back("a", 2000))
+    t.purse.decide(1050, h.refunded("a", 2000))
     t.group.decide(1060, h.settled("a"), h.cancel_refused("a"))
     return t.done()
 
 
 def a_capture_is_declined() -> Story:
     t = Telling()
-    t.facts += [h.placed("a", opens=True), h.cancel_wish("a")]
+    t.facts += [h.placed("a", opens=True), h.cancel_requested("a")]
     t.group.decide(1010, h.opened("a"), h.reserved("a"))
     t.purse.decide(1020, h.authorised("a"))
     t.group.decide(1030, h.confirmed("a"), h.completed("a"))
@@ -105,12 +105,12 @@ def a_capture_is_declined() -> Story:
 
 def money_comes_for_an_order_that_was_cancelled() -> Story:
     t = Telling()
-    t.facts += [h.placed("a", opens=True), h.cancel_wish("a"), h.placed("a", 3000, quantity=5)]
+    t.facts += [h.placed("a", opens=True), h.cancel_requested("a"), h.placed("a", 3000, quantity=5)]
     t.group.decide(1010, h.opened("a"), h.reserved("a"))
     t.group.decide(2010, h.seat_released("a", g.RELEASE_REASON_CANCELLED))
     t.purse.decide(2020, h.authorised("a"), h.authorised("stray", 500))
     t.purse.decide(2030, h.hold_lapsed("a"), h.payment_released("a"))
-    t.group.decide(2040, h.money_back("a"))
+    t.group.decide(2040, h.member_released("a"))
     return t.done()
 
 

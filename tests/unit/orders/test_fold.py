@@ -1,4 +1,4 @@
-"""Given facts and decisions, a shopper sees where the order stands, why, and what became of the money."""
+"""Given facts and decisions, an order shows its state, the reason, and its money."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_settled_order_shows_price_and_money() -> None:
     assert order.action_url == ""
 
 
-def test_a_settled_order_given_back_in_full_is_refunded() -> None:
+def test_a_settled_order_with_a_full_refund_is_refunded() -> None:
     story = stories.two_settle_and_one_is_refunded()
     in_part = folded(*story.facts, *story.decisions, *story.payments[:-1])
     assert where(seen(in_part, "b")) == ("SETTLED", "")
@@ -79,7 +79,7 @@ def test_a_settled_order_given_back_in_full_is_refunded() -> None:
     assert money(seen(told(story), "b")) == (0, 15800, 15800)
 
 
-def test_the_shopper_is_sent_to_confirm_until_the_money_is_held() -> None:
+def test_the_action_url_is_shown_until_the_money_is_held() -> None:
     log, purse = h.GroupLog(), h.PurseLog()
     state = folded(log.decide(1, h.opened("a"), h.reserved("a")), purse.decide(2, h.action_required("a")))
     assert seen(state, "a").action_url == "https://pay.example/3ds"
@@ -88,28 +88,28 @@ def test_the_shopper_is_sent_to_confirm_until_the_money_is_held() -> None:
     assert seen(state, "a").held_minor == 17800
 
 
-def test_nobody_is_sent_to_confirm_for_an_order_that_is_over() -> None:
+def test_a_final_order_has_no_action_url() -> None:
     log, purse = h.GroupLog(), h.PurseLog()
     state = folded(log.decide(1, h.opened("a"), h.reserved("a")), purse.decide(2, h.action_required("a")))
     log.decide(3, h.seat_released("a", g.RELEASE_REASON_LAPSED)).fold(state)
     assert seen(state, "a").action_url == ""
 
 
-def test_who_is_let_go_has_nothing_held() -> None:
+def test_a_released_order_has_no_money_held() -> None:
     state = told(stories.a_group_expires_short())
     assert where(seen(state, "a")) == ("RELEASED", "GROUP_EXPIRED")
     assert where(seen(state, "b")) == ("LAPSED", "LAPSED")
     assert money(seen(state, "a")) == money(seen(state, "b")) == (0, 0, 0)
 
 
-def test_money_is_shown_as_held_until_it_is_let_go() -> None:
+def test_money_is_shown_as_held_until_it_is_released() -> None:
     story = stories.a_group_expires_short()
     state = folded(*story.facts, *story.decisions[:5], *story.payments[:1])
     assert where(seen(state, "a")) == ("RELEASED", "GROUP_EXPIRED")
     assert money(seen(state, "a")) == (17800, 0, 0)
 
 
-def test_a_seat_that_falls_free_goes_to_who_waits() -> None:
+def test_a_free_seat_goes_to_the_waitlist() -> None:
     story = stories.a_joiner_is_refused_and_another_waits()
     assert where(seen(folded(*story.facts, *story.decisions[:3]), "c")) == ("WAITLISTED", "")
     state = told(story)
@@ -126,21 +126,21 @@ def test_a_sale_counts_as_held_until_the_group_completes() -> None:
     assert money(seen(told(story), "a")) == (0, 15800, 0)
 
 
-def test_a_sale_for_nothing_is_given_back_and_was_never_captured() -> None:
+def test_a_refunded_sale_without_completion_was_not_captured() -> None:
     log, purse = h.GroupLog(), h.PurseLog()
     state = folded(log.decide(1, h.opened("a"), h.reserved("a")), purse.decide(2, h.authorised("a", sale=True)))
-    purse.decide(3, h.given_back("a", 17800), h.payment_released("a")).fold(state)
+    purse.decide(3, h.refunded("a", 17800), h.payment_released("a")).fold(state)
     assert money(seen(state, "a")) == (0, 0, 0)
 
 
-def test_money_given_back_by_the_purse_itself_after_a_capture_counts_as_refunded() -> None:
+def test_a_return_of_funds_after_a_capture_counts_as_refunded() -> None:
     log, purse = h.GroupLog(), h.PurseLog()
     state = folded(log.decide(1, h.opened("a"), h.reserved("a")), purse.decide(2, h.authorised("a")))
-    purse.decide(3, h.captured("a"), h.given_back("a", 15800)).fold(state)
+    purse.decide(3, h.captured("a"), h.refunded("a", 15800)).fold(state)
     assert money(seen(state, "a")) == (0, 15800, 15800)
 
 
-def test_money_that_nobody_asked_for_comes_and_goes_unseen() -> None:
+def test_unexpected_funds_are_not_shown() -> None:
     log, purse = h.GroupLog(), h.PurseLog()
     state = folded(log.decide(1, h.opened("a"), h.reserved("a")), purse.decide(2, h.authorised("a")))
     before = seen(state, "a")
@@ -149,14 +149,14 @@ def test_money_that_nobody_asked_for_comes_and_goes_unseen() -> None:
     assert seen(state, "a") == before
     purse.decide(5, h.captured("a")).fold(state)
     log.decide(6, h.confirmed("a"), h.completed("a"), h.settled("a")).fold(state)
-    # Its own hold captured a second time: given back, and the order stays charged once.
+    # A second capture of its hold is refunded, and the order stays charged once.
     purse.decide(7, h.suspense("a", 15800)).fold(state)
-    purse.decide(8, h.given_back("a", 15800)).fold(state)
+    purse.decide(8, h.refunded("a", 15800)).fold(state)
     assert where(seen(state, "a")) == ("SETTLED", "")
     assert money(seen(state, "a")) == (0, 15800, 0)
 
 
-def test_a_declined_capture_ends_the_order_and_its_hold_is_let_go() -> None:
+def test_a_declined_capture_ends_the_order_and_its_hold_is_released() -> None:
     story = stories.a_capture_is_declined()
     assert seen(folded(*story.facts, *story.decisions, *story.payments[:-1]), "a").held_minor == 17800
     state = told(story)
@@ -166,7 +166,7 @@ def test_a_declined_capture_ends_the_order_and_its_hold_is_let_go() -> None:
     assert money(order) == (0, 0, 0)
 
 
-def test_a_final_state_absorbs() -> None:
+def test_no_event_changes_a_final_state() -> None:
     log = h.GroupLog()
     state = folded(log.decide(1, h.opened("a"), h.reserved("a")))
     log.decide(2, h.seat_released("a", g.RELEASE_REASON_CANCELLED)).fold(state)
@@ -176,20 +176,20 @@ def test_a_final_state_absorbs() -> None:
     assert seen(state, "a") == before
 
 
-def test_a_refusal_of_a_second_payload_takes_nobodys_seat() -> None:
+def test_a_refusal_of_a_second_payload_keeps_the_seat() -> None:
     log = h.GroupLog()
     state = folded(log.decide(1, h.opened("a"), h.reserved("a")), log.decide(2, h.refused("a")))
     assert where(seen(state, "a")) == ("RESERVED", "")
 
 
 @pytest.mark.parametrize("number", [number for number in g.RefusalReason.values() if number])
-def test_every_refusal_says_why(number: g.RefusalReason.ValueType) -> None:
+def test_every_refusal_has_its_reason(number: g.RefusalReason.ValueType) -> None:
     order = seen(folded(h.GroupLog().decide(1, h.refused("a", number))), "a")
     assert where(order) == ("REFUSED", g.RefusalReason.Name(number).removeprefix("REFUSAL_REASON_"))
 
 
 @pytest.mark.parametrize("number", [number for number in g.ReleaseReason.values() if number])
-def test_every_release_says_why(number: g.ReleaseReason.ValueType) -> None:
+def test_every_release_has_its_reason(number: g.ReleaseReason.ValueType) -> None:
     log = h.GroupLog()
     order = seen(folded(log.decide(1, h.opened("a"), h.reserved("a"), h.seat_released("a", number))), "a")
     name = g.ReleaseReason.Name(number).removeprefix("RELEASE_REASON_")
@@ -203,25 +203,25 @@ def test_the_first_of_two_payloads_under_one_id_is_the_order() -> None:
     assert state.orders["a"].request_sha256 == h.digest_of("a")
 
 
-def test_the_decision_says_which_request_won() -> None:
+def test_the_decision_names_the_request_that_owns_the_id() -> None:
     late_fact = folded(h.GroupLog().decide(1, h.reserved("a")), h.placed("a", 2, quantity=9, request_sha256=b"other"))
     assert late_fact.orders["a"].request_sha256 == h.digest_of("a")
     assert seen(late_fact, "a").quantity == 2
 
 
-def test_a_purse_alone_makes_no_order() -> None:
+def test_a_payment_alone_creates_no_order() -> None:
     state = folded(h.PurseLog().decide(1, h.authorised("stray")))
     assert state.find("stray") is None
 
 
-def test_a_wish_to_cancel_changes_nothing_by_itself() -> None:
+def test_a_cancel_request_alone_changes_nothing() -> None:
     state = folded(h.placed("a"))
     before = seen(state, "a")
-    h.cancel_wish("a").fold(state)
+    h.cancel_requested("a").fold(state)
     assert seen(state, "a") == before
 
 
-def test_repeats_change_nothing() -> None:
+def test_duplicates_change_nothing() -> None:
     story = stories.two_settle_and_one_is_refunded()
     state = told(story)
     before = [seen(state, order) for order in ("a", "b")]
@@ -231,14 +231,14 @@ def test_repeats_change_nothing() -> None:
     assert [seen(state, order) for order in ("a", "b")] == before
 
 
-def test_two_different_decisions_of_one_version_are_impossible() -> None:
+def test_two_different_decisions_of_one_version_stop_the_fold() -> None:
     one, other = h.GroupLog(), h.GroupLog()
     state = folded(one.decide(1, h.opened("a")))
     with pytest.raises(HistoryBroken, match="two different decisions"):
         other.decide(2, h.opened("a")).fold(state)
 
 
-def test_a_gap_is_impossible() -> None:
+def test_a_gap_stops_the_fold() -> None:
     purse = h.PurseLog()
     state = folded(purse.decide(1, h.authorised("a")))
     purse.decide(2, h.voided("a"))
@@ -246,7 +246,7 @@ def test_a_gap_is_impossible() -> None:
         purse.decide(3, h.payment_released("a")).fold(state)
 
 
-def test_a_broken_chain_is_impossible() -> None:
+def test_a_broken_chain_stops_the_fold() -> None:
     log, other = h.GroupLog(), h.GroupLog()
     state = folded(log.decide(1, h.opened("a")))
     other.decide(1, h.opened("b"))
@@ -254,18 +254,18 @@ def test_a_broken_chain_is_impossible() -> None:
         other.decide(2, h.reserved("a")).fold(state)
 
 
-def test_an_event_of_a_newer_program_stops_the_fold() -> None:
+def test_an_event_of_a_newer_build_stops_the_fold() -> None:
     with pytest.raises(HistoryBroken, match="unknown event"):
         h.GroupLog().decide(1, g.GroupEvent()).fold(OrdersFold().initial(h.GROUP))
     with pytest.raises(HistoryBroken, match="unknown event"):
         h.PurseLog().decide(1, p.PaymentEvent()).fold(OrdersFold().initial(h.GROUP))
 
 
-def test_a_fact_without_a_body_can_not_be_read() -> None:
+def test_a_fact_without_a_body_is_undecodable() -> None:
     with pytest.raises(DecodeError):
         folded(h.Fact(OrderFact(order="a", group=h.GROUP, customer="ann"), 1))
 
 
-def test_the_token_of_the_payment_method_is_not_kept() -> None:
+def test_the_token_of_the_payment_method_is_not_stored() -> None:
     state = folded(h.placed("a", payment_method="card_secret"))
     assert "card_secret" not in repr(state)

@@ -1,7 +1,7 @@
-"""Goal: the order in which the three topics are read can't be told from what is shown.
+"""Goal: the orders shown do not depend on the order in which the three topics are read.
 
-Method: stories, and logs of events drawn at random, are folded in interleavings that keep each topic's own order, and
-with parts read twice; what is shown at the end is the same every time, and on the way there revisions only rise.
+Method: stories and random logs are folded in interleavings that keep the order of each topic, some with parts read
+twice. The result is always the same, and revisions only rise.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def shown(state: GroupOrders) -> dict[str, Order]:
 
 
 def fold(records: Sequence[h.Record]) -> GroupOrders:
-    """Folds, and looks after every record at what must hold on the way."""
+    """Folds records and checks the invariants after each of them."""
     state = OrdersFold().initial(h.GROUP)
     revisions: dict[str, int] = {}
     ends: dict[str, int] = {}
@@ -67,7 +67,7 @@ group_events = st.one_of(
     st.builds(h.completed, st.sampled_from(ORDERS)),
     st.builds(h.settled, st.sampled_from(ORDERS)),
     st.builds(h.failed, st.sampled_from(ORDERS)),
-    st.builds(h.money_back, st.sampled_from(ORDERS)),
+    st.builds(h.member_released, st.sampled_from(ORDERS)),
     st.builds(h.cancel_refused, st.sampled_from(ORDERS)),
 )
 purse_events = st.one_of(
@@ -78,19 +78,19 @@ purse_events = st.one_of(
     st.builds(h.capture_declined, st.sampled_from(ORDERS)),
     st.builds(h.voided, st.sampled_from(ORDERS)),
     st.builds(h.hold_lapsed, st.sampled_from(ORDERS)),
-    st.builds(h.given_back, st.sampled_from(ORDERS), st.integers(1, 20_000), st.sampled_from(["", "r"])),
+    st.builds(h.refunded, st.sampled_from(ORDERS), st.integers(1, 20_000), st.sampled_from(["", "r"])),
     st.builds(h.payment_released, st.sampled_from(ORDERS)),
     st.builds(h.suspense, st.sampled_from(ORDERS), st.integers(1, 20_000), st.sampled_from(["", "second"])),
 )
 facts = st.one_of(
     st.builds(h.placed, st.sampled_from(ORDERS), st.integers(1, 9_000), opens=st.booleans()),
-    st.builds(h.cancel_wish, st.sampled_from(ORDERS)),
+    st.builds(h.cancel_requested, st.sampled_from(ORDERS)),
 )
 
 
 @st.composite
 def logs(draw: st.DrawFn) -> Story:
-    """Logs that no decider would write: what is shown must not depend on their making sense."""
+    """Random logs. No decider writes them, but the result must be independent of the reading order all the same."""
     group, purse = h.GroupLog(), h.PurseLog()
     for time_ms, events in enumerate(draw(st.lists(st.lists(group_events, min_size=1, max_size=3), max_size=5))):
         group.decide(1_000 + time_ms, *events)
@@ -101,7 +101,7 @@ def logs(draw: st.DrawFn) -> Story:
 
 @given(st.data())
 @settings(max_examples=200, deadline=None)
-def test_a_story_is_shown_alike_however_its_topics_interleave(data: st.DataObject) -> None:
+def test_every_interleaving_of_a_story_gives_the_same_orders(data: st.DataObject) -> None:
     story = data.draw(st.sampled_from(STORIES))()
     plain = fold([*story.facts, *story.decisions, *story.payments])
     assert shown(fold(data.draw(interleavings(story)))) == shown(plain)
@@ -109,14 +109,14 @@ def test_a_story_is_shown_alike_however_its_topics_interleave(data: st.DataObjec
 
 @given(st.data())
 @settings(max_examples=200, deadline=None)
-def test_any_logs_are_shown_alike_however_they_interleave(data: st.DataObject) -> None:
+def test_every_interleaving_of_any_logs_gives_the_same_orders(data: st.DataObject) -> None:
     story = data.draw(logs())
     assert shown(fold(data.draw(interleavings(story)))) == shown(fold(data.draw(interleavings(story))))
 
 
 @given(st.data())
 @settings(max_examples=100, deadline=None)
-def test_records_read_twice_are_shown_once(data: st.DataObject) -> None:
+def test_records_read_twice_count_once(data: st.DataObject) -> None:
     story = data.draw(st.sampled_from(STORIES))()
     records = data.draw(interleavings(story))
     to = data.draw(st.integers(0, len(records)))
@@ -126,7 +126,7 @@ def test_records_read_twice_are_shown_once(data: st.DataObject) -> None:
 
 @given(st.data())
 @settings(max_examples=50, deadline=None)
-def test_a_state_that_was_kept_and_read_again_goes_on(data: st.DataObject) -> None:
+def test_the_fold_continues_from_an_encoded_state(data: st.DataObject) -> None:
     story = data.draw(st.sampled_from(STORIES))()
     records = data.draw(interleavings(story))
     cut = data.draw(st.integers(0, len(records)))

@@ -1,4 +1,4 @@
-"""Ids, digests and tokens are functions of the request alone."""
+"""Ids and digests depend on the request alone, tokens on the position of the fact."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def request(**more: object) -> PlaceOrderRequest:
     return PlaceOrderRequest(**{**said, **more})  # type: ignore[arg-type] # fields by name
 
 
-def test_ids_stay_what_they_are_in_every_version() -> None:
+def test_ids_do_not_change_between_versions() -> None:
     group = group_id("ann", REQUEST)
     assert group == "2e56554c-9037-5aa3-af60-fe19308df859"
     assert order_id(group, "ann", REQUEST) == "a8b6987b-2b27-519f-8489-d40239791354"
@@ -56,7 +56,7 @@ def test_an_order_name_is_its_two_ids() -> None:
             parse_order(wrong)
 
 
-def test_how_long_the_caller_waits_is_no_part_of_the_payload() -> None:
+def test_the_wait_is_not_part_of_the_payload() -> None:
     assert request_digest(request(wait=WAIT_ACCEPTED)) == request_digest(request())
     assert request_digest(request(request_id=OTHER)) == request_digest(request())
 
@@ -74,24 +74,24 @@ def test_how_long_the_caller_waits_is_no_part_of_the_payload() -> None:
         {"payment_method": "card_other"},
     ],
 )
-def test_anything_else_is(change: dict[str, object]) -> None:
+def test_every_other_field_is_part_of_the_payload(change: dict[str, object]) -> None:
     assert request_digest(request(**change)) != request_digest(request())
 
 
 def test_the_digest_leaves_the_request_alone() -> None:
-    asked = request(wait=WAIT_ACCEPTED)
-    request_digest(asked)
-    assert asked == request(wait=WAIT_ACCEPTED)
+    place_request = request(wait=WAIT_ACCEPTED)
+    request_digest(place_request)
+    assert place_request == request(wait=WAIT_ACCEPTED)
 
 
 @given(st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
-def test_a_token_says_where_the_fact_is(partition: int, offset: int) -> None:
+def test_a_token_contains_the_position_of_the_fact(partition: int, offset: int) -> None:
     token = encode(Token(partition, offset))
     assert decode(token) == Token(partition, offset)
     assert not set(token) & set("+/=")
 
 
 @pytest.mark.parametrize("text", ["!", "a", "MTow!", "", "MTI", "LTE6MA", "OjE", "MTpx", "wrI6MQ"])
-def test_what_is_no_token_is_refused(text: str) -> None:
+def test_an_invalid_token_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="token"):
         decode(text)

@@ -1,4 +1,4 @@
-"""ListOrders: pages of a group's or a customer's orders that stay stable while data changes."""
+"""ListOrders: stable pages of the orders of a group or a customer while data changes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def page(world: World, parent: str, **more: object) -> ListOrdersResponse:
     return await world.orders.ListOrders(request, call())
 
 
-async def test_a_groups_orders_come_in_pages_each_once_while_orders_come_and_change(world: World) -> None:
+async def test_pages_of_a_group_list_each_order_once_while_orders_change(world: World) -> None:
     leader, _ = await world.place()
     names = await fill(world, 9, leader.group)
     seen: list[str] = []
@@ -57,19 +57,19 @@ async def test_a_groups_orders_come_in_pages_each_once_while_orders_come_and_cha
     assert {leader.name, *names} <= set(seen)
 
 
-async def test_a_group_is_narrowed_to_a_customer(world: World) -> None:
+async def test_the_list_of_a_group_can_be_filtered_by_customer(world: World) -> None:
     leader, _ = await world.place()
     names = await fill(world, 6, leader.group)
     got = await page(world, leader.group, customer="c1")
     assert sorted(order.name for order in got.orders) == sorted(names[1::3])
 
 
-async def test_a_customers_orders_come_newest_first_from_all_groups(world: World) -> None:
+async def test_a_customers_orders_are_listed_newest_first_from_all_groups(world: World) -> None:
     names = await fill(world, 12)
     mine = list(reversed(names[0::3]))
     first = await page(world, "groups/-", customer="c0", page_size=3)
     assert [order.name for order in first.orders] == mine[:3]
-    # What is newer than the first page does not move the second.
+    # Orders newer than the first page do not change the second.
     await fill(world, 3, first=30)
     second = await page(world, "groups/-", customer="c0", page_size=3, page_token=first.next_page_token)
     assert [order.name for order in second.orders] == mine[3:]
@@ -77,7 +77,7 @@ async def test_a_customers_orders_come_newest_first_from_all_groups(world: World
     assert not (await page(world, "groups/-", customer="nobody")).orders
 
 
-async def test_a_list_shows_what_was_written_before_it_and_with_a_token_what_others_wrote(world: World) -> None:
+async def test_a_list_contains_this_process_writes_and_with_a_token_other_writes(world: World) -> None:
     leader, token = await world.place()
     world.folds = False
     joined = await fill(world, 1, leader.group)
@@ -99,7 +99,7 @@ async def test_a_list_shows_what_was_written_before_it_and_with_a_token_what_oth
         ("groups/" + "-" * 36, {}, "parent"),
     ],
 )
-async def test_what_is_no_token_or_no_group_is_refused(
+async def test_an_invalid_token_or_group_is_refused(
     world: World, parent: str, more: dict[str, object], field: str
 ) -> None:
     leader, _ = await world.place()
@@ -108,7 +108,7 @@ async def test_what_is_no_token_or_no_group_is_refused(
     assert [name for name, _ in caught.value.fields] == [field]
 
 
-async def test_a_page_token_is_of_one_list_only(world: World) -> None:
+async def test_a_page_token_is_valid_for_its_list_only(world: World) -> None:
     leader, _ = await world.place()
     await fill(world, 6, leader.group)
     first = await page(world, leader.group, page_size=2)
@@ -119,7 +119,7 @@ async def test_a_page_token_is_of_one_list_only(world: World) -> None:
     assert (await page(world, leader.group, page_size=500, page_token=first.next_page_token)).orders
 
 
-async def test_nobodys_group_is_not_found_and_an_unread_partition_is_not_an_empty_list(world: World) -> None:
+async def test_an_unknown_group_is_not_found_and_an_unread_partition_is_not_ready(world: World) -> None:
     with pytest.raises(ApiError) as caught:
         await page(world, f"groups/{UUID(int=9)}")
     assert caught.value.reason_name == "GROUP_NOT_FOUND"
@@ -129,14 +129,14 @@ async def test_nobodys_group_is_not_found_and_an_unread_partition_is_not_an_empt
             await page(world, parent, customer="ann")
 
 
-async def test_a_customers_list_is_not_answered_from_a_part_of_the_partitions(world: World) -> None:
+async def test_a_customers_list_needs_all_partitions(world: World) -> None:
     await world.place()
     world.away.add(2)
     with pytest.raises(NotReady):
         await page(world, "groups/-", customer="ann")
 
 
-def test_there_is_a_key_of_each_partition() -> None:
+def test_there_is_a_key_for_each_partition() -> None:
     for partitions in (1, 4, 64):
         keys = key_of_each_partition(partitions)
         assert [partition_of(key, partitions) for key in keys] == list(range(partitions))
@@ -164,14 +164,14 @@ async def test_a_customer_with_many_orders_pages_through_all_of_them(world: Worl
     assert set(found) == placed
 
 
-async def test_an_order_is_listed_by_its_seat_where_retention_has_taken_its_fact(world: World) -> None:
+async def test_an_order_without_its_fact_is_listed_by_its_seat(world: World) -> None:
     seat = reserved("o1")
     world.decide(GROUP, opened("o1"), seat)
     answer = await page(world, "groups/-", customer="customer-o1")
     assert [order.name for order in answer.orders] == [f"groups/{GROUP}/orders/o1"]
 
 
-async def test_an_order_whose_fact_is_read_after_its_seat_is_listed_once_by_the_time_of_the_fact(world: World) -> None:
+async def test_an_order_whose_fact_is_read_late_is_listed_once_by_the_time_of_the_fact(world: World) -> None:
     world.decide(GROUP, opened("o1"), reserved("o1"))
     world.now_ms = TIME_MS - 5_000
     world.decides = lambda fact: ()

@@ -1,4 +1,4 @@
-"""PlaceOrder: plain mistakes are refused before anything is written, and the answer is what was decided."""
+"""PlaceOrder: invalid requests are refused before a record is appended, and the answer is the decision."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from chassis.rpc.errors import ApiError
 from eventlog.core.errors import BrokerUnavailable, NotReady
 from services.orders.domain.ids import group_id, order_id, request_digest
 from tests.unit.orders import history as h
-from tests.unit.orders.world import OTHER, REQUEST, World, asked, call, still_waits
+from tests.unit.orders.world import OTHER, REQUEST, World, call, place_request, still_waits
 
 
 def opens(fact: OrderFact) -> Sequence[g.GroupEvent]:
-    """A decider that gives everybody a seat."""
+    """A decider that reserves every seat."""
     seat = g.SeatReserved(
         order=fact.order, customer=fact.customer, quantity=2, request_sha256=fact.placed.request_sha256
     )
@@ -40,13 +40,13 @@ def opens(fact: OrderFact) -> Sequence[g.GroupEvent]:
 
 
 def refuses(fact: OrderFact, why: g.RefusalReason.ValueType) -> Sequence[g.GroupEvent]:
-    """A decider that has no seat."""
+    """A decider that refuses every seat."""
     refused = g.SeatRefused(order=fact.order, reason=why, request_sha256=fact.placed.request_sha256)
     return [g.GroupEvent(seat_refused=refused)]
 
 
 def fills(fact: OrderFact) -> Sequence[g.GroupEvent]:
-    """A decider that has a seat for the leader only."""
+    """A decider that has one seat, for the leader."""
     return opens(fact) if fact.placed.opens_group else refuses(fact, g.REFUSAL_REASON_GROUP_FULL)
 
 
@@ -61,7 +61,7 @@ def reason(caught: pytest.ExceptionInfo[ApiError]) -> tuple[grpc.StatusCode, str
     return caught.value.code, caught.value.reason_name
 
 
-async def test_an_order_that_opens_a_group_is_written_as_one_fact(world: World) -> None:
+async def test_an_order_that_opens_a_group_is_one_fact(world: World) -> None:
     order, _ = await world.place()
     group = group_id("ann", REQUEST)
     ((fact, headers),) = world.records
@@ -71,7 +71,7 @@ async def test_an_order_that_opens_a_group_is_written_as_one_fact(world: World) 
     assert fact.placed.campaign == "mug"
     assert fact.placed.payment_method == "card_ok"
     assert fact.placed.request_id == REQUEST
-    assert fact.placed.request_sha256 == request_digest(asked())
+    assert fact.placed.request_sha256 == request_digest(place_request())
     assert headers["ce_id"] == f"{fact.order}:placed".encode()
     assert headers["ce_type"] == b"groupbuy.orders.v1.OrderPlaced"
     assert headers["ce_source"] == b"/groupbuy/orders"
@@ -79,22 +79,22 @@ async def test_an_order_that_opens_a_group_is_written_as_one_fact(world: World) 
     assert headers["groupbuy-campaign"] == b"mug"
 
 
-async def test_the_answer_waits_for_the_seat_and_is_whole(world: World) -> None:
+async def test_the_answer_waits_for_the_seat_and_has_all_fields(world: World) -> None:
     order, _ = await world.place()
     assert order.state == ORDER_STATE_RESERVED
-    # The decision was read before the fact; what only the fact says is there all the same.
+    # The decision was read before the fact. The answer has the fields of the fact nevertheless.
     assert order.max_unit_price_minor == 8900
     assert order.opened_group
 
 
-async def test_an_accepted_order_is_answered_before_anybody_decides(world: World) -> None:
+async def test_an_accepted_order_is_answered_before_the_decision(world: World) -> None:
     world.folds = False
     order, token = await world.place(wait=WAIT_ACCEPTED)
     assert (order.state, order.revision, order.quantity, order.campaign) == (ORDER_STATE_PLACED, 1, 2, "campaigns/mug")
     assert token
 
 
-async def test_group_closed_waits_for_the_end(world: World) -> None:
+async def test_wait_final_waits_for_the_final_state(world: World) -> None:
     placing = asyncio.create_task(world.place(wait=WAIT_FINAL))
     group = group_id("ann", REQUEST)
     order = order_id(group, "ann", REQUEST)
@@ -117,7 +117,7 @@ async def test_a_full_group_answers_with_a_refused_order(world: World) -> None:
     assert "groupbuy-campaign" not in world.records[1][1]
 
 
-async def test_a_place_in_the_waitlist_is_an_answer(world: World) -> None:
+async def test_a_waitlisted_order_is_decided(world: World) -> None:
     leader, _ = await world.place()
     world.decides = lambda fact: [
         g.GroupEvent(seat_waitlisted=g.SeatWaitlisted(order=fact.order, customer="bob", quantity=2))
@@ -133,10 +133,10 @@ async def test_a_solo_purchase_opens_a_group_of_one(world: World) -> None:
     assert world.records[0][0].placed.opens_group
 
 
-# The same request again -------------------------------------------------------------------------------------------
+# Retries ----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_same_request_again_is_the_same_order_and_no_second_record(world: World) -> None:
+async def test_a_retry_is_the_same_order_and_no_second_record(world: World) -> None:
     first, _ = await world.place()
     world.decide(first.group.split("/")[1], h.confirmed(first.name.split("/")[-1]))
     again, token = await world.place(wait=WAIT_ACCEPTED)
@@ -146,7 +146,7 @@ async def test_the_same_request_again_is_the_same_order_and_no_second_record(wor
     assert await world.orders.GetOrder(GetOrderRequest(name=first.name, consistency_token=token), call()) == again
 
 
-async def test_the_same_request_again_is_answered_when_the_campaign_is_archived_since(world: World) -> None:
+async def test_a_retry_is_answered_after_the_campaign_was_archived(world: World) -> None:
     first, _ = await world.place()
     world.campaigns.known["mug"].archived = True
     assert (await world.place())[0] == first
@@ -179,7 +179,7 @@ async def test_a_new_request_id_is_a_new_order(world: World) -> None:
     assert (await world.place())[0].name != (await world.place(request_id=OTHER))[0].name
 
 
-# Mistakes ---------------------------------------------------------------------------------------------------------
+# Invalid requests -------------------------------------------------------------------------------------------------
 
 
 async def test_an_unknown_campaign_is_refused(world: World) -> None:
@@ -189,12 +189,12 @@ async def test_an_unknown_campaign_is_refused(world: World) -> None:
     assert not world.records
 
 
-async def test_a_campaign_made_a_moment_ago_is_known(world: World) -> None:
+async def test_a_campaign_that_was_just_created_is_known(world: World) -> None:
     world.campaigns.late["cup"] = Campaign(name="campaigns/cup", currency="CNY")
     assert (await world.place(campaign="campaigns/cup"))[0].state == ORDER_STATE_RESERVED
 
 
-async def test_campaigns_that_can_not_be_read_are_not_called_unknown(world: World) -> None:
+async def test_unreadable_campaigns_are_unavailable_not_unknown(world: World) -> None:
     world.campaigns.away = True
     with pytest.raises(BrokerUnavailable):
         await world.place(0.1, campaign="campaigns/none")
@@ -225,14 +225,14 @@ async def test_a_group_of_another_campaign_is_refused(world: World) -> None:
     assert reason(caught) == (grpc.StatusCode.INVALID_ARGUMENT, "CAMPAIGN_MISMATCH")
 
 
-async def test_a_group_that_nobody_opened_is_refused_after_a_moment(world: World) -> None:
+async def test_a_group_that_is_not_opened_within_a_second_is_refused(world: World) -> None:
     with pytest.raises(ApiError) as caught:
         await world.place(0.1, group=f"groups/{h.GROUP}")
     assert reason(caught) == (grpc.StatusCode.NOT_FOUND, "GROUP_NOT_FOUND")
     assert not world.records
 
 
-async def test_a_group_that_was_opened_a_moment_ago_is_waited_for(world: World) -> None:
+async def test_a_group_that_was_just_opened_is_waited_for(world: World) -> None:
     joining = asyncio.create_task(world.place(customer="bob", group=f"groups/{h.GROUP}"))
     await still_waits(joining)
     world.decide(h.GROUP, h.opened("leader"))
@@ -240,17 +240,17 @@ async def test_a_group_that_was_opened_a_moment_ago_is_waited_for(world: World) 
 
 
 @pytest.mark.parametrize("group", ["-" * 36, "a" * 36, "0b6a0c2e0f54-5a4e-9a59-3f3a5f1f-7a10"])
-async def test_what_is_no_group_name_is_refused(world: World, group: str) -> None:
+async def test_an_invalid_group_name_is_refused(world: World, group: str) -> None:
     with pytest.raises(ApiError) as caught:
         await world.place(group=f"groups/{group}")
     assert reason(caught) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
     assert [field for field, _ in caught.value.fields] == ["group"]
 
 
-# When things are slow or away -------------------------------------------------------------------------------------
+# Slow or unavailable -----------------------------------------------------------------------------------------------
 
 
-async def test_an_answer_that_does_not_come_is_pending_and_the_order_is_named(world: World) -> None:
+async def test_a_late_decision_is_pending_and_the_error_names_the_order(world: World) -> None:
     world.folds = False
     with pytest.raises(ApiError) as caught:
         await world.place(0.1)
@@ -260,10 +260,12 @@ async def test_an_answer_that_does_not_come_is_pending_and_the_order_is_named(wo
     assert caught.value.metadata["order"] == name
     world.fold(fact)
     token = caught.value.metadata["consistency_token"]
-    assert (await world.orders.GetOrder(GetOrderRequest(name=name, consistency_token=token), call())).state == ORDER_STATE_RESERVED
+    assert (
+        await world.orders.GetOrder(GetOrderRequest(name=name, consistency_token=token), call())
+    ).state == ORDER_STATE_RESERVED
 
 
-async def test_a_broker_that_is_away_is_said_and_the_deadline_kept(world: World) -> None:
+async def test_an_unavailable_broker_is_reported_within_the_deadline(world: World) -> None:
     world.broker = False
     with pytest.raises(BrokerUnavailable):
         await world.place(0.3)
@@ -272,14 +274,14 @@ async def test_a_broker_that_is_away_is_said_and_the_deadline_kept(world: World)
     assert 0 < timeout_s < 0.3
 
 
-async def test_nothing_is_written_while_the_projection_recovers(world: World) -> None:
+async def test_no_order_is_appended_while_the_projection_recovers(world: World) -> None:
     world.ready = False
     with pytest.raises(NotReady):
         await world.place()
     assert not world.records
 
 
-async def test_no_log_line_holds_the_token_of_the_payment_method(
+async def test_no_log_line_contains_the_token_of_the_payment_method(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

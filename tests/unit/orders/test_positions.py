@@ -1,4 +1,4 @@
-"""Tokens name offsets, and anybody can write one: what the log does not have is refused, the rest is waited for."""
+"""Tokens name offsets and can be forged: an offset beyond the end of the log is refused, others are waited for."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ def world() -> World:
 
 
 def reading(world: World, name: str, token: Token, seconds: float = 5.0) -> Awaitable[Order]:
-    return asyncio.ensure_future(world.orders.GetOrder(GetOrderRequest(name=name, consistency_token=encode(token)), call(seconds)))
+    return asyncio.ensure_future(
+        world.orders.GetOrder(GetOrderRequest(name=name, consistency_token=encode(token)), call(seconds))
+    )
 
 
 async def placed(world: World) -> tuple[str, int]:
-    """An order, and its partition."""
+    """Places an order. Returns its name and partition."""
     order, token = await world.place()
     return order.name, decode(token).partition
 
 
-async def test_a_forged_token_is_refused_at_once_and_the_broker_is_asked_once_for_all(world: World) -> None:
+async def test_forged_tokens_are_refused_after_one_read_of_the_logs_end(world: World) -> None:
     name, partition = await placed(world)
     forged = [reading(world, name, Token(partition, 10**15), 60.0) for _ in range(100)]
     async with asyncio.timeout(5):
@@ -45,13 +47,15 @@ async def test_a_forged_token_is_refused_at_once_and_the_broker_is_asked_once_fo
         assert isinstance(error, ApiError)
         assert (error.reason_name, error.fields[0][0]) == ("INVALID_FIELDS", "consistency_token")
     assert world.asked_ends == [partition]
-    request = ListOrdersRequest(parent=name.rpartition("/orders/")[0], consistency_token=encode(Token(partition, 10**15)))
+    request = ListOrdersRequest(
+        parent=name.rpartition("/orders/")[0], consistency_token=encode(Token(partition, 10**15))
+    )
     with pytest.raises(ApiError) as caught:
         await world.orders.ListOrders(request, call())
     assert reason(caught) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
 
 
-async def test_the_broker_is_asked_ten_times_a_second_at_most(world: World) -> None:
+async def test_the_end_of_the_log_is_read_at_most_ten_times_a_second(world: World) -> None:
     name, partition = await placed(world)
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -62,7 +66,7 @@ async def test_the_broker_is_asked_ten_times_a_second_at_most(world: World) -> N
     assert loop.time() - began >= 2 * positions.READ_INTERVAL_S
 
 
-async def test_a_record_of_another_process_is_waited_for_and_wakes_when_its_partition_gets_there(world: World) -> None:
+async def test_a_call_waits_until_a_record_of_another_process_is_folded(world: World) -> None:
     name, partition = await placed(world)
     offset = world.written_elsewhere(partition)
     call_ = asyncio.ensure_future(reading(world, name, Token(partition, offset)))
@@ -70,12 +74,12 @@ async def test_a_record_of_another_process_is_waited_for_and_wakes_when_its_part
     await still_waits(call_)
     world.fold_all(partition)
     assert (await call_).name == name
-    # Known from then on: nothing is asked again.
+    # The end is known from then on and not read again.
     await reading(world, name, Token(partition, offset))
     assert world.asked_ends == [partition]
 
 
-async def test_one_identity_can_not_take_all_places(world: World) -> None:
+async def test_one_identity_can_not_take_all_slots(world: World) -> None:
     name, partition = await placed(world)
     token = Token(partition, world.written_elsewhere(partition))
     IDENTITY.set("shop")
@@ -91,14 +95,14 @@ async def test_one_identity_can_not_take_all_places(world: World) -> None:
     await asyncio.gather(*calls, other)
 
 
-async def test_a_broker_that_can_not_be_asked_is_told(world: World) -> None:
+async def test_an_unreadable_end_of_the_log_is_unavailable(world: World) -> None:
     name, partition = await placed(world)
     world.broker = False
     with pytest.raises(BrokerUnavailable):
         await reading(world, name, Token(partition, 10**15))
 
 
-async def test_a_partition_that_goes_to_another_replica_ends_the_wait(world: World) -> None:
+async def test_a_partition_that_moves_to_another_replica_ends_the_wait(world: World) -> None:
     name, partition = await placed(world)
     call_ = asyncio.ensure_future(reading(world, name, Token(partition, world.written_elsewhere(partition))))
     await eventually(lambda: bool(world.asked_ends))

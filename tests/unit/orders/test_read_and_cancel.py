@@ -1,4 +1,4 @@
-"""GetOrder, CancelOrder and WatchOrder: what was written is seen, and a wish to leave is answered by its verdict."""
+"""GetOrder, CancelOrder and WatchOrder: reads see their writes, and a cancel returns the decision."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def reserved(world: World) -> OrderName:
 # GetOrder ---------------------------------------------------------------------------------------------------------
 
 
-async def test_an_order_is_read_as_it_is(world: World) -> None:
+async def test_an_order_is_read(world: World) -> None:
     order, token = await world.place()
     assert await get(world, order.name) == order
     assert await get(world, order.name, token) == order
@@ -70,7 +70,7 @@ async def test_an_unknown_order_is_not_found(world: World) -> None:
         assert reason(caught) == (grpc.StatusCode.NOT_FOUND, "ORDER_NOT_FOUND")
 
 
-async def test_with_a_token_ones_own_write_is_waited_for(world: World) -> None:
+async def test_a_read_with_a_token_waits_for_its_write(world: World) -> None:
     world.folds = False
     order, token = await world.place(wait=WAIT_ACCEPTED)
     reading = asyncio.create_task(get(world, order.name, token))
@@ -79,7 +79,7 @@ async def test_with_a_token_ones_own_write_is_waited_for(world: World) -> None:
     assert (await reading).state == ORDER_STATE_RESERVED
 
 
-async def test_what_this_process_wrote_is_waited_for_without_a_token(world: World) -> None:
+async def test_a_read_waits_for_this_process_writes_without_a_token(world: World) -> None:
     world.folds = False
     order, _ = await world.place(wait=WAIT_ACCEPTED)
     reading = asyncio.create_task(get(world, order.name))
@@ -88,7 +88,7 @@ async def test_what_this_process_wrote_is_waited_for_without_a_token(world: Worl
     assert (await reading).state == ORDER_STATE_RESERVED
 
 
-async def test_a_token_that_is_not_passed_by_the_deadline_is_pending(world: World) -> None:
+async def test_a_token_that_is_not_folded_by_the_deadline_is_pending(world: World) -> None:
     order, token = await world.place()
     partition = decode(token).partition
     far = encode(Token(partition, world.written_elsewhere(partition)))
@@ -97,7 +97,7 @@ async def test_a_token_that_is_not_passed_by_the_deadline_is_pending(world: Worl
     assert reason(caught) == (grpc.StatusCode.DEADLINE_EXCEEDED, "ANSWER_PENDING")
 
 
-async def test_a_token_that_is_none_or_of_another_partition_is_refused(world: World) -> None:
+async def test_an_invalid_token_or_one_of_another_partition_is_refused(world: World) -> None:
     order, token = await world.place()
     other = encode(Token((decode(token).partition + 1) % PARTITIONS, 0))
     for wrong in ("nonsense!", other):
@@ -107,7 +107,7 @@ async def test_a_token_that_is_none_or_of_another_partition_is_refused(world: Wo
         assert [field for field, _ in caught.value.fields] == ["consistency_token"]
 
 
-async def test_before_the_broker_was_met_nothing_is_called_unknown(world: World) -> None:
+async def test_before_the_number_of_partitions_is_known_reads_are_not_ready(world: World) -> None:
     world.partitions = 0
     with pytest.raises(NotReady):
         await get(world, UNKNOWN)
@@ -116,7 +116,7 @@ async def test_before_the_broker_was_met_nothing_is_called_unknown(world: World)
 # CancelOrder ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_shopper_leaves_and_hears_the_verdict(world: World) -> None:
+async def test_a_cancel_returns_the_decision(world: World) -> None:
     name = await reserved(world)
     world.decides = lambda fact: [h.seat_released(fact.order, g.RELEASE_REASON_CANCELLED)]
     assert (await cancel(world, str(name))).state == ORDER_STATE_CANCELLED
@@ -128,7 +128,7 @@ async def test_a_shopper_leaves_and_hears_the_verdict(world: World) -> None:
     assert "groupbuy-campaign" not in headers
 
 
-async def test_cancelling_twice_is_cancelling_once(world: World) -> None:
+async def test_a_second_cancel_is_idempotent(world: World) -> None:
     name = await reserved(world)
     world.decides = lambda fact: [h.seat_released(fact.order, g.RELEASE_REASON_CANCELLED)]
     first = await cancel(world, str(name))
@@ -136,7 +136,7 @@ async def test_cancelling_twice_is_cancelling_once(world: World) -> None:
     assert len(world.records) == 2
 
 
-async def test_who_comes_too_late_hears_why(world: World) -> None:
+async def test_a_late_cancel_is_refused_with_its_reason(world: World) -> None:
     name = await reserved(world)
     world.decides = lambda fact: [h.cancel_refused(fact.order, "COMPLETED")]
     for _ in range(2):
@@ -144,11 +144,11 @@ async def test_who_comes_too_late_hears_why(world: World) -> None:
             await cancel(world, str(name))
         assert reason(caught) == (grpc.StatusCode.FAILED_PRECONDITION, "ORDER_NOT_CANCELLABLE")
         assert caught.value.metadata["reason"] == "COMPLETED"
-    # The refusal is for ever: nothing was written for the second wish.
+    # The refusal is final: the second request appended no record.
     assert len(world.records) == 2
 
 
-async def test_an_order_at_its_end_can_not_be_cancelled_and_nothing_is_written(world: World) -> None:
+async def test_a_final_order_can_not_be_cancelled_and_no_record_is_appended(world: World) -> None:
     name = await reserved(world)
     world.decide(name.group, h.confirmed(name.order), h.completed(name.order), h.settled(name.order))
     with pytest.raises(ApiError) as caught:
@@ -158,7 +158,7 @@ async def test_an_order_at_its_end_can_not_be_cancelled_and_nothing_is_written(w
     assert len(world.records) == 1
 
 
-async def test_a_wish_that_overtook_its_order_was_granted(world: World) -> None:
+async def test_a_cancel_that_came_before_its_order_succeeded(world: World) -> None:
     world.decides = lambda fact: refuses(fact, g.REFUSAL_REASON_CANCELLED)
     order, _ = await world.place()
     assert (await cancel(world, order.name)).state == ORDER_STATE_REFUSED
@@ -172,7 +172,7 @@ async def test_an_unknown_order_can_not_be_cancelled(world: World) -> None:
     assert not world.records
 
 
-async def test_a_verdict_that_does_not_come_is_pending(world: World) -> None:
+async def test_a_late_decision_is_pending(world: World) -> None:
     name = await reserved(world)
     with pytest.raises(ApiError) as caught:
         await cancel(world, str(name), 0.1)
@@ -183,7 +183,7 @@ async def test_a_verdict_that_does_not_come_is_pending(world: World) -> None:
 # WatchOrder -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_watch_shows_the_order_then_its_changes_and_ends_with_it(world: World) -> None:
+async def test_a_watch_sends_the_order_then_its_changes_and_ends_with_a_final_state(world: World) -> None:
     name = await reserved(world)
     watching = world.orders.WatchOrder(WatchOrderRequest(name=str(name)), call(None))
     assert (await upcoming(watching)).state == ORDER_STATE_RESERVED
@@ -199,14 +199,14 @@ async def test_a_watch_shows_the_order_then_its_changes_and_ends_with_it(world: 
     assert len(world.notifier) == 0
 
 
-async def test_a_settled_order_shows_its_money_whichever_log_is_read_first(world: World) -> None:
+async def test_a_settled_order_shows_its_money_in_either_reading_order(world: World) -> None:
     name = await reserved(world)
     world.decide(name.group, h.confirmed(name.order), h.completed(name.order), h.settled(name.order))
     watching = world.orders.WatchOrder(WatchOrderRequest(name=str(name)), call(None))
     assert (await upcoming(watching)).captured_minor == 15800
 
 
-async def test_a_watch_goes_on_from_a_revision(world: World) -> None:
+async def test_a_watch_continues_from_a_revision(world: World) -> None:
     name = await reserved(world)
     seen = await get(world, str(name))
     watching = world.orders.WatchOrder(WatchOrderRequest(name=str(name), from_revision=seen.revision), call(None))
@@ -216,7 +216,7 @@ async def test_a_watch_goes_on_from_a_revision(world: World) -> None:
     assert (await pending).revision == seen.revision + 1
 
 
-async def test_a_change_of_somebody_elses_order_is_not_shown(world: World) -> None:
+async def test_a_watch_does_not_send_changes_of_other_orders(world: World) -> None:
     name = await reserved(world)
     watching = world.orders.WatchOrder(WatchOrderRequest(name=str(name)), call(None))
     first = await upcoming(watching)
@@ -225,7 +225,7 @@ async def test_a_change_of_somebody_elses_order_is_not_shown(world: World) -> No
     assert (await upcoming(watching)).revision == first.revision + 1
 
 
-async def test_an_order_accepted_a_moment_ago_can_be_watched(world: World) -> None:
+async def test_an_order_that_was_just_accepted_can_be_watched(world: World) -> None:
     world.folds = False
     order, _ = await world.place(wait=WAIT_ACCEPTED)
     world.decides = lambda fact: ()

@@ -1,6 +1,6 @@
-"""Goal: orders of a batch go to whoever owns their groups, in batches; a customer's list is whole, whoever keeps it.
+"""Goal: orders of a batch go in batches to the owners of their groups; a customer's list is complete at every replica.
 
-Method: two worlds, each with half of the partitions, and in the place of gRPC a hand that carries calls between them.
+Method: two worlds, each with half of the partitions. Calls between them are forwarded without gRPC.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from services.orders.api.parsed_order import parse_order
 from services.orders.domain.ids import group_of
 from tests.unit.orders.history import seat_released
 from tests.unit.orders.test_place_order import opens
-from tests.unit.orders.world import PARTITIONS, TIME_MS, World, asked, call
+from tests.unit.orders.world import PARTITIONS, TIME_MS, World, call, place_request
 
 REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
 
 
 class Carrier(LocalRouter):
-    """Carries what is not here to the other world."""
+    """Forwards calls that are not for this world to the other one."""
 
     def __init__(self) -> None:
         self.other: World | None = None
@@ -85,10 +85,10 @@ def worlds() -> tuple[World, World, Carrier]:
 
 
 def wanted(number: int, **more: object) -> PlaceOrderRequest:
-    return asked(**{"request_id": str(UUID(int=number + 1)), **more})
+    return place_request(**{"request_id": str(UUID(int=number + 1)), **more})
 
 
-def opens_and_lets_go(fact: OrderFact) -> Sequence[GroupEvent]:
+def opens_and_cancels(fact: OrderFact) -> Sequence[GroupEvent]:
     if fact.HasField("placed"):
         return opens(fact)
     return [seat_released(fact.order, RELEASE_REASON_CANCELLED)]
@@ -99,7 +99,7 @@ async def batch(world: World, *requests: PlaceOrderRequest) -> list[PlaceOrderRe
     return list(response.results)
 
 
-async def test_the_orders_of_a_batch_go_to_their_owners_and_come_back_in_order(
+async def test_orders_of_a_batch_go_to_their_owners_and_are_answered_in_order(
     worlds: tuple[World, World, Carrier],
 ) -> None:
     here, there, carrier = worlds
@@ -117,7 +117,7 @@ async def test_the_orders_of_a_batch_go_to_their_owners_and_come_back_in_order(
     assert len(carried.requests) == len(there.records)
 
 
-async def test_what_the_owner_can_no_longer_place_is_asked_for_again_one_by_one(
+async def test_orders_that_an_owner_can_no_longer_place_are_retried_one_by_one(
     worlds: tuple[World, World, Carrier],
 ) -> None:
     here, there, carrier = worlds
@@ -133,16 +133,18 @@ async def test_what_the_owner_can_no_longer_place_is_asked_for_again_one_by_one(
     assert {one.order.state for one in again} == {ORDER_STATE_RESERVED}
 
 
-async def test_an_order_is_placed_read_by_its_token_and_cancelled_where_it_lives(
+async def test_an_order_is_placed_read_and_cancelled_at_its_owner(
     worlds: tuple[World, World, Carrier],
 ) -> None:
     here, there, carrier = worlds
-    there.decides = opens_and_lets_go
+    there.decides = opens_and_cancels
     number = next(one for one in range(99) if partition_of(_group(one), PARTITIONS) in here.away)
     placed = await here.orders.PlaceOrder(wanted(number), call())
     assert placed.order.state == ORDER_STATE_RESERVED
     assert not here.records
-    read = await here.orders.GetOrder(GetOrderRequest(name=placed.order.name, consistency_token=placed.consistency_token), call())
+    read = await here.orders.GetOrder(
+        GetOrderRequest(name=placed.order.name, consistency_token=placed.consistency_token), call()
+    )
     assert read == placed.order
     wish = CancelOrderRequest(name=placed.order.name, request_id=REQUEST)
     assert (await here.orders.CancelOrder(wish, call())).state == ORDER_STATE_CANCELLED
@@ -150,9 +152,7 @@ async def test_an_order_is_placed_read_by_its_token_and_cancelled_where_it_lives
 
 
 @pytest.mark.parametrize("size", [1, 3, 50])
-async def test_a_customers_list_is_put_together_from_all_who_keep_a_part(
-    worlds: tuple[World, World, Carrier], size: int
-) -> None:
+async def test_a_customers_list_is_merged_from_all_owners(worlds: tuple[World, World, Carrier], size: int) -> None:
     here, there, _ = worlds
     for number in range(12):
         here.now_ms = there.now_ms = TIME_MS + number // 2

@@ -1,4 +1,4 @@
-"""What stands around the servicer in tests: a broker in memory, the real projection, and a decider to be scripted."""
+"""The surroundings of the servicer in tests: a broker in memory, the real projection, and a scripted decider."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OTHER = "6b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
 
 
 class Call:
-    """The context of a call, as far as servicers look at it."""
+    """The part of a call's context that servicers use."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
@@ -48,7 +48,7 @@ def call(seconds: float | None = 5.0) -> Context:
 
 
 class Campaigns:
-    """Campaigns; `late` ones are found only when the topic is read to its end."""
+    """Campaigns. `late` ones are found only by reading the topic to its end."""
 
     def __init__(self) -> None:
         self.known = {"mug": Campaign(name="campaigns/mug", currency="CNY")}
@@ -65,7 +65,7 @@ class Campaigns:
 
 
 class NothingWritten:
-    """The database of an index that is in memory as a whole."""
+    """The empty database of an index that is in memory as a whole."""
 
     def rows(self, start: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         return []
@@ -74,19 +74,19 @@ class NothingWritten:
 class World:
     """Broker, projection and decider in one. It is both the publisher and the view.
 
-    A published fact is folded in the loop's next turn if `folds`, after `decides` has said what is decided about it.
+    With `folds`, a published fact is folded in the next turn of the loop, after the decisions that `decides` returns.
     """
 
     def __init__(self) -> None:
         self.partitions = PARTITIONS
         self.records: list[tuple[OrderFact, dict[str, bytes]]] = []
-        #: The same, as it was to be written.
+        #: The same records in raw form.
         self.raw: list[Record] = []
         self.timeouts: list[float | None] = []
-        #: Sizes of what was published together, and groups whose records are not acknowledged there.
+        #: Sizes of batches, and groups whose records are not acknowledged in a batch.
         self.together: list[int] = []
         self.lost: set[str] = set()
-        #: Partitions that another process reads.
+        #: Partitions of another process.
         self.away: set[int] = set()
         self.notifier = ChangeNotifier()
         self.campaigns = Campaigns()
@@ -102,7 +102,7 @@ class World:
         self._purses: dict[str, PurseLog] = {}
         self.forget_lists()
         self._ends = dict.fromkeys(range(PARTITIONS), 0)
-        #: Partitions whose ends the broker was asked for.
+        #: Partitions whose ends were read at the broker.
         self.asked_ends: list[int] = []
         self._positions = dict.fromkeys(range(PARTITIONS), 0)
         self.orders = OrderServicer(self, self.campaigns, self, now_ms=lambda: TIME_MS)
@@ -126,7 +126,7 @@ class World:
         return Position(partition, offset, self.now_ms)
 
     def written_elsewhere(self, partition: int) -> int:
-        """Another process writes a record, which is not folded here. Its offset."""
+        """Appends a record of another process, which is not folded. Returns its offset."""
         self._ends[partition] += 1
         return self._ends[partition] - 1
 
@@ -162,7 +162,7 @@ class World:
         return self._ends[partition]
 
     def fold_all(self, partition: int) -> None:
-        """The projection comes to the end of a partition, by records of other groups."""
+        """Folds a partition to its end, by records of other groups."""
         self._positions[partition] = self._ends[partition]
         self.notifier.notify(position_key(ORDERS.name, partition))
 
@@ -175,7 +175,7 @@ class World:
         return [listed(row) for row in self._indexes[partition].page(customer, place_after, limit)]
 
     def fold(self, fact: OrderFact) -> None:
-        """Folds a fact, and what is decided about it before that: the topics are read in any order."""
+        """Folds a fact after its decisions: the topics can be read in any order."""
         decided = self.decides(fact)
         if decided:
             self.decide(fact.group, *decided)
@@ -209,15 +209,15 @@ class World:
     def deadline(self, seconds: float = 5.0) -> CallDeadline:
         return CallDeadline(call(seconds))
 
-    # What shoppers do ---------------------------------------------------------------------------------------------
+    # Calls --------------------------------------------------------------------------------------------------------
 
     async def place(self, seconds: float = 5.0, **more: object) -> tuple[Order, str]:
         """Places an order and returns it with its token."""
-        response = await self.orders.PlaceOrder(asked(**more), call(seconds))
+        response = await self.orders.PlaceOrder(place_request(**more), call(seconds))
         return response.order, response.consistency_token
 
 
-def asked(**more: object) -> PlaceOrderRequest:
+def place_request(**more: object) -> PlaceOrderRequest:
     said: dict[str, object] = {
         "customer": "ann",
         "campaign": "campaigns/mug",
@@ -231,7 +231,7 @@ def asked(**more: object) -> PlaceOrderRequest:
 
 
 async def still_waits(task: asyncio.Task[Any]) -> None:
-    """Lets a task run as far as it can, which is not to its end."""
+    """Runs a task as far as possible. It must not end."""
     await asyncio.wait([task], timeout=0)
     assert not task.done()
 

@@ -1,4 +1,4 @@
-"""The log's own registry, and what follows from the number of partitions that it declares."""
+"""The registry topic: the declared number of partitions, skips and redriven dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a link said travels into the decision that seats the member; a tree of invitations is read back from there."""
+"""The invitation of a link is in the decision that reserves the seat. A tree of invitations is built from decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An order that comes by a share link: checked once at the edge, and what the link said stands in the fact."""
+"""An order with a share token: the token is verified once, and its invitation is in the fact."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.orders.api.orders import OrderServicer
 from services.orders.domain.ids import group_id
 from shared_kernel.share_links import Keys, Link, link_id
 from tests.unit.orders import history as h
-from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, World, asked, call
+from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, World, call, place_request
 
 NOW_S = TIME_MS // 1_000
 KEYS = Keys({"k1": bytes(32)})
@@ -68,9 +68,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("reason", BROKEN)
-async def test_an_invalid_link_is_refused_with_its_reason_and_no_record_is_appended(
-    world: World, reason: str
-) -> None:
+async def test_an_invalid_link_is_refused_with_its_reason_and_no_record_is_appended(world: World, reason: str) -> None:
     token, code = BROKEN[reason]
     with pytest.raises(ApiError) as caught:
         await world.place(share_link=token)
@@ -107,8 +105,8 @@ async def test_without_keys_a_link_is_refused_and_other_orders_are_not(world: Wo
 
 
 async def test_an_invalid_link_in_a_batch_fails_alone(world: World) -> None:
-    good = asked(share_link=KEYS.sign(OFFER), wait=WAIT_ACCEPTED)
-    bad = asked(customer="bob", request_id=OTHER, share_link="x", wait=WAIT_ACCEPTED)
+    good = place_request(share_link=KEYS.sign(OFFER), wait=WAIT_ACCEPTED)
+    bad = place_request(customer="bob", request_id=OTHER, share_link="x", wait=WAIT_ACCEPTED)
     response = await world.orders.BatchPlaceOrders(BatchPlaceOrdersRequest(requests=[good, bad]), call())
     assert [bool(result.status.code) for result in response.results] == [False, True]
     ((fact, _),) = world.records

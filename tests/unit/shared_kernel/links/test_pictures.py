@@ -1,4 +1,4 @@
-"""Pictures are drawn one at a time, so many a second for each identity, and the same one once."""
+"""Pictures are rendered one at a time, rate-limited for each identity, and cached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.groups.api.pictures import RATE, SHARE, Pictures
 
 
 class Drawing:
-    """Takes the place of the drawing itself, and can be held up."""
+    """Replaces the rendering, and can be blocked."""
 
     def __init__(self) -> None:
         self.drawn: list[str] = []

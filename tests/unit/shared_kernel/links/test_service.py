@@ -1,4 +1,4 @@
-"""LinkService: links to what there is, forwards that form a tree, and open groups instead of one that has closed."""
+"""LinkService: links to existing targets, forwards that form a tree, and open groups in place of a closed one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def uuid(number: int) -> str:
 
 @dataclass
 class Shop:
-    """Groups and campaigns, as their services show them."""
+    """GroupService and CampaignService in memory."""
 
     groups: dict[str, Group] = field(default_factory=dict)
     asked: list[ListGroupsRequest] = field(default_factory=list)

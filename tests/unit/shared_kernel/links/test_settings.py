@@ -1,4 +1,4 @@
-"""Keys of links come from the environment, and never show in a message or a log."""
+"""Keys of links come from the environment, and are not shown in messages or logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Share link tokens: what one says comes back, and nothing but that is accepted, each refusal with its reason."""
+"""Share tokens: a link survives encoding, and every other token is refused with its reason."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def text(data: bytes) -> str:
 
 
 def signed(body: bytes, key: bytes = FIRST) -> str:
-    """A token of any bytes, signed as we would."""
+    """A token of any bytes with a valid signature."""
     return text(body + hmac.digest(key, body, "sha256")[:SIGNATURE_BYTES])
 
 
@@ -96,7 +96,7 @@ def test_every_single_bit_counts_and_each_flip_has_the_right_reason(link: Link) 
         elif bit // 8 == 1:
             assert why in {Refusal.UNKNOWN_KEY, Refusal.MALFORMED}, "the length of the key's id"
         elif bit // 8 in {2, 3}:
-            # A key id that is no text any more, or one of no key of ours, or that of another key.
+            # The key id is not text, unknown, or that of another key.
             changed = bytes(flipped[2:4])
             expected = Refusal.BAD_SIGNATURE if changed == b"k2" else Refusal.UNKNOWN_KEY
             assert why is (expected if max(changed) < 128 else Refusal.MALFORMED)
@@ -259,9 +259,7 @@ def test_keys_are_not_shown() -> None:
         (OFFER, "pot", "", Refusal.WRONG_CAMPAIGN),
     ],
 )
-def test_a_link_is_valid_for_its_target_only(
-    link: Link, campaign: str, group: str, why: Refusal | None
-) -> None:
+def test_a_link_is_valid_for_its_target_only(link: Link, campaign: str, group: str, why: Refusal | None) -> None:
     if why is None:
         require(link, campaign=campaign, group=group)
         return

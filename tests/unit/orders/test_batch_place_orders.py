@@ -1,4 +1,4 @@
-"""BatchPlaceOrders and PlaceOrders: stated together, answered one by one; one that fails leaves the others alone."""
+"""BatchPlaceOrders and PlaceOrders: orders are appended together and answered one by one; failures are independent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from services.orders.api.batch_place_orders import MAX_IN_STREAM, SHARE_WAIT_FIN
 from services.orders.api.place_order import SHARE_WAIT_FINAL as SINGLE_SHARE
 from tests.unit.chassis.support import eventually
 from tests.unit.orders.test_place_order import opens
-from tests.unit.orders.world import OTHER, REQUEST, World, asked, call
+from tests.unit.orders.world import OTHER, REQUEST, World, call, place_request
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def world() -> World:
     return made
 
 
-def wanted(number: int, **more: object) -> PlaceOrderRequest:
-    """A request of its own for each number."""
-    return asked(**{"request_id": str(UUID(int=number + 1)), "wait": WAIT_ACCEPTED, **more})
+def request(number: int, **more: object) -> PlaceOrderRequest:
+    """The request with this number."""
+    return place_request(**{"request_id": str(UUID(int=number + 1)), "wait": WAIT_ACCEPTED, **more})
 
 
 async def batch(world: World, *requests: PlaceOrderRequest) -> list[PlaceOrderResult]:
@@ -53,8 +53,8 @@ async def batch(world: World, *requests: PlaceOrderRequest) -> list[PlaceOrderRe
     return list(response.results)
 
 
-def why(result: PlaceOrderResult) -> str:
-    """Reason of a result that failed; empty: it did not."""
+def reason(result: PlaceOrderResult) -> str:
+    """Reason of a failed result; empty if it succeeded."""
     if not result.HasField("status"):
         assert result.consistency_token
         assert result.order.name == result.name
@@ -66,33 +66,33 @@ def why(result: PlaceOrderResult) -> str:
     return str(info.reason)
 
 
-async def test_orders_of_a_batch_are_stated_together_and_answered_in_their_order(world: World) -> None:
-    results = await batch(world, *(wanted(number) for number in range(20)))
+async def test_orders_of_a_batch_are_appended_together_and_answered_in_order(world: World) -> None:
+    results = await batch(world, *(request(number) for number in range(20)))
     assert world.together == [20]
     assert [result.order.state for result in results] == [ORDER_STATE_PLACED] * 20
     assert [f"groups/{fact.group}/orders/{fact.order}" for fact, _ in world.records] == [one.name for one in results]
-    unary = await world.orders.PlaceOrder(wanted(3), call())
+    unary = await world.orders.PlaceOrder(request(3), call())
     assert unary.order.name == results[3].name
 
 
-async def test_each_order_waits_as_it_asks_to(world: World) -> None:
-    accepted, decided = await batch(world, wanted(1), wanted(2, wait=WAIT_SEAT_DECIDED))
+async def test_each_order_waits_as_requested(world: World) -> None:
+    accepted, decided = await batch(world, request(1), request(2, wait=WAIT_SEAT_DECIDED))
     assert (accepted.order.state, decided.order.state) == (ORDER_STATE_PLACED, ORDER_STATE_RESERVED)
 
 
-async def test_one_that_fails_leaves_the_others_alone(world: World) -> None:
+async def test_a_failed_order_does_not_affect_the_others(world: World) -> None:
     world.campaigns.late["late"] = world.campaigns.known["mug"]
     results = await batch(
         world,
-        wanted(0),
-        wanted(1, quantity=0, currency="cny"),
-        wanted(2, currency="EUR"),
-        wanted(3, campaign="campaigns/nothing"),
-        wanted(4, group=f"groups/{UUID(int=5)}"),
-        wanted(5, campaign="campaigns/late"),
-        wanted(6),
+        request(0),
+        request(1, quantity=0, currency="cny"),
+        request(2, currency="EUR"),
+        request(3, campaign="campaigns/nothing"),
+        request(4, group=f"groups/{UUID(int=5)}"),
+        request(5, campaign="campaigns/late"),
+        request(6),
     )
-    assert [why(result) for result in results] == [
+    assert [reason(result) for result in results] == [
         "",
         "INVALID_FIELDS",
         "CURRENCY_MISMATCH",
@@ -126,55 +126,53 @@ WRONG: list[dict[str, object]] = [
 
 @pytest.mark.parametrize("place", [0, 2])
 @pytest.mark.parametrize("wrong", WRONG, ids=str)
-async def test_what_is_wrong_with_one_of_several_is_what_would_be_wrong_with_it_alone(
-    world: World, wrong: dict[str, object], place: int
-) -> None:
-    requests = [wanted(0), wanted(1)]
-    requests.insert(place, wanted(2, **wrong))
+async def test_an_order_fails_in_a_batch_as_it_fails_alone(world: World, wrong: dict[str, object], place: int) -> None:
+    requests = [request(0), request(1)]
+    requests.insert(place, request(2, **wrong))
     results = await batch(world, *requests)
     with pytest.raises(ApiError) as caught:
         validate(requests[place])
     assert results.pop(place).status == to_status(caught.value)
-    assert [why(result) for result in results] == ["", ""]
+    assert [reason(result) for result in results] == ["", ""]
 
 
 async def test_a_broker_that_does_not_acknowledge_one_group_fails_its_order_only(world: World) -> None:
-    first, second = await batch(world, wanted(1), wanted(2))
+    first, second = await batch(world, request(1), request(2))
     world = World()
     world.lost.add(first.name.split("/")[1])
-    lost, kept = await batch(world, wanted(1), wanted(2))
-    assert (why(lost), why(kept)) == ("BROKER_UNAVAILABLE", "")
+    lost, kept = await batch(world, request(1), request(2))
+    assert (reason(lost), reason(kept)) == ("BROKER_UNAVAILABLE", "")
     assert any(detail.Is(RetryInfo.DESCRIPTOR) for detail in lost.status.details)
     assert (lost.name, kept.name) == (first.name, second.name)
 
 
 async def test_the_same_request_twice_in_a_batch_is_one_order_and_another_payload_an_error(world: World) -> None:
-    first, again, other = await batch(world, wanted(1), wanted(1), wanted(1, quantity=7))
-    assert (why(first), why(again), why(other)) == ("", "", "REQUEST_ID_REUSED")
+    first, again, other = await batch(world, request(1), request(1), request(1, quantity=7))
+    assert (reason(first), reason(again), reason(other)) == ("", "", "REQUEST_ID_REUSED")
     assert first.name == again.name == other.name
     assert {fact.order for fact, _ in world.records} == {first.name.split("/")[3]}
 
 
-async def test_what_was_placed_before_is_answered_and_not_stated_again(world: World) -> None:
+async def test_a_placed_order_is_answered_and_not_appended_again(world: World) -> None:
     order, _ = await world.place()
-    same, reused = await batch(world, asked(), asked(quantity=9))
+    same, reused = await batch(world, place_request(), place_request(quantity=9))
     assert (same.order.name, same.order.state) == (order.name, ORDER_STATE_RESERVED)
-    assert why(reused) == "REQUEST_ID_REUSED"
+    assert reason(reused) == "REQUEST_ID_REUSED"
     assert len(world.records) == 1
 
 
 async def test_friends_join_a_group_that_the_same_batch_opens(world: World) -> None:
-    leader = (await batch(World(), wanted(1)))[0].name
+    leader = (await batch(World(), request(1)))[0].name
     group = leader.rpartition("/orders/")[0]
-    opened, joined = await batch(world, wanted(1), wanted(2, group=group, customer="bob"))
-    assert (why(opened), why(joined)) == ("", "")
+    opened, joined = await batch(world, request(1), request(2, group=group, customer="bob"))
+    assert (reason(opened), reason(joined)) == ("", "")
     assert joined.order.group == group
 
 
-async def test_a_state_that_can_not_be_read_fails_each_order_with_a_delay(world: World) -> None:
+async def test_a_partition_that_is_not_ready_fails_each_order_with_a_delay(world: World) -> None:
     world.ready = False
-    (result,) = await batch(world, wanted(1))
-    assert why(result) == "NOT_READY"
+    (result,) = await batch(world, request(1))
+    assert reason(result) == "NOT_READY"
     assert not world.records
 
 
@@ -183,10 +181,10 @@ async def test_batches_are_refused_at_capacity(world: World) -> None:
     handler = BatchPlaceOrders(world.orders._place_order, world.orders._event_publisher, LocalRouter(), limiter)
     limiter.try_acquire(8)
     with pytest.raises(ApiError) as caught:
-        await handler.batch([wanted(n) for n in range(3)], call())
+        await handler.batch([request(n) for n in range(3)], call())
     assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert caught.value.retry_after_ms
-    assert len((await handler.batch([wanted(n) for n in range(2)], call())).results) == 2
+    assert len((await handler.batch([request(n) for n in range(2)], call())).results) == 2
     assert limiter.in_use == 8
 
 
@@ -204,22 +202,22 @@ async def answers(stream: AsyncIterator[PlaceOrdersResponse]) -> list[PlaceOrder
 
 
 async def test_a_stream_answers_each_order_once(world: World) -> None:
-    messages = [[wanted(10 * m + n) for n in range(10)] for m in range(5)]
+    messages = [[request(10 * m + n) for n in range(10)] for m in range(5)]
     messages[2][3].quantity = 0
     results = await answers(world.orders.PlaceOrders(sent(messages), call(None)))
     assert sorted(result.index for result in results) == list(range(50))
-    failed = {result.index: why(result) for result in results if why(result)}
+    failed = {result.index: reason(result) for result in results if reason(result)}
     assert failed == {23: "INVALID_FIELDS"}
     assert len(world.records) == 49
 
 
-async def test_a_stream_takes_no_more_in_than_there_is_room_for(world: World) -> None:
+async def test_a_stream_is_not_read_at_capacity(world: World) -> None:
     read = 0
 
     async def endless() -> AsyncIterator[PlaceOrdersRequest]:
         nonlocal read
         while True:
-            requests = [wanted(read + n, wait=WAIT_SEAT_DECIDED) for n in range(100)]
+            requests = [request(read + n, wait=WAIT_SEAT_DECIDED) for n in range(100)]
             read += 100
             yield PlaceOrdersRequest(requests=requests)
 
@@ -237,9 +235,9 @@ async def test_a_stream_takes_no_more_in_than_there_is_room_for(world: World) ->
     assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
 
-async def test_an_error_of_the_stream_comes_after_the_answers_to_what_came_before(world: World) -> None:
+async def test_an_error_of_the_stream_comes_after_the_results_before_it(world: World) -> None:
     async def broken() -> AsyncIterator[PlaceOrdersRequest]:
-        yield PlaceOrdersRequest(requests=[wanted(1), wanted(2)])
+        yield PlaceOrdersRequest(requests=[request(1), request(2)])
         raise ApiError(grpc.StatusCode.INVALID_ARGUMENT, errors_pb2.ERROR_REASON_INVALID_FIELDS, "not a request")
 
     results: list[PlaceOrderResult] = []
@@ -250,16 +248,16 @@ async def test_an_error_of_the_stream_comes_after_the_answers_to_what_came_befor
 
 
 async def test_other_requests_of_a_customer_are_other_orders(world: World) -> None:
-    first, second = await batch(world, asked(request_id=REQUEST), asked(request_id=OTHER))
+    first, second = await batch(world, place_request(request_id=REQUEST), place_request(request_id=OTHER))
     assert first.name != second.name
 
 
 def waiting(number: int) -> PlaceOrderRequest:
-    return wanted(number, wait=WAIT_FINAL)
+    return request(number, wait=WAIT_FINAL)
 
 
-async def test_orders_that_wait_for_their_groups_take_no_place_of_the_others(world: World) -> None:
-    """Forty batches of 500 once took all places for a minute."""
+async def test_orders_that_wait_for_their_final_state_do_not_block_others(world: World) -> None:
+    """Forty batches of 500 once took all slots for a minute."""
     IDENTITY.set("shop")
     message = [waiting(number) for number in range(500)]
     batches = [asyncio.create_task(batch(world, *message)) for _ in range(40)]
@@ -269,9 +267,9 @@ async def test_orders_that_wait_for_their_groups_take_no_place_of_the_others(wor
         refused = [one for one in batches if one.done()]
         held = [one for one in batches if not one.done()]
         assert all(isinstance(one.exception(), ApiError) for one in refused)
-        (result,) = await batch(world, wanted(9_999))
+        (result,) = await batch(world, request(9_999))
         assert result.order.state == ORDER_STATE_PLACED
-        # Another identity has places of this kind as well.
+        # Another identity has a share of these slots too.
         IDENTITY.set("other")
         held.append(asyncio.create_task(batch(world, waiting(7_777))))
         await asyncio.wait(held, timeout=0)
@@ -282,7 +280,7 @@ async def test_orders_that_wait_for_their_groups_take_no_place_of_the_others(wor
         await asyncio.gather(*held, return_exceptions=True)
 
 
-async def test_single_orders_that_wait_for_their_groups_have_a_share_too(world: World) -> None:
+async def test_single_orders_that_wait_for_their_final_state_have_a_share(world: World) -> None:
     IDENTITY.set("shop")
     calls = [
         asyncio.create_task(world.orders.PlaceOrder(waiting(number), call())) for number in range(SINGLE_SHARE + 1)

@@ -1,8 +1,8 @@
-"""Goal: the money that an order shows is the money that its payment shows, though the two services share only a log.
+"""Goal: an order shows the same money as its payment, though the two services share only a log.
 
-Method: the real payment decider is told what a group, a merchant and a provider please, in any order; each decision
-that comes of it is folded, and what the order shows is compared with what the payment shows. Holds and sales, declines,
-confirmations, refunds, releases, and money that comes late or unasked are all among it.
+Method: the real payment decider gets random inputs of a group, a merchant and a provider. Each decision is folded, and
+the money of the order is compared with that of the payment. The inputs include holds, sales, declines, confirmations,
+refunds, releases and unexpected funds.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ def outcome(operation: Any, attempt: int, **result: Any) -> i.PaymentInput:
 
 
 def made_by(operation: int, attempt: int) -> str:
-    """The hold that a provider makes of a call."""
+    """Reference of the hold that a call makes."""
     return f"{'s' if operation == p.OPERATION_SALE else 'h'}{attempt}"
 
 
 def results(operation: int, hold: str) -> list[dict[str, Any]]:
-    """What a provider may say to a call of this operation."""
+    """Possible results of a call of this operation."""
     held = i.OutcomeAuthorised(hold=hold, amount_minor=HELD, currency="CNY", capturable_until_ms=FAR_MS)
     said: dict[int, list[dict[str, Any]]] = {
         p.OPERATION_AUTHORISE: [
@@ -86,31 +86,31 @@ def results(operation: int, hold: str) -> list[dict[str, Any]]:
 
 
 class Both:
-    """A purse, and what the order projection makes of its decisions."""
+    """The payments of a group, and the orders folded from their decisions."""
 
     def __init__(self) -> None:
         self.domain: Any = GroupPaymentsDomain()
-        self.purse: Aggregate[GroupPayments] = Aggregate(h.GROUP, self.domain.initial(h.GROUP))
+        self.payments: Aggregate[GroupPayments] = Aggregate(h.GROUP, self.domain.initial(h.GROUP))
         self.orders = OrdersFold().initial(h.GROUP)
         self.offset = 0
-        #: What the group wants in the end: it never changes its mind.
+        #: The group's final instruction, which does not change.
         self.end: i.PaymentInput | None = None
 
-    def say(self, record: i.PaymentInput) -> None:
+    def decide(self, record: i.PaymentInput) -> None:
         self.offset += 1
-        value = decide(self.domain, self.purse, record.SerializeToString(), self.offset, self.offset)
+        value = decide(self.domain, self.payments, record.SerializeToString(), self.offset, self.offset)
         if value is not None:
             note(str(p.PaymentDecision.FromString(value).events))
             Payment(value).fold(self.orders)
 
-    def said(self, data: st.DataObject) -> i.PaymentInput:
-        """Something that a group, a merchant or a provider says next: mostly the answer to a call that is under way."""
-        payment = self.purse.state.payment("a")
+    def next_input(self, data: st.DataObject) -> i.PaymentInput:
+        """A random next input, mostly the result of a call in flight."""
+        payment = self.payments.state.payment("a")
         calls = list(payment.calls.values()) if payment is not None else []
         match data.draw(st.integers(0, 9)):
             case 0 | 1 if payment is None or payment.hold or self.end or data.draw(st.booleans()):
                 hold = payment.hold if payment is not None else ""
-                # A capture is asked for only of what is held.
+                # A capture is requested only for a hold.
                 ends = [settle(hold, PRICE), settle(hold, HELD), release] if hold else [release]
                 self.end = self.end or data.draw(st.sampled_from(ends))
                 return self.end
@@ -119,7 +119,7 @@ class Both:
             case 3 | 4 | 5 | 6 | 7 if calls:
                 call = data.draw(st.sampled_from(calls))
                 said = results(call.operation, call.hold or made_by(call.operation, call.attempt))
-                # The first two are what was asked for.
+                # The first two are successes.
                 return outcome(call.operation, call.attempt, **data.draw(st.sampled_from([*said[:2] * 2, *said])))
             case _:
                 operation = data.draw(st.sampled_from(p.Operation.values()[1:]))
@@ -129,7 +129,7 @@ class Both:
                 return outcome(operation, attempt, **data.draw(st.sampled_from(results(operation, hold))))
 
     def compare(self) -> None:
-        payment = payment_of(self.purse.state, "a")
+        payment = payment_of(self.payments.state, "a")
         order = self.orders.orders.get("a")
         money = (order.money if order else None) or Money()
         if payment is not None:
@@ -141,7 +141,7 @@ class Both:
 @settings(max_examples=200, deadline=None)
 def test_an_order_shows_the_money_that_its_payment_shows(method: str, steps: int, data: st.DataObject) -> None:
     both = Both()
-    both.say(reserve(method))
+    both.decide(reserve(method))
     for _ in range(steps):
-        both.say(both.said(data))
+        both.decide(both.next_input(data))
         both.compare()

@@ -1,4 +1,4 @@
-"""What an order leaves behind is the same for ever: a retry finds its digest, other programs its bytes and headers."""
+"""Digests, bytes and headers of an order do not change between versions: retries and other services depend on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.orders.api.mapping import order_message
 from services.orders.domain.fold import OrdersFold
 from services.orders.domain.ids import OrderName, group_id, order_id, request_digest
 from tests.unit.orders.test_place_order import opens
-from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, World, asked, call
+from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, World, call, place_request
 
 ORDERS = [
     {},
@@ -34,7 +34,7 @@ def world() -> World:
 
 
 def names(request: PlaceOrderRequest) -> tuple[str, str]:
-    """Ids of the group and of the order that a request stands for."""
+    """Ids of a request's group and order."""
     group = request.group.removeprefix("groups/") or group_id(request.customer, request.request_id)
     return group, order_id(group, request.customer, request.request_id)
 
@@ -42,25 +42,28 @@ def names(request: PlaceOrderRequest) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("wanted", "digest"),
     [
-        (asked(), "05c4cbc14012a83dc807354d4fa27151a16a1990f9abbe92b8732e0cfba2c8e3"),
-        (asked(solo=True, wait=WAIT_ACCEPTED), "d78899ac6a89c1ab6ab2c295a2ae406e39e8f3273cb073a3d14789b018be5c6e"),
+        (place_request(), "05c4cbc14012a83dc807354d4fa27151a16a1990f9abbe92b8732e0cfba2c8e3"),
         (
-            asked(group=f"groups/{group_id('ann', REQUEST)}", share_link="v1.a.b.c", wait=WAIT_ACCEPTED),
+            place_request(solo=True, wait=WAIT_ACCEPTED),
+            "d78899ac6a89c1ab6ab2c295a2ae406e39e8f3273cb073a3d14789b018be5c6e",
+        ),
+        (
+            place_request(group=f"groups/{group_id('ann', REQUEST)}", share_link="v1.a.b.c", wait=WAIT_ACCEPTED),
             "28d625ed4aa6e962ae5ca2cb679c007b9d7112aa303e32a4da3f49c00bb94655",
         ),
-        # What this build does not know is asked for all the same.
+        # Fields that this build does not know are part of the payload.
         (
-            PlaceOrderRequest.FromString(asked().SerializeToString() + b"\xfa\x06\x03abc"),
+            PlaceOrderRequest.FromString(place_request().SerializeToString() + b"\xfa\x06\x03abc"),
             "5904c11c7ea515bfc1e738dca307166afb9b3f054f48be3e46d5ba15efb7813b",
         ),
-        # What looks like a part that doesn't count, and is none.
+        # A field that only resembles an excluded one is part of the payload.
         (
-            asked(customer=f"J${REQUEST}P\x01", wait=WAIT_ACCEPTED),
+            place_request(customer=f"J${REQUEST}P\x01", wait=WAIT_ACCEPTED),
             "289ed8dd9966790e78e5978c16fd57598f0297e6044f95447ac04351edeb1868",
         ),
     ],
 )
-def test_a_digest_stays_what_it_is_in_every_version(wanted: PlaceOrderRequest, digest: str) -> None:
+def test_digests_do_not_change_between_versions(wanted: PlaceOrderRequest, digest: str) -> None:
     assert request_digest(wanted).hex() == digest
 
 
@@ -69,7 +72,7 @@ def test_a_digest_stays_what_it_is_in_every_version(wanted: PlaceOrderRequest, d
 async def test_a_record_is_the_fact_and_its_headers(world: World, more: dict[str, object], together: bool) -> None:
     await world.place()
     world.raw.clear()
-    request = asked(**{"request_id": OTHER, **more})
+    request = place_request(**{"request_id": OTHER, **more})
     if together:
         await world.orders.BatchPlaceOrders(BatchPlaceOrdersRequest(requests=[request]), call())
     else:
@@ -95,13 +98,13 @@ async def test_a_record_is_the_fact_and_its_headers(world: World, more: dict[str
     assert written == headers(f"{order}:placed", kind, "/groupbuy/orders", TIME_MS, subject, extra)
 
 
-async def test_a_wish_to_leave_is_written_likewise(world: World) -> None:
+async def test_a_cancel_request_is_its_fact_and_headers(world: World) -> None:
     order, _ = await world.place()
     world.raw.clear()
     world.folds = False
-    with pytest.raises(Exception, match="read groups/.* with GetOrder"):
+    with pytest.raises(Exception, match=r"read groups/.* with GetOrder"):
         await world.orders.CancelOrder(CancelOrderRequest(name=order.name, request_id=OTHER, reason="no"), call(0.2))
-    group, ident = names(asked())
+    group, ident = names(place_request())
     ((key, value, written),) = world.raw
     wish = OrderCancelRequested(request_id=OTHER, reason="no")
     assert key == group
@@ -113,12 +116,10 @@ async def test_a_wish_to_leave_is_written_likewise(world: World) -> None:
 
 @pytest.mark.parametrize("more", ORDERS)
 @pytest.mark.parametrize("together", [False, True])
-async def test_an_accepted_order_is_shown_as_it_will_be_read(
-    world: World, more: dict[str, object], together: bool
-) -> None:
+async def test_an_accepted_order_equals_its_later_read(world: World, more: dict[str, object], together: bool) -> None:
     await world.place()
     world.records.clear()
-    request = asked(**{"request_id": OTHER, **more, "wait": WAIT_ACCEPTED})
+    request = place_request(**{"request_id": OTHER, **more, "wait": WAIT_ACCEPTED})
     shown: Order
     if together:
         (result,) = (await world.orders.BatchPlaceOrders(BatchPlaceOrdersRequest(requests=[request]), call())).results
