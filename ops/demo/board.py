@@ -13,11 +13,11 @@ from typing import Any
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
-from chassis.telemetry.printable import shown
+from chassis.telemetry.printable import printable
 from ops.audit.findings import Findings
 from ops.audit.group.decisions import GroupFold
 from ops.audit.group.membership import GroupState
-from ops.audit.money.group_payments import PurseFold
+from ops.audit.money.group_payments import GroupPaymentsFold
 from ops.log.describe import clock, event_line
 from shared_kernel.topics import GROUP_LOG, PAYMENT_LOG
 
@@ -32,20 +32,20 @@ class Money:
 
     held: int = 0
     captured: int = 0
-    let_go: int = 0
+    released: int = 0
 
     @property
     def open(self) -> int:
         """Still held."""
-        return self.held - self.captured - self.let_go
+        return self.held - self.captured - self.released
 
-    def add(self, purse: PurseFold) -> None:
+    def add(self, purse: GroupPaymentsFold) -> None:
         """Adds all of a purse."""
         for payment in purse.payments.values():
             for hold in payment.holds.values():
                 self.held += hold.held
                 self.captured += hold.kept
-                self.let_go += hold.released + hold.own_refunds
+                self.released += hold.released + hold.own_refunds
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Board:
 
     titles: dict[str, str]
     groups: dict[str, GroupFold] = field(default_factory=dict)
-    purses: dict[str, PurseFold] = field(default_factory=dict)
+    purses: dict[str, GroupPaymentsFold] = field(default_factory=dict)
     tiers_reached: int = 0
     news: deque[str] = field(default_factory=lambda: deque(maxlen=6))
     #: What the folds think is wrong is left to the audit to say.
@@ -67,7 +67,7 @@ class Board:
             if topic == GROUP_LOG.name:
                 self._group(key, record.value)
             else:
-                purse = self.purses.setdefault(key, PurseFold(key, self._ignored))
+                purse = self.purses.setdefault(key, GroupPaymentsFold(key, self._ignored))
                 purse.take(record.value, PaymentDecision.FromString(record.value), False)
 
     def _group(self, key: str, value: bytes) -> None:
@@ -79,13 +79,15 @@ class Board:
             body = event.WhichOneof("body")
             self.tiers_reached += body == "tier_reached"
             if body in NEWS and group.terms is not None and not group.terms.solo:
-                self.news.append(shown(f"{clock(decision.time_ms)} {self.title(group)} {key[:8]}: {event_line(event)}"))
+                self.news.append(
+                    printable(f"{clock(decision.time_ms)} {self.title(group)} {key[:8]}: {event_line(event)}")
+                )
 
     def title(self, group: GroupFold) -> str:
         """What people call a group's campaign."""
         if group.terms is None:
             return "?"
-        return self.titles.get(group.terms.campaign, shown(group.terms.campaign))
+        return self.titles.get(group.terms.campaign, printable(group.terms.campaign))
 
     def opened(self) -> list[GroupFold]:
         """Groups that opened, solo purchases among them."""

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from chassis.telemetry.printable import shown
+from chassis.telemetry.printable import printable
 from ops.amounts import amount
 from ops.audit.group.decisions import GroupFold
 from ops.audit.group.membership import GroupState
@@ -49,7 +49,7 @@ def _by_campaign(board: Board) -> Table:
         for group in groups:
             of_group = board.money_of(group)
             money.captured += of_group.captured
-            money.let_go += of_group.let_go
+            money.released += of_group.released
         table.add_row(
             title,
             str(states[GroupState.COMPLETED]),
@@ -58,7 +58,7 @@ def _by_campaign(board: Board) -> Table:
             ", ".join(f"{amount(price, currency)} ×{count}" for price, count in sorted(prices.items(), reverse=True)),
             str(len(groups) - len(pooled)),
             amount(money.captured, currency),
-            amount(money.let_go, currency),
+            amount(money.released, currency),
         )
     return table
 
@@ -102,14 +102,14 @@ def _members(board: Board, group: GroupFold) -> Table:
             continue
         holds = purse.payments[seat.order].holds.values() if purse and seat.order in purse.payments else ()
         held, kept = sum(hold.held for hold in holds), sum(hold.kept for hold in holds)
-        let_go = sum(hold.released + hold.own_refunds for hold in holds)
+        released = sum(hold.released + hold.own_refunds for hold in holds)
         leads = " (leads)" if seat.order == group.leader_order else ""
         table.add_row(
             seat.order[:8],
-            shown(seat.customer) + leads,
+            printable(seat.customer) + leads,
             str(seat.quantity or ""),
             seat.state.name.lower(),
-            *(amount(minor, currency) if held else "" for minor in (held, kept, let_go)),
+            *(amount(minor, currency) if held else "" for minor in (held, kept, released)),
         )
     if len(refused) > 5:
         table.add_row("", f"and {len(refused)} more", "", "refused", "", "", "")

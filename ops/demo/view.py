@@ -16,7 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from chassis.telemetry.printable import shown
+from chassis.telemetry.printable import printable
 from ops.amounts import amount
 from ops.audit.group.decisions import GroupFold
 from ops.audit.group.membership import GroupState
@@ -82,7 +82,7 @@ class View:
         self._plain_at_s = now
         states = self.board.states()
         money = "; ".join(
-            f"{amount(m.open, c)} held, {amount(m.captured, c)} captured, {amount(m.let_go, c)} let go"
+            f"{amount(m.open, c)} held, {amount(m.captured, c)} captured, {amount(m.released, c)} let go"
             for c, m in self.board.money().items()
         )
         down = [name for name, state in self.services.states().items() if not state.up]
@@ -135,7 +135,7 @@ class View:
             table.add_row(name, lamp, Text(f"pid {state.pid}" if state.up else "", style="dim"), again)
         content: RenderableType = table
         if self.incident:
-            content = Group(table, Text(shown(self.incident), style="bold yellow"))
+            content = Group(table, Text(printable(self.incident), style="bold yellow"))
         return Panel(content, title="services", title_align="left", border_style="blue")
 
     def _money(self) -> Panel:
@@ -147,7 +147,7 @@ class View:
                 currency,
                 Text(amount(money.open, currency), style="yellow"),
                 Text(amount(money.captured, currency), style="green"),
-                amount(money.let_go, currency),
+                amount(money.released, currency),
             )
         return Panel(table, title="money", title_align="left", border_style="yellow")
 

@@ -1,6 +1,6 @@
-"""A record of any of the product's topics, decoded: for people on one line, for programs as JSON.
+"""Decodes a record of any topic: one line for people, JSON for programs.
 
-What can't be decoded is shown as what it is, with its size; a reader of topics must never stop at one bad record.
+A record that can't be decoded is shown with its size, so one bad record does not stop a command.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ops.log.describe import day_and_clock, event_line, fact_line, one_line
 from ops.printing import as_json as encoded
 from ops.printing import printable, printable_bytes
 
-#: Inbox fields that hold the bytes of another topic's record.
+#: Inbox fields with the bytes of another topic's record.
 COPIES: dict[str, type[Message]] = {
     "order_fact": OrderFact,
     "payment_decision": PaymentDecision,
@@ -29,7 +29,7 @@ COPIES: dict[str, type[Message]] = {
 
 
 def decode(spec: TopicSpec, record: Any) -> Message | None:
-    """The record's message; None where the topic holds raw bytes or these can't be decoded."""
+    """The record's message; None for a topic of raw bytes, and if the record can't be decoded."""
     if spec.message is None or record.value is None:
         return None
     try:
@@ -39,7 +39,7 @@ def decode(spec: TopicSpec, record: Any) -> Message | None:
 
 
 def words(message: Message | None, value: bytes | None) -> str:
-    """What a record says, on one line."""
+    """The content of a record, on one line."""
     if message is None:
         return f"{len(value or b'')} bytes that can't be decoded"
     if isinstance(message, OrderFact):
@@ -50,19 +50,19 @@ def words(message: Message | None, value: bytes | None) -> str:
         body = message.WhichOneof("body")
         if body in COPIES:
             return f"{body}: {words(_copy(body, getattr(message, body)), getattr(message, body))}"
-        return f"{body} {one_line(getattr(message, body))}" if body else "an input that this version does not know"
+        return f"{body} {one_line(getattr(message, body))}" if body else "an input of unknown type"
     return one_line(message)
 
 
 def line(spec: TopicSpec, record: Any) -> str:
     """`2026-01-01 12:00:00.000Z 3:17 <key> …`: time, partition and offset, key, content."""
     key = printable_bytes(record.key)
-    said = words(decode(spec, record), record.value)
-    return printable(f"{day_and_clock(record.timestamp)} {record.partition}:{record.offset} {key}  {said}")
+    content = words(decode(spec, record), record.value)
+    return printable(f"{day_and_clock(record.timestamp)} {record.partition}:{record.offset} {key}  {content}")
 
 
 def as_json(spec: TopicSpec, record: Any) -> str:
-    """One JSON object on one line: where the record stands, its headers, and its content by field names."""
+    """One JSON object on one line: the record's place, its headers, and its content by field names."""
     message = decode(spec, record)
     return encoded(
         {
@@ -78,7 +78,7 @@ def as_json(spec: TopicSpec, record: Any) -> str:
 
 
 def fields(message: Message) -> dict[str, Any]:
-    """A message by its field names; copies of other topics' records are decoded too."""
+    """A message by its field names. Copies of other topics' records are decoded too."""
     found: dict[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
     for name, kind in COPIES.items():
         if name in found and name in message.DESCRIPTOR.fields_by_name:

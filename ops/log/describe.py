@@ -1,6 +1,6 @@
-"""Facts and decisions in plain words, one line each; for people only, never parsed again.
+"""Facts and decisions as one line of text each, for people.
 
-Every event of the contract has its line here; one that has none is shown as its fields.
+Every event of the contract has a text here. An unknown event is shown as its fields.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent, RefusalReason, ReleaseR
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentEvent, ProviderCall
 
-from chassis.telemetry.printable import shown
+from chassis.telemetry.printable import printable
 from ops.amounts import amount
 
 
 def clock(time_ms: int) -> str:
-    """Time of day in UTC, to the millisecond."""
+    """The time of day in UTC, to the millisecond."""
     return _time(time_ms, "%H:%M:%S.%f")
 
 
 def day_and_clock(time_ms: int) -> str:
-    """Date and time in UTC, to the millisecond."""
+    """The date and time in UTC, to the millisecond."""
     return _time(time_ms, "%Y-%m-%d %H:%M:%S.%f") + "Z"
 
 
@@ -33,12 +33,12 @@ def _time(time_ms: int, form: str) -> str:
     try:
         return datetime.fromtimestamp(time_ms / 1000, UTC).strftime(form)[:-3]
     except (OverflowError, OSError, ValueError):
-        # A foreign record may say any number.
+        # A foreign record may have any number.
         return f"{time_ms} ms"
 
 
 def short(name: str) -> str:
-    """The first eight characters of an id: enough to follow it with the eye."""
+    """The first eight characters of an id."""
     return name[:8]
 
 
@@ -77,12 +77,12 @@ def _reserved(event: Any) -> str:
     invited = f", invited by {event.invitation.inviter}" if event.HasField("invitation") else ""
     return (
         f"seat reserved for {short(event.order)} of {event.customer}{invited}, {event.quantity} pieces, "
-        f"to hold {amount(event.hold_amount_minor, event.currency)} until {clock(event.reserved_until_ms)}"
+        f"hold of {amount(event.hold_amount_minor, event.currency)} until {clock(event.reserved_until_ms)}"
     )
 
 
 def _completed(event: Any) -> str:
-    filled = ", filled up by the merchant" if event.house_filled else ""
+    filled = ", virtual completion" if event.house_filled else ""
     return f"COMPLETED with {len(event.orders)} members, tier of {event.tier_members}{filled}"
 
 
@@ -90,21 +90,21 @@ GROUP: Mapping[str, Callable[[Any], str]] = {
     "opened": _opened,
     "seat_reserved": _reserved,
     "seat_refused": lambda e: f"{short(e.order)} refused: {_refusal(e.reason)}",
-    "seat_waitlisted": lambda e: f"{short(e.order)} of {e.customer} waits for a seat",
-    "member_confirmed": lambda e: f"{short(e.order)} confirmed, {e.members} members now",
-    "seat_released": lambda e: f"{short(e.order)} loses its seat: {_release(e.reason)}",
-    "leader_changed": lambda e: f"{short(e.order) or 'nobody'} leads now",
+    "seat_waitlisted": lambda e: f"{short(e.order)} of {e.customer} is waitlisted",
+    "member_confirmed": lambda e: f"{short(e.order)} confirmed, {e.members} members",
+    "seat_released": lambda e: f"{short(e.order)}: seat released, {_release(e.reason)}",
+    "leader_changed": lambda e: f"{short(e.order) or 'nobody'} is the leader",
     "tier_reached": lambda e: f"tier of {e.members} reached",
     "completed": _completed,
     "expired": lambda e: f"EXPIRED with {e.members} members",
     "cancelled": lambda e: f"CANCELLED: {e.reason}",
-    "settlement_requested": lambda e: f"{short(e.order)} is to be charged {amount(e.amount_minor, e.currency)}",
-    "release_requested": lambda e: f"{short(e.order)} is to be let go: {_release(e.reason)}",
+    "settlement_requested": lambda e: f"{short(e.order)}: settlement of {amount(e.amount_minor, e.currency)} requested",
+    "release_requested": lambda e: f"{short(e.order)}: release requested, {_release(e.reason)}",
     "member_settled": lambda e: f"{short(e.order)} charged",
-    "member_released": lambda e: f"{short(e.order)} let go",
-    "member_failed": lambda e: f"{short(e.order)} could not be charged: {e.reason}",
+    "member_released": lambda e: f"{short(e.order)} released",
+    "member_failed": lambda e: f"{short(e.order)} declined: {e.reason}",
     "settled": lambda e: f"SETTLED: {e.settled} charged, {e.failed} failed",
-    "cancel_refused": lambda e: f"{short(e.order)} can't leave: {e.reason}",
+    "cancel_refused": lambda e: f"{short(e.order)}: cancellation refused, {e.reason}",
     "faulted": lambda e: f"THE RULES FAILED: {e.error}",
 }
 
@@ -120,7 +120,7 @@ def _authorised(event: Any) -> str:
 
 
 def _captured(event: Any) -> str:
-    rest = f", {amount(event.released_minor, event.currency)} let go" if event.released_minor else ""
+    rest = f", {amount(event.released_minor, event.currency)} released" if event.released_minor else ""
     return f"{short(event.order)}: {amount(event.amount_minor, event.currency)} captured{rest}"
 
 
@@ -133,50 +133,50 @@ PAYMENT: Mapping[str, Callable[[Any], str]] = {
     "captured": _captured,
     "capture_declined": lambda e: f"{short(e.order)}: capture declined: {e.reason}",
     "void_requested": lambda e: f"asks the provider: {_call(e.call)}",
-    "voided": lambda e: f"{short(e.order)}: {amount(e.amount_minor, e.currency)} let go",
+    "voided": lambda e: f"{short(e.order)}: {amount(e.amount_minor, e.currency)} released",
     "hold_lapsed": lambda e: f"{short(e.order)}: the hold of {amount(e.amount_minor, e.currency)} lapsed",
     "refund_requested": lambda e: f"asks the provider: {_call(e.call)}",
-    "refunded": lambda e: f"{short(e.order)}: {amount(e.amount_minor, e.currency)} given back",
+    "refunded": lambda e: f"{short(e.order)}: {amount(e.amount_minor, e.currency)} refunded",
     "refund_declined": lambda e: f"{short(e.order)}: refund refused: {e.reason}",
-    "payment_released": lambda e: f"{short(e.order)}: nothing is held any more",
+    "payment_released": lambda e: f"{short(e.order)}: payment released",
     "call_deferred": lambda e: (
-        f"{short(e.order)}: {_operation(e.operation)} waits until {clock(e.retry_at_ms)} ({e.error})"
+        f"{short(e.order)}: {_operation(e.operation)} is retried at {clock(e.retry_at_ms)} ({e.error})"
     ),
-    "call_retried": lambda e: f"asks again: {_call(e.call)}",
+    "call_retried": lambda e: f"retry: {_call(e.call)}",
     "suspense_recorded": lambda e: (
-        f"MONEY NOBODY ASKED FOR: {amount(e.amount_minor, e.currency)} of {short(e.order)}: {e.reason}"
+        f"UNEXPECTED FUNDS: {amount(e.amount_minor, e.currency)} of {short(e.order)}: {e.reason}"
     ),
     "faulted": lambda e: f"THE RULES FAILED: {e.error}",
 }
 
 
 def event_line(event: GroupEvent | PaymentEvent) -> str:
-    """One event of a decision in words."""
+    """One event of a decision as text."""
     body = event.WhichOneof("body")
     if body is None:
-        return "an event that this version does not know"
+        return "an event of unknown type"
     told = (GROUP if isinstance(event, GroupEvent) else PAYMENT).get(body)
     inner = getattr(event, body)
     try:
-        return shown(told(inner)) if told else f"{body} {one_line(inner)}"
+        return printable(told(inner)) if told else f"{body} {one_line(inner)}"
     except ValueError:
-        # An enum value that this version does not know.
+        # An unknown enum value.
         return f"{body} {one_line(inner)}"
 
 
 def fact_line(fact: OrderFact) -> str:
-    """One order fact in words."""
+    """One order fact as text."""
     who = f"{fact.customer}: {short(fact.order)}"
     if fact.WhichOneof("body") == "cancel_requested":
-        return shown(f"{who} wants out")
+        return printable(f"{who} requests cancellation")
     placed = fact.placed
     how = "bought alone" if placed.solo else "opens the group" if placed.opens_group else "joins"
     price = amount(placed.max_unit_price_minor, placed.currency)
-    return shown(f"{who} {how}, {placed.quantity} pieces at {price} at most, pays with {placed.payment_method}")
+    return printable(f"{who} {how}, {placed.quantity} pieces at {price} at most, pays with {placed.payment_method}")
 
 
 def orders_of(event: GroupEvent | PaymentEvent) -> tuple[str, ...]:
-    """Orders that an event is about."""
+    """The orders of an event."""
     body = event.WhichOneof("body")
     inner = getattr(event, body) if body else None
     if inner is None:
@@ -192,4 +192,4 @@ def orders_of(event: GroupEvent | PaymentEvent) -> tuple[str, ...]:
 
 def one_line(message: Message) -> str:
     """A message's fields on one line."""
-    return shown(MessageToString(message, as_one_line=True))
+    return printable(MessageToString(message, as_one_line=True))

@@ -1,7 +1,6 @@
-"""`invites`: who brought whom into a group, link by link, read back from the group's decisions alone.
+"""`invites`: the tree of invitations of a group, link by link, from the group's decisions alone.
 
-A link that nobody ordered through is known only from the links that forward it, by its id. Must never look at anything
-but the log.
+A link without orders is known only by its id, from the links that forward it.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from shared_kernel.topics import GROUP_LOG
 
 @dataclass(slots=True)
 class Order:
-    """An order that got a seat, or a place in the waitlist."""
+    """An order with a seat or a waitlist entry."""
 
     order: str
     customer: str
@@ -40,10 +39,10 @@ class Order:
 
 @dataclass(slots=True)
 class Shared:
-    """A link, the orders that came through it, and the links that forward it."""
+    """A link with its orders and the links that forward it."""
 
     link: str
-    #: Empty, with an unknown channel, where nobody ordered through the link itself.
+    #: Empty, with an unknown channel, if the link itself has no orders.
     inviter: str = ""
     channel: str = ""
     depth: int = 0
@@ -52,7 +51,7 @@ class Shared:
     forwards: list[Shared] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """With all that came of it."""
+        """The link with its orders and forwards."""
         return {
             "link": self.link,
             "inviter": self.inviter,
@@ -65,20 +64,20 @@ class Shared:
 
 @dataclass(slots=True)
 class Invites:
-    """All of a group."""
+    """The invitations of one group."""
 
-    #: Orders that came through no link.
+    #: Orders without a link.
     uninvited: list[Order] = field(default_factory=list)
-    #: Links that were made from scratch, by the time of their first order.
+    #: Links that forward no other link, by the time of their first order.
     links: list[Shared] = field(default_factory=list)
-    #: Orders that came through a link.
+    #: Orders with a link.
     invited: int = 0
-    #: Links in the longest chain.
+    #: The number of links in the longest chain.
     depth: int = 0
 
 
 def invites_of(decisions: Iterable[GroupDecision]) -> Invites:
-    """Who brought whom, from a group's decisions in the order of the log. Repeated decisions are looked at once."""
+    """The invitations of a group, from its decisions in the order of the log. Ignores duplicates."""
     found = Invites()
     links: dict[str, Shared] = {}
     seen: set[str] = set()
@@ -90,7 +89,7 @@ def invites_of(decisions: Iterable[GroupDecision]) -> Invites:
         for event in decision.events:
             body = event.WhichOneof("body")
             seated = getattr(event, body) if body in {"seat_reserved", "seat_waitlisted"} else None
-            # A seat from the waitlist is the same order once more.
+            # An order from the waitlist has its second event here.
             if seated is not None and seated.order not in seen:
                 seen.add(seated.order)
                 _take(found, links, seated)
@@ -106,7 +105,7 @@ def _take(found: Invites, links: dict[str, Shared], seated: SeatReserved | SeatW
         found.uninvited.append(order)
         return
     said = seated.invitation
-    # Before the link itself, so that a chain is never a link without the one it forwards.
+    # The forwarded link first, so that a link's parent exists.
     if said.parent_link_id:
         links.setdefault(said.parent_link_id, Shared(said.parent_link_id, depth=said.depth - 1))
     link = links.setdefault(said.link_id, Shared(said.link_id))
@@ -124,17 +123,17 @@ def _channel(channel: int) -> str:
 
 def invites(
     group: Annotated[str, typer.Argument(help="groups/{group}")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a tree.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object in place of a tree.")] = False,
     kafka: Kafka = None,
 ) -> None:
-    """Who brought whom into a group: links, their forwards, and the orders that came through them."""
+    """Prints who invited whom into a group: links, their forwards, and their orders."""
     match group.split("/"):
         case ["groups", key] | [key] if is_id(key):
             found = asyncio.run(_read(broker(kafka), key))
         case _:
-            raise OpsError(f"{group!r} is no group: write groups/{{group}}, with the group's UUID", USAGE)
+            raise OpsError(f"{group!r} is not a group: use groups/{{group}} with the group's UUID", USAGE)
     if not found.invited and not found.uninvited:
-        raise OpsError(f"nobody has a seat in groups/{key}")
+        raise OpsError(f"groups/{key} has no orders")
     if as_json:
         typer.echo(encoded(report(key, found)))
     else:
@@ -142,7 +141,7 @@ def invites(
 
 
 def report(key: str, found: Invites) -> dict[str, Any]:
-    """All of it, for programs."""
+    """The invitations as JSON."""
     return {
         "group": f"groups/{key}",
         "invited": found.invited,
@@ -153,15 +152,15 @@ def report(key: str, found: Invites) -> dict[str, Any]:
 
 
 def tree(key: str, found: Invites) -> Tree:
-    """All of it, for people."""
-    counted = f"{found.invited} came through links, {len(found.uninvited)} did not"
+    """The invitations as a tree."""
+    counted = f"{found.invited} orders through links, {len(found.uninvited)} without"
     root = Tree(Text(f"groups/{key}: {counted}, {found.depth} deep"))
     for order in found.uninvited:
         root.add(_words(order))
     pending = [(root, link) for link in reversed(found.links)]
     while pending:
         above, link = pending.pop()
-        by = f"by {link.inviter}, {link.channel}" if link.inviter else "nobody ordered through it"
+        by = f"by {link.inviter}, {link.channel}" if link.inviter else "no orders"
         branch = above.add(Text(printable(f"link {link.link} {by}"), style="cyan"))
         for order in link.orders:
             branch.add(_words(order))
@@ -186,7 +185,7 @@ async def _read(kafka: str, key: str) -> Invites:
             try:
                 decisions.append(GroupDecision.FromString(record.value))
             except DecodeError:
-                raise OpsError(f"the decision at offset {record.offset} of {GROUP_LOG.name} can't be read") from None
+                raise OpsError(f"the decision at offset {record.offset} of {GROUP_LOG.name} can't be decoded") from None
 
     one = [partition_of(key, partitions)]
     async with Reader(kafka, [GROUP_LOG.name], one, passed_over=await skips(kafka)) as reader:

@@ -1,6 +1,6 @@
-"""Reads topics: from their beginning to their end of now, again and again for what came meanwhile; or without end.
+"""Reads topics from their beginning to their current end, repeatedly for new records, or without end.
 
-Read-only: joins no consumer group and commits nothing, so it never disturbs who works on the topics.
+Read-only: joins no consumer group and commits no offsets.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ from shared_kernel import log_registry
 
 CLIENT = "groupbuy-ops"
 BATCH_RECORDS = 20_000
-#: Partitions' answers wait for each other in one fetch; small answers make an idle partition cheap.
+#: One fetch waits for all its partitions, so an idle partition has to answer soon.
 FETCH_MAX_WAIT_MS = 100
 
 #: Called with a topic and records of one of its partitions, in order.
 Take = Callable[[str, list[Any]], None]
 
-
-#: Topic, partition, offset, and SHA-256 of the value.
+#: Topic, partition, offset and SHA-256 of the value.
 Place = tuple[str, int, int, bytes]
 
 
 async def skips(kafka: str) -> frozenset[Place]:
-    """The records whose skip is recorded in the log's registry. Raises OpsError."""
+    """The records with a skip in the log's registry. Raises OpsError."""
     try:
         return frozenset((await log_registry.read(cluster(kafka))).skipped)
     except TopicsDiffer as error:
@@ -48,12 +47,12 @@ def _place(tp: TopicPartition, record: Any) -> Place:
 
 
 def no_broker(kafka: str) -> OpsError:
-    """The sentence for a broker that does not answer."""
-    return OpsError(f"no Kafka broker answers at {kafka}: start one (`make up`) or name another with --kafka", USAGE)
+    """The error of an unreachable broker."""
+    return OpsError(f"no Kafka broker answers at {kafka}: start one (`make up`) or use --kafka host:port", USAGE)
 
 
 class Reader:
-    """Reads whole topics, or some of their partitions. Use as an async context manager."""
+    """Reads topics or some of their partitions. Use as an async context manager."""
 
     def __init__(
         self,
@@ -63,9 +62,9 @@ class Reader:
         *,
         passed_over: Collection[Place] = (),
     ) -> None:
-        """`topics` in the order in which their ends are to be taken; `partitions` None: all.
+        """`topics` in the order in which their end offsets are read. `partitions` None reads all.
 
-        `read_to_end` leaves out the records that services pass over: see `skips`.
+        `read_to_end` omits the records of `passed_over`, which services skip: see `skips`.
         """
         self._passed_over = frozenset(passed_over)
         self._kafka = kafka
@@ -96,7 +95,7 @@ class Reader:
         return self
 
     async def _assign(self) -> None:
-        # The consumer itself learns of partitions only by subscribing, which would make it join a group.
+        # The consumer itself lists partitions only after a subscription, which would join a group.
         admin = AIOKafkaAdminClient(**client(cluster(self._kafka)), client_id=CLIENT)
         await admin.start()
         try:
@@ -107,7 +106,7 @@ class Reader:
             row = described.get(topic)
             if row is None or row["error_code"]:
                 raise OpsError(
-                    f"the broker at {self._kafka} has no topic {topic}: make it with `groupbuy-ops topics create`"
+                    f"the broker at {self._kafka} has no topic {topic}: create it with `groupbuy-ops topics create`"
                 )
             found = sorted(one["partition"] for one in row["partitions"])
             self._partitions[topic] = len(found)
@@ -116,7 +115,7 @@ class Reader:
             ]
         assigned = [tp for tps in self._by_topic.values() for tp in tps]
         self._consumer.assign(assigned)
-        # Until something is to be read: a question for offsets would wait behind each fetch that finds nothing.
+        # Paused until a read: otherwise a request for offsets waits behind each empty fetch.
         self._consumer.pause(*assigned)
 
     async def __aexit__(
@@ -125,37 +124,37 @@ class Reader:
         await self._consumer.stop()
 
     def partitions(self, topic: str) -> int:
-        """How many partitions a topic has at the broker."""
+        """The number of partitions of a topic at the broker."""
         return self._partitions[topic]
 
     async def beginnings(self) -> dict[tuple[str, int], int]:
-        """Offset of the first record that each partition still has."""
+        """The offset of the first record of each partition."""
         found: dict[TopicPartition, int] = {}
         for tps in self._by_topic.values():
             found.update(await self._consumer.beginning_offsets(tps))
         return {(tp.topic, tp.partition): offset for tp, offset in found.items()}
 
     async def ends(self) -> dict[TopicPartition, int]:
-        """Ends of all partitions; those of a topic earlier in the list are never younger than those of a later one."""
+        """The end offsets of all partitions, read topic by topic in the order of the list."""
         found: dict[TopicPartition, int] = {}
         for tps in self._by_topic.values():
             found.update(await self._consumer.end_offsets(tps))
         return found
 
     async def seek_to_end(self) -> None:
-        """Leaves out all that is there now."""
+        """Omits all existing records."""
         for tp, end in (await self.ends()).items():
             self._consumer.seek(tp, end)
 
     def seek(self, positions: Mapping[tuple[str, int], int]) -> None:
-        """Leaves out what lies before the positions, by topic and partition."""
+        """Omits the records before the positions, by topic and partition."""
         for tps in self._by_topic.values():
             for tp in tps:
                 if (tp.topic, tp.partition) in positions:
                     self._consumer.seek(tp, positions[tp.topic, tp.partition])
 
     async def read_to_end(self, take: Take) -> int:
-        """Reads from where the last call ended to the end of now. Returns the number of records."""
+        """Reads from the end of the last call to the current end. Returns the number of records."""
         ends = await self.ends()
         left = set()
         for tp, end in ends.items():
@@ -169,7 +168,7 @@ class Reader:
             for tp, records in batches.items():
                 wanted = [record for record in records if record.offset < ends[tp]]
                 if len(wanted) < len(records):
-                    # Younger than the end that was taken: a later call reads them.
+                    # Beyond the end that was read: a later call takes them.
                     self._consumer.seek(tp, ends[tp])
                 count += len(wanted)
                 if self._passed_over:
@@ -177,14 +176,14 @@ class Reader:
                 if wanted:
                     take(tp.topic, wanted)
             for tp in list(left):
-                # Positions and not offsets: a compacted topic may end in holes.
+                # Positions, not offsets of records: a compacted topic may end with gaps.
                 if await self._consumer.position(tp) >= ends[tp]:
                     left.discard(tp)
                     self._consumer.pause(tp)
         return count
 
     async def follow(self) -> AsyncIterator[Any]:
-        """Every record from here on, without end."""
+        """Every record from the current position on, without end."""
         self._consumer.resume(*(tp for tps in self._by_topic.values() for tp in tps))
         while True:
             for records in (await self._consumer.getmany(timeout_ms=500)).values():

@@ -1,7 +1,6 @@
-"""`replay`: decides every inbox anew with the production rules and compares with the decision log, byte for byte.
+"""`replay`: decides every inbox again by the production rules and compares the bytes with the decision log.
 
-Where `audit` is a second opinion, this is the first one asked again: it proves that the log is what these rules make of
-their input, and that nothing else had a hand in it.
+`audit` has rules of its own. `replay` uses those of the services: it proves that they, and nothing else, made the log.
 """
 
 from __future__ import annotations
@@ -33,47 +32,47 @@ MAX_SHOWN = 20
 
 @dataclass(slots=True)
 class Replayed:
-    """What came of replaying one inbox."""
+    """The result of replaying one inbox."""
 
     log: str
     aggregates: int = 0
     inputs: int = 0
     decisions: int = 0
-    #: Decided just now, with the log not there yet.
+    #: Decisions that are not in the log yet.
     not_yet_logged: int = 0
-    #: Aggregates whose first input is no longer kept.
+    #: Aggregates whose first input is no longer in the inbox.
     skipped: int = 0
     differences: list[str] = field(default_factory=list)
-    #: Partitions that stand still, and why.
+    #: Stopped partitions, with the reason.
     stopped: list[str] = field(default_factory=list)
 
 
 class Replay:
-    """Replays one inbox against one decision log; records may be given in any number of portions, the log's first."""
+    """Replays one inbox against one decision log. Takes batches of records, first those of the log."""
 
     def __init__(self, domain: Domain[Any], log: TopicSpec, passed_over: Collection[Any] = ()) -> None:
-        """`passed_over` are partition, offset and SHA-256 of the inputs whose skip is recorded."""
+        """`passed_over` are partition, offset and SHA-256 of the inputs with a recorded skip."""
         self._domain = domain
         self._log = log
         self._passed_over = frozenset(passed_over)
         self._aggregates: dict[str, Aggregate[Any]] = {}
-        #: Digests of versions 1, 2, 3 … of each aggregate, end to end.
+        #: Concatenated digests of versions 1, 2, 3 … of each aggregate.
         self._logged: dict[str, bytearray] = {}
         self._first_cause: dict[str, tuple[int, int]] = {}
         self._unknown: set[str] = set()
-        #: Partitions with an input that these rules can't decode.
+        #: Partitions with an input that the rules can't decode.
         self._stopped: set[int] = set()
         self.result = Replayed(log.name)
 
     def take_log(self, records: Iterable[Any]) -> None:
-        """Takes what was decided. Repeats of a version are left to `audit`."""
+        """Takes decisions of the log. Ignores duplicates, which `audit` checks."""
         for record in records:
             try:
                 key = record.key.decode()
                 decision = self._domain.decode_decision(record.value)
             except Exception as error:  # noqa: BLE001 - whatever the domain raises
                 place = f"{self._log.name} {record.partition}:{record.offset}"
-                self.result.differences.append(f"{place}: it can't be read: {error!r}")
+                self.result.differences.append(f"{place}: can't be decoded: {error!r}")
                 continue
             logged = self._logged.setdefault(key, bytearray())
             if decision.version == len(logged) // _DIGEST_BYTES + 1:
@@ -83,16 +82,16 @@ class Replay:
                 self._unknown.add(key)
 
     def inbox_begins_at(self, partition: int, offset: int) -> None:
-        """Leaves out the aggregates that began before the first input that is still kept."""
+        """Omits the aggregates that began before the first input that is still in the inbox."""
         self._unknown |= {key for key, (at, cause) in self._first_cause.items() if at == partition and cause < offset}
 
     def take_inbox(self, records: Iterable[Any]) -> None:
-        """Decides inputs anew and compares."""
+        """Decides inputs again and compares."""
         result = self.result
         for record in records:
             result.inputs += 1
             if self._passed_over and (record.partition, record.offset, _digest(record)) in self._passed_over:
-                # It yielded no decision.
+                # A skipped input yields no decision.
                 continue
             if record.partition in self._stopped:
                 continue
@@ -108,7 +107,7 @@ class Replay:
                 why = undecodable(self._domain, record)
                 if not why:
                     raise
-                # Deciders stop the partition there too: nothing behind it is decided.
+                # Deciders stop the partition there too, and decide no later input.
                 self._stopped.add(record.partition)
                 result.stopped.append(f"partition {record.partition} stops at input {record.offset}: {why}")
                 continue
@@ -121,11 +120,11 @@ class Replay:
                 result.not_yet_logged += 1
             elif wanted != aggregate.digest:
                 result.differences.append(f"{self._log.name} {key}: version {aggregate.version} is decided differently")
-                # Everything after it differs too: one line says it all.
+                # All later versions differ too: report only the first.
                 self._unknown.add(key)
 
     def finish(self) -> Replayed:
-        """Adds what the log has and the inbox does not lead to."""
+        """Adds the decisions of the log that no input yields."""
         result = self.result
         result.aggregates = len(self._logged)
         result.skipped = len(self._unknown) - len(result.differences)
@@ -133,13 +132,11 @@ class Replay:
             versions = len(logged) // _DIGEST_BYTES
             replayed = self._aggregates[key].version if key in self._aggregates else 0
             if key not in self._unknown and replayed < versions:
-                result.differences.append(
-                    f"{self._log.name} {key}: {versions - replayed} decisions that nothing led to"
-                )
+                result.differences.append(f"{self._log.name} {key}: {versions - replayed} decisions without an input")
         return result
 
     def digest(self) -> bytes:
-        """SHA-256 over every aggregate's key, version and last digest: the same log gives the same one for ever."""
+        """SHA-256 over every aggregate's key, version and last digest. Equal logs have equal digests."""
         whole = sha256()
         for key in sorted(self._logged):
             logged = self._logged[key]
@@ -148,7 +145,7 @@ class Replay:
 
 
 def domains() -> list[tuple[TopicSpec, TopicSpec, Any]]:
-    """Inbox, decision log and production rules of everything that is decided."""
+    """Inbox, decision log and production rules of each decider."""
     from services.groups.domain.domain import GroupDomain
     from services.payments.domain.domain import GroupPaymentsDomain
 
@@ -156,7 +153,7 @@ def domains() -> list[tuple[TopicSpec, TopicSpec, Any]]:
 
 
 def undecodable(domain: Any, record: Any) -> str:
-    """Why a decider can't decode an input; empty if it can."""
+    """The reason why a decider can't decode an input; empty if it can."""
     if record.key is None or record.value is None:
         return "it has no key or no value"
     try:
@@ -172,9 +169,9 @@ def _digest(record: Any) -> bytes:
 
 
 def replay(kafka: Kafka = None) -> None:
-    """Decides all inboxes anew with the production rules and compares with the decision logs, byte for byte.
+    """Decides every inbox again by the production rules and compares the bytes with the decision logs.
 
-    The last line is one JSON object. Exit 1 where they differ.
+    The last line is one JSON object. Exits with 1 if they differ.
     """
     begun = monotonic()
     address = broker(kafka)
@@ -201,10 +198,10 @@ def replay(kafka: Kafka = None) -> None:
 
 
 async def replayed(kafka: str, inbox: TopicSpec, log: TopicSpec, domain: Domain[Any]) -> Replay:
-    """Replays one inbox of a broker up to its end of now."""
+    """Replays one inbox of a broker up to its current end."""
     skipped = await skips(kafka)
     played = Replay(domain, log, [tuple(place) for topic, *place in skipped if topic == inbox.name])
-    # The log first: an input that is decided meanwhile is then one without a decision, and not the other way round.
+    # The log first: an input that is decided meanwhile counts as not logged yet, and not as a difference.
     async with Reader(kafka, [log.name], passed_over=skipped) as reader:
         await reader.read_to_end(lambda _topic, records: played.take_log(records))
     async with Reader(kafka, [inbox.name]) as reader:
@@ -217,7 +214,7 @@ async def replayed(kafka: str, inbox: TopicSpec, log: TopicSpec, domain: Domain[
 def _print(results: list[Replayed]) -> None:
     out = console()
     table = Table(title="Replay with the production rules", title_justify="left")
-    for column in ("decision log", "groups", "inputs", "decided anew", "not logged yet", "left out", "different"):
+    for column in ("decision log", "groups", "inputs", "decisions", "not logged yet", "omitted", "different"):
         table.add_column(column, justify="left" if column == "decision log" else "right")
     for result in results:
         counts = (result.aggregates, result.inputs, result.decisions, result.not_yet_logged, result.skipped)

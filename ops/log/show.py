@@ -1,4 +1,4 @@
-"""`show`: the history of one group or one order, from the topics, decision by decision."""
+"""`show`: the history of one group or order, decision by decision."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from ops.printing import printable
 from ops.where import Kafka, broker
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_LOG
 
-app = typer.Typer(no_args_is_help=True, help="The history of one group or one order.")
+app = typer.Typer(no_args_is_help=True, help="Prints the history of a group or an order.")
 
-#: Read in the order in which things happen, so that a tie in time is told cause first.
+#: In the order of cause and effect, which orders entries of equal times.
 HISTORY = (ORDERS, GROUP_LOG, PAYMENT_LOG)
 WHO = {ORDERS.name: ("order", "cyan"), GROUP_LOG.name: ("group", "green"), PAYMENT_LOG.name: ("purse", "yellow")}
 
@@ -42,7 +42,7 @@ class Entry:
     message: Message | None
 
     def lines(self, order: str | None) -> list[str]:
-        """What it says, of one order or of all."""
+        """The lines of the entry, about one order or all."""
         message = self.message
         if isinstance(message, OrderFact):
             return [fact_line(message)] if order in {None, message.order} else []
@@ -53,26 +53,26 @@ class Entry:
 
 @app.command()
 def group(name: Annotated[str, typer.Argument(help="groups/{group}")], kafka: Kafka = None) -> None:
-    """A group: what was asked, what was decided, what became of the money."""
+    """Prints a group's orders, decisions and payments."""
     match name.split("/"):
         case ["groups", key] | [key] if is_id(key):
             _show(broker(kafka), key, None)
         case _:
-            raise OpsError(f"{name!r} is no group: write groups/{{group}}, with the group's UUID", USAGE)
+            raise OpsError(f"{name!r} is not a group: use groups/{{group}} with the group's UUID", USAGE)
 
 
 @app.command()
 def order(name: Annotated[str, typer.Argument(help="groups/{group}/orders/{order}")], kafka: Kafka = None) -> None:
-    """An order: its part of its group's history."""
+    """Prints the history of an order: its part of the group's history."""
     match name.split("/"):
         case ["groups", key, "orders", one] if is_id(key) and is_id(one):
             _show(broker(kafka), key, one)
         case _:
-            raise OpsError(f"{name!r} is no order: write groups/{{group}}/orders/{{order}}, with their UUIDs", USAGE)
+            raise OpsError(f"{name!r} is not an order: use groups/{{group}}/orders/{{order}} with their UUIDs", USAGE)
 
 
 def is_id(text: str) -> bool:
-    """Whether a text is a UUID as we write them."""
+    """Whether a text is a UUID in lower case."""
     try:
         return str(UUID(text)) == text
     except ValueError:
@@ -84,7 +84,7 @@ def _show(kafka: str, key: str, one: str | None) -> None:
     about = f"groups/{key}" + (f"/orders/{one}" if one else "")
     told = list(_tell(entries, one))
     if not told:
-        raise OpsError(f"nothing is known of {about} at {kafka}")
+        raise OpsError(f"the topics at {kafka} have no record of {about}")
     out = console()
     out.print(Text(printable(about), style="bold"))
     for line in told:
@@ -92,7 +92,7 @@ def _show(kafka: str, key: str, one: str | None) -> None:
 
 
 async def history(kafka: str, key: str) -> list[Entry]:
-    """All records of a group, in the order of their times."""
+    """All records of a group, ordered by time."""
     async with Reader(kafka, [HISTORY[0].name]) as reader:
         partitions = reader.partitions(HISTORY[0].name)
     entries: list[Entry] = []
@@ -103,7 +103,7 @@ async def history(kafka: str, key: str) -> list[Entry]:
         spec = specs[topic]
         entries.extend(Entry(spec, record, decode(spec, record)) for record in records if record.key == wanted)
 
-    # One partition holds all that concerns a group, in every topic.
+    # All records of a group have the same partition number in every topic.
     async with Reader(kafka, list(specs), [partition_of(key, partitions)]) as reader:
         await reader.read_to_end(take)
     place = {spec.name: index for index, spec in enumerate(HISTORY)}
@@ -126,5 +126,5 @@ def _tell(entries: list[Entry], one: str | None) -> Iterator[Text]:
             line = Text()
             line.append(day_and_clock(entry.record.timestamp) if index == 0 else " " * 24, style="dim")
             line.append(f"  {head if index == 0 else '':<11}", style=style)
-            line.append(printable(said) + (" (repeated, identical records are dropped)" if repeat else ""))
+            line.append(printable(said) + (" (duplicate; identical records are ignored)" if repeat else ""))
             yield line

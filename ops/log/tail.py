@@ -1,4 +1,4 @@
-"""`tail`: the records of one topic, decoded, as they come."""
+"""`tail`: prints the records of one topic, decoded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from shared_kernel.topics import ALL
 
 
 def spec_of(topic: str) -> TopicSpec:
-    """The registry's entry of a topic. Raises OpsError."""
+    """The specification of a topic. Raises OpsError."""
     for spec in ALL:
         if spec.name == topic:
             return spec
@@ -27,12 +27,12 @@ def spec_of(topic: str) -> TopicSpec:
 def tail(
     topic: Annotated[str, typer.Argument(help="Name of the topic.")],
     kafka: Kafka = None,
-    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="All records, not only new ones.")] = False,
-    key: Annotated[str | None, typer.Option(help="Only records of this group (or campaign).")] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a record.")] = False,
-    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for more at the end.")] = True,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start at the first record.")] = False,
+    key: Annotated[str | None, typer.Option(help="Print only records of this group or campaign.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per record.")] = False,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="At the end, wait for new records.")] = True,
 ) -> None:
-    """Prints the records of a topic, decoded, and waits for more. Ctrl-C ends it."""
+    """Prints the records of a topic, decoded, and waits for new ones until Ctrl-C."""
     spec = spec_of(topic)
     wanted = key.removeprefix("groups/").removeprefix("campaigns/").encode() if key else None
     asyncio.run(_tail(broker(kafka), spec, wanted, from_beginning, json, follow))

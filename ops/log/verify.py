@@ -1,7 +1,7 @@
-"""`verify`: reads every record of every topic, and says what no service of ours would have written. Restarts nothing.
+"""`verify`: reads every record of every topic and reports those that no service of ours writes. Changes nothing.
 
-Each finding has its place and its way out. Memory is bounded: decision logs are read once more for every so many groups
-of a partition. Exit 0: nothing is wrong; 1: something is; 2: it could not be read.
+Each finding has its place and its way out. Memory is bounded: a decision log is read once per 200,000 groups of a
+partition. Exit codes: 0 without findings, 1 with findings, 2 if a topic can't be read.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from ops.where import Kafka, broker
 from shared_kernel.log_registry import Registry
 from shared_kernel.topics import ALL, REGISTRY
 
-#: Chains of one partition in memory.
+#: Chains of one partition that are in memory at once.
 CHAINS = 200_000
-#: Findings of one kind in one topic that are shown to people.
+#: Printed findings per topic and kind.
 MAX_SHOWN = 20
 
 
 @dataclass(slots=True)
 class Verified:
-    """What came of it."""
+    """The counts of a verification."""
 
     records: int = 0
     dead_letters: int = 0
-    #: Records whose skip is recorded.
+    #: Records with a recorded skip.
     skipped: int = 0
     findings: Counter[tuple[str, Kind]] = field(default_factory=Counter)
 
     @property
     def wrong(self) -> int:
-        """All findings."""
+        """The number of all findings."""
         return sum(self.findings.values())
 
 
@@ -59,23 +59,23 @@ Tell = Callable[[Finding], None]
 
 
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Topics; without any, all.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Topics. Default: all.")] = None,
     kafka: Kafka = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a finding, all of them.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print every finding as one JSON object.")] = False,
 ) -> None:
     """Verifies every record of every topic: key, partition, content, numbers, sizes, and the chain of each group.
 
-    The last line is one JSON object. Exit 1 where something is wrong.
+    The last line is one JSON object. Exits with 1 if there is a finding.
     """
     begun = monotonic()
     address = broker(kafka)
     known = {spec.name: spec for spec in ALL}
     if unknown := [name for name in names or () if name not in known]:
         raise OpsError(f"no topic {', '.join(unknown)}: `groupbuy-ops topics list` has them all", USAGE)
-    told = _Told(json)
+    printer = _Printer(json)
     specs = [known[name] for name in names] if names else list(ALL)
-    verified = _at_broker(address, lambda: verified_of(address, specs, told))
-    told.finish(verified)
+    verified = _at_broker(address, lambda: verified_of(address, specs, printer))
+    printer.finish(verified)
     figures = {
         "records": verified.records,
         "findings": verified.wrong,
@@ -88,8 +88,8 @@ def verify(
         raise typer.Exit(1)
 
 
-class _Told:
-    """Says findings as they come."""
+class _Printer:
+    """Prints findings when they are found."""
 
     def __init__(self, json: bool) -> None:
         self._json = json
@@ -108,7 +108,7 @@ class _Told:
             self._out.print(f"  way out: {printable(finding.way_out)}", soft_wrap=True)
 
     def finish(self, verified: Verified) -> None:
-        """Says how many more there are."""
+        """Prints the number of omitted findings."""
         if self._json:
             return
         for (topic, kind), count in verified.findings.items():
@@ -117,7 +117,7 @@ class _Told:
 
 
 async def verified_of(address: str, specs: Sequence[TopicSpec], tell: Tell, *, chains: int = CHAINS) -> Verified:
-    """Verifies topics up to their ends of now."""
+    """Verifies topics up to their current ends."""
     kafka = cluster(address)
     counts = await partition_counts(kafka, ALL)
     if missing := [spec.name for spec in specs if spec.name not in counts]:
@@ -135,7 +135,7 @@ async def verified_of(address: str, specs: Sequence[TopicSpec], tell: Tell, *, c
             what = f"it has {counts[spec.name]} partitions, {number} were declared"
             found(Finding(spec.name, -1, -1, Kind.COUNT, what))
     until = await _ends(address, counts)
-    # What a record names was written before it, so it stands before the ends of later.
+    # A record refers to earlier records, so they are before the ends that are read after its own.
     context = Context(number, await _ends(address, counts), frozenset(known.skipped), decoders())
     for spec in specs:
         await _Topic(address, spec, until, context, verified, found, chains).verify()
@@ -159,7 +159,7 @@ class _Topic:
         self._verified = verified
         self._found = found
         self._chains = chains
-        #: Findings of a compacted topic, by key, until a good record comes behind them.
+        #: Findings of a compacted topic, by key, until a later valid record of the key.
         self._superseded: dict[bytes, list[Finding]] = {}
         self._tps = {TopicPartition(*place): end for place, end in until.items() if place[0] == spec.name}
 
@@ -182,7 +182,7 @@ class _Topic:
                 async for record in records:
                     if first:
                         if record.offset != at and not spec.compacted:
-                            what = f"no record stands from {at} to {record.offset}"
+                            what = f"there is no record from {at} to {record.offset}"
                             self._found(Finding(spec.name, tp.partition, at, Kind.HOLE, what))
                         at = record.offset + 1
                     self._record(record, chains, first)
@@ -202,7 +202,7 @@ class _Topic:
             self._verified.dead_letters += spec.message is None
             self._verified.skipped += passed_over
             if spec.compacted:
-                # A later record of the key takes its place, for readers and soon in the topic as well.
+                # A later record of the key replaces it, for readers and, after compaction, in the topic.
                 of_key = self._superseded.setdefault(record.key or b"", [])
                 of_key[:] = [*of_key, *findings] if findings else []
                 if not of_key:
@@ -217,7 +217,7 @@ class _Topic:
 
 
 async def _registry(address: str, count: int, found: Tell) -> Registry:
-    """The registry as far as it can be believed; what can't is found."""
+    """The valid entries of the registry. Reports the others as findings."""
     known = Registry()
     tps = [TopicPartition(REGISTRY.name, partition) for partition in range(count)]
     async with PartitionReader(cluster(address), tps) as reading:
@@ -237,7 +237,7 @@ async def _ends(address: str, counts: dict[str, int]) -> dict[tuple[str, int], i
 
 
 def _at_broker(address: str, run: Callable[[], Any]) -> Any:
-    """As ops.broker.topics.at_broker, but all that can't be read is exit 2: 1 says that something is wrong."""
+    """Like ops.broker.topics.at_broker, but every read error exits with 2: here 1 means that there are findings."""
     try:
         return asyncio.run(run())
     except (KafkaError, TimeoutError, OSError) as error:

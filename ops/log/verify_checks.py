@@ -1,6 +1,6 @@
-"""What must hold of each record of each topic, by itself and after the one before. Pure: the caller reads the topics.
+"""The checks of `verify`, of each record alone and of each group's chain. Pure: the caller reads the topics.
 
-A finding names the place, the kind and the way out. A record whose skip is recorded gives none.
+A finding has a place, a kind and a way out. A record with a recorded skip yields no finding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from shared_kernel.topics import CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYM
 
 LOGS = (GROUP_LOG, PAYMENT_LOG)
 INBOXES = (GROUP_INBOX, PAYMENT_INBOX)
-#: End of the year 9999 in milliseconds since the epoch, and the greatest sum of money that any order can come to.
+#: The end of the year 9999 in milliseconds since the epoch, and the greatest amount of any order.
 MAX_MS = 253_402_300_799_999
 MAX_MINOR = 10**18
 #: The contract's limits of a campaign.
@@ -35,7 +35,7 @@ MAX_SEATS, MAX_PIECES = 2_000, 10_000
 
 
 class Kind(StrEnum):
-    """What can be wrong with a record."""
+    """The kinds of findings."""
 
     COUNT = "number of partitions"
     HOLE = "hole"
@@ -54,15 +54,15 @@ class Kind(StrEnum):
     ORDER = "order"
 
 
-#: A reader stops at such a record by itself, whatever was before it.
+#: A reader stops at such a record, independent of the records before it.
 UNTAKEN = frozenset({Kind.UNDECODABLE, Kind.UNKNOWN, Kind.NO_VALUE, Kind.NO_KEY, Kind.BAD_KEY})
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong."""
+    """One finding."""
 
     topic: str
-    #: -1: the topic as a whole.
+    #: -1 for the topic as a whole.
     partition: int
     offset: int
     kind: Kind
@@ -75,18 +75,18 @@ class Finding(NamedTuple):
 
     @property
     def way_out(self) -> str:
-        """What an operator does about it."""
+        """What an operator has to do."""
         place = f"{self.topic} {self.partition} {self.offset}"
-        skip = f"only if it is proven to be none of ours: `groupbuy-ops skip {place} --reason …`"
+        skip = f"only if it is proven to be foreign: `groupbuy-ops skip {place} --reason …`"
         without = f"`groupbuy-ops topics rebuild --without {self.topic}:{self.partition}:{self.offset}`"
         ways = {
-            "count": "`groupbuy-ops topics rebuild` gives a topic its declared number back",
-            "campaign": f"services keep the offer as it was: `groupbuy-ops campaigns restore` writes it after {place}",
-            "registry": f"services ignore it; stop them and take it out: {without}",
+            "count": "`groupbuy-ops topics rebuild` restores the declared number",
+            "campaign": "services keep the valid version: `groupbuy-ops campaigns restore` writes it again",
+            "registry": f"services ignore it; stop them and remove it: {without}",
             "hole": "find out what deleted records; restore the topic from a copy",
-            "untaken": f"deploy a build that knows it; {skip}",
-            "chain": f"`groupbuy-ops replay` tells which one is not ours; stop the services and take it out: {without}",
-            "taken": "nothing to mend: it was handled as it stands; find out who wrote it",
+            "untaken": f"deploy a build that can decode it; {skip}",
+            "chain": f"`groupbuy-ops replay` reports which one is foreign; stop the services and remove it: {without}",
+            "taken": "nothing to repair: it was processed as it is; find out who wrote it",
             "fact": "its readers dead-letter it: `groupbuy-ops dlq show`",
         }
         return ways[self._way]
@@ -104,23 +104,23 @@ class Finding(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What a check of one topic knows of the others."""
+    """What a check of one topic needs from the others."""
 
     partitions: int
-    #: Where topics ended, by topic and partition, after the ends were taken up to which records are checked.
+    #: End offsets by topic and partition, read after the ends of the checked records.
     ends: Mapping[tuple[str, int], int]
-    #: Topic, partition, offset and digest of records whose skip is recorded.
+    #: Topic, partition, offset and digest of records with a recorded skip.
     skipped: frozenset[tuple[str, int, int, bytes]]
-    #: Production rules of inboxes and decision logs, by topic: raise for what they can't decode.
+    #: Decoders of inboxes and decision logs by the production rules, by topic. They raise on invalid bytes.
     decoders: Mapping[str, Callable[[bytes], object]]
 
     @classmethod
     def of_one(cls, partitions: int) -> Context:
-        """For a look at one record, whatever it names of others."""
+        """A context for the check of one record, without its references to others."""
         return cls(partitions, {}, frozenset(), decoders())
 
     def skips(self, spec: TopicSpec, record: Any) -> bool:
-        """Whether the skip of a record is recorded."""
+        """Whether the record has a recorded skip."""
         place = spec.name, record.partition, record.offset
         return (
             any(one[:3] == place for one in self.skipped)
@@ -133,7 +133,7 @@ class Context(NamedTuple):
 
 
 def decoders() -> dict[str, Callable[[bytes], object]]:
-    """Production rules of inboxes and decision logs, by topic."""
+    """Decoders of inboxes and decision logs, by topic."""
     found: dict[str, Callable[[bytes], object]] = {}
     for inbox, log, domain in domains():
         found[inbox.name], found[log.name] = domain.decode_input, domain.decode_decision
@@ -141,12 +141,12 @@ def decoders() -> dict[str, Callable[[bytes], object]]:
 
 
 def check(spec: TopicSpec, record: Any, context: Context) -> Iterator[Finding]:
-    """All that is wrong with one record by itself."""
+    """The findings about one record alone."""
     headers = sum(len(name) + len(value or b"") for name, value in record.headers)
     wrong: list[tuple[Kind, str]] = []
     if len(record.value or b"") > RECORD_BYTES or headers > HEADER_BYTES:
         wrong.append((Kind.SIZE, f"{len(record.value or b'')} bytes, and {headers} of headers"))
-    # A dead letter is whatever was buried, under whatever key.
+    # A dead letter may have any bytes and any key.
     if spec.message is not None:
         key, of_key = _key(spec, record, context)
         wrong += [*of_key, *_value(spec, record, key, context)]
@@ -160,10 +160,10 @@ def _key(spec: TopicSpec, record: Any, context: Context) -> tuple[str, list[tupl
     try:
         key: str = record.key.decode()
     except UnicodeDecodeError as error:
-        return "", [(Kind.BAD_KEY, f"its key {record.key[:40]!r} is no text: {error.reason}")]
+        return "", [(Kind.BAD_KEY, f"its key {record.key[:40]!r} is not text: {error.reason}")]
     wrong = []
     if spec not in (CAMPAIGNS, REGISTRY) and not _is_uuid(key):
-        wrong.append((Kind.BAD_KEY, f"its key {key[:80]!r} is no group's id"))
+        wrong.append((Kind.BAD_KEY, f"its key {key[:80]!r} is not a group's id"))
     right = partition_of(key, context.partitions)
     if right != record.partition:
         wrong.append((Kind.WRONG_PARTITION, f"its key {key[:80]!r} belongs to partition {right}"))
@@ -178,7 +178,7 @@ def _value(spec: TopicSpec, record: Any, key: str, context: Context) -> Iterator
     try:
         message: Any = spec.message.FromString(record.value)
     except DecodeError as error:
-        yield Kind.UNDECODABLE, f"its {len(record.value)} bytes are no {spec.message.DESCRIPTOR.name}: {error}"
+        yield Kind.UNDECODABLE, f"its {len(record.value)} bytes are not a valid {spec.message.DESCRIPTOR.name}: {error}"
         return
     if why := _unknown(spec, message, record.value, context):
         yield Kind.UNKNOWN, why
@@ -189,7 +189,7 @@ def _value(spec: TopicSpec, record: Any, key: str, context: Context) -> Iterator
     if spec in LOGS:
         inbox = INBOXES[LOGS.index(spec)].name
         if not 0 <= message.cause < context.ends.get((inbox, record.partition), 0):
-            yield Kind.NUMBERS, f"its cause {message.cause} is no offset of {inbox}"
+            yield Kind.NUMBERS, f"its cause {message.cause} is not an offset of {inbox}"
 
 
 def _is_uuid(text: str) -> bool:
@@ -205,9 +205,9 @@ def _unknown(spec: TopicSpec, message: Any, value: bytes, context: Context) -> s
         try:
             decoder(value)
         except Exception as error:  # noqa: BLE001 - as the kernel: whatever the domain raises
-            return f"this build does not know it: {error!r}"
+            return f"this build can't decode it: {error!r}"
     if isinstance(message, OrderFact | RegistryRecord) and message.WhichOneof("body") is None:
-        return "this build knows no part of it"
+        return "it has no field that this build can decode"
     if spec in LOGS and not message.events:
         return "a decision without an event"
     return ""
@@ -224,7 +224,7 @@ def _foreign(spec: TopicSpec, key: str, message: Any) -> str:
 
 
 def _absurd(message: Message, context: Context, path: str = "") -> Iterator[str]:
-    """Numbers that nothing of ours writes."""
+    """Findings about numbers that no service of ours writes."""
     for field, value in message.ListFields():
         name = f"{path}{field.name}"
         if field.message_type is not None:
@@ -234,7 +234,7 @@ def _absurd(message: Message, context: Context, path: str = "") -> Iterator[str]
                 if field.message_type.full_name == "groupbuy.log.v1.Source":
                     end = context.ends.get((one.topic, one.partition))
                     if end is None or not 0 <= one.offset < end:
-                        yield f"{name} is {one.topic[:80]} {one.partition}:{one.offset}, where no record stands"
+                        yield f"{name} is {one.topic[:80]} {one.partition}:{one.offset}, where there is no record"
                 else:
                     yield from _absurd(one, context, f"{name}.")
         elif field.cpp_type in (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_INT32):
@@ -264,9 +264,9 @@ class _Chain(NamedTuple):
 
 
 class Chains:
-    """The chains of decisions of one partition, with bounded memory: keys beyond `most` are left to further passes.
+    """The chains of decisions of one partition, with bounded memory: further passes check the keys beyond `most`.
 
-    Read the partition once for each pass: `while chains.next_pass(): for record in …: chains.take(record)`.
+    Read the partition once per pass: `while chains.next_pass(): for record in …: chains.take(record)`.
     """
 
     def __init__(self, spec: TopicSpec, most: int) -> None:
@@ -278,7 +278,7 @@ class Chains:
         self.passes = 0
 
     def next_pass(self) -> bool:
-        """Begins the next pass; False where there is none."""
+        """Starts the next pass. Returns False if there is none."""
         if not self._left:
             return False
         self._bucket, self._of = self._left.pop()
@@ -287,7 +287,7 @@ class Chains:
         return True
 
     def take(self, record: Any) -> Finding | None:
-        """Takes the next record that can be decoded; what is wrong with its place in its group's chain."""
+        """Takes the next decodable record. Returns a finding about its place in the group's chain, or None."""
         key = record.key or b""
         if self._of > 1 and _hash(key) % self._of != self._bucket:
             return None
@@ -302,7 +302,7 @@ class Chains:
         digest = sha256(record.value).digest()
         kind, what = self._compare(known, decision, digest)
         if decision.version > known.version:
-            # After a gap, too: one line says it, and the rest is compared with what stands there.
+            # Also after a gap: it is reported once, and later records are compared with this one.
             self._known[key] = _Chain(decision.version, digest, decision.cause, decision.time_ms)
         if kind is None:
             return None
@@ -318,9 +318,9 @@ class Chains:
         if version != known.version + 1:
             return Kind.GAP, f"version {version} after {known.version}"
         if decision.previous_sha256 != known.digest:
-            return Kind.CHAIN, f"version {version} does not carry the digest of the one before"
+            return Kind.CHAIN, f"version {version} does not have the digest of the version before"
         if decision.cause <= known.cause or decision.time_ms < known.time_ms:
-            return Kind.ORDER, f"version {version} is caused or dated before version {known.version}"
+            return Kind.ORDER, f"version {version} has an earlier cause or time than version {known.version}"
         return None, ""
 
     def _make_room(self) -> None:

@@ -1,6 +1,6 @@
-"""`what-if`: replays the groups under changed terms or rules, and says what would have been different.
+"""`what-if`: replays the groups with changed terms or rules and compares the outcomes.
 
-Nothing is written and no topic is touched. What is supposed of shoppers and their money stands in supposed.py.
+Writes nothing. simulated.py has the assumptions about shoppers and payments.
 """
 
 from __future__ import annotations
@@ -34,44 +34,46 @@ _ROWS = (
     ("groups cancelled", "cancelled"),
     ("orders refused", "refused"),
     ("members charged", "settled"),
-    ("members let go", "let_go"),
+    ("members released", "released"),
 )
+#: Names in the JSON that differ from the attributes.
+_JSON_NAMES = {"released": "let_go"}
 
 
 @dataclass(slots=True)
 class Compared:
-    """What was, and what would have been."""
+    """Actual and simulated outcomes."""
 
     was: Outcome = field(default_factory=Outcome)
     would_be: Outcome = field(default_factory=Outcome)
     groups: int = 0
-    #: Groups that end otherwise, or charge another sum.
+    #: Groups with another final state or another captured sum.
     different: int = 0
-    #: Orders that are only taken to have paid.
+    #: Orders that are assumed to pay.
     assumed: int = 0
-    #: Groups whose first input is no longer kept.
+    #: Groups whose first input is no longer in the inbox.
     left_out: int = 0
 
 
 class WhatIf:
-    """One partition: its log first, then its inbox, in any number of portions."""
+    """The simulation of one partition. Takes batches of records, first those of the log."""
 
     def __init__(self, change: Change) -> None:
         self._change = change
-        self._real: dict[str, Actual] = {}
+        self._actual: dict[str, Actual] = {}
         self._first_cause: dict[str, int] = {}
         self._inputs: dict[str, list[tuple[int, int, bytes]]] = {}
         self._end_ms = 0
 
     def take(self, topic: str, records: Iterable[Any]) -> None:
-        """Takes records of either."""
+        """Takes records of the log or the inbox."""
         (self._take_log if topic == GROUP_LOG.name else self._take_inbox)(records)
 
     def _take_log(self, records: Iterable[Any]) -> None:
         for record in records:
             decision = GroupDecision.FromString(record.value)
             self._first_cause.setdefault(decision.group, decision.cause)
-            self._real.setdefault(decision.group, Actual()).take(decision)
+            self._actual.setdefault(decision.group, Actual()).take(decision)
 
     def _take_inbox(self, records: Iterable[Any]) -> None:
         for record in records:
@@ -79,31 +81,31 @@ class WhatIf:
             self._inputs.setdefault(record.key.decode(), []).append((record.offset, record.timestamp, record.value))
 
     def finish(self, found: Compared, inbox_begins_at: int = 0) -> None:
-        """Decides all groups anew. Those that began before the first input that is kept are left out."""
+        """Simulates all groups, except those whose first input is no longer in the inbox."""
         gone = {key for key, cause in self._first_cause.items() if cause < inbox_begins_at}
         found.left_out += len(gone)
         for key, inputs in self._inputs.items():
             if key not in gone:
-                self._one(key, inputs, found)
+                self._simulate(key, inputs, found)
 
-    def _one(self, key: str, inputs: list[tuple[int, int, bytes]], found: Compared) -> None:
-        real = self._real.get(key) or Actual()
-        supposed = Simulated(key, real, self._change)
+    def _simulate(self, key: str, inputs: list[tuple[int, int, bytes]], found: Compared) -> None:
+        actual = self._actual.get(key) or Actual()
+        simulated = Simulated(key, actual, self._change)
         messages = [(offset, at_ms, GroupInput.FromString(value)) for offset, at_ms, value in inputs]
         for offset, _, message in messages:
-            supposed.simulate(offset, message)
+            simulated.add_results(offset, message)
         for offset, at_ms, message in messages:
-            supposed.take(offset, at_ms, message)
-        supposed.finish(self._end_ms)
+            simulated.take(offset, at_ms, message)
+        simulated.finish(self._end_ms)
         found.groups += 1
-        found.different += supposed.outcome != real.outcome
-        found.assumed += supposed.assumed
-        found.was.add(real.outcome)
-        found.would_be.add(supposed.outcome)
+        found.different += simulated.outcome != actual.outcome
+        found.assumed += simulated.assumed
+        found.was.add(actual.outcome)
+        found.would_be.add(simulated.outcome)
 
 
 def changing(campaign: str, tiers: list[Tier], rules_version: int, fields: dict[str, Any]) -> Change:
-    """A change of one campaign's terms, or of all. What does not make sense as terms raises OpsError when it is met."""
+    """A change of the terms of one campaign, or of all. The change raises OpsError if it makes the terms invalid."""
 
     def change(offer: Campaign) -> Campaign:
         if campaign and offer.name.removeprefix("campaigns/") != campaign.removeprefix("campaigns/"):
@@ -122,7 +124,7 @@ def changing(campaign: str, tiers: list[Tier], rules_version: int, fields: dict[
             changed.rules_version = rules_version
         wrong = [] if problems(offer) else problems(changed)
         if wrong:
-            raise OpsError(f"{offer.name} can't be so: {wrong[0].field}: {wrong[0].message}", USAGE)
+            raise OpsError(f"{offer.name} would be invalid: {wrong[0].field}: {wrong[0].message}", USAGE)
         return changed
 
     return change
@@ -131,35 +133,38 @@ def changing(campaign: str, tiers: list[Tier], rules_version: int, fields: dict[
 def _tier(text: str) -> Tier:
     members, _, price = text.partition(":")
     if not members.isdigit() or not price.isdigit():
-        raise OpsError(f"{text!r} is no tier: --tier takes members:price in minor units, as 5:7900", USAGE)
+        raise OpsError(f"{text!r} is not a tier: --tier takes members:price in minor units, such as 5:7900", USAGE)
     return Tier(members=int(members), unit_price_minor=int(price))
 
 
 def what_if(
     kafka: Kafka = None,
-    campaign: Annotated[str, typer.Option(help="Of this campaign alone; else of all.")] = "",
+    campaign: Annotated[str, typer.Option(help="Change only this campaign. Default: all.")] = "",
     tier: Annotated[
-        list[str] | None, typer.Option(help="members:price in minor units; several make the whole ladder anew.")
+        list[str] | None,
+        typer.Option(help="members:price in minor units. Repeatable; replaces all tiers."),
     ] = None,
-    solo_price: Annotated[int | None, typer.Option(min=1, help="In minor units.")] = None,
-    capacity: Annotated[int | None, typer.Option(min=1)] = None,
+    solo_price: Annotated[int | None, typer.Option(min=1, help="Price in minor units.")] = None,
+    capacity: Annotated[int | None, typer.Option(min=1, help="Seats of a group.")] = None,
     window: Annotated[int | None, typer.Option(min=1, help="Seconds from a group's opening to its deadline.")] = None,
-    hold_window: Annotated[int | None, typer.Option(min=1, help="Seconds in which a seat must be paid.")] = None,
+    hold_window: Annotated[int | None, typer.Option(min=1, help="Seconds for the payment of a seat.")] = None,
     at_deadline: Annotated[bool | None, typer.Option("--at-deadline/--when-full", help="When a group closes.")] = None,
-    waitlist: Annotated[bool | None, typer.Option("--waitlist/--no-waitlist")] = None,
-    house_fill: Annotated[
-        int | None, typer.Option(min=0, help="Members from which a short group completes at the first tier.")
+    waitlist: Annotated[
+        bool | None, typer.Option("--waitlist/--no-waitlist", help="A waitlist for full groups.")
     ] = None,
-    leader_discount: Annotated[int | None, typer.Option(min=0, help="In minor units a piece.")] = None,
-    rules_version: Annotated[int, typer.Option(min=0, help="Rules to decide by; 0: each campaign's own.")] = 0,
+    house_fill: Annotated[
+        int | None, typer.Option(min=0, help="Members for virtual completion at the first tier; 0: none.")
+    ] = None,
+    leader_discount: Annotated[int | None, typer.Option(min=0, help="Discount per piece, in minor units.")] = None,
+    rules_version: Annotated[int, typer.Option(min=0, help="Version of the rules; 0: that of each campaign.")] = 0,
 ) -> None:
-    """Replays the groups under changed terms or rules; says what would have been different.
+    """Replays the groups with changed terms or rules and compares the outcomes.
 
-    Shoppers do what they did, when they did it. The last line is one JSON object.
+    Orders and cancellations keep their times. The last line is one JSON object.
     """
     if rules_version and rules_version not in RULES_VERSIONS:
         known = ", ".join(map(str, sorted(RULES_VERSIONS)))
-        raise OpsError(f"--rules-version {rules_version} is not known here; known: {known}", USAGE)
+        raise OpsError(f"--rules-version {rules_version} is unknown; known are {known}", USAGE)
     policy = None
     if at_deadline is not None:
         policy = ClosePolicy.CLOSE_POLICY_AT_DEADLINE if at_deadline else ClosePolicy.CLOSE_POLICY_WHEN_FULL
@@ -173,8 +178,8 @@ def what_if(
         "house_fill_members": house_fill,
         "leader_discount_minor": leader_discount,
     }
-    said = {name: value for name, value in fields.items() if value is not None}
-    change = changing(campaign, [_tier(one) for one in tier or ()], rules_version, said)
+    changes = {name: value for name, value in fields.items() if value is not None}
+    change = changing(campaign, [_tier(one) for one in tier or ()], rules_version, changes)
     compared = asyncio.run(_compare(broker(kafka), change))
     _print(compared)
     figures = {
@@ -189,7 +194,7 @@ def what_if(
 
 
 async def _compare(kafka: str, change: Change) -> Compared:
-    """A partition at a time, so that no more of the inbox than that is in memory."""
+    """Simulates one partition at a time, so that only its inbox is in memory."""
     async with Reader(kafka, [GROUP_INBOX.name]) as reader:
         partitions = reader.partitions(GROUP_INBOX.name)
     whole = Compared()
@@ -206,7 +211,7 @@ async def _compare(kafka: str, change: Change) -> Compared:
 
 
 def _figures(outcome: Outcome) -> dict[str, Any]:
-    figures: dict[str, Any] = {name: getattr(outcome, name) for _, name in _ROWS}
+    figures: dict[str, Any] = {_JSON_NAMES.get(name, name): getattr(outcome, name) for _, name in _ROWS}
     return figures | {"captured_minor": dict(sorted(outcome.captured.items()))}
 
 
@@ -224,10 +229,11 @@ def _print(compared: Compared) -> None:
         difference = ("+" if after > before else "") + amount(after - before, currency) if after != before else ""
         table.add_row(f"captured, {currency}", amount(before, currency), amount(after, currency), difference)
     out.print(table)
-    out.print(f"{compared.different:,} groups would have ended otherwise.", highlight=False)
+    out.print(f"{compared.different:,} groups would have another outcome.", highlight=False)
     if compared.assumed:
         out.print(
-            f"{compared.assumed:,} orders were turned away and now have a seat: they are taken to pay.", highlight=False
+            f"{compared.assumed:,} refused orders get a seat and are assumed to pay.",
+            highlight=False,
         )
     if compared.left_out:
-        out.print(f"{compared.left_out:,} groups are left out: their first inputs are no longer kept.", highlight=False)
+        out.print(f"{compared.left_out:,} groups are omitted: their first inputs are gone.", highlight=False)

@@ -1,4 +1,4 @@
-"""Goal: whatever is wrong with a command's arguments is said in one sentence, with exit 2."""
+"""The command line: wrong arguments are one sentence and exit code 2."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ops.main import main
         (["nope"], "No such command 'nope'"),
         (["tail"], "Missing argument 'topic'"),
         (["tail", "nope"], "no topic nope: `groupbuy-ops topics list` has them all"),
-        (["show", "order", "x"], "'x' is no order: write groups/{group}/orders/{order}"),
-        (["show", "group", "groups/x"], "'groups/x' is no group"),
-        (["show", "group", "9F6C1C5E-0000-4000-8000-000000000001"], "is no group"),
+        (["show", "order", "x"], "'x' is not an order: use groups/{group}/orders/{order}"),
+        (["show", "group", "groups/x"], "'groups/x' is not a group"),
+        (["show", "group", "9F6C1C5E-0000-4000-8000-000000000001"], "is not a group"),
         (["dlq", "show", "orders.order.v2"], "no dead-letter topic orders.order.v2"),
         (["topics", "create", "--kafka", "x", "--partitions", "4"], "--kafka takes host:port"),
         (["topics", "create", "--partitions", "0"], "should be greater than or equal to 1"),
@@ -27,7 +27,7 @@ from ops.main import main
         (["demo", "--orders", "many"], "Invalid value"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_2(
+def test_a_wrong_argument_is_one_sentence_and_exit_2(
     args: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAFKA", "127.0.0.1:1")
@@ -38,12 +38,12 @@ def test_a_mistake_is_one_sentence_and_exit_2(
     assert error.count("\n") == 1
 
 
-def test_a_broker_that_does_not_answer_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_broker_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "--kafka", "127.0.0.1:1", "--without-provider"]) == 2
     assert "no Kafka broker answers at 127.0.0.1:1" in capsys.readouterr().err
 
 
-def test_the_registry_is_listed_without_any_broker(capsys: pytest.CaptureFixture[str]) -> None:
+def test_topics_are_listed_without_a_broker(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["topics", "list"]) == 0
     listed = capsys.readouterr().out
     assert "payments.payment.v1" in listed
@@ -57,13 +57,13 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
     assert said.err == ""
 
 
-def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "redrive" not in capsys.readouterr().err
 
 
 def test_the_audit_is_independent_of_every_service() -> None:
-    """Nothing that decides may have a hand in the check of what was decided."""
+    """A rule that service and audit share could be wrong in both."""
     seen = subprocess.run(
         [sys.executable, "-c", "import sys, ops.audit; print(*sorted(sys.modules))"],
         capture_output=True,

@@ -209,7 +209,7 @@ def captured(order: str, amount: int, rest: int) -> p.PaymentEvent:
     )
 
 
-def let_go(order: str, reason: g.ReleaseReason.ValueType) -> tuple[g.GroupEvent, g.GroupEvent]:
+def release(order: str, reason: g.ReleaseReason.ValueType) -> tuple[g.GroupEvent, g.GroupEvent]:
     return (
         g.GroupEvent(seat_released=g.SeatReleased(order=order, reason=reason)),
         g.GroupEvent(release_requested=g.ReleaseRequested(order=order, reason=reason)),
@@ -253,7 +253,7 @@ def completed_group(edits: Mapping[str, Edit] | None = None) -> Story:
     story.pay("ask c", OPENED_MS + 20, asked("c"))
     story.pay("hold c", OPENED_MS + 21, authorised("c"))
     story.cancel("c", "cid")
-    story.decide("leave c", OPENED_MS + 22, *let_go("c", g.RELEASE_REASON_CANCELLED))
+    story.decide("leave c", OPENED_MS + 22, *release("c", g.RELEASE_REASON_CANCELLED))
     released_by_payments(story, "c", OPENED_MS + 23)
     story.place("d", "dan")
     story.decide("join d", OPENED_MS + 30, reserved("d", "dan", OPENED_MS + 30))
@@ -301,13 +301,13 @@ def expired_group(edits: Mapping[str, Edit] | None = None) -> Story:
     story = Story(edits or {})
     opening(story)
     story.cancel("b", "bob")
-    story.decide("leave b", OPENED_MS + 20, *let_go("b", g.RELEASE_REASON_CANCELLED))
+    story.decide("leave b", OPENED_MS + 20, *release("b", g.RELEASE_REASON_CANCELLED))
     released_by_payments(story, "b", OPENED_MS + 21)
     story.decide(
         "expire",
         DEADLINE_MS + 5,
         g.GroupEvent(expired=g.GroupExpired(members=1)),
-        *let_go("a", g.RELEASE_REASON_GROUP_EXPIRED),
+        *release("a", g.RELEASE_REASON_GROUP_EXPIRED),
     )
     story.pay(
         "void a",

@@ -32,15 +32,15 @@ class Record:
     ("minor", "currency", "text"),
     [(8900, "CNY", "¥89.00"), (3200, "JPY", "JP¥3,200"), (-5, "USD", "-$0.05"), (123456, "SEK", "1,234.56 SEK")],
 )
-def test_money_is_written_as_people_write_it(minor: int, currency: str, text: str) -> None:
+def test_amounts_are_formatted_for_people(minor: int, currency: str, text: str) -> None:
     assert amount(minor, currency) == text
 
 
 @pytest.mark.parametrize("event", [GroupEvent, PaymentEvent])
-def test_every_event_has_words_of_its_own(event: type[GroupEvent] | type[PaymentEvent]) -> None:
-    told = describe.GROUP if event is GroupEvent else describe.PAYMENT
+def test_every_event_has_a_text(event: type[GroupEvent] | type[PaymentEvent]) -> None:
+    texts = describe.GROUP if event is GroupEvent else describe.PAYMENT
     kinds = [one.name for one in event.DESCRIPTOR.oneofs_by_name["body"].fields]
-    assert sorted(told) == sorted(kinds)
+    assert sorted(texts) == sorted(kinds)
     for kind in kinds:
         made = event()
         getattr(made, kind).SetInParent()
@@ -48,19 +48,19 @@ def test_every_event_has_words_of_its_own(event: type[GroupEvent] | type[Payment
         assert isinstance(describe.orders_of(made), tuple)
 
 
-def test_an_event_of_the_future_is_said_to_be_unknown() -> None:
-    assert "does not know" in describe.event_line(GroupEvent())
+def test_an_unknown_event_is_described_as_such() -> None:
+    assert "unknown type" in describe.event_line(GroupEvent())
 
 
-def test_a_whole_story_can_be_told() -> None:
+def test_the_decisions_of_a_whole_group_can_be_described() -> None:
     story = completed_group()
-    told = [line(GROUP_LOG, Record(one.value)) for one in story.groups]
-    assert "COMPLETED with 3 members" in "\n".join(told)
-    assert "a of ann, 2 pieces, to hold ¥178.00" in told[0]
-    assert "charged ¥156.00" in "\n".join(told)
+    lines = [line(GROUP_LOG, Record(one.value)) for one in story.groups]
+    assert "COMPLETED with 3 members" in "\n".join(lines)
+    assert "a of ann, 2 pieces, hold of ¥178.00" in lines[0]
+    assert "settlement of ¥156.00 requested" in "\n".join(lines)
 
 
-def test_an_order_is_found_in_the_events_that_are_about_it() -> None:
+def test_orders_of_an_event_are_found() -> None:
     story = completed_group()
     found = [
         event.WhichOneof("body")
@@ -80,13 +80,13 @@ def test_copies_in_an_inbox_are_decoded_too() -> None:
     assert shown["headers"] == {"ce_id": "x:1"}
 
 
-def test_what_can_not_be_decoded_is_shown_as_bytes() -> None:
+def test_undecodable_bytes_are_shown_with_their_size() -> None:
     record = Record(b"\xff\xff")
     assert "2 bytes that can't be decoded" in line(ORDERS, record)
     assert json.loads(as_json(ORDERS, record))["value"] == "ffff"
 
 
-def test_a_wish_to_leave_is_told() -> None:
+def test_a_cancellation_request_is_described() -> None:
     story = Story()
     story.cancel("c", "cid")
-    assert describe.fact_line(OrderFact.FromString(story.facts[0].value)) == "cid: c wants out"
+    assert describe.fact_line(OrderFact.FromString(story.facts[0].value)) == "cid: c requests cancellation"

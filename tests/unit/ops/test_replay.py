@@ -116,10 +116,10 @@ def test_a_changed_end_of_the_log_changes_the_digest() -> None:
     assert played(decisions, INPUTS).digest() != played(decisions[:-1], INPUTS).digest()
 
 
-def test_a_decision_that_nothing_led_to_is_found() -> None:
+def test_a_decision_without_an_input_is_reported() -> None:
     assert played(log(INPUTS), INPUTS[:3]).finish().differences == [
-        "groups.group.v1 k: 1 decisions that nothing led to",
-        "groups.group.v1 other: 1 decisions that nothing led to",
+        "groups.group.v1 k: 1 decisions without an input",
+        "groups.group.v1 other: 1 decisions without an input",
     ]
 
 

@@ -58,7 +58,7 @@ def test_the_live_view_shows_groups_money_and_services() -> None:
 
 
 def test_money_is_what_was_held_taken_and_let_go() -> None:
-    assert board(completed_group()).money() == {"CNY": Money(held=44500, captured=31400, let_go=13100)}
+    assert board(completed_group()).money() == {"CNY": Money(held=44500, captured=31400, released=13100)}
     assert board(expired_group()).money()["CNY"].open == 0
 
 

@@ -1,6 +1,6 @@
-"""Goal: what-if changes nothing where nothing is changed, and otherwise tells what the rules would have made of it.
+"""what-if: without a change the outcomes are the actual ones, with a change those of the rules.
 
-Method: whole evenings by the production rules, with repeats, late copies and lost answers, decided anew.
+Method: whole evenings by the production rules, with duplicates, late copies and lost responses, decided again.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def evening(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
-def supposed(
+def simulated(
     world: World, *, campaign: str = "", tiers: tuple[Tier, ...] = (), begins_at: int = 0, **fields: Any
 ) -> Compared:
     played, found = WhatIf(changing(campaign, list(tiers), 0, fields)), Compared()
     for spec in (GROUP_LOG, GROUP_INBOX):
         records = world.topics[spec.name]
         kept = [one for one in records if spec is GROUP_LOG or one.offset >= begins_at]
-        # In portions, as a reader gives them.
+        # In batches, as a reader returns them.
         for at in range(0, len(kept), 333):
             played.take(spec.name, kept[at : at + 333])
     played.finish(found, begins_at)
@@ -40,10 +40,10 @@ def supposed(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_without_a_change_every_group_ends_as_it_did(seed: int, tmp_path: Path) -> None:
+def test_without_a_change_every_group_has_its_actual_outcome(seed: int, tmp_path: Path) -> None:
     world = World(120, seed, tmp_path)
     world.run()
-    found = supposed(world)
+    found = simulated(world)
     assert found.groups == len(world.evening.parties)
     assert found.was.completed > 0
     assert found.would_be == found.was
@@ -51,7 +51,7 @@ def test_without_a_change_every_group_ends_as_it_did(seed: int, tmp_path: Path) 
 
 
 def test_cheaper_tiers_capture_less_from_the_same_members(evening: World) -> None:
-    found = supposed(
+    found = simulated(
         evening, tiers=(Tier(members=2, unit_price_minor=100),), leader_discount_minor=0, house_fill_members=0
     )
     assert found.would_be.settled >= found.was.settled
@@ -59,45 +59,45 @@ def test_cheaper_tiers_capture_less_from_the_same_members(evening: World) -> Non
     assert found.different > 0
 
 
-def test_a_ladder_that_nobody_reaches_lets_all_groups_go(evening: World) -> None:
-    found = supposed(evening, tiers=(Tier(members=9, unit_price_minor=1_000),), capacity=9, leader_discount_minor=0)
+def test_tiers_that_no_group_reaches_expire_more_groups(evening: World) -> None:
+    found = simulated(evening, tiers=(Tier(members=9, unit_price_minor=1_000),), capacity=9, leader_discount_minor=0)
     assert found.would_be.completed < found.was.completed
     assert found.would_be.expired > found.was.expired
-    assert found.would_be.let_go > found.was.let_go
+    assert found.would_be.released > found.was.released
 
 
-def test_a_house_that_fills_up_completes_groups_that_fell_short(evening: World) -> None:
-    found = supposed(evening, house_fill_members=1)
+def test_virtual_completion_completes_groups_that_expired(evening: World) -> None:
+    found = simulated(evening, house_fill_members=1)
     assert found.would_be.completed > found.was.completed
     assert found.would_be.expired < found.was.expired
-    assert found.would_be.let_go < found.was.let_go
+    assert found.would_be.released < found.was.released
     assert found.would_be.captured["CNY"] > found.was.captured["CNY"]
 
 
-def test_more_seats_hold_those_who_were_turned_away_and_say_how_many_are_only_taken_to_pay(evening: World) -> None:
-    found = supposed(evening, capacity=100)
+def test_more_seats_admit_refused_orders_and_count_those_that_are_assumed_to_pay(evening: World) -> None:
+    found = simulated(evening, capacity=100)
     assert found.would_be.refused < found.was.refused
     assert found.assumed > 0
 
 
-def test_one_campaign_alone_can_be_changed(evening: World) -> None:
+def test_the_change_of_one_campaign_changes_only_its_groups(evening: World) -> None:
     named = evening.evening.offers[0].id
-    one = supposed(evening, campaign=f"campaigns/{named}", leader_discount_minor=5)
-    everything = supposed(evening, leader_discount_minor=5)
+    one = simulated(evening, campaign=f"campaigns/{named}", leader_discount_minor=5)
+    everything = simulated(evening, leader_discount_minor=5)
     assert 0 < one.different < everything.different
 
 
-def test_a_shorter_window_lets_more_groups_go(evening: World) -> None:
-    found = supposed(evening, window=Duration(nanos=100_000_000), hold_window=Duration(nanos=100_000_000))
+def test_a_shorter_window_settles_fewer_orders(evening: World) -> None:
+    found = simulated(evening, window=Duration(nanos=100_000_000), hold_window=Duration(nanos=100_000_000))
     assert found.would_be.settled < found.was.settled
 
 
-def test_groups_whose_first_input_is_gone_are_left_out(evening: World) -> None:
-    found = supposed(evening, begins_at=len(evening.topics[GROUP_INBOX.name]) // 2)
+def test_groups_without_their_first_input_are_omitted(evening: World) -> None:
+    found = simulated(evening, begins_at=len(evening.topics[GROUP_INBOX.name]) // 2)
     assert found.left_out > 0
     assert found.groups + found.left_out == len(evening.evening.parties)
 
 
-def test_terms_that_make_no_sense_are_refused_with_what_is_wrong(evening: World) -> None:
-    with pytest.raises(OpsError, match="can't be so: tiers"):
-        supposed(evening, tiers=(Tier(members=5, unit_price_minor=10), Tier(members=2, unit_price_minor=5)))
+def test_invalid_terms_are_refused_with_the_reason(evening: World) -> None:
+    with pytest.raises(OpsError, match="would be invalid: tiers"):
+        simulated(evening, tiers=(Tier(members=5, unit_price_minor=10), Tier(members=2, unit_price_minor=5)))
