@@ -34,7 +34,7 @@ class OffsetsRetention(NamedTuple):
 
     @property
     def problem(self) -> str:
-        """What is wrong and how to correct it; empty if nothing is wrong."""
+        """A description of the problem and of its correction; empty if there is none."""
         if self.shortest_ms >= self.needed_ms:
             return ""
         found, needed = self.shortest_ms / DAY_MS, self.needed_ms // DAY_MS

@@ -124,9 +124,7 @@ class Publisher:
         """Replaces a producer that can no longer write to every partition. Ignores one that was replaced before."""
         if producer is not self._producer or self._stopping:
             return
-        log.warning(
-            "replacing the producer: %s", "its sender ended" if error is None else f"a batch failed, {error!r}"
-        )
+        log.warning("replacing the producer: %s", "its sender ended" if error is None else f"a batch failed, {error!r}")
         self.replaced += 1
         self._producer = None
         loop = asyncio.get_running_loop()
@@ -192,7 +190,9 @@ class Publisher:
             return []
         accumulator = self._accumulators.get(topic)
         if accumulator is None:
-            accumulator = self._accumulators[topic] = RecordAccumulator(self._current_producer, self._producer_failed, topic)
+            accumulator = self._accumulators[topic] = RecordAccumulator(
+                self._current_producer, self._producer_failed, topic
+            )
         report = DeliveryReport(len(records))
         for index, record in enumerate(records):
             accumulator.add(partition_of(record.key, self.partitions), record, report, index)

@@ -24,7 +24,7 @@ class TopicSpec:
     name: str
     #: None for a topic of raw bytes, such as a dead-letter topic.
     message: type[Message] | None
-    #: What the key identifies.
+    #: The entity that the key identifies.
     key: str
     #: The service that writes the topic.
     writer: str

@@ -31,7 +31,7 @@ from services.payments.domain.model import (
     Refund,
     RefundStatus,
 )
-from services.payments.processors import codec as of_purses
+from services.payments.processors import codec as of_payments
 from tests.unit.eventlog.counting import Counter
 
 HUGE = [2**63 - 1, 2**63, 2**64, -(2**63), -(2**63) - 1, 10**40]
@@ -70,9 +70,9 @@ def test_states_with_huge_amounts_are_restored(number: int) -> None:
         calls={(VOID, 2): Call(VOID, 2, 3, "h", "")},
         holds={"h": Hold("EUR", taken=number)},
     )
-    purse = GroupPayments("g", {"o": payment, "q": Record()}, [(1, "o", VOID, 2)])
-    again = of_purses.decode(of_purses.encode(purse))
-    assert again == purse
+    payments = GroupPayments("g", {"o": payment, "q": Record()}, [(1, "o", VOID, 2)])
+    again = of_payments.decode(of_payments.encode(payments))
+    assert again == payments
     assert [type(one) for one in again.orders.values()] == [Payment, Record]
 
 
@@ -84,7 +84,7 @@ class Planted:
         return subprocess.check_call, (["touch", str(self.touched)],)
 
 
-@pytest.mark.parametrize("codec", [of_groups, of_purses], ids=["groups", "purses"])
+@pytest.mark.parametrize("codec", [of_groups, of_payments], ids=["groups", "payments"])
 def test_a_pickled_object_is_not_decoded(codec: Any, tmp_path: Path) -> None:
     planted = pickle.dumps(Planted(tmp_path / "touched"))
     for value in (planted, b"\xc1" + planted, b"", b"\xff", msgspec.msgpack.encode({"a": 1})):
