@@ -110,8 +110,7 @@ def require_unexpired(link: Link, now_s: int) -> None:
 
 
 def require(link: Link, *, campaign: str, group: str) -> None:
-    """Raises LinkRefused unless the link admits an order to the group of the campaign; `group` is empty for a new one.
-    """
+    """Raises LinkRefused unless the link admits an order to the group. `group` is empty for a new group."""
     if link.campaign and link.campaign != campaign:
         raise LinkRefused(Refusal.WRONG_CAMPAIGN)
     if link.group and link.group != group:

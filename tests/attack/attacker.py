@@ -1,6 +1,6 @@
-"""One attack in a process of its own: `python -m tests.attack.attacker site.json name size`; the outcome is JSON.
+"""One attack in its own process: `python -m tests.attack.attacker site.json name size`; prints the outcome as JSON.
 
-It gives way to the attacked processes: on one machine it would otherwise take from them what no remote attacker can.
+The process has a low priority: a remote attacker could not take processor time from the services.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pathlib import Path
 from tests.attack.attacks import ATTACKS
 from tests.attack.site import Site
 
-#: Seconds that an attack may take.
+#: Timeout of an attack in seconds.
 WITHIN_S = 120.0
-#: Of 19: the lowest priority.
+#: Nice value; 19 is the lowest priority.
 NICE = 15
 
 
 def main(site: Path, name: str, size: float) -> int:
-    """Attacks, and prints the outcome."""
+    """Runs the attack and prints the outcome."""
     os.nice(NICE)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    # gRPC writes of every connection that is refused.
+    # gRPC logs every refused connection.
     os.environ["GRPC_VERBOSITY"] = "NONE"
     outcome = asyncio.run(asyncio.wait_for(ATTACKS[name].run(Site.read(site), size), WITHIN_S))
     sys.stdout.write(json.dumps(asdict(outcome)) + "\n")

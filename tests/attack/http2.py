@@ -1,6 +1,6 @@
-"""A peer that speaks just enough HTTP/2 to misbehave: no window, half a message, streams that are opened and reset.
+"""An HTTP/2 peer that misbehaves: no flow-control window, half a message, streams that are opened and reset.
 
-gRPC's own clients can't be made to do that. Frames are RFC 9113's, headers HPACK literals without indexing.
+gRPC's own clients can't do that. Frames are those of RFC 9113; headers are HPACK literals without indexing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def hpack(headers: Sequence[tuple[str, str]]) -> bytes:
 
 
 def request_headers(method: str, deadline: str = "600S") -> bytes:
-    """Header block of a call of `/package.Service/Method`; `deadline` as gRPC writes a time-out, empty for none."""
+    """Header block of a call of `/package.Service/Method`. `deadline` in the format of grpc-timeout; empty for none."""
     headers = [
         (":method", "POST"),
         (":scheme", "https"),
@@ -48,7 +48,7 @@ def request_headers(method: str, deadline: str = "600S") -> bytes:
 
 
 def message(data: bytes) -> bytes:
-    """A gRPC message that is not compressed."""
+    """An uncompressed gRPC message."""
     return struct.pack(">BI", 0, len(data)) + data
 
 
@@ -58,7 +58,7 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
-        #: Streams that were opened.
+        #: Streams opened so far.
         self.opened = 0
         self._ended: set[int] = set()
         self._cut = False
@@ -68,7 +68,7 @@ class Peer:
     async def connect(
         cls, address: str, tls: ssl.SSLContext | None = None, *, window: int = 65_535, source: str = "127.0.0.1"
     ) -> Peer:
-        """Connects to host:port from an address of ours, and lets the server send so many bytes on each stream."""
+        """Connects to host:port from the address `source`, with a flow-control window of `window` bytes a stream."""
         host, _, port = address.rpartition(":")
         reader, writer = await asyncio.open_connection(
             host, int(port), ssl=tls, server_hostname="localhost" if tls else None, local_addr=(source, 0)
@@ -88,7 +88,7 @@ class Peer:
 
     @property
     def ended(self) -> int:
-        """Streams that the server has ended; all of them once it has closed the connection."""
+        """Streams that the server has ended; all of them once it closes the connection."""
         return self.opened if self._cut else len(self._ended)
 
     def close(self) -> None:
@@ -96,8 +96,10 @@ class Peer:
         self.writer.transport.abort()
 
     async def call(self, method: str, data: bytes | None = None, *, whole: bool = True, deadline: str = "600S") -> int:
-        """Begins a call and returns its stream. Without `data` no request is sent; where it is not `whole`, the message
-        says that more is to come than ever does."""
+        """Starts a call and returns its stream. Without `data` it sends no request.
+
+        Unless `whole`, the message's length is 100,000 bytes more than its data.
+        """
         stream, self._next = self._next, self._next + 2
         self.opened += 1
         out = frame(HEADERS, END_HEADERS, stream, request_headers(method, deadline))
@@ -109,7 +111,7 @@ class Peer:
         return stream
 
     async def open_and_reset(self, method: str, count: int) -> None:
-        """Opens and resets so many streams in one go."""
+        """Opens and resets `count` streams in one write."""
         block = request_headers(method)
         out = bytearray()
         for _ in range(count):
@@ -121,7 +123,7 @@ class Peer:
         await self.writer.drain()
 
     async def closed(self) -> None:
-        """Reads, gives nothing back and counts the streams that the server ends, until it closes the connection."""
+        """Reads frames without a WINDOW_UPDATE and counts ended streams, until the server closes the connection."""
         try:
             while True:
                 head = await self.reader.readexactly(9)

@@ -1,4 +1,4 @@
-"""Everybody else: callers who go on as always while the system is attacked, and how long each of their calls takes."""
+"""Well-behaved callers during an attack: they call at a constant rate and measure the latency of each call."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.attack.site import SERVICES, Site
 
-#: Calls a second of each kind, and the deadline of each call.
+#: Calls of each kind in a second, and the deadline of a call.
 RATE = 10
 TIMEOUT_S = 10.0
-#: Different orders that are placed, again and again: what is stored is no matter of memory here.
+#: Different orders; they are placed repeatedly, so that stored orders do not add to the memory.
 ORDERS = 100
 
 
 @dataclass(slots=True)
-class Seen:
-    """Calls of one phase."""
+class Latencies:
+    """The calls of one phase."""
 
     took_ms: list[float] = field(default_factory=list)
-    #: Calls that failed, by kind and why.
+    #: Failed calls by kind and error.
     failed: dict[str, int] = field(default_factory=dict)
 
     def p99_ms(self) -> float:
@@ -41,10 +41,10 @@ class Seen:
 
 
 class Others:
-    """Calls until it is left. `seen` may be replaced at any time: calls that end later count there."""
+    """Calls until the block ends. Calls count in the phase in which they end."""
 
     def __init__(self, site: Site) -> None:
-        self.seen = Seen()
+        self.phase = Latencies()
         self._site = site
         self._channels: list[grpc.aio.Channel] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -88,7 +88,7 @@ class Others:
                 payments_pb2.ListPaymentsRequest(parent=site.group, page_size=10), timeout=TIMEOUT_S
             ),
         }
-        self._tasks = [asyncio.create_task(self._go_on(name, call)) for name, call in kinds.items()]
+        self._tasks = [asyncio.create_task(self._call_at_rate(name, call)) for name, call in kinds.items()]
         return self
 
     async def __aexit__(
@@ -100,22 +100,22 @@ class Others:
         for channel in self._channels:
             await channel.close(grace=None)
 
-    def next_phase(self) -> Seen:
-        """What was seen so far; a new phase begins."""
-        seen, self.seen = self.seen, Seen()
-        return seen
+    def next_phase(self) -> Latencies:
+        """Ends the phase, begins the next and returns the ended one."""
+        phase, self.phase = self.phase, Latencies()
+        return phase
 
-    async def _go_on(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
-        """Calls at an even rate, whatever the answers take: a call that is late would hide those after it."""
-        under_way: set[asyncio.Task[None]] = set()
+    async def _call_at_rate(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
+        """Calls at a constant rate without waiting for responses, so that a slow call delays no other."""
+        in_flight: set[asyncio.Task[None]] = set()
         try:
             while True:
                 task = asyncio.create_task(self._one(name, call))
-                under_way.add(task)
-                task.add_done_callback(under_way.discard)
+                in_flight.add(task)
+                task.add_done_callback(in_flight.discard)
                 await asyncio.sleep(1 / RATE)
         finally:
-            for task in under_way:
+            for task in in_flight:
                 task.cancel()
 
     async def _one(self, name: str, call: Callable[[], Awaitable[Any]]) -> None:
@@ -123,13 +123,13 @@ class Others:
         try:
             await call()
         except grpc.aio.AioRpcError as error:
-            why = f"{name}: {error.code().name} {error.details()}"
-            self.seen.failed[why] = self.seen.failed.get(why, 0) + 1
-        self.seen.took_ms.append((time.perf_counter() - began) * 1_000)
+            error_text = f"{name}: {error.code().name} {error.details()}"
+            self.phase.failed[error_text] = self.phase.failed.get(error_text, 0) + 1
+        self.phase.took_ms.append((time.perf_counter() - began) * 1_000)
 
 
 def an_order(site: Site, number: int, **more: Any) -> orders_pb2.PlaceOrderRequest:
-    """An order that opens a group; the same one for the same customer and number."""
+    """An order that opens a group; identical for the same customer and number."""
     fields: dict[str, Any] = {
         "customer": "attacker",
         "campaign": site.campaign,

@@ -1,11 +1,11 @@
-"""`make attack`: attacks a secured stack of its own, one attack after the other, while other callers go on.
+"""`make attack`: attacks a secured stack of its own, one attack after another, while well-behaved callers call it.
 
-A table has a row for each attack: how much of it was refused, the 99th percentile of the others' calls meanwhile, and
-the memory of the services after it. The last line is one JSON object; exit code 1 where a claim fails:
+Prints a row for each attack: the refused attempts, the 99th percentile of the other calls' latency, and the memory of
+the services afterwards. The last line is one JSON object. Exit code 1 unless for every attack:
 
-- as much is refused as the attack deserves, and nothing is logged with a traceback;
-- no call of the others fails, and their p99 at most doubles, against the quiet phases of the same run;
-- the memory of each service is within 10 % of what it was before all attacks, a minute later at most.
+- the required part is refused, and no traceback is logged;
+- no other call fails, and their p99 is at most twice that of the quiet phases of the same run;
+- within a minute the memory of each service is at most 10 % above its baseline before all attacks.
 """
 
 from __future__ import annotations
@@ -27,32 +27,33 @@ from groupbuy.orders.v1 import orders_pb2
 
 from devstack.stack import Stack
 from groupbuy_client import AsyncClient, mtls
-from tests.attack.attacks import ATTACKED, ATTACKS
-from tests.attack.others import Others, Seen, an_order
+from tests.attack.attacks import ATTACKS
+from tests.attack.costly_calls import ATTACKED
+from tests.attack.others import Latencies, Others, an_order
 from tests.attack.site import SERVICES, Site, of_stack
 
-#: Seconds of a quiet phase: the first one, and before each attack.
+#: Seconds of the first quiet phase, and of the one before each attack.
 FIRST_QUIET_S, QUIET_S = 15.0, 4.0
-#: Size of the attacks before the baseline, so that every path of the code has run and has its memory.
+#: Size of the attacks before the baseline, so that every code path has allocated its memory.
 WARM = 0.1
-#: Milliseconds below which a p99 disturbs nobody: on a quiet machine a call takes 2 ms, and one pause of the garbage
+#: Milliseconds that a p99 may take in any case: a call takes 2 ms on a quiet machine, and one pause of the garbage
 #: collector or of the machine is more than twice that.
 FLOOR_MS = 50.0
-#: Part by which memory may be above what it was, and the seconds until it has to be there.
-GROWTH = 0.10
-LATER_S = 60.0
+#: Allowed growth of memory, and the seconds in which it must be reached.
+MAX_GROWTH = 0.10
+RECOVERY_S = 60.0
 POLL_INTERVAL_S = 1.0
 
 
 @dataclass(slots=True)
 class Row:
-    """One attack, and what became of it."""
+    """The result of one attack."""
 
     name: str
     tried: int
     refused: int
     p99_ms: float
-    #: Of all services, at the end of the attack and when it was back.
+    #: Memory of all services, at the end of the attack and after the recovery.
     peak_mb: float
     after_mb: float
     seconds: float
@@ -68,58 +69,58 @@ class Run:
         self._names = names
         self._file = directory / "site.json"
         site.write(self._file)
-        self._quiet = Seen()
-        self._base: dict[str, float] = {}
+        self._quiet = Latencies()
+        self.baseline_mb: dict[str, float] = {}
 
     async def all(self) -> list[Row]:
-        """Warms up, takes the baseline, and attacks."""
+        """Warms up, measures the baseline and attacks."""
         rows: list[Row] = []
         async with Others(self._site) as others:
             for name in self._names:
                 await self._attack(name, WARM)
             others.next_phase()
-            await self._be_quiet(others, FIRST_QUIET_S)
-            self._base = self._memory()
-            say(f"quiet: p99 {self._quiet.p99_ms():.1f} ms, memory {_shown(self._base)}")
+            await self._measure_quiet(others, FIRST_QUIET_S)
+            self.baseline_mb = self._memory()
+            echo(f"quiet: p99 {self._quiet.p99_ms():.1f} ms, memory {_shown(self.baseline_mb)}")
             for name in self._names:
-                await self._be_quiet(others, QUIET_S)
+                await self._measure_quiet(others, QUIET_S)
                 rows.append(await self._row(name, others))
         return rows
 
-    async def _be_quiet(self, others: Others, seconds: float) -> None:
+    async def _measure_quiet(self, others: Others, seconds: float) -> None:
         others.next_phase()
         await asyncio.sleep(seconds)
-        seen = others.next_phase()
-        self._quiet.took_ms += seen.took_ms
-        for why, times in seen.failed.items():
-            self._quiet.failed[why] = self._quiet.failed.get(why, 0) + times
+        phase = others.next_phase()
+        self._quiet.took_ms += phase.took_ms
+        for error, times in phase.failed.items():
+            self._quiet.failed[error] = self._quiet.failed.get(error, 0) + times
 
     async def _row(self, name: str, others: Others) -> Row:
         logged = self._tracebacks()
         began = time.monotonic()
-        tried, refused, told, faults = await self._attack(name, 1.0)
+        tried, refused, other_answers, faults = await self._attack(name, 1.0)
         seconds = time.monotonic() - began
-        seen, peak = others.next_phase(), self._memory()
-        most_ms = max(2 * self._quiet.p99_ms(), FLOOR_MS)
-        if tried and refused < ATTACKS[name].least * tried:
-            faults.append(f"{refused} of {tried} refused, the others: {told}")
-        if seen.p99_ms() > most_ms:
-            faults.append(f"p99 {seen.p99_ms():.0f} ms, at most {most_ms:.0f}")
-        faults += [f"{times} x {why}" for why, times in seen.failed.items()]
+        phase, peak = others.next_phase(), self._memory()
+        max_ms = max(2 * self._quiet.p99_ms(), FLOOR_MS)
+        if tried and refused < ATTACKS[name].min_refused * tried:
+            faults.append(f"{refused} of {tried} refused, other answers: {other_answers}")
+        if phase.p99_ms() > max_ms:
+            faults.append(f"p99 {phase.p99_ms():.0f} ms, at most {max_ms:.0f}")
+        faults += [f"{times} x {error}" for error, times in phase.failed.items()]
         if self._tracebacks() > logged:
             faults.append(f"{self._tracebacks() - logged} tracebacks logged, the last: {self._last_traceback()}")
-        after = await self._memory_back()
+        after = await self._recovered_memory()
         faults += [
-            f"memory of {service} {after[service]:.0f} MB after {LATER_S:g} s, was {base:.0f}"
-            for service, base in self._base.items()
-            if after[service] > base * (1 + GROWTH)
+            f"memory of {service} {after[service]:.0f} MB after {RECOVERY_S:g} s, was {base:.0f}"
+            for service, base in self.baseline_mb.items()
+            if after[service] > base * (1 + MAX_GROWTH)
         ]
-        row = Row(name, tried, refused, seen.p99_ms(), sum(peak.values()), sum(after.values()), seconds, faults)
-        say(line(row))
+        row = Row(name, tried, refused, phase.p99_ms(), sum(peak.values()), sum(after.values()), seconds, faults)
+        echo(line(row))
         return row
 
     async def _attack(self, name: str, size: float) -> tuple[int, int, dict[str, int], list[str]]:
-        """Runs one attack in a process of its own: tried, refused, other answers, and what went wrong with it."""
+        """Runs an attack in its own process. Returns tried, refused, other answers by text, and its own errors."""
         command = (sys.executable, "-m", "tests.attack.attacker", str(self._file), name, str(size))
         attacker = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -134,12 +135,12 @@ class Run:
         outcome: dict[str, Any] = json.loads(out.decode().splitlines()[-1])
         return outcome["tried"], outcome["refused"], outcome["others"], []
 
-    async def _memory_back(self) -> dict[str, float]:
-        """Memory once it is back, or a minute later."""
-        until = time.monotonic() + LATER_S
+    async def _recovered_memory(self) -> dict[str, float]:
+        """The memory once it is back at the baseline, or after RECOVERY_S."""
+        until = time.monotonic() + RECOVERY_S
         while True:
             now = self._memory()
-            if all(now[service] <= base * (1 + GROWTH) for service, base in self._base.items()):
+            if all(now[service] <= base * (1 + MAX_GROWTH) for service, base in self.baseline_mb.items()):
                 return now
             if time.monotonic() > until:
                 return now
@@ -168,7 +169,7 @@ class Run:
 
 
 async def _prepared(stack: Stack) -> Site:
-    """A site with a campaign and a group in it."""
+    """Creates a campaign and a group, and returns the site."""
     assert stack.credentials is not None
     orders, groups, payments = (stack.endpoints[one] for one in SERVICES)
 
@@ -196,19 +197,19 @@ async def _prepared(stack: Stack) -> Site:
             wait=orders_pb2.WAIT_SEAT_DECIDED,
         )
         site = of_stack(stack, campaign.name, placed.order.group)
-        # Those that the attacks wait for and list.
+        # The attacks wait for and list these orders.
         await shop.place_orders([an_order(site, number) for number in range(ATTACKED)], timeout_s=60.0)
     return site
 
 
-def say(text: str) -> None:
+def echo(text: str) -> None:
     """Prints a line at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def line(row: Row) -> str:
-    """A row of the table."""
+    """The row as text."""
     verdict = "; ".join(row.faults) or "ok"
     return (
         f"{row.name:<20} {row.refused:>6} of {row.tried:<6} {row.p99_ms:>7.1f} ms "
@@ -221,7 +222,7 @@ def _shown(memory: dict[str, float]) -> str:
 
 
 def summary(rows: Sequence[Row], base_mb: float) -> dict[str, Any]:
-    """The last line."""
+    """The object of the last line."""
     return {
         "attacks": len(rows),
         "failed": sum(bool(row.faults) for row in rows),
@@ -233,7 +234,9 @@ def summary(rows: Sequence[Row], base_mb: float) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the suite. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="make attack", description=__doc__)
-    parser.add_argument("--only", action="append", choices=sorted(ATTACKS), help="an attack to run; several times")
+    parser.add_argument(
+        "--only", action="append", choices=sorted(ATTACKS), help="run only this attack; may be repeated"
+    )
     options = parser.parse_args(arguments)
     names = options.only or list(ATTACKS)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -244,17 +247,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             async def attacked() -> tuple[list[Row], float]:
                 run = Run(stack, await _prepared(stack), directory, names)
                 rows = await run.all()
-                return rows, sum(run._base.values())
+                return rows, sum(run.baseline_mb.values())
 
             rows, base_mb = asyncio.run(attacked())
             fallen = stack.failure()
-    say(f"\n{'attack':<20} {'refused':>16} {'others p99':>10} {'memory, after':>21} {'took':>9}")
+    echo(f"\n{'attack':<20} {'refused':>16} {'other p99':>10} {'memory, after':>21} {'took':>9}")
     for row in rows:
-        say(line(row))
+        echo(line(row))
     if fallen:
-        say(f"a process ended: {fallen}")
+        echo(f"a process ended: {fallen}")
     found_ = summary(rows, base_mb)
-    say(json.dumps(found_))
+    echo(json.dumps(found_))
     return 1 if found_["failed"] or fallen else 0
 
 

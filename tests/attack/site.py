@@ -1,4 +1,4 @@
-"""A stack from outside: its addresses and certificates, written down for the attackers' processes."""
+"""The attacked stack from outside: addresses and certificates, in a file for the attackers' processes."""
 
 from __future__ import annotations
 
@@ -10,40 +10,41 @@ from typing import Any
 
 import grpc
 
+from chassis.rpc import channel_options
 from devstack.product import WEBHOOKS
 from devstack.stack import Stack
 from groupbuy_client import AsyncClient, mtls
 from groupbuy_client.transport import expecting
 
 SERVICES = ("orders", "groups", "payments")
-#: Calls that are refused are not made again: the attacker counts them.
-OPTIONS = (("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1))
+#: Without retries: the attacker counts refusals.
+OPTIONS = channel_options.options(retries=False, own_connection=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """All that an attacker knows. Certificates are paths by identity: certificate, key, authority."""
+    """The knowledge of an attacker. Certificates are paths by identity: certificate, key, authority."""
 
     endpoints: dict[str, str]
     certificates: dict[str, tuple[str, str, str]]
     kafka: str
     passwords: dict[str, str]
-    #: Of a campaign that there is.
+    #: Name of an existing campaign.
     campaign: str
-    #: Of a group that there is, in that campaign.
+    #: Name of an existing group of the campaign.
     group: str
 
     def write(self, path: Path) -> None:
-        """Writes it down."""
+        """Writes the file."""
         path.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Site:
-        """As it was written."""
+        """Reads the file."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
     def channel(self, service: str, identity: str) -> grpc.aio.Channel:
-        """A channel of its own to a service, with the certificate of an identity."""
+        """A new channel to a service, with the certificate of an identity."""
         certificate, key, ca = self.certificates[identity]
         options = (*OPTIONS, *expecting(service, "groupbuy.internal"))
         return grpc.aio.secure_channel(self.endpoints[service], mtls(certificate, key, ca), options=options)
@@ -55,10 +56,10 @@ class Site:
         return AsyncClient(orders=orders, groups=groups, payments=payments, credentials=credentials, options=OPTIONS)
 
     def tls(self, identity: str) -> ssl.SSLContext:
-        """For a peer that speaks HTTP/2 by itself."""
+        """The TLS context of a peer with its own HTTP/2 implementation."""
         certificate, key, ca = self.certificates[identity]
         made = ssl.create_default_context(cafile=ca)
-        # The name in the certificate is the identity's.
+        # The DNS name in the certificate is derived from the identity.
         made.check_hostname = False
         made.load_cert_chain(certificate, key)
         made.set_alpn_protocols(["h2"])
@@ -66,17 +67,17 @@ class Site:
 
     @property
     def authority(self) -> bytes:
-        """Certificate of the authority, which is no secret."""
+        """Certificate of the authority."""
         return Path(self.certificates["shop"][2]).read_bytes()
 
     @property
     def webhooks(self) -> str:
-        """host:port where providers post."""
+        """host:port of the webhook server."""
         return self.endpoints[WEBHOOKS]
 
 
 def of_stack(stack: Stack, campaign: str, group: str) -> Site:
-    """A secured stack, once started."""
+    """The site of a secured stack that is started."""
     assert stack.credentials is not None
     issued: dict[str, Any] = stack.credentials.issued
     certificates = {name: (str(one.certificate), str(one.key), str(one.ca)) for name, one in issued.items()}

@@ -1,6 +1,6 @@
-"""Calls to real servicers behind the real guard, without a network: bytes in, the status and the answers' bytes out.
+"""Calls to real servicers behind the real request pipeline, without a network: bytes in, status and bytes out.
 
-A call that is refused must be refused as the contract says. Must never let a failure pass as a refusal.
+An error that the contract does not allow is a failure.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from chassis.identity.authorizer import Authorizer
 from chassis.rpc.errors import DOMAIN, PREFIX
 from chassis.rpc.request_pipeline import Handler, RequestPipeline
 
-#: Codes that say that we failed.
-OURS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
+#: Codes of errors in the service itself.
+SERVER_ERRORS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
 REASONS = frozenset(ErrorReason.keys())
-#: Seconds after which a call counts as hung: far beyond any deadline given here.
+#: Seconds after which a call counts as hung: far beyond every deadline here.
 HUNG_S = 60.0
-#: Seconds that a watch is listened to.
+#: Seconds for which a watch is read.
 WATCHED_S = 0.002
-#: Most bytes of all trailing metadata of a refusal.
+#: Bytes of the trailing metadata of an error.
 MAX_TRAILING = 8_192
 
 
 class Failure(Exception):
-    """The service failed, or refused as the contract does not allow."""
+    """The service failed, or answered with an error that the contract does not allow."""
 
 
-class Refused(Exception):
-    """What `abort` raises."""
+class Aborted(Exception):
+    """Raised by `abort`."""
 
 
 class Context:
-    """A call's context, as far as guard and servicers look at it."""
+    """The part of a call's context that pipeline and servicers use."""
 
     def __init__(self, seconds: float | None) -> None:
         self._until = None if seconds is None else time.monotonic() + seconds
         self.answers: list[Any] = []
-        #: What `read` gives: the one request of a call that is not streamed.
+        #: The request of a call without a request stream, for `read`.
         self.request: Any = None
         self.status: tuple[grpc.StatusCode, str, Mapping[str, str | bytes]] | None = None
 
@@ -58,7 +58,7 @@ class Context:
         return ()
 
     def disable_next_message_compression(self) -> None:
-        """There is nothing to compress here."""
+        """Does nothing: there is no compression."""
 
     async def read(self) -> Any:
         return self.request
@@ -68,20 +68,20 @@ class Context:
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing: Any = ()) -> None:
         self.status = code, details, dict(trailing)
-        raise Refused
+        raise Aborted
 
 
 class Outcome(NamedTuple):
-    """What a call came to."""
+    """The result of a call."""
 
     code: grpc.StatusCode
     reason: str
-    #: Bytes of the answers.
+    #: The serialised responses.
     answers: list[bytes]
 
 
 class Method:
-    """One RPC, as the server would have it."""
+    """One RPC with its wrapped handler."""
 
     def __init__(self, descriptor: MethodDescriptor, handler: Handler) -> None:
         self.descriptor = descriptor
@@ -100,14 +100,14 @@ class Method:
             if not endless:
                 raise Failure(f"it hung for {HUNG_S:g} s")
             if task.cancelled():
-                return self._answered(context)
+                return self._outcome(context)
         error = task.exception()
-        if isinstance(error, Refused) and context.status is not None:
+        if isinstance(error, Aborted) and context.status is not None:
             code, details, trailing = context.status
             return Outcome(code, checked(code, details, trailing), [])
         if error is not None:
-            raise Failure(f"{error!r} got out") from error
-        return self._answered(context)
+            raise Failure(f"{error!r} was raised") from error
+        return self._outcome(context)
 
     async def _run(self, requests: Sequence[bytes], context: Any) -> None:
         parse: Any = self._handler.request_deserializer
@@ -124,7 +124,7 @@ class Method:
         if not self.descriptor.server_streaming:
             context.answers.append(answer)
 
-    def _answered(self, context: Context) -> Outcome:
+    def _outcome(self, context: Context) -> Outcome:
         serialise: Any = self._handler.response_serializer
         return Outcome(grpc.StatusCode.OK, "", [serialise(answer) for answer in context.answers])
 
@@ -135,7 +135,7 @@ async def _each(parse: Callable[[bytes], Any], requests: Sequence[bytes]) -> Asy
 
 
 def checked(code: grpc.StatusCode, details: str, trailing: Mapping[str, str | bytes]) -> str:
-    """The reason of a refusal. Raises Failure where we failed, or left out details that the contract promises."""
+    """The reason of an error. Raises Failure for server errors, and without the details that the contract promises."""
     try:
         status = Status.FromString(bytes(trailing["grpc-status-details-bin"]))  # type: ignore[arg-type]
     except (KeyError, DecodeError):
@@ -144,37 +144,37 @@ def checked(code: grpc.StatusCode, details: str, trailing: Mapping[str, str | by
     for detail in status.details:
         detail.Unpack(info)
         detail.Unpack(wrong)
-    if code in OURS:
+    if code in SERVER_ERRORS:
         raise Failure(f"{code.name}: {details}")
     if info.domain != DOMAIN or f"{PREFIX}{info.reason}" not in REASONS:
-        raise Failure(f"{code.name} with a reason that is not in the contract: {info.reason!r}")
+        raise Failure(f"{code.name} with a reason outside the contract: {info.reason!r}")
     if info.reason == "INVALID_FIELDS" and not wrong.field_violations:
         raise Failure("INVALID_FIELDS without fields")
     if sum(len(name) + len(value) for name, value in trailing.items()) > MAX_TRAILING * 3 // 4:
-        raise Failure("the details don't fit into a header")
+        raise Failure("the details do not fit into a header")
     return str(info.reason)
 
 
-class _Adding:
-    """Stands in for a server, and keeps the guarded handlers."""
+class _CollectingServer:
+    """Stands in for a server and collects the wrapped handlers."""
 
-    def __init__(self, guard: RequestPipeline) -> None:
-        self._guard = guard
+    def __init__(self, pipeline: RequestPipeline) -> None:
+        self._pipeline = pipeline
         self.methods: list[Method] = []
 
     def add_generic_rpc_handlers(self, handlers: object) -> None:
-        """The same handlers come again, by name."""
+        """Ignores the handlers: they are passed again, by name."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
         described = descriptor_pool.Default().FindServiceByName(service)
         for name, handler in handlers.items():
-            guarded = self._guard.business(f"/{service}/{name}", handler)
-            self.methods.append(Method(described.methods_by_name[name], guarded))
+            wrapped = self._pipeline.business(f"/{service}/{name}", handler)
+            self.methods.append(Method(described.methods_by_name[name], wrapped))
 
 
 def methods(servicers: Sequence[tuple[Callable[[Any, Any], None], object]]) -> list[Method]:
-    """Every RPC of these servicers, guarded as in a server that anybody may call."""
-    adding = _Adding(RequestPipeline(max_calls=1_000, max_streams=1_000, access=Authorizer(None)))
+    """Every RPC of these servicers, wrapped as in a server without authorisation."""
+    collecting = _CollectingServer(RequestPipeline(max_calls=1_000, max_streams=1_000, access=Authorizer(None)))
     for add, servicer in servicers:
-        add(servicer, adding)
-    return adding.methods
+        add(servicer, collecting)
+    return collecting.methods

@@ -1,7 +1,7 @@
-"""Requests that nobody would send: made from the descriptors, from good requests gone wrong, and from bytes gone wrong.
+"""Generates requests for fuzzing: random ones from the descriptors, mutations of valid requests, and mutated bytes.
 
-One seed gives the same requests for ever. A pool of values that services know (names, tokens, etags) grows with their
-answers, so that requests come past the first check. Must never know a method by name: a new RPC is fuzzed as it is.
+A seed determines the requests. A pool of values that services know (names, tokens, etags) grows with their responses,
+so that requests pass the first checks. The generator is generic: a new RPC is fuzzed without a change here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
-#: Values of one field that are remembered.
-MAX_OF_A_FIELD = 40
-#: Under which names a field of an answer can be asked for.
+#: Values in the pool for one field.
+MAX_VALUES = 40
+#: Request fields that accept the value of a response field.
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "name": ("name", "parent", "group", "campaign", "target"),
     "group": ("group", "parent", "name", "target"),
@@ -29,7 +29,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "next_page_token": ("page_token",),
     "etag": ("etag",),
 }
-#: What programs stumble over.
+#: Texts that often cause errors.
 TEXTS = (
     "", " ", "\0", "-", "0", "null", "../../etc/passwd", "a" * 101, "x" * 70_000, "é", "\U0001f37a" * 9, "%s%n", "{}",
     "groups/-", "groups/", "campaigns/", f"groups/{NOBODY}", f"groups/{NOBODY}/orders/{NOBODY}",
@@ -45,25 +45,25 @@ EDGES = {
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
     FieldDescriptor.CPPTYPE_ENUM: (-(2**31), 2**31 - 1),
 }
-#: Bytes of a request at most, but for a few that are larger than any service takes.
+#: Bytes of a mutated request, and of a random one that is too large for every service.
 TOO_LARGE = 300_000
 DEPTH = 4
 
 
 class Pool:
-    """Values by the name of the field that they may stand in."""
+    """Known values by the name of the field that accepts them."""
 
     def __init__(self, known: Mapping[str, Sequence[str]], *, learns: bool = True) -> None:
         self._values = {field: list(values) for field, values in known.items()}
         self._learns = learns
 
     def value(self, field: str, chance: random.Random) -> str | None:
-        """One that fits; None: nothing is known."""
+        """A value for the field; None without one."""
         values = self._values.get(field)
         return chance.choice(values) if values else None
 
     def learn(self, answer: Message, chance: random.Random) -> None:
-        """Takes over what an answer says."""
+        """Adds the values of a response."""
         if not self._learns:
             return
         for field, value in answer.ListFields():
@@ -74,14 +74,14 @@ class Pool:
             elif isinstance(one, str) and one:
                 for alias in ALIASES.get(field.name, ()):
                     values = self._values.setdefault(alias, [])
-                    if len(values) < MAX_OF_A_FIELD:
+                    if len(values) < MAX_VALUES:
                         values.append(one)
                     else:
-                        values[chance.randrange(MAX_OF_A_FIELD // 2, MAX_OF_A_FIELD)] = one
+                        values[chance.randrange(MAX_VALUES // 2, MAX_VALUES)] = one
 
 
 class Inputs:
-    """Requests of one method. `good` are requests that it would take."""
+    """Generates requests of one method. `good` are valid requests."""
 
     def __init__(self, request: Descriptor, good: Iterable[Message], pool: Pool, seed: int) -> None:
         self._request = request
@@ -91,7 +91,7 @@ class Inputs:
         self.chance = random.Random(seed)
 
     def next(self) -> bytes:
-        """One request."""
+        """Returns the next request."""
         chance = self.chance
         dice = chance.random()
         if dice < 0.02:
@@ -102,29 +102,29 @@ class Inputs:
             kind, data = chance.choice(self._good)
             message = kind.FromString(data)
             for _ in range(chance.choice((0, 0, 1, 1, 2, 3))):
-                self._spoil(message)
+                self._mutate(message)
         else:
             message = self._make()
             self._fill(message, 0)
         data = message.SerializeToString()
-        return self._torn(data) if dice > 0.85 else data
+        return self._mutate_bytes(data) if dice > 0.85 else data
 
     def _fill(self, message: Any, depth: int) -> None:
         for field in message.DESCRIPTOR.fields:
             if self.chance.random() < 0.7:
                 self._set(message, field, depth)
 
-    def _spoil(self, message: Any) -> None:
+    def _mutate(self, message: Any) -> None:
         """Changes one field, at any depth."""
         field = self.chance.choice(message.DESCRIPTOR.fields)
         if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE and self.chance.random() < 0.7:
             inner = getattr(message, field.name)
             if not field.is_repeated:
                 if inner.DESCRIPTOR.fields:
-                    self._spoil(inner)
+                    self._mutate(inner)
                 return
             if len(inner):
-                self._spoil(self.chance.choice(inner))
+                self._mutate(self.chance.choice(inner))
                 return
         self._set(message, field, 0)
 
@@ -159,7 +159,7 @@ class Inputs:
         low, high = EDGES[field.cpp_type]
         dice = chance.random()
         if field.enum_type is not None and dice < 0.9:
-            # The first is "not said": pictures and waits, which cost time, are asked for less often than they could be.
+            # The first value means "unspecified". It is chosen often, as pictures and waits take time.
             return 0 if dice < 0.45 else chance.choice(field.enum_type.values).number
         if dice < 0.8:
             number = chance.choice(NUMBERS)
@@ -179,7 +179,7 @@ class Inputs:
                 known + known,
                 known[:at] + "Q" + known[at + 1 :],
                 known.upper(),
-                _other_page(known, chance),
+                _mutate_page_token(known, chance),
             )
             return chance.choice(torn)
         if dice < 0.95:
@@ -190,8 +190,8 @@ class Inputs:
         chance = self.chance
         return chance.choice((b"", b"{}", b"[" * 2_000, chance.randbytes(30), b'{"key":1}', b"\xff" * 140_000))
 
-    def _torn(self, data: bytes) -> bytes:
-        """Bytes changed, cut, doubled, put in."""
+    def _mutate_bytes(self, data: bytes) -> bytes:
+        """The data with bits flipped and bytes inserted, deleted, repeated or cut off."""
         chance, torn = self.chance, bytearray(data)
         for _ in range(chance.choice((1, 1, 2, 4))):
             at = chance.randrange(len(torn) + 1)
@@ -209,8 +209,8 @@ class Inputs:
         return bytes(torn[:TOO_LARGE])
 
 
-def _other_page(token: str, chance: random.Random) -> str:
-    """A page's token that says something else; of any other text, the text."""
+def _mutate_page_token(token: str, chance: random.Random) -> str:
+    """A page token with one part replaced; any other text unchanged."""
     try:
         parts = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except ValueError:

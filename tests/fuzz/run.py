@@ -1,8 +1,8 @@
-"""`make fuzz`: 100,000 random and mutated requests to every RPC. None may fail in the service, hang, or leave a trace.
+"""`make fuzz`: 100,000 random and mutated requests to every RPC. None may fail in the service, hang or leak memory.
 
-Each RPC has a process of its own: real servicers behind the real guard, everything but Kafka (worlds.py), so that
-memory is measured for it alone. The last line is one JSON object; exit code 1 where anything failed. A request that
-fails is printed, so that it can be sent again.
+Each RPC has its own process, so that its memory is measured alone: real servicers behind the real request pipeline,
+without Kafka (worlds.py). The last line is one JSON object; the exit code is 1 after a failure. A failing request is
+printed in hexadecimal.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from tests.fuzz.inputs import Inputs, Pool
 from tests.fuzz.worlds import WORLDS, World
 
 REQUESTS = 100_000
-#: Calls under way at a time.
-TOGETHER = 50
-#: Requests after which a world forgets.
-FORGETS = 500
-#: Deadlines in seconds: short, for what waits for what never comes; some too short, some missing.
+#: Calls in flight.
+CONCURRENCY = 50
+#: Requests after which a world resets its history.
+RESET_INTERVAL = 500
+#: Deadlines in seconds: short, as some calls wait for an event that does not come; some too short, some missing.
 DEADLINES_S = (*(0.055,) * 10, *(0.08,) * 8, 0.0, None)
-#: Part of the requests after which memory counts.
+#: Part of the requests after which the memory baseline is measured.
 WARM = 0.4
-#: What may be left over at the end: the allocator's, and caches that had not filled up.
+#: Allowed growth: of the allocator, and of caches that were not full at the baseline.
 MAX_GROWTH_MB = 12.0
-#: Objects left over for each request, at most: a leak has one and more.
+#: Allowed growth of objects a request: a leak has at least one.
 MAX_OBJECTS = 0.05
 MAX_EXAMPLES = 5
 
 
 @dataclass(slots=True)
 class Result:
-    """What came of one RPC."""
+    """The result of one RPC."""
 
     method: str
     requests: int = 0
@@ -66,13 +66,13 @@ class Result:
 
 
 def names(service: str) -> list[str]:
-    """RPCs of a service."""
+    """The RPCs of a service."""
     with tempfile.TemporaryDirectory() as directory:
         return [method.name for method in methods(WORLDS[service](Path(directory)).servicers)]
 
 
 def fuzz(service: str, name: str, requests: int, seed: int) -> Result:
-    """Sends so many requests to one RPC, in this process."""
+    """Sends `requests` requests to one RPC, in this process."""
     before = structlog.get_config()
     structlog.configure(processors=[_quiet], cache_logger_on_first_use=False)
     try:
@@ -85,14 +85,14 @@ def fuzz(service: str, name: str, requests: int, seed: int) -> Result:
 
 
 def _quiet(logger: object, method: str, event: MutableMapping[str, Any]) -> NoReturn:
-    """Services log each refusal of what is not genuine. Of defects, which they log too, the place is kept."""
+    """Drops all log lines, and keeps the tracebacks of unexpected errors in `defects`."""
     error = event.get("exc_info")
     if isinstance(error, Exception):
         defects.append("".join(traceback.format_exception(error)[-3:]))
     raise structlog.DropEvent
 
 
-#: Where the last unforeseen errors of this process came from.
+#: Tracebacks of the last unexpected errors in this process.
 defects: deque[str] = deque(maxlen=MAX_EXAMPLES)
 
 
@@ -107,14 +107,14 @@ async def _fuzz(world: World, method: Method, requests: int, seed: int) -> Resul
 
     async def one() -> None:
         count = chance.choice((0, 1, 1, 2, 3)) if method.descriptor.client_streaming else 1
-        given = [world.dressed(inputs.next(), chance) for _ in range(count)]
+        given = [world.signed(inputs.next(), chance) for _ in range(count)]
         try:
             outcome = await method.call(given, chance.choice(DEADLINES_S))
             for data in outcome.answers[:1]:
-                # Reading the answer back is a check too.
-                said = answer.FromString(data)
+                # Decoding the response is a check too.
+                decoded = answer.FromString(data)
                 if chance.random() < 0.05:
-                    pool.learn(said, chance)
+                    pool.learn(decoded, chance)
         except Failure as failure:
             result.failed += 1
             if len(result.failures) < MAX_EXAMPLES:
@@ -126,11 +126,11 @@ async def _fuzz(world: World, method: Method, requests: int, seed: int) -> Resul
             reasons[outcome.reason] += 1
 
     while result.requests < requests:
-        some = min(TOGETHER, requests - result.requests)
+        some = min(CONCURRENCY, requests - result.requests)
         await asyncio.gather(*(one() for _ in range(some)))
         result.requests += some
-        if result.requests % FORGETS < TOGETHER:
-            world.forget()
+        if result.requests % RESET_INTERVAL < CONCURRENCY:
+            world.reset()
         if not before[1] and result.requests >= WARM * requests:
             before = _weight(world)
     after = _weight(world)
@@ -145,8 +145,8 @@ async def _fuzz(world: World, method: Method, requests: int, seed: int) -> Resul
 
 
 def _weight(world: World) -> tuple[float, int]:
-    """Memory of this process in MB, and its objects, with nothing under way and a small history."""
-    world.forget()
+    """Memory of this process in MB and its number of objects, without calls in flight and with a small history."""
+    world.reset()
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
@@ -154,7 +154,7 @@ def _weight(world: World) -> tuple[float, int]:
 
 
 def every(requests: int, seed: int, jobs: int, only: str = "") -> list[Result]:
-    """Fuzzes all RPCs, or those with a part of their name, so many processes at a time."""
+    """Fuzzes all RPCs, or those with `only` in their name, in `jobs` processes at a time."""
     wanted = [(service, name) for service in WORLDS for name in names(service) if only in name]
     context = multiprocessing.get_context("spawn")
     results: list[Result] = []
@@ -166,12 +166,12 @@ def every(requests: int, seed: int, jobs: int, only: str = "") -> list[Result]:
             try:
                 results.append(future.result())
             except BrokenProcessPool:
-                results.append(Result(name, failures=["the process crashed, or one beside it"], failed=1))
-            _say(results[-1])
+                results.append(Result(name, failures=["this process or another one of the pool crashed"], failed=1))
+            _report(results[-1])
     return results
 
 
-def _say(result: Result) -> None:
+def _report(result: Result) -> None:
     codes = ", ".join(f"{code} {count}" for code, count in result.codes.items())
     grown = f"{result.growth_mb:+.1f} MB, {result.growth_objects:+} objects"
     print(f"{result.method:52} {result.requests:7} in {result.seconds:5.0f} s  {grown:28} {codes}", flush=True)
@@ -180,12 +180,12 @@ def _say(result: Result) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs it. Returns the exit code."""
+    """Runs the fuzzer and returns the exit code."""
     parser = argparse.ArgumentParser(prog="make fuzz", description="Random and mutated requests to every RPC.")
-    parser.add_argument("--requests", type=int, default=REQUESTS, help="to each RPC (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed makes the same requests (%(default)s)")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="requests to each RPC (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="determines the requests (%(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time (%(default)s)")
-    parser.add_argument("--only", default="", help="RPCs with this in their names")
+    parser.add_argument("--only", default="", help="fuzz only RPCs with this text in their names")
     options = parser.parse_args(arguments)
     results = every(options.requests, options.seed, options.jobs, options.only)
     reasons: Counter[str] = Counter()
