@@ -10,6 +10,7 @@ import tempfile
 import textwrap
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from intervaltree import IntervalTree
@@ -55,14 +56,20 @@ def _run(code: str, out: Path, error: Path) -> None:
 
 
 def bare_consumer(cls: Any, **attributes: Any) -> Any:
-    """A consumer without a broker, with only the attributes that the method under test uses."""
+    """A consumer in its first epoch without a broker and a thread; `attributes` replace the defaults."""
     made = cls.__new__(cls)
     made._acked = defaultdict(list)
     made._acked_index = defaultdict(set)
     made._gap = defaultdict(IntervalTree)
     made._committed_offset = defaultdict(lambda: None)
-    made._in_flight, made._held, made._room, made.fetched = {}, set(), asyncio.Event(), 0
     made._is_changelog_tp = lambda tp: False
+    made.app, made.epoch, made.flow_active = SimpleNamespace(), 1, True
+    made._start, made._start_epoch, made._finding = {}, -1, (-1, None)
+    made._next, made._armed, made._missed, made._assigned = {}, {}, set(), set()
+    made._in_flight, made._held, made._room = {}, set(), asyncio.Event()
+    made.fetched = made.reseeks = made.stale_batches = 0
+    made._reseeks_in_row = {}
+    made._active_partitions, made._buffered_partitions, made._paused_partitions = set(), set(), set()
     for name, value in attributes.items():
         setattr(made, name, value)
     return made

@@ -18,30 +18,13 @@ from eventlog.faust.consumer_thread import BatchConsumerThread
 from eventlog.processors.base import Connection
 from eventlog.processors.sequencer import RecordMapper, Sequencer
 from eventlog.records.topic_spec import TopicSpec
+from tests.unit.eventlog.support import bare_consumer
 
 INPUT, LOG = TP("inbox", 0), TP("log", 0)
 
 
 def bare(**attributes: Any) -> Any:
-    made: Any = BatchConsumer.__new__(BatchConsumer)
-    made.__dict__.update(
-        {
-            "app": SimpleNamespace(),
-            "_next": {},
-            "_armed": {},
-            "_missed": set(),
-            "_start": {},
-            "_start_epoch": -1,
-            "epoch": 1,
-            "_finding": (-1, None),
-            "_in_flight": {},
-            "_held": set(),
-            "_room": asyncio.Event(),
-            "fetched": 0,
-            **attributes,
-        }
-    )
-    return made
+    return bare_consumer(BatchConsumer, **attributes)
 
 
 async def test_the_committed_offset_is_read_before_the_logs_end_and_once_an_epoch(
@@ -61,7 +44,6 @@ async def test_the_committed_offset_is_read_before_the_logs_end_and_once_an_epoc
     ours = bare(
         assignment=lambda: {INPUT, LOG},
         _is_changelog_tp=lambda tp: tp == LOG,
-        app=SimpleNamespace(),
         _thread=SimpleNamespace(places=places),
     )
     assert await ours.highwaters(LOG) == {LOG: 9}
@@ -78,7 +60,7 @@ async def test_a_start_that_was_read_while_the_group_rebalanced_is_not_used() ->
         return dict.fromkeys(tps, (7, 0, 9))
 
     thread = SimpleNamespace(places=places)
-    ours = bare(assignment=lambda: {INPUT}, _is_changelog_tp=lambda tp: False, app=SimpleNamespace(), _thread=thread)
+    ours = bare(assignment=lambda: {INPUT}, _thread=thread)
     with pytest.raises(IllegalStateError):
         await ours._read_start()
     assert ours.start_of(INPUT) is None
@@ -100,7 +82,6 @@ async def test_policies_run_on_the_main_loop_and_may_be_async_or_leave_a_start_t
 
     ours = bare(
         assignment=lambda: {INPUT, other},
-        _is_changelog_tp=lambda tp: False,
         app=SimpleNamespace(start_policy=policy),
         _thread=SimpleNamespace(places=places),
     )
@@ -122,7 +103,6 @@ async def test_a_start_that_the_state_has_not_set_yet_does_not_end_the_process()
 
     ours = bare(
         assignment=lambda: {INPUT},
-        _is_changelog_tp=lambda tp: False,
         app=SimpleNamespace(start_policy=lambda *_: None),
         _thread=SimpleNamespace(places=places, seek_wait=seek_wait),
         _read_offset={},
@@ -158,12 +138,9 @@ async def test_a_delivery_blocked_at_a_full_queue_ends_when_the_flow_is_suspende
         await asyncio.Event().wait()
 
     ours = bare(
-        flow_active=True,
         suspend_flow=suspended,
         callback=full_queue,
-        _is_changelog_tp=lambda tp: False,
         _next={INPUT: 5},
-        _reseeks_in_row={},
         _active_partitions={INPUT},
         _to_message=lambda tp, record: SimpleNamespace(tp=tp, offset=record.offset),
         _stopped=asyncio.Event(),

@@ -9,6 +9,7 @@ import pytest
 from faust.types import TP
 
 from eventlog.faust.consumer import BatchConsumer
+from tests.unit.eventlog.support import bare_consumer
 
 INPUT = TP("inbox", 0)
 
@@ -23,16 +24,18 @@ class FakeThread:
 
 @pytest.fixture
 def consumer() -> Any:
-    made: Any = BatchConsumer.__new__(BatchConsumer)
     event = SimpleNamespace(set=lambda: None, clear=lambda: None)
-    made.__dict__.update(
-        epoch=1, flow_active=True, can_resume_flow=event, suspend_flow=event, _thread=FakeThread(), stale_batches=0
+    return bare_consumer(
+        BatchConsumer,
+        can_resume_flow=event,
+        suspend_flow=event,
+        _thread=FakeThread(),
+        _active_partitions={INPUT},
+        _assigned={INPUT},
+        _assigned_epoch=1,
+        _sought_epoch=0,
+        _resumed_epoch=0,
     )
-    made.__dict__.update(_next={}, _armed={}, _missed=set(), _reseeks_in_row={}, reseeks=0)
-    made.__dict__.update(_active_partitions={INPUT}, _buffered_partitions=set(), _paused_partitions=set())
-    made.__dict__.update(_in_flight={}, _held=set(), _room=event, _assigned={INPUT}, fetched=0)
-    made.__dict__.update(_assigned_epoch=1, _sought_epoch=0, _resumed_epoch=0)
-    return made
 
 
 def batch(*offsets: int) -> list[SimpleNamespace]:

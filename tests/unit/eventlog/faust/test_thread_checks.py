@@ -161,7 +161,7 @@ async def test_a_rebalance_changes_the_app_on_the_main_thread_only(monkeypatch: 
     monkeypatch.setattr(driver.Consumer, "on_partitions_revoked", nothing)
     monkeypatch.setattr(driver.Consumer, "on_partitions_assigned", nothing)
     app = SimpleNamespace(on_rebalance_start=lambda: calls.append("start"), consumer_generation_id=0)
-    consumer = bare_consumer(BatchConsumer, app=app, _next={}, _armed={}, _assigned=set())
+    consumer = bare_consumer(BatchConsumer, app=app)
     await consumer.on_partitions_revoked({TP0})
     await consumer.on_partitions_assigned({TP0}, 4)
     assert (calls[2:], app.consumer_generation_id) == (["start"], 4)

@@ -112,17 +112,11 @@ async def test_a_batch_is_delivered_only_in_its_epoch_and_only_if_it_continues_t
     ours = consumer(
         BatchConsumer,
         epoch=3,
-        flow_active=True,
         callback=take,
         wait_first=first,
         suspend_flow=asyncio.Event(),
         _next={TP0: 5},
-        _reseeks_in_row={},
-        reseeks=0,
-        stale_batches=0,
         _active_partitions={TP0},
-        _buffered_partitions=set(),
-        _paused_partitions=set(),
         _thread=SimpleNamespace(seek=lambda tp, offset: sought.append((tp, offset))),
         _to_message=lambda tp, record: SimpleNamespace(tp=tp, offset=record.offset),
     )
