@@ -30,6 +30,10 @@ def page() -> str:
             "",
             "## Payments",
             "",
+            "This table is documentation: the payment decider does not look it up. A test gives a payment in every "
+            "status every input and compares the events. An input without a row changes nothing. Where a call is in "
+            "flight, the rows hold until it is deferred; then `Tick` retries it.",
+            "",
             payments.table().rstrip(),
             "",
         ]

@@ -115,11 +115,11 @@ class AcrossLogs:
     # --- payments ------------------------------------------------------------------------------------
 
     def _check_holding(self, seat: Seat, payment: Payment) -> None:
-        if payment.asks and (payment.ask_minor, payment.currency) != (seat.hold_minor, seat.currency):
+        if payment.hold_requests and (payment.requested_minor, payment.currency) != (seat.hold_minor, seat.currency):
             self._violation(
                 Invariant.RIGHT_AMOUNT,
                 seat.order,
-                f"a hold of {payment.ask_minor} {payment.currency} was requested, "
+                f"a hold of {payment.requested_minor} {payment.currency} was requested, "
                 f"the seat has {seat.hold_minor} {seat.currency or 'and no currency'}",
             )
         for reference, hold in payment.holds.items():

@@ -6,7 +6,7 @@ from groupbuy.orders.v1.facts_pb2 import OrderPlaced
 
 from ops.audit.findings import Findings
 from ops.audit.group.decisions import GroupFold
-from ops.audit.money.group_payments import PurseFold
+from ops.audit.money.group_payments import GroupPaymentsFold
 
 
 class Placed:
@@ -41,7 +41,7 @@ class Case:
     def __init__(self, key: str, findings: Findings) -> None:
         self.key = key
         self.group = GroupFold(key, findings)
-        self.group_payments = PurseFold(key, findings)
+        self.group_payments = GroupPaymentsFold(key, findings)
         self.placed: dict[str, Placed] = {}
         #: Orders whose records can't be decoded; the headers have their names.
         self.unreadable: set[str] = set()

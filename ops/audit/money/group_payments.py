@@ -86,7 +86,7 @@ class GroupPaymentsFold:
         else:
             payment.intent = Intent.CAPTURE
         payment.pending.add("hold")
-        payment.hold_deferred = False
+        payment.hold_attempt, payment.hold_deferred = call.attempt, False
 
     def _action_required(self, event: Any) -> None:
         payment = self._payment(event.order)
@@ -228,14 +228,16 @@ class GroupPaymentsFold:
         if hold is not None and hold.suspense and not hold.captured:
             # Unexpected funds were taken, not held, and are returned.
             hold.captured = hold.suspense
-        elif hold is not None and payment.sale and payment.intent is Intent.HOLD and call.hold == payment.hold:
+        if payment.sale and payment.intent is Intent.HOLD and call.hold == payment.hold and not call.refund:
             # A release refunds all of a sale, its settlement only a part.
-            payment.intent = Intent.RELEASE if call.amount_minor >= hold.captured else Intent.CAPTURE
+            taken = hold.captured if hold is not None else 0
+            payment.intent = Intent.RELEASE if call.amount_minor >= taken else Intent.CAPTURE
         payment.refunds.add(call.refund)
-        payment.pending.add(f"refund {call.refund}")
+        _add_refund(payment, call)
 
     def _refunded(self, event: Any) -> None:
-        self._payment(event.order).pending.discard(f"refund {event.refund}")
+        payment = self._payment(event.order)
+        _end_refund(payment, event.refund, event.hold)
         hold = self._hold(event, "refund")
         if hold is None:
             return
@@ -252,7 +254,9 @@ class GroupPaymentsFold:
     def _refund_declined(self, event: Any) -> None:
         payment = self._payment(event.order)
         payment.refunds.add(event.refund)
-        payment.pending.discard(f"refund {event.refund}")
+        # The event names no hold: of refunds without a command, it ends the oldest one of its amount.
+        returns = payment.returns.items()
+        _end_refund(payment, event.refund, next((hold for hold, due in returns if due == event.amount_minor), ""))
         if not event.refund:
             self._findings.alarm(
                 f"group {self.key} order {event.order}: the refund of {event.amount_minor} was declined: {event.reason}"
@@ -269,11 +273,13 @@ class GroupPaymentsFold:
         payment = self._payment(call.order)
         if call.operation in _HOLD_OPENING:
             payment.hold_deferred = False
-            if call.attempt > payment.hold_requests:
-                # A new attempt: the confirmation belonged to the one before.
+            if call.attempt != payment.hold_attempt:
+                # The confirmation belonged to the attempt before.
+                payment.hold_attempt = call.attempt
                 payment.action_url = payment.action_hold = ""
         elif call.operation == OPERATION_REFUND:
-            payment.pending.add(f"refund {call.refund}")
+            payment.returns.pop(call.hold, None)
+            _add_refund(payment, call)
 
     def _suspense_recorded(self, event: Any) -> None:
         payment = self._payment(event.order)
@@ -304,6 +310,22 @@ def _end_request(payment: Payment) -> None:
     """The request of a hold, and the shopper's confirmation of it, are over."""
     payment.pending.discard("hold")
     payment.action_url = payment.action_hold = ""
+
+
+def _add_refund(payment: Payment, call: Any) -> None:
+    if call.refund:
+        payment.pending.add(f"refund {call.refund}")
+        return
+    payment.pending.add(f"return {call.hold}")
+    payment.returns[call.hold] = call.amount_minor
+
+
+def _end_refund(payment: Payment, refund: str, hold: str) -> None:
+    if refund:
+        payment.pending.discard(f"refund {refund}")
+        return
+    payment.pending.discard(f"return {hold}")
+    payment.returns.pop(hold, None)
 
 
 _HANDLERS: dict[str, Callable[[GroupPaymentsFold, Any], None]] = {

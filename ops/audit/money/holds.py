@@ -72,6 +72,7 @@ class Payment:
         "currency",
         "failed",
         "hold",
+        "hold_attempt",
         "hold_deferred",
         "hold_requests",
         "holds",
@@ -80,6 +81,7 @@ class Payment:
         "refunds",
         "released",
         "requested_minor",
+        "returns",
         "sale",
         "unconfirmed",
     )
@@ -94,9 +96,11 @@ class Payment:
         self.action_url = self.action_hold = ""
         #: All holds that ever waited for the shopper's confirmation.
         self.unconfirmed: set[str] = set()
-        #: Calls without a final result: "hold", "capture", "void {hold}" and "refund {id of the command, or nothing}".
+        #: Calls without a final result: "hold", "capture", "void {hold}", "refund {id}" for a refund command and
+        #: "return {hold}" for a refund without one.
         self.pending: set[str] = set()
-        #: Whether the pending "hold" waits for its retry.
+        #: Attempt of the pending "hold", and whether it waits for its retry.
+        self.hold_attempt = 0
         self.hold_deferred = False
         #: Amount of the first hold request, and the number of hold requests.
         self.requested_minor = 0
@@ -109,6 +113,8 @@ class Payment:
         self.captured = False
         #: Whether the provider declined the hold or the capture.
         self.failed = False
+        #: Amounts of the pending refunds without a command, by hold, in the order of their requests.
+        self.returns: dict[str, int] = {}
         #: Refund commands that were accepted or declined.
         self.refunds: set[str] = set()
         #: Whether the release is complete.

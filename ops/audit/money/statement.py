@@ -1,6 +1,6 @@
-"""The provider's books against ours, hold by hold.
+"""Compares the provider's statement with the payment log, hold by hold and in minor units.
 
-Money is compared in minor units; nothing is rounded and nothing is netted: two errors that cancel out are two errors.
+Differences are not netted: two errors that cancel out are two violations.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Totals:
     open: int = 0
 
     def add(self, held: int, captured: int, released: int, refunded: int) -> None:
-        """Adds one hold."""
+        """Adds the amounts of one hold."""
         self.held += held
         self.captured += captured
         self.released += released
@@ -39,7 +39,7 @@ class Totals:
 
 
 async def statement(provider: str) -> list[StatementEntry]:
-    """The provider's whole statement. Raises grpc.aio.AioRpcError where it does not answer."""
+    """The provider's whole statement. Raises grpc.aio.AioRpcError if the provider does not answer."""
     async with dial_provider(provider) as channel:
         stub = SimProviderServiceStub(channel)
         entries = stub.ExportStatement(ExportStatementRequest(), timeout=STATEMENT_TIMEOUT_S, wait_for_ready=True)
@@ -47,7 +47,7 @@ async def statement(provider: str) -> list[StatementEntry]:
 
 
 def holds_of(cases: Iterable[Case]) -> Iterator[tuple[Case, Payment, str, Hold]]:
-    """Every hold in our own log: its group, the payment it belongs to, the provider's reference, and itself."""
+    """Every hold in the payment log: its case, its payment, the provider's reference and the hold."""
     for case in cases:
         for payment in case.group_payments.payments.values():
             for reference, hold in payment.holds.items():
@@ -55,12 +55,17 @@ def holds_of(cases: Iterable[Case]) -> Iterator[tuple[Case, Payment, str, Hold]]
 
 
 def compare(cases: Iterable[Case], entries: Iterable[StatementEntry], settled: bool, findings: Findings) -> None:
-    """Adds every difference. The statement must be taken after our books; without `settled` it may be ahead."""
+    """Adds each difference to the findings.
+
+    The statement must be newer than the log. Unless everything is `settled`, it may be ahead of the log.
+    """
     theirs = {entry.hold: entry for entry in entries}
     for case, payment, reference, hold in holds_of(cases):
         entry = theirs.pop(reference, None)
         if entry is None:
-            findings.breach(Invariant.BOOKS_EQUAL, case.key, hold.order, f"the provider does not know hold {reference}")
+            findings.breach(
+                Invariant.BOOKS_EQUAL, case.key, hold.order, f"hold {reference} is not in the provider's statement"
+            )
             continue
         if entry.captures > 1:
             findings.breach(
@@ -74,8 +79,8 @@ def compare(cases: Iterable[Case], entries: Iterable[StatementEntry], settled: b
             _compare_hold(case.key, reference, hold, entry, settled, findings)
     for entry in theirs.values():
         if not (entry.authorised_minor or entry.captured_minor):
-            continue  # a payment that the shopper never confirmed: no money moved
-        what = f"the provider has hold {entry.hold} of {entry.authorised_minor} {entry.currency}, our log does not"
+            continue  # The shopper never confirmed it: no money moved.
+        what = f"hold {entry.hold} of {entry.authorised_minor} {entry.currency} is in the statement, not in the log"
         if settled:
             findings.breach(Invariant.BOOKS_EQUAL, entry.group, entry.order, what)
         else:
@@ -88,15 +93,15 @@ def _compare_hold(
     pairs = [
         ("authorised", entry.authorised_minor, hold.held),
         ("captured", entry.captured_minor, hold.captured),
-        ("let go", entry.released_minor, hold.released),
+        ("released", entry.released_minor, hold.released),
     ]
     if settled or entry.refunded_minor < hold.refunded:
         pairs.append(("refunded", entry.refunded_minor, hold.refunded))
-    differences = [f"{what} {their} there, {our} here" for what, their, our in pairs if their != our]
+    differences = [f"{what} {their} in the statement, {our} in the log" for what, their, our in pairs if their != our]
     if (entry.currency, entry.order, entry.group) != (hold.currency, hold.order, group):
         differences.append(
-            f"{entry.currency} of groups/{entry.group}/orders/{entry.order} there, "
-            f"{hold.currency} of groups/{group}/orders/{hold.order} here"
+            f"{entry.currency} of groups/{entry.group}/orders/{entry.order} in the statement, "
+            f"{hold.currency} of groups/{group}/orders/{hold.order} in the log"
         )
     if differences:
         findings.breach(Invariant.BOOKS_EQUAL, group, hold.order, f"hold {reference}: {'; '.join(differences)}")

@@ -63,14 +63,11 @@ def _capture(payment: Payment) -> str:
     if payment.failed:
         return "CAPTURE_DECLINED"
     if payment.captured:
-        return "REFUNDING" if any(_is_command(call) for call in payment.pending) else "CAPTURED"
+        commanded = any(call.startswith("refund ") for call in payment.pending)
+        return "REFUNDING" if commanded else "CAPTURED"
     if "hold" in payment.pending:
         return "RENEWING"
     return "SALE_SETTLING" if payment.sale else "CAPTURING"
-
-
-def _is_command(call: str) -> bool:
-    return call.startswith("refund ") and call != "refund "
 
 
 def _release(payment: Payment) -> str:
@@ -81,6 +78,6 @@ def _release(payment: Payment) -> str:
         return "RELEASING"
     if "capture" in pending or f"void {payment.hold}" in pending:
         return "VOIDING"
-    if "refund " in pending or (pending and not any(call.startswith("void ") for call in pending)):
+    if payment.returns or (pending and not any(call.startswith("void ") for call in pending)):
         return "SALE_RETURNING" if payment.sale else "RETURNING"
     return "VOIDING"

@@ -1,4 +1,4 @@
-"""Errors of the payment rules. The kernel turns an error raised while deciding into a `PurseFaulted` event.
+"""Errors of the payment rules. The kernel turns an error raised while deciding into a `GroupPaymentsFaulted` event.
 
 Applying an event raises none of them.
 """

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from groupbuy.payments.v1 import decisions_pb2 as pb
+
 from services.payments.domain.model import HOLD_ENDING, Call, Intent, Payment, Record
 
 
@@ -95,8 +97,12 @@ def _release(record: Record, payment: Payment) -> tuple[Status, Call | None]:
     if (call := payment.pending_end(record.hold)) is not None:
         return Status.VOIDING, call
     returning = Status.SALE_RETURNING if record.sale else Status.RETURNING
-    if (call := payment.pending_refund(record.hold, "")) is not None:
-        return returning, call
-    # Only other holds, or commanded refunds, delay the release.
+    for call in payment.calls.values():
+        if call.operation == pb.OPERATION_REFUND and not call.refund:
+            return returning, call
+    # Only further holds, or commanded refunds, delay the release.
+    voids = (call for call in payment.calls.values() if call.operation in HOLD_ENDING)
+    if (call := next(voids, None)) is not None:
+        return Status.VOIDING, call
     call = next(iter(payment.calls.values()), None)
-    return (Status.VOIDING if call is None or call.operation in HOLD_ENDING else returning), call
+    return (Status.VOIDING if call is None else returning), call

@@ -1,8 +1,7 @@
-"""A payment provider for tests: idempotent by key, with books of its own, and as unreliable as luck wants it.
+"""A payment provider for tests, with accounts of its own and faults by chance.
 
-It keeps what real ones do: the same key has the same effect once; a capture ends its hold; nothing is refunded that
-was not taken. Answers may be lost before or after the effect, holds lapse, and a frozen process may hold the same money
-twice.
+As with real providers, one idempotency key has one effect, a capture ends its hold, and only taken money is refunded.
+Results may be lost before or after the effect, holds lapse, and a process that was frozen may hold money twice.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from services.payments.domain.events import idempotency_key
 
 @dataclass
 class Account:
-    """One hold in the provider's books, in minor units."""
+    """One hold at the provider, in minor units."""
 
     order: str
     currency: str
@@ -33,22 +32,22 @@ class Account:
 
 @dataclass
 class ModelProvider:
-    """`chance(per_cent)` says whether something goes wrong; it is asked nothing once `well` is set."""
+    """`chance(per_cent)` decides on each fault. A `healthy` provider has no faults."""
 
     chance: Callable[[int], bool]
-    well: bool = False
+    healthy: bool = False
     accounts: dict[str, Account] = field(default_factory=dict)
     results: dict[str, ProviderOutcome] = field(default_factory=dict)
     payloads: dict[str, bytes] = field(default_factory=dict)
-    #: What it tells by itself, sooner or later: of every hold that was made.
-    news: list[PaymentInput] = field(default_factory=list)
+    #: Reports without a call, sent sooner or later: each hold that was made.
+    late_reports: list[PaymentInput] = field(default_factory=list)
     refused_refunds: int = 0
 
     def unlucky(self, per_cent: int) -> bool:
-        return not self.well and self.chance(per_cent)
+        return not self.healthy and self.chance(per_cent)
 
     def perform(self, call: ProviderCall) -> PaymentInput:
-        """Makes a call, or fails to, and says what is known of it afterwards."""
+        """Makes a call, or fails to; returns the result that is known afterwards."""
         name = idempotency_key(call)
         payload = call.SerializeToString(deterministic=True)
         assert self.payloads.setdefault(name, payload) == payload, f"{name} was sent with another payload"
@@ -56,7 +55,7 @@ class ModelProvider:
             if self.unlucky(10):
                 return self._later(call)
             if self.unlucky(5):
-                # Proven absent: a copy that arrives later has no effect either.
+                # Proven absent: a copy that arrives later has no effect.
                 self.results[name] = self._outcome(call)
                 self.results[name].absent.SetInParent()
             else:
@@ -64,22 +63,22 @@ class ModelProvider:
         if self.unlucky(20):
             return self._later(call)
         known = self.results[name]
-        if known.WhichOneof("result") == "action_required" and (self.well or self.chance(50)):
+        if known.WhichOneof("result") == "action_required" and (self.healthy or self.chance(50)):
             known = self.results[name] = self._confirmed(call, known.action_required.hold)
         return PaymentInput(outcome=known)
 
     def lapse(self, reference: str) -> PaymentInput | None:
-        """A hold ends by itself; the provider tells, naming the call that made it."""
+        """A hold ends by itself; the report names the call that made it."""
         account = self.accounts[reference]
         if not account.held or account.made_by is None:
             return None
         account.held = 0
-        told = self._outcome(account.made_by)
-        told.hold_gone.hold = reference
-        return PaymentInput(outcome=told)
+        report = self._outcome(account.made_by)
+        report.hold_gone.hold = reference
+        return PaymentInput(outcome=report)
 
     def hold_again(self, reference: str) -> PaymentInput | None:
-        """A frozen process wakes and makes a call a second time, after its key was forgotten."""
+        """A process that was frozen makes a call a second time, after its key has expired."""
         made_by = self.accounts[reference].made_by
         if made_by is None or made_by.operation == pb.OPERATION_VOID:
             return None
@@ -133,11 +132,11 @@ class ModelProvider:
         outcome.authorised.hold = reference
         outcome.authorised.amount_minor = amount
         outcome.authorised.currency = call.currency
-        self.news.append(PaymentInput(outcome=outcome))
+        self.late_reports.append(PaymentInput(outcome=outcome))
         return outcome
 
     def _confirmed(self, call: ProviderCall, reference: str) -> ProviderOutcome:
-        """The shopper has confirmed, or not; nobody can confirm what was called off."""
+        """The shopper has confirmed, or not. A voided payment can't be confirmed."""
         if self.accounts[reference].made_by is not None or self.unlucky(30):
             return self._declined(call)
         return self._hold(call, reference)

@@ -81,8 +81,8 @@ class Evening:
             self.inputs.append(self.luck.choice(self.past))
 
     def notify(self) -> None:
-        if self.provider.news:
-            self.inputs.append(self.provider.news.pop(self.luck.randrange(len(self.provider.news))))
+        if self.provider.late_reports:
+            self.inputs.append(self.provider.late_reports.pop(self.luck.randrange(len(self.provider.late_reports))))
 
     def lapse(self) -> None:
         self._strange(self.provider.lapse)
@@ -125,7 +125,7 @@ class Evening:
 
     def rest(self) -> None:
         """The faults end, and all that waits is done."""
-        self.provider.well = True
+        self.provider.healthy = True
         for order in METHODS:
             if order not in self.wished:
                 self.wished[order] = "release"
@@ -136,7 +136,7 @@ class Evening:
                 self.call()
             elif self.inputs:
                 self.deliver()
-            elif self.provider.news:
+            elif self.provider.late_reports:
                 self.notify()
             elif due is not None:
                 self.say(tick(), after_ms=max(due - self.story.at_ms, 1))
