@@ -36,6 +36,7 @@ from services.groups.api import errors as refusals
 from services.groups.api.groups import PUBLISH_S, SOURCE, wall_clock_ms
 from services.groups.api.ports import Campaigns
 from services.groups.domain.terms import problems
+from shared_kernel.api_errors import campaign_not_found
 from shared_kernel.topics import CAMPAIGNS
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -89,7 +90,7 @@ class CampaignServicer(CampaignServiceServicer):
                 async with _before_deadline(CallDeadline(context)):
                     campaign = await self._campaigns.get_latest(key)
         if campaign is None:
-            raise refusals.campaign_not_found(key)
+            raise campaign_not_found(key)
         return edits.with_etag(campaign)
 
     async def ListCampaigns(self, request: ListCampaignsRequest, context: Context) -> ListCampaignsResponse:
@@ -126,7 +127,7 @@ class CampaignServicer(CampaignServiceServicer):
             await self._campaigns.refresh()
             stored = self._campaigns.find(key)
             if stored is None:
-                raise refusals.campaign_not_found(key)
+                raise campaign_not_found(key)
             if etag and etag != edits.etag(stored):
                 raise refusals.etag_mismatch(key, edits.etag(stored))
             changed = edit(stored)

@@ -16,16 +16,6 @@ from services.groups.domain.terms import INVALID_FIELDS, Problem
 NOT_CANCELLABLE = errors_pb2.ERROR_REASON_GROUP_NOT_CANCELLABLE
 
 
-def group_not_found(group: str) -> ApiError:
-    """The group was not opened."""
-    return ApiError(
-        grpc.StatusCode.NOT_FOUND,
-        errors_pb2.ERROR_REASON_GROUP_NOT_FOUND,
-        f"there is no groups/{group}",
-        metadata={"group": f"groups/{group}"},
-    )
-
-
 def group_closed(group: str, state: GroupState.ValueType) -> ApiError:
     """The group has closed in another way."""
     name = GroupState.Name(state).removeprefix("GROUP_STATE_")
@@ -44,16 +34,6 @@ def answer_pending(resource: str) -> ApiError:
         errors_pb2.ERROR_REASON_ANSWER_PENDING,
         f"no decision before the deadline; read {resource} for it",
         metadata={"name": resource},
-    )
-
-
-def campaign_not_found(campaign: str) -> ApiError:
-    """The campaigns' topic, read to its end, has no such campaign."""
-    return ApiError(
-        grpc.StatusCode.NOT_FOUND,
-        errors_pb2.ERROR_REASON_CAMPAIGN_NOT_FOUND,
-        f"there is no campaigns/{campaign}",
-        metadata={"campaign": f"campaigns/{campaign}"},
     )
 
 

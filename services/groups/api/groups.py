@@ -37,6 +37,7 @@ from services.groups.api.mapping import PHASES, group_message
 from services.groups.api.ports import GroupsView
 from services.groups.domain.model import Phase, State
 from services.groups.domain.terms import Terms
+from shared_kernel.api_errors import group_not_found
 from shared_kernel.topics import GROUP_INBOX
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -170,7 +171,7 @@ class GroupServicer(GroupServiceServicer):
         """An opened group and its terms. Raises ApiError GROUP_NOT_FOUND, and NotReady."""
         aggregate = self._view.get(group)
         if aggregate is None or aggregate.state.terms is None:
-            raise refusals.group_not_found(group)
+            raise group_not_found(group)
         return aggregate, aggregate.state.terms
 
     async def _append_cancel(self, group: str, request: CancelGroupRequest, deadline: CallDeadline) -> None:

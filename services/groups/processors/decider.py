@@ -20,7 +20,7 @@ from eventlog.core.errors import NotReady
 from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
 from eventlog.records.codec import Codec
-from eventlog.state.database import NO_IDENTITY, LogIdentity
+from eventlog.records.log_position import NO_IDENTITY, LogIdentity
 from eventlog.state.rocksdb_store import RocksDBStore
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State

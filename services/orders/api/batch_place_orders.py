@@ -28,7 +28,7 @@ from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.errors import to_api_error, to_status
 from chassis.rpc.validation import validate
 from eventlog.core.errors import NotReady
-from eventlog.processors.time_slice import TimeSlice
+from eventlog.runtime.time_slice import TimeSlice
 from services.orders.api.errors import request_id_reused
 from services.orders.api.event_publisher import OrderEventPublisher
 from services.orders.api.parsed_order import ParsedOrder, parse_order

@@ -11,16 +11,6 @@ from services.orders.domain.ids import OrderName
 from services.orders.domain.model import OrderView
 
 
-def campaign_not_found(campaign: str) -> ApiError:
-    """The campaigns' topic, read to its end, has no such campaign."""
-    return ApiError(
-        grpc.StatusCode.NOT_FOUND,
-        errors_pb2.ERROR_REASON_CAMPAIGN_NOT_FOUND,
-        f"there is no campaigns/{campaign}",
-        metadata={"campaign": f"campaigns/{campaign}"},
-    )
-
-
 def campaign_archived(campaign: str) -> ApiError:
     """Orders can no longer open groups of the campaign."""
     return ApiError(
@@ -31,39 +21,29 @@ def campaign_archived(campaign: str) -> ApiError:
     )
 
 
-def campaign_mismatch(named: str, real: str) -> ApiError:
+def campaign_mismatch(given: str, actual: str) -> ApiError:
     """The group to join belongs to another campaign."""
     return _invalid(
         errors_pb2.ERROR_REASON_CAMPAIGN_MISMATCH,
         "campaign",
-        f"the group belongs to campaigns/{real}, not to campaigns/{named}",
+        f"the group belongs to campaigns/{actual}, not to campaigns/{given}",
     )
 
 
-def currency_mismatch(shown: str, real: str) -> ApiError:
+def currency_mismatch(given: str, actual: str) -> ApiError:
     """The request has another currency than the campaign."""
     return _invalid(
-        errors_pb2.ERROR_REASON_CURRENCY_MISMATCH, "currency", f"the campaign's prices are in {real}, not in {shown}"
+        errors_pb2.ERROR_REASON_CURRENCY_MISMATCH, "currency", f"the campaign's prices are in {actual}, not in {given}"
     )
 
 
-def invalid_field(field: str, wrong: str) -> ApiError:
+def invalid_field(field: str, problem: str) -> ApiError:
     """A field has an invalid value."""
-    return _invalid(errors_pb2.ERROR_REASON_INVALID_FIELDS, field, wrong)
+    return _invalid(errors_pb2.ERROR_REASON_INVALID_FIELDS, field, problem)
 
 
-def _invalid(reason: errors_pb2.ErrorReason.ValueType, field: str, wrong: str) -> ApiError:
-    return ApiError(grpc.StatusCode.INVALID_ARGUMENT, reason, f"{field}: {wrong}", fields=[(field, wrong)])
-
-
-def group_not_found(group: str) -> ApiError:
-    """The group was not opened."""
-    return ApiError(
-        grpc.StatusCode.NOT_FOUND,
-        errors_pb2.ERROR_REASON_GROUP_NOT_FOUND,
-        f"there is no groups/{group}",
-        metadata={"group": f"groups/{group}"},
-    )
+def _invalid(reason: errors_pb2.ErrorReason.ValueType, field: str, problem: str) -> ApiError:
+    return ApiError(grpc.StatusCode.INVALID_ARGUMENT, reason, f"{field}: {problem}", fields=[(field, problem)])
 
 
 def order_not_found(name: OrderName) -> ApiError:

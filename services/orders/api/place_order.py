@@ -36,6 +36,7 @@ from services.orders.api.parsed_order import ParsedOrder, parse_order
 from services.orders.api.ports import Campaigns
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.model import GroupOrders, OrderView
+from shared_kernel.api_errors import campaign_not_found, group_not_found
 
 #: Single orders that wait for their final state in one process, and the share of one identity.
 MAX_WAIT_FINAL = 1_000
@@ -153,7 +154,7 @@ class PlaceOrderHandler:
         if not parsed.opens:
             group = await self._reader.wait_opened(parsed.name.group, deadline)
             if group is None:
-                raise refusals.group_not_found(parsed.name.group)
+                raise group_not_found(parsed.name.group)
         _check_terms(parsed, campaign, group)
 
     async def _campaign(self, campaign_id: str, deadline: CallDeadline) -> Campaign:
@@ -167,7 +168,7 @@ class PlaceOrderHandler:
                     "the campaigns' topic could not be read to its end before the deadline"
                 ) from None
         if campaign is None:
-            raise refusals.campaign_not_found(campaign_id)
+            raise campaign_not_found(campaign_id)
         return campaign
 
 

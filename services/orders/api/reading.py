@@ -17,8 +17,8 @@ from chassis.routing.partition_router import Partitions
 from chassis.rpc.call_deadline import CallDeadline
 from eventlog.core.errors import NotReady
 from eventlog.core.partitioner import partition_of
-from eventlog.processors.time_slice import TimeSlice
 from eventlog.producing.record_accumulator import Position
+from eventlog.runtime.time_slice import TimeSlice
 from eventlog.views.change_notifier import ChangeNotifier
 from services.orders.api.consistency_tokens import Token, decode, encode
 from services.orders.api.errors import answer_pending, invalid_field, list_pending, order_not_found

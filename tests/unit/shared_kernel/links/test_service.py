@@ -32,8 +32,8 @@ from groupbuy.links.v1.links_pb2 import SHARE_CHANNEL_FRIEND, SHARE_CHANNEL_LIVE
 
 from chassis.rpc.errors import ApiError
 from chassis.rpc.validation import validate
-from services.groups.api import errors as refusals
 from services.groups.api.links import MAX_ALTERNATIVES, TTL_S, LinkServicer, joinable
+from shared_kernel.api_errors import campaign_not_found, group_not_found
 from shared_kernel.share_links import Keys
 
 CALL: Any = None
@@ -61,7 +61,7 @@ class Shop:
 
     async def GetGroup(self, request: GetGroupRequest, context: Any) -> Group:
         if request.name not in self.groups:
-            raise refusals.group_not_found(request.name.removeprefix("groups/"))
+            raise group_not_found(request.name.removeprefix("groups/"))
         return self.groups[request.name]
 
     async def ListGroups(self, request: ListGroupsRequest, context: Any) -> ListGroupsResponse:
@@ -71,7 +71,7 @@ class Shop:
 
     async def GetCampaign(self, request: GetCampaignRequest, context: Any) -> Campaign:
         if request.name not in {"campaigns/mug", "campaigns/pot"}:
-            raise refusals.campaign_not_found(request.name)
+            raise campaign_not_found(request.name)
         return Campaign(name=request.name)
 
     def service(self, keys: Keys = KEYS) -> LinkServicer:
