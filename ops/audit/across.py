@@ -12,6 +12,7 @@ from ops.audit.findings import Findings, Invariant
 from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import Seat, SeatState
 from ops.audit.money.holds import Hold, Payment
+from ops.audit.money.status import status_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,9 @@ class AcrossLogs:
         self._check_charge(seat, payment)
         self._check_release(seat, payment)
         for call in sorted(payment.pending):
-            self._pending(Invariant.ENDS_IN_TIME, order, f"a call to the provider is pending: {call}")
+            self._pending(
+                Invariant.ENDS_IN_TIME, order, f"the payment is {status_of(payment)}, a call is pending: {call}"
+            )
         for reference, hold in payment.holds.items():
             self._check_hold(order, reference, hold)
 
