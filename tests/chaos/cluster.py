@@ -1,7 +1,7 @@
-"""Two brokers, of which the second may be away: its partitions then have no leader, while the first answers as ever.
+"""Two brokers, of which the second can be down: its partitions then have no leader, while the first still answers.
 
-There is one copy of each partition, so nobody takes over. The first is the controller, and keeps the offsets of the
-consumer groups: topics are made while it is alone, and those of a test afterwards.
+Each partition has one replica, so no other broker takes over. The first broker is the controller and holds the
+committed offsets. The offsets topic is created while it is alone, and the topics of a test afterwards.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from tests.waiting import moment, wait_for_async
 PATIENCE_S = 30.0
 
 
-class _Second(Broker):
-    """A broker that joins another one's cluster."""
+class _SecondBroker(Broker):
+    """A broker that joins the cluster of another one."""
 
     def __init__(self, first: Broker, directory: Path) -> None:
         super().__init__()
         self._first = first
-        self._beside = directory
+        self._first_directory = directory
 
     def _cluster_id(self) -> str:
-        lines = (self._beside / "data" / "meta.properties").read_text(encoding="utf-8").splitlines()
+        lines = (self._first_directory / "data" / "meta.properties").read_text(encoding="utf-8").splitlines()
         return next(line.removeprefix("cluster.id=") for line in lines if line.startswith("cluster.id="))
 
     def _write_settings(self, path: Path, port: int, controller_port: int, data: Path) -> None:
         super()._write_settings(path, port, controller_port, data)
-        # Of two values of a name, Kafka takes the later.
+        # If a setting is given twice, Kafka uses the second value.
         with path.open("a", encoding="utf-8") as settings:
             settings.write(
                 "\nprocess.roles=broker\nnode.id=2\n"
@@ -42,31 +42,31 @@ class _Second(Broker):
 
 
 class Cluster:
-    """Both brokers. `bootstrap` is the first one's address."""
+    """Both brokers."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.first = Broker()
-        self.second: Broker = _Second(self.first, directory / "first")
+        self.second: Broker = _SecondBroker(self.first, directory / "first")
 
     @property
     def bootstrap(self) -> str:
-        """host:port of the broker that stays."""
+        """host:port of the first broker, which stays up."""
         return self.first.bootstrap
 
     async def start(self) -> None:
-        """Starts both; returns when the controller knows the second."""
+        """Starts both; returns when the controller knows the second one."""
         await asyncio.to_thread(self.first.start, self._directory / "first")
         await self._make_offsets_topic()
         await asyncio.to_thread(self.second.start, self._directory / "second")
         await self.until_both()
 
     async def _make_offsets_topic(self) -> None:
-        """The broker makes it when a group is looked for, on the brokers that are there by then."""
+        """Makes the broker create the offsets topic, which it does at the first query for a group's coordinator."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
         await admin.start()
 
-        async def made() -> bool:
+        async def created() -> bool:
             try:
                 await admin.find_coordinator("nobody")
             except KafkaError:
@@ -74,12 +74,12 @@ class Cluster:
             return True
 
         try:
-            await wait_for_async(made, seconds=PATIENCE_S)
+            await wait_for_async(created, seconds=PATIENCE_S)
         finally:
             await admin.close()
 
     async def until_both(self) -> None:
-        """Waits until two brokers are known."""
+        """Waits until the cluster has two brokers."""
 
         async def both() -> bool:
             admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
@@ -94,33 +94,33 @@ class Cluster:
         await wait_for_async(both, seconds=PATIENCE_S)
 
     async def leaderless(self, seconds: float) -> None:
-        """SIGKILL to the second, which starts again after so many seconds."""
+        """Kills the second broker, and restarts it after so many seconds."""
         self.second.kill()
         await moment(seconds)
         await asyncio.to_thread(self.second.restart)
         await self.until_both()
 
-    async def led(self, topic: str) -> dict[int, int]:
-        """Id of the leader of each partition; -1: it has none."""
+    async def leaders(self, topic: str) -> dict[int, int]:
+        """The broker id of each partition's leader; -1 if it has none."""
         found: dict[int, int] = {}
 
-        async def told() -> bool:
+        async def described() -> bool:
             admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
             await admin.start()
             try:
                 (row,) = await admin.describe_topics([topic])
             except KafkaError:
-                # The client asks any broker that it knows of, also one that is away.
+                # The client may query the broker that is down.
                 return False
             finally:
                 await admin.close()
             found.update((one["partition"], one["leader"]) for one in row["partitions"])
             return True
 
-        await wait_for_async(told, seconds=PATIENCE_S)
+        await wait_for_async(described, seconds=PATIENCE_S)
         return found
 
     def release(self) -> None:
-        """Stops both."""
+        """Stops both brokers."""
         self.second.release()
         self.first.release()

@@ -1,7 +1,7 @@
 """The leaderless part: half of the product's partitions have no leader for 15 s under load, twice.
 
-Publishers of the API, sequencers, deciders, effects and the projection all meet it, and a client that placed an order
-retries it. Exact means what it means in the product's part.
+API publishers, sequencers, deciders, effects and the projection are all affected, and clients retry their orders. The
+run is exact under the same conditions as that of product.py.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from tests.waiting import moment
 
 LEADERLESS_S = 15.0
 TIMES = 2
-#: Load before, between and after.
-BETWEEN_S = 10.0
+#: Seconds of load before and between.
+INTERVAL_S = 10.0
 SETTLED_WITHIN_S = 180.0
-SECOND = 2
+SECOND_BROKER = 2
 
 
-async def _play(stack: Stack, cluster: Cluster, seed: int) -> Found:
+async def _load_without_leaders(stack: Stack, cluster: Cluster, seed: int) -> Found:
     tally, over = Tally(), asyncio.Event()
-    begun_s = time.monotonic()
+    began_s = time.monotonic()
     lost = 0
     async with asyncio.TaskGroup() as tasks:
-        seconds = TIMES * (LEADERLESS_S + BETWEEN_S)
-        tasks.create_task(load(stack, tally, begun_s + seconds, seed, over))
+        seconds = TIMES * (LEADERLESS_S + INTERVAL_S)
+        tasks.create_task(load(stack, tally, began_s + seconds, seed, over))
         for _ in range(TIMES):
-            await moment(BETWEEN_S)
-            led = list((await cluster.led(ORDERS.name)).values())
-            lost += led.count(SECOND)
+            await moment(INTERVAL_S)
+            leaders = list((await cluster.leaders(ORDERS.name)).values())
+            lost += leaders.count(SECOND_BROKER)
             await cluster.leaderless(LEADERLESS_S)
     await wait_quiet(stack.kafka, deadline_s=SETTLED_WITHIN_S)
     found, good = await verdict(stack, tally)
@@ -52,7 +52,7 @@ async def _run(directory: Path, seed: int) -> Found:
         stack = Stack(directory / "run", kafka=cluster.bootstrap)
         try:
             await asyncio.to_thread(stack.start)
-            return await in_time(_play(stack, cluster, seed))
+            return await in_time(_load_without_leaders(stack, cluster, seed))
         finally:
             await asyncio.to_thread(stack.stop)
     finally:
@@ -60,6 +60,6 @@ async def _run(directory: Path, seed: int) -> Found:
 
 
 def part(seconds: float, seed: int) -> Found:
-    """The leaderless part of `make chaos`, on two brokers of its own; it takes the time that it takes."""
+    """The leaderless part of `make chaos`, on two brokers of its own. Its length does not depend on `seconds`."""
     with tempfile.TemporaryDirectory(prefix="groupbuy-chaos-") as directory:
         return asyncio.run(_run(Path(directory), seed))

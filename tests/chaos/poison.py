@@ -1,9 +1,9 @@
-"""The poison part: a record that no build decodes in each inbox. Its partition stops, the others go on, and a recorded
-skip lets it go on too: `python -m tests.chaos.run --only poison`.
+"""The poison part: one undecodable record in each inbox. Its partition stops, the others go on, and a recorded skip
+resumes it: `python -m tests.chaos.run --only poison`.
 
-Both services are killed meanwhile, so that they meet the record at a start as well. Exact means: while the records
-stood there, orders elsewhere were settled and no order behind one was decided; at the end all are settled, and the
-audit, the replay and the books hold.
+Both services are killed meanwhile, so that they also meet the record at a start. The run is exact if orders in other
+partitions were settled before the skips and no order behind a record was decided; and if afterwards all orders are
+settled, and audit, replay and ledger are correct.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from tests.integration.shop import FINAL, Shop, state
 
 PARTITIONS = 4
 VALUE = b"\xff\xffno message of ours"
-#: Groups of two in each partition, each time.
+#: Groups of two that are placed in each partition at a time.
 PAIRS = 5
 QUARANTINED_WITHIN_S, RESUMED_WITHIN_S, SETTLED_WITHIN_S = 60.0, 60.0, 120.0
-#: Longer than any test takes: nothing behind a poison record may lapse.
+#: Longer than the test, so that no group behind a poison record expires.
 WINDOW_S, HOLD_S = 1_800.0, 900.0
 
 
 @dataclass(frozen=True)
 class Poison:
-    """A record that nobody decodes, and where it stands."""
+    """An undecodable record."""
 
     service: str
     inbox: TopicSpec
@@ -51,8 +51,8 @@ class Poison:
     offset: int
 
     @property
-    def noticed(self) -> str:
-        """What the service says of it."""
+    def log_text(self) -> str:
+        """Text in the service's log about the record."""
         return f"partition {self.partition} is quarantined"
 
 
@@ -64,8 +64,8 @@ def in_partition(partition: int) -> tuple[str, str]:
             return customer, request
 
 
-async def poisoned(kafka: str, service: str, inbox: TopicSpec, partition: int) -> Poison:
-    """Appends one."""
+async def append_poison(kafka: str, service: str, inbox: TopicSpec, partition: int) -> Poison:
+    """Appends an undecodable record."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all")
     await producer.start()
     try:
@@ -76,15 +76,15 @@ async def poisoned(kafka: str, service: str, inbox: TopicSpec, partition: int) -
         await producer.stop()
 
 
-class _Play:
+class _Scenario:
     def __init__(self, stack: Stack, running: RunningStack) -> None:
         self._stack = stack
         self._shop = Shop(running)
         self._campaign = ""
         self.tally = Tally()
 
-    def pairs(self, partition: int) -> list[pb.Order]:
-        """Orders that fill groups of two, safe in the log and no more."""
+    def place_pairs(self, partition: int) -> list[pb.Order]:
+        """Places orders that fill groups of two, and waits until the log has them."""
         orders = []
         for _ in range(PAIRS):
             customer, request = in_partition(partition)
@@ -92,56 +92,56 @@ class _Play:
             orders += [leader, self._shop.place(self._campaign, leader.group, wait=pb.WAIT_ACCEPTED)]
         return orders
 
-    def settled(self, orders: Sequence[pb.Order]) -> None:
-        """Waits until all of them are."""
+    def wait_settled(self, orders: Sequence[pb.Order]) -> None:
+        """Waits until all orders are settled."""
         self._shop.wait_all(orders, "SETTLED", seconds=SETTLED_WITHIN_S)
 
-    def said(self, poison: Poison, times: int = 1) -> None:
-        """Waits until the service has said so often that it stopped the partition."""
-        what = f"{poison.service} does not say that {poison.noticed}"
-        _until(lambda: self._stack.log(poison.service).count(poison.noticed) >= times, QUARANTINED_WITHIN_S, what)
+    def wait_quarantined(self, poison: Poison, times: int = 1) -> None:
+        """Waits until the service has logged the quarantine so many times."""
+        what = f"{poison.service} does not log: {poison.log_text}"
+        _until(lambda: self._stack.log(poison.service).count(poison.log_text) >= times, QUARANTINED_WITHIN_S, what)
 
     def run(self) -> dict[str, float]:
-        """All of it; returns how long it took from the skips until all was settled."""
+        """Runs the scenario. Returns its figures, with the seconds from the skips until all orders were settled."""
         self._campaign = self._shop.campaign(capacity=2, tiers=((2, 8_900),), window_s=WINDOW_S, hold_s=HOLD_S)
-        self.settled([order for partition in range(PARTITIONS) for order in self.pairs(partition)])
+        self.wait_settled([order for partition in range(PARTITIONS) for order in self.place_pairs(partition)])
         kafka = self._stack.kafka
         poisons = [
-            asyncio.run(poisoned(kafka, "groups", GROUP_INBOX, 0)),
-            asyncio.run(poisoned(kafka, "payments", PAYMENT_INBOX, 1)),
+            asyncio.run(append_poison(kafka, "groups", GROUP_INBOX, 0)),
+            asyncio.run(append_poison(kafka, "payments", PAYMENT_INBOX, 1)),
         ]
         for poison in poisons:
-            self.said(poison)
-        without_seat, without_money = self.pairs(0), self.pairs(1)
-        self.settled([*self.pairs(2), *self.pairs(3)])
+            self.wait_quarantined(poison)
+        without_seat, without_money = self.place_pairs(0), self.place_pairs(1)
+        self.wait_settled([*self.place_pairs(2), *self.place_pairs(3)])
         for poison in poisons:
             self._stack.kill(poison.service, restart=False)
             self._stack.start_service(poison.service)
         for poison in poisons:
             self._stack.wait_serving(poison.service)
-            self.said(poison, times=2)
-        self.settled([*self.pairs(2), *self.pairs(3)])
-        self._untouched(without_seat, "PLACED")
-        self._untouched(without_money, "RESERVED")
+            self.wait_quarantined(poison, times=2)
+        self.wait_settled([*self.place_pairs(2), *self.place_pairs(3)])
+        self._check_undecided(without_seat, "PLACED")
+        self._check_undecided(without_money, "RESERVED")
         skipped = time.monotonic()
         for poison in poisons:
             _skip(kafka, poison)
-        self.settled([*without_seat, *without_money])
+        self.wait_settled([*without_seat, *without_money])
         resumed_s = time.monotonic() - skipped
-        self.settled([order for partition in range(PARTITIONS) for order in self.pairs(partition)])
+        self.wait_settled([order for partition in range(PARTITIONS) for order in self.place_pairs(partition)])
         self.tally.acknowledged = set(self._shop.placed)
         return {"resumed_s": round(resumed_s, 1), "poisons": len(poisons), "kills": len(poisons)}
 
-    def _untouched(self, orders: Sequence[pb.Order], wanted: str) -> None:
+    def _check_undecided(self, orders: Sequence[pb.Order], wanted: str) -> None:
         found = {state(self._shop.get(order)) for order in orders}
         assert not found & FINAL, f"orders behind a poison record are {found}"
         assert found == {wanted}, f"orders behind a poison record are {found}, not {wanted}"
 
 
 def _skip(kafka: str, poison: Poison) -> None:
-    """The recorded way out, as an operator takes it."""
-    place = (poison.inbox.name, str(poison.partition), str(poison.offset))
-    command = (sys.executable, "-m", "ops.main", "skip", *place, "--reason", "planted", "--kafka", kafka)
+    """Records a skip with the operator's command."""
+    position = (poison.inbox.name, str(poison.partition), str(poison.offset))
+    command = (sys.executable, "-m", "ops.main", "skip", *position, "--reason", "planted", "--kafka", kafka)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -152,19 +152,19 @@ def _until(check: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.1)
 
 
-async def _judged(stack: Stack, tally: Tally) -> Found:
+async def _verdict(stack: Stack, tally: Tally) -> Found:
     await wait_quiet(stack.kafka, deadline_s=SETTLED_WITHIN_S)
     return await verdict(stack, tally)
 
 
 def part(seconds: float, seed: int) -> Found:
-    """The poison part of `make chaos`, on a system of its own; it takes the time that it takes."""
+    """The poison part of `make chaos`, on a stack of its own. Its length does not depend on `seconds`."""
     with tempfile.TemporaryDirectory(prefix="groupbuy-chaos-") as directory, Stack(Path(directory) / "run") as stack:
         running = RunningStack(stack)
         try:
-            play = _Play(stack, running)
-            took = play.run()
-            found, good = asyncio.run(in_time(_judged(stack, play.tally)))
+            scenario = _Scenario(stack, running)
+            figures = scenario.run()
+            found, good = asyncio.run(in_time(_verdict(stack, scenario.tally)))
         finally:
             running.close()
-        return {**found, **took}, good and took["resumed_s"] <= RESUMED_WITHIN_S
+        return {**found, **figures}, good and figures["resumed_s"] <= RESUMED_WITHIN_S

@@ -1,7 +1,7 @@
-"""Whether a run against the whole product was exact: the audit, every inbox decided anew, what clients were told, and
-our ledger against the provider's statement.
+"""The verdict on a run against the whole product: the audit, a replay of every inbox, the acknowledgements that clients
+received, and our ledger against the provider's statement.
 
-Whoever asks has waited until all was settled. Must never take what it can't read for good.
+Call it when everything is settled. Data that can't be read makes a run inexact.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ops.reconcile.command import compared
 from ops.reconcile.comparison import Kind
 
 MAX_SHOWN = 20
-#: What a process says that meets a call on a wrong thread, see eventlog/faust/thread_checks.py.
+#: In the log of a process with a call on a wrong thread; see eventlog/faust/thread_checks.py.
 WRONG_THREAD = "wrong thread"
-#: Figures, and whether all of it was exact.
+#: Figures, and whether the run was exact.
 Found = tuple[dict[str, object], bool]
 
 
 async def in_time(run: Awaitable[Found]) -> Found:
-    """What a run found; where it did not come to rest in time, what was still under way."""
+    """The result of a run; if it did not become quiet in time, what was still pending."""
     try:
         return await run
     except NotQuiet as error:
@@ -34,7 +34,7 @@ async def in_time(run: Awaitable[Found]) -> Found:
 
 
 async def verdict(stack: Stack, tally: Tally, say: Callable[[str], None] = print) -> tuple[dict[str, object], bool]:
-    """Figures, and whether all of it was exact. Nothing may be under way."""
+    """Figures, and whether the run was exact. Nothing may be pending."""
     report = await audit(stack.kafka, stack.endpoints["provider"], settled=True, acknowledged=tally.acknowledged)
     played = [(await replayed(stack.kafka, inbox, log, domain)).finish() for inbox, log, domain in domains()]
     differences = [line for one in played for line in one.differences]
@@ -77,5 +77,5 @@ async def verdict(stack: Stack, tally: Tally, say: Callable[[str], None] = print
 
 
 def threads_violations(stack: Stack) -> int:
-    """Lines, of all processes and all their lives, that tell of a call on a wrong thread."""
+    """Number of log lines of all processes, also before restarts, about a call on a wrong thread."""
     return sum(WRONG_THREAD in line for name in stack.names for line in stack.log(name).splitlines())

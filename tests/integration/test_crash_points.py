@@ -16,8 +16,8 @@ from eventlog.admin.topic_creation import create_topics
 from eventlog.processors.base import Connection
 from eventlog.processors.projection import Projection
 from eventlog.records.topic_spec import TopicSpec, dead_letter_topic
-from tests.chaos.kernel.copying import KIND, Folding, copied, spoilt
-from tests.chaos.kernel.launch import Launched
+from tests.chaos.kernel.copying import KIND, OffsetsFolding, copy_of, is_undecodable
+from tests.chaos.kernel.launch import WorkerProcess
 from tests.chaos.kernel.refold import read
 from tests.chaos.kernel.run import PARTITIONS
 from tests.chaos.kernel.site import Site
@@ -52,11 +52,11 @@ async def _crashes(kafka: str, directory: Path, kind: str) -> None:
         last = "nothing"
         for step in (*STEPS, AT_REBALANCE):
             worker = await _exact_after(last, site, kind, dead, arm=step)
-            await site.tell(worker)
+            await site.arm(worker)
             if step == AT_REBALANCE:
                 site.start("w1")
             await site.feed()
-            assert await site.end_of(worker) == -9, f"not killed at: {step}\n{site.log_of('w0').read_text()}"
+            assert await site.wait_exit(worker) == -9, f"not killed at: {step}\n{site.log_of('w0').read_text()}"
             last = step
         worker = await _exact_after(last, site, kind, dead)
         if kind == "projection":
@@ -64,18 +64,18 @@ async def _crashes(kafka: str, directory: Path, kind: str) -> None:
             await _folded(site)
 
 
-async def _exact_after(step: str, site: Site, kind: str, dead: TopicSpec, arm: str = "") -> Launched:
+async def _exact_after(step: str, site: Site, kind: str, dead: TopicSpec, arm: str = "") -> WorkerProcess:
     worker = site.start(arm=arm)
     await site.feed()
-    await site.drained()
+    await site.wait_drained()
     topics = await asyncio.gather(*(read(site.kafka, one.name, PARTITIONS) for one in (site.inbox, site.log, dead)))
     for source, made, buried in zip(*topics, strict=True):
-        bad = [record for record in source if spoilt(record)] if kind != "effects" else []
+        bad = [record for record in source if is_undecodable(record)] if kind != "effects" else []
         good = [record for record in source if record not in bad] if kind != "projection" else []
         assert _without_repeats(buried) == [(one.key, one.value) for one in bad], (kind, step)
         # Lanes don't wait for each other: the order of effects is that of each key.
         by_key = (lambda one: one[0]) if kind == "effects" else (lambda one: b"")
-        wanted = [(one.key, copied(one)) for one in good]
+        wanted = [(one.key, copy_of(one)) for one in good]
         assert sorted(_without_repeats(made), key=by_key) == sorted(wanted, key=by_key), (kind, step)
     return worker
 
@@ -89,14 +89,14 @@ async def _folded(site: Site) -> None:
     """Looks at the states of a projection in this process, which shares the partitions with the worker beside it."""
     wanted: defaultdict[str, list[int]] = defaultdict(list)
     connection = Connection(site.kafka, "w0", site.directory / "w0")
-    projection = Projection(site.inbox.readers[0], [site.inbox], site.inbox.writer, Folding(), connection)
+    projection = Projection(site.inbox.readers[0], [site.inbox], site.inbox.writer, OffsetsFolding(), connection)
     await projection.start(PARTITIONS)
     try:
         await wait_for_async(lambda: _ready(projection), seconds=30)
         source = await read(site.kafka, site.inbox.name, PARTITIONS)
         for tp in projection.app.consumer.assignment():
             for record in source[tp.partition]:
-                if not spoilt(record):
+                if not is_undecodable(record):
                     wanted[record.key.decode()].append(record.offset)
         assert wanted
         assert {key: projection.get(key) for key in wanted} == wanted

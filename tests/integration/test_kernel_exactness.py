@@ -9,8 +9,8 @@ import asyncio
 from pathlib import Path
 
 from eventlog.runtime import failpoints
-from tests.chaos.kernel.launch import Launched
-from tests.chaos.kernel.run import Trouble, chaos, exact
+from tests.chaos.kernel.launch import WorkerProcess
+from tests.chaos.kernel.run import FaultPlan, chaos, exact
 from tests.chaos.kernel.site import Site
 
 #: Passed once, before there is anybody to tell a worker to arm them.
@@ -24,8 +24,8 @@ CHAINS = 4
 async def test_kills_freezes_doubles_and_late_requests_lose_and_change_nothing(
     kafka_broker: str, tmp_path: Path
 ) -> None:
-    trouble = Trouble(facts=12_000, aggregates=1_200, seconds=18, kills=4, freezes=1, doubles=1, seed=3, session_s=6)
-    counts = await chaos(kafka_broker, trouble, tmp_path)
+    plan = FaultPlan(facts=12_000, aggregates=1_200, seconds=18, kills=4, freezes=1, doubles=1, seed=3, session_s=6)
+    counts = await chaos(kafka_broker, plan, tmp_path)
     assert exact(counts), str(counts)
     assert counts["facts"] >= 12_000
     assert (counts["kills"], counts["woken"], counts["doubles"]) == (4, 1, 1)
@@ -45,24 +45,24 @@ async def _crashes(kafka: str, directory: Path, steps: tuple[str, ...]) -> None:
             if step in AT_START:
                 # With nothing kept, there is a log to fold.
                 (await _exact_after(last, site)).kill()
-                site.forget("w0")
+                site.delete_state("w0")
                 await site.feed()
                 worker = site.start(crash_at=f"{step}:1")
             else:
                 worker = await _exact_after(last, site, arm=f"{step}:1")
-                await site.tell(worker)
+                await site.arm(worker)
                 if step in AT_REBALANCE:
                     site.start(f"beside {step}")
                 await site.feed()
-            assert await site.end_of(worker) == -9, f"not killed at: {step}\n{site.log_of('w0').read_text()}"
+            assert await site.wait_exit(worker) == -9, f"not killed at: {step}\n{site.log_of('w0').read_text()}"
             last = step
         await _exact_after(last, site)
 
 
-async def _exact_after(step: str, site: Site, arm: str = "") -> Launched:
+async def _exact_after(step: str, site: Site, arm: str = "") -> WorkerProcess:
     worker = site.start(arm=arm)
     await site.feed()
-    await site.drained()
+    await site.wait_drained()
     counts = await site.settled_counts()
     assert exact(counts), (step, counts)
     return worker

@@ -48,7 +48,7 @@ async def test_a_standby_takes_over_with_nothing_left_to_fold(
     monkeypatch.setattr(base, "SESSION_S", SESSION_S)
     async with Site(kafka_broker, tmp_path) as site:
         active = site.start("w0")
-        await site.started("w0")
+        await site.wait_started("w0")
         # In this process, so that its state can be looked at.
         connection = Connection(site.kafka, "w1", tmp_path / "w1")
         codec: Codec[Counter] = Codec.of("counting-1", Counter)
@@ -56,7 +56,7 @@ async def test_a_standby_takes_over_with_nothing_left_to_fold(
         await standby.start(PARTITIONS)
         try:
             await site.feed(4_000, aggregates=500, seconds=1)
-            await site.drained()
+            await site.wait_drained()
             # All is quiet before the comparison: no counter is open, so no timer decides any more.
             await wait_for_async(lambda: _followed(site, standby), seconds=30)
             warm = _applied(standby)
@@ -70,7 +70,7 @@ async def test_a_standby_takes_over_with_nothing_left_to_fold(
             assert standby.standby is not None
             assert not standby.standby.positions, "who is alone follows nothing"
             await site.feed()
-            await site.drained()
+            await site.wait_drained()
         finally:
             await standby.stop()
         counts = await site.settled_counts()
@@ -105,19 +105,19 @@ async def test_partitions_that_move_while_they_are_worked_on_are_drained_and_not
 ) -> None:
     async with Site(kafka_broker, tmp_path) as site:
         first = site.start("w0")
-        await site.started("w0")
+        await site.wait_started("w0")
         feeding = asyncio.create_task(site.feed(9_000, aggregates=1_500, seconds=9))
         # A rebalance in the middle …
         second = site.start("w1")
-        await site.started("w1")
+        await site.wait_started("w1")
         assert not feeding.done(), "the load was to go on through the rebalance"
         # … and a worker that is told to go while there is work.
         first.send_signal(signal.SIGTERM)
-        assert await site.end_of(first) == 0
+        assert await site.wait_exit(first) == 0
         await feeding
-        await site.drained()
+        await site.wait_drained()
         second.send_signal(signal.SIGTERM)
-        assert await site.end_of(second) == 0
+        assert await site.wait_exit(second) == 0
         counts = await site.settled_counts()
         assert exact(counts), counts
         # Drained before they moved: what was decided was committed, so nobody decided it again.
@@ -147,9 +147,9 @@ async def test_a_lost_state_directory_loses_nothing(kafka_broker: str, tmp_path:
         for _ in range(2):
             worker = site.start()
             await site.feed()
-            await site.drained()
+            await site.wait_drained()
             worker.kill()
-            site.forget("w0")
+            site.delete_state("w0")
         counts = await site.settled_counts()
         assert exact(counts), counts
         assert counts["decisions"] > 0

@@ -108,13 +108,13 @@ def _kept(site: Site, instance: str) -> list[Path]:
 async def the_inbox_and_the_checkpoint(site: Site) -> None:
     """What was decided is known from the log alone."""
     await the_inbox(site)
-    site.forget("w0")
+    site.delete_state("w0")
 
 
 async def the_logs_beginning(site: Site) -> None:
     """Somebody has let the first decision of each partition be deleted, and what was folded from it is gone too."""
     await _trim(site.log, site, dict.fromkeys(range(PARTITIONS), 1))
-    site.forget("w0")
+    site.delete_state("w0")
 
 
 SAYS: dict[Loss, str] = {
@@ -168,11 +168,11 @@ async def _worked(site: Site, *, times: int = 1) -> None:
 
     # Its group may have no offsets yet.
     await wait_for_async(committed_again, seconds=45)
-    await site.drained()
+    await site.wait_drained()
     # It may have decided all before its start is over, and is not to be told to end in the middle of that.
-    await site.started("w0", times=times)
+    await site.wait_started("w0", times=times)
     worker.send_signal(signal.SIGTERM)
-    assert await site.end_of(worker) == 0
+    assert await site.wait_exit(worker) == 0
 
 
 @pytest.mark.parametrize(
@@ -220,9 +220,9 @@ async def test_a_decider_without_the_inbox_that_it_decided_from_stands_still_and
             return len(set(says.findall(log.read_text().removeprefix(before)))) == PARTITIONS
 
         await wait_for_async(all_stand_still, seconds=60)
-        await site.started("w0", times=2)
+        await site.wait_started("w0", times=2)
         started.send_signal(signal.SIGTERM)
-        assert await site.end_of(started) == 0
+        assert await site.wait_exit(started) == 0
 
 
 @pytest.mark.parametrize("loss", [nothing, what_was_read, the_group])

@@ -36,13 +36,13 @@ async def test_told_at_any_step_of_a_start(kafka_broker: str, tmp_path: Path) ->
     async with Site(kafka_broker, tmp_path) as site:
         await site.feed()
         first = site.start()
-        await site.drained()
+        await site.wait_drained()
         first.kill()
         for step in STEPS:
             # All of the log to fold, and something to read.
-            site.forget("w0")
+            site.delete_state("w0")
             await site.feed()
-            assert await site.end_of(site.start(stop_at=f"{step}:1")) == 0, step
+            assert await site.wait_exit(site.start(stop_at=f"{step}:1")) == 0, step
         await _goes_on(site)
 
 
@@ -51,16 +51,16 @@ async def test_told_when_it_has_just_begun(kafka_broker: str, tmp_path: Path) ->
         for times in range(1, 6):
             await site.feed()
             worker = site.start()
-            await site.said("w0", BEGINS, times=times)
+            await site.wait_for_log("w0", BEGINS, times=times)
             worker.send_signal(signal.SIGTERM)
-            assert await site.end_of(worker) == 0
+            assert await site.wait_exit(worker) == 0
         await _goes_on(site)
 
 
 async def test_told_while_its_group_waits_for_another_member(kafka_broker: str, tmp_path: Path) -> None:
     async with Site(kafka_broker, tmp_path) as site:
         other = site.start("w1")
-        await site.started("w1")
+        await site.wait_started("w1")
         other.send_signal(signal.SIGSTOP)
         worker = site.start()
         await wait_for_async(lambda: _rebalances(site), seconds=20, every=0.05)
@@ -84,6 +84,6 @@ async def _rebalances(site: Site) -> bool:
 
 async def _goes_on(site: Site) -> None:
     site.start()
-    await site.drained()
+    await site.wait_drained()
     counts = await site.settled_counts()
     assert exact(counts), counts

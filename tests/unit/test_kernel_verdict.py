@@ -1,4 +1,4 @@
-"""The independent fold tells a decision that is lost from one that is only not made yet, and says where all stands."""
+"""The independent fold tells a lost decision from one that is not made yet, and reports the positions of partitions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.chaos.kernel.refold import compare, expected
 
 
 def inbox_of(count: int) -> list[Any]:
-    """Facts about as many aggregates, each of which leads to a decision."""
+    """Inputs of so many aggregates, each of which yields a decision."""
     return [
         SimpleNamespace(
             key=f"k{offset}".encode(),
@@ -27,7 +27,7 @@ def log_of(inbox: list[Any], *left_out: int) -> list[Any]:
     return [SimpleNamespace(value=value, headers=[], offset=offset) for offset, value in enumerate(values)]
 
 
-def test_a_whole_log_is_exact() -> None:
+def test_a_complete_log_is_exact() -> None:
     inbox = inbox_of(5)
     counts = compare([inbox], [log_of(inbox)], {0: 5}).counts
     wrong = ("missing", "undecided", "extra", "wrong", "conflicting", "out_of_order")
@@ -35,18 +35,18 @@ def test_a_whole_log_is_exact() -> None:
     assert counts["decisions"] == 5
 
 
-def test_a_decision_whose_input_was_committed_is_lost_and_another_one_is_not() -> None:
+def test_a_decision_is_lost_only_if_its_input_was_committed() -> None:
     inbox = inbox_of(5)
     verdict = compare([[], inbox], [[], log_of(inbox, 1, 4)], {0: 0, 1: 4})
     assert (verdict.counts["missing"], verdict.counts["undecided"]) == (1, 1)
-    assert str(verdict.places[1]) == (
+    assert str(verdict.partitions[1]) == (
         "partition 1: inbox position 4, committed 4, next offset 5; log end 3; "
         "1 LOST: k1 version 1 of inbox offset 1; 1 NOT YET COMMITTED: k4 version 1 of inbox offset 4"
     )
-    assert str(verdict.places[0]) == "partition 0: inbox position 0, committed 0, next offset 0; log end 0"
+    assert str(verdict.partitions[0]) == "partition 0: inbox position 0, committed 0, next offset 0; log end 0"
 
 
-def test_where_nothing_was_committed_nothing_is_lost() -> None:
+def test_no_decision_is_lost_if_nothing_was_committed() -> None:
     inbox = inbox_of(3)
     counts = compare([inbox], [[]], {}).counts
     assert (counts["missing"], counts["undecided"]) == (0, 3)

@@ -1,7 +1,7 @@
-"""A sequencer, effects and a projection over the two topics of a site, each with the least that a domain can be.
+"""A sequencer, effects and a projection over the two topics of a site, each with a minimal domain.
 
-What they write names the record that it came from, so that a repeat can be told from something new. They pass the steps
-that are a decider's own where the kernel leaves them to a domain or to the producer.
+Each output names the record that it came from, so a duplicate can be told from new output. The domains pass the
+failpoints that in a decider are in the kernel, and so does the producer.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from eventlog.records.dead_letters import Undecodable
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime import failpoints
 
-#: Names, in the environment, what a worker is; it is a decider if nothing does.
+#: Environment variable with the kind of a worker; the default is a decider.
 KIND = "CHAOS_WORKER"
 DECIDER = "decider"
 
 
-def spoilt(record: Any) -> bool:
-    """Whether nobody can decode it."""
+def is_undecodable(record: Any) -> bool:
+    """Whether the domains treat a record as undecodable."""
     return bool(record.offset % 5 == 2)
 
 
-def copied(record: Any) -> bytes:
-    """What is made of a record."""
+def copy_of(record: Any) -> bytes:
+    """The output for a record."""
     return b"%d:%b" % (record.offset, record.value)
 
 
 def _decoded(record: Any) -> Any:
     if failpoints.armed:
         failpoints.passed("record decided, batch not")
-    if spoilt(record):
+    if is_undecodable(record):
         raise Undecodable("planted")
     return record
 
 
-class Copying(RecordMapper):
-    """Of the sequencer."""
+class CopyingMapper(RecordMapper):
+    """The mapper of the sequencer."""
 
     def for_partition(self, topic: str, partition: int) -> RecordMapper:
         return self
 
     def map_record(self, record: Any) -> bytes:
-        return copied(_decoded(record))
+        return copy_of(_decoded(record))
 
 
-class Calling:
-    """Of the effects: a call for each record, in a lane for each key."""
+class CopyingHandler:
+    """The handler of the effects: one call for each record, one lane for each key."""
 
     def effects_of(self, record: Any) -> Iterable[Effect[Any]]:
         return [Effect(record.key.decode(), record)]
@@ -63,11 +63,11 @@ class Calling:
     async def perform(self, key: str, call: Any) -> EffectResult:
         if failpoints.armed:
             failpoints.passed("record decided, batch not")
-        return EffectResult(copied(call), [])
+        return EffectResult(copy_of(call), [])
 
 
-class Folding:
-    """Of the projection: the offsets of what could be decoded."""
+class OffsetsFolding:
+    """The fold of the projection: the offsets of the decodable records."""
 
     stamp = "offsets-1"
 
@@ -88,20 +88,20 @@ class Folding:
         return found
 
 
-def made(kind: str, source: TopicSpec, sink: TopicSpec, connection: Connection) -> Processor:
-    """A processor that reads `source`. A projection writes dead letters alone."""
+def make_processor(kind: str, source: TopicSpec, sink: TopicSpec, connection: Connection) -> Processor:
+    """Makes a processor that reads `source` and writes to `sink`; a projection writes only dead letters."""
     group = source.readers[0]
     if kind == "sequencer":
-        return Sequencer(group, [source], sink, Copying(), connection)
+        return Sequencer(group, [source], sink, CopyingMapper(), connection)
     if kind == "effects":
-        return Effects(group, source, sink, Calling(), connection)
+        return Effects(group, source, sink, CopyingHandler(), connection)
     if kind == "projection":
-        return Projection(group, [source], source.writer, Folding(), connection)
+        return Projection(group, [source], source.writer, OffsetsFolding(), connection)
     raise ValueError(f"{KIND} names no worker: {kind!r}")
 
 
-def pass_steps_when_sending() -> None:
-    """The steps before and after output is handed to the producer; for a process of its own."""
+def add_producer_failpoints() -> None:
+    """Makes the producer of this process pass the failpoints before and after it takes output."""
     for name in ("send", "send_batch"):
         setattr(AIOKafkaProducer, name, _passing(getattr(AIOKafkaProducer, name)))
 

@@ -1,7 +1,7 @@
-"""A TCP proxy in front of the broker whose requests stall now and then, and still arrive after their client was killed.
+"""A TCP proxy in front of the broker that delays some requests, also beyond the death of their client.
 
-A plain kill hardly ever leaves a produce request on the way; this does. A client asks the broker where to connect, so
-it would go past any proxy: `LateProducer` goes through it whatever the broker says.
+A kill hardly ever leaves a produce request in flight; this proxy does. A broker tells its clients which addresses to
+connect to, which would bypass a proxy, so `LateProducer` replaces these addresses.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.waiting import moment
 
 
 class LateProxy:
-    """Listens on a port of its own; `late_after_death` counts requests delivered after their client had gone."""
+    """Listens on a free port. `late_after_death` counts requests that were delivered after their client had died."""
 
     def __init__(self, target: str, *, share: float = 0.05, longest_s: float = 6.0, seed: int = 1) -> None:
         host, port = target.rsplit(":", 1)
@@ -34,7 +34,7 @@ class LateProxy:
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def stop(self) -> None:
-        """Listens no more, and waits for what is still on its way."""
+        """Closes the port, and waits for the requests in flight."""
         if self._server is not None:
             self._server.close()
         if self._serving:
@@ -63,19 +63,19 @@ class LateProxy:
                 writer.write(data)
                 await writer.drain()
         except OSError:
-            # Either side was killed: that is what this is for.
+            # The client or the broker was killed, as intended.
             return
         finally:
             writer.close()
 
 
 def _client_gone(reader: asyncio.StreamReader) -> bool:
-    # A killed client's socket is closed or reset by its machine, with more of its bytes perhaps still to be read.
+    # The socket of a killed client is closed or reset, possibly with unread bytes.
     return bool(reader._eof) or reader.exception() is not None  # type: ignore[attr-defined]
 
 
 class LateProducer(BatchProducer):
-    """The processors' producer, over a proxy at `address`."""
+    """The producer of a processor, connected through a proxy at `address`."""
 
     address = ""
 
@@ -83,10 +83,10 @@ class LateProducer(BatchProducer):
         producer = super()._new_producer(transactional_id)
         host, port = self.address.rsplit(":", 1)
         cluster = producer.client.cluster
-        told = cluster.broker_metadata
+        broker_metadata = cluster.broker_metadata
 
         def behind_the_proxy(broker_id: Any) -> Any:
-            broker = told(broker_id)
+            broker = broker_metadata(broker_id)
             return None if broker is None else broker._replace(host=host, port=int(port))
 
         cluster.broker_metadata = behind_the_proxy

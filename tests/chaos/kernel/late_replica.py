@@ -1,8 +1,8 @@
-"""A replica that comes late, beside a long log and an owner under load; then the owner is killed.
+"""A replica that joins beside a long log and an owner under load; then the owner is killed.
 
-The replica has an empty state directory. It folds the log before it joins, takes partitions of the owner, follows the
-others, and takes those over. Run as a module it uses a log of 500,000 decisions and a broker of its own, and prints the
-report as JSON; exit 1 if the log is not exact.
+The replica has an empty state directory. It warms up, joins, receives some partitions of the owner, follows the others,
+and takes them over. Run as a module, it uses a log of 500,000 decisions and its own broker, and prints the report as
+JSON; it exits with 1 if the log is not exact.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.unit.eventlog.counting import Counter, Counting
 from tests.waiting import wait_for_async
 
 DECISIONS = 500_000
-#: Facts a second that the owner decides meanwhile.
+#: Inputs per second while the replica joins.
 LOAD_PER_S = 300
 #: Deadline of each step.
 STEP_S = 240.0
@@ -37,15 +37,14 @@ STEP_S = 240.0
 
 @dataclass
 class Report:
-    """Seconds, and the independent comparison of inbox and log."""
+    """Durations in seconds, and the counts of the independent comparison."""
 
     decisions: int = 0
     folded_ahead: int = 0
     warm_s: float = 0.0
-    #: From the assignment until every partition that moved to the replica could be read.
+    #: From the assignment until all partitions that moved to the replica are readable.
     moved_s: float = 0.0
-    #: From the death of the owner until the replica could read all partitions, and how much of that the group took to
-    #: give it the partitions.
+    #: From the death of the owner until all partitions are readable on the replica, and until they are assigned to it.
     taken_over_s: float = 0.0
     noticed_s: float = 0.0
     #: Records that the replica had not folded when the owner died.
@@ -54,13 +53,13 @@ class Report:
 
 
 async def run(site: Site, decisions: int) -> Report:
-    """The whole story on a site that is open. The session's time-out must be the site's, in this process too."""
+    """Runs the scenario on an open site. Set this process's session time-out to the site's first."""
     report = Report()
     owner = site.start("w0")
-    await site.started("w0")
+    await site.wait_started("w0")
     facts = decisions * 10 // 9
     await site.feed(facts, aggregates=facts // 4, seconds=facts / 40_000)
-    await site.drained(seconds=STEP_S)
+    await site.wait_drained(seconds=STEP_S)
     report.decisions = sum((await site.ends(site.log)).values())
     loading = asyncio.create_task(site.feed(LOAD_PER_S * 60, aggregates=LOAD_PER_S * 15, seconds=60))
     replica = _replica(site)
@@ -78,10 +77,10 @@ async def run(site: Site, decisions: int) -> Report:
         await starting
         await _until(lambda: bool(standby.positions) and max(standby.behind.values()) < LOAD_PER_S)
         mine = len(replica._owned())
-        assert 0 < mine < PARTITIONS, "each has some of the partitions"
-        assert len(standby.positions) == PARTITIONS - mine, "and the replica follows the others"
+        assert 0 < mine < PARTITIONS, "owner and replica share the partitions"
+        assert len(standby.positions) == PARTITIONS - mine, "the replica follows the other partitions"
         report.behind = sum(standby.behind.values())
-        assert not loading.done(), "the owner was to be under load"
+        assert not loading.done(), "the load ended too early"
         owner.kill()
         began = time.monotonic()
         await _until(lambda: len(replica.app.consumer.assignment()) >= 2 * PARTITIONS)
@@ -90,7 +89,7 @@ async def run(site: Site, decisions: int) -> Report:
         report.taken_over_s = time.monotonic() - began
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
-        await site.drained(seconds=STEP_S)
+        await site.wait_drained(seconds=STEP_S)
     finally:
         await replica.stop()
     report.counts = await site.settled_counts()
@@ -98,20 +97,20 @@ async def run(site: Site, decisions: int) -> Report:
 
 
 def _replica(site: Site) -> Decider[Counter]:
-    # In this process, so that its state can be looked at.
+    # In this process, so that the test can read its state.
     connection = Connection(site.kafka, "w1", site.directory / "w1")
     codec: Codec[Counter] = Codec.of("counting-1", Counter)
     return Decider(site.inbox.readers[0], site.inbox, site.log, Counting(), connection, codec)
 
 
-async def _until(true: Callable[[], bool]) -> None:
-    async def so() -> bool:
-        return true()
+async def _until(condition: Callable[[], bool]) -> None:
+    async def holds() -> bool:
+        return condition()
 
-    await wait_for_async(so, seconds=STEP_S, every=0.01)
+    await wait_for_async(holds, seconds=STEP_S, every=0.01)
 
 
-async def _alone(decisions: int) -> Report:
+async def _run_with_broker(decisions: int) -> Report:
     base.SESSION_S = SESSION_S
     broker = Broker()
     with tempfile.TemporaryDirectory() as directory:
@@ -124,14 +123,14 @@ async def _alone(decisions: int) -> Report:
 
 
 def main() -> int:
-    """Prints the report; 0 if it is exact."""
+    """Prints the report. Returns 0 if the log is exact."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--decisions", type=int, default=DECISIONS)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     for noisy in ("aiokafka", "faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    report = asyncio.run(_alone(given.decisions))
+    report = asyncio.run(_run_with_broker(given.decisions))
     print(json.dumps({**asdict(report), "exact": exact(report.counts)}))
     return 0 if exact(report.counts) else 1
 

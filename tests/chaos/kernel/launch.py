@@ -1,7 +1,7 @@
-"""Starts workers as processes of their own, forked from one that has imported everything, so that a start is cheap.
+"""Starts workers as processes, forked from one that has imported everything, so that a start is cheap.
 
-They are killed, frozen and watched as any process; what they print goes to their log. The forge (this module, when run)
-takes a JSON request a line and answers with a number; when its input ends it ends, and what it started with it.
+The fork server (this module, when run) takes one JSON request a line and answers each with a number. When its input
+ends, it ends and kills the workers.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from typing import Any, NoReturn
 
 from tests.chaos.kernel import worker
 
-#: What the forge says of a process that has not ended.
+#: The fork server's answer for a process that is still running.
 _RUNS = 1 << 16
 
 
-class _Forge:
+class _ForkServer:
     def __init__(self) -> None:
         command = [sys.executable, "-m", "tests.chaos.kernel.launch"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._asking = threading.Lock()
+        self._lock = threading.Lock()
         atexit.register(self.close)
 
-    def ask(self, **request: Any) -> int:
+    def request(self, **fields: Any) -> int:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        # Processes are ended by threads, and an answer names no question.
-        with self._asking:
-            self._process.stdin.write(json.dumps(request) + "\n")
+        # Several threads end processes, and an answer does not name its request.
+        with self._lock:
+            self._process.stdin.write(json.dumps(fields) + "\n")
             self._process.stdin.flush()
             return int(self._process.stdout.readline())
 
@@ -51,53 +51,53 @@ class _Forge:
 
 
 @cache
-def _forge() -> _Forge:
-    """One a process, started when it is first needed."""
-    return _Forge()
+def _fork_server() -> _ForkServer:
+    """The fork server of this process, started when it is first needed."""
+    return _ForkServer()
 
 
-class Launched:
-    """One process."""
+class WorkerProcess:
+    """One worker process."""
 
     def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         self._code: int | None = None
         log.touch()
-        self._pid = _forge().ask(arguments=list(arguments), log=str(log), environment=dict(environment))
+        self._pid = _fork_server().request(arguments=list(arguments), log=str(log), environment=dict(environment))
 
     @property
     def code(self) -> int | None:
-        """Its exit code, negative for a signal; None while it runs."""
-        if self._code is None and (said := _forge().ask(pid=self._pid)) != _RUNS:
-            self._code = said
+        """The exit code, negative for a signal; None while the process runs."""
+        if self._code is None and (code := _fork_server().request(pid=self._pid)) != _RUNS:
+            self._code = code
         return self._code
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Harmless once it has ended."""
+        """Sends a signal, unless the process has ended."""
         if self.code is None:
             os.kill(self._pid, number)
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has ended within so many seconds."""
+        """Waits for the end; returns whether it came within so many seconds."""
         until = time.monotonic() + seconds
         while self.code is None and time.monotonic() < until:
             time.sleep(0.01)
         return self.code is not None
 
     def kill(self) -> None:
-        """SIGKILL; returns when it is gone."""
+        """Sends SIGKILL, and waits for the end."""
         self.send_signal(signal.SIGKILL)
         self.wait(20)
 
 
 def _die_with_parent() -> None:
-    """Whatever ends the parent, SIGKILL too: nothing is left behind. Linux alone has it."""
+    """Makes the kernel kill this process when its parent ends, even by SIGKILL. Works on Linux only."""
     pr_set_pdeathsig = 1
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, int(signal.SIGKILL))
 
 
 def _run(arguments: list[str], log: str, environment: dict[str, str]) -> NoReturn:
-    """In the fork: never returns to the forge."""
+    """Runs a worker in the forked process, and ends the process."""
     code = 1
     try:
         _die_with_parent()
@@ -107,11 +107,11 @@ def _run(arguments: list[str], log: str, environment: dict[str, str]) -> NoRetur
         os.environ.update(environment)
         worker.main(arguments)
         code = 0
-    except BaseException:  # noqa: BLE001 - whatever it is, it is in the log, and this is where the process ends
+    except BaseException:  # noqa: BLE001 - logged, and the process ends
         traceback.print_exc()
     finally:
         try:
-            # Nobody may be left to read it.
+            # The pipe may have no reader.
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
@@ -128,7 +128,7 @@ def _serve() -> None:
             if pid == 0:
                 _run(**request)
             running.add(pid)
-            # In a long run the system gives a number again; the code is that of the process before.
+            # Process ids are reused in a long run; the old code is that of an earlier process.
             codes.pop(pid, None)
             answer = pid
         else:

@@ -1,4 +1,4 @@
-"""Paced inputs for the kernel's chaos test: counters that are added to, with repeats, some of them long after."""
+"""Paced input for the kernel's chaos test: additions to counters, with duplicates, some of them much later."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def load(
     began, pending, keys = time.monotonic(), [], set()
     try:
         for n in range(facts):
-            # Aggregates live for a while and are then left behind, so that some lapse by ticks.
+            # The window of keys moves on, so some aggregates get no more input and expire by ticks.
             key = f"{prefix}{(n * aggregates // facts + chance.randrange(200)) % aggregates:07d}"
             keys.add(key)
             value = add(chance.randrange(1, 4), str(chance.randrange(8)))

@@ -1,8 +1,8 @@
-"""The kernel's part of `make chaos`: the long form, on a broker of its own that is killed and restarted.
+"""The kernel's part of `make chaos`: the long form, on its own broker, which is killed and restarted.
 
-Given 150 seconds (half of `MINUTES=5`) or more: at least 200,000 facts over 20,000 aggregates, 30 kills, 5 freezes past
-the session time-out, 3 doubles, 2 broker restarts, and produce requests that arrive after their client's death. Given
-1,800 seconds: 360 kills, 60 freezes, 36 doubles and 7 broker restarts.
+With 150 seconds (half of `MINUTES=5`) or more: at least 200,000 inputs over 20,000 aggregates, 30 kills, 5 freezes
+beyond the session time-out, 3 doubles, 2 broker restarts, and produce requests that arrive after the death of their
+client. With 1,800 seconds: 360 kills, 60 freezes, 36 doubles and 7 broker restarts.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import tempfile
 from pathlib import Path
 
 from devstack.kafka.broker import Broker
-from tests.chaos.kernel.run import Trouble, chaos, exact
+from tests.chaos.kernel.run import FaultPlan, chaos, exact
 from tests.chaos.kernel.workers import Workers
 
 FACTS_PER_S = 4_000 / 3
-#: The check keeps all records in memory, about a kilobyte each.
+#: The comparison holds all records in memory, about a kilobyte each.
 MAX_FACTS = 1_500_000
-#: A few are never drawn.
+#: A few more than wanted, because the random choice misses some.
 AGGREGATES_PER_S = 134
 
 
-def trouble(seconds: float, seed: int) -> Trouble:
-    """Everything grows with the time."""
-    return Trouble(
+def fault_plan(seconds: float, seed: int) -> FaultPlan:
+    """A plan in proportion to the time."""
+    return FaultPlan(
         facts=min(int(seconds * FACTS_PER_S), MAX_FACTS),
         aggregates=max(int(seconds * AGGREGATES_PER_S), 20_100),
         seconds=seconds,
@@ -36,7 +36,7 @@ def trouble(seconds: float, seed: int) -> Trouble:
     )
 
 
-async def _play(planned: Trouble) -> dict[str, int]:
+async def _run(plan: FaultPlan) -> dict[str, int]:
     with tempfile.TemporaryDirectory(prefix="groupbuy-chaos-") as directory:
         broker = Broker()
         await asyncio.to_thread(broker.start, Path(directory) / "kafka")
@@ -46,14 +46,14 @@ async def _play(planned: Trouble) -> dict[str, int]:
             await asyncio.to_thread(broker.restart)
 
         try:
-            return await chaos(broker.bootstrap, planned, Path(directory) / "workers", restart)
+            return await chaos(broker.bootstrap, plan, Path(directory) / "workers", restart)
         finally:
             broker.release()
 
 
 def part(seconds: float, seed: int) -> tuple[dict[str, object], bool]:
-    """Plays it. Returns the figures, and whether the log was exact and all that was planned was done."""
-    planned = trouble(seconds, seed)
-    counts = asyncio.run(_play(planned))
-    did = counts["kills"] >= planned.kills and counts["woken"] >= planned.freezes and counts["late_after_death"] > 0
-    return dict(counts), did and exact(counts)
+    """Runs the part. Returns the figures, and whether the log was exact and the plan was carried out."""
+    plan = fault_plan(seconds, seed)
+    counts = asyncio.run(_run(plan))
+    complete = counts["kills"] >= plan.kills and counts["woken"] >= plan.freezes and counts["late_after_death"] > 0
+    return dict(counts), complete and exact(counts)

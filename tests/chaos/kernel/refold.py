@@ -1,10 +1,8 @@
-"""Checks a decision log against its inbox with a fold written apart from the kernel and from the counting domain.
+"""Checks a decision log against its inbox with a fold of its own. Imports neither the kernel nor the counting domain.
 
-It imports neither: otherwise it would be no check.
-
-A decision that is not in the log is *missing*, and so lost, if the offset of its input was committed: nobody will read
-that input again. Otherwise it is *undecided*: the next owner decides it. A tick that is appended while the workers stop
-is such an input. To tell them apart, read the committed offsets first, then the log, then the inbox.
+A decision that is not in the log is *missing*, so lost, if the offset of its input was committed: no worker will read
+that input again. Otherwise it is *undecided*, and the next owner decides it; a tick that is appended while the workers
+stop is such an input. To tell them apart, read the committed offsets first, then the log, then the inbox.
 """
 
 from __future__ import annotations
@@ -38,7 +36,9 @@ async def read(kafka: str, topic: str, partitions: int) -> list[list[Any]]:
 
 
 @dataclass
-class Expected:
+class CounterState:
+    """State of one counter."""
+
     total: int = 0
     opened: int = 0
     over: bool = False
@@ -49,12 +49,12 @@ class Expected:
 
 
 def expected(inbox: list[Any], *, split: bool = False) -> dict[tuple[str, int], bytes]:
-    """Decisions that an inbox partition leads to, by key and version; `split`: with one event each."""
-    states: dict[str, Expected] = {}
+    """The decisions on an inbox partition, by key and version; `split`: with one event each."""
+    states: dict[str, CounterState] = {}
     decisions: dict[tuple[str, int], bytes] = {}
     for record in inbox:
         key = record.key.decode()
-        state = states.setdefault(key, Expected())
+        state = states.setdefault(key, CounterState())
         command = json.loads(record.value)
         now = max(record.timestamp, state.time_ms)
         events: list[dict[str, Any]] = []
@@ -83,79 +83,78 @@ def expected(inbox: list[Any], *, split: bool = False) -> dict[tuple[str, int], 
 
 
 @dataclass
-class Place:
-    """Where a partition stands, and which of its decisions are not in the log."""
+class PartitionReport:
+    """Positions of a partition, and its decisions that are not in the log."""
 
     partition: int
-    #: Of the inbox: after the input of the last decision, where the group goes on, and where the next record will be.
+    #: Offsets in the inbox: after the input of the last decision, the committed one, and that of the next record.
     position: int
     committed: int
     next_offset: int
-    #: Of the decision log.
+    #: End of the decision log.
     log_end: int
     missing: list[str] = field(default_factory=list)
     undecided: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        said = (
+        text = (
             f"partition {self.partition}: inbox position {self.position}, committed {self.committed}, "
             f"next offset {self.next_offset}; log end {self.log_end}"
         )
         for title, decisions in (("LOST", self.missing), ("NOT YET COMMITTED", self.undecided)):
             if decisions:
-                said += f"; {len(decisions)} {title}: {', '.join(decisions[:5])}"
-        return said
+                text += f"; {len(decisions)} {title}: {', '.join(decisions[:5])}"
+        return text
 
 
 @dataclass
 class Verdict:
-    """What a comparison found."""
+    """The result of a comparison."""
 
     counts: dict[str, int]
-    places: list[Place]
+    partitions: list[PartitionReport]
 
     def __str__(self) -> str:
-        return "\n".join([str(self.counts), *map(str, self.places)])
+        return "\n".join([str(self.counts), *map(str, self.partitions)])
 
 
 def compare(
     inbox: list[list[Any]], log: list[list[Any]], committed: Mapping[int, int], *, split: bool = False
 ) -> Verdict:
-    """Counts what is missing, undecided, extra, conflicting, out of order, and the repeats that are byte for byte the
-    same. `committed` is the group's offset in the inbox by partition.
+    """Counts decisions that are missing, undecided, extra, wrong, conflicting or out of order, and identical repeats.
 
-    The same in value and headers: a reader may look at either.
+    A repeat is identical if value and headers are. `committed` is the group's offset in the inbox, by partition.
     """
     names = ("missing", "undecided", "extra", "wrong", "conflicting", "out_of_order")
     found: Counter[str] = Counter(dict.fromkeys(names, 0))
-    places = []
+    partitions = []
     for partition, (source, written) in enumerate(zip(inbox, log, strict=True)):
         want = expected(source, split=split)
         seen: dict[tuple[str, int], tuple[bytes, Any]] = {}
         last: Counter[str] = Counter()
-        place = Place(partition, 0, committed.get(partition, 0), _end(source), _end(written))
+        report = PartitionReport(partition, 0, committed.get(partition, 0), _end(source), _end(written))
         for record in written:
             key, version, cause = json.loads(record.value)[:3]
-            place.position = max(place.position, cause + 1)
-            whole = (record.value, record.headers)
+            report.position = max(report.position, cause + 1)
+            content = (record.value, record.headers)
             if (key, version) in seen:
-                found["repeats" if seen[key, version] == whole else "conflicting"] += 1
+                found["repeats" if seen[key, version] == content else "conflicting"] += 1
                 continue
-            seen[key, version] = whole
+            seen[key, version] = content
             found["out_of_order"] += version != last[key] + 1
             last[key] = max(last[key], version)
         for name in want.keys() - seen.keys():
             cause = json.loads(want[name])[2]
-            gone = place.missing if cause < place.committed else place.undecided
-            gone.append(f"{name[0]} version {name[1]} of inbox offset {cause}")
+            absent = report.missing if cause < report.committed else report.undecided
+            absent.append(f"{name[0]} version {name[1]} of inbox offset {cause}")
         found["facts"] += len(source)
         found["decisions"] += len(seen)
-        found["missing"] += len(place.missing)
-        found["undecided"] += len(place.undecided)
+        found["missing"] += len(report.missing)
+        found["undecided"] += len(report.undecided)
         found["extra"] += len(seen.keys() - want.keys())
         found["wrong"] += sum(1 for name in want.keys() & seen.keys() if want[name] != seen[name][0])
-        places.append(place)
-    return Verdict(dict(found), places)
+        partitions.append(report)
+    return Verdict(dict(found), partitions)
 
 
 def _end(records: list[Any]) -> int:

@@ -1,4 +1,4 @@
-"""One inbox with its decision log, and workers on it that a test starts, arms and ends one by one."""
+"""A site: one inbox with its decision log, and workers that a test starts, arms and ends one by one."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from eventlog.admin.topic_creation import create_topics
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime import failpoints
-from tests.chaos.kernel.launch import Launched
+from tests.chaos.kernel.launch import WorkerProcess
 from tests.chaos.kernel.load import load
 from tests.chaos.kernel.refold import Verdict
-from tests.chaos.kernel.run import PARTITIONS, exact, judge, lag
+from tests.chaos.kernel.run import PARTITIONS, exact, lag, verify
 from tests.chaos.kernel.topics import topics
 from tests.chaos.kernel.worker import ARMED_BY, READY
 from tests.waiting import moment, wait_for_async
 
-#: Kafka's shortest, so that the partitions of a worker that died for good soon go to another.
+#: Kafka's shortest session time-out, so that the partitions of a dead worker soon move.
 SESSION_S = 6.0
 PATIENCE_S = 45.0
 SETTLES_S = 10.0
 
 
 class Site:
-    """Its topics are its own; `close` ends whatever still runs."""
+    """Has topics of its own; `close` kills the workers that still run."""
 
     def __init__(self, kafka: str, directory: Path, environment: Mapping[str, str] | None = None) -> None:
         self.kafka = kafka
@@ -39,61 +39,61 @@ class Site:
         self.directory = directory
         self._environment = dict(environment or {})
         self._loads = 0
-        self._processes: list[Launched] = []
+        self._processes: list[WorkerProcess] = []
 
     async def open(self) -> None:
-        """Makes the topics."""
+        """Creates the topics."""
         self.directory.mkdir(parents=True, exist_ok=True)
         await create_topics(self.kafka, [self.inbox, self.log], partitions=PARTITIONS, replication=1)
 
     async def feed(self, facts: int = 150, *, aggregates: int = 60, seconds: float = 0.05) -> None:
-        """Appends facts about new aggregates: the old ones may be over, and what is over decides nothing."""
+        """Appends inputs for new aggregates, since old ones may be closed and then decide nothing."""
         self._loads += 1
         new, seed = f"{self._loads}-", self._loads
         await load(
             self.kafka, self.inbox.name, facts=facts, aggregates=aggregates, seconds=seconds, seed=seed, prefix=new
         )
 
-    def start(self, instance: str = "w0", *, crash_at: str = "", arm: str = "", stop_at: str = "") -> Launched:
-        """Starts a worker that dies at `crash_at`, or at `arm` once it is told (`tell`), or is to end at `stop_at`."""
+    def start(self, instance: str = "w0", *, crash_at: str = "", arm: str = "", stop_at: str = "") -> WorkerProcess:
+        """Starts a worker that is killed at `crash_at`, or at `arm` after `Site.arm`, or gets SIGTERM at `stop_at`."""
         arguments = ["--kafka", self.kafka, "--tag", self.tag, "--instance", instance]
         arguments += ["--state-dir", str(self.directory / instance)]
         arguments += ["--checkpoint", "0.3", "--session", str(SESSION_S), "--arm", arm]
         arguments += ["--stop-at", stop_at]
         environment = {**self._environment, failpoints.VARIABLE: crash_at}
-        process = Launched(arguments, self.log_of(instance), environment)
+        process = WorkerProcess(arguments, self.log_of(instance), environment)
         self._processes.append(process)
         return process
 
     def log_of(self, instance: str) -> Path:
-        """What the workers of a name say."""
+        """The log of the workers of a name."""
         return self.directory / f"{instance}.log"
 
-    def forget(self, instance: str) -> None:
+    def delete_state(self, instance: str) -> None:
         """Deletes a worker's state directory."""
         shutil.rmtree(self.directory / instance)
 
-    async def said(self, instance: str, text: str, *, times: int = 1) -> None:
-        """Waits until workers of a name have said something so often."""
+    async def wait_for_log(self, instance: str, text: str, *, times: int = 1) -> None:
+        """Waits until the log of a name contains a text so many times."""
 
-        async def so() -> bool:
+        async def holds() -> bool:
             log = self.log_of(instance)
             return log.exists() and log.read_text(errors="replace").count(text) >= times
 
-        await wait_for_async(so, seconds=PATIENCE_S)
+        await wait_for_async(holds, seconds=PATIENCE_S)
 
-    async def started(self, instance: str, *, times: int = 1) -> None:
-        """Waits until the so many-th worker of a name is ready."""
-        await self.said(instance, READY, times=times)
+    async def wait_started(self, instance: str, *, times: int = 1) -> None:
+        """Waits until so many workers of a name, one after the other, have been ready."""
+        await self.wait_for_log(instance, READY, times=times)
 
-    async def tell(self, process: Launched, instance: str = "w0") -> None:
-        """Arms a worker's crash point."""
+    async def arm(self, process: WorkerProcess, instance: str = "w0") -> None:
+        """Arms the failpoint of a worker."""
         before = self.log_of(instance).read_text(errors="replace").count(ARMED_BY)
         process.send_signal(signal.SIGUSR1)
-        await self.said(instance, ARMED_BY, times=before + 1)
+        await self.wait_for_log(instance, ARMED_BY, times=before + 1)
 
-    async def end_of(self, process: Launched) -> int:
-        """Its exit code, once it has ended."""
+    async def wait_exit(self, process: WorkerProcess) -> int:
+        """Waits for the end of a worker, and returns its exit code."""
 
         async def ended() -> bool:
             return process.code is not None
@@ -102,16 +102,16 @@ class Site:
         assert process.code is not None
         return process.code
 
-    async def drained(self, seconds: float = PATIENCE_S) -> None:
-        """Waits until all of the inbox is committed."""
+    async def wait_drained(self, seconds: float = PATIENCE_S) -> None:
+        """Waits until the whole inbox is committed."""
 
-        async def so() -> bool:
+        async def holds() -> bool:
             return await lag(self.kafka, self.inbox.readers[0]) == 0
 
-        await wait_for_async(so, seconds=seconds)
+        await wait_for_async(holds, seconds=seconds)
 
     async def ends(self, topic: TopicSpec) -> dict[int, int]:
-        """Next offset of each partition of one of its topics."""
+        """The end of each partition of a topic."""
         consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka)
         await consumer.start()
         try:
@@ -122,11 +122,13 @@ class Site:
 
     async def verdict(self) -> Verdict:
         """The comparison with the independent fold."""
-        return await judge(self.kafka, self.inbox, self.log)
+        return await verify(self.kafka, self.inbox, self.log)
 
     async def settled_counts(self) -> dict[str, int]:
-        """Its counts once it is exact, or what stays wrong: a tick may come, and be decided, between the reads. Says
-        where each partition stands if something stays wrong."""
+        """The counts of the comparison. Compares again for SETTLES_S while they are not exact, then prints the verdict.
+
+        A tick may be appended and decided between the reads.
+        """
         until = time.monotonic() + SETTLES_S
         while not exact((verdict := await self.verdict()).counts) and time.monotonic() < until:
             await moment(0.2)
@@ -135,7 +137,7 @@ class Site:
         return verdict.counts
 
     def close(self) -> None:
-        """Ends what still runs."""
+        """Kills the workers that still run."""
         for process in self._processes:
             process.kill()
 

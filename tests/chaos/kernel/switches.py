@@ -1,7 +1,7 @@
-"""The kernel's fixes, each of which can be switched off in a worker or a test run, to see which run finds that.
+"""The kernel's fixes, each of which can be switched off in a worker or a test run, to see which run detects that.
 
-`EVENTLOG_SWITCHED_OFF=name` plants one. Nothing of this is in the product: what is switched off is replaced from here,
-by what was there before the fix, or by what Faust does by itself.
+`EVENTLOG_SWITCHED_OFF=name` switches one off. The product has no such switch: this module replaces the fix by the code
+before it, or by Faust's own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, NamedTuple
+
+from faust.transport.drivers import aiokafka as driver
 
 from eventlog.core import aggregate, partition_state
 from eventlog.core.aggregate import Aggregate, Domain
@@ -24,11 +26,12 @@ VARIABLE = "EVENTLOG_SWITCHED_OFF"
 
 
 def _replace(target: Any, name: str, by: Any) -> None:
+    assert hasattr(target, name), f"{name} was renamed, so this replaces nothing"
     setattr(target, name, by)
 
 
 def split_decisions() -> None:
-    """An event a record, those of one decision in different batches."""
+    """Writes each event as a record of its own, those of one decision in different batches."""
     decide, append = aggregate.decide, Output.append
 
     def decide_in_parts(domain: Domain[Any], one: Aggregate[Any], value: bytes, offset: int, time_ms: int) -> Any:
@@ -48,7 +51,7 @@ def split_decisions() -> None:
     def append_parts(self: Output, key: bytes | None, value: Any, headers: Any) -> None:
         for n, part in enumerate(value if isinstance(value, list) else [value]):
             if n and self._open is not None:
-                self._seal()
+                self._close_batch()
             append(self, key, part, headers)
 
     _replace(partition_state, "decide", decide_in_parts)
@@ -56,12 +59,12 @@ def split_decisions() -> None:
 
 
 def deliver_whatever_comes() -> None:
-    """Batches are delivered from the first one on, whether or not they continue the last one."""
+    """Delivers every batch, whether or not it continues the one before."""
     _replace(BatchConsumer, "_continuing", lambda self, tp, records: records)
 
 
 def fold_past_the_end() -> None:
-    """An active partition is folded as far as fetches reach."""
+    """Folds an active partition beyond the end that was read at the start of the recovery."""
 
     def apply_changelog_batch(self: FoldStore, batch: Any, to_key: Any, to_value: Any) -> None:
         for event in batch:
@@ -74,7 +77,7 @@ def fold_past_the_end() -> None:
 
 
 def end_too_early() -> None:
-    """Nobody looks whether an active partition was folded to its end, and the last fetched batch is left out."""
+    """Leaves out the last fetched batch of a recovery."""
     fold = FoldStore.apply_changelog_batch
 
     def apply_changelog_batch(self: FoldStore, batch: Any, to_key: Any, to_value: Any) -> None:
@@ -84,7 +87,7 @@ def end_too_early() -> None:
 
 
 def generation_for_epoch() -> None:
-    """Ownership is told by the group's generation, which a static member keeps when it joins again."""
+    """Takes the group's generation for the epoch; a static member keeps its generation when it rejoins."""
     revoked, assigned = driver_hook("on_partitions_revoked"), driver_hook("on_partitions_assigned")
 
     def forget(self: BatchConsumer) -> None:
@@ -108,13 +111,13 @@ def generation_for_epoch() -> None:
 
 
 def driver_hook(name: str) -> Callable[..., Any]:
-    """Faust's own method under a hook of ours."""
-    hook: Callable[..., Any] = getattr(BatchConsumer.__mro__[1], name)
+    """Faust's own method that a hook overrides."""
+    hook: Callable[..., Any] = getattr(driver.Consumer, name)
     return hook
 
 
 def acknowledge_when_more_comes() -> None:
-    """A batch is acknowledged when the next one is."""
+    """Acknowledges a batch only when the next one is done."""
 
     async def acknowledge(self: Processor, waiting: Any) -> None:
         before = None
@@ -130,7 +133,7 @@ def acknowledge_when_more_comes() -> None:
 
 
 def forget_at_a_failed_commit() -> None:
-    """What is to be committed is forgotten before it is."""
+    """Forgets acknowledgements before their offset is committed."""
     commit = BatchConsumer._commit_offsets
 
     async def commit_offsets(self: BatchConsumer, offsets: Any, start_new_transaction: bool = True) -> bool:
@@ -142,7 +145,7 @@ def forget_at_a_failed_commit() -> None:
 
 
 def read_the_start_last() -> None:
-    """The committed offset is read after the log's end."""
+    """Reads the committed offset after the end of the log."""
 
     async def highwaters(self: BatchConsumer, *partitions: Any) -> Any:
         ends = await driver_hook("highwaters")(self, *partitions)
@@ -153,7 +156,7 @@ def read_the_start_last() -> None:
 
 
 def count_offsets_apart_from_the_state() -> None:
-    """The offset that recovery goes on from outlives the state it was counted for."""
+    """Keeps the offset at which a recovery resumes, even if its state is gone."""
     reached: dict[Any, int] = {}
     persisted_offset = FoldStore.persisted_offset
 
@@ -165,7 +168,7 @@ def count_offsets_apart_from_the_state() -> None:
 
 
 def wait_at_a_full_queue() -> None:
-    """A fetcher that waits at a full queue goes on waiting through a rebalance."""
+    """Lets a fetcher wait at a full queue through a rebalance."""
 
     async def wait_first(self: BatchConsumer, delivery: Any, suspended: Any) -> None:
         suspended.close()
@@ -175,26 +178,26 @@ def wait_at_a_full_queue() -> None:
 
 
 def hold_idle_fetches() -> None:
-    """The broker may hold an idle fetch as long as Faust lets it, and the node's next fetch with it."""
+    """Lets the broker hold an idle fetch for Faust's 1.5 s, and the node's next fetch behind it."""
     _replace(consumer_thread, "FETCH_MAX_WAIT_MS", 1_500)
 
 
 def take_the_name_back() -> None:
-    """A process whose instance name another has taken joins as if it were new, as aiokafka does."""
+    """Lets a fenced process join as a new member, as aiokafka does."""
     _replace(consumer_thread, "exit_when_fenced", lambda coordinator: None)
 
 
 class Switch(NamedTuple):
-    """A fix, and how to do without."""
+    """A fix, and the function that switches it off."""
 
     fix: str
     off: Callable[[], None]
-    #: Decisions are split into records of one event, so the check must expect that.
+    #: Whether decisions are split into records of one event; the comparison then expects that.
     splits: bool = False
 
 
 def nothing() -> None:
-    """For comparison."""
+    """Switches nothing off, for comparison."""
 
 
 NOTHING = "nothing"
@@ -215,19 +218,19 @@ SWITCHES = {
 }
 
 
-def named() -> Switch | None:
-    """The switch that the environment names, if any. Raises KeyError when there is no such."""
+def selected() -> Switch | None:
+    """The switch that the environment names, or None. Raises KeyError for an unknown name."""
     name = os.environ.get(VARIABLE)
     return SWITCHES[name] if name else None
 
 
-def switch_off_what_is_named() -> None:
-    """Plants it, once."""
-    switch = named()
+def switch_off_selected() -> None:
+    """Switches off the fix that the environment names."""
+    switch = selected()
     if switch is not None:
         switch.off()
 
 
 def pytest_configure() -> None:
-    """As a plug-in of pytest (`-p tests.chaos.kernel.switches`)."""
-    switch_off_what_is_named()
+    """Hook of pytest, for `-p tests.chaos.kernel.switches`."""
+    switch_off_selected()

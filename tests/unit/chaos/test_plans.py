@@ -11,12 +11,12 @@ from tests.chaos.kernel import part, stalls
 from tests.chaos.product import Outages
 
 
-def test_the_long_form_of_the_kernels_part_does_all_that_it_is_to_do() -> None:
-    planned = part.trouble(30 * 60, seed=1)
+def test_the_long_form_of_the_kernel_part_has_all_kinds_of_faults() -> None:
+    planned = part.fault_plan(30 * 60, seed=1)
     assert planned.kills >= 100
     assert planned.freezes >= 10
     assert planned.broker_restarts >= 5
-    assert Counter(what for _, what in planned.plan()) == {
+    assert Counter(what for _, what in planned.schedule()) == {
         "kill": planned.kills,
         "freeze": planned.freezes,
         "double": planned.doubles,
@@ -25,28 +25,28 @@ def test_the_long_form_of_the_kernels_part_does_all_that_it_is_to_do() -> None:
     assert planned.facts <= part.MAX_FACTS
 
 
-def test_the_short_form_is_as_it_was() -> None:
-    planned = part.trouble(150, seed=1)
+def test_the_short_form_of_the_kernel_part_has_the_documented_numbers() -> None:
+    planned = part.fault_plan(150, seed=1)
     assert (planned.facts, planned.aggregates, planned.kills, planned.freezes) == (200_000, 20_100, 30, 5)
     assert (planned.doubles, planned.broker_restarts) == (3, 2)
 
 
-def test_each_mute_has_its_time() -> None:
-    assert Counter(what for _, what in stalls.trouble(30.0, 1, mutes=6).plan()) == {"kill": 1, "mute": 6}
+def test_every_lost_collector_is_scheduled() -> None:
+    assert Counter(what for _, what in stalls.fault_plan(30.0, 1, mutes=6).schedule()) == {"kill": 1, "mute": 6}
 
 
-def test_the_broker_goes_away_each_third_of_the_time() -> None:
+def test_the_broker_is_killed_after_each_third_of_the_time() -> None:
     outages = Outages(100.0, 30.0)
     due = [second for second in range(100, 150) if outages.due(float(second))]
     assert due == [110, 120, 130, 140]
 
 
 @pytest.mark.parametrize("partition", range(poison.PARTITIONS))
-def test_an_order_can_be_had_in_each_partition(partition: int) -> None:
+def test_an_order_can_be_placed_in_each_partition(partition: int) -> None:
     assert partition_of(group_id(*poison.in_partition(partition)), poison.PARTITIONS) == partition
 
 
-def test_figures_of_all_parts_are_added_up_and_one_inexact_part_spoils_the_whole() -> None:
+def test_figures_are_added_up_and_one_inexact_part_makes_the_run_inexact() -> None:
     parts = [
         run.Part("a", "", 0.5, lambda seconds, seed: ({"kills": int(seconds), "threads_violations": 1}, True)),
         run.Part("b", "", 1.0, lambda seconds, seed: ({"kills": 2, "books_equal": False}, False)),
