@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
 
 from eventlog.consuming import log_range
 from eventlog.core.partition_state import PartitionState
@@ -18,36 +16,7 @@ from eventlog.state import checkpoint
 from eventlog.state.checkpoint import Checkpointer
 from eventlog.state.rocksdb_store import RocksDBStore
 from tests.unit.eventlog.counting import Counter, Counting, add, record
-
-
-class Log:
-    """A consumer of the decision log; its first `away` starts fail."""
-
-    def __init__(self, records: list[Any]) -> None:
-        self.records, self.away, self.stopped = records, 0, 0
-
-    def __call__(self, **_: Any) -> Any:
-        position = 0
-
-        async def start() -> None:
-            if self.away:
-                self.away -= 1
-                raise KafkaConnectionError("away")
-
-        async def stop() -> None:
-            self.stopped += 1
-
-        def seek(tp: Any, offset: int) -> None:
-            nonlocal position
-            position = offset
-
-        async def getmany(tp: Any, timeout_ms: int) -> dict[Any, list[Any]]:
-            nonlocal position
-            found = self.records[position : position + 1]
-            position += len(found)
-            return {tp: found}
-
-        return SimpleNamespace(start=start, stop=stop, assign=lambda tps: None, seek=seek, getmany=getmany)
+from tests.unit.eventlog.fake_log import FakeLog
 
 
 def digest(value: bytes | None) -> bytes:
@@ -59,12 +28,12 @@ def state(tmp_path: Path) -> PartitionState[Counter]:
     return PartitionState(Counting(), 0, RocksDBStore(tmp_path / "0", Codec.of("counting-1", Counter)))
 
 
-def gap(state: PartitionState[Counter], monkeypatch: pytest.MonkeyPatch, *, between: bytes | None = None) -> Log:
+def gap(state: PartitionState[Counter], monkeypatch: pytest.MonkeyPatch, *, between: bytes | None = None) -> FakeLog:
     """Our first decision, a record by another owner, our second decision."""
     first, second = (state.decide(record(n, add(1, str(n)))) for n in range(2))
     state.on_acknowledged(0, 1, digest(first))
     state.on_acknowledged(2, 1, digest(second))
-    log = Log([record(0, first), record(1, between or first), record(2, second)])
+    log = FakeLog([record(0, first), record(1, between or first), record(2, second)])
     monkeypatch.setattr(log_range, "AIOKafkaConsumer", log)
     return log
 
@@ -83,7 +52,7 @@ async def test_a_gap_that_could_not_be_read_is_read_for_the_next_checkpoint(
     state: PartitionState[Counter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, one = gap(state, monkeypatch), checkpointer()
-    log.away = 1
+    log.failing_starts = 1
     assert await write(state, one) == 0
     assert (state.applied, log.stopped) == (0, 1)
     assert await write(state, one) == 1

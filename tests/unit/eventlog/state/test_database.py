@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from eventlog.records.log_position import NO_IDENTITY, LogIdentity, SourcePosition
 from eventlog.state import database
-from eventlog.state.database import Database, LogIdentity, Position, SourcePosition
+from eventlog.state.database import Database, Position
 
 STAMP = "things-1"
 ROWS = 2_000
@@ -36,7 +37,7 @@ def position(at: int) -> Position:
     return Position({"log": SourcePosition(at, bytes([at]))}, {"greatest_cause": at})
 
 
-def fill(path: Path, identity: LogIdentity = database.NO_IDENTITY) -> None:
+def fill(path: Path, identity: LogIdentity = NO_IDENTITY) -> None:
     """Makes three writes; the last one is only in the write-ahead log, as after SIGKILL."""
     kept = Database(path, STAMP, identity)
     for at in WRITES:
@@ -52,7 +53,7 @@ def fill(path: Path, identity: LogIdentity = database.NO_IDENTITY) -> None:
     path.with_name("killed").rename(path)
 
 
-def use(path: Path, identity: LogIdentity = database.NO_IDENTITY) -> int:
+def use(path: Path, identity: LogIdentity = NO_IDENTITY) -> int:
     """Opens and reads the database; the process may end once. Returns the position, 0 for an empty database."""
     for _ in range(2):
         kept = Database(path, STAMP, identity)

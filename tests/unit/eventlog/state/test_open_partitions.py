@@ -11,8 +11,9 @@ from typing import Any, Self
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
+from eventlog.records.log_position import LogIdentity, SourcePosition
 from eventlog.state import database, open_partitions, verified_open
-from eventlog.state.database import Database, LogIdentity, SourcePosition
+from eventlog.state.database import Database
 from eventlog.state.follower import Follower
 from eventlog.state.open_partitions import OpenPartitions
 from eventlog.state.projection_store import ProjectionStore

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from eventlog.records.dead_letters import Undecodable
+from eventlog.records.log_position import SourcePosition
 from eventlog.state import projection_store
-from eventlog.state.database import Database, SourcePosition
+from eventlog.state.database import Database
 from eventlog.state.projection_index import Index
 from eventlog.state.projection_store import ProjectionStore
 

@@ -13,8 +13,8 @@ from aiokafka.errors import KafkaConnectionError
 
 from eventlog.core.state_store import CheckpointPosition
 from eventlog.records.codec import Codec
+from eventlog.records.log_position import LogIdentity, SourcePosition
 from eventlog.state import database, verified_open
-from eventlog.state.database import LogIdentity, SourcePosition
 from eventlog.state.rocksdb_store import RocksDBStore
 from eventlog.state.verified_open import open_verified
 from tests.unit.eventlog.counting import Counter
