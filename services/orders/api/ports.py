@@ -12,7 +12,7 @@ from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.views.view import View
 from services.orders.domain.model import GroupOrders
-from services.orders.processors.customers import Listed
+from services.orders.processors.customers import ListEntry
 
 
 class Campaigns(Protocol):
@@ -41,7 +41,7 @@ class OrdersView(View[GroupOrders], Protocol):
 
     def of_customer(
         self, customer: str, partition: int, after: tuple[int, str] | None, limit: int, /
-    ) -> Sequence[Listed]:
+    ) -> Sequence[ListEntry]:
         """At most `limit` of a customer's orders in a partition, by their sort keys. Raises NotReady."""
         ...
 

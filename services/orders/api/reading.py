@@ -28,7 +28,7 @@ from services.orders.api.positions import Positions
 from services.orders.api.wait import ViewWaiter
 from services.orders.domain.ids import OrderName
 from services.orders.domain.model import GroupOrders, OrderView
-from services.orders.processors.customers import Listed
+from services.orders.processors.customers import ListEntry
 from shared_kernel.topics import ORDERS
 
 #: Seconds to wait for a group that was just opened.
@@ -216,7 +216,7 @@ class Reader:
             raise answer_pending(name, encode(token) if token else "") from None
 
 
-def _by_key(row: Listed) -> tuple[int, str]:
+def _by_key(row: ListEntry) -> tuple[int, str]:
     return row.key
 
 

@@ -14,7 +14,7 @@ from services.orders.domain.model import GroupOrders
 _LAST = 1 << 63
 
 
-class Listed(NamedTuple):
+class ListEntry(NamedTuple):
     """An entry of the list. The order may have moved in the list since it was read."""
 
     created_ms: int
@@ -27,25 +27,25 @@ class Listed(NamedTuple):
         return -self.created_ms, self.order
 
 
-def place(key: tuple[int, str]) -> bytes:
+def index_key(key: tuple[int, str]) -> bytes:
     """The index key of a sort key. Index keys sort as the sort keys do. A key from a page token fits in 64 bits."""
     return (_LAST + key[0]).to_bytes(8, "big") + key[1].encode()
 
 
-def list_orders(state: GroupOrders, index: Index) -> None:
+def update_list(state: GroupOrders, index: Index) -> None:
     """Adds the unlisted orders of a group to the index, or moves them to their new time."""
     for name in state.unlisted:
         order = state.orders[name]
         if order.created_ms == order.listed_ms:
             continue
         if order.listed_ms:
-            index.delete(order.customer, place((-order.listed_ms, name)))
-        index.put(order.customer, place((-order.created_ms, name)), state.group.encode())
+            index.delete(order.customer, index_key((-order.listed_ms, name)))
+        index.put(order.customer, index_key((-order.created_ms, name)), state.group.encode())
         order.listed_ms = order.created_ms
     state.unlisted = ()
 
 
-def listed(row: tuple[bytes, bytes]) -> Listed:
+def parse_row(row: tuple[bytes, bytes]) -> ListEntry:
     """The entry of an index row."""
     where, group = row
-    return Listed(_LAST - int.from_bytes(where[:8], "big"), where[8:].decode(), group.decode())
+    return ListEntry(_LAST - int.from_bytes(where[:8], "big"), where[8:].decode(), group.decode())

@@ -17,13 +17,13 @@ from eventlog.records.packed import Packed
 from eventlog.records.topic_spec import TopicSpec
 from services.orders.domain.fold import HistoryBroken, OrdersFold
 from services.orders.domain.model import GroupOrders
-from services.orders.processors.customers import Listed, list_orders, listed, place
+from services.orders.processors.customers import ListEntry, index_key, parse_row, update_list
 
 #: Changes with the format of kept states; a new stamp makes the first start refold the logs.
 STAMP = "orders-1"
 
 
-class OrdersFolding:
+class OrderProjectionRules:
     """Folding rules of the order projection."""
 
     stamp = STAMP
@@ -79,7 +79,7 @@ class OrdersFolding:
         except DecodeError as error:
             raise Undecodable(f"can't be decoded: {error}") from error
         if state.unlisted:
-            list_orders(state, index)
+            update_list(state, index)
 
 
 def _check_group(group: str, state: GroupOrders) -> None:
@@ -99,9 +99,11 @@ class OrdersProjection(Projection[GroupOrders]):
         service: str,
         connection: Connection,
     ) -> None:
-        folding = OrdersFolding(orders.name, groups.name, payments.name)
-        super().__init__(group, (orders, groups, payments), service, folding, connection)
+        rules = OrderProjectionRules(orders.name, groups.name, payments.name)
+        super().__init__(group, (orders, groups, payments), service, rules, connection)
 
-    def of_customer(self, customer: str, partition: int, after: tuple[int, str] | None, limit: int) -> list[Listed]:
+    def of_customer(self, customer: str, partition: int, after: tuple[int, str] | None, limit: int) -> list[ListEntry]:
         """At most `limit` of a customer's orders in a partition, by their sort keys. Raises NotReady."""
-        return [listed(row) for row in self.page(partition, customer, b"" if after is None else place(after), limit)]
+        return [
+            parse_row(row) for row in self.page(partition, customer, b"" if after is None else index_key(after), limit)
+        ]

@@ -1,7 +1,7 @@
-"""Aiming at a row of the payments' table: an order is looked for that is in the row's state, and told the row's input.
+"""Targets rows of the payments' table: finds an order in the row's status and sends it the row's input.
 
-Chance alone hardly meets most of them. What the provider says is made true in its books first; what can't be made true
-of an order is not told. Must never change a purse.
+Random histories rarely reach most rows. A result of the provider is first booked at the provider, so that it is true; a
+result that can't be booked is not sent. The state of payments is only read.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from tests.simulation.world.money_faults import ghost_call, hold_again, take_aga
 from tests.simulation.world.odd_answers import answer
 from tests.simulation.world.world import World
 
-#: How long an aim waits before it looks again for an order in a state without a call under way, and how often.
-LOOK_AGAIN_MS, LOOKS = 60_000, 4
-#: Orders that the group may be said to have let go: later it can't have them back.
+#: Time between two searches for an order in a status without a call in flight, and number of searches.
+SEARCH_INTERVAL_MS, SEARCHES = 60_000, 4
+#: Statuses in the group of orders that a forged release may name. The group can't seat these again.
 _TO_BE_RELEASED = frozenset({"SETTLING", "SETTLED", "CAPTURE_DECLINED"})
 
-#: States that hardly anything but this other row leads to.
+#: Statuses that hardly any row but this one leads to.
 _LED_TO_BY = {"RETURNING": ("CAPTURED", "ReleaseRequested")}
 
-#: (world, call, group, number for names) -> whether it was told.
-Shot = Callable[[World, ProviderCall, str, int], bool]
+#: (world, call, group, number for names) -> whether the input was sent.
+Send = Callable[[World, ProviderCall, str, int], bool]
 
 
 def aim(world: World, pick: int) -> None:
-    """Tells an order the input of some row, at once or as soon as one is in the row's state."""
+    """Sends the input of a row to an order in the row's status, at once or as soon as there is one."""
     row = AIMS[pick % len(AIMS)]
     if row[0] in _LED_TO_BY:
         _aim_at(world, _LED_TO_BY[row[0]], pick)
@@ -41,46 +41,46 @@ def aim(world: World, pick: int) -> None:
 
 
 def _aim_at(world: World, row: Row, pick: int) -> None:
-    state, shot = row[0], _shot(row)
+    state, send = row[0], _sender_of(row)
     if state == "UNKNOWN":
-        shot(world, ghost_call(pick), world.plan.groups[pick % len(world.plan.groups)].group, pick)
+        send(world, ghost_call(pick), world.plan.groups[pick % len(world.plan.groups)].group, pick)
         return
 
-    def hits(call: ProviderCall, group: str) -> bool:
-        hit = shot(world, call, group, pick)
-        world.coverage.counts["fault", "aimed at a row"] += hit
-        return hit
+    def try_send(call: ProviderCall, group: str) -> bool:
+        sent = send(world, call, group, pick)
+        world.coverage.counts["fault", "aimed at a row"] += sent
+        return sent
 
-    def look(looks: int) -> None:
-        made = list(world.provider.last.values())
-        if any(_state(world, call, group) == state and hits(call, group) for call, group in made):
+    def search(searches: int) -> None:
+        calls = list(world.provider.last.values())
+        if any(_status_of(world, call, group) == state and try_send(call, group) for call, group in calls):
             return
         if STATES[Status(state)].in_flight:
             if not world.aims:
-                world.waiting.append(lambda call, group: _overhear(world, call, group))
-            world.aims.setdefault(state, []).append(hits)
-        elif looks and not world.calm:
-            world.after(LOOK_AGAIN_MS, lambda: look(looks - 1))
+                world.waiting.append(lambda call, group: _on_call(world, call, group))
+            world.aims.setdefault(state, []).append(try_send)
+        elif searches and not world.calm:
+            world.after(SEARCH_INTERVAL_MS, lambda: search(searches - 1))
 
-    look(LOOKS)
-
-
-def _state(world: World, call: ProviderCall, group: str) -> str:
-    purse = world.purse(group)
-    return row_status(purse.orders.get(call.order)) if purse is not None else ""
+    search(SEARCHES)
 
 
-def _overhear(world: World, call: ProviderCall, group: str) -> bool:
-    """A call of some order: whoever aims at its state has a shot at it. Returns whether nobody aims any more."""
-    state = _state(world, call, group)
-    aiming = world.aims.pop(state, [])
-    left = [hits for hits in aiming if not hits(call, group)]
+def _status_of(world: World, call: ProviderCall, group: str) -> str:
+    payments = world.purse(group)
+    return row_status(payments.orders.get(call.order)) if payments is not None else ""
+
+
+def _on_call(world: World, call: ProviderCall, group: str) -> bool:
+    """Offers a call to all aims at its status. Returns whether no aim is left."""
+    state = _status_of(world, call, group)
+    waiting_aims = world.aims.pop(state, [])
+    left = [try_send for try_send in waiting_aims if not try_send(call, group)]
     if left:
         world.aims[state] = left
     return not world.aims
 
 
-# Shots --------------------------------------------------------------------------------------------------------------
+# Inputs -------------------------------------------------------------------------------------------------------------
 
 
 def _charge(world: World, call: ProviderCall, group: str, number: int) -> bool:
@@ -104,7 +104,7 @@ def _put(world: World, group: str, value: bytes) -> bool:
     return True
 
 
-_COMMANDS: dict[str, Shot] = {
+_COMMANDS: dict[str, Send] = {
     "SettlementRequested": _charge,
     "ReleaseRequested": _release,
     "RefundCommand": _refund,
@@ -112,11 +112,13 @@ _COMMANDS: dict[str, Shot] = {
 }
 
 
-def _shot(row: Row) -> Shot:
-    _, told = row
-    if told == "Captured" and ROWS[row][0] == "SuspenseRecorded":
+def _sender_of(row: Row) -> Send:
+    _, input_kind = row
+    if input_kind == "Captured" and ROWS[row][0] == "SuspenseRecorded":
         return lambda world, call, group, number: take_again(world, call, group)
-    return _COMMANDS.get(told) or (lambda world, call, group, number: answer(world, call, group, _KINDS[told]))
+    return _COMMANDS.get(input_kind) or (
+        lambda world, call, group, number: answer(world, call, group, _KINDS[input_kind])
+    )
 
 
 _KINDS = {
@@ -133,15 +135,15 @@ _KINDS = {
 
 
 def _is_rare(row: Row, leads_to: list[str]) -> bool:
-    """Whether it is not what ordinary evenings are made of."""
-    state, told = row
-    if told == "Authorised":
+    """Whether ordinary histories rarely reach the row."""
+    state, input_kind = row
+    if input_kind == "Authorised":
         return leads_to == ["CallDeferred"]
-    if told == "SettlementRequested":
+    if input_kind == "SettlementRequested":
         return leads_to == ["Faulted"]
-    if told == "ReleaseRequested":
+    if input_kind == "ReleaseRequested":
         return state in ("CAPTURING", "RENEWING", "CAPTURED", "REFUNDING", "CAPTURE_DECLINED", "SALE_SETTLING")
-    return told not in ("SeatReserved", "Tick", leads_to[0])
+    return input_kind not in ("SeatReserved", "Tick", leads_to[0])
 
 
 AIMS = tuple(row for row, leads_to in ROWS.items() if _is_rare(row, leads_to))

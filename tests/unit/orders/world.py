@@ -23,7 +23,7 @@ from eventlog.views.change_notifier import ChangeNotifier
 from services.orders.api.orders import Context, OrderServicer
 from services.orders.domain.fold import OrdersFold
 from services.orders.domain.model import GroupOrders
-from services.orders.processors.customers import Listed, list_orders, listed, place
+from services.orders.processors.customers import ListEntry, index_key, parse_row, update_list
 from shared_kernel.topics import ORDERS
 from tests.unit.orders.history import Fact, GroupLog, Payment, PurseLog
 
@@ -168,11 +168,11 @@ class World:
 
     def of_customer(
         self, customer: str, partition: int, after: tuple[int, str] | None, limit: int, /
-    ) -> Sequence[Listed]:
+    ) -> Sequence[ListEntry]:
         if not self.ready or partition in self.away:
             raise NotReady("recovering")
-        place_after = b"" if after is None else place(after)
-        return [listed(row) for row in self._indexes[partition].page(customer, place_after, limit)]
+        start = b"" if after is None else index_key(after)
+        return [parse_row(row) for row in self._indexes[partition].page(customer, start, limit)]
 
     def fold(self, fact: OrderFact) -> None:
         """Folds a fact after its decisions: the topics can be read in any order."""
@@ -201,7 +201,7 @@ class World:
         self._indexes = [Index(cast(Database, NothingWritten())) for _ in range(PARTITIONS)]
 
     def _list(self, group: str) -> None:
-        list_orders(self._state(group), self._indexes[partition_of(group, PARTITIONS)])
+        update_list(self._state(group), self._indexes[partition_of(group, PARTITIONS)])
 
     def _state(self, group: str) -> GroupOrders:
         return self._states.setdefault(group, self._rules.initial(group))
