@@ -162,7 +162,7 @@ class Processor(ABC):
 
         A dropped batch is not acknowledged, so it is read again: return None only if the partition was lost. Batches of
         one partition, of whatever topic, come one after the other; those of different partitions may overlap if one
-        takes long. Call `quarantine` for a record that can't be taken and `report_missing_state` for a missing state.
+        takes long. Call `quarantine` for a record that can't be processed and `report_missing_state` for a missing state.
         """
 
     def report_missing_state(self, batch: Batch) -> None:
@@ -224,7 +224,7 @@ class Processor(ABC):
     # Quarantine -------------------------------------------------------------------------------------------------
 
     def quarantine(self, poisoned: Poisoned, epoch: int | None = None) -> None:
-        """Stops the partition of a record that can't be taken, until a new epoch or a recorded skip.
+        """Stops the partition of a record that can't be processed, until a new epoch or a recorded skip.
 
         `epoch` is that in which the record was read; without it, that of the batch that the partition handles.
 
@@ -237,7 +237,7 @@ class Processor(ABC):
         self._quarantine.stop(poisoned, epoch)
 
     def is_skipped(self, topic: str, partition: int, record: Any) -> bool:
-        """Whether an operator has recorded a skip for a record that can't be taken."""
+        """Whether an operator has recorded a skip for a record that can't be processed."""
         skips = self.connection.skips
         return skips is not None and skips.is_skipped(topic, partition, record)
 

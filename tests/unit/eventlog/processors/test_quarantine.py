@@ -1,4 +1,4 @@
-"""Quarantine: a record that can't be taken stops its partition, until a new epoch or a recorded skip."""
+"""Quarantine: a record that can't be processed stops its partition, until a new epoch or a recorded skip."""
 
 from __future__ import annotations
 
