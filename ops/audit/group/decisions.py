@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 
@@ -33,7 +33,7 @@ class GroupFold(Membership):
             if body is None:
                 self._violation(Invariant.VERSIONS, f"version {decision.version} has an event of unknown type")
                 continue
-            _HANDLERS[body](self, getattr(event, body))
+            self._HANDLERS[body](self, getattr(event, body))
         if self.state is GroupState.FORMING and self._at_ms >= self.deadline_ms:
             self._violation(
                 Invariant.ENDS_IN_TIME, f"still forming {self._at_ms - self.deadline_ms} ms after its deadline"
@@ -111,28 +111,15 @@ class GroupFold(Membership):
     def _faulted(self, event: Any) -> None:
         self._findings.alarm(f"group {self.key}: the rules failed with {event.error}")
 
-    def _nothing(self, event: Any) -> None:
-        """A CancelRefused changes nothing."""
-
-
-_HANDLERS: dict[str, Callable[[GroupFold, Any], None]] = {
-    "opened": GroupFold._opened,
-    "seat_reserved": GroupFold._seat_reserved,
-    "seat_refused": GroupFold._seat_refused,
-    "seat_waitlisted": GroupFold._seat_waitlisted,
-    "member_confirmed": GroupFold._member_confirmed,
-    "seat_released": GroupFold._seat_released,
-    "leader_changed": GroupFold._leader_changed,
-    "tier_reached": GroupFold._tier_reached,
-    "completed": GroupFold._completed,
-    "expired": GroupFold._expired,
-    "cancelled": GroupFold._cancelled,
-    "settlement_requested": GroupFold._settlement_requested,
-    "release_requested": GroupFold._release_requested,
-    "member_settled": GroupFold._member_settled,
-    "member_released": GroupFold._member_released,
-    "member_failed": GroupFold._member_failed,
-    "settled": GroupFold._settled,
-    "cancel_refused": GroupFold._nothing,
-    "faulted": GroupFold._faulted,
-}
+    #: The method of each kind of event.
+    _HANDLERS: ClassVar[Mapping[str, Callable[[GroupFold, Any], None]]] = {
+        **Membership.HANDLERS,
+        "opened": _opened,
+        "leader_changed": _leader_changed,
+        "tier_reached": _tier_reached,
+        "completed": _completed,
+        "expired": _expired,
+        "cancelled": _cancelled,
+        "settled": _settled,
+        "faulted": _faulted,
+    }

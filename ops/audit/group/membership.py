@@ -5,8 +5,9 @@ The part of GroupFold about single orders; decisions.py has the part about the g
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import IntEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from groupbuy.groups.v1.decisions_pb2 import Terms
 
@@ -208,3 +209,18 @@ class Membership:
 
     def _nothing(self, event: Any) -> None:
         """A CancelRefused changes nothing."""
+
+    #: The method of each kind of event about an order.
+    HANDLERS: ClassVar[Mapping[str, Callable[[Membership, Any], None]]] = {
+        "seat_reserved": _seat_reserved,
+        "seat_refused": _seat_refused,
+        "seat_waitlisted": _seat_waitlisted,
+        "member_confirmed": _member_confirmed,
+        "seat_released": _seat_released,
+        "settlement_requested": _settlement_requested,
+        "release_requested": _release_requested,
+        "member_settled": _member_settled,
+        "member_released": _member_released,
+        "member_failed": _member_failed,
+        "cancel_refused": _nothing,
+    }

@@ -6,8 +6,8 @@ on what the payment rules decided.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from groupbuy.payments.v1.decisions_pb2 import (
     OPERATION_AUTHORISE,
@@ -50,7 +50,7 @@ class GroupPaymentsFold:
             if body is None:
                 self._violation(Invariant.VERSIONS, f"version {decision.version} has an event of an unknown kind")
                 continue
-            _HANDLERS[body](self, getattr(event, body))
+            self._HANDLERS[body](self, getattr(event, body))
         return True
 
     def _payment(self, order: str) -> Payment:
@@ -305,6 +305,28 @@ class GroupPaymentsFold:
     def _violation(self, invariant: Invariant, what: str, order: str = "") -> None:
         self._findings.breach(invariant, self.key, order, what)
 
+    #: The method of each kind of event.
+    _HANDLERS: ClassVar[Mapping[str, Callable[[GroupPaymentsFold, Any], None]]] = {
+        "hold_requested": _hold_requested,
+        "action_required": _action_required,
+        "hold_authorised": _hold_authorised,
+        "hold_declined": _hold_declined,
+        "capture_requested": _capture_requested,
+        "captured": _captured,
+        "capture_declined": _capture_declined,
+        "void_requested": _void_requested,
+        "voided": _voided,
+        "hold_lapsed": _hold_lapsed,
+        "refund_requested": _refund_requested,
+        "refunded": _refunded,
+        "refund_declined": _refund_declined,
+        "payment_released": _payment_released,
+        "call_deferred": _call_deferred,
+        "call_retried": _call_retried,
+        "suspense_recorded": _suspense_recorded,
+        "faulted": _faulted,
+    }
+
 
 def _end_request(payment: Payment) -> None:
     """The request of a hold, and the shopper's confirmation of it, are over."""
@@ -326,25 +348,3 @@ def _end_refund(payment: Payment, refund: str, hold: str) -> None:
         return
     payment.pending.discard(f"return {hold}")
     payment.returns.pop(hold, None)
-
-
-_HANDLERS: dict[str, Callable[[GroupPaymentsFold, Any], None]] = {
-    "hold_requested": GroupPaymentsFold._hold_requested,
-    "action_required": GroupPaymentsFold._action_required,
-    "hold_authorised": GroupPaymentsFold._hold_authorised,
-    "hold_declined": GroupPaymentsFold._hold_declined,
-    "capture_requested": GroupPaymentsFold._capture_requested,
-    "captured": GroupPaymentsFold._captured,
-    "capture_declined": GroupPaymentsFold._capture_declined,
-    "void_requested": GroupPaymentsFold._void_requested,
-    "voided": GroupPaymentsFold._voided,
-    "hold_lapsed": GroupPaymentsFold._hold_lapsed,
-    "refund_requested": GroupPaymentsFold._refund_requested,
-    "refunded": GroupPaymentsFold._refunded,
-    "refund_declined": GroupPaymentsFold._refund_declined,
-    "payment_released": GroupPaymentsFold._payment_released,
-    "call_deferred": GroupPaymentsFold._call_deferred,
-    "call_retried": GroupPaymentsFold._call_retried,
-    "suspense_recorded": GroupPaymentsFold._suspense_recorded,
-    "faulted": GroupPaymentsFold._faulted,
-}
