@@ -65,7 +65,7 @@ class Watchdog:
                 self._abort(f"the event loop has been stuck for {self._stuck_s:g} s")
 
     def _abort(self, reason: str) -> NoReturn:
-        stack = _stack(sys._current_frames().get(self._loop_thread))
+        stack = _stack(sys._current_frames().get(self._loop_thread))  # noqa: SLF001 - public in spite of its name
 
         def report() -> None:
             frames = "".join(f"  {place}\n" for place in stack)
