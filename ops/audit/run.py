@@ -57,7 +57,7 @@ async def audit(
     """
     begun = monotonic()
     known = await _registry(kafka)
-    async with Reader(kafka, TOPICS, passed_over=known.skipped) as reader:
+    async with Reader(kafka, TOPICS, skipped=known.skipped) as reader:
         auditor = await _auditor(reader, since, Auditor(await _declared(kafka, known), known.skipped))
         await reader.read_to_end(auditor.take)
     return await _report(auditor, provider, settled, acknowledged, begun)
@@ -76,7 +76,7 @@ async def wait_quiet(
     """
     until = monotonic() + deadline_s
     known = await _registry(kafka)
-    async with Reader(kafka, TOPICS, passed_over=known.skipped) as reader:
+    async with Reader(kafka, TOPICS, skipped=known.skipped) as reader:
         auditor = await _auditor(reader, since, Auditor(skipped=known.skipped))
         quiet_before = False
         while True:

@@ -1,8 +1,8 @@
-"""`campaigns`: the way back where somebody removed a campaign from its topic, or wrote another one under its key.
+"""`campaigns`: repairs a campaign that a foreign record removed or replaced.
 
-Services ignore such a record, as long as they have read the offer before. A new process reads the topic anew, and
-compaction takes the offer away for the sake of the foreign record. `restore` writes the last good record again. It
-needs the rights of an administrator: only the groups service writes the topic.
+Services that have read the campaign before ignore such a record. A new process does not have it, and compaction deletes
+the valid record before the foreign one. `restore` writes the last valid record again. It needs an administrator's
+rights: only the groups service may write the topic.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from eventlog.broker.partition_reader import PartitionReader
 from eventlog.broker.security import client
 from eventlog.core.partitioner import partition_of
+from ops.broker.declared import declared_partitions
 from ops.broker.topics import at_broker
 from ops.errors import OpsError
 from ops.log.describe import day_and_clock, one_line
@@ -24,34 +25,31 @@ from ops.printing import echo
 from ops.security import cluster
 from ops.where import Kafka, broker
 from ops.who import who
-from shared_kernel import log_registry
 from shared_kernel.campaign_table import mismatch
 from shared_kernel.topics import CAMPAIGNS
 
-#: Header of a record that was written again: who did it, and the offset of the good one.
+#: Header of a restored record: the operator, and the offset of the valid record.
 RESTORED = "groupbuy-restored"
 
-app = typer.Typer(no_args_is_help=True, help="Campaigns: gives an offer back that a foreign record replaced.")
+app = typer.Typer(no_args_is_help=True, help="Restores campaigns that a foreign record replaced.")
 
 
 @app.callback()
 def _commands() -> None:
-    """Keeps `restore` a command of its own: Typer would merge the only one."""
+    """Keeps `restore` a subcommand: Typer would merge a single command into its group."""
 
 
 @app.command()
 def restore(
     campaign: Annotated[str, typer.Argument(help="campaigns/{campaign}")],
     kafka: Kafka = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the record without writing it.")] = False,
 ) -> None:
-    """Writes the last good record of a campaign again, if a foreign one stands behind it."""
+    """Writes the last valid record of a campaign again if a foreign record follows it."""
     address, key = broker(kafka), campaign.removeprefix("campaigns/")
 
     async def run() -> tuple[Any, list[str]]:
-        number = await log_registry.declared(cluster(address))
-        if number is None:
-            raise OpsError(f"no number of partitions is declared: run {log_registry.CREATE}")
+        number = await declared_partitions(cluster(address))
         good, foreign = await _history(address, key, partition_of(key, number), number)
         if good is not None and foreign and not dry_run:
             await _write(address, key, partition_of(key, number), good)
@@ -62,18 +60,18 @@ def restore(
         echo(f"foreign  {one}")
     if good is None:
         raise OpsError(
-            f"{CAMPAIGNS.name} has no good record of campaigns/{key} any more: ask a service that still knows it "
-            "(GetCampaign), and create it again under its id"
+            f"{CAMPAIGNS.name} has no valid record of campaigns/{key}: get the campaign from a running service "
+            "(GetCampaign), and create it again with its id"
         )
-    echo(f"good     {good.partition}:{good.offset} {day_and_clock(good.timestamp)} {one_line(_decoded(good.value))}")
+    echo(f"valid    {good.partition}:{good.offset} {day_and_clock(good.timestamp)} {one_line(_decoded(good.value))}")
     if not foreign:
-        echo("nothing to restore: the last record is the good one")
+        echo("nothing to restore: the last record is valid")
     else:
         echo("nothing written: this was a dry run" if dry_run else f"written again, as {who()}")
 
 
 async def _history(address: str, key: str, right: int, number: int) -> tuple[Any, list[str]]:
-    """The last good record, and what stands behind it under the same key, in whatever partition."""
+    """The last valid record, and the later records of its key in any partition."""
     good: Any = None
     foreign: list[str] = []
     tps = [TopicPartition(CAMPAIGNS.name, partition) for partition in range(number)]
@@ -86,7 +84,7 @@ async def _history(address: str, key: str, right: int, number: int) -> tuple[Any
                 good = record
                 foreign = [one for one in foreign if not one.startswith(f"{right}:")]
             else:
-                foreign.append(f"{tp.partition}:{record.offset} {why or 'it stands in the wrong partition'}")
+                foreign.append(f"{tp.partition}:{record.offset} {why or 'it is in the wrong partition'}")
     return good, foreign
 
 
@@ -105,8 +103,8 @@ def _decoded(value: bytes) -> Campaign:
 
 
 async def _write(address: str, key: str, partition: int, good: Any) -> None:
-    said = f"{who()} after {good.partition}:{good.offset}".encode()
-    headers = [(name, value or b"") for name, value in good.headers if name != RESTORED] + [(RESTORED, said)]
+    origin = f"{who()} after {good.partition}:{good.offset}".encode()
+    headers = [(name, value or b"") for name, value in good.headers if name != RESTORED] + [(RESTORED, origin)]
     producer = AIOKafkaProducer(**client(cluster(address)), acks="all", enable_idempotence=True)
     await producer.start()
     try:

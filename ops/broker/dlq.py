@@ -1,14 +1,13 @@
-"""`dlq`: records that could not be decoded. Lists them, shows them, and puts them back once their reader can read them.
+"""`dlq`: lists and shows dead letters (records that could not be decoded), and redrives them to their topic.
 
-The name of a dead-letter topic and the dead letter's own partition say where a record came from; nothing in the record
-has a say in it. Redriving trusts no dead letter: it reads the record at the offset that the dead letter names, compares
-the bytes, and copies the record that stands in the source topic. So a redrive writes nothing to a topic that is not in
-that topic already.
+The topic and the partition of a dead letter determine its source partition. A redrive does not trust its content: it
+reads the record at the offset in the dead letter's header, compares the bytes, and copies the record of the source
+topic. So a redrive only writes records that the topic already has.
 
-Each copy names its dead letter in a header. The log's registry says how far each dead-letter partition was put back.
-Before a portion is sent, the registry gets to know which one, and where the partition ends that it goes to; after an
-interruption the copies behind that end show how far it came. So no dead letter is sent
-twice. Run one redrive at a time.
+Each copy has the place of its dead letter in a header, and the log's registry has the progress per dead-letter
+partition. Before each batch, the registry records the batch and the end offset of the target partition; after an
+interruption the copies beyond that offset show the progress. So no dead letter is redriven twice. Run one redrive at a
+time.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ from eventlog.records.dead_letters import (
 )
 from eventlog.records.envelope import header
 from eventlog.records.topic_spec import sources_of_dead_letters
+from ops.broker.declared import not_declared
 from ops.broker.topics import at_broker
 from ops.console import console
 from ops.errors import USAGE, OpsError
@@ -50,37 +50,37 @@ from ops.who import who
 from shared_kernel import log_registry
 from shared_kernel.topics import ALL
 
-app = typer.Typer(no_args_is_help=True, help="Dead letters: records that could not be decoded.")
+app = typer.Typer(no_args_is_help=True, help="Lists, shows and redrives dead letters.")
 
-#: Source topic of each dead-letter topic.
+#: The source topic of each dead-letter topic.
 ORIGINS = {name: spec.name for name, spec in sources_of_dead_letters(ALL).items()}
 DEAD_LETTERS = tuple(spec.name for spec in ALL if spec.message is None)
-#: Header of a copy: topic, partition and offset of its dead letter.
+#: Header of a copy: the topic, partition and offset of its dead letter.
 REDRIVEN_FROM = f"{DLQ_PREFIX}redriven-from"
-#: Dead letters that are announced in the registry at once.
-PORTION = 500
-#: Records between two wanted ones that are read rather than sought past.
+#: Dead letters per batch. The registry records each batch before it is sent.
+REDRIVE_BATCH = 500
+#: The gap between two wanted records, in records, up to which reading on is faster than a seek.
 GAP = 1_000
 
-Topic = Annotated[str, typer.Argument(help="A dead-letter topic, or the topic that its records came from.")]
+Topic = Annotated[str, typer.Argument(help="A dead-letter topic or its source topic.")]
 
 
 class Origin(NamedTuple):
-    """Where a dead letter came from, and what of it is proven."""
+    """The origin of a dead letter, and whether it is proven."""
 
     topic: str
     partition: int
-    #: None: the dead letter names no offset.
+    #: None if the dead letter has no offset.
     offset: int | None
-    #: The record that stands there; None where it is gone or is another one.
+    #: The record at that offset; None if it is gone or another one.
     record: Any
-    #: Why the record is not proven to be the one; empty where it is.
+    #: The reason why the record is not proven to be the origin; empty if it is.
     doubt: str
 
 
 @app.command("list")
 def list_(kafka: Kafka = None) -> None:
-    """Every dead-letter topic with the number of its records."""
+    """Lists the dead-letter topics with the number of their records."""
     counts = asyncio.run(_counts(broker(kafka)))
     table = Table()
     table.add_column("topic")
@@ -94,9 +94,9 @@ def list_(kafka: Kafka = None) -> None:
 def show(
     topic: Topic,
     kafka: Kafka = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a dead letter.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per dead letter.")] = False,
 ) -> None:
-    """Each dead letter: when, from where, what was wrong, and its first bytes; and what of it is proven."""
+    """Prints each dead letter: time, origin, error, first bytes, and whether the origin is proven."""
     address, dead = broker(kafka), _dead_letter_topics(topic)
 
     async def run() -> list[tuple[Any, Origin]]:
@@ -116,14 +116,14 @@ def show(
 def redrive(
     topic: Topic,
     kafka: Kafka = None,
-    again: Annotated[bool, typer.Option("--again", help="Also what was redriven before.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Include dead letters that were redriven before.")] = False,
 ) -> None:
-    """Puts the records behind dead letters back at the end of their topic. Exit 1 where one is not proven."""
+    """Appends the records of dead letters to their source topic again. Exits with 1 if an origin is not proven."""
     address, dead = broker(kafka), _dead_letter_topics(topic)
     count, doubts = at_broker(address, lambda: _redrive(address, dead, again))
     echo(f"{count} records redriven")
     if doubts:
-        raise OpsError(f"{len(doubts)} dead letters are not put back:", lines=doubts)
+        raise OpsError(f"{len(doubts)} dead letters were not redriven:", lines=doubts)
 
 
 def _dead_letter_topics(topic: str) -> list[str]:
@@ -135,16 +135,16 @@ def _dead_letter_topics(topic: str) -> list[str]:
 
 def _tell(record: Any, origin: Origin) -> None:
     out = console()
-    verdict, style = (origin.doubt, "bold red") if origin.doubt else ("proven: these bytes stand there", "green")
+    verdict, style = (origin.doubt, "bold red") if origin.doubt else ("proven: the record has these bytes", "green")
     proven = Text(printable(verdict), style)
     where = f"{origin.topic} {origin.partition}:{'?' if origin.offset is None else origin.offset}"
     rows: list[tuple[str, Text]] = [
         ("from", Text.assemble(where, " (", proven, ")")),
         (
-            "said",
+            "error",
             Text(printable(f"by {record.topic.split('.')[-2]}: {dlq_header(record.headers, ERROR) or 'nothing'}")),
         ),
-        ("claims", Text(printable(f"to be about {header(record.headers, 'ce_subject') or 'nothing'} (not proven)"))),
+        ("subject", Text(printable(f"{header(record.headers, 'ce_subject') or 'none'} (not proven)"))),
         ("bytes", Text(f"{len(record.value or b'')}: {(record.value or b'')[:64].hex(' ')}")),
     ]
     if cut := dlq_header(record.headers, TRUNCATED):
@@ -194,7 +194,7 @@ async def _by_partition(kafka: str, topics: Sequence[str]) -> dict[TopicPartitio
 
 
 async def _origins(kafka: str, tp: TopicPartition, records: Sequence[Any]) -> Any:
-    """Each dead letter of a partition with its origin, in order."""
+    """The dead letters of a partition with their origins, in order."""
     source = TopicPartition(ORIGINS[tp.topic], tp.partition)
     wanted = {offset for record in records if (offset := _offset(record)) is not None}
     async with PartitionReader(cluster(kafka), [source]) as reading:
@@ -210,7 +210,7 @@ def _offset(record: Any) -> int | None:
 
 
 async def _standing(reading: PartitionReader, tp: TopicPartition, wanted: set[int]) -> dict[int, Any]:
-    """The records of a partition at some offsets."""
+    """The records of a partition at the wanted offsets."""
     found: dict[int, Any] = {}
     left = sorted(offset for offset in wanted if reading.begins[tp] <= offset < reading.ends[tp])
     while left:
@@ -229,18 +229,18 @@ def _origin(source: TopicPartition, record: Any, standing: dict[int, Any], begin
     doubt = ""
     there = None
     if offset is None:
-        doubt = "it names no offset of its origin"
+        doubt = "it has no offset of its origin"
     elif not begin <= offset < end:
-        doubt = f"{source.topic} {source.partition} has records from {begin} to {end - 1} alone"
+        doubt = f"{source.topic} {source.partition} only has records from {begin} to {end - 1}"
     else:
         there = standing.get(offset)
         if there is None or not _same(record, there):
-            there, doubt = None, f"another record stands at {source.topic} {source.partition}:{offset}"
+            there, doubt = None, f"there is another record at {source.topic} {source.partition}:{offset}"
     return Origin(source.topic, source.partition, offset, there, doubt)
 
 
 def _same(dead: Any, there: Any) -> bool:
-    """Whether a dead letter is of this record."""
+    """Whether a dead letter has the bytes of this record."""
     value, kept = there.value or b"", dead.value or b""
     key_is = dead.key == there.key or (dead.key is None and len(there.key or b"") > KEY_BYTES)
     if len(value) > VALUE_BYTES:
@@ -249,13 +249,13 @@ def _same(dead: Any, there: Any) -> bool:
 
 
 async def _redrive(kafka: str, topics: Sequence[str], again: bool) -> tuple[int, list[str]]:
-    """Redrives topics. Returns the number of records, and a line for each dead letter that is not proven."""
+    """Redrives topics. Returns the number of records, and a line for each unproven dead letter."""
     by_partition = await _by_partition(kafka, topics)
     if not by_partition:
         return 0, []
     known = await log_registry.read(cluster(kafka))
     if known.declared is None:
-        raise OpsError(f"no number of partitions is declared: run {log_registry.CREATE}")
+        raise not_declared()
     producer = AIOKafkaProducer(**client(cluster(kafka)), acks="all", enable_idempotence=True)
     async with log_registry.Writer(cluster(kafka), who(), known.declared.partitions) as writer:
         await producer.start()
@@ -277,15 +277,15 @@ async def _redrive(kafka: str, topics: Sequence[str], again: bool) -> tuple[int,
 
 
 def _tell_done(known: log_registry.Registry, tp: TopicPartition, done: int, end: int) -> None:
-    """Says what is left out, and on whose word: whoever may write the registry can claim that all was put back."""
+    """Prints the omitted dead letters and who recorded their redrive, since the record may be false."""
     entry = known.records.get(log_registry.redriven_key(*tp))
     by = f"{entry.who} at {day_and_clock(entry.time_ms)}" if entry is not None else "an interrupted redrive"
     if done > end:
         raise OpsError(
-            f"{tp.topic} {tp.partition}: the registry says that all before {done} was put back (by {by}), and the "
-            f"topic ends at {end}: nothing of ours wrote that. --again sends all again"
+            f"{tp.topic} {tp.partition}: by the registry all before {done} was redriven (by {by}), but the "
+            f"topic ends at {end}: no command of ours wrote that. --again redrives all"
         )
-    echo(f"{tp.topic} {tp.partition}: all before {done} was put back before, by {by}; --again sends it again")
+    echo(f"{tp.topic} {tp.partition}: all before {done} was redriven before, by {by}; --again redrives it again")
 
 
 def _by_offset(origins: Sequence[tuple[Any, Origin]]) -> list[tuple[int, Any]]:
@@ -293,10 +293,10 @@ def _by_offset(origins: Sequence[tuple[Any, Origin]]) -> list[tuple[int, Any]]:
 
 
 async def _done(kafka: str, entry: Redriven, dead: TopicPartition, standing: dict[int, Any]) -> int:
-    """Offset before which every dead letter was put back, also by a redrive that was interrupted. Raises OpsError.
+    """The offset before which every dead letter was redriven, also by an interrupted redrive. Raises OpsError.
 
-    A copy counts only where it is the copy of the dead letter that it names: the header is anybody's who may write the
-    topic.
+    A copy counts only if it has the bytes of the dead letter in its header: every writer of the topic can set the
+    header.
     """
     if entry.sending_to <= entry.up_to:
         return int(entry.up_to)
@@ -306,7 +306,7 @@ async def _done(kafka: str, entry: Redriven, dead: TopicPartition, standing: dic
         if reading.begins[tp] > entry.sent_from:
             raise OpsError(
                 f"{dead.topic} {dead.partition}: a redrive was interrupted between {entry.up_to} and "
-                f"{entry.sending_to}, and what it wrote to {tp.topic} is gone by now: --again sends all again"
+                f"{entry.sending_to}, and its copies in {tp.topic} are gone: --again redrives all"
             )
         async for record in reading.records(tp, entry.sent_from, reading.ends[tp]):
             topic, partition, offset = (dlq_header(record.headers, REDRIVEN_FROM) or "//").rsplit("/", 2)
@@ -325,23 +325,23 @@ async def _put_back(
     tp: TopicPartition,
     letters: Sequence[tuple[Any, Origin]],
 ) -> int:
-    """Puts records of one partition back, portion by portion. Returns how many."""
+    """Redrives dead letters of one partition in batches. Returns the number of records."""
     source = ORIGINS[tp.topic]
     count = 0
-    for at in range(0, len(letters), PORTION):
-        portion = letters[at : at + PORTION]
+    for at in range(0, len(letters), REDRIVE_BATCH):
+        batch = letters[at : at + REDRIVE_BATCH]
         async with PartitionReader(cluster(kafka), [TopicPartition(source, tp.partition)]) as reading:
             (end,) = reading.ends.values()
-        first, after = portion[0][0].offset, portion[-1][0].offset + 1
+        first, after = batch[0][0].offset, batch[-1][0].offset + 1
         entry = Redriven(topic=tp.topic, partition=tp.partition, up_to=first, sending_to=after, sent_from=end)
         await writer.append(log_registry.redriven_key(*tp), RegistryRecord(redriven=entry))
-        for dead, origin in portion:
+        for dead, origin in batch:
             original = origin.record
             if original is None:
                 continue
             own: list[tuple[str, bytes]] = without_dlq_headers(original.headers)
             own.append((REDRIVEN_FROM, f"{tp.topic}/{tp.partition}/{dead.offset}".encode()))
-            # Partition and key are the origin's: one partition number owns all that concerns a group.
+            # Partition and key of the origin: all records of a group have the same partition number.
             await producer.send_and_wait(source, original.value, key=original.key, partition=tp.partition, headers=own)
             count += 1
         entry.up_to = after

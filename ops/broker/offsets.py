@@ -1,7 +1,8 @@
-"""`offsets`: finds where consumer groups go on whose committed offsets the broker has forgotten, and commits that.
+"""`offsets`: finds the resume offsets of consumer groups whose committed offsets the broker has lost, and commits them.
 
-Services do the same by themselves where the logs prove it. This command shows it beforehand, and is the one way on
-where they don't: then a person says that the records passed over were read, and the log's registry keeps who and why.
+Services do this themselves where the logs prove the offset. This command shows the offsets in advance. Where the logs
+don't prove them, an operator confirms with --unproven that the omitted records were read, and the registry keeps who
+and why.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from rich.table import Table
 from eventlog.broker.partition_reader import PartitionReader
 from eventlog.broker.security import client
 from eventlog.records.topic_spec import TopicSpec
+from ops.broker.declared import declared_partitions
 from ops.broker.topics import at_broker
 from ops.console import console
 from ops.errors import USAGE, OpsError
@@ -32,11 +34,11 @@ from ops.who import who
 from shared_kernel import log_registry, topics
 from shared_kernel.topics import ALL
 
-app = typer.Typer(no_args_is_help=True, help="Committed offsets of the product's consumer groups.")
+app = typer.Typer(no_args_is_help=True, help="Recovers committed offsets of the product's consumer groups.")
 
 
 class Start(NamedTuple):
-    """Where a group goes on in one partition."""
+    """The resume offset of a group in one partition."""
 
     group: str
     tp: TopicPartition
@@ -49,13 +51,13 @@ class Start(NamedTuple):
 @app.command()
 def recover(
     kafka: Kafka = None,
-    group: Annotated[str | None, typer.Option("--group", help="Only this consumer group.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it, and commit nothing.")] = False,
+    group: Annotated[str | None, typer.Option("--group", help="Recover only this consumer group.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the offsets without committing them.")] = False,
     unproven: Annotated[
-        bool, typer.Option("--unproven", help="Commit also what the logs don't prove: the rest counts as read.")
+        bool, typer.Option("--unproven", help="Also commit unproven offsets: earlier records count as read.")
     ] = False,
 ) -> None:
-    """Commits offsets for groups that have none; stop their services first. Exit 1 where some are not proven."""
+    """Commits offsets for groups that have none. Stop their services first. Exits with 1 if some are not proven."""
     address = broker(kafka)
     groups = _groups(group)
 
@@ -68,10 +70,10 @@ def recover(
 
     starts, wanted = at_broker(address, run)
     if not starts:
-        echo("no group misses an offset")
+        echo("every group has its offsets")
         return
     table = Table()
-    for column in ("group", "partition", "goes on at", "because"):
+    for column in ("group", "partition", "resume offset", "proof"):
         table.add_column(column, overflow="fold")
     for start in starts:
         why = start.why if start.proven else f"NOT PROVEN: {start.why}"
@@ -81,23 +83,23 @@ def recover(
     echo(f"{len(starts)} offsets missing, {0 if dry_run else len(wanted)} committed")
     if left := len(starts) - len(wanted):
         raise OpsError(
-            f"{left} of them are not proven: find out whether what is gone was read, then repeat with --unproven"
+            f"{left} are not proven: find out whether the deleted records were read, then repeat with --unproven"
         )
 
 
 def _groups(only: str | None) -> list[str]:
-    """Groups that begin at their committed offset. A projection and the ledger begin at what they keep themselves."""
+    """Groups that resume at their committed offset. The order projection and the ledger keep their own offsets."""
     found = [topics.GROUPS_SEQUENCER, topics.GROUPS_DECIDER]
     found += [topics.PAYMENTS_SEQUENCER, topics.PAYMENTS_DECIDER, topics.PAYMENTS_EFFECTS]
     if only is None:
         return found
     if only not in found:
-        raise OpsError(f"no group {only} begins at its committed offset: these do: {', '.join(found)}", USAGE)
+        raise OpsError(f"{only} does not resume at a committed offset: these groups do: {', '.join(found)}", USAGE)
     return [only]
 
 
 async def _starts(address: str, group: str) -> list[Start]:
-    """A start for each partition of a group without a committed offset."""
+    """The resume offset of each partition without a committed one."""
     sources = [spec for spec in ALL if group in spec.readers]
     admin = AIOKafkaAdminClient(**client(cluster(address)))
     await admin.start()
@@ -108,31 +110,24 @@ async def _starts(address: str, group: str) -> list[Start]:
     finally:
         await admin.close()
     known = {tp for tp, found in committed.items() if found.offset >= 0}
-    number = await _declared(address)
+    number = await declared_partitions(cluster(address))
     missing = [TopicPartition(spec.name, p) for spec in sources for p in range(number)]
     missing = [tp for tp in missing if tp not in known]
     if missing and busy:
-        raise OpsError(f"{group} has members: stop its service, or let it recover by itself")
+        raise OpsError(f"{group} has members: stop its service, or let the service recover the offsets itself")
     found = []
     for tp in missing:
         async with PartitionReader(cluster(address), [tp]) as partition:
             begin, end = partition.begins[tp], partition.ends[tp]
         if end == 0:
-            found.append(Start(group, tp, 0, True, "the partition never held a record"))
+            found.append(Start(group, tp, 0, True, "the partition never had a record"))
         else:
             found.append(await _start(address, group, tp, begin, end))
     return found
 
 
-async def _declared(address: str) -> int:
-    number = await log_registry.declared(cluster(address))
-    if number is None:
-        raise OpsError(f"no number of partitions is declared: run {log_registry.CREATE}")
-    return number
-
-
 async def _start(address: str, group: str, tp: TopicPartition, begin: int, end: int) -> Start:
-    # They load Faust, and the rules of payments.
+    # Imported here, because these modules load Faust.
     from faust.types import TP
 
     from eventlog.consuming.resume import ProvenStart, StartNotProven, after_newest_copy, before_oldest_pending_call
@@ -146,11 +141,13 @@ async def _start(address: str, group: str, tp: TopicPartition, begin: int, end: 
             cause = -1
         if cause + 1 > end:
             raise StartNotProven(
-                f"{log.name} holds a decision on {cause}, and the inbox ends at {end}: it is another inbox"
+                f"{log.name} has a decision on input {cause}, but the inbox ends at {end}: it is another inbox"
             )
         if cause + 1 < begin:
-            raise StartNotProven(f"the newest decision is on {cause}, and the inputs from there to {begin} are gone")
-        return ProvenStart(cause + 1, f"the newest decision in {log.name} is on {cause}")
+            raise StartNotProven(
+                f"the newest decision is on input {cause}, and later inputs before {begin} are deleted"
+            )
+        return ProvenStart(cause + 1, f"the newest decision in {log.name} is on input {cause}")
 
     find: dict[str, Callable[[], Awaitable[ProvenStart]]] = {
         topics.GROUPS_SEQUENCER: lambda: after_newest_copy(
@@ -166,12 +163,12 @@ async def _start(address: str, group: str, tp: TopicPartition, begin: int, end: 
     try:
         resumed = await find[group]()
     except StartNotProven as error:
-        return Start(group, tp, begin, False, f"{error}; what is gone counts as read")
+        return Start(group, tp, begin, False, f"{error}; the deleted records count as read")
     return Start(group, tp, resumed.offset, True, resumed.why)
 
 
 class _Sources:
-    """Where inbox records were copied from, by their message."""
+    """The sources of inbox records, by their message."""
 
     def __init__(self, message: type[GroupInput] | type[PaymentInput]) -> None:
         self._message = message
@@ -194,7 +191,7 @@ class _PaymentCalls:
     """See TracesCalls."""
 
     def pending_calls(self) -> Any:
-        """Knows no record yet."""
+        """An empty set of pending calls."""
         from services.payments.processors.effects import PendingPaymentCalls
 
         return PendingPaymentCalls()
@@ -215,7 +212,8 @@ async def _commit(address: str, starts: Sequence[Start]) -> None:
         by_group.setdefault(start.group, []).append(start)
     if not by_group:
         return
-    async with log_registry.Writer(cluster(address), who(), await _declared(address)) as writer:
+    number = await declared_partitions(cluster(address))
+    async with log_registry.Writer(cluster(address), who(), number) as writer:
         for group, some in by_group.items():
             await writer.append_recovered(OffsetsRecovered(group=group, offsets=[_row(start) for start in some]))
             consumer = AIOKafkaConsumer(**client(cluster(address)), group_id=group, enable_auto_commit=False)
@@ -233,5 +231,5 @@ def _row(start: Start) -> RecoveredOffset:
 
 
 def _metadata(start: Start) -> str:
-    """What ordinary tools show beside the offset: who committed it, and why."""
+    """Metadata that Kafka's tools show with the offset: who committed it, and why."""
     return json.dumps({"recovered_by": who(), "proven": start.proven, "why": start.why[:500]})

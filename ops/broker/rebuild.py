@@ -1,8 +1,8 @@
-"""`topics rebuild`: the way back from an added partition. Copies a topic aside, makes it anew, and copies it back.
+"""`topics rebuild`: removes an added partition or a foreign record. Copies a topic aside, recreates it, copies it back.
 
-Offsets, times, keys, headers and values stay as they are, since decisions name the offsets of their inputs and the
-times of the log. Every copy is compared with its original before anything is deleted. An interrupted run is repeated:
-it sees from the topics how far it came. The services must be stopped. It needs the rights of an administrator.
+Offsets, times, keys, headers and values stay the same, because decisions refer to offsets and times of the log. Every
+copy is compared with its original before anything is deleted. An interrupted run can be repeated: it finds its progress
+in the topics. Services have to be stopped. Needs an administrator's rights.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from eventlog.broker.security import Kafka, client
 from eventlog.broker.topic_checks import partition_counts
 from eventlog.core.errors import TopicsDiffer
 from eventlog.records.topic_spec import TopicSpec
+from ops.broker.declared import not_declared
 from ops.errors import OpsError
 from shared_kernel import log_registry
 from shared_kernel.topics import REGISTRY
 
-#: Records under way at once.
-SENDING = 2_000
+#: Records in flight.
+MAX_IN_FLIGHT = 2_000
 KNOWN_S = 30.0
 _TIMES = "message.timestamp.type"
-#: Header of what stands in the place of a record that was taken out: the digest of its value.
+#: Header of the placeholder of a removed record: the digest of its value.
 TAKEN_OUT = "groupbuy-taken-out"
 
 Tell = Callable[[str], None]
 
 
 class Content(NamedTuple):
-    """All that must stay as it is of one partition."""
+    """The offsets and the digest of the records of one partition."""
 
     begin: int
     end: int
@@ -47,21 +48,21 @@ class Content(NamedTuple):
 
 
 def spare_of(topic: str) -> str:
-    """Name of the topic that a topic is copied aside to."""
+    """The name of a topic's temporary copy."""
     return f"{topic}.rebuild"
 
 
 async def declared(kafka: Kafka) -> int:
-    """The declared number of partitions; the registry may itself be the topic that is being rebuilt."""
+    """The declared number of partitions, from the registry or its temporary copy while it is rebuilt."""
     for name in (REGISTRY.name, spare_of(REGISTRY.name)):
         found = await _first_declared(kafka, name)
         if found is not None:
             return found
-    raise OpsError(f"no number of partitions is declared: run {log_registry.CREATE}")
+    raise not_declared()
 
 
 async def _first_declared(kafka: Kafka, name: str) -> int | None:
-    """The number that was declared first: a second one is what may have to be taken out."""
+    """The number that was declared first. A second one is foreign and may be the record to remove."""
     known = log_registry.Registry()
     count = (await partition_counts(kafka, [TopicSpec(name, None, "", "", (), -1)])).get(name, 0)
     if count:
@@ -74,24 +75,24 @@ async def _first_declared(kafka: Kafka, name: str) -> int | None:
 
 
 class Rebuild:
-    """One topic. Use `run`."""
+    """The rebuild of one topic. Use `run`."""
 
     def __init__(
         self, kafka: Kafka, spec: TopicSpec, partitions: int, tell: Tell, without: Collection[tuple[int, int]] = ()
     ) -> None:
-        """`without` are partition and offset of records that are taken out."""
+        """`without` are partition and offset of the records to remove."""
         self._without = frozenset(without)
         self._kafka = kafka
         self._spec = spec
         self._partitions = partitions
         self._tell = tell
         self._spare = spare_of(spec.name)
-        #: Copies of every record.
+        #: The replication factor.
         self._replication = 1
         self._admin: Any = AIOKafkaAdminClient(**client(kafka))
 
     async def run(self, *, dry_run: bool) -> None:
-        """Rebuilds the topic, or goes on where an earlier run ended. Raises OpsError."""
+        """Rebuilds the topic, or continues an interrupted run. Raises OpsError."""
         await self._admin.start()
         try:
             await self._run(dry_run)
@@ -107,15 +108,15 @@ class Rebuild:
             self._tell(f"{name} has {count} partitions, as declared")
             return
         if count is None and self._spare not in there:
-            raise OpsError(f"there is no topic {name}, and no copy of it")
+            raise OpsError(f"there is no topic {name} and no copy of it")
         if count is not None and count < self._partitions:
-            raise OpsError(f"{name} has {count} partitions, {self._partitions} were declared: a log was lost")
+            raise OpsError(f"{name} has {count} partitions, {self._partitions} are declared: a log is lost")
         await self._stopped()
         added = count is not None and count > self._partitions
         if added:
             await self._check_added(there[name])
         if out:
-            await self._take_out(there, dry_run)
+            await self._remove_records(there, dry_run)
             return
         if dry_run:
             would = f"{count} partitions would become {self._partitions}" if added else "a rebuild would be finished"
@@ -126,20 +127,20 @@ class Rebuild:
         if added:
             await self._copy_aside(there)
         elif count is not None and await self._times(name) != "CreateTime":
-            # It gets its own settings last, so it is complete.
+            # The topic gets its final settings last, so it is complete.
             await self._finish()
             if self._without:
-                # That was a run which ended before it had taken anything out, or after it had taken all.
+                # The interrupted run had removed no record yet, or all of them.
                 await self._run(dry_run)
             return
         elif count is not None:
             await self._delete(name)
         await self._copy_back()
 
-    async def _take_out(self, there: dict[str, int], dry_run: bool) -> None:
+    async def _remove_records(self, there: dict[str, int], dry_run: bool) -> None:
         name = self._spec.name
         for one in sorted(self._without):
-            self._tell(f"{name} {one[0]}:{one[1]} {'would be' if dry_run else 'is'} taken out")
+            self._tell(f"{name} {one[0]}:{one[1]} {'would be' if dry_run else 'is'} removed")
         if dry_run:
             return
         (row,) = await self._admin.describe_topics([name])
@@ -148,7 +149,7 @@ class Rebuild:
         await self._copy_back()
 
     async def _standing(self) -> bool:
-        """Whether a record that is to be taken out stands in the topic."""
+        """Whether a record to remove is in the topic."""
         for partition, offset in sorted(self._without):
             tp = TopicPartition(self._spec.name, partition)
             async with PartitionReader(self._kafka, [tp]) as reading:
@@ -174,18 +175,18 @@ class Rebuild:
         await self._make(self._spare, self._settings())
         await self._copy(name, self._spare)
         await self._compare(name, self._spare)
-        # Kafka forgets what groups committed for a topic that is deleted, so it is kept beside the copy.
+        # Kafka deletes the committed offsets of a deleted topic, so they are committed for the copy too.
         await self._carry_offsets(name, self._spare)
-        self._tell(f"{name} is copied to {self._spare}, and compared")
+        self._tell(f"{name} is copied to {self._spare} and compared")
         await self._delete(name)
 
     async def _finish(self) -> None:
         await self._carry_offsets(self._spare, self._spec.name)
         await self._delete(self._spare)
-        self._tell(f"{self._spec.name} has {self._partitions} partitions, and is what it was")
+        self._tell(f"{self._spec.name} is rebuilt with {self._partitions} partitions")
 
     def _settings(self) -> dict[str, str]:
-        """While it is written: the times of the original, and nothing that deletes."""
+        """Settings during the copy: records keep their times, and nothing is deleted."""
         settings = creation_config(self._spec, self._replication)
         return {**settings, _TIMES: "CreateTime", "retention.ms": "-1", "cleanup.policy": "delete"}
 
@@ -197,17 +198,17 @@ class Rebuild:
         for group in self._spec.readers:
             (described,) = (await self._admin.describe_consumer_groups([group]))[0].groups
             if described[5]:
-                raise OpsError(f"{group} has members: stop the services, and wait until their sessions are over")
+                raise OpsError(f"{group} has members: stop the services, and wait until their sessions have expired")
 
     async def _check_added(self, count: int) -> None:
         added = [TopicPartition(self._spec.name, p) for p in range(self._partitions, count)]
         async with PartitionReader(self._kafka, added) as reading:
             full = [tp for tp in added if reading.ends[tp]]
         if full:
-            said = ", ".join(str(tp.partition) for tp in full)
+            partitions = ", ".join(str(tp.partition) for tp in full)
             raise OpsError(
-                f"{self._spec.name}: added partition {said} holds records, which no service of ours wrote or read: "
-                "look at them with `groupbuy-ops tail`, and find out who wrote them"
+                f"{self._spec.name}: added partition {partitions} has records that no service of ours wrote or read: "
+                "inspect them with `groupbuy-ops tail`, and find out who wrote them"
             )
 
     async def _times(self, name: str) -> str:
@@ -238,7 +239,7 @@ class Rebuild:
         for response in await self._admin.alter_configs([resource]):
             for code, message, *_ in response.resources:
                 if code:
-                    raise OpsError(f"{name} can't be set: {for_code(code).__name__} {message}")
+                    raise OpsError(f"the settings of {name} can't be changed: {for_code(code).__name__} {message}")
 
     def _tps(self, name: str) -> list[TopicPartition]:
         return [TopicPartition(name, partition) for partition in range(self._partitions)]
@@ -266,13 +267,13 @@ class Rebuild:
 
         async def send(**record: Any) -> None:
             sending.append(await producer.send(target, partition=tp.partition, **record))
-            if len(sending) >= SENDING:
+            if len(sending) >= MAX_IN_FLIGHT:
                 await asyncio.gather(*sending)
                 sending.clear()
 
         at = 0
         if not self._spec.compacted:
-            # What retention had deleted: as many records, which are then deleted as well.
+            # As many records as retention has deleted; they are deleted afterwards.
             while at < begin:
                 await send(value=b"", timestamp_ms=0)
                 at += 1
@@ -296,7 +297,7 @@ class Rebuild:
 
     async def _compare(self, source: str, target: str, without: Collection[tuple[int, int]] = ()) -> None:
         if await self._contents(source, without) != await self._contents(target):
-            raise OpsError(f"{target} is not a true copy of {source}: nothing was deleted, run it again")
+            raise OpsError(f"{target} differs from {source}: nothing was deleted, run it again")
 
     async def _contents(self, name: str, without: Collection[tuple[int, int]] = ()) -> list[Content]:
         found = []
@@ -314,13 +315,13 @@ class Rebuild:
                             content = _placeholder(record)
                         row = (*place, record.timestamp, *content)
                         whole.update(repr(row).encode())
-                # A compacted topic has holes, and nobody keeps its offsets.
+                # A compacted topic has gaps, and nothing refers to its offsets.
                 bounds = (0, 0) if self._spec.compacted else (begin, end)
                 found.append(Content(*bounds, whole.hexdigest()))
         return found
 
     async def _carry_offsets(self, source: str, target: str) -> None:
-        """Commits for one topic what its readers have committed for another."""
+        """Commits the offsets that readers have in the source topic for the target topic."""
         for group in self._spec.readers:
             committed = await self._admin.list_consumer_group_offsets(group)
             mine = {tp.partition: one for tp, one in committed.items() if tp.topic == source and one.offset >= 0}
@@ -337,7 +338,7 @@ class Rebuild:
 
 
 def _placeholder(record: Any) -> tuple[bytes, None, list[tuple[str, bytes]]]:
-    """What stands in a record's place, so that all others keep theirs: no reader takes it, and its skip is recorded."""
+    """The placeholder of a removed record, which keeps the offsets of all others. A recorded skip covers it."""
     digest = sha256(record.value or b"").hexdigest()
     return record.key or b"taken-out", None, [(TAKEN_OUT, digest.encode())]
 
@@ -353,7 +354,7 @@ async def rebuild(kafka: Kafka, specs: Sequence[TopicSpec], tell: Tell, *, dry_r
         await Rebuild(kafka, spec, number, tell).run(dry_run=dry_run)
 
 
-async def take_out(
+async def remove_records(
     kafka: Kafka,
     spec: TopicSpec,
     places: Collection[tuple[int, int]],
@@ -362,13 +363,13 @@ async def take_out(
     *,
     dry_run: bool,
 ) -> None:
-    """Copies a topic to a new one without some records. `skip` records a skip of a place with no value.
+    """Rebuilds a topic without some records. `skip` records a skip for partition and offset.
 
-    In a topic that keeps its offsets something without a value stands in their place, and every reader passes over it.
+    A topic that is not compacted gets a placeholder without a value in their place, which every reader skips.
     """
     number = await declared(kafka)
     if not dry_run and not spec.compacted:
-        # First: once the record is replaced, no reader takes what stands there.
+        # The skip comes first: readers reject a placeholder without one.
         for partition, offset in sorted(places):
             await skip(number, partition, offset)
     await Rebuild(kafka, spec, number, tell, places).run(dry_run=dry_run)

@@ -1,8 +1,8 @@
-"""`skip`: the way past a record that no build will ever take, recorded in the log's registry.
+"""`skip`: records in the log's registry that all readers skip one foreign record.
 
-Such a record stops its partition, or is dead-lettered. Deploy a build that takes it. Only for a record that is proven
-to be none of ours, `skip` records that all readers pass over it. A skip holds for one place and one value. It is
-recorded only where this build can't take the record: by itself, or, in a decision log, after the decisions before it.
+A record that readers can't process stops its partition or is dead-lettered. First deploy a build that can process it;
+`skip` is for a record that is proven to be foreign. A skip holds for one place and one value. The command refuses a
+record that this build can process, alone and, in a decision log, after the decisions before it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from groupbuy.registry.v1.registry_pb2 import RecordSkipped, RegistryRecord
 from eventlog.broker.partition_reader import PartitionReader
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.views.recorded_skips import skip_key
+from ops.broker.declared import declared_partitions
 from ops.broker.topics import at_broker
 from ops.errors import USAGE, OpsError
 from ops.log.describe import day_and_clock
@@ -30,39 +31,40 @@ from ops.who import who
 from shared_kernel import log_registry
 from shared_kernel.topics import ORDERS
 
-#: Topics whose readers stop at a record that they can't take, or dead-letter it.
+#: Topics whose readers stop at a record that they can't process, or dead-letter it.
 SKIPPABLE = {spec.name: spec for spec in (*INBOXES, *LOGS, ORDERS)}
 
 Topic = Annotated[str, typer.Argument(help="An inbox, a decision log, or the order facts.")]
-Partition = Annotated[int, typer.Argument(min=0)]
-Offset = Annotated[int, typer.Argument(min=0)]
-Reason = Annotated[str, typer.Option("--reason", help="Why it is none of ours. Kept for ever.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the record, and record nothing.")]
+Partition = Annotated[int, typer.Argument(min=0, help="The record's partition.")]
+Offset = Annotated[int, typer.Argument(min=0, help="The record's offset.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why the record is foreign. Kept for ever.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the record without recording a skip.")]
 
 
 def skip(
     topic: Topic, partition: Partition, offset: Offset, reason: Reason, kafka: Kafka = None, dry_run: DryRun = False
 ) -> None:
-    """Records that readers pass over a record which this build can't take. Services go on within seconds."""
+    """Records that readers skip one record that they can't process. Services continue within seconds."""
     address = broker(kafka)
     if topic not in SKIPPABLE:
-        raise OpsError(f"no reader stops at a record of {topic}: these can be skipped: {', '.join(SKIPPABLE)}", USAGE)
+        raise OpsError(
+            f"records of {topic} can't be skipped, only those of {', '.join(SKIPPABLE)}",
+            USAGE,
+        )
     if not reason.strip():
-        raise OpsError("--reason is empty: say why the record is none of ours", USAGE)
+        raise OpsError("--reason is empty: state why the record is foreign", USAGE)
     spec = SKIPPABLE[topic]
 
     async def run() -> tuple[Any, str]:
-        number = await log_registry.declared(cluster(address))
-        if number is None:
-            raise OpsError(f"no number of partitions is declared: run {log_registry.CREATE}")
-        record, why = await _untaken(address, spec, partition, offset, number)
+        number = await declared_partitions(cluster(address))
+        record, why = await _rejected(address, spec, partition, offset, number)
         if why and not dry_run:
             await record_skip(address, number, spec.name, partition, offset, record.value, reason)
         return record, why
 
     record, why = at_broker(address, run)
     value = record.value or b""
-    # As Python shows bytes: a foreign record may hold what would move the cursor.
+    # With repr: a foreign record may have control characters.
     echo(f"{topic} {partition}:{offset}, appended {day_and_clock(record.timestamp)}")
     echo(f"  key     {record.key!r}")
     for name, content in record.headers:
@@ -70,7 +72,7 @@ def skip(
     echo(f"  bytes   {len(value)}: {value[:64].hex(' ')}")
     echo(f"  sha256  {sha256(value).hexdigest()}")
     if not why:
-        raise OpsError("this build decodes the record: it is not skipped")
+        raise OpsError("this build can process the record: no skip is recorded")
     echo(f"  because {why}")
     echo("nothing recorded: this was a dry run" if dry_run else f"skipped, as {who()}: {reason}")
 
@@ -78,7 +80,7 @@ def skip(
 async def record_skip(
     address: str, number: int, topic: str, partition: int, offset: int, value: bytes | None, reason: str
 ) -> None:
-    """Writes the entry; `number` is the declared number of partitions."""
+    """Writes the entry. `number` is the declared number of partitions."""
     entry = RecordSkipped(
         topic=topic, partition=partition, offset=offset, sha256=sha256(value or b"").digest(), reason=reason
     )
@@ -86,8 +88,8 @@ async def record_skip(
         await writer.append(skip_key(topic, partition, offset), RegistryRecord(record_skipped=entry))
 
 
-async def _untaken(address: str, spec: TopicSpec, partition: int, offset: int, number: int) -> tuple[Any, str]:
-    """The record, and why no reader of this build takes it; empty: they take it."""
+async def _rejected(address: str, spec: TopicSpec, partition: int, offset: int, number: int) -> tuple[Any, str]:
+    """The record, and the reason why readers of this build reject it; empty if they process it."""
     tp = TopicPartition(spec.name, partition)
     async with asyncio.timeout(600), PartitionReader(cluster(address), [tp]) as reading:
         begin, end = reading.begins[tp], reading.ends[tp]
@@ -109,7 +111,7 @@ def _refused(spec: TopicSpec) -> frozenset[Kind]:
 
 
 async def _out_of_chain(reading: PartitionReader, spec: TopicSpec, tp: TopicPartition, wanted: Any) -> str:
-    """Why a decision can't follow those of its key before it; empty if it can."""
+    """The reason why a decision does not continue the chain of its key; empty if it does."""
     chain = Chains(spec, 1_000_000)
     chain.next_pass()
     context = Context.of_one(1)

@@ -1,4 +1,4 @@
-"""`topics`: makes the product's topics, compares a broker's with shared_kernel/topics.py, lists them. Deletes none."""
+"""`topics`: creates, checks, lists and rebuilds the product's topics, by the list in shared_kernel/topics.py."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from shared_kernel.topics import ALL, CAMPAIGNS, REGISTRY
 
 T = TypeVar("T")
 
-#: Partitions of a new installation.
+#: The default number of partitions.
 PARTITIONS = 64
 
-app = typer.Typer(no_args_is_help=True, help="The product's topics at a broker.")
+app = typer.Typer(no_args_is_help=True, help="Creates, checks, lists and rebuilds the product's topics.")
 
 
 @app.command()
@@ -42,12 +42,12 @@ def create(
         typer.Option(
             min=1,
             max=10_000,
-            help=f"Of every topic, for ever: another number means new topics. Else as declared, or {PARTITIONS}.",
+            help=f"Partitions of every topic; fixed for ever. Default: the declared number, else {PARTITIONS}.",
         ),
     ] = None,
-    replication: Annotated[int, typer.Option(min=1, max=10, help="Copies of every record.")] = 3,
+    replication: Annotated[int, typer.Option(min=1, max=10, help="Replication factor.")] = 3,
 ) -> None:
-    """Makes what is missing, declares a first start (every reader begins at the beginning), and the partitions."""
+    """Creates missing topics, commits offset 0 for their readers, and declares the number of partitions."""
     address = broker(kafka)
 
     async def run() -> list[str]:
@@ -55,29 +55,29 @@ def create(
             cluster(address), partitions=partitions, default=PARTITIONS, replication=replication, who=who()
         )
 
-    made = at_broker(address, run)
-    echo(f"made {', '.join(made)}" if made else "all topics were there already")
+    created = at_broker(address, run)
+    echo(f"created {', '.join(created)}" if created else "all topics exist")
 
 
 @app.command()
 def check(kafka: Kafka = None) -> None:
-    """Compares the broker's topics with the list, and how long it keeps committed offsets. Exit 1 where they differ."""
+    """Checks the broker's topics, their settings and the retention of offsets. Exits with 1 at a difference."""
     address = broker(kafka)
 
     async def run() -> tuple[int, str]:
         number = await log_registry.check(cluster(address))
         return number, (await offsets_retention(cluster(address), ALL)).problem
 
-    number, trouble = at_broker(address, run)
-    if trouble:
-        raise OpsError(f"{address}: {trouble}")
+    number, problem = at_broker(address, run)
+    if problem:
+        raise OpsError(f"{address}: {problem}")
     if foreign := at_broker(address, lambda: _foreign(address)):
-        raise OpsError(f"{address}: records that nothing of ours has written:", lines=foreign)
-    echo(f"{len(ALL)} topics of {number} partitions are as they should be")
+        raise OpsError(f"{address}: records that no service of ours writes:", lines=foreign)
+    echo(f"{len(ALL)} topics of {number} partitions are correct")
 
 
 async def _foreign(address: str) -> list[str]:
-    """What is wrong in the topics that every process reads whole: campaigns, and the log's registry."""
+    """Findings in the topics that every process reads in full: campaigns and the log's registry."""
     from ops.log.verify import verified_of
 
     found: list[str] = []
@@ -87,25 +87,25 @@ async def _foreign(address: str) -> list[str]:
 
 @app.command()
 def rebuild(
-    names: Annotated[list[str] | None, typer.Argument(help="Topics; without any, all that need it.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Topics. Default: all that need it.")] = None,
     kafka: Kafka = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")] = False,
     without: Annotated[
-        list[str] | None, typer.Option("--without", help="TOPIC:PARTITION:OFFSET of a record that is taken out.")
+        list[str] | None, typer.Option("--without", help="TOPIC:PARTITION:OFFSET of a record to remove. Repeatable.")
     ] = None,
-    reason: Annotated[str, typer.Option("--reason", help="With --without: why the record is none of ours.")] = "",
+    reason: Annotated[str, typer.Option("--reason", help="With --without: why the record is foreign.")] = "",
 ) -> None:
-    """Makes topics anew: with their declared number of partitions after one was added, or without a foreign record.
+    """Rebuilds topics with their declared number of partitions, or without a foreign record.
 
-    Copies each topic aside, makes it anew and copies it back, offsets and times included. Stop the services first.
-    Repeat an interrupted run. A record that is taken out leaves a mark in its place, which all readers pass over.
+    Copies each topic aside, recreates it and copies it back with offsets and times. Stop the services first. Repeat an
+    interrupted run. A removed record leaves a placeholder, which all readers skip.
     """
     from ops.broker.rebuild import rebuild as run_rebuild
 
     address = broker(kafka)
     known = {spec.name: spec for spec in ALL}
     if without:
-        _take_out(address, without, reason, names or [], dry_run)
+        _remove(address, without, reason, names or [], dry_run)
         return
     if unknown := [name for name in names or () if name not in known]:
         raise OpsError(f"no topic {', '.join(unknown)}: `groupbuy-ops topics list` has them all", USAGE)
@@ -113,28 +113,28 @@ def rebuild(
     at_broker(address, lambda: run_rebuild(cluster(address), specs, typer.echo, dry_run=dry_run))
 
 
-def _take_out(address: str, without: list[str], reason: str, names: list[str], dry_run: bool) -> None:
-    from ops.broker.rebuild import take_out
+def _remove(address: str, without: list[str], reason: str, names: list[str], dry_run: bool) -> None:
+    from ops.broker.rebuild import remove_records
     from ops.broker.skip import record_skip
 
     known = {spec.name: spec for spec in ALL}
     if names:
-        raise OpsError("--without names the topics: give no others", USAGE)
+        raise OpsError("--without selects the topics: omit the arguments", USAGE)
     if not reason.strip():
-        raise OpsError("--reason is empty: say why the record is none of ours", USAGE)
+        raise OpsError("--reason is empty: state why the record is foreign", USAGE)
     places: dict[str, set[tuple[int, int]]] = {}
     for one in without:
         topic, _, rest = one.partition(":")
         partition, _, offset = rest.partition(":")
         if topic not in known or not partition.isdigit() or not offset.isdigit():
-            raise OpsError(f"{one!r} is no record: --without takes TOPIC:PARTITION:OFFSET", USAGE)
+            raise OpsError(f"{one!r} is not a record: --without takes TOPIC:PARTITION:OFFSET", USAGE)
         places.setdefault(topic, set()).add((int(partition), int(offset)))
 
     async def run(topic: str) -> None:
         async def skip(number: int, partition: int, offset: int) -> None:
-            await record_skip(address, number, topic, partition, offset, None, f"taken out: {reason}")
+            await record_skip(address, number, topic, partition, offset, None, f"removed: {reason}")
 
-        await take_out(cluster(address), known[topic], places[topic], echo, skip, dry_run=dry_run)
+        await remove_records(cluster(address), known[topic], places[topic], echo, skip, dry_run=dry_run)
 
     for topic in places:
         at_broker(address, partial(run, topic))
@@ -142,7 +142,7 @@ def _take_out(address: str, without: list[str], reason: str, names: list[str], d
 
 @app.command("list")
 def list_() -> None:
-    """The list: what each topic holds, who writes it, who reads it, how long it is kept."""
+    """Lists the topics: message, key, writer, readers, retention."""
     table = Table()
     for column in ("topic", "message", "key", "written by", "read by", "kept"):
         table.add_column(column, overflow="fold")
@@ -160,7 +160,7 @@ def list_() -> None:
 
 
 def at_broker(address: str, run: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """What `run` returns; what goes wrong at the broker as OpsError."""
+    """Runs a coroutine and returns its result. Turns errors of the broker into OpsError."""
     try:
         return asyncio.run(run())
     except TopicsDiffer as error:
@@ -170,4 +170,4 @@ def at_broker(address: str, run: Callable[[], Coroutine[Any, Any, T]]) -> T:
     except TimeoutError:
         raise OpsError(f"the broker at {address} stopped answering: run it again", USAGE) from None
     except KafkaError as error:
-        raise OpsError(f"the broker at {address} does not do it: {error!r}", 2) from error
+        raise OpsError(f"the broker at {address} refused: {error!r}", 2) from error

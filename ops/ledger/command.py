@@ -93,7 +93,7 @@ def _collect(kafka: str, collector: RootCollector | None = None) -> RootCollecto
     collector = collector or RootCollector()
 
     async def run() -> None:
-        async with Reader(kafka, [PAYMENT_LOG.name], passed_over=await skips(kafka)) as reader:
+        async with Reader(kafka, [PAYMENT_LOG.name], skipped=await skips(kafka)) as reader:
             for (_topic, partition), offset in (await reader.beginnings()).items():
                 collector.ledger.begins_at(partition, offset)
             await reader.read_to_end(lambda _topic, records: collector.ledger.take(records))

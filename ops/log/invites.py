@@ -188,6 +188,6 @@ async def _read(kafka: str, key: str) -> Invites:
                 raise OpsError(f"the decision at offset {record.offset} of {GROUP_LOG.name} can't be decoded") from None
 
     one = [partition_of(key, partitions)]
-    async with Reader(kafka, [GROUP_LOG.name], one, passed_over=await skips(kafka)) as reader:
+    async with Reader(kafka, [GROUP_LOG.name], one, skipped=await skips(kafka)) as reader:
         await reader.read_to_end(take)
     return invites_of(decisions)

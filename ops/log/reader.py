@@ -60,13 +60,13 @@ class Reader:
         topics: Sequence[str],
         partitions: Collection[int] | None = None,
         *,
-        passed_over: Collection[Place] = (),
+        skipped: Collection[Place] = (),
     ) -> None:
         """`topics` in the order in which their end offsets are read. `partitions` None reads all.
 
-        `read_to_end` omits the records of `passed_over`, which services skip: see `skips`.
+        `read_to_end` omits the records of `skipped`, which services skip: see `skips`.
         """
-        self._passed_over = frozenset(passed_over)
+        self._skipped = frozenset(skipped)
         self._kafka = kafka
         self._topics = topics
         self._only = partitions
@@ -171,8 +171,8 @@ class Reader:
                     # Beyond the end that was read: a later call takes them.
                     self._consumer.seek(tp, ends[tp])
                 count += len(wanted)
-                if self._passed_over:
-                    wanted = [record for record in wanted if _place(tp, record) not in self._passed_over]
+                if self._skipped:
+                    wanted = [record for record in wanted if _place(tp, record) not in self._skipped]
                 if wanted:
                     take(tp.topic, wanted)
             for tp in list(left):

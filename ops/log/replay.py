@@ -50,11 +50,11 @@ class Replayed:
 class Replay:
     """Replays one inbox against one decision log. Takes batches of records, first those of the log."""
 
-    def __init__(self, domain: Domain[Any], log: TopicSpec, passed_over: Collection[Any] = ()) -> None:
-        """`passed_over` are partition, offset and SHA-256 of the inputs with a recorded skip."""
+    def __init__(self, domain: Domain[Any], log: TopicSpec, skipped: Collection[Any] = ()) -> None:
+        """`skipped` are partition, offset and SHA-256 of the inputs with a recorded skip."""
         self._domain = domain
         self._log = log
-        self._passed_over = frozenset(passed_over)
+        self._skipped = frozenset(skipped)
         self._aggregates: dict[str, Aggregate[Any]] = {}
         #: Concatenated digests of versions 1, 2, 3 … of each aggregate.
         self._logged: dict[str, bytearray] = {}
@@ -90,7 +90,7 @@ class Replay:
         result = self.result
         for record in records:
             result.inputs += 1
-            if self._passed_over and (record.partition, record.offset, _digest(record)) in self._passed_over:
+            if self._skipped and (record.partition, record.offset, _digest(record)) in self._skipped:
                 # A skipped input yields no decision.
                 continue
             if record.partition in self._stopped:
@@ -202,7 +202,7 @@ async def replayed(kafka: str, inbox: TopicSpec, log: TopicSpec, domain: Domain[
     skipped = await skips(kafka)
     played = Replay(domain, log, [tuple(place) for topic, *place in skipped if topic == inbox.name])
     # The log first: an input that is decided meanwhile counts as not logged yet, and not as a difference.
-    async with Reader(kafka, [log.name], passed_over=skipped) as reader:
+    async with Reader(kafka, [log.name], skipped=skipped) as reader:
         await reader.read_to_end(lambda _topic, records: played.take_log(records))
     async with Reader(kafka, [inbox.name]) as reader:
         for (_topic, partition), offset in (await reader.beginnings()).items():

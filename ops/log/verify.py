@@ -195,24 +195,24 @@ class _Topic:
 
     def _record(self, record: Any, chains: Chains, first: bool) -> None:
         spec, context = self._spec, self._context
-        passed_over = context.skips(spec, record)
+        skipped = context.skips(spec, record)
         findings = list(check(spec, record, context))
         if first:
             self._verified.records += 1
             self._verified.dead_letters += spec.message is None
-            self._verified.skipped += passed_over
+            self._verified.skipped += skipped
             if spec.compacted:
                 # A later record of the key replaces it, for readers and, after compaction, in the topic.
                 of_key = self._superseded.setdefault(record.key or b"", [])
                 of_key[:] = [*of_key, *findings] if findings else []
                 if not of_key:
                     del self._superseded[record.key or b""]
-            elif not passed_over:
+            elif not skipped:
                 for finding in findings:
                     self._found(finding)
         if spec in LOGS and not {finding.kind for finding in findings} & (UNTAKEN | {Kind.FOREIGN}):
             broken = chains.take(record)
-            if broken is not None and not passed_over:
+            if broken is not None and not skipped:
                 self._found(broken)
 
 

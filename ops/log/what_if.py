@@ -198,12 +198,12 @@ async def _compare(kafka: str, change: Change) -> Compared:
     async with Reader(kafka, [GROUP_INBOX.name]) as reader:
         partitions = reader.partitions(GROUP_INBOX.name)
     whole = Compared()
-    passed_over = await skips(kafka)
+    skipped = await skips(kafka)
     for partition in range(partitions):
         played = WhatIf(change)
-        async with Reader(kafka, [GROUP_LOG.name], {partition}, passed_over=passed_over) as reader:
+        async with Reader(kafka, [GROUP_LOG.name], {partition}, skipped=skipped) as reader:
             await reader.read_to_end(played.take)
-        async with Reader(kafka, [GROUP_INBOX.name], {partition}, passed_over=passed_over) as reader:
+        async with Reader(kafka, [GROUP_INBOX.name], {partition}, skipped=skipped) as reader:
             begins = (await reader.beginnings())[GROUP_INBOX.name, partition]
             await reader.read_to_end(played.take)
         played.finish(whole, begins)

@@ -139,7 +139,7 @@ async def compared(
     until = monotonic() + wait_s
     ours = ours if ours is not None else OurBooks()
     before: set[tuple[str, str]] = set()
-    async with Reader(kafka, [PAYMENT_LOG.name], passed_over=await skips(kafka)) as reader:
+    async with Reader(kafka, [PAYMENT_LOG.name], skipped=await skips(kafka)) as reader:
         for (_topic, partition), offset in (await reader.beginnings()).items():
             ours.ledger.begins_at(partition, offset)
         while True:

@@ -121,7 +121,7 @@ def test_roots_that_were_exported_hold_for_all_that_comes_later(shop: Shop, ops:
     file.write_text(json.dumps(content))
     code, figures = ops("audit", "--roots", str(file), "--without-provider")
     assert (code, figures["violations"]) == (1, 1)
-    assert "is not the one that was exported" in " ".join(ops.said.split())
+    assert "differs from the exported one" in " ".join(ops.said.split())
 
 
 async def test_a_provider_that_is_away_is_seen_in_health_and_everything_settles_on_its_return(shop: Shop) -> None:

@@ -303,7 +303,7 @@ async def test_the_command_line_finds_a_right_too_many_and_takes_it_away(stack: 
     assert refused.returncode == 1
     assert "ClusterAuthorizationFailedError" in refused.stderr
     applied = await asyncio.to_thread(ops, stack, "acls", "apply", "--kafka", stack.kafka, as_user="admin")
-    assert applied.stdout == "0 rights granted, 1 taken away\n"
+    assert applied.stdout == "0 ACLs created, 1 deleted\n"
 
 
 def test_no_log_holds_a_secret(stack: Stack, credentials: Credentials) -> None:

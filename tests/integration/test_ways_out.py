@@ -134,7 +134,7 @@ def test_a_foreign_decision_is_passed_over_by_every_reader(shop: Shop) -> None:
     said = ops(kafka, "verify")
     assert f'"skipped": {len(places)}' in said
     # A good record is not skipped, whoever asks for it.
-    assert "this build decodes the record" in ops(kafka, "skip", GROUP_LOG.name, "0", "0", "--reason", "no", code=1)
+    assert "this build can process the record" in ops(kafka, "skip", GROUP_LOG.name, "0", "0", "--reason", "no", code=1)
 
     restart(stack, *SERVICES)
     shop.wait_all([shop.place(campaign, solo=True) for _ in range(4)], "SETTLED")
@@ -168,7 +168,7 @@ def test_a_decision_that_forks_a_group_is_taken_out_of_its_log(shop: Shop) -> No
     before = ops(kafka, "tail", GROUP_LOG.name, "--from-beginning", "--no-follow").count("\n")
     rebuild = ("topics", "rebuild", "--without", place, "--reason", "forged by a test")
     # The groups of static members are empty only once their sessions are over.
-    until(lambda: "would be taken out" in run(kafka, *rebuild, "--dry-run").stdout)
+    until(lambda: "would be removed" in run(kafka, *rebuild, "--dry-run").stdout)
     ops(kafka, *rebuild)
     # Again: nothing is left to do.
     ops(kafka, *rebuild)

@@ -194,7 +194,7 @@ def test_dlq_show(screen: io.StringIO) -> None:
         encoded = as_json(dlq._fields(dead, origin))
         assert not unsafe(encoded)
         assert json.loads(encoded)["claimed_subject"] == ALL
-    safe(screen, "proven: these bytes stand there", "[bold red]violation[/]")
+    safe(screen, "proven: the record has these bytes", "[bold red]violation[/]")
 
 
 def test_audit(screen: io.StringIO) -> None:
