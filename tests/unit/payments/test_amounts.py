@@ -28,7 +28,7 @@ AMOUNTS = [("JPY", 1_500, 1_201, 1), ("KWD", 12_345, 9_999, 1), ("CNY", 8_900, 6
 
 
 @pytest.mark.parametrize(("currency", "held", "charged", "back"), AMOUNTS)
-def test_an_amount_is_the_same_number_from_the_seat_to_the_books(
+def test_an_amount_is_the_same_number_from_the_seat_to_the_ledger(
     currency: str, held: int, charged: int, back: int
 ) -> None:
     story = given(reserved(amount=held, currency=currency))
@@ -44,7 +44,7 @@ def test_an_amount_is_the_same_number_from_the_seat_to_the_books(
 
 
 @pytest.mark.parametrize(("currency", "held", "charged", "back"), AMOUNTS)
-def test_a_sale_gives_back_exactly_the_difference(currency: str, held: int, charged: int, back: int) -> None:
+def test_a_sale_returns_exactly_the_difference(currency: str, held: int, charged: int, back: int) -> None:
     story = given(reserved(amount=held, method="wallet_ok", currency=currency))
     story.when(authorised(amount=held, operation=SALE, currency=currency))
     story.when(settle(charged, currency=currency)).then(f"RefundRequested refund:1 h1 {held - charged}")
@@ -53,26 +53,26 @@ def test_a_sale_gives_back_exactly_the_difference(currency: str, held: int, char
 
 
 @pytest.mark.parametrize(("currency", "held", "charged", "back"), AMOUNTS)
-def test_what_is_let_go_is_let_go_to_the_last_unit(currency: str, held: int, charged: int, back: int) -> None:
+def test_a_release_returns_the_whole_hold(currency: str, held: int, charged: int, back: int) -> None:
     story = given(reserved(amount=held, currency=currency), authorised(amount=held, currency=currency), release())
     story.when(voided())
     assert booked(story).balances(currency) == {}
 
 
 @pytest.mark.parametrize("amount", [-1, MAX_MINOR + 1, -(1 << 63)])
-def test_what_the_log_can_not_hold_is_refused_with_the_number(amount: int) -> None:
+def test_an_amount_beyond_64_bits_is_refused(amount: int) -> None:
     with pytest.raises(AmountOutOfRange, match=f"{amount} is not an amount of minor units"):
         minor(amount)
 
 
 @pytest.mark.parametrize("amount", [-5, 0])
-def test_a_seat_that_would_hold_nothing_moves_nothing_and_is_said(amount: int) -> None:
+def test_a_seat_without_a_positive_amount_faults_and_moves_nothing(amount: int) -> None:
     story = given(reserved(amount=amount)).then("Faulted Impossible")
     assert story.calls == []
     assert booked(story).balances() == {}
 
 
-def test_a_refund_in_another_currency_is_declined_and_says_so() -> None:
+def test_a_refund_in_another_currency_is_declined_with_the_reason() -> None:
     story = given(reserved(), authorised(), settle(100), captured(amount=100))
     command = RefundCommand(order="o1", refund="r1", amount_minor=50, currency="JPY", request_sha256=b"d")
     story.when(PaymentInput(refund=command)).then("RefundDeclined r1 50")
@@ -86,7 +86,7 @@ def test_a_charge_in_another_currency_than_the_hold_takes_nothing() -> None:
     assert "CaptureRequested" not in str(story.events)
 
 
-def test_money_said_in_another_currency_than_was_asked_for_is_sent_back_in_that_one() -> None:
+def test_money_in_another_currency_than_requested_is_returned_in_that_currency() -> None:
     story = given(reserved(method="wallet_ok"), sold(), settle(60))
     assert {currency for currency, _ in booked(story).journal.balances} == {"CNY"}
     other = given(reserved()).when(authorised(currency="KWD"))

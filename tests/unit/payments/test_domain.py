@@ -64,12 +64,12 @@ def uuid(number: int) -> str:
     ],
     ids=["no body", "no result", "no operation", "an unknown operation", "an unknown group event"],
 )
-def test_an_input_of_an_unknown_kind_is_not_guessed_at(value: PaymentInput) -> None:
+def test_an_input_of_an_unknown_kind_is_refused(value: PaymentInput) -> None:
     with pytest.raises(UnknownInput):
         DOMAIN.decode_input(value.SerializeToString())
 
 
-def test_bytes_that_are_no_input_are_refused() -> None:
+def test_bytes_that_are_not_an_input_are_refused() -> None:
     with pytest.raises(DecodeError):
         DOMAIN.decode_input(b"\xff\xff")
     with pytest.raises(DecodeError):
@@ -85,7 +85,7 @@ def test_a_tick_is_an_input() -> None:
     assert DOMAIN.decode_input(DOMAIN.tick(17)).due_ms == 17  # type: ignore[union-attr]
 
 
-def test_a_sealed_decision_opens_to_what_was_sealed() -> None:
+def test_an_encoded_decision_decodes_to_itself() -> None:
     story = given().when(reserved())
     sealed = DOMAIN.encode_decision(GROUP, 3, 17, 1_000, b"before", story.events)
     opened = DOMAIN.decode_decision(sealed)
@@ -96,7 +96,7 @@ def test_a_sealed_decision_opens_to_what_was_sealed() -> None:
 # Money --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_amount_that_the_log_has_no_room_for_is_refused() -> None:
+def test_amounts_outside_64_bits_are_refused() -> None:
     assert minor(MAX_MINOR) == MAX_MINOR
     for wrong in (MAX_MINOR + 1, -1):
         with pytest.raises(AmountOutOfRange):
@@ -145,7 +145,7 @@ def test_deciding_alone_changes_nothing() -> None:
     assert codec.encode(purse) == before
 
 
-def test_a_fault_is_said_in_the_open_and_changes_nothing_else() -> None:
+def test_a_fault_is_an_event_and_changes_no_payment() -> None:
     story = given(reserved(), authorised())
     before = codec.encode(story.payments)
     story.when(settle(999)).then("Faulted Impossible")
@@ -171,7 +171,7 @@ def test_the_largest_decision_fits_into_one_record() -> None:
     assert len(sealed) < LARGEST_RECORD
 
 
-def test_an_order_at_its_end_shrinks_to_a_record() -> None:
+def test_a_finished_payment_shrinks_to_a_record() -> None:
     ends = [
         given(reserved(), authorised(), settle(), captured()),
         given(reserved(), authorised(), settle(), captured(), refund(), refunded(60)),

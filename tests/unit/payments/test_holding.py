@@ -25,7 +25,7 @@ from tests.unit.payments.stories import (
 )
 
 
-def test_a_reserved_seat_is_held_with_all_that_a_provider_needs() -> None:
+def test_a_hold_request_has_all_fields_that_a_provider_needs() -> None:
     story = given().when(reserved())
     assert list(story.events[0].hold_requested.call.ListFields()) == list(
         pb.ProviderCall(
@@ -51,21 +51,21 @@ def test_a_seat_reserved_twice_is_held_once() -> None:
     given(reserved()).when(reserved()).then_nothing()
 
 
-def test_all_events_of_a_group_decision_are_followed_in_order() -> None:
+def test_all_events_of_a_group_decision_are_handled_in_order() -> None:
     given().when(group(seat("o1"), seat("o2", 250), let_go("o3"), seat("o3"))).then(
         "HoldRequested authorise:1 100", "o2: HoldRequested authorise:1 250", "o3: PaymentReleased"
     )
 
 
-def test_what_a_group_says_beside_money_is_ignored() -> None:
+def test_group_events_that_are_not_about_money_are_ignored() -> None:
     given(reserved()).when(expired()).then_nothing()
 
 
-def test_a_seat_without_an_amount_faults_the_purse() -> None:
+def test_a_seat_without_an_amount_faults() -> None:
     given().when(reserved(amount=0)).then("Faulted Impossible")
 
 
-def test_one_bad_order_does_not_cost_the_others_of_its_decision() -> None:
+def test_an_error_in_one_order_does_not_stop_the_others_of_its_decision() -> None:
     given().when(group(seat("o1"), seat("o2", 0), seat("o3"))).then(
         "HoldRequested authorise:1 100", "o3: HoldRequested authorise:1 100", "Faulted Impossible"
     )
@@ -78,29 +78,29 @@ def test_amounts_are_integers_of_minor_units_whatever_the_currency() -> None:
         assert (body.amount_minor, body.currency) == (amount, currency)
 
 
-def test_a_hold_says_until_when_it_can_be_captured() -> None:
+def test_a_hold_has_the_time_until_which_it_can_be_captured() -> None:
     story = given(reserved()).when(authorised()).then("HoldAuthorised h1 100")
     body = story.events[0].hold_authorised
     assert (body.capturable_until_ms, body.attempt, body.operation) == (START_MS * 2, 1, AUTHORISE)
 
 
-def test_a_hold_that_is_reported_again_and_again_is_held_once() -> None:
+def test_duplicate_reports_of_a_hold_change_nothing() -> None:
     story = given(reserved()).when(authorised())
     for _ in range(10):
         story.when(authorised()).then_nothing()
 
 
-def test_a_decline_says_why() -> None:
+def test_a_decline_has_its_reason() -> None:
     story = given(reserved()).when(declined(reason="stolen")).then("HoldDeclined")
     assert story.events[0].hold_declined.reason == "stolen"
     story.when(declined(reason="stolen")).then_nothing()
 
 
-def test_a_decline_after_the_hold_is_no_news() -> None:
+def test_a_decline_after_the_hold_is_ignored() -> None:
     given(reserved(), authorised()).when(declined()).then_nothing()
 
 
-def test_a_hold_after_its_decline_goes_back() -> None:
+def test_a_hold_after_its_decline_is_returned() -> None:
     given(reserved(), declined()).when(authorised()).then("SuspenseRecorded h1 100 CNY", "VoidRequested void:1 h1 100")
 
 
@@ -117,21 +117,21 @@ def test_a_call_proven_absent_is_made_again_under_the_next_attempt() -> None:
     story.when(authorised(attempt=2)).then("HoldAuthorised h1 100")
 
 
-def test_a_call_wrongly_proven_absent_has_its_hold_sent_back() -> None:
+def test_the_hold_of_a_call_wrongly_proven_absent_is_returned() -> None:
     story = given(reserved(), absent()).when(authorised("h1"))
     story.then("SuspenseRecorded h1 100 CNY", "VoidRequested void:1 h1 100")
     story.when(authorised("h2", attempt=2)).then("HoldAuthorised h2 100")
     story.when(voided("h1")).then("Voided h1 100")
 
 
-def test_a_payment_ended_at_the_providers_before_it_was_held_is_declined() -> None:
+def test_a_payment_that_ended_at_the_provider_before_its_hold_is_declined() -> None:
     given(reserved()).when(gone(AUTHORISE)).then("HoldDeclined")
 
 
 # Confirmation by the shopper ----------------------------------------------------------------------------------------
 
 
-def test_a_confirmation_is_asked_for_once_and_looked_after() -> None:
+def test_a_confirmation_is_requested_once_and_polled() -> None:
     story = given(reserved()).when(action()).then("ActionRequired h1 https://confirm", "CallDeferred authorise:1")
     assert story.events[1].call_deferred.retry_at_ms == story.at_ms + 5_000
     assert story.calls == []
@@ -141,7 +141,7 @@ def test_a_confirmation_is_asked_for_once_and_looked_after() -> None:
     assert story.events[0].call_deferred.retry_at_ms == story.at_ms + 10_000
 
 
-def test_looks_at_a_confirmation_come_at_least_every_minute() -> None:
+def test_a_confirmation_is_polled_at_least_every_minute() -> None:
     story = given(reserved(), action())
     for _ in range(10):
         due = story.domain.due(story.payments)
@@ -150,7 +150,7 @@ def test_looks_at_a_confirmation_come_at_least_every_minute() -> None:
     assert story.events[0].call_deferred.retry_at_ms == story.at_ms + 60_000
 
 
-def test_another_address_to_confirm_at_is_passed_on() -> None:
+def test_a_new_confirmation_address_is_passed_on() -> None:
     given(reserved(), action()).when(action(url="https://other")).then("ActionRequired h1 https://other")
 
 
@@ -159,7 +159,7 @@ def test_a_confirmed_payment_is_held() -> None:
     assert story.domain.due(story.payments) is None
 
 
-def test_a_confirmation_that_the_provider_puts_off_is_still_looked_after_within_a_minute() -> None:
+def test_a_deferred_confirmation_is_still_polled_within_a_minute() -> None:
     story = given(reserved(), action())
     for _ in range(8):
         story.when(tick(), after_ms=story.domain.due(story.payments) - story.at_ms).when(later())
@@ -169,13 +169,13 @@ def test_a_confirmation_that_the_provider_puts_off_is_still_looked_after_within_
 # Wrong money --------------------------------------------------------------------------------------------------------
 
 
-def test_a_hold_of_another_amount_is_sent_back_and_the_order_declined() -> None:
+def test_a_hold_of_another_amount_is_returned_and_the_order_declined() -> None:
     story = given(reserved()).when(authorised(amount=90))
     story.then("HoldDeclined", "SuspenseRecorded h1 90 CNY", "VoidRequested void:1 h1 90")
     story.when(voided()).then("Voided h1 90")
 
 
-def test_a_hold_in_another_currency_is_sent_back_in_that_currency() -> None:
+def test_a_hold_in_another_currency_is_returned_in_that_currency() -> None:
     story = given(reserved()).when(authorised(currency="JPY"))
     story.then("HoldDeclined", "SuspenseRecorded h1 100 JPY", "VoidRequested void:1 h1 100")
     assert story.events[2].void_requested.call.currency == "JPY"
@@ -183,27 +183,27 @@ def test_a_hold_in_another_currency_is_sent_back_in_that_currency() -> None:
     assert story.events[0].voided.currency == "JPY"
 
 
-def test_wrong_money_after_a_confirmation_does_not_look_like_a_release() -> None:
+def test_a_wrong_amount_after_a_confirmation_is_not_a_release() -> None:
     story = given(reserved(), action()).when(authorised(amount=90))
     story.then("HoldDeclined", "SuspenseRecorded h1 90 CNY", "VoidRequested void:1 h1 90")
     story.when(voided()).then("Voided h1 90")
     story.when(release()).then("PaymentReleased")
 
 
-def test_an_answer_without_a_reference_is_asked_for_again_and_not_believed() -> None:
+def test_a_hold_without_a_reference_is_ignored_and_the_call_retried() -> None:
     given(reserved()).when(authorised(hold="")).then("CallDeferred authorise:1")
 
 
-def test_unasked_money_without_a_reference_faults_the_purse() -> None:
+def test_unexpected_funds_without_a_reference_fault() -> None:
     given(reserved()).when(authorised(hold="", attempt=7)).then("Faulted Impossible")
 
 
-def test_an_answer_with_a_hold_that_is_over_is_a_decline() -> None:
+def test_a_result_with_an_ended_hold_is_a_decline() -> None:
     story = given(reserved(), authorised("h9", attempt=4), voided("h9"))
     story.when(authorised("h9")).then("HoldDeclined")
 
 
-def test_what_an_absent_attempt_wanted_confirmed_ends_nothing_of_the_next() -> None:
+def test_voiding_the_confirmation_of_an_absent_attempt_does_not_end_the_next_attempt() -> None:
     story = given(reserved(), action("h1"), absent()).when(release()).then("VoidRequested nothing yet")
     # The next attempt may have made a hold: its answer is waited for, and what it holds goes back.
     story.when(action("h2", attempt=2)).then(

@@ -17,13 +17,13 @@ from tests.unit.payments.stories import (
 )
 
 
-def test_order_numbers_never_repeat() -> None:
+def test_order_ids_are_unique() -> None:
     group = group_id("ann", "6ec5a8a1-5f0e-4c8a-9a4e-0a5cf7a1f001")
     requests = [f"{number:08x}-5f0e-4c8a-9a4e-0a5cf7a1f001" for number in range(20_000)]
     assert len({order_id(group, customer, one) for one in requests for customer in ("bob", "cem")}) == 40_000
 
 
-def test_a_payment_never_marks_somebody_elses_order() -> None:
+def test_a_payment_does_not_settle_another_order() -> None:
     story = given(reserved("o1"), reserved("o2")).when(authorised(order="o2", hold="h2"))
     story.then("o2: HoldAuthorised h2 100")
     # Nor does the other order's hold pay for this one.
@@ -36,7 +36,7 @@ def test_each_members_refund_goes_to_the_member_and_not_to_the_leader() -> None:
     story.when(release("o2")).then("o2: VoidRequested void:1 h2 100")
 
 
-def test_a_second_request_for_the_same_refund_has_no_number_of_its_own_and_pays_once() -> None:
+def test_a_retried_refund_request_has_the_same_id_and_pays_once() -> None:
     story = given(reserved(), authorised(), settle(100), captured(amount=100))
     story.when(refund("r1", 60)).then("RefundRequested refund:1 h1 60 r1")
     story.when(refund("r1", 60)).then_nothing()

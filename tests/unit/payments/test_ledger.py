@@ -55,7 +55,7 @@ SOLD = given(reserved(method=WALLET), sold(), settle(60), refunded(40))
         (given(release("o1"), authorised("h1"), voided()), {}),
     ],
 )
-def test_the_balances_say_where_the_money_is(story: Story, balances: dict[str, int]) -> None:
+def test_the_balances_show_where_the_money_is(story: Story, balances: dict[str, int]) -> None:
     assert booked(story).balances() == balances
 
 
@@ -74,7 +74,7 @@ def test_every_entry_is_balanced_and_names_its_order_hold_and_event() -> None:
     assert all(sum(posting.amount for posting in entry.postings) == 0 for entry in books.entries)
 
 
-def test_currencies_are_never_added_up() -> None:
+def test_currencies_are_not_summed() -> None:
     both = given(
         group(seat("o1", 1_500, currency="JPY"), seat("o2", 12_345, currency="KWD")),
         authorised("h1", 1_500, currency="JPY"),
@@ -98,14 +98,14 @@ def test_sums_beyond_what_the_log_can_hold_of_one_amount_are_exact() -> None:
     assert booked(story).balances() == {"customer": -3 * most, "holds": 3 * most}
 
 
-def test_a_decision_that_moved_nothing_has_an_entry_too() -> None:
+def test_a_decision_that_moved_no_money_has_an_entry() -> None:
     books = booked(given(reserved()))
     (entry,) = books.entries
     assert (entry.event, entry.order, entry.postings, entry.version) == ("", "", (), 1)
     assert entry.decision_sha256 == sha256(given(reserved()).log[0]).digest()
 
 
-def test_each_entry_carries_the_hash_of_all_before_it() -> None:
+def test_each_hash_covers_all_entries_before_it() -> None:
     books = booked(CHARGED)
     hashed = b""
     for entry in books.entries:
@@ -115,7 +115,7 @@ def test_each_entry_carries_the_hash_of_all_before_it() -> None:
     assert books.journal.head.entries == len(books.entries)
 
 
-def test_the_way_an_entry_is_hashed_never_changes() -> None:
+def test_the_hash_of_an_entry_is_stable() -> None:
     decision = PaymentDecision(group="g", version=1, time_ms=1)
     unasked = SuspenseRecorded(order="o", hold="h", amount_minor=5, currency="KWD")
     decision.events.append(PaymentEvent(suspense_recorded=unasked))
@@ -123,18 +123,18 @@ def test_the_way_an_entry_is_hashed_never_changes() -> None:
     assert entry.hash.hex() == "201c9134f2b1bb3990ea72b24b2b43d4e37addd6350d217412ce6d1a6f5e149e"
 
 
-def test_an_entry_is_read_from_its_bytes() -> None:
+def test_an_entry_is_parsed_from_its_bytes() -> None:
     for entry in booked(CHARGED).entries:
         assert parse_entry(entry.raw, entry.hash) == entry
 
 
-def test_a_repeat_is_booked_once() -> None:
+def test_a_duplicate_is_booked_once() -> None:
     books = Books().take([*CHARGED.log, *CHARGED.log[-2:]])
     assert books.balances() == {"customer": -60, "merchant": 60}
     assert books.journal.head.next_offset == len(CHARGED.log) + 2
 
 
-def test_what_was_booked_already_is_passed_over() -> None:
+def test_booked_offsets_are_skipped() -> None:
     journal = Journal(0, InMemoryGroups())
     assert journal.book(0, GROUP.encode(), CHARGED.log[0])
     assert journal.book(0, GROUP.encode(), CHARGED.log[0]) == []
@@ -159,12 +159,12 @@ def harmed(number: int, **fields: object) -> bytes:
         ([harmed(1, version=0)], "not a payment decision of group"),
     ],
 )
-def test_a_log_that_is_not_what_was_decided_stops_the_books(log: list[bytes], said: str) -> None:
+def test_a_changed_log_stops_the_booking(log: list[bytes], said: str) -> None:
     with pytest.raises(LedgerBroken, match=said):
         Books().take(log)
 
 
-def test_a_reader_who_goes_on_hears_of_every_fault() -> None:
+def test_a_fault_handler_that_returns_receives_every_fault() -> None:
     heard: list[Fault] = []
     journal = Journal(0, InMemoryGroups(), lambda fault, *_: heard.append(fault))
     log = [b"\xff", CHARGED.log[0], harmed(1, time_ms=1), harmed(2, previous_sha256=b"x"), CHARGED.log[3]]
@@ -173,14 +173,14 @@ def test_a_reader_who_goes_on_hears_of_every_fault() -> None:
     assert heard == [Fault.UNREADABLE, Fault.CHANGED, Fault.CHAIN, Fault.GAP]
 
 
-def test_where_the_log_was_trimmed_a_group_may_begin_in_the_middle() -> None:
+def test_in_a_trimmed_log_a_group_may_start_at_any_version() -> None:
     journal = Journal(0, InMemoryGroups(), trimmed=True)
     assert journal.book(7, GROUP.encode(), CHARGED.log[2])
     with pytest.raises(LedgerBroken, match="go from version 3 to 5"):
         journal.book(8, GROUP.encode(), harmed(4, version=5))
 
 
-def test_each_day_has_a_tree_of_its_own_and_no_entry_goes_to_a_day_before() -> None:
+def test_each_day_has_its_own_tree_and_days_only_increase() -> None:
     story = given(reserved()).when(authorised(), after_ms=DAY_MS).when(settle(60))
     books = booked(story)
     days = books.journal.days

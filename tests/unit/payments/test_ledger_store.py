@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from eventlog.state.database import Database, SourcePosition
+from eventlog.records.log_position import SourcePosition
+from eventlog.state.database import Database
 from services.payments.ledger import store
 from services.payments.ledger.journal import DAY_MS
 from services.payments.ledger.store import PartitionLedger
@@ -49,7 +50,7 @@ def same(books: PartitionLedger) -> None:
 
 
 @pytest.mark.parametrize("portion", [1, 2, 3, 100])
-async def test_books_go_on_where_they_ended(tmp_path: Path, portion: int) -> None:
+async def test_a_reopened_ledger_resumes_where_it_ended(tmp_path: Path, portion: int) -> None:
     for begin in range(0, len(STORY.log), portion):
         books = opened(tmp_path)
         assert books.positions.get(LOG, 0) == begin
@@ -61,7 +62,7 @@ async def test_books_go_on_where_they_ended(tmp_path: Path, portion: int) -> Non
     books.close()
 
 
-async def test_a_write_names_the_digest_of_the_last_record(tmp_path: Path) -> None:
+async def test_a_write_stores_the_digest_of_the_last_record(tmp_path: Path) -> None:
     books = opened(tmp_path)
     books.apply(LOG, [record(0), record(1)])
     await books.persist()
@@ -71,7 +72,7 @@ async def test_a_write_names_the_digest_of_the_last_record(tmp_path: Path) -> No
     kept.close()
 
 
-async def test_books_that_are_not_written_are_not_read_and_are_booked_again(tmp_path: Path) -> None:
+async def test_unwritten_entries_are_not_read_and_are_booked_again(tmp_path: Path) -> None:
     books = opened(tmp_path)
     books.take(record(0))
     await books.persist()
@@ -86,7 +87,7 @@ async def test_books_that_are_not_written_are_not_read_and_are_booked_again(tmp_
     books.close()
 
 
-async def test_a_large_write_is_done_on_a_thread_and_a_close_waits_for_it(tmp_path: Path) -> None:
+async def test_a_large_write_runs_on_a_thread_and_close_waits_for_it(tmp_path: Path) -> None:
     books = opened(tmp_path)
     names = [f"9f6c1c5e-0000-4000-8000-{number:012d}" for number in range(2 * store.MAX_INLINE_WRITE)]
     for offset, name in enumerate(names):
@@ -103,7 +104,7 @@ async def test_a_large_write_is_done_on_a_thread_and_a_close_waits_for_it(tmp_pa
     books.close()
 
 
-async def test_books_of_another_kind_are_folded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_with_another_stamp_is_folded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     books = opened(tmp_path)
     books.take(record(0))
     await books.persist()
@@ -114,7 +115,7 @@ async def test_books_of_another_kind_are_folded_anew(tmp_path: Path, monkeypatch
     books.close()
 
 
-async def test_groups_that_were_dropped_from_memory_are_found_again(tmp_path: Path) -> None:
+async def test_evicted_group_states_are_loaded_again(tmp_path: Path) -> None:
     books = opened(tmp_path, cached=4)
     first = STORY.log[0]
     names = [f"9f6c1c5e-0000-4000-8000-{number:012d}" for number in range(40)]

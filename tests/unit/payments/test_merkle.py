@@ -41,19 +41,19 @@ def tree_of(leaves: list[bytes]) -> Tree:
     return tree
 
 
-def test_the_root_is_the_one_that_others_published() -> None:
+def test_roots_equal_published_ones() -> None:
     assert tree_of([bytes.fromhex(one) for one in INPUTS]).root().hex() == ROOT_OF_EIGHT
 
 
 @pytest.mark.parametrize("count", [*range(34), 63, 64, 65, 1000])
-def test_a_tree_that_grows_has_the_root_of_the_definition(count: int) -> None:
+def test_a_growing_tree_has_the_root_of_the_definition(count: int) -> None:
     leaves = [str(number).encode() for number in range(count)]
     tree = tree_of(leaves)
     assert tree.root() == root_of(leaves)
     assert tree.size == count
 
 
-def test_a_tree_goes_on_from_what_was_kept_of_it() -> None:
+def test_a_restored_tree_continues() -> None:
     leaves = [str(number).encode() for number in range(21)]
     kept = tree_of(leaves[:13])
     resumed = Tree(kept.size, list(kept.peaks))
@@ -62,7 +62,7 @@ def test_a_tree_goes_on_from_what_was_kept_of_it() -> None:
     assert resumed.root() == root_of(leaves)
 
 
-def test_another_leaf_another_order_or_one_less_is_another_root() -> None:
+def test_another_leaf_another_order_or_a_missing_leaf_changes_the_root() -> None:
     leaves = [str(number).encode() for number in range(9)]
     roots = {
         tree_of(one).root()

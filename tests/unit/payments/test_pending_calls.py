@@ -34,7 +34,7 @@ def unsettled(story: Story, *, repeated: bool = False) -> PendingPaymentCalls:
     return calls
 
 
-def test_a_call_is_unsettled_from_its_request_to_its_answer() -> None:
+def test_a_call_is_pending_from_its_request_to_its_result() -> None:
     story = given(reserved("o1"), reserved("o2"))
     assert unsettled(story).earliest() == 0
     story.when(authorised())
@@ -43,7 +43,7 @@ def test_a_call_is_unsettled_from_its_request_to_its_answer() -> None:
     assert unsettled(story).earliest() is None
 
 
-def test_all_that_can_be_asked_for_is_answered_at_the_end() -> None:
+def test_every_kind_of_call_ends_with_its_result() -> None:
     kept = given(reserved(), authorised(), settle(60))
     assert unsettled(kept).earliest() == 2
     kept.when(captured())
@@ -57,19 +57,19 @@ def test_all_that_can_be_asked_for_is_answered_at_the_end() -> None:
     assert unsettled(freed.when(voided())).earliest() is None
 
 
-def test_a_call_that_waits_for_its_time_is_asked_for_again_by_a_later_decision() -> None:
+def test_a_deferred_call_is_requested_again_by_a_later_decision() -> None:
     story = given(reserved(), later())
     assert unsettled(story).earliest() is None
     story.when(tick(), after_ms=1_000)
     assert unsettled(story).earliest() == 2
 
 
-def test_repeats_in_the_log_change_nothing() -> None:
+def test_duplicates_in_the_log_change_nothing() -> None:
     assert unsettled(given(reserved(), authorised(), settle(60)), repeated=True).earliest() == 2
     assert unsettled(given(reserved(), authorised()), repeated=True).earliest() is None
 
 
-def test_only_a_copied_record_names_a_source() -> None:
+def test_only_a_copied_record_has_a_source() -> None:
     copying = PaymentInboxMapper()
     assert copying.source_of(tick().SerializeToString()) is None
     assert copying.source_of(b"\xff\xff") is None

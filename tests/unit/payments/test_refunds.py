@@ -38,7 +38,7 @@ def test_a_full_refund_needs_no_amount() -> None:
     story.when(refunded(100)).then("Refunded h1 100 r1")
 
 
-def test_two_refunds_of_60_from_100_at_once_pay_back_60() -> None:
+def test_two_concurrent_refunds_of_60_from_100_refund_60() -> None:
     story = charged().when(refund("r1", 60)).then("RefundRequested refund:1 h1 60 r1")
     story.when(refund("r2", 60)).then("RefundDeclined r2 60")
     assert story.events[0].refund_declined.request_sha256 == b"digest"
@@ -46,7 +46,7 @@ def test_two_refunds_of_60_from_100_at_once_pay_back_60() -> None:
     story.when(refunded(60)).then("Refunded h1 60 r1")
 
 
-def test_several_refunds_at_once_are_told_apart_by_their_attempts() -> None:
+def test_concurrent_refunds_are_distinguished_by_their_attempts() -> None:
     story = charged().when(refund("r1", 30)).when(refund("r2", 30))
     assert story.calls == ["o1:refund:2"]
     story.when(refunded(30, 2)).then("Refunded h1 30 r2")
@@ -55,7 +55,7 @@ def test_several_refunds_at_once_are_told_apart_by_their_attempts() -> None:
     story.when(refund("r3")).then("RefundRequested refund:3 h1 40 r3")
 
 
-def test_the_same_refund_asked_for_again_changes_nothing() -> None:
+def test_a_duplicate_refund_command_changes_nothing() -> None:
     story = charged().when(refund("r1", 60)).when(refund("r1", 60)).then_nothing()
     story.when(refund("r1", 10, digest=b"other")).then_nothing()
     story.when(refunded(60)).when(refund("r1", 60)).then_nothing()
@@ -64,7 +64,7 @@ def test_the_same_refund_asked_for_again_changes_nothing() -> None:
     assert (found.status, found.amount, found.request_sha256) == (RefundStatus.SUCCEEDED, 60, b"digest")
 
 
-def test_a_refund_that_the_provider_refuses_frees_its_amount() -> None:
+def test_a_refund_that_the_provider_declines_frees_its_amount() -> None:
     story = charged().when(refund("r1", 60)).when(declined(REFUND, reason="closed")).then("RefundDeclined r1 60")
     assert story.events[0].refund_declined.request_sha256 == b"digest"
     found = refund_of(story.payments, "o1", "r1")
@@ -74,13 +74,13 @@ def test_a_refund_that_the_provider_refuses_frees_its_amount() -> None:
     story.when(refund("r2", 100)).then("RefundRequested refund:2 h1 100 r2")
 
 
-def test_a_refund_that_went_through_after_its_refusal_is_booked() -> None:
+def test_a_refund_that_succeeds_after_its_decline_is_booked() -> None:
     story = charged().when(refund("r1", 60)).when(declined(REFUND)).when(refunded(60)).then("Refunded h1 60 r1")
     story.when(refunded(60)).then_nothing()
     story.when(refund("r2", 60)).then("RefundDeclined r2 60")
 
 
-def test_a_refund_with_an_unknown_result_is_asked_again_under_its_own_key() -> None:
+def test_a_refund_with_an_unknown_result_is_retried_under_its_own_key() -> None:
     story = charged().when(refund("r1", 60)).when(later(REFUND)).when(tick(), after_ms=1_000)
     story.then("CallRetried refund:1 h1 60 r1")
 
@@ -97,11 +97,11 @@ def test_a_refund_wrongly_proven_absent_is_booked_once() -> None:
     story.when(refunded(60, 2)).then_nothing()
 
 
-def test_a_refund_of_money_that_is_gone_is_refused() -> None:
+def test_a_refund_from_an_ended_payment_is_declined() -> None:
     charged().when(refund("r1", 60)).when(gone(REFUND)).then("RefundDeclined r1 60")
 
 
-def test_a_refund_that_nobody_asked_for_is_left_to_reconciliation() -> None:
+def test_an_unexpected_refund_is_left_to_reconciliation() -> None:
     charged().when(refunded(60, 7)).then_nothing()
 
 
@@ -120,25 +120,25 @@ def test_a_refund_that_nobody_asked_for_is_left_to_reconciliation() -> None:
     ],
     ids=["unknown", "requested", "held", "capturing", "declined", "released", "above", "negative", "the largest"],
 )
-def test_a_refund_of_what_was_not_captured_is_refused_and_remembered(story: Story, amount: int) -> None:
+def test_a_refund_without_captured_money_is_declined_and_remembered(story: Story, amount: int) -> None:
     story.when(refund("r1", amount)).then(f"RefundDeclined r1 {max(amount, 0)}")
     assert story.events[0].refund_declined.reason
     story.when(refund("r1", amount)).then_nothing()
 
 
-def test_nothing_left_is_refused() -> None:
+def test_a_refund_with_nothing_left_is_declined() -> None:
     charged().when(refund("r1")).when(refunded(100)).when(refund("r2")).then("RefundDeclined r2 0")
 
 
-def test_a_refused_refund_does_not_keep_an_unknown_order_from_being_held() -> None:
+def test_a_declined_refund_of_an_unknown_order_does_not_prevent_its_hold() -> None:
     given(refund()).when(reserved()).then("HoldRequested authorise:1 100")
 
 
-def test_a_refund_without_an_id_faults_the_purse() -> None:
+def test_a_refund_without_an_id_faults() -> None:
     charged().when(refund("")).then("Faulted Impossible")
 
 
-def test_partly_and_wholly_refunded_payments_show_it() -> None:
+def test_the_api_shows_partial_and_full_refunds() -> None:
     story = charged().when(refund("r1", 60)).when(refunded(60))
     seen = payment_of(story.payments, "o1")
     assert seen is not None

@@ -28,7 +28,7 @@ def taken() -> Story:
     return given(reserved(method="wallet_ok"), sold())
 
 
-def test_the_difference_is_given_back_before_the_order_counts_as_charged() -> None:
+def test_the_difference_is_refunded_before_the_order_counts_as_charged() -> None:
     story = taken().when(settle(60)).then("RefundRequested refund:1 h1 40")
     assert story.calls == ["o1:refund:1"]
     story.when(refunded(40)).then("Refunded h1 40", "Captured h1 60 released 0")
@@ -36,20 +36,20 @@ def test_the_difference_is_given_back_before_the_order_counts_as_charged() -> No
     story.when(settle(60)).then_nothing()
 
 
-def test_a_sale_at_the_very_price_is_charged_without_a_call() -> None:
+def test_a_sale_at_the_exact_price_is_charged_without_a_call() -> None:
     story = taken().when(settle(100)).then("Captured h1 100 released 0")
     assert story.calls == []
     story.when(settle(100)).then_nothing()
 
 
-def test_a_difference_that_the_provider_refuses_to_give_back_is_owed_and_the_price_still_stands() -> None:
+def test_a_difference_whose_refund_is_declined_is_owed_and_the_order_charged() -> None:
     story = taken().when(settle(60)).when(declined(REFUND)).then("RefundDeclined 40", "Captured h1 60 released 0")
     seen = payment_of(story.payments, "o1")
     assert seen is not None
     assert (seen.captured, seen.owed) == (60, 40)
 
 
-def test_an_owed_difference_that_went_back_after_all_is_booked_once() -> None:
+def test_an_owed_difference_that_is_refunded_after_all_is_booked_once() -> None:
     story = taken().when(settle(60)).when(declined(REFUND)).when(refunded(40)).then("Refunded h1 40")
     story.when(refunded(40)).then_nothing()
     seen = payment_of(story.payments, "o1")
@@ -57,13 +57,13 @@ def test_an_owed_difference_that_went_back_after_all_is_booked_once() -> None:
     assert (seen.captured, seen.refunded, seen.owed) == (60, 0, 0)
 
 
-def test_a_refund_of_the_difference_with_an_unknown_result_is_asked_again_under_its_own_key() -> None:
+def test_a_refund_of_the_difference_with_an_unknown_result_is_retried_under_its_own_key() -> None:
     story = taken().when(settle(60)).when(later(REFUND)).then("CallDeferred refund:1")
     story.when(tick(), after_ms=1_000).then("CallRetried refund:1 h1 40")
     story.when(refunded(40)).then("Refunded h1 40", "Captured h1 60 released 0")
 
 
-def test_an_outage_of_a_day_between_a_refund_and_its_answer_gives_the_money_back_once() -> None:
+def test_an_outage_of_a_day_between_a_refund_and_its_result_refunds_once() -> None:
     story = taken().when(settle(60)).when(later(REFUND))
     keys = set()
     for _ in range(300):
@@ -79,12 +79,12 @@ def test_a_refund_of_the_difference_proven_absent_is_made_under_the_next_attempt
     story.when(refunded(40, 2)).then("Refunded h1 40", "Captured h1 60 released 0")
 
 
-def test_a_refund_that_gave_back_too_little_is_completed() -> None:
+def test_a_refund_of_too_little_is_completed() -> None:
     story = taken().when(settle(60)).when(refunded(30)).then("Refunded h1 30", "RefundRequested refund:2 h1 10")
     story.when(refunded(10, 2)).then("Refunded h1 10", "Captured h1 60 released 0")
 
 
-def test_a_release_while_the_difference_goes_back_gives_the_rest_back_too() -> None:
+def test_a_release_during_the_refund_of_the_difference_refunds_the_rest() -> None:
     story = taken().when(settle(60)).when(release()).then("VoidRequested nothing yet")
     story.when(refunded(40)).then("Refunded h1 40", "RefundRequested refund:2 h1 60")
     story.when(refunded(60, 2)).then("Refunded h1 60", "PaymentReleased")
@@ -106,7 +106,7 @@ def test_a_prepayment_that_was_never_paid_is_declined() -> None:
     given(reserved(method="wallet_ok"), action(operation=SALE)).when(gone(SALE)).then("HoldDeclined")
 
 
-def test_a_sale_of_another_amount_is_given_back() -> None:
+def test_a_sale_of_another_amount_is_refunded() -> None:
     story = given(reserved(method="wallet_ok")).when(sold(amount=90))
     story.then("HoldDeclined", "SuspenseRecorded h1 90 CNY", "RefundRequested refund:1 h1 90")
     story.when(refunded(90)).then("Refunded h1 90")
@@ -118,7 +118,7 @@ def test_a_charged_sale_can_be_refunded_by_command_up_to_its_price() -> None:
     story.when(refunded(60, 2)).then("Refunded h1 60 r2")
 
 
-def test_of_two_sales_over_the_same_amount_the_refused_refund_is_told_from_the_other() -> None:
+def test_of_two_refunds_of_one_amount_the_declined_one_is_identified() -> None:
     story = taken().when(sold("h2", attempt=2)).then("SuspenseRecorded h2 100 CNY", "RefundRequested refund:1 h2 100")
     story.when(release()).then("RefundRequested refund:2 h1 100")
     # The second is refused. The event can't say which, so the first is taken up again, and it is said once more.

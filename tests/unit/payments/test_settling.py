@@ -33,7 +33,7 @@ def held() -> Story:
     return given(reserved(), authorised())
 
 
-def test_a_member_is_charged_and_the_rest_of_the_hold_is_let_go() -> None:
+def test_a_member_is_charged_and_the_rest_of_the_hold_is_released() -> None:
     story = held().when(settle(60)).then("CaptureRequested capture:1 h1 60")
     assert story.calls == ["o1:capture:1"]
     story.when(captured(amount=60)).then("Captured h1 60 released 40")
@@ -49,12 +49,12 @@ def test_every_member_of_a_group_is_charged_in_one_decision() -> None:
     story.then("CaptureRequested capture:1 h1 60", "o2: CaptureRequested capture:1 h2 70")
 
 
-def test_a_settlement_told_twice_is_captured_once() -> None:
+def test_a_duplicate_settlement_is_captured_once() -> None:
     story = held().when(settle()).when(settle()).then_nothing()
     story.when(captured()).when(settle()).then_nothing()
 
 
-def test_a_capture_reported_again_and_again_is_booked_once() -> None:
+def test_duplicate_reports_of_a_capture_are_booked_once() -> None:
     story = held().when(settle()).when(captured())
     for _ in range(10):
         story.when(captured()).then_nothing()
@@ -65,7 +65,7 @@ def test_a_capture_reported_again_and_again_is_booked_once() -> None:
     [settle(101), settle(0), settle(60, hold="h9"), settle(60, currency="JPY"), settle(60, order="o9")],
     ids=["above the hold", "nothing", "another hold", "another currency", "an unknown order"],
 )
-def test_an_impossible_settlement_faults_the_purse_and_asks_for_nothing(wrong: object) -> None:
+def test_an_impossible_settlement_faults_and_requests_nothing(wrong: object) -> None:
     story = held().when(wrong).then("Faulted Impossible")  # type: ignore[arg-type]
     assert story.calls == []
     story.when(settle(60)).then("CaptureRequested capture:1 h1 60")
@@ -79,7 +79,7 @@ def test_an_order_is_not_charged_before_its_money_is_held() -> None:
     given(reserved()).when(settle(60, hold="")).then("Faulted Impossible")
 
 
-def test_an_impossible_settlement_does_not_keep_the_others_from_being_charged() -> None:
+def test_an_impossible_settlement_does_not_stop_the_others() -> None:
     story = given(group(seat("o1"), seat("o2")), authorised("h1"), authorised("h2", order="o2"))
     story.when(group(settlement(999), settlement(70, "o2", "h2")))
     story.then("o2: CaptureRequested capture:1 h2 70", "Faulted Impossible")
@@ -88,7 +88,7 @@ def test_an_impossible_settlement_does_not_keep_the_others_from_being_charged() 
 # Refused ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_refused_capture_fails_the_order_and_leaves_nothing_held() -> None:
+def test_a_declined_capture_ends_with_nothing_held() -> None:
     story = held().when(settle()).when(declined(CAPTURE, reason="fraud"))
     story.then("CaptureDeclined", "VoidRequested void:1 h1 100")
     body = story.events[0].capture_declined
@@ -97,11 +97,11 @@ def test_a_refused_capture_fails_the_order_and_leaves_nothing_held() -> None:
     story.when(declined(CAPTURE)).then_nothing()
 
 
-def test_a_refused_capture_whose_hold_is_gone_needs_no_void() -> None:
+def test_a_declined_capture_of_a_lapsed_hold_needs_no_void() -> None:
     held().when(settle()).when(declined(CAPTURE)).when(gone(VOID)).then("HoldLapsed h1 100")
 
 
-def test_a_capture_that_went_through_after_it_was_refused_is_given_back() -> None:
+def test_a_capture_that_succeeds_after_its_decline_is_returned() -> None:
     story = held().when(settle()).when(declined(CAPTURE)).when(captured(amount=60, operation=VOID))
     story.then("HoldLapsed h1 100", "SuspenseRecorded h1 60 CNY", "RefundRequested refund:1 h1 60")
     story.when(refunded(60)).then("Refunded h1 60")
@@ -111,7 +111,7 @@ def test_a_capture_that_went_through_after_it_was_refused_is_given_back() -> Non
 # Lapsed -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_hold_that_lapsed_before_its_capture_is_asked_for_once_more_at_the_captures_amount() -> None:
+def test_a_hold_that_lapsed_before_its_capture_is_renewed_once_at_the_captures_amount() -> None:
     story = held().when(settle(60)).when(gone()).then("HoldLapsed h1 100", "HoldRequested authorise:2 60")
     call = story.events[1].hold_requested.call
     assert (call.customer, call.payment_method, call.currency) == ("customer of o1", "card_ok", "CNY")
@@ -119,12 +119,12 @@ def test_a_hold_that_lapsed_before_its_capture_is_asked_for_once_more_at_the_cap
     story.when(captured("h2", 60, 2)).then("Captured h2 60 released 0")
 
 
-def test_a_renewed_hold_that_is_refused_fails_the_order() -> None:
+def test_a_declined_renewal_declines_the_capture() -> None:
     story = held().when(settle()).when(gone()).when(declined(attempt=2)).then("CaptureDeclined")
     assert story.events[0].capture_declined.hold == "h1"
 
 
-def test_a_renewed_hold_that_lapses_too_fails_the_order() -> None:
+def test_a_renewed_hold_that_lapses_declines_the_capture() -> None:
     story = held().when(settle()).when(gone()).when(authorised("h2", 60, 2)).when(gone(CAPTURE, 2, "h2"))
     story.then("HoldLapsed h2 60", "CaptureDeclined")
 
@@ -135,7 +135,7 @@ def test_a_hold_that_lapsed_while_the_group_formed_is_renewed_at_its_settlement(
     story.when(authorised("h2", 60, 2)).then("HoldAuthorised h2 60", "CaptureRequested capture:1 h2 60")
 
 
-def test_a_hold_that_was_let_go_at_the_providers_is_renewed_at_its_settlement() -> None:
+def test_a_hold_that_was_voided_at_the_provider_is_renewed_at_its_settlement() -> None:
     story = held().when(voided(operation=AUTHORISE)).then("Voided h1 100")
     story.when(settle(60)).then("HoldRequested authorise:2 60")
 
@@ -146,7 +146,7 @@ def test_a_notification_that_a_hold_expired_does_not_outrank_its_captures_succes
     story.when(gone(AUTHORISE)).then_nothing()
 
 
-def test_a_hold_said_to_be_gone_at_its_capture_though_the_capture_succeeded_is_charged_once() -> None:
+def test_a_capture_reported_as_lapsed_and_then_as_successful_is_charged_once() -> None:
     story = held().when(settle()).when(gone())
     story.when(captured()).then("SuspenseRecorded h1 60 CNY", "RefundRequested refund:1 h1 60")
     story.when(authorised("h2", 60, 2)).then("HoldAuthorised h2 60", "CaptureRequested capture:2 h2 60")
@@ -154,7 +154,7 @@ def test_a_hold_said_to_be_gone_at_its_capture_though_the_capture_succeeded_is_c
     story.when(refunded(60)).then("Refunded h1 60")
 
 
-def test_a_renewed_hold_that_is_never_confirmed_fails_the_order_in_bounded_time() -> None:
+def test_a_renewal_that_is_not_confirmed_declines_the_capture_in_bounded_time() -> None:
     story = held().when(settle()).when(gone()).when(action("h2", attempt=2))
     for _ in range(MAX_RENEWAL_POLLS - 1):
         story.when(tick(), after_ms=60_000).when(action("h2", attempt=2)).then("CallDeferred authorise:2")
@@ -167,7 +167,7 @@ def test_a_renewed_hold_that_is_never_confirmed_fails_the_order_in_bounded_time(
 # Unknown results ----------------------------------------------------------------------------------------------------
 
 
-def test_a_capture_with_an_unknown_result_is_asked_again_under_its_own_key() -> None:
+def test_a_capture_with_an_unknown_result_is_retried_under_its_own_key() -> None:
     story = held().when(settle()).when(later(CAPTURE)).then("CallDeferred capture:1")
     story.when(tick(), after_ms=1_000).then("CallRetried capture:1 h1 60")
     assert story.calls == ["o1:capture:1"]
@@ -186,11 +186,11 @@ def test_a_capture_wrongly_proven_absent_is_booked_once() -> None:
     story.when(declined(CAPTURE, 2)).then_nothing()
 
 
-def test_more_taken_than_asked_for_goes_back() -> None:
+def test_money_taken_beyond_the_requested_amount_is_returned() -> None:
     story = held().when(settle(60)).when(captured(amount=75))
     story.then("Captured h1 60 released 40", "SuspenseRecorded h1 15 CNY", "RefundRequested refund:1 h1 15")
     story.when(refunded(15)).then("Refunded h1 15")
 
 
-def test_less_taken_than_asked_for_is_booked_as_it_is_and_alarms() -> None:
+def test_a_capture_of_too_little_is_booked_with_an_alarm() -> None:
     held().when(settle(60)).when(captured(amount=50)).then("Captured h1 50 released 50", "SuspenseRecorded h1 0 CNY")

@@ -22,7 +22,7 @@ from tests.unit.payments.stories import (
 )
 
 
-def test_a_hold_for_an_order_that_nobody_knows_goes_back() -> None:
+def test_a_hold_of_an_unknown_order_is_returned() -> None:
     story = given().when(authorised("h9")).then("SuspenseRecorded h9 100 CNY", "VoidRequested void:1 h9 100")
     assert story.calls == ["o1:void:1"]
     story.when(authorised("h9")).then_nothing()
@@ -30,18 +30,18 @@ def test_a_hold_for_an_order_that_nobody_knows_goes_back() -> None:
     story.when(authorised("h9")).then_nothing()
 
 
-def test_an_order_whose_money_came_first_is_held_like_any_other() -> None:
+def test_an_order_with_earlier_unexpected_funds_is_held_like_any_other() -> None:
     story = given(authorised("h9")).when(reserved()).then("HoldRequested authorise:1 100")
     story.when(voided("h9")).then("Voided h9 100")
     story.when(authorised()).then("HoldAuthorised h1 100")
 
 
-def test_a_release_of_an_unknown_order_waits_until_its_money_is_back() -> None:
+def test_a_release_of_an_unknown_order_waits_until_its_money_is_returned() -> None:
     story = given(authorised("h9")).when(release()).then("VoidRequested nothing yet")
     story.when(voided("h9")).then("Voided h9 100", "PaymentReleased")
 
 
-def test_the_same_card_held_twice_by_a_frozen_process_is_let_go_once() -> None:
+def test_a_second_hold_by_a_frozen_process_is_voided_once() -> None:
     story = given(reserved(), authorised("h1")).when(authorised("h2"))
     story.then("SuspenseRecorded h2 100 CNY", "VoidRequested void:1 h2 100")
     story.when(authorised("h2")).then_nothing()
@@ -50,51 +50,51 @@ def test_the_same_card_held_twice_by_a_frozen_process_is_let_go_once() -> None:
     story.when(captured()).then("Captured h1 60 released 40")
 
 
-def test_a_second_hold_after_the_charge_is_let_go() -> None:
+def test_a_second_hold_after_the_charge_is_voided() -> None:
     story = given(reserved(), authorised(), settle(), captured()).when(authorised("h2"))
     story.then("SuspenseRecorded h2 100 CNY", "VoidRequested void:1 h2 100")
     story.when(gone(VOID, hold="h2")).then("HoldLapsed h2 100")
 
 
-def test_a_second_sale_is_given_back_in_full() -> None:
+def test_a_second_sale_is_refunded_in_full() -> None:
     story = given(reserved(method="wallet_ok"), sold()).when(sold("h2", 70, 2))
     story.then("SuspenseRecorded h2 70 CNY", "RefundRequested refund:1 h2 70")
     story.when(refunded(70, 1, "h2")).then("Refunded h2 70")
     story.when(settle(100)).then("Captured h1 100 released 0")
 
 
-def test_a_release_is_done_only_when_extra_holds_are_gone_too() -> None:
+def test_a_release_is_complete_only_when_further_holds_have_ended() -> None:
     story = given(reserved(), authorised("h1"), authorised("h2")).when(release()).then("VoidRequested void:2 h1 100")
     story.when(voided("h1", 2)).then("Voided h1 100")
     story.when(voided("h2", 1)).then("Voided h2 100", "PaymentReleased")
 
 
-def test_an_extra_hold_of_a_call_that_never_arrived_is_waited_for_by_the_release() -> None:
+def test_a_release_waits_for_a_further_hold_when_its_call_never_arrived() -> None:
     story = given(reserved(), authorised("h9", attempt=5), release()).when(absent()).then("HoldDeclined")
     story.when(voided("h9")).then("Voided h9 100", "PaymentReleased")
 
 
-def test_money_after_the_release_goes_back_without_a_second_release() -> None:
+def test_money_after_the_release_is_returned_without_a_second_release() -> None:
     story = given(reserved(), release(), absent()).when(authorised())
     story.then("SuspenseRecorded h1 100 CNY", "VoidRequested void:1 h1 100")
     story.when(voided()).then("Voided h1 100")
 
 
-def test_an_extra_hold_whose_void_must_wait_is_let_go_later() -> None:
+def test_a_further_hold_whose_void_is_deferred_is_voided_later() -> None:
     story = given(reserved(), authorised(), authorised("h2")).when(later(VOID)).then("CallDeferred void:1")
     story.when(tick(), after_ms=1_000).then("CallRetried void:1 h2 100")
     story.when(declined(VOID)).then("CallRetried void:2 h2 100", "CallDeferred void:2")
     story.when(tick(), after_ms=5_000).when(voided("h2", 2)).then("Voided h2 100")
 
 
-def test_an_extra_hold_that_was_captured_is_given_back_and_never_told_as_a_capture() -> None:
+def test_a_captured_further_hold_is_returned_and_not_reported_as_a_capture() -> None:
     story = given(reserved(), authorised(), authorised("h2")).when(captured("h2", 100, operation=VOID))
     story.then("HoldLapsed h2 100", "SuspenseRecorded h2 100 CNY", "RefundRequested refund:1 h2 100")
     story.when(refunded(100, 1, "h2")).then("Refunded h2 100")
     story.when(captured("h2", 100, operation=VOID)).then_nothing()
 
 
-def test_a_capture_that_nobody_asked_for_is_given_back_and_the_order_held_anew_at_its_settlement() -> None:
+def test_an_unexpected_capture_is_returned_and_the_order_authorised_anew_at_its_settlement() -> None:
     story = given(reserved(), authorised()).when(captured("h1", 100))
     story.then("HoldLapsed h1 100", "SuspenseRecorded h1 100 CNY", "RefundRequested refund:1 h1 100")
     story.when(captured("h1", 100)).then_nothing()
@@ -105,19 +105,19 @@ def test_a_capture_that_nobody_asked_for_is_given_back_and_the_order_held_anew_a
     story.when(captured("h1", 100, 7)).then_nothing()
 
 
-def test_a_capture_reported_after_its_hold_was_let_go_is_given_back_once() -> None:
+def test_a_capture_reported_after_its_void_is_returned_once() -> None:
     story = given(reserved(), authorised(), release(), voided()).when(captured("h1", 100))
     story.then("SuspenseRecorded h1 100 CNY", "RefundRequested refund:1 h1 100")
     story.when(refunded(100)).then("Refunded h1 100")
     story.when(captured("h1", 100)).then_nothing()
 
 
-def test_a_capture_for_an_order_that_nobody_knows_is_given_back() -> None:
+def test_a_capture_of_an_unknown_order_is_returned() -> None:
     story = given().when(captured("h9", 100)).then("SuspenseRecorded h9 100", "RefundRequested refund:1 h9 100")
     story.when(refunded(100, 1, "h9")).then("Refunded h9 100")
     story.when(captured("h9", 100)).then_nothing()
 
 
-def test_other_news_of_unknown_orders_is_no_news() -> None:
+def test_other_results_of_unknown_orders_are_ignored() -> None:
     for news in (declined(), voided(), refunded(10), absent(), gone(), later(), declined(CAPTURE)):
         given().when(news).then_nothing()

@@ -26,7 +26,7 @@ class Work:
         return self.done
 
 
-async def test_it_is_done_once_for_all_who_ask_and_again_once_it_is_forgotten() -> None:
+async def test_work_runs_once_for_all_callers_and_again_after_its_lifetime() -> None:
     now = 100.0
     repeats: IdempotencyCache[int] = IdempotencyCache(10, 60.0, lambda: now)
     work = Work()
@@ -39,7 +39,7 @@ async def test_it_is_done_once_for_all_who_ask_and_again_once_it_is_forgotten() 
     assert await repeats.once(b"k", work, 30) == 2
 
 
-async def test_no_more_is_remembered_than_there_is_room_for() -> None:
+async def test_the_oldest_result_is_evicted_at_capacity() -> None:
     repeats: IdempotencyCache[int] = IdempotencyCache(3, 60.0)
     work = Work()
     work.go.set()
@@ -49,7 +49,7 @@ async def test_no_more_is_remembered_than_there_is_room_for() -> None:
     assert [await repeats.once(key, work, 30) for key in (b"4", b"1")] == [4, 5]
 
 
-async def test_a_failure_is_for_those_who_wait_and_is_not_remembered() -> None:
+async def test_a_failure_reaches_the_waiting_callers_and_is_not_cached() -> None:
     repeats: IdempotencyCache[int] = IdempotencyCache(3, 60.0)
     work = Work(BrokerUnavailable("away"))
     asking = [asyncio.ensure_future(repeats.once(b"k", work, 30)) for _ in range(3)]
@@ -62,7 +62,7 @@ async def test_a_failure_is_for_those_who_wait_and_is_not_remembered() -> None:
     assert await repeats.once(b"k", good, 30) == 1
 
 
-async def test_one_that_is_given_up_or_takes_too_long_holds_nobody() -> None:
+async def test_a_cancelled_or_slow_run_does_not_block_other_callers() -> None:
     repeats: IdempotencyCache[int] = IdempotencyCache(3, 60.0)
     work = Work()
     first = asyncio.ensure_future(repeats.once(b"k", work, 30))

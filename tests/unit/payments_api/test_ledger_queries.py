@@ -113,7 +113,7 @@ class Halves(LocalRouter):
         return [await here([1]), await here([0])]
 
 
-async def test_balances_of_several_replicas_are_added_up_and_each_partition_is_named_once(view: View) -> None:
+async def test_balances_of_several_replicas_are_merged_with_each_partition_once(view: View) -> None:
     books = LedgerQueries(view, Halves())
     answer = await books.balances(pb.GetBalancesRequest(), calling())
     once = await balances(view)
@@ -125,7 +125,7 @@ async def test_balances_of_several_replicas_are_added_up_and_each_partition_is_n
         await books.balances(pb.GetBalancesRequest(), calling())
 
 
-async def test_one_currency_may_be_asked_for(view: View) -> None:
+async def test_balances_can_be_filtered_by_currency(view: View) -> None:
     answer = await balances(view, "KWD")
     assert {one.currency for one in answer.balances} == {"KWD"}
     assert [total.currency for total in answer.totals] == ["KWD"]
@@ -159,7 +159,7 @@ async def test_entries_come_in_the_order_of_the_log_and_in_pages(view: View) -> 
         assert seen == list(whole.entries)
 
 
-async def test_a_partition_may_be_read_from_anywhere(view: View) -> None:
+async def test_a_partition_can_be_read_from_any_position(view: View) -> None:
     whole = (await entries(view)).entries
     for at, entry in enumerate(whole):
         position = entry.position
@@ -174,7 +174,7 @@ async def test_a_group_without_money_has_no_entries(view: View) -> None:
 
 
 @pytest.mark.parametrize("parent", ["nothing", GROUP.upper()])
-async def test_what_is_no_group_is_refused(view: View, parent: str) -> None:
+async def test_a_parent_that_is_not_a_group_is_refused(view: View, parent: str) -> None:
     with pytest.raises(ApiError, match="is not the name of a group"):
         await entries(view, parent=parent)
 
@@ -185,7 +185,7 @@ async def test_a_token_of_another_list_is_refused(view: View) -> None:
         await entries(view, 1, token, OTHER)
 
 
-async def test_while_the_ledger_is_behind_nothing_is_answered(view: View) -> None:
+async def test_a_ledger_that_is_behind_is_not_ready(view: View) -> None:
     view.ready = False
     with pytest.raises(NotReady):
         await balances(view)

@@ -29,7 +29,7 @@ def orders(answer: ListPaymentsResponse) -> list[str]:
     return [payment.name.split("/")[3] for payment in answer.payments]
 
 
-async def test_all_payments_come_by_the_ids_of_their_orders(decider: Decider) -> None:
+async def test_payments_are_listed_by_order_id(decider: Decider) -> None:
     answer = await page(decider)
     assert orders(answer) == [ORDERS[1], ORDERS[3], ORDERS[5]]
     assert answer.next_page_token == ""
@@ -37,7 +37,7 @@ async def test_all_payments_come_by_the_ids_of_their_orders(decider: Decider) ->
     assert "card_secret" not in str(answer)
 
 
-async def test_what_comes_between_two_pages_moves_nothing(decider: Decider) -> None:
+async def test_a_payment_added_between_two_pages_shifts_no_other(decider: Decider) -> None:
     first = await page(decider, 2)
     assert orders(first) == [ORDERS[1], ORDERS[3]]
     decider.charge(ORDERS[0])

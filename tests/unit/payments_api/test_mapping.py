@@ -74,26 +74,26 @@ def test_a_payment_shows_its_state_and_its_amounts(
     )
 
 
-def test_a_payment_shows_its_hold_its_currency_and_what_was_asked() -> None:
+def test_a_payment_shows_its_hold_its_currency_and_the_requested_amount() -> None:
     seen = view(reserved(currency="KWD", amount=12_345), authorised(currency="KWD", amount=12_345))
     assert (seen.hold, seen.currency, seen.amount) == ("h1", "KWD", 12_345)
 
 
-def test_a_confirmation_shows_where_until_it_is_done() -> None:
+def test_a_payment_shows_the_confirmation_address_until_it_is_confirmed() -> None:
     assert view(reserved(), action()).action_url == "https://confirm"
     assert view(reserved(), action(), authorised()).action_url == ""
 
 
-def test_a_declined_payment_says_why() -> None:
+def test_a_declined_payment_shows_the_reason() -> None:
     assert view(reserved(), declined(reason="stolen")).reason == "stolen"
 
 
-def test_an_order_that_the_group_never_spoke_of_has_no_payment() -> None:
+def test_an_order_that_the_group_never_named_has_no_payment() -> None:
     assert payment_of(given().payments, "o1") is None
     assert payment_of(given(authorised("h9")).payments, "o1") is None
 
 
-def test_a_refund_that_was_never_decided_is_not_there() -> None:
+def test_an_undecided_refund_is_not_found() -> None:
     payments = given(*CHARGED).payments
     assert refund_of(payments, "o1", "r1") is None
     assert refund_of(payments, "o9", "r1") is None

@@ -97,7 +97,7 @@ def said(decider: Decider) -> list[str]:
     return [str(event.WhichOneof("body")) for event in PaymentDecision.FromString(decider.log[-1]).events]
 
 
-async def test_a_notification_is_in_the_log_before_it_is_thanked(decider: Decider, inbox: Inbox) -> None:
+async def test_a_notification_is_in_the_log_before_it_is_acknowledged(decider: Decider, inbox: Inbox) -> None:
     answer = await notify(decider, inbox, told(), signed(told()))
     assert (answer.payment, answer.partition, answer.offset) == (f"groups/{GROUP}/orders/{ORDER}/payment", 3, 0)
     ((key, record, headers),) = inbox.records
@@ -109,7 +109,7 @@ async def test_a_notification_is_in_the_log_before_it_is_thanked(decider: Decide
         await notify(decider, inbox, told(), signed(told()))
 
 
-async def test_repeats_are_appended_once_while_they_are_remembered(decider: Decider, inbox: Inbox) -> None:
+async def test_duplicates_are_appended_once_while_they_are_remembered(decider: Decider, inbox: Inbox) -> None:
     reads = notifications_of(simulated_secret=SECRET, now_s=lambda: NOW_S)
     serving = servicer(decider, inbox, reads)
     requests = [
@@ -126,7 +126,7 @@ async def test_repeats_are_appended_once_while_they_are_remembered(decider: Deci
         await serving.NotifyPayment(forged, calling())
 
 
-async def test_a_repeat_of_what_could_not_be_appended_is_appended(decider: Decider, inbox: Inbox) -> None:
+async def test_a_duplicate_of_a_failed_append_is_appended(decider: Decider, inbox: Inbox) -> None:
     serving = servicer(decider, inbox, notifications_of(simulated_secret=SECRET, now_s=lambda: NOW_S))
     request = NotifyPaymentRequest(provider="simulated", body=told(), headers=signed(told()))
     inbox.away = True
@@ -137,7 +137,7 @@ async def test_a_repeat_of_what_could_not_be_appended_is_appended(decider: Decid
     assert len(inbox.records) == 1
 
 
-async def test_a_repeat_changes_nothing(decider: Decider, inbox: Inbox) -> None:
+async def test_a_duplicate_changes_nothing(decider: Decider, inbox: Inbox) -> None:
     before = len(decider.log)
     for _ in range(3):
         await notify(decider, inbox, told(), signed(told()))
@@ -157,7 +157,7 @@ async def test_a_repeat_changes_nothing(decider: Decider, inbox: Inbox) -> None:
     ],
     ids=["none", "another secret", "another body", "too old", "from the future", "nonsense", "twice"],
 )
-async def test_what_is_not_genuine_is_refused_and_not_appended(
+async def test_a_bad_signature_is_refused_and_not_appended(
     decider: Decider, inbox: Inbox, headers: list[NotificationHeader]
 ) -> None:
     with pytest.raises(ApiError) as caught:
@@ -172,12 +172,12 @@ async def test_an_unknown_provider_is_refused(decider: Decider, inbox: Inbox) ->
     assert caught.value.reason_name == "INVALID_FIELDS"
 
 
-async def test_what_concerns_no_payment_is_thanked_and_not_appended(decider: Decider, inbox: Inbox) -> None:
+async def test_a_notification_about_no_payment_is_acknowledged_and_not_appended(decider: Decider, inbox: Inbox) -> None:
     assert await notify(decider, inbox, reader=Reads(None)) == NotifyPaymentResponse()
     assert inbox.records == []
 
 
-async def test_money_of_an_order_that_nobody_knows_is_recorded_and_sent_back_by_whoever_has_it(
+async def test_money_of_an_unknown_order_is_recorded_and_returned_by_its_provider(
     decider: Decider, inbox: Inbox
 ) -> None:
     body = inbox_pb.OutcomeCaptured(hold="pi_1", amount_minor=500, currency="USD")
@@ -197,7 +197,7 @@ async def test_money_of_an_order_that_nobody_knows_is_recorded_and_sent_back_by_
     assert other.payment != answers[0].payment
 
 
-async def test_news_of_an_order_that_nobody_knows_is_reported_once(decider: Decider, inbox: Inbox) -> None:
+async def test_a_notification_about_an_unknown_order_alarms_once(decider: Decider, inbox: Inbox) -> None:
     body = told(key=f"{ORDER[::-1].replace('-', 'a')}:refund:1", status="STATUS_REFUNDED", amount_minor=5)
     for _ in range(2):
         await notify(decider, inbox, body, signed(body))
@@ -207,7 +207,9 @@ async def test_news_of_an_order_that_nobody_knows_is_reported_once(decider: Deci
     assert "refunded" in recorded.reason
 
 
-async def test_what_is_genuine_and_not_understood_is_kept_whole_and_reported(decider: Decider, inbox: Inbox) -> None:
+async def test_a_genuine_notification_that_can_not_be_parsed_is_kept_whole_with_an_alarm(
+    decider: Decider, inbox: Inbox
+) -> None:
     reader = Reads(error=NotUnderstood("new"))
     answer = await notify(decider, inbox, b'{"new": 1}', reader=reader)
     assert answer.payment

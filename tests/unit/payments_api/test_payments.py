@@ -84,7 +84,7 @@ async def test_a_payment_is_requested_then_held_then_captured(decider: Decider) 
     assert (taken.state, taken.held_minor, taken.captured_minor) == (PAYMENT_STATE_CAPTURED, 0, 15800)
 
 
-async def test_the_shopper_is_told_where_to_confirm(decider: Decider) -> None:
+async def test_a_payment_shows_where_the_shopper_confirms(decider: Decider) -> None:
     decider.provider(
         OPERATION_AUTHORISE, action_required=OutcomeActionRequired(action_url="https://pay.example", hold="h")
     )
@@ -92,7 +92,7 @@ async def test_the_shopper_is_told_where_to_confirm(decider: Decider) -> None:
     assert (payment.state, payment.action_url) == (PAYMENT_STATE_ACTION_REQUIRED, "https://pay.example")
 
 
-async def test_a_declined_payment_says_why(decider: Decider) -> None:
+async def test_a_declined_payment_shows_the_reason(decider: Decider) -> None:
     decider.provider(OPERATION_AUTHORISE, declined=OutcomeDeclined(reason="insufficient_funds"))
     payment = await read(decider)
     assert (payment.state, payment.reason) == (PAYMENT_STATE_DECLINED, "insufficient_funds")
@@ -102,7 +102,7 @@ async def test_the_payment_method_is_not_shown(decider: Decider) -> None:
     assert "card_secret" not in str(await read(decider))
 
 
-async def test_without_money_asked_for_there_is_no_payment(decider: Decider) -> None:
+async def test_an_order_without_requested_money_has_no_payment(decider: Decider) -> None:
     decider.group(GroupEvent(release_requested=ReleaseRequested(order="never-reserved")))
     for name in (f"groups/{GROUP}/orders/b/payment", "groups/none/orders/a/payment"):
         with pytest.raises(ApiError) as caught:
@@ -110,14 +110,14 @@ async def test_without_money_asked_for_there_is_no_payment(decider: Decider) -> 
         assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.NOT_FOUND, "PAYMENT_NOT_FOUND")
 
 
-async def test_what_is_no_payments_name_is_refused(decider: Decider) -> None:
+async def test_a_malformed_payment_name_is_refused(decider: Decider) -> None:
     with pytest.raises(ApiError) as caught:
         await read(decider, f"groups/{GROUP}/orders/a")
     assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_every_state_can_be_shown(decider: Decider, state: str) -> None:
+def test_every_api_state_has_a_message(decider: Decider, state: str) -> None:
     aggregate = decider.get(GROUP)
     assert aggregate is not None
     view = payment_of(aggregate.state, "a")

@@ -57,7 +57,7 @@ async def refused(inbox: Inbox, decider: Decider, seconds: float = 5.0, **fields
     return caught.value
 
 
-async def test_a_part_is_given_back_then_the_rest(decider: Decider, inbox: Inbox) -> None:
+async def test_a_part_is_refunded_then_the_rest(decider: Decider, inbox: Inbox) -> None:
     part = await refund(inbox, decider, amount_minor=60)
     assert (part.state, part.amount_minor, part.currency) == (REFUND_STATE_PENDING, 60, "CNY")
     assert part.name.startswith(f"{NAME}/refunds/")
@@ -71,14 +71,16 @@ async def test_a_part_is_given_back_then_the_rest(decider: Decider, inbox: Inbox
     assert (await refund(inbox, decider, request_id=SECOND)).payment.state == PAYMENT_STATE_REFUNDED
 
 
-async def test_the_same_request_again_is_appended_once_and_answered_alike(decider: Decider, inbox: Inbox) -> None:
+async def test_a_retried_request_is_appended_once_with_the_same_response(decider: Decider, inbox: Inbox) -> None:
     first = await refund(inbox, decider, amount_minor=60)
     assert await refund(inbox, decider, amount_minor=60) == first
     assert len(inbox.records) == 1
 
 
 @pytest.mark.parametrize("other", [{"amount_minor": 61}, {"reason": "torn"}, {"amount_minor": 0}])
-async def test_another_payload_under_the_id_is_refused(decider: Decider, inbox: Inbox, other: dict[str, Any]) -> None:
+async def test_another_payload_under_the_same_id_is_refused(
+    decider: Decider, inbox: Inbox, other: dict[str, Any]
+) -> None:
     await refund(inbox, decider, amount_minor=60)
     error = await refused(inbox, decider, **{"amount_minor": 60} | other)
     assert (error.code, error.reason_name) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
@@ -94,7 +96,7 @@ async def test_of_two_payloads_under_one_id_at_once_one_is_refused(decider: Deci
     assert [one.reason_name for one in answers if isinstance(one, ApiError)] == ["REQUEST_ID_REUSED"]
 
 
-async def test_two_refunds_of_60_from_100_at_once_give_60(decider: Decider, inbox: Inbox) -> None:
+async def test_two_concurrent_refunds_of_60_from_100_refund_60(decider: Decider, inbox: Inbox) -> None:
     answers = await asyncio.gather(
         refund(inbox, decider, amount_minor=60),
         refund(inbox, decider, amount_minor=60, request_id=SECOND),
@@ -115,7 +117,7 @@ async def test_more_than_was_captured_is_refused_each_time(decider: Decider, inb
     assert len(inbox.records) == 2
 
 
-async def test_a_refund_that_the_provider_declines_says_so(decider: Decider, inbox: Inbox) -> None:
+async def test_a_refund_declined_by_the_provider_shows_the_reason(decider: Decider, inbox: Inbox) -> None:
     await refund(inbox, decider, amount_minor=60)
     decider.provider(OPERATION_REFUND, ORDER, declined=OutcomeDeclined(reason="account closed"))
     declined = await refund(inbox, decider, amount_minor=60)
@@ -136,7 +138,7 @@ async def test_without_a_payment_there_is_nothing_to_refund(decider: Decider, in
     assert inbox.records == []
 
 
-async def test_it_waits_for_the_decision_and_says_when_it_did_not_come(decider: Decider, inbox: Inbox) -> None:
+async def test_it_waits_for_the_decision_until_the_deadline(decider: Decider, inbox: Inbox) -> None:
     inbox.holds_back = True
     error = await refused(inbox, decider, seconds=0.1, amount_minor=60)
     assert (error.code, error.reason_name) == (grpc.StatusCode.DEADLINE_EXCEEDED, "ANSWER_PENDING")
@@ -148,7 +150,7 @@ async def test_it_waits_for_the_decision_and_says_when_it_did_not_come(decider: 
     assert (await waiting).amount_minor == 60
 
 
-async def test_a_broker_that_is_away_is_said_to_be(decider: Decider, inbox: Inbox) -> None:
+async def test_an_unavailable_broker_is_reported(decider: Decider, inbox: Inbox) -> None:
     inbox.away = True
     with pytest.raises(BrokerUnavailable):
         await refund(inbox, decider, amount_minor=60)
@@ -165,7 +167,7 @@ async def test_a_broker_that_is_away_is_said_to_be(decider: Decider, inbox: Inbo
         {"reason": "x" * 201},
     ],
 )
-def test_what_makes_no_sense_never_reaches_the_service(wrong: dict[str, Any]) -> None:
+def test_invalid_requests_are_refused_before_the_service(wrong: dict[str, Any]) -> None:
     values: dict[str, Any] = {"name": NAME, "request_id": FIRST, "currency": "CNY"}
     with pytest.raises(ApiError) as caught:
         validate(RefundPaymentRequest(**values | wrong))
