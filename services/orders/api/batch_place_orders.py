@@ -1,4 +1,4 @@
-"""Places many orders of one call: checks them one by one, appends them batched, and answers them one by one.
+"""Places many orders of one call: checks them one by one, appends them together, and answers them one by one.
 
 Each order succeeds or fails on its own, and is answered once the log has it. Orders in flight are limited for each
 identity. Orders that wait for their final state have a limit of their own, so that they do not block the others.

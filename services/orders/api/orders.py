@@ -37,7 +37,7 @@ from chassis.rpc.call_deadline import CallDeadline
 from services.orders.api import errors as refusals
 from services.orders.api.batch_place_orders import BatchPlaceOrders
 from services.orders.api.event_publisher import OrderEventPublisher
-from services.orders.api.links import Invitations
+from services.orders.api.invitations import Invitations
 from services.orders.api.listing import Listing
 from services.orders.api.place_order import PlaceOrderHandler
 from services.orders.api.ports import Campaigns, OrdersView, PublishesAll

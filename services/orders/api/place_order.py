@@ -30,7 +30,7 @@ from eventlog.producing.record_accumulator import Position, Record
 from services.orders.api import errors as refusals
 from services.orders.api.consistency_tokens import Token, encode
 from services.orders.api.event_publisher import OrderEventPublisher
-from services.orders.api.links import Invitations
+from services.orders.api.invitations import Invitations
 from services.orders.api.mapping import show_placed
 from services.orders.api.parsed_order import ParsedOrder, parse_order
 from services.orders.api.ports import Campaigns
