@@ -4,60 +4,27 @@ from its database, and a database of another log is set aside. Method: real data
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Self
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
 
-from eventlog.records.log_position import LogIdentity, SourcePosition
-from eventlog.state import database, open_partitions, verified_open
+from eventlog.records.log_position import LogIdentity
+from eventlog.state import database, open_partitions
 from eventlog.state.database import Database
 from eventlog.state.follower import Follower
 from eventlog.state.open_partitions import OpenPartitions
 from eventlog.state.projection_store import ProjectionStore
+from tests.unit.eventlog.state.stub_broker import StubBroker
 from tests.unit.eventlog.state.test_projection_store import TOPICS, Seen, record
 
 IDENTITY = LogIdentity("cluster", 4, dict.fromkeys(TOPICS, "id"))
 
 
-class Broker:
-    """Returns the identity of the logs, and how they differ from those that were folded."""
-
-    def __init__(self) -> None:
-        self.identity = IDENTITY
-        self.away = False
-        self.differ: dict[int, str] = {}
-        self.queries = 0
-
-    async def identity_of(self, *_: object) -> LogIdentity:
-        self.queries += 1
-        if self.away:
-            raise KafkaConnectionError
-        return self.identity
-
-    def reader(self, *_: object) -> Any:
-        return self
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    async def differs(self, partition: int, sources: Mapping[str, SourcePosition]) -> str | None:
-        assert sources
-        return self.differ.get(partition)
-
-
 @pytest.fixture
-def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
-    made = Broker()
-    monkeypatch.setattr(verified_open, "identity_of", made.identity_of)
-    monkeypatch.setattr(verified_open, "LogVerifier", made.reader)
-    monkeypatch.setattr(verified_open, "RETRY_S", 0.01)
-    return made
+def broker(monkeypatch: pytest.MonkeyPatch) -> StubBroker:
+    return StubBroker(IDENTITY, monkeypatch)
 
 
 def partitions_in(directory: Path) -> OpenPartitions[ProjectionStore[list[str]]]:
@@ -68,14 +35,14 @@ def partitions_in(directory: Path) -> OpenPartitions[ProjectionStore[list[str]]]
 
 
 @pytest.fixture
-async def partitions(tmp_path: Path, broker: Broker) -> AsyncIterator[OpenPartitions[ProjectionStore[list[str]]]]:
+async def partitions(tmp_path: Path, broker: StubBroker) -> AsyncIterator[OpenPartitions[ProjectionStore[list[str]]]]:
     made = partitions_in(tmp_path)
     yield made
     await made.close()
 
 
 async def test_a_partition_that_stays_is_the_same_object_without_a_query_to_the_broker(
-    partitions: OpenPartitions[ProjectionStore[list[str]]], broker: Broker
+    partitions: OpenPartitions[ProjectionStore[list[str]]], broker: StubBroker
 ) -> None:
     await partitions.take([0, 1])
     first = partitions.held[0]
@@ -107,7 +74,7 @@ async def test_a_partition_that_moves_away_is_written_and_resumes_when_it_comes_
     assert partitions.held[1].get("k") == ["facts 0", "facts 1"]
 
 
-async def test_close_writes_and_the_next_start_resumes_there(tmp_path: Path, broker: Broker) -> None:
+async def test_close_writes_and_the_next_start_resumes_there(tmp_path: Path, broker: StubBroker) -> None:
     first = partitions_in(tmp_path)
     await first.take([2])
     first.held[2].apply("decisions", [record(0)])
@@ -119,7 +86,9 @@ async def test_close_writes_and_the_next_start_resumes_there(tmp_path: Path, bro
 
 
 @pytest.mark.parametrize("other", ["cluster", "topic", "record"])
-async def test_a_database_of_another_log_is_set_aside(tmp_path: Path, broker: Broker, other: str) -> None:
+async def test_a_database_of_another_log_is_set_aside(
+    tmp_path: Path, broker: StubBroker, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = partitions_in(tmp_path)
     await first.take([0])
     first.held[0].apply("facts", [record(0)])
@@ -130,7 +99,7 @@ async def test_a_database_of_another_log_is_set_aside(tmp_path: Path, broker: Br
     elif other == "topic":
         broker.identity = LogIdentity("cluster", 4, {**IDENTITY.topics, "facts": "made again"})
     else:
-        broker.differ[0] = "the record at 0 is another one"
+        monkeypatch.setattr(broker, "difference", lambda *_: "the record at 0 is another one")
     again = partitions_in(tmp_path)
     await again.take([0])
     assert again.held[0].positions == {}
@@ -139,16 +108,16 @@ async def test_a_database_of_another_log_is_set_aside(tmp_path: Path, broker: Br
     await again.close()
 
 
-async def test_queries_are_retried_and_a_close_does_not_wait_for_them(tmp_path: Path, broker: Broker) -> None:
-    broker.away = True
+async def test_queries_are_retried_and_a_close_does_not_wait_for_them(tmp_path: Path, broker: StubBroker) -> None:
+    broker.failures = sys.maxsize
     made = partitions_in(tmp_path)
     taking = asyncio.ensure_future(made.take([0]))
     async with asyncio.timeout(10):
         while broker.queries < 3:  # noqa: ASYNC110 - the stub has no event
             await asyncio.sleep(0.01)
-        broker.away = False
+        broker.failures = 0
         await taking
-        broker.away = True
+        broker.failures = sys.maxsize
         taking = asyncio.ensure_future(made.take([0, 1]))
         await asyncio.sleep(0)
         await made.close()
@@ -168,7 +137,7 @@ async def test_a_cancelled_take_completes_for_the_next_call(
 
 
 async def test_a_standbys_follower_is_adopted_without_opening_its_database_again(
-    partitions: OpenPartitions[ProjectionStore[list[str]]], broker: Broker
+    partitions: OpenPartitions[ProjectionStore[list[str]]], broker: StubBroker
 ) -> None:
     follower = await partitions.open(3)
     follower.apply("facts", [record(0)])

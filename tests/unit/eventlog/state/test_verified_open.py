@@ -6,18 +6,17 @@ import asyncio
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
 
 from eventlog.core.state_store import CheckpointPosition
 from eventlog.records.codec import Codec
 from eventlog.records.log_position import LogIdentity, SourcePosition
-from eventlog.state import database, verified_open
+from eventlog.state import database
 from eventlog.state.rocksdb_store import RocksDBStore
 from eventlog.state.verified_open import open_verified
 from tests.unit.eventlog.counting import Counter
+from tests.unit.eventlog.state.stub_broker import StubBroker
 from tests.unit.eventlog.state.test_rocksdb_store import aggregate
 
 A = LogIdentity("cluster-a", 2, {"inbox": "1", "log": "2"})
@@ -26,47 +25,20 @@ B = LogIdentity("cluster-a", 2, {"inbox": "3", "log": "4"})
 RECORD = b"the decision at offset 7"
 
 
-class Broker:
-    """Returns the identity of the log, and the record at offset 7."""
+class Broker(StubBroker):
+    """A broker whose log has `record` at offset 7."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.identity, self.record, self.away, self.queries, self.connections = A, RECORD, 0, 0, 0
-        broker = self
+    record = RECORD
 
-        async def identity_of(kafka: Any, topics: Any) -> LogIdentity:
-            broker.queries += 1
-            broker.fail()
-            return broker.identity
-
-        class Reader:
-            def __init__(self, kafka: Any) -> None:
-                broker.connections += 1
-
-            async def __aenter__(self) -> Reader:
-                return self
-
-            async def __aexit__(self, *_: object) -> None:
-                return None
-
-            async def differs(self, partition: int, sources: Mapping[str, SourcePosition]) -> str | None:
-                broker.fail()
-                same = sources["log"].digest == sha256(broker.record).digest()
-                return None if same else "another record"
-
-        monkeypatch.setattr(verified_open, "identity_of", identity_of)
-        monkeypatch.setattr(verified_open, "LogVerifier", Reader)
-        monkeypatch.setattr(verified_open, "RETRY_S", 0.001)
-
-    def fail(self) -> None:
-        if self.away:
-            self.away -= 1
-            raise KafkaConnectionError("away")
+    def difference(self, partition: int, sources: Mapping[str, SourcePosition]) -> str | None:
+        same = sources["log"].digest == sha256(self.record).digest()
+        return None if same else "another record"
 
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     monkeypatch.setattr(database, "set_aside_count", {})
-    return Broker(monkeypatch)
+    return Broker(A, monkeypatch)
 
 
 def make(path: Path, identity: LogIdentity) -> RocksDBStore[Counter]:
@@ -119,7 +91,7 @@ async def test_states_of_another_log_are_set_aside(tmp_path: Path, broker: Broke
 
 async def test_it_retries_until_the_broker_answers(tmp_path: Path, broker: Broker) -> None:
     await write_states(tmp_path)
-    broker.away = 3
+    broker.failures = 3
     async with asyncio.timeout(20):
         found = await open_all(tmp_path)
     assert [states.checkpoint_position.applied for states in found.values()] == [7, 7]
