@@ -29,7 +29,7 @@ from aiokafka.protocol.types import (
 )
 
 from eventlog.broker.security import Kafka, client
-from eventlog.state.database import LogIdentity, SourcePosition
+from eventlog.records.log_position import LogIdentity, SourcePosition
 
 log = logging.getLogger(__name__)
 

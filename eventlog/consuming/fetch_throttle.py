@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from eventlog.faust.access import FetchRequest
+#: One fetch request to a broker: (assignment, node id, request) -> whether the response held records.
+FetchRequest = Callable[[Any, int, Any], Awaitable[bool]]
 
 #: Shortest time in seconds from a response with records to the next request: the longest that a record waits.
 PACE_S = 0.01

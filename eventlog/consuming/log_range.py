@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from eventlog.broker.security import Kafka, client
-from eventlog.processors.time_slice import TimeSlice
+from eventlog.runtime.time_slice import TimeSlice
 
 #: Milliseconds that one poll waits for records, so the longest time until `wanted` is checked again.
 POLL_MS = 1_000

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-#: One fetch request to a broker: (assignment, node id, request) -> whether the response held records.
-FetchRequest = Callable[[Any, int, Any], Awaitable[bool]]
+from eventlog.consuming.fetch_throttle import FetchRequest
 
 
 def producer_of(app: Any) -> Any:

@@ -162,7 +162,7 @@ class Processor(ABC):
 
         A dropped batch is not acknowledged, so it is read again: return None only if the partition was lost. Batches of
         one partition, of whatever topic, come one after the other; those of different partitions may overlap if one
-        takes long. Call `quarantine` for a record that can't be processed and `report_missing_state` for a missing state.
+        takes long. Calls `quarantine` for a record that it can't process, and `report_missing_state` without a state.
         """
 
     def report_missing_state(self, batch: Batch) -> None:

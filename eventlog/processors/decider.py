@@ -25,15 +25,15 @@ from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection, Processor
 from eventlog.processors.log_watch import LogWatch, fold_rest
 from eventlog.processors.standby.standby import standby_for, written_at
-from eventlog.processors.time_slice import TimeSlice
 from eventlog.processors.timer_loop import TimerLoop
 from eventlog.producing.batch_output import Output
 from eventlog.records.codec import Codec
 from eventlog.records.envelope import HeaderTemplate
+from eventlog.records.log_position import LogIdentity
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime import failpoints
+from eventlog.runtime.time_slice import TimeSlice
 from eventlog.state.checkpoint import AGE_S, Checkpointer
-from eventlog.state.database import LogIdentity
 from eventlog.state.decider_follower import DeciderFollower
 from eventlog.state.rocksdb_store import RocksDBStore
 from eventlog.state.verified_open import open_verified

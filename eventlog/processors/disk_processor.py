@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -28,38 +27,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two checks of the assignment: while the epoch's targets are unknown, and otherwise.
 SHORT_POLL_INTERVAL_S, POLL_INTERVAL_S = 0.05, 0.5
-
-
-class Ownership:
-    """The ownership of a partition on disk: in which epoch it is ours, and when it may be read."""
-
-    positions: dict[str, int]
-
-    def __init__(self) -> None:
-        self.epoch = -1
-        #: Offset that each topic must reach before reads are answered; empty until it is known.
-        self.target: dict[str, int] = {}
-        #: Committed offset at the start of the epoch, by topic. Dead letters from there on are not sent yet.
-        self.committed: dict[str, int] = {}
-        self._caught_up = False
-
-    def enter(self, epoch: int) -> None:
-        """Marks the partition as ours in this epoch; reads wait for new targets."""
-        if self.epoch != epoch:
-            self.epoch = epoch
-            self.target, self.committed = {}, {}
-            self._caught_up = False
-
-    @property
-    def caught_up(self) -> bool:
-        """Whether the partition has reached its targets once in this epoch. Every read checks this."""
-        if not self._caught_up and self.target:
-            self._caught_up = all(self.positions.get(topic, 0) >= end for topic, end in self.target.items())
-        return self._caught_up
-
-    @abstractmethod
-    def starts_at(self, tp: TP, begin: int, end: int) -> int:
-        """The offset to read a topic from, in a log from `begin` to `end`. Ends the process if records are missing."""
 
 
 class DiskPartition(Follower, Protocol):
@@ -118,11 +85,11 @@ class DiskProcessor(Processor, Generic[K]):
 
         return start
 
-    async def _take_over(self, number: int) -> K:
+    async def _take_over(self, partition: int) -> K:
         """Returns a partition that is ours in this epoch, and opens it if it is not open."""
         epoch = self.epoch
-        await self._open_partitions.take({tp.partition for tp in self.app.consumer.assignment()} | {number})
-        held = self._open_partitions.held.get(number)
+        await self._open_partitions.take({tp.partition for tp in self.app.consumer.assignment()} | {partition})
+        held = self._open_partitions.held.get(partition)
         if held is None or epoch != self.epoch:
             # At this error Faust starts its recovery again.
             raise IllegalStateError("rebalanced meanwhile")
@@ -221,7 +188,7 @@ class DiskProcessor(Processor, Generic[K]):
 
     def _acknowledge_starts(self) -> None:
         """Commits positions on disk that are beyond the committed offsets. All work before them must be done."""
-        for number, held in self._open_partitions.held.items():
+        for partition, held in self._open_partitions.held.items():
             if held.epoch == self.epoch:
                 for topic, committed in held.committed.items():
-                    self.app.consumer.acknowledge_start(TP(topic, number), committed)
+                    self.app.consumer.acknowledge_start(TP(topic, partition), committed)

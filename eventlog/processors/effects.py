@@ -22,10 +22,10 @@ from eventlog.core.aggregate import DecisionMessage
 from eventlog.core.errors import InvariantViolation, Poisoned
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection, Processor
-from eventlog.processors.time_slice import TimeSlice
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime.abort import abort
 from eventlog.runtime.cancellation import cancel_requested
+from eventlog.runtime.time_slice import TimeSlice
 
 C = TypeVar("C")
 

@@ -21,10 +21,10 @@ from eventlog.core.errors import Poisoned
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection
 from eventlog.processors.disk_processor import DiskProcessor
-from eventlog.processors.time_slice import TimeSlice
 from eventlog.producing.batch_output import Output
 from eventlog.records.dead_letters import send_to_dlq
 from eventlog.records.topic_spec import TopicSpec, dead_letter_name
+from eventlog.runtime.time_slice import TimeSlice
 from eventlog.state.database import Database
 from eventlog.state.projection_index import Index
 from eventlog.state.projection_store import Folding, ProjectionStore
@@ -59,10 +59,10 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
         self.dead_letters: dict[str, int] = {}
         super().__init__(group, list(self._sources), folding.stamp, self._make, connection)
 
-    def _make(self, number: int, database: Database) -> ProjectionStore[S]:
+    def _make(self, partition: int, database: Database) -> ProjectionStore[S]:
         cached = CACHED_STATES // max(self.partitions, 1)
         return ProjectionStore(
-            number, database, self._folding, list(self._sources), cached, self.is_skipped, self.partitions
+            partition, database, self._folding, list(self._sources), cached, self.is_skipped, self.partitions
         )
 
     # Reads ------------------------------------------------------------------------------------------------------
@@ -74,15 +74,15 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
             return False
         assigned = {tp.partition for tp in self.app.consumer.assignment()}
         expected = assigned - self.quarantined.keys()
-        return bool(assigned or self.epoch) and all(self._readable(number) for number in expected)
+        return bool(assigned or self.epoch) and all(self._readable(partition) for partition in expected)
 
     def get(self, key: str) -> S | None:
         """The state of a key, or None if it has no record. Raises NotReady if its partition can't be read here."""
         return self._read(partition_of(key, self.partitions) if self.partitions else -1).get(key)
 
-    def page(self, number: int, name: str, after: bytes, most: int) -> list[tuple[bytes, bytes]]:
+    def page(self, partition: int, name: str, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Index rows of a name in one partition, in order; see Index. Raises NotReady."""
-        return self._read(number).index.page(name, after, most)
+        return self._read(partition).index.page(name, after, limit)
 
     def position(self, topic: str, partition: int) -> int:
         """The offset of a topic's partition that is folded next."""
@@ -112,12 +112,12 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
         await super()._targets_known(mine, ends)
         self.notifier.notify_all()
         unacknowledged: Collection[asyncio.Future[Any]] = []
-        for number in mine:
-            held = self._open_partitions.held.get(number)
+        for partition in mine:
+            held = self._open_partitions.held.get(partition)
             if held is not None:
                 for topic in self._sources:
                     # `handle` sends those from `start` on.
-                    start = self.app.consumer.start_of(TP(topic, number)) or 0
+                    start = self.app.consumer.start_of(TP(topic, partition)) or 0
                     unsent = [one for one in held.undelivered(topic) if one.offset < start]
                     unacknowledged = [*unacknowledged, *await self._send_dead_letters(held, topic, unsent)]
         while unacknowledged and epoch == self.epoch:
@@ -130,10 +130,10 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
         while True:
             held = list(self._open_partitions.held.items())
             now = time.monotonic()
-            for number, one in held:
-                since = self._written_at.setdefault(number, now)
+            for partition, one in held:
+                since = self._written_at.setdefault(partition, now)
                 if one.unsaved >= MAX_UNSAVED // len(held) or now - since >= MAX_UNSAVED_S:
-                    self._written_at[number] = now
+                    self._written_at[partition] = now
                     await one.persist()
             await asyncio.sleep(POLL_INTERVAL_S)
 
@@ -147,7 +147,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
         touched: set[str] = set()
         dead_letters: list[Awaitable[Any]] = []
         records = batch.records
-        most = 2 * MAX_UNSAVED // len(self._open_partitions.held)
+        max_unsaved = 2 * MAX_UNSAVED // len(self._open_partitions.held)
         for first in range(0, len(records), FOLD_BATCH):
             try:
                 held.fold(batch.topic, records[first : first + FOLD_BATCH], touched)
@@ -160,7 +160,7 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
                 break
             if slices.expired():
                 self.notifier.notify(position_key(batch.topic, batch.partition))
-                if held.unsaved >= most:
+                if held.unsaved >= max_unsaved:
                     await held.persist()
                 await slices.yield_to_loop()
             if batch.epoch != self.epoch:

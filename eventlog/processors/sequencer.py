@@ -20,10 +20,10 @@ from eventlog.core.aggregate import DecisionMessage
 from eventlog.core.errors import Poisoned
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection, Processor
-from eventlog.processors.time_slice import TimeSlice
 from eventlog.producing.batch_output import Output, RecordTooLarge
 from eventlog.records.dead_letters import Undecodable, send_to_dlq
 from eventlog.records.topic_spec import TopicSpec, dead_letter_name
+from eventlog.runtime.time_slice import TimeSlice
 
 #: Keys of one partition that are remembered as checked.
 MAX_KEYS_REMEMBERED = 32_768

@@ -10,11 +10,11 @@ from eventlog.core.aggregate import Domain
 from eventlog.core.partition_state import PartitionState
 from eventlog.core.timers import BrokerClock
 from eventlog.faust.lease import boot_time_s
-from eventlog.processors.time_slice import TimeSlice
 from eventlog.producing.batch_output import Output
 from eventlog.records.envelope import headers
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime import failpoints
+from eventlog.runtime.time_slice import TimeSlice
 
 S = TypeVar("S")
 

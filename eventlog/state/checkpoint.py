@@ -22,8 +22,8 @@ from eventlog.consuming.log_range import read_range
 from eventlog.core.duplicate_check import DuplicateCheck
 from eventlog.core.errors import Poisoned
 from eventlog.core.partition_state import PartitionState
-from eventlog.processors.time_slice import TimeSlice
 from eventlog.runtime import failpoints
+from eventlog.runtime.time_slice import TimeSlice
 from eventlog.state.rocksdb_store import RocksDBStore
 
 log = logging.getLogger(__name__)

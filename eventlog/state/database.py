@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from rocksdict import Rdict, WriteBatch
 
+from eventlog.records.log_position import NO_IDENTITY, LogIdentity, SourcePosition
 from eventlog.runtime import private_files
 from eventlog.runtime.abort import abort
 from eventlog.state.options import options
@@ -50,37 +51,11 @@ set_aside_count: dict[str, int] = {}
 _open: set[Path] = set()
 
 
-@dataclass(frozen=True, slots=True)
-class LogIdentity:
-    """The logs that a database can be a fold of."""
-
-    #: Id of the Kafka cluster.
-    cluster: str
-    #: Partitions of every topic.
-    partitions: int
-    #: Topic id by name. A topic that is deleted and created again has a new id.
-    topics: Mapping[str, str]
-
-
 class _Mismatch(NamedTuple):
     """Why the rows of a database can't be used."""
 
     reason: str
     detail: str
-
-
-#: For logs without an identity: in tests, and where all state is in memory.
-NO_IDENTITY = LogIdentity("", 0, {})
-
-
-@dataclass(frozen=True, slots=True)
-class SourcePosition:
-    """How far one topic is folded."""
-
-    #: Offset of the next record to fold.
-    next_offset: int
-    #: SHA-256 of the value of the record before it; empty: not known.
-    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from eventlog.core.partition_state import PartitionState
-from eventlog.processors.time_slice import TimeSlice
+from eventlog.runtime.time_slice import TimeSlice
 from eventlog.state.rocksdb_store import RocksDBStore
 
 S = TypeVar("S")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from eventlog.broker.security import Kafka
-from eventlog.state.database import Database, LogIdentity
+from eventlog.records.log_position import LogIdentity
+from eventlog.state.database import Database
 from eventlog.state.follower import Adopt, Follower
 from eventlog.state.verified_open import BrokerQueries, open_verified
 

@@ -17,13 +17,14 @@ from faust.types import TP
 from eventlog.core.errors import Poisoned, Spoiled
 from eventlog.core.partitioner import partition_of
 from eventlog.core.skips import IsSkipped, nothing_is_skipped
-from eventlog.processors.disk_processor import Ownership
-from eventlog.processors.time_slice import TimeSlice
 from eventlog.records.dead_letters import Undecodable
+from eventlog.records.log_position import SourcePosition
 from eventlog.runtime import failpoints
 from eventlog.runtime.abort import abort
-from eventlog.state.database import Database, Position, SourcePosition
+from eventlog.runtime.time_slice import TimeSlice
+from eventlog.state.database import Database, Position
 from eventlog.state.generation_cache import GenerationCache
+from eventlog.state.ownership import Ownership
 from eventlog.state.projection_index import Index
 from eventlog.state.undelivered import Undelivered, UndeliveredRecords, encode
 

@@ -19,7 +19,8 @@ from typing import Generic, TypeVar
 from eventlog.core.aggregate import Aggregate
 from eventlog.core.state_store import FOR_EVER_MS, CheckpointPosition
 from eventlog.records.codec import Codec
-from eventlog.state.database import BATCH, NO_IDENTITY, Database, LogIdentity, Position, SourcePosition
+from eventlog.records.log_position import NO_IDENTITY, LogIdentity, SourcePosition
+from eventlog.state.database import BATCH, Database, Position
 from eventlog.state.generation_cache import GenerationCache
 
 S = TypeVar("S")

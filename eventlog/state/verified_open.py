@@ -17,8 +17,9 @@ from aiokafka.errors import KafkaError
 
 from eventlog.broker.log_identity import LogVerifier, identity_of
 from eventlog.broker.security import Kafka
+from eventlog.records.log_position import LogIdentity
 from eventlog.runtime import failpoints
-from eventlog.state.database import LogIdentity, Position, until_closed
+from eventlog.state.database import Position, until_closed
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from eventlog.processors.standby.stop_signal import StopSignal
-from eventlog.processors.time_slice import TimeSlice
+from eventlog.runtime.time_slice import TimeSlice
 from eventlog.state.follower import Follower
 
 log = logging.getLogger(__name__)

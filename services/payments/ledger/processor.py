@@ -16,8 +16,8 @@ from eventlog.core.errors import NotReady, Poisoned
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection
 from eventlog.processors.disk_processor import DiskProcessor
-from eventlog.processors.time_slice import TimeSlice
 from eventlog.records.topic_spec import TopicSpec
+from eventlog.runtime.time_slice import TimeSlice
 from eventlog.state.database import Database
 from eventlog.state.open_partitions import drop_other_layouts
 from services.payments.ledger.journal import Entry, Head

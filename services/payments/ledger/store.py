@@ -21,10 +21,11 @@ from eventlog.consuming.start_policy import check_in_log
 from eventlog.core.errors import Poisoned, Spoiled
 from eventlog.core.partitioner import partition_of
 from eventlog.core.skips import IsSkipped, nothing_is_skipped
-from eventlog.processors.disk_processor import Ownership
+from eventlog.records.log_position import SourcePosition
 from eventlog.records.packed import Packed
-from eventlog.state.database import BATCH, Database, Position, SourcePosition
+from eventlog.state.database import BATCH, Database, Position
 from eventlog.state.generation_cache import GenerationCache
+from eventlog.state.ownership import Ownership
 from services.payments.ledger.journal import Entry, GroupState, Head, Journal, LedgerBroken, NotBalanced, parse_entry
 from services.payments.ledger.merkle import Tree
 from services.payments.ledger.posting_rules import Account, OpenAmounts

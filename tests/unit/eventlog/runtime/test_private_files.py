@@ -14,7 +14,8 @@ from eventlog.runtime import private_files
 WORK = """
 import os, sys
 from pathlib import Path
-from eventlog.state.database import Database, Position, SourcePosition, set_aside
+from eventlog.records.log_position import SourcePosition
+from eventlog.state.database import Database, Position, set_aside
 os.umask(int(sys.argv[2], 8))
 path = Path(sys.argv[1]) / "state" / "groups.decider" / "0"
 for again in range(2):

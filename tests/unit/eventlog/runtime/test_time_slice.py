@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventlog.processors.time_slice import IDLE_S, OTHERS_S, SLICE_S, TimeSlice
+from eventlog.runtime.time_slice import IDLE_S, OTHERS_S, SLICE_S, TimeSlice
 
 
 class Clock:
@@ -24,7 +24,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("eventlog.processors.time_slice.time.perf_counter", lambda: made.now)
+    monkeypatch.setattr("eventlog.runtime.time_slice.time.perf_counter", lambda: made.now)
     return made
 
 
