@@ -34,15 +34,12 @@ from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
 from groupbuy.payments.v1.payments_pb2 import PAYMENT_STATE_CAPTURED, GetPaymentRequest
 from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceStub
 
-from bench.memory import rss_mb
 from bench.reads import history
+from bench.reads.services import FIRST_START_S, SECOND_REPLICA, Services
 from bench.system import ROOT, conclude
 from chassis.rpc import channel_options
 from devstack.kafka.broker import Broker
-from devstack.product import PRODUCT, PROVIDER, SERVICES, Child, Layout
-from devstack.supervision import ports
-from devstack.supervision.health import Health
-from devstack.supervision.process import Process
+from devstack.product import PRODUCT, PROVIDER, SERVICES
 from devstack.supervision.waiting import wait_for
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import SESSION_S
@@ -53,11 +50,7 @@ Read = Callable[[grpc.Channel, int, float], bool]
 WANTED_S, WANTED_MB = 5.0, 400
 #: Highest ratio of the memory to that with a tenth of the orders.
 TOLERANCE = 1.1
-#: Longest first start, which folds all logs.
-FIRST_START_S = 900.0
 START_S = 180.0
-#: A state directory is complete when it has not changed for this long: checkpoints are due after at most 20 s.
-QUIET_S = 25.0
 CALL_S = 10.0
 #: Seconds between two calls for one partition.
 PROBE_INTERVAL_S = 0.02
@@ -66,7 +59,6 @@ CALM_S = 4.0
 WRITERS = ((0, 2), (1, 3))
 # The time without an answer is measured: a longer back-off would add to it.
 _OPTIONS = channel_options.options(max_backoff_ms=50, own_connection=True)
-SECOND_REPLICA = "orders-1"
 
 
 def samples(groups: int) -> list[int]:
@@ -156,97 +148,12 @@ class Prober:
             self._channel.close()
 
 
-class Shop:
-    """The services on existing logs, started and killed one by one, without a supervisor."""
-
-    def __init__(self, kafka: str, directory: Path) -> None:
-        names = (*PRODUCT.first, *PRODUCT.then, *PRODUCT.extra_addresses, SECOND_REPLICA)
-        self.endpoints = {name: f"127.0.0.1:{ports.free_port()}" for name in names}
-        self._layout = Layout(kafka, directory, self.endpoints)
-        self._directory = directory
-        self._processes: dict[str, Process] = {}
-        #: Peak memory by service, over all its processes, and over those that started with a state directory.
-        self.peak_mb = dict.fromkeys(SERVICES, 0)
-        self.warm_mb = dict.fromkeys(SERVICES, 0)
-        self._killed: set[str] = set()
-        if PRODUCT.prepare is not None:
-            PRODUCT.prepare(self._layout)
-
-    def start(self, name: str) -> None:
-        """Starts a process without waiting."""
-        if name not in self._processes:
-            child = self._child(name)
-            environment = {**child.environment, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": ""}
-            log = self._directory / f"{name}.log"
-            self._processes[name] = Process(child.argv, log=log, cwd=self._directory, environment=environment)
-        self._processes[name].start()
-
-    def _child(self, name: str) -> Child:
-        if name == SECOND_REPLICA:
-            assert PRODUCT.replica is not None
-            return PRODUCT.replica("orders", 1)(self._layout)
-        return {**PRODUCT.first, **PRODUCT.then}[name](self._layout)
-
-    def wait_serving(self, name: str, within_s: float) -> None:
-        """Waits until a process reports that it serves. Otherwise ends the program."""
-        process, health = self._processes[name], Health(self.endpoints[name])
-        try:
-            served = wait_for(lambda: not process.running or health.serving(), timeout_s=within_s, every_s=0.05)
-            if not served or not process.running:
-                raise SystemExit(f"{name} does not serve:\n{process.tail()}")
-        finally:
-            health.close()
-
-    def wait_written(self, name: str) -> None:
-        """Waits until the state directory has not changed for QUIET_S."""
-        seen, since = frozenset[Any](), time.monotonic()
-        until = since + FIRST_START_S
-        while time.monotonic() < min(since + QUIET_S, until):
-            now = frozenset(_files(self._directory / "state" / name))
-            if now != seen:
-                seen, since = now, time.monotonic()
-            time.sleep(0.5)
-
-    def kill(self, name: str) -> None:
-        """Kills a process with SIGKILL."""
-        self._record_memory(name)
-        self._killed.add(name)
-        self._processes[name].kill()
-
-    def _record_memory(self, name: str) -> None:
-        pid = self._processes[name].pid
-        service = name.split("-", maxsplit=1)[0]
-        if pid is not None and service in self.peak_mb:
-            self.peak_mb[service] = max(self.peak_mb[service], rss_mb(pid))
-            if name in self._killed:
-                self.warm_mb[service] = max(self.warm_mb[service], rss_mb(pid))
-
-    def stop(self) -> None:
-        """Kills all processes."""
-        for name, process in self._processes.items():
-            self._record_memory(name)
-            process.kill()
-        ports.release(*(int(one.rpartition(":")[2]) for one in self.endpoints.values()))
-
-
-def _files(directory: Path) -> Iterator[tuple[str, int, int]]:
-    for path in directory.rglob("*"):
-        # RocksDB may delete a file meanwhile.
-        try:
-            stat = path.stat()
-        except FileNotFoundError:
-            continue
-        # RocksDB's own log grows without a change of state.
-        if path.is_file() and not path.name.startswith("LOG"):
-            yield str(path), stat.st_size, stat.st_mtime_ns
-
-
-def recovery_s(shop: Shop, name: str, indexes: Sequence[int]) -> float:
+def recovery_s(services: Services, name: str, indexes: Sequence[int]) -> float:
     """Seconds from SIGKILL to an answer for every partition."""
     killed = time.monotonic()
-    shop.kill(name)
-    shop.start(name)
-    with grpc.insecure_channel(shop.endpoints[name], options=_OPTIONS) as channel:
+    services.kill(name)
+    services.start(name)
+    with grpc.insecure_channel(services.endpoints[name], options=_OPTIONS) as channel:
 
         def first(index: int) -> float:
             while time.monotonic() < killed + START_S:
@@ -259,19 +166,19 @@ def recovery_s(shop: Shop, name: str, indexes: Sequence[int]) -> float:
             return max(pool.map(first, indexes))
 
 
-def rebalances(shop: Shop, indexes: Sequence[int]) -> dict[str, float]:
+def rebalances(services: Services, indexes: Sequence[int]) -> dict[str, float]:
     """Seconds without an answer while a second replica of orders joins, and after it was killed."""
-    prober = Prober(shop.endpoints["orders"], indexes)
+    prober = Prober(services.endpoints["orders"], indexes)
     try:
         prober.until_all_answer(time.monotonic(), within_s=START_S)
         begun = time.monotonic()
-        shop.start(SECOND_REPLICA)
-        shop.wait_serving(SECOND_REPLICA, FIRST_START_S)
-        shop.wait_written(SECOND_REPLICA)
+        services.start(SECOND_REPLICA)
+        services.wait_serving(SECOND_REPLICA, FIRST_START_S)
+        services.wait_written(SECOND_REPLICA)
         prober.until_all_answer(time.monotonic(), within_s=START_S)
         joined = prober.gap(begun, time.monotonic())
         killed = time.monotonic()
-        shop.kill(SECOND_REPLICA)
+        services.kill(SECOND_REPLICA)
         # Its partitions are reassigned when its session has expired.
         time.sleep(SESSION_S + CALM_S)
         prober.until_all_answer(time.monotonic(), within_s=START_S)
@@ -328,41 +235,41 @@ def measure(orders: int, kills: int, *, checked: bool) -> Found:
         print(f"{orders:,} orders in {written_s:.0f} s", flush=True)
         if checked:
             check(broker.bootstrap)
-        found = _measure_services(Shop(broker.bootstrap, directory), samples(orders // history.SEATS), kills)
+        found = _measure_services(Services(broker.bootstrap, directory), samples(orders // history.SEATS), kills)
         return {"orders": orders, "written_s": round(written_s, 1), **found}
     finally:
         broker.release()
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _measure_services(shop: Shop, indexes: Sequence[int], kills: int) -> Found:
+def _measure_services(services: Services, indexes: Sequence[int], kills: int) -> Found:
     try:
-        shop.start(PROVIDER)
+        services.start(PROVIDER)
         first: dict[str, float] = {}
         # One after the other, since a fold uses a whole core.
         for name in SERVICES:
             begun = time.monotonic()
-            shop.start(name)
-            shop.wait_serving(name, FIRST_START_S)
+            services.start(name)
+            services.wait_serving(name, FIRST_START_S)
             first[name] = round(time.monotonic() - begun, 1)
             print(f"{name} serves after {first[name]:g} s", flush=True)
-            shop.wait_written(name)
+            services.wait_written(name)
         recover: dict[str, list[float]] = {name: [] for name in SERVICES}
         for number in range(kills):
             for name in SERVICES:
-                recover[name].append(recovery_s(shop, name, indexes))
+                recover[name].append(recovery_s(services, name, indexes))
                 print(f"kill {number + 1}: {name} answers after {recover[name][-1]:.2f} s", flush=True)
-        gaps = rebalances(shop, indexes)
+        gaps = rebalances(services, indexes)
         print(f"rebalances: {gaps}", flush=True)
     finally:
-        shop.stop()
+        services.stop()
     worst = {name: round(max(times), 2) for name, times in recover.items()}
     return {
         "first_start_s": first,
         "recover_s": worst,
         **{name: round(seconds, 2) for name, seconds in gaps.items()},
-        "rss_mb": shop.peak_mb,
-        "warm_rss_mb": shop.warm_mb,
+        "rss_mb": services.peak_mb,
+        "warm_rss_mb": services.warm_mb,
     }
 
 
