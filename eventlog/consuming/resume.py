@@ -131,7 +131,7 @@ class TracesCallsByRecord(Protocol):
 async def after_newest_copy(
     kafka: Kafka, source: TP, begin: int, end: int, inbox: str, mapper: TracesCopies, *, block: int = BLOCK
 ) -> ProvenStart:
-    """Where a sequencer resumes in a source whose log is from `begin` to `end`. Raises StartNotProven."""
+    """The offset at which a sequencer resumes in a source with a log from `begin` to `end`. Raises StartNotProven."""
 
     def of_source(record: Any) -> int | None:
         found = mapper.source_of(record.value or b"")
@@ -158,7 +158,7 @@ async def after_newest_copy(
 async def before_oldest_pending_call(
     kafka: Kafka, decisions: TP, begin: int, end: int, handler: TracesCalls
 ) -> ProvenStart:
-    """Where effects resume in a decision log from `begin` to `end`. Raises StartNotProven."""
+    """The offset at which effects resume in a decision log from `begin` to `end`. Raises StartNotProven."""
     if begin > 0:
         raise StartNotProven(f"its records before {begin} are gone, so calls may be missing")
     pending = handler.pending_calls()

@@ -42,7 +42,7 @@ class BulkStartPolicy(Protocol):
         ...
 
 
-#: What an operator does if a start can't be proven. The command shows the records that a start would skip.
+#: Advice to an operator if a start can't be proven. The command shows the records that a start would skip.
 RECOVERY_HINT = "see what the group would skip with `offsets recover --dry-run`"
 
 
@@ -74,7 +74,7 @@ def from_state(tp: TP, committed: int | None, begin: int, end: int) -> int | Non
 
 
 def after_cause(tp: TP, cause: int, committed: int | None, begin: int, end: int) -> int:
-    """Where a decider with the greatest cause `cause` begins. Ends the process if inputs are missing.
+    """The offset at which a decider with the greatest cause `cause` begins. Ends the process if inputs are missing.
 
     Inputs after the greatest cause yielded nothing or were not decided. Deciding them again gives the same result, so a
     committed offset beyond them is ignored.

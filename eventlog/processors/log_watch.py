@@ -97,7 +97,7 @@ class LogWatch:
                     return
                 if not duplicates.is_duplicate(record):
                     _check_foreign(state, record, duplicates.cause, inbox_end)
-                    # Not decided here yet: the next comparison goes on here.
+                    # Not decided here yet: the next comparison resumes here.
                     break
                 reached, digest = record.offset, duplicates.digest
         if reached > state.applied:

@@ -1,4 +1,4 @@
-"""Quarantine: a partition with a record that this build can't process stops, and the other partitions go on.
+"""Quarantine: a partition with a record that this build can't process stops; the others continue.
 
 A quarantined partition is not fetched, and its delivered batches are dropped without an acknowledgement. The quarantine
 ends with the epoch, or with a skip of the record that an operator has recorded. After a skip the partition is read

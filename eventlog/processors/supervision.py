@@ -35,7 +35,7 @@ COMMITS_INTERVAL_S = 30.0
 def fatal(processor: Processor, cancelled: str, failed: str) -> Iterator[None]:
     """Ends the process at any error inside the block, with one of two messages.
 
-    `cancelled` is for a CancelledError that a callee raised: nobody has cancelled the running task.
+    `cancelled` is for a CancelledError that a callee raised, while the running task was not cancelled.
     """
     try:
         yield

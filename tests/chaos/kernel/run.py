@@ -163,7 +163,7 @@ class _FaultInjector:
         self._schedule.pop(0)
 
     def _mute(self, worker: Worker) -> None:
-        """Takes the reader of a worker's output away. One of three goes on working; two are displaced, and end."""
+        """Takes the reader of a worker's output away. One of three keeps working; two are displaced, and end."""
         assert worker.collector is not None
         count = self.done["mutes"]
         self.done["mutes"] += 1

@@ -204,17 +204,17 @@ NOTHING = "nothing"
 SWITCHES = {
     NOTHING: Switch("(all of them in place)", nothing),
     "split-decisions": Switch("one decision, one record", split_decisions, splits=True),
-    "deliver-whatever-comes": Switch("deliver only what continues the last batch, armed last", deliver_whatever_comes),
+    "deliver-whatever-comes": Switch("deliver only batches that continue the last one, armed last", deliver_whatever_comes),
     "fold-past-the-end": Switch("fold an active partition to its end exactly", fold_past_the_end),
     "end-too-early": Switch("check that a partition was folded to its end", end_too_early),
-    "generation-for-epoch": Switch("an epoch of one's own, carried with each batch", generation_for_epoch),
-    "acknowledge-late": Switch("one acknowledger that waits for no later batch", acknowledge_when_more_comes),
+    "generation-for-epoch": Switch("own epochs, carried with each batch", generation_for_epoch),
+    "acknowledge-late": Switch("acknowledge a batch without waiting for later ones", acknowledge_when_more_comes),
     "forget-at-commit": Switch("a failed commit forgets nothing", forget_at_a_failed_commit),
     "start-last": Switch("read the committed offset before the log's end", read_the_start_last),
-    "offsets-apart": Switch("recovery goes on from what the state was folded to", count_offsets_apart_from_the_state),
+    "offsets-apart": Switch("recovery resumes at the offset of the state", count_offsets_apart_from_the_state),
     "full-queue": Switch("a delivery ends when the flow is suspended", wait_at_a_full_queue),
-    "idle-fetch": Switch("idle fetches are answered soon", hold_idle_fetches),
-    "take-name-back": Switch("a process whose instance name is taken ends", take_the_name_back),
+    "idle-fetch": Switch("idle fetches return soon", hold_idle_fetches),
+    "take-name-back": Switch("a fenced process ends", take_the_name_back),
 }
 
 

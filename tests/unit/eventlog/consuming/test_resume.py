@@ -1,4 +1,4 @@
-"""Where sequencers and effects resume, derived from their output. The partitions are lists in memory."""
+"""The starts of sequencers and effects, derived from their output. The partitions are lists in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each kind of processor begins, with and without a committed offset."""
+"""The start of each kind of processor, with and without a committed offset."""
 
 from __future__ import annotations
 
