@@ -1,7 +1,7 @@
 """The followers of a standby: opening, folding, writing, dropping, and the hand-over to the processor.
 
-A follower that meets a gap, a fork or an undecodable record is dropped and logged as an error, and the process goes on:
-the partition's owner decides what the record means.
+A follower that meets a gap, a fork or an undecodable record is dropped, with an error in the log. The process continues:
+the partition's owner handles the record.
 """
 
 from __future__ import annotations

@@ -204,7 +204,9 @@ NOTHING = "nothing"
 SWITCHES = {
     NOTHING: Switch("(all of them in place)", nothing),
     "split-decisions": Switch("one decision, one record", split_decisions, splits=True),
-    "deliver-whatever-comes": Switch("deliver only batches that continue the last one, armed last", deliver_whatever_comes),
+    "deliver-whatever-comes": Switch(
+        "deliver only batches that continue the last one, armed last", deliver_whatever_comes
+    ),
     "fold-past-the-end": Switch("fold an active partition to its end exactly", fold_past_the_end),
     "end-too-early": Switch("check that a partition was folded to its end", end_too_early),
     "generation-for-epoch": Switch("own epochs, carried with each batch", generation_for_epoch),

@@ -99,7 +99,7 @@ async def test_an_undecodable_record_is_dead_lettered_with_its_origin_counted_an
     written: Written,
 ) -> None:
     bare = Bare()
-    records = [fact(7, b"a"), fact(8, b"", b"waits"), fact(9, None, b"unawaited"), fact(10, b"unneeded"), fact(11, b"b")]
+    records = [fact(7, b"a"), fact(8, b"", b"waits"), fact(9, None, b"other"), fact(10, b"unneeded"), fact(11, b"b")]
     assert await bare.handle(Batch("facts", 2, records, 1)) == []
     copied = [(topic, partition, key, value) for topic, partition, key, value, _ in written]
     assert copied == [
@@ -107,7 +107,7 @@ async def test_an_undecodable_record_is_dead_lettered_with_its_origin_counted_an
         ("inbox", 2, b"waits", b"rejected: it is empty"),
         ("inbox", 2, b"k", b"[b]"),
         ("facts.groups.dlq", 2, b"waits", b""),
-        ("facts.groups.dlq", 2, b"unawaited", b""),
+        ("facts.groups.dlq", 2, b"other", b""),
     ]
     assert written[3][4] == {
         "ce_id": b"1",
@@ -124,7 +124,7 @@ async def test_a_record_before_the_committed_offset_without_a_copy_is_copied_and
 ) -> None:
     bare = Bare()
     bare.committed = 10
-    records = [fact(7, b"unneeded"), fact(8, b"", b"unawaited"), fact(9, b"a"), fact(10, b"", b"unawaited")]
+    records = [fact(7, b"unneeded"), fact(8, b"", b"other"), fact(9, b"a"), fact(10, b"", b"other")]
     assert await bare.handle(Batch("facts", 2, records, 1)) == []
     # A record that was dead-lettered before is not dead-lettered again.
     assert [(topic, value) for topic, _, _, value, _ in written] == [("inbox", b"[a]"), ("facts.groups.dlq", b"")]
