@@ -1,4 +1,4 @@
-"""How tests book: decisions of stories, or made by hand, become records of one partition, folded as services do."""
+"""PartitionJournal decisions in tests: the log of a story, or hand-made decisions, as the log of one partition."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from services.payments.ledger.posting_rules import Account
 from tests.unit.payments.stories import GROUP, Story
 
 
-class Books:
-    """The ledger of a partition in memory."""
+class PartitionJournal:
+    """The journal of one partition in memory, with its entries."""
 
     def __init__(self) -> None:
         self.journal = Journal(0, InMemoryGroups())
         self.entries: list[Entry] = []
 
-    def take(self, values: Iterable[bytes], group: str = GROUP) -> Books:
+    def take(self, values: Iterable[bytes], group: str = GROUP) -> PartitionJournal:
         for value in values:
             self.entries += self.journal.book(self.journal.head.next_offset, group.encode(), value)
         return self
 
     def balances(self, currency: str = "CNY") -> dict[str, int]:
-        """Accounts that are not at zero; what an account got is above 0."""
+        """The accounts with a balance other than 0; above 0 is a debit."""
         sums = {
             account.name.lower(): debits - credits_
             for (one, account), (debits, credits_) in self.journal.balances.items()
@@ -31,10 +31,10 @@ class Books:
         return {name: amount for name, amount in sums.items() if amount}
 
     def turnover(self, account: Account, currency: str = "CNY") -> int:
-        """All that an account ever got."""
+        """The debits of an account."""
         return self.journal.balances.get((currency, account), [0, 0])[0]
 
 
-def booked(story: Story) -> Books:
-    """The books of one purse."""
-    return Books().take(story.log)
+def booked(story: Story) -> PartitionJournal:
+    """The journal of one group's payments."""
+    return PartitionJournal().take(story.log)

@@ -1,7 +1,7 @@
-"""How tests of the purse are told: given inputs, when an input comes, then these events, each in one line of text.
+"""Given/when/then for payments: given inputs, when an input arrives, then these events, each as one line of text.
 
-Everything goes through the kernel's own decide and apply, as bytes. Beside every decision the log is folded into a
-second state, which must stay equal to the one that decided.
+Inputs and decisions pass through the kernel's decide and apply as bytes. After each decision, a fold of the log is
+compared with the state that decided.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def settlement(amount: int = 60, order: str = "o1", hold: str = "h1", currency: 
     return GroupEvent(settlement_requested=wanted)
 
 
-def let_go(order: str = "o1") -> GroupEvent:
+def releasing(order: str = "o1") -> GroupEvent:
     return GroupEvent(release_requested=ReleaseRequested(order=order))
 
 
@@ -72,7 +72,7 @@ def settle(amount: int = 60, order: str = "o1", hold: str = "h1", currency: str 
 
 
 def release(order: str = "o1") -> PaymentInput:
-    return group(let_go(order))
+    return group(releasing(order))
 
 
 def expired() -> PaymentInput:
@@ -181,40 +181,40 @@ def _call(call: ProviderCall) -> str:
 
 
 def text_of(event: PaymentEvent) -> str:
-    """An event of order o1 in one line; another order stands in front."""
+    """An event in one line. Orders other than o1 are named first."""
     kind = str(event.WhichOneof("body"))
     body = getattr(event, kind)
     order = getattr(body, "order", "") or (body.call.order if hasattr(body, "call") else "")
     match kind:
         case "hold_requested" | "capture_requested" | "void_requested" | "refund_requested" | "call_retried":
-            said = "nothing yet" if kind == "void_requested" and not body.call.hold else _call(body.call)
+            text = "noted" if kind == "void_requested" and not body.call.hold else _call(body.call)
         case "captured":
-            said = f"{body.hold} {body.amount_minor} released {body.released_minor}"
+            text = f"{body.hold} {body.amount_minor} released {body.released_minor}"
         case "hold_authorised" | "voided" | "hold_lapsed":
-            said = f"{body.hold} {body.amount_minor}"
+            text = f"{body.hold} {body.amount_minor}"
         case "refunded":
-            said = f"{body.hold} {body.amount_minor} {body.refund}".rstrip()
+            text = f"{body.hold} {body.amount_minor} {body.refund}".rstrip()
         case "suspense_recorded":
-            said = f"{body.hold} {body.amount_minor} {body.currency}"
+            text = f"{body.hold} {body.amount_minor} {body.currency}"
         case "refund_declined":
-            said = f"{body.refund} {body.amount_minor}".strip()
+            text = f"{body.refund} {body.amount_minor}".strip()
         case "call_deferred":
-            said = f"{Operation.Name(body.operation)[10:].lower()}:{body.attempt}"
+            text = f"{Operation.Name(body.operation)[10:].lower()}:{body.attempt}"
         case "action_required":
-            said = f"{body.hold} {body.action_url}"
+            text = f"{body.hold} {body.action_url}"
         case "faulted":
-            said = body.error
+            text = body.error
         case _:
-            said = ""
+            text = ""
     prefix = "" if order in ("o1", "") else f"{order}: "
-    return f"{prefix}{name_of(event)} {said}".rstrip()
+    return f"{prefix}{name_of(event)} {text}".rstrip()
 
 
 # The story ----------------------------------------------------------------------------------------------------------
 
 
 class Story:
-    """One purse, told input by input."""
+    """The payments of one group, input by input."""
 
     def __init__(self) -> None:
         self.domain: Any = GroupPaymentsDomain()
@@ -235,13 +235,13 @@ class Story:
 
     @property
     def calls(self) -> list[str]:
-        """Keys of the calls that the last decision asks for."""
+        """Idempotency keys of the calls that the last decision requests."""
         return [idempotency_key(call) for call in calls_of(self.last)] if self.last is not None else []
 
-    def when(self, told: PaymentInput, after_ms: int = 10) -> Story:
-        """Decides one input, some time after the one before."""
+    def when(self, received: PaymentInput, after_ms: int = 10) -> Story:
+        """Decides one input, `after_ms` after the last one."""
         self.at_ms += after_ms
-        value = told.SerializeToString()
+        value = received.SerializeToString()
         self.inputs.append((value, self.at_ms))
         sealed = decide(self.domain, self.aggregate, value, len(self.inputs), self.at_ms)
         self.last = None
@@ -249,21 +249,21 @@ class Story:
             self.log.append(sealed)
             self.last = self.domain.decode_decision(sealed)
             assert apply(self.domain, self.folded, sealed, len(self.log))
-        assert self.folded.state == self.aggregate.state, "the fold of the log differs from what was decided on"
+        assert self.folded.state == self.aggregate.state, "the fold of the log differs from the state that decided"
         return self
 
     def then(self, *lines: str) -> Story:
-        """Checks the events of the last input, all of them, in order."""
+        """Checks that the last input led to exactly these events, in order."""
         assert [text_of(event) for event in self.events] == list(lines)
         return self
 
     def then_nothing(self) -> Story:
-        """The last input changed nothing and left no trace."""
+        """Checks that the last input led to no event."""
         return self.then()
 
 
 def given(*inputs: PaymentInput) -> Story:
-    """A purse to which these inputs have happened."""
+    """A story after these inputs."""
     story = Story()
     for one in inputs:
         story.when(one)

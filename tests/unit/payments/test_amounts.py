@@ -1,5 +1,6 @@
-"""Goal: amounts are whole minor units of one currency all the way, whatever a unit is worth: yen (no decimals), dinar
-(three), yuan (two). What can't be such an amount is refused, in words that say why, and moves nothing."""
+"""Amounts are integers of minor units of one currency from the seat to the ledger: yen have no decimals, yuan two and
+dinars three. An invalid amount is refused with the reason and moves nothing.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from tests.unit.payments.stories import (
     voided,
 )
 
-#: Currency, held, charged, given back later.
+#: Currency, held, charged, refunded later.
 AMOUNTS = [("JPY", 1_500, 1_201, 1), ("KWD", 12_345, 9_999, 1), ("CNY", 8_900, 6_901, 33), ("CNY", MAX_MINOR, 1, 1)]
 
 

@@ -1,4 +1,4 @@
-"""The purse as the kernel sees it: bytes in, bytes out, the same on every machine, small in memory and in the log."""
+"""The domain that the kernel calls: bytes in, bytes out, identical on every machine, small in memory and in the log."""
 
 from __future__ import annotations
 
@@ -138,11 +138,11 @@ def test_two_owners_write_the_same_bytes_even_if_one_was_restored_from_a_checkpo
 
 
 def test_deciding_alone_changes_nothing() -> None:
-    purse = given(reserved(), authorised(), later()).payments
-    before = codec.encode(purse)
+    payments = given(reserved(), authorised(), later()).payments
+    before = codec.encode(payments)
     command = DOMAIN.decode_input(release().SerializeToString())
-    next(iter(DOMAIN.decide(purse, command, 1)))
-    assert codec.encode(purse) == before
+    next(iter(DOMAIN.decide(payments, command, 1)))
+    assert codec.encode(payments) == before
 
 
 def test_a_fault_is_an_event_and_changes_no_payment() -> None:

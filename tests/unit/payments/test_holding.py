@@ -1,4 +1,4 @@
-"""A seat's money is held: asked once, answered in any order, and never held twice."""
+"""A seat's money is held once, in whatever order the results arrive."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.unit.payments.stories import (
     gone,
     group,
     later,
-    let_go,
     release,
+    releasing,
     reserved,
     seat,
     tick,
@@ -52,7 +52,7 @@ def test_a_seat_reserved_twice_is_held_once() -> None:
 
 
 def test_all_events_of_a_group_decision_are_handled_in_order() -> None:
-    given().when(group(seat("o1"), seat("o2", 250), let_go("o3"), seat("o3"))).then(
+    given().when(group(seat("o1"), seat("o2", 250), releasing("o3"), seat("o3"))).then(
         "HoldRequested authorise:1 100", "o2: HoldRequested authorise:1 250", "o3: PaymentReleased"
     )
 
@@ -204,8 +204,8 @@ def test_a_result_with_an_ended_hold_is_a_decline() -> None:
 
 
 def test_voiding_the_confirmation_of_an_absent_attempt_does_not_end_the_next_attempt() -> None:
-    story = given(reserved(), action("h1"), absent()).when(release()).then("VoidRequested nothing yet")
-    # The next attempt may have made a hold: its answer is waited for, and what it holds goes back.
+    story = given(reserved(), action("h1"), absent()).when(release()).then("VoidRequested noted")
+    # The next attempt may have opened a hold: the release waits for its result and returns the money.
     story.when(action("h2", attempt=2)).then(
         "ActionRequired h2 https://confirm", "CallDeferred authorise:2", "VoidRequested void:1 h2"
     )

@@ -1,8 +1,8 @@
-"""Goal: whatever the order of things, every hold ends, no cent is lost or taken twice, and each wish has one answer.
+"""In any order of inputs, every hold ends, no money is lost or taken twice, and each request has one result.
 
-Method: three orders of one group, a model provider that loses answers, declines, lapses and holds twice, and inputs
-that are delivered in any order and more than once. Then the faults end, all that waits is delivered, and our books are
-compared with the provider's, hold by hold.
+Method: three orders of one group; a model provider that loses results, declines, lapses holds and holds twice; inputs
+that are delivered in any order and repeatedly. Then the faults end, all pending inputs are delivered, and the log is
+compared with the provider's accounts, hold by hold.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tests.unit.payments.stories import GROUP, Story, refund, release, reserved,
 METHODS = {"o1": "card_ok", "o2": "card_ok", "o3": "wallet_ok"}
 PRICE = 100
 STEPS = 80
-#: Inputs until everything must have come to rest once the faults have ended.
-REST = 400
+#: Inputs within which everything is finished once the faults have ended.
+MAX_FINAL_INPUTS = 400
 
 
-class Evening:
-    """A group's evening: what was wished for, what is on its way, and what became of it."""
+class Run:
+    """One random run of a group: its requests, the undelivered inputs and the resulting events."""
 
     def __init__(self, luck: Random) -> None:
         self.luck = luck
@@ -40,17 +40,17 @@ class Evening:
         self.calls: list[ProviderCall] = []
         self.inputs: list[PaymentInput] = []
         self.past: list[PaymentInput] = []
-        #: By order: the hold that made it a member, and what was wished for it.
+        #: By order: the hold that made it a member, and the request of the group.
         self.members: dict[str, str] = {}
-        self.wished: dict[str, str] = {}
-        self.said: list[tuple[str, Any]] = []
+        self.wanted: dict[str, str] = {}
+        self.events: list[tuple[str, Any]] = []
         self.refund_ids = 0
 
-    # What happens -----------------------------------------------------------------------------------------------
+    # Inputs -----------------------------------------------------------------------------------------------------
 
-    def say(self, told: PaymentInput, after_ms: int = 1) -> None:
-        self.past.append(told)
-        self.story.when(told, after_ms)
+    def send(self, received: PaymentInput, after_ms: int = 1) -> None:
+        self.past.append(received)
+        self.story.when(received, after_ms)
         if self.story.last is None:
             return
         self.calls += calls_of(self.story.last)
@@ -58,22 +58,22 @@ class Evening:
             kind = str(event.WhichOneof("body"))
             body = getattr(event, kind)
             assert kind != "faulted", body.error
-            self.said.append((kind, body))
-            if kind == "hold_authorised" and body.order not in self.wished:
+            self.events.append((kind, body))
+            if kind == "hold_authorised" and body.order not in self.wanted:
                 self.members[body.order] = body.hold
             if kind == "hold_declined":
-                self.wished.setdefault(body.order, "declined")
+                self.wanted.setdefault(body.order, "declined")
 
     def deliver(self) -> None:
         if self.inputs:
-            self.say(self.inputs.pop(self.luck.randrange(len(self.inputs))))
+            self.send(self.inputs.pop(self.luck.randrange(len(self.inputs))))
 
     def call(self) -> None:
         if self.calls:
             made = self.calls.pop(self.luck.randrange(len(self.calls)))
             self.inputs.append(self.provider.perform(made))
             if self.provider.unlucky(10):
-                # Sent twice: the process died before it could note the answer.
+                # Made twice: the process crashed before it appended the result.
                 self.calls.append(made)
 
     def repeat(self) -> None:
@@ -85,52 +85,52 @@ class Evening:
             self.inputs.append(self.provider.late_reports.pop(self.luck.randrange(len(self.provider.late_reports))))
 
     def lapse(self) -> None:
-        self._strange(self.provider.lapse)
+        self._inject(self.provider.lapse)
 
     def hold_again(self) -> None:
         if self.luck.randrange(3) == 0:
-            self._strange(self.provider.hold_again)
+            self._inject(self.provider.hold_again)
 
-    def _strange(self, what: Any) -> None:
+    def _inject(self, fault: Any) -> None:
         if self.provider.accounts:
-            told = what(self.luck.choice(list(self.provider.accounts)))
-            if told is not None:
-                self.inputs.append(told)
+            report = fault(self.luck.choice(list(self.provider.accounts)))
+            if report is not None:
+                self.inputs.append(report)
 
     def wait(self) -> None:
-        self.say(tick(), after_ms=self.luck.choice((1, 1_000, 60_000, 600_000)))
+        self.send(tick(), after_ms=self.luck.choice((1, 1_000, 60_000, 600_000)))
 
     def join(self) -> None:
         order = self.luck.choice(list(METHODS))
-        self.say(reserved(order, PRICE, METHODS[order]))
+        self.send(reserved(order, PRICE, METHODS[order]))
 
     def decide_on(self) -> None:
-        """The group settles a member, or lets any order go."""
+        """The group settles a member, or releases any order."""
         order = self.luck.choice(list(METHODS))
-        if order in self.wished:
+        if order in self.wanted:
             return
         if order in self.members and self.luck.randrange(4):
-            self.wished[order] = "settle"
-            self.say(settle(self.luck.choice((60, PRICE)), order, self.members[order]))
+            self.wanted[order] = "settle"
+            self.send(settle(self.luck.choice((60, PRICE)), order, self.members[order]))
         elif order in self.members or self.luck.randrange(4) == 0:
-            self.wished[order] = "release"
-            self.say(release(order))
+            self.wanted[order] = "release"
+            self.send(release(order))
 
     def refund(self) -> None:
         order = self.luck.choice(list(METHODS))
-        if self.wished.get(order) != "settle" and self.luck.randrange(4):
+        if self.wanted.get(order) != "settle" and self.luck.randrange(4):
             return
         self.refund_ids += 1
-        self.say(refund(f"r{self.refund_ids}", self.luck.choice((0, 20, 40, 70)), order))
+        self.send(refund(f"r{self.refund_ids}", self.luck.choice((0, 20, 40, 70)), order))
 
-    def rest(self) -> None:
-        """The faults end, and all that waits is done."""
+    def finish(self) -> None:
+        """The faults end and all pending work is done."""
         self.provider.healthy = True
         for order in METHODS:
-            if order not in self.wished:
-                self.wished[order] = "release"
-                self.say(release(order))
-        for _ in range(REST):
+            if order not in self.wanted:
+                self.wanted[order] = "release"
+                self.send(release(order))
+        for _ in range(MAX_FINAL_INPUTS):
             due = self.story.domain.due(self.story.payments)
             if self.calls:
                 self.call()
@@ -139,24 +139,24 @@ class Evening:
             elif self.provider.late_reports:
                 self.notify()
             elif due is not None:
-                self.say(tick(), after_ms=max(due - self.story.at_ms, 1))
+                self.send(tick(), after_ms=max(due - self.story.at_ms, 1))
             else:
                 return
         raise AssertionError("it does not come to rest")
 
-    # What must be true ------------------------------------------------------------------------------------------
+    # Checks --------------------------------------------------------------------------------------------
 
     def check(self) -> None:
         assert not any(isinstance(one, Payment) for one in self.story.payments.orders.values())
         self._check_holds()
-        self._check_answers()
+        self._check_outcomes()
         self._check_money()
 
     def _check_holds(self) -> None:
-        """Every hold has ended, in our books and in the provider's, and those agree."""
-        held, taken, back = Counter[str](), Counter[str](), Counter[str]()
+        """Every hold has ended, in the log and at the provider, with the same amounts."""
+        held, taken, returned = Counter[str](), Counter[str](), Counter[str]()
         suspense: dict[str, int] = {}
-        for kind, body in self.said:
+        for kind, body in self.events:
             match kind:
                 case "hold_authorised":
                     (taken if METHODS[body.order] == "wallet_ok" else held)[body.hold] += body.amount_minor
@@ -166,31 +166,31 @@ class Evening:
                     held[body.call.hold] += suspense.pop(body.call.hold, 0)
                 case "refund_requested":
                     taken[body.call.hold] += suspense.pop(body.call.hold, 0)
-                    back[body.call.hold] += 0
+                    returned[body.call.hold] += 0
                 case "captured" if METHODS[body.order] != "wallet_ok":
                     held[body.hold] -= body.amount_minor + body.released_minor
                     taken[body.hold] += body.amount_minor
                 case "voided" | "hold_lapsed":
                     held[body.hold] -= body.amount_minor
                 case "refunded":
-                    back[body.hold] += body.amount_minor
+                    returned[body.hold] += body.amount_minor
         assert not suspense
         for reference, account in self.provider.accounts.items():
-            assert account.held == 0, f"{reference} is still held at the provider's"
-            assert held[reference] == 0, f"{reference} is still held in our books"
+            assert account.held == 0, f"{reference} is still held at the provider"
+            assert held[reference] == 0, f"{reference} is still held in the log"
             assert account.captures <= 1
             assert account.refunded <= account.taken
-            assert (taken[reference], back[reference]) == (account.taken, account.refunded), reference
+            assert (taken[reference], returned[reference]) == (account.taken, account.refunded), reference
 
-    def _check_answers(self) -> None:
-        count = Counter((kind, body.order) for kind, body in self.said if hasattr(body, "order"))
-        for order, wish in self.wished.items():
-            answers = count["captured", order] + count["capture_declined", order]
-            assert count["payment_released", order] == (wish == "release"), order
-            assert answers == (wish == "settle"), order
+    def _check_outcomes(self) -> None:
+        count = Counter((kind, body.order) for kind, body in self.events if hasattr(body, "order"))
+        for order, wanted in self.wanted.items():
+            outcomes = count["captured", order] + count["capture_declined", order]
+            assert count["payment_released", order] == (wanted == "release"), order
+            assert outcomes == (wanted == "settle"), order
 
     def _check_money(self) -> None:
-        """What the provider has of an order is what the order was charged, and what it refused to give back."""
+        """The provider keeps of each order its charge, and the refunds that it declined."""
         for order in METHODS:
             record = self.story.payments.orders[order]
             kept = sum(one.taken - one.refunded for one in self.provider.accounts.values() if one.order == order)
@@ -201,17 +201,17 @@ class Evening:
 
 
 ACTIONS = (
-    *[Evening.deliver] * 8,
-    *[Evening.call] * 8,
-    *[Evening.join] * 3,
-    *[Evening.wait] * 2,
-    *[Evening.decide_on] * 2,
-    Evening.repeat,
-    Evening.repeat,
-    Evening.notify,
-    Evening.lapse,
-    Evening.hold_again,
-    *[Evening.refund] * 2,
+    *[Run.deliver] * 8,
+    *[Run.call] * 8,
+    *[Run.join] * 3,
+    *[Run.wait] * 2,
+    *[Run.decide_on] * 2,
+    Run.repeat,
+    Run.repeat,
+    Run.notify,
+    Run.lapse,
+    Run.hold_again,
+    *[Run.refund] * 2,
 )
 
 
@@ -223,21 +223,21 @@ ACTIONS = (
 )
 @given(st.integers(min_value=0, max_value=2**32))
 def test_every_hold_ends_and_every_cent_is_accounted_for(seed: int) -> None:
-    evening = Evening(Random(seed))
+    run = Run(Random(seed))
     for _ in range(STEPS):
-        evening.luck.choice(ACTIONS)(evening)
-    evening.rest()
-    evening.check()
+        run.luck.choice(ACTIONS)(run)
+    run.finish()
+    run.check()
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(st.integers(min_value=0, max_value=2**32))
 def test_a_second_owner_writes_the_same_bytes(seed: int) -> None:
-    evening = Evening(Random(seed))
+    run = Run(Random(seed))
     for _ in range(STEPS):
-        evening.luck.choice(ACTIONS)(evening)
-    evening.rest()
-    story = evening.story
+        run.luck.choice(ACTIONS)(run)
+    run.finish()
+    story = run.story
     other: Aggregate[GroupPayments] = Aggregate(GROUP, story.domain.initial(GROUP))
     written = []
     for offset, (value, at_ms) in enumerate(story.inputs, 1):

@@ -1,4 +1,4 @@
-"""How other group-buying systems lose money, as far as one purse can do it. Each test names its failure."""
+"""Ways in which other group-buying systems lose money, as far as payments can prevent them. Each test names one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_order_ids_are_unique() -> None:
 def test_a_payment_does_not_settle_another_order() -> None:
     story = given(reserved("o1"), reserved("o2")).when(authorised(order="o2", hold="h2"))
     story.then("o2: HoldAuthorised h2 100")
-    # Nor does the other order's hold pay for this one.
+    # The hold of the other order does not pay for this one either.
     story.when(authorised(order="o1", hold="h2", attempt=7))
     assert not [line for line in story.events if line.HasField("hold_authorised")]
 

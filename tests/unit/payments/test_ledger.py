@@ -1,5 +1,7 @@
-"""Goal: the books say of every life of a payment where its money is, balanced to the cent, and whoever changes or
-takes out a record is noticed. Method: logs of stories, folded into books; then the same logs with one harm each."""
+"""The ledger shows where the money of every payment is, and every changed or missing record is detected.
+
+Method: logs of stories are booked, and then the same logs with one change each.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent, Su
 
 from services.payments.ledger.journal import DAY_MS, Fault, InMemoryGroups, Journal, LedgerBroken, parse_entry
 from services.payments.ledger.posting_rules import Account
-from tests.unit.payments.booking import Books, booked
+from tests.unit.payments.booking import PartitionJournal, booked
 from tests.unit.payments.stories import (
     GROUP,
     START_MS,
@@ -119,7 +121,7 @@ def test_the_hash_of_an_entry_is_stable() -> None:
     decision = PaymentDecision(group="g", version=1, time_ms=1)
     unasked = SuspenseRecorded(order="o", hold="h", amount_minor=5, currency="KWD")
     decision.events.append(PaymentEvent(suspense_recorded=unasked))
-    (entry,) = Books().take([decision.SerializeToString(deterministic=True)], "g").entries
+    (entry,) = PartitionJournal().take([decision.SerializeToString(deterministic=True)], "g").entries
     assert entry.hash.hex() == "201c9134f2b1bb3990ea72b24b2b43d4e37addd6350d217412ce6d1a6f5e149e"
 
 
@@ -129,7 +131,7 @@ def test_an_entry_is_parsed_from_its_bytes() -> None:
 
 
 def test_a_duplicate_is_booked_once() -> None:
-    books = Books().take([*CHARGED.log, *CHARGED.log[-2:]])
+    books = PartitionJournal().take([*CHARGED.log, *CHARGED.log[-2:]])
     assert books.balances() == {"customer": -60, "merchant": 60}
     assert books.journal.head.next_offset == len(CHARGED.log) + 2
 
@@ -140,7 +142,7 @@ def test_booked_offsets_are_skipped() -> None:
     assert journal.book(0, GROUP.encode(), CHARGED.log[0]) == []
 
 
-def harmed(number: int, **fields: object) -> bytes:
+def changed(number: int, **fields: object) -> bytes:
     decision = PaymentDecision.FromString(CHARGED.log[number - 1])
     for name, value in fields.items():
         setattr(decision, name, value)
@@ -148,36 +150,36 @@ def harmed(number: int, **fields: object) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("log", "said"),
+    ("log", "message"),
     [
         ([*CHARGED.log[:2], CHARGED.log[3]], "go from version 2 to 4"),
-        ([*CHARGED.log[:2], harmed(2, time_ms=1)], "a second, different decision"),
-        ([*CHARGED.log[:2], harmed(3, previous_sha256=b"x")], "does not hold the digest of version 2"),
+        ([*CHARGED.log[:2], changed(2, time_ms=1)], "a second, different decision"),
+        ([*CHARGED.log[:2], changed(3, previous_sha256=b"x")], "does not hold the digest of version 2"),
         ([CHARGED.log[1]], "go from version 0 to 2"),
         ([b"\xff"], "can't be decoded"),
-        ([harmed(1, group="other")], "not a payment decision of group"),
-        ([harmed(1, version=0)], "not a payment decision of group"),
+        ([changed(1, group="other")], "not a payment decision of group"),
+        ([changed(1, version=0)], "not a payment decision of group"),
     ],
 )
-def test_a_changed_log_stops_the_booking(log: list[bytes], said: str) -> None:
-    with pytest.raises(LedgerBroken, match=said):
-        Books().take(log)
+def test_a_changed_log_stops_the_booking(log: list[bytes], message: str) -> None:
+    with pytest.raises(LedgerBroken, match=message):
+        PartitionJournal().take(log)
 
 
 def test_a_fault_handler_that_returns_receives_every_fault() -> None:
-    heard: list[Fault] = []
-    journal = Journal(0, InMemoryGroups(), lambda fault, *_: heard.append(fault))
-    log = [b"\xff", CHARGED.log[0], harmed(1, time_ms=1), harmed(2, previous_sha256=b"x"), CHARGED.log[3]]
+    faults: list[Fault] = []
+    journal = Journal(0, InMemoryGroups(), lambda fault, *_: faults.append(fault))
+    log = [b"\xff", CHARGED.log[0], changed(1, time_ms=1), changed(2, previous_sha256=b"x"), CHARGED.log[3]]
     for offset, value in enumerate(log):
         journal.book(offset, GROUP.encode(), value)
-    assert heard == [Fault.UNREADABLE, Fault.CHANGED, Fault.CHAIN, Fault.GAP]
+    assert faults == [Fault.UNREADABLE, Fault.CHANGED, Fault.CHAIN, Fault.GAP]
 
 
 def test_in_a_trimmed_log_a_group_may_start_at_any_version() -> None:
     journal = Journal(0, InMemoryGroups(), trimmed=True)
     assert journal.book(7, GROUP.encode(), CHARGED.log[2])
     with pytest.raises(LedgerBroken, match="go from version 3 to 5"):
-        journal.book(8, GROUP.encode(), harmed(4, version=5))
+        journal.book(8, GROUP.encode(), changed(4, version=5))
 
 
 def test_each_day_has_its_own_tree_and_days_only_increase() -> None:

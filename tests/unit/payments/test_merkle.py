@@ -1,4 +1,4 @@
-"""Goal: roots are those of RFC 6962, so that others can check them. Method: the RFC's definition, written once more."""
+"""Roots are those of RFC 6962, so that others can check them. Method: a second implementation of its definition."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from services.payments.ledger.merkle import Tree
 
-#: Published with certificate-transparency: inputs and the root of all of them.
+#: Published with certificate-transparency: the leaves and their root.
 INPUTS = [
     "",
     "00",

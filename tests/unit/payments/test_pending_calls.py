@@ -1,4 +1,4 @@
-"""Where effects go on after their offset is gone: at the oldest decision whose call the purse still waits for."""
+"""If the broker lost their offset, effects resume at the oldest decision whose call has no result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refunds by command: never above what was captured, whatever is under way, and each id once."""
+"""Refund commands: at most what was captured, pending refunds included, and each id once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever an order's money does, a release ends with nothing held and is said to be done exactly once."""
+"""A release ends with nothing held, whatever the provider reports, and is reported exactly once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_seat_that_comes_after_its_release_is_not_held() -> None:
 
 
 def test_a_release_before_the_result_is_noted_without_a_call() -> None:
-    story = given(reserved()).when(release()).then("VoidRequested nothing yet")
+    story = given(reserved()).when(release()).then("VoidRequested noted")
     assert story.calls == []
     story.when(release()).then_nothing()
 
@@ -74,7 +74,7 @@ def test_a_call_with_an_unknown_result_is_retried_after_the_release_and_its_hold
 
 
 def test_a_release_during_a_deferral_voids_the_hold_when_it_arrives() -> None:
-    story = given(reserved(), later()).when(release()).then("VoidRequested nothing yet")
+    story = given(reserved(), later()).when(release()).then("VoidRequested noted")
     story.when(tick(), after_ms=1_000).then("CallRetried authorise:1 100")
     story.when(authorised()).then("HoldAuthorised h1 100", "VoidRequested void:1 h1 100")
 
@@ -112,7 +112,7 @@ def test_a_confirmation_requested_after_the_release_is_voided() -> None:
 
 
 def test_a_release_waits_for_a_confirmation_without_a_reference() -> None:
-    story = given(reserved(), action(hold="")).when(release()).then("VoidRequested nothing yet")
+    story = given(reserved(), action(hold="")).when(release()).then("VoidRequested noted")
     story.when(authorised()).then("HoldAuthorised h1 100", "VoidRequested void:1 h1 100")
 
 
@@ -142,7 +142,7 @@ def test_a_declined_order_is_released_at_once() -> None:
 
 def test_a_charged_order_is_refunded_in_full() -> None:
     story = given(reserved(), authorised(), settle(), captured()).when(release())
-    story.then("VoidRequested nothing yet", "RefundRequested refund:1 h1 60")
+    story.then("VoidRequested noted", "RefundRequested refund:1 h1 60")
     assert story.calls == ["o1:refund:1"]
     story.when(refunded(60)).then("Refunded h1 60", "PaymentReleased")
     story.when(captured()).then_nothing()
@@ -150,7 +150,7 @@ def test_a_charged_order_is_refunded_in_full() -> None:
 
 def test_a_release_refunds_only_what_commanded_refunds_left() -> None:
     story = given(reserved(), authorised(), settle(), captured(), refund("r1", 20), refunded(20))
-    story.when(refund("r2", 10)).when(release()).then("VoidRequested nothing yet", "RefundRequested refund:3 h1 30")
+    story.when(refund("r2", 10)).when(release()).then("VoidRequested noted", "RefundRequested refund:3 h1 30")
     story.when(refunded(30, 3)).then("Refunded h1 30")
     story.when(refunded(10, 2)).then("Refunded h1 10 r2", "PaymentReleased")
 
@@ -211,7 +211,7 @@ def test_a_declined_void_is_retried_later_under_the_next_attempt() -> None:
 
 def test_a_lapsed_hold_is_released_at_once() -> None:
     story = given(reserved(), authorised(), gone(AUTHORISE)).when(release())
-    story.then("VoidRequested nothing yet", "PaymentReleased")
+    story.then("VoidRequested noted", "PaymentReleased")
 
 
 def test_a_release_whose_refund_is_declined_ends_with_the_amount_owed() -> None:

@@ -1,4 +1,4 @@
-"""What must wait is parked in the purse, asked again by the log's time, and holds up nobody."""
+"""A deferred call is kept in the state, retried by the log's time, and delays no other order."""
 
 from __future__ import annotations
 

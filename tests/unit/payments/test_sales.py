@@ -1,4 +1,4 @@
-"""Wallets without delayed capture: paid in full at the join, the difference given back at the close."""
+"""Wallets without delayed capture: paid in full at the join, the difference refunded at the settlement."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_refund_of_too_little_is_completed() -> None:
 
 
 def test_a_release_during_the_refund_of_the_difference_refunds_the_rest() -> None:
-    story = taken().when(settle(60)).when(release()).then("VoidRequested nothing yet")
+    story = taken().when(settle(60)).when(release()).then("VoidRequested noted")
     story.when(refunded(40)).then("Refunded h1 40", "RefundRequested refund:2 h1 60")
     story.when(refunded(60, 2)).then("Refunded h1 60", "PaymentReleased")
 
@@ -121,7 +121,7 @@ def test_a_charged_sale_can_be_refunded_by_command_up_to_its_price() -> None:
 def test_of_two_refunds_of_one_amount_the_declined_one_is_identified() -> None:
     story = taken().when(sold("h2", attempt=2)).then("SuspenseRecorded h2 100 CNY", "RefundRequested refund:1 h2 100")
     story.when(release()).then("RefundRequested refund:2 h1 100")
-    # The second is refused. The event can't say which, so the first is taken up again, and it is said once more.
+    # The second is declined. The event names no attempt and ends the first, which is retried, and is emitted again.
     story.when(declined(REFUND, 2)).then("RefundDeclined 100", "CallRetried refund:1 h2 100", "RefundDeclined 100")
     story.when(declined(REFUND, 2)).then_nothing()
     story.when(refunded(100, 1, "h2")).then("Refunded h2 100", "PaymentReleased")

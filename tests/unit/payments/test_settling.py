@@ -1,4 +1,4 @@
-"""A member is charged the amount that the group says: once, from a hold that lives, and it ends in one way only."""
+"""A member is charged the settlement amount once, from an open hold, with exactly one outcome."""
 
 from __future__ import annotations
 

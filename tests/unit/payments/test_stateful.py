@@ -31,7 +31,7 @@ ORDERS = st.sampled_from(tuple(METHODS))
 PICK = st.integers(0, 999)
 #: One bit for each possible fault of a call; most calls have none.
 LUCK = st.sampled_from((*(0,) * 8, 1, 2, 3, 4, 6, 8, 16))
-#: Inputs within pick everything is finished once the faults have ended.
+#: Inputs within which everything is finished once the faults have ended.
 MAX_FINAL_INPUTS = 300
 #: Events that may follow a repeated input.
 _REPEATABLE = {"CallDeferred"}

@@ -1,4 +1,4 @@
-"""Money that moved outranks every other state: recorded in the open, sent back, and followed to its end."""
+"""Unexpected funds are recorded and returned in every status, and tracked until they are returned."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_order_with_earlier_unexpected_funds_is_held_like_any_other() -> None
 
 
 def test_a_release_of_an_unknown_order_waits_until_its_money_is_returned() -> None:
-    story = given(authorised("h9")).when(release()).then("VoidRequested nothing yet")
+    story = given(authorised("h9")).when(release()).then("VoidRequested noted")
     story.when(voided("h9")).then("Voided h9 100", "PaymentReleased")
 
 

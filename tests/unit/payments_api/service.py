@@ -1,4 +1,4 @@
-"""What the tests of the payments API lean on: a purse that is decided as it would be, and an inbox beside it."""
+"""The payments service in memory, for tests of its API: the real rules behind an inbox that decides at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIME_MS = 1_700_000_000_000
 
 
 class Decider:
-    """Purses, decided as they would be by the process."""
+    """The payment decider: the kernel's decide on the real rules."""
 
     def __init__(self) -> None:
         self.notifier = ChangeNotifier()
@@ -39,7 +39,7 @@ class Decider:
         found = self._aggregates.get(key)
         return found if found is not None and found.version else None
 
-    def say(self, record: PaymentInput, key: str = GROUP) -> None:
+    def receive(self, record: PaymentInput, key: str = GROUP) -> None:
         self._offset += 1
         aggregate = self._aggregates.setdefault(key, Aggregate(key, self._domain.initial(key)))
         sealed = decide(self._domain, aggregate, record.SerializeToString(), self._offset, TIME_MS + self._offset)
@@ -48,14 +48,14 @@ class Decider:
             self.notifier.notify(key)
 
     def group(self, *events: GroupEvent) -> None:
-        self.say(PaymentInput(group_decision=GroupDecision(group=GROUP, events=events).SerializeToString()))
+        self.receive(PaymentInput(group_decision=GroupDecision(group=GROUP, events=events).SerializeToString()))
 
     def provider(self, operation: int, order: str = "a", attempt: int = 1, **result: Any) -> None:
         outcome = ProviderOutcome(order=order, operation=cast(Any, operation), attempt=attempt, **result)
-        self.say(PaymentInput(outcome=outcome))
+        self.receive(PaymentInput(outcome=outcome))
 
     def charge(self, order: str = ORDER, amount: int = 100, currency: str = "CNY") -> None:
-        """An order is held and charged."""
+        """Holds and charges an order."""
         hold = f"hold-{order}"
         seat = SeatReserved(
             order=order,
@@ -75,28 +75,28 @@ class Decider:
 
 
 class Inbox:
-    """The payment inbox: what is appended is decided at once, unless it is held back or away."""
+    """The payment inbox. A record is decided at once, unless the inbox is paused or the broker unavailable."""
 
     def __init__(self, decider: Decider) -> None:
         self._decider = decider
         self.records: list[tuple[str, PaymentInput, dict[str, str]]] = []
-        self.away = False
-        self.holds_back = False
+        self.unavailable = False
+        self.paused = False
 
     async def publish(self, topic: str, record: Record, *, timeout_s: float | None = None) -> Position:
         assert topic == "payments.inbox.v1"
-        # As with a real broker, others run meanwhile.
+        # Yields to the event loop, as a real broker's client does.
         await asyncio.sleep(0)
-        if self.away:
-            raise BrokerUnavailable("away")
-        said = PaymentInput.FromString(record.value)
-        self.records.append((record.key, said, {name: raw.decode() for name, raw in record.headers}))
-        if not self.holds_back:
-            self._decider.say(said, record.key)
+        if self.unavailable:
+            raise BrokerUnavailable("unavailable")
+        appended = PaymentInput.FromString(record.value)
+        self.records.append((record.key, appended, {name: raw.decode() for name, raw in record.headers}))
+        if not self.paused:
+            self._decider.receive(appended, record.key)
         return Position(3, len(self.records) - 1, TIME_MS)
 
 
-class Calling:
+class CallContext:
     """A call's context with a deadline."""
 
     def __init__(self, seconds: float = 5.0) -> None:
@@ -107,14 +107,14 @@ class Calling:
 
 
 def calling(seconds: float = 5.0) -> Context:
-    return cast(Context, Calling(seconds))
+    return cast(Context, CallContext(seconds))
 
 
-class Deaf:
-    """Understands no notification: where none is to come."""
+class NoNotifications:
+    """Fails on any notification."""
 
     def verify_and_parse(self, provider: str, headers: Any, body: bytes) -> None:
-        raise AssertionError("nobody notifies here")
+        raise AssertionError("an unexpected notification")
 
 
 def servicer(
@@ -124,7 +124,7 @@ def servicer(
     ledger: LedgerView | None = None,
     now_ms: Callable[[], int] = lambda: TIME_MS,
 ) -> PaymentServicer:
-    """The service over a purse."""
+    """The servicer over a decider."""
     publisher = inbox or Inbox(decider)
-    ingest = WebhookIngest(notifications or Deaf(), publisher, now_ms)
+    ingest = WebhookIngest(notifications or NoNotifications(), publisher, now_ms)
     return PaymentServicer(decider, publisher, ingest, cast(LedgerView, ledger), now_ms)

@@ -1,4 +1,4 @@
-"""Work that was done already is recognised, in bounded memory. Time by hand."""
+"""IdempotencyCache: one run of the work per key, in bounded memory, with a clock under the test's control."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.payments.api.idempotency import IdempotencyCache
 
 
 class Work:
-    """Counts how often it is done. It waits to be let go, and fails as told."""
+    """Counts its runs. A run waits for `go`, and raises `error` if there is one."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.done = 0

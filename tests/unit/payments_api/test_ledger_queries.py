@@ -1,5 +1,7 @@
-"""Goal: the API shows the books as they are, by currency and never added up, in pages that lose and repeat nothing.
-Method: the ledger's own fold, kept in its own store in a directory, behind the servicer."""
+"""GetBalances and ListEntries: balances by currency, and pages without missing or duplicate entries.
+
+Method: the real ledger store in a directory, behind the servicer.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +29,17 @@ OTHER = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a11"
 
 
 class View:
-    """The books of one partition, as the ledger processor shows them."""
+    """The ledger of one partition, as the ledger processor shows it."""
 
-    def __init__(self, books: PartitionLedger) -> None:
-        self.books = books
+    def __init__(self, ledger: PartitionLedger) -> None:
+        self.ledger = ledger
         self.ready = True
         self.more: dict[tuple[str, Account], tuple[int, int]] = {}
 
     def _ready(self) -> PartitionLedger:
         if not self.ready:
             raise NotReady("the ledger is behind")
-        return self.books
+        return self.ledger
 
     def balances(self, partitions: object = None, /) -> Mapping[tuple[str, Account], tuple[int, int]]:
         return dict(self._ready().balances) | self.more
@@ -45,11 +47,11 @@ class View:
     def heads(self, partitions: Partitions = None, /) -> Sequence[Head]:
         return [self._ready().head._replace(partition=one) for one in partitions or [0]]
 
-    def of_group(self, group: str, after: tuple[int, int], most: int) -> Sequence[Entry]:
-        return self._ready().of_group(group, after, most)
+    def of_group(self, group: str, after: tuple[int, int], limit: int) -> Sequence[Entry]:
+        return self._ready().of_group(group, after, limit)
 
-    def of_partition(self, partition: int, after: tuple[int, int], most: int) -> Sequence[Entry]:
-        return self._ready().of_partition(after, most)
+    def of_partition(self, partition: int, after: tuple[int, int], limit: int) -> Sequence[Entry]:
+        return self._ready().of_partition(after, limit)
 
 
 @pytest.fixture
@@ -58,12 +60,12 @@ async def view(tmp_path: Path) -> AsyncIterator[View]:
     decider.charge(ORDERS[0])
     decider.charge(ORDERS[1], 12_345, "KWD")
     decider.charge(ORDERS[2], 1_500, "JPY")
-    books = PartitionLedger(0, Database(tmp_path / "0", STAMP), "payments")
+    ledger = PartitionLedger(0, Database(tmp_path / "0", STAMP), "payments")
     for offset, value in enumerate(decider.log):
-        books.take(SimpleNamespace(offset=offset, key=GROUP.encode(), value=value))
-    await books.persist()
-    yield View(books)
-    books.close()
+        ledger.take(SimpleNamespace(offset=offset, key=GROUP.encode(), value=value))
+    await ledger.persist()
+    yield View(ledger)
+    ledger.close()
 
 
 async def balances(view: View, currency: str = "") -> pb.GetBalancesResponse:
@@ -100,11 +102,11 @@ async def test_each_currency_has_its_own_balances_and_totals_that_balance(view: 
     assert [total.currency for total in answer.totals] == ["CNY", "JPY", "KWD"]
     assert all(total.debits_minor == total.credits_minor for total in answer.totals)
     (head,) = answer.heads
-    assert (head.partition, head.next_offset, len(head.hash)) == (0, len(view.books.of_partition((-1, -1), 99)), 32)
+    assert (head.partition, head.next_offset, len(head.hash)) == (0, len(view.ledger.of_partition((-1, -1), 99)), 32)
 
 
 class Halves(LocalRouter):
-    """Two replicas, each with a partition of its own that has the same books."""
+    """Two replicas, each with one partition, both of the same content."""
 
     async def scatter_gather(
         self, method: str, request: Any, context: Any, here: Callable[[Partitions], Awaitable[Any]]
@@ -114,15 +116,15 @@ class Halves(LocalRouter):
 
 
 async def test_balances_of_several_replicas_are_merged_with_each_partition_once(view: View) -> None:
-    books = LedgerQueries(view, Halves())
-    answer = await books.balances(pb.GetBalancesRequest(), calling())
+    ledger = LedgerQueries(view, Halves())
+    answer = await ledger.balances(pb.GetBalancesRequest(), calling())
     once = await balances(view)
     assert gist(answer) == {name: 2 * amount for name, amount in gist(once).items()}
     assert [total.debits_minor for total in answer.totals] == [2 * total.debits_minor for total in once.totals]
     assert [head.partition for head in answer.heads] == [0, 1]
     view.more = {("CNY", Account.CUSTOMER): (1 << 62, 1 << 62)}
     with pytest.raises(ApiError, match="does not fit"):
-        await books.balances(pb.GetBalancesRequest(), calling())
+        await ledger.balances(pb.GetBalancesRequest(), calling())
 
 
 async def test_balances_can_be_filtered_by_currency(view: View) -> None:

@@ -1,4 +1,4 @@
-"""Goal: the pages of a group's payments list each of them once, whatever changes between two pages."""
+"""ListPayments: the pages hold each payment once, whatever changes between two pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API's view of a payment in each of its states."""
+"""Mapping of payments to the API's states and amounts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Goal: what a provider says by itself is appended before it is thanked, counts once, and is never dropped.
+"""NotifyPayment: a notification is appended before it is acknowledged, has one effect, and is not dropped.
 
-Method: the simulated provider's own signatures, a fake reader where the claim is the matter, and the real decider.
+Method: signatures of the simulated provider, a fake parser where only the claim matters, and the real decider.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NOW_S = 1_700_000_000
 
 
 class Reads:
-    """Reads every notification as one claim, or fails as told."""
+    """Parses every notification as one claim, or raises an error."""
 
     def __init__(self, claim: tuple[str, ProviderOutcome] | None = None, error: Exception | None = None) -> None:
         self._claim = claim
@@ -104,7 +104,7 @@ async def test_a_notification_is_in_the_log_before_it_is_acknowledged(decider: D
     assert key == GROUP
     assert (record.outcome.origin, record.outcome.captured.amount_minor) == (OUTCOME_ORIGIN_NOTIFICATION, 100)
     assert headers["ce_subject"] == answer.payment
-    inbox.away = True
+    inbox.unavailable = True
     with pytest.raises(BrokerUnavailable):
         await notify(decider, inbox, told(), signed(told()))
 
@@ -120,7 +120,7 @@ async def test_duplicates_are_appended_once_while_they_are_remembered(decider: D
     later = [await serving.NotifyPayment(one, calling()) for one in requests]
     assert len(inbox.records) == 1
     assert {str(one) for one in (*at_once, *later)} == {str(at_once[0])}
-    # A repeat is verified as the first one was.
+    # A duplicate is verified like the first one.
     forged = NotifyPaymentRequest(provider="simulated", body=told(), headers=signed(told(), secret="other"))
     with pytest.raises(ApiError):
         await serving.NotifyPayment(forged, calling())
@@ -129,10 +129,10 @@ async def test_duplicates_are_appended_once_while_they_are_remembered(decider: D
 async def test_a_duplicate_of_a_failed_append_is_appended(decider: Decider, inbox: Inbox) -> None:
     serving = servicer(decider, inbox, notifications_of(simulated_secret=SECRET, now_s=lambda: NOW_S))
     request = NotifyPaymentRequest(provider="simulated", body=told(), headers=signed(told()))
-    inbox.away = True
+    inbox.unavailable = True
     with pytest.raises(BrokerUnavailable):
         await serving.NotifyPayment(request, calling())
-    inbox.away = False
+    inbox.unavailable = False
     await serving.NotifyPayment(request, calling())
     assert len(inbox.records) == 1
 
@@ -190,7 +190,7 @@ async def test_money_of_an_unknown_order_is_recorded_and_returned_by_its_provide
     events = PaymentDecision.FromString(decider.log[-1]).events
     assert (events[0].suspense_recorded.amount_minor, events[0].suspense_recorded.currency) == (500, "USD")
     assert events[1].refund_requested.call.payment_method.startswith("stripe_")
-    # A repeat led to nothing, and other money does not share the purse.
+    # A duplicate has no effect, and other money gets another order id.
     assert [key for key, _, _ in inbox.records] == [answers[0].payment.split("/")[1]] * 2
     claim.captured.hold = "pi_2"
     other = await notify(decider, inbox, reader=Reads(("", claim)), provider="stripe")

@@ -1,7 +1,4 @@
-"""Goal: GetPayment shows what the real payment decider decided.
-
-Method: each input is decided by the domain through the kernel's own `decide`, then the payment is read.
-"""
+"""GetPayment shows the decisions of the real rules. Method: each input is decided through the kernel's `decide`."""
 
 from __future__ import annotations
 

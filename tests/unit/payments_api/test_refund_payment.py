@@ -1,6 +1,6 @@
-"""Goal: RefundPayment gives back what was captured and never more, once a request, whatever comes at the same time.
+"""RefundPayment refunds at most what was captured, once per request, also under concurrent requests.
 
-Method: the real decider behind a fake inbox that decides at once, holds records back, or is away.
+Method: the real rules behind an inbox that decides at once, is paused, or is unavailable.
 """
 
 from __future__ import annotations
@@ -139,19 +139,19 @@ async def test_without_a_payment_there_is_nothing_to_refund(decider: Decider, in
 
 
 async def test_it_waits_for_the_decision_until_the_deadline(decider: Decider, inbox: Inbox) -> None:
-    inbox.holds_back = True
+    inbox.paused = True
     error = await refused(inbox, decider, seconds=0.1, amount_minor=60)
     assert (error.code, error.reason_name) == (grpc.StatusCode.DEADLINE_EXCEEDED, "ANSWER_PENDING")
     waiting = asyncio.create_task(refund(inbox, decider, amount_minor=60))
     await eventually(lambda: len(inbox.records) == 2)
     assert not waiting.done()
     for key, record, _ in inbox.records:
-        decider.say(record, key)
+        decider.receive(record, key)
     assert (await waiting).amount_minor == 60
 
 
 async def test_an_unavailable_broker_is_reported(decider: Decider, inbox: Inbox) -> None:
-    inbox.away = True
+    inbox.unavailable = True
     with pytest.raises(BrokerUnavailable):
         await refund(inbox, decider, amount_minor=60)
 
