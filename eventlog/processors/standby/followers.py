@@ -1,7 +1,7 @@
 """The followers of a standby: opening, folding, writing, dropping, and the hand-over to the processor.
 
-A follower that meets a gap, a fork or an undecodable record is dropped, with an error in the log. The process continues:
-the partition's owner handles the record.
+A follower that meets a gap, a fork or an undecodable record is dropped, with an error in the log. The process
+continues: the partition's owner handles the record.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from aiokafka import TopicPartition
@@ -273,7 +273,7 @@ class Followers:
                 self.fail(followed, error)
 
 
-def topic_partitions(topics: Sequence[str], partitions: Iterable[int] | Mapping[int, Any]) -> list[TopicPartition]:
+def topic_partitions(topics: Sequence[str], partitions: Iterable[int]) -> list[TopicPartition]:
     """Every topic's partition with one of these numbers, by partition."""
     return [TopicPartition(topic, partition) for partition in partitions for topic in topics]
 
