@@ -100,7 +100,9 @@ class CampaignServicer(CampaignServiceServicer):
         with self._reading.slot(WAIT):
             async with _before_deadline(CallDeadline(context)):
                 await self._campaigns.refresh()
-        campaigns = (one for one in self._campaigns.values() if request.show_archived or not one.archived)
+        campaigns = (
+            campaign for campaign in self._campaigns.values() if request.show_archived or not campaign.archived
+        )
         page = paging.page_of(campaigns, lambda campaign: (campaign.name,))
         shown = [edits.with_etag(campaign) for campaign in page.items]
         return ListCampaignsResponse(campaigns=shown, next_page_token=page.next_token)
@@ -149,8 +151,8 @@ class CampaignServicer(CampaignServiceServicer):
     async def _store(self, key: str, campaign: Campaign, deadline: CallDeadline) -> Campaign:
         """Writes a campaign and reads it back. The answer is the campaign that new groups freeze."""
         kind = Campaign.DESCRIPTOR.full_name
-        made = headers(f"{key}:{campaign.revision}", kind, SOURCE, self._now_ms(), campaign.name)
-        record = Record(key, campaign.SerializeToString(), made)
+        record_headers = headers(f"{key}:{campaign.revision}", kind, SOURCE, self._now_ms(), campaign.name)
+        record = Record(key, campaign.SerializeToString(), record_headers)
         await self._publisher.publish(CAMPAIGNS.name, record, timeout_s=deadline.left_s(PUBLISH_S))
         await self._campaigns.refresh()
         stored = self._campaigns.find(key)

@@ -66,9 +66,9 @@ def fields(request: UpdateCampaignRequest) -> tuple[str, ...]:
         return EDITABLE
     if not paths:
         return tuple(field.name for field, _ in request.campaign.ListFields() if field.name in EDITABLE)
-    wrong = sorted(set(paths) - set(EDITABLE))
-    if wrong:
-        raise invalid_fields([("update_mask", f"{path[:100]!r} is not an editable field") for path in wrong])
+    unknown = sorted(set(paths) - set(EDITABLE))
+    if unknown:
+        raise invalid_fields([("update_mask", f"{path[:100]!r} is not an editable field") for path in unknown])
     return tuple(paths)
 
 
@@ -102,7 +102,7 @@ def _require_valid(campaign: Campaign) -> None:
     try:
         validate(campaign)
     except ApiError as error:
-        raise invalid_fields([(f"campaign.{path}", wrong) for path, wrong in error.fields]) from None
-    wrong = problems(campaign)
-    if wrong:
-        raise refusals.bad_terms(wrong)
+        raise invalid_fields([(f"campaign.{path}", problem) for path, problem in error.fields]) from None
+    found = problems(campaign)
+    if found:
+        raise refusals.bad_terms(found)

@@ -101,8 +101,8 @@ class GroupServicer(GroupServiceServicer):
 
         async def here(partitions: Partitions) -> ListGroupsResponse:
             found = self._view.nearest(campaign, _start_of(paging), size + 1, partitions)
-            page = paging.page_of_sorted(list(found), lambda one: (one.seats_left, one.deadline_ms, one.group))
-            groups = [group_message(*self._require(one.group), members=False) for one in page.items]
+            page = paging.page_of_sorted(list(found), lambda group: (group.seats_left, group.deadline_ms, group.group))
+            groups = [group_message(*self._require(group.group), members=False) for group in page.items]
             return ListGroupsResponse(groups=groups, next_page_token=page.next_token)
 
         parts = await self._replicas.scatter_gather("ListGroups", request, context, here)
@@ -121,8 +121,8 @@ class GroupServicer(GroupServiceServicer):
         """
         group = _group_of(request.name)
         async with aclosing(self._replicas.watch("WatchGroup", group, request, context, self._watch, _after)) as found:
-            async for one in found:
-                yield one if isinstance(one, SharedMessage) else SharedMessage(one)
+            async for message in found:
+                yield message if isinstance(message, SharedMessage) else SharedMessage(message)
 
     async def _watch(self, request: WatchGroupRequest) -> AsyncGenerator[SharedMessage[Group]]:
         group = _group_of(request.name)
@@ -177,8 +177,10 @@ class GroupServicer(GroupServiceServicer):
     async def _append_cancel(self, group: str, request: CancelGroupRequest, deadline: CallDeadline) -> None:
         command = CancelGroupCommand(request_id=request.request_id, reason=request.reason)
         kind = CancelGroupCommand.DESCRIPTOR.full_name
-        made = headers(f"{group}:cancel:{request.request_id}", kind, SOURCE, self._now_ms(), f"groups/{group}")
-        record = Record(group, GroupInput(cancel_group=command).SerializeToString(), made)
+        record_headers = headers(
+            f"{group}:cancel:{request.request_id}", kind, SOURCE, self._now_ms(), f"groups/{group}"
+        )
+        record = Record(group, GroupInput(cancel_group=command).SerializeToString(), record_headers)
         await self._publisher.publish(GROUP_INBOX.name, record, timeout_s=deadline.left_s(PUBLISH_S))
 
     async def _wait_closed(self, group: str, deadline: CallDeadline) -> tuple[Aggregate[State], Terms]:

@@ -112,11 +112,11 @@ class LinkServicer(LinkServiceServicer):
         except ValueError as error:
             raise invalid_fields([("inviter", str(error))]) from None
         url = self._base_url + token
-        made = CreateShareLinkResponse(share_token=token, url=url, invitation=invitation(self._keys.verify(token)))
-        made.expire_time.FromSeconds(link.expires_s)
+        response = CreateShareLinkResponse(share_token=token, url=url, invitation=invitation(self._keys.verify(token)))
+        response.expire_time.FromSeconds(link.expires_s)
         if request.qr_format in KINDS:
-            made.qr = await self._pictures.of(url, request.qr_format)
-        return made
+            response.qr = await self._pictures.render(url, request.qr_format)
+        return response
 
     async def ResolveShareLink(self, request: ResolveShareLinkRequest, context: Context) -> ResolveShareLinkResponse:
         """Resolves a link. If its group can't be joined, the answer has open groups of the campaign."""
@@ -126,24 +126,26 @@ class LinkServicer(LinkServiceServicer):
         except LinkRefused as refused:
             raise link_refused(refused, "share_token") from None
         link = verified.link
-        found = ResolveShareLinkResponse(invitation=invitation(verified))
-        found.create_time.FromSeconds(link.issued_s)
-        found.expire_time.FromSeconds(link.expires_s)
+        response = ResolveShareLinkResponse(invitation=invitation(verified))
+        response.create_time.FromSeconds(link.issued_s)
+        response.expire_time.FromSeconds(link.expires_s)
         if link.group:
             group = await self._group(link.group, context)
-            found.target = group.name
-            found.campaign = group.campaign
-            found.joinable = joinable(group)
-            found.group.CopyFrom(group)
-            found.group.ClearField("members")
+            response.target = group.name
+            response.campaign = group.campaign
+            response.joinable = joinable(group)
+            response.group.CopyFrom(group)
+            response.group.ClearField("members")
         else:
-            found.target = found.campaign = f"campaigns/{link.campaign}"
-            await self._campaigns.GetCampaign(GetCampaignRequest(name=found.campaign), context)
-        if not found.joinable:
-            request_open = ListGroupsRequest(campaign=found.campaign, page_size=MAX_ALTERNATIVES)
+            response.target = response.campaign = f"campaigns/{link.campaign}"
+            await self._campaigns.GetCampaign(GetCampaignRequest(name=response.campaign), context)
+        if not response.joinable:
+            request_open = ListGroupsRequest(campaign=response.campaign, page_size=MAX_ALTERNATIVES)
             for open_group in (await self._groups.ListGroups(request_open, context)).groups:
-                found.open_groups.append(OpenGroup(group=open_group, share_token=self._alternative(link, open_group)))
-        return found
+                response.open_groups.append(
+                    OpenGroup(group=open_group, share_token=self._alternative(link, open_group))
+                )
+        return response
 
     def _alternative(self, link: Link, group: Group) -> str:
         """A token to another group, with inviter, age and depth of the link."""

@@ -38,7 +38,7 @@ class Pictures:
         self._thread = ThreadPoolExecutor(1, "pictures")
         self._cache: OrderedDict[tuple[str, QrFormat.ValueType], bytes] = OrderedDict()
 
-    async def of(self, url: str, form: QrFormat.ValueType) -> bytes:
+    async def render(self, url: str, form: QrFormat.ValueType) -> bytes:
         """The image file of a URL's QR code. Raises ApiError RATE_LIMITED, and OVERLOADED if too many are waiting."""
         cached = self._cache.get((url, form))
         if cached is not None:

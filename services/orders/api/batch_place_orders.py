@@ -69,7 +69,7 @@ class BatchPlaceOrders:
 
     def _limiter_of(self, requests: Sequence[PlaceOrderRequest]) -> CapacityLimiter:
         """The limiter of a message's orders. It holds their slots until the last of them is answered."""
-        return self._wait_final if any(one.wait == WAIT_FINAL for one in requests) else self._limiter
+        return self._wait_final if any(request.wait == WAIT_FINAL for request in requests) else self._limiter
 
     async def batch(self, requests: Sequence[PlaceOrderRequest], context: Context) -> BatchPlaceOrdersResponse:
         """Places the orders of one batch. Raises ApiError OVERLOADED if the process is at capacity."""

@@ -39,7 +39,7 @@ class Invitations:
         except LinkRefused as refused:
             raise link_refused(refused, "share_link") from None
 
-    def of(self, request: PlaceOrderRequest) -> Invitation | None:
+    def invitation_of(self, request: PlaceOrderRequest) -> Invitation | None:
         """The invitation of a checked order, or None if it came without a link."""
         if not request.share_link:
             return None

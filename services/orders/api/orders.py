@@ -138,9 +138,9 @@ class OrderServicer(OrderServiceServicer):
         def here(resumed: WatchOrderRequest) -> AsyncGenerator[Order]:
             return self._watch(resumed, CallDeadline(context))
 
-        async with aclosing(self._replicas.watch("WatchOrder", group, request, context, here, _after)) as found:
-            async for one in found:
-                yield one
+        async with aclosing(self._replicas.watch("WatchOrder", group, request, context, here, _after)) as orders:
+            async for order in orders:
+                yield order
 
     async def _watch(self, request: WatchOrderRequest, deadline: CallDeadline) -> AsyncGenerator[Order]:
         name = _parsed(request.name)

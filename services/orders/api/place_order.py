@@ -98,9 +98,9 @@ class PlaceOrderHandler:
         snapshot = self.mark_appended(parsed, position)
         if parsed.request.wait != WAIT_ACCEPTED:
             return await self.wait_decided(parsed, position, deadline, fresh=True)
-        made = PlaceOrderResponse()
-        fill_accepted(made, parsed, position, snapshot)
-        return made
+        answer = PlaceOrderResponse()
+        fill_accepted(answer, parsed, position, snapshot)
+        return answer
 
     def find_placed(self, parsed: ParsedOrder) -> OrderSnapshot | None:
         """The order, if it was placed before. Raises NotReady and, for another payload, ApiError REQUEST_ID_REUSED."""
@@ -111,7 +111,7 @@ class PlaceOrderHandler:
 
     def event_record(self, parsed: ParsedOrder) -> Record:
         """The record of a checked request's fact."""
-        return self._event_publisher.placed(parsed, self._links.of(parsed.request))
+        return self._event_publisher.placed(parsed, self._links.invitation_of(parsed.request))
 
     def mark_appended(self, parsed: ParsedOrder, position: Position) -> OrderSnapshot | None:
         """Call it once the log has an order's fact. Returns the order if it is folded; raises as `find_placed`."""
@@ -189,14 +189,17 @@ def _check_terms(parsed: ParsedOrder, campaign: Campaign, group: GroupOrders | N
 
 
 def fill_accepted(
-    made: PlaceOrderResponse | PlaceOrderResult, parsed: ParsedOrder, position: Position, snapshot: OrderSnapshot | None
+    answer: PlaceOrderResponse | PlaceOrderResult,
+    parsed: ParsedOrder,
+    position: Position,
+    snapshot: OrderSnapshot | None,
 ) -> None:
     """Fills in the answer to an order in the log that waits for no decision; `snapshot` if it is folded already."""
     if snapshot is None:
-        show_placed(made.order, parsed, position.timestamp_ms)
+        show_placed(answer.order, parsed, position.timestamp_ms)
     else:
-        snapshot.show(made.order)
-    made.consistency_token = encode(position)
+        snapshot.show(answer.order)
+    answer.consistency_token = encode(position)
 
 
 def _answer(snapshot: OrderSnapshot, token: Token | Position) -> PlaceOrderResponse:

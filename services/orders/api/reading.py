@@ -148,7 +148,7 @@ class Reader:
         """Partitions with one key of each."""
         if len(self._keys) != self._publisher.partitions or not self._keys:
             self._keys = key_of_each_partition(self._publisher.partitions)
-        return [one for one in enumerate(self._keys) if partitions is None or one[0] in partitions]
+        return [(number, key) for number, key in enumerate(self._keys) if partitions is None or number in partitions]
 
     async def require(self, name: OrderName, deadline: CallDeadline) -> OrderSnapshot:
         """The order, after the records of this process. Raises ApiError ORDER_NOT_FOUND."""

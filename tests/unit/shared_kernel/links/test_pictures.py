@@ -44,8 +44,8 @@ def drawing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Drawing]:
 async def test_a_picture_is_rendered_once(drawing: Drawing) -> None:
     found = Pictures()
     for _ in range(3):
-        assert await found.of("a", QR_FORMAT_PNG) == b"a"
-    await found.of("a", QR_FORMAT_SVG)
+        assert await found.render("a", QR_FORMAT_PNG) == b"a"
+    await found.render("a", QR_FORMAT_SVG)
     assert drawing.drawn == ["a", "a"]
 
 
@@ -53,12 +53,12 @@ async def test_pictures_are_rendered_one_at_a_time_and_few_wait(drawing: Drawing
     IDENTITY.set("shop")
     found = Pictures()
     drawing.go_on.clear()
-    asked = [asyncio.create_task(found.of(f"{number}", QR_FORMAT_PNG)) for number in range(SHARE + 1)]
+    asked = [asyncio.create_task(found.render(f"{number}", QR_FORMAT_PNG)) for number in range(SHARE + 1)]
     done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED, timeout=30)
     errors = [one.exception() for one in done]
     assert [one.reason_name for one in errors if isinstance(one, ApiError)] == ["OVERLOADED"]
     IDENTITY.set("other")
-    other = asyncio.create_task(found.of("other", QR_FORMAT_PNG))
+    other = asyncio.create_task(found.render("other", QR_FORMAT_PNG))
     await asyncio.wait([other], timeout=0)
     assert not other.done()
     drawing.go_on.set()
@@ -72,9 +72,9 @@ async def test_pictures_are_rate_limited_for_each_identity(drawing: Drawing) -> 
     found = Pictures()
     with pytest.raises(ApiError) as caught:
         for number in range(RATE.burst * 2):
-            await found.of(f"{number}", QR_FORMAT_PNG)
+            await found.render(f"{number}", QR_FORMAT_PNG)
     assert caught.value.reason_name == "RATE_LIMITED"
     assert len(drawing.drawn) > RATE.burst
-    await found.of("0", QR_FORMAT_PNG)
+    await found.render("0", QR_FORMAT_PNG)
     IDENTITY.set("other")
-    await found.of("another", QR_FORMAT_PNG)
+    await found.render("another", QR_FORMAT_PNG)
