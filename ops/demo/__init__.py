@@ -1,1 +1,1 @@
-"""A shop's evening, played against the real thing: what `make demo` shows."""
+"""`make demo`: a shop's evening of real orders against a real broker and real services."""

@@ -1,6 +1,6 @@
-"""What the topics say of the evening so far: groups, money, prices. It is all that the view and the tables show.
+"""The state of the evening, folded from the decision logs: groups, amounts and prices, for the view and the tables.
 
-A picture for people, taken from the decision logs as they grow. Proof is the audit's business, which reads them again.
+It proves nothing: the audit at the end reads all topics again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ops.log.describe import clock, event_line
 from shared_kernel.topics import GROUP_LOG, PAYMENT_LOG
 
 TOPICS = (GROUP_LOG.name, PAYMENT_LOG.name)
-#: Events worth a line in the news.
+#: Events that are shown as news.
 NEWS = {"completed", "expired", "cancelled", "tier_reached", "member_failed"}
 
 
@@ -36,12 +36,12 @@ class Money:
 
     @property
     def open(self) -> int:
-        """Still held."""
+        """The amount that is still held."""
         return self.held - self.captured - self.released
 
-    def add(self, purse: GroupPaymentsFold) -> None:
-        """Adds all of a purse."""
-        for payment in purse.payments.values():
+    def add(self, payments: GroupPaymentsFold) -> None:
+        """Adds the amounts of a group."""
+        for payment in payments.payments.values():
             for hold in payment.holds.values():
                 self.held += hold.held
                 self.captured += hold.kept
@@ -50,14 +50,14 @@ class Money:
 
 @dataclass(slots=True)
 class Board:
-    """The state of the evening. `titles` tells what people call a campaign."""
+    """The state of the evening. `titles` has the display names of campaigns."""
 
     titles: dict[str, str]
     groups: dict[str, GroupFold] = field(default_factory=dict)
-    purses: dict[str, GroupPaymentsFold] = field(default_factory=dict)
+    payments: dict[str, GroupPaymentsFold] = field(default_factory=dict)
     tiers_reached: int = 0
     news: deque[str] = field(default_factory=lambda: deque(maxlen=6))
-    #: What the folds think is wrong is left to the audit to say.
+    #: Violations that the folds find. Ignored here; the audit reports them.
     _ignored: Findings = field(default_factory=Findings)
 
     def take(self, topic: str, records: Iterable[Any]) -> None:
@@ -67,8 +67,8 @@ class Board:
             if topic == GROUP_LOG.name:
                 self._group(key, record.value)
             else:
-                purse = self.purses.setdefault(key, GroupPaymentsFold(key, self._ignored))
-                purse.take(record.value, PaymentDecision.FromString(record.value), False)
+                group_payments = self.payments.setdefault(key, GroupPaymentsFold(key, self._ignored))
+                group_payments.take(record.value, PaymentDecision.FromString(record.value), False)
 
     def _group(self, key: str, value: bytes) -> None:
         decision = GroupDecision.FromString(value)
@@ -84,36 +84,36 @@ class Board:
                 )
 
     def title(self, group: GroupFold) -> str:
-        """What people call a group's campaign."""
+        """The display name of a group's campaign."""
         if group.terms is None:
             return "?"
         return self.titles.get(group.terms.campaign, printable(group.terms.campaign))
 
     def opened(self) -> list[GroupFold]:
-        """Groups that opened, solo purchases among them."""
+        """The number of opened groups, including solo purchases."""
         return [group for group in self.groups.values() if group.terms is not None]
 
     def states(self) -> Counter[GroupState]:
-        """Groups by state; those bought alone are none of them."""
+        """The number of groups by state, without solo purchases."""
         return Counter(group.state for group in self.opened() if group.terms and not group.terms.solo)
 
     def forming(self) -> list[GroupFold]:
-        """Groups that still form, the fullest first."""
+        """The forming groups, the fullest first."""
         found = [g for g in self.opened() if g.state is GroupState.FORMING and g.terms and not g.terms.solo]
         return sorted(found, key=lambda group: (-group.taken, group.key))
 
     def money(self) -> dict[str, Money]:
-        """Money by currency."""
+        """The amounts by currency."""
         sums: dict[str, Money] = {}
         for group in self.opened():
-            purse = self.purses.get(group.key)
-            if purse is not None and group.terms is not None:
-                sums.setdefault(group.terms.currency, Money()).add(purse)
+            group_payments = self.payments.get(group.key)
+            if group_payments is not None and group.terms is not None:
+                sums.setdefault(group.terms.currency, Money()).add(group_payments)
         return dict(sorted(sums.items()))
 
     def money_of(self, group: GroupFold) -> Money:
-        """Money of one group."""
+        """The amounts of one group."""
         money = Money()
-        if (purse := self.purses.get(group.key)) is not None:
-            money.add(purse)
+        if (group_payments := self.payments.get(group.key)) is not None:
+            money.add(group_payments)
         return money

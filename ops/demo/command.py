@@ -1,4 +1,4 @@
-"""`demo`: the command line of a shop's evening, and what a signal does to it."""
+"""`demo`: the command, and its reaction to signals."""
 
 from __future__ import annotations
 
@@ -19,17 +19,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def demo(
-    orders: Annotated[int, typer.Option(envvar="ORDERS", min=1, help="Orders of the evening.")] = 2000,
-    seed: Annotated[int, typer.Option(envvar="SEED", help="The same seed gives the same evening.")] = 20,
-    kafka: Annotated[
-        str | None, typer.Option(envvar="KAFKA", help="A broker of your own, host:port. Else one is started.")
-    ] = None,
-    partitions: Annotated[int, typer.Option(min=1, help="Of every topic.")] = 4,
+    orders: Annotated[int, typer.Option(envvar="ORDERS", min=1, help="Number of orders.")] = 2000,
+    seed: Annotated[int, typer.Option(envvar="SEED", help="Random seed. The same seed makes the same orders.")] = 20,
+    kafka: Annotated[str | None, typer.Option(envvar="KAFKA", help="Broker, host:port. Default: start one.")] = None,
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of every topic.")] = 4,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the run directory with data and logs.")] = False,
 ) -> None:
-    """Plays a shop's evening on a real broker with real services, kills one of them, and checks every cent.
+    """Runs a shop's evening on a real broker with real services, kills one of them, and audits the result.
 
-    Exit 0 only if the audit is clean.
+    Exits with 0 only if the audit finds no violation.
     """
     options = Options(orders, seed, kafka or None, partitions, keep, Path(".run") / f"demo-{os.getpid()}")
     director = Director(options, console())
@@ -41,7 +39,7 @@ def demo(
     except DevstackError as error:
         raise OpsError(str(error), error.exit_code) from error
     except ExceptionGroup as errors:
-        # What goes wrong under the view comes in a group, together with what that tore down.
+        # Errors of tasks come in a group, with the errors of the tasks that they cancelled.
         failed = errors.subgroup(DevstackError)
         if failed is None:
             raise
@@ -56,7 +54,7 @@ def _leaf(group: ExceptionGroup[DevstackError]) -> DevstackError:
 
 
 async def _until_signal(director: Director, received: list[signal.Signals]) -> bool:
-    """Runs it; the first signal lets everything stop in order, each later one ends all processes at once."""
+    """Runs the demo. The first signal stops everything in order, each later one kills all processes."""
     loop = asyncio.get_running_loop()
     running = asyncio.ensure_future(director.run())
 
@@ -65,7 +63,7 @@ async def _until_signal(director: Director, received: list[signal.Signals]) -> b
         if len(received) == 1:
             running.cancel()
         else:
-            loop.run_in_executor(None, director.hurry)
+            loop.run_in_executor(None, director.kill_all)
 
     for number in SIGNALS:
         loop.add_signal_handler(number, on_signal, number)

@@ -1,7 +1,6 @@
-"""Runs the evening from the first process to the last check: stage, player, view, one service killed, results, audit.
+"""Runs the evening from the first process to the last check: stage, player, view, a killed service, results, audit.
 
-Decides nothing about orders or money. Its verdict: the audit is clean, nothing unexpected was answered, and the service
-that was killed came back.
+The run succeeds if the audit finds nothing, no call had an unexpected error, and the killed service was restarted.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from ops.demo.plan import Evening, plan
 from ops.demo.player import Player, Tally
 from ops.demo.results import print_results
 from ops.demo.stage import Stage
-from ops.demo.view import FRAMES_A_SECOND, View
+from ops.demo.view import FRAMES_PER_SECOND, View
 from ops.log.reader import Reader
 
-#: The service that dies in the middle.
+#: The service that is killed.
 VICTIM = "groups"
 QUIET_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line said."""
+    """The options of the command."""
 
     orders: int
     seed: int
@@ -49,7 +48,7 @@ class Options:
 
 
 class Director:
-    """One demo."""
+    """One run of the demo."""
 
     def __init__(self, options: Options, console: Console) -> None:
         self._options = options
@@ -61,12 +60,12 @@ class Director:
         self._board = Board({f"{o.id}-{self._run.hex[:6]}": o.title for o in self._evening.offers})
         self._view = View(self._evening, self._board, self._tally, self._stage)
 
-    def hurry(self) -> None:
-        """Ends all processes at once. From any thread."""
-        self._stage.hurry()
+    def kill_all(self) -> None:
+        """Kills all processes. May be called from any thread."""
+        self._stage.kill_all()
 
     async def run(self) -> bool:
-        """Plays it all and cleans up. Returns whether everything held."""
+        """Runs the demo and cleans up. Returns whether it succeeded."""
         good = interrupted = False
         try:
             good = await self._in_stage()
@@ -83,9 +82,9 @@ class Director:
         if empty or (remove and not self._options.keep):
             shutil.rmtree(run_dir, ignore_errors=True)
             with suppress(OSError):
-                run_dir.parent.rmdir()  # unless something else is in it
+                run_dir.parent.rmdir()  # fails if it has other files
         elif run_dir.exists():
-            self._console.print(f"logs and data are kept in {run_dir}", highlight=False, soft_wrap=True)
+            self._console.print(f"logs and data are in {run_dir}", highlight=False, soft_wrap=True)
 
     async def _in_stage(self) -> bool:
         options, plots = self._options, self._evening.plots()
@@ -100,7 +99,7 @@ class Director:
         async with self._stage as stage:
             since = await marks(stage.kafka) if options.kafka else None
             await self._show(since)
-            self._console.print(f"the evening took {time.monotonic() - self._view.begun_s:.0f} s", highlight=False)
+            self._console.print(f"the evening took {time.monotonic() - self._view.started_s:.0f} s", highlight=False)
             print_results(self._console, self._board, self._tally)
             report = await audit(
                 stage.kafka, stage.provider, settled=True, acknowledged=self._tally.acknowledged, since=since
@@ -114,16 +113,16 @@ class Director:
             self._console.print(labelled("unexpected", "bold red", f"{count}× {error}"), soft_wrap=True)
         came_back = self._stage.states()[VICTIM].restarts > 0
         if not came_back:
-            self._console.print(labelled("unexpected", "bold red", f"{VICTIM} was not killed, or did not come back"))
+            self._console.print(labelled("unexpected", "bold red", f"{VICTIM} was not killed or not restarted"))
         good = clean and came_back and not self._tally.errors
         words = Text.assemble(
-            ("Zero differences", "bold green"), ": every order at one end, every cent where it belongs."
+            ("Zero differences", "bold green"), ": every order has one final state, every amount is accounted for."
         )
-        self._console.print(words if good else Text("The evening did not end well.", style="bold red"))
+        self._console.print(words if good else Text("The demo failed.", style="bold red"))
         return good
 
     async def _show(self, since: Marks | None) -> None:
-        """Plays the evening under the view, and waits until all is settled."""
+        """Plays the evening, draws the view, and waits until everything is settled."""
         async with AsyncExitStack() as stack:
             options = channel_options.options()
             orders = await stack.enter_async_context(
@@ -138,16 +137,16 @@ class Director:
                 reader.seek(since)
             self._view.stage = "opening the shop"
             await player.open_shop(self._evening)
-            self._view.begun_s = time.monotonic()
+            self._view.started_s = time.monotonic()
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(self._follow(reader)), tasks.create_task(self._draw())]
-                accident = tasks.create_task(self._accident())
+                kill = tasks.create_task(self._kill_victim())
                 self._view.stage = "the evening"
                 await player.play(self._evening)
-                await accident
+                await kill
                 self._view.stage = "the last groups close"
                 await self._quiet(since)
-                # One more look, so that the tables miss nothing.
+                # Reads the last records for the tables.
                 await reader.read_to_end(self._board.take)
                 for task in background:
                     task.cancel()
@@ -156,7 +155,7 @@ class Director:
         try:
             await wait_quiet(self._stage.kafka, deadline_s=QUIET_WITHIN_S, since=since)
         except NotQuiet as error:
-            # The audit that follows says what is open, in full.
+            # The audit that follows reports all pending work.
             self._tally.errors.append(str(error))
 
     async def _follow(self, reader: Reader) -> None:
@@ -165,31 +164,31 @@ class Director:
                 await reader.read_to_end(self._board.take)
             except KafkaError as error:
                 self._view.incident = f"the broker does not answer: {type(error).__name__}"
-            await asyncio.sleep(1 / FRAMES_A_SECOND)
+            await asyncio.sleep(1 / FRAMES_PER_SECOND)
 
     async def _draw(self) -> None:
         if not self._console.is_terminal:
             while True:
                 self._stage.check()
                 self._view.print_plain(self._console)
-                await asyncio.sleep(1 / FRAMES_A_SECOND)
-        # Drawn from here alone: a thread of its own would meet the board while it changes.
+                await asyncio.sleep(1 / FRAMES_PER_SECOND)
+        # Drawn in this task: a drawing thread would read the board while it changes.
         with Live(self._view, console=self._console, auto_refresh=False, transient=True) as live:
             while True:
                 self._stage.check()
                 live.refresh()
-                await asyncio.sleep(1 / FRAMES_A_SECOND)
+                await asyncio.sleep(1 / FRAMES_PER_SECOND)
 
-    async def _accident(self) -> None:
-        """SIGKILL in the middle of it all."""
+    async def _kill_victim(self) -> None:
+        """Kills a service in the middle of the evening."""
         await asyncio.sleep(self._evening.kill_at_s)
         pid = self._stage.kill(VICTIM)
         killed_s = time.monotonic()
-        self._say(f"{VICTIM} (pid {pid}) was killed with SIGKILL")
-        await self._stage.back(VICTIM, pid)
-        self._say(f"{VICTIM} was killed with SIGKILL and served again after {time.monotonic() - killed_s:.1f} s")
+        self._report(f"{VICTIM} (pid {pid}) was killed with SIGKILL")
+        await self._stage.wait_restarted(VICTIM, pid)
+        self._report(f"{VICTIM} was killed with SIGKILL and serves again after {time.monotonic() - killed_s:.1f} s")
 
-    def _say(self, what: str) -> None:
+    def _report(self, what: str) -> None:
         self._view.incident = what
         if not self._console.is_terminal:
             self._console.print(f"  {what}", highlight=False)

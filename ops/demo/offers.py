@@ -1,4 +1,4 @@
-"""What the shop sells tonight: campaigns with their ladders. Windows are of seconds here, of days in a real shop."""
+"""The campaigns of the demo with their tiers. Their windows are seconds; a real shop's are days."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from groupbuy.groups.v1.campaigns_pb2 import (
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A campaign of tonight. Prices are in minor units."""
+    """A campaign of the demo. Prices are in minor units."""
 
     id: str
     title: str
@@ -25,7 +25,7 @@ class Offer:
     tiers: tuple[tuple[int, int], ...]
     capacity: int
     window_s: float
-    #: Share among the groups of the evening.
+    #: The share of groups with this campaign.
     weight: int
     closes_at_deadline: bool = False
     waitlist: bool = False
@@ -35,11 +35,11 @@ class Offer:
 
     @property
     def entry_price_minor(self) -> int:
-        """The first tier's price: the most that a member can come to pay a piece."""
+        """The first tier's price, the highest that a member can pay per piece."""
         return self.tiers[0][1]
 
     def campaign(self) -> Campaign:
-        """The campaign as the API takes it."""
+        """The campaign as a message of the API."""
         return Campaign(
             product=self.title,
             currency=self.currency,
@@ -79,5 +79,5 @@ OFFERS = (
     Offer("rice-cooker", "Rice cooker", "CNY", 32900, ((4, 25900), (8, 22900)), 10, 12.0, 15, house_fill_members=3),
     Offer("phone-case", "Phone case", "CNY", 2990, ((2, 1990), (10, 1590), (20, 1290)), 20, 8.0, 15),
 )
-#: Offer of the one group that everybody wants to be in.
+#: The campaign of the one overcrowded group.
 RUSH = OFFERS[-1]

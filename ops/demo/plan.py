@@ -1,6 +1,6 @@
-"""The script of an evening: who orders what, in which group, when, with which card, and who thinks better of it.
+"""The script of an evening: orders with group, time and payment method, and the cancellations.
 
-Pure: the same seed gives the same evening. Knows nothing of services; ids of groups come into being when it is played.
+Pure: the same seed makes the same script. Services assign the ids of groups when it is played.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NAMES = (
     "qi",
 )
 
-#: Orders for which the one crowded group is worth its place.
+#: The number of orders from which the script has the overcrowded group.
 ORDERS_WITH_RUSH = 60
 #: Shares of all orders.
 DECLINED = 0.03
@@ -47,7 +47,7 @@ COPIES = 5
 
 
 class Role(Enum):
-    """What an order is to its group."""
+    """The role of an order in its group."""
 
     LEADS = "leads"
     JOINS = "joins"
@@ -55,19 +55,19 @@ class Role(Enum):
 
 
 class Plot(Enum):
-    """How a group is meant to go. What it comes to is for the services to decide."""
+    """The intended course of a group. The services decide the outcome."""
 
     SOLO = "bought alone"
-    SHORT = "falls short"
+    SHORT = "too few members"
     REACHES = "reaches a tier"
     FILLS = "fills up"
     LAST_SECOND = "fills in the last second"
-    RUSH = "far too many for its seats"
+    RUSH = "overcrowded"
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One order. Times are in seconds since the evening began."""
+    """One order. Times are in seconds since the start of the evening."""
 
     at_s: float
     customer: str
@@ -75,15 +75,15 @@ class Visit:
     quantity: int
     payment_method: str
     request_id: str
-    #: How often the same request is sent, at once: an impatient thumb.
+    #: How many times the same request is sent concurrently.
     copies: int = 1
-    #: When the shopper asks to be let out; None: never.
-    leaves_at_s: float | None = None
+    #: The time of the cancellation request; None for none.
+    cancels_at_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """One group to be: its leader's visit first, then the joiners'."""
+    """One group: its leader's visit first, then the joiners'."""
 
     offer: Offer
     plot: Plot
@@ -97,28 +97,28 @@ class Evening:
     seed: int
     offers: tuple[Offer, ...]
     parties: tuple[Party, ...]
-    #: When a service is to be killed.
+    #: The time at which a service is killed.
     kill_at_s: float
-    #: When the last deadline has passed, if all goes in time.
+    #: The time of the last deadline.
     ends_at_s: float
 
     @property
     def orders(self) -> int:
-        """Distinct orders."""
+        """The number of distinct orders."""
         return sum(len(party.visits) for party in self.parties)
 
     def plots(self) -> Counter[Plot]:
-        """How many groups are meant to go how."""
+        """The number of groups by plot."""
         return Counter(party.plot for party in self.parties)
 
 
 def arrivals_s(orders: int) -> float:
-    """For how long groups open: a minute, less for few orders, more where it would be over a hundred a second."""
+    """The seconds in which groups open: 60, less for few orders, and more to stay below 100 orders per second."""
     return max(12.0, min(60.0, orders / 30), orders / 100)
 
 
 def plan(orders: int, seed: int) -> Evening:
-    """An evening of exactly so many orders, at least 1."""
+    """A script of exactly this many orders, at least 1."""
     if orders < 1:
         raise ValueError("an evening needs at least one order")
     span_s = arrivals_s(orders)
@@ -157,14 +157,14 @@ class _Planner:
             case Plot.SHORT:
                 return self.random.randint(1, first - 1)
             case Plot.REACHES:
-                # Small groups are commoner than large ones.
+                # Small groups are more frequent than large ones.
                 return round(self.random.triangular(first, offer.capacity - 1, first))
             case _:
-                # A few more than there are seats: somebody comes too late.
+                # Up to two orders more than seats.
                 return offer.capacity + self.random.randint(0, 2)
 
     def party(self, offer: Offer, plot: Plot, size: int, opens_s: float | None = None) -> Party:
-        # Busiest in the middle of the evening.
+        # Most groups open in the middle of the evening.
         opens = self.random.triangular(0.0, self.span_s) if opens_s is None else opens_s
         role = Role.SOLO if plot is Plot.SOLO else Role.LEADS
         visits = [self._visit(opens, role, offer, plot)]
@@ -177,15 +177,15 @@ class _Planner:
         window_s = offer.window_s
         match plot:
             case Plot.RUSH:
-                # The link was shared in a large chat: all within a blink.
+                # The link was shared in a large chat: all join within 0.15 s.
                 return [opens_s + 2.0 + self.random.uniform(0.0, 0.15) for _ in range(joiners)]
             case Plot.LAST_SECOND:
                 late = max(1, joiners // 2)
                 early = [opens_s + self.random.uniform(0.2, 0.7 * window_s) for _ in range(joiners - late)]
-                # Some of them just too late.
+                # Some join just after the deadline.
                 return early + [opens_s + window_s + self.random.uniform(-0.9, 0.1) for _ in range(min(late, joiners))]
             case _:
-                # Most friends look at the chat soon, some much later.
+                # Most friends join soon, some much later.
                 reach_s = window_s * 0.8
                 return [opens_s + 0.2 + min(self.random.expovariate(4 / window_s), reach_s) for _ in range(joiners)]
 
@@ -201,7 +201,7 @@ class _Planner:
             payment_method=self._payment_method(number),
             request_id=str(UUID(int=self.random.getrandbits(128), version=4)),
             copies=COPIES if self.random.random() < REPEATED else 1,
-            leaves_at_s=at_s + self.random.uniform(0.5, offer.window_s * 0.6) if leaves else None,
+            cancels_at_s=at_s + self.random.uniform(0.5, offer.window_s * 0.6) if leaves else None,
         )
 
     def _payment_method(self, number: int) -> str:

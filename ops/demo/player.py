@@ -1,7 +1,7 @@
-"""Plays an evening over gRPC, as the shop's own services would: every order at its time, retried as it is.
+"""Plays an evening over gRPC as a shop's backend does: it sends every order at its time, and retries it unchanged.
 
-What a service may answer while it is killed and comes back is retried; whatever else is unexpected is kept, and makes
-the demo fail. Never reads a topic: what it knows it was told by the API.
+Errors of a service that restarts are retried. Other unexpected errors are collected, and fail the demo. Uses only the
+API, no topics.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ T = TypeVar("T")
 
 CALL_TIMEOUT_S = 8.0
 RETRY_FOR_S = 60.0
-#: What a service that restarts, or waits for its broker, may answer; the same request is sent again.
+#: Status codes of a service that restarts or waits for its broker. The same request is sent again.
 TRANSIENT = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
-        # What gRPC drops for a service in a flood.
+        # gRPC rejects calls with it far above a service's capacity.
         grpc.StatusCode.CANCELLED,
     }
 )
@@ -50,70 +50,70 @@ TRANSIENT = frozenset(
 
 @dataclass(slots=True)
 class Tally:
-    """What the shop has seen so far."""
+    """The counts of the shop."""
 
     placed: int = 0
     answers: Counter[str] = field(default_factory=Counter)
     retries: int = 0
-    repeats: int = 0
+    duplicates: int = 0
     cancelled: int = 0
     too_late_to_cancel: int = 0
-    #: (group, order) that the API said are in the log.
+    #: (group, order) pairs that the API has acknowledged.
     acknowledged: set[tuple[str, str]] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
 
 
 class Player:
-    """The shop: one channel a service, one task an order."""
+    """The shop: one channel per service, one task per order."""
 
     def __init__(self, orders: grpc.aio.Channel, groups: grpc.aio.Channel, run: UUID, tally: Tally) -> None:
         self._orders = OrderServiceStub(orders)
         self._campaigns = CampaignServiceStub(groups)
-        #: Makes ids of this run its own, also where the broker remembers an evening of the same seed.
+        #: Makes the ids of this run unique, also at a broker with an earlier run of the same seed.
         self._run = run
         self._tally = tally
-        # Retries are counted here; as log lines they would tear the live view.
+        # Retries are counted here. Log lines would break the live view.
         stamina.instrumentation.set_on_retry_hooks([])
 
     def campaign_id(self, offer: Offer) -> str:
-        """Id of tonight's campaign of an offer."""
+        """The id of an offer's campaign in this run."""
         return f"{offer.id}-{self._run.hex[:6]}"
 
     async def open_shop(self, evening: Evening) -> None:
-        """Makes the campaigns. Raises grpc.aio.AioRpcError where one is refused."""
+        """Creates the campaigns. Raises grpc.aio.AioRpcError if one is refused."""
         for offer in evening.offers:
             request = CreateCampaignRequest(
                 campaign=offer.campaign(),
                 campaign_id=self.campaign_id(offer),
                 request_id=str(uuid5(self._run, offer.id)),
             )
-            await self._patiently(self._campaigns.CreateCampaign, request)
+            await self._retried(self._campaigns.CreateCampaign, request)
 
     async def play(self, evening: Evening) -> None:
-        """Plays the evening from now on; returns once every order was answered."""
-        begun = asyncio.get_running_loop().time()
+        """Plays the evening. Returns once every order has its response."""
+        started = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as tasks:
             for party in evening.parties:
-                tasks.create_task(self._party(party, begun))
+                tasks.create_task(self._party(party, started))
 
-    async def _party(self, party: Party, begun: float) -> None:
+    async def _party(self, party: Party, started: float) -> None:
         leader, *joiners = party.visits
-        opened = await self._visit(party, leader, "", begun)
+        opened = await self._visit(party, leader, "", started)
         if opened is None:
             return
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._perhaps_leave(leader, opened, begun))
+            tasks.create_task(self._cancel_if_planned(leader, opened, started))
             for visit in joiners:
-                tasks.create_task(self._join(party, visit, opened.group, begun))
+                tasks.create_task(self._join(party, visit, opened.group, started))
 
-    async def _join(self, party: Party, visit: Visit, group: str, begun: float) -> None:
-        order = await self._visit(party, visit, group, begun)
+    async def _join(self, party: Party, visit: Visit, group: str, started: float) -> None:
+        order = await self._visit(party, visit, group, started)
         if order is not None:
-            await self._perhaps_leave(visit, order, begun)
+            await self._cancel_if_planned(visit, order, started)
 
-    async def _visit(self, party: Party, visit: Visit, group: str, begun: float) -> Order | None:
-        """Places an order at its time; None where something unexpected came of it."""
-        await _until(begun + visit.at_s)
+    async def _visit(self, party: Party, visit: Visit, group: str, started: float) -> Order | None:
+        """Places an order at its time. Returns None after an unexpected error."""
+        await _until(started + visit.at_s)
         offer = party.offer
         solo = visit.role is Role.SOLO
         request = PlaceOrderRequest(
@@ -129,13 +129,13 @@ class Player:
             wait=WAIT_SEAT_DECIDED,
         )
         self._tally.placed += 1
-        self._tally.repeats += visit.copies - 1
+        self._tally.duplicates += visit.copies - 1
         answers = await asyncio.gather(*(self._place(request) for _ in range(visit.copies)))
         orders = [order for order in answers if order is not None]
         if len(orders) < visit.copies:
             return None
         if len({order.name for order in orders}) > 1:
-            self._tally.errors.append(f"one request, sent {visit.copies} times, made several orders: {orders}")
+            self._tally.errors.append(f"one request, sent {visit.copies} times, created several orders: {orders}")
         order = orders[0]
         self._tally.answers[OrderState.Name(order.state).removeprefix("ORDER_STATE_")] += 1
         _, group_id, _, order_id = order.name.split("/")
@@ -144,31 +144,31 @@ class Player:
 
     async def _place(self, request: PlaceOrderRequest) -> Order | None:
         try:
-            return (await self._patiently(self._orders.PlaceOrder, request)).order
+            return (await self._retried(self._orders.PlaceOrder, request)).order
         except grpc.aio.AioRpcError as error:
             self._unexpected("PlaceOrder", error)
             return None
 
-    async def _perhaps_leave(self, visit: Visit, order: Order, begun: float) -> None:
-        if visit.leaves_at_s is None:
+    async def _cancel_if_planned(self, visit: Visit, order: Order, started: float) -> None:
+        if visit.cancels_at_s is None:
             return
-        await _until(begun + visit.leaves_at_s)
+        await _until(started + visit.cancels_at_s)
         request = CancelOrderRequest(
             name=order.name, reason="changed my mind", request_id=str(uuid5(self._run, f"leave {visit.request_id}"))
         )
         try:
-            await self._patiently(self._orders.CancelOrder, request)
+            await self._retried(self._orders.CancelOrder, request)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-                # The group has closed, or the order had found another end: a normal answer.
+                # Expected: the group has closed, or the order is final.
                 self._tally.too_late_to_cancel += 1
             else:
                 self._unexpected("CancelOrder", error)
         else:
             self._tally.cancelled += 1
 
-    async def _patiently(self, call: Callable[..., Awaitable[T]], request: Message) -> T:
-        """Makes a call, and the same one again while the service is away."""
+    async def _retried(self, call: Callable[..., Awaitable[T]], request: Message) -> T:
+        """Makes a call, and retries it unchanged while the service is unavailable."""
         async for attempt in stamina.retry_context(
             on=_is_transient, attempts=None, timeout=RETRY_FOR_S, wait_initial=0.1, wait_max=1.0, wait_jitter=0.2
         ):

@@ -1,4 +1,4 @@
-"""What the evening came to: a table by campaign, and what each group paid. Printed once all is settled."""
+"""The results of the evening: a table by campaign, and the payments of each group."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ops.audit.group.seats import SeatState
 from ops.demo.board import Board, Money
 from ops.demo.player import Tally
 
-#: Groups whose members are shown one by one.
+#: The number of groups whose members are listed.
 IN_FULL = 3
 
 
 def print_results(console: Console, board: Board, tally: Tally) -> None:
-    """Everything that people want to know at the end."""
+    """Prints all tables."""
     console.print(_by_campaign(board))
     console.print(Text("What each group paid", style="italic"))
     groups = sorted(board.opened(), key=lambda group: (board.title(group), group.state, -len(group.members), group.key))
@@ -35,7 +35,7 @@ def print_results(console: Console, board: Board, tally: Tally) -> None:
 
 def _by_campaign(board: Board) -> Table:
     table = Table(title="The evening by campaign", title_justify="left")
-    for column in ("campaign", "completed", "expired", "members", "prices paid", "solo", "captured", "let go"):
+    for column in ("campaign", "completed", "expired", "members", "prices paid", "solo", "captured", "released"):
         table.add_column(column, justify="left" if column in {"campaign", "prices paid"} else "right")
     by_title: dict[str, list[GroupFold]] = {}
     for group in board.opened():
@@ -68,18 +68,18 @@ def _line(board: Board, group: GroupFold) -> Text:
     currency = group.terms.currency
     text = Text(f"{board.title(group):<12} {group.key[:6]} ", no_wrap=True)
     if group.state is not GroupState.COMPLETED:
-        text.append(f"{group.state.name.lower()}, all let go", style="red")
+        text.append(f"{group.state.name.lower()}, all released", style="red")
         return text
     charged = [seat for seat in group.seats.values() if seat.state is SeatState.SETTLED]
     pieces = sum(seat.quantity for seat in charged)
     text.append(f"{len(charged):>2} paid {amount(group.unit_price_minor, currency)}", style="green")
-    # The leader's discount is off the sum, so it is not always the product.
+    # The sum is less than the product by the leader's discount.
     text.append(f" × {pieces} = {amount(board.money_of(group).captured, currency)}")
     return text
 
 
 def _in_full(groups: list[GroupFold]) -> list[GroupFold]:
-    """A few worth looking into: the largest, one that lost somebody on the way, one that expired."""
+    """Prints a few groups in full: the largest, one with a cancelled member, one that expired."""
     pooled = [group for group in groups if group.terms and not group.terms.solo]
     completed = sorted((g for g in pooled if g.state is GroupState.COMPLETED), key=lambda g: -len(g.seats))
     eventful = [g for g in completed if any(s.state is SeatState.DECLINED for s in g.seats.values())]
@@ -92,15 +92,16 @@ def _members(board: Board, group: GroupFold) -> Table:
     assert group.terms is not None
     currency = group.terms.currency
     table = Table(title=f"{board.title(group)}, groups/{group.key}: {group.state.name.lower()}", title_justify="left")
-    for column in ("order", "customer", "pieces", "end", "held", "captured", "let go"):
-        table.add_column(column, justify="right" if column in {"pieces", "held", "captured", "let go"} else "left")
-    purse = board.purses.get(group.key)
+    for column in ("order", "customer", "pieces", "end", "held", "captured", "released"):
+        table.add_column(column, justify="right" if column in {"pieces", "held", "captured", "released"} else "left")
+    group_payments = board.payments.get(group.key)
     seats = sorted(group.seats.values(), key=lambda seat: seat.state)
     refused = [seat for seat in seats if seat.state is SeatState.REFUSED]
     for seat in seats:
         if seat.state is SeatState.REFUSED and len(refused) > 5:
             continue
-        holds = purse.payments[seat.order].holds.values() if purse and seat.order in purse.payments else ()
+        payment = group_payments.payments.get(seat.order) if group_payments is not None else None
+        holds = payment.holds.values() if payment is not None else ()
         held, kept = sum(hold.held for hold in holds), sum(hold.kept for hold in holds)
         released = sum(hold.released + hold.own_refunds for hold in holds)
         leads = " (leads)" if seat.order == group.leader_order else ""
@@ -119,7 +120,7 @@ def _members(board: Board, group: GroupFold) -> Table:
 def _answers(tally: Tally) -> str:
     answers = ", ".join(f"{count:,} {state.lower()}" for state, count in sorted(tally.answers.items()))
     return (
-        f"The shop placed {tally.placed:,} orders ({answers}), repeated {tally.repeats:,} requests, "
+        f"The shop placed {tally.placed:,} orders ({answers}), sent {tally.duplicates:,} duplicate requests, "
         f"retried {tally.retries:,} calls, cancelled {tally.cancelled:,} orders, "
-        f"{tally.too_late_to_cancel:,} wishes to leave came too late."
+        f"{tally.too_late_to_cancel:,} cancellations came too late."
     )

@@ -1,6 +1,6 @@
-"""The stack as the demo uses it: started and stopped without holding up the event loop, its processes looked after.
+"""The stack for the demo: starts and stops without blocking the event loop, and counts restarts of its processes.
 
-Must never leave a process behind: whatever happens between `__aenter__` and `__aexit__`, the stack is stopped.
+`__aexit__` always stops the stack.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from devstack.stack import Stack
 from ops.demo.view import ServiceState
 
 PROVIDER = "provider"
-#: A payment provider that is neither quick nor slow.
+#: The latency range of the simulated provider.
 LATENCY_MS = (5, 40)
 
 
@@ -25,8 +25,8 @@ class Stage:
     """A running stack. Use as an async context manager."""
 
     def __init__(self, run_dir: Path, kafka: str | None, partitions: int) -> None:
-        # The supervisor logs each restart; the view shows it, and a line of log would tear the view.
-        logging.getLogger("deploy").setLevel(logging.ERROR)
+        # The view shows each restart. The supervisor's log line would break the live view.
+        logging.getLogger("devstack").setLevel(logging.ERROR)
         low, high = LATENCY_MS
         latency = {"GROUPBUY_SIMPROVIDER_LATENCY_MIN_MS": str(low), "GROUPBUY_SIMPROVIDER_LATENCY_MAX_MS": str(high)}
         self._stack = Stack(run_dir, kafka=kafka, partitions=partitions, environment={PROVIDER: latency})
@@ -39,7 +39,7 @@ class Stage:
             await asyncio.shield(starting)
         except asyncio.CancelledError:
             self._stack.cancel()
-            # It stops what it had started by itself; nothing may go on before it has.
+            # The cancelled start stops what it has started. Wait for it.
             with contextlib.suppress(DevstackError):
                 await starting
             raise
@@ -50,46 +50,46 @@ class Stage:
     ) -> None:
         await asyncio.to_thread(self._stack.stop)
 
-    def hurry(self) -> None:
-        """Ends all processes at once; the stop under way returns soon. From any thread."""
+    def kill_all(self) -> None:
+        """Kills all processes; a running stop returns soon. May be called from any thread."""
         self._stack.cancel()
         self._stack.kill_all()
 
     @property
     def kafka(self) -> str:
-        """The broker."""
+        """host:port of the broker."""
         return self._stack.kafka
 
     @property
     def provider(self) -> str:
-        """The simulated provider."""
+        """host:port of the simulated provider."""
         return self._stack.endpoints[PROVIDER]
 
     def address(self, service: str) -> str:
-        """gRPC address of a service."""
+        """host:port of a service."""
         return self._stack.endpoints[service]
 
     def check(self) -> None:
-        """Raises StackFailed when a process ended in a way that a restart does not mend."""
+        """Raises StackFailed if a process ended in a way that a restart does not fix."""
         if (failure := self._stack.failure()) is not None:
             raise failure
 
     def kill(self, service: str) -> int:
-        """SIGKILL; the supervisor starts it again. Returns the process id that is gone."""
+        """Sends SIGKILL and returns the process id. The supervisor restarts the service."""
         pid = self._stack.pid(service)
         self._stack.kill(service)
         return pid or 0
 
-    async def back(self, service: str, killed_pid: int) -> None:
-        """Waits until a killed service serves again. Raises StackFailed where it does not."""
-        # Before the supervisor has seen the death, the old process might still count as serving.
+    async def wait_restarted(self, service: str, killed_pid: int) -> None:
+        """Waits until a killed service serves again. Raises StackFailed if it does not."""
+        # Until the supervisor notices the end, the old process may count as serving.
         while self._stack.pid(service) in {None, killed_pid}:
             self.check()
             await asyncio.sleep(0.02)
         await asyncio.to_thread(self._stack.wait_serving, service)
 
     def states(self) -> Mapping[str, ServiceState]:
-        """Every process; a restart is a process id that changed."""
+        """All processes. A changed process id counts as a restart."""
         found: dict[str, ServiceState] = {}
         for name in self._stack.names:
             pid = self._stack.pid(name)

@@ -1,7 +1,4 @@
-"""What people see while the evening runs: a live view on a terminal, a plain line every two seconds anywhere else.
-
-Draws what the board and the tally hold; computes nothing that anybody relies on.
-"""
+"""The view of the running evening: live on a terminal, a plain line every two seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -24,48 +21,48 @@ from ops.demo.board import Board
 from ops.demo.plan import Evening
 from ops.demo.player import Tally
 
-PLAIN_EVERY_S = 2.0
-FRAMES_A_SECOND = 5
+PLAIN_INTERVAL_S = 2.0
+FRAMES_PER_SECOND = 5
 BAR_CELLS = 20
-#: Lines around the list of groups.
+#: Lines of the view besides the list of groups.
 FRAME_LINES = 6
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """A process of the stack as its supervisor sees it."""
+    """The state of a process."""
 
     up: bool
     pid: int
-    #: How often it was started again.
+    #: The number of restarts.
     restarts: int
 
 
 class Watched(Protocol):
-    """Who knows how the processes are."""
+    """The source of the states of processes."""
 
     def states(self) -> Mapping[str, ServiceState]:
-        """By name."""
+        """The states by name."""
         ...
 
 
 @dataclass(slots=True)
 class View:
-    """All that is drawn, and how."""
+    """The content of the view, and its rendering."""
 
     evening: Evening
     board: Board
     tally: Tally
     services: Watched
-    #: What is being done, for people.
+    #: The current step.
     stage: str = "starting"
-    #: What was done to the services.
+    #: The last incident of a service.
     incident: str = ""
-    begun_s: float = field(default_factory=time.monotonic)
+    started_s: float = field(default_factory=time.monotonic)
     _plain_at_s: float = 0.0
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The whole live view, no taller than the terminal."""
+        """Rich's hook: the live view, within the height of the terminal."""
         side = Group(self._services(), self._money(), self._totals(), self._news())
         both = Table.grid(padding=(0, 1), expand=True)
         both.add_column(ratio=3)
@@ -75,14 +72,14 @@ class View:
         yield both
 
     def print_plain(self, console: Console) -> None:
-        """One line, not more often than every PLAIN_EVERY_S seconds."""
+        """Prints one line, at most every PLAIN_INTERVAL_S seconds."""
         now = time.monotonic()
-        if now - self._plain_at_s < PLAIN_EVERY_S:
+        if now - self._plain_at_s < PLAIN_INTERVAL_S:
             return
         self._plain_at_s = now
         states = self.board.states()
         money = "; ".join(
-            f"{amount(m.open, c)} held, {amount(m.captured, c)} captured, {amount(m.released, c)} let go"
+            f"{amount(m.open, c)} held, {amount(m.captured, c)} captured, {amount(m.released, c)} released"
             for c, m in self.board.money().items()
         )
         down = [name for name, state in self.services.states().items() if not state.up]
@@ -96,7 +93,7 @@ class View:
         )
 
     def _elapsed(self) -> str:
-        seconds = int(time.monotonic() - self.begun_s)
+        seconds = int(time.monotonic() - self.started_s)
         return f"{seconds // 60:02d}:{seconds % 60:02d}"
 
     def _head(self) -> Text:
@@ -104,7 +101,7 @@ class View:
         text.append(" A shop's evening ", style="bold reverse")
         text.append(f"  {self._elapsed()}  {self.stage}  ", style="bold")
         text.append(f"{self.tally.placed:,} of {self.evening.orders:,} orders", style="cyan")
-        text.append(f", {self.tally.repeats:,} repeats, {self.tally.retries:,} retries", style="dim")
+        text.append(f", {self.tally.duplicates:,} duplicates, {self.tally.retries:,} retries", style="dim")
         if self.tally.errors:
             text.append(f"  {len(self.tally.errors)} unexpected errors", style="bold red")
         return text
@@ -131,7 +128,7 @@ class View:
         table = Table(box=None, show_header=False, padding=(0, 1))
         for name, state in self.services.states().items():
             lamp = Text("● up", style="green") if state.up else Text("● down", style="bold red")
-            again = f"started again {state.restarts}×" if state.restarts else ""
+            again = f"restarted {state.restarts}×" if state.restarts else ""
             table.add_row(name, lamp, Text(f"pid {state.pid}" if state.up else "", style="dim"), again)
         content: RenderableType = table
         if self.incident:
@@ -140,7 +137,7 @@ class View:
 
     def _money(self) -> Panel:
         table = Table(box=None, padding=(0, 1), expand=True)
-        for column in ("", "held now", "captured", "let go"):
+        for column in ("", "held now", "captured", "released"):
             table.add_column(column, justify="right" if column else "left")
         for currency, money in self.board.money().items():
             table.add_row(
@@ -158,7 +155,7 @@ class View:
                 Text(f"{states[GroupState.COMPLETED]:,} completed", style="green"),
                 Text(f"{states[GroupState.EXPIRED]:,} expired", style="red"),
                 Text(f"{self.board.tiers_reached:,} tiers reached", style="cyan"),
-                Text(f"{self.tally.cancelled:,} left", style="dim"),
+                Text(f"{self.tally.cancelled:,} cancelled", style="dim"),
             ],
             padding=(0, 2),
         )
@@ -169,7 +166,7 @@ class View:
 
 
 def bar(group: GroupFold) -> Text:
-    """Seats of a group: full ones members, half ones reserved; a bar before each tier not reached yet."""
+    """The seats of a group: members full, reservations half; a bar before each tier that is not reached yet."""
     text = Text()
     if group.terms is None:
         return text
@@ -186,7 +183,7 @@ def bar(group: GroupFold) -> Text:
 
 
 def price_now(group: GroupFold) -> str:
-    """Price that the members would pay if nobody else came; a dash below the first tier."""
+    """The price that the members pay if nobody else joins; a dash below the first tier."""
     if group.terms is None:
         return ""
     reached = [tier.unit_price_minor for tier in group.terms.tiers if tier.members <= len(group.confirmed)]

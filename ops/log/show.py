@@ -30,7 +30,7 @@ app = typer.Typer(no_args_is_help=True, help="Prints the history of a group or a
 
 #: In the order of cause and effect, which orders entries of equal times.
 HISTORY = (ORDERS, GROUP_LOG, PAYMENT_LOG)
-WHO = {ORDERS.name: ("order", "cyan"), GROUP_LOG.name: ("group", "green"), PAYMENT_LOG.name: ("purse", "yellow")}
+WHO = {ORDERS.name: ("order", "cyan"), GROUP_LOG.name: ("group", "green"), PAYMENT_LOG.name: ("payments", "yellow")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,6 @@ def _tell(entries: list[Entry], one: str | None) -> Iterator[Text]:
         for index, said in enumerate(entry.lines(one)):
             line = Text()
             line.append(day_and_clock(entry.record.timestamp) if index == 0 else " " * 24, style="dim")
-            line.append(f"  {head if index == 0 else '':<11}", style=style)
+            line.append(f"  {head if index == 0 else '':<14}", style=style)
             line.append(printable(said) + (" (duplicate; identical records are ignored)" if repeat else ""))
             yield line

@@ -100,8 +100,8 @@ class World:
         for visit in party.visits:
             for _ in range(visit.copies):
                 self.later(visit.at_s * 1000 + self.random.random() * 5, self._placing(party, visit, group, campaign))
-            if visit.leaves_at_s is not None:
-                self.later(visit.leaves_at_s * 1000, self._leaving(visit, group))
+            if visit.cancels_at_s is not None:
+                self.later(visit.cancels_at_s * 1000, self._cancelling(visit, group))
 
     def _placing(self, party: Party, visit: Visit, group: str, campaign: Campaign) -> Callable[[], None]:
         offer, solo = party.offer, visit.role is Role.SOLO
@@ -123,7 +123,7 @@ class World:
         )
         return lambda: self._state(fact, campaign if fact.placed.opens_group else None)
 
-    def _leaving(self, visit: Visit, group: str) -> Callable[[], None]:
+    def _cancelling(self, visit: Visit, group: str) -> Callable[[], None]:
         order = order_id(group, visit.customer, visit.request_id)
         wish = OrderCancelRequested(request_id=visit.request_id)
         fact = OrderFact(order=order, group=group, customer=visit.customer, cancel_requested=wish)

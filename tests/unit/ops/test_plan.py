@@ -32,7 +32,7 @@ def test_an_evening_of_two_thousand_orders_shows_everything(seed: int) -> None:
     assert evening.plots()[Plot.RUSH] == 1
     assert {party.offer for party in evening.parties} == set(OFFERS)
     assert any(visit.copies > 1 for visit in visits)
-    assert any(visit.leaves_at_s is not None for visit in visits)
+    assert any(visit.cancels_at_s is not None for visit in visits)
     for ending in ("_declined", "_decline_capture"):
         assert any(visit.payment_method.endswith(ending) for visit in visits)
     assert any(visit.payment_method.startswith("wallet_") for visit in visits)

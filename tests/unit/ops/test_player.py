@@ -90,8 +90,8 @@ async def player(shop: Shop, tally: Tally) -> AsyncIterator[Player]:
     await server.stop(None)
 
 
-def visit(name: str, role: Role = Role.JOINS, copies: int = 1, leaves_at_s: float | None = None) -> Visit:
-    return Visit(0.0, name, role, 1, "card_ok", str(uuid5(RUN, name)), copies, leaves_at_s)
+def visit(name: str, role: Role = Role.JOINS, copies: int = 1, cancels_at_s: float | None = None) -> Visit:
+    return Visit(0.0, name, role, 1, "card_ok", str(uuid5(RUN, name)), copies, cancels_at_s)
 
 
 def evening(*visits: Visit) -> Evening:
@@ -119,7 +119,7 @@ async def test_a_service_that_is_away_is_asked_again_with_the_same_request(
 async def test_a_request_sent_five_times_is_one_order(player: Player, shop: Shop, tally: Tally) -> None:
     await player.play(evening(visit("ann", Role.LEADS, copies=5)))
     assert list(shop.requests.values()) == [5]
-    assert (tally.placed, tally.repeats, len(tally.acknowledged)) == (1, 4, 1)
+    assert (tally.placed, tally.duplicates, len(tally.acknowledged)) == (1, 4, 1)
 
 
 async def test_what_is_unexpected_is_kept_and_the_evening_goes_on(player: Player, shop: Shop, tally: Tally) -> None:
@@ -130,7 +130,7 @@ async def test_what_is_unexpected_is_kept_and_the_evening_goes_on(player: Player
 
 
 async def test_who_leaves_in_time_is_out_and_who_is_late_is_told(player: Player, tally: Tally) -> None:
-    visits = [visit("ann", Role.LEADS), visit("bob", leaves_at_s=0.0), visit("cid"), visit("dan", leaves_at_s=0.0)]
+    visits = [visit("ann", Role.LEADS), visit("bob", cancels_at_s=0.0), visit("cid"), visit("dan", cancels_at_s=0.0)]
     await player.play(evening(*visits))
     assert tally.cancelled + tally.too_late_to_cancel == 2
     assert tally.errors == []

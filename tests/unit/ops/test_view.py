@@ -53,7 +53,7 @@ def test_the_live_view_shows_groups_money_and_services() -> None:
     story = Story()
     opening(story)
     text = drawn(View(plan(10, 1), board(story), Tally(placed=2), Services(), incident="groups was killed"))
-    for said in ("Ceramic mug", "2/3", "¥267.00", "● down", "started again 2×", "groups was killed", "2 of 10 orders"):
+    for said in ("Ceramic mug", "2/3", "¥267.00", "● down", "restarted 2×", "groups was killed", "2 of 10 orders"):
         assert said in text
 
 
@@ -89,4 +89,4 @@ def test_the_results_name_groups_that_expired() -> None:
     print_results(console, made, Tally(placed=2))
     assert made.states() == {GroupState.EXPIRED: 1}
     assert isinstance(console.file, io.StringIO)
-    assert "expired, all let go" in console.file.getvalue()
+    assert "expired, all released" in console.file.getvalue()
