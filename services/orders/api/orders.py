@@ -42,7 +42,7 @@ from services.orders.api.listing import Listing
 from services.orders.api.place_order import PlaceOrderHandler
 from services.orders.api.ports import Campaigns, OrdersView, PublishesAll
 from services.orders.api.reading import OrderSnapshot, Reader
-from services.orders.domain.ids import OrderName, parse_order
+from services.orders.domain.ids import OrderName, parse_order_name
 from services.orders.domain.model import OrderView
 from services.orders.domain.seat import REFUSALS
 from shared_kernel.share_links import Keys
@@ -163,7 +163,7 @@ class OrderServicer(OrderServiceServicer):
 
 def _parsed(name: str) -> OrderName:
     try:
-        return parse_order(name)
+        return parse_order_name(name)
     except ValueError as error:
         raise refusals.invalid_field("name", str(error)) from None
 

@@ -52,7 +52,7 @@ def campaign_of(name: str) -> str:
     return name.removeprefix("campaigns/")
 
 
-def parse_order(name: str) -> OrderName:
+def parse_order_name(name: str) -> OrderName:
     """`groups/{group}/orders/{order}` -> its ids. Raises ValueError."""
     match name.split("/"):
         case ["groups", group, "orders", order]:

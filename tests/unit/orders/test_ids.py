@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.orders.api.consistency_tokens import Token, decode, encode
-from services.orders.domain.ids import OrderName, group_id, is_id, order_id, parse_order, request_digest
+from services.orders.domain.ids import OrderName, group_id, is_id, order_id, parse_order_name, request_digest
 
 REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
 OTHER = "6b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
@@ -49,11 +49,11 @@ def test_only_one_spelling_of_a_uuid_is_an_id() -> None:
 
 
 def test_an_order_name_is_its_two_ids() -> None:
-    assert parse_order("groups/a/orders/b") == OrderName("a", "b")
+    assert parse_order_name("groups/a/orders/b") == OrderName("a", "b")
     assert str(OrderName("a", "b")) == "groups/a/orders/b"
     for wrong in ("", "groups/a", "groups/a/orders", "orders/b/groups/a", "groups/a/orders/b/payment"):
         with pytest.raises(ValueError, match="groups/"):
-            parse_order(wrong)
+            parse_order_name(wrong)
 
 
 def test_the_wait_is_not_part_of_the_payload() -> None:

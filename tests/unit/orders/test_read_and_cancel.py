@@ -24,7 +24,7 @@ from groupbuy.orders.v1.orders_pb2 import (
 from chassis.rpc.errors import ApiError
 from eventlog.core.errors import NotReady
 from services.orders.api.consistency_tokens import Token, decode, encode
-from services.orders.domain.ids import OrderName, parse_order
+from services.orders.domain.ids import OrderName, parse_order_name
 from tests.unit.orders import history as h
 from tests.unit.orders.test_place_order import opens, reason, refuses
 from tests.unit.orders.world import OTHER, PARTITIONS, World, call, still_waits, upcoming
@@ -50,7 +50,7 @@ async def cancel(world: World, name: str, seconds: float = 5.0) -> Order:
 
 async def reserved(world: World) -> OrderName:
     order, _ = await world.place()
-    return parse_order(order.name)
+    return parse_order_name(order.name)
 
 
 # GetOrder ---------------------------------------------------------------------------------------------------------
