@@ -1,7 +1,7 @@
-"""A service process with nothing behind it, to see how a process starts and ends. Run it as a module.
+"""A service process without Kafka or state, for tests of start and stop. Run it as a module.
 
-What its parts do is set by lines on standard input: `there 1`, `recovered`, `ready 0`, `quarantine 1`, `differ`,
-`cancelled`, `never_stop`, `stuck`, `busy`, `fill`. With REAL_BROKER in the environment it looks for a real one.
+Commands on standard input: `available 1`, `recovered`, `ready 0`, `quarantine 1`, `differ`,
+`cancelled`, `never_stop`, `stuck`, `busy`, `fill`. With REAL_BROKER in the environment it connects to a broker.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from services.orders.settings import OrdersSettings
 from shared_kernel.topics import BUSINESS
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
 
-#: Of the watchdog; a service has much more.
+#: Timeout of the watchdog in seconds, shorter than a service's.
 STUCK_S = 0.5
 
 
@@ -37,7 +37,7 @@ class FakeBroker:
         self.cancelled = asyncio.Event()
 
     async def wait(self) -> int:
-        # What was said before anybody waits counts too.
+        # A command before the wait counts too.
         while not (self.available or self.differs):
             self.changed.clear()
             await self.changed.wait()
@@ -50,7 +50,7 @@ class FakeBroker:
         raise asyncio.CancelledError
 
     async def close(self) -> None:
-        said("broker closed")
+        report("broker closed")
 
 
 class FakePublisher:
@@ -62,7 +62,7 @@ class FakePublisher:
         self.partitions = partitions
 
     async def stop(self) -> None:
-        said("publisher stopped")
+        report("publisher stopped")
 
 
 class FakeProcessors:
@@ -73,22 +73,22 @@ class FakeProcessors:
         self.quarantined: list[tuple[str, Poisoned]] = []
 
     async def start(self, partitions: int) -> None:
-        said(f"processors start with {partitions}")
+        report(f"processors start with {partitions}")
         await self.recovered.wait()
         self.ready = True
 
     async def stop(self) -> None:
         if self.never_stop:
             await asyncio.Event().wait()
-        said("processors stopped")
+        report("processors stopped")
 
 
-def said(what: str) -> None:
-    print(f"said {what}", flush=True)
+def report(line: str) -> None:
+    print(f"event {line}", flush=True)
 
 
 class Controls:
-    """Does what standard input says."""
+    """Runs the commands on standard input."""
 
     def __init__(self, broker: FakeBroker, processors: FakeProcessors, publisher: Any) -> None:
         self.publisher = publisher
@@ -101,7 +101,7 @@ class Controls:
             word, _, value = line.partition(" ")
             getattr(self, word)(value == "1")
 
-    def there(self, value: bool) -> None:
+    def available(self, value: bool) -> None:
         self.broker.available = value
         self.broker.changed.set()
 
@@ -129,20 +129,20 @@ class Controls:
         self.processors.never_stop = True
 
     def stuck(self, _value: bool) -> None:
-        said("stuck")
+        report("stuck")
         while True:
             time.monotonic()
 
     def busy(self, _value: bool, left: int = 4) -> None:
         if not left:
-            said("busy no more")
+            report("busy no more")
             return
-        # Not stuck: something else has its turn in between.
+        # Not stuck: other tasks run in between.
         time.sleep(STUCK_S * 0.4)
         asyncio.get_running_loop().call_soon(self.busy, False, left - 1)
 
     def fill(self, _value: bool) -> None:
-        """Says so much on standard error, until nobody reads it any more."""
+        """Writes to standard error until its pipe is full."""
 
         def speak() -> None:
             while True:
@@ -155,7 +155,7 @@ def main() -> int:
     processors = FakeProcessors()
     broker = FakeBroker()
 
-    def wire(settings: OrdersSettings) -> ServiceSpec:
+    def build(settings: OrdersSettings) -> ServiceSpec:
         real = "REAL_BROKER" in os.environ
         publisher: Any = Publisher(settings.kafka, client_id="test") if real else FakePublisher()
         Controls(broker, processors, publisher)
@@ -163,7 +163,7 @@ def main() -> int:
         return ServiceSpec([servicer], publisher, processors, BUSINESS, DECIDING)
 
     make: Any = BrokerHealth if "REAL_BROKER" in os.environ else lambda *_: broker
-    return run(load(OrdersSettings), wire, make_broker=make, stuck_s=STUCK_S)
+    return run(load(OrdersSettings), build, make_broker=make, stuck_s=STUCK_S)
 
 
 if __name__ == "__main__":

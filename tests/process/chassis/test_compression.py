@@ -1,4 +1,4 @@
-"""Pages travel compressed, where they are large enough to be worth it. Method: the bytes on the wire are counted."""
+"""Large pages are compressed. The tests count the bytes on the wire."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.chassis.support import SOON_S, running
 
 
 class Counted:
-    """Bytes that came back through a relay."""
+    """The bytes of responses through a relay."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -30,7 +30,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, coun
 
 @asynccontextmanager
 async def relay(port: int) -> AsyncIterator[tuple[int, Counted]]:
-    """A port that leads to another, and what came back through it."""
+    """A relay to another port that counts the bytes of responses."""
     counted, copies = Counted(), []
 
     async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,7 +48,7 @@ async def relay(port: int) -> AsyncIterator[tuple[int, Counted]]:
 
 
 async def bytes_of_a_page(orders: int, options: Sequence[tuple[str, int]] = ()) -> int:
-    """On the wire; the fake's orders have 1,000 bytes each."""
+    """The bytes of a page on the wire; each order of the fake has 1,000 bytes."""
     async with running() as run, relay(run.port) as (port, counted):
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
             stub: Any = orders_pb2_grpc.OrderServiceStub(channel)
@@ -62,5 +62,5 @@ async def test_a_large_page_is_compressed_and_a_small_one_is_not() -> None:
     assert await bytes_of_a_page(10) > 10_000
 
 
-async def test_a_caller_that_can_read_nothing_compressed_is_answered_all_the_same() -> None:
+async def test_a_caller_without_compression_gets_an_uncompressed_page() -> None:
     assert await bytes_of_a_page(200, [("grpc.compression_enabled_algorithms_bitset", 1)]) > 200_000

@@ -1,4 +1,4 @@
-"""More calls at once than are answered: some are told to come back, none is dropped without a word."""
+"""More concurrent calls than the server answers: the surplus is refused with a reason and a delay."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.unit.chassis.support import SOON_S, Refusal, niceness, running
 from tests.waiting import wait_for_async
 
 
-async def test_as_many_calls_at_once_as_we_let_wait_are_answered_or_refused_with_a_reason() -> None:
-    """Beyond about 1,000 pending calls gRPC would cancel by itself: the bound must be ours."""
+async def test_a_burst_within_the_queue_is_answered_or_refused_with_a_reason() -> None:
+    """By default gRPC cancels calls beyond about 1,000 pending ones, without a reason."""
     async with running(max_calls=10_000) as run:
         found = await asyncio.gather(*(run.place(within_s=60) for _ in range(MAX_PENDING)), return_exceptions=True)
         refused = [Refusal(one).info.reason for one in found if isinstance(one, grpc.aio.AioRpcError)]
@@ -28,11 +28,11 @@ async def test_as_many_calls_at_once_as_we_let_wait_are_answered_or_refused_with
         assert set(answered) == {"1:2"}
 
 
-async def test_calls_that_come_faster_than_they_are_answered_are_refused_and_health_answers_meanwhile() -> None:
+async def test_overload_is_refused_and_health_answers_meanwhile() -> None:
     step_s = 0.002
 
     async def work() -> None:
-        # Holds the event loop, as the work of many calls does.
+        # Blocks the event loop, as the work of many calls does.
         until = time.monotonic() + step_s
         while time.monotonic() < until:
             pass
@@ -62,20 +62,20 @@ async def test_calls_that_come_faster_than_they_are_answered_are_refused_and_hea
         assert {one.code for one in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert {one.info.reason for one in refused} == {"OVERLOADED"}
         assert all(one.retry_after_ms > 0 for one in refused)
-        # Whoever waited behind these calls would have waited for longer than makes us refuse any.
+        # A call behind these calls would have waited for longer than the limit of the load shedder.
         assert slowest_s < MAX_PENDING // 2 * step_s
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own elsewhere")
 @pytest.mark.parametrize("thread_priorities", [SERVING, DECIDING])
-async def test_the_threads_that_read_calls_give_way_to_the_one_that_answers_also_those_that_come_later(
+async def test_reader_threads_get_a_lower_priority_than_the_event_loop_also_later_ones(
     thread_priorities: ThreadPriorities,
 ) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
     async with running(thread_priorities=thread_priorities) as run:
-        # A crowd makes gRPC take more threads.
+        # Many calls make gRPC start more threads.
         await asyncio.gather(*(run.place(within_s=60) for _ in range(500)))
-        # As gRPC calls them; another version may call them otherwise.
+        # gRPC's names of its threads; another version may use other names.
         assert niceness(os.getpid()).keys() >= READER_THREADS
 
         async def all_have_it() -> bool:

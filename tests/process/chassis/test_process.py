@@ -1,4 +1,4 @@
-"""How a service process starts, waits, serves and ends, seen from outside: by health, logs and exit code."""
+"""A service process from outside: how it starts, waits, serves and ends, by health, logs and exit code."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.waiting import moment
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-#: What an end may be late by on a machine with two busy cores.
+#: Seconds by which an exit may be late on a machine with two busy cores.
 SLACK_S = 1.5
 
 
 class Started:
-    """A fake service in a process of its own."""
+    """A fake service in its own process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -40,34 +40,34 @@ class Started:
         self.logs: list[dict[str, Any]] = []
 
     async def see(self, wanted: Callable[[str], bool]) -> str:
-        """Reads standard output up to the line that is wanted."""
+        """Reads standard output until a line fits."""
         assert self.process.stdout is not None
         try:
             while line := (await asyncio.wait_for(self.process.stdout.readline(), SOON_S)).decode().rstrip():
                 self.lines.append(line)
-                if not line.startswith("said"):
+                if not line.startswith("event"):
                     self.logs.append(json.loads(line))
                 if wanted(line):
                     return line
         except TimeoutError:
-            raise AssertionError(f"it says nothing more; it said {self.lines}") from None
-        raise AssertionError(f"it ended without saying so; it said {self.lines}")
+            raise AssertionError(f"it prints nothing more; so far: {self.lines}") from None
+        raise AssertionError(f"it ended without that line; so far: {self.lines}")
 
     async def see_text(self, text: str) -> str:
-        """Reads standard output up to a line that has the text."""
+        """Reads standard output until a line has the text."""
         return await self.see(lambda line: text in line)
 
     async def port(self) -> int:
-        """Where it listens."""
+        """The port of its server."""
         return int(json.loads(await self.see_text('"listening"'))["port"])
 
-    def tell(self, line: str) -> None:
-        """Sends a line to its controls."""
+    def send(self, line: str) -> None:
+        """Sends it a command."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n".encode())
 
     async def ended(self) -> tuple[int, list[str], str]:
-        """Its exit code, the lines it still said, and its last words."""
+        """Its exit code, the rest of standard output, and standard error."""
         out, err = await asyncio.wait_for(self.process.communicate(), SOON_S)
         return self.process.returncode or 0, out.decode().splitlines(), err.decode()
 
@@ -80,7 +80,7 @@ async def started(tmp_path: Path, **environment: str) -> AsyncIterator[Started]:
         "tests.process.chassis.fake_service",
         env={
             **os.environ,
-            # Compiled once for all of these processes, whatever the environment says.
+            # All processes share one cache of compiled modules.
             "PYTHONDONTWRITEBYTECODE": "",
             "PYTHONPYCACHEPREFIX": str(tmp_path.parent / "bytecode"),
             "GROUPBUY_ORDERS_LISTEN": "127.0.0.1:0",
@@ -103,7 +103,7 @@ async def started(tmp_path: Path, **environment: str) -> AsyncIterator[Started]:
 
 @asynccontextmanager
 async def health(port: int, service: str = "") -> AsyncIterator[Any]:
-    """The stream of what health says."""
+    """A watch of health."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         yield stub.Watch(health_pb2.HealthCheckRequest(service=service), timeout=SOON_S)
@@ -115,11 +115,11 @@ def closed_port() -> int:
         return int(sock.getsockname()[1])
 
 
-async def test_without_a_broker_it_says_so_is_not_serving_and_ends_promptly_when_told(tmp_path: Path) -> None:
+async def test_without_a_broker_it_logs_that_is_not_serving_and_stops_promptly(tmp_path: Path) -> None:
     kafka = f"127.0.0.1:{closed_port()}"
     async with started(tmp_path, REAL_BROKER="1", GROUPBUY_ORDERS_KAFKA=kafka) as service:
-        async with health(await service.port(), ORDERS) as said:
-            assert (await said.read()).status == NOT_SERVING
+        async with health(await service.port(), ORDERS) as status:
+            assert (await status.read()).status == NOT_SERVING
         for _ in range(2):
             line = json.loads(await service.see_text("is unavailable"))
             assert line["event"].startswith(f"broker {kafka} is unavailable; retrying in ")
@@ -134,105 +134,105 @@ async def test_without_a_broker_it_says_so_is_not_serving_and_ends_promptly_when
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own elsewhere")
-async def test_threads_have_the_ranks_that_the_service_asks_for(tmp_path: Path) -> None:
-    async with started(tmp_path) as service, health(await service.port(), ORDERS) as said:
-        await said.read()
+async def test_threads_have_the_priorities_of_the_service(tmp_path: Path) -> None:
+    async with started(tmp_path) as service, health(await service.port(), ORDERS) as status:
+        await status.read()
         nice = niceness(service.process.pid)
         own = os.getpriority(os.PRIO_PROCESS, service.process.pid)
         for name in READER_THREADS:
             assert nice[name] == {min(own + DECIDING.reading, 19)}
 
 
-async def test_it_serves_once_recovered_and_while_broker_and_state_are_there(tmp_path: Path) -> None:
-    async with started(tmp_path) as service, health(await service.port(), ORDERS) as said:
-        assert (await said.read()).status == NOT_SERVING
-        service.tell("there 1")
+async def test_it_serves_once_recovered_and_while_broker_and_state_are_available(tmp_path: Path) -> None:
+    async with started(tmp_path) as service, health(await service.port(), ORDERS) as status:
+        assert (await status.read()).status == NOT_SERVING
+        service.send("available 1")
         await service.see_text("processors start with 4")
-        service.tell("recovered")
-        assert (await said.read()).status == SERVING
-        service.tell("ready 0")
-        assert (await said.read()).status == NOT_SERVING
-        service.tell("ready 1")
-        assert (await said.read()).status == SERVING
-        service.tell("there 0")
-        assert (await said.read()).status == NOT_SERVING
-        service.tell("there 1")
-        assert (await said.read()).status == SERVING
-        service.tell("producer 0")
-        assert (await said.read()).status == NOT_SERVING
-        service.tell("producer 1")
-        assert (await said.read()).status == SERVING
+        service.send("recovered")
+        assert (await status.read()).status == SERVING
+        service.send("ready 0")
+        assert (await status.read()).status == NOT_SERVING
+        service.send("ready 1")
+        assert (await status.read()).status == SERVING
+        service.send("available 0")
+        assert (await status.read()).status == NOT_SERVING
+        service.send("available 1")
+        assert (await status.read()).status == SERVING
+        service.send("producer 0")
+        assert (await status.read()).status == NOT_SERVING
+        service.send("producer 1")
+        assert (await status.read()).status == SERVING
         service.process.send_signal(signal.SIGINT)
-        assert (await said.read()).status == NOT_SERVING
+        assert (await status.read()).status == NOT_SERVING
         code, out, _ = await service.ended()
         assert code == 0
-        stopped = [line for line in out if line.startswith("said")]
-        assert stopped == ["said processors stopped", "said publisher stopped", "said broker closed"]
+        stopped = [line for line in out if line.startswith("event")]
+        assert stopped == ["event processors stopped", "event publisher stopped", "event broker closed"]
 
 
-async def test_a_quarantined_partition_shows_in_a_health_service_of_its_own_and_the_process_serves(
+async def test_a_quarantined_partition_has_its_own_health_and_the_process_serves(
     tmp_path: Path,
 ) -> None:
     async with started(tmp_path) as service:
         port = await service.port()
-        async with health(port, ORDERS) as said, health(port, PARTITIONS) as partitions:
+        async with health(port, ORDERS) as status, health(port, PARTITIONS) as partitions:
             assert (await partitions.read()).status == SERVING
-            assert (await said.read()).status == NOT_SERVING
-            service.tell("there 1")
-            service.tell("recovered")
-            assert (await said.read()).status == SERVING
-            service.tell("quarantine 1")
+            assert (await status.read()).status == NOT_SERVING
+            service.send("available 1")
+            service.send("recovered")
+            assert (await status.read()).status == SERVING
+            service.send("quarantine 1")
             assert (await partitions.read()).status == NOT_SERVING
             line = json.loads(await service.see_text("a partition is quarantined"))
             assert (line["group"], line["partition"], line["offset"]) == ("orders.view", 2, 17)
-            service.tell("quarantine 0")
+            service.send("quarantine 0")
             assert (await partitions.read()).status == SERVING
-            service.tell("ready 0")
-            # The first that it says after SERVING: a quarantine has not changed it.
-            assert (await said.read()).status == NOT_SERVING
+            service.send("ready 0")
+            # The first change after SERVING: the quarantine did not change it.
+            assert (await status.read()).status == NOT_SERVING
 
 
-async def test_a_part_that_is_cancelled_from_inside_ends_it_with_70(tmp_path: Path) -> None:
+async def test_a_part_that_is_cancelled_from_inside_ends_the_process_with_70(tmp_path: Path) -> None:
     async with started(tmp_path) as service:
-        service.tell("there 1")
-        service.tell("recovered")
-        service.tell("cancelled")
+        service.send("available 1")
+        service.send("recovered")
+        service.send("cancelled")
         code, out, _ = await service.ended()
         assert code == 70
         assert "ending with code 70: the service failed" in "".join(out)
 
 
-async def test_told_while_it_recovers_it_ends_with_0(tmp_path: Path) -> None:
+async def test_a_stop_during_recovery_ends_the_process_with_0(tmp_path: Path) -> None:
     async with started(tmp_path) as service:
-        service.tell("there 1")
+        service.send("available 1")
         await service.see_text("processors start")
         service.process.send_signal(signal.SIGTERM)
         code, out, _ = await service.ended()
         assert code == 0
-        assert "said processors stopped" in out
+        assert "event processors stopped" in out
 
 
-async def test_topics_that_differ_end_it_with_70(tmp_path: Path) -> None:
+async def test_topics_that_differ_end_the_process_with_70(tmp_path: Path) -> None:
     async with started(tmp_path) as service:
         await service.port()
-        service.tell("differ")
+        service.send("differ")
         line = await service.see_text("critical")
         assert "topics differ: orders.order.v1 has 3 partitions" in line
         assert (await service.ended())[0] == 70
 
 
-async def test_processors_that_do_not_stop_end_it_with_70(tmp_path: Path) -> None:
+async def test_processors_that_do_not_stop_end_the_process_with_70(tmp_path: Path) -> None:
     async with started(tmp_path, GROUPBUY_ORDERS_DRAIN_SECONDS="0.2") as service:
-        service.tell("there 1\nnever_stop")
+        service.send("available 1\nnever_stop")
         await service.see_text("processors start")
         service.process.send_signal(signal.SIGTERM)
         await service.see_text("not drained within 0.2 s")
         assert (await service.ended())[0] == 70
 
 
-async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+async def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     async with started(tmp_path) as service:
-        service.tell("there 1\nnever_stop")
+        service.send("available 1\nnever_stop")
         await service.see_text("processors start")
         service.process.send_signal(signal.SIGTERM)
         await service.see_text("stopping")
@@ -241,10 +241,10 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert (await service.ended())[0] == 128 + signal.SIGTERM
 
 
-async def test_a_stuck_event_loop_ends_it_with_70_and_says_where(tmp_path: Path) -> None:
+async def test_a_stuck_event_loop_ends_the_process_with_70_and_its_stack(tmp_path: Path) -> None:
     async with started(tmp_path) as service:
         await service.port()
-        service.tell("stuck")
+        service.send("stuck")
         code, _, err = await service.ended()
         assert code == 70
         first, title, innermost, caller, *_ = err.splitlines()
@@ -258,39 +258,39 @@ async def test_a_stuck_event_loop_ends_it_with_70_and_says_where(tmp_path: Path)
         assert "Thread 0x" in err, "the other threads, one of which may be what it waits for"
 
 
-async def test_a_stuck_event_loop_ends_it_within_a_second_though_nobody_reads_what_it_says(tmp_path: Path) -> None:
+async def test_a_stuck_event_loop_ends_the_process_though_its_output_is_not_read(tmp_path: Path) -> None:
     async with started(tmp_path) as service:
         await service.port()
-        service.tell("fill\nstuck")
-        await service.see_text("said stuck")
+        service.send("fill\nstuck")
+        await service.see_text("event stuck")
         async with asyncio.timeout(STUCK_S + 1 + SLACK_S):
             while service.process.returncode is None:
                 await moment()
         assert (await service.ended())[0] == 70
 
 
-async def test_an_event_loop_that_is_slow_is_not_stuck(tmp_path: Path) -> None:
+async def test_a_slow_event_loop_is_not_stuck(tmp_path: Path) -> None:
     async with started(tmp_path) as service:
         await service.port()
-        service.tell("busy")
+        service.send("busy")
         await service.see_text("busy no more")
         service.process.send_signal(signal.SIGTERM)
         assert (await service.ended())[0] == 0
 
 
-async def test_a_process_that_was_frozen_is_not_stuck_when_it_is_thawed(tmp_path: Path) -> None:
+async def test_a_thawed_process_is_not_stuck(tmp_path: Path) -> None:
     async with started(tmp_path) as service:
         await service.port()
         service.process.send_signal(signal.SIGSTOP)
         await moment(2 * STUCK_S)
         service.process.send_signal(signal.SIGCONT)
-        service.tell("there 1")
+        service.send("available 1")
         await service.see_text("processors start")
         service.process.send_signal(signal.SIGTERM)
         assert (await service.ended())[0] == 0
 
 
-async def test_a_port_that_is_taken_is_a_bad_setting(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_an_invalid_setting(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -307,7 +307,7 @@ async def test_a_port_that_is_taken_is_a_bad_setting(tmp_path: Path) -> None:
     ("variable", "value", "sentence"),
     [("KAFKA", "nowhere", "must be host:port"), ("STATE_DIR", "/dev/null/state", "can't make /dev/null/state")],
 )
-async def test_a_setting_that_cannot_be_used_ends_it_with_2(
+async def test_an_invalid_setting_ends_the_process_with_2(
     tmp_path: Path, variable: str, value: str, sentence: str
 ) -> None:
     environment = {f"GROUPBUY_ORDERS_{variable}": value}

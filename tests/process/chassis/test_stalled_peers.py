@@ -1,4 +1,4 @@
-"""Peers that do not send, do not read or set no end: each loses its call in a bounded time, and nobody else waits."""
+"""Peers that do not send, do not read or set no deadline lose their call in a bounded time, and delay no other."""
 
 from __future__ import annotations
 
@@ -27,45 +27,45 @@ GET = f"/{ORDERS}/GetOrder"
 
 
 @asynccontextmanager
-async def impatient(monkeypatch: pytest.MonkeyPatch, **more: Any) -> AsyncIterator[Running]:
-    """A server whose limits are a moment; the test looks at them as often as it likes."""
+async def short_limits(monkeypatch: pytest.MonkeyPatch, **more: Any) -> AsyncIterator[Running]:
+    """A server with time limits of 50 ms; the test sweeps."""
     for name in ("REQUEST_S", "UNREAD_S", "MAX_S"):
         monkeypatch.setattr(time_limits, name, 0.05)
     async with running(**more) as run:
         yield run
 
 
-async def looked(run: Running, over: Callable[[], bool]) -> None:
-    """As the server does every second."""
+async def swept_by_server(run: Running, over: Callable[[], bool]) -> None:
+    """Sweeps as the server does every second, until the condition holds."""
 
-    def look() -> bool:
+    def sweep() -> bool:
         run.server.sweep()
         run.server._connections.sweep()
         return over()
 
-    await eventually(look)
+    await eventually(sweep)
 
 
 async def swept(run: Running, over: Callable[[], bool]) -> None:
-    def look() -> bool:
+    def sweep() -> bool:
         run.server.pipeline.limits.sweep()
         return over()
 
-    await eventually(look)
+    await eventually(sweep)
 
 
 async def silent(run: Running, method: str = GET) -> Any:
-    """A call whose request never comes."""
+    """A call without a request."""
     calling: Any = run.channel.stream_unary(method, None, None)
     call = calling(timeout=600)
     await call.wait_for_connection()
     return call
 
 
-async def test_a_request_that_does_not_come_ends_its_call_whatever_the_deadline(
+async def test_a_call_without_a_request_is_ended_whatever_its_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with impatient(monkeypatch) as run:
+    async with short_limits(monkeypatch) as run:
         monkeypatch.setattr(time_limits, "MAX_S", 600.0)
         call = await silent(run)
         await eventually(lambda: len(run.server.pipeline.limits.reading) == 1)
@@ -75,7 +75,7 @@ async def test_a_request_that_does_not_come_ends_its_call_whatever_the_deadline(
         await eventually(lambda: run.server.pipeline.load_shedder.active == 0)
 
 
-async def test_calls_without_requests_take_no_place_and_the_oldest_makes_way(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_without_requests_take_no_slot_and_the_oldest_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(max_calls=5) as run:
         calls = [await silent(run) for _ in range(5)]
         await eventually(lambda: len(run.server.pipeline.limits.reading) == 5)
@@ -87,21 +87,23 @@ async def test_calls_without_requests_take_no_place_and_the_oldest_makes_way(mon
             one.cancel()
 
 
-async def test_an_answer_that_is_not_read_is_given_up_and_makes_nobody_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_connection_of_an_unread_response_is_closed_and_delays_no_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with running() as run:
         held = run.server.pipeline
         monkeypatch.setattr(held.limits, "unread_responses", CallPhase(100, 0.05, held.limits._response_unread))
         request = orders_pb2.GetOrderRequest(name=NAME).SerializeToString()
-        # The server may send nothing at all.
+        # The flow-control window is 0.
         async with await Peer.connect(f"127.0.0.1:{run.port}", window=0) as peer:
             for _ in range(3):
                 await peer.call(GET, request)
             await eventually(lambda: len(held.limits.unread_responses) == 3)
-            # They are no calls that wait for the event loop: nobody is refused for them.
+            # They do not wait for the event loop, so no call is refused for them.
             assert held.load_shedder.active == 3
             assert len(held.unary) == 0
             closed = asyncio.ensure_future(peer.closed())
-            await looked(run, lambda: not held.limits.unread_responses)
+            await swept_by_server(run, lambda: not held.limits.unread_responses)
             await closed
             await eventually(lambda: held.load_shedder.active == 0 and run.server._counters.unfinished() == 0)
             assert (await run.place()).consistency_token == "1:2"
@@ -120,7 +122,7 @@ async def test_a_stream_that_is_not_read_is_ended_with_a_reason(monkeypatch: pyt
         )
         server.add_registered_method_handlers(ORDERS, {"WatchOrder": handler})
 
-    async with impatient(monkeypatch, add=add) as run:
+    async with short_limits(monkeypatch, add=add) as run:
         watch = run.orders.WatchOrder(orders_pb2.WatchOrderRequest(name=NAME))
         await watch.read()
         await swept(run, lambda: not run.server.pipeline.streams)
@@ -130,8 +132,8 @@ async def test_a_stream_that_is_not_read_is_ended_with_a_reason(monkeypatch: pyt
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_a_deadline_far_away_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with impatient(monkeypatch) as run:
+async def test_a_long_deadline_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with short_limits(monkeypatch) as run:
         run.fake.place = run.fake.hang
         placing = asyncio.ensure_future(refusal(run.place(within_s=86_400)))
         await run.fake.inside.wait()
@@ -140,14 +142,14 @@ async def test_a_deadline_far_away_is_cut(monkeypatch: pytest.MonkeyPatch) -> No
         assert (got.code, got.info.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "ANSWER_PENDING")
 
 
-async def test_one_identity_leaves_places_to_the_others() -> None:
-    places: CallsInFlight[str] = CallsInFlight(10)
-    let_go = asyncio.Event()
+async def test_one_identity_does_not_take_all_slots() -> None:
+    calls: CallsInFlight[str] = CallsInFlight(10)
+    release = asyncio.Event()
 
     async def hold(name: str) -> None:
         IDENTITY.set(name)
-        with places.slot(name):
-            await let_go.wait()
+        with calls.slot(name):
+            await release.wait()
 
     held = [asyncio.create_task(hold("shop")) for _ in range(9)]
     await asyncio.wait(held, timeout=0)
@@ -158,13 +160,13 @@ async def test_one_identity_leaves_places_to_the_others() -> None:
     assert error.metadata["identity"] == "shop"
     others: list[Awaitable[None]] = [asyncio.create_task(hold(name)) for name in ("support", "")]
     await asyncio.sleep(0)
-    assert len(places) == 10
-    let_go.set()
+    assert len(calls) == 10
+    release.set()
     await asyncio.gather(*held, *others, return_exceptions=True)
-    assert places._by_identity == {"shop": 0, "support": 0}
+    assert calls._by_identity == {"shop": 0, "support": 0}
 
 
-def test_a_phase_ends_the_oldest_first() -> None:
+def test_a_phase_evicts_the_oldest_call_first() -> None:
     now = 0.0
     ended: list[Any] = []
     phase = CallPhase(2, 10.0, lambda task, _: ended.append(task), lambda: now)
@@ -181,7 +183,7 @@ def test_a_phase_ends_the_oldest_first() -> None:
     assert (len(phase), phase.ended) == (0, 2)
 
 
-async def test_an_ordinary_call_leaves_no_trace() -> None:
+async def test_an_ordinary_call_leaves_no_state() -> None:
     async with running() as run:
         for _ in range(20):
             await run.place(a_request())
@@ -191,9 +193,9 @@ async def test_an_ordinary_call_leaves_no_trace() -> None:
         assert not limits.overdue_requests
 
 
-async def test_a_flood_of_resets_loses_its_connection_and_refuses_nobody() -> None:
-    """gRPC's counters keep the calls that were reset before they were taken. All calls were refused for them."""
-    # With so many places the streams themselves fill none.
+async def test_a_flood_of_resets_is_disconnected_and_no_call_is_refused() -> None:
+    """gRPC's counters keep calls that were reset before they were taken. Without a recount all calls are refused."""
+    # The limits are high enough that the streams do not reach them.
     async with running(max_calls=10_000, max_streams=10_000) as run:
         held = run.server.pipeline
         async with await Peer.connect(f"127.0.0.1:{run.port}") as peer:
@@ -211,15 +213,15 @@ async def test_a_flood_of_resets_loses_its_connection_and_refuses_nobody() -> No
             return not any(isinstance(one, Exception) for one in done)
 
         async with asyncio.timeout(SOON_S):
-            # More than a few calls, so that the counters are looked at.
+            # Enough calls for the counters to be read.
             while not (await answered() and held.load_shedder.wait_s == 0.0 and held.load_shedder.taken > 200):
                 pass
         await run.server._counters.recount()
-        # As exact as a count of what goes on meanwhile can be.
+        # Calls start and end during the count, so it is not exact.
         assert abs(run.server._counters.unfinished() or 0) < 50
 
 
-async def test_an_address_has_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_connections_of_an_address_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as run:
         await run.place()
         run.server._connections.max_per_address = 20
@@ -227,8 +229,10 @@ async def test_an_address_has_so_many_connections(monkeypatch: pytest.MonkeyPatc
         peers = [await Peer.connect(f"127.0.0.1:{run.port}") for _ in range(40)]
         ends = [asyncio.ensure_future(peer.closed()) for peer in peers]
         try:
-            await looked(run, lambda: sum(one.done() for one in ends) >= 20)
-            # The first of all is the channel's, and was not closed.
+            # All must be accepted before the first sweep: the next one counts again only after further connections.
+            await eventually(lambda: len(list(run.server._connections._all(connections._numbers()))) == 41)
+            await swept_by_server(run, lambda: sum(one.done() for one in ends) >= 20)
+            # The channel's own connection is the first and stays open.
             assert (await run.place()).consistency_token == "1:2"
         finally:
             for peer in peers:
@@ -236,7 +240,7 @@ async def test_an_address_has_so_many_connections(monkeypatch: pytest.MonkeyPatc
             await asyncio.gather(*ends)
 
 
-def test_peers_are_known_by_the_names_that_grpc_gives_them() -> None:
+def test_peer_names_of_grpc_are_parsed() -> None:
     names = {
         "ipv4:127.0.0.1:5000": ("127.0.0.1", 5000),
         "ipv6:%5B::1%5D:5000": ("::1", 5000),
@@ -246,7 +250,7 @@ def test_peers_are_known_by_the_names_that_grpc_gives_them() -> None:
     assert {peer: connections._address_of_peer(peer) for peer in names} == names
 
 
-async def test_calls_that_are_reset_while_they_are_answered_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_calls_that_are_reset_during_the_answer_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     request = orders_pb2.GetOrderRequest(name=NAME).SerializeToString()
     async with running() as run:
         for _ in range(10):
@@ -254,17 +258,17 @@ async def test_calls_that_are_reset_while_they_are_answered_are_not_logged(caplo
                 taken = run.server.pipeline.load_shedder.taken
                 for _ in range(20):
                     await peer.call(GET, request)
-                # The connection ends while the first of them are answered.
+                # The connection ends during the answers to the first calls.
                 await eventually(lambda before=taken: run.server.pipeline.load_shedder.taken > before)  # type: ignore[misc]
         await eventually(lambda: run.server.pipeline.load_shedder.active == 0)
     assert [record.getMessage() for record in caplog.records if record.name.startswith("grpc")] == []
 
 
-def test_other_errors_of_grpc_are_logged_as_before() -> None:
-    def said(error: Exception) -> bool:
+def test_other_errors_of_grpc_are_logged() -> None:
+    def is_logged(error: Exception) -> bool:
         record = logging.LogRecord("grpc", logging.ERROR, "", 0, "failed", None, (type(error), error, None))
         return server._WITHOUT_RESETS.filter(record)
 
-    assert said(ValueError("a bug"))
-    assert not said(grpc.aio.InternalError("reset"))
+    assert is_logged(ValueError("a bug"))
+    assert not is_logged(grpc.aio.InternalError("reset"))
     assert server._WITHOUT_RESETS.filter(logging.LogRecord("grpc", logging.ERROR, "", 0, "plain", None, None))

@@ -1,4 +1,4 @@
-"""Streams pass the same checks as unary calls but the deadline, are bounded, and end when the process stops."""
+"""Streams pass the checks of unary calls except the deadline, are limited, and end when the process stops."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from tests.unit.chassis.support import NAME, SOON_S, a_request, eventually, refu
 WATCH = orders_pb2.WatchOrderRequest(name=NAME)
 
 
-async def test_a_watch_needs_no_deadline_and_gives_all_answers() -> None:
+async def test_a_watch_needs_no_deadline_and_receives_all_messages() -> None:
     async with running() as run:
         run.fake.release.set()
         revisions = [order.revision async for order in run.orders.WatchOrder(WATCH)]
         assert revisions == [1, 2]
 
 
-async def test_a_watch_of_something_malformed_is_refused_with_its_field() -> None:
+async def test_an_invalid_watch_is_refused_with_its_field() -> None:
     async with running() as run:
         got = await refusal(run.orders.WatchOrder(orders_pb2.WatchOrderRequest(name="orders/1")).read())
         assert got.info.reason == "INVALID_FIELDS"
         assert set(got.fields) == {"name"}
 
 
-async def test_an_error_in_the_middle_of_a_watch_arrives_after_what_was_sent() -> None:
+async def test_an_error_during_a_watch_arrives_after_the_messages_before_it() -> None:
     async with running() as run:
 
         async def fail() -> None:
@@ -46,7 +46,7 @@ async def test_an_error_in_the_middle_of_a_watch_arrives_after_what_was_sent() -
         assert got.info.reason == "ORDER_NOT_FOUND"
 
 
-async def test_a_watch_that_its_caller_leaves_is_closed_at_once() -> None:
+async def test_a_watch_is_closed_when_its_caller_cancels() -> None:
     async with running() as run:
         watch = run.orders.WatchOrder(WATCH)
         assert (await watch.read()).revision == 1
@@ -55,7 +55,7 @@ async def test_a_watch_that_its_caller_leaves_is_closed_at_once() -> None:
         await asyncio.wait_for(run.fake.ended.wait(), SOON_S)
 
 
-async def test_streams_are_bounded() -> None:
+async def test_streams_are_limited() -> None:
     async with running(max_streams=1) as run:
         first = run.orders.WatchOrder(WATCH)
         await first.read()
@@ -64,7 +64,7 @@ async def test_streams_are_bounded() -> None:
         first.cancel()
 
 
-async def test_requests_of_a_client_stream_are_each_checked() -> None:
+async def test_each_request_of_a_client_stream_is_checked() -> None:
     taken: list[str] = []
 
     async def place_all(requests: AsyncIterator[Any], context: Any) -> orders_pb2.PlaceOrderResponse:
@@ -93,10 +93,10 @@ async def test_requests_of_a_client_stream_are_each_checked() -> None:
         assert taken == ["a", "b", "c"]
 
 
-async def test_a_stream_of_both_sides_answers_as_it_is_asked_and_refuses_what_is_malformed() -> None:
+async def test_a_bidirectional_stream_answers_each_request_and_refuses_an_invalid_one() -> None:
     async with running() as run:
         call = run.orders.PlaceOrders()
-        # Orders in it are the servicer's to check, one by one; the message itself is not.
+        # The servicer checks the orders in a message one by one; the pipeline checks the message.
         await call.write(orders_pb2.PlaceOrdersRequest(requests=[a_request(), orders_pb2.PlaceOrderRequest()]))
         assert len((await call.read()).results) == 2
         await call.write(orders_pb2.PlaceOrdersRequest())
@@ -104,7 +104,7 @@ async def test_a_stream_of_both_sides_answers_as_it_is_asked_and_refuses_what_is
         assert set(got.fields) == {"requests"}
 
 
-async def test_a_message_of_a_stream_that_is_too_large_is_refused_with_a_reason() -> None:
+async def test_a_stream_message_that_is_too_large_is_refused_with_a_reason() -> None:
     async with running() as run:
         call = run.orders.PlaceOrders()
         await call.write(orders_pb2.PlaceOrdersRequest(requests=[a_request(payment_method="x" * 300_000)]))
@@ -112,7 +112,7 @@ async def test_a_message_of_a_stream_that_is_too_large_is_refused_with_a_reason(
         assert got.info.reason == "MESSAGE_TOO_LARGE"
 
 
-async def test_a_drain_ends_watches_at_once_and_lets_unary_calls_finish() -> None:
+async def test_a_drain_ends_watches_at_once_and_waits_for_unary_calls() -> None:
     async with running() as run:
         watch = run.orders.WatchOrder(WATCH)
         await watch.read()
@@ -131,7 +131,7 @@ async def test_a_drain_ends_watches_at_once_and_lets_unary_calls_finish() -> Non
         await asyncio.wait_for(draining, SOON_S)
 
 
-async def test_a_drain_gives_up_on_a_unary_call_after_its_time() -> None:
+async def test_a_drain_ends_a_unary_call_after_its_timeout() -> None:
     async with running() as run:
         run.fake.place = run.fake.hang
         placing = asyncio.ensure_future(refusal(run.place(within_s=60)))
@@ -142,7 +142,7 @@ async def test_a_drain_gives_up_on_a_unary_call_after_its_time() -> None:
         assert got.info.reason == "NOT_READY"
 
 
-async def test_a_watcher_that_reads_nothing_does_not_hold_up_a_drain() -> None:
+async def test_a_watcher_that_does_not_read_does_not_delay_a_drain() -> None:
     stuck_for = 0
 
     async def flood(_request: Any, _context: Any) -> AsyncIterator[orders_pb2.Order]:
@@ -167,12 +167,12 @@ async def test_a_watcher_that_reads_nothing_does_not_hold_up_a_drain() -> None:
     async with running(add=add) as run:
         watch = run.orders.WatchOrder(WATCH)
         await watch.read()
-        # Nothing more fits into the connection once the flood has stood still for many looks at it.
+        # The connection is full once the flood has made no progress for many checks.
         await eventually(is_stuck)
         await asyncio.wait_for(run.server.drain(30), SOON_S)
 
 
-async def test_health_watchers_hear_of_a_drain_before_their_stream_ends() -> None:
+async def test_health_watchers_receive_not_serving_before_their_stream_ends() -> None:
     async with running() as run:
         await run.server.set_serving(True)
         watch = run.health.Watch(health_pb2.HealthCheckRequest(service=ORDERS))

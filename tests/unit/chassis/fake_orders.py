@@ -1,4 +1,4 @@
-"""A small orders service to test the chassis with. What it answers is set by each test."""
+"""A small orders service for tests of the chassis. Each test sets its answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def _at_once() -> None:
 
 
 class FakeOrders(orders_pb2_grpc.OrderServiceServicer):
-    """Answers as it is told to, and remembers what it was asked."""
+    """Answers as set by the test, and records the requests."""
 
     def __init__(self) -> None:
         self.seen: list[Message] = []

@@ -1,4 +1,4 @@
-"""A running server to test the chassis with, and what a refused call was answered, unpacked."""
+"""A running server for tests of the chassis, and the unpacked error of a call."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
 
 GROUP = "6f1c0a1e-0d5d-4f4e-9a57-0a3a1f0a8d10"
 NAME = f"groups/{GROUP}/orders/{GROUP}"
-#: Bound of every wait: reached only when something is wrong, so wide enough for a machine that is busy.
+#: Timeout of every wait in seconds: only a failing test reaches it, so it is long enough for a busy machine.
 SOON_S = 30.0
 
 M = TypeVar("M", bound=Message)
 
 
 def a_request(**changes: Any) -> orders_pb2.PlaceOrderRequest:
-    """A request that breaks no rule, but for the changes."""
+    """A valid request, with these changes."""
     fields: dict[str, Any] = {
         "customer": "c1",
         "campaign": "campaigns/mug",
@@ -55,7 +55,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 class Running:
-    """A server that runs, and a channel to it."""
+    """A running server and a channel to it."""
 
     def __init__(self, server: Server, port: int, channel: grpc.aio.Channel, orders: FakeOrders) -> None:
         self.server = server
@@ -66,11 +66,11 @@ class Running:
         self.health: Any = health_pb2_grpc.HealthStub(channel)
 
     async def place(self, request: Message | None = None, within_s: float | None = SOON_S, **more: Any) -> Any:
-        """PlaceOrder with a deadline, unless told otherwise."""
+        """Calls PlaceOrder, by default with a deadline."""
         return await self.orders.PlaceOrder(request or a_request(), timeout=within_s, **more)
 
     async def status_of(self, service: str = "") -> int:
-        """What health says of a service."""
+        """The health of a service."""
         answer = await self.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=SOON_S)
         return int(answer.status)
 
@@ -79,7 +79,7 @@ class Running:
 async def running(
     *, max_calls: int = 100, max_streams: int = 100, add: Any = None, thread_priorities: ThreadPriorities = SERVING
 ) -> AsyncIterator[Running]:
-    """A server on a free port for as long as the block lasts."""
+    """A server on a free port in the block."""
     fake = FakeOrders()
     servicers = [Servicer(add or orders_pb2_grpc.add_OrderServiceServicer_to_server, fake, ORDERS)]
     server = Server(
@@ -101,7 +101,7 @@ async def running(
 
 
 class Refusal:
-    """What a refused call was answered, unpacked."""
+    """The unpacked error of a call."""
 
     def __init__(self, error: grpc.aio.AioRpcError) -> None:
         self.code = error.code()
@@ -111,7 +111,7 @@ class Refusal:
         self.status = status_pb2.Status.FromString(self.trailing["grpc-status-details-bin"])
 
     def detail(self, kind: type[M]) -> M | None:
-        """The detail of a kind, or None."""
+        """The detail of a type, or None."""
         for packed in self.status.details:
             found = kind()
             if packed.Unpack(found):
@@ -120,7 +120,7 @@ class Refusal:
 
     @property
     def info(self) -> Any:
-        """ErrorInfo; there always is one."""
+        """The ErrorInfo, which every error has."""
         found = self.detail(error_details_pb2.ErrorInfo)
         assert found is not None
         assert found.domain == "groupbuy"
@@ -128,29 +128,29 @@ class Refusal:
 
     @property
     def fields(self) -> dict[str, str]:
-        """BadRequest's fields and what is wrong with each."""
+        """The fields of BadRequest, each with the reason."""
         found = self.detail(error_details_pb2.BadRequest)
         return {one.field: one.description for one in found.field_violations} if found else {}
 
     @property
     def retry_after_ms(self) -> int:
-        """RetryInfo's delay; 0: none."""
+        """The delay of RetryInfo; 0 without one."""
         found = self.detail(error_details_pb2.RetryInfo)
         return int(found.retry_delay.ToMilliseconds()) if found else 0
 
 
 async def refusal(call: Awaitable[Any]) -> Refusal:
-    """Expects the call to be refused, with details."""
+    """Expects an error with details, and returns it."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return Refusal(caught.value)
 
 
 def niceness(process: int) -> dict[str, set[int]]:
-    """Of a process's threads, by name. Linux alone has it."""
+    """Nice values of a process's threads, by name. Linux only."""
     found: dict[str, set[int]] = {}
     for task in Path(f"/proc/{process}/task").iterdir():
-        # It may end meanwhile.
+        # The thread may end at any time.
         with suppress(FileNotFoundError, ProcessLookupError):
             name = (task / "comm").read_text().strip()
             found.setdefault(name, set()).add(os.getpriority(os.PRIO_PROCESS, int(task.name)))

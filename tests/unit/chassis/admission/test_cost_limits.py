@@ -1,4 +1,4 @@
-"""What costs far more to answer than to ask is charged to the identity that asked."""
+"""Responses that cost much are charged to the caller's identity."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ class Clock:
         return self.now_s
 
 
-def test_an_identity_in_debt_is_refused_until_its_rate_has_paid() -> None:
+def test_an_identity_in_debt_is_refused_until_its_rate_has_paid_it_off() -> None:
     clock = Clock()
-    costly = CostLimit("pictures", RateLimit(10, 20), clock)
+    limit = CostLimit("pictures", RateLimit(10, 20), clock)
     IDENTITY.set("shop")
-    costly.charge(15)
-    costly.require()
-    costly.charge(15)
+    limit.charge(15)
+    limit.require()
+    limit.charge(15)
     with pytest.raises(ApiError) as caught:
-        costly.require()
+        limit.require()
     error = caught.value
     assert (error.code, error.reason_name) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
     assert error.retry_after_ms == pytest.approx(1_000, abs=2)
     IDENTITY.set("support")
-    costly.require()
+    limit.require()
     IDENTITY.set("shop")
     clock.now_s += 1.0
-    costly.require()
+    limit.require()
 
 
-def test_what_replicas_forward_is_charged_where_it_came_in() -> None:
-    costly = CostLimit("pictures", RateLimit(1, 1), Clock())
+def test_a_forwarded_call_is_not_charged_again() -> None:
+    limit = CostLimit("pictures", RateLimit(1, 1), Clock())
     IDENTITY.set("")
-    costly.charge(1_000)
-    costly.require()
+    limit.charge(1_000)
+    limit.require()
 
 
 async def test_long_lists_are_refused_and_other_calls_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

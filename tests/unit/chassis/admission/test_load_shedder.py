@@ -1,4 +1,4 @@
-"""When calls are refused because calls wait too long, how many of them, and which never are."""
+"""Load shedding: when calls are refused because others wait too long, how many, and which are exempt."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Clock:
 
 
 def waited(load_shedder: LoadShedder, seconds: float) -> None:
-    """A measurement: 100 calls wait, and the event loop takes so many a second that the last one waits for so long."""
+    """Adds a sample: 100 calls wait, and at the rate of the event loop the last one waits for `seconds`."""
     load_shedder.record(100, 10, seconds / 10)
 
 
-def test_a_wait_that_lasts_refuses_and_one_that_comes_and_goes_does_not() -> None:
+def test_a_lasting_wait_refuses_calls_and_a_short_one_does_not() -> None:
     clock = Clock()
     load_shedder = LoadShedder(clock)
     for _ in range(SAMPLES - 1):
@@ -45,7 +45,7 @@ def test_a_wait_that_lasts_refuses_and_one_that_comes_and_goes_does_not() -> Non
     assert not load_shedder.refuses()
 
 
-def test_a_loop_that_took_no_call_made_all_wait_and_a_quiet_time_none() -> None:
+def test_a_blocked_loop_counts_as_a_wait_and_an_idle_one_does_not() -> None:
     load_shedder = LoadShedder(Clock())
     for _ in range(SAMPLES):
         load_shedder.record(1, 0, MAX_WAIT_S * 2)
@@ -53,12 +53,12 @@ def test_a_loop_that_took_no_call_made_all_wait_and_a_quiet_time_none() -> None:
     load_shedder.record_idle()
     assert not load_shedder.refuses()
     for _ in range(SAMPLES):
-        # Nobody waits, however long the loop was held up.
+        # No call waits, however long the loop was blocked.
         load_shedder.record(0, 0, MAX_WAIT_S * 2)
     assert not load_shedder.refuses()
 
 
-def test_a_flood_is_refused_only_so_often() -> None:
+def test_refusals_are_limited_in_a_flood() -> None:
     clock = Clock()
     load_shedder = LoadShedder(clock)
     for _ in range(SAMPLES):
@@ -70,7 +70,7 @@ def test_a_flood_is_refused_only_so_often() -> None:
     assert sum(load_shedder.refuses() for _ in range(REFUSALS.burst * 2)) == int(REFUSALS.calls_per_second)
 
 
-def test_a_refusal_made_once_says_what_one_made_for_the_call_would() -> None:
+def test_a_prepared_error_equals_one_built_for_the_call() -> None:
     error = ApiError(
         grpc.StatusCode.RESOURCE_EXHAUSTED, errors_pb2.ERROR_REASON_OVERLOADED, "later", retry_after_ms=300
     )
@@ -80,7 +80,7 @@ def test_a_refusal_made_once_says_what_one_made_for_the_call_would() -> None:
 
 
 class Pressed(LoadShedder):
-    """Refuses whatever may be refused."""
+    """Refuses every call that may be refused."""
 
     def refuses(self) -> bool:
         super().refuses()
@@ -91,7 +91,7 @@ def press(run: Running) -> None:
     run.server.pipeline.load_shedder.refuses = Pressed().refuses  # type: ignore[method-assign]
 
 
-async def test_a_refused_call_has_a_reason_and_a_delay_and_is_not_looked_at() -> None:
+async def test_a_refused_call_has_a_reason_and_a_delay_and_is_not_checked_further() -> None:
     async with running() as run:
         press(run)
         call: Any = run.channel.unary_unary("/groupbuy.orders.v1.OrderService/PlaceOrder", None, None)
@@ -100,14 +100,14 @@ async def test_a_refused_call_has_a_reason_and_a_delay_and_is_not_looked_at() ->
         assert got.info.reason == "OVERLOADED"
         assert got.retry_after_ms > 0
         assert got.trailing["grpc-retry-pushback-ms"] == str(got.retry_after_ms)
-        # Without a deadline it would be refused for that, were it looked at.
+        # A call without a deadline would be refused with another reason if it were checked further.
         got = await refusal(run.place(within_s=None))
         assert got.info.reason == "OVERLOADED"
         assert run.fake.seen == []
         assert len(run.server.pipeline.unary) == 0
 
 
-async def test_health_watches_streams_and_what_another_replica_passed_on_are_never_refused_for_it() -> None:
+async def test_health_streams_and_forwarded_calls_are_not_refused_for_load() -> None:
     async with running() as run:
         press(run)
         await run.status_of()
@@ -121,8 +121,8 @@ async def test_health_watches_streams_and_what_another_replica_passed_on_are_nev
         placing.cancel()
 
 
-async def test_the_queue_of_grpc_is_counted_from_inside() -> None:
-    """The counters of channelz, less the calls in our handlers, are the calls that wait in gRPC."""
+async def test_the_queue_of_grpc_is_measured_by_channelz() -> None:
+    """The unfinished calls of channelz less the calls in our handlers are the calls that wait in gRPC."""
     calls = 40
 
     async def hang() -> None:
@@ -133,9 +133,9 @@ async def test_the_queue_of_grpc_is_counted_from_inside() -> None:
         counters, load_shedder = run.server._counters, run.server.pipeline.load_shedder
         assert counters.unfinished() == 0
         under_way = [asyncio.ensure_future(run.place()) for _ in range(calls)]
-        # All places are taken, and the other calls are refused: none waits.
+        # All slots are taken and the other calls are refused, so none waits.
         await eventually(lambda: load_shedder.active == calls // 2 and counters.unfinished() == calls // 2)
-        # This thread holds the event loop, so gRPC gets calls that nobody takes.
+        # This thread blocks the event loop, so that calls stay in gRPC's queue.
         taken, caller = load_shedder.taken, _Elsewhere(run.port, calls)
         caller.start()
         until = time.monotonic() + SOON_S
@@ -149,7 +149,7 @@ async def test_the_queue_of_grpc_is_counted_from_inside() -> None:
 
 
 class _Elsewhere(threading.Thread):
-    """Makes calls at once from a thread, and waits for their answers."""
+    """Makes concurrent calls from a thread, and waits for their answers."""
 
     def __init__(self, port: int, calls: int) -> None:
         super().__init__(daemon=True)
@@ -164,8 +164,8 @@ class _Elsewhere(threading.Thread):
                 one.exception()
 
 
-def test_a_process_listens_on_its_one_port_and_on_nothing_else() -> None:
-    """No socket for itself, of any family: the kernel's tables, before and after a server starts."""
+def test_a_process_listens_on_its_port_only() -> None:
+    """Compares the kernel's tables of listening sockets, of any family, before and after a server starts."""
     if not Path("/proc/net/unix").exists():
         pytest.skip("Linux alone shows its sockets")
 
@@ -179,7 +179,7 @@ def test_a_process_listens_on_its_one_port_and_on_nothing_else() -> None:
 
 
 def _sockets() -> set[str]:
-    """Listening sockets of this process, by inode."""
+    """The listening sockets of this process, by inode."""
     mine = {str(one.readlink()).removeprefix("socket:[").rstrip("]") for one in _descriptors()}
     found = set()
     for table in ("tcp", "tcp6"):

@@ -1,4 +1,4 @@
-"""Certificates of one authority, made once."""
+"""Certificates of one authority, issued once."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="session")
 def certificates(authority: Authority) -> dict[str, Issued]:
-    """One for each identity, by name."""
+    """A certificate for each identity, by name."""
     return {name: authority.issue(name, spiffe) for name, spiffe in IDENTITIES.items()}

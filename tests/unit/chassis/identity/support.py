@@ -1,4 +1,4 @@
-"""A server with mutual TLS that serves a whole process's contract with empty answers, and callers with certificates."""
+"""A server with mutual TLS that answers a process's contract with empty messages, and callers with certificates."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ IDENTITIES = {name: spiffe for spiffe, name in read(FILE, "orders").names.items(
 
 
 def services(process: str) -> list[str]:
-    """Full names of a process's own services."""
+    """Full names of the services of a process."""
     return [one.full_name for file in FILES[process] for one in file.services_by_name.values()]
 
 
 def methods(process: str) -> list[MethodDescriptor]:
-    """All that a process serves. The health service that gRPC brings along has no List of its own."""
+    """All methods that a process serves. gRPC's own health service has no List."""
     pool = descriptor_pool.Default()
     found = [one for name in (*services(process), *OPERATIONS) for one in pool.FindServiceByName(name).methods]
     return [one for one in found if one.full_name != "grpc.health.v1.Health.List"]
@@ -80,7 +80,7 @@ def _servicers(process: str) -> Iterator[Servicer]:
 async def serving(
     process: str, issued: Issued, policy: Path = FILE, servicers: tuple[Servicer, ...] = ()
 ) -> AsyncIterator[int]:
-    """A server of a process's contract, under its table; its port. `servicers` answer with more than empty answers."""
+    """A server of a process's contract, with its policy; yields the port. `servicers` replace empty answers."""
     files = CertificateFiles(issued.certificate, issued.key, issued.ca)
     source = PolicySource(policy, process)
     access = Authorizer(source.read(), own=IDENTITIES[process], files=files, source=source)
@@ -96,7 +96,7 @@ async def serving(
 
 @asynccontextmanager
 async def calling(port: int, issued: Issued, expect: str = "orders") -> AsyncIterator[grpc.aio.Channel]:
-    """A channel with a certificate to the server of a service, over a connection of its own."""
+    """A channel with a certificate and its own connection to the server of a service."""
     credentials = grpc.ssl_channel_credentials(
         *(one.read_bytes() for one in (issued.ca, issued.key, issued.certificate))
     )
@@ -107,7 +107,7 @@ async def calling(port: int, issued: Issued, expect: str = "orders") -> AsyncIte
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a call: its code, the reason and the delay in the status, if there is one."""
+    """The result of a call: its code, and the reason and delay in the status, if any."""
 
     code: grpc.StatusCode
     reason: str = ""
@@ -115,7 +115,7 @@ class Answer:
 
 
 async def call(channel: grpc.aio.Channel, method: MethodDescriptor, *marks: tuple[str, str]) -> Answer:
-    """Calls a method with an empty request and this metadata, and looks no further than the first answer."""
+    """Calls a method with an empty request and this metadata, and reads at most one response."""
     kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
     stub: Any = getattr(channel, kind)(path(method))
 
@@ -138,12 +138,12 @@ async def call(channel: grpc.aio.Channel, method: MethodDescriptor, *marks: tupl
         return Answer(grpc.StatusCode.OK)
 
 
-#: What grpc.aio says in the place of an answer that came before its request was sent; the second of a stream.
+#: Details of grpc.aio if the answer arrives before the request is sent; the second is for a stream.
 _UNSENT = ('Failed "execute_batch"', "Internal error from Core")
 
 
 def answer(error: grpc.aio.AioRpcError) -> Answer:
-    """What an error says."""
+    """The answer in an error."""
     found: Any = error.trailing_metadata()
     trailing: dict[str, Any] = dict(found or ())
     status = status_pb2.Status.FromString(trailing.get("grpc-status-details-bin", b""))

@@ -1,4 +1,4 @@
-"""Whom a server lets in at all, and that it goes on with new certificates while it runs.
+"""Which callers the TLS handshake accepts, and how a running server loads new certificates.
 
 Over real connections. Refused here means that no call begins: the caller gets UNAVAILABLE from its own side.
 """
@@ -27,7 +27,7 @@ SHOP = IDENTITIES["shop"]
 
 
 async def refused(opened: Any) -> str:
-    """Why a call does not even begin."""
+    """The error of a call that can't connect."""
     stub = opened.unary_unary("/grpc.health.v1.Health/Check")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub(b"", timeout=30)
@@ -59,7 +59,7 @@ async def test_a_certificate_of_another_authority_is_refused(certificates: dict[
         await refused(opened)
 
 
-async def test_a_certificate_that_has_expired_or_is_not_valid_yet_is_refused(
+async def test_an_expired_or_future_certificate_is_refused(
     authority: Authority, certificates: dict[str, Issued]
 ) -> None:
     now, day = datetime.now(UTC), timedelta(days=1)
@@ -73,7 +73,7 @@ async def test_a_certificate_that_has_expired_or_is_not_valid_yet_is_refused(
 async def test_a_caller_refuses_a_server_of_another_authority_or_with_another_identity(
     authority: Authority, certificates: dict[str, Issued], tmp_path: Path
 ) -> None:
-    # Every host is right, and the identity is not.
+    # The host matches and the identity does not.
     hosts = ("localhost", "127.0.0.1")
     others = [authority.issue(f"{name}_instead", IDENTITIES[name], hosts=hosts) for name in ("monitor", "groups")]
     for server in (Authority(tmp_path).issue("orders", IDENTITIES["orders"]), *others):
@@ -81,7 +81,7 @@ async def test_a_caller_refuses_a_server_of_another_authority_or_with_another_id
             await refused(opened)
 
 
-async def test_a_server_goes_over_to_another_authority_without_a_restart(tmp_path: Path) -> None:
+async def test_a_server_switches_to_another_authority_without_a_restart(tmp_path: Path) -> None:
     here, old = tmp_path / "here", Authority(tmp_path / "old")
     shop = old.issue("shop", SHOP)
     served = Authority(here).issue("orders", IDENTITIES["orders"])
@@ -95,7 +95,7 @@ async def test_a_server_goes_over_to_another_authority_without_a_restart(tmp_pat
     async with serving("orders", served) as port, calling(port, shop) as opened:
         assert await call(opened, CHECK) == WELL
         fresh = new.issue("orders", IDENTITIES["orders"])
-        # Half of a pair: nothing changes for anybody.
+        # Half of a pair: nothing changes.
         served.certificate.write_bytes(fresh.certificate.read_bytes())
         async with calling(port, shop) as again:
             assert await call(again, CHECK) == WELL
@@ -106,14 +106,14 @@ async def test_a_server_goes_over_to_another_authority_without_a_restart(tmp_pat
         async with calling(port, shop) as late:
             await refused(late)
 
-        # A connection made before is of no use any more.
+        # Connections with the old authority are refused.
         async def withdrawn() -> bool:
             return await call(opened, CHECK) == UNKNOWN
 
         await wait_for_async(withdrawn, seconds=SOON_S)
 
 
-async def test_a_caller_goes_over_to_a_new_certificate_without_a_restart(
+async def test_a_caller_switches_to_a_new_certificate_without_a_restart(
     authority: Authority, certificates: dict[str, Issued], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chassis.identity.tls.RECHECK_S", 0.0)
@@ -155,7 +155,7 @@ async def test_a_caller_verifies_the_server_again_within_the_hour(
         await plain.close()
 
 
-async def test_a_channel_is_made_from_settings(certificates: dict[str, Issued]) -> None:
+async def test_a_channel_is_opened_from_settings(certificates: dict[str, Issued]) -> None:
     shop = certificates["shop"]
     settings = SecuritySettings(tls_certificate=shop.certificate, tls_key=shop.key, tls_ca=shop.ca)
     async with serving("orders", certificates["orders"]) as port:
@@ -167,7 +167,7 @@ async def test_a_channel_is_made_from_settings(certificates: dict[str, Issued]) 
             await refused(opened)
 
 
-async def test_clients_of_the_package_call_the_service_they_mean_and_no_other(certificates: dict[str, Issued]) -> None:
+async def test_the_client_package_refuses_a_server_of_another_service(certificates: dict[str, Issued]) -> None:
     shop = certificates["shop"]
     certificate = mtls(shop.certificate, shop.key, shop.ca)
     name = "groups/6f1c0a1e-0d5d-4f4e-9a57-0a3a1f0a8d10"
@@ -183,7 +183,7 @@ async def test_clients_of_the_package_call_the_service_they_mean_and_no_other(ce
         here = f"127.0.0.1:{port}"
         async with AsyncClient(here, credentials=certificate, options=options) as client:
             await client.get_group(name, timeout_s=SOON_S)
-            # The same address, for another service.
+            # The same address, expected to be another service.
             with pytest.raises(Unavailable):
                 await client.get_order(f"{name}/orders/6f1c0a1e-0d5d-4f4e-9a57-0a3a1f0a8d10", timeout_s=SOON_S)
         await asyncio.to_thread(blocking, here, here, "groupbuy.internal")
@@ -191,7 +191,7 @@ async def test_clients_of_the_package_call_the_service_they_mean_and_no_other(ce
             await asyncio.to_thread(blocking, here, here, "elsewhere.example")
 
 
-def test_files_that_can_not_be_used_are_refused_with_a_reason(
+def test_invalid_files_are_refused_with_a_reason(
     authority: Authority, certificates: dict[str, Issued], tmp_path: Path
 ) -> None:
     orders, shop = certificates["orders"], certificates["shop"]

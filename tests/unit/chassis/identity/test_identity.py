@@ -1,4 +1,4 @@
-"""Which certificates are identities, and the names of identities: every rule of X.509-SVID, each broken by itself."""
+"""Which certificates have an identity: every rule of X.509-SVID is broken by itself. The server names of identities."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def made(
     extended: tuple[x509.ObjectIdentifier, ...] | None = BOTH,
     signed: Any = None,
 ) -> x509.Certificate:
-    """A leaf certificate that breaks no rule, but for the arguments."""
+    """A valid leaf certificate, changed by the arguments."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "anything")])
     builder = (
@@ -92,7 +92,7 @@ def made(
         lambda uri: made(uri, key=ec.generate_private_key(ec.SECP384R1())),
     ],
 )
-def test_a_leaf_with_one_spiffe_id_is_an_identity(made_as: Callable[[str], x509.Certificate]) -> None:
+def test_a_leaf_with_one_spiffe_id_has_an_identity(made_as: Callable[[str], x509.Certificate]) -> None:
     certificate = made_as(SHOP)
     found = of_pem(certificate.public_bytes(Encoding.PEM))
     assert found.spiffe == SHOP
@@ -117,7 +117,7 @@ def test_a_leaf_with_one_spiffe_id_is_an_identity(made_as: Callable[[str], x509.
         *(({"key": key}, "the key is neither") for key in WEAK),
     ],
 )
-def test_any_other_leaf_is_none(changes: dict[str, Any], why: str) -> None:
+def test_any_other_leaf_has_no_identity(changes: dict[str, Any], why: str) -> None:
     if changes.get("key") in WEAK:
         changes = {"key": WEAK[changes["key"]]()}
     with pytest.raises(NotAnIdentity, match=why):
@@ -134,7 +134,7 @@ def test_any_other_leaf_is_none(changes: dict[str, Any], why: str) -> None:
         ("https://groupbuy.internal/client/shop",),
     ],
 )
-def test_a_leaf_without_exactly_one_uri_is_none(uris: tuple[str, ...]) -> None:
+def test_a_leaf_without_exactly_one_uri_has_no_identity(uris: tuple[str, ...]) -> None:
     with pytest.raises(NotAnIdentity):
         of_certificate(made(*uris))
 
@@ -168,7 +168,7 @@ NO_IDS = (
 
 
 @pytest.mark.parametrize("text", NO_IDS)
-def test_a_text_that_only_looks_like_a_spiffe_id_is_none_nor_in_a_certificate(text: str) -> None:
+def test_a_text_that_only_looks_like_a_spiffe_id_is_refused(text: str) -> None:
     with pytest.raises(NotAnIdentity):
         spiffe_id(text)
     with pytest.raises(NotAnIdentity):
@@ -176,18 +176,18 @@ def test_a_text_that_only_looks_like_a_spiffe_id_is_none_nor_in_a_certificate(te
 
 
 @pytest.mark.parametrize("text", ["spiffe://groupbuy.internal/client/sh\u043ep", "spiffe://groupbuy.internal/\u0661"])
-def test_letters_and_digits_beyond_ascii_are_in_no_id(text: str) -> None:
+def test_an_id_has_ascii_letters_and_digits_only(text: str) -> None:
     with pytest.raises(NotAnIdentity):
         spiffe_id(text)
 
 
-def test_ids_that_differ_are_different_to_the_letter() -> None:
+def test_ids_are_compared_byte_for_byte() -> None:
     assert spiffe_id("spiffe://groupbuy.internal/client/Shop") != SHOP
 
 
-def test_an_identity_that_serves_has_a_name_of_its_own() -> None:
+def test_each_identity_has_its_own_server_name() -> None:
     assert server_name("spiffe://groupbuy.internal/service/orders") == "orders.service.groupbuy.internal"
-    # These would be one name for two identities, or no name at all.
+    # These would give one name to two identities, or an invalid name.
     for wrong in ("service.orders", "service/or_ders", "service/Orders", "service/-x", f"service/{'a' * 64}"):
         with pytest.raises(NotAnIdentity):
             server_name(f"spiffe://groupbuy.internal/{wrong}")
@@ -200,14 +200,14 @@ def test_an_identity_that_serves_has_a_name_of_its_own() -> None:
 @pytest.mark.parametrize(
     "pem", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
-def test_bytes_that_are_no_certificate_are_no_identity(pem: bytes) -> None:
+def test_bytes_that_are_no_certificate_are_refused(pem: bytes) -> None:
     with pytest.raises(NotAnIdentity):
         of_pem(pem)
     with pytest.raises(NotAnIdentity):
         authorities(pem)
 
 
-def test_a_bundle_holds_authorities_alone(tmp_path: Any) -> None:
+def test_a_bundle_has_authorities_only(tmp_path: Any) -> None:
     authority = Authority(tmp_path)
     shop = authority.issue("shop", SHOP)
     found = authorities(authority.certificate.read_bytes())

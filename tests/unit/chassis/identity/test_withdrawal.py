@@ -1,4 +1,4 @@
-"""Access ends with the certificate, with its authority and with the line in the table: for calls and for streams.
+"""Access ends with the certificate, its authority and the policy's row, for calls and for streams.
 
 Over real connections that were made before. Nothing here waits for a connection to end by itself.
 """
@@ -34,7 +34,7 @@ SHOP = IDENTITIES["shop"]
 
 
 class Streams:
-    """One of every stream that a caller with access has."""
+    """One of each kind of stream that a caller may open."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         orders: Any = orders_pb2_grpc.OrderServiceStub(channel)
@@ -51,7 +51,7 @@ class Streams:
             await one.read()
 
     async def ended(self) -> dict[str, tuple[grpc.StatusCode, str]]:
-        """How each ends."""
+        """The error of each stream."""
         found = {}
         for name, one in self.all.items():
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -66,7 +66,7 @@ class Streams:
 async def streaming(
     server: Issued, caller: Issued, policy: Path = FILE
 ) -> AsyncIterator[tuple[Streams, grpc.aio.Channel]]:
-    """Streams that have begun, and the channel they share."""
+    """Open streams and the channel that they share."""
     fake = FakeOrders()
     servicer = Servicer(orders_pb2_grpc.add_OrderServiceServicer_to_server, fake, ORDERS)
     async with serving("orders", server, policy, (servicer,)) as port, calling(port, caller) as channel:
@@ -90,7 +90,7 @@ async def test_streams_and_calls_end_when_the_certificate_expires(
         assert (await call(channel, GET)).code is not grpc.StatusCode.UNAUTHENTICATED
         assert await streams.ended() == dict.fromkeys(streams.all, UNKNOWN)
         late_s = time.time() - (since + life).timestamp()
-        # Within a look at the calls in flight, with room for a busy machine.
+        # Within one check of the calls in flight, with a margin for a busy machine.
         assert 0 <= late_s < WITHDRAW_S + 5
         got = await call(channel, GET)
         assert (got.code, got.reason) == UNKNOWN
@@ -125,14 +125,14 @@ async def test_streams_and_calls_end_when_the_authority_leaves_the_bundle(tmp_pa
         ),
     ],
 )
-async def test_streams_end_when_the_table_no_longer_has_them(
+async def test_streams_end_when_the_policy_no_longer_allows_them(
     certificates: dict[str, Issued], tmp_path: Path, change: Callable[[str], str], ended: tuple[str, ...]
 ) -> None:
     table = tmp_path / "policy.toml"
     text = FILE.read_text(encoding="utf-8")
     table.write_text(text, encoding="utf-8")
     async with streaming(certificates["orders"], certificates["shop"], table) as (streams, _), asyncio.timeout(SOON_S):
-        # A table that can't be used changes nothing.
+        # An invalid policy changes nothing.
         table.write_text("[limits", encoding="utf-8")
         assert change(text) != text
         table.write_text(change(text), encoding="utf-8")
@@ -142,7 +142,7 @@ async def test_streams_end_when_the_table_no_longer_has_them(
         assert await streams.ended() == dict.fromkeys(ended, DENIED)
 
 
-def test_a_table_that_can_not_be_used_is_no_newer_table(tmp_path: Path) -> None:
+def test_an_invalid_policy_is_not_loaded(tmp_path: Path) -> None:
     table = tmp_path / "policy.toml"
     text = FILE.read_text(encoding="utf-8")
     table.write_text(text, encoding="utf-8")
@@ -158,7 +158,7 @@ def test_a_table_that_can_not_be_used_is_no_newer_table(tmp_path: Path) -> None:
     assert source.newer(served) is not None
 
 
-def test_a_table_that_gives_our_own_identity_another_name_is_not_used(tmp_path: Path) -> None:
+def test_a_policy_that_renames_our_own_identity_is_not_loaded(tmp_path: Path) -> None:
     table = tmp_path / "policy.toml"
     text = FILE.read_text(encoding="utf-8")
     table.write_text(text, encoding="utf-8")
@@ -173,8 +173,8 @@ def test_a_table_that_gives_our_own_identity_another_name_is_not_used(tmp_path: 
     assert access.refresh()
 
 
-def test_a_replica_that_is_told_its_own_certificate_has_expired_asks_again() -> None:
-    """The caller is not at fault: the connection to the other replica is made anew with the renewed certificate."""
+def test_a_replica_whose_own_certificate_has_expired_retries() -> None:
+    """The caller is not at fault: the channel to the other replica is replaced with the renewed certificate."""
     metadata = grpc.aio.Metadata()
     gone = grpc.aio.AioRpcError(grpc.StatusCode.UNAUTHENTICATED, metadata, metadata, "expired", "")
     assert isinstance(to_exception(gone), NotReady)

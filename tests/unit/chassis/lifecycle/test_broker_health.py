@@ -1,4 +1,4 @@
-"""Waiting for the broker and its topics: for what may still come it waits, for what is wrong it does not."""
+"""Waiting for the broker and its topics: missing ones are waited for, wrong ones fail the start."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.chassis.support import SOON_S, eventually
 
 
 class Cluster:
-    """What the broker would say; each test sets it."""
+    """The state of the broker, set by each test."""
 
     def __init__(self) -> None:
         self.down = 0
@@ -87,15 +87,15 @@ def groups_broker() -> BrokerHealth:
     return BrokerHealth("b:1", BUSINESS, "groups")
 
 
-async def test_each_attempt_without_an_answer_is_one_line(cluster: Cluster) -> None:
+async def test_each_failed_attempt_logs_one_line(cluster: Cluster) -> None:
     cluster.down = 3
     with structlog.testing.capture_logs() as logs:
         assert await groups_broker().wait() == 4
-    said = [log["event"] for log in logs if log["log_level"] != "debug"]
-    assert said == ["broker b:1 is unavailable; retrying in 0.0 s"] * 3
+    warnings = [log["event"] for log in logs if log["log_level"] != "debug"]
+    assert warnings == ["broker b:1 is unavailable; retrying in 0.0 s"] * 3
 
 
-async def test_topics_that_are_not_made_yet_are_waited_for_and_never_asked_for_by_name(cluster: Cluster) -> None:
+async def test_missing_topics_are_waited_for_and_not_described_by_name(cluster: Cluster) -> None:
     cluster.topics = set()
     broker = groups_broker()
     with structlog.testing.capture_logs() as logs:
@@ -110,7 +110,7 @@ async def test_topics_that_are_not_made_yet_are_waited_for_and_never_asked_for_b
     assert "groupbuy-ops topics create" in logs[0]["event"]
 
 
-async def test_a_number_of_partitions_that_is_not_declared_yet_is_waited_for(cluster: Cluster) -> None:
+async def test_an_undeclared_number_of_partitions_is_waited_for(cluster: Cluster) -> None:
     cluster.declared = None
     with structlog.testing.capture_logs() as logs:
         waiting = asyncio.ensure_future(groups_broker().wait())
@@ -120,7 +120,7 @@ async def test_a_number_of_partitions_that_is_not_declared_yet_is_waited_for(clu
     assert "`groupbuy-ops topics create` must end first" in logs[0]["event"]
 
 
-async def test_a_number_that_is_never_declared_ends_the_start(
+async def test_a_number_of_partitions_that_stays_undeclared_fails_the_start(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.declared = None
@@ -129,23 +129,27 @@ async def test_a_number_that_is_never_declared_ends_the_start(
         await groups_broker().wait()
 
 
-async def test_forgotten_offsets_are_told_and_hold_up_nobody(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_forgotten_offsets_are_logged_and_do_not_delay_the_start(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cluster.committed = set()
     monkeypatch.setattr(module, "DECLARED_GRACE_S", -1.0)
     with structlog.testing.capture_logs() as logs:
         assert await groups_broker().wait() == 4
-    (told,) = logs
-    assert told["groups"] == [GROUPS_SEQUENCER, GROUPS_DECIDER], "other services' readers are not ours to tell of"
+    (entry,) = logs
+    assert entry["groups"] == [GROUPS_SEQUENCER, GROUPS_DECIDER], "readers of other services are not logged"
 
 
-async def test_topics_that_differ_are_not_waited_for(cluster: Cluster) -> None:
+async def test_topics_that_differ_fail_the_start(cluster: Cluster) -> None:
     cluster.differs = "orders.order.v1 has 3 partitions"
     with pytest.raises(TopicsDiffer, match="3 partitions"):
         await groups_broker().wait()
     assert cluster.checks == 1
 
 
-async def test_it_is_gone_after_some_questions_without_an_answer_and_back_after_one_with(cluster: Cluster) -> None:
+async def test_the_broker_is_unavailable_after_some_failed_probes_and_available_after_one_success(
+    cluster: Cluster,
+) -> None:
     broker = groups_broker()
     await broker.wait()
     watching = asyncio.ensure_future(broker.watch())
@@ -156,7 +160,7 @@ async def test_it_is_gone_after_some_questions_without_an_answer_and_back_after_
     await eventually(lambda: not broker.available)
     cluster.down = 0
     await eventually(lambda: broker.available)
-    assert cluster.connections > 1, "it may have come back somewhere else"
+    assert cluster.connections > 1, "the broker may come back at another address"
     watching.cancel()
     await broker.close()
     assert not broker.available

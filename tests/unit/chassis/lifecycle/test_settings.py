@@ -1,4 +1,4 @@
-"""Settings come from the environment; one that can't be used is named, and the process ends with code 2."""
+"""Settings come from the environment; an invalid one is named, and the process ends with code 2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.payments.settings import PaymentsSettings
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the environment of the test run says."""
+    """Removes our variables from the environment of the test run."""
     for name in [name for name in os.environ if name.startswith("GROUPBUY_")]:
         monkeypatch.delenv(name)
     for service in ("ORDERS", "GROUPS", "PAYMENTS"):
@@ -26,7 +26,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     ("settings", "service", "port"),
     [(OrdersSettings, "orders", 50051), (GroupsSettings, "groups", 50052), (PaymentsSettings, "payments", 50053)],
 )
-def test_each_service_has_defaults_of_its_own(settings: type[ServiceSettings], service: str, port: int) -> None:
+def test_each_service_has_its_own_defaults(settings: type[ServiceSettings], service: str, port: int) -> None:
     made = load(settings)
     assert made.service == service
     assert made.kafka == "127.0.0.1:9092"
@@ -64,34 +64,36 @@ def test_variables_carry_the_name_of_the_service(monkeypatch: pytest.MonkeyPatch
         ("INSTANCE", "a b", "match pattern"),
     ],
 )
-def test_a_bad_value_is_named_with_what_is_wrong(
+def test_an_invalid_value_is_named_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, why: str
 ) -> None:
     monkeypatch.setenv(f"GROUPBUY_GROUPS_{name}", value)
     with pytest.raises(SystemExit) as ended:
         load(GroupsSettings)
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"groups can't start: GROUPBUY_GROUPS_{name} is {value!r}: ")
-    assert why in said
-    assert said.count("\n") == 1
+    error_output = capsys.readouterr().err
+    assert error_output.startswith(f"groups can't start: GROUPBUY_GROUPS_{name} is {value!r}: ")
+    assert why in error_output
+    assert error_output.count("\n") == 1
 
 
-def test_all_bad_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_invalid_values_are_named_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("GROUPBUY_ORDERS_KAFKA", "x")
     monkeypatch.setenv("GROUPBUY_ORDERS_LOG_LEVEL", "loud")
     with pytest.raises(SystemExit):
         load(OrdersSettings)
-    said = capsys.readouterr().err
-    assert "GROUPBUY_ORDERS_KAFKA" in said
-    assert "GROUPBUY_ORDERS_LOG_LEVEL" in said
+    error_output = capsys.readouterr().err
+    assert "GROUPBUY_ORDERS_KAFKA" in error_output
+    assert "GROUPBUY_ORDERS_LOG_LEVEL" in error_output
 
 
-def test_overrides_outrank_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overrides_take_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUPBUY_ORDERS_KAFKA", "a:1")
     assert load(OrdersSettings, kafka="b:2").kafka == "b:2"
 
 
-def test_an_address_has_two_parts() -> None:
+def test_an_address_has_a_host_and_a_port() -> None:
     assert host_and_port("[::1]:80") == ("::1", 80)
     assert host_and_port("broker-1.example:9092") == ("broker-1.example", 9092)

@@ -1,4 +1,4 @@
-"""Thousands follow one key: all are woken, in slices, slow ones miss nothing but what is out of date."""
+"""Fan-out to the watchers of a key: all are woken, in batches, and slow ones see the newest change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eventlog.views.change_notifier import ChangeNotifier
 from tests.unit.chassis.support import eventually
 
 
-async def test_all_followers_are_woken_and_others_run_in_between() -> None:
+async def test_all_watchers_are_woken_and_other_tasks_run_in_between() -> None:
     notifier = ChangeNotifier()
     fanout = Fanout(notifier)
     woken = 0
@@ -41,7 +41,7 @@ async def test_all_followers_are_woken_and_others_run_in_between() -> None:
     assert len(fanout) == len(notifier) == 0
 
 
-async def test_a_change_before_anybody_waits_is_not_missed() -> None:
+async def test_a_change_before_the_wait_is_not_missed() -> None:
     notifier = ChangeNotifier()
     fanout = Fanout(notifier)
     with fanout.follow("key") as watch:
@@ -54,11 +54,11 @@ async def test_a_change_before_anybody_waits_is_not_missed() -> None:
             await watch.changed()
         again = asyncio.create_task(watch.changed())
         await asyncio.wait([again], timeout=0.01)
-        assert not again.done(), "changes coalesce: a slow follower owes one look, not three"
+        assert not again.done(), "changes coalesce: a slow watcher is woken once, not three times"
         again.cancel()
 
 
-async def test_the_last_one_to_leave_closes_and_the_next_begins_anew() -> None:
+async def test_the_last_watcher_ends_the_subscription_and_the_next_starts_one() -> None:
     notifier = ChangeNotifier()
     fanout = Fanout(notifier)
     for _ in range(2):
@@ -69,7 +69,7 @@ async def test_the_last_one_to_leave_closes_and_the_next_begins_anew() -> None:
         assert len(notifier) == len(fanout) == 0
 
 
-def test_a_shared_answer_is_serialised_once() -> None:
+def test_a_shared_message_is_serialised_once() -> None:
     calls = 0
 
     def serialise(order: Order) -> bytes:

@@ -1,4 +1,4 @@
-"""A call waits for what it wants to see, is woken by its changes, and never waits past its deadline."""
+"""A call waits for a change of its key, is woken by it, and stops before its deadline."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ class Call:
         return self._seconds
 
 
-def test_patience_ends_before_the_deadline() -> None:
+def test_a_wait_ends_before_the_deadline() -> None:
     assert 0 < CallDeadline(Call(1.0)).left_s() <= 1.0 - MARGIN_S
     assert CallDeadline(Call(1.0)).left_s(0.5) == 0.5
 
 
-@pytest.mark.parametrize(("said", "heard"), [(10.04, 10.1), (1.001, 1.01), (100.1, 101.0), (60.0, 60.0)])
-def test_a_timeout_that_was_rounded_up_on_its_way_is_still_kept(said: float, heard: float) -> None:
-    assert CallDeadline(Call(heard)).left_s(1_000) < said - MARGIN_S / 2
+@pytest.mark.parametrize(("sent", "received"), [(10.04, 10.1), (1.001, 1.01), (100.1, 101.0), (60.0, 60.0)])
+def test_a_timeout_that_was_rounded_up_on_its_way_is_met(sent: float, received: float) -> None:
+    assert CallDeadline(Call(received)).left_s(1_000) < sent - MARGIN_S / 2
 
 
-def test_patience_never_falls_below_nothing() -> None:
+def test_the_remaining_time_is_not_negative() -> None:
     assert CallDeadline(Call(MARGIN_S / 2)).left_s() == 0
     assert CallDeadline(Call(-1.0)).left_s() == 0
 
 
-def test_a_call_without_a_deadline_still_ends() -> None:
+def test_a_call_without_a_deadline_ends() -> None:
     assert 0 < CallDeadline(Call(None)).left_s() <= UNLIMITED_S
 
 
-async def test_what_is_there_is_found_without_waiting() -> None:
+async def test_an_existing_result_is_returned_without_waiting() -> None:
     notifier = ChangeNotifier()
     assert await wait_until(notifier, "key", lambda: "found", 0) == "found"
     assert len(notifier) == 0
@@ -63,14 +63,14 @@ async def test_a_change_of_the_key_wakes_and_a_change_of_another_does_not() -> N
     assert len(looks) == 2
 
 
-async def test_nothing_to_be_seen_ends_with_a_time_out_and_leaves_no_watch() -> None:
+async def test_a_wait_without_a_result_times_out_and_unsubscribes() -> None:
     notifier = ChangeNotifier()
     with pytest.raises(TimeoutError):
         await wait_until(notifier, "key", lambda: None, 0.01)
     assert len(notifier) == 0
 
 
-async def test_an_error_of_looking_goes_to_the_caller() -> None:
+async def test_an_error_of_look_is_raised() -> None:
     def look() -> None:
         raise ValueError("no")
 

@@ -1,4 +1,4 @@
-"""What a refusal tells gRPC's own retries: when to call again, or not to, where the caller would hear nothing."""
+"""The push-back to gRPC's own retries: a delay, or none where the deadline would pass before the retry."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ SOON_S = NOT_READY_RETRY_MS / 1_000
 
 
 @pytest.mark.parametrize(
-    ("left_s", "told"),
+    ("left_s", "pushback"),
     [(None, str(NOT_READY_RETRY_MS)), (10.0, str(NOT_READY_RETRY_MS)), (SOON_S + 0.02, NO_RETRY), (0.01, NO_RETRY)],
 )
-def test_a_retry_that_can_not_be_answered_in_time_is_not_asked_for(left_s: float | None, told: str) -> None:
+def test_grpc_does_not_retry_without_time_for_another_attempt(left_s: float | None, pushback: str) -> None:
     sent = dict(trailing_metadata(to_api_error(NotReady("recovering")), left_s))
-    assert sent["grpc-retry-pushback-ms"] == told
+    assert sent["grpc-retry-pushback-ms"] == pushback

@@ -1,4 +1,4 @@
-"""What operators' tools find on every server: health by service, reflection, channelz. None needs a deadline."""
+"""Health, reflection and channelz of every server. Their calls need no deadline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-async def test_health_says_not_serving_until_told_otherwise_overall_and_by_service() -> None:
+async def test_health_is_not_serving_until_set_for_the_process_and_each_service() -> None:
     async with running() as run:
         assert [await run.status_of(name) for name in ("", ORDERS)] == [NOT_SERVING, NOT_SERVING]
         await run.server.set_serving(True)
@@ -65,13 +65,13 @@ def orders_server(name: str = ORDERS) -> Server:
     return Server([Servicer(add, FakeOrders(), name)], max_calls=1, max_streams=1, access=Authorizer(None), files=None)
 
 
-async def test_a_port_in_use_is_refused_even_when_another_grpc_server_has_it() -> None:
+async def test_a_port_of_another_grpc_server_is_refused() -> None:
     async with running() as run:
         with pytest.raises(PortTaken, match="address already in use"):
             orders_server().bind(f"127.0.0.1:{run.port}")
 
 
-async def test_an_address_that_is_not_ours_is_refused_with_a_reason() -> None:
+async def test_an_address_of_another_machine_is_refused_with_a_reason() -> None:
     with pytest.raises(PortTaken, match=r"can't listen on 192\.0\.2\.1:1"):
         orders_server().bind("192.0.2.1:1")
     with socket.socket() as taken:
@@ -81,17 +81,17 @@ async def test_an_address_that_is_not_ours_is_refused_with_a_reason() -> None:
             orders_server().bind(f"localhost:{taken.getsockname()[1]}")
 
 
-async def test_a_service_under_a_wrong_name_is_refused_at_start() -> None:
+async def test_a_service_with_a_wrong_name_is_refused_at_start() -> None:
     with pytest.raises(ValueError, match=r"groupbuy\.orders\.v1\.OtherService"):
         orders_server("groupbuy.orders.v1.OtherService")
 
 
-#: Every operational method: not a message, and a message of another size than ours.
+#: Invalid bytes, and a message above the limit, for every operational method.
 GARBAGE = (b"\xff\xff\xff", b"\x0a\xff", b"\x00", b"\xff" * 300_000)
 
 
 def operational() -> list[tuple[str, str]]:
-    """Paths and kinds of all that a process serves beside its own services."""
+    """Paths and kinds of the operational methods of a process."""
     pool = descriptor_pool.Default()
     found = []
     for name in OPERATIONS:
@@ -119,7 +119,7 @@ async def refused(channel: grpc.aio.Channel, path: str, kind: str, *requests: by
 
 
 @pytest.mark.parametrize(("path", "kind"), operational())
-async def test_bytes_that_are_no_request_are_refused_as_everywhere(
+async def test_invalid_bytes_to_operational_methods_are_refused(
     path: str, kind: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running() as run:
@@ -128,11 +128,11 @@ async def test_bytes_that_are_no_request_are_refused_as_everywhere(
             assert got.code is grpc.StatusCode.INVALID_ARGUMENT
             assert got.info.reason == ("MESSAGE_TOO_LARGE" if len(garbage) > 3 else "INVALID_FIELDS")
         assert len(run.server.pipeline.operations) == 0
-    said = capsys.readouterr()
-    assert "Traceback" not in said.out + said.err + caplog.text
+    output = capsys.readouterr()
+    assert "Traceback" not in output.out + output.err + caplog.text
 
 
-async def test_what_grpc_does_not_read_at_all_is_refused_by_it_without_a_word_in_our_log(
+async def test_a_message_that_grpc_refuses_is_not_logged(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running() as run:
@@ -143,8 +143,8 @@ async def test_what_grpc_does_not_read_at_all_is_refused_by_it_without_a_word_in
                     pass
             assert caught.value.code() in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT}
         assert len(run.server.pipeline.operations) + len(run.server.pipeline.streams) == 0
-    said = capsys.readouterr()
-    assert "Traceback" not in said.out + said.err + caplog.text
+    output = capsys.readouterr()
+    assert "Traceback" not in output.out + output.err + caplog.text
 
 
 @pytest.mark.parametrize(("path", "kind"), [one for one in operational() if not one[1].startswith("stream")])
@@ -154,7 +154,7 @@ async def test_a_call_without_its_request_is_refused(path: str, kind: str) -> No
         assert (got.code, got.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
 
 
-async def test_a_request_that_never_comes_holds_no_place_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_without_a_request_frees_its_slot_after_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chassis.rpc.steps.time_limits.REQUEST_S", 0.2)
     async with running() as run:
         for path in ("/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", f"/{ORDERS}/WatchOrder"):
@@ -178,7 +178,7 @@ async def test_a_request_that_never_comes_holds_no_place_for_long(monkeypatch: p
         ("GetServerSockets", channelz_pb2.GetServerSocketsRequest(server_id=2**62, max_results=-1)),
     ],
 )
-async def test_what_a_library_refuses_has_a_reason_as_well(name: str, request_: Any) -> None:
+async def test_errors_of_libraries_have_a_reason_too(name: str, request_: Any) -> None:
     async with running() as run:
         stub: Any = channelz_pb2_grpc.ChannelzStub(run.channel)
         got = await refusal(getattr(stub, name)(request_, timeout=SOON_S))

@@ -1,4 +1,4 @@
-"""Pages: keys and not counts, tokens that are of one list, and anything else refused."""
+"""Pages begin after a key; a token belongs to one list, and any other is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def paging(size: int, token: str = "", scope: str = "list") -> PageRequest:
     st.sets(st.tuples(st.integers(-9, 9), st.text(max_size=3))),
     st.integers(1, 7),
 )
-def test_what_is_there_throughout_is_given_exactly_once(
+def test_items_that_stay_are_listed_exactly_once(
     there: set[tuple[int, str]], comes_and_goes: set[tuple[int, str]], size: int
 ) -> None:
     seen: list[tuple[int, str]] = []
@@ -56,20 +56,20 @@ def encoded(content: object) -> str:
         st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(encoded),
     )
 )
-def test_what_is_no_token_is_refused_by_name(token: str) -> None:
+def test_an_invalid_token_is_refused_with_its_field(token: str) -> None:
     with pytest.raises(ApiError) as caught:
         paging(3, token)
     assert dict(caught.value.fields).keys() == {"page_token"}
 
 
 @pytest.mark.parametrize("part", [(1 << 63, "a"), (-(1 << 63) - 1, "a"), (10**400, "a"), (1, "a\ud800")])
-def test_a_token_with_what_no_item_has_is_none(part: Key) -> None:
+def test_a_token_with_an_impossible_key_is_refused(part: Key) -> None:
     content = base64.urlsafe_b64decode(paging(1).page_of([(1, "a"), (2, "b")], key).next_token + "==")
     with pytest.raises(ApiError, match="not a next_page_token"):
         paging(1, encoded([json.loads(content)[0], *part]))
 
 
-def test_a_token_is_of_one_list() -> None:
+def test_a_token_belongs_to_one_list() -> None:
     token = paging(1).page_of([(1, "a"), (2, "b")], key).next_token
     assert paging(1, token).after == (1, "a")
     with pytest.raises(ApiError, match="of another list"):

@@ -1,4 +1,4 @@
-"""What a business call must pass before a servicer sees it, and what it is answered when it does not.
+"""The checks of a business call before its servicer, and the error of each check.
 
 Over a real connection: the codes, and every detail of the status, are what a client gets.
 """
@@ -30,7 +30,7 @@ def raising(run: Running, error: Exception) -> None:
     run.fake.place = place
 
 
-async def test_a_call_that_breaks_no_rule_is_answered() -> None:
+async def test_a_valid_call_is_answered() -> None:
     async with running() as run:
         answer = await run.place()
         assert answer.consistency_token == "1:2"
@@ -63,7 +63,7 @@ async def test_an_api_error_arrives_with_its_reason_fields_metadata_and_delay() 
 @pytest.mark.parametrize(
     ("raised", "reason"), [(NotReady("recovering"), "NOT_READY"), (BrokerUnavailable("gone"), "BROKER_UNAVAILABLE")]
 )
-async def test_errors_of_the_kernel_say_that_the_same_call_may_be_made_again(raised: Exception, reason: str) -> None:
+async def test_errors_of_the_kernel_tell_the_caller_to_retry(raised: Exception, reason: str) -> None:
     async with running() as run:
         raising(run, raised)
         got = await refusal(run.place())
@@ -72,7 +72,7 @@ async def test_errors_of_the_kernel_say_that_the_same_call_may_be_made_again(rai
         assert got.retry_after_ms > 0
 
 
-async def test_what_nobody_foresaw_is_internal_logged_under_its_trace_and_told_without_its_text() -> None:
+async def test_an_unexpected_error_is_logged_under_its_trace_and_its_text_is_not_sent() -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     async with running() as run:
         raising(run, RuntimeError("the secret of the house"))
@@ -87,7 +87,7 @@ async def test_what_nobody_foresaw_is_internal_logged_under_its_trace_and_told_w
         assert str(logged["exc_info"]) == "the secret of the house"
 
 
-async def test_a_servicer_may_abort_by_itself() -> None:
+async def test_a_servicer_may_abort() -> None:
     async with running() as run:
         request = orders_pb2.CancelOrderRequest(name=NAME, request_id=a_request().request_id)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -95,7 +95,7 @@ async def test_a_servicer_may_abort_by_itself() -> None:
         assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.ABORTED, "by its own hand")
 
 
-async def test_every_field_that_breaks_a_rule_is_named_and_no_value_is_repeated() -> None:
+async def test_every_invalid_field_is_named_without_its_value() -> None:
     async with running() as run:
         got = await refusal(run.place(a_request(quantity=0, currency="yuan", payment_method="x" * 300, request_id="")))
         assert got.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -105,7 +105,7 @@ async def test_every_field_that_breaks_a_rule_is_named_and_no_value_is_repeated(
         assert run.fake.seen == []
 
 
-async def test_a_rule_of_the_whole_message_names_no_field() -> None:
+async def test_a_rule_of_the_message_has_no_field() -> None:
     async with running() as run:
         got = await refusal(run.place(a_request(solo=True, group=NAME[:43])))
         assert got.fields == {"": "only one of solo, group can be set"}
@@ -119,7 +119,7 @@ def test_a_field_path_has_the_index_of_a_repeated_field() -> None:
     assert "campaign.tiers[1].unit_price_minor" in dict(caught.value.fields)
 
 
-async def test_more_violations_than_fit_into_a_header_still_arrive_as_a_status() -> None:
+async def test_an_error_with_too_many_violations_for_a_header_arrives() -> None:
     fields = [(f"campaign.tiers[{i}].{'x' * 500}", "y" * 5_000) for i in range(1_000)]
     async with running() as run:
         raising(run, validation.invalid_fields(fields))
@@ -144,7 +144,7 @@ async def test_a_megabyte_of_text_is_refused_with_the_limit() -> None:
         assert got.info.metadata["limit_bytes"] == str(MAX_MESSAGE_BYTES)
 
 
-async def test_bytes_that_are_no_message_are_refused_as_invalid() -> None:
+async def test_invalid_bytes_are_refused() -> None:
     async with running() as run:
         call: Any = run.channel.unary_unary(f"/{ORDERS}/PlaceOrder", None, None)
         got = await refusal(call(b"\xff\xff\xff", timeout=SOON_S))
@@ -152,7 +152,7 @@ async def test_bytes_that_are_no_message_are_refused_as_invalid() -> None:
         assert got.info.reason == "INVALID_FIELDS"
 
 
-async def test_a_call_beyond_the_limit_is_told_to_come_back_and_its_place_is_free_again_afterwards() -> None:
+async def test_a_call_above_the_limit_is_refused_with_a_delay_and_accepted_later() -> None:
     async with running(max_calls=2) as run:
         run.fake.place = run.fake.hang
         waiting = [asyncio.ensure_future(run.place()) for _ in range(2)]
@@ -167,7 +167,7 @@ async def test_a_call_beyond_the_limit_is_told_to_come_back_and_its_place_is_fre
         assert len(run.server.pipeline.unary) == 0
 
 
-async def test_a_cancelled_call_frees_its_place() -> None:
+async def test_a_cancelled_call_frees_its_slot() -> None:
     async with running(max_calls=1) as run:
         run.fake.place = run.fake.hang
         call = run.orders.PlaceOrder(a_request(), timeout=SOON_S)
@@ -201,7 +201,7 @@ async def test_a_method_that_is_not_served_is_unimplemented() -> None:
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_a_servicer_that_would_block_the_loop_is_refused_at_start() -> None:
+async def test_a_blocking_servicer_is_refused_at_start() -> None:
     def add_blocking(servicer: Any, server: Any) -> None:
         handler = grpc.unary_unary_rpc_method_handler(lambda request, context: None)
         server.add_registered_method_handlers(ORDERS, {"PlaceOrder": handler})

@@ -1,4 +1,4 @@
-"""The committed service configs are what the contract says, and a client library obeys them."""
+"""The committed service configs match the contract, and a gRPC client applies them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_committed_file_is_up_to_date(service: str) -> None:
     assert committed == service_config.text(service), "run `python -m chassis.rpc.service_config`"
 
 
-def test_every_method_of_ours_is_named_once_and_only_streams_of_the_client_are_not_repeated() -> None:
+def test_every_method_is_named_once_and_all_but_client_streams_are_retried() -> None:
     named = [
         (name["service"], name["method"], "retryPolicy" in method)
         for service in service_config.FILES
@@ -34,7 +34,7 @@ def test_every_method_of_ours_is_named_once_and_only_streams_of_the_client_are_n
     ]
 
 
-async def test_a_client_with_the_config_calls_again_while_a_service_is_unavailable() -> None:
+async def test_a_client_with_the_config_retries_while_a_service_is_unavailable() -> None:
     async with running() as run:
         calls = 0
 
@@ -61,7 +61,7 @@ async def test_a_client_with_the_config_calls_again_while_a_service_is_unavailab
                 )
 
 
-async def test_who_would_call_again_too_late_is_told_now_what_is_the_matter() -> None:
+async def test_a_client_without_time_for_a_retry_receives_the_error_at_once() -> None:
     async with running() as run:
 
         async def recovering() -> None:

@@ -1,4 +1,4 @@
-"""Requests against the rules of their protos: what is checked first, and how much of it is answered."""
+"""Validation of requests by the rules of their protos: the order of checks, and the size of the error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.chassis.support import a_request, refusal, running
 
 
 class Untouched:
-    """Stands for protovalidate where it is not to be asked."""
+    """Replaces protovalidate in tests in which it must not be called."""
 
     def collect_violations(self, message: Message) -> list[Any]:
         raise AssertionError("the items were checked")
@@ -48,12 +48,12 @@ def wrong(request: Message) -> ApiError:
         (NotifyPaymentRequest(headers=[NotificationHeader()] * 65_000), "headers", 100),
     ],
 )
-def test_items_are_counted_before_any_is_looked_at(request_: Message, field: str, most: int) -> None:
+def test_items_are_counted_before_any_is_checked(request_: Message, field: str, most: int) -> None:
     assert wrong(request_).fields == ((field, f"must contain no more than {most} item(s)"),)
 
 
 @pytest.mark.usefixtures("untouched")
-def test_a_field_without_a_number_in_its_rules_has_the_default() -> None:
+def test_a_field_without_a_limit_in_its_rules_has_the_default() -> None:
     request = UpdateCampaignRequest()
     request.update_mask.paths.extend(["product"] * (validation.MAX_ITEMS + 1))
     assert [field for field, _ in wrong(request).fields] == ["update_mask.paths"]
@@ -66,7 +66,7 @@ def test_maps_are_counted_and_a_type_may_contain_itself() -> None:
     assert [field for field, _ in wrong(request).fields] == ["fields"]
 
 
-def test_as_many_items_as_are_allowed_pass() -> None:
+def test_the_allowed_number_of_items_passes() -> None:
     mask = UpdateCampaignRequest()
     mask.update_mask.paths.extend(["product"] * validation.MAX_ITEMS)
     validation.validate(mask)
@@ -92,10 +92,10 @@ async def test_refused_calls_leave_nothing_to_the_garbage_collector() -> None:
             for _ in range(5):
                 await refusal(run.place(a_request(quantity=0)))
                 await refusal(run.place(within_s=None))
-            # One call more, so that the last refused one is over at the server as well.
+            # One more call, so that the last refused one has ended at the server too.
             await run.place()
             left = [one for one in gc.get_objects() if isinstance(one, ApiError)]
         finally:
             gc.enable()
-    # Overload is an error that is made once and kept.
+    # The overload error is built once and kept.
     assert [one.message for one in left if one.fields or one.reason_name == "DEADLINE_REQUIRED"] == []

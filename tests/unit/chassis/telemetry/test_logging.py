@@ -1,4 +1,4 @@
-"""What reaches the log: one object a line whoever wrote it, no secrets, and no library that repeats itself."""
+"""The log: one object a line from every logger, without secrets and repeated lines of libraries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from groupbuy.orders.v1.orders_pb2 import PlaceOrderRequest
 from chassis.telemetry.logging import REPEAT_S, RepeatFilter
 from chassis.telemetry.redaction import REDACTED, clean_text, redact
 
-# In a process of its own: logging is configured once in a process, for good.
+# Runs in its own process: logging is configured once a process.
 SCRIPT = """
 import logging, sys, structlog
 from groupbuy.orders.v1.orders_pb2 import PlaceOrderRequest
@@ -45,7 +45,7 @@ def output(form: str) -> str:
     return done.stdout
 
 
-def test_every_log_is_one_object_a_line_and_libraries_speak_only_to_warn() -> None:
+def test_every_log_is_one_object_a_line_and_libraries_log_warnings_only() -> None:
     lines: list[dict[str, Any]] = [json.loads(line) for line in output("json").splitlines()]
     assert [line["event"] for line in lines] == [
         "placed 3",
@@ -63,10 +63,10 @@ def test_every_log_is_one_object_a_line_and_libraries_speak_only_to_warn() -> No
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_no_secret_is_written_by_field_by_message_or_by_traceback(form: str) -> None:
-    said = output(form)
-    assert "card_4111" not in said
-    assert said.count(REDACTED) >= 3
-    assert "Traceback" in said
+    logged = output(form)
+    assert "card_4111" not in logged
+    assert logged.count(REDACTED) >= 3
+    assert "Traceback" in logged
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_no_secret_is_written_by_field_by_message_or_by_traceback(form: str) -> 
         repr(str(PlaceOrderRequest(payment_method="card_4111"))),
     ],
 )
-def test_what_follows_the_name_of_a_secret_is_removed_from_texts(text: str) -> None:
+def test_the_value_after_the_name_of_a_secret_is_removed_from_texts(text: str) -> None:
     assert "card_4111" not in clean_text(text)
     assert REDACTED in clean_text(text)
 
 
-def test_secrets_are_found_at_any_depth_and_the_rest_stays() -> None:
+def test_secrets_are_redacted_at_any_depth_and_other_values_kept() -> None:
     event = {"event": "x", "call": {"headers": [{"authorization": "s3"}], "n": 1}, "password": "s3", "amount_minor": 5}
     assert redact(None, "", event) == {
         "event": "x",
@@ -97,20 +97,20 @@ def test_secrets_are_found_at_any_depth_and_the_rest_stays() -> None:
     }
 
 
-def test_a_library_says_the_same_thing_once_and_then_how_often_it_was_held_back() -> None:
+def test_a_repeated_line_of_a_library_is_held_back_and_counted() -> None:
     now = 0.0
     repeats = RepeatFilter(lambda: now)
 
-    def said(name: str, message: str) -> logging.LogRecord | None:
+    def logged(name: str, message: str) -> logging.LogRecord | None:
         record = logging.LogRecord(name, logging.ERROR, "", 0, message, (), None)
         return record if repeats.filter(record) else None
 
-    assert said("aiokafka", "gone")
-    assert [said("aiokafka", "gone") for _ in range(3)] == [None] * 3
-    assert said("aiokafka", "something else")
-    assert said("chassis.lifecycle.runner", "ours")
-    assert said("chassis.lifecycle.runner", "ours")
+    assert logged("aiokafka", "gone")
+    assert [logged("aiokafka", "gone") for _ in range(3)] == [None] * 3
+    assert logged("aiokafka", "something else")
+    assert logged("chassis.lifecycle.runner", "ours")
+    assert logged("chassis.lifecycle.runner", "ours")
     now = REPEAT_S
-    again = said("aiokafka", "gone")
+    again = logged("aiokafka", "gone")
     assert again is not None
     assert vars(again)["held_back"] == 3

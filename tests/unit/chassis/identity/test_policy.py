@@ -1,4 +1,4 @@
-"""Every method of every process, called by every identity, by none and by strangers: the table is what happens.
+"""Every method of every process, called by every identity, by strangers and without one: the policy is enforced.
 
 Over real connections with real certificates, all pairs, none sampled.
 """
@@ -30,14 +30,14 @@ from tests.unit.chassis.identity.support import (
 
 DENIED = Answer(grpc.StatusCode.PERMISSION_DENIED, "METHOD_NOT_ALLOWED")
 UNKNOWN = Answer(grpc.StatusCode.UNAUTHENTICATED, "IDENTITY_REQUIRED")
-#: An empty request is let in, and then goes on to the rules of its fields.
+#: Answers that show that the call was admitted: an empty request fails at the rules of its fields.
 LET_IN = {
     Answer(grpc.StatusCode.OK),
     Answer(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS"),
     Answer(grpc.StatusCode.NOT_FOUND, "INVALID_FIELDS"),  # channelz: no such id
 }
 
-#: SPIFFE ids that are in no table, and what a caller with them is told.
+#: SPIFFE ids that are not in the policy, and the answer to a caller with them.
 STRANGERS: Mapping[str, tuple[tuple[str, ...], Answer]] = {
     "none": ((), UNKNOWN),
     "two": (("spiffe://groupbuy.internal/client/shop", "spiffe://groupbuy.internal/client/merchant"), UNKNOWN),
@@ -57,7 +57,7 @@ def strangers(authority: Authority) -> dict[str, Issued]:
 async def pairs(
     port: int, process: str, callers: Mapping[str, Issued]
 ) -> AsyncIterator[tuple[str, grpc.aio.Channel, MethodDescriptor]]:
-    """Every caller, by name and with a channel, beside every method."""
+    """Every caller, with its name and a channel, combined with every method."""
     for name, issued in callers.items():
         async with calling(port, issued, process) as channel:
             for method in methods(process):
@@ -65,7 +65,7 @@ async def pairs(
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-async def test_every_identity_may_call_what_the_table_says_and_nothing_else(
+async def test_every_identity_may_call_exactly_the_methods_of_the_policy(
     process: str, certificates: dict[str, Issued]
 ) -> None:
     table = read(FILE, process)
@@ -79,7 +79,7 @@ async def test_every_identity_may_call_what_the_table_says_and_nothing_else(
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-async def test_whoever_is_not_in_the_table_may_call_nothing(
+async def test_an_identity_that_is_not_in_the_policy_may_call_no_method(
     process: str, certificates: dict[str, Issued], strangers: dict[str, Issued]
 ) -> None:
     wrong = []
@@ -92,7 +92,7 @@ async def test_whoever_is_not_in_the_table_may_call_nothing(
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-async def test_a_service_forwards_calls_and_makes_none_and_nobody_else_forwards(
+async def test_a_service_may_only_forward_calls_and_no_other_identity_may(
     process: str, certificates: dict[str, Issued]
 ) -> None:
     table = read(FILE, process)
@@ -110,7 +110,7 @@ async def test_a_service_forwards_calls_and_makes_none_and_nobody_else_forwards(
     assert table.forwarded
 
 
-#: What libraries could serve without our asking, and what a process once served to itself.
+#: Methods that libraries could add by themselves, and one that a process once served to itself.
 NOT_IN_THE_TABLE = (
     "/grpc.health.v1.Health/List",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -119,7 +119,7 @@ NOT_IN_THE_TABLE = (
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-async def test_what_is_not_in_the_table_is_served_to_nobody(
+async def test_a_method_that_is_not_in_the_policy_is_served_to_no_identity(
     process: str, certificates: dict[str, Issued], strangers: dict[str, Issued]
 ) -> None:
     async with serving(process, certificates[process]) as port:
@@ -137,7 +137,7 @@ async def test_what_is_not_in_the_table_is_served_to_nobody(
                     assert answer(caught.value) == Answer(grpc.StatusCode.UNIMPLEMENTED, "METHOD_NOT_ALLOWED"), other
 
 
-def test_every_method_can_be_called_by_somebody_but_nobody_can_call_all() -> None:
+def test_every_method_has_a_caller_and_no_identity_may_call_all() -> None:
     for process in PROCESSES:
         table = read(FILE, process)
         table.check({path(method) for method in methods(process)})
@@ -146,7 +146,7 @@ def test_every_method_can_be_called_by_somebody_but_nobody_can_call_all() -> Non
             assert any(name not in allowed for allowed in table.allowed.values()), name
 
 
-def test_what_moves_money_or_prices_is_for_one_identity_each() -> None:
+def test_methods_that_move_money_or_prices_have_one_identity_each() -> None:
     allowed = {method: who for process in PROCESSES for method, who in read(FILE, process).allowed.items()}
     assert allowed["/groupbuy.payments.v1.PaymentService/RefundPayment"] == {"support"}
     assert allowed["/groupbuy.payments.v1.PaymentService/NotifyPayment"] == {"webhooks"}
@@ -154,7 +154,7 @@ def test_what_moves_money_or_prices_is_for_one_identity_each() -> None:
     assert allowed["/groupbuy.orders.v1.OrderService/PlaceOrder"] == {"shop"}
 
 
-def test_no_service_is_named_in_the_list_of_a_method(tmp_path: Path) -> None:
+def test_no_method_lists_its_own_service(tmp_path: Path) -> None:
     for process in PROCESSES:
         table = read(FILE, process)
         for service in services(process):

@@ -1,4 +1,4 @@
-"""How often a caller may call: buckets by a clock of the test's own, and what a caller that calls too often is told."""
+"""Rate limits of callers: token buckets with a test clock, and the error above the limit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Clock:
         return self.now_s
 
 
-def test_a_bucket_gives_what_is_in_it_then_says_when_there_is_more() -> None:
+def test_a_bucket_gives_its_tokens_and_then_the_time_until_the_next() -> None:
     clock = Clock()
     bucket = TokenBucket(RateLimit(calls_per_second=10, burst=3), clock)
     assert [bucket.take() for _ in range(3)] == [0, 0, 0]
@@ -36,7 +36,7 @@ def test_a_bucket_gives_what_is_in_it_then_says_when_there_is_more() -> None:
     assert bucket.take() > 0
 
 
-def test_a_bucket_never_holds_more_than_its_burst_and_a_clock_that_goes_back_takes_nothing() -> None:
+def test_a_bucket_holds_at_most_its_burst_and_a_clock_that_goes_back_takes_nothing() -> None:
     clock = Clock()
     bucket = TokenBucket(RateLimit(calls_per_second=10, burst=2), clock)
     clock.now_s += 1_000
@@ -45,12 +45,12 @@ def test_a_bucket_never_holds_more_than_its_burst_and_a_clock_that_goes_back_tak
     assert bucket.take() == pytest.approx(0.1)
 
 
-def test_what_can_be_slowed_waits_its_turn() -> None:
+def test_overdrawn_tokens_have_a_growing_wait() -> None:
     bucket = TokenBucket(RateLimit(calls_per_second=10, burst=1), Clock())
     assert [bucket.overdraw() for _ in range(3)] == pytest.approx([0, 0.1, 0.2])
 
 
-async def test_messages_of_a_stream_are_slowed_and_calls_beside_it_refused() -> None:
+async def test_messages_of_a_stream_are_slowed_down_and_other_calls_refused() -> None:
     caller = Caller("shop", TokenBucket(RateLimit(calls_per_second=1_000, burst=1)))
     async with asyncio.timeout(30):
         for _ in range(5):
@@ -61,7 +61,7 @@ async def test_messages_of_a_stream_are_slowed_and_calls_beside_it_refused() -> 
     assert refused.value.retry_after_ms > 0
 
 
-async def test_who_calls_too_often_is_told_when_to_call_again_and_nobody_else_is(
+async def test_only_the_caller_above_its_rate_is_refused_with_a_delay(
     certificates: dict[str, Issued], tmp_path: Path
 ) -> None:
     policy = tmp_path / "policy.toml"
@@ -78,7 +78,7 @@ async def test_who_calls_too_often_is_told_when_to_call_again_and_nobody_else_is
             assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
             assert 50_000 < refused.retry_after_ms <= 100_001
             assert await call(support, get) == let_in
-        # Nor is a method of another kind, nor a request that is none.
+        # A method of another kind counts too, and an invalid request.
         check = next(one for one in methods("orders") if one.full_name == "grpc.health.v1.Health.Check")
         async with calling(port, certificates["shop"]) as again:
             assert (await call(again, check)).reason == "RATE_LIMITED"
@@ -88,6 +88,6 @@ async def test_who_calls_too_often_is_told_when_to_call_again_and_nobody_else_is
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await again.unary_unary("/no.such.Service/Method", None, None)(b"", timeout=SOON_S)
             assert answer(caught.value).reason == "RATE_LIMITED"
-        # Another connection is no way around it.
+        # Another connection does not avoid the limit.
         async with calling(port, certificates["shop"]) as again:
             assert (await call(again, get)).reason == "RATE_LIMITED"
