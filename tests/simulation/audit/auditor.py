@@ -14,7 +14,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from shared_kernel import topics
-from tests.simulation.audit.group_payments import PurseAudit
+from tests.simulation.audit.group_payments import GroupPaymentsAudit
 from tests.simulation.audit.groups import GroupAudit
 from tests.simulation.audit.violation import Violation
 from tests.simulation.histories.coverage import Coverage
@@ -68,7 +68,7 @@ class Auditor:
         self._broker = broker
         self._counts = coverage.counts
         self.groups: dict[str, GroupAudit] = {}
-        self.purses: dict[str, PurseAudit] = {}
+        self.group_payments: dict[str, GroupPaymentsAudit] = {}
         self._chains: dict[tuple[str, str], Chain] = {}
         #: Orders that were acknowledged: (group, order).
         self.acknowledged: set[tuple[str, str]] = set()
@@ -99,7 +99,7 @@ class Auditor:
         found = self.groups.get(key)
         if found is None:
             found = self.groups[key] = GroupAudit(key)
-            self.purses[key] = PurseAudit(key, found)
+            self.group_payments[key] = GroupPaymentsAudit(key, found)
         return found
 
     def chain(self, topic: str, key: str, what: str) -> Chain:
@@ -146,7 +146,7 @@ class Auditor:
             # Nobody copied it from anywhere: a false word.
             for event in PaymentDecision.FromString(message.payment_decision).events:
                 group.order(getattr(event, str(event.WhichOneof("body"))).order).forged = True
-            self.purses[group.key].misled = True
+            self.group_payments[group.key].misled = True
 
     def _group_decision(self, record: Record) -> None:
         decision = GroupDecision.FromString(record.value or b"")
@@ -172,12 +172,12 @@ class Auditor:
         return message.campaign if message.HasField("campaign") else None
 
     def _is_held(self, group: GroupAudit, order: str, reference: str) -> None:
-        hold = self.purses[group.key].payment(order).holds.get(reference)
+        hold = self.group_payments[group.key].payment(order).holds.get(reference)
         if not group.orders[order].forged and (hold is None or not hold.booked):
             raise Violation("members have paid", group.key, f"{order} is a member, and nothing was held")
 
     def _is_charged(self, group: GroupAudit, order: str, amount: int) -> None:
-        charged = self.purses[group.key].payment(order).charged
+        charged = self.group_payments[group.key].payment(order).charged
         if not group.orders[order].forged and charged != amount:
             raise Violation("debits = credits", group.key, f"{order} settled at {amount}, and was charged {charged}")
 
@@ -195,25 +195,25 @@ class Auditor:
                 if event.HasField("release_requested"):
                     self.group(decision.group).order(event.release_requested.order).forged = True
             self.group(decision.group)
-            self.purses[decision.group].misled = True
+            self.group_payments[decision.group].misled = True
 
     def _payment_decision(self, record: Record) -> None:
         decision = PaymentDecision.FromString(record.value or b"")
         inbox = self._broker.logs[topics.PAYMENT_INBOX.name, record.partition]
-        if not self.chain(record.topic, decision.group, "purse").take(record, decision, inbox):
+        if not self.chain(record.topic, decision.group, "payments").take(record, decision, inbox):
             return
         counts = self._counts
         for event in decision.events:
             counts["event", f"payment.{event.WhichOneof('body')}"] += 1
         self.group(decision.group)
-        self.purses[decision.group].decided(decision)
+        self.group_payments[decision.group].decided(decision)
 
     # The provider ------------------------------------------------------------------------------------------------
 
     def refused_there(self, group: str, call: ProviderCall) -> None:
         """Money will not go back, whatever we ask: it stays owed."""
         self.group(group)
-        self.purses[group].refused.setdefault(call.order, []).append(call.amount_minor)
+        self.group_payments[group].declined_refunds.setdefault(call.order, []).append(call.amount_minor)
 
     def captured_there(self, account: Account, amount: int) -> None:
         """Money is about to be taken because we asked for it."""

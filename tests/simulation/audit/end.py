@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tests.simulation.audit.auditor import Auditor
-from tests.simulation.audit.group_payments import Hold, PurseAudit
+from tests.simulation.audit.group_payments import GroupPaymentsAudit, Hold
 from tests.simulation.audit.groups import GroupAudit
 from tests.simulation.audit.violation import Violation
 from tests.simulation.world.provider import Account
@@ -24,15 +24,15 @@ def check_end(auditor: Auditor, accounts: Iterable[Account]) -> None:
     for group in auditor.groups.values():
         _group(group)
     for refund, (key, order) in auditor.refunds_asked.items():
-        if refund not in auditor.purses[key].refunds_answered:
-            raise Violation("every refund is answered", key, f"{refund} of {order}")
+        if refund not in auditor.group_payments[key].refunds_decided:
+            raise Violation("every refund is decided", key, f"{refund} of {order}")
     holds: dict[str, tuple[str, Hold]] = {}
     charged: Counter[str] = Counter()
-    for purse in auditor.purses.values():
-        _purse(purse, charged)
-        for order, payment in purse.payments.items():
-            if not purse.group.order(order).forged:
-                holds.update({reference: (purse.key, hold) for reference, hold in payment.holds.items()})
+    for payments in auditor.group_payments.values():
+        _check_payments(payments, charged)
+        for order, payment in payments.payments.items():
+            if not payments.group.order(order).forged:
+                holds.update({reference: (payments.key, hold) for reference, hold in payment.holds.items()})
     # The group may not request the return of an order with forged events, so its hold is not checked.
     known = [one for one in accounts if not auditor.group(one.group).order(one.order).forged]
     _books(holds, known)
@@ -49,22 +49,22 @@ def _group(group: GroupAudit) -> None:
         raise Violation("every group ends", group.key, "the group completed and did not settle")
 
 
-def _purse(purse: PurseAudit, charged: Counter[str]) -> None:
-    for order, payment in purse.payments.items():
-        seat = purse.group.order(order)
+def _check_payments(payments: GroupPaymentsAudit, charged: Counter[str]) -> None:
+    for order, payment in payments.payments.items():
+        seat = payments.group.order(order)
         if seat.forged:
             continue
         kept = 0
         for reference, hold in payment.holds.items():
             if hold.open or hold.suspense:
-                raise Violation("every hold ends", purse.key, f"{order}: {hold.open} of {reference} stays held")
+                raise Violation("every hold ends", payments.key, f"{order}: {hold.open} of {reference} stays held")
             if hold.booked != hold.captured + hold.released:
-                raise Violation("debits = credits", purse.key, f"{order}: {reference} does not add up")
+                raise Violation("debits = credits", payments.key, f"{order}: {reference} does not add up")
             kept += hold.captured - hold.refunded
         paid = seat.settled_amount if seat.status == "SETTLED" else 0
-        if kept - (paid - payment.spent) not in purse.owed(order):
+        if kept - (paid - payment.spent) not in payments.owed(order):
             raise Violation(
-                "debits = credits", purse.key, f"{order}: {kept} kept, {paid} charged, {payment.spent} refunded"
+                "debits = credits", payments.key, f"{order}: {kept} kept, {paid} charged, {payment.spent} refunded"
             )
 
 
@@ -72,7 +72,7 @@ def _books(holds: dict[str, tuple[str, Hold]], accounts: list[Account]) -> None:
     for account in accounts:
         key, ours = holds.pop(account.reference, (account.group, Hold()))
         # A hold that was released before its result came is not in our books.
-        whole = ours.booked > 0 and not ours.odd
+        whole = ours.booked > 0 and not ours.unexpected
         theirs = (account.open, account.captured, account.refunded, account.released if whole else 0)
         mine = (ours.open, ours.captured, ours.refunded, ours.released if whole else 0)
         if account.captures > 1:

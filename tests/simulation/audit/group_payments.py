@@ -1,7 +1,6 @@
-"""The auditor's own fold of one purse: every hold's money, booked twice over, and what allowed each movement.
+"""The auditor's fold of one group's payments: the balances of every hold, and the permission for every movement.
 
-Debits and credits are the totals of a hold: what was ever held or taken is captured, released, or still open. Must
-never be told what the production's state is.
+Each hold balances: its money is captured, released or still open. The fold reads events alone, not the service's state.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from tests.simulation.audit.violation import Violation
 
 
 class Hold:
-    """One hold in our own books, in minor units: booked = open + captured + released, suspense apart."""
+    """One hold, in minor units: booked = open + captured + released. Suspense is apart."""
 
-    __slots__ = ("booked", "captured", "odd", "open", "refunded", "released", "suspense")
+    __slots__ = ("booked", "captured", "open", "refunded", "released", "suspense", "unexpected")
 
     def __init__(self) -> None:
-        #: Money that nobody asked for was booked on it.
-        self.odd = False
+        #: Whether unexpected funds were booked on it.
+        self.unexpected = False
         self.booked = self.open = self.captured = self.released = self.refunded = self.suspense = 0
 
 
@@ -33,30 +32,30 @@ class Payment:
         self.holds: dict[str, Hold] = {}
         self.sale = False
         self.captures = 0
-        #: Charged for the order; given back of it by command.
+        #: The charge, and its part that was refunded by command.
         self.charged = 0
         self.spent = 0
-        #: Commanded refunds under way.
+        #: Pending commanded refunds.
         self.commanded: dict[str, int] = {}
         self.released = False
 
 
-class PurseAudit:
-    """One purse, beside its group."""
+class GroupPaymentsAudit:
+    """The payments of one group, checked against the group."""
 
     def __init__(self, key: str, group: GroupAudit) -> None:
         self.key = key
         self.group = group
         self.payments: dict[str, Payment] = {}
-        #: Claims without sense, or false words, were sent to it: its rules may fail.
+        #: Whether it received invalid claims or forged events, on which its rules may fail.
         self.misled = False
-        self.refunds_answered: set[str] = set()
-        #: Amounts that the provider refused to give back, by order.
-        self.refused: dict[str, list[int]] = {}
+        self.refunds_decided: set[str] = set()
+        #: Amounts whose refund the provider declined, by order.
+        self.declined_refunds: dict[str, list[int]] = {}
 
     def check(self, holds: bool, what: str) -> None:
         if not holds:
-            raise Violation("purse's rules", self.key, what)
+            raise Violation("payment rules", self.key, what)
 
     def payment(self, order: str) -> Payment:
         found = self.payments.get(order)
@@ -72,9 +71,9 @@ class PurseAudit:
         return found
 
     def owed(self, order: str) -> set[int]:
-        """What may be left with the shop, as the provider refused to give it back: any of it may have gone since."""
+        """Sums that the shop may still owe, since any of the declined refunds may have succeeded later."""
         sums = {0}
-        for amount in self.refused.get(order, ()):
+        for amount in self.declined_refunds.get(order, ()):
             sums |= {one + amount for one in sums}
         return sums
 
@@ -97,15 +96,16 @@ class PurseAudit:
         seat = self.seat(call.order)
         wanted = {seat.hold_amount, seat.to_capture}
         self.check(
-            call.amount_minor > 0 and call.amount_minor in wanted, f"{call.order} is to be held {call.amount_minor}"
+            call.amount_minor > 0 and call.amount_minor in wanted,
+            f"{call.order}: a hold of {call.amount_minor} is requested",
         )
         self.payment(call.order).sale = call.operation == pb.OPERATION_SALE
 
     def _hold_authorised(self, event: pb.HoldAuthorised) -> None:
         order = event.order
         payment, hold = self.payment(order), self.hold(order, event.hold)
-        # Money that nobody asked for may be held beside it: it is on its way back.
-        twice = any(one.open and not one.odd for one in payment.holds.values())
+        # Unexpected funds may be held beside it until they are returned.
+        twice = any(one.open and not one.unexpected for one in payment.holds.values())
         self.check(not twice, f"{order} is held twice")
         seat = self.seat(order)
         self.check(event.amount_minor in (seat.hold_amount, seat.to_capture), f"{order} is held {event.amount_minor}")
@@ -117,11 +117,15 @@ class PurseAudit:
 
     def _capture_requested(self, event: pb.CaptureRequested) -> None:
         call = event.call
-        self.check(self.group.phase == "COMPLETED", f"{call.order} is to be captured before the group completed")
+        self.check(self.group.phase == "COMPLETED", f"{call.order}: a capture is requested before the group completed")
         self.check(
-            call.amount_minor == self.seat(call.order).to_capture, f"{call.order} is to be captured {call.amount_minor}"
+            call.amount_minor == self.seat(call.order).to_capture,
+            f"{call.order}: a capture of {call.amount_minor} is requested",
         )
-        self.check(call.amount_minor <= self.hold(call.order, call.hold).open, f"{call.order}: more than is held")
+        self.check(
+            call.amount_minor <= self.hold(call.order, call.hold).open,
+            f"{call.order}: a capture above the hold is requested",
+        )
 
     def _captured(self, event: pb.Captured) -> None:
         order, amount = event.order, event.amount_minor
@@ -130,11 +134,12 @@ class PurseAudit:
         self.check(payment.captures == 1, f"{order} was captured twice")
         if not seat.release_requested:
             self.check(self.group.phase == "COMPLETED", f"{order} was captured before the group completed")
-            self.check(amount == seat.to_capture, f"{order} was captured {amount}, {seat.to_capture} was right")
+            self.check(amount == seat.to_capture, f"{order} was captured {amount}, not {seat.to_capture}")
             payment.charged = amount
         if not payment.sale:
             self.check(
-                hold.open == amount + event.released_minor, f"{order}: {hold.open} was held, and is not accounted for"
+                hold.open == amount + event.released_minor,
+                f"{order}: {hold.open} was held, which the capture does not account for",
             )
             hold.open = 0
             hold.captured += amount
@@ -142,7 +147,7 @@ class PurseAudit:
 
     def _voided(self, event: pb.Voided | pb.HoldLapsed) -> None:
         hold = self.hold(event.order, event.hold)
-        self.check(event.amount_minor == hold.open, f"{event.order}: {event.amount_minor} let go of {hold.open} held")
+        self.check(event.amount_minor == hold.open, f"{event.order}: {event.amount_minor} released of {hold.open} held")
         hold.released += hold.open
         hold.open = 0
 
@@ -152,7 +157,7 @@ class PurseAudit:
     def _suspense_recorded(self, event: pb.SuspenseRecorded) -> None:
         hold = self.hold(event.order, event.hold)
         hold.suspense += event.amount_minor
-        hold.odd = True
+        hold.unexpected = True
 
     def _void_requested(self, event: pb.VoidRequested) -> None:
         call = event.call
@@ -164,9 +169,9 @@ class PurseAudit:
         hold.suspense = 0
         seat = self.seat(call.order)
         kept = seat.status in ("RESERVED", "CONFIRMED") and seat.hold == call.hold
-        self.check(not kept or seat.lied, f"the hold of {call.order} is let go")
+        self.check(not kept or seat.forged, f"{call.order}: a void is requested of a hold that is needed")
 
-    # Giving back -------------------------------------------------------------------------------------------------
+    # Refunds -----------------------------------------------------------------------------------------------------
 
     def _refund_requested(self, event: pb.RefundRequested) -> None:
         call = event.call
@@ -175,27 +180,31 @@ class PurseAudit:
         hold.captured += hold.suspense
         hold.suspense = 0
         if call.refund:
-            under_way = sum(payment.commanded.values())
-            left = payment.charged - payment.spent - under_way
-            self.check(0 < call.amount_minor <= left, f"{call.order}: {call.amount_minor} to be given back of {left}")
-            self.check(call.refund not in self.refunds_answered, f"refund {call.refund} is made twice")
+            pending = sum(payment.commanded.values())
+            left = payment.charged - payment.spent - pending
+            self.check(
+                0 < call.amount_minor <= left, f"{call.order}: a refund of {call.amount_minor} of {left} is requested"
+            )
+            self.check(call.refund not in self.refunds_decided, f"refund {call.refund} is requested twice")
             payment.commanded[call.refund] = call.amount_minor
-        self.check(call.amount_minor <= hold.captured - hold.refunded, f"{call.order}: more back than was captured")
+        self.check(
+            call.amount_minor <= hold.captured - hold.refunded, f"{call.order}: a refund above the capture is requested"
+        )
 
     def _refunded(self, event: pb.Refunded) -> None:
         payment, hold = self.payment(event.order), self.hold(event.order, event.hold)
         hold.refunded += event.amount_minor
-        self.check(hold.refunded <= hold.captured, f"{event.order}: {hold.refunded} given back of {hold.captured}")
+        self.check(hold.refunded <= hold.captured, f"{event.order}: {hold.refunded} refunded of {hold.captured}")
         if event.refund:
             payment.commanded.pop(event.refund, None)
             payment.spent += event.amount_minor
-            self.refunds_answered.add(event.refund)
+            self.refunds_decided.add(event.refund)
 
     def _refund_declined(self, event: pb.RefundDeclined) -> None:
-        refused = bool(event.refund) or event.amount_minor in self.refused.get(event.order, ())
-        self.check(refused, f"{event.order}: money that may not be kept was not given back")
+        declined = bool(event.refund) or event.amount_minor in self.declined_refunds.get(event.order, ())
+        self.check(declined, f"{event.order}: money that may not be kept was not returned")
         self.payment(event.order).commanded.pop(event.refund, None)
-        self.refunds_answered.add(event.refund)
+        self.refunds_decided.add(event.refund)
 
     def _payment_released(self, event: pb.PaymentReleased) -> None:
         payment = self.payment(event.order)
@@ -203,9 +212,12 @@ class PurseAudit:
         payment.released = True
         for reference, hold in payment.holds.items():
             left = hold.open or hold.suspense
-            self.check(not left, f"{event.order} was released while {left} of {reference} is not back")
+            self.check(not left, f"{event.order} was released while {left} of {reference} is not returned")
             left = hold.captured - hold.refunded
-            self.check(left in self.owed(event.order), f"{event.order} was released, and {left} of {reference} not")
+            self.check(
+                left in self.owed(event.order),
+                f"{event.order} was released, but {left} of {reference} was not returned",
+            )
 
-    def _faulted(self, event: pb.PurseFaulted) -> None:
+    def _faulted(self, event: pb.GroupPaymentsFaulted) -> None:
         self.check(self.misled, f"the rules failed: {event.error}")

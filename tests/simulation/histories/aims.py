@@ -66,7 +66,7 @@ def _aim_at(world: World, row: Row, pick: int) -> None:
 
 
 def _status_of(world: World, call: ProviderCall, group: str) -> str:
-    payments = world.purse(group)
+    payments = world.payments_of(group)
     return row_status(payments.orders.get(call.order)) if payments is not None else ""
 
 

@@ -24,9 +24,9 @@ FAULTS = (
     "request with another payload",
     "late notification",
     "time-out, not done", "time-out, done", "proven absent", "declined at authorise", "declined at capture",
-    "refund declined", "hold lapsed, told", "hold lapsed, not told", "second hold of one order",
-    "money for an unknown order", "taken unasked", "claim without sense", "poison record", "old schema",
-    "newer schema", "defect in the rules", "false word of the purse", "campaign edited", "stale campaign",
+    "refund declined", "hold lapsed, reported", "hold lapsed, not reported", "second hold of one order",
+    "money for an unknown order", "unexpected capture", "invalid claim", "poison record", "old schema",
+    "newer schema", "defect in the rules", "forged payment event", "campaign edited", "stale campaign",
     "dead letter",
 )  # fmt: skip
 EVENTS = tuple(f"group.{one.name}" for one in GroupEvent.DESCRIPTOR.oneofs_by_name["body"].fields) + tuple(

@@ -10,7 +10,7 @@ from eventlog.core.aggregate import Domain
 from eventlog.core.partition_state import PartitionState
 from eventlog.records.codec import Codec
 from services.groups.processors import codec as of_groups
-from services.payments.processors import codec as of_purses
+from services.payments.processors import codec as payments_codec
 from shared_kernel import topics
 from tests.simulation.audit.violation import Violation
 from tests.simulation.world.broker import Broker, Record
@@ -24,7 +24,7 @@ LOGS = {
 #: Decider -> the codec of its states.
 CODECS: dict[str, Codec[Any]] = {
     topics.GROUPS_DECIDER: Codec("", of_groups.encode, of_groups.decode),
-    topics.PAYMENTS_DECIDER: Codec("", of_purses.encode, of_purses.decode),
+    topics.PAYMENTS_DECIDER: Codec("", payments_codec.encode, payments_codec.decode),
 }
 
 

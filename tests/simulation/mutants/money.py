@@ -19,7 +19,7 @@ from tests.simulation.mutants.planting import Mutant, mutant
 MONEY: tuple[Mutant, ...] = (
     mutant(
         "captured_without_completion",
-        "money is taken as soon as it is held",
+        "money is captured as soon as it is held",
         (
             evolve._hold_authorised,
             "payment.hold = body.hold\n",
@@ -29,7 +29,7 @@ MONEY: tuple[Mutant, ...] = (
     ),
     mutant(
         "captured_all_that_is_held",
-        "the hold is taken whole, not the tier's price",
+        "the whole hold is captured, not the tier's price",
         (
             on_group_event._charge,
             "yield request(order, payment, amount)",
@@ -38,22 +38,22 @@ MONEY: tuple[Mutant, ...] = (
     ),
     mutant(
         "sale_difference_kept",
-        "what a sale took too much is kept",
+        "the excess of a sale is kept",
         (on_group_event._charge, "elif hold.taken > amount:", "elif False:"),
     ),
     mutant(
         "late_hold_not_voided",
-        "a hold that comes when nobody waits is ignored",
+        "a hold without a pending call is ignored",
         (on_provider_result._late_authorised, "record is not None and record.knows(body.hold)", "True"),
     ),
     mutant(
         "hold_after_release_kept",
-        "a hold that comes after the release stays",
+        "a hold that arrives after the release stays",
         (Payment.must_release, "self.intent is Intent.RELEASE or ", ""),
     ),
     mutant(
         "release_never_reported",
-        "the purse never says that money is back",
+        "the end of a release is not reported",
         (next_steps._release, "if not payment.released and payment.idle():", "if False:"),
     ),
     mutant(
@@ -67,12 +67,12 @@ MONEY: tuple[Mutant, ...] = (
     ),
     mutant(
         "release_reported_early",
-        "money is said to be back while it is on its way",
+        "a release is reported before the money is returned",
         (next_steps._release, "payment.idle()", "True"),
     ),
     mutant(
         "hold_asked_twice",
-        "a repeated reservation asks for a second hold",
+        "a duplicate reservation requests a second hold",
         (on_group_event._seat_reserved, "record is not None and record.intent is not Intent.NONE", "False"),
     ),
     mutant(
@@ -99,7 +99,7 @@ MONEY: tuple[Mutant, ...] = (
     ),
     mutant(
         "unknown_taken_as_declined",
-        "a time-out counts as a refusal",
+        "a time-out counts as a decline",
         (
             on_provider_result._retry_later,
             "if not call.retry_at_ms:",
@@ -108,18 +108,18 @@ MONEY: tuple[Mutant, ...] = (
     ),
     mutant(
         "unknown_never_asked_again",
-        "a call without an answer is left alone",
+        "a call without a result is not retried",
         (GroupPaymentsDomain.due, "if state.retries", "if False"),
     ),
     mutant(
         "retries_lose_their_key",
-        "a call asked again gets a new key",
+        "a retried call gets a new key",
         (on_timer.retry_due_calls, "call.attempt)", "payment.next_attempt(call.operation))"),
     ),
     mutant("key_reused", "all attempts have one key", (events.idempotency_key, "{call.attempt}", "1")),
     mutant(
         "key_of_the_operation_alone",
-        "capture and void have one key",
+        "capture and void share a key",
         (
             events.idempotency_key,
             "{_OPERATION_NAMES[call.operation]}",
@@ -128,12 +128,12 @@ MONEY: tuple[Mutant, ...] = (
     ),
     mutant(
         "capture_told_twice_counts_twice",
-        "a repeated report of a capture is taken for new money",
+        "a duplicate report of a capture counts as new money",
         (unexpected_funds.on_captured, "if record is not None and record.has_taken(hold):", "if False:"),
     ),
     mutant(
         "unasked_capture_kept",
-        "money taken unasked is kept",
+        "unexpected money is kept",
         (
             unexpected_funds.on_captured,
             "yield from return_funds(",
@@ -142,12 +142,12 @@ MONEY: tuple[Mutant, ...] = (
     ),
     mutant(
         "suspense_not_sent_back",
-        "money in suspense is recorded and kept",
+        "money in suspense is recorded and not returned",
         (unexpected_funds.return_funds, "yield request(", "return\n    yield request("),
     ),
     mutant(
         "lapsed_hold_charged",
-        "a hold that lapsed is not renewed, and said to be charged",
+        "a lapsed hold is not renewed, but reported as charged",
         (
             on_group_event._charge,
             "request = events.capture_requested if hold.held else events.hold_renewed\n"
@@ -158,7 +158,7 @@ MONEY: tuple[Mutant, ...] = (
     ),
     mutant(
         "refund_repeated",
-        "a repeated refund command pays again",
+        "a duplicate refund command pays again",
         (
             on_refund_command.on_refund_command,
             "record is not None and record.refunds is not None and command.refund in record.refunds",
@@ -167,15 +167,15 @@ MONEY: tuple[Mutant, ...] = (
     ),
     mutant(
         "refund_above_captured",
-        "a refund may be larger than what is left",
+        "a refund may exceed the amount left",
         (on_refund_command._decline_reason, "0 <= amount <= left", "0 <= amount"),
     ),
     mutant(
-        "refund_of_claimed_money", "refunds under way are not counted", (Payment.refundable, " - self._claimed()", "")
+        "refund_of_claimed_money", "pending refunds are not counted", (Payment.refundable, " - self._claimed()", "")
     ),
     mutant(
         "refund_without_answer",
-        "a refund that can't be made is not answered",
+        "a refund that can't be made is not declined",
         (
             on_refund_command.on_refund_command,
             "if record is None or reason:",
@@ -184,17 +184,17 @@ MONEY: tuple[Mutant, ...] = (
     ),
     mutant(
         "excess_returned_twice",
-        "money on its way back is sent again",
+        "money whose return is pending is returned again",
         (next_steps._return_money, 'excess > 0 and payment.pending_refund(reference, "") is None', "excess > 0"),
     ),
     mutant(
         "excess_never_returned",
-        "taken money of a release is not given back",
+        "taken money of a release is not refunded",
         (next_steps._return_money, "excess > 0 and", "False and"),
     ),
     mutant(
         "captured_and_released_at_once",
-        "what is not taken of a hold is not booked as let go",
+        "the rest of a captured hold is not booked as released",
         (unexpected_funds._book_capture, "booked, held - booked)", "booked, 0)"),
     ),
     mutant(

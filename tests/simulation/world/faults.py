@@ -258,7 +258,7 @@ def _lie_about(world: World, wanted: str, words: tuple[str, ...], pick: int) -> 
     if found:
         key, name = found[pick // 6 % len(found)]
         value = false_word(words[pick // 64 % len(words)], key, name, 900)
-        world.coverage.count("fault", "false word of the purse")
+        world.coverage.count("fault", "forged payment event")
         world.broker.append(topics.GROUP_INBOX.name, world.keys[key], key.encode(), value)
     return bool(found)
 

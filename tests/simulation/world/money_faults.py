@@ -1,6 +1,6 @@
-"""What goes wrong with money: holds that lapse, money that nobody asked for, claims without sense. One function a kind.
+"""Faults of money, one function each: holds that lapse, unexpected funds and invalid claims.
 
-The provider's own books are always changed with it: what it claims is true. Must never touch the purse's.
+Each fault changes the provider's accounts first, so its reports are true. The service's state is left alone.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ def _open_account(world: World, pick: int) -> Account | None:
     return found[pick % len(found)] if found else None
 
 
-def _lapse(told: bool) -> Callable[[World, int], None]:
+def _lapse(reported: bool) -> Callable[[World, int], None]:
     def lapse(world: World, pick: int) -> None:
         account = _open_account(world, pick)
         if account is None:
             return
-        world.coverage.count("fault", "hold lapsed, told" if told else "hold lapsed, not told")
+        world.coverage.count("fault", "hold lapsed, reported" if reported else "hold lapsed, not reported")
         account.let_go()
         account.until_ms = world.broker.now_ms
-        if told:
-            outcome = _news(account.made_by)
+        if reported:
+            outcome = _report(account.made_by)
             outcome.hold_gone.hold = account.reference
             world.tell(account.group, outcome)
 
@@ -46,24 +46,24 @@ def _second_hold(world: World, pick: int) -> None:
 
 
 def hold_again(world: World, call: ProviderCall, group: str) -> bool:
-    """An order is held once more, or charged once more. False: it has been already."""
+    """Holds or charges an order a second time. False: it was done already."""
     again = ProviderCall()
     again.CopyFrom(call)
     again.operation = pb.OPERATION_SALE if call.payment_method.startswith(SALE_PREFIX) else pb.OPERATION_AUTHORISE
-    # Under a key that nobody used: of one key a provider has one hold.
+    # A key that was not used: a provider has one hold for one key.
     again.attempt = 90
     again.amount_minor = call.amount_minor or 700
     return _hold(world, group, again, f"{call.order[:8]}.again")
 
 
 def take_again(world: World, call: ProviderCall, group: str) -> bool:
-    """Money is taken for an order by a payment that nobody knows of. False: it has been already."""
+    """Takes money for an order by an unknown payment. False: it was done already."""
     reference = f"{call.order[:8]}.taken"
     if reference in world.provider.accounts:
         return False
     account = world.provider.accounts[reference] = Account(reference, group, call, 0)
     account.take_up(call.amount_minor or 700, sale=True)
-    outcome = _news(call)
+    outcome = _report(call)
     outcome.attempt = 90
     outcome.captured.hold = reference
     outcome.captured.amount_minor = account.captured
@@ -72,7 +72,7 @@ def take_again(world: World, call: ProviderCall, group: str) -> bool:
     return True
 
 
-def _unknown_money(world: World, pick: int) -> None:
+def _unknown_order(world: World, pick: int) -> None:
     world.coverage.count("fault", "money for an unknown order")
     group = world.plan.groups[pick % len(world.plan.groups)].group
     call = ghost_call(pick)
@@ -81,21 +81,21 @@ def _unknown_money(world: World, pick: int) -> None:
 
 
 def ghost_call(pick: int) -> ProviderCall:
-    """A call for an order that nobody placed; nobody ever made it."""
+    """A call that was not made, for an order that was not placed."""
     call = ProviderCall(order=f"ghost-{pick}", attempt=1, amount_minor=700, currency="EUR", payment_method="card_ok")
     call.operation = pb.OPERATION_AUTHORISE
     return call
 
 
 def _hold(world: World, group: str, call: ProviderCall, reference: str) -> bool:
-    """The provider holds, or takes, money on its own account, and says so. False: it has done so already."""
+    """Holds or takes money at the provider, and reports it. False: it was done already."""
     if reference in world.provider.accounts:
         return False
     account = Account(reference, group, call, world.broker.now_ms + HOLD_LIFE_MS)
     world.provider.accounts[reference] = account
     sale = call.operation == pb.OPERATION_SALE
     account.take_up(call.amount_minor, sale)
-    outcome = _news(call)
+    outcome = _report(call)
     outcome.origin = OUTCOME_ORIGIN_RECONCILIATION
     outcome.authorised.hold = reference
     outcome.authorised.amount_minor = call.amount_minor
@@ -105,29 +105,29 @@ def _hold(world: World, group: str, call: ProviderCall, reference: str) -> bool:
     return True
 
 
-def _taken_unasked(world: World, pick: int) -> None:
+def _unexpected_capture(world: World, pick: int) -> None:
     account = _open_account(world, pick)
     if account is not None:
-        world.coverage.count("fault", "taken unasked")
+        world.coverage.count("fault", "unexpected capture")
         amount = account.open
         world.provider.take(account, amount)
-        outcome = _news(account.made_by)
+        outcome = _report(account.made_by)
         outcome.captured.hold = account.reference
         outcome.captured.amount_minor = amount
         world.tell(account.group, outcome)
 
 
-def _nonsense(world: World, pick: int) -> None:
-    world.coverage.count("fault", "claim without sense")
+def _invalid_claim(world: World, pick: int) -> None:
+    world.coverage.count("fault", "invalid claim")
     group = world.plan.groups[pick % len(world.plan.groups)].group
     outcome = ProviderOutcome(order=f"nobody-{pick}", operation=pb.OPERATION_AUTHORISE, attempt=1)
     outcome.authorised.amount_minor = 5
     world.auditor.group(group)
-    world.auditor.purses[group].misled = True
+    world.auditor.group_payments[group].misled = True
     world.tell(group, outcome)
 
 
-def _news(call: ProviderCall) -> ProviderOutcome:
+def _report(call: ProviderCall) -> ProviderOutcome:
     return ProviderOutcome(
         order=call.order, operation=call.operation, attempt=call.attempt, origin=OUTCOME_ORIGIN_NOTIFICATION
     )
@@ -137,7 +137,7 @@ MONEY_FAULTS: dict[str, Callable[[World, int], None]] = {
     "lapse_told": _lapse(True),
     "lapse_silent": _lapse(False),
     "second_hold": _second_hold,
-    "unknown_money": _unknown_money,
-    "taken_unasked": _taken_unasked,
-    "nonsense": _nonsense,
+    "unknown_money": _unknown_order,
+    "taken_unasked": _unexpected_capture,
+    "nonsense": _invalid_claim,
 }

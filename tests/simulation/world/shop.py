@@ -258,7 +258,7 @@ class _Script:
             price = self.campaign.tiers[0].unit_price_minor
             value = false_word(self.chance.choice(FALSE_WORDS), self.group, order, price)
             at_ms = self.start_ms + self.chance.randint(-500, self.window_ms + 10_000)
-            self.add(max(at_ms, 0), "false word of the purse", topics.GROUP_INBOX.name, value, (), order)
+            self.add(max(at_ms, 0), "forged payment event", topics.GROUP_INBOX.name, value, (), order)
         if self.chance.random() < 0.5:
             # The stranger turns up after all.
             fact = OrderFact(order="stranger", group=self.group, customer="stranger")

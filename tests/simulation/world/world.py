@@ -134,8 +134,8 @@ class World:
             kind = "a zombie's checkpoint"
         self.coverage.count("fault", "recovered from " + (kind if kind != "checkpoint" else "a checkpoint"))
 
-    def purse(self, group: str) -> GroupPayments | None:
-        """A group's purse as its decider knows it; None: it is down, or knows of none."""
+    def payments_of(self, group: str) -> GroupPayments | None:
+        """A group's payments in its decider's state; None: the decider is down, or the group has none."""
         decider = self.slots[P_DEC, self.keys[group]]
         found = decider.state.get(group) if isinstance(decider, DeciderProcess) else None
         return found.state if found is not None else None
