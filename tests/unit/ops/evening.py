@@ -1,7 +1,6 @@
-"""An evening without processes: the production rules and the provider's ledger, driven by a clock that is a number.
+"""An evening without processes: the production rules and the provider's ledger under a simulated clock.
 
-Inputs arrive late, twice and with calls put off, as the seed wants. What comes out are the very records that a broker
-would hold, for the audit to look at.
+The seed decides which inputs arrive late or twice and which calls are delayed. The result is the content of all topics.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ REFUNDED = 0.05
 
 @dataclass(slots=True)
 class Side:
-    """One inbox, the decision log made of it, and the aggregates."""
+    """One inbox with its decision log and aggregates."""
 
     domain: Any
     inbox: str
@@ -57,7 +56,7 @@ class Side:
 
 
 class World:
-    """Everything, in one thread and one partition."""
+    """The whole system, in one thread and one partition."""
 
     def __init__(self, orders: int, seed: int, directory: Path, hold_life_ms: int = 0) -> None:
         self.random = Random(seed)
@@ -75,7 +74,7 @@ class World:
             self._plan_party(party)
 
     def run(self) -> None:
-        """Until nothing is left to happen."""
+        """Runs until no event is left."""
         while self._due:
             at_ms, _, action = heapq.heappop(self._due)
             self.now_ms = max(self.now_ms, at_ms)
@@ -86,7 +85,7 @@ class World:
         return list(self.ledger.statement())
 
     def later(self, delay_ms: float, action: Callable[[], None]) -> None:
-        """Lets something happen after so many milliseconds."""
+        """Schedules a call after so many milliseconds."""
         heapq.heappush(self._due, (self.now_ms + round(delay_ms), next(self._numbers), action))
 
     # Shoppers ---------------------------------------------------------------------------------------------------------
@@ -144,7 +143,7 @@ class World:
         return line
 
     def _deliver(self, side: Side, name: str, value: bytes) -> None:
-        """A record reaches an inbox a little later, and sometimes once more much later."""
+        """Delivers a record to an inbox after a short time, and sometimes a duplicate much later."""
         self.later(self.random.random() * 3, lambda: self._decide(side, name, value))
         if self.random.random() < REPEATED:
             self.later(self.random.random() * 20_000, lambda: self._decide(side, name, value))
@@ -159,7 +158,7 @@ class World:
             return
         self._append(side.log, name, sealed)
         if self.random.random() < REPEATED:
-            # Another owner wrote it too.
+            # A duplicate, as another owner of the partition writes it.
             self._append(side.log, name, sealed)
         if side is self._groups:
             self._deliver(self._payments, name, PaymentInput(group_decision=sealed).SerializeToString())
@@ -195,7 +194,7 @@ class World:
         outcome = ProviderOutcome(
             order=call.order, operation=call.operation, attempt=call.attempt, origin=OUTCOME_ORIGIN_CALL
         )
-        # Unknown before the call took effect, or after.
+        # An unknown result, before or after the call took effect.
         chance = self.random.random()
         if chance >= PUT_OFF:
             self._fill(outcome, self.ledger.apply([_request(call, group)])[0])

@@ -1,10 +1,10 @@
-"""What an attacker would like to have printed on an operator's screen, and whether a screen is safe."""
+"""Hostile texts for an operator's screen, and checks of the printed screen."""
 
 from __future__ import annotations
 
 import unicodedata
 
-#: An order's id, a customer, a reason or a provider's text may hold any of these.
+#: An order's id, a customer, a reason or a provider's text may have any of these.
 TEXTS = {
     "clear the screen": "x\x1b[2J\x1b[H",
     "title": "x\x1b]0;owned\x07",
@@ -25,10 +25,10 @@ ALL = " ".join(TEXTS.values())
 
 
 def unsafe(screen: str) -> list[str]:
-    """Characters of a screen that a terminal obeys or does not show, its line feeds apart."""
+    """Control and invisible characters of a screen, without line feeds."""
     return [char for char in screen if char != "\n" and unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}]
 
 
 def forged(screen: str) -> bool:
-    """Whether a line begins with what only the attacker wrote."""
+    """Whether a line begins with the attacker's text."""
     return any(line.lstrip().startswith("no alarm") for line in screen.splitlines())

@@ -1,7 +1,7 @@
 """A small log, written by hand: one group of three, one order that is cancelled, one that is refused.
 
-Every decision is a named step. A test may change the events of a step before it is sealed, or the sealed records after;
-everything else stays as a flawless run would have written it.
+Every decision is a named step. A test may change the events of a step before they are encoded, or the records
+afterwards; everything else stays as a correct run writes it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Story:
         self.fact(order, customer, cancel_requested=OrderCancelRequested(request_id="1"))
 
     def decide(self, step: str, at_ms: int, *events: g.GroupEvent) -> None:
-        """A decision of the group; the purse's sequencer copies it at once."""
+        """Adds a decision of the group, and its copy in the payment inbox."""
         made = g.GroupDecision(
             group=GROUP,
             version=len(self.groups) + 1,
@@ -82,7 +82,7 @@ class Story:
         self.inbox.append(Line(len(self.inbox), copied.SerializeToString()))
 
     def pay(self, step: str, at_ms: int, *events: p.PaymentEvent) -> None:
-        """A decision of the purse, caused by a record of its inbox."""
+        """Adds a decision of payments, caused by a record of its inbox."""
         self.inbox.append(Line(len(self.inbox), PaymentInput(outcome=ProviderOutcome()).SerializeToString()))
         made = p.PaymentDecision(
             group=GROUP,
@@ -118,7 +118,7 @@ class Story:
         return auditor.report(settled=settled, entries=list(self.entries.values()), acknowledged=acknowledged)
 
     def broken(self, *, settled: bool = True, acknowledged: tuple[tuple[str, str], ...] = ()) -> set[Invariant]:
-        """Invariants that the audit says are broken."""
+        """The invariants with violations."""
         found = self.audit(settled=settled, acknowledged=acknowledged).findings
         return {violation.invariant for violation in found.violations}
 
@@ -217,7 +217,7 @@ def release(order: str, reason: g.ReleaseReason.ValueType) -> tuple[g.GroupEvent
 
 
 def released_by_payments(story: Story, order: str, at_ms: int) -> None:
-    """The purse lets an order's hold go, and the group hears of it."""
+    """Payments releases an order's hold, and the group records it."""
     story.pay(
         f"void {order}", at_ms, p.PaymentEvent(void_requested=p.VoidRequested(call=call(order, p.OPERATION_VOID, 8900)))
     )
@@ -245,7 +245,7 @@ def opening(story: Story) -> None:
 
 
 def completed_group(edits: Mapping[str, Edit] | None = None) -> Story:
-    """Ann, Bob and Dan pay ¥79.00 a piece, Ann ¥1.00 less; Cid left before; Eve came too late."""
+    """Ann, Bob and Dan pay ¥79.00 per piece, Ann ¥1.00 less. Cid cancels before; Eve is too late."""
     story = Story(edits or {})
     opening(story)
     story.place("c", "cid")
@@ -297,7 +297,7 @@ def completed_group(edits: Mapping[str, Edit] | None = None) -> Story:
 
 
 def expired_group(edits: Mapping[str, Edit] | None = None) -> Story:
-    """Bob leaves again; at the deadline Ann is alone and is let go."""
+    """Bob cancels. At the deadline Ann is the only member and is released."""
     story = Story(edits or {})
     opening(story)
     story.cancel("b", "bob")

@@ -1,4 +1,4 @@
-"""Goal: the audit names every kind of harm and accuses nobody without cause. Method: flawless logs, one harm each."""
+"""The audit reports every kind of violation, and nothing else. Method: correct logs, each with one fault."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ released_d = g.GroupEvent(release_requested=g.ReleaseRequested(order="d", reason
 refund = p.PaymentEvent(refunded=p.Refunded(order="b", hold="hold-b", amount_minor=8000, currency="CNY", refund="r1"))
 
 
-def test_a_flawless_completed_group_passes() -> None:
+def test_a_correct_completed_group_passes() -> None:
     report = completed_group().audit(acknowledged=((GROUP, "a"), (GROUP, "e")))
     assert report.findings.violations == []
     assert report.books_equal is True
@@ -81,13 +81,13 @@ def test_a_flawless_completed_group_passes() -> None:
     assert report.money["CNY"].captured == 31400
 
 
-def test_a_flawless_expired_group_passes() -> None:
+def test_a_correct_expired_group_passes() -> None:
     report = expired_group().audit()
     assert report.findings.violations == []
     assert report.money["CNY"].released == report.money["CNY"].held == 26700
 
 
-def test_the_last_line_is_one_object_with_the_agreed_keys() -> None:
+def test_the_last_line_is_one_object_with_the_documented_keys() -> None:
     figures = json.loads(completed_group().audit().json())
     assert figures["groups"] == 1
     assert figures["orders"] == 5
@@ -169,7 +169,7 @@ PLANTED: dict[str, tuple[Invariant, str, Edit]] = {
     # orders
     "an order refused after its seat": (Invariant.ONE_END_OF_ORDER, "confirm b", add(refused_again)),
     "an order without an answer": (Invariant.ONE_END_OF_ORDER, "refuse e", clear),
-    "a member let go and charged": (Invariant.ONE_END_OF_ORDER, "complete", add(released_d)),
+    "a member released and charged": (Invariant.ONE_END_OF_ORDER, "complete", add(released_d)),
     "an order decided for another customer": (
         Invariant.SAME_REQUEST_SAME_RESULT, "join b", put("seat_reserved.customer", "zoe"),
     ),
@@ -177,16 +177,16 @@ PLANTED: dict[str, tuple[Invariant, str, Edit]] = {
         Invariant.SAME_REQUEST_SAME_RESULT, "join b", put("seat_reserved.request_sha256", request("z")),
     ),
     "another quantity than ordered": (Invariant.RIGHT_AMOUNT, "join b", put("seat_reserved.quantity", 2)),
-    "a hold nobody let go": (Invariant.HELD_IS_ACCOUNTED_FOR, "gone c", clear),
+    "a hold that is not released": (Invariant.HELD_IS_ACCOUNTED_FOR, "gone c", clear),
     "a capture that never came": (Invariant.ENDS_IN_TIME, "capture b", clear),
     "a group that is not told of its end": (Invariant.ENDS_IN_TIME, "settle d", drop(1)),
     "an event of no known kind": (Invariant.VERSIONS, "settle b", add(g.GroupEvent())),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("harm", PLANTED)
-def test_a_planted_harm_is_named(harm: str) -> None:
-    invariant, step, edit = PLANTED[harm]
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_is_reported(fault: str) -> None:
+    invariant, step, edit = PLANTED[fault]
     found = completed_group({step: edit}).audit().findings
     assert invariant in {violation.invariant for violation in found.violations}, found.violations
     assert all(violation.group == GROUP for violation in found.violations if violation.group)
@@ -195,13 +195,13 @@ def test_a_planted_harm_is_named(harm: str) -> None:
 PLANTED_AT_THE_DEADLINE: dict[str, tuple[Invariant, Edit]] = {
     "an expiry before the deadline": (Invariant.ENDS_IN_TIME, clear),
     "an expiry that counts wrongly": (Invariant.ONE_END_OF_GROUP, put("expired.members", 2)),
-    "an expired member who is not let go": (Invariant.ONE_END_OF_ORDER, drop(1)),
+    "a member of an expired group who is not released": (Invariant.ONE_END_OF_ORDER, drop(1)),
 }
 
 
-@pytest.mark.parametrize("harm", PLANTED_AT_THE_DEADLINE)
-def test_a_harm_planted_at_the_deadline_is_named(harm: str) -> None:
-    invariant, edit = PLANTED_AT_THE_DEADLINE[harm]
+@pytest.mark.parametrize("fault", PLANTED_AT_THE_DEADLINE)
+def test_a_fault_planted_at_the_deadline_is_reported(fault: str) -> None:
+    invariant, edit = PLANTED_AT_THE_DEADLINE[fault]
     found = expired_group({"expire": edit}).audit().findings
     assert invariant in {violation.invariant for violation in found.violations}, found.violations
 

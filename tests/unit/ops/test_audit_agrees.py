@@ -1,7 +1,7 @@
-"""Goal: the audit accuses the production rules of nothing, at the end and at any moment before.
+"""The audit finds no violation in the logs of the production rules, at the end and at any time before.
 
-Method: whole evenings through both domains and the provider's ledger, with repeats, late copies and lost answers; the
-records that come out are audited, whole and cut off anywhere, and replayed.
+Method: whole evenings through both domains and the provider's ledger, with duplicates, late copies and lost responses.
+The logs are audited, complete and cut off anywhere, and replayed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def audited(world: World) -> Auditor:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_an_evening_by_the_production_rules_is_clean(seed: int, tmp_path: Path) -> None:
+def test_an_evening_by_the_production_rules_has_no_violation(seed: int, tmp_path: Path) -> None:
     world = World(120, seed, tmp_path)
     world.run()
     report = audited(world).report(settled=True, entries=world.entries())
@@ -39,7 +39,7 @@ def test_an_evening_by_the_production_rules_is_clean(seed: int, tmp_path: Path) 
     assert report.groups[GroupState.COMPLETED] > 0
 
 
-def test_many_orders_meet_every_end(tmp_path: Path) -> None:
+def test_many_orders_reach_every_final_state(tmp_path: Path) -> None:
     world = World(1500, 99, tmp_path)
     world.run()
     report = audited(world).report(settled=True, entries=world.entries())
@@ -51,7 +51,7 @@ def test_many_orders_meet_every_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_run_cut_off_anywhere_is_under_way_and_accused_of_nothing(seed: int, tmp_path: Path) -> None:
+def test_a_run_cut_off_anywhere_is_pending_without_a_violation(seed: int, tmp_path: Path) -> None:
     world = World(60, seed, tmp_path)
     checked = 0
 
@@ -68,7 +68,7 @@ def test_a_run_cut_off_anywhere_is_under_way_and_accused_of_nothing(seed: int, t
     assert audited(world).report(settled=True, entries=world.entries()).clean
 
 
-def test_the_log_is_what_the_rules_make_of_the_inbox(tmp_path: Path) -> None:
+def test_the_log_equals_the_replay_of_the_inbox(tmp_path: Path) -> None:
     world = World(120, 5, tmp_path)
     world.run()
     for inbox, log, domain in domains():

@@ -1,6 +1,6 @@
-"""Goal: the audit sees what is wrong with a log as a log, between logs, and against the provider's books.
+"""The audit reports faults of a log, between logs, and against the provider's statement.
 
-Method: a flawless story whose sealed records, or statement, are changed afterwards.
+Method: a correct story whose records or statement are changed afterwards.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def test_a_missing_version_is_a_gap() -> None:
     assert Invariant.VERSIONS in story.broken()
 
 
-def test_a_missing_version_of_a_purse_is_a_gap() -> None:
+def test_a_missing_version_of_group_payments_is_a_gap() -> None:
     story = completed_group()
     del story.payments[3]
     assert Invariant.VERSIONS in story.broken()
 
 
-def test_an_identical_repeat_is_counted_and_harmless() -> None:
+def test_an_identical_duplicate_is_counted_and_no_violation() -> None:
     story = completed_group()
     story.groups.append(story.groups[2])
     story.payments.append(story.payments[0])
@@ -46,7 +46,7 @@ def test_two_different_decisions_of_one_version_are_a_violation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "invariant"),
+    ("change", "invariant"),
     [
         (lambda made: setattr(made, "previous_sha256", bytes(32)), Invariant.CHAIN),
         (lambda made: setattr(made, "cause", 1), Invariant.VERSIONS),
@@ -55,21 +55,21 @@ def test_two_different_decisions_of_one_version_are_a_violation() -> None:
     ],
     ids=["chain", "cause", "time", "key"],
 )
-def test_a_spoilt_envelope_is_named(spoil: Callable[[g.GroupDecision], None], invariant: Invariant) -> None:
+def test_a_changed_envelope_is_reported(change: Callable[[g.GroupDecision], None], invariant: Invariant) -> None:
     story = completed_group()
     last = g.GroupDecision.FromString(story.groups[-1].value)
-    spoil(last)
+    change(last)
     story.groups[-1].value = last.SerializeToString()
     assert invariant in story.broken()
 
 
-def test_bytes_that_are_no_decision_are_a_violation() -> None:
+def test_undecodable_bytes_are_a_violation() -> None:
     story = completed_group()
     story.payments.append(Line(99, b"\xff\xff\xff"))
     assert Invariant.VERSIONS in story.broken()
 
 
-def test_a_hold_above_what_was_agreed_is_a_violation() -> None:
+def test_a_hold_above_the_agreed_maximum_is_a_violation() -> None:
     story = completed_group()
     story.facts.clear()
     for order, customer in (("a", "ann"), ("b", "bob"), ("c", "cid"), ("d", "dan"), ("e", "eve")):
@@ -78,7 +78,7 @@ def test_a_hold_above_what_was_agreed_is_a_violation() -> None:
     assert [(one.invariant, one.order) for one in found] == [(Invariant.RIGHT_AMOUNT, "d")]
 
 
-def test_a_decision_about_an_order_nobody_placed_is_a_violation() -> None:
+def test_a_decision_about_an_order_that_was_not_placed_is_a_violation() -> None:
     story = completed_group()
     story.facts = [line for line in story.facts if b"dan" not in line.value]
     assert story.broken() == {Invariant.ONE_END_OF_ORDER}
@@ -88,7 +88,7 @@ def test_an_acknowledged_order_that_is_not_in_the_log_is_a_violation() -> None:
     assert completed_group().broken(acknowledged=((GROUP, "z"),)) == {Invariant.ACKNOWLEDGED_IS_LOGGED}
 
 
-def test_a_repeated_order_record_is_counted_and_harmless() -> None:
+def test_a_duplicate_order_record_is_counted_and_no_violation() -> None:
     story = completed_group()
     story.place("b", "bob")
     report = story.audit()
@@ -96,7 +96,7 @@ def test_a_repeated_order_record_is_counted_and_harmless() -> None:
     assert (report.placed, report.repeats) == (5, 1)
 
 
-def test_an_unreadable_order_must_be_rejected() -> None:
+def test_an_undecodable_order_has_to_be_refused() -> None:
     story = completed_group()
     story.facts.append(Line(50, b"\xff", headers=(("ce_subject", f"groups/{GROUP}/orders/u".encode()),)))
     assert story.broken() == {Invariant.ONE_END_OF_ORDER}
@@ -105,9 +105,9 @@ def test_an_unreadable_order_must_be_rejected() -> None:
     assert story.audit().clean
 
 
-def test_a_capture_decided_before_the_purse_knew_of_completion_is_a_violation() -> None:
+def test_a_capture_decided_before_the_completion_is_in_the_inbox_is_a_violation() -> None:
     story = completed_group()
-    # The copy of the completion arrives at the purse only after it had asked for the captures.
+    # The copy of the completion arrives in the payment inbox after the captures were requested.
     completion = next(line for line in story.inbox if b"hold-d" in line.value and b"hold-a" in line.value)
     completion.offset = 10_000
     assert story.broken() == {Invariant.CAPTURE_AFTER_COMPLETION}
@@ -116,7 +116,7 @@ def test_a_capture_decided_before_the_purse_knew_of_completion_is_a_violation() 
 @pytest.mark.parametrize(
     ("name", "value"), [("authorised_minor", 1), ("captured_minor", 1), ("released_minor", 1), ("refunded_minor", 1)]
 )
-def test_any_difference_to_the_providers_books_is_named(name: str, value: int) -> None:
+def test_any_difference_to_the_statement_is_reported(name: str, value: int) -> None:
     story = completed_group()
     setattr(story.entries["hold-b"], name, value)
     report = story.audit()
@@ -124,7 +124,7 @@ def test_any_difference_to_the_providers_books_is_named(name: str, value: int) -
     assert {violation.order for violation in report.findings.violations} == {"b"}
 
 
-def test_a_hold_that_only_one_side_knows_is_a_difference() -> None:
+def test_a_hold_of_one_side_only_is_a_difference() -> None:
     story = completed_group()
     del story.entries["hold-c"]
     assert story.broken() == {Invariant.BOOKS_EQUAL}
@@ -140,18 +140,18 @@ def test_two_captures_at_the_provider_are_a_violation() -> None:
 
 
 @pytest.mark.parametrize("groups", range(1, 8))
-@pytest.mark.parametrize("purses", range(1, 8))
-def test_a_run_that_is_not_over_is_under_way_and_accused_of_nothing(groups: int, purses: int) -> None:
+@pytest.mark.parametrize("payments", range(1, 8))
+def test_an_unfinished_run_is_pending_without_a_violation(groups: int, payments: int) -> None:
     story = completed_group()
-    # Whatever the purse did has its cause in the group's log, which is read further.
-    del story.payments[purses:], story.groups[max(groups, purses) :]
+    # Every decision of payments has its cause in the group's log, which is read further.
+    del story.payments[payments:], story.groups[max(groups, payments) :]
     report = story.audit(settled=False)
     assert report.findings.violations == []
     assert report.findings.pending_count > 0
     assert not story.audit(settled=True).clean
 
 
-def test_a_log_without_its_beginning_is_checked_as_a_chain_only() -> None:
+def test_of_a_trimmed_log_only_the_chain_is_checked() -> None:
     story = completed_group()
     del story.groups[:3], story.payments[:2]
     auditor = Auditor()

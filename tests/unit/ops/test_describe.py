@@ -1,4 +1,4 @@
-"""Goal: people can read every event of the contract. Method: one of each, described."""
+"""Every event of the contract has a text for people."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Goal: whoever keeps a file of roots finds out any rewriting of the ledger's log, and is told what was rewritten.
-Method: a flawless log, its roots in a file, and one forgery each; a forger who knows the rules seals his chain anew."""
+"""A file of roots reveals any rewriting of the payment log, with the changed decisions.
+
+Method: a correct log, its roots in a file, and one forgery each. A careful forger rewrites the chain, too.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ def exported(lines: list[Line], path: Path) -> Path:
 
 
 def found(path: Path, lines: list[Line]) -> list[str]:
-    """What the audit says of a log of now and a file of then."""
+    """The violations of a current log against an earlier file."""
     wanted = root_files.read(path)
     collector, findings = RootCollector(wanted), Findings()
     collector.ledger.take(lines)

@@ -1,4 +1,4 @@
-"""Goal: an evening shows all that the demo promises, and can be repeated. Method: plan some, look at them."""
+"""The script of the demo's evening: complete and reproducible."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ops.demo.offers import OFFERS, RUSH
 from ops.demo.plan import Plot, Role, arrivals_s, plan
 
 
-def test_the_same_seed_gives_the_same_evening() -> None:
+def test_the_same_seed_makes_the_same_evening() -> None:
     assert plan(300, 7) == plan(300, 7)
     assert plan(300, 7) != plan(300, 8)
 
 
 @pytest.mark.parametrize("orders", [1, 2, 59, 60, 61, 500, 2000])
-def test_an_evening_has_exactly_as_many_orders_as_asked_for(orders: int) -> None:
+def test_an_evening_has_exactly_the_requested_number_of_orders(orders: int) -> None:
     assert plan(orders, 1).orders == orders
 
 
@@ -24,7 +24,7 @@ def test_an_evening_without_orders_is_refused() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_an_evening_of_two_thousand_orders_shows_everything(seed: int) -> None:
+def test_an_evening_of_two_thousand_orders_has_every_plot_and_role(seed: int) -> None:
     evening = plan(2000, seed)
     visits = [visit for party in evening.parties for visit in party.visits]
     assert 250 <= len(evening.parties) <= 450
@@ -52,7 +52,7 @@ def test_every_group_has_one_leader_who_comes_first() -> None:
         assert all(visit.role is Role.JOINS and visit.at_s >= leader.at_s for visit in joiners)
 
 
-def test_the_rush_has_more_joiners_than_seats_at_one_moment() -> None:
+def test_the_overcrowded_group_has_more_simultaneous_joiners_than_seats() -> None:
     (rush,) = [party for party in plan(2000, 3).parties if party.plot is Plot.RUSH]
     joins = [visit.at_s for visit in rush.visits[1:]]
     assert len(joins) > RUSH.capacity * 2
@@ -64,13 +64,13 @@ def test_request_ids_are_all_different() -> None:
     assert len({visit.request_id for visit in visits}) == len(visits)
 
 
-def test_more_orders_make_a_longer_evening_only_beyond_a_hundred_a_second() -> None:
+def test_more_orders_make_a_longer_evening_only_above_a_hundred_per_second() -> None:
     assert arrivals_s(2000) == arrivals_s(6000) == 60
     assert arrivals_s(20_000) == 200
     assert arrivals_s(10) == 12
 
 
-def test_every_ladder_is_one_that_the_shop_may_offer() -> None:
+def test_the_terms_of_every_campaign_are_valid() -> None:
     for offer in OFFERS:
         members = [tier.members for tier in offer.campaign().tiers]
         prices = [offer.solo_price_minor, *(tier.unit_price_minor for tier in offer.campaign().tiers)]

@@ -1,6 +1,6 @@
-"""Goal: the shop's client retries what it may, with the same request, and keeps what is unexpected.
+"""The demo's client retries transient errors with the same request, and collects unexpected ones.
 
-Method: an order service of a few lines, in this process, that misbehaves as told.
+Method: a small order service in this process that injects faults.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ async def test_joiners_join_the_group_that_their_leader_opened(player: Player, s
     assert tally.errors == []
 
 
-async def test_a_service_that_is_away_is_asked_again_with_the_same_request(
+async def test_a_call_to_an_unavailable_service_is_retried_with_the_same_request(
     player: Player, shop: Shop, tally: Tally
 ) -> None:
     shop.fails["ann"] = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED]
@@ -122,21 +122,23 @@ async def test_a_request_sent_five_times_is_one_order(player: Player, shop: Shop
     assert (tally.placed, tally.duplicates, len(tally.acknowledged)) == (1, 4, 1)
 
 
-async def test_what_is_unexpected_is_kept_and_the_evening_goes_on(player: Player, shop: Shop, tally: Tally) -> None:
+async def test_an_unexpected_error_is_collected_and_the_evening_continues(
+    player: Player, shop: Shop, tally: Tally
+) -> None:
     shop.fails["bob"] = [grpc.StatusCode.INTERNAL]
     await player.play(evening(visit("ann", Role.LEADS), visit("bob"), visit("cid")))
     assert tally.errors == ["PlaceOrder: INTERNAL: as told"]
     assert tally.answers == {"RESERVED": 2}
 
 
-async def test_who_leaves_in_time_is_out_and_who_is_late_is_told(player: Player, tally: Tally) -> None:
+async def test_an_early_cancellation_succeeds_and_a_late_one_is_counted(player: Player, tally: Tally) -> None:
     visits = [visit("ann", Role.LEADS), visit("bob", cancels_at_s=0.0), visit("cid"), visit("dan", cancels_at_s=0.0)]
     await player.play(evening(*visits))
     assert tally.cancelled + tally.too_late_to_cancel == 2
     assert tally.errors == []
 
 
-async def test_campaigns_are_made_under_ids_of_this_run(player: Player, shop: Shop) -> None:
+async def test_campaigns_have_ids_of_this_run(player: Player, shop: Shop) -> None:
     await player.open_shop(evening())
     assert [made.campaign_id for made in shop.campaigns] == [player.campaign_id(offer) for offer in OFFERS]
     assert all(made.campaign_id.endswith("-000000") for made in shop.campaigns)

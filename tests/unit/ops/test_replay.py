@@ -1,4 +1,4 @@
-"""Goal: replay finds whatever the rules did not write. Method: a rule that counts, its true log, and spoilt ones."""
+"""Replay reports every decision that the rules did not make. Method: a counting rule, its log, and changed logs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Count:
 
 
 class Counting:
-    """Every input is counted; an empty one is nothing."""
+    """Counts inputs. An empty input yields no decision."""
 
     def initial(self, key: str) -> Count:
         return Count()
@@ -88,20 +88,20 @@ def played(decisions: list[Line], inputs: list[Line], begins_at: int = 0) -> Rep
     return replay
 
 
-def test_a_true_log_is_replayed_without_a_difference() -> None:
+def test_a_correct_log_is_replayed_without_a_difference() -> None:
     result = played(log(INPUTS), INPUTS).finish()
     assert result.differences == []
     assert (result.aggregates, result.inputs, result.decisions, result.not_yet_logged) == (2, 5, 4, 0)
 
 
-def test_repeats_in_the_log_change_nothing() -> None:
+def test_duplicates_in_the_log_are_ignored() -> None:
     decisions = log(INPUTS)
     replay = played([*decisions, decisions[0]], INPUTS)
     assert replay.finish().differences == []
     assert replay.digest() == played(decisions, INPUTS).digest()
 
 
-def test_a_decision_that_the_rules_did_not_make_is_found() -> None:
+def test_a_decision_that_the_rules_did_not_make_is_reported() -> None:
     decisions = log(INPUTS)
     spoilt = GroupDecision.FromString(decisions[1].value)
     spoilt.events[0].expired.members = 99
@@ -123,14 +123,14 @@ def test_a_decision_without_an_input_is_reported() -> None:
     ]
 
 
-def test_what_is_not_in_the_log_yet_is_no_difference() -> None:
+def test_a_decision_that_is_not_logged_yet_is_no_difference() -> None:
     result = played(log(INPUTS)[:2], INPUTS).finish()
     assert result.differences == []
     assert result.not_yet_logged == 2
 
 
 @pytest.mark.parametrize("begins_at", [1, 3])
-def test_groups_that_began_before_the_inbox_does_are_left_out(begins_at: int) -> None:
+def test_groups_that_began_before_the_inbox_are_omitted(begins_at: int) -> None:
     kept = [one for one in INPUTS if one.offset >= begins_at]
     result = played(log(INPUTS), kept, begins_at).finish()
     assert result.differences == []

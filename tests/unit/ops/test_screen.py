@@ -1,4 +1,4 @@
-"""Nothing that others wrote moves the cursor, hides a word or forges a line on an operator's screen."""
+"""Foreign text can't move the cursor, hide text or forge a line on an operator's screen."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ KEY = ALL.encode()
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_a_text_is_shown_on_one_line_without_what_a_terminal_obeys(text: str) -> None:
+def test_a_text_is_printed_on_one_line_without_control_characters(text: str) -> None:
     safe = printable(text)
     assert not unsafe(safe)
     assert "\n" not in safe
@@ -53,7 +53,7 @@ def test_a_text_is_shown_on_one_line_without_what_a_terminal_obeys(text: str) ->
     assert not unsafe(json_safe(json.dumps(text, ensure_ascii=False)))
 
 
-def test_what_people_write_stays_as_it_is() -> None:
+def test_ordinary_text_is_printed_unchanged() -> None:
     for text in ("拼团 ¥89.00", "münchen", "Ωmega é e\u0301", "🎉 x", "a [b] \\ c"):
         assert printable(text) == text
     assert printable_bytes(b"\xff\xfe") == "\\xff\\xfe"
@@ -62,7 +62,7 @@ def test_what_people_write_stays_as_it_is() -> None:
 
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What the consoles of all commands print."""
+    """The output of all commands."""
     out = io.StringIO()
     made = lambda: SafeConsole(file=out, width=400, force_terminal=False)  # noqa: E731
     for module in (console, dlq, invites, ledger, offsets, reconcile, replay, show, what_if):
@@ -81,7 +81,7 @@ def safe(out: io.StringIO, *parts: str) -> str:
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_the_console_is_safe_whatever_it_is_given(text: str) -> None:
+def test_the_console_escapes_any_content(text: str) -> None:
     out = io.StringIO()
     made = SafeConsole(file=out, width=200)
     table = Table(title=text)
@@ -144,7 +144,7 @@ def test_tail_and_show(spec: Any, message: Any, screen: io.StringIO) -> None:
         safe(screen)
 
 
-def test_bytes_that_nobody_decodes_are_shown_by_tail() -> None:
+def test_tail_prints_undecodable_bytes() -> None:
     for spec in (CAMPAIGNS, ORDERS):
         for value in (None, b"\xff\x1b[2J", b""):
             for key in (None, b"\xff\xfe\x1b", KEY):
@@ -153,7 +153,7 @@ def test_bytes_that_nobody_decodes_are_shown_by_tail() -> None:
 
 
 @pytest.mark.parametrize("event", [g.GroupEvent, p.PaymentEvent])
-def test_every_event_with_every_text_of_it_hostile_and_every_number_absurd(event: Any) -> None:
+def test_every_event_with_hostile_texts_and_absurd_numbers(event: Any) -> None:
     for name in event.DESCRIPTOR.oneofs_by_name["body"].fields:
         made = event()
         _fill(getattr(made, name.name))
@@ -268,7 +268,7 @@ def test_an_error_is_one_line(lines: tuple[str, ...], capsys: pytest.CaptureFixt
     assert said.count("\n") == 1 + len(lines)
 
 
-def test_an_argument_that_is_quoted_back_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quoted_argument_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["tail", ALL], ["show", "group", ALL], ["dlq", "show", ALL], ["invites", ALL], [ALL]):
         assert main.main([*command, *(() if command == [ALL] else ("--kafka", "127.0.0.1:1"))]) == 2
         said = capsys.readouterr().err

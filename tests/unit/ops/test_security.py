@@ -1,4 +1,4 @@
-"""How the command line is let in at a broker follows from its environment, and a mistake there is one sentence."""
+"""The credentials of the command line come from the environment, and an error there is one sentence."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def test_on_ones_own_machine_nothing_is_needed() -> None:
+def test_a_local_stack_needs_no_credentials() -> None:
     assert client(cluster("127.0.0.1:9092")) == {"bootstrap_servers": "127.0.0.1:9092"}
 
 
-def test_a_user_means_that_the_broker_asks_for_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_user_selects_sasl_over_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     ca.touch()
     monkeypatch.setenv("GROUPBUY_OPS_KAFKA_USER", "ops")
@@ -36,7 +36,7 @@ def test_a_user_means_that_the_broker_asks_for_one(monkeypatch: pytest.MonkeyPat
     assert PASSWORD not in repr(found)
 
 
-def test_half_of_it_is_a_mistake_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_credentials_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUPBUY_OPS_KAFKA_USER", "ops")
     with pytest.raises(OpsError) as caught:
         cluster("broker:9093")
@@ -44,7 +44,7 @@ def test_half_of_it_is_a_mistake_that_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert "GROUPBUY_OPS_KAFKA_PASSWORD and GROUPBUY_OPS_KAFKA_CA are not set" in str(caught.value)
 
 
-def test_a_bad_value_is_named_and_no_secret_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_value_is_reported_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUPBUY_OPS_KAFKA_PASSWORD", PASSWORD)
     monkeypatch.setenv("GROUPBUY_OPS_KAFKA_CA", "/nowhere/ca.pem")
     with pytest.raises(OpsError, match=r"GROUPBUY_OPS_KAFKA_CA is '/nowhere/ca\.pem'") as caught:

@@ -1,4 +1,4 @@
-"""Every record type × what can be wrong with it: each is found and has a way out; a good log has no findings."""
+"""Every record type with every kind of fault: each is found and has a way out; a correct log has no findings."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def kinds(spec: TopicSpec, one: Any, context: Context = CONTEXT) -> set[Kind]:
 
 
 @pytest.mark.parametrize("spec", GOOD, ids=lambda spec: spec.name)
-def test_a_good_record_has_no_finding(spec: TopicSpec) -> None:
+def test_a_valid_record_has_no_finding(spec: TopicSpec) -> None:
     assert list(check(spec, good(spec), CONTEXT)) == []
 
 
 @pytest.mark.parametrize("spec", GOOD, ids=lambda spec: spec.name)
-def test_every_topic_times_what_any_record_can_be(spec: TopicSpec) -> None:
+def test_every_topic_with_every_fault_of_any_record(spec: TopicSpec) -> None:
     one = good(spec)
     assert Kind.UNDECODABLE in kinds(spec, record(one.key, b"\xff\xff\xff"))
     assert Kind.NO_VALUE in kinds(spec, record(one.key, None))
@@ -81,7 +81,7 @@ def test_every_topic_times_what_any_record_can_be(spec: TopicSpec) -> None:
     assert Kind.WRONG_PARTITION in kinds(spec, record(one.key, one.value, (one.partition + 1) % PARTITIONS))
     assert kinds(spec, record(one.key, one.value, headers=[("h", b"x" * 100_000)])) == {Kind.SIZE}
     assert Kind.SIZE in kinds(spec, record(one.key, b"\xff" * (1 << 20)))
-    # A body of a future build: a field that nobody here knows.
+    # A body of a future build: an unknown field.
     if spec is not CAMPAIGNS:
         assert Kind.UNKNOWN in kinds(spec, record(one.key, b"\xfa\x7f\x00")) | kinds(spec, record(one.key, b""))
 
@@ -98,7 +98,7 @@ def changed(spec: TopicSpec, **fields: Any) -> Any:
     return record(key.encode(), made.SerializeToString())
 
 
-def test_a_record_of_another_name_than_its_key() -> None:
+def test_a_record_with_another_name_than_its_key_is_found() -> None:
     for spec in (ORDERS, GROUP_LOG, PAYMENT_LOG):
         assert kinds(spec, changed(spec, group=FOREIGN)) == {Kind.FOREIGN}
     assert kinds(CAMPAIGNS, changed(CAMPAIGNS, name="campaigns/jug")) == {Kind.FOREIGN}
@@ -106,7 +106,7 @@ def test_a_record_of_another_name_than_its_key() -> None:
     assert kinds(REGISTRY, record(b"declared", skipped)) == {Kind.FOREIGN}
 
 
-def test_a_future_version_of_the_rules() -> None:
+def test_a_future_version_of_the_rules_is_found() -> None:
     opened = g.GroupEvent(opened=g.GroupOpened(terms=g.Terms(rules_version=99)))
     made = g.GroupDecision(group=GROUP, version=1, events=[opened]).SerializeToString()
     assert kinds(GROUP_LOG, record(GROUP.encode(), made)) == {Kind.UNKNOWN}
@@ -134,7 +134,7 @@ def test_a_future_version_of_the_rules() -> None:
         ),
     ],
 )
-def test_numbers_that_nothing_of_ours_writes(spec: TopicSpec, message: Any) -> None:
+def test_absurd_numbers_are_found(spec: TopicSpec, message: Any) -> None:
     key = GOOD[spec][0]
     assert Kind.NUMBERS in kinds(spec, record(key.encode(), message.SerializeToString()))
 
@@ -150,7 +150,7 @@ def test_every_finding_has_a_way_out(spec: TopicSpec, kind: Kind) -> None:
         assert f"skip {spec.name} 1 7" in way
 
 
-def test_a_skip_is_of_one_place_and_one_value() -> None:
+def test_a_skip_covers_one_place_and_one_value() -> None:
     bad = record(GROUP.encode(), b"\xff")
     place = (GROUP_LOG.name, bad.partition, bad.offset, sha256(b"\xff").digest())
     skipping = CONTEXT._replace(skipped=frozenset({place}))
@@ -194,12 +194,12 @@ def found(values: Iterable[tuple[str, bytes]], most: int = 100) -> tuple[list[tu
     return findings, chains.passes
 
 
-def test_a_whole_chain_with_repeats_has_no_finding() -> None:
+def test_a_complete_chain_with_duplicates_has_no_finding() -> None:
     log = chain("a", 3)
     assert found([("a", one) for one in (log[0], log[0], log[1], log[0], log[2], log[2])]) == ([], 1)
 
 
-def test_forks_gaps_broken_chains_and_causes_that_go_back_are_found_where_they_stand() -> None:
+def test_forks_gaps_broken_chains_and_earlier_causes_are_found_at_their_place() -> None:
     log = chain("a", 4)
     fork = decision("a", 2, sha256(log[0]).digest(), 2, note=9)
     assert found([("a", one) for one in (*log[:2], fork, *log[2:])])[0] == [(2, Kind.FORK)]
@@ -212,7 +212,7 @@ def test_forks_gaps_broken_chains_and_causes_that_go_back_are_found_where_they_s
     assert found([("a", decision("a", 2**62, b"", 1))])[0] == [(0, Kind.GAP)]
 
 
-def test_memory_is_bounded_and_nothing_is_missed_for_it() -> None:
+def test_bounded_memory_misses_no_finding() -> None:
     groups = [str(UUID(int=number)) for number in range(200)]
     values = [(one, value) for one in groups for value in chain(one, 2)]
     bad = [(one, decision(one, 9, b"", 1)) for one in groups[::10]]
@@ -222,7 +222,7 @@ def test_memory_is_bounded_and_nothing_is_missed_for_it() -> None:
     assert {kind for _, kind in findings} == {Kind.GAP}
 
 
-def test_a_whole_story_has_no_finding() -> None:
+def test_the_logs_of_a_story_have_no_finding() -> None:
     story = completed_group()
     context = Context(1, {(spec.name, 0): 10**6 for spec in ALL}, frozenset(), {})
     for spec, lines in ((ORDERS, story.facts), (GROUP_LOG, story.groups), (PAYMENT_LOG, story.payments)):

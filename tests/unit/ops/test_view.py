@@ -1,4 +1,4 @@
-"""Goal: the demo's picture says what the logs say. Method: the hand-written story on the board, drawn."""
+"""The view of the demo shows the content of the logs. Method: the hand-written story, drawn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Services:
 
 def board(story: Story) -> Board:
     made = Board({"mug": "Ceramic mug"})
-    # As it happens: repeats, and the two topics in any interleaving.
+    # As in a real run: duplicates, and the two topics interleaved.
     made.take(PAYMENT_LOG.name, story.payments[:3])
     made.take(GROUP_LOG.name, story.groups)
     made.take(GROUP_LOG.name, story.groups[-1:])
@@ -57,12 +57,12 @@ def test_the_live_view_shows_groups_money_and_services() -> None:
         assert said in text
 
 
-def test_money_is_what_was_held_taken_and_let_go() -> None:
+def test_amounts_are_held_captured_and_released() -> None:
     assert board(completed_group()).money() == {"CNY": Money(held=44500, captured=31400, released=13100)}
     assert board(expired_group()).money()["CNY"].open == 0
 
 
-def test_a_plain_line_says_how_far_it_is_and_not_too_often() -> None:
+def test_a_plain_line_reports_the_progress_at_most_every_interval() -> None:
     console = Console(file=io.StringIO(), width=200)
     view = View(plan(10, 1), board(completed_group()), Tally(placed=5), Services(), stage="the evening")
     view.print_plain(console)
@@ -74,7 +74,7 @@ def test_a_plain_line_says_how_far_it_is_and_not_too_often() -> None:
     assert "down: groups" in lines[0]
 
 
-def test_the_results_name_what_each_group_paid() -> None:
+def test_the_results_have_the_payment_of_each_group() -> None:
     console = Console(file=io.StringIO(), width=160)
     print_results(console, board(completed_group()), Tally(placed=5))
     assert isinstance(console.file, io.StringIO)
@@ -83,7 +83,7 @@ def test_the_results_name_what_each_group_paid() -> None:
         assert said in text
 
 
-def test_the_results_name_groups_that_expired() -> None:
+def test_the_results_have_the_expired_groups() -> None:
     console = Console(file=io.StringIO(), width=160)
     made = board(expired_group())
     print_results(console, made, Tally(placed=2))

@@ -1,4 +1,4 @@
-"""Goal: a command finds its broker in the order promised, and says in one sentence when it can't."""
+"""A command takes the broker's address from option, environment or stack; a missing one is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def stack(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_option_wins_over_the_environment_and_that_over_the_stack(
+def test_the_option_precedes_the_environment_which_precedes_the_stack(
     stack: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert broker(None, stack) == "127.0.0.1:3"
@@ -34,7 +34,7 @@ def test_the_option_wins_over_the_environment_and_that_over_the_stack(
     assert broker("127.0.0.1:1", stack) == "127.0.0.1:1"
 
 
-def test_without_any_of_them_it_says_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_address_is_reported_with_the_way_out(tmp_path: Path) -> None:
     for find in (broker, provider):
         with pytest.raises(OpsError, match="make up") as caught:
             find(None, tmp_path / "none.json")
@@ -42,7 +42,7 @@ def test_without_any_of_them_it_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "[]"])
-def test_a_stack_file_that_can_not_be_used_is_named(content: str, tmp_path: Path) -> None:
+def test_an_invalid_stack_file_is_reported(content: str, tmp_path: Path) -> None:
     path = tmp_path / "stack.json"
     path.write_text(content)
     with pytest.raises(OpsError, match=r"stack\.json can't be used"):
@@ -50,6 +50,6 @@ def test_a_stack_file_that_can_not_be_used_is_named(content: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("address", ["localhost", "localhost:", ":9092", "localhost:99999", "a:1,b"])
-def test_what_is_no_address_is_refused(address: str, tmp_path: Path) -> None:
+def test_an_invalid_address_is_refused(address: str, tmp_path: Path) -> None:
     with pytest.raises(OpsError, match="--kafka takes host:port"):
         broker(address, tmp_path / "none.json")
