@@ -14,12 +14,12 @@ from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
+from chassis.lifecycle import backoff
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.processors.sequencer import DependencyUnavailable, RecordMapper
 from eventlog.records.dead_letters import Undecodable
 from eventlog.records.wire import BytesField
 from services.groups.domain import command
-from services.groups.processors import sequencer
 from services.groups.processors.sequencer import CAMPAIGN_HEADER, GroupInboxMapper
 from services.payments.domain.decide import decode
 from services.payments.domain.model import GroupPayments
@@ -179,7 +179,7 @@ async def test_a_batch_with_many_unknown_campaigns_reads_their_topic_to_its_end_
 async def test_a_broker_that_is_away_while_a_campaign_is_looked_for_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sequencer, "RETRY_INTERVAL_S", 0)
+    monkeypatch.setattr(backoff, "MAX_WAIT_S", 0.0)
     offer = Campaign(name="campaigns/mug")
     campaigns: dict[str, Campaign] = {}
     refusals = [BrokerUnavailable("away"), BrokerUnavailable("away")]

@@ -6,7 +6,6 @@ original bytes.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,6 +17,7 @@ from groupbuy.log.v1.log_pb2 import Source
 from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
+from chassis.lifecycle.backoff import retries_until_success
 from eventlog.consuming.resume import Source as CopiedFrom
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.processors.sequencer import DependencyUnavailable, RecordMapper
@@ -29,8 +29,6 @@ from shared_kernel.decoding import decode_for_group
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two attempts to read the campaigns' topic while the broker is unavailable.
-RETRY_INTERVAL_S = 0.2
 #: Header with the id of the campaign of an order that opens a group.
 CAMPAIGN_HEADER = "groupbuy-campaign"
 
@@ -114,14 +112,13 @@ class _OrderFactMapper(RecordMapper):
     async def load_dependency(self, missing: DependencyUnavailable) -> None:
         """Reads the campaigns' topic to its end, at most once a batch. Retries while the broker is unavailable."""
         (name,) = missing.args
-        while True:
-            try:
-                self._read_to_end = await self._get_latest(name) is None
-            except BrokerUnavailable as error:
-                log.warning("reading the campaigns' topic failed, retrying: %s", error)
-                await asyncio.sleep(RETRY_INTERVAL_S)
-            else:
-                return
+        async for attempt in retries_until_success(BrokerUnavailable):
+            with attempt:
+                try:
+                    self._read_to_end = await self._get_latest(name) is None
+                except BrokerUnavailable as error:
+                    log.warning("reading the campaigns' topic failed; retrying in %.1f s: %s", attempt.next_wait, error)
+                    raise
 
     def reject(self, record: Any, error: str) -> bytes | None:
         """The rejection of an order that can't be decoded; its name is in the headers."""
