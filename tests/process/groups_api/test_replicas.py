@@ -71,11 +71,11 @@ class OwnTable(Table):
         partitions: Collection[int] | None = None,
         /,
     ) -> list[OpenGroup]:
-        wanted = set(range(COUNT) if partitions is None else partitions)
-        if not wanted <= self.ready:
+        expected = set(range(COUNT) if partitions is None else partitions)
+        if not expected <= self.ready:
             raise NotReady("some are not ready here")
         found = self.open.nearest(campaign, after, 1_000)
-        return [one for one in found if partition_of(one.group, COUNT) in wanted][:limit]
+        return [one for one in found if partition_of(one.group, COUNT) in expected][:limit]
 
 
 class Peer:
@@ -207,10 +207,10 @@ async def test_a_partition_without_a_ready_owner_is_unavailable_not_not_found(
 async def test_a_call_waits_for_the_next_owner(cluster: Cluster) -> None:
     cluster.put(one_in(0), forming(2), version=7)
     cluster.assign(0, cluster.all[0], ready=False)
-    asked = [asyncio.create_task(get(replica, one_in(0))) for replica in cluster.all]
+    calls = [asyncio.create_task(get(replica, one_in(0))) for replica in cluster.all]
     await eventually(lambda: all(replica.replicas.waiting for replica in cluster.all))
     cluster.assign(0, cluster.all[2])
-    assert [group.version for group in await asyncio.gather(*asked)] == [7, 7, 7]
+    assert [group.version for group in await asyncio.gather(*calls)] == [7, 7, 7]
 
 
 async def test_a_call_is_forwarded_once_when_replicas_disagree(cluster: Cluster) -> None:
@@ -230,18 +230,18 @@ async def test_a_call_to_a_lost_replica_is_retried_until_its_partitions_move(clu
     cluster.put(one_in(0), forming(2), version=7)
     gone, left, heir = cluster.all
     await gone.server.drain(0.1)
-    asked = asyncio.create_task(get(left, one_in(0)))
+    pending = asyncio.create_task(get(left, one_in(0)))
     await eventually(lambda: bool(left.replicas.waiting))
     cluster.assign(0, heir)
-    assert (await asked).version == 7
+    assert (await pending).version == 7
 
 
 async def test_a_cancel_that_waits_at_an_owner_continues_at_the_next(cluster: Cluster) -> None:
     group = one_in(0)
     cluster.put(group, forming(2))
-    first, asked_at, heir = cluster.all
+    first, replica_called, heir = cluster.all
     request = CancelGroupRequest(name=f"groups/{group}", request_id=REQUEST)
-    asked = asyncio.ensure_future(asked_at.stub.CancelGroup(request, timeout=SOON_S))
+    pending = asyncio.ensure_future(replica_called.stub.CancelGroup(request, timeout=SOON_S))
     await eventually(lambda: bool(first.broker.records))
     # The owner no longer decides or answers. The group has moved, but the owner has not learned of it.
     cluster.assign(0, heir)
@@ -250,7 +250,7 @@ async def test_a_cancel_that_waits_at_an_owner_continues_at_the_next(cluster: Cl
     ended = forming(2)
     ended.phase = Phase.CANCELLED
     heir.table.put(ended, 2, group)
-    assert (await asked).state == GROUP_STATE_CANCELLED
+    assert (await pending).state == GROUP_STATE_CANCELLED
 
 
 async def pages(replica: Replica, size: int) -> list[list[str]]:
@@ -301,10 +301,10 @@ async def test_a_list_needs_all_partitions_to_be_ready(cluster: Cluster) -> None
     for replica in cluster.all:
         refused = await refusal(replica.stub.ListGroups(request, timeout=0.3))
         assert refused.code is grpc.StatusCode.UNAVAILABLE
-    asked = asyncio.ensure_future(cluster.all[0].stub.ListGroups(request, timeout=SOON_S))
+    pending = asyncio.ensure_future(cluster.all[0].stub.ListGroups(request, timeout=SOON_S))
     await eventually(lambda: bool(cluster.all[0].replicas.waiting))
     cluster.assign(4, cluster.all[2])
-    assert len((await asked).groups) == 20
+    assert len((await pending).groups) == 20
 
 
 async def test_partitions_that_are_not_numbers_are_refused(cluster: Cluster) -> None:

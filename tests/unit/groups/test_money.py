@@ -137,8 +137,8 @@ _ENDS = [
 @pytest.mark.parametrize("arrival", [pays("b"), captured("b")])
 def test_funds_of_an_ended_order_are_returned_once(status: OrderStatus, arrival: bytes) -> None:
     group = ended(status)
-    asked = status in (OrderStatus.LAPSED, OrderStatus.RELEASED)
-    group.when(arrival).then(*([] if asked else ["release_requested b NO_SEAT"]))
+    is_requested = status in (OrderStatus.LAPSED, OrderStatus.RELEASED)
+    group.when(arrival).then(*([] if is_requested else ["release_requested b NO_SEAT"]))
     group.when(arrival, pays("b"), captured("b")).then_nothing()
     assert group.state.status("b") is status
     group.when(released("b")).then("member_released b").when(released("b"), arrival).then_nothing()

@@ -120,7 +120,7 @@ class Count:
                 self.to_charge[order] = what.amount_minor
             case "release_requested":
                 assert self.where[order] not in (*LIVE, "settling", "settled")
-                assert order not in self.to_release, "asked back twice"
+                assert order not in self.to_release, "released twice"
                 self.to_release.add(order)
             case "member_settled":
                 assert self._move(order, ("settling",), "settled")
@@ -228,14 +228,14 @@ class GroupMachine(RuleBasedStateMachine):
 
     # Payments: answers each request once, possibly late --------------------------------------------------------------
 
-    def _asked(self) -> list[str]:
+    def _to_answer(self) -> list[str]:
         return [order for order in self.count.to_hold if order not in self.answered]
 
     @rule(which=WHICH, unpaid=RARELY, all_of_them=OFTEN)
-    @precondition(lambda self: self._asked())
+    @precondition(lambda self: self._to_answer())
     def holds_are_answered(self, which: int, unpaid: bool, all_of_them: bool) -> None:
-        asked = self._asked()
-        for order in asked if all_of_them else [asked[which % len(asked)]]:
+        requests = self._to_answer()
+        for order in requests if all_of_them else [requests[which % len(requests)]]:
             self._answer(order, paid=not unpaid)
 
     def _answer(self, order: str, *, paid: bool) -> None:
@@ -326,8 +326,8 @@ class GroupMachine(RuleBasedStateMachine):
         """Ends all open payments; then every order has a final place."""
         if not hasattr(self, "count"):
             return
-        while self._asked():
-            self._answer(self._asked()[0], paid=True)
+        while self._to_answer():
+            self._answer(self._to_answer()[0], paid=True)
         self.say(tick(), after_ms=2 * 60 * MINUTE)
         while self._owed():
             self.money_moves(1)

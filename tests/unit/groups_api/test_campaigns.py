@@ -178,8 +178,8 @@ async def test_an_unavailable_broker_is_reported(broker: Broker, campaigns: Camp
 
 
 def edit(*paths: str, etag: str = "", **more: object) -> UpdateCampaignRequest:
-    wanted = Campaign(name="campaigns/mug", etag=etag, **more)  # type: ignore[arg-type] # fields by name
-    return UpdateCampaignRequest(campaign=wanted, update_mask=FieldMask(paths=paths))
+    campaign = Campaign(name="campaigns/mug", etag=etag, **more)  # type: ignore[arg-type] # fields by name
+    return UpdateCampaignRequest(campaign=campaign, update_mask=FieldMask(paths=paths))
 
 
 async def test_an_edit_changes_the_fields_of_its_mask_only(

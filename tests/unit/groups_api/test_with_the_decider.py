@@ -101,8 +101,8 @@ async def test_a_watch_of_a_cancelled_group_ends_when_all_funds_are_returned(dec
     broker.reacts = decider.take
     groups = GroupServicer(decider, broker)
     watching = groups.WatchGroup(WatchGroupRequest(name=NAME, from_version=3), call(None))
-    wish = CancelGroupRequest(name=NAME, reason="sold out", request_id=REQUEST)
-    cancelled = await groups.CancelGroup(wish, call())
+    request = CancelGroupRequest(name=NAME, reason="sold out", request_id=REQUEST)
+    cancelled = await groups.CancelGroup(request, call())
     assert (cancelled.state, cancelled.settled) == (GROUP_STATE_CANCELLED, False)
     assert await upcoming(watching) == cancelled
     decider.pay(*(PaymentEvent(payment_released=PaymentReleased(order=order)) for order in "ab"))
@@ -115,5 +115,5 @@ async def test_a_second_cancel_changes_nothing(decider: Decider) -> None:
     broker = Broker()
     broker.reacts = decider.take
     groups = GroupServicer(decider, broker)
-    wish = CancelGroupRequest(name=NAME, reason="sold out", request_id=REQUEST)
-    assert await groups.CancelGroup(wish, call()) == await groups.CancelGroup(wish, call())
+    request = CancelGroupRequest(name=NAME, reason="sold out", request_id=REQUEST)
+    assert await groups.CancelGroup(request, call()) == await groups.CancelGroup(request, call())

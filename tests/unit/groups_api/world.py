@@ -41,7 +41,7 @@ def call(seconds: float | None = 5.0) -> Context:
 
 
 def campaign(**more: object) -> Campaign:
-    said: dict[str, object] = {
+    fields: dict[str, object] = {
         "product": "mug",
         "currency": "CNY",
         "solo_price_minor": 9900,
@@ -50,7 +50,7 @@ def campaign(**more: object) -> Campaign:
         "window": Duration(seconds=3600),
         "hold_window": Duration(seconds=60),
     }
-    return Campaign(**{**said, **more})  # type: ignore[arg-type] # fields by name
+    return Campaign(**{**fields, **more})  # type: ignore[arg-type] # fields by name
 
 
 class Table:

@@ -45,7 +45,7 @@ Record = Fact | Decision | Payment
 
 
 def placed(order: str, time_ms: int = 1000, *, opens: bool = False, solo: bool = False, **more: object) -> Fact:
-    said: dict[str, object] = {
+    fields: dict[str, object] = {
         "campaign": "mug",
         "opens_group": opens,
         "solo": solo,
@@ -55,13 +55,13 @@ def placed(order: str, time_ms: int = 1000, *, opens: bool = False, solo: bool =
         "payment_method": "card_ok",
         "request_sha256": digest_of(order),
     }
-    body = OrderPlaced(**{**said, **more})  # type: ignore[arg-type] # fields by name
+    body = OrderPlaced(**{**fields, **more})  # type: ignore[arg-type] # fields by name
     return Fact(OrderFact(order=order, group=GROUP, customer=f"customer-{order}", placed=body), time_ms)
 
 
 def cancel_requested(order: str, time_ms: int = 2000) -> Fact:
-    wish = OrderCancelRequested(request_id="r", reason="changed my mind")
-    return Fact(OrderFact(order=order, group=GROUP, customer=f"customer-{order}", cancel_requested=wish), time_ms)
+    body = OrderCancelRequested(request_id="r", reason="changed my mind")
+    return Fact(OrderFact(order=order, group=GROUP, customer=f"customer-{order}", cancel_requested=body), time_ms)
 
 
 def digest_of(order: str) -> bytes:

@@ -15,7 +15,7 @@ OTHER = "6b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
 
 
 def request(**more: object) -> PlaceOrderRequest:
-    said: dict[str, object] = {
+    fields: dict[str, object] = {
         "customer": "ann",
         "campaign": "campaigns/mug",
         "quantity": 1,
@@ -24,7 +24,7 @@ def request(**more: object) -> PlaceOrderRequest:
         "payment_method": "card_ok",
         "request_id": REQUEST,
     }
-    return PlaceOrderRequest(**{**said, **more})  # type: ignore[arg-type] # fields by name
+    return PlaceOrderRequest(**{**fields, **more})  # type: ignore[arg-type] # fields by name
 
 
 def test_ids_do_not_change_between_versions() -> None:

@@ -175,8 +175,8 @@ async def test_an_order_whose_fact_is_read_late_is_listed_once_by_the_time_of_th
     world.decide(GROUP, opened("o1"), reserved("o1"))
     world.now_ms = TIME_MS - 5_000
     world.decides = lambda fact: ()
-    wish = placed("o1", opens=True).fact
-    wish.customer = "customer-o1"
-    world.fold(wish)
+    fact = placed("o1", opens=True).fact
+    fact.customer = "customer-o1"
+    world.fold(fact)
     answer = await page(world, "groups/-", customer="customer-o1")
     assert [order.create_time.ToMilliseconds() for order in answer.orders] == [TIME_MS - 5_000]

@@ -45,8 +45,8 @@ def reserve(method: str) -> i.PaymentInput:
 
 
 def settle(hold: str, amount: int) -> i.PaymentInput:
-    wanted = SettlementRequested(order="a", hold=hold, amount_minor=amount, currency="CNY")
-    return from_group(GroupEvent(settlement_requested=wanted))
+    request = SettlementRequested(order="a", hold=hold, amount_minor=amount, currency="CNY")
+    return from_group(GroupEvent(settlement_requested=request))
 
 
 release = from_group(GroupEvent(release_requested=ReleaseRequested(order="a")))
@@ -68,7 +68,7 @@ def made_by(operation: int, attempt: int) -> str:
 def results(operation: int, hold: str) -> list[dict[str, Any]]:
     """Possible results of a call of this operation."""
     held = i.OutcomeAuthorised(hold=hold, amount_minor=HELD, currency="CNY", capturable_until_ms=FAR_MS)
-    said: dict[int, list[dict[str, Any]]] = {
+    by_operation: dict[int, list[dict[str, Any]]] = {
         p.OPERATION_AUTHORISE: [
             {"authorised": held},
             {"authorised": held},
@@ -82,7 +82,7 @@ def results(operation: int, hold: str) -> list[dict[str, Any]]:
         p.OPERATION_VOID: [{"voided": i.OutcomeVoided(hold=hold)}, {"hold_gone": i.OutcomeHoldGone(hold=hold)}],
         p.OPERATION_REFUND: [{"refunded": i.OutcomeRefunded(hold=hold)}],
     }
-    return [*said[operation], {"declined": i.OutcomeDeclined(reason="no")}, {"absent": i.OutcomeAbsent()}]
+    return [*by_operation[operation], {"declined": i.OutcomeDeclined(reason="no")}, {"absent": i.OutcomeAbsent()}]
 
 
 class Both:
@@ -118,9 +118,9 @@ class Both:
                 return refund(data.draw(st.integers(1, 2)), data.draw(st.sampled_from([0, 100])))
             case 3 | 4 | 5 | 6 | 7 if calls:
                 call = data.draw(st.sampled_from(calls))
-                said = results(call.operation, call.hold or made_by(call.operation, call.attempt))
+                choices = results(call.operation, call.hold or made_by(call.operation, call.attempt))
                 # The first two are successes.
-                return outcome(call.operation, call.attempt, **data.draw(st.sampled_from([*said[:2] * 2, *said])))
+                return outcome(call.operation, call.attempt, **data.draw(st.sampled_from([*choices[:2] * 2, *choices])))
             case _:
                 operation = data.draw(st.sampled_from(p.Operation.values()[1:]))
                 attempt = data.draw(st.integers(1, 3))

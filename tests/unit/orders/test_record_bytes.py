@@ -40,7 +40,7 @@ def names(request: PlaceOrderRequest) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "digest"),
+    ("payload", "digest"),
     [
         (place_request(), "05c4cbc14012a83dc807354d4fa27151a16a1990f9abbe92b8732e0cfba2c8e3"),
         (
@@ -63,8 +63,8 @@ def names(request: PlaceOrderRequest) -> tuple[str, str]:
         ),
     ],
 )
-def test_digests_do_not_change_between_versions(wanted: PlaceOrderRequest, digest: str) -> None:
-    assert request_digest(wanted).hex() == digest
+def test_digests_do_not_change_between_versions(payload: PlaceOrderRequest, digest: str) -> None:
+    assert request_digest(payload).hex() == digest
 
 
 @pytest.mark.parametrize("more", ORDERS)
@@ -106,9 +106,9 @@ async def test_a_cancel_request_is_its_fact_and_headers(world: World) -> None:
         await world.orders.CancelOrder(CancelOrderRequest(name=order.name, request_id=OTHER, reason="no"), call(0.2))
     group, ident = names(place_request())
     ((key, value, written),) = world.raw
-    wish = OrderCancelRequested(request_id=OTHER, reason="no")
+    body = OrderCancelRequested(request_id=OTHER, reason="no")
     assert key == group
-    fact = OrderFact(order=ident, group=group, customer="ann", cancel_requested=wish)
+    fact = OrderFact(order=ident, group=group, customer="ann", cancel_requested=body)
     assert value == fact.SerializeToString()
     kind = "groupbuy.orders.v1.OrderCancelRequested"
     assert written == headers(f"{ident}:cancel_requested:{OTHER}", kind, "/groupbuy/orders", TIME_MS, order.name)

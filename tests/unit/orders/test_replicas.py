@@ -84,7 +84,7 @@ def worlds() -> tuple[World, World, Carrier]:
     return (*made, carrier)
 
 
-def wanted(number: int, **more: object) -> PlaceOrderRequest:
+def order_request(number: int, **more: object) -> PlaceOrderRequest:
     return place_request(**{"request_id": str(UUID(int=number + 1)), **more})
 
 
@@ -103,7 +103,7 @@ async def test_orders_of_a_batch_go_to_their_owners_and_are_answered_in_order(
     worlds: tuple[World, World, Carrier],
 ) -> None:
     here, there, carrier = worlds
-    requests = [wanted(number, wait=WAIT_ACCEPTED) for number in range(40)]
+    requests = [order_request(number, wait=WAIT_ACCEPTED) for number in range(40)]
     results = await batch(here, *requests)
     assert [result.index for result in results] == list(range(40))
     assert {result.order.state for result in results} <= {ORDER_STATE_PLACED, ORDER_STATE_RESERVED}
@@ -121,7 +121,7 @@ async def test_orders_that_an_owner_can_no_longer_place_are_retried_one_by_one(
     worlds: tuple[World, World, Carrier],
 ) -> None:
     here, there, carrier = worlds
-    requests = [wanted(number) for number in range(20)]
+    requests = [order_request(number) for number in range(20)]
     there.away = {0, 1, 2}
     found = await batch(here, *requests)
     lost = [one for one in found if one.HasField("status")]
@@ -139,15 +139,15 @@ async def test_an_order_is_placed_read_and_cancelled_at_its_owner(
     here, there, carrier = worlds
     there.decides = opens_and_cancels
     number = next(one for one in range(99) if partition_of(_group(one), PARTITIONS) in here.away)
-    placed = await here.orders.PlaceOrder(wanted(number), call())
+    placed = await here.orders.PlaceOrder(order_request(number), call())
     assert placed.order.state == ORDER_STATE_RESERVED
     assert not here.records
     read = await here.orders.GetOrder(
         GetOrderRequest(name=placed.order.name, consistency_token=placed.consistency_token), call()
     )
     assert read == placed.order
-    wish = CancelOrderRequest(name=placed.order.name, request_id=REQUEST)
-    assert (await here.orders.CancelOrder(wish, call())).state == ORDER_STATE_CANCELLED
+    cancel = CancelOrderRequest(name=placed.order.name, request_id=REQUEST)
+    assert (await here.orders.CancelOrder(cancel, call())).state == ORDER_STATE_CANCELLED
     assert [method for method, _ in carrier.carried] == ["PlaceOrder", "GetOrder", "CancelOrder"]
 
 
@@ -156,7 +156,7 @@ async def test_a_customers_list_is_merged_from_all_owners(worlds: tuple[World, W
     here, there, _ = worlds
     for number in range(12):
         here.now_ms = there.now_ms = TIME_MS + number // 2
-        await here.orders.PlaceOrder(wanted(number), call())
+        await here.orders.PlaceOrder(order_request(number), call())
     found: list[Any] = []
     token = ""
     while True:
@@ -173,4 +173,4 @@ async def test_a_customers_list_is_merged_from_all_owners(worlds: tuple[World, W
 
 
 def _group(number: int) -> str:
-    return parse_order(wanted(number)).name.group
+    return parse_order(order_request(number)).name.group

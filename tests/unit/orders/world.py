@@ -218,7 +218,7 @@ class World:
 
 
 def place_request(**more: object) -> PlaceOrderRequest:
-    said: dict[str, object] = {
+    fields: dict[str, object] = {
         "customer": "ann",
         "campaign": "campaigns/mug",
         "quantity": 2,
@@ -227,7 +227,7 @@ def place_request(**more: object) -> PlaceOrderRequest:
         "payment_method": "card_ok",
         "request_id": REQUEST,
     }
-    return PlaceOrderRequest(**{**said, **more})  # type: ignore[arg-type] # fields by name
+    return PlaceOrderRequest(**{**fields, **more})  # type: ignore[arg-type] # fields by name
 
 
 async def still_waits(task: asyncio.Task[Any]) -> None:

@@ -19,7 +19,7 @@ KEYS = Keys({"k": bytes(32)})
 FIRST = Link("ann", SHARE_CHANNEL_FRIEND, 1, 2, group=KEY)
 
 
-def said(link: Link) -> Invitation:
+def invitation_of(link: Link) -> Invitation:
     return invitation(Verified(link, link_id(link)))
 
 
@@ -32,21 +32,21 @@ def decisions(group: Group) -> list[GroupDecision]:
 
 
 def test_the_reservation_has_the_invitation_of_the_member() -> None:
-    group = given(opens("a", invitation=said(FIRST)), joins("b"))
+    group = given(opens("a", invitation=invitation_of(FIRST)), joins("b"))
     (first, *_), (second, *_) = (
         [one.seat_reserved for one in decision.events if one.HasField("seat_reserved")] for decision in decisions(group)
     )
-    assert first.invitation == said(FIRST)
+    assert first.invitation == invitation_of(FIRST)
     assert not second.HasField("invitation")
 
 
 def test_the_waitlist_keeps_the_invitation() -> None:
     group = given(opens("a", campaign(capacity=2, tiers=campaign().tiers[:1], waitlist=True)), joins("b"))
-    group.when(joins("c", invitation=said(FIRST)), joins("d")).then("seat_waitlisted c", "seat_waitlisted d")
-    assert group.last[0].seat_waitlisted.invitation == said(FIRST)
+    group.when(joins("c", invitation=invitation_of(FIRST)), joins("d")).then("seat_waitlisted c", "seat_waitlisted d")
+    assert group.last[0].seat_waitlisted.invitation == invitation_of(FIRST)
     group.when(cancels("b"))
     (seat,) = (event.seat_reserved for event in group.last if event.HasField("seat_reserved"))
-    assert (seat.order, seat.invitation) == ("c", said(FIRST))
+    assert (seat.order, seat.invitation) == ("c", invitation_of(FIRST))
     found = invites_of(decisions(group))
     assert [(link.inviter, [one.order for one in link.orders]) for link in found.links] == [("ann", ["c"])]
 
@@ -59,9 +59,9 @@ def test_a_tree_five_links_deep_is_read_back_from_the_log_alone() -> None:
     side = forward(chain[1], "bea", channel=77)
     group = given(opens("a", campaign(capacity=10), customer="ann"))
     for person, link in zip(people, chain, strict=True):
-        group.when(joins(f"order-{person}", customer=person, invitation=said(link)))
-    group.when(joins("order-gus", customer="gus", invitation=said(side)))
-    group.when(joins("order-hal", customer="hal", invitation=said(chain[0])))
+        group.when(joins(f"order-{person}", customer=person, invitation=invitation_of(link)))
+    group.when(joins("order-gus", customer="gus", invitation=invitation_of(side)))
+    group.when(joins("order-hal", customer="hal", invitation=invitation_of(chain[0])))
 
     found = report(KEY, invites_of(decisions(group)))
 
@@ -88,7 +88,7 @@ def test_a_tree_five_links_deep_is_read_back_from_the_log_alone() -> None:
 
 def test_a_link_without_orders_is_placed_by_its_forwards() -> None:
     third = forward(forward(FIRST, "bea"), "cyd")
-    group = given(opens("a"), joins("b", customer="dan", invitation=said(third)))
+    group = given(opens("a"), joins("b", customer="dan", invitation=invitation_of(third)))
     found = invites_of(decisions(group))
     (above,) = found.links
     assert (above.link, above.inviter, above.depth) == (third.parent, "", 2)
@@ -96,7 +96,7 @@ def test_a_link_without_orders_is_placed_by_its_forwards() -> None:
 
 
 def test_duplicate_decisions_count_once() -> None:
-    group = given(opens("a", invitation=said(FIRST)), joins("b", invitation=said(FIRST)))
+    group = given(opens("a", invitation=invitation_of(FIRST)), joins("b", invitation=invitation_of(FIRST)))
     once = decisions(group)
     assert report(KEY, invites_of([*once, *once])) == report(KEY, invites_of(once))
 
@@ -106,7 +106,7 @@ def test_the_longest_chain_is_printed() -> None:
     group = given(opens("a", campaign(capacity=2000)))
     for number in range(2, 101):
         link = forward(link, f"p{number}")
-        group.when(joins(f"o{number}", invitation=said(link)))
+        group.when(joins(f"o{number}", invitation=invitation_of(link)))
     found = invites_of(decisions(group))
     assert found.depth == 100
     json.dumps(report(KEY, found))

@@ -53,8 +53,8 @@ async def test_pictures_are_rendered_one_at_a_time_and_few_wait(drawing: Drawing
     IDENTITY.set("shop")
     found = Pictures()
     drawing.go_on.clear()
-    asked = [asyncio.create_task(found.render(f"{number}", QR_FORMAT_PNG)) for number in range(SHARE + 1)]
-    done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+    tasks = [asyncio.create_task(found.render(f"{number}", QR_FORMAT_PNG)) for number in range(SHARE + 1)]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=30)
     errors = [one.exception() for one in done]
     assert [one.reason_name for one in errors if isinstance(one, ApiError)] == ["OVERLOADED"]
     IDENTITY.set("other")
@@ -63,7 +63,7 @@ async def test_pictures_are_rendered_one_at_a_time_and_few_wait(drawing: Drawing
     assert not other.done()
     drawing.go_on.set()
     assert await other == b"other"
-    await asyncio.gather(*asked, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
     assert drawing.most_at_once == 1
 
 

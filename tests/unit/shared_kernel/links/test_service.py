@@ -50,12 +50,12 @@ class Shop:
     """GroupService and CampaignService in memory."""
 
     groups: dict[str, Group] = field(default_factory=dict)
-    asked: list[ListGroupsRequest] = field(default_factory=list)
+    requests: list[ListGroupsRequest] = field(default_factory=list)
     now_s: int = 1_700_000_000
 
     def add(self, number: int, campaign: str = "mug", **more: Any) -> str:
-        said: dict[str, Any] = {"state": GROUP_STATE_FORMING, "seats_left": 3, "members": [Member(customer="ann")]}
-        group = Group(name=f"groups/{uuid(number)}", campaign=f"campaigns/{campaign}", **said | more)
+        fields: dict[str, Any] = {"state": GROUP_STATE_FORMING, "seats_left": 3, "members": [Member(customer="ann")]}
+        group = Group(name=f"groups/{uuid(number)}", campaign=f"campaigns/{campaign}", **fields | more)
         self.groups[group.name] = group
         return group.name
 
@@ -65,7 +65,7 @@ class Shop:
         return self.groups[request.name]
 
     async def ListGroups(self, request: ListGroupsRequest, context: Any) -> ListGroupsResponse:
-        self.asked.append(request)
+        self.requests.append(request)
         found = [one for one in self.groups.values() if one.campaign == request.campaign and joinable(one)]
         return ListGroupsResponse(groups=sorted(found, key=lambda one: one.seats_left))
 
@@ -120,7 +120,7 @@ async def test_a_link_to_a_closed_group_offers_open_groups(shop: Shop) -> None:
     found = await shop.resolve(token)
     assert (found.joinable, found.group.state) == (False, GROUP_STATE_COMPLETED)
     assert [one.group.name for one in found.open_groups] == [near, far]
-    assert (shop.asked[0].campaign, shop.asked[0].page_size) == ("campaigns/mug", MAX_ALTERNATIVES)
+    assert (shop.requests[0].campaign, shop.requests[0].page_size) == ("campaigns/mug", MAX_ALTERNATIVES)
     instead = await shop.resolve(found.open_groups[0].share_token)
     assert (instead.target, instead.joinable, instead.expire_time) == (near, True, found.expire_time)
     assert (instead.invitation.inviter, instead.invitation.channel) == ("ann", SHARE_CHANNEL_LIVE_ROOM)

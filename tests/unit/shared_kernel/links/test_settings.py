@@ -31,10 +31,10 @@ def test_invalid_keys_end_the_process_without_being_shown(
     with pytest.raises(SystemExit) as caught:
         load(GroupsSettings, insecure=True)
     assert caught.value.code == 2
-    said = capsys.readouterr().err
-    assert "GROUPBUY_GROUPS_LINK_KEYS" in said
-    assert "kid:hex" in said
-    assert HEX not in said
+    errors = capsys.readouterr().err
+    assert "GROUPBUY_GROUPS_LINK_KEYS" in errors
+    assert "kid:hex" in errors
+    assert HEX not in errors
 
 
 @pytest.mark.parametrize(
