@@ -164,7 +164,7 @@ class PartitionState(Generic[S]):
 
     @property
     def fully_acknowledged(self) -> bool:
-        """Whether the log holds every decision of this state, and the state every decision before them in the log."""
+        """Whether all decisions made here are in the log, without a gap whose records have not been compared."""
         return self.pending == 0 and self.written_ahead <= self.applied
 
     def undecided(self, records: Sequence[R]) -> Sequence[R]:
