@@ -185,7 +185,7 @@ def _captured(
     elif call.operation in HOLD_ENDING:
         yield from unexpected_funds.on_captured(payments, order, hold, amount, body.currency)
     elif call.operation == pb.OPERATION_AUTHORISE and payment.may_open(hold):
-        yield _declined_event(order, payment, unexpected_funds.TAKEN_UNASKED)
+        yield _declined_event(order, payment, unexpected_funds.TAKEN_UNEXPECTEDLY)
         yield from unexpected_funds.on_captured(payments, order, hold, amount, body.currency)
 
 

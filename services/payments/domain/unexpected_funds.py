@@ -18,7 +18,7 @@ from services.payments.domain.model import GroupPayments, Intent, Payment
 
 UNKNOWN_ORDER = "held for an order that was never asked for"
 SECOND_HOLD = "held though this call was not under way"
-TAKEN_UNASKED = "taken though no capture was under way"
+TAKEN_UNEXPECTEDLY = "taken though no capture was under way"
 TOO_MUCH = "more was taken than was asked for"
 TOO_LITTLE = "less was taken than was asked for"
 
@@ -77,7 +77,7 @@ def on_captured(
             # The held money is gone. The taken money is booked apart from it.
             yield events.hold_lapsed(order, hold, known.held, known.currency)
     currency = reported_currency or (record.currency if record is not None else "")
-    yield from return_funds(payments, order, hold, amount, currency, TAKEN_UNASKED, taken=True, method=method)
+    yield from return_funds(payments, order, hold, amount, currency, TAKEN_UNEXPECTEDLY, taken=True, method=method)
 
 
 def _is_expected(payment: Payment, hold: str) -> bool:

@@ -119,8 +119,8 @@ def test_each_hash_covers_all_entries_before_it() -> None:
 
 def test_the_hash_of_an_entry_is_stable() -> None:
     decision = PaymentDecision(group="g", version=1, time_ms=1)
-    unasked = SuspenseRecorded(order="o", hold="h", amount_minor=5, currency="KWD")
-    decision.events.append(PaymentEvent(suspense_recorded=unasked))
+    unexpected = SuspenseRecorded(order="o", hold="h", amount_minor=5, currency="KWD")
+    decision.events.append(PaymentEvent(suspense_recorded=unexpected))
     (entry,) = PartitionJournal().take([decision.SerializeToString(deterministic=True)], "g").entries
     assert entry.hash.hex() == "201c9134f2b1bb3990ea72b24b2b43d4e37addd6350d217412ce6d1a6f5e149e"
 

@@ -64,8 +64,8 @@ def signed(body: bytes, secret: str = SECRET, at_s: int = NOW_S) -> list[Notific
     return [NotificationHeader(name="Simprovider-Signature", value=f"t={at_s},v1={digest}")]
 
 
-def told(**fields: Any) -> bytes:
-    said = {
+def notification(**fields: Any) -> bytes:
+    fields_sent = {
         "key": f"{ORDER}:capture:1",
         "group": GROUP,
         "status": "STATUS_CAPTURED",
@@ -76,7 +76,7 @@ def told(**fields: Any) -> bytes:
         "reason": "",
         "action_url": "",
     }
-    return json.dumps(said | fields).encode()
+    return json.dumps(fields_sent | fields).encode()
 
 
 async def notify(
@@ -92,13 +92,13 @@ async def notify(
     return await servicer(decider, inbox, reads).NotifyPayment(request, calling())
 
 
-def said(decider: Decider) -> list[str]:
+def events_of(decider: Decider) -> list[str]:
     """Names of the events of the last decision."""
     return [str(event.WhichOneof("body")) for event in PaymentDecision.FromString(decider.log[-1]).events]
 
 
 async def test_a_notification_is_in_the_log_before_it_is_acknowledged(decider: Decider, inbox: Inbox) -> None:
-    answer = await notify(decider, inbox, told(), signed(told()))
+    answer = await notify(decider, inbox, notification(), signed(notification()))
     assert (answer.payment, answer.partition, answer.offset) == (f"groups/{GROUP}/orders/{ORDER}/payment", 3, 0)
     ((key, record, headers),) = inbox.records
     assert key == GROUP
@@ -106,14 +106,16 @@ async def test_a_notification_is_in_the_log_before_it_is_acknowledged(decider: D
     assert headers["ce_subject"] == answer.payment
     inbox.unavailable = True
     with pytest.raises(BrokerUnavailable):
-        await notify(decider, inbox, told(), signed(told()))
+        await notify(decider, inbox, notification(), signed(notification()))
 
 
 async def test_duplicates_are_appended_once_while_they_are_remembered(decider: Decider, inbox: Inbox) -> None:
     reads = notifications_of(simulated_secret=SECRET, now_s=lambda: NOW_S)
     serving = servicer(decider, inbox, reads)
     requests = [
-        NotifyPaymentRequest(provider="simulated", body=told(), headers=signed(told(), at_s=NOW_S + late))
+        NotifyPaymentRequest(
+            provider="simulated", body=notification(), headers=signed(notification(), at_s=NOW_S + late)
+        )
         for late in (0, 0, 1, 2)
     ]
     at_once = await asyncio.gather(*(serving.NotifyPayment(one, calling()) for one in requests))
@@ -121,14 +123,16 @@ async def test_duplicates_are_appended_once_while_they_are_remembered(decider: D
     assert len(inbox.records) == 1
     assert {str(one) for one in (*at_once, *later)} == {str(at_once[0])}
     # A duplicate is verified like the first one.
-    forged = NotifyPaymentRequest(provider="simulated", body=told(), headers=signed(told(), secret="other"))
+    forged = NotifyPaymentRequest(
+        provider="simulated", body=notification(), headers=signed(notification(), secret="other")
+    )
     with pytest.raises(ApiError):
         await serving.NotifyPayment(forged, calling())
 
 
 async def test_a_duplicate_of_a_failed_append_is_appended(decider: Decider, inbox: Inbox) -> None:
     serving = servicer(decider, inbox, notifications_of(simulated_secret=SECRET, now_s=lambda: NOW_S))
-    request = NotifyPaymentRequest(provider="simulated", body=told(), headers=signed(told()))
+    request = NotifyPaymentRequest(provider="simulated", body=notification(), headers=signed(notification()))
     inbox.unavailable = True
     with pytest.raises(BrokerUnavailable):
         await serving.NotifyPayment(request, calling())
@@ -140,7 +144,7 @@ async def test_a_duplicate_of_a_failed_append_is_appended(decider: Decider, inbo
 async def test_a_duplicate_changes_nothing(decider: Decider, inbox: Inbox) -> None:
     before = len(decider.log)
     for _ in range(3):
-        await notify(decider, inbox, told(), signed(told()))
+        await notify(decider, inbox, notification(), signed(notification()))
     assert len(decider.log) == before
 
 
@@ -148,12 +152,12 @@ async def test_a_duplicate_changes_nothing(decider: Decider, inbox: Inbox) -> No
     "headers",
     [
         [],
-        signed(told(), secret="other"),
-        signed(told(amount_minor=99)),
-        signed(told(), at_s=NOW_S - 301),
-        signed(told(), at_s=NOW_S + 301),
+        signed(notification(), secret="other"),
+        signed(notification(amount_minor=99)),
+        signed(notification(), at_s=NOW_S - 301),
+        signed(notification(), at_s=NOW_S + 301),
         [NotificationHeader(name="simprovider-signature", value="t=ä,v1=ö")],
-        signed(told()) * 2,
+        signed(notification()) * 2,
     ],
     ids=["none", "another secret", "another body", "too old", "from the future", "nonsense", "twice"],
 )
@@ -161,7 +165,7 @@ async def test_a_bad_signature_is_refused_and_not_appended(
     decider: Decider, inbox: Inbox, headers: list[NotificationHeader]
 ) -> None:
     with pytest.raises(ApiError) as caught:
-        await notify(decider, inbox, told(), headers)
+        await notify(decider, inbox, notification(), headers)
     assert (caught.value.code, caught.value.reason_name) == (grpc.StatusCode.PERMISSION_DENIED, "BAD_SIGNATURE")
     assert inbox.records == []
 
@@ -186,7 +190,7 @@ async def test_money_of_an_unknown_order_is_recorded_and_returned_by_its_provide
     )
     answers = [await notify(decider, inbox, reader=Reads(("", claim)), provider="stripe") for _ in range(2)]
     assert answers[0].payment == answers[1].payment
-    assert said(decider) == ["suspense_recorded", "refund_requested"]
+    assert events_of(decider) == ["suspense_recorded", "refund_requested"]
     events = PaymentDecision.FromString(decider.log[-1]).events
     assert (events[0].suspense_recorded.amount_minor, events[0].suspense_recorded.currency) == (500, "USD")
     assert events[1].refund_requested.call.payment_method.startswith("stripe_")
@@ -198,10 +202,10 @@ async def test_money_of_an_unknown_order_is_recorded_and_returned_by_its_provide
 
 
 async def test_a_notification_about_an_unknown_order_alarms_once(decider: Decider, inbox: Inbox) -> None:
-    body = told(key=f"{ORDER[::-1].replace('-', 'a')}:refund:1", status="STATUS_REFUNDED", amount_minor=5)
+    body = notification(key=f"{ORDER[::-1].replace('-', 'a')}:refund:1", status="STATUS_REFUNDED", amount_minor=5)
     for _ in range(2):
         await notify(decider, inbox, body, signed(body))
-    assert said(decider) == ["suspense_recorded"]
+    assert events_of(decider) == ["suspense_recorded"]
     recorded = PaymentDecision.FromString(decider.log[-1]).events[0].suspense_recorded
     assert recorded.amount_minor == 0
     assert "refunded" in recorded.reason
@@ -215,5 +219,5 @@ async def test_a_genuine_notification_that_can_not_be_parsed_is_kept_whole_with_
     assert answer.payment
     ((_, _, headers),) = inbox.records
     assert headers[BODY_HEADER] == '{"new": 1}'
-    assert said(decider) == ["suspense_recorded"]
+    assert events_of(decider) == ["suspense_recorded"]
     assert "not understood" in PaymentDecision.FromString(decider.log[-1]).events[0].suspense_recorded.reason

@@ -62,15 +62,15 @@ async def read(decider: Decider, name: str = NAME) -> Payment:
 
 
 async def test_a_payment_is_requested_then_held_then_captured(decider: Decider) -> None:
-    asked = await read(decider)
-    assert (asked.name, asked.state, asked.currency, asked.amount_minor) == (
+    requested = await read(decider)
+    assert (requested.name, requested.state, requested.currency, requested.amount_minor) == (
         NAME,
         PAYMENT_STATE_REQUESTED,
         "CNY",
         17800,
     )
-    assert asked.version == 1
-    assert asked.update_time.ToMilliseconds() == TIME_MS + 1
+    assert requested.version == 1
+    assert requested.update_time.ToMilliseconds() == TIME_MS + 1
     decider.provider(OPERATION_AUTHORISE, authorised=HELD)
     held = await read(decider)
     assert (held.state, held.held_minor, held.hold) == (PAYMENT_STATE_AUTHORISED, 17800, "h")
