@@ -30,7 +30,7 @@ from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.pagination import Key, PageRequest, page_size
 from eventlog.producing.publisher import RecordPublisher
 from services.payments.api import errors
-from services.payments.api.ledger import LedgerQueries
+from services.payments.api.ledger_queries import LedgerQueries
 from services.payments.api.mapping import PaymentView, payment_message, payment_of
 from services.payments.api.names import PaymentName, parse_payment
 from services.payments.api.ports import LedgerView, PaymentsView

@@ -18,7 +18,7 @@ from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.rpc.errors import ApiError
 from eventlog.core.errors import NotReady
 from eventlog.state.database import Database
-from services.payments.api.ledger import LedgerQueries
+from services.payments.api.ledger_queries import LedgerQueries
 from services.payments.ledger.journal import Entry, Head
 from services.payments.ledger.posting_rules import Account
 from services.payments.ledger.store import STAMP, PartitionLedger
