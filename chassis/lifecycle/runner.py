@@ -17,7 +17,8 @@ from typing import Protocol, TypeVar
 import structlog
 
 from chassis.admission.thread_priority import SERVING, ThreadPriorities
-from chassis.identity import authorizer, tls
+from chassis.identity import tls
+from chassis.identity.authorizer import create_authorizer
 from chassis.identity.policy import PolicyError
 from chassis.identity.tls import BadCertificates
 from chassis.lifecycle.backoff import retries_until_success
@@ -173,12 +174,12 @@ class _Process:
         try:
             spec = self._build_spec()
             files = tls.certificate_files(settings)
-            access = authorizer.create_authorizer(settings, settings.service, files)
+            authorizer = create_authorizer(settings, settings.service, files)
             server = Server(
                 spec.servicers,
                 max_calls=settings.max_calls,
                 max_streams=settings.max_streams,
-                access=access,
+                authorizer=authorizer,
                 files=files,
                 thread_priorities=spec.thread_priorities,
             )

@@ -79,12 +79,12 @@ class RequestPipeline:
         *,
         max_calls: int,
         max_streams: int,
-        access: Authorizer,
+        authorizer: Authorizer,
         load_shedder: LoadShedder | None = None,
         max_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         """`max_bytes` limits a request."""
-        self._access = access
+        self._authorizer = authorizer
         self._max_bytes = max_bytes
         self.load_shedder = load_shedder or LoadShedder()
         #: The methods wrapped so far, `/package.Service/Method`.
@@ -120,7 +120,7 @@ class RequestPipeline:
     def unserved(self) -> AnyMethod:
         """The handler of all methods that are not served. Add it last: gRPC itself answers strangers without a
         limit."""
-        admit = self._access.of_unserved()
+        admit = self._authorizer.of_unserved()
 
         async def call(_requests: Any, context: Context) -> None:
             task = self.limits.begin()
@@ -138,11 +138,11 @@ class RequestPipeline:
 
         Access ends with the certificate, its authority or the policy's row.
         """
-        if self._access.open:
+        if self._authorizer.open:
             return 0
 
         def judge(call: Call) -> ApiError | None:
-            return self._access.refusal(*call)
+            return self._authorizer.refusal(*call)
 
         return sum(calls.end_where(judge) for calls in (self.unary, self.streams, self.operations))
 
@@ -263,7 +263,7 @@ class RequestPipeline:
     def _register(self, method: str) -> IdentifyCaller:
         """Step 1 of a method: identifies the caller and sets whose share the call counts against."""
         self.methods.add(method)
-        admit = self._access.of(method)
+        admit = self._authorizer.of(method)
 
         def named(context: Context) -> Caller:
             caller = admit(context)

@@ -117,16 +117,16 @@ class Server:
         *,
         max_calls: int,
         max_streams: int,
-        access: Authorizer,
+        authorizer: Authorizer,
         files: CertificateFiles | None,
         thread_priorities: ThreadPriorities = SERVING,
     ) -> None:
-        """Without `files` nothing is encrypted. Raises PolicyError unless the policy of `access` has exactly the
+        """Without `files` nothing is encrypted. Raises PolicyError unless the policy of `authorizer` has exactly the
         methods that are served."""
-        self.pipeline = RequestPipeline(max_calls=max_calls, max_streams=max_streams, access=access)
+        self.pipeline = RequestPipeline(max_calls=max_calls, max_streams=max_streams, authorizer=authorizer)
         self._files = files
         self._thread_priorities = thread_priorities
-        self._access = access
+        self._authorizer = authorizer
         # addFilter ignores a filter that is already there.
         logging.getLogger("grpc._cython.cygrpc").addFilter(_WITHOUT_RESETS)
         self._counters = ChannelzCounters()
@@ -147,7 +147,7 @@ class Server:
                 raise ValueError(f"the service named {one.full_name} is {wrapping.added}")
             _prepare(one.full_name)
         self._add_operations()
-        access.check(self.pipeline.methods)
+        authorizer.check(self.pipeline.methods)
 
     def bind(self, listen: str) -> int:
         """Binds `host:port` and returns the port, chosen by the system if it is 0. Raises PortTaken."""
@@ -225,7 +225,7 @@ class Server:
         while True:
             await asyncio.sleep(WITHDRAW_S)
             self.sweep()
-            self._access.refresh()
+            self._authorizer.refresh()
             ended = self.pipeline.withdraw()
             if ended:
                 log.warning("calls in flight were ended: their callers lost access", calls=ended)

@@ -64,7 +64,7 @@ class Server:
         self._files = tls.certificate_files(settings)
         self._access = authorizer.create_authorizer(settings, NAME, self._files)
         self._pipeline = RequestPipeline(
-            max_calls=MAX_CALLS, max_streams=MAX_CALLS, access=self._access, max_bytes=MAX_MESSAGE_BYTES
+            max_calls=MAX_CALLS, max_streams=MAX_CALLS, authorizer=self._access, max_bytes=MAX_MESSAGE_BYTES
         )
         self._withdrawing: asyncio.Task[None] | None = None
         self._book = AccountBook(settings.database, clock_ms, settings.hold_life_ms)

@@ -174,7 +174,7 @@ class _CollectingServer:
 
 def methods(servicers: Sequence[tuple[Callable[[Any, Any], None], object]]) -> list[Method]:
     """Every RPC of these servicers, wrapped as in a server without authorisation."""
-    collecting = _CollectingServer(RequestPipeline(max_calls=1_000, max_streams=1_000, access=Authorizer(None)))
+    collecting = _CollectingServer(RequestPipeline(max_calls=1_000, max_streams=1_000, authorizer=Authorizer(None)))
     for add, servicer in servicers:
         add(servicer, collecting)
     return collecting.methods

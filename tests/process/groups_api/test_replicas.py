@@ -119,7 +119,7 @@ class Replica:
 
         servicer.GetGroup = counted  # type: ignore[method-assign]
         listening.append(Servicer(groups_pb2_grpc.add_GroupServiceServicer_to_server, servicer, SERVICE))
-        self.server = Server(listening, max_calls=5_000, max_streams=100, access=Authorizer(None), files=None)
+        self.server = Server(listening, max_calls=5_000, max_streams=100, authorizer=Authorizer(None), files=None)
         self.address = f"127.0.0.1:{self.server.bind('127.0.0.1:0')}"
         self.replicas._address = self.address
         await self.server.start()

@@ -86,7 +86,7 @@ async def running(
         servicers,
         max_calls=max_calls,
         max_streams=max_streams,
-        access=Authorizer(None),
+        authorizer=Authorizer(None),
         files=None,
         thread_priorities=thread_priorities,
     )

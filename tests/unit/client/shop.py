@@ -89,7 +89,7 @@ async def serving() -> AsyncIterator[tuple[Fake, str]]:
         (groups_pb2_grpc.add_GroupServiceServicer_to_server, "groupbuy.groups.v1.GroupService"),
     ]
     servicers = [Servicer(add, fake, name) for add, name in adds]
-    server = Server(servicers, max_calls=100, max_streams=100, access=Authorizer(None), files=None)
+    server = Server(servicers, max_calls=100, max_streams=100, authorizer=Authorizer(None), files=None)
     port = server.bind("127.0.0.1:0")
     await server.start()
     try:

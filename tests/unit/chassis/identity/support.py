@@ -85,7 +85,7 @@ async def serving(
     source = PolicySource(policy, process)
     access = Authorizer(source.read(), own=IDENTITIES[process], files=files, source=source)
     offered = servicers or tuple(_servicers(process))
-    server = Server(offered, max_calls=1000, max_streams=1000, access=access, files=files)
+    server = Server(offered, max_calls=1000, max_streams=1000, authorizer=access, files=files)
     port = server.bind("127.0.0.1:0")
     await server.start()
     try:

@@ -62,7 +62,9 @@ async def test_channelz_counts_calls_without_a_deadline() -> None:
 
 def orders_server(name: str = ORDERS) -> Server:
     add: Any = orders_pb2_grpc.add_OrderServiceServicer_to_server
-    return Server([Servicer(add, FakeOrders(), name)], max_calls=1, max_streams=1, access=Authorizer(None), files=None)
+    return Server(
+        [Servicer(add, FakeOrders(), name)], max_calls=1, max_streams=1, authorizer=Authorizer(None), files=None
+    )
 
 
 async def test_a_port_of_another_grpc_server_is_refused() -> None:
