@@ -24,8 +24,8 @@ from groupbuy.payments.v1 import decisions_pb2 as pay
 from groupbuy.payments.v1 import inbox_pb2 as pay_inbox
 
 from eventlog.core.aggregate import Aggregate, Domain, decide
+from eventlog.core.inbox_mapper import RecordMapper
 from eventlog.core.partitioner import partition_of
-from eventlog.processors.sequencer import RecordMapper
 from eventlog.producing.batch_output import Output
 from eventlog.records.envelope import HeaderTemplate, headers
 from eventlog.records.topic_spec import TopicSpec

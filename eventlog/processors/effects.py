@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 from faust.types import TP
 
@@ -19,6 +19,7 @@ from eventlog.consuming.decision_chain import Chain, Chains
 from eventlog.consuming.resume import effects_start
 from eventlog.consuming.start_policy import StartPolicy
 from eventlog.core.aggregate import DecisionMessage
+from eventlog.core.effect_handler import Effect, EffectHandler
 from eventlog.core.errors import InvariantViolation, Poisoned
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection, Processor
@@ -39,36 +40,6 @@ MAX_PENDING_PER_PARTITION = 256
 BATCH_RECORDS = 500
 #: Seconds after which a call ends the process: it would delay the offsets of its partition for ever, unnoticed.
 MAX_CALL_S = 120.0
-
-
-class Effect(NamedTuple, Generic[C]):
-    """An external call. The calls of one lane are made one after the other."""
-
-    lane: str
-    call: C
-
-
-class EffectResult(NamedTuple):
-    """The result of a call: value and headers of an inbox record."""
-
-    value: bytes
-    headers: Sequence[tuple[str, bytes]]
-
-
-class EffectHandler(Protocol[C]):
-    """The calls of one domain."""
-
-    def effects_of(self, record: Any) -> Iterable[Effect[C]]:
-        """The calls that a decision record requests."""
-        ...
-
-    async def perform(self, key: str, call: C) -> EffectResult:
-        """Makes a call; ends within seconds. A failure is a result, and so is a call that can't be completed now.
-
-        The decider retries the latter later. An exception ends the process, also a CancelledError from inside the call:
-        grpc.aio raises one when its channel closes.
-        """
-        ...
 
 
 class Effects(Processor, Generic[C]):

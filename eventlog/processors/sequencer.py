@@ -7,17 +7,16 @@ that fails in any other way quarantines its partition.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from faust.types import TP
 
 from eventlog.consuming.decision_chain import Chain, Chains
 from eventlog.consuming.resume import sequencer_start
 from eventlog.consuming.start_policy import StartPolicy, log_unhandled_record
-from eventlog.core.aggregate import DecisionMessage
 from eventlog.core.errors import Poisoned
+from eventlog.core.inbox_mapper import DependencyUnavailable, InboxMapper, RecordMapper
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection, Processor
 from eventlog.producing.batch_output import Output, RecordTooLarge
@@ -27,49 +26,6 @@ from eventlog.runtime.time_slice import TimeSlice
 
 #: Keys of one partition that are remembered as checked.
 MAX_KEYS_REMEMBERED = 32_768
-
-
-class DependencyUnavailable(Exception):
-    """A record can't be mapped before other data is loaded. Call `load_dependency`, then map the record again."""
-
-
-class RecordMapper(ABC):
-    """Maps the records of one batch to inbox records."""
-
-    #: Whether the records come from a decision log. Only our deciders write it, so a record that can't be mapped stops
-    #: the partition; in other topics such a record is dead-lettered.
-    from_decision_log = False
-    #: The decision that was mapped last, if they come from a decision log.
-    decision: DecisionMessage | None = None
-
-    @staticmethod
-    def decode(value: bytes, /) -> DecisionMessage:
-        """Decodes a decision, if the records come from a decision log."""
-        raise NotImplementedError
-
-    @abstractmethod
-    def map_record(self, record: Any) -> bytes | None:
-        """The value of the inbox record for a record, or None if the reader of the inbox needs none.
-
-        A body that this build does not know is mapped too: the reader stops at it. Raises Undecodable, and
-        DependencyUnavailable unless `load_dependency` was called for the same dependency.
-        """
-
-    async def load_dependency(self, missing: DependencyUnavailable) -> None:
-        """Loads the missing data, or finds that it does not exist."""
-        raise missing
-
-    def reject(self, record: Any, error: str) -> bytes | None:
-        """The value of an inbox record that rejects an undecodable record, or None if no reader waits for it."""
-        return None
-
-
-class InboxMapper(Protocol):
-    """The record mappers of one inbox."""
-
-    def for_partition(self, topic: str, partition: int) -> RecordMapper:
-        """The mapper for one batch of a partition."""
-        ...
 
 
 class Sequencer(Processor):

@@ -12,9 +12,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from eventlog.admin.topic_creation import create_topics
+from eventlog.core.inbox_mapper import RecordMapper
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Connection
-from eventlog.processors.sequencer import RecordMapper, Sequencer
+from eventlog.processors.sequencer import Sequencer
 from eventlog.records.topic_spec import FOR_EVER, TopicSpec
 from tests.waiting import wait_for_async
 

@@ -16,7 +16,7 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from chassis.lifecycle import backoff
 from eventlog.core.errors import BrokerUnavailable
-from eventlog.processors.sequencer import DependencyUnavailable, RecordMapper
+from eventlog.core.inbox_mapper import DependencyUnavailable, RecordMapper
 from eventlog.records.dead_letters import Undecodable
 from eventlog.records.wire import BytesField
 from services.groups.domain import command

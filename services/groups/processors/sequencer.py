@@ -20,7 +20,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from chassis.lifecycle.backoff import retries_until_success
 from eventlog.consuming.resume import Source as CopiedFrom
 from eventlog.core.errors import BrokerUnavailable
-from eventlog.processors.sequencer import DependencyUnavailable, RecordMapper
+from eventlog.core.inbox_mapper import DependencyUnavailable, RecordMapper
 from eventlog.records.dead_letters import Undecodable
 from eventlog.records.envelope import header
 from eventlog.records.wire import BytesField, SourceField

@@ -21,8 +21,8 @@ from groupbuy.payments.v1.inbox_pb2 import (
 
 from eventlog.consuming.resume import RequestedCall
 from eventlog.core.aggregate import LATEST_MS, Aggregate, apply
+from eventlog.core.effect_handler import Effect, EffectResult
 from eventlog.core.errors import Poisoned
-from eventlog.processors.effects import Effect, EffectResult
 from eventlog.records.envelope import headers
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.events import OPERATIONS, calls_of, idempotency_key

@@ -9,7 +9,7 @@ from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.consuming.resume import Source
-from eventlog.processors.sequencer import RecordMapper
+from eventlog.core.inbox_mapper import RecordMapper
 from eventlog.records.wire import BytesField, SourceField
 from services.payments.domain.on_group_event import concerns_payments
 from shared_kernel.decoding import decode_for_group

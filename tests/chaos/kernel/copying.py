@@ -13,10 +13,12 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
+from eventlog.core.effect_handler import Effect, EffectResult
+from eventlog.core.inbox_mapper import RecordMapper
 from eventlog.processors.base import Connection, Processor
-from eventlog.processors.effects import Effect, EffectResult, Effects
+from eventlog.processors.effects import Effects
 from eventlog.processors.projection import Index, Projection
-from eventlog.processors.sequencer import RecordMapper, Sequencer
+from eventlog.processors.sequencer import Sequencer
 from eventlog.records.dead_letters import Undecodable
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime import failpoints

@@ -10,7 +10,7 @@ from random import Random
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
-from eventlog.processors.sequencer import DependencyUnavailable, InboxMapper
+from eventlog.core.inbox_mapper import DependencyUnavailable, InboxMapper
 from eventlog.records.dead_letters import Undecodable, dead_letter_headers
 from services.groups.processors.sequencer import GroupInboxMapper
 from shared_kernel import topics

@@ -15,9 +15,9 @@ from typing import Any
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 
 from eventlog.core.aggregate import Domain
+from eventlog.core.effect_handler import EffectHandler
 from eventlog.core.partition_state import PartitionState
 from eventlog.core.timers import BrokerClock
-from eventlog.processors.effects import EffectHandler
 from eventlog.records.codec import Codec
 from shared_kernel import topics
 from tests.simulation.world.broker import Broker, Headers, Record

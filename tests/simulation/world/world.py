@@ -14,8 +14,8 @@ from typing import Any
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome
 
+from eventlog.core.inbox_mapper import InboxMapper
 from eventlog.core.partitioner import partition_of
-from eventlog.processors.sequencer import InboxMapper
 from eventlog.records.topic_spec import TopicSpec
 from services.groups.domain.domain import GroupDomain
 from services.payments.domain.domain import GroupPaymentsDomain

@@ -12,7 +12,7 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, OUTCOME_ORIGIN_L
 from chassis.outside.call_errors import ResultUnknown
 from chassis.outside.circuit_breaker import CircuitBreaker
 from chassis.outside.resolve import RetryPolicy
-from eventlog.processors.effects import Effect
+from eventlog.core.effect_handler import Effect
 from services.payments.api.mapping import refund_of
 from services.payments.domain.events import idempotency_key
 from services.payments.domain.model import RefundStatus

@@ -13,10 +13,11 @@ from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from eventlog.core.inbox_mapper import RecordMapper
 from eventlog.faust.consumer import BatchConsumer
 from eventlog.faust.consumer_thread import BatchConsumerThread
 from eventlog.processors.base import Connection
-from eventlog.processors.sequencer import RecordMapper, Sequencer
+from eventlog.processors.sequencer import Sequencer
 from eventlog.records.topic_spec import TopicSpec
 from tests.unit.eventlog.support import bare_consumer
 

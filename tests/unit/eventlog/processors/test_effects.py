@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from eventlog.core.effect_handler import Effect, EffectResult
 from eventlog.core.errors import Poisoned
 from eventlog.processors.base import Batch
-from eventlog.processors.effects import Effect, EffectResult, Effects
+from eventlog.processors.effects import Effects
 from eventlog.processors.sequencer import Sequencer
 from tests.unit.chassis.support import eventually
 from tests.unit.eventlog.counting import record

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from eventlog.core.errors import Poisoned
+from eventlog.core.inbox_mapper import DependencyUnavailable, RecordMapper
 from eventlog.processors import sequencer
 from eventlog.processors.base import Batch
-from eventlog.processors.sequencer import DependencyUnavailable, RecordMapper, Sequencer
+from eventlog.processors.sequencer import Sequencer
 from eventlog.producing.batch_output import RECORD_BYTES, Output
 from eventlog.records.dead_letters import Undecodable
 
