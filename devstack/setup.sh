@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes .venv from the hashed lock, for the Makefile. Cut off on the way, it leaves no half-made .venv: one that it made
-# itself is removed, one that was there is made whole by the next run.
+# Creates .venv from the hashed lock, for the Makefile. An interrupted run removes a .venv that it has created; an
+# existing one is completed by the next run.
 set -eu
 cd "$(dirname "$0")/.."
 : "${PYTHON:=python3}"
@@ -11,7 +11,7 @@ if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
     exit 2
 fi
 
-# Two makes at once in one clone: the second waits, and finds it done.
+# A second make in the same clone waits, and finds .venv complete.
 if command -v flock >/dev/null 2>&1; then
     exec 9<.
     flock 9

@@ -107,7 +107,7 @@ class RemoteStack:
         return str(added["name"])
 
     def failure(self) -> StackError | None:
-        """The reason why the system can't go on: a process ended in a way that a restart does not mend."""
+        """The reason why the system can't continue: a process ended in a way that a restart does not fix."""
         text = self.call("failure")
         return None if text is None else StackError(text)
 

@@ -182,7 +182,7 @@ class AcrossLogs:
             self._violation(
                 Invariant.CAPTURE_AFTER_COMPLETION,
                 order,
-                f"captured, but it is no member of its group, which is {state}",
+                f"captured, but it is not a member of its group, which is {state}",
             )
         elif case.completion_input < 0:
             if self._scope.payment_inbox_whole:

@@ -15,7 +15,7 @@ from ops.security import cluster
 from ops.where import Kafka, broker
 from shared_kernel.topics import ALL, GROUP_PREFIX
 
-app = typer.Typer(no_args_is_help=True, help="The ACLs of the product's principals at a broker.")
+app = typer.Typer(no_args_is_help=True, help="Prints, checks and applies the ACLs of the product's principals.")
 
 Redrive = Annotated[
     bool, typer.Option("--redrive", help="Include the rights to redrive dead letters. Revoke them afterwards.")

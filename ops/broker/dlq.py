@@ -109,7 +109,7 @@ def show(
         if json:
             typer.echo(as_json(_fields(record, origin)))
         else:
-            _tell(record, origin)
+            _print_letter(record, origin)
 
 
 @app.command()
@@ -133,7 +133,7 @@ def _dead_letter_topics(topic: str) -> list[str]:
     return found
 
 
-def _tell(record: Any, origin: Origin) -> None:
+def _print_letter(record: Any, origin: Origin) -> None:
     out = console()
     verdict, style = (origin.doubt, "bold red") if origin.doubt else ("proven: the record has these bytes", "green")
     proven = Text(printable(verdict), style)
@@ -198,10 +198,10 @@ async def _origins(kafka: str, tp: TopicPartition, records: Sequence[Any]) -> An
     source = TopicPartition(ORIGINS[tp.topic], tp.partition)
     wanted = {offset for record in records if (offset := _offset(record)) is not None}
     async with PartitionReader(cluster(kafka), [source]) as reading:
-        standing = await _standing(reading, source, wanted)
+        originals = await _records_at(reading, source, wanted)
         begin, end = reading.begins[source], reading.ends[source]
     for record in records:
-        yield record, _origin(source, record, standing, begin, end)
+        yield record, _origin(source, record, originals, begin, end)
 
 
 def _offset(record: Any) -> int | None:
@@ -209,7 +209,7 @@ def _offset(record: Any) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-async def _standing(reading: PartitionReader, tp: TopicPartition, wanted: set[int]) -> dict[int, Any]:
+async def _records_at(reading: PartitionReader, tp: TopicPartition, wanted: set[int]) -> dict[int, Any]:
     """The records of a partition at the wanted offsets."""
     found: dict[int, Any] = {}
     left = sorted(offset for offset in wanted if reading.begins[tp] <= offset < reading.ends[tp])
@@ -224,25 +224,25 @@ async def _standing(reading: PartitionReader, tp: TopicPartition, wanted: set[in
     return found
 
 
-def _origin(source: TopicPartition, record: Any, standing: dict[int, Any], begin: int, end: int) -> Origin:
+def _origin(source: TopicPartition, record: Any, originals: dict[int, Any], begin: int, end: int) -> Origin:
     offset = _offset(record)
     doubt = ""
-    there = None
+    original = None
     if offset is None:
         doubt = "it has no offset of its origin"
     elif not begin <= offset < end:
         doubt = f"{source.topic} {source.partition} only has records from {begin} to {end - 1}"
     else:
-        there = standing.get(offset)
-        if there is None or not _same(record, there):
-            there, doubt = None, f"there is another record at {source.topic} {source.partition}:{offset}"
-    return Origin(source.topic, source.partition, offset, there, doubt)
+        original = originals.get(offset)
+        if original is None or not _same(record, original):
+            original, doubt = None, f"there is another record at {source.topic} {source.partition}:{offset}"
+    return Origin(source.topic, source.partition, offset, original, doubt)
 
 
-def _same(dead: Any, there: Any) -> bool:
+def _same(dead: Any, record: Any) -> bool:
     """Whether a dead letter has the bytes of this record."""
-    value, kept = there.value or b"", dead.value or b""
-    key_is = dead.key == there.key or (dead.key is None and len(there.key or b"") > KEY_BYTES)
+    value, kept = record.value or b"", dead.value or b""
+    key_is = dead.key == record.key or (dead.key is None and len(record.key or b"") > KEY_BYTES)
     if len(value) > VALUE_BYTES:
         return key_is and dlq_header(dead.headers, TRUNCATED) == f"{len(value)} {sha256(value).hexdigest()}"
     return key_is and kept == value
@@ -265,7 +265,7 @@ async def _redrive(kafka: str, topics: Sequence[str], again: bool) -> tuple[int,
                 origins = [pair async for pair in _origins(kafka, tp, records)]
                 done = 0 if again else await _done(kafka, known.redriven(*tp), tp, dict(_by_offset(origins)))
                 if done > records[0].offset:
-                    _tell_done(known, tp, done, records[-1].offset + 1)
+                    _print_done(known, tp, done, records[-1].offset + 1)
                 for record, origin in origins:
                     if record.offset >= done and origin.doubt:
                         doubts.append(f"{tp.topic} {tp.partition}:{record.offset}: {origin.doubt}")
@@ -276,7 +276,7 @@ async def _redrive(kafka: str, topics: Sequence[str], again: bool) -> tuple[int,
     return count, doubts
 
 
-def _tell_done(known: log_registry.Registry, tp: TopicPartition, done: int, end: int) -> None:
+def _print_done(known: log_registry.Registry, tp: TopicPartition, done: int, end: int) -> None:
     """Prints the omitted dead letters and who recorded their redrive, since the record may be false."""
     entry = known.records.get(log_registry.redriven_key(*tp))
     by = f"{entry.who} at {day_and_clock(entry.time_ms)}" if entry is not None else "an interrupted redrive"
@@ -292,7 +292,7 @@ def _by_offset(origins: Sequence[tuple[Any, Origin]]) -> list[tuple[int, Any]]:
     return [(record.offset, origin.record) for record, origin in origins if origin.record is not None]
 
 
-async def _done(kafka: str, entry: Redriven, dead: TopicPartition, standing: dict[int, Any]) -> int:
+async def _done(kafka: str, entry: Redriven, dead: TopicPartition, originals: dict[int, Any]) -> int:
     """The offset before which every dead letter was redriven, also by an interrupted redrive. Raises OpsError.
 
     A copy counts only if it has the bytes of the dead letter in its header: every writer of the topic can set the
@@ -312,7 +312,7 @@ async def _done(kafka: str, entry: Redriven, dead: TopicPartition, standing: dic
             topic, partition, offset = (dlq_header(record.headers, REDRIVEN_FROM) or "//").rsplit("/", 2)
             if (topic, partition) != (dead.topic, str(dead.partition)) or not offset.isdigit():
                 continue
-            original = standing.get(int(offset))
+            original = originals.get(int(offset))
             if original is not None and (original.key, original.value) == (record.key, record.value):
                 last = max(last, int(offset))
     return max(int(entry.up_to), last + 1)

@@ -36,7 +36,7 @@ _TIMES = "message.timestamp.type"
 #: Header of the placeholder of a removed record: the digest of its value.
 TAKEN_OUT = "groupbuy-taken-out"
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 class Content(NamedTuple):
@@ -78,14 +78,14 @@ class Rebuild:
     """The rebuild of one topic. Use `run`."""
 
     def __init__(
-        self, kafka: Kafka, spec: TopicSpec, partitions: int, tell: Tell, without: Collection[tuple[int, int]] = ()
+        self, kafka: Kafka, spec: TopicSpec, partitions: int, report: Report, without: Collection[tuple[int, int]] = ()
     ) -> None:
         """`without` are partition and offset of the records to remove."""
         self._without = frozenset(without)
         self._kafka = kafka
         self._spec = spec
         self._partitions = partitions
-        self._tell = tell
+        self._report = report
         self._spare = spare_of(spec.name)
         #: The replication factor.
         self._replication = 1
@@ -103,9 +103,9 @@ class Rebuild:
         name = self._spec.name
         there = await self._counts()
         count = there.get(name)
-        out = count == self._partitions and self._spare not in there and await self._standing()
+        out = count == self._partitions and self._spare not in there and await self._has_records_to_remove()
         if count == self._partitions and self._spare not in there and not out:
-            self._tell(f"{name} has {count} partitions, as declared")
+            self._report(f"{name} has {count} partitions, as declared")
             return
         if count is None and self._spare not in there:
             raise OpsError(f"there is no topic {name} and no copy of it")
@@ -120,7 +120,7 @@ class Rebuild:
             return
         if dry_run:
             would = f"{count} partitions would become {self._partitions}" if added else "a rebuild would be finished"
-            self._tell(f"{name}: {would}")
+            self._report(f"{name}: {would}")
             return
         (row,) = await self._admin.describe_topics([name if count is not None else self._spare])
         self._replication = len(row["partitions"][0]["replicas"])
@@ -140,7 +140,7 @@ class Rebuild:
     async def _remove_records(self, there: dict[str, int], dry_run: bool) -> None:
         name = self._spec.name
         for one in sorted(self._without):
-            self._tell(f"{name} {one[0]}:{one[1]} {'would be' if dry_run else 'is'} removed")
+            self._report(f"{name} {one[0]}:{one[1]} {'would be' if dry_run else 'is'} removed")
         if dry_run:
             return
         (row,) = await self._admin.describe_topics([name])
@@ -148,7 +148,7 @@ class Rebuild:
         await self._copy_aside(there)
         await self._copy_back()
 
-    async def _standing(self) -> bool:
+    async def _has_records_to_remove(self) -> bool:
         """Whether a record to remove is in the topic."""
         for partition, offset in sorted(self._without):
             tp = TopicPartition(self._spec.name, partition)
@@ -177,13 +177,13 @@ class Rebuild:
         await self._compare(name, self._spare)
         # Kafka deletes the committed offsets of a deleted topic, so they are committed for the copy too.
         await self._carry_offsets(name, self._spare)
-        self._tell(f"{name} is copied to {self._spare} and compared")
+        self._report(f"{name} is copied to {self._spare} and compared")
         await self._delete(name)
 
     async def _finish(self) -> None:
         await self._carry_offsets(self._spare, self._spec.name)
         await self._delete(self._spare)
-        self._tell(f"{self._spec.name} is rebuilt with {self._partitions} partitions")
+        self._report(f"{self._spec.name} is rebuilt with {self._partitions} partitions")
 
     def _settings(self) -> dict[str, str]:
         """Settings during the copy: records keep their times, and nothing is deleted."""
@@ -347,18 +347,18 @@ def _is_placeholder(record: Any) -> bool:
     return record.value is None and any(name == TAKEN_OUT for name, _ in record.headers)
 
 
-async def rebuild(kafka: Kafka, specs: Sequence[TopicSpec], tell: Tell, *, dry_run: bool) -> None:
+async def rebuild(kafka: Kafka, specs: Sequence[TopicSpec], report: Report, *, dry_run: bool) -> None:
     """Rebuilds topics, one after the other."""
     number = await declared(kafka)
     for spec in specs:
-        await Rebuild(kafka, spec, number, tell).run(dry_run=dry_run)
+        await Rebuild(kafka, spec, number, report).run(dry_run=dry_run)
 
 
 async def remove_records(
     kafka: Kafka,
     spec: TopicSpec,
     places: Collection[tuple[int, int]],
-    tell: Tell,
+    report: Report,
     skip: Callable[[int, int, int], Awaitable[None]],
     *,
     dry_run: bool,
@@ -372,4 +372,4 @@ async def remove_records(
         # The skip comes first: readers reject a placeholder without one.
         for partition, offset in sorted(places):
             await skip(number, partition, offset)
-    await Rebuild(kafka, spec, number, tell, places).run(dry_run=dry_run)
+    await Rebuild(kafka, spec, number, report, places).run(dry_run=dry_run)

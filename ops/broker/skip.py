@@ -44,7 +44,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the record withou
 def skip(
     topic: Topic, partition: Partition, offset: Offset, reason: Reason, kafka: Kafka = None, dry_run: DryRun = False
 ) -> None:
-    """Records that readers skip one record that they can't process. Services continue within seconds."""
+    """Makes all readers skip one record that they can't process. Services continue within seconds."""
     address = broker(kafka)
     if topic not in SKIPPABLE:
         raise OpsError(

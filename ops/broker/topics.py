@@ -78,10 +78,10 @@ def check(kafka: Kafka = None) -> None:
 
 async def _foreign(address: str) -> list[str]:
     """Findings in the topics that every process reads in full: campaigns and the log's registry."""
-    from ops.log.verify import verified_of
+    from ops.log.verify import verify_topics
 
     found: list[str] = []
-    await verified_of(address, [CAMPAIGNS, REGISTRY], lambda one: found.append(f"{one.place} {one.kind}: {one.what}"))
+    await verify_topics(address, [CAMPAIGNS, REGISTRY], lambda one: found.append(f"{one.place} {one.kind}: {one.what}"))
     return found
 
 

@@ -23,7 +23,7 @@ from shared_kernel.topics import GROUP_LOG, PAYMENT_LOG
 
 TOPICS = (GROUP_LOG.name, PAYMENT_LOG.name)
 #: Events that are shown as news.
-NEWS = {"completed", "expired", "cancelled", "tier_reached", "member_failed"}
+NEWS = {"completed", "expired", "cancelled", "tier_reached", "member_declined"}
 
 
 @dataclass(slots=True)

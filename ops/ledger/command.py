@@ -21,7 +21,7 @@ from ops.printing import as_json, echo
 from ops.where import Kafka, broker
 from shared_kernel.topics import PAYMENT_LOG
 
-app = typer.Typer(no_args_is_help=True, help="The ledger: balances, and Merkle roots that prove its history.")
+app = typer.Typer(no_args_is_help=True, help="Prints the ledger's balances, and exports its Merkle roots.")
 
 
 @app.command()

@@ -102,8 +102,8 @@ GROUP: Mapping[str, Callable[[Any], str]] = {
     "release_requested": lambda e: f"{short(e.order)}: release requested, {_release(e.reason)}",
     "member_settled": lambda e: f"{short(e.order)} charged",
     "member_released": lambda e: f"{short(e.order)} released",
-    "member_failed": lambda e: f"{short(e.order)} declined: {e.reason}",
-    "settled": lambda e: f"SETTLED: {e.settled} charged, {e.failed} failed",
+    "member_declined": lambda e: f"{short(e.order)} declined: {e.reason}",
+    "settled": lambda e: f"SETTLED: {e.settled} charged, {e.declined} declined",
     "cancel_refused": lambda e: f"{short(e.order)}: cancellation refused, {e.reason}",
     "faulted": lambda e: f"THE RULES FAILED: {e.error}",
 }
@@ -155,10 +155,10 @@ def event_line(event: GroupEvent | PaymentEvent) -> str:
     body = event.WhichOneof("body")
     if body is None:
         return "an event of unknown type"
-    told = (GROUP if isinstance(event, GroupEvent) else PAYMENT).get(body)
+    describe = (GROUP if isinstance(event, GroupEvent) else PAYMENT).get(body)
     inner = getattr(event, body)
     try:
-        return printable(told(inner)) if told else f"{body} {one_line(inner)}"
+        return printable(describe(inner)) if describe else f"{body} {one_line(inner)}"
     except ValueError:
         # An unknown enum value.
         return f"{body} {one_line(inner)}"

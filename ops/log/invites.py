@@ -104,13 +104,13 @@ def _take(found: Invites, links: dict[str, Shared], seated: SeatReserved | SeatW
     if not seated.HasField("invitation"):
         found.uninvited.append(order)
         return
-    said = seated.invitation
+    invitation = seated.invitation
     # The forwarded link first, so that a link's parent exists.
-    if said.parent_link_id:
-        links.setdefault(said.parent_link_id, Shared(said.parent_link_id, depth=said.depth - 1))
-    link = links.setdefault(said.link_id, Shared(said.link_id))
-    link.inviter, link.channel = said.inviter, _channel(said.channel)
-    link.depth, link.parent = said.depth, said.parent_link_id
+    if invitation.parent_link_id:
+        links.setdefault(invitation.parent_link_id, Shared(invitation.parent_link_id, depth=invitation.depth - 1))
+    link = links.setdefault(invitation.link_id, Shared(invitation.link_id))
+    link.inviter, link.channel = invitation.inviter, _channel(invitation.channel)
+    link.depth, link.parent = invitation.depth, invitation.parent_link_id
     link.orders.append(order)
     found.invited += 1
 

@@ -82,12 +82,12 @@ def is_id(text: str) -> bool:
 def _show(kafka: str, key: str, one: str | None) -> None:
     entries = asyncio.run(history(kafka, key))
     about = f"groups/{key}" + (f"/orders/{one}" if one else "")
-    told = list(_tell(entries, one))
-    if not told:
+    shown = list(_lines(entries, one))
+    if not shown:
         raise OpsError(f"the topics at {kafka} have no record of {about}")
     out = console()
     out.print(Text(printable(about), style="bold"))
-    for line in told:
+    for line in shown:
         out.print(line, soft_wrap=True)
 
 
@@ -111,20 +111,20 @@ async def history(kafka: str, key: str) -> list[Entry]:
     return entries
 
 
-def _tell(entries: list[Entry], one: str | None) -> Iterator[Text]:
+def _lines(entries: list[Entry], one: str | None) -> Iterator[Text]:
     versions: dict[str, int] = {}
     for entry in entries:
         who, style = WHO[entry.spec.name]
         message = entry.message
         head = who
-        repeat = False
+        duplicate = False
         if isinstance(message, GroupDecision | PaymentDecision):
             head = f"{who} {message.version}"
-            repeat = message.version <= versions.get(who, 0)
+            duplicate = message.version <= versions.get(who, 0)
             versions[who] = max(message.version, versions.get(who, 0))
-        for index, said in enumerate(entry.lines(one)):
+        for index, text in enumerate(entry.lines(one)):
             line = Text()
             line.append(day_and_clock(entry.record.timestamp) if index == 0 else " " * 24, style="dim")
             line.append(f"  {head if index == 0 else '':<14}", style=style)
-            line.append(printable(said) + (" (duplicate; identical records are ignored)" if repeat else ""))
+            line.append(printable(text) + (" (duplicate; identical records are ignored)" if duplicate else ""))
             yield line

@@ -88,8 +88,8 @@ class Actual:
                 self._currency = event.opened.terms.currency
             elif body == "seat_reserved":
                 self.seated.add(event.seat_reserved.order)
-            elif body == "member_failed":
-                self.failed.add(event.member_failed.order)
+            elif body == "member_declined":
+                self.failed.add(event.member_declined.order)
             self.outcome.count(event, self._currency)
 
 

@@ -55,7 +55,7 @@ class Verified:
         return sum(self.findings.values())
 
 
-Tell = Callable[[Finding], None]
+OnFinding = Callable[[Finding], None]
 
 
 def verify(
@@ -74,7 +74,7 @@ def verify(
         raise OpsError(f"no topic {', '.join(unknown)}: `groupbuy-ops topics list` has them all", USAGE)
     printer = _Printer(json)
     specs = [known[name] for name in names] if names else list(ALL)
-    verified = _at_broker(address, lambda: verified_of(address, specs, printer))
+    verified = _at_broker(address, lambda: verify_topics(address, specs, printer))
     printer.finish(verified)
     figures = {
         "records": verified.records,
@@ -116,7 +116,9 @@ class _Printer:
                 self._out.print(f"and {count - MAX_SHOWN:,} more of {topic}: {kind}")
 
 
-async def verified_of(address: str, specs: Sequence[TopicSpec], tell: Tell, *, chains: int = CHAINS) -> Verified:
+async def verify_topics(
+    address: str, specs: Sequence[TopicSpec], on_finding: OnFinding, *, chains: int = CHAINS
+) -> Verified:
     """Verifies topics up to their current ends."""
     kafka = cluster(address)
     counts = await partition_counts(kafka, ALL)
@@ -126,7 +128,7 @@ async def verified_of(address: str, specs: Sequence[TopicSpec], tell: Tell, *, c
 
     def found(finding: Finding) -> None:
         verified.findings[finding.topic, finding.kind] += 1
-        tell(finding)
+        on_finding(finding)
 
     known = await _registry(address, counts[REGISTRY.name], found if REGISTRY in specs else lambda _: None)
     number = known.declared.partitions if known.declared is not None else max(counts.values())
@@ -150,7 +152,7 @@ class _Topic:
         until: Mapping[tuple[str, int], int],
         context: Context,
         verified: Verified,
-        found: Tell,
+        found: OnFinding,
         chains: int,
     ) -> None:
         self._kafka = cluster(address)
@@ -216,7 +218,7 @@ class _Topic:
                 self._found(broken)
 
 
-async def _registry(address: str, count: int, found: Tell) -> Registry:
+async def _registry(address: str, count: int, found: OnFinding) -> Registry:
     """The valid entries of the registry. Reports the others as findings."""
     known = Registry()
     tps = [TopicPartition(REGISTRY.name, partition) for partition in range(count)]

@@ -99,10 +99,10 @@ class GroupFold(Membership):
         seats = [self.seats[order] for order in self.members if order in self.seats]
         charged = [seat.settled_minor for seat in seats if seat.state is SeatState.SETTLED]
         failed = sum(seat.state is SeatState.DECLINED for seat in seats)
-        if (event.settled, event.failed, event.captured_minor) != (len(charged), failed, sum(charged)):
+        if (event.settled, event.declined, event.captured_minor) != (len(charged), failed, sum(charged)):
             self._violation(
                 Invariant.RIGHT_AMOUNT,
-                f"settled with {event.settled} charged, {event.failed} failed, {event.captured_minor} captured; "
+                f"settled with {event.settled} charged, {event.declined} declined, {event.captured_minor} captured; "
                 f"the members have {len(charged)}, {failed}, {sum(charged)}",
             )
         if undone := [seat.order for seat in seats if not seat.state.final]:

@@ -197,8 +197,8 @@ class Membership:
             )
         seat.state, seat.settled_minor = SeatState.SETTLED, event.amount_minor
 
-    def _member_failed(self, event: Any) -> None:
-        seat = self._seat("member_failed", event.order)
+    def _member_declined(self, event: Any) -> None:
+        seat = self._seat("member_declined", event.order)
         seat.state = SeatState.DECLINED
 
     def _member_released(self, event: Any) -> None:
@@ -221,6 +221,6 @@ class Membership:
         "release_requested": _release_requested,
         "member_settled": _member_settled,
         "member_released": _member_released,
-        "member_failed": _member_failed,
+        "member_declined": _member_declined,
         "cancel_refused": _nothing,
     }

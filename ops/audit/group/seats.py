@@ -51,7 +51,7 @@ ALLOWED: dict[str, frozenset[SeatState]] = {
     "member_confirmed": frozenset({_RESERVED}),
     "seat_released": frozenset({_WAITLISTED, _RESERVED, _CONFIRMED}),
     "member_settled": frozenset({_CONFIRMED}),
-    "member_failed": frozenset({_CONFIRMED}),
+    "member_declined": frozenset({_CONFIRMED}),
 }
 
 #: Reason of a SeatReleased -> the final state. Other reasons: RELEASED.

@@ -139,7 +139,7 @@ def test_tail_and_show(spec: Any, message: Any, screen: io.StringIO) -> None:
         assert "\n" not in said
     assert json.loads(decode.as_json(spec, one))["key"] == ALL
     if spec in show.HISTORY:
-        for line in show._tell([show.Entry(spec, one, decode.decode(spec, one))], None):
+        for line in show._lines([show.Entry(spec, one, decode.decode(spec, one))], None):
             console.console().print(line, soft_wrap=True)
         safe(screen)
 
@@ -190,7 +190,7 @@ def test_dlq_show(screen: io.StringIO) -> None:
         dead = record(
             KEY, topic="orders.order.v1.groups.dlq", headers=[("ce_subject", KEY), ("dlq-error", KEY), ("dlq-cut", KEY)]
         )
-        dlq._tell(dead, origin)
+        dlq._print_letter(dead, origin)
         encoded = as_json(dlq._fields(dead, origin))
         assert not unsafe(encoded)
         assert json.loads(encoded)["claimed_subject"] == ALL
