@@ -114,7 +114,7 @@ class Logs:
                 self.settled[record.timestamp // 1000] += 1
             elif kind == "member_confirmed":
                 self.confirmed += 1
-            elif kind in {"seat_refused", "member_failed", "member_released", "seat_released", "faulted"}:
+            elif kind in {"seat_refused", "member_declined", "member_released", "seat_released", "faulted"}:
                 self.ended[kind] += 1
 
     def _read_payment(self, record: Any) -> None:

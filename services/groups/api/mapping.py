@@ -12,7 +12,7 @@ from groupbuy.groups.v1.groups_pb2 import (
     GROUP_STATE_EXPIRED,
     GROUP_STATE_FORMING,
     MEMBER_STATE_CONFIRMED,
-    MEMBER_STATE_FAILED,
+    MEMBER_STATE_DECLINED,
     MEMBER_STATE_RELEASED,
     MEMBER_STATE_RESERVED,
     MEMBER_STATE_SETTLED,
@@ -37,7 +37,7 @@ PHASES: Mapping[Phase, GroupState.ValueType] = {
 #: Final states of members. An order that left before the group closed is not a member.
 FINAL_STATES: Mapping[OrderStatus, MemberState.ValueType] = {
     OrderStatus.SETTLED: MEMBER_STATE_SETTLED,
-    OrderStatus.CAPTURE_DECLINED: MEMBER_STATE_FAILED,
+    OrderStatus.CAPTURE_DECLINED: MEMBER_STATE_DECLINED,
     OrderStatus.RELEASED: MEMBER_STATE_RELEASED,
 }
 

@@ -190,10 +190,10 @@ def member_settled(order: str, amount_minor: int) -> GroupEvent:
     return event
 
 
-def member_failed(order: str, reason: str) -> GroupEvent:
+def member_declined(order: str, reason: str) -> GroupEvent:
     """The charge of a member was declined."""
     event = GroupEvent()
-    body = event.member_failed
+    body = event.member_declined
     body.order = order
     body.reason = reason
     return event
@@ -211,7 +211,7 @@ def settled(state: State) -> GroupEvent:
     event = GroupEvent()
     body = event.settled
     body.settled = state.settled
-    body.failed = state.failed
+    body.declined = state.declined
     body.captured_minor = state.captured_minor
     return event
 

@@ -171,8 +171,8 @@ def _member_settled(state: State, event: pb.MemberSettled, at_ms: int) -> None:
     _end_settlement(state, event.order, _SETTLED)
 
 
-def _member_failed(state: State, event: pb.MemberFailed, at_ms: int) -> None:
-    state.failed += 1
+def _member_declined(state: State, event: pb.MemberDeclined, at_ms: int) -> None:
+    state.declined += 1
     _end_settlement(state, event.order, OrderStatus.CAPTURE_DECLINED)
 
 
@@ -220,7 +220,7 @@ EVOLVE: dict[str, Callable[[State, Any, int], None]] = {
     "release_requested": _release_requested,
     "member_settled": _member_settled,
     "member_released": _member_released,
-    "member_failed": _member_failed,
+    "member_declined": _member_declined,
     "settled": _no_change,
     "cancel_refused": _cancel_refused,
     "faulted": _no_change,

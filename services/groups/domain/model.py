@@ -126,7 +126,7 @@ class State:
     unit_price_minor: int = 0
     #: Members charged, members whose charge was declined, and the sum captured in minor units.
     settled: int = 0
-    failed: int = 0
+    declined: int = 0
     captured_minor: int = 0
     #: Orders with a release request that payments has not confirmed yet.
     unreleased: int = 0

@@ -85,13 +85,13 @@ def settle(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
 
 def decline_capture(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     """Records that the charge of a member was declined. The price of the other members stays."""
-    yield events.member_failed(item.order, item.message.reason)
+    yield events.member_declined(item.order, item.message.reason)
     yield from _settle_group(state)
 
 
 def decline_released(state: State, item: Item, at_ms: int) -> Iterator[GroupEvent]:
     """Records that payments released a member instead of charging it."""
-    yield events.member_failed(item.order, "RELEASED")
+    yield events.member_declined(item.order, "RELEASED")
     yield events.member_released(item.order)
     yield from _settle_group(state)
 

@@ -88,9 +88,9 @@ ORDER: tuple[Row, ...] = (
     Row((S.RESERVED,), "hold_declined", payment.decline, ("seat_released", "leader_changed", "expired"),
         (S.HOLD_DECLINED,), "DECLINED. No funds to return."),
     Row((S.SETTLING,), "captured", payment.settle, ("member_settled", "settled"), (S.SETTLED,), "Charged."),
-    Row((S.SETTLING,), "capture_declined", payment.decline_capture, ("member_failed", "settled"), (S.CAPTURE_DECLINED,),
+    Row((S.SETTLING,), "capture_declined", payment.decline_capture, ("member_declined", "settled"), (S.CAPTURE_DECLINED,),
         "Not charged."),
-    Row((S.SETTLING,), "hold_declined", payment.decline_capture, ("member_failed", "settled"), (S.CAPTURE_DECLINED,),
+    Row((S.SETTLING,), "hold_declined", payment.decline_capture, ("member_declined", "settled"), (S.CAPTURE_DECLINED,),
         "The hold had lapsed, and its renewal was declined."),
     Row((*_ENDED, S.CAPTURE_DECLINED), "hold_authorised", payment.return_funds, ("release_requested",), (),
         "NO_SEAT. Once for each order."),
@@ -119,7 +119,7 @@ ORDER: tuple[Row, ...] = (
         expected=False),
     Row((S.WAITLISTED, *_SEATED), "payment_released", payment.release_unfunded, (*_EXIT, "member_released"),
         (S.HOLD_DECLINED,), "DECLINED.", expected=False),
-    Row((S.SETTLING,), "payment_released", payment.decline_released, ("member_failed", "member_released", "settled"),
+    Row((S.SETTLING,), "payment_released", payment.decline_released, ("member_declined", "member_released", "settled"),
         (S.CAPTURE_DECLINED,), "Released instead of charged.", expected=False),
 )  # fmt: skip
 

@@ -28,7 +28,7 @@ _Values: TypeAlias = tuple[
     int,  # members
     int,  # unit_price_minor
     int,  # settled
-    int,  # failed
+    int,  # declined
     int,  # captured_minor
     int,  # unreleased
 ]
@@ -54,7 +54,7 @@ def encode(state: State) -> bytes:
             state.members,
             state.unit_price_minor,
             state.settled,
-            state.failed,
+            state.declined,
             state.captured_minor,
             state.unreleased,
         )

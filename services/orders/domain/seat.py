@@ -12,7 +12,7 @@ from groupbuy.groups.v1.decisions_pb2 import (
     RELEASE_REASON_LAPSED,
     CancelRefused,
     MemberConfirmed,
-    MemberFailed,
+    MemberDeclined,
     MemberReleased,
     MemberSettled,
     RefusalReason,
@@ -119,7 +119,7 @@ def _settled(order: OrderView, event: MemberSettled) -> bool:
     return True
 
 
-def _charge_declined(order: OrderView, event: MemberFailed) -> bool:
+def _charge_declined(order: OrderView, event: MemberDeclined) -> bool:
     return _set_state(order, ORDER_STATE_DECLINED, event.reason or "CAPTURE_DECLINED")
 
 
@@ -144,7 +144,7 @@ RULES: Mapping[str, Callable[[OrderView, Any], bool]] = {
     "member_confirmed": _confirmed,
     "seat_released": _released,
     "member_settled": _settled,
-    "member_failed": _charge_declined,
+    "member_declined": _charge_declined,
     "member_released": _member_released,
     "cancel_refused": _cancel_refused,
 }

@@ -95,7 +95,7 @@ class GroupAudit(SeatAudit):
         self.check(not self.confirmed, "settled while a capture is pending")
         done = [self.orders[name] for name in self.completed]
         paid = [order for order in done if order.status == "SETTLED"]
-        reported = (event.settled, event.failed, event.captured_minor)
+        reported = (event.settled, event.declined, event.captured_minor)
         mine = (len(paid), len(done) - len(paid), sum(order.settled_amount for order in paid))
         self.check(reported == mine, f"settled with {reported}, counted {mine}")
         self.settled = True
@@ -140,7 +140,7 @@ class GroupAudit(SeatAudit):
         self.check(event.amount_minor == order.to_capture or order.forged, f"{event.order} paid {event.amount_minor}")
         order.status, order.settled_amount = "SETTLED", event.amount_minor
 
-    def _member_failed(self, event: pb.MemberFailed) -> None:
+    def _member_declined(self, event: pb.MemberDeclined) -> None:
         self._charged(event.order).status = "CAPTURE_DECLINED"
 
     def _charged(self, name: str) -> Order:

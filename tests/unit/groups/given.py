@@ -232,8 +232,8 @@ _DETAILS: dict[str, Any] = {
     "release_requested": _reason("RELEASE_REASON_", pb.ReleaseReason),
     "member_settled": lambda e: f"{e.order} {e.amount_minor}",
     "member_released": _order,
-    "member_failed": lambda e: f"{e.order} {e.reason}",
-    "settled": lambda e: f"{e.settled} {e.failed} {e.captured_minor}",
+    "member_declined": lambda e: f"{e.order} {e.reason}",
+    "settled": lambda e: f"{e.settled} {e.declined} {e.captured_minor}",
     "cancel_refused": lambda e: f"{e.order} {e.reason}",
     "faulted": lambda e: e.error,
 }

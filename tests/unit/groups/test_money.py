@@ -76,7 +76,7 @@ def test_a_declined_hold_releases_the_seat_without_a_return_of_funds() -> None:
 def test_a_group_is_settled_when_every_member_is_charged_or_declined() -> None:
     group = settling("a", "b", "c")
     group.when(captured("b")).then("member_settled b 800").when(captured("b")).then_nothing()
-    group.when(capture_declined("c")).then("member_failed c card closed")
+    group.when(capture_declined("c")).then("member_declined c card closed")
     group.when(captured("a")).then("member_settled a 800", "settled 2 1 1600")
     assert group.state.is_done
 
@@ -88,7 +88,7 @@ def test_events_of_one_payment_decision_are_decided_in_order() -> None:
 
 
 def test_a_declined_renewal_affects_its_member_only() -> None:
-    group = settling("a", "b").when(declined("b")).then("member_failed b insufficient funds")
+    group = settling("a", "b").when(declined("b")).then("member_declined b insufficient funds")
     group.when(captured("a")).then("member_settled a 800", "settled 1 1 800")
 
 
@@ -180,7 +180,7 @@ def test_a_decline_of_a_confirmed_member_releases_its_seat() -> None:
 def test_a_release_by_payments_releases_the_seat() -> None:
     given(opens("a"), joins("b")).when(released("b")).then("seat_released b DECLINED", "member_released b")
     forming("a", "b").when(released("b")).then("seat_released b DECLINED", "member_released b")
-    group = settling("a", "b").when(released("b")).then("member_failed b RELEASED", "member_released b")
+    group = settling("a", "b").when(released("b")).then("member_declined b RELEASED", "member_released b")
     group.when(captured("a")).then("member_settled a 800", "settled 1 1 800")
 
 
@@ -203,7 +203,7 @@ def test_a_closed_group_is_done_when_all_funds_are_returned() -> None:
 
 def test_a_done_group_keeps_only_the_statuses_of_its_orders() -> None:
     state = settling("a", "b").when(captured("a"), capture_declined("b")).state
-    assert (state.settled, state.failed, state.captured_minor, state.members) == (1, 1, 800, 2)
+    assert (state.settled, state.declined, state.captured_minor, state.members) == (1, 1, 800, 2)
     assert not (state.reserved or state.confirmed or state.waitlist or state.customers)
     assert set(state.ended) == {"a", "b"}
     assert all(end < 128 for end in state.ended.values())

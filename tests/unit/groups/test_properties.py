@@ -83,7 +83,7 @@ class Witness:
         elif body == "member_confirmed":
             self.confirmed.append(what.order)
             assert what.members == len(self.confirmed)
-        elif body in ("seat_released", "member_settled", "member_failed", "seat_refused"):
+        elif body in ("seat_released", "member_settled", "member_declined", "seat_refused"):
             self.ends[what.order] += 1
             self.seated.discard(what.order)
             if body == "seat_released" and what.order in self.confirmed:
@@ -190,7 +190,7 @@ def test_late_duplicates_of_all_inputs_change_nothing(history: list[tuple[int, b
     values = [value for _, value in history]
     group.when(*values)
     answered = {line.split()[0] for line in map(describe, group.last)}
-    assert answered <= {"release_requested", "member_released", "cancel_refused", "member_settled", "member_failed"} | {
+    assert answered <= {"release_requested", "member_released", "cancel_refused", "member_settled", "member_declined"} | {
         "settled",
         "seat_refused",
     }

@@ -126,8 +126,8 @@ class Count:
                 assert self._move(order, ("settling",), "settled")
                 assert what.amount_minor == self.to_charge[order]
                 self.charged += what.amount_minor
-            case "member_failed":
-                assert self._move(order, ("settling",), "failed")
+            case "member_declined":
+                assert self._move(order, ("settling",), "declined")
             case "settled":
                 assert not self.at("settling")
                 assert what.captured_minor == self.charged
@@ -277,12 +277,12 @@ class GroupMachine(RuleBasedStateMachine):
 
     @rule(which=WHICH)
     def an_old_input_comes_again(self, which: int) -> None:
-        failed, version = self.count.at("failed"), self.group.decided.version
+        declined, version = self.count.at("declined"), self.group.decided.version
         self._hear(self.past[which % len(self.past)], 0)
         # A hold of a member with a declined capture is returned; other late events change nothing.
         for event in self.group.last:
             assert event.HasField("release_requested")
-            assert event.release_requested.order in failed
+            assert event.release_requested.order in declined
         assert self.group.decided.version == version + len(self.group.last)
 
     # What must be true --------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def test_a_completed_group_shows_its_price_and_final_states() -> None:
     assert members(group) == [
         ("o0", "c0", 1, "CONFIRMED"),
         ("s", "", 0, "SETTLED"),
-        ("f", "", 0, "FAILED"),
+        ("f", "", 0, "DECLINED"),
         ("x", "", 0, "RELEASED"),
     ]
 

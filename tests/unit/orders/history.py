@@ -168,8 +168,8 @@ def settled(order: str, amount: int = 15800) -> g.GroupEvent:
     return g.GroupEvent(member_settled=g.MemberSettled(order=order, amount_minor=amount))
 
 
-def failed(order: str, reason: str = "card_expired") -> g.GroupEvent:
-    return g.GroupEvent(member_failed=g.MemberFailed(order=order, reason=reason))
+def member_declined(order: str, reason: str = "card_expired") -> g.GroupEvent:
+    return g.GroupEvent(member_declined=g.MemberDeclined(order=order, reason=reason))
 
 
 def member_released(order: str) -> g.GroupEvent:

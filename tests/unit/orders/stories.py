@@ -99,7 +99,7 @@ def a_capture_is_declined() -> Story:
     t.group.decide(1035, h.cancel_refused("a"))
     t.purse.decide(1040, h.capture_declined("a"))
     t.purse.decide(1050, h.voided("a"))
-    t.group.decide(1060, h.failed("a"))
+    t.group.decide(1060, h.member_declined("a"))
     return t.done()
 
 

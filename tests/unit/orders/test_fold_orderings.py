@@ -66,7 +66,7 @@ group_events = st.one_of(
     st.builds(h.seat_released, st.sampled_from(ORDERS), st.sampled_from(g.ReleaseReason.values()[1:])),
     st.builds(h.completed, st.sampled_from(ORDERS)),
     st.builds(h.settled, st.sampled_from(ORDERS)),
-    st.builds(h.failed, st.sampled_from(ORDERS)),
+    st.builds(h.member_declined, st.sampled_from(ORDERS)),
     st.builds(h.member_released, st.sampled_from(ORDERS)),
     st.builds(h.cancel_refused, st.sampled_from(ORDERS)),
 )

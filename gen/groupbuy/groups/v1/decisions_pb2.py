@@ -26,59 +26,59 @@ from groupbuy.groups.v1 import campaigns_pb2 as groupbuy_dot_groups_dot_v1_dot_c
 from groupbuy.links.v1 import links_pb2 as groupbuy_dot_links_dot_v1_dot_links__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"groupbuy/groups/v1/decisions.proto\x12\x12groupbuy.groups.v1\x1a\"groupbuy/groups/v1/campaigns.proto\x1a\x1dgroupbuy/links/v1/links.proto\"\x98\x01\n\rGroupDecision\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x03 \x01(\x03\x12\x0f\n\x07time_ms\x18\x04 \x01(\x03\x12\x17\n\x0fprevious_sha256\x18\x05 \x01(\x0c\x12.\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x1e.groupbuy.groups.v1.GroupEvent\"\xf8\x08\n\nGroupEvent\x12\x31\n\x06opened\x18\x01 \x01(\x0b\x32\x1f.groupbuy.groups.v1.GroupOpenedH\x00\x12\x39\n\rseat_reserved\x18\x02 \x01(\x0b\x32 .groupbuy.groups.v1.SeatReservedH\x00\x12\x37\n\x0cseat_refused\x18\x03 \x01(\x0b\x32\x1f.groupbuy.groups.v1.SeatRefusedH\x00\x12=\n\x0fseat_waitlisted\x18\x04 \x01(\x0b\x32\".groupbuy.groups.v1.SeatWaitlistedH\x00\x12?\n\x10member_confirmed\x18\x05 \x01(\x0b\x32#.groupbuy.groups.v1.MemberConfirmedH\x00\x12\x39\n\rseat_released\x18\x06 \x01(\x0b\x32 .groupbuy.groups.v1.SeatReleasedH\x00\x12;\n\x0eleader_changed\x18\x07 \x01(\x0b\x32!.groupbuy.groups.v1.LeaderChangedH\x00\x12\x37\n\x0ctier_reached\x18\x08 \x01(\x0b\x32\x1f.groupbuy.groups.v1.TierReachedH\x00\x12\x37\n\tcompleted\x18\t \x01(\x0b\x32\".groupbuy.groups.v1.GroupCompletedH\x00\x12\x33\n\x07\x65xpired\x18\n \x01(\x0b\x32 .groupbuy.groups.v1.GroupExpiredH\x00\x12\x37\n\tcancelled\x18\x0b \x01(\x0b\x32\".groupbuy.groups.v1.GroupCancelledH\x00\x12G\n\x14settlement_requested\x18\x0c \x01(\x0b\x32\'.groupbuy.groups.v1.SettlementRequestedH\x00\x12\x41\n\x11release_requested\x18\r \x01(\x0b\x32$.groupbuy.groups.v1.ReleaseRequestedH\x00\x12;\n\x0emember_settled\x18\x0e \x01(\x0b\x32!.groupbuy.groups.v1.MemberSettledH\x00\x12=\n\x0fmember_released\x18\x0f \x01(\x0b\x32\".groupbuy.groups.v1.MemberReleasedH\x00\x12\x39\n\rmember_failed\x18\x10 \x01(\x0b\x32 .groupbuy.groups.v1.MemberFailedH\x00\x12\x33\n\x07settled\x18\x11 \x01(\x0b\x32 .groupbuy.groups.v1.GroupSettledH\x00\x12;\n\x0e\x63\x61ncel_refused\x18\x12 \x01(\x0b\x32!.groupbuy.groups.v1.CancelRefusedH\x00\x12.\n\x07\x66\x61ulted\x18\x13 \x01(\x0b\x32\x1b.groupbuy.groups.v1.FaultedH\x00\x42\x06\n\x04\x62ody\"\xb2\x03\n\x05Terms\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x0f\n\x07product\x18\x02 \x01(\t\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x18\n\x10solo_price_minor\x18\x04 \x01(\x03\x12\'\n\x05tiers\x18\x05 \x03(\x0b\x32\x18.groupbuy.groups.v1.Tier\x12\x10\n\x08\x63\x61pacity\x18\x06 \x01(\x05\x12\x11\n\twindow_ms\x18\x07 \x01(\x03\x12\x16\n\x0ehold_window_ms\x18\x08 \x01(\x03\x12\x35\n\x0c\x63lose_policy\x18\t \x01(\x0e\x32\x1f.groupbuy.groups.v1.ClosePolicy\x12\x10\n\x08waitlist\x18\n \x01(\x08\x12\x1a\n\x12house_fill_members\x18\x0b \x01(\x05\x12\x1d\n\x15leader_discount_minor\x18\x0c \x01(\x03\x12\x1a\n\x12seats_per_customer\x18\r \x01(\x05\x12\x14\n\x0cmax_quantity\x18\x0e \x01(\x05\x12\x15\n\rrules_version\x18\x0f \x01(\x05\x12\x0c\n\x04solo\x18\x10 \x01(\x08\x12\x19\n\x11\x63\x61mpaign_revision\x18\x11 \x01(\x03\"{\n\x0bGroupOpened\x12(\n\x05terms\x18\x01 \x01(\x0b\x32\x19.groupbuy.groups.v1.Terms\x12\x14\n\x0cleader_order\x18\x02 \x01(\t\x12\x17\n\x0fleader_customer\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x04 \x01(\x03\"\x83\x02\n\x0cSeatReserved\x12\r\n\x05order\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\x05\x12\x19\n\x11hold_amount_minor\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x16\n\x0epayment_method\x18\x06 \x01(\t\x12\x19\n\x11reserved_until_ms\x18\x07 \x01(\x03\x12\x15\n\rhold_until_ms\x18\x08 \x01(\x03\x12\x16\n\x0erequest_sha256\x18\t \x01(\x0c\x12\x31\n\ninvitation\x18\n \x01(\x0b\x32\x1d.groupbuy.links.v1.Invitation\"y\n\x0bSeatRefused\x12\r\n\x05order\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\x12\x31\n\x06reason\x18\x03 \x01(\x0e\x32!.groupbuy.groups.v1.RefusalReason\x12\x16\n\x0erequest_sha256\x18\x04 \x01(\x0c\"\xa6\x01\n\x0eSeatWaitlisted\x12\r\n\x05order\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\x05\x12\x16\n\x0epayment_method\x18\x04 \x01(\t\x12\x16\n\x0erequest_sha256\x18\x05 \x01(\x0c\x12\x31\n\ninvitation\x18\x06 \x01(\x0b\x32\x1d.groupbuy.links.v1.Invitation\"?\n\x0fMemberConfirmed\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x0f\n\x07members\x18\x03 \x01(\x05\"P\n\x0cSeatReleased\x12\r\n\x05order\x18\x01 \x01(\t\x12\x31\n\x06reason\x18\x02 \x01(\x0e\x32!.groupbuy.groups.v1.ReleaseReason\"0\n\rLeaderChanged\x12\r\n\x05order\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\"8\n\x0bTierReached\x12\x0f\n\x07members\x18\x01 \x01(\x05\x12\x18\n\x10unit_price_minor\x18\x02 \x01(\x03\"|\n\x0eGroupCompleted\x12\x0e\n\x06orders\x18\x01 \x03(\t\x12\x14\n\x0ctier_members\x18\x02 \x01(\x05\x12\x18\n\x10unit_price_minor\x18\x03 \x01(\x03\x12\x14\n\x0chouse_filled\x18\x04 \x01(\x08\x12\x14\n\x0cleader_order\x18\x05 \x01(\t\"\x1f\n\x0cGroupExpired\x12\x0f\n\x07members\x18\x01 \x01(\x05\" \n\x0eGroupCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\"Z\n\x13SettlementRequested\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\"T\n\x10ReleaseRequested\x12\r\n\x05order\x18\x01 \x01(\t\x12\x31\n\x06reason\x18\x02 \x01(\x0e\x32!.groupbuy.groups.v1.ReleaseReason\"4\n\rMemberSettled\x12\r\n\x05order\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\"\x1f\n\x0eMemberReleased\x12\r\n\x05order\x18\x01 \x01(\t\"-\n\x0cMemberFailed\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"G\n\x0cGroupSettled\x12\x0f\n\x07settled\x18\x01 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x05\x12\x16\n\x0e\x63\x61ptured_minor\x18\x03 \x01(\x03\".\n\rCancelRefused\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x18\n\x07\x46\x61ulted\x12\r\n\x05\x65rror\x18\x01 \x01(\t*\xd7\x04\n\rRefusalReason\x12\x1e\n\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19REFUSAL_REASON_GROUP_FULL\x10\x01\x12\"\n\x1eREFUSAL_REASON_GROUP_COMPLETED\x10\x02\x12 \n\x1cREFUSAL_REASON_GROUP_EXPIRED\x10\x03\x12\"\n\x1eREFUSAL_REASON_GROUP_CANCELLED\x10\x04\x12!\n\x1dREFUSAL_REASON_ALREADY_MEMBER\x10\x05\x12 \n\x1cREFUSAL_REASON_PRICE_CHANGED\x10\x06\x12 \n\x1cREFUSAL_REASON_GROUP_UNKNOWN\x10\x07\x12#\n\x1fREFUSAL_REASON_CAMPAIGN_UNKNOWN\x10\x08\x12$\n REFUSAL_REASON_CAMPAIGN_MISMATCH\x10\t\x12$\n REFUSAL_REASON_CURRENCY_MISMATCH\x10\n\x12\x1b\n\x17REFUSAL_REASON_QUANTITY\x10\x0b\x12 \n\x1cREFUSAL_REASON_TERMS_INVALID\x10\x0c\x12$\n REFUSAL_REASON_CAMPAIGN_ARCHIVED\x10\r\x12\x1c\n\x18REFUSAL_REASON_CANCELLED\x10\x0e\x12\x1d\n\x19REFUSAL_REASON_UNREADABLE\x10\x0f\x12#\n\x1fREFUSAL_REASON_NOT_OPEN_TO_JOIN\x10\x10*\xca\x02\n\rReleaseReason\x12\x1e\n\x1aRELEASE_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18RELEASE_REASON_CANCELLED\x10\x01\x12\x19\n\x15RELEASE_REASON_LAPSED\x10\x02\x12\x1b\n\x17RELEASE_REASON_DECLINED\x10\x03\x12 \n\x1cRELEASE_REASON_GROUP_EXPIRED\x10\x04\x12\"\n\x1eRELEASE_REASON_GROUP_CANCELLED\x10\x05\x12\"\n\x1eRELEASE_REASON_GROUP_COMPLETED\x10\x06\x12\x1a\n\x16RELEASE_REASON_NO_SEAT\x10\x07\x12\x1a\n\x16RELEASE_REASON_FAULTED\x10\x08\x12!\n\x1dRELEASE_REASON_HOLD_TOO_SHORT\x10\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"groupbuy/groups/v1/decisions.proto\x12\x12groupbuy.groups.v1\x1a\"groupbuy/groups/v1/campaigns.proto\x1a\x1dgroupbuy/links/v1/links.proto\"\x98\x01\n\rGroupDecision\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\r\n\x05\x63\x61use\x18\x03 \x01(\x03\x12\x0f\n\x07time_ms\x18\x04 \x01(\x03\x12\x17\n\x0fprevious_sha256\x18\x05 \x01(\x0c\x12.\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x1e.groupbuy.groups.v1.GroupEvent\"\xfc\x08\n\nGroupEvent\x12\x31\n\x06opened\x18\x01 \x01(\x0b\x32\x1f.groupbuy.groups.v1.GroupOpenedH\x00\x12\x39\n\rseat_reserved\x18\x02 \x01(\x0b\x32 .groupbuy.groups.v1.SeatReservedH\x00\x12\x37\n\x0cseat_refused\x18\x03 \x01(\x0b\x32\x1f.groupbuy.groups.v1.SeatRefusedH\x00\x12=\n\x0fseat_waitlisted\x18\x04 \x01(\x0b\x32\".groupbuy.groups.v1.SeatWaitlistedH\x00\x12?\n\x10member_confirmed\x18\x05 \x01(\x0b\x32#.groupbuy.groups.v1.MemberConfirmedH\x00\x12\x39\n\rseat_released\x18\x06 \x01(\x0b\x32 .groupbuy.groups.v1.SeatReleasedH\x00\x12;\n\x0eleader_changed\x18\x07 \x01(\x0b\x32!.groupbuy.groups.v1.LeaderChangedH\x00\x12\x37\n\x0ctier_reached\x18\x08 \x01(\x0b\x32\x1f.groupbuy.groups.v1.TierReachedH\x00\x12\x37\n\tcompleted\x18\t \x01(\x0b\x32\".groupbuy.groups.v1.GroupCompletedH\x00\x12\x33\n\x07\x65xpired\x18\n \x01(\x0b\x32 .groupbuy.groups.v1.GroupExpiredH\x00\x12\x37\n\tcancelled\x18\x0b \x01(\x0b\x32\".groupbuy.groups.v1.GroupCancelledH\x00\x12G\n\x14settlement_requested\x18\x0c \x01(\x0b\x32\'.groupbuy.groups.v1.SettlementRequestedH\x00\x12\x41\n\x11release_requested\x18\r \x01(\x0b\x32$.groupbuy.groups.v1.ReleaseRequestedH\x00\x12;\n\x0emember_settled\x18\x0e \x01(\x0b\x32!.groupbuy.groups.v1.MemberSettledH\x00\x12=\n\x0fmember_released\x18\x0f \x01(\x0b\x32\".groupbuy.groups.v1.MemberReleasedH\x00\x12=\n\x0fmember_declined\x18\x10 \x01(\x0b\x32\".groupbuy.groups.v1.MemberDeclinedH\x00\x12\x33\n\x07settled\x18\x11 \x01(\x0b\x32 .groupbuy.groups.v1.GroupSettledH\x00\x12;\n\x0e\x63\x61ncel_refused\x18\x12 \x01(\x0b\x32!.groupbuy.groups.v1.CancelRefusedH\x00\x12.\n\x07\x66\x61ulted\x18\x13 \x01(\x0b\x32\x1b.groupbuy.groups.v1.FaultedH\x00\x42\x06\n\x04\x62ody\"\xb2\x03\n\x05Terms\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x0f\n\x07product\x18\x02 \x01(\t\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x18\n\x10solo_price_minor\x18\x04 \x01(\x03\x12\'\n\x05tiers\x18\x05 \x03(\x0b\x32\x18.groupbuy.groups.v1.Tier\x12\x10\n\x08\x63\x61pacity\x18\x06 \x01(\x05\x12\x11\n\twindow_ms\x18\x07 \x01(\x03\x12\x16\n\x0ehold_window_ms\x18\x08 \x01(\x03\x12\x35\n\x0c\x63lose_policy\x18\t \x01(\x0e\x32\x1f.groupbuy.groups.v1.ClosePolicy\x12\x10\n\x08waitlist\x18\n \x01(\x08\x12\x1a\n\x12house_fill_members\x18\x0b \x01(\x05\x12\x1d\n\x15leader_discount_minor\x18\x0c \x01(\x03\x12\x1a\n\x12seats_per_customer\x18\r \x01(\x05\x12\x14\n\x0cmax_quantity\x18\x0e \x01(\x05\x12\x15\n\rrules_version\x18\x0f \x01(\x05\x12\x0c\n\x04solo\x18\x10 \x01(\x08\x12\x19\n\x11\x63\x61mpaign_revision\x18\x11 \x01(\x03\"{\n\x0bGroupOpened\x12(\n\x05terms\x18\x01 \x01(\x0b\x32\x19.groupbuy.groups.v1.Terms\x12\x14\n\x0cleader_order\x18\x02 \x01(\t\x12\x17\n\x0fleader_customer\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x04 \x01(\x03\"\x83\x02\n\x0cSeatReserved\x12\r\n\x05order\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\x05\x12\x19\n\x11hold_amount_minor\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x16\n\x0epayment_method\x18\x06 \x01(\t\x12\x19\n\x11reserved_until_ms\x18\x07 \x01(\x03\x12\x15\n\rhold_until_ms\x18\x08 \x01(\x03\x12\x16\n\x0erequest_sha256\x18\t \x01(\x0c\x12\x31\n\ninvitation\x18\n \x01(\x0b\x32\x1d.groupbuy.links.v1.Invitation\"y\n\x0bSeatRefused\x12\r\n\x05order\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\x12\x31\n\x06reason\x18\x03 \x01(\x0e\x32!.groupbuy.groups.v1.RefusalReason\x12\x16\n\x0erequest_sha256\x18\x04 \x01(\x0c\"\xa6\x01\n\x0eSeatWaitlisted\x12\r\n\x05order\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\x05\x12\x16\n\x0epayment_method\x18\x04 \x01(\t\x12\x16\n\x0erequest_sha256\x18\x05 \x01(\x0c\x12\x31\n\ninvitation\x18\x06 \x01(\x0b\x32\x1d.groupbuy.links.v1.Invitation\"?\n\x0fMemberConfirmed\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x0f\n\x07members\x18\x03 \x01(\x05\"P\n\x0cSeatReleased\x12\r\n\x05order\x18\x01 \x01(\t\x12\x31\n\x06reason\x18\x02 \x01(\x0e\x32!.groupbuy.groups.v1.ReleaseReason\"0\n\rLeaderChanged\x12\r\n\x05order\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\"8\n\x0bTierReached\x12\x0f\n\x07members\x18\x01 \x01(\x05\x12\x18\n\x10unit_price_minor\x18\x02 \x01(\x03\"|\n\x0eGroupCompleted\x12\x0e\n\x06orders\x18\x01 \x03(\t\x12\x14\n\x0ctier_members\x18\x02 \x01(\x05\x12\x18\n\x10unit_price_minor\x18\x03 \x01(\x03\x12\x14\n\x0chouse_filled\x18\x04 \x01(\x08\x12\x14\n\x0cleader_order\x18\x05 \x01(\t\"\x1f\n\x0cGroupExpired\x12\x0f\n\x07members\x18\x01 \x01(\x05\" \n\x0eGroupCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\"Z\n\x13SettlementRequested\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0c\n\x04hold\x18\x02 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\"T\n\x10ReleaseRequested\x12\r\n\x05order\x18\x01 \x01(\t\x12\x31\n\x06reason\x18\x02 \x01(\x0e\x32!.groupbuy.groups.v1.ReleaseReason\"4\n\rMemberSettled\x12\r\n\x05order\x18\x01 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x02 \x01(\x03\"\x1f\n\x0eMemberReleased\x12\r\n\x05order\x18\x01 \x01(\t\"/\n\x0eMemberDeclined\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"I\n\x0cGroupSettled\x12\x0f\n\x07settled\x18\x01 \x01(\x05\x12\x10\n\x08\x64\x65\x63lined\x18\x02 \x01(\x05\x12\x16\n\x0e\x63\x61ptured_minor\x18\x03 \x01(\x03\".\n\rCancelRefused\x12\r\n\x05order\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x18\n\x07\x46\x61ulted\x12\r\n\x05\x65rror\x18\x01 \x01(\t*\xd7\x04\n\rRefusalReason\x12\x1e\n\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19REFUSAL_REASON_GROUP_FULL\x10\x01\x12\"\n\x1eREFUSAL_REASON_GROUP_COMPLETED\x10\x02\x12 \n\x1cREFUSAL_REASON_GROUP_EXPIRED\x10\x03\x12\"\n\x1eREFUSAL_REASON_GROUP_CANCELLED\x10\x04\x12!\n\x1dREFUSAL_REASON_ALREADY_MEMBER\x10\x05\x12 \n\x1cREFUSAL_REASON_PRICE_CHANGED\x10\x06\x12 \n\x1cREFUSAL_REASON_GROUP_UNKNOWN\x10\x07\x12#\n\x1fREFUSAL_REASON_CAMPAIGN_UNKNOWN\x10\x08\x12$\n REFUSAL_REASON_CAMPAIGN_MISMATCH\x10\t\x12$\n REFUSAL_REASON_CURRENCY_MISMATCH\x10\n\x12\x1b\n\x17REFUSAL_REASON_QUANTITY\x10\x0b\x12 \n\x1cREFUSAL_REASON_TERMS_INVALID\x10\x0c\x12$\n REFUSAL_REASON_CAMPAIGN_ARCHIVED\x10\r\x12\x1c\n\x18REFUSAL_REASON_CANCELLED\x10\x0e\x12\x1d\n\x19REFUSAL_REASON_UNREADABLE\x10\x0f\x12#\n\x1fREFUSAL_REASON_NOT_OPEN_TO_JOIN\x10\x10*\xca\x02\n\rReleaseReason\x12\x1e\n\x1aRELEASE_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18RELEASE_REASON_CANCELLED\x10\x01\x12\x19\n\x15RELEASE_REASON_LAPSED\x10\x02\x12\x1b\n\x17RELEASE_REASON_DECLINED\x10\x03\x12 \n\x1cRELEASE_REASON_GROUP_EXPIRED\x10\x04\x12\"\n\x1eRELEASE_REASON_GROUP_CANCELLED\x10\x05\x12\"\n\x1eRELEASE_REASON_GROUP_COMPLETED\x10\x06\x12\x1a\n\x16RELEASE_REASON_NO_SEAT\x10\x07\x12\x1a\n\x16RELEASE_REASON_FAULTED\x10\x08\x12!\n\x1dRELEASE_REASON_HOLD_TOO_SHORT\x10\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'groupbuy.groups.v1.decisions_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REFUSALREASON']._serialized_start=3451
-  _globals['_REFUSALREASON']._serialized_end=4050
-  _globals['_RELEASEREASON']._serialized_start=4053
-  _globals['_RELEASEREASON']._serialized_end=4383
+  _globals['_REFUSALREASON']._serialized_start=3459
+  _globals['_REFUSALREASON']._serialized_end=4058
+  _globals['_RELEASEREASON']._serialized_start=4061
+  _globals['_RELEASEREASON']._serialized_end=4391
   _globals['_GROUPDECISION']._serialized_start=126
   _globals['_GROUPDECISION']._serialized_end=278
   _globals['_GROUPEVENT']._serialized_start=281
-  _globals['_GROUPEVENT']._serialized_end=1425
-  _globals['_TERMS']._serialized_start=1428
-  _globals['_TERMS']._serialized_end=1862
-  _globals['_GROUPOPENED']._serialized_start=1864
-  _globals['_GROUPOPENED']._serialized_end=1987
-  _globals['_SEATRESERVED']._serialized_start=1990
-  _globals['_SEATRESERVED']._serialized_end=2249
-  _globals['_SEATREFUSED']._serialized_start=2251
-  _globals['_SEATREFUSED']._serialized_end=2372
-  _globals['_SEATWAITLISTED']._serialized_start=2375
-  _globals['_SEATWAITLISTED']._serialized_end=2541
-  _globals['_MEMBERCONFIRMED']._serialized_start=2543
-  _globals['_MEMBERCONFIRMED']._serialized_end=2606
-  _globals['_SEATRELEASED']._serialized_start=2608
-  _globals['_SEATRELEASED']._serialized_end=2688
-  _globals['_LEADERCHANGED']._serialized_start=2690
-  _globals['_LEADERCHANGED']._serialized_end=2738
-  _globals['_TIERREACHED']._serialized_start=2740
-  _globals['_TIERREACHED']._serialized_end=2796
-  _globals['_GROUPCOMPLETED']._serialized_start=2798
-  _globals['_GROUPCOMPLETED']._serialized_end=2922
-  _globals['_GROUPEXPIRED']._serialized_start=2924
-  _globals['_GROUPEXPIRED']._serialized_end=2955
-  _globals['_GROUPCANCELLED']._serialized_start=2957
-  _globals['_GROUPCANCELLED']._serialized_end=2989
-  _globals['_SETTLEMENTREQUESTED']._serialized_start=2991
-  _globals['_SETTLEMENTREQUESTED']._serialized_end=3081
-  _globals['_RELEASEREQUESTED']._serialized_start=3083
-  _globals['_RELEASEREQUESTED']._serialized_end=3167
-  _globals['_MEMBERSETTLED']._serialized_start=3169
-  _globals['_MEMBERSETTLED']._serialized_end=3221
-  _globals['_MEMBERRELEASED']._serialized_start=3223
-  _globals['_MEMBERRELEASED']._serialized_end=3254
-  _globals['_MEMBERFAILED']._serialized_start=3256
-  _globals['_MEMBERFAILED']._serialized_end=3301
-  _globals['_GROUPSETTLED']._serialized_start=3303
-  _globals['_GROUPSETTLED']._serialized_end=3374
-  _globals['_CANCELREFUSED']._serialized_start=3376
-  _globals['_CANCELREFUSED']._serialized_end=3422
-  _globals['_FAULTED']._serialized_start=3424
-  _globals['_FAULTED']._serialized_end=3448
+  _globals['_GROUPEVENT']._serialized_end=1429
+  _globals['_TERMS']._serialized_start=1432
+  _globals['_TERMS']._serialized_end=1866
+  _globals['_GROUPOPENED']._serialized_start=1868
+  _globals['_GROUPOPENED']._serialized_end=1991
+  _globals['_SEATRESERVED']._serialized_start=1994
+  _globals['_SEATRESERVED']._serialized_end=2253
+  _globals['_SEATREFUSED']._serialized_start=2255
+  _globals['_SEATREFUSED']._serialized_end=2376
+  _globals['_SEATWAITLISTED']._serialized_start=2379
+  _globals['_SEATWAITLISTED']._serialized_end=2545
+  _globals['_MEMBERCONFIRMED']._serialized_start=2547
+  _globals['_MEMBERCONFIRMED']._serialized_end=2610
+  _globals['_SEATRELEASED']._serialized_start=2612
+  _globals['_SEATRELEASED']._serialized_end=2692
+  _globals['_LEADERCHANGED']._serialized_start=2694
+  _globals['_LEADERCHANGED']._serialized_end=2742
+  _globals['_TIERREACHED']._serialized_start=2744
+  _globals['_TIERREACHED']._serialized_end=2800
+  _globals['_GROUPCOMPLETED']._serialized_start=2802
+  _globals['_GROUPCOMPLETED']._serialized_end=2926
+  _globals['_GROUPEXPIRED']._serialized_start=2928
+  _globals['_GROUPEXPIRED']._serialized_end=2959
+  _globals['_GROUPCANCELLED']._serialized_start=2961
+  _globals['_GROUPCANCELLED']._serialized_end=2993
+  _globals['_SETTLEMENTREQUESTED']._serialized_start=2995
+  _globals['_SETTLEMENTREQUESTED']._serialized_end=3085
+  _globals['_RELEASEREQUESTED']._serialized_start=3087
+  _globals['_RELEASEREQUESTED']._serialized_end=3171
+  _globals['_MEMBERSETTLED']._serialized_start=3173
+  _globals['_MEMBERSETTLED']._serialized_end=3225
+  _globals['_MEMBERRELEASED']._serialized_start=3227
+  _globals['_MEMBERRELEASED']._serialized_end=3258
+  _globals['_MEMBERDECLINED']._serialized_start=3260
+  _globals['_MEMBERDECLINED']._serialized_end=3307
+  _globals['_GROUPSETTLED']._serialized_start=3309
+  _globals['_GROUPSETTLED']._serialized_end=3382
+  _globals['_CANCELREFUSED']._serialized_start=3384
+  _globals['_CANCELREFUSED']._serialized_end=3430
+  _globals['_FAULTED']._serialized_start=3432
+  _globals['_FAULTED']._serialized_end=3456
 # @@protoc_insertion_point(module_scope)

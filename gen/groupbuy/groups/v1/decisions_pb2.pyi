@@ -218,7 +218,7 @@ class GroupEvent(_message.Message):
     RELEASE_REQUESTED_FIELD_NUMBER: _builtins.int
     MEMBER_SETTLED_FIELD_NUMBER: _builtins.int
     MEMBER_RELEASED_FIELD_NUMBER: _builtins.int
-    MEMBER_FAILED_FIELD_NUMBER: _builtins.int
+    MEMBER_DECLINED_FIELD_NUMBER: _builtins.int
     SETTLED_FIELD_NUMBER: _builtins.int
     CANCEL_REFUSED_FIELD_NUMBER: _builtins.int
     FAULTED_FIELD_NUMBER: _builtins.int
@@ -283,12 +283,12 @@ class GroupEvent(_message.Message):
         """The money of an order is released, or was never held."""
 
     @_builtins.property
-    def member_failed(self) -> Global___MemberFailed:
-        """A member could not be charged."""
+    def member_declined(self) -> Global___MemberDeclined:
+        """The capture of a member was declined."""
 
     @_builtins.property
     def settled(self) -> Global___GroupSettled:
-        """Every member of a completed group is settled or failed."""
+        """Every member of a completed group is settled or declined."""
 
     @_builtins.property
     def cancel_refused(self) -> Global___CancelRefused:
@@ -316,16 +316,16 @@ class GroupEvent(_message.Message):
         release_requested: Global___ReleaseRequested | None = ...,
         member_settled: Global___MemberSettled | None = ...,
         member_released: Global___MemberReleased | None = ...,
-        member_failed: Global___MemberFailed | None = ...,
+        member_declined: Global___MemberDeclined | None = ...,
         settled: Global___GroupSettled | None = ...,
         cancel_refused: Global___CancelRefused | None = ...,
         faulted: Global___Faulted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel_refused", b"cancel_refused", "cancelled", b"cancelled", "completed", b"completed", "expired", b"expired", "faulted", b"faulted", "leader_changed", b"leader_changed", "member_confirmed", b"member_confirmed", "member_failed", b"member_failed", "member_released", b"member_released", "member_settled", b"member_settled", "opened", b"opened", "release_requested", b"release_requested", "seat_refused", b"seat_refused", "seat_released", b"seat_released", "seat_reserved", b"seat_reserved", "seat_waitlisted", b"seat_waitlisted", "settled", b"settled", "settlement_requested", b"settlement_requested", "tier_reached", b"tier_reached"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel_refused", b"cancel_refused", "cancelled", b"cancelled", "completed", b"completed", "expired", b"expired", "faulted", b"faulted", "leader_changed", b"leader_changed", "member_confirmed", b"member_confirmed", "member_declined", b"member_declined", "member_released", b"member_released", "member_settled", b"member_settled", "opened", b"opened", "release_requested", b"release_requested", "seat_refused", b"seat_refused", "seat_released", b"seat_released", "seat_reserved", b"seat_reserved", "seat_waitlisted", b"seat_waitlisted", "settled", b"settled", "settlement_requested", b"settlement_requested", "tier_reached", b"tier_reached"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel_refused", b"cancel_refused", "cancelled", b"cancelled", "completed", b"completed", "expired", b"expired", "faulted", b"faulted", "leader_changed", b"leader_changed", "member_confirmed", b"member_confirmed", "member_failed", b"member_failed", "member_released", b"member_released", "member_settled", b"member_settled", "opened", b"opened", "release_requested", b"release_requested", "seat_refused", b"seat_refused", "seat_released", b"seat_released", "seat_reserved", b"seat_reserved", "seat_waitlisted", b"seat_waitlisted", "settled", b"settled", "settlement_requested", b"settlement_requested", "tier_reached", b"tier_reached"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel_refused", b"cancel_refused", "cancelled", b"cancelled", "completed", b"completed", "expired", b"expired", "faulted", b"faulted", "leader_changed", b"leader_changed", "member_confirmed", b"member_confirmed", "member_declined", b"member_declined", "member_released", b"member_released", "member_settled", b"member_settled", "opened", b"opened", "release_requested", b"release_requested", "seat_refused", b"seat_refused", "seat_released", b"seat_released", "seat_reserved", b"seat_reserved", "seat_waitlisted", b"seat_waitlisted", "settled", b"settled", "settlement_requested", b"settlement_requested", "tier_reached", b"tier_reached"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["opened", "seat_reserved", "seat_refused", "seat_waitlisted", "member_confirmed", "seat_released", "leader_changed", "tier_reached", "completed", "expired", "cancelled", "settlement_requested", "release_requested", "member_settled", "member_released", "member_failed", "settled", "cancel_refused", "faulted"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["opened", "seat_reserved", "seat_refused", "seat_waitlisted", "member_confirmed", "seat_released", "leader_changed", "tier_reached", "completed", "expired", "cancelled", "settlement_requested", "release_requested", "member_settled", "member_released", "member_declined", "settled", "cancel_refused", "faulted"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -894,8 +894,8 @@ class MemberReleased(_message.Message):
 Global___MemberReleased: _TypeAlias = MemberReleased  # noqa: Y015
 
 @_typing.final
-class MemberFailed(_message.Message):
-    """A member could not be charged. Other members are unaffected."""
+class MemberDeclined(_message.Message):
+    """The capture of a member, or the renewal of its hold, was declined. Other members are unaffected."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -917,33 +917,33 @@ class MemberFailed(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MemberFailed: _TypeAlias = MemberFailed  # noqa: Y015
+Global___MemberDeclined: _TypeAlias = MemberDeclined  # noqa: Y015
 
 @_typing.final
 class GroupSettled(_message.Message):
-    """Every member of a completed group is settled or failed."""
+    """Every member of a completed group is settled or declined."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SETTLED_FIELD_NUMBER: _builtins.int
-    FAILED_FIELD_NUMBER: _builtins.int
+    DECLINED_FIELD_NUMBER: _builtins.int
     CAPTURED_MINOR_FIELD_NUMBER: _builtins.int
     settled: _builtins.int
     """Members charged."""
-    failed: _builtins.int
-    """Members who could not be charged."""
+    declined: _builtins.int
+    """Members whose capture was declined."""
     captured_minor: _builtins.int
     """Money captured from all of them, in minor units."""
     def __init__(
         self,
         *,
         settled: _builtins.int = ...,
-        failed: _builtins.int = ...,
+        declined: _builtins.int = ...,
         captured_minor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_minor", b"captured_minor", "failed", b"failed", "settled", b"settled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_minor", b"captured_minor", "declined", b"declined", "settled", b"settled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

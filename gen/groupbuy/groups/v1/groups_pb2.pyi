@@ -69,8 +69,8 @@ class _MemberStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemberSta
     """Has a seat, the money is held."""
     MEMBER_STATE_SETTLED: _MemberState.ValueType  # 4
     """Charged."""
-    MEMBER_STATE_FAILED: _MemberState.ValueType  # 5
-    """Could not be charged."""
+    MEMBER_STATE_DECLINED: _MemberState.ValueType  # 5
+    """The capture was declined."""
     MEMBER_STATE_RELEASED: _MemberState.ValueType  # 6
     """Released without a charge."""
 
@@ -87,8 +87,8 @@ MEMBER_STATE_CONFIRMED: MemberState.ValueType  # 3
 """Has a seat, the money is held."""
 MEMBER_STATE_SETTLED: MemberState.ValueType  # 4
 """Charged."""
-MEMBER_STATE_FAILED: MemberState.ValueType  # 5
-"""Could not be charged."""
+MEMBER_STATE_DECLINED: MemberState.ValueType  # 5
+"""The capture was declined."""
 MEMBER_STATE_RELEASED: MemberState.ValueType  # 6
 """Released without a charge."""
 Global___MemberState: _TypeAlias = MemberState  # noqa: Y015
