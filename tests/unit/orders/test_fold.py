@@ -171,7 +171,14 @@ def test_no_event_changes_a_final_state() -> None:
     state = folded(log.decide(1, h.opened("a"), h.reserved("a")))
     log.decide(2, h.seat_released("a", g.RELEASE_REASON_CANCELLED)).fold(state)
     before = shown(state, "a")
-    late = [h.reserved("a"), h.confirmed("a"), h.refused("a"), h.settled("a"), h.member_declined("a"), h.waitlisted("a")]
+    late = [
+        h.reserved("a"),
+        h.confirmed("a"),
+        h.refused("a"),
+        h.settled("a"),
+        h.member_declined("a"),
+        h.waitlisted("a"),
+    ]
     log.decide(3, *late, h.seat_released("a", g.RELEASE_REASON_LAPSED)).fold(state)
     assert shown(state, "a") == before
 
