@@ -13,7 +13,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Set
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc
@@ -25,7 +24,7 @@ from chassis.admission.rate_limit import TokenBucket
 from chassis.identity import peer_identity
 from chassis.identity.access_settings import SecuritySettings
 from chassis.identity.peer_identity import Identity, NotAnIdentity, server_name
-from chassis.identity.policy import FILE, Policy, PolicyError, read
+from chassis.identity.policy import FILE, Policy, PolicySource
 from chassis.identity.tls import BadCertificates, CertificateFiles
 from chassis.routing.peer_calls import forwarded, has_peer_metadata
 from chassis.rpc.errors import ApiError
@@ -265,40 +264,6 @@ class Authorizer:
         if (spiffe, method) not in self._logged and len(self._logged) < MAX_LOGGED:
             self._logged.add((spiffe, method))
             log.warning("a call was denied; logged once a caller and method", identity=spiffe or "none", method=method)
-
-
-class PolicySource:
-    """The policy's file, read again when it changes."""
-
-    def __init__(self, path: Path, service: str) -> None:
-        self._path = path
-        self._service = service
-        self._stamp = self._look()
-
-    def read(self) -> Policy:
-        """Reads the policy. Raises PolicyError."""
-        return read(self._path, self._service)
-
-    def newer(self, served: Set[str]) -> Policy | None:
-        """The policy if the file changed and has exactly the methods served; else None."""
-        stamp = self._look()
-        if stamp == self._stamp:
-            return None
-        self._stamp = stamp
-        try:
-            policy = self.read()
-            policy.check(served)
-        except PolicyError as error:
-            log.error("the new policy can't be used; the old one stays in use", error=str(error))
-            return None
-        return policy
-
-    def _look(self) -> tuple[int, int, int] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def create_authorizer(settings: SecuritySettings, service: str, files: CertificateFiles | None) -> Authorizer:

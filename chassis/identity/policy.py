@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from chassis.admission.rate_limit import RateLimit
+from chassis.identity.file_stamp import stamp
 from chassis.identity.peer_identity import SpiffeId, trust_domain
+
+log = structlog.stdlib.get_logger(__name__)
 
 FILE = Path(__file__).with_name("policy.toml")
 #: The policy's section for all processes, and the word for all identities.
@@ -126,3 +130,30 @@ def _policy(path: Path, head: _Head, sections: Mapping[str, Mapping[str, Mapping
         raise PolicyError(f"{path}: unknown identity: {', '.join(strangers)}")
     limits = {name: RateLimit(one.calls_per_second, one.burst) for name, one in head.limits.items()}
     return Policy(names, allowed, frozenset(forwarded), limits)
+
+
+class PolicySource:
+    """The policy's file, read again when it changes."""
+
+    def __init__(self, path: Path, service: str) -> None:
+        self._path = path
+        self._service = service
+        self._stamp = stamp(path)
+
+    def read(self) -> Policy:
+        """Reads the policy. Raises PolicyError."""
+        return read(self._path, self._service)
+
+    def newer(self, served: Set[str]) -> Policy | None:
+        """The policy if the file changed and has exactly the methods served; else None."""
+        now = stamp(self._path)
+        if now == self._stamp:
+            return None
+        self._stamp = now
+        try:
+            policy = self.read()
+            policy.check(served)
+        except PolicyError as error:
+            log.error("the new policy can't be used; the old one stays in use", error=str(error))
+            return None
+        return policy

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from chassis.identity import peer_identity
 from chassis.identity.access_settings import SecuritySettings
+from chassis.identity.file_stamp import Stamp, stamp
 from chassis.identity.peer_identity import Identity, NotAnIdentity, server_name
 
 log = structlog.stdlib.get_logger(__name__)
@@ -62,9 +63,9 @@ class CertificateFiles:
     def __init__(self, certificate: Path, key: Path, ca: Path) -> None:
         """Raises BadCertificates."""
         self._paths = (certificate, key, ca)
-        self._stamp = self._look()
-        #: The stamp of invalid files, so that the reason is logged once.
-        self._refused: tuple[object, ...] | None = None
+        self._used_stamps = self._stamps()
+        #: The stamps of invalid files, so that the reason is logged once.
+        self._refused: tuple[Stamp, ...] | None = None
         self._checked_s = time.monotonic()
         #: The contents in use: a new object after each change.
         self.pair = _read(*self._paths)
@@ -75,18 +76,18 @@ class CertificateFiles:
         if not now and since - self._checked_s < RECHECK_S:
             return self.pair
         self._checked_s = since
-        stamp = self._look()
-        if stamp == self._stamp:
+        stamps = self._stamps()
+        if stamps == self._used_stamps:
             return self.pair
         try:
             pair = self._renewed()
         except BadCertificates as error:
-            # The stamp is not stored: the files are read again, as the other half of a pair may follow.
-            if stamp != self._refused:
-                self._refused = stamp
+            # The stamps are not stored: the files are read again, as the other half of a pair may follow.
+            if stamps != self._refused:
+                self._refused = stamps
                 log.warning("the new certificates can't be used; the old ones stay in use", error=str(error))
             return self.pair
-        self._stamp = stamp
+        self._used_stamps = stamps
         if pair != self.pair:
             log.info("new certificates are in use", certificate=str(self._paths[0]))
             self.pair = pair
@@ -98,17 +99,8 @@ class CertificateFiles:
             raise BadCertificates(f"{self._paths[0]} is for {pair.identity.spiffe}: another identity needs a restart")
         return pair
 
-    def _look(self) -> tuple[object, ...]:
-        """A stamp of the files that changes with them."""
-        found: list[object] = []
-        for path in self._paths:
-            try:
-                status = path.stat()
-            except OSError:
-                found.append(None)
-            else:
-                found.append((status.st_ino, status.st_mtime_ns, status.st_size))
-        return tuple(found)
+    def _stamps(self) -> tuple[Stamp, ...]:
+        return tuple(stamp(path) for path in self._paths)
 
 
 def certificate_files(settings: SecuritySettings) -> CertificateFiles | None:

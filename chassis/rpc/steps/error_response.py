@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import grpc
 from groupbuy.errors.v1 import errors_pb2
 
 from chassis.admission.calls_in_flight import OVERLOADED
 from chassis.rpc.errors import ApiError, to_api_error, trailing_metadata
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+from chassis.rpc.steps.handlers import Context
 
 
 async def abort_overloaded(context: Context) -> None:

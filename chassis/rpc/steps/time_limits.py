@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
 from groupbuy.errors.v1 import errors_pb2
@@ -14,6 +14,7 @@ from chassis.admission.calls_in_flight import OVERLOADED_RETRY_MS
 from chassis.admission.load_shedder import LoadShedder
 from chassis.rpc import validation
 from chassis.rpc.errors import ApiError
+from chassis.rpc.steps.handlers import Context
 
 #: Seconds in which the request of a call must arrive, whatever the caller's deadline.
 REQUEST_S = 10.0
@@ -22,7 +23,6 @@ MAX_S = 65.0
 #: Seconds in which the peer must read a unary response, or the next message of a stream.
 UNREAD_S = 30.0
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 #: Ends one call with an error; returns False if it is not in flight.
 EndCall = Callable[[Task, ApiError], bool]
 

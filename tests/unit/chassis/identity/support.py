@@ -14,8 +14,8 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
-from chassis.identity.authorizer import Authorizer, PolicySource
-from chassis.identity.policy import FILE, read
+from chassis.identity.authorizer import Authorizer
+from chassis.identity.policy import FILE, PolicySource, read
 from chassis.identity.tls import CertificateFiles, expecting
 from chassis.rpc.server import OPERATIONS, Server, Servicer
 from chassis.rpc.service_config import FILES

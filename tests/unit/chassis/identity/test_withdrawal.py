@@ -18,8 +18,8 @@ import pytest
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis.identity.authorizer import Authorizer, PolicySource
-from chassis.identity.policy import FILE
+from chassis.identity.authorizer import Authorizer
+from chassis.identity.policy import FILE, PolicySource
 from chassis.routing.peer_calls import to_exception
 from chassis.rpc.errors import ApiError
 from chassis.rpc.server import WITHDRAW_S, Servicer
