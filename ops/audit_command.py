@@ -17,8 +17,9 @@ from ops.audit.report import Report
 from ops.audit.run import NotQuiet, wait_quiet
 from ops.audit.run import audit as run_audit
 from ops.console import console
-from ops.errors import USAGE, OpsError
+from ops.errors import OpsError
 from ops.ledger import command as ledger
+from ops.log.reader import stopped_answering
 from ops.printing import echo
 
 
@@ -60,7 +61,7 @@ def audit(
     except NotQuiet as error:
         raise OpsError(str(error)) from error
     except KafkaError as error:
-        raise OpsError(f"the broker at {address} stopped answering: {error!r}", USAGE) from error
+        raise stopped_answering(address, error) from error
     if roots is not None:
         report.roots = ledger.check(address, roots, report.findings)
     report.print(console())

@@ -16,7 +16,7 @@ from ops.console import console
 from ops.errors import USAGE, OpsError
 from ops.ledger import root_files
 from ops.ledger.root_files import RootCollector
-from ops.log.reader import Reader, skips
+from ops.log.reader import Reader, skips, stopped_answering
 from ops.printing import as_json, echo
 from ops.where import Kafka, broker
 from shared_kernel.topics import PAYMENT_LOG
@@ -101,7 +101,7 @@ def _collect(kafka: str, collector: RootCollector | None = None) -> RootCollecto
     try:
         asyncio.run(run())
     except KafkaError as error:
-        raise OpsError(f"the broker at {kafka} stopped answering: {error!r}", USAGE) from error
+        raise stopped_answering(kafka, error) from error
     return collector
 
 

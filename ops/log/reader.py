@@ -51,6 +51,11 @@ def no_broker(kafka: str) -> OpsError:
     return OpsError(f"no Kafka broker answers at {kafka}: start one (`make up`) or use --kafka host:port", USAGE)
 
 
+def stopped_answering(kafka: str, error: Exception) -> OpsError:
+    """The error of a broker that became unreachable during a command."""
+    return OpsError(f"the broker at {kafka} stopped answering: {error!r}", USAGE)
+
+
 class Reader:
     """Reads topics or some of their partitions. Use as an async context manager."""
 

@@ -25,7 +25,7 @@ from eventlog.core.errors import TopicsDiffer
 from eventlog.records.topic_spec import TopicSpec
 from ops.console import console, labelled
 from ops.errors import USAGE, OpsError
-from ops.log.reader import no_broker
+from ops.log.reader import no_broker, stopped_answering
 from ops.log.verify_checks import LOGS, UNTAKEN, Chains, Context, Finding, Kind, check, decoders
 from ops.printing import as_json, printable
 from ops.security import cluster
@@ -245,4 +245,4 @@ def _at_broker(address: str, run: Callable[[], Any]) -> Any:
     except (KafkaError, TimeoutError, OSError) as error:
         if type(error).__name__ == "KafkaConnectionError":
             raise no_broker(address) from None
-        raise OpsError(f"the broker at {address} stopped answering: {error!r}", USAGE) from error
+        raise stopped_answering(address, error) from error

@@ -15,7 +15,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
 
-import grpc
 import typer
 from aiokafka.errors import KafkaError
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
@@ -25,9 +24,9 @@ from rich.table import Table
 from ops import where
 from ops.audit.money.statement import statement
 from ops.console import console
-from ops.errors import USAGE, OpsError
+from ops.errors import OpsError
 from ops.ledger.fold import Ledger
-from ops.log.reader import Reader, skips
+from ops.log.reader import Reader, skips, stopped_answering
 from ops.printing import as_json, echo
 from ops.reconcile.claims import feed
 from ops.reconcile.comparison import Books, Kind, Line, compare
@@ -109,7 +108,7 @@ def reconcile(
     try:
         lines, fed = asyncio.run(_run(address, target, given, ours, wait_s, feeds))
     except KafkaError as error:
-        raise OpsError(f"the broker at {address} stopped answering: {error!r}", USAGE) from error
+        raise stopped_answering(address, error) from error
     _print(lines)
     counts = Counter(line.kind for line in lines)
     differ = [line for line in lines if line.kind is not Kind.MATCHED]
@@ -143,7 +142,7 @@ async def compared(
         for (_topic, partition), offset in (await reader.beginnings()).items():
             ours.ledger.begins_at(partition, offset)
         while True:
-            entries = await _request_statement(theirs) if isinstance(theirs, str) else theirs
+            entries = await statement(theirs) if isinstance(theirs, str) else theirs
             await reader.read_to_end(lambda _topic, records: ours.take(records))
             lines = compare(ours.books, ours.payments, entries)
             differ = {(line.hold, line.what) for line in lines if line.kind is not Kind.MATCHED}
@@ -151,15 +150,6 @@ async def compared(
                 return [line if (line.hold, line.what) in before else line.unconfirmed() for line in lines]
             before = differ
             await asyncio.sleep(POLL_INTERVAL_S)
-
-
-async def _request_statement(provider: str) -> list[StatementEntry]:
-    try:
-        return await statement(provider)
-    except grpc.aio.AioRpcError as error:
-        raise OpsError(
-            f"the provider at {provider} returns no statement ({error.code().name}): check that it runs there"
-        ) from error
 
 
 def _print(lines: Sequence[Line]) -> None:

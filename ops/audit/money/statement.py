@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import grpc
 from groupbuy.simprovider.v1.simprovider_pb2 import ExportStatementRequest, StatementEntry
 from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
 
 from ops.audit.cases import Case
 from ops.audit.findings import Findings, Invariant
 from ops.audit.money.holds import Hold, Payment
+from ops.errors import OpsError
 from ops.security import dial_provider
 
 STATEMENT_TIMEOUT_S = 60.0
@@ -39,11 +41,16 @@ class Totals:
 
 
 async def statement(provider: str) -> list[StatementEntry]:
-    """The provider's whole statement. Raises grpc.aio.AioRpcError if the provider does not answer."""
+    """The provider's whole statement. Raises OpsError if the provider does not answer."""
     async with dial_provider(provider) as channel:
         stub = SimProviderServiceStub(channel)
         entries = stub.ExportStatement(ExportStatementRequest(), timeout=STATEMENT_TIMEOUT_S, wait_for_ready=True)
-        return [entry async for entry in entries]
+        try:
+            return [entry async for entry in entries]
+        except grpc.aio.AioRpcError as error:
+            raise OpsError(
+                f"the provider at {provider} returns no statement ({error.code().name}): check that it runs there"
+            ) from error
 
 
 def holds_of(cases: Iterable[Case]) -> Iterator[tuple[Case, Payment, str, Hold]]:
