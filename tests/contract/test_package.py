@@ -118,6 +118,17 @@ def test_the_plugin_runs_beside_packages_of_the_same_names(
     assert "5 passed" in out, out
 
 
+def test_the_contract_uses_the_environments_buf_validate(installed: Environment, tmp_path: Path) -> None:
+    (site,) = installed.bin.parent.glob("lib/python*/site-packages")
+    foreign = tmp_path / "buf" / "validate"
+    foreign.mkdir(parents=True)
+    text = (site / "groupbuy" / "vendored" / "validate_pb2.py").read_text()
+    (foreign / "validate_pb2.py").write_text(text + "\nFOREIGN = True\n")
+    code = "from groupbuy.orders.v1 import orders_pb2 as _; from groupbuy.vendored import validate_pb2 as v; print(v.FOREIGN)"
+    done = installed.run(installed.python, "-c", code, cwd=tmp_path)
+    assert done.stdout == "True\n", done.stderr
+
+
 def test_the_command_line_runs_beside_packages_of_the_same_names(installed: Environment, project: Path) -> None:
     script = str(installed.bin / "groupbuy-ops")
     done = installed.run(script, "topics", "list", cwd=project, PYTHONPATH=str(project))
