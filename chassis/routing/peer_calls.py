@@ -37,7 +37,7 @@ POLL_INTERVAL_S = 0.25
 HOP_MARGIN_S = 0.02
 
 OPTIONS = (*channel_options.options(retries=False), ("grpc.max_receive_message_length", -1))
-#: What grpc.aio returns at the end of a stream; not in the stubs.
+#: The end of a stream, as grpc.aio returns it; not in the stubs.
 _EOF: Any = vars(grpc.aio)["EOF"]
 _NOT_READY = errors_pb2.ErrorReason.Name(errors_pb2.ERROR_REASON_NOT_READY).removeprefix(PREFIX)
 # Without an ErrorInfo of ours these mean that the connection broke or the process ended.

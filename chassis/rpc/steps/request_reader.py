@@ -13,7 +13,7 @@ from chassis.identity.authorizer import Caller
 from chassis.rpc import validation
 from chassis.rpc.errors import ApiError
 
-#: What grpc.aio returns at the end of a request stream; not in the stubs.
+#: The end of a request stream, as grpc.aio returns it; not in the stubs.
 _EOF: Any = vars(grpc.aio)["EOF"]
 
 M = TypeVar("M", bound=Message)

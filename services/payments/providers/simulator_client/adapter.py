@@ -30,6 +30,7 @@ from services.payments.providers.port import idempotency_key, outcome_of, resolv
 from services.payments.providers.simulator_client.call_stream import DETAILS, CallStream
 from services.payments.providers.simulator_client.mapping import set_result
 
+# Not those of chassis/rpc/channel_options.py: a provider is somebody else's server, with pings and limits of its own.
 CHANNEL_OPTIONS = (
     # Detect a provider that vanished without closing the connection, and reconnect within a second of its return.
     ("grpc.keepalive_time_ms", 10_000),
