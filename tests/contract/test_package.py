@@ -124,7 +124,9 @@ def test_the_contract_uses_the_environments_buf_validate(installed: Environment,
     foreign.mkdir(parents=True)
     text = (site / "groupbuy" / "vendored" / "validate_pb2.py").read_text()
     (foreign / "validate_pb2.py").write_text(text + "\nFOREIGN = True\n")
-    code = "from groupbuy.orders.v1 import orders_pb2 as _; from groupbuy.vendored import validate_pb2 as v; print(v.FOREIGN)"
+    code = (
+        "import groupbuy.orders.v1.orders_pb2; from groupbuy.vendored import validate_pb2; print(validate_pb2.FOREIGN)"
+    )
     done = installed.run(installed.python, "-c", code, cwd=tmp_path)
     assert done.stdout == "True\n", done.stderr
 

@@ -27,7 +27,7 @@ from devstack.kafka.broker import Broker
 from devstack.stack import Stack
 from eventlog.core.partitioner import partition_of
 from eventlog.records.dead_letters import ORIGIN_OFFSET, ORIGIN_TOPIC
-from groupbuy_testing.running import RunningStack
+from groupbuy_testing.running import RunningStack, System
 from ops.audit.run import audit, wait_quiet
 from ops.broker import dlq
 from ops.broker.log_creation import create_log
@@ -99,7 +99,7 @@ async def committed(kafka: str, group: str) -> dict[TopicPartition, Any]:
         await admin.close()
 
 
-def start(stack: Stack) -> None:
+def start(stack: System) -> None:
     for name in SERVICES:
         stack.start_service(name)
     for name in SERVICES:

@@ -21,7 +21,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign, GetCampaignRequest
 from devstack.stack import Stack
 from eventlog.core.partitioner import partition_of
 from eventlog.records.topic_spec import TopicSpec
-from groupbuy_testing.running import RunningStack
+from groupbuy_testing.running import RunningStack, System
 from ops.audit.run import audit, wait_quiet
 from ops.log.reader import Reader
 from shared_kernel import log_registry
@@ -88,7 +88,7 @@ async def decisions(kafka: str, group: str) -> list[bytes]:
     return found
 
 
-def told(stack: Stack, name: str) -> bool:
+def told(stack: System, name: str) -> bool:
     """Whether a service has told of both foreign records."""
     return stack.log(name).count("changes nothing") >= 2
 
@@ -102,7 +102,7 @@ def clean(shop: Shop) -> None:
     assert report.books_equal
 
 
-def restart(stack: Stack, *names: str) -> None:
+def restart(stack: System, *names: str) -> None:
     for name in names:
         stack.start_service(name)
     for name in names:
