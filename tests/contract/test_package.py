@@ -26,6 +26,11 @@ with groupbuy_client.Client("127.0.0.1:1", timeout_s=0.2) as client:
     except (groupbuy_client.Unavailable, groupbuy_client.TimedOut):
         print("used")
 """
+FOREIGN_BUF = """
+import groupbuy.orders.v1.orders_pb2
+from groupbuy.vendored import validate_pb2
+print(validate_pb2.FOREIGN)
+"""
 TESTS = f"""
 import sys
 import pytest
