@@ -50,20 +50,22 @@ def restore(
 
     async def run() -> tuple[Any, list[str]]:
         number = await declared_partitions(cluster(address))
-        good, foreign = await _history(address, key, partition_of(key, number), number)
-        if good is not None and foreign and not dry_run:
-            await _write(address, key, partition_of(key, number), good)
-        return good, foreign
+        valid, foreign = await _history(address, key, partition_of(key, number), number)
+        if valid is not None and foreign and not dry_run:
+            await _write(address, key, partition_of(key, number), valid)
+        return valid, foreign
 
-    good, foreign = at_broker(address, run)
+    valid, foreign = at_broker(address, run)
     for one in foreign:
         echo(f"foreign  {one}")
-    if good is None:
+    if valid is None:
         raise OpsError(
             f"{CAMPAIGNS.name} has no valid record of campaigns/{key}: get the campaign from a running service "
             "(GetCampaign), and create it again with its id"
         )
-    echo(f"valid    {good.partition}:{good.offset} {day_and_clock(good.timestamp)} {one_line(_decoded(good.value))}")
+    echo(
+        f"valid    {valid.partition}:{valid.offset} {day_and_clock(valid.timestamp)} {one_line(_decoded(valid.value))}"
+    )
     if not foreign:
         echo("nothing to restore: the last record is valid")
     else:
@@ -72,7 +74,7 @@ def restore(
 
 async def _history(address: str, key: str, right: int, number: int) -> tuple[Any, list[str]]:
     """The last valid record, and the later records of its key in any partition."""
-    good: Any = None
+    valid: Any = None
     foreign: list[str] = []
     tps = [TopicPartition(CAMPAIGNS.name, partition) for partition in range(number)]
     async with PartitionReader(cluster(address), tps) as reading:
@@ -81,11 +83,11 @@ async def _history(address: str, key: str, right: int, number: int) -> tuple[Any
                 continue
             why = _why_not(key, record.value)
             if not why and tp.partition == right:
-                good = record
+                valid = record
                 foreign = [one for one in foreign if not one.startswith(f"{right}:")]
             else:
                 foreign.append(f"{tp.partition}:{record.offset} {why or 'it is in the wrong partition'}")
-    return good, foreign
+    return valid, foreign
 
 
 def _why_not(key: str, value: bytes | None) -> str:
@@ -102,12 +104,14 @@ def _decoded(value: bytes) -> Campaign:
     return found
 
 
-async def _write(address: str, key: str, partition: int, good: Any) -> None:
-    origin = f"{who()} after {good.partition}:{good.offset}".encode()
-    headers = [(name, value or b"") for name, value in good.headers if name != RESTORED] + [(RESTORED, origin)]
+async def _write(address: str, key: str, partition: int, valid: Any) -> None:
+    origin = f"{who()} after {valid.partition}:{valid.offset}".encode()
+    headers = [(name, value or b"") for name, value in valid.headers if name != RESTORED] + [(RESTORED, origin)]
     producer = AIOKafkaProducer(**client(cluster(address)), acks="all", enable_idempotence=True)
     await producer.start()
     try:
-        await producer.send_and_wait(CAMPAIGNS.name, good.value, key=key.encode(), partition=partition, headers=headers)
+        await producer.send_and_wait(
+            CAMPAIGNS.name, valid.value, key=key.encode(), partition=partition, headers=headers
+        )
     finally:
         await producer.stop()

@@ -101,22 +101,22 @@ class Rebuild:
 
     async def _run(self, dry_run: bool) -> None:
         name = self._spec.name
-        there = await self._counts()
-        count = there.get(name)
-        out = count == self._partitions and self._spare not in there and await self._has_records_to_remove()
-        if count == self._partitions and self._spare not in there and not out:
+        counts = await self._counts()
+        count = counts.get(name)
+        out = count == self._partitions and self._spare not in counts and await self._has_records_to_remove()
+        if count == self._partitions and self._spare not in counts and not out:
             self._report(f"{name} has {count} partitions, as declared")
             return
-        if count is None and self._spare not in there:
+        if count is None and self._spare not in counts:
             raise OpsError(f"there is no topic {name} and no copy of it")
         if count is not None and count < self._partitions:
             raise OpsError(f"{name} has {count} partitions, {self._partitions} are declared: a log is lost")
         await self._stopped()
         added = count is not None and count > self._partitions
         if added:
-            await self._check_added(there[name])
+            await self._check_added(counts[name])
         if out:
-            await self._remove_records(there, dry_run)
+            await self._remove_records(counts, dry_run)
             return
         if dry_run:
             would = f"{count} partitions would become {self._partitions}" if added else "a rebuild would be finished"
@@ -125,7 +125,7 @@ class Rebuild:
         (row,) = await self._admin.describe_topics([name if count is not None else self._spare])
         self._replication = len(row["partitions"][0]["replicas"])
         if added:
-            await self._copy_aside(there)
+            await self._copy_aside(counts)
         elif count is not None and await self._times(name) != "CreateTime":
             # The topic gets its final settings last, so it is complete.
             await self._finish()
@@ -137,7 +137,7 @@ class Rebuild:
             await self._delete(name)
         await self._copy_back()
 
-    async def _remove_records(self, there: dict[str, int], dry_run: bool) -> None:
+    async def _remove_records(self, counts: dict[str, int], dry_run: bool) -> None:
         name = self._spec.name
         for one in sorted(self._without):
             self._report(f"{name} {one[0]}:{one[1]} {'would be' if dry_run else 'is'} removed")
@@ -145,7 +145,7 @@ class Rebuild:
             return
         (row,) = await self._admin.describe_topics([name])
         self._replication = len(row["partitions"][0]["replicas"])
-        await self._copy_aside(there)
+        await self._copy_aside(counts)
         await self._copy_back()
 
     async def _has_records_to_remove(self) -> bool:
@@ -168,9 +168,9 @@ class Rebuild:
         await self._set(name, creation_config(self._spec, self._replication))
         await self._finish()
 
-    async def _copy_aside(self, there: dict[str, int]) -> None:
+    async def _copy_aside(self, counts: dict[str, int]) -> None:
         name = self._spec.name
-        if self._spare in there:
+        if self._spare in counts:
             await self._delete(self._spare)
         await self._make(self._spare, self._settings())
         await self._copy(name, self._spare)
@@ -324,15 +324,15 @@ class Rebuild:
         """Commits the offsets that readers have in the source topic for the target topic."""
         for group in self._spec.readers:
             committed = await self._admin.list_consumer_group_offsets(group)
-            mine = {tp.partition: one for tp, one in committed.items() if tp.topic == source and one.offset >= 0}
-            mine = {partition: one for partition, one in mine.items() if partition < self._partitions}
-            if not mine:
+            offsets = {tp.partition: one for tp, one in committed.items() if tp.topic == source and one.offset >= 0}
+            offsets = {partition: one for partition, one in offsets.items() if partition < self._partitions}
+            if not offsets:
                 continue
             consumer = AIOKafkaConsumer(**client(self._kafka), group_id=group, enable_auto_commit=False)
             await consumer.start()
             try:
-                consumer.assign([TopicPartition(target, partition) for partition in mine])
-                await consumer.commit({TopicPartition(target, partition): one for partition, one in mine.items()})
+                consumer.assign([TopicPartition(target, partition) for partition in offsets])
+                await consumer.commit({TopicPartition(target, partition): one for partition, one in offsets.items()})
             finally:
                 await consumer.stop()
 

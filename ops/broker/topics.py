@@ -144,10 +144,10 @@ def _remove(address: str, without: list[str], reason: str, names: list[str], dry
 def list_() -> None:
     """Lists the topics: message, key, writer, readers, retention."""
     table = Table()
-    for column in ("topic", "message", "key", "written by", "read by", "kept"):
+    for column in ("topic", "message", "key", "written by", "read by", "retention"):
         table.add_column(column, overflow="fold")
     for spec in ALL:
-        kept = (
+        retention = (
             "compacted"
             if spec.compacted
             else "for ever"
@@ -155,7 +155,7 @@ def list_() -> None:
             else f"{spec.retention_ms // DAY_MS} d"
         )
         message = spec.message.DESCRIPTOR.full_name if spec.message else "the raw bytes"
-        table.add_row(spec.name, message, spec.key, spec.writer, Text("\n".join(spec.readers)), kept)
+        table.add_row(spec.name, message, spec.key, spec.writer, Text("\n".join(spec.readers)), retention)
     console().print(table)
 
 

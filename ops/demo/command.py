@@ -33,7 +33,7 @@ def demo(
     director = Director(options, console())
     received: list[signal.Signals] = []
     try:
-        good = asyncio.run(_until_signal(director, received))
+        succeeded = asyncio.run(_until_signal(director, received))
     except asyncio.CancelledError:
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from None
     except DevstackError as error:
@@ -45,7 +45,7 @@ def demo(
             raise
         first = _leaf(failed)
         raise OpsError(str(first), getattr(first, "exit_code", 1)) from errors
-    raise typer.Exit(0 if good else 1)
+    raise typer.Exit(0 if succeeded else 1)
 
 
 def _leaf(group: ExceptionGroup[DevstackError]) -> DevstackError:

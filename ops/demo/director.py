@@ -66,15 +66,15 @@ class Director:
 
     async def run(self) -> bool:
         """Runs the demo and cleans up. Returns whether it succeeded."""
-        good = interrupted = False
+        succeeded = interrupted = False
         try:
-            good = await self._in_stage()
+            succeeded = await self._in_stage()
         except asyncio.CancelledError:
             interrupted = True
             raise
         finally:
-            self._clean_up(good or interrupted)
-        return good
+            self._clean_up(succeeded or interrupted)
+        return succeeded
 
     def _clean_up(self, remove: bool) -> None:
         run_dir = self._options.run_dir
@@ -114,12 +114,12 @@ class Director:
         came_back = self._stage.states()[VICTIM].restarts > 0
         if not came_back:
             self._console.print(labelled("unexpected", "bold red", f"{VICTIM} was not killed or not restarted"))
-        good = clean and came_back and not self._tally.errors
+        succeeded = clean and came_back and not self._tally.errors
         words = Text.assemble(
             ("Zero differences", "bold green"), ": every order has one final state, every amount is accounted for."
         )
-        self._console.print(words if good else Text("The demo failed.", style="bold red"))
-        return good
+        self._console.print(words if succeeded else Text("The demo failed.", style="bold red"))
+        return succeeded
 
     async def _show(self, since: Marks | None) -> None:
         """Plays the evening, draws the view, and waits until everything is settled."""
