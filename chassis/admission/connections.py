@@ -44,6 +44,8 @@ POLL_INTERVAL_S = 0.25
 MAX_INSPECTED = 200
 #: Closed connections from which their memory, 8 KB each, is returned to the system at once.
 TRIM_AFTER = 500
+#: Sweeps after which it is returned again: gRPC frees a part of it seconds after it has closed the descriptors.
+TRIM_AGAIN = (40, 120)
 #: Additional descriptors from which the connections of each address are counted again: 10 us a descriptor.
 RECOUNT_AFTER = 100
 LOG_RATE = RateLimit(1, 10)
@@ -79,6 +81,8 @@ class Connections:
         self._failed = 0
         #: Most descriptors since memory was last returned.
         self._peak = 0
+        #: Sweeps since then.
+        self._sweeps = max(TRIM_AGAIN)
         #: Descriptors when the connections of each address were last counted.
         self._counted_at = 0
         #: Calls started and failed, by channelz's number of the connection.
@@ -106,8 +110,12 @@ class Connections:
         """Closes the newest connections of an address first: as a rule they have the highest descriptors."""
         now = _descriptors()
         self._peak = max(self._peak, now)
+        self._sweeps += 1
         if self._peak - now >= TRIM_AFTER and now * 2 < self._peak:
             self._peak = now
+            self._sweeps = 0
+            _trim()
+        elif self._sweeps in TRIM_AGAIN:
             _trim()
         if now <= max(self.max_per_address, self._counted_at + RECOUNT_AFTER):
             self._counted_at = min(self._counted_at, now)

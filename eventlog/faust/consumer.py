@@ -39,7 +39,7 @@ MAX_RESEEKS = 200
 #: Batches of one input partition in flight: delivered, and neither acknowledged nor dropped.
 MAX_BATCHES_IN_FLIGHT = 8
 #: Records of all partitions in flight; above, each partition may have one batch. A record takes about 1.2 KB of memory.
-MAX_RECORDS_IN_FLIGHT = 20_000
+MAX_RECORDS_IN_FLIGHT = 10_000
 #: Methods of the consumer that the consumer's thread calls.
 ON_ANY_THREAD = ("threadsafe_partitions_revoked", "threadsafe_partitions_assigned", "request_rejoin")
 

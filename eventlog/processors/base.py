@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 BUFFERED = 4
 MAX_POLL_RECORDS = 20_000
 #: Bytes of one partition in a fetch.
-FETCH_BYTES = 2 * 1024 * 1024
+FETCH_BYTES = 1024 * 1024
 SESSION_S = 10.0
 #: Seconds that `stop` waits for an app that is still starting.
 BEGIN_S = 5.0

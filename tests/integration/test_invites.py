@@ -32,7 +32,7 @@ async def forwarded(stack: RunningStack, campaign: str) -> str:
         for person in PEOPLE:
             channel = SHARE_CHANNEL_MOMENTS if token else SHARE_CHANNEL_FRIEND
             made = await client.create_share_link(target=group, inviter=inviter, channel=channel, parent_link=token)
-            token = made.token
+            token = made.share_token
             resolved = await client.resolve_share_link(token)
             assert (resolved.target, resolved.joinable) == (group, True)
             await client.place_order(customer=person, group=group, share_link=token, **line)
