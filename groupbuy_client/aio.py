@@ -113,15 +113,18 @@ class AsyncClient:
         response = await self._call(_ORDERS, "BatchPlaceOrders", requests.place_orders(orders), timeout_s)
         return list(response.results)
 
-    async def get_order(self, name: str, *, token: str = "", timeout_s: float | None = None) -> orders_pb2.Order:
+    async def get_order(
+        self, name: str, *, consistency_token: str = "", timeout_s: float | None = None
+    ) -> orders_pb2.Order:
         """Returns an order. With a consistency token, waits until the write that returned it is visible."""
-        return await self._call(_ORDERS, "GetOrder", orders_pb2.GetOrderRequest(name=name, consistency_token=token), timeout_s)
+        request = orders_pb2.GetOrderRequest(name=name, consistency_token=consistency_token)
+        return await self._call(_ORDERS, "GetOrder", request, timeout_s)
 
     def list_orders(
-        self, parent: str, *, customer: str = "", token: str = "", timeout_s: float | None = None
+        self, parent: str, *, customer: str = "", consistency_token: str = "", timeout_s: float | None = None
     ) -> AsyncIterator[orders_pb2.Order]:
         """Lists all orders of groups/{group}, or of a customer with parent groups/-. Fetches pages on demand."""
-        request = orders_pb2.ListOrdersRequest(parent=parent, customer=customer, consistency_token=token)
+        request = orders_pb2.ListOrdersRequest(parent=parent, customer=customer, consistency_token=consistency_token)
         return self._all(_ORDERS, "ListOrders", request, "orders", timeout_s)
 
     async def cancel_order(

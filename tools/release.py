@@ -1,8 +1,8 @@
 """`make release`: checks that a commit can be released, and builds all files of the release into dist/.
 
 The tree has to be clean, the version of the tag, of pyproject.toml and of the changelog the same, and the generated
-code current. Writes wheel, sdist, descriptor set, SBOM, release notes and SHA256SUMS. RecordPublisher nothing. The files are
-dated by the commit, so the same commit gives the same files.
+code current. It writes wheel, sdist, descriptor set, SBOM, release notes and SHA256SUMS, and publishes nothing. The
+files are dated by the commit, so the same commit gives the same files.
 """
 
 from __future__ import annotations

@@ -45,7 +45,12 @@ def test_the_contract_as_it_is_breaks_nobody_and_its_descriptor_set_has_not_drif
 BREAKS = {
     "a field removed": (ORDERS, "  bool solo = 4;\n", "", 'field "4" with name "solo"'),
     "a field with another type": (ORDERS, "int32 quantity = 5;", "int64 quantity = 5;", "quantity"),
-    "a field with another number": (ORDERS, "string consistency_token = 2;", "string consistency_token = 3;", "consistency_token"),
+    "a field with another number": (
+        ORDERS,
+        "string consistency_token = 2;",
+        "string consistency_token = 3;",
+        "consistency_token",
+    ),
     "a method removed": (ORDERS, "  rpc GetOrder(GetOrderRequest) returns (Order);\n", "", 'RPC "GetOrder"'),
     "an enum's value removed": (ORDERS, "  WAIT_FINAL = 3;\n", "", 'value "3" on enum "Wait"'),
     "a field of the log removed": (DECISIONS, "  int64 version = 2;\n", "", 'field "2" with name "version"'),

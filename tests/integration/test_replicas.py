@@ -218,14 +218,15 @@ async def test_orders_are_placed_read_listed_and_watched_through_any_replica(sta
         for number in range(8):
             # With its token an order is read through the other replica at once, decided or not.
             order = await one.place_order(**an_order(campaign, customer, wait=orders_pb2.WAIT_ACCEPTED))
-            read = await other.get_order(order.order.name, token=order.consistency_token)
+            read = await other.get_order(order.order.name, consistency_token=order.consistency_token)
             assert read.customer == customer, number
             placed.append(order.order.name)
         decided = await other.place_order(**an_order(campaign, customer))
         assert decided.order.state == orders_pb2.ORDER_STATE_RESERVED
         placed.append(decided.order.name)
+        token = decided.consistency_token
         lists = [
-            [order.name async for order in through.list_orders("groups/-", customer=customer, token=decided.consistency_token)]
+            [order.name async for order in through.list_orders("groups/-", customer=customer, consistency_token=token)]
             for through in (one, other)
         ]
         assert lists[0] == lists[1]
