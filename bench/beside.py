@@ -25,6 +25,7 @@ from bench.broker import kafka
 from bench.fold.__main__ import PARTITIONS, ROOT, prepare
 from bench.fold.topics import DECIDER, INBOX, LOG
 from bench.fold.worker import Meter, drain
+from bench.yardstick import measure_echo
 from chassis.admission.thread_priority import DECIDING, apply_thread_priorities
 from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
@@ -33,7 +34,9 @@ from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State
 from services.groups.processors.codec import decode, encode
 
-WANTED_P99_MS = 25.0
+#: 99th percentile of a call beside the decider, in calls of the echo server alone.
+MAX_ECHOES = 160.0
+ECHO_S = 5.0
 CALLERS = 4
 #: Seconds between a response and the next call of the same caller.
 PAUSE_S = 0.005
@@ -118,10 +121,13 @@ def main() -> None:
     if given.serve:
         asyncio.run(serve(given.serve, given.facts))
         return
+    echo = measure_echo(ECHO_S)
     with kafka() as bootstrap:
         found = asyncio.run(measure(bootstrap, given.facts))
+    found["echo_per_s"] = round(echo.per_s)
+    found["p99_in_echoes"] = round(echo.calls_in(found["p99_ms"]))
     print(json.dumps(found))
-    sys.exit(0 if found["p99_ms"] <= WANTED_P99_MS else 1)
+    sys.exit(0 if found["p99_in_echoes"] <= MAX_ECHOES else 1)
 
 
 if __name__ == "__main__":

@@ -36,9 +36,9 @@ from eventlog.records.envelope import headers  # noqa: E402
 
 PARTITIONS = 4
 AGAIN = "again"
-WANTED_PER_S = 60_000
-WANTED_RATIO = 5.0
-WANTED_SEQUENCED_PER_S = 150_000
+#: Facts of the decider and records of the sequencer for each fact of the stock Faust agent in the same run.
+MIN_RATIO = 10.0
+MIN_SEQUENCED_RATIO = 25.0
 
 
 async def _fill(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]], every: int) -> int:
@@ -111,6 +111,7 @@ def run(bootstrap: str, *, facts: int, stock_facts: int, flame: bool) -> dict[st
         "cpu_us_per_fact": ours["cpu_us_per_fact"],
         "stock_cpu_us_per_fact": stock["cpu_us_per_fact"],
         "peak_rss_mb": ours["peak_rss_mb"],
+        "sequencer_ratio": round(sequenced["per_s"] / stock["per_s"], 1),
         "sequencer_records_per_s": sequenced["per_s"],
         "sequencer_cpu_us_per_record": sequenced["cpu_us_per_fact"],
     }
@@ -139,8 +140,7 @@ def main() -> None:
     with kafka(core=0) as bootstrap:
         found = run(bootstrap, **vars(given))
     print(json.dumps(found))
-    fast = found["facts_per_s"] >= WANTED_PER_S and found["ratio"] >= WANTED_RATIO
-    sys.exit(0 if fast and found["sequencer_records_per_s"] >= WANTED_SEQUENCED_PER_S else 1)
+    sys.exit(0 if found["ratio"] >= MIN_RATIO and found["sequencer_ratio"] >= MIN_SEQUENCED_RATIO else 1)
 
 
 if __name__ == "__main__":
