@@ -6,7 +6,6 @@ recovered, records that deciders skip, and the progress of redriven dead letters
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -18,6 +17,7 @@ from eventlog.broker.security import Kafka, client
 from eventlog.broker.topic_checks import check_topics, partition_counts
 from eventlog.core.errors import TopicsDiffer
 from eventlog.core.partitioner import partition_of
+from eventlog.runtime.wall_clock import wall_clock_ms
 from eventlog.views.recorded_skips import RecordedSkips, Skip, skip_key
 from shared_kernel.topics import ALL, REGISTRY
 
@@ -157,13 +157,13 @@ class Writer:
 
     async def append_recovered(self, entry: OffsetsRecovered) -> None:
         """Appends the recovered offsets of a consumer group, under a key with the time, so that none is replaced."""
-        key = f"recovered/{entry.group}/{time.time_ns() // 1_000_000}"
+        key = f"recovered/{entry.group}/{wall_clock_ms()}"
         await self.append(key, RegistryRecord(offsets_recovered=entry))
 
     async def append(self, key: str, record: RegistryRecord) -> None:
         """Sets the operator and the time of an entry and appends it. Returns once every in-sync replica has it."""
         record.who = self._operator
-        record.time_ms = time.time_ns() // 1_000_000
+        record.time_ms = wall_clock_ms()
         partition = partition_of(key, self._partitions)
         await self._producer.send_and_wait(
             REGISTRY.name, record.SerializeToString(deterministic=True), key=key.encode(), partition=partition

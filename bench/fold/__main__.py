@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from bench.fold.topics import ALL, FACTS, INBOX, decider, log  # noqa: E402
 from eventlog.admin.topic_creation import create_topics  # noqa: E402
 from eventlog.core.partitioner import partition_of  # noqa: E402
 from eventlog.records.envelope import headers  # noqa: E402
+from eventlog.runtime.wall_clock import wall_clock_ms  # noqa: E402
 
 PARTITIONS = 4
 AGAIN = "again"
@@ -45,7 +45,7 @@ async def _fill(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]]
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=20, max_batch_size=512 * 1024)
     await producer.start()
     pending, count = [], 0
-    at_ms = time.time_ns() // 1_000_000
+    at_ms = wall_clock_ms()
     try:
         for count, (key, value) in enumerate(records, 1):
             partition = partition_of(key, PARTITIONS)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,6 +28,7 @@ from eventlog.core.partitioner import partition_of
 from eventlog.producing.batch_output import Output
 from eventlog.records.envelope import HeaderTemplate, headers
 from eventlog.records.topic_spec import TopicSpec
+from eventlog.runtime.wall_clock import wall_clock_ms
 from services.groups.domain.domain import GroupDomain
 from services.groups.processors.sequencer import GroupInboxMapper
 from services.orders.api.event_publisher import OrderEventPublisher
@@ -149,7 +149,7 @@ class Lane:
     partition: int
 
     def __post_init__(self) -> None:
-        self._facts = OrderEventPublisher(_NoPublisher(), _now_ms)
+        self._facts = OrderEventPublisher(_NoPublisher(), wall_clock_ms)
         offer = campaign()
         mapper = GroupInboxMapper(ORDERS.name, {CAMPAIGN: offer}.get, _unknown)
         self._facts_to_group = mapper.for_partition(ORDERS.name, self.partition)
@@ -208,10 +208,6 @@ class Lane:
             await asyncio.sleep(0)
         self.records += len(stored)
         return stored
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 async def _unknown(_: str) -> Campaign | None:
@@ -294,7 +290,9 @@ async def write_campaign(kafka: str) -> None:
     producer = _producer(kafka)
     await producer.start()
     try:
-        made = headers(f"{CAMPAIGN}:1", Campaign.DESCRIPTOR.full_name, "/groupbuy/groups", _now_ms(), campaign().name)
+        made = headers(
+            f"{CAMPAIGN}:1", Campaign.DESCRIPTOR.full_name, "/groupbuy/groups", wall_clock_ms(), campaign().name
+        )
         value, partition = campaign().SerializeToString(), partition_of(CAMPAIGN, PARTITIONS)
         await producer.send_and_wait(CAMPAIGNS.name, value, key=CAMPAIGN.encode(), partition=partition, headers=made)
     finally:

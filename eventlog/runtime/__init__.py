@@ -1,1 +1,1 @@
-"""The process: exit code 70, failpoints, cancellation, interpreter settings, permissions of files."""
+"""The process: exit code 70, failpoints, cancellation, interpreter settings, clock, permissions of files."""

@@ -5,7 +5,6 @@ The payments' decider interprets them. A claim is made only for money that the s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 
 from aiokafka import AIOKafkaProducer
@@ -15,6 +14,7 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
 from eventlog.core.partitioner import partition_of
 from eventlog.records.envelope import headers
+from eventlog.runtime.wall_clock import wall_clock_ms
 from ops.log.reader import Reader
 from services.payments.domain.unexpected_funds import derived_id, is_id
 from shared_kernel.topics import PAYMENT_INBOX
@@ -101,7 +101,7 @@ async def feed(kafka: str, claims: Iterable[tuple[str, ProviderOutcome]]) -> int
                     f"{made.order}:{kind}:reconciled",
                     ProviderOutcome.DESCRIPTOR.full_name,
                     SOURCE,
-                    time.time_ns() // 1_000_000,
+                    wall_clock_ms(),
                     f"groups/{key}/orders/{made.order}/payment",
                 ),
             )

@@ -14,7 +14,8 @@ from eventlog.processors.effects import Effects
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
 from eventlog.producing.publisher import Publisher
-from services.payments.api.payments import PaymentServicer, wall_clock_ms
+from eventlog.runtime.wall_clock import wall_clock_ms
+from services.payments.api.payments import PaymentServicer
 from services.payments.api.webhook_ingest import WebhookIngest
 from services.payments.ledger.processor import LedgerProcessor
 from services.payments.processors.decider import payment_decider

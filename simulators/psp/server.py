@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from chassis.identity import authorizer, tls
 from chassis.rpc.request_pipeline import RequestPipeline
 from chassis.rpc.server import WrappingServer
+from eventlog.runtime.wall_clock import wall_clock_ms
 from simulators.psp.accounts.account_book import AccountBook
 from simulators.psp.accounts.group_commit import GroupCommit
 from simulators.psp.grpc_api.servicer import SimProviderServicer
@@ -50,15 +50,10 @@ OPTIONS = (
 )
 
 
-def system_clock_ms() -> int:
-    """The time, in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
-
-
 class Server:
     """The running provider."""
 
-    def __init__(self, settings: Settings, clock_ms: Callable[[], int] = system_clock_ms) -> None:
+    def __init__(self, settings: Settings, clock_ms: Callable[[], int] = wall_clock_ms) -> None:
         """Opens the account book. Raises AccountBookUnusable, BadCertificates, PolicyError."""
         self._settings = settings
         self._files = tls.certificate_files(settings)

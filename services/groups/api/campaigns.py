@@ -31,9 +31,10 @@ from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Record
 from eventlog.records.envelope import headers
+from eventlog.runtime.wall_clock import wall_clock_ms
 from services.groups.api import edits
 from services.groups.api import errors as refusals
-from services.groups.api.groups import PUBLISH_S, SOURCE, wall_clock_ms
+from services.groups.api.groups import PUBLISH_S, SOURCE
 from services.groups.api.ports import Campaigns
 from services.groups.domain.terms import problems
 from shared_kernel.api_errors import campaign_not_found

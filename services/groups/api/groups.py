@@ -6,7 +6,6 @@ a cancel is a record of the inbox, and the answer is the decision.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -32,6 +31,7 @@ from eventlog.core.aggregate import Aggregate
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Record
 from eventlog.records.envelope import headers
+from eventlog.runtime.wall_clock import wall_clock_ms
 from services.groups.api import errors as refusals
 from services.groups.api.mapping import PHASES, group_message
 from services.groups.api.ports import GroupsView
@@ -54,11 +54,6 @@ MAX_PAGE_SIZE = 100
 MAX_RENDERED = 500
 #: Orders of a group from which its message is cached for reads too.
 MIN_CACHED_ORDERS = 100
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since the epoch, for informative fields."""
-    return time.time_ns() // 1_000_000
 
 
 class GroupServicer(GroupServiceServicer):

@@ -6,7 +6,6 @@ not logged, because they contain the token of a payment method.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -34,6 +33,7 @@ from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceServicer
 from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.broadcast import Fanout
 from chassis.rpc.call_deadline import CallDeadline
+from eventlog.runtime.wall_clock import wall_clock_ms
 from services.orders.api import errors as refusals
 from services.orders.api.batch_place_orders import BatchPlaceOrders
 from services.orders.api.event_publisher import OrderEventPublisher
@@ -48,11 +48,6 @@ from services.orders.domain.seat import REFUSALS
 from shared_kernel.share_links import Keys
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since the epoch, for informative headers."""
-    return time.time_ns() // 1_000_000
 
 
 class OrderServicer(OrderServiceServicer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +28,7 @@ from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.pagination import Key, PageRequest, page_size
 from eventlog.producing.publisher import RecordPublisher
+from eventlog.runtime.wall_clock import wall_clock_ms
 from services.payments.api import errors
 from services.payments.api.ledger_queries import LedgerQueries
 from services.payments.api.mapping import PaymentView, payment_message, payment_of
@@ -42,11 +42,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 #: Payments in a page, if the request names no size, and at most.
 DEFAULT_PAGE = 50
 MAX_PAGE = 500
-
-
-def wall_clock_ms() -> int:
-    """The time in milliseconds since the epoch. It reaches headers for people, never a decision."""
-    return time.time_ns() // 1_000_000
 
 
 class PaymentServicer(PaymentServiceServicer):
