@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from groupbuy.vendored import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgroupbuy/links/v1/links.proto\x12\x11groupbuy.links.v1\x1a\x1b\x62uf/validate/validate.proto\"\x90\x01\n\nInvitation\x12\x18\n\x07inviter\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x30\n\x07\x63hannel\x18\x02 \x01(\x0e\x32\x1f.groupbuy.links.v1.ShareChannel\x12\r\n\x05\x64\x65pth\x18\x03 \x01(\x05\x12\x0f\n\x07link_id\x18\x04 \x01(\t\x12\x16\n\x0eparent_link_id\x18\x05 \x01(\t*\xd1\x01\n\x0cShareChannel\x12\x1d\n\x19SHARE_CHANNEL_UNSPECIFIED\x10\x00\x12\x18\n\x14SHARE_CHANNEL_FRIEND\x10\x01\x12\x1c\n\x18SHARE_CHANNEL_GROUP_CHAT\x10\x02\x12\x19\n\x15SHARE_CHANNEL_MOMENTS\x10\x03\x12\x1b\n\x17SHARE_CHANNEL_LIVE_ROOM\x10\x04\x12\x18\n\x14SHARE_CHANNEL_SEARCH\x10\x05\x12\x18\n\x14SHARE_CHANNEL_DIRECT\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgroupbuy/links/v1/links.proto\x12\x11groupbuy.links.v1\x1a\x1b\x62uf/validate/validate.proto\"\x90\x01\n\nInvitation\x12\x18\n\x07inviter\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x30\n\x07\x63hannel\x18\x02 \x01(\x0e\x32\x1f.groupbuy.links.v1.ShareChannel\x12\r\n\x05\x64\x65pth\x18\x03 \x01(\x05\x12\x0f\n\x07link_id\x18\x04 \x01(\t\x12\x16\n\x0eparent_link_id\x18\x05 \x01(\t*\xd1\x01\n\x0cShareChannel\x12\x1d\n\x19SHARE_CHANNEL_UNSPECIFIED\x10\x00\x12\x18\n\x14SHARE_CHANNEL_FRIEND\x10\x01\x12\x1c\n\x18SHARE_CHANNEL_GROUP_CHAT\x10\x02\x12\x19\n\x15SHARE_CHANNEL_MOMENTS\x10\x03\x12\x1b\n\x17SHARE_CHANNEL_LIVE_ROOM\x10\x04\x12\x18\n\x14SHARE_CHANNEL_SEARCH\x10\x05\x12\x18\n\x14SHARE_CHANNEL_DIRECT\x10\x06\x42w\n\x15\x63om.groupbuy.links.v1P\x01ZHgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/links/v1;linksv1\xaa\x02\x11Groupbuy.Links.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'groupbuy.links.v1.links_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\025com.groupbuy.links.v1P\001ZHgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/links/v1;linksv1\252\002\021Groupbuy.Links.V1'
   _globals['_INVITATION'].fields_by_name['inviter']._loaded_options = None
   _globals['_INVITATION'].fields_by_name['inviter']._serialized_options = b'\272H\004r\002\030d'
   _globals['_SHARECHANNEL']._serialized_start=229

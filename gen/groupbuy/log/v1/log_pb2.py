@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19groupbuy/log/v1/log.proto\x12\x0fgroupbuy.log.v1\":\n\x06Source\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"\x16\n\x04Tick\x12\x0e\n\x06\x64ue_ms\x18\x01 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19groupbuy/log/v1/log.proto\x12\x0fgroupbuy.log.v1\":\n\x06Source\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"\x16\n\x04Tick\x12\x0e\n\x06\x64ue_ms\x18\x01 \x01(\x03\x42o\n\x13\x63om.groupbuy.log.v1P\x01ZDgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/log/v1;logv1\xaa\x02\x0fGroupbuy.Log.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'groupbuy.log.v1.log_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023com.groupbuy.log.v1P\001ZDgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/log/v1;logv1\252\002\017Groupbuy.Log.V1'
   _globals['_SOURCE']._serialized_start=46
   _globals['_SOURCE']._serialized_end=104
   _globals['_TICK']._serialized_start=106

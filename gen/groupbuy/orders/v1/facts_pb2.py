@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from groupbuy.links.v1 import links_pb2 as groupbuy_dot_links_dot_v1_dot_links__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egroupbuy/orders/v1/facts.proto\x12\x12groupbuy.orders.v1\x1a\x1dgroupbuy/links/v1/links.proto\"\xbc\x01\n\tOrderFact\x12\r\n\x05order\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x03 \x01(\t\x12\x31\n\x06placed\x18\n \x01(\x0b\x32\x1f.groupbuy.orders.v1.OrderPlacedH\x00\x12\x44\n\x10\x63\x61ncel_requested\x18\x0b \x01(\x0b\x32(.groupbuy.orders.v1.OrderCancelRequestedH\x00\x42\x06\n\x04\x62ody\"\xfb\x01\n\x0bOrderPlaced\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x13\n\x0bopens_group\x18\x02 \x01(\x08\x12\x0c\n\x04solo\x18\x03 \x01(\x08\x12\x10\n\x08quantity\x18\x04 \x01(\x05\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x1c\n\x14max_unit_price_minor\x18\x06 \x01(\x03\x12\x16\n\x0epayment_method\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x16\n\x0erequest_sha256\x18\t \x01(\x0c\x12\x31\n\ninvitation\x18\n \x01(\x0b\x32\x1d.groupbuy.links.v1.Invitation\":\n\x14OrderCancelRequested\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egroupbuy/orders/v1/facts.proto\x12\x12groupbuy.orders.v1\x1a\x1dgroupbuy/links/v1/links.proto\"\xbc\x01\n\tOrderFact\x12\r\n\x05order\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x03 \x01(\t\x12\x31\n\x06placed\x18\n \x01(\x0b\x32\x1f.groupbuy.orders.v1.OrderPlacedH\x00\x12\x44\n\x10\x63\x61ncel_requested\x18\x0b \x01(\x0b\x32(.groupbuy.orders.v1.OrderCancelRequestedH\x00\x42\x06\n\x04\x62ody\"\xfb\x01\n\x0bOrderPlaced\x12\x10\n\x08\x63\x61mpaign\x18\x01 \x01(\t\x12\x13\n\x0bopens_group\x18\x02 \x01(\x08\x12\x0c\n\x04solo\x18\x03 \x01(\x08\x12\x10\n\x08quantity\x18\x04 \x01(\x05\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x1c\n\x14max_unit_price_minor\x18\x06 \x01(\x03\x12\x16\n\x0epayment_method\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x16\n\x0erequest_sha256\x18\t \x01(\x0c\x12\x31\n\ninvitation\x18\n \x01(\x0b\x32\x1d.groupbuy.links.v1.Invitation\":\n\x14OrderCancelRequested\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\tB{\n\x16\x63om.groupbuy.orders.v1P\x01ZJgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/orders/v1;ordersv1\xaa\x02\x12Groupbuy.Orders.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'groupbuy.orders.v1.facts_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\026com.groupbuy.orders.v1P\001ZJgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/orders/v1;ordersv1\252\002\022Groupbuy.Orders.V1'
   _globals['_ORDERFACT']._serialized_start=86
   _globals['_ORDERFACT']._serialized_end=274
   _globals['_ORDERPLACED']._serialized_start=277
