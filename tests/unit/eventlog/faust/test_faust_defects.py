@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -432,3 +433,57 @@ async def test_the_settings_for_exactness_are_set(ours: Processor) -> None:
     assert conf.web_enabled is False
     assert [agent.concurrency for agent in ours.app.agents.values()] == [1]
     assert BatchConsumer.epoch == 0
+
+
+@pytest.mark.parametrize("kind", [driver.Consumer, BatchConsumer])
+async def test_an_idle_or_quarantined_partition_logs_no_error_of_fausts_stall_check(
+    kind: type[Consumer], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Stock: from the fifth minute on, each check logs an error for each partition that is idle or waits.
+
+    The check runs after 2.5 commit intervals, here after 10 ms; its time-outs are over from the start.
+    """
+    log = logging.getLogger("stall-check")
+    state = SimpleNamespace(timestamp=None, highwater=5, position=3)
+    assignment = SimpleNamespace(active=True, state_value=lambda tp: state)
+    subscription = SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
+    client = SimpleNamespace(_fetcher=SimpleNamespace(_subscriptions=subscription))
+    checks: list[float] = []
+
+    class Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.log, self.time_started = log, 0.0
+            self.tp_fetch_request_timeout_secs = self.tp_stream_timeout_secs = self.tp_commit_timeout_secs = 0.0
+
+        def _ensure_consumer(self) -> Any:
+            return client
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def every(interval: float, name: str) -> Any:
+        for _ in range(3):
+            await asyncio.sleep(interval)
+            checks.append(interval)
+            yield interval
+
+    checked = consumer(
+        kind,
+        app=SimpleNamespace(rebalancing=False),
+        commit_interval=0.004,
+        assignment=lambda: {TP0},
+        sleep=sleep,
+        itertimer=every,
+        _thread=Thread(),
+        _stopped=asyncio.Event(),
+        _crashed=asyncio.Event(),
+    )
+    with caplog.at_level(logging.DEBUG):
+        await kind._commit_livelock_detector.fun(checked)
+        checked.verify_recovery_event_path(1e9, TP0)
+    assert len(checks) == 3
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    if kind is BatchConsumer:
+        assert errors == []
+    else:
+        assert len(errors) == 4, GONE
