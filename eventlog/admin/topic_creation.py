@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from eventlog.broker.security import Kafka, client
-from eventlog.broker.topic_checks import check_topics, common_partition_count, described_partition_counts
+from eventlog.broker.topic_checks import check_topics
 from eventlog.core.errors import TopicsDiffer
 from eventlog.records.topic_spec import TopicSpec
 
@@ -35,9 +35,9 @@ async def create_topics(kafka: Kafka, topics: Sequence[TopicSpec], *, partitions
     try:
         existing = set(await admin.list_topics())
         missing = [topic for topic in topics if topic.name not in existing]
-        # Check the counts first: a client that asks for a partition that does not exist waits until its time-out.
-        names = [topic.name for topic in topics if topic.name in existing]
-        common_partition_count(await described_partition_counts(admin, names), partitions)
+        # Check first: a client that asks for a partition that does not exist waits until its time-out.
+        if present := [topic for topic in topics if topic.name in existing]:
+            await check_topics(kafka, present, partitions=partitions)
         new_topics = [
             NewTopic(topic.name, partitions, replication, topic_configs=creation_config(topic, replication))
             for topic in missing
