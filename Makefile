@@ -53,8 +53,8 @@ simulate: $(READY) ## deterministic simulation with faults: SEEDS=10000; SEED=n 
 last-moment: $(READY) ## 100,000 groups that fill up and expire in the same millisecond: never both, never neither
 	$(BIN)/python -m tests.simulation.last_moment $(ARGS)
 
-fuzz: $(READY) ## 100,000 random and mutated requests to every RPC; ARGS="--requests n --only name --seed n"
-	$(BIN)/python -m tests.fuzz.run $(ARGS)
+fuzz: $(READY) ## 100,000 random and mutated requests to every RPC; LIVE=1: over the network to a whole system; ARGS="--requests n --only name --seed n"
+	$(BIN)/python -m tests.fuzz.$(if $(LIVE),live,run) $(ARGS)
 
 attack: $(READY) ## attacks a secured stack: what is refused, others' p99, memory after; ARGS="--only name"
 	$(BIN)/python -m tests.attack.run $(ARGS)

@@ -1,0 +1,183 @@
+"""`make fuzz LIVE=1`: the same requests as `make fuzz`, over the network to a whole running system.
+
+Every response must be one that the contract allows, no process may be restarted, and the audit must find nothing
+afterwards. The network adds what the worlds of worlds.py lack: gRPC's own limits, real logs, and other calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from groupbuy.orders.v1 import orders_pb2 as o
+from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
+
+from bench.system import CALL_S, make_campaign, pids, system
+from chassis.rpc.channel_options import options
+from groupbuy_testing.running import RunningStack
+from ops.main import main as ops
+from tests.fuzz.calls import Failure, Method, Outcome, checked, methods
+from tests.fuzz.inputs import Inputs, Pool
+from tests.fuzz.run import CONCURRENCY, MAX_EXAMPLES, REQUESTS, Result
+from tests.fuzz.worlds import WORLDS
+
+#: Deadlines in seconds: most suffice, some are too short, some are missing.
+DEADLINES_S = (*(2.0,) * 16, 0.002, None)
+#: Seconds for which a watch is read.
+WATCHED_S = 0.02
+#: Codes that gRPC itself answers without the contract's details: the deadline passed in the client, the request is
+#: larger than its limit, or the server is overloaded.
+OF_GRPC = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED})
+
+
+class LiveMethod:
+    """One RPC of a running service."""
+
+    def __init__(self, channel: grpc.aio.Channel, descriptor: MethodDescriptor) -> None:
+        self.descriptor = descriptor
+        self.name = f"{descriptor.containing_service.full_name}/{descriptor.name}"
+        kind = f"{'stream' if descriptor.client_streaming else 'unary'}_"
+        kind += "stream" if descriptor.server_streaming else "unary"
+        self._stub: Any = getattr(channel, kind)(f"/{self.name}", request_serializer=None, response_deserializer=None)
+
+    async def call(self, requests: Sequence[bytes], seconds: float | None) -> Outcome:
+        """Calls it. Raises Failure."""
+        given: Any = iter(requests) if self.descriptor.client_streaming else requests[0]
+        answers: list[bytes] = []
+        try:
+            call = self._stub(given, timeout=seconds)
+            if not self.descriptor.server_streaming:
+                answers.append(await call)
+            else:
+                try:
+                    async with asyncio.timeout(WATCHED_S):
+                        async for answer in call:
+                            answers.append(answer)
+                except TimeoutError:
+                    call.cancel()
+        except grpc.aio.AioRpcError as error:
+            metadata: Any = error.trailing_metadata() or ()
+            trailing = {name: value for name, value in metadata}  # noqa: C416 - its type is no mapping
+            if "grpc-status-details-bin" not in trailing and error.code() in OF_GRPC:
+                return Outcome(error.code(), "", [])
+            return Outcome(error.code(), checked(error.code(), error.details() or "", trailing), [])
+        return Outcome(grpc.StatusCode.OK, "", answers)
+
+
+def known_of(running: RunningStack) -> dict[str, list[str]]:
+    """Names of real resources by the name of the field that accepts them."""
+    campaign = make_campaign(running, capacity=10)
+    orders = []
+    for number in range(20):
+        request = o.PlaceOrderRequest(
+            customer=f"c{number}",
+            campaign=campaign,
+            quantity=1,
+            currency="CNY",
+            max_unit_price_minor=9_900,
+            payment_method="card_4111",
+            request_id=str(uuid4()),
+        )
+        orders.append(OrderServiceStub(running.orders).PlaceOrder(request, timeout=CALL_S).order)
+    names, groups = [order.name for order in orders], [order.group for order in orders]
+    return {
+        "name": [*names, *groups, campaign, *(f"{name}/payment" for name in names)],
+        "group": [*groups, ""],
+        "parent": [*groups, "groups/-"],
+        "campaign": [campaign],
+        "target": [*groups, campaign],
+        "customer": ["c0", "c1"],
+        "request_id": [str(uuid4()) for _ in range(4)],
+    }
+
+
+async def fuzz(
+    endpoint: str, method: Method, known: Mapping[str, Sequence[str]], good: Sequence[Any], requests: int, seed: int
+) -> Result:
+    """Sends `requests` requests to one RPC of a running service."""
+    result, codes, reasons = Result(method.name), Counter[str](), Counter[str]()
+    pool = Pool(known)
+    inputs = Inputs(method.descriptor.input_type, good, pool, random.Random(f"{seed} {method.name}").getrandbits(64))
+    answer = GetMessageClass(method.descriptor.output_type)
+    chance, began = inputs.chance, time.monotonic()
+
+    async def some(live: LiveMethod, count: int) -> None:
+        for _ in range(count):
+            number = chance.choice((0, 1, 1, 2, 3)) if method.descriptor.client_streaming else 1
+            given = [inputs.next() for _ in range(number)]
+            try:
+                outcome = await live.call(given, chance.choice(DEADLINES_S))
+                for data in outcome.answers[:1]:
+                    decoded = answer.FromString(data)
+                    if chance.random() < 0.05:
+                        pool.learn(decoded, chance)
+            except Failure as failure:
+                result.failed += 1
+                if len(result.failures) < MAX_EXAMPLES:
+                    result.failures.append(f"{failure}; request {' '.join(one[:2_000].hex() for one in given)}")
+                continue
+            finally:
+                result.requests += 1
+            codes[outcome.code.name] += 1
+            if outcome.reason:
+                reasons[outcome.reason] += 1
+
+    async with grpc.aio.insecure_channel(endpoint, options=list(options(retries=False))) as channel:
+        live = LiveMethod(channel, method.descriptor)
+        await asyncio.gather(*(some(live, requests // CONCURRENCY) for _ in range(CONCURRENCY)))
+    result.codes, result.reasons = dict(codes.most_common()), dict(reasons.most_common())
+    result.seconds = round(time.monotonic() - began, 1)
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the fuzzer against a system of its own and returns the exit code."""
+    parser = argparse.ArgumentParser(prog="make fuzz LIVE=1", description="Random requests to a running system.")
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="requests to each RPC (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="determines the requests (%(default)s)")
+    parser.add_argument("--only", default="", help="fuzz only RPCs with this text in their names")
+    given = parser.parse_args(arguments)
+    results: list[Result] = []
+    with system() as running, TemporaryDirectory() as directory:
+        known, before = known_of(running), pids(running)
+        for service, world_of in WORLDS.items():
+            world = world_of(Path(directory))
+            for method in methods(world.servicers):
+                if given.only not in method.name:
+                    continue
+                good = [one for one in world.good if one.DESCRIPTOR is method.descriptor.input_type]
+                endpoint = running.endpoints[service]
+                results.append(asyncio.run(fuzz(endpoint, method, known, good, given.requests, given.seed)))
+                one = results[-1]
+                shown = ", ".join(f"{code} {count}" for code, count in one.codes.items())
+                print(f"{one.method:52} {one.requests:7} in {one.seconds:5.0f} s  {shown}", flush=True)
+                for failure in one.failures:
+                    print(f"  FAILED {failure}", flush=True)
+        restarted = [name for name, pid in pids(running).items() if before.get(name) != pid]
+        audited = ops(["audit", "--kafka", running.kafka, "--provider", running.endpoints["provider"]])
+    report = {
+        "methods": len(results),
+        "requests": sum(one.requests for one in results),
+        "failures": sum(one.failed for one in results),
+        "restarted": restarted,
+        "audit": audited,
+    }
+    print(json.dumps(report))
+    return 0 if results and not report["failures"] and not restarted and not audited else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
