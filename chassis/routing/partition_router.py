@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from chassis.routing.peer_calls import ChannelFactory, Context, PeerClient, forwarded, requested_partitions
 from chassis.rpc.call_deadline import remaining_s
-from chassis.rpc.validation import invalid_fields
+from chassis.rpc.validation import invalid_field
 from eventlog.core.errors import NotReady
 from eventlog.core.partitioner import partition_of
 
@@ -121,7 +121,7 @@ class PartitionRouter(LocalRouter):
                 raise
         partitions = self._ownership.partitions
         if isinstance(where, int) and partitions and not 0 <= where < partitions:
-            raise invalid_fields([("", f"there is no partition {where}: there are {partitions}")])
+            raise invalid_field("", f"there is no partition {where}: there are {partitions}")
         retry = OwnerRetry(self, context)
         while True:
             owner = self._owner(where)

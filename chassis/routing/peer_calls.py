@@ -23,7 +23,7 @@ from chassis.identity.access_settings import SecuritySettings
 from chassis.rpc import channel_options
 from chassis.rpc.call_deadline import UNLIMITED_S
 from chassis.rpc.errors import PREFIX, ApiError
-from chassis.rpc.validation import invalid_fields
+from chassis.rpc.validation import invalid_field
 from eventlog.core.errors import NotReady
 
 #: Metadata of a call that another replica forwarded. It is answered here or refused, and not forwarded again.
@@ -187,7 +187,7 @@ def requested_partitions(context: Context) -> frozenset[int] | None:
             try:
                 return frozenset(int(one) for one in value.split(","))
             except ValueError:
-                raise invalid_fields([("", f"{PARTITIONS} is no comma-separated list of numbers")]) from None
+                raise invalid_field("", f"{PARTITIONS} is no comma-separated list of numbers") from None
     return None
 
 

@@ -15,7 +15,7 @@ from heapq import nsmallest
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from chassis.rpc.errors import ApiError
-from chassis.rpc.validation import invalid_fields
+from chassis.rpc.validation import invalid_field
 
 T = TypeVar("T")
 #: Sort key of an item: 64-bit integers and strings, of the same types in every item of a list.
@@ -79,7 +79,7 @@ class PageRequest:
         ):
             raise _not_a_token()
         if parts[0] != self._scope:
-            raise invalid_fields([("page_token", "is of another list: only page_size may change between pages")])
+            raise invalid_field("page_token", "is of another list: only page_size may change between pages")
         return tuple(parts[1:])
 
 
@@ -96,4 +96,4 @@ def _can_be(part: int | str) -> bool:
 
 
 def _not_a_token() -> ApiError:
-    return invalid_fields([("page_token", "is not a next_page_token")])
+    return invalid_field("page_token", "is not a next_page_token")

@@ -77,6 +77,11 @@ def invalid_fields(fields: Sequence[tuple[str, str]], total: int = 0) -> ApiErro
     )
 
 
+def invalid_field(field: str, problem: str) -> ApiError:
+    """The error for one invalid field. An empty `field` means the whole request."""
+    return invalid_fields([(field, problem)])
+
+
 def path(violation: Any) -> str:
     """Field path of a violation as in AIP-193: `campaign.tiers[1].members`. Empty for a rule of the message."""
     if violation.field is None:

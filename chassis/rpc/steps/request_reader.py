@@ -45,7 +45,7 @@ class RequestReader(Generic[M]):
         try:
             return self._parse(data)
         except DecodeError:
-            return Unreadable(validation.invalid_fields([("", "these bytes are not this method's request")]))
+            return Unreadable(validation.invalid_field("", "these bytes are not this method's request"))
 
 
 def decoded(request: Any) -> Any:
@@ -53,7 +53,7 @@ def decoded(request: Any) -> Any:
     if isinstance(request, Unreadable):
         raise request.error
     if request is _EOF:
-        raise validation.invalid_fields([("", "there is no request")])
+        raise validation.invalid_field("", "there is no request")
     return request
 
 

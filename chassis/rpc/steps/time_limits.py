@@ -73,7 +73,7 @@ class TimeLimits:
             self.overdue_requests.discard(task)
             task.uncancel()
             message = f"the request did not arrive within {REQUEST_S:g} s"
-            raise validation.invalid_fields([("", message)]) from None
+            raise validation.invalid_field("", message) from None
         finally:
             self.reading.leave(task)
 

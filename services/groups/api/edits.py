@@ -12,7 +12,7 @@ from hashlib import sha256
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, UpdateCampaignRequest
 
 from chassis.rpc.errors import ApiError
-from chassis.rpc.validation import invalid_fields, validate
+from chassis.rpc.validation import invalid_field, invalid_fields, validate
 from services.groups.api import errors as refusals
 from services.groups.domain.terms import DEFAULT_RULES_VERSION, problems
 
@@ -60,7 +60,7 @@ def fields(request: UpdateCampaignRequest) -> tuple[str, ...]:
     """Fields that an edit sets. Raises ApiError INVALID_FIELDS for an invalid name or a field that is not editable."""
     name = request.campaign.name
     if not name.startswith("campaigns/") or "/" in id_of(name):
-        raise invalid_fields([("campaign.name", "is not the name of a campaign")])
+        raise invalid_field("campaign.name", "is not the name of a campaign")
     paths = list(request.update_mask.paths)
     if paths == [ALL]:
         return EDITABLE

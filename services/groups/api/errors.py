@@ -11,6 +11,7 @@ from groupbuy.groups.v1.groups_pb2 import GroupState
 
 from chassis.rpc.errors import PREFIX, ApiError
 from services.groups.domain.terms import INVALID_FIELDS, Problem
+from shared_kernel.api_errors import api_error
 
 #: Reason of a group that has closed.
 NOT_CANCELLABLE = errors_pb2.ERROR_REASON_GROUP_NOT_CANCELLABLE
@@ -18,53 +19,38 @@ NOT_CANCELLABLE = errors_pb2.ERROR_REASON_GROUP_NOT_CANCELLABLE
 
 def group_closed(group: str, state: GroupState.ValueType) -> ApiError:
     """The group has closed in another way."""
-    name = GroupState.Name(state).removeprefix("GROUP_STATE_")
-    return ApiError(
-        grpc.StatusCode.FAILED_PRECONDITION,
-        NOT_CANCELLABLE,
-        f"groups/{group} can no longer be cancelled: it is {name}",
-        metadata={"group": f"groups/{group}", "state": name},
+    resource, name = f"groups/{group}", GroupState.Name(state).removeprefix("GROUP_STATE_")
+    return api_error(
+        NOT_CANCELLABLE, f"{resource} can no longer be cancelled: it is {name}", group=resource, state=name
     )
 
 
 def answer_pending(resource: str) -> ApiError:
     """The request is in the log, but its decision was not seen before the deadline."""
-    return ApiError(
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        errors_pb2.ERROR_REASON_ANSWER_PENDING,
-        f"no decision before the deadline; read {resource} for it",
-        metadata={"name": resource},
-    )
+    problem = f"no decision before the deadline; read {resource} for it"
+    return api_error(errors_pb2.ERROR_REASON_ANSWER_PENDING, problem, name=resource)
 
 
 def campaign_exists(campaign: str) -> ApiError:
     """The id is in use by a different campaign."""
-    return ApiError(
-        grpc.StatusCode.ALREADY_EXISTS,
-        errors_pb2.ERROR_REASON_CAMPAIGN_EXISTS,
-        f"campaigns/{campaign} exists and differs; use another id",
-        metadata={"campaign": f"campaigns/{campaign}"},
-    )
+    return _campaign_error(errors_pb2.ERROR_REASON_CAMPAIGN_EXISTS, campaign, "exists and differs; use another id")
 
 
 def campaign_archived(campaign: str) -> ApiError:
     """An archived campaign can't be edited."""
-    return ApiError(
-        grpc.StatusCode.FAILED_PRECONDITION,
-        errors_pb2.ERROR_REASON_CAMPAIGN_ARCHIVED,
-        f"campaigns/{campaign} is archived and can no longer be edited",
-        metadata={"campaign": f"campaigns/{campaign}"},
-    )
+    problem = "is archived and can no longer be edited"
+    return _campaign_error(errors_pb2.ERROR_REASON_CAMPAIGN_ARCHIVED, campaign, problem)
 
 
 def etag_mismatch(campaign: str, etag: str) -> ApiError:
     """Another edit came between read and write."""
-    return ApiError(
-        grpc.StatusCode.ABORTED,
-        errors_pb2.ERROR_REASON_ETAG_MISMATCH,
-        f"campaigns/{campaign} was changed by another edit; read it again",
-        metadata={"campaign": f"campaigns/{campaign}", "etag": etag},
-    )
+    problem = "was changed by another edit; read it again"
+    return _campaign_error(errors_pb2.ERROR_REASON_ETAG_MISMATCH, campaign, problem, etag=etag)
+
+
+def _campaign_error(reason: errors_pb2.ErrorReason.ValueType, campaign: str, problem: str, **metadata: str) -> ApiError:
+    name = f"campaigns/{campaign}"
+    return api_error(reason, f"{name} {problem}", campaign=name, **metadata)
 
 
 def bad_terms(problems: Sequence[Problem]) -> ApiError:

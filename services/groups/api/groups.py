@@ -26,7 +26,7 @@ from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.rpc.broadcast import Fanout, SharedMessage
 from chassis.rpc.call_deadline import CallDeadline, wait_until
 from chassis.rpc.pagination import Key, PageRequest, page_size
-from chassis.rpc.validation import invalid_fields
+from chassis.rpc.validation import invalid_field
 from eventlog.core.aggregate import Aggregate
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Record
@@ -212,5 +212,5 @@ def _start_of(paging: PageRequest) -> tuple[int, int, str] | None:
         return None
     seats_left, deadline_ms, group = paging.after
     if not (0 <= int(seats_left) < 1 << 16 and 0 <= int(deadline_ms) < 1 << 63):
-        raise invalid_fields([("page_token", "is not a next_page_token")])
+        raise invalid_field("page_token", "is not a next_page_token")
     return int(seats_left), int(deadline_ms), str(group)

@@ -29,7 +29,7 @@ from groupbuy.groups.v1.links_pb2 import (
 )
 from groupbuy.groups.v1.links_pb2_grpc import LinkServiceServicer
 
-from chassis.rpc.validation import invalid_fields
+from chassis.rpc.validation import invalid_field, invalid_fields
 from services.groups.api.pictures import KINDS, Pictures
 from shared_kernel.share_link_api import invitation, link_refused, links_not_configured
 from shared_kernel.share_link_codec import MAX_DEPTH
@@ -110,7 +110,7 @@ class LinkServicer(LinkServiceServicer):
         try:
             token = self._keys.sign(link)
         except ValueError as error:
-            raise invalid_fields([("inviter", str(error))]) from None
+            raise invalid_field("inviter", str(error)) from None
         url = self._base_url + token
         response = CreateShareLinkResponse(share_token=token, url=url, invitation=invitation(self._keys.verify(token)))
         response.expire_time.FromSeconds(link.expires_s)

@@ -2,81 +2,55 @@
 
 from __future__ import annotations
 
-import grpc
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.orders.v1.orders_pb2 import OrderState
 
 from chassis.rpc.errors import ApiError
 from services.orders.domain.ids import OrderName
 from services.orders.domain.model import OrderView
+from shared_kernel.api_errors import api_error, field_error
 
 
 def campaign_archived(campaign: str) -> ApiError:
     """Orders can no longer open groups of the campaign."""
-    return ApiError(
-        grpc.StatusCode.FAILED_PRECONDITION,
-        errors_pb2.ERROR_REASON_CAMPAIGN_ARCHIVED,
-        f"campaigns/{campaign} is archived: no group can be opened",
-        metadata={"campaign": f"campaigns/{campaign}"},
-    )
+    name = f"campaigns/{campaign}"
+    problem = f"{name} is archived: no group can be opened"
+    return api_error(errors_pb2.ERROR_REASON_CAMPAIGN_ARCHIVED, problem, campaign=name)
 
 
 def campaign_mismatch(given: str, actual: str) -> ApiError:
     """The group to join belongs to another campaign."""
-    return _invalid(
-        errors_pb2.ERROR_REASON_CAMPAIGN_MISMATCH,
-        "campaign",
-        f"the group belongs to campaigns/{actual}, not to campaigns/{given}",
-    )
+    problem = f"the group belongs to campaigns/{actual}, not to campaigns/{given}"
+    return field_error(errors_pb2.ERROR_REASON_CAMPAIGN_MISMATCH, "campaign", problem)
 
 
 def currency_mismatch(given: str, actual: str) -> ApiError:
     """The request has another currency than the campaign."""
-    return _invalid(
-        errors_pb2.ERROR_REASON_CURRENCY_MISMATCH, "currency", f"the campaign's prices are in {actual}, not in {given}"
-    )
-
-
-def invalid_field(field: str, problem: str) -> ApiError:
-    """A field has an invalid value."""
-    return _invalid(errors_pb2.ERROR_REASON_INVALID_FIELDS, field, problem)
-
-
-def _invalid(reason: errors_pb2.ErrorReason.ValueType, field: str, problem: str) -> ApiError:
-    return ApiError(grpc.StatusCode.INVALID_ARGUMENT, reason, f"{field}: {problem}", fields=[(field, problem)])
+    problem = f"the campaign's prices are in {actual}, not in {given}"
+    return field_error(errors_pb2.ERROR_REASON_CURRENCY_MISMATCH, "currency", problem)
 
 
 def order_not_found(name: OrderName) -> ApiError:
     """The order was not placed."""
-    return ApiError(
-        grpc.StatusCode.NOT_FOUND,
-        errors_pb2.ERROR_REASON_ORDER_NOT_FOUND,
-        f"there is no {name}",
-        metadata={"order": str(name)},
-    )
+    return api_error(errors_pb2.ERROR_REASON_ORDER_NOT_FOUND, f"there is no {name}", order=str(name))
 
 
 def request_id_reused(name: OrderName) -> ApiError:
     """The request id was used for another payload."""
-    return ApiError(
-        grpc.StatusCode.ALREADY_EXISTS,
+    return api_error(
         errors_pb2.ERROR_REASON_REQUEST_ID_REUSED,
         "this request_id was used with another payload; use a new one for a new order",
-        metadata={"order": str(name)},
-        fields=[("request_id", "was used with another payload")],
+        [("request_id", "was used with another payload")],
+        order=str(name),
     )
 
 
 def not_cancellable(name: OrderName, view: OrderView) -> ApiError:
     """The order can no longer be cancelled, with the reason."""
     state = OrderState.Name(view.state).removeprefix("ORDER_STATE_")
-    reason = view.cancel_refused or view.seat_reason or state
-    return ApiError(
-        grpc.StatusCode.FAILED_PRECONDITION,
-        errors_pb2.ERROR_REASON_ORDER_NOT_CANCELLABLE,
-        f"{name} can no longer be cancelled: {reason}",
-        metadata={"order": str(name), "state": state, "reason": reason},
-    )
+    why = view.cancel_refused or view.seat_reason or state
+    problem = f"{name} can no longer be cancelled: {why}"
+    return api_error(errors_pb2.ERROR_REASON_ORDER_NOT_CANCELLABLE, problem, order=str(name), state=state, reason=why)
 
 
 def answer_pending(name: OrderName, token: str = "") -> ApiError:
@@ -84,18 +58,11 @@ def answer_pending(name: OrderName, token: str = "") -> ApiError:
     metadata = {"order": str(name)}
     if token:
         metadata["consistency_token"] = token
-    return ApiError(
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        errors_pb2.ERROR_REASON_ANSWER_PENDING,
-        f"no decision before the deadline; read {name} with GetOrder",
-        metadata=metadata,
-    )
+    problem = f"no decision before the deadline; read {name} with GetOrder"
+    return api_error(errors_pb2.ERROR_REASON_ANSWER_PENDING, problem, **metadata)
 
 
 def list_pending() -> ApiError:
     """The records that a list has to contain were not folded before the deadline."""
-    return ApiError(
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        errors_pb2.ERROR_REASON_ANSWER_PENDING,
-        "the latest records were not folded before the deadline; list again",
-    )
+    problem = "the latest records were not folded before the deadline; list again"
+    return api_error(errors_pb2.ERROR_REASON_ANSWER_PENDING, problem)

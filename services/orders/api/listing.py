@@ -14,7 +14,7 @@ from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.routing.peer_calls import Context
 from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.pagination import Key, Page, PageRequest, page_size
-from services.orders.api.errors import invalid_field
+from chassis.rpc.validation import invalid_field
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.ids import OrderName, group_of, is_id
 from shared_kernel.api_errors import group_not_found

@@ -33,6 +33,7 @@ from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceServicer
 from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.broadcast import Fanout
 from chassis.rpc.call_deadline import CallDeadline
+from chassis.rpc.validation import invalid_field
 from eventlog.runtime.wall_clock import wall_clock_ms
 from services.orders.api import errors as refusals
 from services.orders.api.batch_place_orders import BatchPlaceOrders
@@ -160,7 +161,7 @@ def _parsed(name: str) -> OrderName:
     try:
         return parse_order_name(name)
     except ValueError as error:
-        raise refusals.invalid_field("name", str(error)) from None
+        raise invalid_field("name", str(error)) from None
 
 
 def _after(request: WatchOrderRequest, sent: Order) -> WatchOrderRequest:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from groupbuy.orders.v1.orders_pb2 import PlaceOrderRequest
 
-from services.orders.api.errors import invalid_field
+from chassis.rpc.validation import invalid_field
 from services.orders.domain.ids import (
     OrderName,
     campaign_of,

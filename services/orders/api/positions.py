@@ -14,9 +14,9 @@ from aiokafka.errors import KafkaError
 
 from chassis.admission.capacity import CapacityLimiter
 from chassis.rpc.call_deadline import CallDeadline
+from chassis.rpc.validation import invalid_field
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.processors.projection import position_key
-from services.orders.api.errors import invalid_field
 from services.orders.api.ports import OrdersView
 from services.orders.api.wait import ViewWaiter
 from shared_kernel.topics import ORDERS

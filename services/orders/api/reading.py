@@ -15,13 +15,14 @@ from groupbuy.orders.v1.orders_pb2 import Order
 
 from chassis.routing.partition_router import Partitions
 from chassis.rpc.call_deadline import CallDeadline
+from chassis.rpc.validation import invalid_field
 from eventlog.core.errors import NotReady
 from eventlog.core.partitioner import partition_of
 from eventlog.producing.record_accumulator import Position
 from eventlog.runtime.time_slice import TimeSlice
 from eventlog.views.change_notifier import ChangeNotifier
 from services.orders.api.consistency_tokens import Token, decode, encode
-from services.orders.api.errors import answer_pending, invalid_field, list_pending, order_not_found
+from services.orders.api.errors import answer_pending, list_pending, order_not_found
 from services.orders.api.mapping import order_message, show
 from services.orders.api.ports import OrdersView, PublishesAll
 from services.orders.api.positions import Positions

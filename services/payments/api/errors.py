@@ -6,26 +6,20 @@ import grpc
 from groupbuy.errors.v1 import errors_pb2
 
 from chassis.rpc.errors import ApiError
+from chassis.rpc.validation import invalid_field
+from shared_kernel.api_errors import api_error, field_error
 
 
 def payment_not_found(name: str) -> ApiError:
     """No money was requested for this order."""
-    return ApiError(
-        grpc.StatusCode.NOT_FOUND,
-        errors_pb2.ERROR_REASON_PAYMENT_NOT_FOUND,
-        f"{name} does not exist: no money was requested",
-        metadata={"payment": name},
-    )
+    problem = "does not exist: no money was requested"
+    return _payment_error(errors_pb2.ERROR_REASON_PAYMENT_NOT_FOUND, name, problem)
 
 
 def group_not_found(group: str) -> ApiError:
     """No money was requested in this group."""
-    return ApiError(
-        grpc.StatusCode.NOT_FOUND,
-        errors_pb2.ERROR_REASON_GROUP_NOT_FOUND,
-        f"groups/{group} has no payments yet",
-        metadata={"group": f"groups/{group}"},
-    )
+    name = f"groups/{group}"
+    return api_error(errors_pb2.ERROR_REASON_GROUP_NOT_FOUND, f"{name} has no payments yet", group=name)
 
 
 def not_a_payment() -> ApiError:
@@ -33,60 +27,33 @@ def not_a_payment() -> ApiError:
     return invalid_field("name", "not groups/{group}/orders/{order}/payment")
 
 
-def invalid_field(field: str, problem: str) -> ApiError:
-    """A field has an invalid value."""
-    return _invalid(errors_pb2.ERROR_REASON_INVALID_FIELDS, field, problem)
-
-
 def currency_mismatch(given: str, actual: str) -> ApiError:
     """The payment was made in another currency."""
-    return _invalid(
-        errors_pb2.ERROR_REASON_CURRENCY_MISMATCH, "currency", f"the payment is in {actual}, not in {given}"
-    )
-
-
-def _invalid(reason: errors_pb2.ErrorReason.ValueType, field: str, problem: str) -> ApiError:
-    return ApiError(grpc.StatusCode.INVALID_ARGUMENT, reason, f"{field}: {problem}", fields=[(field, problem)])
+    problem = f"the payment is in {actual}, not in {given}"
+    return field_error(errors_pb2.ERROR_REASON_CURRENCY_MISMATCH, "currency", problem)
 
 
 def request_id_reused(name: str) -> ApiError:
     """Another refund of this payment has this request id."""
-    return ApiError(
-        grpc.StatusCode.ALREADY_EXISTS,
-        errors_pb2.ERROR_REASON_REQUEST_ID_REUSED,
-        f"another refund of {name} has this request id; use a new one",
-        metadata={"payment": name},
-    )
+    problem = f"another refund of {name} has this request id; use a new one"
+    return api_error(errors_pb2.ERROR_REASON_REQUEST_ID_REUSED, problem, payment=name)
 
 
 def not_refundable(name: str, reason: str) -> ApiError:
     """Our own rules declined the refund."""
-    return ApiError(
-        grpc.StatusCode.FAILED_PRECONDITION,
-        errors_pb2.ERROR_REASON_PAYMENT_STATE,
-        f"{name} can't be refunded: {reason}",
-        metadata={"payment": name, "why": reason},
-    )
+    return _payment_error(errors_pb2.ERROR_REASON_PAYMENT_STATE, name, f"can't be refunded: {reason}", why=reason)
 
 
 def result_pending(name: str) -> ApiError:
     """The command is in the log, but it was not decided before the deadline."""
-    return ApiError(
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        errors_pb2.ERROR_REASON_ANSWER_PENDING,
-        f"no result before the deadline; retry the same request or read {name}",
-        metadata={"name": name},
-    )
+    problem = f"no result before the deadline; retry the same request or read {name}"
+    return api_error(errors_pb2.ERROR_REASON_ANSWER_PENDING, problem, name=name)
 
 
 def bad_signature(provider: str) -> ApiError:
     """The notification is not genuine, or too old."""
-    return ApiError(
-        grpc.StatusCode.PERMISSION_DENIED,
-        errors_pb2.ERROR_REASON_BAD_SIGNATURE,
-        f"not a signature of {provider}, or older than some minutes",
-        metadata={"provider": provider},
-    )
+    problem = f"not a signature of {provider}, or older than some minutes"
+    return api_error(errors_pb2.ERROR_REASON_BAD_SIGNATURE, problem, provider=provider)
 
 
 def amount_overflow(subject: str) -> ApiError:
@@ -96,3 +63,7 @@ def amount_overflow(subject: str) -> ApiError:
         errors_pb2.ERROR_REASON_AMOUNT_OVERFLOW,
         f"{subject} does not fit in 64 bits: query one currency, or read the entries",
     )
+
+
+def _payment_error(reason: errors_pb2.ErrorReason.ValueType, name: str, problem: str, **metadata: str) -> ApiError:
+    return api_error(reason, f"{name} {problem}", payment=name, **metadata)

@@ -9,6 +9,7 @@ from groupbuy.payments.v1 import ledger_pb2 as pb
 from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.routing.peer_calls import Context
 from chassis.rpc.pagination import Key, PageRequest, page_size
+from chassis.rpc.validation import invalid_field
 from services.payments.api import errors
 from services.payments.api.mapping import timestamp
 from services.payments.api.ports import LedgerView
@@ -46,7 +47,7 @@ class LedgerQueries:
         """A page of entries. Raises NotReady, and ApiError INVALID_FIELDS."""
         group = request.parent.removeprefix("groups/")
         if group != ANY and not is_id(group):
-            raise errors.invalid_field("parent", "is not the name of a group")
+            raise invalid_field("parent", "is not the name of a group")
 
         async def here() -> pb.ListEntriesResponse:
             return self._page(request, group)

@@ -18,6 +18,7 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentI
 
 from chassis.admission.rate_limit import LogThrottle, RateLimit
 from chassis.outside.signatures import TOLERANCE_S, BadSignature
+from chassis.rpc.validation import invalid_field
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.records.envelope import headers
@@ -81,7 +82,7 @@ class WebhookIngest:
             claim = "", _unparsed(body)
             extra[BODY_HEADER] = body.decode(errors="replace")
         except UnknownProvider:
-            raise errors.invalid_field("provider", "sends no notifications here") from None
+            raise invalid_field("provider", "sends no notifications here") from None
         if claim is None:
             return None
         group, claimed = claim
