@@ -2,7 +2,7 @@
 
 The number of items is checked before the items: protovalidate checks the items first, so that a request of 254 KiB with
 130,000 empty tiers occupied the event loop for seconds. An error names at most ten fields and no value: the value may
-be a payment method.
+be a payment method. A string that does not match its pattern is reported in words.
 """
 
 from __future__ import annotations
@@ -15,12 +15,44 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.vendored import validate_pb2
-from protovalidate import Validator
+from protovalidate import Validator, Violation
 
 from chassis.rpc.errors import MAX_FIELDS, ApiError
 
 #: Items of a repeated field or map whose rules have no limit.
 MAX_ITEMS = 1_000
+
+_CAMPAIGN_ID = "1 to 63 lower-case letters, digits and hyphens"
+_UUID = "UUIDs in lower case"
+
+#: Description of each pattern of the protos. Other languages read the pattern from the proto; people read this.
+PATTERNS = {
+    "^[A-Z]{3}$": "must be an ISO 4217 code: three upper-case letters",
+    "^([A-Z]{3})?$": "must be an ISO 4217 code (three upper-case letters), or empty",
+    "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$": f"must be {_CAMPAIGN_ID}, with no hyphen at either end",
+    "^campaigns/[a-z0-9-]{1,63}$": f"must be campaigns/{{campaign}}, where {{campaign}} is {_CAMPAIGN_ID}",
+    "^groups/[0-9a-f-]{36}$": "must be groups/{group}, where {group} is a UUID in lower case",
+    "^groups/([0-9a-f-]{36}|-)$": "must be groups/{group}, where {group} is a UUID in lower case, or groups/-",
+    "^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}$": (
+        f"must be groups/{{group}}/orders/{{order}}, where {{group}} and {{order}} are {_UUID}"
+    ),
+    "^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}/payment$": (
+        f"must be groups/{{group}}/orders/{{order}}/payment, where {{group}} and {{order}} are {_UUID}"
+    ),
+    "^(groups/[0-9a-f-]{36}|campaigns/[a-z0-9-]{1,63})$": (
+        "must be groups/{group}, where {group} is a UUID in lower case, or campaigns/{campaign}, where {campaign} is "
+        f"{_CAMPAIGN_ID}"
+    ),
+    "^[a-z][a-z0-9_]{0,31}$": "must be 1 to 32 lower-case letters, digits and underscores, starting with a letter",
+}
+
+#: Description of each rule whose own message is not plain.
+RULES = {
+    "enum.defined_only": "must be a value of its enum",
+    "required": "must be set",
+    "string.uuid": "must be a UUID",
+    "string.uuid_empty": "must be a UUID",
+}
 
 # One a process: it caches the compiled rules of each message type.
 _VALIDATOR = Validator()
@@ -56,8 +88,7 @@ def validate(request: Message) -> None:
             raise invalid_fields([found])
     violations = _VALIDATOR.collect_violations(request)
     if violations:
-        named = [one.proto for one in violations[:MAX_FIELDS]]
-        fields = [(path(one), one.message or one.rule_id or "is not valid") for one in named]
+        fields = [(path(one.proto), describe(one)) for one in violations[:MAX_FIELDS]]
         raise invalid_fields(fields, len(violations))
 
 
@@ -75,6 +106,16 @@ def invalid_fields(fields: Sequence[tuple[str, str]], total: int = 0) -> ApiErro
         f"{first}: {reason}{more}" if first else f"{reason}{more}",
         fields=fields,
     )
+
+
+def describe(violation: Violation) -> str:
+    """The broken rule in words."""
+    proto = violation.proto
+    if proto.rule_id == "string.pattern":
+        return PATTERNS.get(violation.rule_value, "has the wrong format")
+    if proto.rule_id == "string.min_len" and violation.rule_value == 1:
+        return "must not be empty"
+    return RULES.get(proto.rule_id) or proto.message or proto.rule_id or "is not valid"
 
 
 def invalid_field(field: str, problem: str) -> ApiError:

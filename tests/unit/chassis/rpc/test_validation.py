@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from groupbuy.groups.v1.campaigns_pb2 import Campaign, CreateCampaignRequest, Tier, UpdateCampaignRequest
-from groupbuy.orders.v1.orders_pb2 import BatchPlaceOrdersRequest, PlaceOrderRequest
+from groupbuy.orders.v1.orders_pb2 import BatchPlaceOrdersRequest, GetOrderRequest, PlaceOrderRequest
 from groupbuy.payments.v1.payments_pb2 import NotificationHeader, NotifyPaymentRequest
+from groupbuy.vendored import validate_pb2
 
 from chassis.rpc import validation
 from chassis.rpc.errors import MAX_FIELDS, ApiError
+from protos.generate import DESCRIPTORS
 from tests.unit.chassis.support import a_request, refusal, running
 
 
@@ -81,6 +86,43 @@ def test_an_error_names_ten_fields_and_counts_the_others() -> None:
     total = len(validation._VALIDATOR.collect_violations(request))
     assert total > 40
     assert error.message.endswith(f"(and {total - 1} more)")
+
+
+def patterns(message: DescriptorProto) -> Iterator[str]:
+    for field in message.field:
+        rules = field.options.Extensions[validate_pb2.field]
+        yield from (one.string.pattern for one in (rules, rules.repeated.items) if one.string.HasField("pattern"))
+    for nested in message.nested_type:
+        yield from patterns(nested)
+
+
+def test_exactly_the_patterns_of_the_protos_are_described_in_words() -> None:
+    files = FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file
+    messages = [message for file in files if file.package.startswith("groupbuy.") for message in file.message_type]
+    assert {pattern for message in messages for pattern in patterns(message)} == set(validation.PATTERNS)
+
+
+def test_broken_rules_are_described_in_words() -> None:
+    request = PlaceOrderRequest(campaign="mug", group="42", currency="cny", quantity=1, max_unit_price_minor=1, wait=9)  # type: ignore[arg-type]
+    assert dict(wrong(request).fields) == {
+        "customer": "must not be empty",
+        "campaign": "must be campaigns/{campaign}, where {campaign} is 1 to 63 lower-case letters, digits and hyphens",
+        "group": "must be groups/{group}, where {group} is a UUID in lower case",
+        "currency": "must be an ISO 4217 code: three upper-case letters",
+        "payment_method": "must not be empty",
+        "request_id": "must be a UUID",
+        "wait": "must be a value of its enum",
+    }
+    assert wrong(GetOrderRequest(name="orders/1")).message == (
+        "name: must be groups/{group}/orders/{order}, where {group} and {order} are UUIDs in lower case"
+    )
+    assert wrong(CreateCampaignRequest(request_id=str(uuid4()))).message == "campaign: must be set"
+
+
+def test_an_unknown_pattern_is_not_quoted() -> None:
+    proto = validate_pb2.Violation(rule_id="string.pattern", message="does not match regex pattern `^x$`")
+    violation: Any = SimpleNamespace(proto=proto, rule_value="^x$")
+    assert validation.describe(violation) == "has the wrong format"
 
 
 async def test_refused_calls_leave_nothing_to_the_garbage_collector() -> None:
