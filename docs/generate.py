@@ -1,4 +1,4 @@
-"""Generates docs/transitions.md and docs/poison.md from tables in the code; `--check` only compares them."""
+"""Generates transitions.md, poison.md and configuration.md from the code; `--check` only compares them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from docs import poison_table
+from docs import configuration_table, poison_table
 from services.groups.domain import transitions as groups
 from services.payments.domain import transitions as payments
 
 PAGE = Path(__file__).with_name("transitions.md")
 POISON = Path(__file__).with_name("poison.md")
+CONFIGURATION = Path(__file__).with_name("configuration.md")
 
 
 def page() -> str:
@@ -42,11 +43,14 @@ def page() -> str:
 
 def main() -> int:
     """Writes or compares the pages. Returns the exit code."""
-    parser = argparse.ArgumentParser(description="Generate docs/transitions.md and docs/poison.md from the code.")
+    parser = argparse.ArgumentParser(
+        description="Generate docs/transitions.md, poison.md and configuration.md from the code."
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a page differs from the code")
     check = parser.parse_args().check
     drifted = 0
-    for path, text in ((PAGE, page()), (POISON, poison_table.page())):
+    pages = ((PAGE, page()), (POISON, poison_table.page()), (CONFIGURATION, configuration_table.page()))
+    for path, text in pages:
         if not check:
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:

@@ -15,6 +15,7 @@ from pydantic_settings import SettingsConfigDict
 from chassis.identity import tls
 from chassis.identity.access_settings import SENTENCE, KafkaSettings
 from chassis.identity.peer_identity import SpiffeId
+from chassis.lifecycle.variables import unknown_variables
 from chassis.telemetry.redaction import REDACTED, is_secret
 from eventlog.broker.security import Kafka
 from ops.errors import USAGE, OpsError
@@ -47,6 +48,9 @@ def dial_provider(target: str) -> grpc.aio.Channel:
 
 
 def _settings() -> OpsSettings:
+    if unknown := unknown_variables(OpsSettings, os.environ):
+        sentences = [f"{name} is unknown: did you mean {nearest}?" for name, nearest in unknown.items()]
+        raise OpsError("; ".join(sentences), USAGE)
     given = {name: os.environ.get(OpsSettings.variable(name)) for name in ("tls_certificate", "kafka_user")}
     defaults: dict[str, Any] = {"insecure": not given["tls_certificate"]}
     if OpsSettings.variable("kafka_security") not in os.environ:

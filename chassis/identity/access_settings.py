@@ -26,12 +26,13 @@ class SecuritySettings(BaseSettings):
 
     #: Turns encryption and authorisation off: every caller is `local` and may call every method. For one machine only.
     insecure: bool = False
-    #: PEM files: the certificate with its intermediate ones, its key, the trusted authorities. They are read again when
-    #: they change.
+    #: PEM file: this process's certificate with its intermediate ones. The TLS files are read again when they change.
     tls_certificate: FilePath | None = None
+    #: PEM file: the key of the certificate.
     tls_key: FilePath | None = None
+    #: PEM file: the authorities whose certificates are trusted.
     tls_ca: Annotated[FilePath | None, Field(validate_default=True)] = None
-    #: File of the policy; defaults to policy.toml beside this module.
+    #: TOML file: the access policy. By default chassis/identity/policy.toml.
     policy: FilePath | None = None
 
     @field_validator("tls_ca")
@@ -55,12 +56,15 @@ class SecuritySettings(BaseSettings):
 class KafkaSettings(SecuritySettings):
     """Adds the user for Kafka."""
 
-    #: Kafka's security protocol; defaults to PLAINTEXT with `insecure`, else SASL_SSL.
+    #: Kafka's security protocol. By default PLAINTEXT with `insecure`, else SASL_SSL.
     kafka_security: Annotated[Literal["PLAINTEXT", "SASL_SSL"] | None, BeforeValidator(_upper)] = None
+    #: SASL mechanism of the Kafka user.
     kafka_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(_upper)] = (
         "SCRAM-SHA-512"
     )
+    #: Kafka user; needed with SASL_SSL.
     kafka_user: str = ""
+    #: Password of the Kafka user.
     kafka_password: SecretStr = SecretStr("")
     #: PEM file: the trusted authorities of the brokers' certificates.
     kafka_ca: Annotated[FilePath | None, Field(validate_default=True)] = None

@@ -1,10 +1,11 @@
 """Settings of a service process, read from the environment once, at start. A change takes effect after a restart.
 
-An invalid setting ends the process with code 2 and names the variable.
+An invalid setting, or an unknown variable with our prefix, ends the process with code 2 and names the variable.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import sys
@@ -15,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from chassis.identity.access_settings import SENTENCE, KafkaSettings
+from chassis.lifecycle.variables import Shape, unknown_variables
 from chassis.telemetry.redaction import REDACTED, is_secret
 from eventlog.broker.security import Kafka
 
@@ -50,9 +52,9 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-HostPort = Annotated[str, AfterValidator(_one)]
-HostPorts = Annotated[str, AfterValidator(_some)]
-Instance = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+HostPort = Annotated[str, AfterValidator(_one), Shape("host:port")]
+HostPorts = Annotated[str, AfterValidator(_some), Shape("host:port, several separated by commas")]
+Instance = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$"), Shape("1 to 100 of A-Z a-z 0-9 . _ -")]
 
 
 class ServiceSettings(KafkaSettings):
@@ -67,7 +69,8 @@ class ServiceSettings(KafkaSettings):
     kafka: HostPorts = "127.0.0.1:9092"
     #: Address of the gRPC server.
     listen: HostPort
-    #: Address at which other replicas reach this one; defaults to the address of the gRPC server.
+    #: Address at which other replicas reach this one. By default that of the gRPC server, with the host's name in place
+    #: of 0.0.0.0.
     advertise: HostPort | None = None
     #: Directory of the checkpoints. They make a restart fast; losing them loses no data.
     state_dir: Path
@@ -79,7 +82,9 @@ class ServiceSettings(KafkaSettings):
     #: Maximum seconds for which a process with an empty or old state directory folds ahead before it joins the other
     #: replicas, which answer meanwhile. With 0 it joins at once.
     warm_seconds: float = Field(default=900.0, ge=0, le=86_400)
+    #: The least severe entries that are logged.
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    #: Format of the log: one JSON object a line, or text for a terminal.
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
     #: Seconds in which calls in flight finish after SIGTERM; as many again for the processors.
     drain_seconds: float = Field(default=10.0, gt=0, le=600)
@@ -106,16 +111,20 @@ S = TypeVar("S", bound=ServiceSettings)
 
 
 def load(settings: type[S], **overrides: Any) -> S:
-    """Reads the settings. Ends the process with code 2 and a message that names each invalid variable.
+    """Reads the settings. Ends the process with code 2 and a message that names each invalid or unknown variable.
 
     `overrides`, by field, take precedence over the environment.
     """
+    unknown = unknown_variables(settings, os.environ)
+    bad = [f"{name} is unknown: did you mean {nearest}?" for name, nearest in unknown.items()]
     try:
-        return settings(**overrides)
+        read = settings(**overrides)
     except ValidationError as error:
-        bad = "; ".join(_sentence(settings, dict(one)) for one in error.errors(include_url=False))
-        sys.stderr.write(f"{settings.service} can't start: {bad}\n")
-        raise SystemExit(EXIT_CODE) from None
+        bad += [_sentence(settings, dict(one)) for one in error.errors(include_url=False)]
+    if bad:
+        sys.stderr.write(f"{settings.service} can't start: {'; '.join(bad)}\n")
+        raise SystemExit(EXIT_CODE)
+    return read
 
 
 def _sentence(settings: type[ServiceSettings], error: dict[str, Any]) -> str:

@@ -22,7 +22,8 @@ class GroupsSettings(ServiceSettings):
     listen: HostPort = "127.0.0.1:50052"
     state_dir: Path = Path(".run/state/groups")
     instance: Instance = "groups-0"
-    #: The first key signs share links; the others verify. Remove a key once its last link has expired.
+    #: Keys of share links, `kid:hex,kid2:hex`: the first signs, all verify. Remove a key once its last link has
+    #: expired. Empty: share links are turned off.
     link_keys: LinkKeys = SecretStr("")
     #: Prefix of the share token in the URL and the QR code of a link; empty for the token alone.
     link_base_url: str = Field(default="", max_length=1_000)

@@ -22,7 +22,8 @@ class OrdersSettings(ServiceSettings):
     listen: HostPort = "127.0.0.1:50051"
     state_dir: Path = Path(".run/state/orders")
     instance: Instance = "orders-0"
-    #: The keys of the groups service, which verify the share tokens of orders.
+    #: The keys of share links, as the groups service has them; they verify the share tokens of orders. Empty: orders
+    #: with a share token are refused.
     link_keys: LinkKeys = SecretStr("")
 
     @property

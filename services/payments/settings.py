@@ -10,10 +10,11 @@ from pydantic_settings import SettingsConfigDict
 
 from chassis.identity.peer_identity import SpiffeId
 from chassis.lifecycle.settings import HostPort, Instance, ServiceSettings
+from chassis.lifecycle.variables import Shape
 
-Url = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")]
-MaybeUrl = Annotated[str, Field(pattern=r"^(https?://\S+)?$")]
-MaybeHostPort = Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$")]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$"), Shape("URL")]
+MaybeUrl = Annotated[str, Field(pattern=r"^(https?://\S+)?$"), Shape("URL")]
+MaybeHostPort = Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$"), Shape("host:port")]
 
 #: Settings that a WeChat Pay account needs, besides wechat_notify_url.
 _WECHAT = (
@@ -40,7 +41,7 @@ class PaymentsSettings(ServiceSettings):
     call_seconds: Annotated[float, Field(gt=0, le=30)] = 5.0
     #: Address of the simulated provider.
     provider: HostPort = "127.0.0.1:50054"
-    #: SPIFFE id of its certificate, with TLS; a provider with another certificate is not called.
+    #: SPIFFE id in the simulated provider's certificate, with TLS. A provider with another certificate is not called.
     provider_identity: SpiffeId = "spiffe://groupbuy.internal/service/provider"
     #: Secret that verifies notifications of the simulated provider. Empty: they are refused.
     provider_notify_secret: SecretStr = SecretStr("")
@@ -49,23 +50,29 @@ class PaymentsSettings(ServiceSettings):
 
     #: Secret key of the Stripe account. Empty: its payment methods are declined.
     stripe_key: SecretStr = SecretStr("")
+    #: Base of Stripe's API.
     stripe_api_base: Url = "https://api.stripe.com"
     #: Secret that verifies Stripe's webhooks. Empty: they are refused.
     stripe_webhook_secret: SecretStr = SecretStr("")
     #: Page to which Stripe sends shoppers after they confirmed a payment.
     stripe_return_url: MaybeUrl = ""
 
-    #: WeChat Pay account: set all of these or none. With none, its payment methods are declined.
+    #: Merchant number of the WeChat Pay account. Set all wechat variables without a default, or none. With none, its
+    #: payment methods are declined.
     wechat_merchant: str = ""
+    #: Id of the app that the merchant number is bound to.
     wechat_app: str = ""
-    #: Serial number of the merchant's certificate, and its private key in PEM.
+    #: Serial number of the merchant's certificate.
     wechat_serial: str = ""
+    #: PEM file: the private key of the merchant's certificate.
     wechat_private_key: FilePath | None = None
-    #: Id of WeChat Pay's public key, and the key in PEM.
+    #: Id of WeChat Pay's public key.
     wechat_platform_serial: str = ""
+    #: PEM file: WeChat Pay's public key.
     wechat_platform_key: FilePath | None = None
     #: The APIv3 key, 32 bytes; it decrypts notifications.
     wechat_apiv3_key: SecretStr = SecretStr("")
+    #: Base of WeChat Pay's API.
     wechat_api_base: Url = "https://api.mch.weixin.qq.com"
     #: Public URL to which WeChat Pay sends notifications.
     wechat_notify_url: Annotated[MaybeUrl, Field(validate_default=True)] = ""

@@ -6,6 +6,7 @@ Exits with 0 once drained, and with 2 if its settings, certificates, policy or a
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from chassis.identity.policy import PolicyError
 from chassis.identity.tls import BadCertificates
+from chassis.lifecycle.variables import parse_arguments, unknown_variables
 from simulators.psp.accounts.account_book import AccountBookUnusable
 from simulators.psp.server import Server
 from simulators.psp.settings import Settings
@@ -54,6 +56,7 @@ async def serve(settings: Settings) -> int:
 
 def main() -> int:
     """Reads the settings and serves. Returns the exit code."""
+    parse_arguments(Settings, "simulators.psp")
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -63,6 +66,9 @@ def main() -> int:
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),
     )
+    unknown = unknown_variables(Settings, os.environ)
+    for name, nearest in unknown.items():
+        structlog.get_logger().error("unknown setting", name=name, error=f"did you mean {nearest}?")
     try:
         settings = Settings()
     except ValidationError as error:
@@ -71,7 +77,7 @@ def main() -> int:
             field = "_".join(str(part) for part in one["loc"]).upper() or "*"
             structlog.get_logger().error("bad setting", name=f"GROUPBUY_SIMPROVIDER_{field}", error=one["msg"])
         return UNUSABLE
-    return asyncio.run(serve(settings))
+    return UNUSABLE if unknown else asyncio.run(serve(settings))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from chassis.identity.access_settings import SecuritySettings
+from chassis.lifecycle.variables import Shape
 
 Milliseconds = Annotated[int, Field(ge=0)]
 #: Bounds of Behaviour in the proto.
@@ -22,47 +23,67 @@ class Settings(SecuritySettings):
 
     model_config = SettingsConfigDict(env_prefix="GROUPBUY_SIMPROVIDER_")
 
-    #: Open to all callers by default, as no real money is involved.
+    #: Turns encryption and authorisation off. On by default, as no real money is involved.
     insecure: bool = True
     #: host:port; port 0 for any free port, which the first log line names.
-    listen: Annotated[str, Field(pattern=r"^.+:\d+$")] = "127.0.0.1:50054"
+    listen: Annotated[str, Field(pattern=r"^.+:\d+$"), Shape("host:port")] = "127.0.0.1:50054"
     #: host:port of the HTTP APIs of Stripe and WeChat Pay and of the statement as CSV. Empty: none.
-    http_listen: Annotated[str, Field(pattern=r"^(.+:\d+)?$")] = ""
+    http_listen: Annotated[str, Field(pattern=r"^(.+:\d+)?$"), Shape("host:port")] = ""
     #: SQLite file of the account book; created if missing.
     database: Path = Path(".run/state/simprovider/books.sqlite")
 
     # Faults: see Behaviour in simprovider.proto.
+    #: Minimum latency of a call.
     latency_min_ms: Latency = 0
+    #: Maximum latency of a call.
     latency_max_ms: Latency = 0
+    #: Distribution of the latency.
     latency: Literal["uniform", "lognormal"] = "uniform"
+    #: Median of a lognormal latency; the minimum and maximum still apply.
     latency_median_ms: Latency = 0
+    #: Sigma of a lognormal latency.
     latency_sigma_per_mille: Annotated[int, Field(ge=0, le=5000)] = 0
     #: Life of holds; 0: seven days.
     hold_life_ms: Milliseconds = 0
+    #: Share of calls that fail before they take effect.
     fail_before_per_mille: PerMille = 0
+    #: Share of calls that fail after they took effect.
     fail_after_per_mille: PerMille = 0
+    #: Share of calls that time out and never take effect.
     timeout_before_per_mille: PerMille = 0
+    #: Share of calls that take effect and time out.
     timeout_after_per_mille: PerMille = 0
+    #: Share of calls that are rate-limited without effect.
     limited_per_mille: PerMille = 0
+    #: Rate limit of calls; 0: none.
     most_calls_per_s: Annotated[int, Field(ge=0)] = 0
+    #: Payment methods that are declined.
     decline_methods: tuple[str, ...] = ()
+    #: Amounts that are declined.
     decline_amounts_minor: tuple[int, ...] = ()
+    #: Amount above which everything is declined; 0: none.
     decline_above_minor: Annotated[int, Field(ge=0)] = 0
+    #: Seed of the random faults; 0: drawn at start.
     seed: int = 0
 
     #: Notifications go to `{url}/simulated`, `{url}/stripe` and `{url}/wechat`. Empty: none are stored or sent.
-    notify_url: Annotated[str, Field(pattern=r"^(https?://.+)?$")] = ""
+    notify_url: Annotated[str, Field(pattern=r"^(https?://.+)?$"), Shape("URL")] = ""
     #: Also notifies of calls over gRPC.
     notify_own: bool = False
     #: Secret that signs notifications in this provider's own format.
     notify_secret: SecretStr = SecretStr("simulated")
+    #: Share of notifications that are sent twice.
     notify_twice_per_mille: PerMille = 0
+    #: Share of notifications that are delayed.
     notify_late_per_mille: PerMille = 0
+    #: Delay of the delayed notifications.
     notify_late_ms: Delay = 0
+    #: Maximum random delay of each notification; reorders them.
     notify_shuffle_ms: Delay = 0
 
-    #: The merchant's key for Stripe's API, and the secret that signs its webhooks.
+    #: The merchant's key for Stripe's API.
     stripe_key: SecretStr = SecretStr("sk_test_simulated")
+    #: Secret that signs webhooks of Stripe's API.
     stripe_webhook_secret: SecretStr = SecretStr("whsec_simulated")
     #: Directory with the keys of WeChat Pay and its merchant; missing ones are generated. Empty: beside the database.
     wechat_keys: Path | None = None
