@@ -299,5 +299,5 @@ async def test_records_in_an_added_partition_are_not_thrown_away(kafka: str) -> 
         await producer.send_and_wait(ORDERS.name, b"x", key=b"k", partition=PARTITIONS)
     finally:
         await producer.stop()
-    with pytest.raises(OpsError, match="added partition 2 holds records"):
+    with pytest.raises(OpsError, match="added partition 2 has records"):
         await rebuild(kafka, [ORDERS], print, dry_run=False)

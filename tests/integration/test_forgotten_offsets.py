@@ -241,7 +241,7 @@ async def test_no_dead_letter_is_put_back_twice_for_an_interruption(
             raise Broken
         return await send(self, topic, *args, **kwargs)
 
-    monkeypatch.setattr(dlq, "PORTION", 5)
+    monkeypatch.setattr(dlq, "REDRIVE_BATCH", 5)
     monkeypatch.setattr(AIOKafkaProducer, "send_and_wait", breaking)
     with pytest.raises(Broken):
         await dlq._redrive(kafka, [DEAD], again=False)
