@@ -91,7 +91,7 @@ bench-settle: $(READY) ## settled orders a second of the whole system; ARGS="--s
 bench-lastseat: $(READY) ## 1,000 joins at once for one seat, 200 times: one winner each; ARGS="--rounds n"
 	$(BIN)/python -m bench.lastseat $(ARGS)
 
-docs: $(READY) ## writes docs/transitions.md and docs/poison.md from the tables that code looks up
+docs: $(READY) ## writes docs/transitions.md, poison.md and configuration.md from the code
 	$(BIN)/python -m docs.generate
 
 audit: $(READY) ## refolds the topics of a running system: invariants and books
