@@ -47,8 +47,8 @@ from services.payments.ledger.store import STAMP, PartitionLedger
 from services.payments.providers.registry import notifications_of
 from shared_kernel.share_links import Keys, Link
 from shared_kernel.topics import CAMPAIGNS
+from tests.scenarios import orders as h
 from tests.unit.groups_api import world as groups_world
-from tests.unit.orders import history as h
 from tests.unit.orders import world as orders_world
 from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, place_request
 from tests.unit.payments_api import service as payments_service
@@ -125,7 +125,7 @@ class OrdersWorld:
 
     def reset(self) -> None:
         world = self._world
-        for kept in (world.records, world.timeouts, world.together, world._states, world._groups, world._purses):
+        for kept in (world.records, world.timeouts, world.together, world._states, world._groups, world._payments):
             kept.clear()
         world.forget_lists()
         for customer, request in (("ann", REQUEST), ("bob", OTHER)):

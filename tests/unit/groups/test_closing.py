@@ -6,9 +6,10 @@ import pytest
 from groupbuy.groups.v1.campaigns_pb2 import CLOSE_POLICY_AT_DEADLINE, CLOSE_POLICY_WHEN_FULL, Tier
 
 from services.groups.domain.model import Phase
-from tests.unit.groups.given import (
+from tests.scenarios.groups import (
     SOLO,
     WINDOW,
+    authorised,
     campaign,
     cancel_group,
     cancels,
@@ -16,7 +17,6 @@ from tests.unit.groups.given import (
     given,
     joins,
     opens,
-    pays,
     tick,
 )
 
@@ -24,8 +24,10 @@ from tests.unit.groups.given import (
 @pytest.mark.parametrize("policy", [0, CLOSE_POLICY_WHEN_FULL])
 def test_the_last_paid_seat_completes_the_group_at_once(policy: int) -> None:
     offer = campaign(close_policy=policy)
-    group = given(opens("a", offer), joins("b"), joins("c"), joins("d"), pays("c"), pays("a"), pays("b"))
-    group.when(pays("d")).then(
+    group = given(
+        opens("a", offer), joins("b"), joins("c"), joins("d"), authorised("c"), authorised("a"), authorised("b")
+    )
+    group.when(authorised("d")).then(
         "member_confirmed d 4",
         "completed c+a+b+d at 800 led by a",
         "settlement_requested c 800",
@@ -33,8 +35,8 @@ def test_the_last_paid_seat_completes_the_group_at_once(policy: int) -> None:
         "settlement_requested b 800",
         "settlement_requested d 800",
     )
-    assert group.last[1].completed.tier_members == 3
-    request = group.last[2].settlement_requested
+    assert group.events[1].completed.tier_members == 3
+    request = group.events[2].settlement_requested
     assert (request.hold, request.currency) == ("hold-c", "EUR")
     assert group.due is None
 
@@ -47,16 +49,16 @@ def test_a_full_group_can_close_at_its_deadline() -> None:
 
 
 def test_reserved_seats_do_not_complete_a_group() -> None:
-    group = given(opens("a"), joins("b"), joins("c"), joins("d"), pays("a"), pays("b"), pays("c"))
+    group = given(opens("a"), joins("b"), joins("c"), joins("d"), authorised("a"), authorised("b"), authorised("c"))
     assert group.state.phase is Phase.FORMING
 
 
 def test_each_tier_is_announced_once_when_it_is_first_reached() -> None:
-    group = given(opens("a"), joins("b"), joins("c"), pays("a")).then("opened a", *group_lines("a", "b", "c"))
-    group.when(pays("b")).then("member_confirmed b 2", "tier_reached 2 900")
+    group = given(opens("a"), joins("b"), joins("c"), authorised("a")).then("opened a", *group_lines("a", "b", "c"))
+    group.when(authorised("b")).then("member_confirmed b 2", "tier_reached 2 900")
     group.when(cancels("b"), joins("d"))
-    group.when(pays("d")).then("member_confirmed d 2")
-    group.when(pays("c")).then("member_confirmed c 3", "tier_reached 3 800")
+    group.when(authorised("d")).then("member_confirmed d 2")
+    group.when(authorised("c")).then("member_confirmed c 3", "tier_reached 3 800")
 
 
 def group_lines(*orders: str) -> list[str]:
@@ -76,13 +78,13 @@ def test_all_members_pay_the_tier_that_the_group_has_when_it_closes() -> None:
 
 
 def test_pieces_multiply_the_price_but_not_the_members() -> None:
-    group = given(opens("a", quantity=3), joins("b", quantity=2), pays("a", 2_700), pays("b", 1_800))
+    group = given(opens("a", quantity=3), joins("b", quantity=2), authorised("a", 2_700), authorised("b", 1_800))
     group.when(tick(), at=WINDOW)
     group.then("completed a+b at 900 led by a", "settlement_requested a 2700", "settlement_requested b 1800")
 
 
 def test_a_group_with_too_few_members_expires_and_releases_all_orders() -> None:
-    group = given(opens("a"), joins("b"), joins("c"), pays("a"), cancels("c")).when(joins("d"), at=WINDOW - 1)
+    group = given(opens("a"), joins("b"), joins("c"), authorised("a"), cancels("c")).when(joins("d"), at=WINDOW - 1)
     group.when(tick(), at=WINDOW)
     group.then(
         "expired 1",
@@ -102,7 +104,7 @@ def test_completion_releases_unpaid_orders() -> None:
 def test_virtual_completion_charges_the_first_tiers_price() -> None:
     offer = campaign(tiers=[Tier(members=4, unit_price_minor=900)], house_fill_members=2)
     group = forming("a", "b", offer=offer).when(tick(), at=WINDOW)
-    assert group.last[0].completed.tier_members == 4
+    assert group.events[0].completed.tier_members == 4
     group.then("completed a+b at 900 led by a virtually", "settlement_requested a 900", "settlement_requested b 900")
 
 
@@ -114,12 +116,12 @@ def test_virtual_completion_needs_its_members_and_the_deadline() -> None:
 
 def test_a_group_that_reached_its_tier_is_not_virtually_completed() -> None:
     group = forming("a", "b", offer=campaign(house_fill_members=1)).when(tick(), at=WINDOW)
-    assert not group.last[0].completed.house_filled
+    assert not group.events[0].completed.house_filled
 
 
 def test_the_leaders_discount_is_for_each_piece_of_the_leaders_order() -> None:
     offer = campaign(leader_discount_minor=50)
-    group = given(opens("a", offer, quantity=2), joins("b", quantity=2), pays("a", 1_800), pays("b", 1_800))
+    group = given(opens("a", offer, quantity=2), joins("b", quantity=2), authorised("a", 1_800), authorised("b", 1_800))
     group.when(tick(), at=WINDOW)
     group.then("completed a+b at 900 led by a", "settlement_requested a 1700", "settlement_requested b 1800")
 
@@ -132,7 +134,7 @@ def test_the_leaders_discount_goes_to_the_leader_at_completion() -> None:
 
 def test_an_unpaid_leader_is_replaced_at_the_deadline_and_has_no_discount() -> None:
     offer = campaign(leader_discount_minor=50, hold_window=campaign().window)
-    group = given(opens("a", offer), joins("b"), joins("c"), pays("c"), pays("b")).when(tick(), at=WINDOW)
+    group = given(opens("a", offer), joins("b"), joins("c"), authorised("c"), authorised("b")).when(tick(), at=WINDOW)
     group.then(
         "leader_changed c",
         "completed c+b at 900 led by c",
@@ -146,10 +148,10 @@ def test_an_unpaid_leader_is_replaced_at_the_deadline_and_has_no_discount() -> N
 def test_a_solo_purchase_completes_when_it_is_paid_at_the_solo_price() -> None:
     offer = campaign(close_policy=CLOSE_POLICY_AT_DEADLINE, leader_discount_minor=50, waitlist=True)
     group = given(opens("a", offer, solo=True, opens_group=False, quantity=2))
-    assert group.last[1].seat_reserved.hold_amount_minor == 2 * SOLO
-    group.when(pays("a", 2_000))
+    assert group.events[1].seat_reserved.hold_amount_minor == 2 * SOLO
+    group.when(authorised("a", 2_000))
     group.then("member_confirmed a 1", "completed a at 1000 led by a", "settlement_requested a 2000")
-    assert group.last[1].completed.tier_members == 1
+    assert group.events[1].completed.tier_members == 1
 
 
 def test_an_unpaid_solo_purchase_expires_at_its_deadline() -> None:
@@ -159,7 +161,7 @@ def test_an_unpaid_solo_purchase_expires_at_its_deadline() -> None:
 
 
 def test_a_cancelled_group_releases_all_orders() -> None:
-    group = given(opens("a"), joins("b"), pays("a")).when(cancel_group("sold out"))
+    group = given(opens("a"), joins("b"), authorised("a")).when(cancel_group("sold out"))
     group.then(
         "cancelled sold out",
         "seat_released a GROUP_CANCELLED",

@@ -25,19 +25,19 @@ from services.groups.domain.model import Phase, State
 from services.groups.domain.terms import UnknownRules
 from services.groups.domain.transitions import Row
 from services.groups.processors import codec
-from tests.unit.groups.given import (
-    KEY,
-    T0,
+from tests.scenarios.facts import GROUP
+from tests.scenarios.groups import (
+    START_MS,
     WINDOW,
     Group,
+    authorised,
     campaign,
     captured,
     forming,
     given,
     joins,
     opens,
-    payment_events,
-    pays,
+    payments_decided,
     tick,
 )
 
@@ -56,7 +56,7 @@ UNKNOWN_FIELD = b"\x9a\x06\x00"
         (GroupInput(order_fact=b"").SerializeToString(), UnknownInput),
         (GroupInput(order_fact=OrderFact(order="a").SerializeToString()).SerializeToString(), UnknownInput),
         (GroupInput(payment_decision=b"\xff").SerializeToString(), DecodeError),
-        (payment_events(PaymentEvent()), UnknownInput),
+        (payments_decided(PaymentEvent()), UnknownInput),
         (opens("a", campaign(rules_version=2)), UnknownRules),
     ],
 )
@@ -64,7 +64,7 @@ def test_an_undecodable_or_unknown_input_raises(value: bytes, error: type[Except
     with pytest.raises(error):
         DOMAIN.decode_input(value)
     with pytest.raises(InvariantViolation):
-        decide(DOMAIN, Aggregate(KEY, State()), value, 0, T0)
+        decide(DOMAIN, Aggregate(GROUP, State()), value, 0, START_MS)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def test_an_undecodable_or_unknown_input_raises(value: bytes, error: type[Except
     [(GroupEvent(), UnknownEvent), (GroupEvent(opened=GroupOpened(terms=Terms(rules_version=2))), UnknownRules)],
 )
 def test_a_decision_with_an_unknown_event_raises(event: GroupEvent, error: type[Exception]) -> None:
-    value = GroupDecision(group=KEY, version=1, events=[event]).SerializeToString()
+    value = GroupDecision(group=GROUP, version=1, events=[event]).SerializeToString()
     with pytest.raises(error):
         DOMAIN.decode_decision(value)
     with pytest.raises(error):
-        DOMAIN.evolve(State(), event, T0)
+        DOMAIN.evolve(State(), event, START_MS)
 
 
 def test_an_undecodable_decision_raises() -> None:
@@ -89,8 +89,8 @@ def test_every_event_of_the_contract_can_be_applied() -> None:
 
 
 def test_payment_events_for_other_services_change_nothing() -> None:
-    given(opens("a")).when(payment_events(PaymentEvent(call_deferred=CallDeferred(order="a")))).then_nothing()
-    empty = GroupInput(payment_decision=PaymentDecision(group=KEY).SerializeToString()).SerializeToString()
+    given(opens("a")).when(payments_decided(PaymentEvent(call_deferred=CallDeferred(order="a")))).then_nothing()
+    empty = GroupInput(payment_decision=PaymentDecision(group=GROUP).SerializeToString()).SerializeToString()
     given(opens("a")).when(empty).then_nothing()
 
 
@@ -100,9 +100,11 @@ def test_a_tick_is_an_input_without_items() -> None:
 
 
 def test_decisions_carry_version_cause_time_and_the_digest_of_the_one_before() -> None:
-    value = DOMAIN.encode_decision(KEY, 3, 17, T0, b"digest", [GroupEvent(seat_released=SeatReleased(order="a"))])
+    value = DOMAIN.encode_decision(
+        GROUP, 3, 17, START_MS, b"digest", [GroupEvent(seat_released=SeatReleased(order="a"))]
+    )
     decision = DOMAIN.decode_decision(value)
-    assert (decision.group, decision.version, decision.cause, decision.time_ms) == (KEY, 3, 17, T0)
+    assert (decision.group, decision.version, decision.cause, decision.time_ms) == (GROUP, 3, 17, START_MS)
     assert decision.previous_sha256 == b"digest"
     assert [event.seat_released.order for event in decision.events] == ["a"]
 
@@ -118,9 +120,9 @@ def test_an_encoded_decision_equals_protobufs_encoding(
 ) -> None:
     events = [GroupEvent(faulted=Faulted(error="x" * length)) for length in lengths]
     whole = GroupDecision(
-        group=KEY, version=version, cause=cause, time_ms=T0, previous_sha256=digest, events=events
+        group=GROUP, version=version, cause=cause, time_ms=START_MS, previous_sha256=digest, events=events
     ).SerializeToString()
-    assert DOMAIN.encode_decision(KEY, version, cause, T0, digest, events) == whole
+    assert DOMAIN.encode_decision(GROUP, version, cause, START_MS, digest, events) == whole
 
 
 def test_events_of_any_length_are_encoded_as_protobuf_does() -> None:
@@ -130,7 +132,16 @@ def test_events_of_any_length_are_encoded_as_protobuf_does() -> None:
 
 
 def test_two_owners_write_the_same_bytes() -> None:
-    inputs = (opens("a"), joins("b"), pays("b"), joins("c"), pays("a"), pays("c"), joins("d"), pays("d"))
+    inputs = (
+        opens("a"),
+        joins("b"),
+        authorised("b"),
+        joins("c"),
+        authorised("a"),
+        authorised("c"),
+        joins("d"),
+        authorised("d"),
+    )
     assert given(*inputs).log == given(*inputs).log
 
 
@@ -147,7 +158,7 @@ def break_row(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Row]], state
 
 
 def test_a_fault_cancels_a_forming_group_releases_all_and_answers_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    group = given(opens("a", campaign(capacity=3, waitlist=True)), joins("b"), joins("c"), joins("w"), pays("a"))
+    group = given(opens("a", campaign(capacity=3, waitlist=True)), joins("b"), joins("c"), joins("w"), authorised("a"))
     break_row(monkeypatch, transitions.ON_GROUP, Phase.FORMING, "joins")
     group.when(joins("d")).then(
         "seat_refused d GROUP_CANCELLED",
@@ -193,7 +204,7 @@ def uuid(number: int) -> str:
 
 
 def test_encoded_states_are_small() -> None:
-    small = given(opens(uuid(1)), joins(uuid(2)), pays(uuid(1)))
+    small = given(opens(uuid(1)), joins(uuid(2)), authorised(uuid(1)))
     assert len(codec.encode(small.state)) < 420
     done = forming(*(uuid(number) for number in range(4)))
     done.when(*(captured(uuid(number)) for number in range(4)))
@@ -202,13 +213,13 @@ def test_encoded_states_are_small() -> None:
 
 
 def test_a_decoded_group_decides_as_before() -> None:
-    group = given(opens("a", campaign(capacity=3, waitlist=True)), joins("b"), joins("c"), joins("d"), pays("b"))
+    group = given(opens("a", campaign(capacity=3, waitlist=True)), joins("b"), joins("c"), joins("d"), authorised("b"))
     thawed = Group()
-    thawed.decided, thawed.replayed = (
-        replace(one, state=codec.decode(codec.encode(one.state))) for one in (group.decided, group.replayed)
+    thawed.decided, thawed.folded = (
+        replace(one, state=codec.decode(codec.encode(one.state))) for one in (group.decided, group.folded)
     )
-    thawed.offset = group.offset
+    thawed.inputs = list(group.inputs)
     for one in (group, thawed):
-        one.when(pays("a"), pays("c"))
+        one.when(authorised("a"), authorised("c"))
     assert thawed.log == group.log[-len(thawed.log) :]
     assert thawed.state == group.state

@@ -6,11 +6,12 @@ import pytest
 
 from services.groups.domain.model import OrderStatus
 from services.groups.domain.on_order_event import MAX_WAITLIST
-from tests.unit.groups.given import (
+from tests.scenarios.groups import (
     HOLD_WINDOW,
     MINUTE,
-    T0,
+    START_MS,
     WINDOW,
+    authorised,
     campaign,
     cancel_group,
     cancels,
@@ -19,7 +20,6 @@ from tests.unit.groups.given import (
     given,
     joins,
     opens,
-    pays,
     tick,
 )
 
@@ -28,7 +28,7 @@ WAITING = campaign(capacity=3, waitlist=True)
 
 def test_a_friend_has_a_seat_from_the_moment_of_joining() -> None:
     group = given(opens("a")).when(joins("b"), at=MINUTE).then("seat_reserved b")
-    assert group.last[0].seat_reserved.reserved_until_ms == T0 + MINUTE + HOLD_WINDOW
+    assert group.events[0].seat_reserved.reserved_until_ms == START_MS + MINUTE + HOLD_WINDOW
     assert group.state.seats_left == 2
 
 
@@ -75,7 +75,7 @@ def test_a_customer_has_the_seats_of_the_terms_and_may_join_again() -> None:
     group = given(opens("a", campaign(seats_per_customer=2), customer="ann"))
     group.when(joins("b", customer="ann")).then("seat_reserved b")
     group.when(joins("c", customer="ann")).then("seat_refused c ALREADY_MEMBER")
-    group.when(pays("b"), cancels("b")).when(joins("d", customer="ann")).then("seat_reserved d")
+    group.when(authorised("b"), cancels("b")).when(joins("d", customer="ann")).then("seat_reserved d")
     group.when(declined("d")).when(joins("e", customer="ann")).then("seat_reserved e")
     group.when(joins("f", customer="ann")).then("seat_refused f ALREADY_MEMBER")
 
@@ -91,10 +91,10 @@ def test_a_waitlisted_order_gets_the_next_free_seat() -> None:
     group.then("seat_waitlisted d").when(joins("d")).then_nothing()
     group.when(cancels("b"), at=2 * MINUTE)
     group.then("seat_released b CANCELLED", "release_requested b CANCELLED", "seat_reserved d")
-    seat = group.last[-1].seat_reserved
+    seat = group.events[-1].seat_reserved
     assert (seat.customer, seat.hold_amount_minor, seat.payment_method) == ("customer of d", 1_800, "card_ok")
     assert seat.request_sha256 == b"d"
-    assert seat.reserved_until_ms == T0 + 2 * MINUTE + HOLD_WINDOW
+    assert seat.reserved_until_ms == START_MS + 2 * MINUTE + HOLD_WINDOW
 
 
 def test_the_waitlist_is_first_come_first_served() -> None:
@@ -112,9 +112,13 @@ def test_the_waitlist_is_as_long_as_the_largest_group() -> None:
 
 @pytest.mark.parametrize(
     ("closing", "at", "reason"),
-    [(tick(), WINDOW, "GROUP_EXPIRED"), (cancel_group(), 0, "GROUP_CANCELLED"), (pays("c"), 0, "GROUP_COMPLETED")],
+    [
+        (tick(), WINDOW, "GROUP_EXPIRED"),
+        (cancel_group(), 0, "GROUP_CANCELLED"),
+        (authorised("c"), 0, "GROUP_COMPLETED"),
+    ],
 )
 def test_closing_releases_the_waitlist_without_a_return_of_funds(closing: bytes, at: int, reason: str) -> None:
-    paid = (pays("a"), pays("b")) if reason == "GROUP_COMPLETED" else (pays("a"),)
+    paid = (authorised("a"), authorised("b")) if reason == "GROUP_COMPLETED" else (authorised("a"),)
     group = given(opens("a", WAITING), joins("b"), joins("c"), joins("d"), *paid).when(closing, at=at)
     assert group.of("d") == [f"seat_released d {reason}"]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from services.groups.domain.model import OrderStatus
-from tests.unit.groups.given import (
+from tests.scenarios.groups import (
     HOLD_WINDOW,
     MINUTE,
-    T0,
+    START_MS,
     WINDOW,
+    authorised,
     campaign,
     cancel_group,
     cancels,
@@ -20,7 +21,6 @@ from tests.unit.groups.given import (
     given,
     joins,
     opens,
-    pays,
     rejected,
     tick,
 )
@@ -28,34 +28,34 @@ from tests.unit.groups.given import (
 
 @pytest.mark.parametrize("paid", [(), ("b",)])
 def test_a_member_can_cancel_in_a_forming_group_with_or_without_a_hold(paid: tuple[str, ...]) -> None:
-    group = given(opens("a"), joins("b"), *(pays(order) for order in paid)).when(cancels("b"))
+    group = given(opens("a"), joins("b"), *(authorised(order) for order in paid)).when(cancels("b"))
     group.then("seat_released b CANCELLED", "release_requested b CANCELLED").when(cancels("b")).then_nothing()
     assert group.state.seats_left == 3
 
 
 def test_a_cancelled_order_can_not_join_again() -> None:
-    given(opens("a"), joins("b"), cancels("b")).when(joins("b"), pays("b")).then_nothing()
+    given(opens("a"), joins("b"), cancels("b")).when(joins("b"), authorised("b")).then_nothing()
 
 
 def test_the_earliest_confirmed_member_succeeds_the_leader_and_the_deadline_stays() -> None:
-    group = given(opens("a"), joins("b"), joins("c"), joins("d"), pays("a"), pays("c"), pays("b"))
+    group = given(opens("a"), joins("b"), joins("c"), joins("d"), authorised("a"), authorised("c"), authorised("b"))
     group.when(cancels("a"), at=30 * MINUTE)
     assert group.of("a") == ["seat_released a CANCELLED", "release_requested a CANCELLED"]
     assert group.of("c") == ["leader_changed c"]
-    assert group.last[-1].leader_changed.customer == "customer of c"
-    assert group.state.deadline_ms == T0 + WINDOW
+    assert group.events[-1].leader_changed.customer == "customer of c"
+    assert group.state.deadline_ms == START_MS + WINDOW
 
 
 def test_without_members_the_next_confirmed_order_becomes_the_leader() -> None:
     group = given(opens("a"), joins("b"), joins("c")).when(cancels("a"))
     group.then("seat_released a CANCELLED", "release_requested a CANCELLED", "leader_changed nobody")
-    group.when(pays("c")).then("member_confirmed c 1", "leader_changed c")
-    group.when(pays("b")).then("member_confirmed b 2", "tier_reached 2 900")
+    group.when(authorised("c")).then("member_confirmed c 1", "leader_changed c")
+    group.when(authorised("b")).then("member_confirmed b 2", "tier_reached 2 900")
 
 
 @pytest.mark.parametrize(("end", "at", "reason"), [(declined("a"), 0, "DECLINED"), (tick(), HOLD_WINDOW, "LAPSED")])
 def test_an_unpaid_leader_is_succeeded_too(end: bytes, at: int, reason: str) -> None:
-    group = given(opens("a"), joins("b"), pays("b")).when(end, at=at)
+    group = given(opens("a"), joins("b"), authorised("b")).when(end, at=at)
     assert group.of("a")[0] == f"seat_released a {reason}"
     assert group.of("b") == ["leader_changed b"]
 
@@ -68,7 +68,9 @@ def test_the_cancel_of_a_member_keeps_the_leader() -> None:
 
 def test_a_group_without_orders_stays_open_until_its_deadline() -> None:
     group = given(opens("a")).when(cancels("a"))
-    group.when(joins("b")).then("seat_reserved b").when(pays("b")).then("member_confirmed b 1", "leader_changed b")
+    group.when(joins("b")).then("seat_reserved b").when(authorised("b")).then(
+        "member_confirmed b 1", "leader_changed b"
+    )
     assert group.due == WINDOW
 
 

@@ -6,12 +6,13 @@ import pytest
 from groupbuy.payments.v1.decisions_pb2 import Captured, PaymentEvent
 
 from services.groups.domain.model import OrderStatus, Phase
-from tests.unit.groups.given import (
+from tests.scenarios.groups import (
     DAY,
     HOLD_WINDOW,
-    T0,
+    START_MS,
     WINDOW,
     Group,
+    authorised,
     campaign,
     cancels,
     capture_declined,
@@ -21,14 +22,13 @@ from tests.unit.groups.given import (
     given,
     joins,
     opens,
-    payment_events,
-    pays,
+    payments_decided,
     placed,
     released,
     tick,
 )
 
-LASTS = T0 + WINDOW + DAY
+LASTS = START_MS + WINDOW + DAY
 
 
 def settling(*members: str) -> Group:
@@ -39,24 +39,24 @@ def settling(*members: str) -> Group:
 
 
 def test_a_hold_confirms_a_member_once() -> None:
-    group = given(opens("a")).when(pays("a")).then("member_confirmed a 1")
-    assert group.last[0].member_confirmed.hold == "hold-a"
-    group.when(pays("a")).then_nothing()
+    group = given(opens("a")).when(authorised("a")).then("member_confirmed a 1")
+    assert group.events[0].member_confirmed.hold == "hold-a"
+    group.when(authorised("a")).then_nothing()
 
 
 @pytest.mark.parametrize("until_ms", [0, LASTS, LASTS + 1])
 def test_a_hold_that_outlasts_the_deadline_by_a_day_is_sufficient(until_ms: int) -> None:
-    given(opens("a")).when(pays("a", until_ms=until_ms)).then("member_confirmed a 1")
+    given(opens("a")).when(authorised("a", until_ms=until_ms)).then("member_confirmed a 1")
 
 
 @pytest.mark.parametrize(
     "hold",
     [
-        pays("b", until_ms=LASTS - 1),
-        pays("b", until_ms=1),
-        pays("b", amount_minor=899),
-        pays("b", amount_minor=901),
-        pays("b", currency="USD"),
+        authorised("b", until_ms=LASTS - 1),
+        authorised("b", until_ms=1),
+        authorised("b", amount_minor=899),
+        authorised("b", amount_minor=901),
+        authorised("b", currency="USD"),
     ],
 )
 def test_an_insufficient_hold_is_returned_and_its_seat_released(hold: bytes) -> None:
@@ -84,7 +84,7 @@ def test_a_group_is_settled_when_every_member_is_charged_or_declined() -> None:
 def test_events_of_one_payment_decision_are_decided_in_order() -> None:
     group = settling("a", "b")
     both = (PaymentEvent(captured=Captured(order=order, amount_minor=800)) for order in ("a", "b"))
-    group.when(payment_events(*both)).then("member_settled a 800", "member_settled b 800", "settled 2 0 1600")
+    group.when(payments_decided(*both)).then("member_settled a 800", "member_settled b 800", "settled 2 0 1600")
 
 
 def test_a_declined_renewal_affects_its_member_only() -> None:
@@ -93,12 +93,12 @@ def test_a_declined_renewal_affects_its_member_only() -> None:
 
 
 def test_a_renewed_hold_of_a_settling_member_changes_nothing() -> None:
-    settling("a", "b").when(pays("a", 800)).then_nothing()
+    settling("a", "b").when(authorised("a", 800)).then_nothing()
 
 
 def test_duplicate_payment_events_after_settlement_change_nothing() -> None:
     group = settling("a", "b").when(captured("a"), captured("b"))
-    group.when(pays("a"), captured("a"), declined("a"), capture_declined("a"), released("a")).then_nothing()
+    group.when(authorised("a"), captured("a"), declined("a"), capture_declined("a"), released("a")).then_nothing()
 
 
 # Money without a seat -----------------------------------------------------------------------------------------------
@@ -116,9 +116,9 @@ def ended(status: OrderStatus) -> Group:
     elif status is OrderStatus.LAPSED:
         group.when(tick(), at=HOLD_WINDOW)
     elif status is OrderStatus.RELEASED:
-        group.when(tick(), at=HOLD_WINDOW - 1).when(pays("b", 1))
+        group.when(tick(), at=HOLD_WINDOW - 1).when(authorised("b", 1))
     elif status is OrderStatus.CAPTURE_DECLINED:
-        group.when(pays("a"), pays("b")).when(tick(), at=WINDOW).when(capture_declined("b"))
+        group.when(authorised("a"), authorised("b")).when(tick(), at=WINDOW).when(capture_declined("b"))
     assert group.state.status("b") is status
     return group
 
@@ -134,17 +134,17 @@ _ENDS = [
 
 
 @pytest.mark.parametrize("status", _ENDS)
-@pytest.mark.parametrize("arrival", [pays("b"), captured("b")])
+@pytest.mark.parametrize("arrival", [authorised("b"), captured("b")])
 def test_funds_of_an_ended_order_are_returned_once(status: OrderStatus, arrival: bytes) -> None:
     group = ended(status)
     is_requested = status in (OrderStatus.LAPSED, OrderStatus.RELEASED)
     group.when(arrival).then(*([] if is_requested else ["release_requested b NO_SEAT"]))
-    group.when(arrival, pays("b"), captured("b")).then_nothing()
+    group.when(arrival, authorised("b"), captured("b")).then_nothing()
     assert group.state.status("b") is status
     group.when(released("b")).then("member_released b").when(released("b"), arrival).then_nothing()
 
 
-@pytest.mark.parametrize("arrival", [pays("x"), captured("x")])
+@pytest.mark.parametrize("arrival", [authorised("x"), captured("x")])
 def test_funds_of_an_unknown_order_are_returned_once_and_it_gets_no_seat(arrival: bytes) -> None:
     for group in (given(), given(opens("a")), given(opens("a")).when(tick(), at=WINDOW)):
         group.when(arrival).then("release_requested x NO_SEAT").when(arrival).then_nothing()
@@ -154,19 +154,19 @@ def test_funds_of_an_unknown_order_are_returned_once_and_it_gets_no_seat(arrival
 
 
 def test_an_orphaned_leader_opens_no_group() -> None:
-    given(pays("a")).when(opens("a")).then("seat_refused a CANCELLED")
+    given(authorised("a")).when(opens("a")).then("seat_refused a CANCELLED")
 
 
 def test_funds_of_a_waitlisted_order_end_its_place() -> None:
     offer = campaign(capacity=3, waitlist=True)
-    for arrival in (pays("d"), captured("d")):
+    for arrival in (authorised("d"), captured("d")):
         group = given(opens("a", offer), joins("b"), joins("c"), joins("d")).when(arrival)
         group.then("seat_released d NO_SEAT", "release_requested d NO_SEAT")
 
 
 def test_a_capture_before_completion_is_returned() -> None:
     for paid in ((), ("b",)):
-        group = given(opens("a"), joins("b"), *(pays(order) for order in paid)).when(captured("b"))
+        group = given(opens("a"), joins("b"), *(authorised(order) for order in paid)).when(captured("b"))
         group.then("seat_released b NO_SEAT", "release_requested b NO_SEAT")
 
 
@@ -193,7 +193,7 @@ def test_a_decline_of_an_order_without_a_hold_changes_nothing() -> None:
 
 
 def test_a_closed_group_is_done_when_all_funds_are_returned() -> None:
-    group = given(opens("a"), joins("b"), pays("a")).when(tick(), at=WINDOW)
+    group = given(opens("a"), joins("b"), authorised("a")).when(tick(), at=WINDOW)
     assert group.state.phase is Phase.EXPIRED
     group.when(released("a")).then("member_released a").when(released("a")).then_nothing()
     assert not group.state.is_done
@@ -211,7 +211,16 @@ def test_a_done_group_keeps_only_the_statuses_of_its_orders() -> None:
 
 
 def test_late_inputs_change_nothing_after_a_group_is_done() -> None:
-    group = given(opens("a"), joins("b"), pays("a")).when(tick(), at=WINDOW).when(released("a"), released("b"))
-    again = (opens("a"), joins("b"), pays("a"), pays("b"), released("a"), released("b"), declined("b"), tick())
+    group = given(opens("a"), joins("b"), authorised("a")).when(tick(), at=WINDOW).when(released("a"), released("b"))
+    again = (
+        opens("a"),
+        joins("b"),
+        authorised("a"),
+        authorised("b"),
+        released("a"),
+        released("b"),
+        declined("b"),
+        tick(),
+    )
     group.when(*again, *reversed(again)).then_nothing()
     group.when(placed("c")).then("seat_refused c GROUP_EXPIRED")

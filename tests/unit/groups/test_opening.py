@@ -9,24 +9,12 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
 from groupbuy.groups.v1.decisions_pb2 import SeatReserved
 
 from services.groups.domain.model import OrderStatus, Phase
-from tests.unit.groups.given import (
-    DAY,
-    HOLD_WINDOW,
-    SOLO,
-    T0,
-    WINDOW,
-    campaign,
-    duration,
-    given,
-    joins,
-    opens,
-    placed,
-    tick,
-)
+from tests.scenarios.facts import duration
+from tests.scenarios.groups import DAY, HOLD_WINDOW, SOLO, START_MS, WINDOW, campaign, given, joins, opens, placed, tick
 
 
 def reservation(*, offer: Campaign | None = None, **changes: Any) -> SeatReserved:
-    return given(opens("a", offer, **changes)).last[-1].seat_reserved
+    return given(opens("a", offer, **changes)).events[-1].seat_reserved
 
 
 def test_the_leader_opens_the_group_and_has_the_first_seat() -> None:
@@ -37,8 +25,8 @@ def test_the_leader_opens_the_group_and_has_the_first_seat() -> None:
 
 def test_the_campaigns_terms_are_frozen_with_their_defaults() -> None:
     offer = campaign(max_quantity=0, leader_discount_minor=5, waitlist=True)
-    opened = given(opens("a", offer)).last[0].opened
-    assert opened.deadline_ms == T0 + WINDOW
+    opened = given(opens("a", offer)).events[0].opened
+    assert opened.deadline_ms == START_MS + WINDOW
     assert opened.leader_customer == "customer of a"
     terms = opened.terms
     assert (terms.campaign, terms.product, terms.currency) == ("mug", "mug-1", "EUR")
@@ -51,14 +39,14 @@ def test_the_campaigns_terms_are_frozen_with_their_defaults() -> None:
 def test_the_reservation_has_all_fields_that_payments_needs() -> None:
     seat = reservation(quantity=3)
     assert (seat.hold_amount_minor, seat.currency, seat.payment_method) == (2_700, "EUR", "card_ok")
-    assert seat.reserved_until_ms == T0 + HOLD_WINDOW
-    assert seat.hold_until_ms == T0 + WINDOW + DAY
+    assert seat.reserved_until_ms == START_MS + HOLD_WINDOW
+    assert seat.hold_until_ms == START_MS + WINDOW + DAY
     assert seat.request_sha256 == b"a"
 
 
 def test_a_seat_is_never_reserved_beyond_the_deadline() -> None:
     seat = reservation(offer=campaign(hold_window=duration(WINDOW + 1)))
-    assert seat.reserved_until_ms == T0 + WINDOW
+    assert seat.reserved_until_ms == START_MS + WINDOW
 
 
 def test_a_duplicate_order_changes_nothing() -> None:

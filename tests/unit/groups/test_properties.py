@@ -15,23 +15,22 @@ from hypothesis import strategies as st
 from services.groups.domain.decide import due
 from services.groups.domain.model import OrderStatus, Phase
 from services.groups.domain.transitions import find
-from tests.unit.groups.given import (
+from tests.scenarios.facts import duration
+from tests.scenarios.groups import (
     FIRST,
     HOLD_WINDOW,
     MINUTE,
-    T0,
+    START_MS,
     Group,
+    authorised,
     campaign,
     cancel_group,
     cancels,
     capture_declined,
     captured,
     declined,
-    describe,
-    duration,
     joins,
     opens,
-    pays,
     rejected,
     released,
     tick,
@@ -54,7 +53,7 @@ def histories(draw: st.DrawFn) -> list[tuple[int, bytes]]:
     """Inputs with the time since the one before. Most are expected inputs, some are not."""
     offer = draw(st.sampled_from(OFFERS))
     placing = st.builds(lambda order, customer: joins(order, customer=customer), ORDERS, CUSTOMERS)
-    paying = st.builds(pays, ORDERS, st.sampled_from([FIRST, FIRST, FIRST, FIRST - 1]))
+    paying = st.builds(authorised, ORDERS, st.sampled_from([FIRST, FIRST, FIRST, FIRST - 1]))
     others = [st.builds(make, ORDERS) for make in (cancels, declined, captured, capture_declined, released, rejected)]
     opening = st.builds(lambda order, solo: opens(order, offer, solo=solo), ORDERS, st.booleans())
     rare = st.one_of(opening, st.just(cancel_group()), st.just(tick()))
@@ -111,11 +110,11 @@ def test_the_invariants_of_a_group_hold_after_every_input(history: list[tuple[in
         # `when` also folds the decision into a second group and compares.
         group.when(value, at=at)
         capacity = 0 if group.state.terms is None else group.state.terms.capacity
-        for event in group.last:
+        for event in group.events:
             witness.hear(event, capacity)
         check(group, witness)
     group.when(tick(), at=at + 24 * 60 * MINUTE)
-    for event in group.last:
+    for event in group.events:
         witness.hear(event, capacity)
     check(group, witness)
     assert group.state.phase is not Phase.FORMING
@@ -123,7 +122,7 @@ def test_the_invariants_of_a_group_hold_after_every_input(history: list[tuple[in
         group.when(captured(order), released(order))
     assert group.state.is_done or group.state.phase is Phase.UNOPENED
     group.when(*(value for _, value in history))
-    assert not [line for line in map(describe, group.last) if line.split()[0] in ("seat_reserved", "opened")]
+    assert not [line for line in group.lines if line.split()[0] in ("seat_reserved", "opened")]
 
 
 def check(group: Group, witness: Witness) -> None:
@@ -142,7 +141,7 @@ def check(group: Group, witness: Witness) -> None:
         assert sum(state.customers.values()) == len(live)
         assert state.terms is None or max(state.customers.values(), default=0) <= state.terms.seats_per_customer
         next_ms = due(state)
-        assert next_ms is not None and next_ms > group.time
+        assert next_ms is not None and next_ms > group.now_ms
         assert [seat.until_ms for seat in state.reserved.values()] == sorted(
             s.until_ms for s in state.reserved.values()
         )
@@ -164,7 +163,7 @@ def test_every_row_leads_only_to_its_events_and_states(history: list[tuple[int, 
             row = find(group.state, item.kind, item.order)
             before[item.order] = (row, group.state.status(item.order), group.state.phase)
         group.when(value)
-        bodies = {str(event.WhichOneof("body")) for event in group.last}
+        bodies = {str(event.WhichOneof("body")) for event in group.events}
         for order, (row, status, phase) in before.items():
             # The same decision can give a free seat to the waitlist.
             assert bodies <= {"seat_reserved", *(row.events if row else ())}
@@ -189,11 +188,11 @@ def test_late_duplicates_of_all_inputs_change_nothing(history: list[tuple[int, b
     # Release requests that payments still needs can follow once; after that nothing changes.
     values = [value for _, value in history]
     group.when(*values)
-    answered = {line.split()[0] for line in map(describe, group.last)}
+    answered = {line.split()[0] for line in group.lines}
     releases = {"release_requested", "member_released"}
     assert answered <= releases | {"cancel_refused", "member_settled", "member_declined"} | {
         "settled",
         "seat_refused",
     }
     group.when(*values).when(*values).then_nothing()
-    assert group.time >= T0
+    assert group.now_ms >= START_MS

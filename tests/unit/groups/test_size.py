@@ -16,17 +16,17 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentEvent, PaymentReleased
 from services.groups.domain.decide import PROMOTIONS_BATCH, due
 from services.groups.domain.on_order_event import MAX_WAITLIST
 from services.groups.domain.terms import MAX_SEATS
-from tests.unit.groups.given import (
+from tests.scenarios.facts import duration
+from tests.scenarios.groups import (
     HOLD_WINDOW,
     WINDOW,
     Group,
+    authorised,
     campaign,
     cancel_group,
-    duration,
     joins,
     opens,
-    payment_events,
-    pays,
+    payments_decided,
     tick,
 )
 
@@ -57,7 +57,7 @@ def customer(kind: int, number: int) -> str:
 class Bare(Group):
     """A group that only decides."""
 
-    read_back = False
+    folds_log = False
 
 
 class Large(Bare):
@@ -82,10 +82,10 @@ class Large(Bare):
 
 def test_the_completion_of_the_largest_group_is_a_small_record() -> None:
     group = Large()
-    group.when(*(pays(order) for order in group.seats))
-    assert len(group.last[-1].seat_released.order) == 36
-    assert sum(event.HasField("settlement_requested") for event in group.last) == MAX_SEATS
-    assert sum(event.HasField("seat_released") for event in group.last) == MAX_WAITLIST
+    group.when(*(authorised(order) for order in group.seats))
+    assert len(group.events[-1].seat_released.order) == 36
+    assert sum(event.HasField("settlement_requested") for event in group.events) == MAX_SEATS
+    assert sum(event.HasField("seat_released") for event in group.events) == MAX_WAITLIST
     assert group.largest() < LIMIT_BYTES
 
 
@@ -93,16 +93,16 @@ def test_the_failure_of_the_largest_group_is_a_small_record() -> None:
     patient = Large(hold_window=duration(WINDOW))
     for group, closing, at in ((patient, tick(), WINDOW), (Large(), cancel_group("x" * 500), 0)):
         group.when(closing, at=at)
-        assert sum(event.HasField("release_requested") for event in group.last) == MAX_SEATS
+        assert sum(event.HasField("release_requested") for event in group.events) == MAX_SEATS
         assert group.largest() < LIMIT_BYTES
 
 
 def test_the_lapse_of_all_seats_at_once_is_a_small_record() -> None:
     group = Large().when(tick(), at=HOLD_WINDOW)
-    assert sum(event.HasField("seat_reserved") for event in group.last) == PROMOTIONS_BATCH
+    assert sum(event.HasField("seat_reserved") for event in group.events) == PROMOTIONS_BATCH
     everybody = (PaymentEvent(payment_released=PaymentReleased(order=order)) for order in group.seats)
-    group.when(payment_events(*everybody))
-    assert sum(event.HasField("member_released") for event in group.last) == MAX_SEATS
+    group.when(payments_decided(*everybody))
+    assert sum(event.HasField("member_released") for event in group.events) == MAX_SEATS
     assert group.largest() < LIMIT_BYTES
 
 
@@ -133,7 +133,7 @@ class LinesRun:
 def lines_to_fill(seats: int) -> int:
     orders = uuids(seats)
     inputs = [opens(orders[0], offer(seats)), *(joins(order) for order in orders[1:])]
-    inputs += [pays(order) for order in orders]
+    inputs += [authorised(order) for order in orders]
     group = Bare()
     with LinesRun() as run:
         group.when(*inputs)
@@ -149,9 +149,9 @@ def test_filling_a_group_takes_the_same_number_of_steps_per_order_whatever_its_s
 def test_one_decision_in_a_large_group_takes_as_many_steps_as_in_a_small_one() -> None:
     def lines(seats: int) -> int:
         group = Bare().when(opens("s0", offer(seats)), *(joins(f"s{n}") for n in range(1, seats - 1)))
-        group.when(*(pays(f"s{n}") for n in range(seats // 2)))
+        group.when(*(authorised(f"s{n}") for n in range(seats // 2)))
         with LinesRun() as run:
-            group.when(joins("x"), pays(f"s{seats // 2}"), at=1)
+            group.when(joins("x"), authorised(f"s{seats // 2}"), at=1)
         return run.count
 
     assert lines(1_000) == lines(10)
@@ -160,6 +160,6 @@ def test_one_decision_in_a_large_group_takes_as_many_steps_as_in_a_small_one() -
 def test_the_first_order_is_found_fast_after_many_have_left() -> None:
     # A dict walks over the holes that they leave: the longest walk there can be.
     group = Bare().when(opens("s0", offer()), *(joins(f"s{n}") for n in range(1, MAX_SEATS)))
-    group.when(*(pays(f"s{n}") for n in range(MAX_SEATS - 1)))
+    group.when(*(authorised(f"s{n}") for n in range(MAX_SEATS - 1)))
     assert list(group.state.reserved) == [f"s{MAX_SEATS - 1}"]
     assert min(repeat(lambda: due(group.state), number=10, repeat=20)) < 10 * 200e-6

@@ -13,23 +13,23 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.unit.groups.given import (
+from tests.scenarios.facts import duration
+from tests.scenarios.groups import (
     FIRST,
     HOLD_WINDOW,
     MINUTE,
     SECOND_TIER,
-    T0,
+    START_MS,
     Group,
+    authorised,
     campaign,
     cancel_group,
     cancels,
     capture_declined,
     captured,
     declined,
-    duration,
     joins,
     opens,
-    pays,
     released,
     tick,
 )
@@ -175,9 +175,9 @@ class GroupMachine(RuleBasedStateMachine):
             after_ms = 0
 
     def _hear(self, value: bytes, after_ms: int) -> None:
-        self.group.when(value, at=self.group.time - T0 + after_ms)
-        for event in self.group.last:
-            self.count.fold(event, self.held, self.group.time)
+        self.group.when(value, at=self.group.now_ms - START_MS + after_ms)
+        for event in self.group.events:
+            self.count.fold(event, self.held, self.group.now_ms)
 
     # Shoppers and the shop --------------------------------------------------------------------------------------
 
@@ -243,7 +243,7 @@ class GroupMachine(RuleBasedStateMachine):
         if paid:
             self.held[order] = self.count.to_hold[order]
         was = self.count.where[order]
-        self.say(pays(order, self.held[order]) if paid else declined(order))
+        self.say(authorised(order, self.held[order]) if paid else declined(order))
         if was == "reserved":
             assert self.count.where[order] in (("member", "settling") if paid else ("released",))
 
@@ -271,7 +271,7 @@ class GroupMachine(RuleBasedStateMachine):
     @rule(before_ms=st.integers(-1, 1), really=RARELY)
     @precondition(lambda self: len(self.count.members) > 1 and not self.count.closings)
     def the_deadline_comes(self, before_ms: int, really: bool) -> None:
-        left_ms = self.count.deadline_ms - before_ms - self.group.time
+        left_ms = self.count.deadline_ms - before_ms - self.group.now_ms
         if really and left_ms > 0:
             self.say(tick(), after_ms=left_ms)
 
@@ -280,10 +280,10 @@ class GroupMachine(RuleBasedStateMachine):
         declined, version = self.count.at("declined"), self.group.decided.version
         self._hear(self.past[which % len(self.past)], 0)
         # A hold of a member with a declined capture is returned; other late events change nothing.
-        for event in self.group.last:
+        for event in self.group.events:
             assert event.HasField("release_requested")
             assert event.release_requested.order in declined
-        assert self.group.decided.version == version + len(self.group.last)
+        assert self.group.decided.version == version + len(self.group.events)
 
     # What must be true --------------------------------------------------------------------------------------------
 
@@ -300,7 +300,7 @@ class GroupMachine(RuleBasedStateMachine):
         if not count.closings:
             assert not count.at("waiting") or len(count.at("reserved", "member")) == offer.capacity
             assert len(count.members) < offer.capacity or offer.close_policy == CLOSE_POLICY_AT_DEADLINE
-            assert all(self.group.time < count.until_ms[order] for order in count.at("reserved"))
+            assert all(self.group.now_ms < count.until_ms[order] for order in count.at("reserved"))
 
     @invariant()
     def a_forming_group_is_led_by_who_came_first_of_those_who_pay(self) -> None:
@@ -311,7 +311,7 @@ class GroupMachine(RuleBasedStateMachine):
     @invariant()
     def it_closes_once_and_in_time(self) -> None:
         assert len(self.count.closings) == (not self.count.at(*LIVE) and bool(self.count.closings))
-        assert self.count.closings or self.group.time < self.count.deadline_ms
+        assert self.count.closings or self.group.now_ms < self.count.deadline_ms
 
     @invariant()
     def the_group_counts_as_we_do(self) -> None:

@@ -21,7 +21,8 @@ from services.groups.domain.terms import (
     problems,
     terms_of,
 )
-from tests.unit.groups.given import DAY, HOUR, campaign, duration
+from tests.scenarios.facts import duration
+from tests.scenarios.groups import DAY, HOUR, campaign
 
 
 def tiers(*steps: tuple[int, int]) -> list[Tier]:

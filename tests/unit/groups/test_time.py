@@ -6,38 +6,38 @@ import pytest
 
 from services.groups.domain.decide import PROMOTIONS_BATCH
 from services.groups.domain.model import OrderStatus, Phase
-from tests.unit.groups.given import (
+from tests.scenarios.facts import duration
+from tests.scenarios.groups import (
     HOLD_WINDOW,
     HOUR,
     MINUTE,
-    T0,
+    START_MS,
     WINDOW,
+    authorised,
     campaign,
     cancel_group,
     cancels,
     declined,
-    duration,
     forming,
     given,
     joins,
     opens,
-    pays,
     tick,
 )
 
 
 def test_a_seat_that_is_not_paid_in_time_lapses() -> None:
-    group = given(opens("a"), joins("b"), pays("a")).when(tick(), at=HOLD_WINDOW)
+    group = given(opens("a"), joins("b"), authorised("a")).when(tick(), at=HOLD_WINDOW)
     group.then("seat_released b LAPSED", "release_requested b LAPSED").when(tick()).then_nothing()
 
 
 def test_a_seat_lasts_until_the_millisecond_before_its_end() -> None:
-    group = given(opens("a"), joins("b"), pays("a")).when(tick(), at=HOLD_WINDOW - 1).then_nothing()
-    group.when(pays("b")).then("member_confirmed b 2", "tier_reached 2 900")
+    group = given(opens("a"), joins("b"), authorised("a")).when(tick(), at=HOLD_WINDOW - 1).then_nothing()
+    group.when(authorised("b")).then("member_confirmed b 2", "tier_reached 2 900")
 
 
 def test_a_payment_in_the_millisecond_of_its_seats_end_is_too_late() -> None:
-    group = given(opens("a"), joins("b"), pays("a")).when(pays("b"), at=HOLD_WINDOW)
+    group = given(opens("a"), joins("b"), authorised("a")).when(authorised("b"), at=HOLD_WINDOW)
     group.then("seat_released b LAPSED", "release_requested b LAPSED")
     assert group.state.status("b") is OrderStatus.LAPSED
 
@@ -45,20 +45,20 @@ def test_a_payment_in_the_millisecond_of_its_seats_end_is_too_late() -> None:
 def test_a_payment_in_the_millisecond_of_the_deadline_is_too_late() -> None:
     # The hold window ends with the deadline, so both are due in one millisecond. The closing releases the seat.
     offer = campaign(hold_window=duration(2 * HOUR))
-    group = given(opens("a", offer), joins("b"), pays("a")).when(pays("b"), at=WINDOW)
-    assert group.last[0].WhichOneof("body") == "expired"
+    group = given(opens("a", offer), joins("b"), authorised("a")).when(authorised("b"), at=WINDOW)
+    assert group.events[0].WhichOneof("body") == "expired"
     assert group.of("b") == ["seat_released b GROUP_EXPIRED", "release_requested b GROUP_EXPIRED"]
 
 
 def test_a_payment_in_the_millisecond_before_the_deadline_still_counts() -> None:
     offer = campaign(hold_window=duration(2 * HOUR))
-    group = given(opens("a", offer), joins("b"), pays("a")).when(pays("b"), at=WINDOW - 1)
+    group = given(opens("a", offer), joins("b"), authorised("a")).when(authorised("b"), at=WINDOW - 1)
     group.then("member_confirmed b 2", "tier_reached 2 900").when(tick(), at=WINDOW)
     assert group.state.phase is Phase.COMPLETED
 
 
 def test_overdue_timers_fire_in_the_order_of_time() -> None:
-    group = given(opens("a"), pays("a")).when(joins("b"), at=45 * MINUTE).when(joins("c"), at=52 * MINUTE)
+    group = given(opens("a"), authorised("a")).when(joins("b"), at=45 * MINUTE).when(joins("c"), at=52 * MINUTE)
     group.when(joins("d"), at=3 * HOUR)
     group.then(
         "seat_released b LAPSED",
@@ -74,15 +74,17 @@ def test_overdue_timers_fire_in_the_order_of_time() -> None:
 
 def test_a_lapsed_seat_goes_to_the_waitlist_before_the_input() -> None:
     offer = campaign(capacity=3, waitlist=True)
-    group = given(opens("a", offer), joins("b"), joins("c"), pays("a"), pays("b"), joins("d"))
+    group = given(opens("a", offer), joins("b"), joins("c"), authorised("a"), authorised("b"), joins("d"))
     group.when(joins("e"), at=HOLD_WINDOW)
     group.then("seat_released c LAPSED", "release_requested c LAPSED", "seat_reserved d", "seat_waitlisted e")
-    assert group.last[2].seat_reserved.reserved_until_ms == T0 + 2 * HOLD_WINDOW
+    assert group.events[2].seat_reserved.reserved_until_ms == START_MS + 2 * HOLD_WINDOW
 
 
 def test_the_waitlist_is_not_seated_at_the_deadline() -> None:
     offer = campaign(capacity=3, waitlist=True)
-    group = given(opens("a", offer), joins("b"), joins("c"), pays("a"), pays("b"), joins("d")).when(tick(), at=WINDOW)
+    group = given(opens("a", offer), joins("b"), joins("c"), authorised("a"), authorised("b"), joins("d")).when(
+        tick(), at=WINDOW
+    )
     assert group.of("c") == ["seat_released c LAPSED", "release_requested c LAPSED"]
     assert group.of("d") == ["seat_released d GROUP_COMPLETED"]
 
@@ -92,7 +94,7 @@ def test_a_long_waitlist_is_seated_in_batches_before_new_orders() -> None:
     group = given(opens("s0", campaign(capacity=seats, waitlist=True)), *(joins(f"s{n}") for n in range(1, seats)))
     group.when(*(joins(f"w{n}") for n in range(seats)), at=MINUTE)
     group.when(tick(), at=HOLD_WINDOW)
-    seated = [event.seat_reserved.order for event in group.last if event.HasField("seat_reserved")]
+    seated = [event.seat_reserved.order for event in group.events if event.HasField("seat_reserved")]
     assert seated == [f"w{n}" for n in range(PROMOTIONS_BATCH)]
     assert group.due == HOLD_WINDOW
     # A new order goes to the end of the waitlist even if a seat is free.
@@ -109,7 +111,7 @@ def test_due_is_the_time_of_the_next_timer() -> None:
     assert group.due == HOLD_WINDOW
     group.when(joins("b"), at=MINUTE)
     assert group.due == HOLD_WINDOW
-    group.when(pays("a"))
+    group.when(authorised("a"))
     assert group.due == MINUTE + HOLD_WINDOW
     group.when(declined("b"))
     assert group.due == WINDOW
@@ -127,12 +129,12 @@ def test_a_group_cancel_in_the_millisecond_of_the_deadline_is_too_late() -> None
     assert group.state.phase is Phase.COMPLETED
 
 
-@pytest.mark.parametrize("last", [pays("d"), cancels("d"), joins("e"), cancel_group(), tick(), declined("d")])
+@pytest.mark.parametrize("last", [authorised("d"), cancels("d"), joins("e"), cancel_group(), tick(), declined("d")])
 def test_at_the_deadline_a_group_completes_or_expires_before_any_input(last: bytes) -> None:
     offer = campaign(hold_window=duration(2 * HOUR))
     for paid, phase in ((("a",), Phase.EXPIRED), (("a", "b"), Phase.COMPLETED)):
-        group = given(opens("a", offer), joins("b"), joins("c"), joins("d"), *(pays(order) for order in paid))
+        group = given(opens("a", offer), joins("b"), joins("c"), joins("d"), *(authorised(order) for order in paid))
         group.when(last, at=WINDOW)
         assert group.state.phase is phase
-        closings = [e for e in group.last if e.WhichOneof("body") in ("completed", "expired", "cancelled")]
+        closings = [e for e in group.events if e.WhichOneof("body") in ("completed", "expired", "cancelled")]
         assert len(closings) == 1

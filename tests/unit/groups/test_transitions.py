@@ -8,7 +8,7 @@ from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from services.groups.domain.command import MONEY
 from services.groups.domain.model import OrderStatus, Phase
 from services.groups.domain.transitions import GROUP, ON_GROUP, ON_ORDER, ORDER, Row, find, table
-from tests.unit.groups.given import given, opens
+from tests.scenarios.groups import given, opens
 
 ORDER_INPUTS = {"opens", "joins", "cancel_requested", "order_rejected", *MONEY}
 TIME_INPUTS = {"reservation due", "seat free", "deadline due", "rules failed"}

@@ -15,14 +15,13 @@ from ops.errors import OpsError
 from ops.reconcile.claims import addressed
 from ops.reconcile.command import OurBooks
 from ops.reconcile.comparison import Kind, Line, compare
-from tests.unit.ops.story import Line as Record
-from tests.unit.payments.stories import (
-    GROUP,
-    Story,
+from tests.scenarios.facts import GROUP
+from tests.scenarios.payments import (
+    PaymentsScenario,
     authorised,
     captured,
     given,
-    gone,
+    hold_gone,
     refund,
     refunded,
     release,
@@ -31,6 +30,7 @@ from tests.unit.payments.stories import (
     sold,
     voided,
 )
+from tests.unit.ops.story import Line as Record
 
 
 def there(
@@ -51,14 +51,14 @@ def there(
     )
 
 
-def ours_of(story: Story) -> OurBooks:
+def ours_of(scenario: PaymentsScenario) -> OurBooks:
     ours = OurBooks()
-    ours.take([Record(offset, value, GROUP.encode()) for offset, value in enumerate(story.log)])
+    ours.take([Record(offset, value, GROUP.encode()) for offset, value in enumerate(scenario.log)])
     return ours
 
 
-def compared(story: Story, *statement: StatementEntry) -> list[Line]:
-    ours = ours_of(story)
+def compared(scenario: PaymentsScenario, *statement: StatementEntry) -> list[Line]:
+    ours = ours_of(scenario)
     return compare(ours.books, ours.payments, statement)
 
 
@@ -71,13 +71,13 @@ CHARGED = (reserved(), authorised(), settle(60), captured(amount=60))
 
 
 @pytest.mark.parametrize(
-    ("story", "entry"),
+    ("scenario", "entry"),
     [
         (given(reserved(), authorised()), there(100)),
         (given(*CHARGED), there(100, 60, 40)),
         (given(*CHARGED, refund("r1", 25), refunded(25)), there(100, 60, 40, 25)),
         (given(reserved(), authorised(), release(), voided()), there(100, 0, 100)),
-        (given(reserved(), authorised(), settle(60), gone()), there(100, 0, 100)),
+        (given(reserved(), authorised(), settle(60), hold_gone()), there(100, 0, 100)),
         (given(reserved(method="wallet_ok"), sold()), there(100, 100)),
         (given(reserved(method="wallet_ok"), sold(), settle(60), refunded(40)), there(100, 100, 0, 40)),
         (given(reserved(method="wallet_ok"), sold(), release(), refunded(100)), there(100, 100, 0, 100)),
@@ -91,8 +91,8 @@ CHARGED = (reserved(), authorised(), settle(60), captured(amount=60))
         ),
     ],
 )
-def test_equal_holds_are_matched(story: Story, entry: StatementEntry) -> None:
-    line = only(compared(story, entry))
+def test_equal_holds_are_matched(scenario: PaymentsScenario, entry: StatementEntry) -> None:
+    line = only(compared(scenario, entry))
     assert line == Line(Kind.MATCHED, GROUP, "o1", "h1"), line
 
 
@@ -107,56 +107,56 @@ def test_holds_without_money_are_omitted() -> None:
     assert compared(given(reserved()), StatementEntry(hold="pending", order="o1")) == []
 
 
-def fed(story: Story, line: Line) -> Story:
+def fed(scenario: PaymentsScenario, line: Line) -> PaymentsScenario:
     assert line.claim is not None
     assert "feed it" in line.action
-    return story.when(PaymentInput(outcome=line.claim))
+    return scenario.when(PaymentInput(outcome=line.claim))
 
 
 def test_an_unknown_hold_is_theirs_only_and_is_released_once_fed() -> None:
-    story = given(release("o9"))
-    line = only(compared(story, there(100, order="o9", hold="h9")))
+    scenario = given(release("o9"))
+    line = only(compared(scenario, there(100, order="o9", hold="h9")))
     assert (line.kind, line.order, line.what) == (Kind.THEIRS_ONLY, "o9", "100 CNY there, nothing here")
-    fed(story, line).then("o9: SuspenseRecorded h9 100 CNY", "o9: VoidRequested void:1 h9 100")
-    story.when(voided("h9", order="o9"))
-    assert only(compared(story, there(100, 0, 100, order="o9", hold="h9"))).kind is Kind.MATCHED
+    fed(scenario, line).then("o9: SuspenseRecorded h9 100 CNY", "o9: VoidRequested void:1 h9 100")
+    scenario.when(voided("h9", order="o9"))
+    assert only(compared(scenario, there(100, 0, 100, order="o9", hold="h9"))).kind is Kind.MATCHED
 
 
 def test_a_second_hold_of_a_known_order_is_released_and_the_first_stays() -> None:
-    story = given(*CHARGED)
-    lines = compared(story, there(100, 60, 40), there(100, hold="h2"))
+    scenario = given(*CHARGED)
+    lines = compared(scenario, there(100, 60, 40), there(100, hold="h2"))
     assert [line.kind for line in lines] == [Kind.MATCHED, Kind.THEIRS_ONLY]
-    fed(story, lines[1]).then("SuspenseRecorded h2 100 CNY", "VoidRequested void:1 h2 100")
+    fed(scenario, lines[1]).then("SuspenseRecorded h2 100 CNY", "VoidRequested void:1 h2 100")
 
 
 def test_an_unknown_capture_is_refunded_once_fed() -> None:
-    story = given(release("o9"))
-    line = only(compared(story, there(100, 100, order="o9", hold="h9")))
+    scenario = given(release("o9"))
+    line = only(compared(scenario, there(100, 100, order="o9", hold="h9")))
     assert line.what == "100 CNY there, nothing here; 100 captured, 0 refunded"
-    fed(story, line).then("o9: SuspenseRecorded h9 100 CNY", "o9: RefundRequested refund:1 h9 100")
-    story.when(refunded(100, hold="h9", order="o9"))
-    assert only(compared(story, there(100, 100, 0, 100, order="o9", hold="h9"))).kind is Kind.MATCHED
+    fed(scenario, line).then("o9: SuspenseRecorded h9 100 CNY", "o9: RefundRequested refund:1 h9 100")
+    scenario.when(refunded(100, hold="h9", order="o9"))
+    assert only(compared(scenario, there(100, 100, 0, 100, order="o9", hold="h9"))).kind is Kind.MATCHED
 
 
 def test_a_hold_that_ended_at_the_provider_is_booked_once_fed() -> None:
-    story = given(reserved(), authorised())
-    line = only(compared(story, there(100, 0, 100)))
+    scenario = given(reserved(), authorised())
+    line = only(compared(scenario, there(100, 0, 100)))
     assert (line.kind, line.what) == (Kind.DIFFERS, "released 100 there, 0 here")
-    fed(story, line).then("HoldLapsed h1 100")
-    assert only(compared(story, there(100, 0, 100))).kind is Kind.MATCHED
+    fed(scenario, line).then("HoldLapsed h1 100")
+    assert only(compared(scenario, there(100, 0, 100))).kind is Kind.MATCHED
 
 
 def test_a_capture_that_was_not_requested_is_refunded_once_fed() -> None:
-    story = given(reserved(), authorised())
-    line = only(compared(story, there(100, 80, 20)))
+    scenario = given(reserved(), authorised())
+    line = only(compared(scenario, there(100, 80, 20)))
     assert line.what == "captured 80 there, 0 here; released 20 there, 0 here"
-    fed(story, line)
-    story.when(refunded(80))
-    assert only(compared(story, there(100, 80, 20, 80))).kind is Kind.MATCHED
+    fed(scenario, line)
+    scenario.when(refunded(80))
+    assert only(compared(scenario, there(100, 80, 20, 80))).kind is Kind.MATCHED
 
 
 @pytest.mark.parametrize(
-    ("story", "entry", "action"),
+    ("scenario", "entry", "action"),
     [
         (given(*CHARGED), there(100, 60, 40, 10), "the money was refunded at the provider"),
         (given(*CHARGED, refund("r1", 25), refunded(25)), there(100, 60, 40), "the state of the refund"),
@@ -167,9 +167,9 @@ def test_a_capture_that_was_not_requested_is_refunded_once_fed() -> None:
     ],
 )
 def test_a_difference_that_payments_would_not_book_needs_an_operator(
-    story: Story, entry: StatementEntry, action: str
+    scenario: PaymentsScenario, entry: StatementEntry, action: str
 ) -> None:
-    line = only(compared(story, entry))
+    line = only(compared(scenario, entry))
     assert line.kind in {Kind.DIFFERS, Kind.THEIRS_ONLY}
     assert line.claim is None
     assert line.action.startswith("by hand: ")
@@ -183,7 +183,7 @@ def test_another_order_or_currency_of_the_same_hold_is_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("story", "entry"),
+    ("scenario", "entry"),
     [
         (given(reserved()), there(100)),
         (given(reserved(), authorised(), settle(60)), there(100, 60, 40)),
@@ -191,8 +191,10 @@ def test_another_order_or_currency_of_the_same_hold_is_reported() -> None:
         (given(*CHARGED, refund("r1", 25)), there(100, 60, 40, 25)),
     ],
 )
-def test_a_difference_that_a_pending_call_may_resolve_is_pending(story: Story, entry: StatementEntry) -> None:
-    line = only(compared(story, entry))
+def test_a_difference_that_a_pending_call_may_resolve_is_pending(
+    scenario: PaymentsScenario, entry: StatementEntry
+) -> None:
+    line = only(compared(scenario, entry))
     assert (line.pending, line.claim) == (True, None)
     assert line.action.startswith("wait: ")
 
@@ -204,17 +206,17 @@ def test_a_difference_that_has_just_changed_is_pending() -> None:
 
 
 def test_decisions_after_the_statement_are_omitted() -> None:
-    story = given(*CHARGED)
+    scenario = given(*CHARGED)
     ours = OurBooks(until_ms=2)
-    ours.take([Record(at, value, GROUP.encode(), timestamp=at) for at, value in enumerate(story.log)])
+    ours.take([Record(at, value, GROUP.encode(), timestamp=at) for at, value in enumerate(scenario.log)])
     line = only(compare(ours.books, ours.payments, [there(100)]))
     assert line.kind is Kind.MATCHED or line.pending
 
 
 def test_a_broken_log_is_not_compared() -> None:
-    story = given(*CHARGED)
+    scenario = given(*CHARGED)
     with pytest.raises(OpsError, match="the payment log is broken at partition 0 offset 1"):
-        OurBooks().take([Record(0, story.log[0], GROUP.encode()), Record(1, story.log[2], GROUP.encode())])
+        OurBooks().take([Record(0, scenario.log[0], GROUP.encode()), Record(1, scenario.log[2], GROUP.encode())])
 
 
 def test_a_claim_without_our_ids_gets_the_same_derived_ids_at_every_retry() -> None:

@@ -18,15 +18,18 @@ from services.orders.api.mapping import order_message
 from services.orders.domain.fold import OrdersFold
 from services.orders.domain.ids import OrderName
 from services.orders.domain.model import GroupOrders
-from tests.unit.orders import history as h
-from tests.unit.orders.stories import STORIES, Story
+from tests.scenarios import group_events as ge
+from tests.scenarios import orders as h
+from tests.scenarios import payment_events as pe
+from tests.scenarios.facts import GROUP
+from tests.scenarios.orders import HISTORIES, History
 
 ORDERS = ("a", "b", "c")
 
 
 def shown(state: GroupOrders) -> dict[str, Order]:
     return {
-        order: order_message(OrderName(h.GROUP, order), state, view)
+        order: order_message(OrderName(GROUP, order), state, view)
         for order in sorted(state.orders)
         if (view := state.find(order)) is not None
     }
@@ -34,7 +37,7 @@ def shown(state: GroupOrders) -> dict[str, Order]:
 
 def fold(records: Sequence[h.Record]) -> GroupOrders:
     """Folds records and checks the invariants after each of them."""
-    state = OrdersFold().initial(h.GROUP)
+    state = OrdersFold().initial(GROUP)
     revisions: dict[str, int] = {}
     ends: dict[str, int] = {}
     for record in records:
@@ -50,8 +53,8 @@ def fold(records: Sequence[h.Record]) -> GroupOrders:
 
 
 @st.composite
-def interleavings(draw: st.DrawFn, story: Story) -> list[h.Record]:
-    topics: list[list[h.Record]] = [list(story.facts), list(story.decisions), list(story.payments)]
+def interleavings(draw: st.DrawFn, history: History) -> list[h.Record]:
+    topics: list[list[h.Record]] = [list(history.facts), list(history.decisions), list(history.payments)]
     turns = draw(st.permutations([topic for topic, records in enumerate(topics) for _ in records]))
     upcoming = [iter(records) for records in topics]
     return [next(upcoming[topic]) for topic in turns]
@@ -62,25 +65,25 @@ group_events = st.one_of(
     st.builds(h.reserved, st.sampled_from(ORDERS)),
     st.builds(h.waitlisted, st.sampled_from(ORDERS)),
     st.builds(h.refused, st.sampled_from(ORDERS)),
-    st.builds(h.confirmed, st.sampled_from(ORDERS)),
-    st.builds(h.seat_released, st.sampled_from(ORDERS), st.sampled_from(g.ReleaseReason.values()[1:])),
-    st.builds(h.completed, st.sampled_from(ORDERS)),
+    st.builds(ge.member_confirmed, st.sampled_from(ORDERS)),
+    st.builds(ge.seat_released, st.sampled_from(ORDERS), st.sampled_from(g.ReleaseReason.values()[1:])),
+    st.builds(ge.completed, st.sampled_from(ORDERS)),
     st.builds(h.settled, st.sampled_from(ORDERS)),
-    st.builds(h.member_declined, st.sampled_from(ORDERS)),
-    st.builds(h.member_released, st.sampled_from(ORDERS)),
-    st.builds(h.cancel_refused, st.sampled_from(ORDERS)),
+    st.builds(ge.member_declined, st.sampled_from(ORDERS)),
+    st.builds(ge.member_released, st.sampled_from(ORDERS)),
+    st.builds(ge.cancel_refused, st.sampled_from(ORDERS)),
 )
-purse_events = st.one_of(
-    st.builds(h.action_required, st.sampled_from(ORDERS)),
+payment_events = st.one_of(
+    st.builds(pe.action_required, st.sampled_from(ORDERS)),
     st.builds(h.authorised, st.sampled_from(ORDERS), sale=st.booleans()),
-    st.builds(h.hold_declined, st.sampled_from(ORDERS)),
+    st.builds(pe.hold_declined, st.sampled_from(ORDERS)),
     st.builds(h.captured, st.sampled_from(ORDERS)),
-    st.builds(h.capture_declined, st.sampled_from(ORDERS)),
+    st.builds(pe.capture_declined, st.sampled_from(ORDERS)),
     st.builds(h.voided, st.sampled_from(ORDERS)),
     st.builds(h.hold_lapsed, st.sampled_from(ORDERS)),
-    st.builds(h.refunded, st.sampled_from(ORDERS), st.integers(1, 20_000), st.sampled_from(["", "r"])),
-    st.builds(h.payment_released, st.sampled_from(ORDERS)),
-    st.builds(h.suspense, st.sampled_from(ORDERS), st.integers(1, 20_000), st.sampled_from(["", "second"])),
+    st.builds(pe.refunded, st.sampled_from(ORDERS), st.integers(1, 20_000), st.sampled_from(["", "r"])),
+    st.builds(pe.payment_released, st.sampled_from(ORDERS)),
+    st.builds(pe.suspense_recorded, st.sampled_from(ORDERS), st.integers(1, 20_000), st.sampled_from(["", "second"])),
 )
 facts = st.one_of(
     st.builds(h.placed, st.sampled_from(ORDERS), st.integers(1, 9_000), opens=st.booleans()),
@@ -89,36 +92,36 @@ facts = st.one_of(
 
 
 @st.composite
-def logs(draw: st.DrawFn) -> Story:
+def logs(draw: st.DrawFn) -> History:
     """Random logs. No decider writes them, but the result must be independent of the reading order all the same."""
-    group, purse = h.GroupLog(), h.PurseLog()
+    group, payments = h.group_log(), h.payment_log()
     for time_ms, events in enumerate(draw(st.lists(st.lists(group_events, min_size=1, max_size=3), max_size=5))):
         group.decide(1_000 + time_ms, *events)
-    for time_ms, money in enumerate(draw(st.lists(st.lists(purse_events, min_size=1, max_size=3), max_size=5))):
-        purse.decide(1_000 + time_ms, *money)
-    return Story(draw(st.lists(facts, max_size=4)), group.records, purse.records)
+    for time_ms, money in enumerate(draw(st.lists(st.lists(payment_events, min_size=1, max_size=3), max_size=5))):
+        payments.decide(1_000 + time_ms, *money)
+    return History(draw(st.lists(facts, max_size=4)), group.records, payments.records)
 
 
 @given(st.data())
 @settings(max_examples=200, deadline=None)
 def test_every_interleaving_of_a_story_gives_the_same_orders(data: st.DataObject) -> None:
-    story = data.draw(st.sampled_from(STORIES))()
-    plain = fold([*story.facts, *story.decisions, *story.payments])
-    assert shown(fold(data.draw(interleavings(story)))) == shown(plain)
+    history = data.draw(st.sampled_from(HISTORIES))()
+    plain = fold([*history.facts, *history.decisions, *history.payments])
+    assert shown(fold(data.draw(interleavings(history)))) == shown(plain)
 
 
 @given(st.data())
 @settings(max_examples=200, deadline=None)
 def test_every_interleaving_of_any_logs_gives_the_same_orders(data: st.DataObject) -> None:
-    story = data.draw(logs())
-    assert shown(fold(data.draw(interleavings(story)))) == shown(fold(data.draw(interleavings(story))))
+    history = data.draw(logs())
+    assert shown(fold(data.draw(interleavings(history)))) == shown(fold(data.draw(interleavings(history))))
 
 
 @given(st.data())
 @settings(max_examples=100, deadline=None)
 def test_records_read_twice_count_once(data: st.DataObject) -> None:
-    story = data.draw(st.sampled_from(STORIES))()
-    records = data.draw(interleavings(story))
+    history = data.draw(st.sampled_from(HISTORIES))()
+    records = data.draw(interleavings(history))
     to = data.draw(st.integers(0, len(records)))
     since = data.draw(st.integers(0, to))
     assert shown(fold([*records[:to], *records[since:]])) == shown(fold(records))
@@ -127,8 +130,8 @@ def test_records_read_twice_count_once(data: st.DataObject) -> None:
 @given(st.data())
 @settings(max_examples=50, deadline=None)
 def test_the_fold_continues_from_an_encoded_state(data: st.DataObject) -> None:
-    story = data.draw(st.sampled_from(STORIES))()
-    records = data.draw(interleavings(story))
+    history = data.draw(st.sampled_from(HISTORIES))()
+    records = data.draw(interleavings(history))
     cut = data.draw(st.integers(0, len(records)))
     state: GroupOrders = pickle.loads(pickle.dumps(fold(records[:cut])))
     for record in records[cut:]:

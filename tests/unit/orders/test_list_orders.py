@@ -12,7 +12,8 @@ from chassis.rpc.errors import ApiError
 from eventlog.core.errors import NotReady
 from eventlog.core.partitioner import partition_of
 from services.orders.api.reading import key_of_each_partition
-from tests.unit.orders.history import GROUP, opened, placed, reserved
+from tests.scenarios.facts import GROUP
+from tests.scenarios.orders import opened, placed, reserved
 from tests.unit.orders.test_place_order import opens
 from tests.unit.orders.world import TIME_MS, World, call
 

@@ -27,14 +27,14 @@ from services.orders.domain.model import Money
 from services.payments.api.mapping import payment_of
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.model import GroupPayments
-from tests.unit.orders import history as h
-from tests.unit.orders.history import Payment
+from tests.scenarios.facts import GROUP
+from tests.scenarios.orders import Payment
 
 HELD, PRICE, FAR_MS = 17800, 15800, 10**15
 
 
 def from_group(event: GroupEvent) -> i.PaymentInput:
-    return i.PaymentInput(group_decision=GroupDecision(group=h.GROUP, events=[event]).SerializeToString())
+    return i.PaymentInput(group_decision=GroupDecision(group=GROUP, events=[event]).SerializeToString())
 
 
 def reserve(method: str) -> i.PaymentInput:
@@ -90,8 +90,8 @@ class Both:
 
     def __init__(self) -> None:
         self.domain: Any = GroupPaymentsDomain()
-        self.payments: Aggregate[GroupPayments] = Aggregate(h.GROUP, self.domain.initial(h.GROUP))
-        self.orders = OrdersFold().initial(h.GROUP)
+        self.payments: Aggregate[GroupPayments] = Aggregate(GROUP, self.domain.initial(GROUP))
+        self.orders = OrdersFold().initial(GROUP)
         self.offset = 0
         #: The group's final instruction, which does not change.
         self.end: i.PaymentInput | None = None

@@ -26,7 +26,9 @@ from groupbuy.orders.v1.orders_pb2 import (
 from chassis.rpc.errors import ApiError
 from eventlog.core.errors import BrokerUnavailable, NotReady
 from services.orders.domain.ids import group_id, order_id, request_digest
-from tests.unit.orders import history as h
+from tests.scenarios import group_events as ge
+from tests.scenarios import orders as h
+from tests.scenarios.facts import GROUP
 from tests.unit.orders.world import OTHER, REQUEST, World, call, place_request, still_waits
 
 
@@ -102,7 +104,7 @@ async def test_wait_final_waits_for_the_final_state(world: World) -> None:
         async with asyncio.timeout(1):
             await watch.changed()
     assert not placing.done()
-    world.decide(group, h.confirmed(order), h.completed(order))
+    world.decide(group, ge.member_confirmed(order), ge.completed(order))
     world.pay(group, h.authorised(order), h.captured(order))
     world.decide(group, h.settled(order))
     assert (await placing)[0].state == ORDER_STATE_SETTLED
@@ -138,7 +140,7 @@ async def test_a_solo_purchase_opens_a_group_of_one(world: World) -> None:
 
 async def test_a_retry_is_the_same_order_and_no_second_record(world: World) -> None:
     first, _ = await world.place()
-    world.decide(first.group.split("/")[1], h.confirmed(first.name.split("/")[-1]))
+    world.decide(first.group.split("/")[1], ge.member_confirmed(first.name.split("/")[-1]))
     again, token = await world.place(wait=WAIT_ACCEPTED)
     assert again.name == first.name
     assert again.state == ORDER_STATE_CONFIRMED
@@ -227,15 +229,15 @@ async def test_a_group_of_another_campaign_is_refused(world: World) -> None:
 
 async def test_a_group_that_is_not_opened_within_a_second_is_refused(world: World) -> None:
     with pytest.raises(ApiError) as caught:
-        await world.place(0.1, group=f"groups/{h.GROUP}")
+        await world.place(0.1, group=f"groups/{GROUP}")
     assert reason(caught) == (grpc.StatusCode.NOT_FOUND, "GROUP_NOT_FOUND")
     assert not world.records
 
 
 async def test_a_group_that_was_just_opened_is_waited_for(world: World) -> None:
-    joining = asyncio.create_task(world.place(customer="bob", group=f"groups/{h.GROUP}"))
+    joining = asyncio.create_task(world.place(customer="bob", group=f"groups/{GROUP}"))
     await still_waits(joining)
-    world.decide(h.GROUP, h.opened("leader"))
+    world.decide(GROUP, h.opened("leader"))
     assert (await joining)[0].state == ORDER_STATE_RESERVED
 
 

@@ -25,11 +25,13 @@ from chassis.rpc.errors import ApiError
 from eventlog.core.errors import NotReady
 from services.orders.api.consistency_tokens import Token, decode, encode
 from services.orders.domain.ids import OrderName, parse_order_name
-from tests.unit.orders import history as h
+from tests.scenarios import group_events as ge
+from tests.scenarios import orders as h
+from tests.scenarios.facts import GROUP
 from tests.unit.orders.test_place_order import opens, reason, refuses
 from tests.unit.orders.world import OTHER, PARTITIONS, World, call, still_waits, upcoming
 
-UNKNOWN = f"groups/{h.GROUP}/orders/{h.GROUP}"
+UNKNOWN = f"groups/{GROUP}/orders/{GROUP}"
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ async def test_an_order_is_read(world: World) -> None:
 
 async def test_an_unknown_order_is_not_found(world: World) -> None:
     await world.place()
-    for name in (UNKNOWN, f"{(await world.place())[0].group}/orders/{h.GROUP}"):
+    for name in (UNKNOWN, f"{(await world.place())[0].group}/orders/{GROUP}"):
         with pytest.raises(ApiError) as caught:
             await get(world, name)
         assert reason(caught) == (grpc.StatusCode.NOT_FOUND, "ORDER_NOT_FOUND")
@@ -118,7 +120,7 @@ async def test_before_the_number_of_partitions_is_known_reads_are_not_ready(worl
 
 async def test_a_cancel_returns_the_decision(world: World) -> None:
     name = await reserved(world)
-    world.decides = lambda fact: [h.seat_released(fact.order, g.RELEASE_REASON_CANCELLED)]
+    world.decides = lambda fact: [ge.seat_released(fact.order, g.RELEASE_REASON_CANCELLED)]
     assert (await cancel(world, str(name))).state == ORDER_STATE_CANCELLED
     fact, headers = world.records[-1]
     assert (fact.order, fact.group, fact.customer) == (name.order, name.group, "ann")
@@ -130,7 +132,7 @@ async def test_a_cancel_returns_the_decision(world: World) -> None:
 
 async def test_a_second_cancel_is_idempotent(world: World) -> None:
     name = await reserved(world)
-    world.decides = lambda fact: [h.seat_released(fact.order, g.RELEASE_REASON_CANCELLED)]
+    world.decides = lambda fact: [ge.seat_released(fact.order, g.RELEASE_REASON_CANCELLED)]
     first = await cancel(world, str(name))
     assert await cancel(world, str(name)) == first
     assert len(world.records) == 2
@@ -138,7 +140,7 @@ async def test_a_second_cancel_is_idempotent(world: World) -> None:
 
 async def test_a_late_cancel_is_refused_with_its_reason(world: World) -> None:
     name = await reserved(world)
-    world.decides = lambda fact: [h.cancel_refused(fact.order, "COMPLETED")]
+    world.decides = lambda fact: [ge.cancel_refused(fact.order, "COMPLETED")]
     for _ in range(2):
         with pytest.raises(ApiError) as caught:
             await cancel(world, str(name))
@@ -150,7 +152,7 @@ async def test_a_late_cancel_is_refused_with_its_reason(world: World) -> None:
 
 async def test_a_final_order_can_not_be_cancelled_and_no_record_is_appended(world: World) -> None:
     name = await reserved(world)
-    world.decide(name.group, h.confirmed(name.order), h.completed(name.order), h.settled(name.order))
+    world.decide(name.group, ge.member_confirmed(name.order), ge.completed(name.order), h.settled(name.order))
     with pytest.raises(ApiError) as caught:
         await cancel(world, str(name))
     assert reason(caught) == (grpc.StatusCode.FAILED_PRECONDITION, "ORDER_NOT_CANCELLABLE")
@@ -187,9 +189,9 @@ async def test_a_watch_sends_the_order_then_its_changes_and_ends_with_a_final_st
     name = await reserved(world)
     watching = world.orders.WatchOrder(WatchOrderRequest(name=str(name)), call(None))
     assert (await upcoming(watching)).state == ORDER_STATE_RESERVED
-    world.decide(name.group, h.confirmed(name.order))
+    world.decide(name.group, ge.member_confirmed(name.order))
     assert (await upcoming(watching)).state == ORDER_STATE_CONFIRMED
-    world.decide(name.group, h.completed(name.order))
+    world.decide(name.group, ge.completed(name.order))
     world.pay(name.group, h.authorised(name.order), h.captured(name.order))
     world.decide(name.group, h.settled(name.order))
     last = await upcoming(watching)
@@ -201,7 +203,7 @@ async def test_a_watch_sends_the_order_then_its_changes_and_ends_with_a_final_st
 
 async def test_a_settled_order_shows_its_money_in_either_reading_order(world: World) -> None:
     name = await reserved(world)
-    world.decide(name.group, h.confirmed(name.order), h.completed(name.order), h.settled(name.order))
+    world.decide(name.group, ge.member_confirmed(name.order), ge.completed(name.order), h.settled(name.order))
     watching = world.orders.WatchOrder(WatchOrderRequest(name=str(name)), call(None))
     assert (await upcoming(watching)).captured_minor == 15800
 
@@ -212,7 +214,7 @@ async def test_a_watch_continues_from_a_revision(world: World) -> None:
     watching = world.orders.WatchOrder(WatchOrderRequest(name=str(name), from_revision=seen.revision), call(None))
     pending = asyncio.create_task(upcoming(watching))
     await still_waits(pending)
-    world.decide(name.group, h.confirmed(name.order))
+    world.decide(name.group, ge.member_confirmed(name.order))
     assert (await pending).revision == seen.revision + 1
 
 
@@ -221,7 +223,7 @@ async def test_a_watch_does_not_send_changes_of_other_orders(world: World) -> No
     watching = world.orders.WatchOrder(WatchOrderRequest(name=str(name)), call(None))
     first = await upcoming(watching)
     world.decide(name.group, h.refused("somebody"))
-    world.decide(name.group, h.confirmed(name.order))
+    world.decide(name.group, ge.member_confirmed(name.order))
     assert (await upcoming(watching)).revision == first.revision + 1
 
 

@@ -31,7 +31,7 @@ from eventlog.core.partitioner import partition_of
 from services.orders.api.orders import OrderServicer
 from services.orders.api.parsed_order import parse_order
 from services.orders.domain.ids import group_of
-from tests.unit.orders.history import seat_released
+from tests.scenarios.group_events import seat_released
 from tests.unit.orders.test_place_order import opens
 from tests.unit.orders.world import PARTITIONS, TIME_MS, World, call, place_request
 

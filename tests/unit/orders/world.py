@@ -25,7 +25,8 @@ from services.orders.domain.fold import OrdersFold
 from services.orders.domain.model import GroupOrders
 from services.orders.processors.customers import ListEntry, index_key, parse_row, update_list
 from shared_kernel.topics import ORDERS
-from tests.unit.orders.history import Fact, GroupLog, Payment, PurseLog
+from tests.scenarios.decision_log import DecisionLog
+from tests.scenarios.orders import Decision, Fact, Payment, group_log, payment_log
 
 PARTITIONS = 4
 TIME_MS = 1_700_000_000_000
@@ -98,8 +99,8 @@ class World:
         self.now_ms = TIME_MS
         self._rules = OrdersFold()
         self._states: dict[str, GroupOrders] = {}
-        self._groups: dict[str, GroupLog] = {}
-        self._purses: dict[str, PurseLog] = {}
+        self._groups: dict[str, DecisionLog[Decision]] = {}
+        self._payments: dict[str, DecisionLog[Payment]] = {}
         self.forget_lists()
         self._ends = dict.fromkeys(range(PARTITIONS), 0)
         #: Partitions whose ends were read at the broker.
@@ -187,12 +188,12 @@ class World:
         self.notifier.notify(position_key(ORDERS.name, partition))
 
     def decide(self, group: str, *events: GroupEvent) -> None:
-        self._groups.setdefault(group, GroupLog(group)).decide(TIME_MS, *events).fold(self._state(group))
+        self._groups.setdefault(group, group_log(group)).decide(TIME_MS, *events).fold(self._state(group))
         self._list(group)
         self.notifier.notify(group)
 
     def pay(self, group: str, *events: Any) -> None:
-        payment: Payment = self._purses.setdefault(group, PurseLog(group)).decide(TIME_MS, *events)
+        payment = self._payments.setdefault(group, payment_log(group)).decide(TIME_MS, *events)
         payment.fold(self._state(group))
         self._list(group)
         self.notifier.notify(group)

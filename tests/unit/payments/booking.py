@@ -1,4 +1,4 @@
-"""PartitionJournal decisions in tests: the log of a story, or hand-made decisions, as the log of one partition."""
+"""PartitionJournal decisions in tests: the log of a scenario, or hand-made decisions, as the log of one partition."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from services.payments.ledger.journal import Entry, InMemoryGroups, Journal
 from services.payments.ledger.posting_rules import Account
-from tests.unit.payments.stories import GROUP, Story
+from tests.scenarios.facts import GROUP
+from tests.scenarios.payments import PaymentsScenario
 
 
 class PartitionJournal:
@@ -35,6 +36,6 @@ class PartitionJournal:
         return self.journal.balances.get((currency, account), [0, 0])[0]
 
 
-def booked(story: Story) -> PartitionJournal:
+def booked(scenario: PaymentsScenario) -> PartitionJournal:
     """The journal of one group's payments."""
-    return PartitionJournal().take(story.log)
+    return PartitionJournal().take(scenario.log)

@@ -16,10 +16,10 @@ from services.payments.domain.errors import AmountOutOfRange, UnknownInput
 from services.payments.domain.events import MAX_MINOR, calls_of, idempotency_key, minor
 from services.payments.domain.model import GroupPayments, Payment
 from services.payments.processors import codec
-from tests.unit.payments.stories import (
+from tests.scenarios.facts import GROUP
+from tests.scenarios.payments import (
     AUTHORISE,
     CAPTURE,
-    GROUP,
     REFUND,
     SALE,
     VOID,
@@ -28,11 +28,11 @@ from tests.unit.payments.stories import (
     declined,
     given,
     group,
-    later,
     refund,
     refunded,
     release,
     reserved,
+    retry_later,
     seat,
     settle,
     settlement,
@@ -86,11 +86,11 @@ def test_a_tick_is_an_input() -> None:
 
 
 def test_an_encoded_decision_decodes_to_itself() -> None:
-    story = given().when(reserved())
-    sealed = DOMAIN.encode_decision(GROUP, 3, 17, 1_000, b"before", story.events)
+    scenario = given().when(reserved())
+    sealed = DOMAIN.encode_decision(GROUP, 3, 17, 1_000, b"before", scenario.events)
     opened = DOMAIN.decode_decision(sealed)
     assert (opened.group, opened.version, opened.cause, opened.time_ms) == (GROUP, 3, 17, 1_000)
-    assert (opened.previous_sha256, list(opened.events)) == (b"before", story.events)
+    assert (opened.previous_sha256, list(opened.events)) == (b"before", scenario.events)
 
 
 # Money --------------------------------------------------------------------------------------------------------------
@@ -104,19 +104,19 @@ def test_amounts_outside_64_bits_are_refused() -> None:
 
 
 def test_the_largest_amount_can_be_held_charged_and_refunded() -> None:
-    story = given(reserved(amount=MAX_MINOR), authorised(amount=MAX_MINOR), settle(MAX_MINOR))
-    story.when(captured(amount=MAX_MINOR)).then(f"Captured h1 {MAX_MINOR} released 0")
-    story.when(refund()).then(f"RefundRequested refund:1 h1 {MAX_MINOR} r1")
+    scenario = given(reserved(amount=MAX_MINOR), authorised(amount=MAX_MINOR), settle(MAX_MINOR))
+    scenario.when(captured(amount=MAX_MINOR)).then(f"Captured h1 {MAX_MINOR} released 0")
+    scenario.when(refund()).then(f"RefundRequested refund:1 h1 {MAX_MINOR} r1")
 
 
 # Exactness ----------------------------------------------------------------------------------------------------------
 
 
 def test_two_owners_write_the_same_bytes_even_if_one_was_restored_from_a_checkpoint() -> None:
-    story = given(
+    scenario = given(
         group(seat("o1"), seat("o2", method="wallet_ok"), seat("o3")),
-        later(),
-        later(order="o3"),
+        retry_later(),
+        retry_later(order="o3"),
         authorised("h9", order="o9"),
         authorised(),
         authorised("h2", order="o1"),
@@ -129,16 +129,16 @@ def test_two_owners_write_the_same_bytes_even_if_one_was_restored_from_a_checkpo
     )
     other: Aggregate[GroupPayments] = Aggregate(GROUP, DOMAIN.initial(GROUP))
     written = []
-    for offset, (value, at_ms) in enumerate(story.inputs, 1):
+    for offset, (value, at_ms) in enumerate(scenario.inputs):
         other.state = codec.decode(codec.encode(other.state))
-        sealed = decide(story.domain, other, value, offset, at_ms)
+        sealed = decide(scenario.domain, other, value, offset, at_ms)
         if sealed is not None:
             written.append(sealed)
-    assert written == story.log
+    assert written == scenario.log
 
 
 def test_deciding_alone_changes_nothing() -> None:
-    payments = given(reserved(), authorised(), later()).payments
+    payments = given(reserved(), authorised(), retry_later()).state
     before = codec.encode(payments)
     command = DOMAIN.decode_input(release().SerializeToString())
     next(iter(DOMAIN.decide(payments, command, 1)))
@@ -146,10 +146,10 @@ def test_deciding_alone_changes_nothing() -> None:
 
 
 def test_a_fault_is_an_event_and_changes_no_payment() -> None:
-    story = given(reserved(), authorised())
-    before = codec.encode(story.payments)
-    story.when(settle(999)).then("Faulted Impossible")
-    assert codec.encode(story.payments) == before
+    scenario = given(reserved(), authorised())
+    before = codec.encode(scenario.state)
+    scenario.when(settle(999)).then("Faulted Impossible")
+    assert codec.encode(scenario.state) == before
 
 
 # Size ---------------------------------------------------------------------------------------------------------------
@@ -157,15 +157,15 @@ def test_a_fault_is_an_event_and_changes_no_payment() -> None:
 
 def test_the_largest_decision_fits_into_one_record() -> None:
     orders = [uuid(number) for number in range(2_000)]
-    story = given(group(*(seat(order, method="card_" + "x" * 40) for order in orders)))
-    assert len(story.log[-1]) < LARGEST_RECORD
+    scenario = given(group(*(seat(order, method="card_" + "x" * 40) for order in orders)))
+    assert len(scenario.log[-1]) < LARGEST_RECORD
     for number, order in enumerate(orders):
-        story.inputs.append((b"", story.at_ms))
+        scenario.inputs.append((b"", scenario.now_ms))
         value = authorised(f"hold_{uuid(number)}", order=order).SerializeToString()
-        decide(story.domain, story.aggregate, value, len(story.inputs), story.at_ms)
-    story.folded.state = story.aggregate.state
+        decide(scenario.domain, scenario.decided, value, len(scenario.inputs), scenario.now_ms)
+    scenario.folded.state = scenario.decided.state
     settlements = [settlement(60, order, f"hold_{uuid(number)}") for number, order in enumerate(orders)]
-    sealed = decide(story.domain, story.aggregate, group(*settlements).SerializeToString(), 10_000, story.at_ms)
+    sealed = decide(scenario.domain, scenario.decided, group(*settlements).SerializeToString(), 10_000, scenario.now_ms)
     assert sealed is not None
     assert len(calls_of(DOMAIN.decode_decision(sealed))) == 2_000
     assert len(sealed) < LARGEST_RECORD
@@ -180,9 +180,9 @@ def test_a_finished_payment_shrinks_to_a_record() -> None:
         given(release()),
         given(authorised("h9"), voided("h9")),
     ]
-    for story in ends:
-        assert not isinstance(story.payments.orders["o1"], Payment)
-        assert len(codec.encode(story.payments)) < 500
+    for scenario in ends:
+        assert not isinstance(scenario.state.orders["o1"], Payment)
+        assert len(codec.encode(scenario.state)) < 500
 
 
 # Calls --------------------------------------------------------------------------------------------------------------

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from groupbuy.payments.v1 import decisions_pb2 as pb
 
-from tests.unit.payments.stories import (
+from tests.scenarios.group_events import release_requested
+from tests.scenarios.payments import (
     AUTHORISE,
     START_MS,
     absent,
-    action,
+    action_required,
     authorised,
     declined,
     expired,
     given,
-    gone,
     group,
-    later,
+    hold_gone,
     release,
-    releasing,
     reserved,
+    retry_later,
     seat,
     tick,
     voided,
@@ -26,8 +26,8 @@ from tests.unit.payments.stories import (
 
 
 def test_a_hold_request_has_all_fields_that_a_provider_needs() -> None:
-    story = given().when(reserved())
-    assert list(story.events[0].hold_requested.call.ListFields()) == list(
+    scenario = given().when(reserved())
+    assert list(scenario.events[0].hold_requested.call.ListFields()) == list(
         pb.ProviderCall(
             order="o1",
             operation=pb.OPERATION_AUTHORISE,
@@ -39,12 +39,12 @@ def test_a_hold_request_has_all_fields_that_a_provider_needs() -> None:
             hold_until_ms=START_MS + 86_400_000,
         ).ListFields()
     )
-    assert story.calls == ["o1:authorise:1"]
+    assert scenario.calls == ["o1:authorise:1"]
 
 
 def test_a_wallet_pays_at_once() -> None:
-    story = given().when(reserved(method="wallet_wechat")).then("HoldRequested sale:1 100")
-    assert story.calls == ["o1:sale:1"]
+    scenario = given().when(reserved(method="wallet_wechat")).then("HoldRequested sale:1 100")
+    assert scenario.calls == ["o1:sale:1"]
 
 
 def test_a_seat_reserved_twice_is_held_once() -> None:
@@ -52,7 +52,7 @@ def test_a_seat_reserved_twice_is_held_once() -> None:
 
 
 def test_all_events_of_a_group_decision_are_handled_in_order() -> None:
-    given().when(group(seat("o1"), seat("o2", 250), releasing("o3"), seat("o3"))).then(
+    given().when(group(seat("o1"), seat("o2", 250), release_requested("o3"), seat("o3"))).then(
         "HoldRequested authorise:1 100", "o2: HoldRequested authorise:1 250", "o3: PaymentReleased"
     )
 
@@ -73,27 +73,27 @@ def test_an_error_in_one_order_does_not_stop_the_others_of_its_decision() -> Non
 
 def test_amounts_are_integers_of_minor_units_whatever_the_currency() -> None:
     for currency, amount in (("JPY", 1500), ("KWD", 12_345), ("CNY", 8900)):
-        story = given(reserved(amount=amount, currency=currency)).when(authorised(amount=amount, currency=currency))
-        body = story.events[0].hold_authorised
+        scenario = given(reserved(amount=amount, currency=currency)).when(authorised(amount=amount, currency=currency))
+        body = scenario.events[0].hold_authorised
         assert (body.amount_minor, body.currency) == (amount, currency)
 
 
 def test_a_hold_has_the_time_until_which_it_can_be_captured() -> None:
-    story = given(reserved()).when(authorised()).then("HoldAuthorised h1 100")
-    body = story.events[0].hold_authorised
+    scenario = given(reserved()).when(authorised()).then("HoldAuthorised h1 100")
+    body = scenario.events[0].hold_authorised
     assert (body.capturable_until_ms, body.attempt, body.operation) == (START_MS * 2, 1, AUTHORISE)
 
 
 def test_duplicate_reports_of_a_hold_change_nothing() -> None:
-    story = given(reserved()).when(authorised())
+    scenario = given(reserved()).when(authorised())
     for _ in range(10):
-        story.when(authorised()).then_nothing()
+        scenario.when(authorised()).then_nothing()
 
 
 def test_a_decline_has_its_reason() -> None:
-    story = given(reserved()).when(declined(reason="stolen")).then("HoldDeclined")
-    assert story.events[0].hold_declined.reason == "stolen"
-    story.when(declined(reason="stolen")).then_nothing()
+    scenario = given(reserved()).when(declined(reason="stolen")).then("HoldDeclined")
+    assert scenario.events[0].hold_declined.reason == "stolen"
+    scenario.when(declined(reason="stolen")).then_nothing()
 
 
 def test_a_decline_after_the_hold_is_ignored() -> None:
@@ -105,89 +105,93 @@ def test_a_hold_after_its_decline_is_returned() -> None:
 
 
 def test_a_call_proven_absent_is_made_again_under_the_next_attempt() -> None:
-    story = given(reserved()).when(absent()).then("CallRetried authorise:2 100")
-    assert story.calls == ["o1:authorise:2"]
-    call = story.events[0].call_retried.call
+    scenario = given(reserved()).when(absent()).then("CallRetried authorise:2 100")
+    assert scenario.calls == ["o1:authorise:2"]
+    call = scenario.events[0].call_retried.call
     assert (call.customer, call.payment_method, call.hold_until_ms) == (
         "customer of o1",
         "card_ok",
         START_MS + 86_400_000,
     )
-    story.when(absent()).then_nothing()
-    story.when(authorised(attempt=2)).then("HoldAuthorised h1 100")
+    scenario.when(absent()).then_nothing()
+    scenario.when(authorised(attempt=2)).then("HoldAuthorised h1 100")
 
 
 def test_the_hold_of_a_call_wrongly_proven_absent_is_returned() -> None:
-    story = given(reserved(), absent()).when(authorised("h1"))
-    story.then("SuspenseRecorded h1 100 CNY", "VoidRequested void:1 h1 100")
-    story.when(authorised("h2", attempt=2)).then("HoldAuthorised h2 100")
-    story.when(voided("h1")).then("Voided h1 100")
+    scenario = given(reserved(), absent()).when(authorised("h1"))
+    scenario.then("SuspenseRecorded h1 100 CNY", "VoidRequested void:1 h1 100")
+    scenario.when(authorised("h2", attempt=2)).then("HoldAuthorised h2 100")
+    scenario.when(voided("h1")).then("Voided h1 100")
 
 
 def test_a_payment_that_ended_at_the_provider_before_its_hold_is_declined() -> None:
-    given(reserved()).when(gone(AUTHORISE)).then("HoldDeclined")
+    given(reserved()).when(hold_gone(AUTHORISE)).then("HoldDeclined")
 
 
 # Confirmation by the shopper ----------------------------------------------------------------------------------------
 
 
 def test_a_confirmation_is_requested_once_and_polled() -> None:
-    story = given(reserved()).when(action()).then("ActionRequired h1 https://confirm", "CallDeferred authorise:1")
-    assert story.events[1].call_deferred.retry_at_ms == story.at_ms + 5_000
-    assert story.calls == []
-    story.when(action()).then_nothing()
-    story.when(tick(), after_ms=5_000).then("CallRetried authorise:1 100")
-    story.when(action()).then("CallDeferred authorise:1")
-    assert story.events[0].call_deferred.retry_at_ms == story.at_ms + 10_000
+    scenario = (
+        given(reserved()).when(action_required()).then("ActionRequired h1 https://confirm", "CallDeferred authorise:1")
+    )
+    assert scenario.events[1].call_deferred.retry_at_ms == scenario.now_ms + 5_000
+    assert scenario.calls == []
+    scenario.when(action_required()).then_nothing()
+    scenario.when(tick(), after_ms=5_000).then("CallRetried authorise:1 100")
+    scenario.when(action_required()).then("CallDeferred authorise:1")
+    assert scenario.events[0].call_deferred.retry_at_ms == scenario.now_ms + 10_000
 
 
 def test_a_confirmation_is_polled_at_least_every_minute() -> None:
-    story = given(reserved(), action())
+    scenario = given(reserved(), action_required())
     for _ in range(10):
-        due = story.domain.due(story.payments)
-        story.when(tick(), after_ms=due - story.at_ms).then("CallRetried authorise:1 100")
-        story.when(action()).then("CallDeferred authorise:1")
-    assert story.events[0].call_deferred.retry_at_ms == story.at_ms + 60_000
+        due = scenario.domain.due(scenario.state)
+        scenario.when(tick(), after_ms=due - scenario.now_ms).then("CallRetried authorise:1 100")
+        scenario.when(action_required()).then("CallDeferred authorise:1")
+    assert scenario.events[0].call_deferred.retry_at_ms == scenario.now_ms + 60_000
 
 
 def test_a_new_confirmation_address_is_passed_on() -> None:
-    given(reserved(), action()).when(action(url="https://other")).then("ActionRequired h1 https://other")
+    given(reserved(), action_required()).when(action_required(url="https://other")).then(
+        "ActionRequired h1 https://other"
+    )
 
 
 def test_a_confirmed_payment_is_held() -> None:
-    story = given(reserved(), action()).when(authorised()).then("HoldAuthorised h1 100")
-    assert story.domain.due(story.payments) is None
+    scenario = given(reserved(), action_required()).when(authorised()).then("HoldAuthorised h1 100")
+    assert scenario.domain.due(scenario.state) is None
 
 
 def test_a_deferred_confirmation_is_still_polled_within_a_minute() -> None:
-    story = given(reserved(), action())
+    scenario = given(reserved(), action_required())
     for _ in range(8):
-        story.when(tick(), after_ms=story.domain.due(story.payments) - story.at_ms).when(later())
-    assert story.events[0].call_deferred.retry_at_ms <= story.at_ms + 60_000
+        scenario.when(tick(), after_ms=scenario.domain.due(scenario.state) - scenario.now_ms).when(retry_later())
+    assert scenario.events[0].call_deferred.retry_at_ms <= scenario.now_ms + 60_000
 
 
 # Wrong money --------------------------------------------------------------------------------------------------------
 
 
 def test_a_hold_of_another_amount_is_returned_and_the_order_declined() -> None:
-    story = given(reserved()).when(authorised(amount=90))
-    story.then("HoldDeclined", "SuspenseRecorded h1 90 CNY", "VoidRequested void:1 h1 90")
-    story.when(voided()).then("Voided h1 90")
+    scenario = given(reserved()).when(authorised(amount=90))
+    scenario.then("HoldDeclined", "SuspenseRecorded h1 90 CNY", "VoidRequested void:1 h1 90")
+    scenario.when(voided()).then("Voided h1 90")
 
 
 def test_a_hold_in_another_currency_is_returned_in_that_currency() -> None:
-    story = given(reserved()).when(authorised(currency="JPY"))
-    story.then("HoldDeclined", "SuspenseRecorded h1 100 JPY", "VoidRequested void:1 h1 100")
-    assert story.events[2].void_requested.call.currency == "JPY"
-    story.when(voided())
-    assert story.events[0].voided.currency == "JPY"
+    scenario = given(reserved()).when(authorised(currency="JPY"))
+    scenario.then("HoldDeclined", "SuspenseRecorded h1 100 JPY", "VoidRequested void:1 h1 100")
+    assert scenario.events[2].void_requested.call.currency == "JPY"
+    scenario.when(voided())
+    assert scenario.events[0].voided.currency == "JPY"
 
 
 def test_a_wrong_amount_after_a_confirmation_is_not_a_release() -> None:
-    story = given(reserved(), action()).when(authorised(amount=90))
-    story.then("HoldDeclined", "SuspenseRecorded h1 90 CNY", "VoidRequested void:1 h1 90")
-    story.when(voided()).then("Voided h1 90")
-    story.when(release()).then("PaymentReleased")
+    scenario = given(reserved(), action_required()).when(authorised(amount=90))
+    scenario.then("HoldDeclined", "SuspenseRecorded h1 90 CNY", "VoidRequested void:1 h1 90")
+    scenario.when(voided()).then("Voided h1 90")
+    scenario.when(release()).then("PaymentReleased")
 
 
 def test_a_hold_without_a_reference_is_ignored_and_the_call_retried() -> None:
@@ -199,14 +203,14 @@ def test_unexpected_funds_without_a_reference_fault() -> None:
 
 
 def test_a_result_with_an_ended_hold_is_a_decline() -> None:
-    story = given(reserved(), authorised("h9", attempt=4), voided("h9"))
-    story.when(authorised("h9")).then("HoldDeclined")
+    scenario = given(reserved(), authorised("h9", attempt=4), voided("h9"))
+    scenario.when(authorised("h9")).then("HoldDeclined")
 
 
 def test_voiding_the_confirmation_of_an_absent_attempt_does_not_end_the_next_attempt() -> None:
-    story = given(reserved(), action("h1"), absent()).when(release()).then("VoidRequested noted")
+    scenario = given(reserved(), action_required("h1"), absent()).when(release()).then("VoidRequested noted")
     # The next attempt may have opened a hold: the release waits for its result and returns the money.
-    story.when(action("h2", attempt=2)).then(
+    scenario.when(action_required("h2", attempt=2)).then(
         "ActionRequired h2 https://confirm", "CallDeferred authorise:2", "VoidRequested void:1 h2"
     )
-    story.when(voided("h2")).then("Voided h2 0", "PaymentReleased")
+    scenario.when(voided("h2")).then("Voided h2 0", "PaymentReleased")

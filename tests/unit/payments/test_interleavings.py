@@ -20,8 +20,9 @@ from eventlog.core.aggregate import Aggregate, decide
 from services.payments.domain.events import calls_of
 from services.payments.domain.model import GroupPayments, Payment
 from services.payments.processors import codec
+from tests.scenarios.facts import GROUP
+from tests.scenarios.payments import PaymentsScenario, refund, release, reserved, settle, tick
 from tests.unit.payments.model_provider import ModelProvider
-from tests.unit.payments.stories import GROUP, Story, refund, release, reserved, settle, tick
 
 METHODS = {"o1": "card_ok", "o2": "card_ok", "o3": "wallet_ok"}
 PRICE = 100
@@ -35,7 +36,7 @@ class Run:
 
     def __init__(self, luck: Random) -> None:
         self.luck = luck
-        self.story = Story()
+        self.scenario = PaymentsScenario()
         self.provider = ModelProvider(lambda per_cent: luck.randrange(100) < per_cent)
         self.calls: list[ProviderCall] = []
         self.inputs: list[PaymentInput] = []
@@ -50,11 +51,11 @@ class Run:
 
     def send(self, received: PaymentInput, after_ms: int = 1) -> None:
         self.past.append(received)
-        self.story.when(received, after_ms)
-        if self.story.last is None:
+        self.scenario.when(received, after_ms=after_ms)
+        if self.scenario.last is None:
             return
-        self.calls += calls_of(self.story.last)
-        for event in self.story.events:
+        self.calls += calls_of(self.scenario.last)
+        for event in self.scenario.events:
             kind = str(event.WhichOneof("body"))
             body = getattr(event, kind)
             assert kind != "faulted", body.error
@@ -131,7 +132,7 @@ class Run:
                 self.wanted[order] = "release"
                 self.send(release(order))
         for _ in range(MAX_FINAL_INPUTS):
-            due = self.story.domain.due(self.story.payments)
+            due = self.scenario.domain.due(self.scenario.state)
             if self.calls:
                 self.call()
             elif self.inputs:
@@ -139,7 +140,7 @@ class Run:
             elif self.provider.late_reports:
                 self.notify()
             elif due is not None:
-                self.send(tick(), after_ms=max(due - self.story.at_ms, 1))
+                self.send(tick(), after_ms=max(due - self.scenario.now_ms, 1))
             else:
                 return
         raise AssertionError("it does not come to rest")
@@ -147,7 +148,7 @@ class Run:
     # Checks --------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        assert not any(isinstance(one, Payment) for one in self.story.payments.orders.values())
+        assert not any(isinstance(one, Payment) for one in self.scenario.state.orders.values())
         self._check_holds()
         self._check_outcomes()
         self._check_money()
@@ -192,7 +193,7 @@ class Run:
     def _check_money(self) -> None:
         """The provider keeps of each order its charge, and the refunds that it declined."""
         for order in METHODS:
-            record = self.story.payments.orders[order]
+            record = self.scenario.state.orders[order]
             kept = sum(one.taken - one.refunded for one in self.provider.accounts.values() if one.order == order)
             assert kept == record.captured - record.refunded + record.owed, order
             assert record.refunded <= record.captured
@@ -237,11 +238,11 @@ def test_a_second_owner_writes_the_same_bytes(seed: int) -> None:
     for _ in range(STEPS):
         run.luck.choice(ACTIONS)(run)
     run.finish()
-    story = run.story
-    other: Aggregate[GroupPayments] = Aggregate(GROUP, story.domain.initial(GROUP))
+    scenario = run.scenario
+    other: Aggregate[GroupPayments] = Aggregate(GROUP, scenario.domain.initial(GROUP))
     written = []
-    for offset, (value, at_ms) in enumerate(story.inputs, 1):
-        sealed = decide(story.domain, other, value, offset, at_ms)
+    for offset, (value, at_ms) in enumerate(scenario.inputs):
+        sealed = decide(scenario.domain, other, value, offset, at_ms)
         other.state = codec.decode(codec.encode(other.state))
         written += [sealed] if sealed is not None else []
-    assert written == story.log
+    assert written == scenario.log

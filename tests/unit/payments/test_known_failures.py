@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.orders.domain.ids import group_id, order_id
-from tests.unit.payments.stories import (
+from tests.scenarios.payments import (
     REFUND,
     authorised,
     captured,
@@ -24,32 +24,32 @@ def test_order_ids_are_unique() -> None:
 
 
 def test_a_payment_does_not_settle_another_order() -> None:
-    story = given(reserved("o1"), reserved("o2")).when(authorised(order="o2", hold="h2"))
-    story.then("o2: HoldAuthorised h2 100")
+    scenario = given(reserved("o1"), reserved("o2")).when(authorised(order="o2", hold="h2"))
+    scenario.then("o2: HoldAuthorised h2 100")
     # The hold of the other order does not pay for this one either.
-    story.when(authorised(order="o1", hold="h2", attempt=7))
-    assert not [line for line in story.events if line.HasField("hold_authorised")]
+    scenario.when(authorised(order="o1", hold="h2", attempt=7))
+    assert not [line for line in scenario.events if line.HasField("hold_authorised")]
 
 
 def test_each_members_refund_goes_to_the_member_and_not_to_the_leader() -> None:
-    story = given(reserved("o1"), authorised(), reserved("o2"), authorised(order="o2", hold="h2"))
-    story.when(release("o2")).then("o2: VoidRequested void:1 h2 100")
+    scenario = given(reserved("o1"), authorised(), reserved("o2"), authorised(order="o2", hold="h2"))
+    scenario.when(release("o2")).then("o2: VoidRequested void:1 h2 100")
 
 
 def test_a_retried_refund_request_has_the_same_id_and_pays_once() -> None:
-    story = given(reserved(), authorised(), settle(100), captured(amount=100))
-    story.when(refund("r1", 60)).then("RefundRequested refund:1 h1 60 r1")
-    story.when(refund("r1", 60)).then_nothing()
-    story.when(refunded(60)).then("Refunded h1 60 r1")
-    story.when(refund("r1", 60)).then_nothing()
+    scenario = given(reserved(), authorised(), settle(100), captured(amount=100))
+    scenario.when(refund("r1", 60)).then("RefundRequested refund:1 h1 60 r1")
+    scenario.when(refund("r1", 60)).then_nothing()
+    scenario.when(refunded(60)).then("Refunded h1 60 r1")
+    scenario.when(refund("r1", 60)).then_nothing()
 
 
 def test_a_refund_that_fails_does_not_strand_the_later_ones() -> None:
-    story = given(reserved(), authorised(), settle(100), captured(amount=100), refund("r1", 60))
-    story.when(declined(REFUND)).when(refund("r2", 40)).then("RefundRequested refund:2 h1 40 r2")
+    scenario = given(reserved(), authorised(), settle(100), captured(amount=100), refund("r1", 60))
+    scenario.when(declined(REFUND)).when(refund("r2", 40)).then("RefundRequested refund:2 h1 40 r2")
 
 
 def test_a_redelivered_capture_deducts_once() -> None:
-    story = given(reserved(), authorised(), settle(), captured())
+    scenario = given(reserved(), authorised(), settle(), captured())
     for _ in range(10):
-        story.when(captured()).then_nothing()
+        scenario.when(captured()).then_nothing()

@@ -12,18 +12,17 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent, Su
 
 from services.payments.ledger.journal import DAY_MS, Fault, InMemoryGroups, Journal, LedgerBroken, parse_entry
 from services.payments.ledger.posting_rules import Account
-from tests.unit.payments.booking import PartitionJournal, booked
-from tests.unit.payments.stories import (
-    GROUP,
+from tests.scenarios.facts import GROUP
+from tests.scenarios.payments import (
     START_MS,
     VOID,
-    Story,
+    PaymentsScenario,
     authorised,
     captured,
     declined,
     given,
-    gone,
     group,
+    hold_gone,
     refund,
     refunded,
     release,
@@ -34,6 +33,7 @@ from tests.unit.payments.stories import (
     sold,
     voided,
 )
+from tests.unit.payments.booking import PartitionJournal, booked
 
 WALLET = "wallet_ok"
 CHARGED = given(reserved(), authorised(), settle(60), captured(amount=60))
@@ -41,14 +41,14 @@ SOLD = given(reserved(method=WALLET), sold(), settle(60), refunded(40))
 
 
 @pytest.mark.parametrize(
-    ("story", "balances"),
+    ("scenario", "balances"),
     [
         (given(reserved()), {}),
         (given(reserved(), declined()), {}),
         (given(reserved(), authorised()), {"customer": -100, "holds": 100}),
         (CHARGED, {"customer": -60, "merchant": 60}),
         (given(reserved(), authorised(), release(), voided()), {}),
-        (given(reserved(), authorised(), release(), gone(VOID)), {}),
+        (given(reserved(), authorised(), release(), hold_gone(VOID)), {}),
         (given(reserved(method=WALLET), sold()), {"customer": -100, "clearing": 100}),
         (given(reserved(method=WALLET), sold(), settle(60)), {"customer": -100, "clearing": 100}),
         (SOLD, {"customer": -60, "merchant": 60}),
@@ -57,13 +57,13 @@ SOLD = given(reserved(method=WALLET), sold(), settle(60), refunded(40))
         (given(release("o1"), authorised("h1"), voided()), {}),
     ],
 )
-def test_the_balances_show_where_the_money_is(story: Story, balances: dict[str, int]) -> None:
-    assert booked(story).balances() == balances
+def test_the_balances_show_where_the_money_is(scenario: PaymentsScenario, balances: dict[str, int]) -> None:
+    assert booked(scenario).balances() == balances
 
 
 def test_a_refund_leaves_the_merchant_and_passes_through_refunds() -> None:
-    story = given(reserved(), authorised(), settle(60), captured(amount=60), refund("r1", 25), refunded(25))
-    books = booked(story)
+    scenario = given(reserved(), authorised(), settle(60), captured(amount=60), refund("r1", 25), refunded(25))
+    books = booked(scenario)
     assert books.balances() == {"customer": -35, "merchant": 35}
     assert books.turnover(Account.REFUNDS) == 25
 
@@ -94,10 +94,10 @@ def test_currencies_are_not_summed() -> None:
 def test_sums_beyond_what_the_log_can_hold_of_one_amount_are_exact() -> None:
     most = (1 << 63) - 1
     orders = ["o1", "o2", "o3"]
-    story = given(group(*(seat(order, most) for order in orders)))
+    scenario = given(group(*(seat(order, most) for order in orders)))
     for number, order in enumerate(orders, 1):
-        story.when(authorised(f"h{number}", most, order=order))
-    assert booked(story).balances() == {"customer": -3 * most, "holds": 3 * most}
+        scenario.when(authorised(f"h{number}", most, order=order))
+    assert booked(scenario).balances() == {"customer": -3 * most, "holds": 3 * most}
 
 
 def test_a_decision_that_moved_no_money_has_an_entry() -> None:
@@ -183,8 +183,8 @@ def test_in_a_trimmed_log_a_group_may_start_at_any_version() -> None:
 
 
 def test_each_day_has_its_own_tree_and_days_only_increase() -> None:
-    story = given(reserved()).when(authorised(), after_ms=DAY_MS).when(settle(60))
-    books = booked(story)
+    scenario = given(reserved()).when(authorised(), after_ms=DAY_MS).when(settle(60))
+    books = booked(scenario)
     days = books.journal.days
     first = START_MS // DAY_MS
     assert {day: tree.size for day, tree in days.items()} == {first: 1, first + 1: 2}

@@ -18,8 +18,9 @@ from eventlog.state.database import Database
 from services.payments.ledger import store
 from services.payments.ledger.journal import DAY_MS
 from services.payments.ledger.store import PartitionLedger
+from tests.scenarios.facts import GROUP
+from tests.scenarios.payments import authorised, captured, given, refund, refunded, reserved, settle
 from tests.unit.payments.booking import booked
-from tests.unit.payments.stories import GROUP, authorised, captured, given, refund, refunded, reserved, settle
 
 STORY = given(reserved(), authorised()).when(settle(60), after_ms=DAY_MS).when(captured(amount=60))
 STORY.when(refund("r1", 25)).when(refunded(25), after_ms=DAY_MS)

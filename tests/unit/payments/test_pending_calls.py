@@ -8,39 +8,39 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from services.payments.processors.effects import PaymentEffectHandler, PendingPaymentCalls
 from services.payments.processors.sequencer import PaymentInboxMapper
-from tests.unit.payments.stories import (
-    GROUP,
-    Story,
+from tests.scenarios.facts import GROUP
+from tests.scenarios.payments import (
+    PaymentsScenario,
     authorised,
     captured,
     declined,
     given,
-    later,
     refund,
     refunded,
     release,
     reserved,
+    retry_later,
     settle,
     tick,
     voided,
 )
 
 
-def unsettled(story: Story, *, repeated: bool = False) -> PendingPaymentCalls:
+def unsettled(scenario: PaymentsScenario, *, repeated: bool = False) -> PendingPaymentCalls:
     calls = PaymentEffectHandler(lambda _: None, lambda: 0).pending_calls()  # type: ignore[arg-type,return-value]
-    log = story.log * 2 if repeated else story.log
+    log = scenario.log * 2 if repeated else scenario.log
     for offset, value in enumerate(log):
         calls.take(SimpleNamespace(key=GROUP.encode(), value=value, offset=offset))
     return calls
 
 
 def test_a_call_is_pending_from_its_request_to_its_result() -> None:
-    story = given(reserved("o1"), reserved("o2"))
-    assert unsettled(story).earliest() == 0
-    story.when(authorised())
-    assert unsettled(story).earliest() == 1
-    story.when(declined(order="o2"))
-    assert unsettled(story).earliest() is None
+    scenario = given(reserved("o1"), reserved("o2"))
+    assert unsettled(scenario).earliest() == 0
+    scenario.when(authorised())
+    assert unsettled(scenario).earliest() == 1
+    scenario.when(declined(order="o2"))
+    assert unsettled(scenario).earliest() is None
 
 
 def test_every_kind_of_call_ends_with_its_result() -> None:
@@ -58,10 +58,10 @@ def test_every_kind_of_call_ends_with_its_result() -> None:
 
 
 def test_a_deferred_call_is_requested_again_by_a_later_decision() -> None:
-    story = given(reserved(), later())
-    assert unsettled(story).earliest() is None
-    story.when(tick(), after_ms=1_000)
-    assert unsettled(story).earliest() == 2
+    scenario = given(reserved(), retry_later())
+    assert unsettled(scenario).earliest() is None
+    scenario.when(tick(), after_ms=1_000)
+    assert unsettled(scenario).earliest() == 2
 
 
 def test_duplicates_in_the_log_change_nothing() -> None:

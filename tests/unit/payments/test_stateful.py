@@ -21,8 +21,9 @@ from ops.audit.money.status import status_of
 from services.payments.domain.events import calls_of
 from services.payments.domain.model import Payment
 from services.payments.domain.status import status
+from tests.scenarios.facts import GROUP
+from tests.scenarios.payments import PaymentsScenario, name_of, refund, release, reserved, settle, tick
 from tests.unit.payments.model_provider import ModelProvider
-from tests.unit.payments.stories import GROUP, Story, name_of, refund, release, reserved, settle, tick
 
 PRICE = 100
 METHODS = {"card": "card_ok", "wallet": "wallet_ok"}
@@ -119,7 +120,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @initialize()
     def two_seats_are_reserved(self) -> None:
-        self.story = Story()
+        self.scenario = PaymentsScenario()
         self.totals = Totals()
         self.luck = 0
         self.provider = ModelProvider(self._unlucky)
@@ -139,12 +140,12 @@ class PaymentsMachine(RuleBasedStateMachine):
         self._decide(given_input, after_ms)
 
     def _decide(self, given_input: PaymentInput, after_ms: int) -> None:
-        self.story.when(given_input, after_ms)
-        for event in self.story.events:
+        self.scenario.when(given_input, after_ms=after_ms)
+        for event in self.scenario.events:
             self.totals.add(event)
-        if self.story.last is not None:
-            self.calls += calls_of(self.story.last)
-            self.audit.take(self.story.log[-1], self.story.last, log_trimmed=False)
+        if self.scenario.last is not None:
+            self.calls += calls_of(self.scenario.last)
+            self.audit.take(self.scenario.log[-1], self.scenario.last, log_trimmed=False)
 
     # The group ----------------------------------------------------------------------------------------------------
 
@@ -175,7 +176,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         decided = self.totals.seen[refund_id, "refund_requested"] + self.totals.seen[refund_id, "refund_declined"]
         left = self.totals.charged[order] - self.totals.refunded[order] - sum(self.totals.commanded[order].values())
         self.send(refund(refund_id, amount, order))
-        names = [name_of(event) for event in self.story.events]
+        names = [name_of(event) for event in self.scenario.events]
         good = self.totals.wanted.get(order) == "charge" and 0 < (amount or left) <= left
         assert names == ([] if decided else ["RefundRequested"] if good else ["RefundDeclined"])
 
@@ -232,7 +233,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         # A repeated input may defer a call again. Only the end of a hold, if it was first reported before the hold
         # itself, has a further effect when it is repeated.
         latest = at == len(self.past) - 1
-        names = {name_of(event) for event in self.story.events}
+        names = {name_of(event) for event in self.scenario.events}
         assert names <= (_REPEATABLE if latest or not given_input.HasField("outcome") else _REPEATABLE | _ENDS)
 
     # Invariants ------------------------------------------------------------------------------------------------
@@ -257,7 +258,7 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_state_agrees_with_the_events(self) -> None:
-        for order, record in self.story.payments.orders.items():
+        for order, record in self.scenario.state.orders.items():
             assert (record.captured, record.refunded) == (self.totals.charged[order], self.totals.refunded[order])
             if isinstance(record, Payment):
                 assert {name: hold.held for name, hold in record.holds.items()} == {
@@ -266,12 +267,12 @@ class PaymentsMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_audit_derives_the_same_status(self) -> None:
-        for order, record in self.story.payments.orders.items():
+        for order, record in self.scenario.state.orders.items():
             assert status_of(self.audit.payments[order]) == status(record), order
 
     def teardown(self) -> None:
         """The faults end and all work is done: nothing is held, and the provider's accounts agree with the events."""
-        if not hasattr(self, "story"):
+        if not hasattr(self, "scenario"):
             return
         self.provider.healthy = True
         while self._members():
@@ -292,7 +293,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         raise AssertionError("work is pending for ever")
 
     def _compare_accounts(self) -> None:
-        assert not any(isinstance(one, Payment) for one in self.story.payments.orders.values())
+        assert not any(isinstance(one, Payment) for one in self.scenario.state.orders.values())
         for order, wanted in self.totals.wanted.items():
             last = ("captured", "capture_declined") if wanted == "charge" else ("payment_released",)
             assert sum(self.totals.seen[order, kind] for kind in last) == 1, order
@@ -300,13 +301,13 @@ class PaymentsMachine(RuleBasedStateMachine):
             ours = (self.totals.held[hold], self.totals.taken[hold], self.totals.returned[hold])
             assert ours == (account.held, account.taken, account.refunded), hold
             assert account.held == 0
-        for order, record in self.story.payments.orders.items():
+        for order, record in self.scenario.state.orders.items():
             kept = sum(one.taken - one.refunded for one in self.provider.accounts.values() if one.order == order)
             assert kept == self.totals.charged[order] - self.totals.refunded[order] + record.owed, order
             assert self.provider.refused_refunds or not record.owed
 
     def _next_step(self) -> bool:
-        due_ms = self.story.domain.due(self.story.payments)
+        due_ms = self.scenario.domain.due(self.scenario.state)
         if self.calls:
             self.a_call_is_made(0, 0, twice=False)
         elif self.results:
@@ -314,7 +315,7 @@ class PaymentsMachine(RuleBasedStateMachine):
         elif self.provider.late_reports:
             self.a_late_report_arrives(0)
         elif due_ms is not None:
-            self.send(tick(), max(due_ms - self.story.at_ms, 1))
+            self.send(tick(), max(due_ms - self.scenario.now_ms, 1))
         else:
             return False
         return True

@@ -16,7 +16,8 @@ from services.payments.api.mapping import payment_of
 from services.payments.domain.model import Call, GroupPayments, Hold, Intent, Payment, Record
 from services.payments.domain.status import Status, status
 from services.payments.domain.transitions import STATES
-from tests.unit.payments import stories as s
+from tests.scenarios import payments as s
+from tests.scenarios.facts import GROUP
 from tests.unit.payments.test_table import REACHED
 
 OPERATIONS = (pb.OPERATION_AUTHORISE, pb.OPERATION_SALE, pb.OPERATION_CAPTURE, pb.OPERATION_VOID, pb.OPERATION_REFUND)
@@ -67,8 +68,8 @@ def test_every_combination_of_fields_has_a_status_and_an_api_state(payment: Reco
 
 @pytest.mark.parametrize("expected", Status)
 def test_each_documented_status_is_reachable(expected: Status) -> None:
-    story = s.given(*REACHED[expected][0])
-    assert status(story.payments.orders.get("o1")) is expected
+    scenario = s.given(*REACHED[expected][0])
+    assert status(scenario.state.orders.get("o1")) is expected
 
 
 def test_documentation_and_audit_have_the_same_names() -> None:
@@ -77,13 +78,13 @@ def test_documentation_and_audit_have_the_same_names() -> None:
 
 @pytest.mark.parametrize("expected", Status)
 def test_the_audit_derives_the_same_status_from_the_log(expected: Status) -> None:
-    story = s.given(*REACHED[expected][0])
-    assert audited(story.log) == ({} if expected is Status.UNKNOWN else {"o1": expected})
+    scenario = s.given(*REACHED[expected][0])
+    assert audited(scenario.log) == ({} if expected is Status.UNKNOWN else {"o1": expected})
 
 
 def audited(log: list[bytes]) -> dict[str, str]:
     """The audit's status of each order after a log of decisions."""
-    fold = GroupPaymentsFold(s.GROUP, Findings())
+    fold = GroupPaymentsFold(GROUP, Findings())
     for value in log:
         fold.take(value, PaymentDecision.FromString(value), log_trimmed=False)
     return {order: status_of(payment) for order, payment in fold.payments.items()}

@@ -10,8 +10,8 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from services.payments.domain.status import Status
 from services.payments.domain.transitions import INPUTS, STATES, events_after, table
-from tests.unit.payments import stories as s
-from tests.unit.payments.stories import AUTHORISE, CAPTURE, REFUND, SALE, VOID
+from tests.scenarios import payments as s
+from tests.scenarios.payments import AUTHORISE, CAPTURE, REFUND, SALE, VOID
 
 CARD = [s.reserved()]
 HELD = [*CARD, s.authorised()]
@@ -23,12 +23,12 @@ TAKEN = [*WALLET, s.sold()]
 REACHED: dict[Status, tuple[list[PaymentInput], Operation.ValueType, int]] = {
     Status.UNKNOWN: ([], AUTHORISE, 1),
     Status.REQUESTED: (CARD, AUTHORISE, 1),
-    Status.DEFERRED: ([*CARD, s.later()], AUTHORISE, 1),
-    Status.ACTION_REQUIRED: ([*CARD, s.action()], AUTHORISE, 1),
+    Status.DEFERRED: ([*CARD, s.retry_later()], AUTHORISE, 1),
+    Status.ACTION_REQUIRED: ([*CARD, s.action_required()], AUTHORISE, 1),
     Status.AUTHORISED: (HELD, AUTHORISE, 1),
-    Status.LAPSED: ([*HELD, s.gone(AUTHORISE)], AUTHORISE, 1),
+    Status.LAPSED: ([*HELD, s.hold_gone(AUTHORISE)], AUTHORISE, 1),
     Status.CAPTURING: ([*HELD, s.settle()], CAPTURE, 1),
-    Status.RENEWING: ([*HELD, s.settle(), s.gone()], AUTHORISE, 2),
+    Status.RENEWING: ([*HELD, s.settle(), s.hold_gone()], AUTHORISE, 2),
     Status.CAPTURED: (CHARGED, CAPTURE, 1),
     Status.REFUNDING: ([*CHARGED, s.refund()], REFUND, 1),
     Status.CAPTURE_DECLINED: ([*HELD, s.settle(), s.declined(CAPTURE)], VOID, 1),
@@ -38,7 +38,7 @@ REACHED: dict[Status, tuple[list[PaymentInput], Operation.ValueType, int]] = {
     Status.RETURNING: ([*CHARGED, s.release()], REFUND, 1),
     Status.RELEASED: ([*HELD, s.release(), s.voided()], VOID, 1),
     Status.SALE_REQUESTED: (WALLET, SALE, 1),
-    Status.SALE_ACTION_REQUIRED: ([*WALLET, s.action(operation=SALE)], SALE, 1),
+    Status.SALE_ACTION_REQUIRED: ([*WALLET, s.action_required(operation=SALE)], SALE, 1),
     Status.SALE_TAKEN: (TAKEN, SALE, 1),
     Status.SALE_SETTLING: ([*TAKEN, s.settle()], REFUND, 1),
     Status.SALE_RETURNING: ([*TAKEN, s.release()], REFUND, 1),
@@ -57,14 +57,14 @@ def input_in(status: Status, name: str) -> PaymentInput:
         "RefundCommand": lambda: s.refund("r2", 20),
         "Tick": s.tick,
         "Authorised": lambda: s.authorised(hold, amount, attempt, operation=operation),
-        "ActionRequired": lambda: s.action(hold, operation=operation, attempt=attempt),
+        "ActionRequired": lambda: s.action_required(hold, operation=operation, attempt=attempt),
         "Declined": lambda: s.declined(operation, attempt),
         "Captured": lambda: s.captured(hold, 100 if STATES[status].sale else 60, attempt, operation),
         "Voided": lambda: s.voided(hold, attempt, operation),
         "Refunded": lambda: s.refunded(0, attempt, hold, operation=operation),
         "Absent": lambda: s.absent(operation, attempt),
-        "HoldGone": lambda: s.gone(operation, attempt, hold),
-        "RetryLater": lambda: s.later(operation, attempt),
+        "HoldGone": lambda: s.hold_gone(operation, attempt, hold),
+        "RetryLater": lambda: s.retry_later(operation, attempt),
         "SecondHold": lambda: s.authorised("h9", 100, 9, operation=SALE if STATES[status].sale else AUTHORISE),
     }
     assert set(made) == set(INPUTS)
@@ -74,22 +74,22 @@ def input_in(status: Status, name: str) -> PaymentInput:
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.parametrize("status", STATES)
 def test_an_input_leads_to_what_the_table_says(status: Status, name: str) -> None:
-    story = s.given(*REACHED[status][0])
-    story.when(input_in(status, name), after_ms=400_000 if name == "Tick" else 10)
-    assert tuple(s.name_of(event) for event in story.events) == events_after(status, name)
+    scenario = s.given(*REACHED[status][0])
+    scenario.when(input_in(status, name), after_ms=400_000 if name == "Tick" else 10)
+    assert tuple(s.name_of(event) for event in scenario.events) == events_after(status, name)
 
 
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.parametrize("status", STATES)
 def test_a_duplicate_input_moves_no_money_a_second_time(status: Status, name: str) -> None:
-    story = s.given(*REACHED[status][0])
-    story.when(input_in(status, name))
-    requested = set(story.calls)
-    reported = {s.text_of(event) for event in story.events}
-    story.when(input_in(status, name))
-    facts = {s.text_of(event) for event in story.events if s.name_of(event) in FACTS}
+    scenario = s.given(*REACHED[status][0])
+    scenario.when(input_in(status, name))
+    requested = set(scenario.calls)
+    reported = {s.describe(event) for event in scenario.events}
+    scenario.when(input_in(status, name))
+    facts = {s.describe(event) for event in scenario.events if s.name_of(event) in FACTS}
     assert not facts & reported
-    assert not requested & set(story.calls)
+    assert not requested & set(scenario.calls)
 
 
 #: Events about money that moved, or about the end of an order.

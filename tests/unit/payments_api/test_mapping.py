@@ -7,16 +7,16 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from groupbuy.payments.v1.payments_pb2 import PaymentState
 
 from services.payments.api.mapping import PaymentView, payment_of, refund_of
-from tests.unit.payments.stories import (
+from tests.scenarios.payments import (
     AUTHORISE,
     CAPTURE,
     REFUND,
-    action,
+    action_required,
     authorised,
     captured,
     declined,
     given,
-    gone,
+    hold_gone,
     refund,
     refunded,
     release,
@@ -32,7 +32,7 @@ TAKEN = [reserved(method="wallet_ok"), sold()]
 
 
 def view(*inputs: PaymentInput) -> PaymentView:
-    found = payment_of(given(*inputs).payments, "o1")
+    found = payment_of(given(*inputs).state, "o1")
     assert found is not None
     return found
 
@@ -41,15 +41,15 @@ def view(*inputs: PaymentInput) -> PaymentView:
     ("inputs", "state", "held", "taken", "refunds"),
     [
         ([reserved()], "REQUESTED", 0, 0, 0),
-        ([reserved(), action()], "ACTION_REQUIRED", 0, 0, 0),
+        ([reserved(), action_required()], "ACTION_REQUIRED", 0, 0, 0),
         ([reserved(), declined()], "DECLINED", 0, 0, 0),
         (HELD, "AUTHORISED", 100, 0, 0),
-        ([*HELD, gone(AUTHORISE)], "LAPSED", 0, 0, 0),
+        ([*HELD, hold_gone(AUTHORISE)], "LAPSED", 0, 0, 0),
         ([*HELD, release()], "AUTHORISED", 100, 0, 0),
         ([*HELD, release(), voided()], "VOIDED", 0, 0, 0),
         ([release()], "VOIDED", 0, 0, 0),
         ([*HELD, settle()], "AUTHORISED", 100, 0, 0),
-        ([*HELD, settle(), gone()], "REQUESTED", 0, 0, 0),
+        ([*HELD, settle(), hold_gone()], "REQUESTED", 0, 0, 0),
         ([*HELD, settle(), declined(CAPTURE)], "DECLINED", 100, 0, 0),
         (CHARGED, "CAPTURED", 0, 60, 0),
         ([*CHARGED, refund("r1", 20)], "CAPTURED", 0, 60, 0),
@@ -80,8 +80,8 @@ def test_a_payment_shows_its_hold_its_currency_and_the_requested_amount() -> Non
 
 
 def test_a_payment_shows_the_confirmation_address_until_it_is_confirmed() -> None:
-    assert view(reserved(), action()).action_url == "https://confirm"
-    assert view(reserved(), action(), authorised()).action_url == ""
+    assert view(reserved(), action_required()).action_url == "https://confirm"
+    assert view(reserved(), action_required(), authorised()).action_url == ""
 
 
 def test_a_declined_payment_shows_the_reason() -> None:
@@ -89,11 +89,11 @@ def test_a_declined_payment_shows_the_reason() -> None:
 
 
 def test_an_order_that_the_group_never_named_has_no_payment() -> None:
-    assert payment_of(given().payments, "o1") is None
-    assert payment_of(given(authorised("h9")).payments, "o1") is None
+    assert payment_of(given().state, "o1") is None
+    assert payment_of(given(authorised("h9")).state, "o1") is None
 
 
 def test_an_undecided_refund_is_not_found() -> None:
-    payments = given(*CHARGED).payments
+    payments = given(*CHARGED).state
     assert refund_of(payments, "o1", "r1") is None
     assert refund_of(payments, "o9", "r1") is None

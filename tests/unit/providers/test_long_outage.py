@@ -19,8 +19,9 @@ from services.payments.domain.model import RefundStatus
 from services.payments.processors.effects import PaymentEffectHandler
 from services.payments.providers.port import ExpiringIdempotency, outcome_of, resolve_outcome
 from services.payments.providers.stripe.adapter import StripeProvider
-from tests.unit.payments.stories import GROUP, START_MS, Story, authorised, captured, given, refund, reserved, settle
-from tests.unit.payments.stories import tick as ticked
+from tests.scenarios.facts import GROUP
+from tests.scenarios.payments import START_MS, PaymentsScenario, authorised, captured, given, refund, reserved, settle
+from tests.scenarios.payments import tick as ticked
 from tests.unit.virtual_time import run
 
 DAY_S = 86_400.0
@@ -90,36 +91,36 @@ class Record:
         self.value = decision.SerializeToString()
 
 
-async def refunded_after_an_outage(bank: Bank) -> Story:
+async def refunded_after_an_outage(bank: Bank) -> PaymentsScenario:
     """From the command to the answer, with the log's time beside the clock's."""
-    story = given(reserved(), authorised(), settle(100), captured(amount=100))
+    scenario = given(reserved(), authorised(), settle(100), captured(amount=100))
     calling = PaymentEffectHandler(lambda method: bank, lambda: START_MS + int(bank.now_s * 1000))
 
     async def decided(value: PaymentInput) -> list[Effect[ProviderCall]]:
-        story.when(value, after_ms=max(START_MS + int(bank.now_s * 1000) - story.at_ms, 0))
-        return list(calling.effects_of(Record(story.last))) if story.last is not None else []
+        scenario.when(value, after_ms=max(START_MS + int(bank.now_s * 1000) - scenario.now_ms, 0))
+        return list(calling.effects_of(Record(scenario.last))) if scenario.last is not None else []
 
     calls = await decided(refund("r1", 60))
     while calls:
         (made,) = calls
         outcome = await calling.perform(GROUP, made.call)
         calls = await decided(PaymentInput.FromString(outcome.value))
-        due_ms = story.domain.due(story.payments)
+        due_ms = scenario.domain.due(scenario.state)
         if due_ms is not None:
             await asyncio.sleep((due_ms - START_MS) / 1000 - bank.now_s + 0.01)
             calls = await decided(ticked())
-    return story
+    return scenario
 
 
 def test_a_refund_whose_answer_came_25_hours_later_is_paid_once() -> None:
     bank = LookingUpBank()
-    story = run(refunded_after_an_outage(bank))
-    found = refund_of(story.payments, "o1", "r1")
+    scenario = run(refunded_after_an_outage(bank))
+    found = refund_of(scenario.state, "o1", "r1")
     assert found is not None
     assert (found.status, found.amount) == (RefundStatus.SUCCEEDED, 60)
     assert [(name, amount) for name, amount, _ in bank.paid] == [("o1:refund:1", 60)]
-    assert (story.at_ms - START_MS) / 1000 > AWAY_S
-    story.when(refund("r2", 60)).then("RefundDeclined r2 60")
+    assert (scenario.now_ms - START_MS) / 1000 > AWAY_S
+    scenario.when(refund("r2", 60)).then("RefundDeclined r2 60")
 
 
 def test_without_a_look_up_first_it_would_be_paid_twice() -> None:

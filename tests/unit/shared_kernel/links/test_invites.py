@@ -13,10 +13,11 @@ from rich.console import Console
 from ops.log.invites import invites_of, report, tree
 from shared_kernel.share_link_api import invitation
 from shared_kernel.share_links import Keys, Link, Verified, link_id
-from tests.unit.groups.given import KEY, Group, campaign, cancels, given, joins, opens
+from tests.scenarios.facts import GROUP
+from tests.scenarios.groups import Group, campaign, cancels, given, joins, opens
 
 KEYS = Keys({"k": bytes(32)})
-FIRST = Link("ann", SHARE_CHANNEL_FRIEND, 1, 2, group=KEY)
+FIRST = Link("ann", SHARE_CHANNEL_FRIEND, 1, 2, group=GROUP)
 
 
 def invitation_of(link: Link) -> Invitation:
@@ -43,15 +44,15 @@ def test_the_reservation_has_the_invitation_of_the_member() -> None:
 def test_the_waitlist_keeps_the_invitation() -> None:
     group = given(opens("a", campaign(capacity=2, tiers=campaign().tiers[:1], waitlist=True)), joins("b"))
     group.when(joins("c", invitation=invitation_of(FIRST)), joins("d")).then("seat_waitlisted c", "seat_waitlisted d")
-    assert group.last[0].seat_waitlisted.invitation == invitation_of(FIRST)
+    assert group.events[0].seat_waitlisted.invitation == invitation_of(FIRST)
     group.when(cancels("b"))
-    (seat,) = (event.seat_reserved for event in group.last if event.HasField("seat_reserved"))
+    (seat,) = (event.seat_reserved for event in group.events if event.HasField("seat_reserved"))
     assert (seat.order, seat.invitation) == ("c", invitation_of(FIRST))
     found = invites_of(decisions(group))
     assert [(link.inviter, [one.order for one in link.orders]) for link in found.links] == [("ann", ["c"])]
 
 
-def test_a_tree_five_links_deep_is_read_back_from_the_log_alone() -> None:
+def test_a_tree_five_links_deep_is_folds_log_from_the_log_alone() -> None:
     chain = [FIRST]
     people = ["bea", "cyd", "dan", "eva", "fay"]
     for person in people[:-1]:
@@ -63,7 +64,7 @@ def test_a_tree_five_links_deep_is_read_back_from_the_log_alone() -> None:
     group.when(joins("order-gus", customer="gus", invitation=invitation_of(side)))
     group.when(joins("order-hal", customer="hal", invitation=invitation_of(chain[0])))
 
-    found = report(KEY, invites_of(decisions(group)))
+    found = report(GROUP, invites_of(decisions(group)))
 
     assert (found["depth"], found["invited"]) == (5, 7)
     assert found["uninvited"] == [{"order": "a", "customer": "ann"}]
@@ -81,7 +82,7 @@ def test_a_tree_five_links_deep_is_read_back_from_the_log_alone() -> None:
     assert [one["customer"] for one in found["links"][0]["orders"]] == ["bea", "hal"]
     json.dumps(found)
     out = StringIO()
-    Console(file=out, width=100).print(tree(KEY, invites_of(decisions(group))))
+    Console(file=out, width=100).print(tree(GROUP, invites_of(decisions(group))))
     for person in [*people, "ann", "gus", "hal"]:
         assert person in out.getvalue()
 
@@ -98,7 +99,7 @@ def test_a_link_without_orders_is_placed_by_its_forwards() -> None:
 def test_duplicate_decisions_count_once() -> None:
     group = given(opens("a", invitation=invitation_of(FIRST)), joins("b", invitation=invitation_of(FIRST)))
     once = decisions(group)
-    assert report(KEY, invites_of([*once, *once])) == report(KEY, invites_of(once))
+    assert report(GROUP, invites_of([*once, *once])) == report(GROUP, invites_of(once))
 
 
 def test_the_longest_chain_is_printed() -> None:
@@ -109,5 +110,5 @@ def test_the_longest_chain_is_printed() -> None:
         group.when(joins(f"o{number}", invitation=invitation_of(link)))
     found = invites_of(decisions(group))
     assert found.depth == 100
-    json.dumps(report(KEY, found))
-    Console(file=StringIO(), width=400).print(tree(KEY, found))
+    json.dumps(report(GROUP, found))
+    Console(file=StringIO(), width=400).print(tree(GROUP, found))

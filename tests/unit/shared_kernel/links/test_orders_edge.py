@@ -16,7 +16,7 @@ from chassis.rpc.errors import ApiError
 from services.orders.api.orders import OrderServicer
 from services.orders.domain.ids import group_id
 from shared_kernel.share_links import Keys, Link, link_id
-from tests.unit.orders import history as h
+from tests.scenarios import orders as h
 from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, World, call, place_request
 
 NOW_S = TIME_MS // 1_000

@@ -1,34 +1,22 @@
-"""Given/when/then for payments: given inputs, when an input arrives, then these events, each as one line of text.
-
-Inputs and decisions pass through the kernel's decide and apply as bytes. After each decision, a fold of the log is
-compared with the state that decided.
-"""
+"""Scenarios of the payments service: builders of its inputs, events as text, and the payments of one group."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from groupbuy.groups.v1.decisions_pb2 import (
-    GroupDecision,
-    GroupEvent,
-    GroupExpired,
-    ReleaseRequested,
-    SeatReserved,
-    SettlementRequested,
-)
+from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.log.v1.log_pb2 import Tick
 from groupbuy.payments.v1 import decisions_pb2 as pb
-from groupbuy.payments.v1 import inbox_pb2 as inbox
 from groupbuy.payments.v1.decisions_pb2 import Operation, PaymentDecision, PaymentEvent, ProviderCall
-from groupbuy.payments.v1.inbox_pb2 import PaymentInput, ProviderOutcome, RefundCommand
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
-from eventlog.core.aggregate import Aggregate, apply, decide
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.events import calls_of, idempotency_key
 from services.payments.domain.model import GroupPayments
+from tests.scenarios import group_events, inputs
+from tests.scenarios.facts import GROUP
+from tests.scenarios.scenario import Scenario
 
-GROUP = "9f6c1c5e-0000-4000-8000-000000000001"
 START_MS = 1_700_000_000_000
+STEP_MS = 10
 AUTHORISE, SALE = pb.OPERATION_AUTHORISE, pb.OPERATION_SALE
 CAPTURE, VOID, REFUND = pb.OPERATION_CAPTURE, pb.OPERATION_VOID, pb.OPERATION_REFUND
 
@@ -37,30 +25,22 @@ CAPTURE, VOID, REFUND = pb.OPERATION_CAPTURE, pb.OPERATION_VOID, pb.OPERATION_RE
 
 
 def group(*events: GroupEvent) -> PaymentInput:
-    decision = GroupDecision(group=GROUP, version=1, events=events)
-    return PaymentInput(group_decision=decision.SerializeToString())
+    return inputs.group_decided(GROUP, *events)
 
 
 def seat(order: str = "o1", amount: int = 100, method: str = "card_ok", currency: str = "CNY") -> GroupEvent:
-    reserved = SeatReserved(
-        order=order,
-        customer=f"customer of {order}",
-        quantity=1,
-        hold_amount_minor=amount,
+    return group_events.seat_reserved(
+        order,
+        f"customer of {order}",
+        amount,
         currency=currency,
         payment_method=method,
         hold_until_ms=START_MS + 86_400_000,
     )
-    return GroupEvent(seat_reserved=reserved)
 
 
 def settlement(amount: int = 60, order: str = "o1", hold: str = "h1", currency: str = "CNY") -> GroupEvent:
-    wanted = SettlementRequested(order=order, hold=hold, amount_minor=amount, currency=currency)
-    return GroupEvent(settlement_requested=wanted)
-
-
-def releasing(order: str = "o1") -> GroupEvent:
-    return GroupEvent(release_requested=ReleaseRequested(order=order))
+    return group_events.settlement_requested(order, amount, hold, currency)
 
 
 def reserved(order: str = "o1", amount: int = 100, method: str = "card_ok", currency: str = "CNY") -> PaymentInput:
@@ -72,25 +52,19 @@ def settle(amount: int = 60, order: str = "o1", hold: str = "h1", currency: str 
 
 
 def release(order: str = "o1") -> PaymentInput:
-    return group(releasing(order))
+    return group(group_events.release_requested(order))
 
 
 def expired() -> PaymentInput:
-    return group(GroupEvent(expired=GroupExpired()))
+    return group(group_events.expired())
 
 
 def refund(name: str = "r1", amount: int = 0, order: str = "o1", digest: bytes = b"digest") -> PaymentInput:
-    return PaymentInput(
-        refund=RefundCommand(order=order, refund=name, amount_minor=amount, reason="torn", request_sha256=digest)
-    )
+    return inputs.refund_command(order, name, amount, reason="torn", request_sha256=digest)
 
 
 def tick() -> PaymentInput:
     return PaymentInput(tick=Tick())
-
-
-def _outcome(order: str, operation: Operation.ValueType, attempt: int, **result: Any) -> PaymentInput:
-    return PaymentInput(outcome=ProviderOutcome(order=order, operation=operation, attempt=attempt, **result))
 
 
 def authorised(
@@ -101,28 +75,28 @@ def authorised(
     operation: Operation.ValueType = AUTHORISE,
     currency: str = "CNY",
 ) -> PaymentInput:
-    body = inbox.OutcomeAuthorised(hold=hold, amount_minor=amount, currency=currency, capturable_until_ms=START_MS * 2)
-    return _outcome(order, operation, attempt, authorised=body)
+    body = inputs.authorised(hold, amount, START_MS * 2, currency)
+    return inputs.provider_result(order, operation, attempt, **body)
 
 
 def sold(hold: str = "h1", amount: int = 100, attempt: int = 1, order: str = "o1") -> PaymentInput:
     return authorised(hold, amount, attempt, order, SALE)
 
 
-def action(
+def action_required(
     hold: str = "h1",
     url: str = "https://confirm",
     operation: Operation.ValueType = AUTHORISE,
     attempt: int = 1,
     order: str = "o1",
 ) -> PaymentInput:
-    return _outcome(order, operation, attempt, action_required=inbox.OutcomeActionRequired(action_url=url, hold=hold))
+    return inputs.provider_result(order, operation, attempt, **inputs.action_required(hold, url))
 
 
 def declined(
     operation: Operation.ValueType = AUTHORISE, attempt: int = 1, reason: str = "no funds", order: str = "o1"
 ) -> PaymentInput:
-    return _outcome(order, operation, attempt, declined=inbox.OutcomeDeclined(reason=reason))
+    return inputs.provider_result(order, operation, attempt, **inputs.declined(reason))
 
 
 def captured(
@@ -132,13 +106,13 @@ def captured(
     operation: Operation.ValueType = CAPTURE,
     order: str = "o1",
 ) -> PaymentInput:
-    return _outcome(order, operation, attempt, captured=inbox.OutcomeCaptured(hold=hold, amount_minor=amount))
+    return inputs.provider_result(order, operation, attempt, **inputs.captured(hold, amount))
 
 
 def voided(
     hold: str = "h1", attempt: int = 1, operation: Operation.ValueType = VOID, order: str = "o1"
 ) -> PaymentInput:
-    return _outcome(order, operation, attempt, voided=inbox.OutcomeVoided(hold=hold))
+    return inputs.provider_result(order, operation, attempt, **inputs.voided(hold))
 
 
 def refunded(
@@ -148,23 +122,23 @@ def refunded(
     order: str = "o1",
     operation: Operation.ValueType = REFUND,
 ) -> PaymentInput:
-    return _outcome(order, operation, attempt, refunded=inbox.OutcomeRefunded(hold=hold, amount_minor=amount))
+    return inputs.provider_result(order, operation, attempt, **inputs.refunded(hold, amount))
 
 
 def absent(operation: Operation.ValueType = AUTHORISE, attempt: int = 1, order: str = "o1") -> PaymentInput:
-    return _outcome(order, operation, attempt, absent=inbox.OutcomeAbsent())
+    return inputs.provider_result(order, operation, attempt, **inputs.absent())
 
 
-def gone(
+def hold_gone(
     operation: Operation.ValueType = CAPTURE, attempt: int = 1, hold: str = "h1", order: str = "o1"
 ) -> PaymentInput:
-    return _outcome(order, operation, attempt, hold_gone=inbox.OutcomeHoldGone(hold=hold))
+    return inputs.provider_result(order, operation, attempt, **inputs.hold_gone(hold))
 
 
-def later(
+def retry_later(
     operation: Operation.ValueType = AUTHORISE, attempt: int = 1, after_ms: int = 0, order: str = "o1"
 ) -> PaymentInput:
-    return _outcome(order, operation, attempt, retry_later=inbox.OutcomeRetryLater(error="timeout", after_ms=after_ms))
+    return inputs.provider_result(order, operation, attempt, **inputs.retry_later(after_ms=after_ms))
 
 
 # Events as text -----------------------------------------------------------------------------------------------------
@@ -180,7 +154,7 @@ def _call(call: ProviderCall) -> str:
     return " ".join(str(part) for part in (name, call.hold, call.amount_minor, call.refund) if part not in ("", 0))
 
 
-def text_of(event: PaymentEvent) -> str:
+def describe(event: PaymentEvent) -> str:
     """An event in one line. Orders other than o1 are named first."""
     kind = str(event.WhichOneof("body"))
     body = getattr(event, kind)
@@ -210,61 +184,26 @@ def text_of(event: PaymentEvent) -> str:
     return f"{prefix}{name_of(event)} {text}".rstrip()
 
 
-# The story ----------------------------------------------------------------------------------------------------------
+# The scenario -------------------------------------------------------------------------------------------------------
 
 
-class Story:
+class PaymentsScenario(Scenario[GroupPayments]):
     """The payments of one group, input by input."""
 
     def __init__(self) -> None:
-        self.domain: Any = GroupPaymentsDomain()
-        self.aggregate: Aggregate[GroupPayments] = Aggregate(GROUP, self.domain.initial(GROUP))
-        self.folded: Aggregate[GroupPayments] = Aggregate(GROUP, self.domain.initial(GROUP))
-        self.inputs: list[tuple[bytes, int]] = []
-        self.log: list[bytes] = []
-        self.at_ms = START_MS
-        self.last: PaymentDecision | None = None
+        super().__init__(GroupPaymentsDomain(), GROUP, describe, start_ms=START_MS, step_ms=STEP_MS)
 
     @property
-    def payments(self) -> GroupPayments:
-        return self.aggregate.state
-
-    @property
-    def events(self) -> list[PaymentEvent]:
-        return list(self.last.events) if self.last is not None else []
+    def last(self) -> PaymentDecision | None:
+        """The decision of the last step."""
+        return PaymentDecision.FromString(self.log[-1]) if self.events else None
 
     @property
     def calls(self) -> list[str]:
         """Idempotency keys of the calls that the last decision requests."""
         return [idempotency_key(call) for call in calls_of(self.last)] if self.last is not None else []
 
-    def when(self, received: PaymentInput, after_ms: int = 10) -> Story:
-        """Decides one input, `after_ms` after the last one."""
-        self.at_ms += after_ms
-        value = received.SerializeToString()
-        self.inputs.append((value, self.at_ms))
-        sealed = decide(self.domain, self.aggregate, value, len(self.inputs), self.at_ms)
-        self.last = None
-        if sealed is not None:
-            self.log.append(sealed)
-            self.last = self.domain.decode_decision(sealed)
-            assert apply(self.domain, self.folded, sealed, len(self.log))
-        assert self.folded.state == self.aggregate.state, "the fold of the log differs from the state that decided"
-        return self
 
-    def then(self, *lines: str) -> Story:
-        """Checks that the last input led to exactly these events, in order."""
-        assert [text_of(event) for event in self.events] == list(lines)
-        return self
-
-    def then_nothing(self) -> Story:
-        """Checks that the last input led to no event."""
-        return self.then()
-
-
-def given(*inputs: PaymentInput) -> Story:
-    """A story after these inputs."""
-    story = Story()
-    for one in inputs:
-        story.when(one)
-    return story
+def given(*received: PaymentInput) -> PaymentsScenario:
+    """The payments of a group after these inputs."""
+    return PaymentsScenario().given(*received)
