@@ -6,11 +6,25 @@ ignored, counted and logged as critical.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from eventlog.broker.security import Kafka
 from eventlog.views.global_table import GlobalTable
 from shared_kernel.topics import CAMPAIGNS
+
+
+class FindsCampaigns(Protocol):
+    """Campaigns by id, from the campaigns' topic."""
+
+    def find(self, key: str, /) -> Campaign | None:
+        """A campaign, if the part of the topic that was read has it."""
+        ...
+
+    async def get_latest(self, key: str, /) -> Campaign | None:
+        """A campaign, or None if the topic, read to its current end, has none. Raises BrokerUnavailable."""
+        ...
 
 
 def mismatch(key: str, campaign: Campaign) -> str:

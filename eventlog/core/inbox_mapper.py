@@ -21,8 +21,7 @@ class RecordMapper(ABC):
     #: The decision that was mapped last, if they come from a decision log.
     decision: DecisionMessage | None = None
 
-    @staticmethod
-    def decode(value: bytes, /) -> DecisionMessage:
+    def decode(self, value: bytes, /) -> DecisionMessage:
         """Decodes a decision, if the records come from a decision log."""
         raise NotImplementedError
 

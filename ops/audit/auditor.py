@@ -6,9 +6,9 @@ Records of different topics may interleave. Those of a partition have to come in
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from hashlib import sha256
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
@@ -26,6 +26,8 @@ from ops.audit.group.membership import GroupState
 from ops.audit.money.statement import Totals, compare, holds_of
 from ops.audit.report import Report
 from shared_kernel.topics import ALL, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
+
+D = TypeVar("D", GroupDecision, PaymentDecision)
 
 DEAD_LETTERS = frozenset(spec.name for spec in ALL if spec.message is None)
 
@@ -98,19 +100,23 @@ class Auditor:
         return case
 
     def _group_decision(self, record: Record, key: str) -> None:
-        decision = GroupDecision()
-        if not self._decode(decision, record, key, GROUP_LOG.name):
-            return
-        trimmed = (GROUP_LOG.name, record.partition) in self._trimmed
-        if not self._case(key).group.take(record.value or b"", decision, trimmed):
-            self.duplicates += 1
+        self._decision(GROUP_LOG.name, GroupDecision(), lambda case: case.group.take, record, key)
 
     def _payment_decision(self, record: Record, key: str) -> None:
-        decision = PaymentDecision()
-        if not self._decode(decision, record, key, PAYMENT_LOG.name):
+        self._decision(PAYMENT_LOG.name, PaymentDecision(), lambda case: case.group_payments.take, record, key)
+
+    def _decision(
+        self,
+        topic: str,
+        decision: D,
+        take_of: Callable[[Case], Callable[[bytes, D, bool], bool]],
+        record: Record,
+        key: str,
+    ) -> None:
+        if not self._decode(decision, record, key, topic):
             return
-        trimmed = (PAYMENT_LOG.name, record.partition) in self._trimmed
-        if not self._case(key).group_payments.take(record.value or b"", decision, trimmed):
+        trimmed = (topic, record.partition) in self._trimmed
+        if not take_of(self._case(key))(record.value or b"", decision, trimmed):
             self.duplicates += 1
 
     def _decode(self, decision: GroupDecision | PaymentDecision, record: Record, key: str, topic: str) -> bool:

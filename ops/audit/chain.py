@@ -5,9 +5,9 @@ Every record of a decision log passes the chain first. Only new versions are fol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from hashlib import sha256
-from typing import Protocol
+from typing import Any, Protocol
 
 from ops.audit.findings import Invariant
 
@@ -24,6 +24,25 @@ class Sealed(Protocol):
     cause: int
     time_ms: int
     previous_sha256: bytes
+
+
+class Decision(Sealed, Protocol):
+    """A decision with its events."""
+
+    @property
+    def events(self) -> Collection[Any]: ...  # noqa: D102
+
+
+def bodies(decision: Decision, on_violation: OnViolation) -> Iterator[tuple[str, Any]]:
+    """Type and body of each event. Reports a decision without events, and an event of unknown type."""
+    if not decision.events:
+        on_violation(Invariant.VERSIONS, f"version {decision.version} has no event")
+    for event in decision.events:
+        body = event.WhichOneof("body")
+        if body is None:
+            on_violation(Invariant.VERSIONS, f"version {decision.version} has an event of unknown type")
+        else:
+            yield body, getattr(event, body)
 
 
 class Chain:

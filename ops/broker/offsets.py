@@ -175,16 +175,9 @@ class _Sources:
 
     def source_of(self, value: bytes) -> Any:
         """See TracesCopies."""
-        from google.protobuf.message import DecodeError
+        from shared_kernel.decoding import source_of
 
-        from eventlog.consuming.resume import Source
-
-        try:
-            found = self._message.FromString(value)
-        except DecodeError:
-            return None
-        source = found.source
-        return Source(source.topic, source.partition, source.offset) if found.HasField("source") else None
+        return source_of(self._message, value)
 
 
 class _PaymentCalls:

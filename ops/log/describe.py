@@ -86,6 +86,14 @@ def _completed(event: Any) -> str:
     return f"COMPLETED with {len(event.orders)} members, tier of {event.tier_members}{filled}"
 
 
+def _declined(event: Any) -> str:
+    return f"{short(event.order)} declined: {event.reason}"
+
+
+def _faulted(event: Any) -> str:
+    return f"THE RULES FAILED: {event.error}"
+
+
 GROUP: Mapping[str, Callable[[Any], str]] = {
     "opened": _opened,
     "seat_reserved": _reserved,
@@ -102,16 +110,20 @@ GROUP: Mapping[str, Callable[[Any], str]] = {
     "release_requested": lambda e: f"{short(e.order)}: release requested, {_release(e.reason)}",
     "member_settled": lambda e: f"{short(e.order)} charged",
     "member_released": lambda e: f"{short(e.order)} released",
-    "member_declined": lambda e: f"{short(e.order)} declined: {e.reason}",
+    "member_declined": _declined,
     "settled": lambda e: f"SETTLED: {e.settled} charged, {e.declined} declined",
     "cancel_refused": lambda e: f"{short(e.order)}: cancellation refused, {e.reason}",
-    "faulted": lambda e: f"THE RULES FAILED: {e.error}",
+    "faulted": _faulted,
 }
 
 
 def _call(call: ProviderCall) -> str:
     again = f", attempt {call.attempt}" if call.attempt > 1 else ""
     return f"{_operation(call.operation)} {amount(call.amount_minor, call.currency)} of {short(call.order)}{again}"
+
+
+def _requested(event: Any) -> str:
+    return f"asks the provider: {_call(event.call)}"
 
 
 def _authorised(event: Any) -> str:
@@ -125,17 +137,17 @@ def _captured(event: Any) -> str:
 
 
 PAYMENT: Mapping[str, Callable[[Any], str]] = {
-    "hold_requested": lambda e: f"asks the provider: {_call(e.call)}",
+    "hold_requested": _requested,
     "action_required": lambda e: f"{short(e.order)}: the shopper must confirm at {e.action_url}",
     "hold_authorised": _authorised,
-    "hold_declined": lambda e: f"{short(e.order)} declined: {e.reason}",
-    "capture_requested": lambda e: f"asks the provider: {_call(e.call)}",
+    "hold_declined": _declined,
+    "capture_requested": _requested,
     "captured": _captured,
     "capture_declined": lambda e: f"{short(e.order)}: capture declined: {e.reason}",
-    "void_requested": lambda e: f"asks the provider: {_call(e.call)}",
+    "void_requested": _requested,
     "voided": lambda e: f"{short(e.order)}: {amount(e.amount_minor, e.currency)} released",
     "hold_lapsed": lambda e: f"{short(e.order)}: the hold of {amount(e.amount_minor, e.currency)} lapsed",
-    "refund_requested": lambda e: f"asks the provider: {_call(e.call)}",
+    "refund_requested": _requested,
     "refunded": lambda e: f"{short(e.order)}: {amount(e.amount_minor, e.currency)} refunded",
     "refund_declined": lambda e: f"{short(e.order)}: refund refused: {e.reason}",
     "payment_released": lambda e: f"{short(e.order)}: payment released",
@@ -146,7 +158,7 @@ PAYMENT: Mapping[str, Callable[[Any], str]] = {
     "suspense_recorded": lambda e: (
         f"UNEXPECTED FUNDS: {amount(e.amount_minor, e.currency)} of {short(e.order)}: {e.reason}"
     ),
-    "faulted": lambda e: f"THE RULES FAILED: {e.error}",
+    "faulted": _faulted,
 }
 
 

@@ -9,7 +9,13 @@ from collections.abc import Iterable
 
 from aiokafka import AIOKafkaProducer
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, OPERATION_CAPTURE, OPERATION_VOID, Operation
-from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_RECONCILIATION, PaymentInput, ProviderOutcome
+from groupbuy.payments.v1.inbox_pb2 import (
+    OUTCOME_ORIGIN_RECONCILIATION,
+    OutcomeAuthorised,
+    OutcomeCaptured,
+    PaymentInput,
+    ProviderOutcome,
+)
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
 from eventlog.core.partitioner import partition_of
@@ -49,18 +55,14 @@ def _claim(theirs: StatementEntry, operation: Operation.ValueType) -> ProviderOu
 
 def _taken(theirs: StatementEntry) -> ProviderOutcome:
     made = _claim(theirs, OPERATION_CAPTURE)
-    made.captured.hold = theirs.hold
-    made.captured.amount_minor = theirs.captured_minor
-    made.captured.currency = theirs.currency
+    _set_money(made.captured, theirs, theirs.captured_minor)
     return made
 
 
 def _held(theirs: StatementEntry) -> ProviderOutcome:
     # Whether it is still open or not: payments requests a void and books the result.
     made = _claim(theirs, OPERATION_AUTHORISE)
-    made.authorised.hold = theirs.hold
-    made.authorised.amount_minor = theirs.authorised_minor
-    made.authorised.currency = theirs.currency
+    _set_money(made.authorised, theirs, theirs.authorised_minor)
     return made
 
 
@@ -68,6 +70,12 @@ def _over(theirs: StatementEntry) -> ProviderOutcome:
     made = _claim(theirs, OPERATION_VOID)
     made.hold_gone.hold = theirs.hold
     return made
+
+
+def _set_money(result: OutcomeAuthorised | OutcomeCaptured, theirs: StatementEntry, amount_minor: int) -> None:
+    result.hold = theirs.hold
+    result.amount_minor = amount_minor
+    result.currency = theirs.currency
 
 
 def addressed(group: str, claim: ProviderOutcome) -> tuple[str, ProviderOutcome]:

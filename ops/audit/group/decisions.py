@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 
+from ops.audit.chain import bodies
 from ops.audit.findings import Invariant
 from ops.audit.group.closing import completion_problems, expiry_problems
 from ops.audit.group.membership import GroupState, Membership
@@ -26,14 +27,8 @@ class GroupFold(Membership):
             # Without its first decisions a group counts as closed, and only its chain is checked.
             return True
         self._at_ms = decision.time_ms
-        if not decision.events:
-            self._violation(Invariant.VERSIONS, f"version {decision.version} has no event")
-        for event in decision.events:
-            body = event.WhichOneof("body")
-            if body is None:
-                self._violation(Invariant.VERSIONS, f"version {decision.version} has an event of unknown type")
-                continue
-            self._HANDLERS[body](self, getattr(event, body))
+        for body, event in bodies(decision, self._violation):
+            self._HANDLERS[body](self, event)
         if self.state is GroupState.FORMING and self._at_ms >= self.deadline_ms:
             self._violation(
                 Invariant.ENDS_IN_TIME, f"still forming {self._at_ms - self.deadline_ms} ms after its deadline"

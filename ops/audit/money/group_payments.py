@@ -16,7 +16,7 @@ from groupbuy.payments.v1.decisions_pb2 import (
     PaymentDecision,
 )
 
-from ops.audit.chain import Chain
+from ops.audit.chain import Chain, bodies
 from ops.audit.findings import Findings, Invariant
 from ops.audit.money.holds import Hold, Intent, Payment
 
@@ -43,14 +43,8 @@ class GroupPaymentsFold:
         if self.chain.trimmed:
             return True
         self._cause = decision.cause
-        if not decision.events:
-            self._violation(Invariant.VERSIONS, f"version {decision.version} has no event")
-        for event in decision.events:
-            body = event.WhichOneof("body")
-            if body is None:
-                self._violation(Invariant.VERSIONS, f"version {decision.version} has an event of an unknown kind")
-                continue
-            self._HANDLERS[body](self, getattr(event, body))
+        for body, event in bodies(decision, self._violation):
+            self._HANDLERS[body](self, event)
         return True
 
     def _payment(self, order: str) -> Payment:

@@ -10,6 +10,7 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from eventlog.core.aggregate import Aggregate
 from eventlog.views.view import View
 from services.groups.domain.model import State
+from shared_kernel.campaign_table import FindsCampaigns
 
 
 class OpenGroup(Protocol):
@@ -42,16 +43,8 @@ class GroupsView(View[Aggregate[State]], Protocol):
         ...
 
 
-class Campaigns(Protocol):
-    """Campaigns by id, from the campaigns' topic."""
-
-    def find(self, key: str, /) -> Campaign | None:
-        """A campaign, if the part of the topic that was read has it."""
-        ...
-
-    async def get_latest(self, key: str, /) -> Campaign | None:
-        """A campaign, or None if the topic, read to its current end, has none. Raises BrokerUnavailable."""
-        ...
+class Campaigns(FindsCampaigns, Protocol):
+    """All campaigns."""
 
     async def refresh(self) -> None:
         """Reads the topic to the end that it has at the call. Raises BrokerUnavailable."""

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.inbox_pb2 import GroupInput, OrderRejected
 from groupbuy.log.v1.log_pb2 import Source
@@ -25,7 +24,7 @@ from eventlog.records.dead_letters import Undecodable
 from eventlog.records.envelope import header
 from eventlog.records.wire import BytesField, SourceField
 from services.groups.domain.command import reacts_to
-from shared_kernel.decoding import decode_for_group
+from shared_kernel.decoding import DecisionMapper, decode_for_group, source_of
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ class GroupInboxMapper:
         source = SourceField(GroupInput.SOURCE_FIELD_NUMBER, topic, partition)
         if topic == self._orders_topic:
             return _OrderFactMapper(topic, partition, source, self._find, self._get_latest)
-        return _PaymentDecisionMapper(source)
+        return DecisionMapper(PaymentDecision, reacts_to, source, _PAYMENT_DECISION)
 
     def copies_all(self, topic: str) -> bool:
         """See CopiesAll."""
@@ -62,12 +61,7 @@ class GroupInboxMapper:
 
     def source_of(self, value: bytes) -> CopiedFrom | None:
         """See TracesCopies."""
-        try:
-            found = GroupInput.FromString(value)
-        except DecodeError:
-            return None
-        source = found.source
-        return CopiedFrom(source.topic, source.partition, source.offset) if found.HasField("source") else None
+        return source_of(GroupInput, value)
 
 
 class _OrderFactMapper(RecordMapper):
@@ -129,25 +123,3 @@ class _OrderFactMapper(RecordMapper):
         source = Source(topic=self._topic, partition=self._partition, offset=record.offset)
         rejected = OrderRejected(order=parts[3], error=error[:500])
         return GroupInput(source=source, order_rejected=rejected).SerializeToString()
-
-
-class _PaymentDecisionMapper(RecordMapper):
-    """Maps the payment decisions of one batch."""
-
-    from_decision_log = True
-
-    @staticmethod
-    def decode(value: bytes, /) -> PaymentDecision:
-        """See RecordMapper."""
-        return PaymentDecision.FromString(value)
-
-    def __init__(self, source: SourceField) -> None:
-        self._source = source
-
-    def map_record(self, record: Any) -> bytes | None:
-        """The inbox record of a decision, or None if no group reacts to it. Raises Undecodable."""
-        value = record.value or b""
-        decision = self.decision = decode_for_group(PaymentDecision, value, record.key)
-        if not reacts_to(decision):
-            return None
-        return self._source.of(record.offset) + _PAYMENT_DECISION.of(value)

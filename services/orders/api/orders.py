@@ -41,11 +41,12 @@ from services.orders.api.event_publisher import OrderEventPublisher
 from services.orders.api.invitations import Invitations
 from services.orders.api.listing import Listing
 from services.orders.api.place_order import PlaceOrderHandler
-from services.orders.api.ports import Campaigns, OrdersView, PublishesAll
+from services.orders.api.ports import OrdersView, PublishesAll
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.ids import OrderName, parse_order_name
 from services.orders.domain.model import OrderView
 from services.orders.domain.seat import REFUSALS
+from shared_kernel.campaign_table import FindsCampaigns
 from shared_kernel.share_links import Keys
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -57,7 +58,7 @@ class OrderServicer(OrderServiceServicer):
     def __init__(
         self,
         view: OrdersView,
-        campaigns: Campaigns,
+        campaigns: FindsCampaigns,
         publisher: PublishesAll,
         now_ms: Callable[[], int] = wall_clock_ms,
         link_keys: Keys | None = None,

@@ -33,10 +33,10 @@ from services.orders.api.event_publisher import OrderEventPublisher
 from services.orders.api.invitations import Invitations
 from services.orders.api.mapping import show_placed
 from services.orders.api.parsed_order import ParsedOrder, parse_order
-from services.orders.api.ports import Campaigns
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.model import GroupOrders, OrderView
 from shared_kernel.api_errors import campaign_not_found, group_not_found
+from shared_kernel.campaign_table import FindsCampaigns
 
 #: Single orders that wait for their final state in one process, and the share of one identity.
 MAX_WAIT_FINAL = 1_000
@@ -58,7 +58,7 @@ class PlaceOrderHandler:
     """Handler of PlaceOrder."""
 
     def __init__(
-        self, reader: Reader, campaigns: Campaigns, event_publisher: OrderEventPublisher, links: Invitations
+        self, reader: Reader, campaigns: FindsCampaigns, event_publisher: OrderEventPublisher, links: Invitations
     ) -> None:
         self._reader = reader
         self._campaigns = campaigns

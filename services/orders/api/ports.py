@@ -5,26 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from groupbuy.groups.v1.campaigns_pb2 import Campaign
-
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.views.view import View
 from services.orders.domain.model import GroupOrders
 from services.orders.processors.customers import ListEntry
-
-
-class Campaigns(Protocol):
-    """Campaigns by id, from the campaigns' topic."""
-
-    def find(self, key: str, /) -> Campaign | None:
-        """A campaign, if the part of the topic that was read has it."""
-        ...
-
-    async def get_latest(self, key: str, /) -> Campaign | None:
-        """A campaign, or None if the topic, read to its current end, has none. Raises BrokerUnavailable."""
-        ...
 
 
 class OrdersView(View[GroupOrders], Protocol):

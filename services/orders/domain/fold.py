@@ -72,11 +72,10 @@ class OrdersFold:
 
     def fold_group(self, state: GroupOrders, decision: GroupDecision, value: bytes) -> bool:
         """Folds a group decision. Returns False for a duplicate. Raises HistoryBroken."""
-        chain = _advance(state.decisions, decision, value, f"group {state.group}")
-        if chain is None:
+        following = _follow(state.decisions, decision, value, f"group {state.group}")
+        if following is None:
             return False
-        kinds = _event_kinds(decision, f"group {state.group}")
-        state.decisions = chain
+        state.decisions, kinds = following
         for kind, event in zip(kinds, decision.events, strict=True):
             if kind == "opened":
                 _opened(state, event.opened)
@@ -94,11 +93,10 @@ class OrdersFold:
 
     def fold_payment(self, state: GroupOrders, decision: PaymentDecision, value: bytes) -> bool:
         """Folds a payment decision. Returns False for a duplicate. Raises HistoryBroken."""
-        chain = _advance(state.payments, decision, value, f"payments of group {state.group}")
-        if chain is None:
+        following = _follow(state.payments, decision, value, f"payments of group {state.group}")
+        if following is None:
             return False
-        kinds = _event_kinds(decision, f"payments of group {state.group}")
-        state.payments = chain
+        state.payments, kinds = following
         for kind, event in zip(kinds, decision.events, strict=True):
             if kind in order_payment.RULES:
                 body = getattr(event, kind)
@@ -116,12 +114,18 @@ def _opened(state: GroupOrders, opened: GroupOpened) -> None:
     state.solo = opened.terms.solo
 
 
-def _event_kinds(decision: Any, subject: str) -> list[str]:
-    """Kinds of a decision's events. Raises HistoryBroken before any of them is folded."""
+def _follow(chain: Chain, decision: Any, value: bytes, subject: str) -> tuple[Chain, list[str]] | None:
+    """The chain after one more decision, and the kinds of its events, or None for a duplicate.
+
+    Raises HistoryBroken before any event is folded.
+    """
+    advanced = _advance(chain, decision, value, subject)
+    if advanced is None:
+        return None
     kinds = [event.WhichOneof("body") for event in decision.events[:]]
     if None in kinds:
         raise HistoryBroken(f"{subject} version {decision.version} has an unknown event")
-    return kinds
+    return advanced, kinds
 
 
 def _advance(chain: Chain, decision: Decision, value: bytes, subject: str) -> Chain | None:

@@ -7,14 +7,16 @@ yields the same outcome. A reader parses the bytes that it has verified. Error m
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, ProviderOutcome
 
 from chassis.outside.call_errors import NotPossibleNow, NotYet
-from chassis.outside.signatures import Headers
+from chassis.outside.signatures import Headers, check_hmac, single_header
 
 #: Group id and outcome.
 Claim: TypeAlias = tuple[str, ProviderOutcome]
@@ -65,6 +67,26 @@ class Notifications:
         except (NotPossibleNow, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             # The signature is valid, so this is no attack. Reconciliation finds the money.
             raise NotUnderstood(f"unreadable notification: {error!r}") from error
+
+
+class HmacReader(ABC):
+    """Base of the readers whose notifications are JSON, signed with HMAC-SHA256 under a shared secret."""
+
+    #: Name of the header with the time and the signature.
+    header: ClassVar[str]
+
+    def __init__(self, secret: str, now_s: Callable[[], float] = time.time) -> None:
+        self._secret = secret
+        self._now_s = now_s
+
+    def read(self, headers: Headers, body: bytes) -> Claim | None:
+        """See WebhookReader."""
+        check_hmac(single_header(headers, self.header), self._secret, body, self._now_s())
+        return self.claim_of(read_json(body))
+
+    @abstractmethod
+    def claim_of(self, event: Any) -> Claim | None:
+        """The claim of a verified event. Raises as WebhookReader.read does."""
 
 
 def read_json(body: bytes) -> Any:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from typing import Any
 
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
-from chassis.outside.signatures import Headers, check_hmac, single_header
-from services.payments.providers.notifications import Claim, NotUnderstood, outcome_of_key, read_json
+from services.payments.providers.notifications import Claim, HmacReader, NotUnderstood, outcome_of_key
 from services.payments.providers.simulator_client.mapping import set_result
 
-HEADER = "simprovider-signature"
 _FIELDS = ("hold", "amount_minor", "currency", "capturable_until_ms", "reason", "action_url")
 
 
-class SimulatorWebhooks:
-    """Reader of the simulated provider's notifications. See WebhookReader."""
+class SimulatorWebhooks(HmacReader):
+    """Reader of the simulated provider's notifications."""
 
-    def __init__(self, secret: str, now_s: Callable[[], float] = time.time) -> None:
-        self._secret = secret
-        self._now_s = now_s
+    header = "simprovider-signature"
 
-    def read(self, headers: Headers, body: bytes) -> Claim | None:
-        """The claim of a notification. Raises BadSignature, NotUnderstood."""
-        check_hmac(single_header(headers, HEADER), self._secret, body, self._now_s())
-        event = read_json(body)
+    def claim_of(self, event: Any) -> Claim | None:
+        """The claim of a notification. Raises NotUnderstood."""
         outcome = outcome_of_key(event["key"])
         if outcome is None:
             raise NotUnderstood(f"unknown idempotency key {str(event['key'])[:80]!r}")
