@@ -27,6 +27,7 @@ from bench.fold.topics import DECIDER, INBOX, LOG
 from bench.fold.worker import Meter, drain
 from bench.yardstick import measure_echo
 from chassis.admission.thread_priority import DECIDING, apply_thread_priorities
+from chassis.rpc.channel_options import DIRECT
 from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
 from eventlog.records.codec import Codec
@@ -69,7 +70,7 @@ async def serve(bootstrap: str, facts: int) -> None:
 
 
 async def _call(port: int, times: list[tuple[float, float]]) -> None:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=DIRECT) as channel:
         echo = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
         while True:
             began = time.monotonic()

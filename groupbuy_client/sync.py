@@ -66,13 +66,15 @@ class Client:
 
         Without credentials nothing is encrypted; mtls makes credentials. With them, the server at each target must
         have the identity of the service in `trust_domain`. `timeout_s` limits each call that sets no other limit,
-        retries included. `options` are additional gRPC channel options.
+        retries included. `options` are gRPC channel options that replace or add to the client's own:
+        `("grpc.enable_http_proxy", 1)` connects through the `http_proxy` of the environment.
         """
         self._targets = Targets(orders or target, groups or target, payments or target)
         self._credentials = credentials
         self._trust_domain = trust_domain
         self._timeout_s = timeout_s
-        self._options = (*OPTIONS, *options)
+        # gRPC takes the first value of an option.
+        self._options = (*options, *OPTIONS)
         self._channels: dict[tuple[str, str], grpc.Channel] = {}
         self._stubs: dict[_Service, Any] = {}
         # Any thread may use the synchronous client, which is generated from this one.

@@ -41,6 +41,8 @@ OPTIONS: tuple[tuple[str, str | int], ...] = (
     # Detect a dead connection below a watch within 30 s. Servers permit a ping every 10 s.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # By default gRPC sends even loopback addresses through the `http_proxy` of the environment.
+    ("grpc.enable_http_proxy", 0),
 )
 
 

@@ -30,6 +30,7 @@ from groupbuy.orders.v1.orders_pb2 import (
 )
 
 from bench.api.h2 import Connection, connect, headers, message
+from chassis.rpc.channel_options import DIRECT
 from groupbuy_client.errors import of_status
 
 PLACE = "/groupbuy.orders.v1.OrderService/PlaceOrder"
@@ -198,7 +199,9 @@ async def batched(job: dict[str, Any]) -> dict[str, float]:
         async for response in stub.PlaceOrders(requests()):
             count(response.results)
 
-    channels = [grpc.aio.insecure_channel(job["endpoint"], options=[("bench.n", n)]) for n in range(job["at_once"])]
+    channels = [
+        grpc.aio.insecure_channel(job["endpoint"], options=[("bench.n", n), *DIRECT]) for n in range(job["at_once"])
+    ]
     stubs: list[Any] = [orders_pb2_grpc.OrderServiceStub(channel) for channel in channels]
     await asyncio.gather(*(channel.channel_ready() for channel in channels))
     began = time.monotonic()
@@ -251,7 +254,7 @@ async def watch(job: dict[str, Any]) -> dict[str, float]:
             await asyncio.sleep(0.01)
     await _until(lambda: len(received) >= watchers)
     delays: list[float] = []
-    async with grpc.aio.insecure_channel(job["orders"]) as channel:
+    async with grpc.aio.insecure_channel(job["orders"], options=DIRECT) as channel:
         stub: Any = orders_pb2_grpc.OrderServiceStub(channel)
         for _ in range(rounds):
             received.clear()

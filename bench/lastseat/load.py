@@ -21,6 +21,7 @@ from groupbuy.orders.v1.orders_pb2 import (
 
 from bench.api.h2 import Connection, connect, headers, message
 from bench.api.load import CONNECTIONS, PLACE, order, quantile
+from chassis.rpc.channel_options import DIRECT
 
 TIMEOUT_S = 10
 #: Size of the prefix of a gRPC message.
@@ -75,7 +76,7 @@ async def races(job: dict[str, Any]) -> dict[str, Any]:
     took: list[float] = []
     seated: list[str] = []
     answered = one_winner = 0
-    async with grpc.aio.insecure_channel(job["endpoint"]) as channel:
+    async with grpc.aio.insecure_channel(job["endpoint"], options=DIRECT) as channel:
         stub: Any = orders_pb2_grpc.OrderServiceStub(channel)
         for number in range(job["rounds"]):
             leader = (await stub.PlaceOrder(order(job["campaign"], wait=WAIT_SEAT_DECIDED), timeout=TIMEOUT_S)).order

@@ -29,6 +29,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 
 from bench.api.h2 import Connection, connect, headers, message
 from bench.api.load import CONNECTIONS, PLACE, order, quantile
+from chassis.rpc.channel_options import DIRECT
 from services.orders.domain.ids import group_id
 
 GROUP = 10
@@ -165,7 +166,7 @@ async def streamed(job: dict[str, Any], placed: Placed) -> None:
                 yield PlaceOrdersRequest(requests=some)
             await asyncio.sleep(max(0.0, TICK_S - (time.monotonic() - began - now)))
 
-    async with grpc.aio.insecure_channel(job["orders"]) as channel:
+    async with grpc.aio.insecure_channel(job["orders"], options=DIRECT) as channel:
         stub: Any = orders_pb2_grpc.OrderServiceStub(channel)
         async for response in stub.PlaceOrders(requests()):
             now, wall = time.monotonic(), time.time()
@@ -208,7 +209,7 @@ async def unary(job: dict[str, Any], placed: Placed) -> None:
 
 async def probes(job: dict[str, Any], seats: list[tuple[float, float]]) -> None:
     """Places a few leaders' orders per second that wait for their seat, and measures how long a shopper waits."""
-    async with grpc.aio.insecure_channel(job["orders"]) as channel:
+    async with grpc.aio.insecure_channel(job["orders"], options=DIRECT) as channel:
         stub: Any = orders_pb2_grpc.OrderServiceStub(channel)
 
         async def probe() -> None:
@@ -271,7 +272,7 @@ async def fill(job: dict[str, Any]) -> dict[str, Any]:
             yield PlaceOrdersRequest(requests=some)
 
     began = time.monotonic()
-    async with grpc.aio.insecure_channel(job["orders"]) as channel:
+    async with grpc.aio.insecure_channel(job["orders"], options=DIRECT) as channel:
         stub: Any = orders_pb2_grpc.OrderServiceStub(channel)
         opened, reported = 0, 0
         async for response in stub.PlaceOrders(requests()):

@@ -28,6 +28,7 @@ from chassis.identity import peer_identity
 from chassis.identity.access_settings import SecuritySettings
 from chassis.identity.file_stamp import Stamp, stamp
 from chassis.identity.peer_identity import Identity, NotAnIdentity, server_name
+from chassis.rpc.channel_options import DIRECT
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -198,6 +199,8 @@ def expecting(spiffe: str) -> tuple[tuple[str, str], ...]:
 
 
 def _open(target: str, pair: CertificateSet | None, expect: str, options: Options) -> grpc.aio.Channel:
+    # gRPC takes the first value of an option.
+    options = (*options, *DIRECT)
     if pair is None:
         return grpc.aio.insecure_channel(target, options=options)
     credentials = grpc.ssl_channel_credentials(pair.ca, pair.key, pair.certificate)

@@ -19,6 +19,8 @@ KEEPALIVE: Final[Options] = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
+#: Every server of ours is reached directly. By default gRPC sends even loopback addresses through `http_proxy`.
+DIRECT: Final[Options] = (("grpc.enable_http_proxy", 0),)
 
 
 def options(*, max_backoff_ms: int = MAX_BACKOFF_MS, retries: bool = True, own_connection: bool = False) -> Options:
@@ -33,8 +35,7 @@ def options(*, max_backoff_ms: int = MAX_BACKOFF_MS, retries: bool = True, own_c
         ("grpc.min_reconnect_backoff_ms", backoff_ms),
         ("grpc.max_reconnect_backoff_ms", max_backoff_ms),
         *KEEPALIVE,
-        # Every server of ours is reached directly.
-        ("grpc.enable_http_proxy", 0),
+        *DIRECT,
     )
     if not retries:
         made = (*made, ("grpc.enable_retries", 0))

@@ -14,6 +14,7 @@ from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 
 from tests.contract.calls import GROUP, accounts, accounts_when, call_of, hold_of, perform
 from tests.contract.conftest import Rig
+from tests.fake_proxy import proxied
 
 
 @pytest.mark.parametrize("currency", ["CNY", "JPY", "KWD", "EUR"])
@@ -161,3 +162,12 @@ async def test_a_declined_amount_moves_no_money(rig: Rig, behaviour: dict[str, A
 async def test_a_call_without_an_operation_raises(rig: Rig) -> None:
     with pytest.raises(ValueError, match="operation"):
         await rig.provider.perform(call_of(d.OPERATION_UNSPECIFIED, rig.ok), GROUP)
+
+
+async def test_no_call_to_a_provider_goes_through_a_proxy_of_the_environment(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proxied(monkeypatch) as proxy:
+        outcome = await rig.provider.perform(call_of(rig.begin, rig.ok), GROUP)
+    assert outcome.WhichOneof("result") != "declined"
+    assert proxy.connections == 0
