@@ -81,7 +81,9 @@ def hold_lapsed(order: str, amount_minor: int) -> PaymentEvent:
 
 
 def refunded(order: str, amount_minor: int, refund: str = "", hold: str = "") -> PaymentEvent:
-    body = pb.Refunded(order=order, hold=hold or hold_of(order), amount_minor=amount_minor, refund=refund)
+    body = pb.Refunded(
+        order=order, hold=hold or hold_of(order), amount_minor=amount_minor, refund=refund, currency="CNY"
+    )
     return PaymentEvent(refunded=body)
 
 

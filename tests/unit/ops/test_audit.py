@@ -11,21 +11,18 @@ from groupbuy.payments.v1 import decisions_pb2 as p
 
 from ops.audit import Invariant
 from ops.audit.group.membership import GroupState
-from tests.unit.ops.story import (
+from tests.scenarios import group_events as ge
+from tests.scenarios import payment_events as pe
+from tests.scenarios.facts import GROUP, digest_of
+from tests.unit.ops.scripted_logs import (
     DEADLINE_MS,
-    GROUP,
     OPENED_MS,
     Edit,
-    Story,
-    asked,
+    ScriptedLogs,
     authorised,
-    captured,
-    charge,
     completed_group,
-    confirmed,
     expired_group,
     opening,
-    request,
     reserved,
 )
 
@@ -63,13 +60,9 @@ def orders_named(*orders: str) -> Edit:
     return edit
 
 
-refused_again = g.GroupEvent(
-    seat_refused=g.SeatRefused(
-        order="b", customer="bob", reason=g.REFUSAL_REASON_GROUP_FULL, request_sha256=request("b")
-    )
-)
-released_d = g.GroupEvent(release_requested=g.ReleaseRequested(order="d", reason=g.RELEASE_REASON_CANCELLED))
-refund = p.PaymentEvent(refunded=p.Refunded(order="b", hold="hold-b", amount_minor=8000, currency="CNY", refund="r1"))
+refused_again = ge.seat_refused("b", customer="bob", request_sha256=digest_of("b"))
+released_d = ge.release_requested("d", g.RELEASE_REASON_CANCELLED)
+refund = pe.refunded("b", 8000, "r1")
 
 
 def test_a_correct_completed_group_passes() -> None:
@@ -104,11 +97,11 @@ PLANTED: dict[str, tuple[Invariant, str, Edit]] = {
     "a capture that leaves a rest open": (
         Invariant.HELD_IS_ACCOUNTED_FOR, "capture b", put("captured.released_minor", 999),
     ),
-    "a second capture": (Invariant.ONE_CAPTURE, "capture b", add(captured("b", 7900, 1000))),
+    "a second capture": (Invariant.ONE_CAPTURE, "capture b", add(pe.captured("b", 7900, 1000))),
     "a capture of a hold nobody made": (
         Invariant.HELD_IS_ACCOUNTED_FOR, "capture b", put("captured.hold", "hold-x"),
     ),
-    "a capture before completion": (Invariant.CAPTURE_AFTER_COMPLETION, "hold b", add(captured("b", 7900, 1000))),
+    "a capture before completion": (Invariant.CAPTURE_AFTER_COMPLETION, "hold b", add(pe.captured("b", 7900, 1000))),
     "a hold above the first tier's price": (
         Invariant.RIGHT_AMOUNT, "join b", put("seat_reserved.hold_amount_minor", 9900),
     ),
@@ -119,7 +112,7 @@ PLANTED: dict[str, tuple[Invariant, str, Edit]] = {
     "a hold in another currency": (Invariant.RIGHT_AMOUNT, "hold b", put("hold_authorised.currency", "JPY")),
     "a void that lets go too little": (Invariant.HELD_IS_ACCOUNTED_FOR, "gone c", put("voided.amount_minor", 8800)),
     "a hold authorised twice": (Invariant.HELD_IS_ACCOUNTED_FOR, "hold b", add(authorised("b"))),
-    "money asked for twice": (Invariant.ONE_CAPTURE, "hold b", add(asked("b"))),
+    "money asked for twice": (Invariant.ONE_CAPTURE, "hold b", add(pe.hold_requested("b", 8900))),
     "a refund beyond the capture": (Invariant.REFUNDS_WITHIN_CAPTURES, "capture b", add(refund)),
     "a release nobody asked for": (
         Invariant.ONE_END_OF_ORDER, "capture d", add(p.PaymentEvent(payment_released=p.PaymentReleased(order="d"))),
@@ -129,8 +122,10 @@ PLANTED: dict[str, tuple[Invariant, str, Edit]] = {
         Invariant.RIGHT_AMOUNT, "complete", put("settlement_requested.amount_minor", 15800, 3),
     ),
     "a charge to the wrong hold": (Invariant.RIGHT_AMOUNT, "complete", put("settlement_requested.hold", "hold-b", 3)),
-    "a member charged twice": (Invariant.ONE_CAPTURE, "complete", add(charge("b", 7900))),
-    "a charge to somebody who left": (Invariant.CAPTURE_AFTER_COMPLETION, "complete", add(charge("c", 7900))),
+    "a member charged twice": (Invariant.ONE_CAPTURE, "complete", add(ge.settlement_requested("b", 7900))),
+    "a charge to somebody who left": (
+        Invariant.CAPTURE_AFTER_COMPLETION, "complete", add(ge.settlement_requested("c", 7900)),
+    ),
     "a member settled at another amount": (
         Invariant.RIGHT_AMOUNT, "settle b", put("member_settled.amount_minor", 7800),
     ),
@@ -161,7 +156,7 @@ PLANTED: dict[str, tuple[Invariant, str, Edit]] = {
     "two seats of one customer": (Invariant.SEATS, "join b", put("seat_reserved.customer", "ann")),
     "a seat after the close": (Invariant.SEATS, "refuse e", add(reserved("x", "xia", OPENED_MS + 40))),
     "a confirmation after the close": (
-        Invariant.ENDS_IN_TIME, "refuse e", add(reserved("x", "xia", OPENED_MS + 40), confirmed("x", 4)),
+        Invariant.ENDS_IN_TIME, "refuse e", add(reserved("x", "xia", OPENED_MS + 40), ge.member_confirmed("x", 4)),
     ),
     "a confirmation after its time": (
         Invariant.ENDS_IN_TIME, "join b", put("seat_reserved.reserved_until_ms", OPENED_MS + 11),
@@ -174,7 +169,7 @@ PLANTED: dict[str, tuple[Invariant, str, Edit]] = {
         Invariant.SAME_REQUEST_SAME_RESULT, "join b", put("seat_reserved.customer", "zoe"),
     ),
     "an order decided on another request": (
-        Invariant.SAME_REQUEST_SAME_RESULT, "join b", put("seat_reserved.request_sha256", request("z")),
+        Invariant.SAME_REQUEST_SAME_RESULT, "join b", put("seat_reserved.request_sha256", digest_of("z")),
     ),
     "another quantity than ordered": (Invariant.RIGHT_AMOUNT, "join b", put("seat_reserved.quantity", 2)),
     "a hold that is not released": (Invariant.HELD_IS_ACCOUNTED_FOR, "gone c", clear),
@@ -207,7 +202,7 @@ def test_a_fault_planted_at_the_deadline_is_reported(fault: str) -> None:
 
 
 def test_an_expiry_with_enough_members_is_a_violation() -> None:
-    story = Story()
-    opening(story)
-    story.decide("expire", DEADLINE_MS, g.GroupEvent(expired=g.GroupExpired(members=2)))
-    assert Invariant.ONE_END_OF_GROUP in story.broken()
+    logs = ScriptedLogs()
+    opening(logs)
+    logs.decide("expire", DEADLINE_MS, ge.expired(2))
+    assert Invariant.ONE_END_OF_GROUP in logs.broken()

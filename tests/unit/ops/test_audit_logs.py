@@ -1,6 +1,6 @@
 """The audit reports faults of a log, between logs, and against the provider's statement.
 
-Method: a correct story whose records or statement are changed afterwards.
+Method: a correct logs whose records or statement are changed afterwards.
 """
 
 from __future__ import annotations
@@ -13,36 +13,37 @@ from groupbuy.groups.v1 import decisions_pb2 as g
 from ops.audit import Invariant
 from ops.audit.auditor import Auditor
 from shared_kernel.topics import GROUP_LOG, PAYMENT_LOG
-from tests.unit.ops.story import GROUP, OPENED_MS, Line, completed_group
+from tests.scenarios.facts import GROUP
+from tests.unit.ops.scripted_logs import OPENED_MS, Line, completed_group
 
 
 def test_a_missing_version_is_a_gap() -> None:
-    story = completed_group()
-    del story.groups[3]
-    assert Invariant.VERSIONS in story.broken()
+    logs = completed_group()
+    del logs.groups[3]
+    assert Invariant.VERSIONS in logs.broken()
 
 
 def test_a_missing_version_of_group_payments_is_a_gap() -> None:
-    story = completed_group()
-    del story.payments[3]
-    assert Invariant.VERSIONS in story.broken()
+    logs = completed_group()
+    del logs.payments[3]
+    assert Invariant.VERSIONS in logs.broken()
 
 
 def test_an_identical_duplicate_is_counted_and_no_violation() -> None:
-    story = completed_group()
-    story.groups.append(story.groups[2])
-    story.payments.append(story.payments[0])
-    report = story.audit()
+    logs = completed_group()
+    logs.groups.append(logs.groups[2])
+    logs.payments.append(logs.payments[0])
+    report = logs.audit()
     assert report.clean
     assert report.duplicates == 2
 
 
 def test_two_different_decisions_of_one_version_are_a_violation() -> None:
-    story = completed_group()
-    other = g.GroupDecision.FromString(story.groups[2].value)
+    logs = completed_group()
+    other = g.GroupDecision.FromString(logs.groups[2].value)
     other.time_ms += 1
-    story.groups.append(Line(99, other.SerializeToString()))
-    assert story.broken() == {Invariant.VERSIONS}
+    logs.groups.append(Line(99, other.SerializeToString()))
+    assert logs.broken() == {Invariant.VERSIONS}
 
 
 @pytest.mark.parametrize(
@@ -56,32 +57,32 @@ def test_two_different_decisions_of_one_version_are_a_violation() -> None:
     ids=["chain", "cause", "time", "key"],
 )
 def test_a_changed_envelope_is_reported(change: Callable[[g.GroupDecision], None], invariant: Invariant) -> None:
-    story = completed_group()
-    last = g.GroupDecision.FromString(story.groups[-1].value)
+    logs = completed_group()
+    last = g.GroupDecision.FromString(logs.groups[-1].value)
     change(last)
-    story.groups[-1].value = last.SerializeToString()
-    assert invariant in story.broken()
+    logs.groups[-1].value = last.SerializeToString()
+    assert invariant in logs.broken()
 
 
 def test_undecodable_bytes_are_a_violation() -> None:
-    story = completed_group()
-    story.payments.append(Line(99, b"\xff\xff\xff"))
-    assert Invariant.VERSIONS in story.broken()
+    logs = completed_group()
+    logs.payments.append(Line(99, b"\xff\xff\xff"))
+    assert Invariant.VERSIONS in logs.broken()
 
 
 def test_a_hold_above_the_agreed_maximum_is_a_violation() -> None:
-    story = completed_group()
-    story.facts.clear()
+    logs = completed_group()
+    logs.facts.clear()
     for order, customer in (("a", "ann"), ("b", "bob"), ("c", "cid"), ("d", "dan"), ("e", "eve")):
-        story.place(order, customer, quantity=2 if order == "a" else 1, agreed=8800 if order == "d" else 8900)
-    found = story.audit().findings.violations
+        logs.place(order, customer, quantity=2 if order == "a" else 1, agreed=8800 if order == "d" else 8900)
+    found = logs.audit().findings.violations
     assert [(one.invariant, one.order) for one in found] == [(Invariant.RIGHT_AMOUNT, "d")]
 
 
 def test_a_decision_about_an_order_that_was_not_placed_is_a_violation() -> None:
-    story = completed_group()
-    story.facts = [line for line in story.facts if b"dan" not in line.value]
-    assert story.broken() == {Invariant.ONE_END_OF_ORDER}
+    logs = completed_group()
+    logs.facts = [line for line in logs.facts if b"dan" not in line.value]
+    assert logs.broken() == {Invariant.ONE_END_OF_ORDER}
 
 
 def test_an_acknowledged_order_that_is_not_in_the_log_is_a_violation() -> None:
@@ -89,73 +90,73 @@ def test_an_acknowledged_order_that_is_not_in_the_log_is_a_violation() -> None:
 
 
 def test_a_duplicate_order_record_is_counted_and_no_violation() -> None:
-    story = completed_group()
-    story.place("b", "bob")
-    report = story.audit()
+    logs = completed_group()
+    logs.place("b", "bob")
+    report = logs.audit()
     assert report.clean
     assert (report.placed, report.repeats) == (5, 1)
 
 
 def test_an_undecodable_order_has_to_be_refused() -> None:
-    story = completed_group()
-    story.facts.append(Line(50, b"\xff", headers=(("ce_subject", f"groups/{GROUP}/orders/u".encode()),)))
-    assert story.broken() == {Invariant.ONE_END_OF_ORDER}
+    logs = completed_group()
+    logs.facts.append(Line(50, b"\xff", headers=(("ce_subject", f"groups/{GROUP}/orders/u".encode()),)))
+    assert logs.broken() == {Invariant.ONE_END_OF_ORDER}
     rejected = g.SeatRefused(order="u", reason=g.REFUSAL_REASON_UNREADABLE)
-    story.decide("reject u", OPENED_MS + 50, g.GroupEvent(seat_refused=rejected))
-    assert story.audit().clean
+    logs.decide("reject u", OPENED_MS + 50, g.GroupEvent(seat_refused=rejected))
+    assert logs.audit().clean
 
 
 def test_a_capture_decided_before_the_completion_is_in_the_inbox_is_a_violation() -> None:
-    story = completed_group()
+    logs = completed_group()
     # The copy of the completion arrives in the payment inbox after the captures were requested.
-    completion = next(line for line in story.inbox if b"hold-d" in line.value and b"hold-a" in line.value)
+    completion = next(line for line in logs.inbox if b"hold-d" in line.value and b"hold-a" in line.value)
     completion.offset = 10_000
-    assert story.broken() == {Invariant.CAPTURE_AFTER_COMPLETION}
+    assert logs.broken() == {Invariant.CAPTURE_AFTER_COMPLETION}
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("authorised_minor", 1), ("captured_minor", 1), ("released_minor", 1), ("refunded_minor", 1)]
 )
 def test_any_difference_to_the_statement_is_reported(name: str, value: int) -> None:
-    story = completed_group()
-    setattr(story.entries["hold-b"], name, value)
-    report = story.audit()
+    logs = completed_group()
+    setattr(logs.entries["hold-b"], name, value)
+    report = logs.audit()
     assert report.books_equal is False
     assert {violation.order for violation in report.findings.violations} == {"b"}
 
 
 def test_a_hold_of_one_side_only_is_a_difference() -> None:
-    story = completed_group()
-    del story.entries["hold-c"]
-    assert story.broken() == {Invariant.BOOKS_EQUAL}
-    story = completed_group()
-    story.books("z", 100, 0, 100)
-    assert story.broken() == {Invariant.BOOKS_EQUAL}
+    logs = completed_group()
+    del logs.entries["hold-c"]
+    assert logs.broken() == {Invariant.BOOKS_EQUAL}
+    logs = completed_group()
+    logs.state_hold("z", 100, 0, 100)
+    assert logs.broken() == {Invariant.BOOKS_EQUAL}
 
 
 def test_two_captures_at_the_provider_are_a_violation() -> None:
-    story = completed_group()
-    story.entries["hold-b"].captures = 2
-    assert story.broken() == {Invariant.ONE_CAPTURE}
+    logs = completed_group()
+    logs.entries["hold-b"].captures = 2
+    assert logs.broken() == {Invariant.ONE_CAPTURE}
 
 
 @pytest.mark.parametrize("groups", range(1, 8))
 @pytest.mark.parametrize("payments", range(1, 8))
 def test_an_unfinished_run_is_pending_without_a_violation(groups: int, payments: int) -> None:
-    story = completed_group()
+    logs = completed_group()
     # Every decision of payments has its cause in the group's log, which is read further.
-    del story.payments[payments:], story.groups[max(groups, payments) :]
-    report = story.audit(settled=False)
+    del logs.payments[payments:], logs.groups[max(groups, payments) :]
+    report = logs.audit(settled=False)
     assert report.findings.violations == []
     assert report.findings.pending_count > 0
-    assert not story.audit(settled=True).clean
+    assert not logs.audit(settled=True).clean
 
 
 def test_of_a_trimmed_log_only_the_chain_is_checked() -> None:
-    story = completed_group()
-    del story.groups[:3], story.payments[:2]
+    logs = completed_group()
+    del logs.groups[:3], logs.payments[:2]
     auditor = Auditor()
-    for topic, lines in ((PAYMENT_LOG.name, story.payments), (GROUP_LOG.name, story.groups)):
+    for topic, lines in ((PAYMENT_LOG.name, logs.payments), (GROUP_LOG.name, logs.groups)):
         auditor.begins_at(topic, 0, 3)
         auditor.take(topic, lines)
     assert auditor.report(settled=True).clean

@@ -14,7 +14,8 @@ from ops.amounts import amount
 from ops.log import describe
 from ops.log.decode import as_json, line
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX
-from tests.unit.ops.story import GROUP, Story, completed_group
+from tests.scenarios.facts import GROUP
+from tests.unit.ops.scripted_logs import ScriptedLogs, completed_group
 
 
 @dataclass
@@ -53,18 +54,18 @@ def test_an_unknown_event_is_described_as_such() -> None:
 
 
 def test_the_decisions_of_a_whole_group_can_be_described() -> None:
-    story = completed_group()
-    lines = [line(GROUP_LOG, Record(one.value)) for one in story.groups]
+    logs = completed_group()
+    lines = [line(GROUP_LOG, Record(one.value)) for one in logs.groups]
     assert "COMPLETED with 3 members" in "\n".join(lines)
     assert "a of ann, 2 pieces, hold of ¥178.00" in lines[0]
     assert "settlement of ¥156.00 requested" in "\n".join(lines)
 
 
 def test_orders_of_an_event_are_found() -> None:
-    story = completed_group()
+    logs = completed_group()
     found = [
         event.WhichOneof("body")
-        for one in story.payments
+        for one in logs.payments
         for event in PaymentDecision.FromString(one.value).events
         if "c" in describe.orders_of(event)
     ]
@@ -72,8 +73,8 @@ def test_orders_of_an_event_are_found() -> None:
 
 
 def test_copies_in_an_inbox_are_decoded_too() -> None:
-    story = completed_group()
-    first = Record(story.inbox[0].value)
+    logs = completed_group()
+    first = Record(logs.inbox[0].value)
     assert "opened by ann" in line(PAYMENT_INBOX, first)
     shown = json.loads(as_json(PAYMENT_INBOX, first))
     assert shown["value"]["group_decision"]["version"] == "1"
@@ -87,6 +88,6 @@ def test_undecodable_bytes_are_shown_with_their_size() -> None:
 
 
 def test_a_cancellation_request_is_described() -> None:
-    story = Story()
-    story.cancel("c", "cid")
-    assert describe.fact_line(OrderFact.FromString(story.facts[0].value)) == "cid: c requests cancellation"
+    logs = ScriptedLogs()
+    logs.cancel("c", "cid")
+    assert describe.fact_line(OrderFact.FromString(logs.facts[0].value)) == "cid: c requests cancellation"

@@ -16,7 +16,8 @@ from ops.audit.findings import Findings, Invariant
 from ops.errors import OpsError
 from ops.ledger import root_files
 from ops.ledger.root_files import RootCollector
-from tests.unit.ops.story import GROUP, Line, completed_group, expired_group
+from tests.scenarios.facts import GROUP
+from tests.unit.ops.scripted_logs import Line, completed_group, expired_group
 
 Forgery = Callable[[list[Line]], list[Line]]
 

@@ -30,25 +30,14 @@ from tests.scenarios.payments import (
     sold,
     voided,
 )
-from tests.unit.ops.story import Line as Record
+from tests.scenarios.statement import statement_entry
+from tests.unit.ops.scripted_logs import Line as Record
 
 
 def there(
     authorised: int, captured: int = 0, released: int = 0, refunded: int = 0, *, order: str = "o1", hold: str = "h1"
 ) -> StatementEntry:
-    return StatementEntry(
-        hold=hold,
-        order=order,
-        group=GROUP,
-        currency="CNY",
-        authorised_minor=authorised,
-        captured_minor=captured,
-        released_minor=released,
-        refunded_minor=refunded,
-        open_minor=authorised - captured - released,
-        captures=int(captured > 0),
-        wire="simulated",
-    )
+    return statement_entry(order, hold, authorised, captured, released, refunded, wire="simulated")
 
 
 def ours_of(scenario: PaymentsScenario) -> OurBooks:

@@ -23,7 +23,7 @@ from eventlog.core.partitioner import partition_of
 from eventlog.records.topic_spec import TopicSpec
 from ops.log.verify_checks import Chains, Context, Finding, Kind, check, decoders
 from shared_kernel.topics import ALL, CAMPAIGNS, GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG, REGISTRY
-from tests.unit.ops.story import completed_group
+from tests.unit.ops.scripted_logs import completed_group
 
 PARTITIONS = 4
 GROUP = "9f6c1c5e-0000-4000-8000-000000000001"
@@ -223,9 +223,9 @@ def test_bounded_memory_misses_no_finding() -> None:
 
 
 def test_the_logs_of_a_story_have_no_finding() -> None:
-    story = completed_group()
+    logs = completed_group()
     context = Context(1, {(spec.name, 0): 10**6 for spec in ALL}, frozenset(), {})
-    for spec, lines in ((ORDERS, story.facts), (GROUP_LOG, story.groups), (PAYMENT_LOG, story.payments)):
+    for spec, lines in ((ORDERS, logs.facts), (GROUP_LOG, logs.groups), (PAYMENT_LOG, logs.payments)):
         chains = Chains(spec, 10)
         chains.next_pass()
         for line in lines:

@@ -1,4 +1,4 @@
-"""The view of the demo shows the content of the logs. Method: the hand-written story, drawn."""
+"""The view of the demo shows the content of the logs. Method: the hand-written logs, drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ops.demo.player import Tally
 from ops.demo.results import print_results
 from ops.demo.view import ServiceState, View, bar, price_now
 from shared_kernel.topics import GROUP_LOG, PAYMENT_LOG
-from tests.unit.ops.story import Story, completed_group, expired_group, opening
+from tests.unit.ops.scripted_logs import ScriptedLogs, completed_group, expired_group, opening
 
 
 @dataclass
@@ -24,13 +24,13 @@ class Services:
         return {"orders": ServiceState(True, 17, 0), "groups": ServiceState(False, 18, 2)}
 
 
-def board(story: Story) -> Board:
+def board(logs: ScriptedLogs) -> Board:
     made = Board({"mug": "Ceramic mug"})
     # As in a real run: duplicates, and the two topics interleaved.
-    made.take(PAYMENT_LOG.name, story.payments[:3])
-    made.take(GROUP_LOG.name, story.groups)
-    made.take(GROUP_LOG.name, story.groups[-1:])
-    made.take(PAYMENT_LOG.name, story.payments[3:])
+    made.take(PAYMENT_LOG.name, logs.payments[:3])
+    made.take(GROUP_LOG.name, logs.groups)
+    made.take(GROUP_LOG.name, logs.groups[-1:])
+    made.take(PAYMENT_LOG.name, logs.payments[3:])
     return made
 
 
@@ -42,17 +42,17 @@ def drawn(view: View) -> str:
 
 
 def test_a_forming_group_is_a_bar_with_its_price() -> None:
-    story = Story()
-    opening(story)
-    group = board(story).forming()[0]
+    logs = ScriptedLogs()
+    opening(logs)
+    group = board(logs).forming()[0]
     assert bar(group).plain == "██│"
     assert price_now(group) == "¥89.00"
 
 
 def test_the_live_view_shows_groups_money_and_services() -> None:
-    story = Story()
-    opening(story)
-    text = drawn(View(plan(10, 1), board(story), Tally(placed=2), Services(), incident="groups was killed"))
+    logs = ScriptedLogs()
+    opening(logs)
+    text = drawn(View(plan(10, 1), board(logs), Tally(placed=2), Services(), incident="groups was killed"))
     for said in ("Ceramic mug", "2/3", "¥267.00", "● down", "restarted 2×", "groups was killed", "2 of 10 orders"):
         assert said in text
 

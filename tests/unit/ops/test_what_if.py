@@ -15,22 +15,22 @@ from groupbuy.groups.v1.campaigns_pb2 import Tier
 from ops.errors import OpsError
 from ops.log.what_if import Compared, WhatIf, changing
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG
-from tests.unit.ops.evening import World
+from tests.unit.ops.simulated_system import SimulatedSystem
 
 
 @pytest.fixture(scope="module")
-def evening(tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = World(250, 7, tmp_path_factory.mktemp("books"))
-    world.run()
-    return world
+def evening(tmp_path_factory: pytest.TempPathFactory) -> SimulatedSystem:
+    system = SimulatedSystem(250, 7, tmp_path_factory.mktemp("books"))
+    system.run()
+    return system
 
 
 def simulated(
-    world: World, *, campaign: str = "", tiers: tuple[Tier, ...] = (), begins_at: int = 0, **fields: Any
+    system: SimulatedSystem, *, campaign: str = "", tiers: tuple[Tier, ...] = (), begins_at: int = 0, **fields: Any
 ) -> Compared:
     played, found = WhatIf(changing(campaign, list(tiers), 0, fields)), Compared()
     for spec in (GROUP_LOG, GROUP_INBOX):
-        records = world.topics[spec.name]
+        records = system.topics[spec.name]
         kept = [one for one in records if spec is GROUP_LOG or one.offset >= begins_at]
         # In batches, as a reader returns them.
         for at in range(0, len(kept), 333):
@@ -41,16 +41,16 @@ def simulated(
 
 @pytest.mark.parametrize("seed", range(4))
 def test_without_a_change_every_group_has_its_actual_outcome(seed: int, tmp_path: Path) -> None:
-    world = World(120, seed, tmp_path)
-    world.run()
-    found = simulated(world)
-    assert found.groups == len(world.evening.parties)
+    system = SimulatedSystem(120, seed, tmp_path)
+    system.run()
+    found = simulated(system)
+    assert found.groups == len(system.evening.parties)
     assert found.was.completed > 0
     assert found.would_be == found.was
     assert (found.different, found.assumed, found.left_out) == (0, 0, 0)
 
 
-def test_cheaper_tiers_capture_less_from_the_same_members(evening: World) -> None:
+def test_cheaper_tiers_capture_less_from_the_same_members(evening: SimulatedSystem) -> None:
     found = simulated(
         evening, tiers=(Tier(members=2, unit_price_minor=100),), leader_discount_minor=0, house_fill_members=0
     )
@@ -59,14 +59,14 @@ def test_cheaper_tiers_capture_less_from_the_same_members(evening: World) -> Non
     assert found.different > 0
 
 
-def test_tiers_that_no_group_reaches_expire_more_groups(evening: World) -> None:
+def test_tiers_that_no_group_reaches_expire_more_groups(evening: SimulatedSystem) -> None:
     found = simulated(evening, tiers=(Tier(members=9, unit_price_minor=1_000),), capacity=9, leader_discount_minor=0)
     assert found.would_be.completed < found.was.completed
     assert found.would_be.expired > found.was.expired
     assert found.would_be.released > found.was.released
 
 
-def test_virtual_completion_completes_groups_that_expired(evening: World) -> None:
+def test_virtual_completion_completes_groups_that_expired(evening: SimulatedSystem) -> None:
     found = simulated(evening, house_fill_members=1)
     assert found.would_be.completed > found.was.completed
     assert found.would_be.expired < found.was.expired
@@ -74,30 +74,30 @@ def test_virtual_completion_completes_groups_that_expired(evening: World) -> Non
     assert found.would_be.captured["CNY"] > found.was.captured["CNY"]
 
 
-def test_more_seats_admit_refused_orders_and_count_those_that_are_assumed_to_pay(evening: World) -> None:
+def test_more_seats_admit_refused_orders_and_count_those_that_are_assumed_to_pay(evening: SimulatedSystem) -> None:
     found = simulated(evening, capacity=100)
     assert found.would_be.refused < found.was.refused
     assert found.assumed > 0
 
 
-def test_the_change_of_one_campaign_changes_only_its_groups(evening: World) -> None:
+def test_the_change_of_one_campaign_changes_only_its_groups(evening: SimulatedSystem) -> None:
     named = evening.evening.offers[0].id
     one = simulated(evening, campaign=f"campaigns/{named}", leader_discount_minor=5)
     everything = simulated(evening, leader_discount_minor=5)
     assert 0 < one.different < everything.different
 
 
-def test_a_shorter_window_settles_fewer_orders(evening: World) -> None:
+def test_a_shorter_window_settles_fewer_orders(evening: SimulatedSystem) -> None:
     found = simulated(evening, window=Duration(nanos=100_000_000), hold_window=Duration(nanos=100_000_000))
     assert found.would_be.settled < found.was.settled
 
 
-def test_groups_without_their_first_input_are_omitted(evening: World) -> None:
+def test_groups_without_their_first_input_are_omitted(evening: SimulatedSystem) -> None:
     found = simulated(evening, begins_at=len(evening.topics[GROUP_INBOX.name]) // 2)
     assert found.left_out > 0
     assert found.groups + found.left_out == len(evening.evening.parties)
 
 
-def test_invalid_terms_are_refused_with_the_reason(evening: World) -> None:
+def test_invalid_terms_are_refused_with_the_reason(evening: SimulatedSystem) -> None:
     with pytest.raises(OpsError, match="would be invalid: tiers"):
         simulated(evening, tiers=(Tier(members=5, unit_price_minor=10), Tier(members=2, unit_price_minor=5)))

@@ -1,4 +1,4 @@
-"""An evening without processes: the production rules and the provider's ledger under a simulated clock.
+"""The whole system without processes: the production rules and the provider's ledger under a simulated clock.
 
 The seed decides which inputs arrive late or twice and which calls are delayed. The result is the content of all topics.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -16,7 +15,7 @@ from typing import Any
 
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
-from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderPlaced
+from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import (
     OPERATION_AUTHORISE,
     OPERATION_CAPTURE,
@@ -37,7 +36,8 @@ from services.payments.domain.events import calls_of, idempotency_key
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from simulators.psp.accounts.account_book import AccountBook
 from simulators.psp.accounts.holds import Refusal
-from tests.unit.ops.story import Line
+from tests.scenarios.facts import cancel_requested, digest_of, placed
+from tests.unit.ops.scripted_logs import Line
 
 START_MS = 1_700_000_000_000
 REPEATED = 0.05
@@ -55,8 +55,8 @@ class Side:
     aggregates: dict[str, Aggregate[Any]] = field(default_factory=dict)
 
 
-class World:
-    """The whole system, in one thread and one partition."""
+class SimulatedSystem:
+    """An evening of the demo, in one thread and one partition."""
 
     def __init__(self, orders: int, seed: int, directory: Path, hold_life_ms: int = 0) -> None:
         self.random = Random(seed)
@@ -98,37 +98,36 @@ class World:
         campaign.rules_version = campaign.revision = 1
         for visit in party.visits:
             for _ in range(visit.copies):
-                self.later(visit.at_s * 1000 + self.random.random() * 5, self._placing(party, visit, group, campaign))
+                self.later(
+                    visit.at_s * 1000 + self.random.random() * 5, self._place_later(party, visit, group, campaign)
+                )
             if visit.cancels_at_s is not None:
-                self.later(visit.cancels_at_s * 1000, self._cancelling(visit, group))
+                self.later(visit.cancels_at_s * 1000, self._cancel_later(visit, group))
 
-    def _placing(self, party: Party, visit: Visit, group: str, campaign: Campaign) -> Callable[[], None]:
+    def _place_later(self, party: Party, visit: Visit, group: str, campaign: Campaign) -> Callable[[], None]:
         offer, solo = party.offer, visit.role is Role.SOLO
-        fact = OrderFact(
-            order=order_id(group, visit.customer, visit.request_id),
+        fact = placed(
+            order_id(group, visit.customer, visit.request_id),
             group=group,
             customer=visit.customer,
-            placed=OrderPlaced(
-                campaign=offer.id,
-                opens_group=visit.role is not Role.JOINS,
-                solo=solo,
-                quantity=visit.quantity,
-                currency=offer.currency,
-                max_unit_price_minor=offer.solo_price_minor if solo else offer.entry_price_minor,
-                payment_method=visit.payment_method,
-                request_id=visit.request_id,
-                request_sha256=sha256(visit.request_id.encode()).digest(),
-            ),
+            campaign=offer.id,
+            opens_group=visit.role is not Role.JOINS,
+            solo=solo,
+            quantity=visit.quantity,
+            currency=offer.currency,
+            max_unit_price_minor=offer.solo_price_minor if solo else offer.entry_price_minor,
+            payment_method=visit.payment_method,
+            request_id=visit.request_id,
+            request_sha256=digest_of(visit.request_id),
         )
-        return lambda: self._state(fact, campaign if fact.placed.opens_group else None)
+        return lambda: self._append_fact(fact, campaign if fact.placed.opens_group else None)
 
-    def _cancelling(self, visit: Visit, group: str) -> Callable[[], None]:
+    def _cancel_later(self, visit: Visit, group: str) -> Callable[[], None]:
         order = order_id(group, visit.customer, visit.request_id)
-        wish = OrderCancelRequested(request_id=visit.request_id)
-        fact = OrderFact(order=order, group=group, customer=visit.customer, cancel_requested=wish)
-        return lambda: self._state(fact, None)
+        fact = cancel_requested(order, group=group, customer=visit.customer, request_id=visit.request_id)
+        return lambda: self._append_fact(fact, None)
 
-    def _state(self, fact: OrderFact, campaign: Campaign | None) -> None:
+    def _append_fact(self, fact: OrderFact, campaign: Campaign | None) -> None:
         value = fact.SerializeToString()
         self._append(ORDERS.name, fact.group, value)
         made = GroupInput(order_fact=value, campaign=campaign)
