@@ -3,6 +3,13 @@
 # existing one is completed by the next run.
 set -eu
 cd "$(dirname "$0")/.."
+
+# The caller's variables may send packages or imports to places outside .venv, or install other packages than the lock
+# names. Those that say from where pip downloads stay.
+unset PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_DRY_RUN PIP_NO_DEPS PIP_REQUIREMENT \
+    PIP_CONSTRAINT PIP_BUILD_CONSTRAINT PIP_REQUIRE_HASHES PIP_PLATFORM PIP_PYTHON_VERSION PIP_IMPLEMENTATION PIP_ABI
+# A value, because pip.conf may have user=true.
+export PIP_USER=0
 : "${PYTHON:=python3}"
 
 if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
