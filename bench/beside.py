@@ -17,12 +17,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("BENCH_TAG", str(os.getpid()))
-
 import grpc
 
 from bench.broker import kafka
-from bench.fold.__main__ import PARTITIONS, ROOT, prepare
+from bench.command import ROOT, conclude
+from bench.fold.__main__ import PARTITIONS, prepare
 from bench.fold.topics import DECIDER, INBOX, LOG
 from bench.fold.worker import Meter, drain
 from bench.yardstick import measure_echo
@@ -127,8 +126,7 @@ def main() -> None:
         found = asyncio.run(measure(bootstrap, given.facts))
     found["echo_per_s"] = round(echo.per_s)
     found["p99_in_echoes"] = round(echo.calls_in(found["p99_ms"]))
-    print(json.dumps(found))
-    sys.exit(0 if found["p99_in_echoes"] <= MAX_ECHOES else 1)
+    conclude(found, found["p99_in_echoes"] <= MAX_ECHOES)
 
 
 if __name__ == "__main__":

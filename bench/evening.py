@@ -29,7 +29,7 @@ from services.groups.domain.command import reacts_to
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import Phase
 from services.payments.domain.domain import GroupPaymentsDomain
-from services.payments.domain.events import calls_of
+from services.payments.domain.events import calls_of, idempotency_key
 
 _NAMESPACE = UUID("0f6f6c0e-58a7-4dfc-8a53-1d1f2a4b6c77")
 SEATS = 10
@@ -64,6 +64,30 @@ def campaign() -> Campaign:
         rules_version=1,
         revision=1,
     )
+
+
+def outcome_of(call: pay.ProviderCall) -> pay_inbox.ProviderOutcome:
+    """The outcome of a call, with its result still unset."""
+    return pay_inbox.ProviderOutcome(
+        order=call.order,
+        operation=call.operation,
+        attempt=call.attempt,
+        origin=pay_inbox.OUTCOME_ORIGIN_CALL,
+        payment_method=call.payment_method,
+    )
+
+
+def set_success(outcome: pay_inbox.ProviderOutcome, call: pay.ProviderCall, hold: str) -> None:
+    """Sets the result of a successful authorisation, with this hold, or capture. Raises ValueError for other calls."""
+    if call.operation == pay.OPERATION_AUTHORISE:
+        held = outcome.authorised
+        held.hold, held.amount_minor, held.currency = hold, call.amount_minor, call.currency
+        held.capturable_until_ms = _CAPTURABLE_UNTIL_MS
+    elif call.operation == pay.OPERATION_CAPTURE:
+        captured = outcome.captured
+        captured.hold, captured.amount_minor, captured.currency = call.hold, call.amount_minor, call.currency
+    else:
+        raise ValueError(f"{idempotency_key(call)}: unexpected call")
 
 
 def _name(kind: str, number: int, length: int) -> str:
@@ -142,32 +166,13 @@ class _Story:
 
     def _respond(self, call: pay.ProviderCall) -> None:
         """The provider's result of a call, as an input of the group's payments."""
-        outcome = pay_inbox.ProviderOutcome(
-            order=call.order,
-            operation=call.operation,
-            attempt=call.attempt,
-            origin=pay_inbox.OUTCOME_ORIGIN_CALL,
-            payment_method=call.payment_method,
-        )
-        hold = _name("h", int(call.order[2:4]), 27)
-        if call.operation == pay.OPERATION_AUTHORISE:
-            if self._chance.random() < _DECLINE:
-                outcome.declined.reason = "INSUFFICIENT_FUNDS"
-            else:
-                held = outcome.authorised
-                held.hold = hold
-                held.amount_minor = call.amount_minor
-                held.currency = call.currency
-                held.capturable_until_ms = _CAPTURABLE_UNTIL_MS
-        elif call.operation == pay.OPERATION_CAPTURE:
-            captured = outcome.captured
-            captured.hold = call.hold
-            captured.amount_minor = call.amount_minor
-            captured.currency = call.currency
+        outcome = outcome_of(call)
+        if call.operation == pay.OPERATION_AUTHORISE and self._chance.random() < _DECLINE:
+            outcome.declined.reason = "INSUFFICIENT_FUNDS"
         elif call.operation == pay.OPERATION_VOID:
-            outcome.voided.CopyFrom(pay_inbox.OutcomeVoided(hold=call.hold))
+            outcome.voided.hold = call.hold
         else:
-            raise ValueError(f"unexpected call: {call}")
+            set_success(outcome, call, _name("h", int(call.order[2:4]), 27))
         self._payment_input(pay_inbox.PaymentInput(outcome=outcome))
 
     def _group_input(self, record: GroupInput, topic: str = "") -> None:

@@ -5,7 +5,6 @@ The CPU time of each process comes from /proc. A run in which a process was rest
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
 from uuid import uuid4
 
 from google.protobuf.duration_pb2 import Duration
@@ -27,8 +25,6 @@ from devstack.errors import DevstackError
 from devstack.stack import BROKER, Stack
 from groupbuy_testing.running import RunningStack
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench" / "results"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 CALL_S = 10.0
 
@@ -109,18 +105,3 @@ def flames(running: RunningStack, directory: Path, *, seconds: float) -> Iterato
         for output, one in recorders:
             if one.wait() == 0:
                 entitle(output)
-
-
-def python(module: str, job: Mapping[str, Any]) -> Any:
-    """Runs a module in another process with a job as JSON, and returns the JSON of its last line."""
-    command = [sys.executable, "-m", module, json.dumps(job)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
-    if done.returncode or not done.stdout.strip():
-        raise SystemExit(f"{module} ended with code {done.returncode} and no figures")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def conclude(found: Mapping[str, Any], *targets_met: bool) -> NoReturn:
-    """Prints the figures as the last line, and exits: with 1 if a target is missed."""
-    print(json.dumps(found))
-    sys.exit(0 if all(targets_met) else 1)

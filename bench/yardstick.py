@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from bench.system import ROOT, python
+from bench.command import ROOT, python
 
 #: Calls in flight while the highest rate is measured, and seconds before the measurement.
 IN_FLIGHT = 200

@@ -14,8 +14,9 @@ from typing import Any
 from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
 
 from bench.api.load import order
+from bench.command import conclude, python
 from bench.memory import rss_mb
-from bench.system import CALL_S, conclude, cpu_s, make_campaign, pids, python, system
+from bench.system import CALL_S, cpu_s, make_campaign, pids, system
 from bench.yardstick import IN_FLIGHT, WARM_S, measure_echo
 from groupbuy_testing.running import RunningStack
 

@@ -12,27 +12,21 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "bench" / "results"
-os.environ.setdefault("BENCH_TAG", str(os.getpid()))
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from groupbuy.groups.v1.inbox_pb2 import GroupInput
 
-# The tag must be set before bench.fold.topics is imported.
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa: E402
-from groupbuy.groups.v1.inbox_pb2 import GroupInput  # noqa: E402
-
-from bench.broker import kafka  # noqa: E402
-from bench.flame import entitle, recording  # noqa: E402
-from bench.fold.facts import inputs  # noqa: E402
-from bench.fold.topics import ALL, FACTS, INBOX, decider, log  # noqa: E402
-from eventlog.admin.topic_creation import create_topics  # noqa: E402
-from eventlog.core.partitioner import partition_of  # noqa: E402
-from eventlog.records.envelope import headers  # noqa: E402
-from eventlog.runtime.wall_clock import wall_clock_ms  # noqa: E402
+from bench.broker import append, kafka, new_producer
+from bench.command import RESULTS, ROOT, conclude, worker_command
+from bench.flame import entitle, recording
+from bench.fold.facts import inputs
+from bench.fold.topics import ALL, FACTS, INBOX, decider, log
+from eventlog.admin.topic_creation import create_topics
+from eventlog.records.envelope import headers
+from eventlog.runtime.wall_clock import wall_clock_ms
 
 PARTITIONS = 4
 AGAIN = "again"
@@ -41,42 +35,36 @@ MIN_RATIO = 10.0
 MIN_SEQUENCED_RATIO = 25.0
 
 
-async def _fill(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]], every: int) -> int:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=20, max_batch_size=512 * 1024)
-    await producer.start()
-    pending, count = [], 0
+async def _fill(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]]) -> int:
     at_ms = wall_clock_ms()
+
+    def headers_of(key: str, number: int) -> list[tuple[str, bytes]]:
+        return headers(f"{key}:{number}", "groupbuy.payments.v1.PaymentDecision", "/payments", at_ms)
+
+    producer = new_producer(bootstrap)
+    await producer.start()
     try:
-        for count, (key, value) in enumerate(records, 1):
-            partition = partition_of(key, PARTITIONS)
-            made = headers(f"{key}:{count}", "groupbuy.payments.v1.PaymentDecision", "/payments", at_ms)
-            sent = await producer.send(topic, value, key=key.encode(), partition=partition, headers=made)
-            pending.append(sent)
-            if count % every == 0:
-                await asyncio.gather(*pending)
-                pending = []
-        await asyncio.gather(*pending)
+        return await append(producer, topic, PARTITIONS, records, headers_of)
     finally:
         await producer.stop()
-    return count
 
 
 async def prepare(bootstrap: str, facts: int) -> int:
     """Fills the inbox, and the sequencer's source with its order facts. Returns the number of records in the source."""
     await create_topics(bootstrap, ALL, partitions=PARTITIONS, replication=1)
     records = list(inputs(facts))
-    await _fill(bootstrap, INBOX.name, records, 20_000)
+    await _fill(bootstrap, INBOX.name, records)
     decoded = ((key, GroupInput.FromString(value).order_fact) for key, value in records)
     orders = [(key, fact) for key, fact in decoded if fact]
     # Three times, since a second of work is too short to measure.
-    return await _fill(bootstrap, FACTS.name, orders * 3, 20_000)
+    return await _fill(bootstrap, FACTS.name, orders * 3)
 
 
 def _worker(mode: str, bootstrap: str, count: int, *, flame: Path | None = None) -> dict[str, float]:
     state = tempfile.mkdtemp(prefix="bench-fold-")
     environment = dict(os.environ)
-    command = [sys.executable, "-m", "bench.fold.worker", mode, "--kafka", bootstrap, "--count", str(count)]
-    command += ["--partitions", str(PARTITIONS), "--core", "1", "--state-dir", state]
+    command = worker_command("bench.fold.worker", bootstrap, PARTITIONS, state)
+    command += ["--count", str(count), "--core", "1", mode]
     if flame is not None:
         environment["BENCH_AGAIN"] = AGAIN
         command = recording(flame, 200, ["--", *command])
@@ -139,8 +127,7 @@ def main() -> None:
     given = parser.parse_args()
     with kafka(core=0) as bootstrap:
         found = run(bootstrap, **vars(given))
-    print(json.dumps(found))
-    sys.exit(0 if found["ratio"] >= MIN_RATIO and found["sequencer_ratio"] >= MIN_SEQUENCED_RATIO else 1)
+    conclude(found, found["ratio"] >= MIN_RATIO, found["sequencer_ratio"] >= MIN_SEQUENCED_RATIO)
 
 
 if __name__ == "__main__":

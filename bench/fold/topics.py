@@ -10,7 +10,8 @@ from groupbuy.orders.v1.facts_pb2 import OrderFact
 
 from eventlog.records.topic_spec import FOR_EVER, TopicSpec
 
-TAG = os.environ.get("BENCH_TAG", "0")
+#: Part of every name, so that two runs on one broker use different topics. Workers inherit it.
+TAG = os.environ.setdefault("BENCH_TAG", str(os.getpid()))
 #: Not empty for a second decider of the same inbox, with another log.
 AGAIN = os.environ.get("BENCH_AGAIN", "")
 

@@ -6,7 +6,6 @@ same group rules in a stock Faust agent with its state in a dict: one message at
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import logging
@@ -19,6 +18,7 @@ from typing import Any
 import faust
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
+from bench.command import worker_parser
 from bench.evening import campaign
 from bench.fold.topics import DECIDER, FACTS, INBOX, LOG, SEQUENCED, SEQUENCER
 from bench.memory import rss_mb
@@ -143,13 +143,10 @@ MODES = {"ours": ours, "sequencer": sequencer, "stock": stock}
 
 def main() -> None:
     """Runs one mode and prints its figures as JSON."""
-    parser = argparse.ArgumentParser()
+    parser = worker_parser()
     parser.add_argument("mode", choices=MODES)
-    parser.add_argument("--kafka", required=True)
     parser.add_argument("--count", type=int, required=True)
-    parser.add_argument("--partitions", type=int, required=True)
     parser.add_argument("--core", type=int, default=-1)
-    parser.add_argument("--state-dir", type=Path, required=True)
     given = parser.parse_args()
     if given.core >= 0:
         os.sched_setaffinity(0, {given.core})

@@ -12,7 +12,8 @@ from typing import Any
 from groupbuy.simprovider.v1.simprovider_pb2 import ExportStatementRequest
 from groupbuy.simprovider.v1.simprovider_pb2_grpc import SimProviderServiceStub
 
-from bench.system import conclude, make_campaign, python, system
+from bench.command import conclude, python
+from bench.system import make_campaign, system
 from bench.yardstick import measure_echo
 
 #: Time until the last of a thousand calls has its response, in calls of the echo server for each of them.

@@ -34,9 +34,9 @@ from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceStub
 from groupbuy.payments.v1.payments_pb2 import PAYMENT_STATE_CAPTURED, GetPaymentRequest
 from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceStub
 
+from bench.command import ROOT, conclude
 from bench.reads import history
 from bench.reads.services import FIRST_START_S, SECOND_REPLICA, Services
-from bench.system import ROOT, conclude
 from chassis.rpc import channel_options
 from devstack.kafka.broker import Broker
 from devstack.product import PRODUCT, PROVIDER, SERVICES

@@ -22,6 +22,7 @@ from groupbuy.orders.v1.orders_pb2 import PlaceOrderRequest
 from groupbuy.payments.v1 import decisions_pb2 as pay
 from groupbuy.payments.v1 import inbox_pb2 as pay_inbox
 
+from bench.evening import outcome_of, set_success
 from eventlog.core.aggregate import Aggregate, Domain, decide
 from eventlog.core.inbox_mapper import RecordMapper
 from eventlog.core.partitioner import partition_of
@@ -45,8 +46,6 @@ CAMPAIGN = "bench"
 PARTITIONS = 4
 #: Groups of one partition that are in progress at the same time.
 CHUNK = 400
-#: No hold expires, whenever the benchmark runs.
-CAPTURABLE_UNTIL_MS = 4_102_444_800_000
 BATCH_BYTES = 512 * 1024
 
 #: (key, value, headers)
@@ -111,22 +110,8 @@ def request(index: int, seat: int, group: str) -> PlaceOrderRequest:
 
 def respond(call: pay.ProviderCall) -> pay_inbox.ProviderOutcome:
     """The result of a successful provider call. Raises ValueError for a call that settled orders don't need."""
-    outcome = pay_inbox.ProviderOutcome(
-        order=call.order,
-        operation=call.operation,
-        attempt=call.attempt,
-        origin=pay_inbox.OUTCOME_ORIGIN_CALL,
-        payment_method=call.payment_method,
-    )
-    if call.operation == pay.OPERATION_AUTHORISE:
-        made = outcome.authorised
-        made.hold, made.amount_minor, made.currency = f"h-{call.order}", call.amount_minor, call.currency
-        made.capturable_until_ms = CAPTURABLE_UNTIL_MS
-    elif call.operation == pay.OPERATION_CAPTURE:
-        taken = outcome.captured
-        taken.hold, taken.amount_minor, taken.currency = call.hold, call.amount_minor, call.currency
-    else:
-        raise ValueError(f"{idempotency_key(call)}: not a call of settled orders")
+    outcome = outcome_of(call)
+    set_success(outcome, call, f"h-{call.order}")
     return outcome
 
 

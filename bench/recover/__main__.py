@@ -10,30 +10,26 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-os.environ.setdefault("BENCH_TAG", str(os.getpid()))
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # noqa: E402 - the tag comes first
-from aiokafka.admin import AIOKafkaAdminClient  # noqa: E402
-
-from bench.broker import kafka  # noqa: E402
-from bench.evening import closed_inputs, group_inputs  # noqa: E402
-from bench.fold.topics import ALL, DECIDER, INBOX, LOG  # noqa: E402
-from bench.memory import rss_mb  # noqa: E402
-from eventlog.admin.topic_creation import create_topics  # noqa: E402
-from eventlog.core.partitioner import partition_of  # noqa: E402
+from bench.broker import append, kafka, new_producer
+from bench.command import ROOT, conclude, worker_command
+from bench.evening import closed_inputs, group_inputs
+from bench.fold.topics import ALL, DECIDER, INBOX, LOG
+from bench.memory import rss_mb
+from eventlog.admin.topic_creation import create_topics
+from eventlog.core.partitioner import partition_of
 
 PARTITIONS = 4
 WANTED_S = 5.0
@@ -81,22 +77,8 @@ class Log:
 
 def start(bootstrap: str, state: Path) -> subprocess.Popen[bytes]:
     """Starts a worker."""
-    command = [sys.executable, "-m", "bench.recover.worker", "--kafka", bootstrap, "--partitions", str(PARTITIONS)]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-    return subprocess.Popen([*command, "--state-dir", str(state)], cwd=ROOT, env=environment)
-
-
-async def append(producer: AIOKafkaProducer, inputs: Iterable[tuple[str, bytes]]) -> None:
-    """Appends inputs, and awaits their acknowledgements."""
-    pending = []
-    for key, value in inputs:
-        pending.append(
-            await producer.send(INBOX.name, value, key=key.encode(), partition=partition_of(key, PARTITIONS))
-        )
-        if len(pending) >= 20_000:
-            await asyncio.gather(*pending)
-            pending = []
-    await asyncio.gather(*pending)
+    command = worker_command("bench.recover.worker", bootstrap, PARTITIONS, state)
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""})
 
 
 def opening(groups: int) -> Iterator[tuple[str, bytes]]:
@@ -140,7 +122,7 @@ class Trial:
 
     async def feed(self, inputs: Iterable[tuple[str, bytes]], what: str) -> None:
         """Appends inputs, and waits until all are decided and in a checkpoint."""
-        await append(self._producer, inputs)
+        await append(self._producer, INBOX.name, PARTITIONS, inputs)
         until = time.monotonic() + DEADLINE_S
         while await lag(self._bootstrap):
             if time.monotonic() > until:
@@ -194,7 +176,7 @@ class Trial:
 async def measure(bootstrap: str, *, groups: int, closed: int, kills: int) -> dict[str, float]:
     """Fills the state, kills the worker, and measures."""
     await create_topics(bootstrap, ALL, partitions=PARTITIONS, replication=1)
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=20, max_batch_size=512 * 1024)
+    producer = new_producer(bootstrap)
     await producer.start()
     log = Log(bootstrap)
     await log.start()
@@ -234,9 +216,8 @@ def main() -> None:
     given = vars(parser.parse_args())
     with kafka() as bootstrap:
         found = asyncio.run(measure(bootstrap, **given))
-    print(json.dumps(found))
     worst_s = max(found["worst_s"], found["worst_with_closed_s"])
-    sys.exit(0 if worst_s <= WANTED_S and found["peak_rss_mb"] <= WANTED_MB else 1)
+    conclude(found, worst_s <= WANTED_S, found["peak_rss_mb"] <= WANTED_MB)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 from pathlib import Path
 
+from bench.command import worker_parser
 from bench.fold.topics import DECIDER, INBOX, LOG
 from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
@@ -26,12 +26,8 @@ async def work(kafka: str, partitions: int, state_dir: Path) -> None:
 
 def main() -> None:
     """Runs the worker."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--kafka", required=True)
-    parser.add_argument("--partitions", type=int, required=True)
-    parser.add_argument("--state-dir", type=Path, required=True)
     logging.basicConfig(level=logging.WARNING)
-    asyncio.run(work(**vars(parser.parse_args())))
+    asyncio.run(work(**vars(worker_parser().parse_args())))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from math import inf
 from statistics import mean
 from typing import Any
 
+from bench.command import RESULTS, conclude, python
 from bench.memory import rss_mb
-from bench.system import RESULTS, conclude, cpu_s, flames, make_campaign, pids, python, system
+from bench.system import cpu_s, flames, make_campaign, pids, system
 from bench.yardstick import Echo, measure_echo
 from groupbuy_testing.running import RunningStack
 

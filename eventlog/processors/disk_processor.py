@@ -17,7 +17,7 @@ from faust.types import TP
 
 from eventlog.consuming.start_policy import StartPolicy, log_foreign_commit
 from eventlog.core.errors import NotReady, Poisoned, Spoiled
-from eventlog.processors.base import Connection, Processor
+from eventlog.processors.base import Batch, Connection, Processor
 from eventlog.processors.standby.standby import standby_for, written_at
 from eventlog.state.database import Database
 from eventlog.state.follower import Follower
@@ -95,6 +95,14 @@ class DiskProcessor(Processor, Generic[K]):
             raise IllegalStateError("rebalanced meanwhile")
         held.enter(epoch)
         return held
+
+    def held_for(self, batch: Batch) -> K | None:
+        """The partition of a batch. Reports a partition that is not open in the batch's epoch, and returns None."""
+        held = self._open_partitions.held.get(batch.partition)
+        if held is not None and held.epoch == batch.epoch:
+            return held
+        self.report_missing_state(batch)
+        return None
 
     # For the standby --------------------------------------------------------------------------------------------
 

@@ -139,9 +139,8 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Folds a batch."""
-        held = self._open_partitions.held.get(batch.partition)
-        if held is None or held.epoch != batch.epoch:
-            self.report_missing_state(batch)
+        held = self.held_for(batch)
+        if held is None:
             return None
         slices = TimeSlice()
         touched: set[str] = set()

@@ -59,9 +59,8 @@ class LedgerProcessor(DiskProcessor[PartitionLedger]):
 
     async def handle(self, batch: Batch) -> Sequence[Awaitable[Any]] | None:
         """Books a partition batch."""
-        ledger = self._open_partitions.held.get(batch.partition)
-        if ledger is None or ledger.epoch != batch.epoch:
-            self.report_missing_state(batch)
+        ledger = self.held_for(batch)
+        if ledger is None:
             return None
         slices = TimeSlice()
         for first in range(0, len(batch.records), RECORDS_BATCH):
