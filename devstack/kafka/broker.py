@@ -11,6 +11,7 @@ import shlex
 import shutil
 import ssl
 import string
+import sys
 import threading
 import uuid
 from pathlib import Path
@@ -30,6 +31,8 @@ _PORT_TRIES = 5
 _TAKEN = "Address already in use"
 # The broker lives for minutes. With the C1 compiler alone its start takes half the CPU time.
 _QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# Java decodes file names, its arguments included, by the locale, and reads none beyond ASCII in the locale C.
+_LOCALE = {"LC_ALL": "C.UTF-8"} if sys.platform == "linux" else {}
 _ALWAYS = ("-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
 
 
@@ -70,6 +73,8 @@ class Broker:
         Port 0 selects a free port. With `secured` the broker authenticates clients by SASL over TLS and enforces ACLs.
         Raises MissingTool without Java or Maven, and BrokerFailed with the end of the log if the broker does not start.
         """
+        if "," in str(directory.absolute()):
+            raise BrokerFailed(f"Kafka can't keep data in {directory.absolute()}, which has a comma in its path")
         self._secured = secured
         self._context = secured.context() if secured else None
         try:
@@ -88,7 +93,7 @@ class Broker:
         if not (directory / "data" / "meta.properties").exists():
             self._format(java, classpath, directory, log)
         settings = directory / "server.properties"
-        self._process = Process(_command(java, classpath, settings), log=log, cwd=directory)
+        self._process = Process(_command(java, classpath, settings), log=log, cwd=directory, environment=_LOCALE)
         for last in (False,) * (_PORT_TRIES - 1) + (True,):
             self._choose_ports(port)
             self._write_settings(settings, self.port, self._claimed[-1], directory / "data")
@@ -155,7 +160,7 @@ class Broker:
         users = self._secured.users() if self._secured else ()
         tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", str(settings), *users)
         options = (*_QUICK.split(), *_ALWAYS, _logging())
-        formatter = Process((java, *options, "-cp", classpath, *tool), log=log, cwd=directory)
+        formatter = Process((java, *options, "-cp", classpath, *tool), log=log, cwd=directory, environment=_LOCALE)
         try:
             formatter.start()
             ended = wait_for(lambda: not formatter.running, timeout_s=_START_S, cancel=self._cancel)
@@ -181,7 +186,18 @@ class Broker:
             # Kafka uses the last value of a repeated setting.
             template += (_HERE / "secured.properties").read_text(encoding="utf-8")
             values |= self._secured.values(path.parent)
-        private_files.write(path, string.Template(template).substitute(values).encode())
+        escaped = {name: escape_property(str(value)) for name, value in values.items()}
+        private_files.write(path, string.Template(template).substitute(escaped).encode("ascii"))
+
+
+def escape_property(value: str) -> str:
+    """A value for a .properties file, which Java reads as Latin-1 with escapes.
+
+    Characters beyond ASCII become escapes of their UTF-16 code units.
+    """
+    units = value.replace("\\", "\\\\").encode("utf-16-be", "surrogatepass")
+    codes = (int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2))
+    return "".join(chr(code) if 0x20 <= code < 0x7F else f"\\u{code:04x}" for code in codes)
 
 
 def _command(java: str, classpath: str, settings: Path) -> tuple[str, ...]:
