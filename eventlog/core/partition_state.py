@@ -247,10 +247,12 @@ class PartitionState(Generic[S]):
 
     def next_fire_in_ms(self, clock: BrokerClock, monotonic_ms: int) -> int | None:
         """Milliseconds until the next timer may fire, or None if there is no timer."""
+        now_ms = clock.now(monotonic_ms)
+        if now_ms is not None:
+            self.timers.set_now(now_ms)
         due_ms = self.timers.next_fire_ms()
         if due_ms is None:
             return None
-        now_ms = clock.now(monotonic_ms)
         return 0 if now_ms is None or not clock.was_acknowledged else max(due_ms - now_ms, 0)
 
     def timers_to_fire(self, clock: BrokerClock, monotonic_ms: int, limit: int) -> list[tuple[str, int]]:
@@ -259,12 +261,14 @@ class PartitionState(Generic[S]):
         If the clock is stale, the first timer fires whether it is due or not. The acknowledgement of that tick gives
         the broker's time, and a tick that comes too early has no effect.
         """
+        now_ms = clock.now(monotonic_ms)
+        if now_ms is not None:
+            self.timers.set_now(now_ms)
         due_ms = self.timers.next_fire_ms()
         if due_ms is None:
             return []
         if clock.is_stale(due_ms, monotonic_ms):
             return self._first_timer()
-        now_ms = clock.now(monotonic_ms)
         assert now_ms is not None
         return self.pop_due(now_ms, limit)
 

@@ -26,7 +26,7 @@ NEAR_MS = 120_000
 class Timers:
     """Due times of a partition's aggregates, in milliseconds since the epoch."""
 
-    __slots__ = ("_due", "_heap", "loaded_until_ms")
+    __slots__ = ("_due", "_heap", "_latest_ms", "loaded_until_ms")
 
     def __init__(self, loaded_until_ms: int) -> None:
         #: Timers due later than this are not held here, but in the index of the store.
@@ -35,6 +35,8 @@ class Timers:
         self._due: dict[str, tuple[int, int, int]] = {}
         #: (time of the next tick, key). Entries that differ from `_due` are stale and dropped when they come first.
         self._heap: list[tuple[int, str]] = []
+        #: Latest time that was passed to `set_now`.
+        self._latest_ms = 0
 
     def __len__(self) -> int:
         return len(self._due)
@@ -70,6 +72,18 @@ class Timers:
         if key not in self._due:
             self._due[key] = (due_ms, due_ms, 0)
             heapq.heappush(self._heap, (due_ms, key))
+
+    def set_now(self, now_ms: int) -> None:
+        """Takes the broker's time. If it was set back, pauses that began before it end within MAX_PAUSE_MS again."""
+        if self._latest_ms - now_ms <= MAX_PAUSE_MS:
+            self._latest_ms = max(self._latest_ms, now_ms)
+            return
+        self._latest_ms = now_ms
+        last_ms = now_ms + MAX_PAUSE_MS
+        for key, (due, when, fired) in self._due.items():
+            if fired and when > last_ms:
+                self._due[key] = (due, max(due, now_ms + FIRST_PAUSE_MS), fired)
+        self._rebuild_heap()
 
     def next_fire_ms(self) -> int | None:
         """When the next timer fires, or None if there is no timer."""

@@ -115,3 +115,19 @@ def test_the_later_half_of_the_timers_is_evicted() -> None:
         same.schedule(f"k{n}", 5)
     same.evict_later_half()
     assert (len(same), same.loaded_until_ms) == (100, 5)
+
+
+def test_a_lost_tick_is_repeated_within_minutes_though_the_brokers_clock_was_set_back_by_an_hour() -> None:
+    hour_ms = 3_600_000
+    timers = Timers(FOR_EVER_MS)
+    timers.schedule("a", 1_000)
+    timers.schedule("b", 10 * hour_ms)
+    timers.set_now(5 * hour_ms)
+    assert timers.pop_due(5 * hour_ms, 10) == [("a", 1_000)]
+    timers.set_now(4 * hour_ms)
+    assert timers.next_fire_ms() == 4 * hour_ms + FIRST_PAUSE_MS
+    assert timers.pop_due(4 * hour_ms + FIRST_PAUSE_MS, 10) == [("a", 1_000)]
+    # A timer that has not fired still waits for its time, and a small step back changes no pause.
+    timers.set_now(4 * hour_ms - MAX_PAUSE_MS)
+    assert timers.next_fire_ms() == 4 * hour_ms + 3 * FIRST_PAUSE_MS
+    assert timers.pop_due(11 * hour_ms, 10) == [("a", 1_000), ("b", 10 * hour_ms)]
