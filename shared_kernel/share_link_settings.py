@@ -9,9 +9,14 @@ from pydantic import AfterValidator, SecretStr
 from shared_kernel.share_links import Keys
 
 
-def _validated(keys: SecretStr) -> SecretStr:
-    Keys.parse(keys.get_secret_value())
-    return keys
+def keys_of(setting: SecretStr) -> Keys:
+    """The keys in the setting. Raises ValueError."""
+    return Keys.parse(setting.get_secret_value())
+
+
+def _validated(setting: SecretStr) -> SecretStr:
+    keys_of(setting)
+    return setting
 
 
 #: Keys of share links, `kid:hex,kid2:hex`: the first signs, all verify. Empty: share links are turned off.

@@ -5,13 +5,10 @@ from __future__ import annotations
 from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_grpc
 
 from chassis.admission.thread_priority import DECIDING
-from chassis.lifecycle.connection import connection_of
+from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
-from chassis.routing.partition_router import PartitionRouter
-from chassis.routing.peer_calls import channel_factory
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
-from eventlog.producing.publisher import Publisher
 from services.groups.api import links
 from services.groups.api.campaigns import CampaignServicer
 from services.groups.api.groups import GroupServicer
@@ -21,36 +18,32 @@ from services.groups.processors.sequencer import GroupInboxMapper
 from services.groups.settings import GroupsSettings
 from shared_kernel import campaign_table as campaigns_of
 from shared_kernel import topics
+from shared_kernel.share_link_settings import keys_of
+
+SERVICE = "groupbuy.groups.v1.GroupService"
+CAMPAIGN_SERVICE = "groupbuy.groups.v1.CampaignService"
 
 
 def build(settings: GroupsSettings) -> ServiceSpec:
     """Builds the parts; connects to nothing."""
     connection, skips = connection_of(settings)
-    publisher = Publisher(settings.brokers, client_id=settings.instance)
+    publisher = publisher_of(settings)
     campaigns = campaigns_of.reader(settings.brokers, settings.instance)
     mapper = GroupInboxMapper(topics.ORDERS.name, campaigns.find, campaigns.get_latest)
     sequencer = Sequencer(
         topics.GROUPS_SEQUENCER, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, mapper, connection
     )
     decider = group_decider(connection)
-    replicas = PartitionRouter("groupbuy.groups.v1.GroupService", decider, settings.address, channel_factory(settings))
+    replicas = router_of(settings, SERVICE, decider)
     group_servicer = GroupServicer(decider, publisher, replicas=replicas)
     campaign_servicer = CampaignServicer(campaigns, publisher)
     return ServiceSpec(
         servicers=(
-            Servicer(
-                groups_pb2_grpc.add_GroupServiceServicer_to_server,
-                group_servicer,
-                "groupbuy.groups.v1.GroupService",
-            ),
-            Servicer(
-                campaigns_pb2_grpc.add_CampaignServiceServicer_to_server,
-                campaign_servicer,
-                "groupbuy.groups.v1.CampaignService",
-            ),
+            Servicer(groups_pb2_grpc.add_GroupServiceServicer_to_server, group_servicer, SERVICE),
+            Servicer(campaigns_pb2_grpc.add_CampaignServiceServicer_to_server, campaign_servicer, CAMPAIGN_SERVICE),
             Servicer(
                 links_pb2_grpc.add_LinkServiceServicer_to_server,
-                LinkServicer(settings.keys_of_links, group_servicer, campaign_servicer, settings.link_base_url),
+                LinkServicer(keys_of(settings.link_keys), group_servicer, campaign_servicer, settings.link_base_url),
                 links.SERVICE,
             ),
         ),

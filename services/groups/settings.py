@@ -10,7 +10,6 @@ from pydantic_settings import SettingsConfigDict
 
 from chassis.lifecycle.settings import HostPort, Instance, ServiceSettings
 from shared_kernel.share_link_settings import LinkKeys
-from shared_kernel.share_links import Keys
 
 
 class GroupsSettings(ServiceSettings):
@@ -27,8 +26,3 @@ class GroupsSettings(ServiceSettings):
     link_keys: LinkKeys = SecretStr("")
     #: Prefix of the share token in the URL and the QR code of a link; empty for the token alone.
     link_base_url: str = Field(default="", max_length=1_000)
-
-    @property
-    def keys_of_links(self) -> Keys:
-        """The parsed keys."""
-        return Keys.parse(self.link_keys.get_secret_value())

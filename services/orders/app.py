@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from groupbuy.orders.v1 import orders_pb2_grpc
 
-from chassis.lifecycle.connection import connection_of
+from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
-from chassis.routing.partition_router import PartitionRouter
-from chassis.routing.peer_calls import channel_factory
 from eventlog.processors.processor_group import ProcessorGroup
-from eventlog.producing.publisher import Publisher
 from services.orders.api.orders import OrderServicer
 from services.orders.processors.projection import OrdersProjection
 from services.orders.settings import OrdersSettings
 from shared_kernel import campaign_table as campaigns_of
 from shared_kernel import topics
+from shared_kernel.share_link_settings import keys_of
 
 SERVICE = "groupbuy.orders.v1.OrderService"
 
@@ -22,17 +20,19 @@ SERVICE = "groupbuy.orders.v1.OrderService"
 def build(settings: OrdersSettings) -> ServiceSpec:
     """Builds the parts; connects to nothing."""
     connection, skips = connection_of(settings)
-    publisher = Publisher(settings.brokers, client_id=settings.instance)
+    publisher = publisher_of(settings)
     campaigns = campaigns_of.reader(settings.brokers, settings.instance)
     projection = OrdersProjection(
         topics.ORDERS_PROJECTION, topics.ORDERS, topics.GROUP_LOG, topics.PAYMENT_LOG, settings.service, connection
     )
-    replicas = PartitionRouter(SERVICE, projection, settings.address, channel_factory(settings))
+    replicas = router_of(settings, SERVICE, projection)
     return ServiceSpec(
         servicers=(
             Servicer(
                 orders_pb2_grpc.add_OrderServiceServicer_to_server,
-                OrderServicer(projection, campaigns, publisher, link_keys=settings.keys_of_links, replicas=replicas),
+                OrderServicer(
+                    projection, campaigns, publisher, link_keys=keys_of(settings.link_keys), replicas=replicas
+                ),
                 SERVICE,
             ),
         ),

@@ -10,7 +10,6 @@ from pydantic_settings import SettingsConfigDict
 
 from chassis.lifecycle.settings import HostPort, Instance, ServiceSettings
 from shared_kernel.share_link_settings import LinkKeys
-from shared_kernel.share_links import Keys
 
 
 class OrdersSettings(ServiceSettings):
@@ -25,8 +24,3 @@ class OrdersSettings(ServiceSettings):
     #: The keys of share links, as the groups service has them; they verify the share tokens of orders. Empty: orders
     #: with a share token are refused.
     link_keys: LinkKeys = SecretStr("")
-
-    @property
-    def keys_of_links(self) -> Keys:
-        """The parsed keys."""
-        return Keys.parse(self.link_keys.get_secret_value())

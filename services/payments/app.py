@@ -5,15 +5,12 @@ from __future__ import annotations
 from groupbuy.payments.v1 import payments_pb2_grpc
 
 from chassis.admission.thread_priority import DECIDING
-from chassis.lifecycle.connection import connection_of
+from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
 from chassis.outside.webhook_server import WebhookServer
-from chassis.routing.partition_router import PartitionRouter
-from chassis.routing.peer_calls import channel_factory
 from eventlog.processors.effects import Effects
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
-from eventlog.producing.publisher import Publisher
 from eventlog.runtime.wall_clock import wall_clock_ms
 from services.payments.api.payments import PaymentServicer
 from services.payments.api.webhook_ingest import WebhookIngest
@@ -31,7 +28,7 @@ SERVICE = "groupbuy.payments.v1.PaymentService"
 def build(settings: PaymentsSettings) -> ServiceSpec:
     """Builds the parts; connects to nothing."""
     connection, skips = connection_of(settings)
-    publisher = Publisher(settings.brokers, client_id=settings.instance)
+    publisher = publisher_of(settings)
     providers = registry.configured(settings)
     ingest = WebhookIngest(registry.notifications(settings), publisher, wall_clock_ms)
     webhooks = WebhookServer(settings.webhook_listen, ingest.ingest, providers.health if settings.insecure else None)
@@ -43,9 +40,7 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
     effects = Effects(topics.PAYMENTS_EFFECTS, topics.PAYMENT_LOG, topics.PAYMENT_INBOX, handler, connection)
     ledger = LedgerProcessor(topics.PAYMENTS_LEDGER, topics.PAYMENT_LOG, connection)
     # Decider and ledger are two consumer groups, so a partition may have a different owner in each.
-    router, ledger_router = (
-        PartitionRouter(SERVICE, one, settings.address, channel_factory(settings)) for one in (decider, ledger)
-    )
+    router, ledger_router = (router_of(settings, SERVICE, one) for one in (decider, ledger))
     return ServiceSpec(
         servicers=(
             Servicer(

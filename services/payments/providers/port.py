@@ -6,13 +6,14 @@ provider has reported that.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Coroutine
+from typing import Any, Protocol, runtime_checkable
 
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, OutcomeOrigin, ProviderOutcome
 
 from chassis.outside.call_errors import NotPossibleNow, ResultUnknown
-from chassis.outside.circuit_breaker import CircuitBreaker
+from chassis.outside.circuit_breaker import BreakerState, CircuitBreaker
 from chassis.outside.resolve import Attempt, RetryPolicy, resolve
 from services.payments.domain import events
 
@@ -83,3 +84,30 @@ async def resolve_outcome(
         outcome.retry_later.error = str(error)
         outcome.retry_later.after_ms = error.after_ms
         return outcome
+
+
+class ResolvingProvider:
+    """Base of the adapters: resolves calls under one retry policy, behind one circuit breaker."""
+
+    #: See Provider.
+    name: str
+
+    def __init__(self, policy: RetryPolicy | None, breaker: CircuitBreaker | None) -> None:
+        self.policy = policy or RetryPolicy()
+        self._breaker = breaker or CircuitBreaker(self.name)
+
+    @property
+    def available(self) -> bool:
+        """Whether calls are made at present."""
+        return self._breaker.state is BreakerState.CLOSED
+
+    def resolve(
+        self,
+        call: ProviderCall,
+        send: Attempt[ProviderOutcome],
+        look_up: Attempt[ProviderOutcome | None],
+        *,
+        look_first: bool = False,
+    ) -> Coroutine[Any, Any, ProviderOutcome]:
+        """Outcome of a call. See resolve_outcome."""
+        return resolve_outcome(call, send, look_up, self.policy, self._breaker, look_first=look_first)

@@ -24,9 +24,9 @@ from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
 from chassis.identity.tls import CertificateFiles, RotatingChannel
 from chassis.outside.call_errors import CallError, KeyReused, NotPossibleNow, ResultUnknown
-from chassis.outside.circuit_breaker import BreakerState, CircuitBreaker
+from chassis.outside.circuit_breaker import CircuitBreaker
 from chassis.outside.resolve import RetryPolicy
-from services.payments.providers.port import idempotency_key, outcome_of, resolve_outcome
+from services.payments.providers.port import ResolvingProvider, idempotency_key, outcome_of
 from services.payments.providers.simulator_client.call_stream import DETAILS, CallStream
 from services.payments.providers.simulator_client.mapping import set_result
 
@@ -59,7 +59,7 @@ UNKNOWN_AFTER = frozenset(
 KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
 
 
-class SimulatedProvider:
+class SimulatedProvider(ResolvingProvider):
     """The simulated provider at `target`, host:port. Bound to the event loop of its first call.
 
     With `files` the connection uses mutual TLS, and the server has to have the SPIFFE id `expect`.
@@ -75,8 +75,7 @@ class SimulatedProvider:
         files: CertificateFiles | None = None,
         expect: str = "",
     ) -> None:
-        self._policy = policy or RetryPolicy()
-        self._breaker = breaker or CircuitBreaker(self.name)
+        super().__init__(policy, breaker)
         self._dialing = RotatingChannel(target, files, expect, CHANNEL_OPTIONS)
         self._channel: grpc.aio.Channel | None = None
         self._stub: pb_grpc.SimProviderServiceAsyncStub | None = None
@@ -103,12 +102,7 @@ class SimulatedProvider:
                 raise _call_error(error) from error
             return _outcome(call, result, OUTCOME_ORIGIN_LOOKUP)
 
-        return await resolve_outcome(call, send, look_up, self._policy, self._breaker)
-
-    @property
-    def available(self) -> bool:
-        """Whether calls are made at present."""
-        return self._breaker.state is BreakerState.CLOSED
+        return await self.resolve(call, send, look_up)
 
     async def close(self) -> None:
         """Closes the connection. Calls in flight are cut off."""

@@ -22,9 +22,9 @@ from groupbuy.payments.v1.inbox_pb2 import (
 )
 
 from chassis.outside.call_errors import ResultUnknown
-from chassis.outside.circuit_breaker import BreakerState, CircuitBreaker
+from chassis.outside.circuit_breaker import CircuitBreaker
 from chassis.outside.resolve import RetryPolicy
-from services.payments.providers.port import idempotency_key, outcome_of, resolve_outcome
+from services.payments.providers.port import ResolvingProvider, idempotency_key, outcome_of
 from services.payments.providers.stripe.amounts import NotRepresentable
 from services.payments.providers.stripe.calls import CALLS, call_error, set_declined_or_raise
 
@@ -36,7 +36,7 @@ API = "https://api.stripe.com"
 T = TypeVar("T")
 
 
-class StripeProvider:
+class StripeProvider(ResolvingProvider):
     """Stripe, for one account. Bound to the event loop of its first call."""
 
     name = "stripe"
@@ -54,15 +54,9 @@ class StripeProvider:
         self._key = key
         self._api_base = api_base
         self._return_url = return_url
-        self._policy = policy or RetryPolicy()
-        self._breaker = breaker or CircuitBreaker(self.name)
+        super().__init__(policy, breaker)
         self._http: stripe.AIOHTTPClient | None = None
         self._client: stripe.StripeClient | None = None
-
-    @property
-    def available(self) -> bool:
-        """Whether calls are made at present."""
-        return self._breaker.state is BreakerState.CLOSED
 
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
         """Makes a call and returns its outcome. See Provider."""
@@ -109,11 +103,11 @@ class StripeProvider:
                 raise call_error(error) from error
             return outcome if found else None
 
-        return await resolve_outcome(call, send, look_up, self._policy, self._breaker, look_first=look_first)
+        return await self.resolve(call, send, look_up, look_first=look_first)
 
     def _connected(self) -> stripe.StripeClient:
         if self._client is None:
-            self._http = stripe.AIOHTTPClient(timeout=self._policy.attempt_s)
+            self._http = stripe.AIOHTTPClient(timeout=self.policy.attempt_s)
             self._client = stripe.StripeClient(
                 self._key,
                 base_addresses={"api": self._api_base},

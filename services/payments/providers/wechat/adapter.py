@@ -18,9 +18,9 @@ from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, OUTCOME_ORIGIN_LOOKUP, ProviderOutcome
 
 from chassis.outside.call_errors import AlreadyDone, KeyReused, NotPossibleNow, NotYet, ResultUnknown
-from chassis.outside.circuit_breaker import BreakerState, CircuitBreaker
+from chassis.outside.circuit_breaker import CircuitBreaker
 from chassis.outside.resolve import RetryPolicy
-from services.payments.providers.port import idempotency_key, outcome_of, resolve_outcome
+from services.payments.providers.port import ResolvingProvider, idempotency_key, outcome_of
 from services.payments.providers.wechat import mapping
 from services.payments.providers.wechat import references as refs
 from services.payments.providers.wechat.client import WeChatClient, WeChatFailed
@@ -42,7 +42,7 @@ RATE_LIMITED_MS = 1_000
 NO_HOLDS = "WeChat Pay can't hold money: its payment methods are for sales"
 
 
-class WeChatProvider:
+class WeChatProvider(ResolvingProvider):
     """WeChat Pay for one merchant. Bound to the event loop of its first call."""
 
     name = "wechat"
@@ -60,15 +60,9 @@ class WeChatProvider:
         self._client = client
         self._notify_url = notify_url
         self._description = description
-        self._policy = policy or RetryPolicy()
-        self._breaker = breaker or CircuitBreaker(self.name)
+        super().__init__(policy, breaker)
         #: Payment URL by out_trade_no.
         self._action_urls: OrderedDict[str, str] = OrderedDict()
-
-    @property
-    def available(self) -> bool:
-        """Whether calls are made at present."""
-        return self._breaker.state is BreakerState.CLOSED
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -113,7 +107,7 @@ class WeChatProvider:
             outcome = outcome_of(call, OUTCOME_ORIGIN_LOOKUP)
             return outcome if await _found(look_up, outcome, timeout_s) else None
 
-        return await resolve_outcome(call, sent, looked_up, self._policy, self._breaker)
+        return await self.resolve(call, sent, looked_up)
 
     # A sale
 

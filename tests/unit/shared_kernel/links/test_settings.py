@@ -9,6 +9,7 @@ from chassis.lifecycle.settings import load
 from chassis.telemetry.redaction import REDACTED, clean_text, is_secret, redact
 from services.groups.settings import GroupsSettings
 from services.orders.settings import OrdersSettings
+from shared_kernel.share_link_settings import keys_of
 
 HEX = "5e" * 32
 
@@ -17,11 +18,11 @@ def test_both_services_read_keys_and_do_not_show_them(monkeypatch: pytest.Monkey
     monkeypatch.setenv("GROUPBUY_GROUPS_LINK_KEYS", f"new:{HEX},old:{'00' * 32}")
     monkeypatch.setenv("GROUPBUY_GROUPS_LINK_BASE_URL", "https://shop.example/s/")
     groups = load(GroupsSettings, insecure=True)
-    assert repr(groups.keys_of_links) == "Keys(new, old)"
+    assert repr(keys_of(groups.link_keys)) == "Keys(new, old)"
     assert groups.link_base_url == "https://shop.example/s/"
     assert HEX not in repr(groups)
-    assert not load(OrdersSettings, insecure=True).keys_of_links
-    assert load(OrdersSettings, insecure=True, link_keys=SecretStr(f"a:{HEX}")).keys_of_links
+    assert not keys_of(load(OrdersSettings, insecure=True).link_keys)
+    assert keys_of(load(OrdersSettings, insecure=True, link_keys=SecretStr(f"a:{HEX}")).link_keys)
 
 
 def test_invalid_keys_end_the_process_without_being_shown(
