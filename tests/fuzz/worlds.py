@@ -23,11 +23,10 @@ from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_gr
 from groupbuy.groups.v1 import decisions_pb2 as gd
 from groupbuy.groups.v1 import groups_pb2 as g
 from groupbuy.groups.v1 import links_pb2 as lk
-from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.links.v1.links_pb2 import SHARE_CHANNEL_FRIEND
 from groupbuy.orders.v1 import orders_pb2 as o
 from groupbuy.orders.v1 import orders_pb2_grpc
-from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
+from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1 import ledger_pb2 as pl
 from groupbuy.payments.v1 import payments_pb2 as p
 from groupbuy.payments.v1 import payments_pb2_grpc
@@ -47,7 +46,10 @@ from services.payments.ledger.store import STAMP, PartitionLedger
 from services.payments.providers.registry import notifications_of
 from shared_kernel.share_links import Keys, Link
 from shared_kernel.topics import CAMPAIGNS
+from tests.scenarios import facts
+from tests.scenarios import group_events as ge
 from tests.scenarios import orders as h
+from tests.scenarios.inputs import order_fact
 from tests.unit.groups_api import world as groups_world
 from tests.unit.orders import world as orders_world
 from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, place_request
@@ -129,21 +131,17 @@ class OrdersWorld:
             kept.clear()
         world.forget_lists()
         for customer, request in (("ann", REQUEST), ("bob", OTHER)):
-            placed = OrderPlaced(campaign="mug", opens_group=customer == "ann", quantity=1, currency="CNY")
             order = order_id(GROUP, customer, request)
-            world.fold(OrderFact(order=order, group=GROUP, customer=customer, placed=placed))
+            world.fold(facts.placed(order, group=GROUP, customer=customer, opens_group=customer == "ann"))
 
     def signed(self, data: bytes, chance: random.Random) -> bytes:
         return data
 
 
 def _seats(fact: OrderFact) -> list[gd.GroupEvent]:
-    if not fact.HasField("placed"):
-        left = gd.SeatReleased(order=fact.order, reason=gd.RELEASE_REASON_CANCELLED)
-        return [gd.GroupEvent(seat_released=left)]
-    seat = gd.SeatReserved(order=fact.order, customer=fact.customer, request_sha256=fact.placed.request_sha256)
-    first = [h.opened(fact.order)] if fact.placed.opens_group else []
-    return [*first, gd.GroupEvent(seat_reserved=seat)]
+    if fact.HasField("placed"):
+        return h.reserves(fact)
+    return [ge.seat_released(fact.order, gd.RELEASE_REASON_CANCELLED)]
 
 
 class _GroupTable:
@@ -174,16 +172,14 @@ class _GroupTable:
             self.notifier.notify(key)
 
     def place(self, key: str, order: str, offer: c.Campaign | None = None) -> None:
-        placed = OrderPlaced(
-            campaign="mug",
+        fact = facts.placed(
+            order,
+            group=key,
+            customer=f"customer-{order}",
             opens_group=offer is not None,
-            quantity=1,
-            currency="CNY",
             max_unit_price_minor=8900,
-            payment_method="card_ok",
         )
-        fact = OrderFact(order=order, group=key, customer=f"customer-{order}", placed=placed)
-        self.decide(key, GroupInput(order_fact=fact.SerializeToString(), campaign=offer).SerializeToString())
+        self.decide(key, order_fact(fact, offer).SerializeToString())
 
 
 class _Campaigns(groups_world.Reader):
@@ -222,8 +218,8 @@ class GroupsWorld:
             "request_id": [REQUEST, OTHER],
             "paths": ["window", "tiers", "capacity", "*", "product", "name", "etag"],
         }
-        offer = groups_world.campaign()
-        edit = groups_world.campaign(name="campaigns/mug", window=Duration(seconds=7200))
+        offer = facts.campaign()
+        edit = facts.campaign(name="campaigns/mug", window=Duration(seconds=7200))
         self.good = (
             c.CreateCampaignRequest(campaign=offer, campaign_id="mug", request_id=REQUEST),
             c.CreateCampaignRequest(campaign=offer, request_id=OTHER),
@@ -249,8 +245,8 @@ class GroupsWorld:
 
     def reset(self) -> None:
         self._broker.records.clear()
-        offer = groups_world.campaign(name="campaigns/mug", revision=1, rules_version=1)
-        pot = groups_world.campaign(name="campaigns/pot", revision=1, rules_version=1)
+        offer = facts.campaign(name="campaigns/mug", revision=1, rules_version=1)
+        pot = facts.campaign(name="campaigns/pot", revision=1, rules_version=1)
         self._reader.read, self._reader.unread = {"mug": offer, "pot": pot}, {}
         self._table.clear()
         for number, group in enumerate(self.groups):
@@ -290,12 +286,12 @@ class PaymentsWorld:
         notifications = notifications_of(stripe_secret=SECRET, simulated_secret=SECRET, now_s=lambda: NOW_S)
         servicer = payments_service.servicer(self._decider, self._inbox, notifications, view)
         self.servicers = ((payments_pb2_grpc.add_PaymentServiceServicer_to_server, servicer),)
-        name = f"groups/{payments_service.GROUP}/orders/{payments_service.ORDER}/payment"
-        parent = f"groups/{payments_service.GROUP}"
+        name = f"groups/{facts.GROUP}/orders/{payments_service.ORDER}/payment"
+        parent = f"groups/{facts.GROUP}"
         self.known = {"name": [name], "parent": [parent, "groups/-"], "request_id": [REQUEST, OTHER]}
         notification = {
             "key": f"{payments_service.ORDER}:authorise:1",
-            "group": payments_service.GROUP,
+            "group": facts.GROUP,
             "status": "STATUS_AUTHORISED",
             "hold": "h",
             "amount_minor": 100,
@@ -320,7 +316,7 @@ class PaymentsWorld:
         )
         self.reset()
         for offset, value in enumerate(self._decider.log):
-            view.ledger.take(SimpleNamespace(offset=offset, key=payments_service.GROUP.encode(), value=value))
+            view.ledger.take(SimpleNamespace(offset=offset, key=facts.GROUP.encode(), value=value))
         view.ledger.flush()
 
     def reset(self) -> None:

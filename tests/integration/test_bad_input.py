@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest
-from groupbuy.groups.v1.campaigns_pb2 import Campaign, CreateCampaignRequest, Tier
+from groupbuy.groups.v1.campaigns_pb2 import CreateCampaignRequest, Tier
 from groupbuy.groups.v1.groups_pb2 import GetGroupRequest
 from groupbuy.orders.v1.orders_pb2 import CancelOrderRequest, GetOrderRequest
 from groupbuy.payments.v1.payments_pb2 import GetPaymentRequest
@@ -23,21 +23,14 @@ from eventlog.core.partitioner import partition_of
 from shared_kernel import topics
 from tests.integration.shop import CALL_S, Shop, state
 from tests.integration.test_once_only import reason_of
+from tests.scenarios.facts import campaign, duration
 
 NOBODY = f"groups/{uuid4()}"
 
 
 def bad_campaign(**fields: Any) -> CreateCampaignRequest:
-    good: dict[str, Any] = {
-        "product": "mug",
-        "currency": "CNY",
-        "solo_price_minor": 9_900,
-        "tiers": [Tier(members=2, unit_price_minor=8_900), Tier(members=5, unit_price_minor=7_900)],
-        "capacity": 5,
-        "window": Duration(seconds=60),
-        "hold_window": Duration(seconds=10),
-    }
-    return CreateCampaignRequest(campaign=Campaign(**good | fields), request_id=str(uuid4()))
+    offer = campaign(**{"capacity": 5, "window": duration(60_000), "hold_window": duration(10_000)} | fields)
+    return CreateCampaignRequest(campaign=offer, request_id=str(uuid4()))
 
 
 def fields_of(error: grpc.RpcError) -> set[str]:

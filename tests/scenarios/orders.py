@@ -119,6 +119,13 @@ def hold_lapsed(order: str) -> p.PaymentEvent:
     return pe.hold_lapsed(order, HELD)
 
 
+def reserves(fact: OrderFact, quantity: int = QUANTITY) -> list[g.GroupEvent]:
+    """The decision that reserves a seat for a placed order. An order that opens a group also opens it."""
+    digest = fact.placed.request_sha256
+    seat = ge.seat_reserved(fact.order, fact.customer, 0, quantity=quantity, request_sha256=digest)
+    return [opened(fact.order), seat] if fact.placed.opens_group else [seat]
+
+
 # Histories ------------------------------------------------------------------------------------------------------------
 
 

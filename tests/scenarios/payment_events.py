@@ -51,10 +51,12 @@ def hold_declined(order: str, reason: str = "insufficient_funds") -> PaymentEven
     return PaymentEvent(hold_declined=pb.HoldDeclined(order=order, reason=reason))
 
 
-def captured(order: str, amount_minor: int, released_minor: int = 0, *, currency: str = "CNY") -> PaymentEvent:
+def captured(
+    order: str, amount_minor: int, released_minor: int = 0, *, hold: str = "", currency: str = "CNY"
+) -> PaymentEvent:
     body = pb.Captured(
         order=order,
-        hold=hold_of(order),
+        hold=hold or hold_of(order),
         amount_minor=amount_minor,
         released_minor=released_minor,
         currency=currency,

@@ -15,17 +15,17 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from random import Random
 
-from google.protobuf.duration_pb2 import Duration
-from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
+from groupbuy.groups.v1.campaigns_pb2 import Tier
 from groupbuy.groups.v1.decisions_pb2 import GroupDecision
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from groupbuy.log.v1.log_pb2 import Tick
-from groupbuy.orders.v1.facts_pb2 import OrderFact
-from groupbuy.payments.v1.decisions_pb2 import HoldAuthorised, PaymentDecision, PaymentEvent
 
 from eventlog.core.partition_state import PartitionState
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State
+from tests.scenarios.facts import campaign, duration, placed
+from tests.scenarios.inputs import order_fact, payments_decided
+from tests.scenarios.payment_events import hold_authorised
 from tests.simulation.world.broker import Record
 
 KEY = "0f5fd1f1-2f7a-5b41-9a45-6f3a4c6a6d10"
@@ -37,30 +37,34 @@ CHUNK = 1_000
 
 
 def _placed(number: int, members: int) -> bytes:
-    fact = OrderFact(order=f"o{number}", group=KEY, customer=f"c{number}")
-    placed = fact.placed
-    placed.campaign, placed.quantity, placed.currency = "mug", 1, "EUR"
-    placed.max_unit_price_minor, placed.payment_method = PRICE, "card_ok"
-    placed.request_sha256 = fact.order.encode()
-    record = GroupInput()
-    if number == 0:
-        placed.opens_group = True
-        window = Duration(seconds=WINDOW_MS // 1_000)
-        record.campaign.CopyFrom(
-            Campaign(
-                name="campaigns/mug", product="mug", currency="EUR", solo_price_minor=PRICE + 1, capacity=members,
-                tiers=[Tier(members=members, unit_price_minor=PRICE)], window=window, hold_window=window, revision=1,
-            )
-        )  # fmt: skip
-    record.order_fact = fact.SerializeToString()
-    return record.SerializeToString()
+    order = f"o{number}"
+    fact = placed(
+        order,
+        group=KEY,
+        customer=f"c{number}",
+        currency="EUR",
+        max_unit_price_minor=PRICE,
+        request_sha256=order.encode(),
+        opens_group=number == 0,
+    )
+    if number:
+        return order_fact(fact).SerializeToString()
+    offer = campaign(
+        name="campaigns/mug",
+        currency="EUR",
+        solo_price_minor=PRICE + 1,
+        capacity=members,
+        tiers=[Tier(members=members, unit_price_minor=PRICE)],
+        window=duration(WINDOW_MS),
+        hold_window=duration(WINDOW_MS),
+        revision=1,
+    )
+    return order_fact(fact, offer).SerializeToString()
 
 
 def _pays(number: int) -> bytes:
-    order = f"o{number}"
-    held = HoldAuthorised(order=order, hold=f"h{number}", amount_minor=PRICE, currency="EUR")
-    decision = PaymentDecision(group=KEY, events=[PaymentEvent(hold_authorised=held)])
-    return GroupInput(payment_decision=decision.SerializeToString()).SerializeToString()
+    held = hold_authorised(f"o{number}", PRICE, hold=f"h{number}", currency="EUR")
+    return payments_decided(KEY, held).SerializeToString()
 
 
 _TICK = GroupInput(tick=Tick(due_ms=DEADLINE_MS)).SerializeToString()

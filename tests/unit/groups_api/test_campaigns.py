@@ -26,7 +26,9 @@ from services.groups.api import edits
 from services.groups.api.campaigns import CampaignServicer
 from services.groups.domain.terms import problems
 from shared_kernel.topics import CAMPAIGNS
-from tests.unit.groups_api.world import TIME_MS, Broker, Reader, call, campaign
+from tests.scenarios.api_call import call
+from tests.scenarios.facts import campaign
+from tests.unit.groups_api.world import TIME_MS, Broker, Reader
 
 REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
 OTHER = "6b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"

@@ -17,7 +17,8 @@ from eventlog.core.aggregate import Aggregate
 from services.groups.api.mapping import group_message
 from services.groups.domain.model import OrderStatus, Phase, State, WaitlistEntry
 from services.groups.domain.terms import freeze, terms_of
-from tests.unit.groups_api.world import GROUP, TIME_MS, campaign, forming
+from tests.scenarios.facts import GROUP, campaign
+from tests.unit.groups_api.world import TIME_MS, forming
 
 
 def shown(state: State, version: int = 3) -> Group:

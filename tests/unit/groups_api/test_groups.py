@@ -22,7 +22,9 @@ from eventlog.core.errors import BrokerUnavailable
 from services.groups.api.groups import GroupServicer
 from services.groups.domain.model import Phase, State
 from shared_kernel.topics import GROUP_INBOX
-from tests.unit.groups_api.world import GROUP, TIME_MS, Broker, Table, call, forming, upcoming
+from tests.scenarios.api_call import call
+from tests.scenarios.facts import GROUP
+from tests.unit.groups_api.world import TIME_MS, Broker, Table, forming, upcoming
 
 NAME = f"groups/{GROUP}"
 REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"

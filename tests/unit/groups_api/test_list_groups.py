@@ -21,7 +21,8 @@ from services.groups.domain.model import Phase, Seat, State
 from services.groups.processors.codec import decode, encode
 from services.groups.processors.decider import GroupStore
 from services.groups.processors.open_groups import OpenGroups
-from tests.unit.groups_api.world import TIME_MS, Broker, Table, call, forming
+from tests.scenarios.api_call import call
+from tests.unit.groups_api.world import TIME_MS, Broker, Table, forming
 
 
 def of(seats_left: int, later_ms: int = 0) -> State:

@@ -17,8 +17,10 @@ from services.groups.api import groups as api
 from services.groups.api import mapping as view
 from services.groups.api.groups import GroupServicer
 from services.groups.domain.model import Phase
+from tests.scenarios.api_call import call
+from tests.scenarios.facts import GROUP
 from tests.unit.chassis.support import eventually
-from tests.unit.groups_api.world import GROUP, Broker, Table, call, forming, upcoming
+from tests.unit.groups_api.world import Broker, Table, forming, upcoming
 
 NAME = f"groups/{GROUP}"
 WATCHERS = 10_000

@@ -18,8 +18,7 @@ from groupbuy.groups.v1.groups_pb2 import (
     WatchGroupRequest,
 )
 from groupbuy.groups.v1.inbox_pb2 import GroupInput
-from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
-from groupbuy.payments.v1.decisions_pb2 import HoldAuthorised, PaymentDecision, PaymentEvent, PaymentReleased
+from groupbuy.payments.v1.decisions_pb2 import PaymentEvent
 
 from eventlog.core.aggregate import Aggregate, decide
 from eventlog.views.change_notifier import ChangeNotifier
@@ -27,7 +26,11 @@ from services.groups.api.groups import GroupServicer
 from services.groups.domain.domain import GroupDomain
 from services.groups.domain.model import State
 from services.groups.processors.open_groups import OpenGroup
-from tests.unit.groups_api.world import GROUP, TIME_MS, Broker, call, campaign, upcoming
+from tests.scenarios.api_call import call
+from tests.scenarios.facts import GROUP, campaign, placed
+from tests.scenarios.inputs import order_fact, payments_decided
+from tests.scenarios.payment_events import hold_authorised, payment_released
+from tests.unit.groups_api.world import TIME_MS, Broker, upcoming
 
 NAME = f"groups/{GROUP}"
 REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
@@ -59,20 +62,18 @@ class Decider:
         self.take("", GROUP, record.SerializeToString())
 
     def place(self, order: str, *, opens: bool = False) -> None:
-        placed = OrderPlaced(
-            campaign="mug",
+        fact = placed(
+            order,
+            group=GROUP,
+            customer=f"customer-{order}",
             opens_group=opens,
-            quantity=1,
-            currency="CNY",
             max_unit_price_minor=8900,
-            payment_method="card_ok",
         )
-        fact = OrderFact(order=order, group=GROUP, customer=f"customer-{order}", placed=placed)
         beside = campaign(name="campaigns/mug", revision=1, rules_version=1) if opens else None
-        self.decide(GroupInput(order_fact=fact.SerializeToString(), campaign=beside))
+        self.decide(order_fact(fact, beside))
 
     def pay(self, *events: PaymentEvent) -> None:
-        self.decide(GroupInput(payment_decision=PaymentDecision(group=GROUP, events=events).SerializeToString()))
+        self.decide(payments_decided(GROUP, *events))
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def decider() -> Decider:
     made = Decider()
     made.place("a", opens=True)
     made.place("b")
-    made.pay(PaymentEvent(hold_authorised=HoldAuthorised(order="a", hold="h", amount_minor=8900, currency="CNY")))
+    made.pay(hold_authorised("a", 8900))
     return made
 
 
@@ -105,7 +106,7 @@ async def test_a_watch_of_a_cancelled_group_ends_when_all_funds_are_returned(dec
     cancelled = await groups.CancelGroup(request, call())
     assert (cancelled.state, cancelled.settled) == (GROUP_STATE_CANCELLED, False)
     assert await upcoming(watching) == cancelled
-    decider.pay(*(PaymentEvent(payment_released=PaymentReleased(order=order)) for order in "ab"))
+    decider.pay(*(payment_released(order) for order in "ab"))
     assert (await upcoming(watching)).settled
     with pytest.raises(StopAsyncIteration):
         await upcoming(watching)

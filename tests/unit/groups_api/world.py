@@ -1,14 +1,12 @@
-"""The surroundings of the servicers in tests: a broker, a decider's view and the campaigns' topic, all in memory."""
+"""In-memory dependencies of the groups servicers: a broker, a decider's view and the campaigns' topic."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection
-from typing import cast
 
-from google.protobuf.duration_pb2 import Duration
-from groupbuy.groups.v1.campaigns_pb2 import Campaign, Tier
+from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.groups_pb2 import Group
 
 from chassis.rpc.broadcast import SharedMessage
@@ -16,41 +14,13 @@ from eventlog.core.aggregate import Aggregate
 from eventlog.core.errors import BrokerUnavailable, NotReady
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.views.change_notifier import ChangeNotifier
-from services.groups.api.groups import Context
 from services.groups.domain.model import Phase, Seat, State
 from services.groups.domain.terms import freeze, terms_of
 from services.groups.processors.open_groups import OpenGroup, OpenGroups
 from shared_kernel.topics import CAMPAIGNS, GROUP_INBOX
+from tests.scenarios.facts import GROUP, campaign
 
-GROUP = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a10"
 TIME_MS = 1_700_000_000_000
-
-
-class Call:
-    """The part of a call's context that servicers use."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
-
-    def time_remaining(self) -> float | None:
-        return self._seconds
-
-
-def call(seconds: float | None = 5.0) -> Context:
-    return cast(Context, Call(seconds))
-
-
-def campaign(**more: object) -> Campaign:
-    fields: dict[str, object] = {
-        "product": "mug",
-        "currency": "CNY",
-        "solo_price_minor": 9900,
-        "tiers": [Tier(members=2, unit_price_minor=8900), Tier(members=5, unit_price_minor=7900)],
-        "capacity": 10,
-        "window": Duration(seconds=3600),
-        "hold_window": Duration(seconds=60),
-    }
-    return Campaign(**{**fields, **more})  # type: ignore[arg-type] # fields by name
 
 
 class Table:

@@ -30,15 +30,16 @@ from chassis.rpc.errors import ApiError, to_status
 from chassis.rpc.validation import validate
 from services.orders.api.batch_place_orders import MAX_IN_STREAM, SHARE_WAIT_FINAL, BatchPlaceOrders
 from services.orders.api.place_order import SHARE_WAIT_FINAL as SINGLE_SHARE
+from tests.scenarios.api_call import call
+from tests.scenarios.orders import reserves
 from tests.unit.chassis.support import eventually
-from tests.unit.orders.test_place_order import opens
-from tests.unit.orders.world import OTHER, REQUEST, World, call, place_request
+from tests.unit.orders.world import OTHER, REQUEST, World, place_request
 
 
 @pytest.fixture
 def world() -> World:
     made = World()
-    made.decides = opens
+    made.decides = reserves
     return made
 
 

@@ -12,16 +12,16 @@ from chassis.rpc.errors import ApiError
 from eventlog.core.errors import NotReady
 from eventlog.core.partitioner import partition_of
 from services.orders.api.reading import key_of_each_partition
+from tests.scenarios.api_call import call
 from tests.scenarios.facts import GROUP
-from tests.scenarios.orders import opened, placed, reserved
-from tests.unit.orders.test_place_order import opens
-from tests.unit.orders.world import TIME_MS, World, call
+from tests.scenarios.orders import opened, placed, reserved, reserves
+from tests.unit.orders.world import TIME_MS, World
 
 
 @pytest.fixture
 def world() -> World:
     made = World()
-    made.decides = opens
+    made.decides = reserves
     return made
 
 

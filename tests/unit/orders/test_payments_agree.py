@@ -9,15 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from groupbuy.groups.v1.decisions_pb2 import (
-    GroupDecision,
-    GroupEvent,
-    ReleaseRequested,
-    SeatReserved,
-    SettlementRequested,
-)
 from groupbuy.payments.v1 import decisions_pb2 as p
-from groupbuy.payments.v1 import inbox_pb2 as i
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
@@ -27,37 +20,23 @@ from services.orders.domain.model import Money
 from services.payments.api.mapping import payment_of
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.model import GroupPayments
+from tests.scenarios import inputs
 from tests.scenarios.facts import GROUP
+from tests.scenarios.group_events import release_requested, seat_reserved, settlement_requested
 from tests.scenarios.orders import Payment
 
 HELD, PRICE, FAR_MS = 17800, 15800, 10**15
 
 
-def from_group(event: GroupEvent) -> i.PaymentInput:
-    return i.PaymentInput(group_decision=GroupDecision(group=GROUP, events=[event]).SerializeToString())
+def reserve(method: str) -> PaymentInput:
+    return inputs.group_decided(GROUP, seat_reserved("a", "ann", HELD, payment_method=method, hold_until_ms=1))
 
 
-def reserve(method: str) -> i.PaymentInput:
-    seat = SeatReserved(
-        order="a", customer="ann", hold_amount_minor=HELD, currency="CNY", payment_method=method, hold_until_ms=1
-    )
-    return from_group(GroupEvent(seat_reserved=seat))
+def settle(hold: str, amount: int) -> PaymentInput:
+    return inputs.group_decided(GROUP, settlement_requested("a", amount, hold))
 
 
-def settle(hold: str, amount: int) -> i.PaymentInput:
-    request = SettlementRequested(order="a", hold=hold, amount_minor=amount, currency="CNY")
-    return from_group(GroupEvent(settlement_requested=request))
-
-
-release = from_group(GroupEvent(release_requested=ReleaseRequested(order="a")))
-
-
-def refund(number: int, amount: int) -> i.PaymentInput:
-    return i.PaymentInput(refund=i.RefundCommand(order="a", refund=f"r{number}", amount_minor=amount))
-
-
-def outcome(operation: Any, attempt: int, **result: Any) -> i.PaymentInput:
-    return i.PaymentInput(outcome=i.ProviderOutcome(order="a", operation=operation, attempt=attempt, **result))
+release = inputs.group_decided(GROUP, release_requested("a"))
 
 
 def made_by(operation: int, attempt: int) -> str:
@@ -65,24 +44,17 @@ def made_by(operation: int, attempt: int) -> str:
     return f"{'s' if operation == p.OPERATION_SALE else 'h'}{attempt}"
 
 
-def results(operation: int, hold: str) -> list[dict[str, Any]]:
+def results(operation: p.Operation.ValueType, hold: str) -> list[dict[str, Any]]:
     """Possible results of a call of this operation."""
-    held = i.OutcomeAuthorised(hold=hold, amount_minor=HELD, currency="CNY", capturable_until_ms=FAR_MS)
-    by_operation: dict[int, list[dict[str, Any]]] = {
-        p.OPERATION_AUTHORISE: [
-            {"authorised": held},
-            {"authorised": held},
-            {"action_required": i.OutcomeActionRequired(action_url="https://pay.example", hold=hold)},
-        ],
-        p.OPERATION_SALE: [{"authorised": held}, {"authorised": held}],
-        p.OPERATION_CAPTURE: [
-            {"captured": i.OutcomeCaptured(hold=hold, amount_minor=PRICE)},
-            {"hold_gone": i.OutcomeHoldGone(hold=hold)},
-        ],
-        p.OPERATION_VOID: [{"voided": i.OutcomeVoided(hold=hold)}, {"hold_gone": i.OutcomeHoldGone(hold=hold)}],
-        p.OPERATION_REFUND: [{"refunded": i.OutcomeRefunded(hold=hold)}],
+    held = inputs.authorised(hold, HELD, FAR_MS)
+    by_operation = {
+        p.OPERATION_AUTHORISE: [held, held, inputs.action_required(hold, "https://pay.example")],
+        p.OPERATION_SALE: [held, held],
+        p.OPERATION_CAPTURE: [inputs.captured(hold, PRICE), inputs.hold_gone(hold)],
+        p.OPERATION_VOID: [inputs.voided(hold), inputs.hold_gone(hold)],
+        p.OPERATION_REFUND: [inputs.refunded(hold)],
     }
-    return [*by_operation[operation], {"declined": i.OutcomeDeclined(reason="no")}, {"absent": i.OutcomeAbsent()}]
+    return [*by_operation[operation], inputs.declined("no"), inputs.absent()]
 
 
 class Both:
@@ -94,16 +66,16 @@ class Both:
         self.orders = OrdersFold().initial(GROUP)
         self.offset = 0
         #: The group's final instruction, which does not change.
-        self.end: i.PaymentInput | None = None
+        self.end: PaymentInput | None = None
 
-    def decide(self, record: i.PaymentInput) -> None:
+    def decide(self, record: PaymentInput) -> None:
         self.offset += 1
         value = decide(self.domain, self.payments, record.SerializeToString(), self.offset, self.offset)
         if value is not None:
             note(str(p.PaymentDecision.FromString(value).events))
             Payment(value).fold(self.orders)
 
-    def next_input(self, data: st.DataObject) -> i.PaymentInput:
+    def next_input(self, data: st.DataObject) -> PaymentInput:
         """A random next input, mostly the result of a call in flight."""
         payment = self.payments.state.payment("a")
         calls = list(payment.calls.values()) if payment is not None else []
@@ -115,18 +87,23 @@ class Both:
                 self.end = self.end or data.draw(st.sampled_from(ends))
                 return self.end
             case 2:
-                return refund(data.draw(st.integers(1, 2)), data.draw(st.sampled_from([0, 100])))
+                refund = f"r{data.draw(st.integers(1, 2))}"
+                return inputs.refund_command("a", refund, data.draw(st.sampled_from([0, 100])))
             case 3 | 4 | 5 | 6 | 7 if calls:
                 call = data.draw(st.sampled_from(calls))
                 choices = results(call.operation, call.hold or made_by(call.operation, call.attempt))
                 # The first two are successes.
-                return outcome(call.operation, call.attempt, **data.draw(st.sampled_from([*choices[:2] * 2, *choices])))
+                return inputs.provider_result(
+                    "a", call.operation, call.attempt, **data.draw(st.sampled_from([*choices[:2] * 2, *choices]))
+                )
             case _:
                 operation = data.draw(st.sampled_from(p.Operation.values()[1:]))
                 attempt = data.draw(st.integers(1, 3))
                 asks = operation in {p.OPERATION_AUTHORISE, p.OPERATION_SALE}
                 hold = made_by(operation, attempt) if asks else data.draw(st.sampled_from(["h1", "h2", "s1"]))
-                return outcome(operation, attempt, **data.draw(st.sampled_from(results(operation, hold))))
+                return inputs.provider_result(
+                    "a", operation, attempt, **data.draw(st.sampled_from(results(operation, hold)))
+                )
 
     def compare(self) -> None:
         payment = payment_of(self.payments.state, "a")

@@ -28,34 +28,25 @@ from eventlog.core.errors import BrokerUnavailable, NotReady
 from services.orders.domain.ids import group_id, order_id, request_digest
 from tests.scenarios import group_events as ge
 from tests.scenarios import orders as h
+from tests.scenarios.api_call import call
 from tests.scenarios.facts import GROUP
-from tests.unit.orders.world import OTHER, REQUEST, World, call, place_request, still_waits
-
-
-def opens(fact: OrderFact) -> Sequence[g.GroupEvent]:
-    """A decider that reserves every seat."""
-    seat = g.SeatReserved(
-        order=fact.order, customer=fact.customer, quantity=2, request_sha256=fact.placed.request_sha256
-    )
-    first = [h.opened(fact.order)] if fact.placed.opens_group else []
-    return [*first, g.GroupEvent(seat_reserved=seat)]
+from tests.unit.orders.world import OTHER, REQUEST, World, place_request, still_waits
 
 
 def refuses(fact: OrderFact, why: g.RefusalReason.ValueType) -> Sequence[g.GroupEvent]:
-    """A decider that refuses every seat."""
-    refused = g.SeatRefused(order=fact.order, reason=why, request_sha256=fact.placed.request_sha256)
-    return [g.GroupEvent(seat_refused=refused)]
+    """The decision that refuses a seat."""
+    return [ge.seat_refused(fact.order, why, request_sha256=fact.placed.request_sha256)]
 
 
 def fills(fact: OrderFact) -> Sequence[g.GroupEvent]:
     """A decider that has one seat, for the leader."""
-    return opens(fact) if fact.placed.opens_group else refuses(fact, g.REFUSAL_REASON_GROUP_FULL)
+    return h.reserves(fact) if fact.placed.opens_group else refuses(fact, g.REFUSAL_REASON_GROUP_FULL)
 
 
 @pytest.fixture
 def world() -> World:
     made = World()
-    made.decides = opens
+    made.decides = h.reserves
     return made
 
 

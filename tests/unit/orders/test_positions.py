@@ -14,15 +14,17 @@ from chassis.rpc.errors import ApiError
 from eventlog.core.errors import BrokerUnavailable, NotReady
 from services.orders.api import positions
 from services.orders.api.consistency_tokens import Token, decode, encode
+from tests.scenarios.api_call import call
+from tests.scenarios.orders import reserves
 from tests.unit.chassis.support import eventually
-from tests.unit.orders.test_place_order import opens, reason
-from tests.unit.orders.world import World, call, still_waits
+from tests.unit.orders.test_place_order import reason
+from tests.unit.orders.world import World, still_waits
 
 
 @pytest.fixture
 def world() -> World:
     made = World()
-    made.decides = opens
+    made.decides = reserves
     return made
 
 

@@ -27,9 +27,11 @@ from services.orders.api.consistency_tokens import Token, decode, encode
 from services.orders.domain.ids import OrderName, parse_order_name
 from tests.scenarios import group_events as ge
 from tests.scenarios import orders as h
+from tests.scenarios.api_call import call
 from tests.scenarios.facts import GROUP
-from tests.unit.orders.test_place_order import opens, reason, refuses
-from tests.unit.orders.world import OTHER, PARTITIONS, World, call, still_waits, upcoming
+from tests.scenarios.orders import reserves
+from tests.unit.orders.test_place_order import reason, refuses
+from tests.unit.orders.world import OTHER, PARTITIONS, World, still_waits, upcoming
 
 UNKNOWN = f"groups/{GROUP}/orders/{GROUP}"
 
@@ -37,7 +39,7 @@ UNKNOWN = f"groups/{GROUP}/orders/{GROUP}"
 @pytest.fixture
 def world() -> World:
     made = World()
-    made.decides = lambda fact: opens(fact) if fact.HasField("placed") else ()
+    made.decides = lambda fact: reserves(fact) if fact.HasField("placed") else ()
     return made
 
 

@@ -16,8 +16,9 @@ from eventlog.records.envelope import headers
 from services.orders.api.mapping import order_message
 from services.orders.domain.fold import OrdersFold
 from services.orders.domain.ids import OrderName, group_id, order_id, request_digest
-from tests.unit.orders.test_place_order import opens
-from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, World, call, place_request
+from tests.scenarios.api_call import call
+from tests.scenarios.orders import reserves
+from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, World, place_request
 
 ORDERS = [
     {},
@@ -29,7 +30,7 @@ ORDERS = [
 @pytest.fixture
 def world() -> World:
     made = World()
-    made.decides = opens
+    made.decides = reserves
     return made
 
 

@@ -31,9 +31,10 @@ from eventlog.core.partitioner import partition_of
 from services.orders.api.orders import OrderServicer
 from services.orders.api.parsed_order import parse_order
 from services.orders.domain.ids import group_of
+from tests.scenarios.api_call import call
 from tests.scenarios.group_events import seat_released
-from tests.unit.orders.test_place_order import opens
-from tests.unit.orders.world import PARTITIONS, TIME_MS, World, call, place_request
+from tests.scenarios.orders import reserves
+from tests.unit.orders.world import PARTITIONS, TIME_MS, World, place_request
 
 REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
 
@@ -78,7 +79,7 @@ def worlds() -> tuple[World, World, Carrier]:
     carrier = Carrier()
     for world, away, replicas in ((made[0], {1, 3}, carrier), (made[1], {0, 2}, Carrier())):
         world.away = away
-        world.decides = opens
+        world.decides = reserves
         world.orders = OrderServicer(world, world.campaigns, world, now_ms=lambda: TIME_MS, replicas=replicas)
     carrier.other = made[1]
     return (*made, carrier)
@@ -90,7 +91,7 @@ def order_request(number: int, **more: object) -> PlaceOrderRequest:
 
 def opens_and_cancels(fact: OrderFact) -> Sequence[GroupEvent]:
     if fact.HasField("placed"):
-        return opens(fact)
+        return reserves(fact)
     return [seat_released(fact.order, RELEASE_REASON_CANCELLED)]
 
 

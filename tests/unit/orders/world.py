@@ -1,4 +1,4 @@
-"""The surroundings of the servicer in tests: a broker in memory, the real projection, and a scripted decider."""
+"""In-memory dependencies of the orders servicer: a broker, the real projection, and a scripted decider."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from eventlog.producing.record_accumulator import Position, Record
 from eventlog.state.database import Database
 from eventlog.state.projection_index import Index
 from eventlog.views.change_notifier import ChangeNotifier
-from services.orders.api.orders import Context, OrderServicer
+from services.orders.api.orders import OrderServicer
 from services.orders.domain.fold import OrdersFold
 from services.orders.domain.model import GroupOrders
 from services.orders.processors.customers import ListEntry, index_key, parse_row, update_list
 from shared_kernel.topics import ORDERS
+from tests.scenarios.api_call import call
 from tests.scenarios.decision_log import DecisionLog
 from tests.scenarios.orders import Decision, Fact, Payment, group_log, payment_log
 
@@ -32,20 +33,6 @@ PARTITIONS = 4
 TIME_MS = 1_700_000_000_000
 REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
 OTHER = "6b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
-
-
-class Call:
-    """The part of a call's context that servicers use."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self._seconds = seconds
-
-    def time_remaining(self) -> float | None:
-        return self._seconds
-
-
-def call(seconds: float | None = 5.0) -> Context:
-    return cast(Context, Call(seconds))
 
 
 class Campaigns:

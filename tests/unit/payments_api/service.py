@@ -6,21 +6,23 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent, SeatReserved, SettlementRequested
-from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, OPERATION_CAPTURE
-from groupbuy.payments.v1.inbox_pb2 import OutcomeAuthorised, OutcomeCaptured, PaymentInput, ProviderOutcome
+from groupbuy.groups.v1.decisions_pb2 import GroupEvent
+from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, OPERATION_CAPTURE, Operation
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.core.aggregate import Aggregate, decide
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.views.change_notifier import ChangeNotifier
-from services.payments.api.payments import Context, PaymentServicer
+from services.payments.api.payments import PaymentServicer
 from services.payments.api.ports import LedgerView, Notifications
 from services.payments.api.webhook_ingest import WebhookIngest
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.model import GroupPayments
+from tests.scenarios.facts import GROUP
+from tests.scenarios.group_events import hold_of, seat_reserved, settlement_requested
+from tests.scenarios.inputs import authorised, captured, group_decided, provider_result
 
-GROUP = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a10"
 ORDER = "6e2d0f6a-4c1b-4c53-8f2e-1a0b5f7d9c01"
 TIME_MS = 1_700_000_000_000
 
@@ -48,30 +50,30 @@ class Decider:
             self.notifier.notify(key)
 
     def group(self, *events: GroupEvent) -> None:
-        self.receive(PaymentInput(group_decision=GroupDecision(group=GROUP, events=events).SerializeToString()))
+        self.receive(group_decided(GROUP, *events))
 
-    def provider(self, operation: int, order: str = "a", attempt: int = 1, **result: Any) -> None:
-        outcome = ProviderOutcome(order=order, operation=cast(Any, operation), attempt=attempt, **result)
-        self.receive(PaymentInput(outcome=outcome))
+    def provider(self, operation: Operation.ValueType, order: str = "a", attempt: int = 1, **result: Any) -> None:
+        self.receive(provider_result(order, operation, attempt, **result))
 
     def charge(self, order: str = ORDER, amount: int = 100, currency: str = "CNY") -> None:
         """Holds and charges an order."""
-        hold = f"hold-{order}"
-        seat = SeatReserved(
-            order=order,
-            customer="ann",
-            quantity=1,
-            hold_amount_minor=amount,
-            currency=currency,
-            payment_method="card_secret",
-            hold_until_ms=TIME_MS + 1000,
+        self.reserve(order, amount, currency)
+        self.provider(OPERATION_AUTHORISE, order, **authorised(hold_of(order), amount, TIME_MS * 2, currency))
+        self.group(settlement_requested(order, amount, currency=currency))
+        self.provider(OPERATION_CAPTURE, order, **captured(hold_of(order), amount))
+
+    def reserve(self, order: str, amount: int, currency: str = "CNY") -> None:
+        """Reserves a seat, which requests a hold."""
+        self.group(
+            seat_reserved(
+                order,
+                "ann",
+                amount,
+                currency=currency,
+                payment_method="card_secret",
+                hold_until_ms=TIME_MS + 1000,
+            )
         )
-        self.group(GroupEvent(seat_reserved=seat))
-        held = OutcomeAuthorised(hold=hold, amount_minor=amount, currency=currency, capturable_until_ms=TIME_MS * 2)
-        self.provider(OPERATION_AUTHORISE, order, authorised=held)
-        wanted = SettlementRequested(order=order, hold=hold, amount_minor=amount, currency=currency)
-        self.group(GroupEvent(settlement_requested=wanted))
-        self.provider(OPERATION_CAPTURE, order, captured=OutcomeCaptured(hold=hold, amount_minor=amount))
 
 
 class Inbox:
@@ -94,20 +96,6 @@ class Inbox:
         if not self.paused:
             self._decider.receive(appended, record.key)
         return Position(3, len(self.records) - 1, TIME_MS)
-
-
-class CallContext:
-    """A call's context with a deadline."""
-
-    def __init__(self, seconds: float = 5.0) -> None:
-        self._seconds = seconds
-
-    def time_remaining(self) -> float:
-        return self._seconds
-
-
-def calling(seconds: float = 5.0) -> Context:
-    return cast(Context, CallContext(seconds))
 
 
 class NoNotifications:

@@ -22,7 +22,9 @@ from services.payments.api.ledger_queries import LedgerQueries
 from services.payments.ledger.journal import Entry, Head
 from services.payments.ledger.posting_rules import Account
 from services.payments.ledger.store import STAMP, PartitionLedger
-from tests.unit.payments_api.service import GROUP, Decider, calling, servicer
+from tests.scenarios.api_call import call
+from tests.scenarios.facts import GROUP
+from tests.unit.payments_api.service import Decider, servicer
 
 ORDERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(4)]
 OTHER = "0b6a0c2e-0f54-5a4e-9a59-3f3a5f1f7a11"
@@ -69,7 +71,7 @@ async def view(tmp_path: Path) -> AsyncIterator[View]:
 
 
 async def balances(view: View, currency: str = "") -> pb.GetBalancesResponse:
-    return await servicer(Decider(), ledger=view).GetBalances(pb.GetBalancesRequest(currency=currency), calling())
+    return await servicer(Decider(), ledger=view).GetBalances(pb.GetBalancesRequest(currency=currency), call())
 
 
 async def entries(
@@ -78,7 +80,7 @@ async def entries(
     request = pb.ListEntriesRequest(parent=f"groups/{parent}", page_size=size, page_token=token)
     if start:
         request.start.CopyFrom(pb.LedgerPosition(**start))
-    return await servicer(Decider(), ledger=view).ListEntries(request, calling())
+    return await servicer(Decider(), ledger=view).ListEntries(request, call())
 
 
 def gist(answer: pb.GetBalancesResponse) -> dict[tuple[str, str], int]:
@@ -117,14 +119,14 @@ class Halves(LocalRouter):
 
 async def test_balances_of_several_replicas_are_merged_with_each_partition_once(view: View) -> None:
     ledger = LedgerQueries(view, Halves())
-    answer = await ledger.balances(pb.GetBalancesRequest(), calling())
+    answer = await ledger.balances(pb.GetBalancesRequest(), call())
     once = await balances(view)
     assert gist(answer) == {name: 2 * amount for name, amount in gist(once).items()}
     assert [total.debits_minor for total in answer.totals] == [2 * total.debits_minor for total in once.totals]
     assert [head.partition for head in answer.heads] == [0, 1]
     view.more = {("CNY", Account.CUSTOMER): (1 << 62, 1 << 62)}
     with pytest.raises(ApiError, match="does not fit"):
-        await ledger.balances(pb.GetBalancesRequest(), calling())
+        await ledger.balances(pb.GetBalancesRequest(), call())
 
 
 async def test_balances_can_be_filtered_by_currency(view: View) -> None:

@@ -7,7 +7,9 @@ import pytest
 from groupbuy.payments.v1.payments_pb2 import ListPaymentsRequest, ListPaymentsResponse
 
 from chassis.rpc.errors import ApiError
-from tests.unit.payments_api.service import GROUP, Decider, calling, servicer
+from tests.scenarios.api_call import call
+from tests.scenarios.facts import GROUP
+from tests.unit.payments_api.service import Decider, servicer
 
 ORDERS = [f"00000000-0000-4000-8000-{number:012d}" for number in range(7)]
 
@@ -22,7 +24,7 @@ def decider() -> Decider:
 
 async def page(decider: Decider, size: int = 0, token: str = "", parent: str = GROUP) -> ListPaymentsResponse:
     request = ListPaymentsRequest(parent=f"groups/{parent}", page_size=size, page_token=token)
-    return await servicer(decider).ListPayments(request, calling())
+    return await servicer(decider).ListPayments(request, call())
 
 
 def orders(answer: ListPaymentsResponse) -> list[str]:

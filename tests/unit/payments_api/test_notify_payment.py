@@ -26,7 +26,9 @@ from services.payments.api.ports import Notifications
 from services.payments.api.webhook_ingest import BODY_HEADER
 from services.payments.providers.notifications import NotUnderstood
 from services.payments.providers.registry import notifications_of
-from tests.unit.payments_api.service import GROUP, ORDER, Decider, Inbox, calling, servicer
+from tests.scenarios.api_call import call
+from tests.scenarios.facts import GROUP
+from tests.unit.payments_api.service import ORDER, Decider, Inbox, servicer
 
 SECRET = "shared"
 NOW_S = 1_700_000_000
@@ -89,7 +91,7 @@ async def notify(
 ) -> NotifyPaymentResponse:
     reads = reader or notifications_of(simulated_secret=SECRET, now_s=lambda: NOW_S)
     request = NotifyPaymentRequest(provider=provider, body=body, headers=headers or [])
-    return await servicer(decider, inbox, reads).NotifyPayment(request, calling())
+    return await servicer(decider, inbox, reads).NotifyPayment(request, call())
 
 
 def events_of(decider: Decider) -> list[str]:
@@ -118,8 +120,8 @@ async def test_duplicates_are_appended_once_while_they_are_remembered(decider: D
         )
         for late in (0, 0, 1, 2)
     ]
-    at_once = await asyncio.gather(*(serving.NotifyPayment(one, calling()) for one in requests))
-    later = [await serving.NotifyPayment(one, calling()) for one in requests]
+    at_once = await asyncio.gather(*(serving.NotifyPayment(one, call()) for one in requests))
+    later = [await serving.NotifyPayment(one, call()) for one in requests]
     assert len(inbox.records) == 1
     assert {str(one) for one in (*at_once, *later)} == {str(at_once[0])}
     # A duplicate is verified like the first one.
@@ -127,7 +129,7 @@ async def test_duplicates_are_appended_once_while_they_are_remembered(decider: D
         provider="simulated", body=notification(), headers=signed(notification(), secret="other")
     )
     with pytest.raises(ApiError):
-        await serving.NotifyPayment(forged, calling())
+        await serving.NotifyPayment(forged, call())
 
 
 async def test_a_duplicate_of_a_failed_append_is_appended(decider: Decider, inbox: Inbox) -> None:
@@ -135,9 +137,9 @@ async def test_a_duplicate_of_a_failed_append_is_appended(decider: Decider, inbo
     request = NotifyPaymentRequest(provider="simulated", body=notification(), headers=signed(notification()))
     inbox.unavailable = True
     with pytest.raises(BrokerUnavailable):
-        await serving.NotifyPayment(request, calling())
+        await serving.NotifyPayment(request, call())
     inbox.unavailable = False
-    await serving.NotifyPayment(request, calling())
+    await serving.NotifyPayment(request, call())
     assert len(inbox.records) == 1
 
 

@@ -7,19 +7,7 @@ from typing import cast
 
 import grpc
 import pytest
-from groupbuy.groups.v1.decisions_pb2 import (
-    GroupEvent,
-    ReleaseRequested,
-    SeatReserved,
-    SettlementRequested,
-)
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, OPERATION_CAPTURE
-from groupbuy.payments.v1.inbox_pb2 import (
-    OutcomeActionRequired,
-    OutcomeAuthorised,
-    OutcomeCaptured,
-    OutcomeDeclined,
-)
 from groupbuy.payments.v1.payments_pb2 import (
     PAYMENT_STATE_ACTION_REQUIRED,
     PAYMENT_STATE_AUTHORISED,
@@ -34,26 +22,20 @@ from groupbuy.payments.v1.payments_pb2 import (
 from chassis.rpc.errors import ApiError
 from services.payments.api.mapping import payment_message, payment_of
 from services.payments.api.payments import Context
-from tests.unit.payments_api.service import GROUP, TIME_MS, Decider, servicer
+from tests.scenarios.facts import GROUP
+from tests.scenarios.group_events import release_requested, settlement_requested
+from tests.scenarios.inputs import action_required, authorised, captured, declined
+from tests.unit.payments_api.service import TIME_MS, Decider, servicer
 
 NAME = f"groups/{GROUP}/orders/a/payment"
 STATES = [name for name, number in PaymentState.items() if number]
-HELD = OutcomeAuthorised(hold="h", amount_minor=17800, currency="CNY", capturable_until_ms=TIME_MS * 2)
+HELD = authorised("h", 17800, TIME_MS * 2)
 
 
 @pytest.fixture
 def decider() -> Decider:
     made = Decider()
-    seat = SeatReserved(
-        order="a",
-        customer="ann",
-        quantity=2,
-        hold_amount_minor=17800,
-        currency="CNY",
-        payment_method="card_secret",
-        hold_until_ms=TIME_MS + 1000,
-    )
-    made.group(GroupEvent(seat_reserved=seat))
+    made.reserve("a", 17800)
     return made
 
 
@@ -71,26 +53,23 @@ async def test_a_payment_is_requested_then_held_then_captured(decider: Decider) 
     )
     assert requested.version == 1
     assert requested.update_time.ToMilliseconds() == TIME_MS + 1
-    decider.provider(OPERATION_AUTHORISE, authorised=HELD)
+    decider.provider(OPERATION_AUTHORISE, **HELD)
     held = await read(decider)
     assert (held.state, held.held_minor, held.hold) == (PAYMENT_STATE_AUTHORISED, 17800, "h")
-    settlement = SettlementRequested(order="a", hold="h", amount_minor=15800, currency="CNY")
-    decider.group(GroupEvent(settlement_requested=settlement))
-    decider.provider(OPERATION_CAPTURE, captured=OutcomeCaptured(hold="h", amount_minor=15800))
+    decider.group(settlement_requested("a", 15800, "h"))
+    decider.provider(OPERATION_CAPTURE, **captured("h", 15800))
     taken = await read(decider)
     assert (taken.state, taken.held_minor, taken.captured_minor) == (PAYMENT_STATE_CAPTURED, 0, 15800)
 
 
 async def test_a_payment_shows_where_the_shopper_confirms(decider: Decider) -> None:
-    decider.provider(
-        OPERATION_AUTHORISE, action_required=OutcomeActionRequired(action_url="https://pay.example", hold="h")
-    )
+    decider.provider(OPERATION_AUTHORISE, **action_required("h", "https://pay.example"))
     payment = await read(decider)
     assert (payment.state, payment.action_url) == (PAYMENT_STATE_ACTION_REQUIRED, "https://pay.example")
 
 
 async def test_a_declined_payment_shows_the_reason(decider: Decider) -> None:
-    decider.provider(OPERATION_AUTHORISE, declined=OutcomeDeclined(reason="insufficient_funds"))
+    decider.provider(OPERATION_AUTHORISE, **declined("insufficient_funds"))
     payment = await read(decider)
     assert (payment.state, payment.reason) == (PAYMENT_STATE_DECLINED, "insufficient_funds")
 
@@ -100,7 +79,7 @@ async def test_the_payment_method_is_not_shown(decider: Decider) -> None:
 
 
 async def test_an_order_without_requested_money_has_no_payment(decider: Decider) -> None:
-    decider.group(GroupEvent(release_requested=ReleaseRequested(order="never-reserved")))
+    decider.group(release_requested("never-reserved"))
     for name in (f"groups/{GROUP}/orders/b/payment", "groups/none/orders/a/payment"):
         with pytest.raises(ApiError) as caught:
             await read(decider, name)

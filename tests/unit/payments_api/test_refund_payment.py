@@ -11,7 +11,6 @@ from typing import Any
 import grpc
 import pytest
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_REFUND
-from groupbuy.payments.v1.inbox_pb2 import OutcomeDeclined, OutcomeRefunded
 from groupbuy.payments.v1.payments_pb2 import (
     PAYMENT_STATE_PARTLY_REFUNDED,
     PAYMENT_STATE_REFUNDED,
@@ -25,8 +24,12 @@ from groupbuy.payments.v1.payments_pb2 import (
 from chassis.rpc.errors import ApiError
 from chassis.rpc.validation import validate
 from eventlog.core.errors import BrokerUnavailable
+from tests.scenarios import inputs
+from tests.scenarios.api_call import call
+from tests.scenarios.facts import GROUP
+from tests.scenarios.group_events import hold_of
 from tests.unit.chassis.support import eventually
-from tests.unit.payments_api.service import GROUP, ORDER, Decider, Inbox, calling, servicer
+from tests.unit.payments_api.service import ORDER, Decider, Inbox, servicer
 
 NAME = f"groups/{GROUP}/orders/{ORDER}/payment"
 FIRST = "1b9f2d8e-7a43-4a53-9d0e-0c4a3b6f8e21"
@@ -48,7 +51,7 @@ def inbox(decider: Decider) -> Inbox:
 async def refund(inbox: Inbox, decider: Decider, seconds: float = 5.0, **fields: Any) -> Refund:
     values: dict[str, Any] = {"name": NAME, "request_id": FIRST, "currency": "CNY"}
     request = RefundPaymentRequest(**values | fields)
-    return await servicer(decider, inbox).RefundPayment(request, calling(seconds))
+    return await servicer(decider, inbox).RefundPayment(request, call(seconds))
 
 
 async def refused(inbox: Inbox, decider: Decider, seconds: float = 5.0, **fields: Any) -> ApiError:
@@ -61,13 +64,13 @@ async def test_a_part_is_refunded_then_the_rest(decider: Decider, inbox: Inbox) 
     part = await refund(inbox, decider, amount_minor=60)
     assert (part.state, part.amount_minor, part.currency) == (REFUND_STATE_PENDING, 60, "CNY")
     assert part.name.startswith(f"{NAME}/refunds/")
-    decider.provider(OPERATION_REFUND, ORDER, refunded=OutcomeRefunded(hold=f"hold-{ORDER}", amount_minor=60))
+    decider.provider(OPERATION_REFUND, ORDER, **inputs.refunded(hold_of(ORDER), 60))
     done = await refund(inbox, decider, amount_minor=60)
     assert (done.name, done.state) == (part.name, REFUND_STATE_SUCCEEDED)
     assert (done.payment.state, done.payment.refunded_minor) == (PAYMENT_STATE_PARTLY_REFUNDED, 60)
     rest = await refund(inbox, decider, request_id=SECOND)
     assert rest.amount_minor == 40
-    decider.provider(OPERATION_REFUND, ORDER, 2, refunded=OutcomeRefunded(hold=f"hold-{ORDER}", amount_minor=40))
+    decider.provider(OPERATION_REFUND, ORDER, 2, **inputs.refunded(hold_of(ORDER), 40))
     assert (await refund(inbox, decider, request_id=SECOND)).payment.state == PAYMENT_STATE_REFUNDED
 
 
@@ -119,7 +122,7 @@ async def test_more_than_was_captured_is_refused_each_time(decider: Decider, inb
 
 async def test_a_refund_declined_by_the_provider_shows_the_reason(decider: Decider, inbox: Inbox) -> None:
     await refund(inbox, decider, amount_minor=60)
-    decider.provider(OPERATION_REFUND, ORDER, declined=OutcomeDeclined(reason="account closed"))
+    decider.provider(OPERATION_REFUND, ORDER, **inputs.declined("account closed"))
     declined = await refund(inbox, decider, amount_minor=60)
     assert (declined.state, declined.reason) == (REFUND_STATE_DECLINED, "account closed")
 

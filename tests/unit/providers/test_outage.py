@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from groupbuy.groups.v1.decisions_pb2 import GroupDecision, GroupEvent, SeatReserved, SettlementRequested
+from groupbuy.groups.v1.decisions_pb2 import GroupEvent
 from groupbuy.payments.v1 import decisions_pb2 as d
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, ProviderCall
-from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, PaymentInput, ProviderOutcome
+from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, ProviderOutcome
 
 from chassis.outside.call_errors import ResultUnknown
 from chassis.outside.circuit_breaker import BreakerState, CircuitBreaker
@@ -22,6 +21,8 @@ from services.payments.domain.events import idempotency_key
 from services.payments.domain.model import GroupPayments
 from services.payments.processors.effects import PaymentEffectHandler
 from services.payments.providers.port import outcome_of, resolve_outcome
+from tests.scenarios.group_events import seat_reserved, settlement_requested
+from tests.scenarios.inputs import group_decided
 from tests.unit.virtual_time import run
 
 GROUPS = 300
@@ -135,15 +136,13 @@ class Shop:
             match event.WhichOneof("body"):
                 case "hold_authorised":
                     hold = event.hold_authorised
-                    wanted = SettlementRequested(order=hold.order, hold=hold.hold, amount_minor=69, currency="CNY")
-                    self.later(one, [GroupEvent(settlement_requested=wanted)])
+                    self.later(one, settlement_requested(hold.order, 69, hold.hold))
                 case "captured":
                     one.settled_s = asyncio.get_running_loop().time()
 
-    def later(self, one: One, events: Iterable[GroupEvent]) -> None:
-        """A group decision arrives."""
-        decision = GroupDecision(group=one.group, events=events).SerializeToString()
-        value = PaymentInput(group_decision=decision).SerializeToString()
+    def later(self, one: One, event: GroupEvent) -> None:
+        """Delivers a decision of the group in the next turn of the loop."""
+        value = group_decided(one.group, event).SerializeToString()
         asyncio.get_running_loop().call_soon(self.take, one, value)
 
     async def _make(self, one: One, call: ProviderCall) -> None:
@@ -168,10 +167,7 @@ async def evening() -> tuple[Flaky, list[One]]:
     for n in range(GROUPS):
         one = One(f"g{n}", shop.domain.initial(f"g{n}"))
         ones.append(one)
-        seat = SeatReserved(
-            order=f"o{n}", customer="ann", payment_method="card_ok", hold_amount_minor=89, currency="CNY"
-        )
-        shop.later(one, [GroupEvent(seat_reserved=seat)])
+        shop.later(one, seat_reserved(f"o{n}", "ann", 89))
         await asyncio.sleep(ARRIVES_EVERY_S)
     loop = asyncio.get_running_loop()
     while not all(one.settled_s for one in ones):

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import grpc
 import pytest
-from groupbuy.groups.v1 import decisions_pb2 as g
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.links.v1.links_pb2 import SHARE_CHANNEL_GROUP_CHAT, Invitation
 from groupbuy.orders.v1.facts_pb2 import OrderFact
@@ -17,7 +16,8 @@ from services.orders.api.orders import OrderServicer
 from services.orders.domain.ids import group_id
 from shared_kernel.share_links import Keys, Link, link_id
 from tests.scenarios import orders as h
-from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, World, call, place_request
+from tests.scenarios.api_call import call
+from tests.unit.orders.world import OTHER, REQUEST, TIME_MS, World, place_request
 
 NOW_S = TIME_MS // 1_000
 KEYS = Keys({"k1": bytes(32)})
@@ -26,16 +26,10 @@ OFFER = Link("zoe", SHARE_CHANNEL_GROUP_CHAT, NOW_S, NOW_S + 60, campaign="mug")
 TO_GROUP = Link("ann", 77, NOW_S, NOW_S + 60, group=GROUP, depth=2, parent=link_id(OFFER))
 
 
-def seats(fact: OrderFact) -> list[g.GroupEvent]:
-    seat = g.SeatReserved(order=fact.order, customer=fact.customer, request_sha256=fact.placed.request_sha256)
-    first = [h.opened(fact.order)] if fact.placed.opens_group else []
-    return [*first, g.GroupEvent(seat_reserved=seat)]
-
-
 @pytest.fixture
 def world() -> World:
     made = World()
-    made.decides = seats
+    made.decides = h.reserves
     made.campaigns.known["pot"] = Campaign(name="campaigns/pot", currency="CNY")
     made.orders = OrderServicer(made, made.campaigns, made, now_ms=lambda: made.now_ms, link_keys=KEYS)
     return made
