@@ -18,7 +18,7 @@ WARM_S = 1
 
 
 class Echo(NamedTuple):
-    """What the machine does without our code."""
+    """The speed of the machine without our code."""
 
     #: Highest rate of calls.
     per_s: float

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 from docs import configuration_table, poison_table
 from services.groups.domain import transitions as groups
 from services.payments.domain import transitions as payments
+from tools import generated_files
 
 PAGE = Path(__file__).with_name("transitions.md")
 POISON = Path(__file__).with_name("poison.md")
@@ -41,22 +40,16 @@ def page() -> str:
     )
 
 
+def pages() -> dict[Path, str]:
+    """Each generated page and its text."""
+    return {PAGE: page(), POISON: poison_table.page(), CONFIGURATION: configuration_table.page()}
+
+
 def main() -> int:
     """Writes or compares the pages. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description="Generate docs/transitions.md, poison.md and configuration.md from the code."
+    return generated_files.run(
+        "Generate docs/transitions.md, poison.md and configuration.md from the code.", pages, "make docs"
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page differs from the code")
-    check = parser.parse_args().check
-    drifted = 0
-    pages = ((PAGE, page()), (POISON, poison_table.page()), (CONFIGURATION, configuration_table.page()))
-    for path, text in pages:
-        if not check:
-            path.write_text(text, encoding="utf-8")
-        elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            sys.stderr.write(f"{path.name} differs from the code: run `make docs`.\n")
-            drifted = 1
-    return drifted
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What becomes of each kind of bad record in each topic: the one table that docs/poison.md and its test are made of.
+"""The outcome of each kind of bad record in each topic: the table behind docs/poison.md and its test.
 
 A cell names what every reader of the topic does. The test writes each record to a real broker and compares.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from shared_kernel import topics
 
-#: The partition stands still in this reader; the others, and all other partitions, go on.
+#: This reader quarantines the partition. Other readers and other partitions continue.
 STOPS = "stops"
 #: Dead-lettered by this reader, with its origin, and counted.
 BURIED = "buried"

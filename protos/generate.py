@@ -90,7 +90,7 @@ def differences(left: Path, right: Path) -> list[str]:
 
 
 def breaking(protos: Path = PROTOS, against: Path = DESCRIPTORS) -> str:
-    """What of the contract would break for those who know it as `against`: buf's words, a line each; empty: nothing."""
+    """The changes that break users of the contract `against`, one line each, in buf's words; empty for none."""
     done = _buf("breaking", str(protos), "--against", str(against))
     if done.returncode not in (0, BROKEN):
         raise SystemExit(f"buf could not compare the contract: {done.stderr.strip()}")

@@ -6,13 +6,14 @@ of protos/service_config in one file, so the retry policy is written once, in th
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from tools import generated_files
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENT = ROOT / "groupbuy_client"
@@ -82,17 +83,9 @@ def _ruff(command: str, text: str, *options: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Writes or checks. Returns the exit code."""
-    parser = argparse.ArgumentParser(description="Writes the generated files of groupbuy_client.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
-    check = parser.parse_args(arguments).check
-    outdated = 0
-    for path, text in generated().items():
-        if not check:
-            path.write_text(text, encoding="utf-8")
-        elif not path.exists() or path.read_text(encoding="utf-8") != text:
-            sys.stderr.write(f"{path.name} is out of date: run `python -m tools.generate_client`.\n")
-            outdated = 1
-    return outdated
+    return generated_files.run(
+        "Writes the generated files of groupbuy_client.", generated, "python -m tools.generate_client", arguments
+    )
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class Variable(NamedTuple):
 
 
 def prefix_of(settings: type[BaseSettings]) -> str:
-    """What the names of all variables of the class begin with."""
+    """Common prefix of the names of the class's variables."""
     return str(settings.model_config.get("env_prefix", ""))
 
 

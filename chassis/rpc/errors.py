@@ -76,19 +76,11 @@ def to_api_error(error: Exception, *, method: str = "", traceparent: str = "") -
         case ApiError():
             return error
         case NotReady():
-            return ApiError(
-                grpc.StatusCode.UNAVAILABLE,
-                errors_pb2.ERROR_REASON_NOT_READY,
-                "the service is starting or recovering; retry",
-                retry_after_ms=NOT_READY_RETRY_MS,
-            )
+            problem, delay_ms = "the service is starting or recovering; retry", NOT_READY_RETRY_MS
+            return _unavailable(errors_pb2.ERROR_REASON_NOT_READY, problem, delay_ms)
         case BrokerUnavailable():
-            return ApiError(
-                grpc.StatusCode.UNAVAILABLE,
-                errors_pb2.ERROR_REASON_BROKER_UNAVAILABLE,
-                "the broker can't be reached; retry the same request",
-                retry_after_ms=BROKER_RETRY_MS,
-            )
+            problem, delay_ms = "the broker can't be reached; retry the same request", BROKER_RETRY_MS
+            return _unavailable(errors_pb2.ERROR_REASON_BROKER_UNAVAILABLE, problem, delay_ms)
     trace = _trace_id(traceparent)
     log.error("a call failed", method=method, trace=trace, exc_info=error)
     return ApiError(
@@ -97,6 +89,10 @@ def to_api_error(error: Exception, *, method: str = "", traceparent: str = "") -
         f"internal error; the service's log has it under trace {trace}",
         metadata={"trace": trace},
     )
+
+
+def _unavailable(reason: errors_pb2.ErrorReason.ValueType, problem: str, delay_ms: int) -> ApiError:
+    return ApiError(grpc.StatusCode.UNAVAILABLE, reason, problem, retry_after_ms=delay_ms)
 
 
 def to_status(error: ApiError) -> Status:

@@ -24,6 +24,16 @@ from services.groups.domain.model import State
 #: Returns the campaign with the changed terms.
 Change = Callable[[Campaign], Campaign]
 
+#: Counter of an Outcome by the event that it counts.
+_COUNTERS = {
+    "opened": "opened",
+    "completed": "completed",
+    "expired": "expired",
+    "cancelled": "cancelled",
+    "seat_refused": "refused",
+    "member_settled": "settled",
+    "seat_released": "released",
+}
 _RELEASED = frozenset({g.RELEASE_REASON_GROUP_EXPIRED, g.RELEASE_REASON_GROUP_CANCELLED, g.RELEASE_REASON_FAULTED})
 
 
@@ -42,26 +52,17 @@ class Outcome:
 
     def count(self, event: g.GroupEvent, currency: str) -> None:
         """Counts one event of a group."""
-        body = event.WhichOneof("body")
-        if body == "opened":
-            self.opened += 1
-        elif body == "completed":
-            self.completed += 1
-        elif body == "expired":
-            self.expired += 1
-        elif body == "cancelled":
-            self.cancelled += 1
-        elif body == "seat_refused":
-            self.refused += 1
-        elif body == "member_settled":
-            self.settled += 1
+        body = event.WhichOneof("body") or ""
+        name = _COUNTERS.get(body)
+        if name is None or (body == "seat_released" and event.seat_released.reason not in _RELEASED):
+            return
+        setattr(self, name, getattr(self, name) + 1)
+        if body == "member_settled":
             self.captured[currency] += event.member_settled.amount_minor
-        elif body == "seat_released" and event.seat_released.reason in _RELEASED:
-            self.released += 1
 
     def add(self, other: Outcome) -> None:
         """Adds the counts of another outcome."""
-        for name in ("opened", "completed", "expired", "cancelled", "refused", "settled", "released"):
+        for name in _COUNTERS.values():
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.captured += other.captured
 

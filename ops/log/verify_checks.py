@@ -75,7 +75,7 @@ class Finding(NamedTuple):
 
     @property
     def way_out(self) -> str:
-        """What an operator has to do."""
+        """Instructions for the operator."""
         place = f"{self.topic} {self.partition} {self.offset}"
         skip = f"only if it is proven to be foreign: `groupbuy-ops skip {place} --reason …`"
         without = f"`groupbuy-ops topics rebuild --without {self.topic}:{self.partition}:{self.offset}`"
@@ -104,7 +104,7 @@ class Finding(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What a check of one topic needs from the others."""
+    """The facts about other topics that a check of one topic needs."""
 
     partitions: int
     #: End offsets by topic and partition, read after the ends of the checked records.

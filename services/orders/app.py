@@ -26,13 +26,12 @@ def build(settings: OrdersSettings) -> ServiceSpec:
         topics.ORDERS_PROJECTION, topics.ORDERS, topics.GROUP_LOG, topics.PAYMENT_LOG, settings.service, connection
     )
     replicas = router_of(settings, SERVICE, projection)
+    keys = keys_of(settings.link_keys)
     return ServiceSpec(
         servicers=(
             Servicer(
                 orders_pb2_grpc.add_OrderServiceServicer_to_server,
-                OrderServicer(
-                    projection, campaigns, publisher, link_keys=keys_of(settings.link_keys), replicas=replicas
-                ),
+                OrderServicer(projection, campaigns, publisher, link_keys=keys, replicas=replicas),
                 SERVICE,
             ),
         ),
