@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from google.protobuf.message import DecodeError
 from groupbuy.registry.v1.registry_pb2 import Declared, OffsetsRecovered, Redriven, RegistryRecord
 
@@ -126,8 +126,7 @@ async def read(kafka: Kafka, topic: str = REGISTRY.name) -> Registry:
     found = Registry()
     count = (await partition_counts(kafka, [replace(REGISTRY, name=topic)])).get(topic, 0)
     if count:
-        tps = [TopicPartition(topic, partition) for partition in range(count)]
-        async with PartitionReader(kafka, tps) as partitions:
+        async with PartitionReader.of_topic(kafka, topic, count) as partitions:
             async for _, record in partitions.all_records():
                 found.take((record.key or b"").decode(errors="replace"), record.value)
     return found

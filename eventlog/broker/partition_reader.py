@@ -31,6 +31,11 @@ class PartitionReader:
         self.begins: dict[TopicPartition, int] = {}
         self.ends: dict[TopicPartition, int] = {}
 
+    @classmethod
+    def of_topic(cls, kafka: Kafka, topic: str, partitions: int) -> Self:
+        """A reader of all partitions of a topic; `partitions` is their number."""
+        return cls(kafka, [TopicPartition(topic, partition) for partition in range(partitions)])
+
     async def __aenter__(self) -> Self:
         try:
             await self._consumer.start()

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
@@ -175,9 +174,8 @@ async def find_misplaced_keys(
 
 async def _find_misplaced_keys(kafka: Kafka, topic: str, partitions: int, keys: int) -> KeyPlacement:
     count = 0
-    tps = [TopicPartition(topic, partition) for partition in range(partitions)]
-    async with PartitionReader(kafka, tps) as reader:
-        for tp in tps:
+    async with PartitionReader.of_topic(kafka, topic, partitions) as reader:
+        for tp in reader.tps:
             known: set[str] = set()
             async with aclosing(reader.records(tp, reader.begins[tp], reader.ends[tp])) as records:
                 async for record in records:

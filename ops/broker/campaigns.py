@@ -10,13 +10,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from aiokafka import AIOKafkaProducer, TopicPartition
 from google.protobuf.message import DecodeError
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
 from eventlog.broker.partition_reader import PartitionReader
-from eventlog.broker.security import client
 from eventlog.core.partitioner import partition_of
+from ops.broker.appending import appending
 from ops.broker.declared import declared_partitions
 from ops.broker.topics import at_broker
 from ops.errors import OpsError
@@ -76,8 +75,7 @@ async def _history(address: str, key: str, right: int, number: int) -> tuple[Any
     """The last valid record, and the later records of its key in any partition."""
     valid: Any = None
     foreign: list[str] = []
-    tps = [TopicPartition(CAMPAIGNS.name, partition) for partition in range(number)]
-    async with PartitionReader(cluster(address), tps) as reading:
+    async with PartitionReader.of_topic(cluster(address), CAMPAIGNS.name, number) as reading:
         async for tp, record in reading.all_records():
             if record.key != key.encode():
                 continue
@@ -107,11 +105,7 @@ def _decoded(value: bytes) -> Campaign:
 async def _write(address: str, key: str, partition: int, valid: Any) -> None:
     origin = f"{who()} after {valid.partition}:{valid.offset}".encode()
     headers = [(name, value or b"") for name, value in valid.headers if name != RESTORED] + [(RESTORED, origin)]
-    producer = AIOKafkaProducer(**client(cluster(address)), acks="all", enable_idempotence=True)
-    await producer.start()
-    try:
+    async with appending(cluster(address)) as producer:
         await producer.send_and_wait(
             CAMPAIGNS.name, valid.value, key=key.encode(), partition=partition, headers=headers
         )
-    finally:
-        await producer.stop()

@@ -24,7 +24,6 @@ from rich.table import Table
 from rich.text import Text
 
 from eventlog.broker.partition_reader import PartitionReader
-from eventlog.broker.security import client
 from eventlog.records.dead_letters import (
     DLQ_PREFIX,
     ERROR,
@@ -37,6 +36,7 @@ from eventlog.records.dead_letters import (
 )
 from eventlog.records.envelope import header
 from eventlog.records.topic_spec import sources_of_dead_letters
+from ops.broker.appending import appending
 from ops.broker.declared import not_declared
 from ops.broker.topics import at_broker
 from ops.console import console
@@ -256,23 +256,21 @@ async def _redrive(kafka: str, topics: Sequence[str], again: bool) -> tuple[int,
     known = await log_registry.read(cluster(kafka))
     if known.declared is None:
         raise not_declared()
-    producer = AIOKafkaProducer(**client(cluster(kafka)), acks="all", enable_idempotence=True)
-    async with log_registry.Writer(cluster(kafka), who(), known.declared.partitions) as writer:
-        await producer.start()
-        try:
-            count, doubts = 0, []
-            for tp, records in by_partition.items():
-                origins = [pair async for pair in _origins(kafka, tp, records)]
-                done = 0 if again else await _done(kafka, known.redriven(*tp), tp, dict(_by_offset(origins)))
-                if done > records[0].offset:
-                    _print_done(known, tp, done, records[-1].offset + 1)
-                for record, origin in origins:
-                    if record.offset >= done and origin.doubt:
-                        doubts.append(f"{tp.topic} {tp.partition}:{record.offset}: {origin.doubt}")
-                left = [(record, origin) for record, origin in origins if record.offset >= done]
-                count += await _put_back(kafka, writer, producer, tp, left)
-        finally:
-            await producer.stop()
+    async with (
+        log_registry.Writer(cluster(kafka), who(), known.declared.partitions) as writer,
+        appending(cluster(kafka)) as producer,
+    ):
+        count, doubts = 0, []
+        for tp, records in by_partition.items():
+            origins = [pair async for pair in _origins(kafka, tp, records)]
+            done = 0 if again else await _done(kafka, known.redriven(*tp), tp, dict(_by_offset(origins)))
+            if done > records[0].offset:
+                _print_done(known, tp, done, records[-1].offset + 1)
+            for record, origin in origins:
+                if record.offset >= done and origin.doubt:
+                    doubts.append(f"{tp.topic} {tp.partition}:{record.offset}: {origin.doubt}")
+            left = [(record, origin) for record, origin in origins if record.offset >= done]
+            count += await _put_back(kafka, writer, producer, tp, left)
     return count, doubts
 
 

@@ -24,6 +24,7 @@ from eventlog.broker.security import Kafka, client
 from eventlog.broker.topic_checks import partition_counts
 from eventlog.core.errors import TopicsDiffer
 from eventlog.records.topic_spec import TopicSpec
+from ops.broker.appending import appending
 from ops.broker.declared import not_declared
 from ops.errors import OpsError
 from shared_kernel import log_registry
@@ -66,8 +67,7 @@ async def _first_declared(kafka: Kafka, name: str) -> int | None:
     known = log_registry.Registry()
     count = (await partition_counts(kafka, [TopicSpec(name, None, "", "", (), -1)])).get(name, 0)
     if count:
-        tps = [TopicPartition(name, partition) for partition in range(count)]
-        async with PartitionReader(kafka, tps) as reading:
+        async with PartitionReader.of_topic(kafka, name, count) as reading:
             async for _, record in reading.all_records():
                 with suppress(TopicsDiffer):
                     known.take((record.key or b"").decode(errors="replace"), record.value)
@@ -241,18 +241,13 @@ class Rebuild:
                 if code:
                     raise OpsError(f"the settings of {name} can't be changed: {for_code(code).__name__} {message}")
 
-    def _tps(self, name: str) -> list[TopicPartition]:
-        return [TopicPartition(name, partition) for partition in range(self._partitions)]
-
     async def _copy(self, source: str, target: str, without: Collection[tuple[int, int]] = ()) -> None:
-        producer = AIOKafkaProducer(**client(self._kafka), acks="all", enable_idempotence=True, linger_ms=5)
-        await producer.start()
-        try:
-            async with PartitionReader(self._kafka, self._tps(source)) as reading:
-                for tp in reading.tps:
-                    await self._copy_partition(reading, tp, target, producer, without)
-        finally:
-            await producer.stop()
+        async with (
+            appending(self._kafka, linger_ms=5) as producer,
+            PartitionReader.of_topic(self._kafka, source, self._partitions) as reading,
+        ):
+            for tp in reading.tps:
+                await self._copy_partition(reading, tp, target, producer, without)
 
     async def _copy_partition(
         self,
@@ -301,7 +296,7 @@ class Rebuild:
 
     async def _contents(self, name: str, without: Collection[tuple[int, int]] = ()) -> list[Content]:
         found = []
-        async with PartitionReader(self._kafka, self._tps(name)) as reading:
+        async with PartitionReader.of_topic(self._kafka, name, self._partitions) as reading:
             for tp in reading.tps:
                 begin, end = reading.begins[tp], reading.ends[tp]
                 whole = sha256()

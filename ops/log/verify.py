@@ -221,8 +221,7 @@ class _Topic:
 async def _registry(address: str, count: int, found: OnFinding) -> Registry:
     """The valid entries of the registry. Reports the others as findings."""
     known = Registry()
-    tps = [TopicPartition(REGISTRY.name, partition) for partition in range(count)]
-    async with PartitionReader(cluster(address), tps) as reading:
+    async with PartitionReader.of_topic(cluster(address), REGISTRY.name, count) as reading:
         async for tp, record in reading.all_records():
             key = (record.key or b"").decode(errors="replace")
             try:

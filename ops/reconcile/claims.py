@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aiokafka import AIOKafkaProducer
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_AUTHORISE, OPERATION_CAPTURE, OPERATION_VOID, Operation
 from groupbuy.payments.v1.inbox_pb2 import (
     OUTCOME_ORIGIN_RECONCILIATION,
@@ -21,7 +20,9 @@ from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 from eventlog.core.partitioner import partition_of
 from eventlog.records.envelope import headers
 from eventlog.runtime.wall_clock import wall_clock_ms
+from ops.broker.appending import appending
 from ops.log.reader import Reader
+from ops.security import cluster
 from services.payments.domain.unexpected_funds import derived_id, is_id
 from shared_kernel.topics import PAYMENT_INBOX
 
@@ -93,10 +94,8 @@ async def feed(kafka: str, claims: Iterable[tuple[str, ProviderOutcome]]) -> int
     """Appends claims, each with its group, to the payment inbox. Returns their number. Raises KafkaError, OpsError."""
     async with Reader(kafka, [PAYMENT_INBOX.name]) as reader:
         partitions = reader.partitions(PAYMENT_INBOX.name)
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", enable_idempotence=True)
-    await producer.start()
     count = 0
-    try:
+    async with appending(cluster(kafka)) as producer:
         for group, claim in claims:
             key, made = addressed(group, claim)
             kind = f"{made.operation}:{made.WhichOneof('result')}"
@@ -114,6 +113,4 @@ async def feed(kafka: str, claims: Iterable[tuple[str, ProviderOutcome]]) -> int
                 ),
             )
             count += 1
-    finally:
-        await producer.stop()
     return count
