@@ -20,9 +20,10 @@ def order_fact(fact: OrderFact, campaign: Campaign | None = None) -> GroupInput:
     return GroupInput(order_fact=fact.SerializeToString(), campaign=campaign)
 
 
-def payments_decided(group: str, *events: PaymentEvent) -> GroupInput:
+def payments_decided(group: str, *events: PaymentEvent, version: int = 0) -> GroupInput:
     """The copy of a decision of payments."""
-    return GroupInput(payment_decision=PaymentDecision(group=group, events=events).SerializeToString())
+    decision = PaymentDecision(group=group, version=version, events=events)
+    return GroupInput(payment_decision=decision.SerializeToString())
 
 
 # Inputs of a group's payments ---------------------------------------------------------------------------------------

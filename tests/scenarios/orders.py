@@ -216,7 +216,7 @@ def a_capture_is_declined() -> History:
     t.payments.decide(1020, authorised("a"))
     t.group.decide(1030, ge.member_confirmed("a"), ge.completed("a"))
     t.group.decide(1035, ge.cancel_refused("a"))
-    t.payments.decide(1040, pe.capture_declined("a"))
+    t.payments.decide(1040, pe.capture_declined("a", hold=ge.hold_of("a")))
     t.payments.decide(1050, voided("a"))
     t.group.decide(1060, ge.member_declined("a"))
     return t.done()

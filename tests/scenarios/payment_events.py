@@ -64,8 +64,8 @@ def captured(
     return PaymentEvent(captured=body)
 
 
-def capture_declined(order: str, reason: str = "card_expired") -> PaymentEvent:
-    return PaymentEvent(capture_declined=pb.CaptureDeclined(order=order, hold=hold_of(order), reason=reason))
+def capture_declined(order: str, reason: str = "card_expired", hold: str = "") -> PaymentEvent:
+    return PaymentEvent(capture_declined=pb.CaptureDeclined(order=order, hold=hold, reason=reason))
 
 
 def voided(order: str, amount_minor: int, hold: str = "", *, currency: str = "CNY") -> PaymentEvent:

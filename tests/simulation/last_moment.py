@@ -1,9 +1,9 @@
 """Completion against expiry in the same millisecond: many trials of the last payment and the deadline at once.
 
-Each trial is one group that needs all its members. Around the deadline come the payments that are missing, ticks, and
-repeats of both, in any order; some while the broker's clock steps back. Two owners decide the inbox: one in one piece,
-one in batches with a new owner after each. Never both, never neither, and the right one of the two, by a rule of the
-trial's own. The last line is one JSON object; exit code 1: some trial broke the promise.
+Each trial is one group that needs all its members. The missing payments, ticks, and duplicates of both arrive around
+the deadline in any order, sometimes while the broker's clock steps back. The inbox is decided twice: by one owner, and
+in batches with a new owner for each. The group has to complete or expire exactly once, as the trial's own rule
+predicts. The last line of output is a JSON object. Exit code 1: a trial failed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _PAID = [_pays(number) for number in range(4)]
 
 
 def inbox(chance: Random) -> tuple[list[Record], bool]:
-    """One group's inputs, and whether it is to complete."""
+    """The inputs of one group, and whether the group has to complete."""
     members = chance.randint(2, 4)
     early = chance.randrange(members)
     order = chance.sample(range(members), members)
@@ -83,7 +83,7 @@ def inbox(chance: Random) -> tuple[list[Record], bool]:
     last = [_PAID[number] for number in missing]
     last += [chance.choice((_TICK, _PAID[chance.choice(order)])) for _ in range(chance.randint(0, 4))]
     chance.shuffle(last)
-    # Most of it in the deadline's own millisecond; the broker's clock may step back by one.
+    # Most records arrive within a millisecond of the deadline. Unsorted times are a broker clock that steps back.
     times = [DEADLINE_MS + chance.choice((-1, -1, -1, 0, 0, 1)) for _ in last]
     if chance.random() < 0.8:
         times.sort()
@@ -96,7 +96,7 @@ def inbox(chance: Random) -> tuple[list[Record], bool]:
 
 
 def _completes(late: list[tuple[int, bytes]], paid: set[int], members: int) -> bool:
-    """Whether the last payment was there before anything that stands at the deadline or after."""
+    """Whether the last payment precedes the first record at or after the deadline."""
     for at_ms, value in late:
         if at_ms >= DEADLINE_MS:
             return False
@@ -108,13 +108,13 @@ def _completes(late: list[tuple[int, bytes]], paid: set[int], members: int) -> b
 
 
 def in_one_piece(records: list[Record]) -> list[bytes]:
-    """Decides all of it by one owner."""
+    """Decides the inbox with one owner."""
     state: PartitionState[State] = PartitionState(GroupDomain(), 0)
     return [decision for record in records if (decision := state.decide(record)) is not None]
 
 
 def by_owners_in_turn(records: list[Record], chance: Random) -> list[bytes]:
-    """Decides it in batches; each is begun by a new owner, who knows the log and looks back too far."""
+    """Decides the inbox in batches, each with a new owner that folds the log and reads some decided inputs again."""
     decisions: list[bytes] = []
     at = 0
     while at < len(records):
@@ -131,7 +131,7 @@ def by_owners_in_turn(records: list[Record], chance: Random) -> list[bytes]:
 
 
 def trial(number: int) -> str:
-    """What became of one group: `completed`, `expired`, or what went wrong."""
+    """Runs a trial. Returns `completed`, `expired`, or the failure."""
     chance = Random(number)
     records, completes = inbox(chance)
     decisions = in_one_piece(records)
@@ -155,14 +155,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.last_moment", description=__doc__)
     parser.add_argument("--trials", type=int, default=100_000)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    asked = parser.parse_args()
-    starts = range(0, asked.trials, CHUNK)
-    ends = [min(start + CHUNK, asked.trials) for start in starts]
+    options = parser.parse_args()
+    starts = range(0, options.trials, CHUNK)
+    ends = [min(start + CHUNK, options.trials) for start in starts]
     found: Counter[str] = Counter()
-    with ProcessPoolExecutor(asked.jobs) as pool:
+    with ProcessPoolExecutor(options.jobs) as pool:
         for counts in pool.map(_trials, starts, ends):
             found += counts
-    print(json.dumps({"trials": asked.trials, **dict(sorted(found.items()))}))
+    print(json.dumps({"trials": options.trials, **dict(sorted(found.items()))}))
     return 0 if set(found) <= {"completed", "expired"} else 1
 
 

@@ -1,7 +1,7 @@
 """The simulator's command line: many seeds on all cores, or one with a readable trace. See `--help`.
 
-The last line of a run of many is one JSON object. Exit code 1: a promise was broken, or a long run left
-something unmet.
+With many seeds, the last line of output is a JSON object. Exit code 1: a guarantee was violated, or a long run did not
+meet everything that the coverage lists.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from tests.simulation.histories.shrink import read, shrink, spell
 
 #: Seeds that a worker plays before it reports.
 CHUNK = 20
-#: A run of so many seeds must meet everything that coverage knows of.
+#: A run of so many seeds has to meet everything that the coverage lists.
 LONG = 2_000
-#: Failing seeds that are printed with their history's end, and how much of it.
+#: Number of failing seeds that are printed with their history, and number of its last lines.
 SHOWN, LINES = 3, 40
 
 
 @dataclass(slots=True)
 class Tally:
-    """Figures of some seeds."""
+    """The figures of some seeds."""
 
     counts: list[tuple[tuple[str, str], int]] = field(default_factory=list)
     inputs: int = 0
-    #: Inputs of the shortest history.
+    #: Number of inputs of the shortest history.
     least: int = 1 << 30
     failures: list[tuple[int, str]] = field(default_factory=list)
 
@@ -43,7 +43,7 @@ def play_seeds(first: int, after: int) -> Tally:
     """Plays the seeds from `first` up to, not including, `after`."""
     coverage, tally = Coverage(), Tally()
     gc.disable()
-    # What is there by now stays: a collection looks at the worlds alone.
+    # Excludes all modules from later garbage collections.
     gc.freeze()
     with prepared(coverage):
         for seed in range(first, after):
@@ -55,14 +55,14 @@ def play_seeds(first: int, after: int) -> Tally:
             elif played.inputs < MIN_INPUTS:
                 tally.failures.append((seed, f"a history of {played.inputs} inputs only"))
             del played
-            # A world is one knot of references.
+            # A world has reference cycles.
             gc.collect() if seed % 10 == 9 else None
     tally.counts = list(coverage.counts.items())
     return tally
 
 
 def run_many(first: int, seeds: int, jobs: int) -> int:
-    """Plays many seeds; prints what was met and one line of figures."""
+    """Plays many seeds. Prints the coverage and one line of figures."""
     began = time.monotonic()
     coverage, failures, inputs, least, done = Coverage(), list[tuple[int, str]](), 0, 1 << 30, 0
     for tally, size in _tallies(first, seeds, jobs):
@@ -76,8 +76,8 @@ def run_many(first: int, seeds: int, jobs: int) -> int:
             print(f"{done:,} of {seeds:,} seeds, {len(failures)} failed, {done / seconds:.0f}/s", file=sys.stderr)
     seconds = time.monotonic() - began
     print("\n".join(coverage.lines()))
-    for seed, said in sorted(failures)[:SHOWN]:
-        print(f"\nseed {seed}: {said}\n  make simulate SEED={seed}")
+    for seed, violation in sorted(failures)[:SHOWN]:
+        print(f"\nseed {seed}: {violation}\n  make simulate SEED={seed}")
         print("\n".join(_trace(plan(seed))[-LINES:]))
     missing = coverage.missing()
     figures = {
@@ -107,12 +107,12 @@ def _trace(which: Plan) -> list[str]:
     lines: list[str] = []
     with prepared(Coverage()):
         played = play(which, Coverage(), lines.append)
-    verdict = str(played.violation) if played.violation is not None else "every promise kept"
+    verdict = str(played.violation) if played.violation is not None else "no violation"
     return [*lines, f"{verdict} ({played.inputs} inputs, {played.steps} steps)"]
 
 
 def run_one(seed: int, keep: str, *, small: bool) -> int:
-    """Prints the history of one seed; the smallest that fails alike, if asked for."""
+    """Prints the history of one seed. With `small`, shrinks it first to one that violates the same guarantee."""
     which = plan(seed)
     if keep:
         which = which.keeping(read(keep))
@@ -136,16 +136,18 @@ def run_one(seed: int, keep: str, *, small: bool) -> int:
 def main() -> int:
     """Reads the command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.run", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=500, help="how many seeds")
-    parser.add_argument("--first", type=int, default=0, help="the first of them")
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--seed", type=int, help="one seed, with its trace")
-    parser.add_argument("--shrink", action="store_true", help="with --seed: the smallest history that fails alike")
-    parser.add_argument("--keep", default="", help="with --seed: these acts and faults only, as --shrink names them")
-    asked = parser.parse_args()
-    if asked.seed is not None:
-        return run_one(asked.seed, asked.keep, small=asked.shrink)
-    return run_many(asked.first, asked.seeds, asked.jobs)
+    parser.add_argument("--seeds", type=int, default=500, help="number of seeds")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--jobs", type=int, default=2, help="number of processes")
+    parser.add_argument("--seed", type=int, help="play one seed and print its trace")
+    parser.add_argument("--shrink", action="store_true", help="with --seed: shrink a failing history")
+    parser.add_argument(
+        "--keep", default="", help="with --seed: play these acts and faults only, as printed by --shrink"
+    )
+    options = parser.parse_args()
+    if options.seed is not None:
+        return run_one(options.seed, options.keep, small=options.shrink)
+    return run_many(options.first, options.seeds, options.jobs)
 
 
 if __name__ == "__main__":

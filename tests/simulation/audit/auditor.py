@@ -1,5 +1,5 @@
-"""The auditor: reads every record as it is appended, folds the logs in its own way, and speaks up at the first prefix
-that breaks a promise. Shares no code with the production's evolve. Must never steer what happens.
+"""The auditor: reads every record as it is appended, folds the logs with its own code, and raises at the first record
+that violates a guarantee. It shares no code with production's evolve, and does not influence the run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.simulation.world.shop import DEFECT
 
 
 class Chain:
-    """Versions of one aggregate: no gap, no two different of one version, each naming the one before it."""
+    """The versions of one aggregate: without gaps, one decision for each version, chained by digests."""
 
     __slots__ = ("cause", "digests", "time_ms", "what")
 
@@ -35,7 +35,7 @@ class Chain:
         self.time_ms = 0
 
     def take(self, record: Record, decision: GroupDecision | PaymentDecision, inbox: list[Record]) -> bool:
-        """Checks one decision. False for a repeat."""
+        """Checks one decision. Returns False for a duplicate."""
         digest = sha256(record.value or b"").digest()
         version, key = decision.version, decision.group
         if version <= len(self.digests):
@@ -62,7 +62,7 @@ class Chain:
 
 
 class Auditor:
-    """Reads along with one broker."""
+    """The auditor of one broker."""
 
     def __init__(self, broker: Broker, coverage: Coverage) -> None:
         self._broker = broker
@@ -72,8 +72,8 @@ class Auditor:
         self._chains: dict[tuple[str, str], Chain] = {}
         #: Orders that were acknowledged: (group, order).
         self.acknowledged: set[tuple[str, str]] = set()
-        self.refunds_asked: dict[str, tuple[str, str]] = {}
-        #: Inputs of either inbox.
+        self.refunds_requested: dict[str, tuple[str, str]] = {}
+        #: Number of inputs of both inboxes.
         self.inputs = 0
         #: Latest edit of each campaign, by its id.
         self._edits: dict[str, Campaign] = {}
@@ -128,7 +128,7 @@ class Auditor:
         if message.HasField("campaign"):
             campaign = message.campaign
             if campaign != self._edits.get(campaign.name.removeprefix("campaigns/")):
-                # Its sequencer had not read the edit yet: allowed, since terms are what stands beside the order.
+                # The sequencer had not read the edit yet. The terms are those of the campaign beside the order.
                 self._counts["fault", "stale campaign"] += 1
         if body == "order_fact":
             fact = OrderFact.FromString(message.order_fact)
@@ -143,7 +143,7 @@ class Auditor:
         elif body == "cancel_group":
             group.cancel_asked = True
         elif body == "payment_decision" and not message.source.topic:
-            # Nobody copied it from anywhere: a false word.
+            # Not copied from a decision: a forged record.
             for event in PaymentDecision.FromString(message.payment_decision).events:
                 group.order(getattr(event, str(event.WhichOneof("body"))).order).forged = True
             self.group_payments[group.key].misled = True
@@ -187,9 +187,9 @@ class Auditor:
         if message.HasField("refund"):
             key = (record.key or b"").decode()
             self.group(key)
-            self.refunds_asked[message.refund.refund] = (key, message.refund.order)
+            self.refunds_requested[message.refund.refund] = (key, message.refund.order)
         elif message.HasField("group_decision") and not message.source.topic:
-            # Nobody copied it from anywhere: a false word.
+            # Not copied from a decision: a forged record.
             decision = GroupDecision.FromString(message.group_decision)
             for event in decision.events:
                 if event.HasField("release_requested"):
@@ -210,13 +210,13 @@ class Auditor:
 
     # The provider ------------------------------------------------------------------------------------------------
 
-    def refused_there(self, group: str, call: ProviderCall) -> None:
-        """Money will not go back, whatever we ask: it stays owed."""
+    def on_refund_declined(self, group: str, call: ProviderCall) -> None:
+        """Records that the provider declined a refund finally: the amount stays owed."""
         self.group(group)
         self.group_payments[group].declined_refunds.setdefault(call.order, []).append(call.amount_minor)
 
-    def captured_there(self, account: Account, amount: int) -> None:
-        """Money is about to be taken because we asked for it."""
+    def on_capture_at_provider(self, account: Account, amount: int) -> None:
+        """Checks a requested capture before it takes effect at the provider. Raises Violation."""
         group = self.group(account.group)
         if group.phase != "COMPLETED":
             raise Violation(

@@ -23,7 +23,7 @@ def check_end(auditor: Auditor, accounts: Iterable[Account]) -> None:
             raise Violation("every order ends", key, f"{order} stays {status or 'unanswered'}")
     for group in auditor.groups.values():
         _group(group)
-    for refund, (key, order) in auditor.refunds_asked.items():
+    for refund, (key, order) in auditor.refunds_requested.items():
         if refund not in auditor.group_payments[key].refunds_decided:
             raise Violation("every refund is decided", key, f"{refund} of {order}")
     holds: dict[str, tuple[str, Hold]] = {}

@@ -1,10 +1,10 @@
-"""What a run fails with: one promise broken, at one place."""
+"""The error of a failing run: one guarantee, violated at one place."""
 
 from __future__ import annotations
 
 
 class Violation(Exception):
-    """A promise that does not hold. `group` says whose history to show; empty: no single one's."""
+    """A violated guarantee. `group` is the group whose history explains it; empty if there is no single one."""
 
     def __init__(self, promise: str, group: str, what: str) -> None:
         super().__init__(f"{promise}: {what}" + (f" (group {group})" if group else ""))

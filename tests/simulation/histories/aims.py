@@ -15,9 +15,9 @@ from services.payments.domain.status import Status
 from services.payments.domain.transitions import STATES
 from shared_kernel import topics
 from tests.simulation.payment_rows import ROWS, Row, row_status
-from tests.simulation.world.lies import false_charge, false_release
+from tests.simulation.world.forged_records import forged_release, forged_settlement
 from tests.simulation.world.money_faults import ghost_call, hold_again, take_again
-from tests.simulation.world.odd_answers import answer
+from tests.simulation.world.unusual_results import report_result
 from tests.simulation.world.world import World
 
 #: Time between two searches for an order in a status without a call in flight, and number of searches.
@@ -84,14 +84,14 @@ def _on_call(world: World, call: ProviderCall, group: str) -> bool:
 
 
 def _charge(world: World, call: ProviderCall, group: str, number: int) -> bool:
-    return _put(world, group, false_charge(group, call.order))
+    return _put(world, group, forged_settlement(group, call.order))
 
 
 def _release(world: World, call: ProviderCall, group: str, number: int) -> bool:
     placed = world.auditor.group(group).orders.get(call.order)
     if placed is None or placed.status not in _TO_BE_RELEASED:
         return False
-    return _put(world, group, false_release(group, call.order))
+    return _put(world, group, forged_release(group, call.order))
 
 
 def _refund(world: World, call: ProviderCall, group: str, number: int) -> bool:
@@ -117,7 +117,7 @@ def _sender_of(row: Row) -> Send:
     if input_kind == "Captured" and ROWS[row][0] == "SuspenseRecorded":
         return lambda world, call, group, number: take_again(world, call, group)
     return _COMMANDS.get(input_kind) or (
-        lambda world, call, group, number: answer(world, call, group, _KINDS[input_kind])
+        lambda world, call, group, number: report_result(world, call, group, _KINDS[input_kind])
     )
 
 

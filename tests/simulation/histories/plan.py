@@ -30,8 +30,8 @@ START_MS = 1_760_000_000_000
 PROCESS_FAULTS = ("crash", "crash", "half", "late", "zombie", "zombie", "rebalance", "slow")
 OTHER_FAULTS = (
     "checkpoint", "checkpoint", "lose_state", "clock_back", "clock_ahead", "service_ahead", "service_behind",
-    "broker_away", "lost_tick", "lapse_told", "lapse_silent", "second_hold", "unknown_money", "taken_unasked",
-    "nonsense", "lie", "lie",
+    "broker_away", "lost_tick", "lapse_reported", "lapse_silent", "second_hold", "unknown_money", "unexpected_capture",
+    "nonsense", "forge", "forge",
 )  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def _kinds(chance: Random) -> list[str]:
     return (
         [chance.choice(PROCESS_FAULTS) for _ in range(7)]
         + [chance.choice(OTHER_FAULTS) for _ in range(7)]
-        + ["odd_answer"] * 4
+        + ["unusual_result"] * 4
         + ["aim"] * AIMS
-        + ["lie_to_waiting"]
+        + ["forge_for_waitlisted"]
     )

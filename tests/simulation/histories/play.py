@@ -12,7 +12,7 @@ from tests.simulation.histories.coverage import Coverage, counted_transitions
 from tests.simulation.histories.plan import Plan
 from tests.simulation.mutants.defects import defective_rules
 from tests.simulation.world.broker import Broker
-from tests.simulation.world.world import Tell, World
+from tests.simulation.world.world import Trace, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def prepared(coverage: Coverage) -> Iterator[None]:
         yield
 
 
-def play(plan: Plan, coverage: Coverage, trace: Tell | None = None) -> Played:
+def play(plan: Plan, coverage: Coverage, trace: Trace | None = None) -> Played:
     """Runs a plan."""
     world = World(plan, coverage, trace)
     violation = None

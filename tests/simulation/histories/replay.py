@@ -14,7 +14,7 @@ from services.payments.processors import codec as payments_codec
 from shared_kernel import topics
 from tests.simulation.audit.violation import Violation
 from tests.simulation.world.broker import Broker, Record
-from tests.simulation.world.kept import KeptStates
+from tests.simulation.world.checkpoints import CheckpointStore
 
 #: Decider -> (inbox, log)
 LOGS = {
@@ -62,7 +62,7 @@ def decide_anew(
 
     With a codec, every state is encoded and decoded before the next input.
     """
-    states = KeptStates(None, codec) if codec is not None else None
+    states = CheckpointStore(None, codec) if codec is not None else None
     state: PartitionState[Any] = PartitionState(domain, partition, states)
     found: dict[str, list[bytes]] = {}
     for record in inbox:

@@ -1,6 +1,4 @@
-"""All planted bugs, by name. Each is a mistake that somebody could make, or has made elsewhere; the simulation must
-find every one. A bug that can't be observed is none, and has no place here.
-"""
+"""All planted bugs, by name. Each is a plausible mistake that the simulation has to find."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A defect planted in the group's rules: they fail on orders with one payment method, alike on every machine.
+"""A defect planted in the group's rules: they raise for orders with one payment method, the same on every machine.
 
-So what the product does when its own rules fail is met in every long run. Must be in force wherever a world runs.
+Every long run therefore covers the product's handling of its own defects. Every run of a world needs the defect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.simulation.world.shop import DEFECT
 
 
 class PlantedDefect(RuntimeError):
-    """The rules fail."""
+    """The error of the planted defect."""
 
 
 @contextmanager

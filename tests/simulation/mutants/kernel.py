@@ -1,4 +1,4 @@
-"""Bugs planted in the kernel, and in what the shells do around it: time, versions, offsets, checkpoints, timers."""
+"""Bugs planted in the kernel and in its processors: time, versions, offsets, checkpoints, timers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from eventlog.core.partition_state import PartitionState
 from eventlog.core.timers import Timers
 from tests.simulation.mutants.planting import Mutant, mutant
 from tests.simulation.world import faults
-from tests.simulation.world.copying import SequencerProcess
 from tests.simulation.world.processes import DeciderProcess, EffectsProcess, Process
+from tests.simulation.world.sequencers import SequencerProcess
 
 _KEEP_A_CHECKPOINT = """process.current = False
     kept = process.checkpoint() if isinstance(process, DeciderProcess) else None
@@ -16,7 +16,7 @@ _KEEP_A_CHECKPOINT = """process.current = False
         world.checkpoints[slot] = kept
 """
 
-#: A sound decider bears this: whatever it reads again it has decided already, and skips.
+#: Harmless alone: a correct decider skips inputs that it reads again.
 _READS_ALL_AGAIN = (
     Process.__init__,
     "broker.committed.get((reader, one, partition), 0)",

@@ -1,7 +1,7 @@
-"""Planting bugs: a line of a function is written otherwise, and the function runs that way until it is undone.
+"""Plants bugs: replaces a text in the source of a function, and runs the function so until the block ends.
 
-The code of the function object itself is exchanged, so whoever holds the function, in a table or by an import, runs the
-planted one. A line that is no longer there raises: a mutant can't go stale unseen. Must only be used in simulations.
+The code of the function object itself is exchanged, so every reference to the function, in a table or by an import,
+runs the planted code. If the text is no longer in the source, planting raises StaleMutant.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 
 
 class StaleMutant(LookupError):
-    """The text to be changed is not there exactly once: write the mutant anew."""
+    """The text to replace is not in the function exactly once. Adapt the mutant to the new source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """In this function, this text (which stands there once) becomes that text. Indented as if at the margin."""
+    """Replaces `before`, which is in the function exactly once, by `after`. The source is dedented first."""
 
     function: Callable[..., Any]
     before: str
@@ -35,7 +35,7 @@ class Mutant:
     """One planted bug."""
 
     name: str
-    #: What is wrong then, for people.
+    #: The planted mistake in words.
     breaks: str
     edits: tuple[Edit, ...]
 
@@ -67,9 +67,7 @@ def planted(bug: Mutant) -> Iterator[None]:
 def _rewritten(name: str, function: FunctionType, edit: Edit) -> CodeType:
     source = textwrap.dedent(inspect.getsource(function))
     if source.count(edit.before) != 1:
-        raise StaleMutant(
-            f"{name}: {edit.before!r} stands {source.count(edit.before)} times in {function.__qualname__}"
-        )
+        raise StaleMutant(f"{name}: {edit.before!r} is {source.count(edit.before)} times in {function.__qualname__}")
     tree = ast.parse(source.replace(edit.before, edit.after))
     made = tree.body[0]
     assert isinstance(made, ast.FunctionDef | ast.AsyncFunctionDef)

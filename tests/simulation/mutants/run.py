@@ -1,6 +1,6 @@
-"""Shows that the simulation finds planted bugs: each in a process of its own, which runs seeds until one fails.
+"""Checks that the simulation finds planted bugs. Each bug has a process of its own, which runs seeds until one fails.
 
-A seed that fails without the bug too proves nothing and is passed over. Must never leave a bug planted in this process.
+A seed that also fails without the bug does not count.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from tests.simulation.mutants.defects import defective_rules
 from tests.simulation.mutants.planting import Mutant, StaleMutant, planted
 from tests.simulation.world.world import World
 
-#: Some bugs show only where several faults meet; most are found by the first seeds.
+#: Most bugs are found by the first seeds. Some need several faults at once.
 MAX_SEEDS = 1_000
-#: Of the processor's time a history takes a thirtieth of a second; whoever takes so long hangs.
+#: CPU time after which a history counts as hanging. A usual one takes a thirtieth of a second.
 MAX_CPU_S = 10
 
 
-#: (seed, bug) -> the promise that was seen broken; empty: none.
+#: (seed, bug) -> the violated guarantee; empty if there is none.
 Run = Callable[[int, Mutant | None], str]
 
 
 class Hangs(BaseException):
-    """A history does not end. No Exception, so that the rules under test can't answer it."""
+    """A history does not end. It is no Exception, so that the rules under test can't catch it."""
 
 
 class Found(NamedTuple):
-    """What became of one planted bug."""
+    """The result of the search for one planted bug."""
 
     name: str
-    #: The promise that was seen broken; empty: none was, the bug survived.
+    #: The violated guarantee; empty if the bug survived.
     caught_by: str
-    #: Seeds that were run until then.
+    #: Number of seeds that were run.
     seeds: int
 
 
 def failure(seed: int, bug: Mutant | None = None) -> str:
-    """The promise that a seed breaks, with a bug or without; empty: none."""
+    """The guarantee that a seed violates, with or without a bug; empty if there is none."""
     try:
         with defective_rules():
             if bug is None:
@@ -67,7 +67,7 @@ def failure(seed: int, bug: Mutant | None = None) -> str:
 
 
 def hunt(bug: Mutant, most: int, run: Run = failure) -> Found:
-    """Runs up to so many seeds until one finds the bug."""
+    """Runs up to `most` seeds until one finds the bug."""
     for seed in range(most):
         caught_by = run(seed, bug)
         if caught_by and not run(seed, None):
@@ -76,7 +76,7 @@ def hunt(bug: Mutant, most: int, run: Run = failure) -> Found:
 
 
 def _hunt_alone(wanted: tuple[str, int]) -> Found:
-    """In a child process, which has the alarm for itself."""
+    """Hunts one bug in a child process, whose alarm signal is free."""
     signal.signal(signal.SIGVTALRM, _hangs)
     bug = MUTANTS[wanted[0]]
     try:

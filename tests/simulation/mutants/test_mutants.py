@@ -1,7 +1,4 @@
-"""Planting works: a planted bug is found, it is gone afterwards, and a mutant whose line is gone says so.
-
-`make mutants` hunts all of them. Must never leave one planted.
-"""
+"""Mutants are planted, found and undone, and refused if their text is gone. `make mutants` hunts all of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The simulated log: topics, partitions, offsets, committed offsets, and the broker's clock, which may be wrong.
 
-It keeps what Kafka keeps and promises no more: records are appended in the order they arrive, stamped with the broker's
-own time, which can jump back. Must never look into a record.
+As in Kafka, records are appended in their order of arrival with the broker's own time, which can jump back. The content
+of records is not read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Record:
 
 
 class Broker:
-    """Logs and committed offsets. `now_ms` is the world's true time; the broker stamps with its own."""
+    """Logs and committed offsets. `now_ms` is the true time; timestamps have the broker's clock skew added."""
 
     def __init__(self, topics: Sequence[str], partitions: int, start_ms: int) -> None:
         self.now_ms = start_ms
@@ -43,7 +43,7 @@ class Broker:
         self.watchers: list[Callable[[Record], None]] = []
 
     def append(self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers = ()) -> Record:
-        """Appends one record. Returns it as it stands in the log."""
+        """Appends one record, and returns it."""
         log = self.logs[topic, partition]
         record = Record(topic, partition, len(log), self.now_ms + self.skew_ms, key, value, headers)
         log.append(record)

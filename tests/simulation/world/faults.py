@@ -1,4 +1,4 @@
-"""What goes wrong, one function a kind. A fault that finds nothing to spoil does nothing, and is not counted."""
+"""Faults, one function for each kind. A fault without a target does nothing and is not counted."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 from shared_kernel import topics
 from tests.simulation.histories.aims import aim
 from tests.simulation.histories.plan import Fault
-from tests.simulation.world.lies import FALSE_WORDS, false_word
+from tests.simulation.world.forged_records import FORGED_EVENTS, forged_payment_event
 from tests.simulation.world.money_faults import MONEY_FAULTS
-from tests.simulation.world.odd_answers import odd_answer
 from tests.simulation.world.processes import DeciderProcess, Out, Process
+from tests.simulation.world.unusual_results import unusual_result
 from tests.simulation.world.world import Slot, World
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
-#: A night without calls, and the time after which a decider that woke in it has done all that was due an hour before.
+#: A period without calls, and the time within which a restarted decider has to handle all that was due an hour before.
 NIGHT_MS = 5 * DAY_MS
 AWAKE_MS = HOUR_MS // 6
-#: Standings of orders that lies are told about, and how long a lie waits before it looks for one again.
-_LIED_ABOUT = ("WAITLISTED", "WAITLISTED", "SETTLING", "RESERVED", "CAPTURE_DECLINED", "LAPSED")
-LOOK_AGAIN_MS = 20_000
-#: Who waits for a seat has no money under way, so a sound purse says nothing at all; these words are answered.
-_TO_THOSE_WHO_WAIT = ("authorised", "captured", "released")
+#: Statuses of orders that forged events name, and the time between two searches for such an order.
+_FORGED_STATUSES = ("WAITLISTED", "WAITLISTED", "SETTLING", "RESERVED", "CAPTURE_DECLINED", "LAPSED")
+SEARCH_INTERVAL_MS = 20_000
+#: Forged events that a group reacts to. A waitlisted order has no hold, so payments decides nothing about it.
+_EVENTS_FOR_WAITLISTED = ("authorised", "captured", "released")
 
 
 def apply(world: World, fault: Fault) -> None:
-    """Lets something go wrong."""
+    """Injects a fault."""
     if world.trace is not None:
         world.trace(f"{world.clock()} FAULT {fault.kind}")
     _FAULTS[fault.kind](world, fault.pick)
 
 
 def calm(world: World) -> None:
-    """Mends everything: from here on the system has to end what it began, by itself."""
+    """Ends all faults. The system has to finish all pending work by itself."""
     world.calm = True
     world.provider.unwell = False
     world.lost_ticks = 0
@@ -56,7 +56,7 @@ def calm(world: World) -> None:
 
 
 def _victim(world: World, pick: int) -> tuple[Slot, Process] | None:
-    """A process that is up; more often than not one with output under way."""
+    """A running process, mostly one with unwritten output."""
     up = [(slot, one) for slot, one in world.slots.items() if one is not None]
     busy = [(slot, one) for slot, one in up if one.outbox]
     found = busy if busy and pick & 3 else up
@@ -64,7 +64,7 @@ def _victim(world: World, pick: int) -> tuple[Slot, Process] | None:
 
 
 def _take_away(world: World, slot: Slot, process: Process, *, down_ms: int) -> None:
-    """The partition goes to a new process, after a while."""
+    """Assigns the partition to a new process, after `down_ms`."""
     process.current = False
     world.slots[slot] = None
     if process in world.runnable:
@@ -99,7 +99,7 @@ def _late(world: World, pick: int) -> None:
 
 
 def _deliver_later(world: World, process: Process, pick: int) -> None:
-    """What the broker's socket still held arrives in its order, perhaps not all of it."""
+    """Appends output that was sent before a crash later, in its order, and perhaps only a part of it."""
     sent: deque[Out] = deque(list(process.outbox)[: 1 + pick % len(process.outbox)])
     partition = process.partition
 
@@ -148,7 +148,7 @@ def _rebalance(world: World, pick: int) -> None:
 
 
 def _night(world: World, pick: int) -> None:
-    """Every decider is restarted, at once or days later, and nobody calls: only time itself may move anything."""
+    """Restarts every decider, at once or days later, and postpones all calls. Only timers cause inputs then."""
     world.coverage.count("fault", "silence after a restart")
     if pick & 1:
         world.checkpoints.clear()
@@ -173,12 +173,12 @@ def _slow(world: World, pick: int) -> None:
     if process in world.runnable:
         world.runnable.remove(process)
 
-    def go_on() -> None:
+    def resume() -> None:
         if process.paused and process.current:
             process.paused = False
             world.runnable.append(process)
 
-    world.after((50, 5_000, 90_000)[pick % 3], go_on)
+    world.after((50, 5_000, 90_000)[pick % 3], resume)
 
 
 def _checkpoint(world: World, pick: int) -> None:
@@ -229,35 +229,35 @@ def _lost_tick(world: World, pick: int) -> None:
     world.lost_ticks += 1 + pick % 3
 
 
-def _lie(world: World, pick: int, tries: int = 20) -> None:
-    """A lie. Some standings are short: it waits a while for an order that is where it wants one."""
-    told = _lie_about(world, _LIED_ABOUT[pick % len(_LIED_ABOUT)], FALSE_WORDS, pick)
-    if not told and tries and not world.calm:
-        world.after(LOOK_AGAIN_MS, lambda: _lie(world, pick, tries - 1))
+def _forge(world: World, pick: int, tries: int = 20) -> None:
+    """Forges a payment event of an order in a certain status. Some statuses are short, so it searches several times."""
+    forged = _forge_event(world, _FORGED_STATUSES[pick % len(_FORGED_STATUSES)], FORGED_EVENTS, pick)
+    if not forged and tries and not world.calm:
+        world.after(SEARCH_INTERVAL_MS, lambda: _forge(world, pick, tries - 1))
 
 
-def _lie_to_waiting(world: World, pick: int) -> None:
-    """A lie for the first who waits for a seat, whenever that is."""
+def _forge_for_waitlisted(world: World, pick: int) -> None:
+    """Forges a payment event of the first waitlisted order, as soon as there is one."""
 
-    def lied(call: ProviderCall, group: str) -> bool:
+    def forge(call: ProviderCall, group: str) -> bool:
         waits = bool(world.auditor.groups[group].waiting)
-        return waits and _lie_about(world, "WAITLISTED", _TO_THOSE_WHO_WAIT, pick)
+        return waits and _forge_event(world, "WAITLISTED", _EVENTS_FOR_WAITLISTED, pick)
 
-    world.waiting.append(lied)
+    world.waiting.append(forge)
 
 
-def _lie_about(world: World, wanted: str, words: tuple[str, ...], pick: int) -> bool:
-    """The purse says of a live order what it would never say, put straight into the group's inbox. False: no such."""
+def _forge_event(world: World, wanted: str, events: tuple[str, ...], pick: int) -> bool:
+    """Forges a payment event of an order in a status. Returns False if there is no such order."""
     found = [
         (group.key, name)
         for group in world.auditor.groups.values()
         for name, order in (group.waiting if wanted == "WAITLISTED" else group.orders).items()
-        # Who must confirm with the provider is left alone, as in `shop`.
+        # Orders that need a confirmation are excluded, as in `shop`.
         if order.status == wanted and order.placed and not order.placed.placed.payment_method.endswith("_action")
     ]
     if found:
         key, name = found[pick // 6 % len(found)]
-        value = false_word(words[pick // 64 % len(words)], key, name, 900)
+        value = forged_payment_event(events[pick // 64 % len(events)], key, name, 900)
         world.coverage.count("fault", "forged payment event")
         world.broker.append(topics.GROUP_INBOX.name, world.keys[key], key.encode(), value)
     return bool(found)
@@ -279,9 +279,9 @@ _FAULTS: dict[str, Callable[[World, int], None]] = {
     "service_behind": _service_clock(-DAY_MS, "service clock a day behind"),
     "broker_away": _broker_away,
     "lost_tick": _lost_tick,
-    "lie": _lie,
-    "lie_to_waiting": _lie_to_waiting,
-    "odd_answer": odd_answer,
+    "forge": _forge,
+    "forge_for_waitlisted": _forge_for_waitlisted,
+    "unusual_result": unusual_result,
     "aim": aim,
     **MONEY_FAULTS,
 }

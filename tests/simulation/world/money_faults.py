@@ -27,12 +27,12 @@ def _lapse(reported: bool) -> Callable[[World, int], None]:
         if account is None:
             return
         world.coverage.count("fault", "hold lapsed, reported" if reported else "hold lapsed, not reported")
-        account.let_go()
+        account.release_open()
         account.until_ms = world.broker.now_ms
         if reported:
             outcome = _report(account.made_by)
             outcome.hold_gone.hold = account.reference
-            world.tell(account.group, outcome)
+            world.report(account.group, outcome)
 
     return lapse
 
@@ -68,7 +68,7 @@ def take_again(world: World, call: ProviderCall, group: str) -> bool:
     outcome.captured.hold = reference
     outcome.captured.amount_minor = account.captured
     outcome.captured.currency = call.currency
-    world.tell(group, outcome)
+    world.report(group, outcome)
     return True
 
 
@@ -101,7 +101,7 @@ def _hold(world: World, group: str, call: ProviderCall, reference: str) -> bool:
     outcome.authorised.amount_minor = call.amount_minor
     outcome.authorised.currency = call.currency
     outcome.authorised.capturable_until_ms = 0 if sale else account.until_ms
-    world.tell(group, outcome)
+    world.report(group, outcome)
     return True
 
 
@@ -114,7 +114,7 @@ def _unexpected_capture(world: World, pick: int) -> None:
         outcome = _report(account.made_by)
         outcome.captured.hold = account.reference
         outcome.captured.amount_minor = amount
-        world.tell(account.group, outcome)
+        world.report(account.group, outcome)
 
 
 def _invalid_claim(world: World, pick: int) -> None:
@@ -124,7 +124,7 @@ def _invalid_claim(world: World, pick: int) -> None:
     outcome.authorised.amount_minor = 5
     world.auditor.group(group)
     world.auditor.group_payments[group].misled = True
-    world.tell(group, outcome)
+    world.report(group, outcome)
 
 
 def _report(call: ProviderCall) -> ProviderOutcome:
@@ -134,10 +134,10 @@ def _report(call: ProviderCall) -> ProviderOutcome:
 
 
 MONEY_FAULTS: dict[str, Callable[[World, int], None]] = {
-    "lapse_told": _lapse(True),
+    "lapse_reported": _lapse(True),
     "lapse_silent": _lapse(False),
     "second_hold": _second_hold,
     "unknown_money": _unknown_order,
-    "taken_unasked": _unexpected_capture,
+    "unexpected_capture": _unexpected_capture,
     "nonsense": _invalid_claim,
 }

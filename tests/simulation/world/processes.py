@@ -1,8 +1,8 @@
 """The processors of a simulated system, one partition each: the production's logic, driven step by step.
 
-What a step does is what the Faust shells do between two awaits: fetch a batch and handle it, give some output to the
-broker, commit what is done. In between a process can die, freeze, or lose its partition. Must never decide anything
-itself: deciding, folding, wrapping and asking are the production's.
+A step does what a Faust agent does between two awaits: it fetches and handles a batch, sends some output to the broker,
+or commits. Between steps a process can crash, freeze, or lose its partition. Deciding, folding, mapping and calling the
+provider are production code.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from eventlog.core.timers import BrokerClock
 from eventlog.records.codec import Codec
 from shared_kernel import topics
 from tests.simulation.world.broker import Broker, Headers, Record
-from tests.simulation.world.kept import Checkpoint, KeptStates, take
+from tests.simulation.world.checkpoints import Checkpoint, CheckpointStore, take
 
-#: Records fetched, and records written, in one go.
+#: Numbers of records for one fetch or flush.
 SIZES = (1, 1, 2, 3, 5, 8, 16, 40)
 _SIZES = len(SIZES)
 #: Timers of a partition in memory: few, so that they are loaded in portions.
@@ -31,7 +31,7 @@ TIMERS_IN_MEMORY = 2
 
 
 class Batch:
-    """A fetched batch: may be committed when nothing of it is left to be written."""
+    """A fetched batch. It can be committed once all its output is written."""
 
     __slots__ = ("end", "left", "topic")
 
@@ -42,7 +42,7 @@ class Batch:
 
 
 class Out:
-    """A record given to the producer."""
+    """An output record in the producer's buffer."""
 
     __slots__ = ("batch", "headers", "key", "topic", "value")
 
@@ -65,11 +65,11 @@ class Process:
         self.partition = partition
         self.chance = chance
         self._random = chance.random
-        #: False once the partition went to somebody else: its commits count for nothing.
+        #: False once the partition has another owner. The commits of a stale owner are ignored.
         self.current = True
-        #: Steps left to a zombie that woke; -1: no zombie.
+        #: Remaining steps of a zombie after it woke; -1 if the process is no zombie.
         self.lives = -1
-        #: Slow: does nothing for a while.
+        #: Whether it makes no steps for a while, as a slow consumer.
         self.paused = False
         self.positions = {one: broker.committed.get((reader, one, partition), 0) for one in sources}
         self._logs = [(one, broker.logs[one, partition]) for one in sources]
@@ -77,7 +77,7 @@ class Process:
         self.batches: deque[Batch] = deque()
 
     def unread(self) -> str | None:
-        """A topic with records not fetched yet, by chance where there are two; None: there is none."""
+        """A topic with unread records, a random one if there are two; None if there is none."""
         positions, found = self.positions, None
         for topic, log in self._logs:
             if positions[topic] < len(log) and (found is None or self._random() < 0.5):
@@ -85,7 +85,7 @@ class Process:
         return found
 
     def step(self) -> bool:
-        """Does one step. False if nothing is left to do."""
+        """Makes one step. Returns False if there is no work."""
         outbox = self.outbox
         if outbox and self._random() < 0.6:
             self.flush(self.size())
@@ -104,7 +104,7 @@ class Process:
         return True
 
     def size(self) -> int:
-        """Records of one go."""
+        """A random number of records for one fetch or flush."""
         return SIZES[int(self._random() * _SIZES)]
 
     def fetch(self, topic: str) -> None:
@@ -117,15 +117,15 @@ class Process:
         self.handle(records, batch)
 
     def handle(self, records: list[Record], batch: Batch) -> None:
-        """Does the processor's work."""
+        """Processes fetched records."""
         raise NotImplementedError
 
     def work(self) -> bool:
-        """Does work that is no fetching. False if there is none."""
+        """Does work other than fetching. Returns False if there is none."""
         return False
 
     def flush(self, count: int) -> None:
-        """The broker takes up to so many records, and acknowledges them."""
+        """Writes up to `count` output records, which are acknowledged at once."""
         outbox, first, taken = self.outbox, -1, 0
         append, partition = self.broker.append, self.partition
         record: Record | None = None
@@ -139,10 +139,10 @@ class Process:
             self.acknowledged(first, taken, record)
 
     def acknowledged(self, first: int, count: int, last: Record) -> None:
-        """Output stands in the log, from `first` to `last`."""
+        """Called when output was appended, from offset `first` to the record `last`."""
 
     def commit(self) -> None:
-        """Commits the batches that are done, in their order."""
+        """Commits the completed batches, in their order."""
         while self.batches and self.batches[0].left == 0:
             batch = self.batches.popleft()
             if self.current:
@@ -150,7 +150,7 @@ class Process:
 
 
 class DeciderProcess(Process):
-    """Decides an inbox. Recovers from a checkpoint, or from the log alone."""
+    """Decides an inbox. It recovers from a checkpoint and the log, or from the log alone."""
 
     def __init__(
         self, broker: Broker, reader: str, partition: int, chance: Random,
@@ -159,23 +159,23 @@ class DeciderProcess(Process):
         super().__init__(broker, reader, (inbox,), partition, chance)
         self.inbox = inbox
         self.log = log
-        #: How far this process's monotonic clock has jumped, in milliseconds. Timers alone look at it.
+        #: Error of this process's monotonic clock in milliseconds. Only timers use that clock.
         self.clock_skew_ms = 0
-        #: A process that has just begun knows no broker time.
+        #: A new process has no estimate of the broker's time.
         self.clock = BrokerClock()
-        self.states = KeptStates(checkpoint, codec)
+        self.states = CheckpointStore(checkpoint, codec)
         self.state: PartitionState[Any] = PartitionState(
             domain, partition, self.states, timers_in_memory=TIMERS_IN_MEMORY
         )
         self.recover(list(broker.logs[log, partition]))
 
     def recover(self, records: list[Record]) -> None:
-        """Folds the log from where the checkpoint ends."""
+        """Folds the log after the checkpoint."""
         state = self.state
         for record in records[state.applied + 1 :]:
             state.apply(record)
         end = len(self.broker.logs[self.inbox, self.partition])
-        assert state.greatest_cause < end, "the inbox ends before what was decided from it"
+        assert state.greatest_cause < end, "the inbox ends before the last decided input"
         state.next_input = self.positions[self.inbox]
         if state.last_folded_ms > 0:
             self.clock.on_read(state.last_folded_ms, self.monotonic_ms())
@@ -194,7 +194,7 @@ class DeciderProcess(Process):
         self.clock.on_acknowledged(last.timestamp, self.monotonic_ms())
 
     def checkpoint(self) -> Checkpoint | None:
-        """A checkpoint, if nothing is under way."""
+        """A checkpoint, or None if there is unwritten output."""
         if self.outbox:
             return None
         return take(self.state, self.states, self.broker.logs[self.log, self.partition])
@@ -222,12 +222,12 @@ class DeciderProcess(Process):
 
 
 class EffectsProcess(Process):
-    """Makes the calls that decisions ask for, one at a time a lane."""
+    """Makes the calls that decisions request, one at a time for each lane."""
 
     def __init__(self, broker: Broker, partition: int, chance: Random, calling: EffectHandler[ProviderCall]) -> None:
         super().__init__(broker, topics.PAYMENTS_EFFECTS, (topics.PAYMENT_LOG.name,), partition, chance)
         self._calling = calling
-        #: Calls to be made, by lane.
+        #: Queued calls, by lane.
         self.lanes: dict[str, deque[tuple[bytes, ProviderCall, Batch]]] = {}
 
     def handle(self, records: list[Record], batch: Batch) -> None:
@@ -253,9 +253,9 @@ class EffectsProcess(Process):
 
 
 def ended(work: Any) -> Any:
-    """The result of a coroutine that waits for nothing."""
+    """The result of a coroutine that never suspends."""
     try:
         work.send(None)
     except StopIteration as stop:
         return stop.value
-    raise AssertionError("it waits for something")
+    raise AssertionError("the coroutine was suspended")

@@ -1,7 +1,7 @@
-"""The simulated payment provider: idempotent by key, honest in its books, unreliable in its answers.
+"""The simulated payment provider: idempotent by key, with correct accounts and unreliable responses.
 
-Whether a call's answer is lost, before or after it took effect, hangs on the seed and the call's key alone, so that
-leaving something out of a history changes as little else as possible. Must never do one key twice.
+The seed and a call's key alone decide whether its response is lost, before or after the effect. Removing something from
+a history therefore changes as little else as possible.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONFIRM_MS = 400_000
 
 
 class Account:
-    """One hold in the provider's books, in minor units."""
+    """One hold in the provider's accounts, in minor units."""
 
     __slots__ = (
         "captured", "captures", "currency", "group", "held", "made_by", "open", "order", "pending", "reference",
@@ -44,12 +44,12 @@ class Account:
         self.made_by = made_by
         self.until_ms = until_ms
         self.pending = True
-        #: Authorised in all, and what became of it: held = captured + released + open.
+        #: The authorised amount and its parts: held = captured + released + open.
         self.held = self.captured = self.released = self.refunded = self.open = 0
         self.captures = 0
 
     def take_up(self, amount: int, sale: bool) -> None:
-        """Money is held, or taken at once."""
+        """Holds an amount, or takes it at once."""
         self.pending = False
         self.held = amount
         if sale:
@@ -57,24 +57,26 @@ class Account:
         else:
             self.open = amount
 
-    def let_go(self) -> None:
-        """What is open is let go; a hold that waits for its owner ends."""
+    def release_open(self) -> None:
+        """Releases the open amount. A hold that waits for its confirmation ends."""
         self.pending = False
         self.released += self.open
         self.open = 0
 
 
-#: (delay in milliseconds, group, outcome): something the provider tells by itself, later.
-Tell = Callable[[int, str, ProviderOutcome], None]
+#: (delay in milliseconds, group, outcome): schedules a notification.
+Notify = Callable[[int, str, ProviderOutcome], None]
 
 
 class Provider:
-    """The provider of one world. Shares of a thousand say how often something goes wrong while `unwell`."""
+    """The provider of one world. While `unwell`, it fails with probabilities given in thousandths."""
 
-    def __init__(self, seed: int, coverage: Coverage, tell: Tell, on_capture: Callable[[Account, int], None]) -> None:
+    def __init__(
+        self, seed: int, coverage: Coverage, notify: Notify, on_capture: Callable[[Account, int], None]
+    ) -> None:
         self._salt = f"{seed}/"
         self._coverage = coverage
-        self._tell = tell
+        self._schedule_notification = notify
         self._on_capture = on_capture
         self.unwell = True
         self.now_ms = 0
@@ -82,17 +84,17 @@ class Provider:
         self.results: dict[str, ProviderOutcome] = {}
         self._payloads: dict[str, tuple[int, str, str]] = {}
         self._tries: dict[str, int] = {}
-        #: The call made last, and its group, by order; the order of it last.
+        #: The last call of each order with its group, in the order of the calls.
         self.last: dict[str, tuple[ProviderCall, str]] = {}
-        #: Holds that were asked to be confirmed: key -> (call, group).
+        #: Pending confirmations: key -> (call, group).
         self._waiting: dict[str, tuple[ProviderCall, str]] = {}
 
     def roll(self, what: str, thousandths: int) -> bool:
-        """Whether something with this chance happens to this."""
+        """Whether an event of this name happens, with a probability in thousandths."""
         return crc32((self._salt + what).encode()) % 1000 < thousandths
 
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
-        """Makes a call and says what is known of it afterwards; the adapter's protocol."""
+        """Makes a call and returns its result as the caller learns it; the adapter's protocol."""
         name = idempotency_key(call)
         self.last.pop(call.order, None)
         self.last[call.order] = (call, group)
@@ -129,23 +131,23 @@ class Provider:
         return outcome
 
     def _notify(self, group: str, known: ProviderOutcome, delay_ms: int) -> None:
-        told = ProviderOutcome()
-        told.CopyFrom(known)
-        told.origin = OUTCOME_ORIGIN_NOTIFICATION
-        self._tell(delay_ms, group, told)
+        notification = ProviderOutcome()
+        notification.CopyFrom(known)
+        notification.origin = OUTCOME_ORIGIN_NOTIFICATION
+        self._schedule_notification(delay_ms, group, notification)
 
     # Effects ----------------------------------------------------------------------------------------------------
 
     def _effect(self, call: ProviderCall, group: str, name: str) -> ProviderOutcome:
         if call.operation in (pb.OPERATION_AUTHORISE, pb.OPERATION_SALE):
-            return self._ask(call, group, name)
+            return self._make_hold(call, group, name)
         outcome = _outcome(call)
         account = self.accounts.get(call.hold)
         if account is None:
             outcome.declined.reason = "no such hold"
             return outcome
         if account.open and account.until_ms <= self.now_ms:
-            account.let_go()
+            account.release_open()
         if call.operation == pb.OPERATION_CAPTURE:
             self._capture(call, account, outcome)
         elif call.operation == pb.OPERATION_VOID:
@@ -154,7 +156,7 @@ class Provider:
             self._refund(call, account, outcome, name)
         return outcome
 
-    def _ask(self, call: ProviderCall, group: str, name: str) -> ProviderOutcome:
+    def _make_hold(self, call: ProviderCall, group: str, name: str) -> ProviderOutcome:
         method = call.payment_method
         outcome = _outcome(call)
         if method.endswith("_declined") or (self.unwell and self.roll(f"{name}/declined", 15)):
@@ -168,10 +170,10 @@ class Provider:
         if method.endswith("_action"):
             outcome.action_required.hold = reference
             outcome.action_required.action_url = f"https://confirm/{reference}"
-            # Whoever is asked to pay anew at the end says yes or no; at first many just walk away.
+            # A shopper always reacts to a renewed payment. At the first payment, many never do.
             if call.attempt > 1 or self.roll(f"{name}/confirms", 650):
                 self._waiting[name] = (call, group)
-                self._tell(crc32(name.encode()) % CONFIRM_MS, group, _confirmation(call))
+                self._schedule_notification(crc32(name.encode()) % CONFIRM_MS, group, _confirmation(call))
             return outcome
         return self._authorised(call, account, outcome)
 
@@ -185,9 +187,9 @@ class Provider:
         made.capturable_until_ms = 0 if sale else account.until_ms
         return outcome
 
-    def confirm(self, asked: ProviderOutcome) -> ProviderOutcome | None:
-        """The shopper confirms, or refuses, at the provider's. Returns the news; None: there is nothing to confirm."""
-        name = f"{asked.order}:{'sale' if asked.operation == pb.OPERATION_SALE else 'authorise'}:{asked.attempt}"
+    def confirm(self, pending: ProviderOutcome) -> ProviderOutcome | None:
+        """The shopper confirms or refuses at the provider. Returns the notification, or None if there is none."""
+        name = f"{pending.order}:{'sale' if pending.operation == pb.OPERATION_SALE else 'authorise'}:{pending.attempt}"
         call, _ = self._waiting.pop(name)
         known = self.results.get(name)
         if known is None or known.WhichOneof("result") != "action_required":
@@ -202,14 +204,14 @@ class Provider:
         else:
             outcome = self.paid(call, account)
         if not self.roll(f"{name}/silent", 300):
-            told = ProviderOutcome()
-            told.CopyFrom(outcome)
-            told.origin = OUTCOME_ORIGIN_NOTIFICATION
-            return told
+            notification = ProviderOutcome()
+            notification.CopyFrom(outcome)
+            notification.origin = OUTCOME_ORIGIN_NOTIFICATION
+            return notification
         return None
 
     def paid(self, call: ProviderCall, account: Account) -> ProviderOutcome:
-        """The shopper has confirmed: that is the call's answer now."""
+        """Records that the shopper has confirmed: the call's result is now the hold."""
         outcome = self.results[idempotency_key(call)] = self._authorised(call, account, _outcome(call))
         return outcome
 
@@ -230,15 +232,15 @@ class Provider:
             outcome.captured.amount_minor = call.amount_minor
 
     def take(self, account: Account, amount: int) -> None:
-        """Takes held money; the rest is let go."""
+        """Takes an amount of a hold and releases the rest."""
         account.captured += amount
         account.captures += 1
         account.open -= amount
-        account.let_go()
+        account.release_open()
 
     def _void(self, call: ProviderCall, account: Account, outcome: ProviderOutcome, name: str) -> None:
         if account.captures and self.roll(f"{name}/why", 500):
-            # What real ones say, sooner or later.
+            # Some real providers respond so.
             outcome.captured.hold = account.reference
             outcome.captured.amount_minor = account.captured
         elif account.captures:
@@ -246,7 +248,7 @@ class Provider:
         elif account.held and not account.open and account.until_ms <= self.now_ms:
             outcome.hold_gone.hold = account.reference
         else:
-            account.let_go()
+            account.release_open()
             outcome.voided.hold = account.reference
 
     def _refund(self, call: ProviderCall, account: Account, outcome: ProviderOutcome, name: str) -> None:
@@ -266,5 +268,5 @@ def _outcome(call: ProviderCall, origin: OutcomeOrigin.ValueType = OUTCOME_ORIGI
 
 
 def _confirmation(call: ProviderCall) -> ProviderOutcome:
-    """A note to ourselves that the shopper confirms then; it never reaches a topic, having no result."""
+    """A scheduled confirmation: an outcome without a result, which is appended to no topic."""
     return _outcome(call)

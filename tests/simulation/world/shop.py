@@ -1,7 +1,7 @@
-"""Shoppers and the people of the shop: one group's acts, from its leader's order to the last latecomer's.
+"""Acts of shoppers and of the shop, group by group, from the leader's order to the last one after the deadline.
 
-They repeat themselves, change their minds while they are being answered, follow links to the wrong group, and come all
-at once at the last second. Must never know what the system answers.
+Shoppers send duplicates, cancel at any time, join the wrong group, and arrive together at the deadline. The acts do not
+depend on responses of the system.
 """
 
 from __future__ import annotations
@@ -14,28 +14,29 @@ from typing import NamedTuple
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput
 from groupbuy.log.v1.log_pb2 import Tick
-from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderPlaced
-from groupbuy.payments.v1.inbox_pb2 import PaymentInput, RefundCommand
+from groupbuy.orders.v1.facts_pb2 import OrderFact, OrderPlaced
 
 from services.groups.processors.sequencer import CAMPAIGN_HEADER
 from services.orders.domain.ids import group_id, order_id
 from shared_kernel import topics
+from tests.scenarios.facts import cancel_requested
+from tests.scenarios.inputs import refund_command
 from tests.simulation.histories.offers import make_campaign
 from tests.simulation.world.broker import Headers
-from tests.simulation.world.lies import FALSE_WORDS, false_word
+from tests.simulation.world.forged_records import FORGED_EVENTS, forged_payment_event
 
 METHODS = (
     *("card_ok",) * 22, *("card_ok_declined",) * 2, *("card_ok_decline_capture",) * 2, *("card_ok_action",) * 3,
     *("wallet_ok",) * 4, "wallet_ok_declined", "wallet_ok_action", "card_ok_short",
 )  # fmt: skip
-#: A payment method on which the rules are made to fail.
+#: A payment method for which the planted defect makes the rules fail.
 DEFECT = "card_defect"
-#: Field number that no message has: what a newer writer might add.
+#: An unknown field, as a newer version might add one.
 NEWER = b"\xaa\x3f\x05newer"
 
 
 class Act(NamedTuple):
-    """A record that somebody appends."""
+    """A record that is appended at a time."""
 
     at_ms: int
     label: str
@@ -43,13 +44,13 @@ class Act(NamedTuple):
     group: str
     value: bytes
     headers: Headers = ()
-    #: The order it is about; empty: none.
+    #: The order that it names, if any.
     order: str = ""
 
 
 @dataclass(slots=True)
 class GroupPlan:
-    """All acts of one group."""
+    """The acts of one group."""
 
     group: str
     campaign: Campaign
@@ -60,12 +61,12 @@ class GroupPlan:
 
 
 def group_plan(chance: Random, seed: int, index: int, wanted: int) -> GroupPlan:
-    """One group's acts; `wanted` orders are still missing in the seed."""
+    """Plans the acts of one group. `wanted` is the number of orders that the seed still needs."""
     return _Script(chance, seed, index, wanted).write()
 
 
 class _Script:
-    """Writes one group's acts."""
+    """Draws the acts of one group."""
 
     def __init__(self, chance: Random, seed: int, index: int, wanted: int) -> None:
         self.chance = chance
@@ -81,9 +82,9 @@ class _Script:
         self.customers = [self.leader]
         self.plan = GroupPlan(self.group, self.campaign)
         self.late: list[Act] = []
-        #: Orders that a lie may be told about. Not those whose shopper must confirm: the group would believe that their
-        #: money is back, and the provider, asked for ever, would wait for somebody who has left.
-        self.believed: list[str] = []
+        #: Orders that forged events may name. Orders that need a confirmation are excluded: after a forged release, the
+        #: shopper would never confirm, and the provider would be polled for ever.
+        self.forgeable: list[str] = []
 
     def write(self) -> GroupPlan:
         self._edit_campaign()
@@ -95,7 +96,7 @@ class _Script:
         for number in range(1, size):
             self._join(number)
         self._shop()
-        self._lie()
+        self._forge()
         self.plan.late = tuple(self.late)
         self.plan.orders = size
         return self.plan
@@ -108,7 +109,7 @@ class _Script:
     def _edit_campaign(self) -> None:
         campaign = self.campaign
         if self.chance.random() < 0.1:
-            # As an older version of the service would have written it.
+            # As an older version of the service wrote it.
             for name in ("rules_version", "revision"):
                 campaign.ClearField(name)
             self._publish(0, "old schema", campaign)
@@ -144,7 +145,7 @@ class _Script:
         fields |= changes
         placed = OrderPlaced(**fields)  # type: ignore[arg-type]
         if not placed.payment_method.endswith("_action"):
-            self.believed.append(order)
+            self.forgeable.append(order)
         placed.request_sha256 = sha256(placed.SerializeToString()).digest()
         return OrderFact(order=order, group=self.group, customer=customer, placed=placed)
 
@@ -168,7 +169,7 @@ class _Script:
         fact = self._order(customer, number, **changes)
         headers: Headers = ()
         if 0.05 < odd < 0.07:
-            # Another who would open the same group.
+            # A second order that opens the same group.
             fact.placed.opens_group = True
             headers = [(CAMPAIGN_HEADER, self.name.encode())]
         if chance.random() < 0.3:
@@ -178,7 +179,7 @@ class _Script:
             )
             self.late.append(act)
             return
-        # Some come before the group is open; where one can wait for a seat, most come in time to.
+        # Some orders arrive before the group is open. With a waitlist, most arrive early enough to wait.
         soon = self.campaign.waitlist and chance.random() < 0.7
         last_ms = self.window_ms // 4 if soon else self.window_ms + 20_000
         self._place(fact, self.start_ms + chance.randint(-1_000, last_ms), headers)
@@ -226,17 +227,14 @@ class _Script:
             self._refund(fact.order, at_ms + chance.randint(0, 2 * self.window_ms))
 
     def _cancel(self, fact: OrderFact, at_ms: int) -> None:
-        wish = OrderFact(
-            order=fact.order, group=self.group, customer=fact.customer, cancel_requested=OrderCancelRequested()
-        )
+        wish = cancel_requested(fact.order, group=self.group, customer=fact.customer)
         for _ in range(self.chance.choice((1, 1, 2))):
             self.add(max(at_ms, 0), "cancelled", topics.ORDERS.name, wish.SerializeToString(), (), fact.order)
 
     def _refund(self, order: str, at_ms: int) -> None:
         for amount in self.chance.choice(((0,), (100,), (100, 0), (1_000, 1_000), (50, 70, 10**9))):
             refund = f"refund-{order[:8]}-{amount}"
-            command = RefundCommand(order=order, refund=refund, amount_minor=amount, request_sha256=b"x")
-            value = PaymentInput(refund=command).SerializeToString()
+            value = refund_command(order, refund, amount, request_sha256=b"x").SerializeToString()
             for _ in range(self.chance.choice((1, 1, 2))):
                 self.add(at_ms, "refund", topics.PAYMENT_INBOX.name, value, (), order)
 
@@ -249,18 +247,18 @@ class _Script:
             value = GroupInput(tick=Tick(due_ms=1)).SerializeToString()
             self.late.append(Act(self.chance.choice((-1, 0, 0)), "tick", topics.GROUP_INBOX.name, self.group, value))
 
-    def _lie(self) -> None:
-        """What a sound purse would never say, put straight into the group's inbox."""
+    def _forge(self) -> None:
+        """Adds forged payment events to the group's inbox."""
         if self.chance.random() > 0.12:
             return
         for _ in range(4):
-            order = self.chance.choice((*self.believed, "stranger", "stranger"))
+            order = self.chance.choice((*self.forgeable, "stranger", "stranger"))
             price = self.campaign.tiers[0].unit_price_minor
-            value = false_word(self.chance.choice(FALSE_WORDS), self.group, order, price)
+            value = forged_payment_event(self.chance.choice(FORGED_EVENTS), self.group, order, price)
             at_ms = self.start_ms + self.chance.randint(-500, self.window_ms + 10_000)
             self.add(max(at_ms, 0), "forged payment event", topics.GROUP_INBOX.name, value, (), order)
         if self.chance.random() < 0.5:
-            # The stranger turns up after all.
+            # The order that a forged event named is placed after all.
             fact = OrderFact(order="stranger", group=self.group, customer="stranger")
             fact.placed.campaign = self.name
             fact.placed.opens_group = self.chance.random() < 0.5

@@ -1,7 +1,7 @@
 """One simulated system: broker, processors, provider, shoppers and a clock, in one thread, driven by a seed.
 
-Whatever happens, happens in steps: a processor does a little, time passes, somebody acts, something goes wrong. After
-the plan is played out everything is mended, and the system must come to rest by itself.
+A run consists of steps: a processor works, time passes, a shopper acts, or a fault is injected. At the end of the plan
+all faults end, and the system has to finish all pending work by itself.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from tests.simulation.histories.coverage import Coverage
 from tests.simulation.histories.plan import MIN_INPUTS, PARTITIONS, START_MS, Plan
 from tests.simulation.histories.replay import CODECS, LOGS, check_replay
 from tests.simulation.world.broker import Broker, Record
-from tests.simulation.world.copying import Campaigns, SequencerProcess, group_copying
-from tests.simulation.world.kept import Checkpoint
+from tests.simulation.world.checkpoints import Checkpoint
 from tests.simulation.world.processes import DeciderProcess, EffectsProcess, Process
 from tests.simulation.world.provider import Provider
+from tests.simulation.world.sequencers import Campaigns, SequencerProcess, group_inbox_mapper
 from tests.simulation.world.shop import Act
 
 G_SEQ, G_DEC = topics.GROUPS_SEQUENCER, topics.GROUPS_DECIDER
 P_SEQ, P_DEC, P_EFF = topics.PAYMENTS_SEQUENCER, topics.PAYMENTS_DECIDER, topics.PAYMENTS_EFFECTS
 READERS = (G_SEQ, G_DEC, P_SEQ, P_DEC, P_EFF)
-#: Whoever is not at rest after so many steps never will be.
+#: A run with more steps is taken as one that never ends.
 MAX_STEPS = 60_000
 LAPSES_MS = (1, 1, 2, 40, 900, 6_000, 45_000)
 
 Slot = tuple[str, int]
-#: Called with a line for people.
-Tell = Callable[[str], None]
-#: (call, group) -> whether it waits no more.
+#: Receives the lines of the trace.
+Trace = Callable[[str], None]
+#: (call, group) -> whether it is done and no longer called.
 Waiting = Callable[[ProviderCall, str], bool]
 
 
 class World:
-    """One history. `faults` are applied by the module of that name."""
+    """One history. The module `faults` injects the faults."""
 
-    def __init__(self, plan: Plan, coverage: Coverage, trace: Tell | None = None) -> None:
+    def __init__(self, plan: Plan, coverage: Coverage, trace: Trace | None = None) -> None:
         self.plan = plan
         self.coverage = coverage
         self.trace = trace
@@ -61,7 +61,7 @@ class World:
         self.broker = Broker([one.name for one in topics.ALL], PARTITIONS, START_MS)
         self.auditor = Auditor(self.broker, coverage)
         self.broker.watchers = [self.auditor.take, self._wake_readers]
-        self.provider = Provider(plan.seed, coverage, self._told_later, self.auditor.captured_there)
+        self.provider = Provider(plan.seed, coverage, self._report_later, self.auditor.on_capture_at_provider)
         self.calling = PaymentEffectHandler(lambda method: self, lambda: self.broker.now_ms)
         self.domains: dict[str, Any] = {G_DEC: GroupDomain(), P_DEC: GroupPaymentsDomain()}
         self.runnable: list[Process] = []
@@ -73,16 +73,16 @@ class World:
         self.lost_ticks = 0
         self.steps = 0
         self.calm = False
-        #: What waits for a call of some order, and says whether this was the one: told before its effect, and after it.
+        #: Functions that wait for a certain call. Each is called before and after the effect of every call.
         self.waiting: list[Waiting] = []
-        #: The same for orders in some state of their payment.
+        #: The same for orders in a certain payment status.
         self.aims: dict[str, list[Waiting]] = {}
         self._numbers = 0
-        #: (when, number, what to do)
+        #: (time, number, action)
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         #: Zombies that will wake.
         self.frozen: list[Process] = []
-        #: Numbers of what somebody outside does, on the agenda.
+        #: Numbers of the actions of shoppers on the agenda.
         self._outside: set[int] = set()
         for act in plan.acts:
             self._act_at(START_MS + act.at_ms, act)
@@ -106,7 +106,7 @@ class World:
     def _process(self, reader: str, partition: int) -> Process:
         broker, chance = self.broker, self.chance
         if reader == G_SEQ:
-            rules, campaigns = group_copying(broker)
+            rules, campaigns = group_inbox_mapper(broker)
             self.campaigns.append(campaigns)
             return self._sequencer(reader, partition, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, rules)
         if reader == P_SEQ:
@@ -141,7 +141,7 @@ class World:
         return found.state if found is not None else None
 
     def deciders(self) -> list[DeciderProcess]:
-        """Those that are up."""
+        """The running deciders."""
         return [one for one in self.slots.values() if isinstance(one, DeciderProcess)]
 
     def _dead_letter(self) -> None:
@@ -156,31 +156,31 @@ class World:
             self.trace(self.line(record))
 
     def line(self, record: Record) -> str:
-        """A record, for people."""
+        """A record as a line of the trace."""
         from tests.simulation.histories.history import describe
 
         return f"{self.clock()} {record.topic:<20} {record.partition}/{record.offset:<4} {describe(record)}"
 
     def clock(self) -> str:
-        """The world's time since its beginning, for people."""
+        """Seconds since the start, as text."""
         return f"{(self.broker.now_ms - START_MS) / 1000:>10.3f}"
 
     async def perform(self, call: ProviderCall, group: str) -> ProviderOutcome:
-        """The provider is called; the adapter's protocol."""
+        """Calls the provider; the adapter's protocol."""
         if not self.waiting:
             return await self.provider.perform(call, group)
-        self._overheard(call, group)
+        self._notify_waiting(call, group)
         outcome = await self.provider.perform(call, group)
-        self._overheard(call, group)
+        self._notify_waiting(call, group)
         return outcome
 
-    def _overheard(self, call: ProviderCall, group: str) -> None:
+    def _notify_waiting(self, call: ProviderCall, group: str) -> None:
         self.waiting = [one for one in self.waiting if not one(call, group)]
 
-    # What happens outside ----------------------------------------------------------------------------------------
+    # Actions from outside ----------------------------------------------------------------------------------------
 
     def at(self, when_ms: int, what: Callable[[], None]) -> None:
-        """Does something at a time, or as soon as that has come."""
+        """Schedules an action for a time."""
         self._numbers += 1
         heapq.heappush(self._agenda, (when_ms, self._numbers, what))
 
@@ -189,7 +189,7 @@ class World:
         self._outside.add(self._numbers)
 
     def postpone(self, delay_ms: int) -> None:
-        """All that somebody outside is about to do is done so much later."""
+        """Postpones all scheduled actions of shoppers."""
         self._agenda = [
             (when_ms + delay_ms if number in self._outside else when_ms, number, what)
             for when_ms, number, what in self._agenda
@@ -197,7 +197,7 @@ class World:
         heapq.heapify(self._agenda)
 
     def check_due(self, late_ms: int) -> None:
-        """What fell due longer ago has happened, wherever the process's own clock is right. Raises Violation."""
+        """Checks that no timer is overdue by more than `late_ms` in deciders with a correct clock. Raises Violation."""
         by_ms = self.broker.now_ms + self.broker.skew_ms - late_ms
         for decider in self.deciders():
             for one in decider.states.aggregates() if not decider.clock_skew_ms else ():
@@ -207,11 +207,11 @@ class World:
                     raise Violation("what is due happens", one.key, f"{decider.reader} is {late_s} s late")
 
     def after(self, delay_ms: int, what: Callable[[], None]) -> None:
-        """Does something later."""
+        """Schedules an action after a delay."""
         self.at(self.broker.now_ms + delay_ms, what)
 
     def act(self, act: Act) -> None:
-        """Somebody appends a record, and is told that it is there."""
+        """Appends the record of an act."""
         if act.label not in _ORDINARY:
             self.coverage.count("fault", act.label)
         if act.topic == topics.CAMPAIGNS.name:
@@ -219,27 +219,27 @@ class World:
         else:
             self.broker.append(act.topic, self.keys[act.group], act.group.encode(), act.value, act.headers)
 
-    def _told_later(self, delay_ms: int, group: str, outcome: ProviderOutcome) -> None:
-        self.after(delay_ms, lambda: self._provider_tells(group, outcome))
+    def _report_later(self, delay_ms: int, group: str, outcome: ProviderOutcome) -> None:
+        self.after(delay_ms, lambda: self._deliver_report(group, outcome))
 
-    def _provider_tells(self, group: str, outcome: ProviderOutcome) -> None:
+    def _deliver_report(self, group: str, outcome: ProviderOutcome) -> None:
         if outcome.WhichOneof("result") is None:
             self.provider.now_ms = self.broker.now_ms
             news = self.provider.confirm(outcome)
             if news is None:
                 return
             outcome = news
-        self.tell(group, outcome)
+        self.report(group, outcome)
 
-    def tell(self, group: str, outcome: ProviderOutcome) -> None:
-        """A claim about the provider goes into the payment inbox."""
+    def report(self, group: str, outcome: ProviderOutcome) -> None:
+        """Appends a provider result to the payment inbox."""
         value = PaymentInput(outcome=outcome).SerializeToString()
         self.broker.append(topics.PAYMENT_INBOX.name, self.keys[group], group.encode(), value)
 
     # Time --------------------------------------------------------------------------------------------------------
 
     def next_ms(self) -> int | None:
-        """The true time of what comes next by itself; None: nothing does."""
+        """The true time of the next scheduled action or timer, or None if there is none."""
         found = [self._agenda[0][0]] if self._agenda else []
         for one in self.deciders():
             wait_ms = one.earliest_ms()
@@ -248,7 +248,7 @@ class World:
         return min(found) if found else None
 
     def pass_time(self, most_ms: int | None) -> bool:
-        """Lets time pass until something comes next, or so long at most. False if nothing ever comes."""
+        """Advances time to the next action or timer, by `most_ms` at most. False: there is none and no limit."""
         next_ms = self.next_ms()
         if next_ms is None and most_ms is None:
             return False
@@ -278,8 +278,8 @@ class World:
                     self.lost_ticks -= 1
                     self.coverage.count("fault", "lost tick")
 
-    def _announce_deadlines(self) -> None:
-        """Those who wait for the last second learn when that is."""
+    def _schedule_deadline_acts(self) -> None:
+        """Schedules the acts around a deadline once the deadline is known."""
         for group in list(self._deadlines):
             found = self.auditor.groups.get(group)
             if found is not None and found.deadline_ms:
@@ -290,7 +290,7 @@ class World:
     # The run -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Plays the plan out, and checks. Raises Violation."""
+        """Plays the plan and checks the result. Raises Violation."""
         try:
             self._run()
         except Violation:
@@ -311,10 +311,10 @@ class World:
             while self._faults and self._faults[0].step <= self.steps:
                 faults.apply(self, self._faults.pop(0))
             if not self.steps & 63 and self._deadlines:
-                self._announce_deadlines()
+                self._schedule_deadline_acts()
             if not runnable:
                 if self._deadlines:
-                    self._announce_deadlines()
+                    self._schedule_deadline_acts()
                 if not self.pass_time(None):
                     if self.calm:
                         return
@@ -329,14 +329,14 @@ class World:
                     runnable[index] = runnable[-1]
                     runnable.pop()
                 else:
-                    self.bury(process)
+                    self.remove(process)
             elif not process.current:
                 process.lives -= 1
                 if process.lives <= 0:
-                    self.bury(process)
+                    self.remove(process)
 
     def _go_on(self) -> None:
-        """Nothing comes of itself any more: more shoppers come, or everything is mended."""
+        """At the end of all pending work: lets the next spare group act, or ends all faults."""
         from tests.simulation.world import faults
 
         if self._spare and self.auditor.inputs < MIN_INPUTS:
@@ -345,13 +345,13 @@ class World:
         else:
             faults.calm(self)
 
-    def bury(self, zombie: Process) -> None:
-        """A process that lost its partition is gone for good."""
+    def remove(self, zombie: Process) -> None:
+        """Removes a process that lost its partition."""
         if zombie in self.runnable:
             self.runnable.remove(zombie)
 
 
-#: Acts that are nothing unusual.
+#: Acts that are not counted as faults.
 _ORDINARY = frozenset({"placed", "at the deadline", "campaign", "cancelled", "cancel_group", "refund", "tick"})
 _READERS_OF: dict[str, tuple[str, ...]] = {
     topics.ORDERS.name: (G_SEQ,),

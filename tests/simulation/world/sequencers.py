@@ -1,6 +1,6 @@
-"""The sequencers of a simulated system, one partition each, and what they know of the campaigns.
+"""The sequencers of a simulated system, one partition each, with their tables of campaigns.
 
-Wrapping a fact, and rejecting what can't be read, are the production's. Must never decide anything.
+Mapping a fact to an input, and rejecting an undecodable one, is production code.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class SequencerProcess(Process):
                     ended(copying.load_dependency(missing))
                     wrapped = copying.map_record(record)
             except Undecodable as error:
-                self._bury(record, str(error), batch)
+                self._send_to_dlq(record, str(error), batch)
                 wrapped = copying.reject(record, str(error))
             if wrapped is not None:
                 self.outbox.append(Out(batch, self._inbox, record.key, wrapped, record.headers))
 
-    def _bury(self, record: Record, error: str, batch: Batch) -> None:
+    def _send_to_dlq(self, record: Record, error: str, batch: Batch) -> None:
         self._on_dead_letter()
         headers = dead_letter_headers(record.topic, record.partition, record, error)
         letter = Out(batch, f"{record.topic}.{self._service}.dlq", record.key or b"", record.value or b"", headers)
@@ -55,7 +55,7 @@ class SequencerProcess(Process):
 
 
 class Campaigns:
-    """What one sequencer knows of the campaigns: perhaps not the latest."""
+    """One sequencer's table of campaigns, which may be behind the topic."""
 
     def __init__(self, broker: Broker) -> None:
         self._log = broker.logs[topics.CAMPAIGNS.name, 0]
@@ -63,18 +63,18 @@ class Campaigns:
         self._known: dict[str, Campaign] = {}
 
     def read(self, count: int) -> None:
-        """Reads on."""
+        """Reads so many records more."""
         for record in self._log[self._read : self._read + count]:
             self._known[(record.key or b"").decode()] = Campaign.FromString(record.value or b"")
         self._read = min(self._read + count, len(self._log))
 
     @property
     def behind(self) -> bool:
-        """Whether there is an edit that it does not know."""
+        """Whether the topic has records that were not read."""
         return self._read < len(self._log)
 
     def find(self, campaign: str) -> Campaign | None:
-        """What is known."""
+        """The campaign as of the last read."""
         return self._known.get(campaign)
 
     async def get_latest(self, campaign: str) -> Campaign | None:
@@ -83,8 +83,8 @@ class Campaigns:
         return self.find(campaign)
 
 
-def group_copying(broker: Broker) -> tuple[GroupInboxMapper, Campaigns]:
-    """Copying rules of one group sequencer, and its campaigns."""
+def group_inbox_mapper(broker: Broker) -> tuple[GroupInboxMapper, Campaigns]:
+    """The inbox mapper of one group sequencer, and its campaigns."""
     campaigns = Campaigns(broker)
     copying = GroupInboxMapper(topics.ORDERS.name, campaigns.find, campaigns.get_latest)
     return copying, campaigns

@@ -1,7 +1,7 @@
-"""Answers that a call can have but hardly ever has: refused where it was to let go, let go where it was to take.
+"""Valid but rare results of provider calls, for instance a declined void, or a hold that is gone at its capture.
 
-Each is made true in the provider's books before it is told; one that can't be made true is not told. Must never touch
-the purse's books.
+The provider's accounts are changed first, so that each reported result is true. A result that can't be made true is not
+reported. The service's state is left alone.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from tests.simulation.world.processes import EffectsProcess
 from tests.simulation.world.provider import Account
 from tests.simulation.world.world import World
 
-ASKING = (pb.OPERATION_AUTHORISE, pb.OPERATION_SALE)
+HOLDING = (pb.OPERATION_AUTHORISE, pb.OPERATION_SALE)
 
 
-def odd_answer(world: World, pick: int) -> None:
-    """The provider says something unusual about a call, most often one that is about to be made."""
+def unusual_result(world: World, pick: int) -> None:
+    """Reports a rare result of a call, most often of one that is about to be made."""
     found = _calls(world, pick)
     if not found:
         return
-    answer(world, *found[pick % len(found)], ODD[pick // 64 % len(ODD)])
+    report_result(world, *found[pick % len(found)], UNUSUAL[pick // 64 % len(UNUSUAL)])
 
 
-def answer(world: World, call: ProviderCall, group: str, kind: str) -> bool:
-    """The provider says this of a call, if it can be made true. Returns whether it did."""
+def report_result(world: World, call: ProviderCall, group: str, kind: str) -> bool:
+    """Reports a result of a call if it can be made true. Returns whether it did."""
     outcome = ProviderOutcome(
         order=call.order, operation=call.operation, attempt=call.attempt, origin=OUTCOME_ORIGIN_NOTIFICATION
     )
-    made_true = _ODD[kind](world, call, outcome)
-    if made_true:
+    reported = _UNUSUAL[kind](world, call, outcome)
+    if reported:
         world.coverage.count("fault", f"odd answer: {kind}")
-        if call.operation == pb.OPERATION_REFUND and kind in _REFUSALS:
-            world.auditor.refused_there(group, call)
-        world.tell(group, outcome)
-    return made_true
+        if call.operation == pb.OPERATION_REFUND and kind in _WITHOUT_EFFECT:
+            world.auditor.on_refund_declined(group, call)
+        world.report(group, outcome)
+    return reported
 
 
 def _calls(world: World, pick: int) -> list[tuple[ProviderCall, str]]:
@@ -53,20 +53,23 @@ def _calls(world: World, pick: int) -> list[tuple[ProviderCall, str]]:
         ]
         if queued:
             return queued
-    # Those made last come first.
+    # The calls made last.
     return list(world.provider.last.values())[: -6 if pick & 16 else None : -1]
 
 
 def _account(world: World, call: ProviderCall) -> Account | None:
-    """The hold that a call is about, or has made."""
+    """The hold that a call names or has made."""
     accounts = world.provider.accounts
-    if call.operation not in ASKING:
+    if call.operation not in HOLDING:
         return accounts.get(call.hold)
     return next((one for one in accounts.values() if one.made_by == call), None)
 
 
 def _settles(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
-    """It stays the answer, if there was none yet, or only that the shopper must confirm, who then no longer can."""
+    """Makes an outcome the final result of a call. False: the call has a final result already.
+
+    A confirmation that is still pending is cancelled.
+    """
     known = world.provider.results.setdefault(idempotency_key(call), outcome)
     account = world.provider.accounts.get(known.action_required.hold)
     if account is not None and account.pending:
@@ -88,23 +91,23 @@ def _absent(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
 def _gone(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
     account = _account(world, call)
     if account is not None and account.open and call.operation != pb.OPERATION_REFUND:
-        account.let_go()
+        account.release_open()
         account.until_ms = world.broker.now_ms
         outcome.hold_gone.hold = account.reference
         return True
     outcome.hold_gone.SetInParent()
-    return call.operation in (*ASKING, pb.OPERATION_REFUND) and _settles(world, call, outcome)
+    return call.operation in (*HOLDING, pb.OPERATION_REFUND) and _settles(world, call, outcome)
 
 
 def _voided(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
     account = _account(world, call)
     if account is not None and account.open:
-        account.let_go()
+        account.release_open()
         outcome.voided.hold = account.reference
         return True
     outcome.voided.SetInParent()
-    # Of a refund it makes no sense, and is said once: the call itself still has its answer.
-    return call.operation == pb.OPERATION_REFUND or (call.operation in ASKING and _settles(world, call, outcome))
+    # A refund can't be voided. The result is reported once, and the call keeps its own result.
+    return call.operation == pb.OPERATION_REFUND or (call.operation in HOLDING and _settles(world, call, outcome))
 
 
 def _captured(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
@@ -112,9 +115,9 @@ def _captured(world: World, call: ProviderCall, outcome: ProviderOutcome) -> boo
     if call.operation == pb.OPERATION_CAPTURE or account is None:
         return False
     if account.pending:
-        if call.operation not in ASKING or idempotency_key(call) not in world.provider.results:
+        if call.operation not in HOLDING or idempotency_key(call) not in world.provider.results:
             return False
-        # The shopper confirms, and nobody says so.
+        # The shopper has confirmed, and the provider has not reported it.
         world.provider.paid(call, account)
     if account.open:
         world.provider.take(account, account.open)
@@ -137,9 +140,9 @@ def _refunded(world: World, call: ProviderCall, outcome: ProviderOutcome) -> boo
 
 
 def _authorised(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
-    """Of a call that ends a hold, or gives money back, it makes no sense."""
+    """A hold was authorised: not a valid result of a capture, a void or a refund."""
     account = _account(world, call)
-    if call.operation in ASKING or account is None:
+    if call.operation in HOLDING or account is None:
         return False
     outcome.authorised.hold = account.reference
     outcome.authorised.amount_minor = call.amount_minor
@@ -152,7 +155,7 @@ def _later(world: World, call: ProviderCall, outcome: ProviderOutcome) -> bool:
     return True
 
 
-_ODD: dict[str, Callable[[World, ProviderCall, ProviderOutcome], bool]] = {
+_UNUSUAL: dict[str, Callable[[World, ProviderCall, ProviderOutcome], bool]] = {
     "declined": _declined,
     "absent": _absent,
     "hold_gone": _gone,
@@ -163,7 +166,7 @@ _ODD: dict[str, Callable[[World, ProviderCall, ProviderOutcome], bool]] = {
     "retry_later": _later,
     "authorised": _authorised,
 }
-#: Kinds that are drawn by chance.
-ODD = tuple(_ODD)[:-1]
-#: What ends a refund without an effect.
-_REFUSALS = frozenset({"declined", "hold_gone"})
+#: Kinds that are drawn at random.
+UNUSUAL = tuple(_UNUSUAL)[:-1]
+#: Results that end a refund without an effect.
+_WITHOUT_EFFECT = frozenset({"declined", "hold_gone"})

@@ -1,5 +1,8 @@
-"""States of a partition that begin with a checkpoint, as a state directory would give them. Nothing is written here
-but by `take`, which keeps to the checkpointer's promise: nothing unacknowledged, no offset that is not folded in."""
+"""Checkpoints of a partition's states in memory, in place of a state directory.
+
+`take` makes a checkpoint under the checkpointer's conditions: all output is acknowledged, and every offset in it is
+folded.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,14 @@ from tests.simulation.world.broker import Record
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a state directory holds."""
+    """The content of a state directory."""
 
     checkpoint_position: CheckpointPosition
-    #: key -> (when due, the aggregate but for its state, bytes of its state)
+    #: key -> (due time, aggregate without its state, encoded state)
     aggregates: dict[str, tuple[int | None, Aggregate[None], bytes]]
 
 
-class KeptStates:
+class CheckpointStore:
     """The kernel's StateStore over a checkpoint."""
 
     indexes_timers = True
@@ -40,12 +43,12 @@ class KeptStates:
         self.checkpoint_position = checkpoint.checkpoint_position if checkpoint is not None else NOTHING_STORED
 
     def thaw(self, aggregate: Aggregate[Any]) -> None:
-        """Exchanges a state for the one that its bytes give."""
+        """Replaces a state by its decoded encoding. Raises InvariantViolation if the two differ."""
         value = self.codec.encode(aggregate.state)
         again = self.codec.decode(value)
-        # Equal mappings may differ in their order, which counts: their bytes would differ then.
+        # Equal mappings can differ in their order, which is part of the state; then their bytes differ.
         if again != aggregate.state or self.codec.encode(again) != value:
-            raise InvariantViolation(f"{aggregate.key} does not come back from the state directory as it was")
+            raise InvariantViolation(f"the encoded state of {aggregate.key} decodes to another state")
         aggregate.state = again
 
     def get(self, key: str) -> Aggregate[Any] | None:
@@ -83,12 +86,12 @@ class KeptStates:
         return len(self._live.keys() | self._kept.keys())
 
     def aggregates(self) -> list[Aggregate[Any]]:
-        """All of them, decoded."""
+        """All aggregates, decoded."""
         return [found for key in sorted(self._live.keys() | self._kept.keys()) if (found := self.get(key)) is not None]
 
 
-def take(state: PartitionState[Any], states: KeptStates, log: list[Record]) -> Checkpoint | None:
-    """A checkpoint of a state without unacknowledged output; None where somebody else decides here."""
+def take(state: PartitionState[Any], states: CheckpointStore, log: list[Record]) -> Checkpoint | None:
+    """A checkpoint of a state without unacknowledged output; None if another owner has written to the log."""
     if state.written_ahead > state.applied:
         first, last = state.applied + 1, state.written_ahead
         duplicates = DuplicateCheck(state)
@@ -97,7 +100,7 @@ def take(state: PartitionState[Any], states: KeptStates, log: list[Record]) -> C
         state.applied, state.digest = last, duplicates.digest
     digest = sha256(log[state.applied].value or b"").digest() if state.applied >= 0 else b""
     if state.digest != digest:
-        # A kept position names the record that it was folded to: this one would be set aside at the next start.
+        # A checkpoint with the digest of another record is discarded at the next start.
         raise InvariantViolation(f"the digest at {state.applied} is of another record")
     return Checkpoint(
         state.checkpoint_position,
