@@ -239,7 +239,7 @@ async def test_a_start_that_loses_nothing_is_not_stopped(kafka_broker: str, tmp_
 @pytest.mark.parametrize(
     ("loss", "says"),
     [
-        (all_topics, r"set aside .* \(another log\): topic \S+ had the id \S+, now it is"),
+        (all_topics, r"set aside .* \(another log\): topic \S+ had the id \S+, now it has"),
         (the_files, r"set aside .* \(damaged\)"),
     ],
 )
