@@ -8,11 +8,11 @@ Used on the event loop's thread only.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
+from chassis.rpc.key_members import KeyMembers
 from eventlog.views.change_notifier import ChangeNotifier, Subscription
 
 T = TypeVar("T")
@@ -46,53 +46,25 @@ def shared_serialiser(serialise: Callable[[Any], bytes]) -> Callable[[Any], byte
     return data
 
 
-class _Followers:
-    """The watchers of one key, and the task that wakes them."""
-
-    def __init__(self, notifier: ChangeNotifier, key: str) -> None:
-        # A dict keeps the order: the first to come is woken first.
-        self.all: dict[Subscription, None] = {}
-        self._watching = notifier.subscribe(key)
-        # Subscribed here and not by the task, so that a change before the task first runs is not missed.
-        self._task = asyncio.create_task(_wake(self._watching.__enter__(), self), name=f"fan-out of {key}")
-
-    def close(self) -> None:
-        """Ends the subscription and the task."""
-        self._watching.__exit__(None, None, None)
-        self._task.cancel()
-
-
 class Fanout:
     """The watchers of all keys, woken by one `notifier`."""
 
     def __init__(self, notifier: ChangeNotifier) -> None:
-        self._notifier = notifier
-        self._by_key: dict[str, _Followers] = {}
+        self._watchers: KeyMembers[Subscription, None] = KeyMembers(notifier, _wake, WAKE_BATCH)
 
     @contextmanager
     def follow(self, key: str) -> Iterator[Subscription]:
         """A subscription to one key for the block."""
-        followers = self._by_key.get(key)
-        if followers is None:
-            followers = self._by_key[key] = _Followers(self._notifier, key)
         mine = Subscription()
-        followers.all[mine] = None
+        self._watchers.enter(key, mine, None)
         try:
             yield mine
         finally:
-            del followers.all[mine]
-            if not followers.all:
-                del self._by_key[key]
-                followers.close()
+            self._watchers.leave(key, mine)
 
     def __len__(self) -> int:
-        return sum(len(followers.all) for followers in self._by_key.values())
+        return len(self._watchers)
 
 
-async def _wake(subscription: Subscription, followers: _Followers) -> None:
-    while True:
-        await subscription.changed()
-        for number, one in enumerate(list(followers.all), 1):
-            one.set()
-            if number % WAKE_BATCH == 0:
-                await asyncio.sleep(0)
+def _wake(subscription: Subscription, _: None) -> None:
+    subscription.set()

@@ -83,9 +83,15 @@ class PageRequest:
         return tuple(parts[1:])
 
 
-def page_size(requested: int, *, default: int, limit: int) -> int:
-    """Items of one page: `default` unless requested, `limit` at most."""
-    return min(requested, limit) if requested > 0 else default
+class PageSize(NamedTuple):
+    """The number of items of one page: `default` unless the request names one, and `limit` at most."""
+
+    default: int
+    limit: int
+
+    def of(self, requested: int) -> int:
+        """The size for a request."""
+        return min(requested, self.limit) if requested > 0 else self.default
 
 
 def _can_be(part: int | str) -> bool:

@@ -26,7 +26,7 @@ from groupbuy.groups.v1.campaigns_pb2_grpc import CampaignServiceServicer
 
 from chassis.admission.capacity import CapacityLimiter
 from chassis.rpc.call_deadline import CallDeadline
-from chassis.rpc.pagination import PageRequest, page_size
+from chassis.rpc.pagination import PageRequest, PageSize
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Record
@@ -44,9 +44,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 #: Namespace of ids derived from request ids. With another namespace a retry would create a second campaign.
 NAMESPACE = UUID("12f2e20f-cabd-5978-abea-6fddd8720562")
-#: Campaigns in one page.
-DEFAULT_PAGE_SIZE = 50
-MAX_PAGE_SIZE = 500
+PAGE_SIZE = PageSize(default=50, limit=500)
 #: Calls that wait for a read of the topic to its end, and the share of one identity. One read serves all of them.
 MAX_WAITING = 400
 SHARE = 200
@@ -96,7 +94,7 @@ class CampaignServicer(CampaignServiceServicer):
 
     async def ListCampaigns(self, request: ListCampaignsRequest, context: Context) -> ListCampaignsResponse:
         """Lists campaigns by name."""
-        size = page_size(request.page_size, default=DEFAULT_PAGE_SIZE, limit=MAX_PAGE_SIZE)
+        size = PAGE_SIZE.of(request.page_size)
         paging = PageRequest(f"campaigns/{request.show_archived}", (str,), size, request.page_token)
         with self._reading.slot(WAIT):
             async with _before_deadline(CallDeadline(context)):

@@ -25,7 +25,7 @@ from groupbuy.groups.v1.inbox_pb2 import CancelGroupCommand, GroupInput
 from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.rpc.broadcast import Fanout, SharedMessage
 from chassis.rpc.call_deadline import CallDeadline, wait_until
-from chassis.rpc.pagination import Key, PageRequest, page_size
+from chassis.rpc.pagination import Key, PageRequest, PageSize
 from chassis.rpc.validation import invalid_field
 from eventlog.core.aggregate import Aggregate
 from eventlog.producing.publisher import RecordPublisher
@@ -47,9 +47,7 @@ SOURCE = "/groupbuy/groups"
 PUBLISH_S = 10.0
 
 
-#: Groups in one page.
-DEFAULT_PAGE_SIZE = 20
-MAX_PAGE_SIZE = 100
+PAGE_SIZE = PageSize(default=20, limit=100)
 #: Groups whose newest message is cached for their watchers.
 MAX_RENDERED = 500
 #: Orders of a group from which its message is cached for reads too.
@@ -90,7 +88,7 @@ class GroupServicer(GroupServiceServicer):
 
     async def ListGroups(self, request: ListGroupsRequest, context: Context) -> ListGroupsResponse:
         """Lists the groups of a campaign that anyone can join, without their members."""
-        size = page_size(request.page_size, default=DEFAULT_PAGE_SIZE, limit=MAX_PAGE_SIZE)
+        size = PAGE_SIZE.of(request.page_size)
         campaign = request.campaign.removeprefix("campaigns/")
         paging = PageRequest(f"groups/{campaign}", (int, int, str), size, request.page_token)
 

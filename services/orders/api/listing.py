@@ -13,14 +13,13 @@ from groupbuy.orders.v1.orders_pb2 import ListOrdersRequest, ListOrdersResponse,
 from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.routing.peer_calls import Context
 from chassis.rpc.call_deadline import CallDeadline
-from chassis.rpc.pagination import Key, Page, PageRequest, page_size
+from chassis.rpc.pagination import Key, Page, PageRequest, PageSize
 from chassis.rpc.validation import invalid_field
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.ids import OrderName, group_of, is_id
 from shared_kernel.api_errors import group_not_found
 
-DEFAULT_PAGE_SIZE = 50
-MAX_PAGE_SIZE = 500
+PAGE_SIZE = PageSize(default=50, limit=500)
 #: In place of a group: all groups.
 ANY_GROUP = "-"
 
@@ -87,7 +86,7 @@ def _response(page: Page[OrderSnapshot]) -> ListOrdersResponse:
 
 
 def _paging(request: ListOrdersRequest, kinds: tuple[type[int] | type[str], ...]) -> PageRequest:
-    size = page_size(request.page_size, default=DEFAULT_PAGE_SIZE, limit=MAX_PAGE_SIZE)
+    size = PAGE_SIZE.of(request.page_size)
     return PageRequest(f"orders/{request.parent}/{request.customer}", kinds, size, request.page_token)
 
 

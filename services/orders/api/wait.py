@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from chassis.rpc.key_members import KeyMembers
 from eventlog.views.change_notifier import ChangeNotifier
 
 T = TypeVar("T")
@@ -18,32 +19,9 @@ T = TypeVar("T")
 CHECKS_BATCH = 500
 
 
-class _KeyWaiters:
-    """The waiting calls of one key and the task that evaluates their conditions."""
-
-    def __init__(self, notifier: ChangeNotifier, key: str) -> None:
-        self.checks: dict[asyncio.Future[Any], Callable[[], Any]] = {}
-        self._context = notifier.subscribe(key)
-        # Subscribed here, not in the task: a change before the first step of the task is not missed.
-        self._subscription = self._context.__enter__()
-        self._task = asyncio.create_task(self._run(), name=f"waiting for {key}")
-
-    def close(self) -> None:
-        """Ends the subscription and the task."""
-        self._context.__exit__(None, None, None)
-        self._task.cancel()
-
-    async def _run(self) -> None:
-        while True:
-            await self._subscription.changed()
-            for number, (future, check) in enumerate(list(self.checks.items()), 1):
-                if not future.done():
-                    _evaluate(future, check)
-                if number % CHECKS_BATCH == 0:
-                    await asyncio.sleep(0)
-
-
 def _evaluate(future: asyncio.Future[Any], check: Callable[[], Any]) -> None:
+    if future.done():
+        return
     try:
         value = check()
     except Exception as error:  # noqa: BLE001 - raised in the waiting call
@@ -57,8 +35,7 @@ class ViewWaiter:
     """Waiting calls, by key."""
 
     def __init__(self, notifier: ChangeNotifier) -> None:
-        self._notifier = notifier
-        self._by_key: dict[str, _KeyWaiters] = {}
+        self._checks: KeyMembers[asyncio.Future[Any], Callable[[], Any]] = KeyMembers(notifier, _evaluate, CHECKS_BATCH)
 
     async def until(self, key: str, check: Callable[[], T | None], within_s: float) -> T:
         """Calls `check` now and after each change of the key until it returns a value. Raises TimeoutError, and the
@@ -66,19 +43,13 @@ class ViewWaiter:
         value = check()
         if value is not None:
             return value
-        waiters = self._by_key.get(key)
-        if waiters is None:
-            waiters = self._by_key[key] = _KeyWaiters(self._notifier, key)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        waiters.checks[future] = check
+        self._checks.enter(key, future, check)
         try:
             async with asyncio.timeout(within_s):
                 return await future
         finally:
-            del waiters.checks[future]
-            if not waiters.checks:
-                del self._by_key[key]
-                waiters.close()
+            self._checks.leave(key, future)
 
     def __len__(self) -> int:
-        return sum(len(waiters.checks) for waiters in self._by_key.values())
+        return len(self._checks)

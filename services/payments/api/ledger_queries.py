@@ -8,7 +8,7 @@ from groupbuy.payments.v1 import ledger_pb2 as pb
 
 from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.routing.peer_calls import Context
-from chassis.rpc.pagination import Key, PageRequest, page_size
+from chassis.rpc.pagination import Key, PageRequest, PageSize
 from chassis.rpc.validation import invalid_field
 from services.payments.api import errors
 from services.payments.api.mapping import timestamp
@@ -18,9 +18,7 @@ from services.payments.domain.unexpected_funds import is_id
 from services.payments.ledger.journal import Entry, Head
 from services.payments.ledger.posting_rules import Account
 
-#: Entries in a page, if the request names no size, and at most.
-DEFAULT_PAGE = 100
-MAX_PAGE = 500
+PAGE_SIZE = PageSize(default=100, limit=500)
 #: In place of a group id: all groups of a partition.
 ANY = "-"
 
@@ -56,7 +54,7 @@ class LedgerQueries:
         return await self._router.call_owner("ListEntries", where, request, context, here)
 
     def _page(self, request: pb.ListEntriesRequest, group: str) -> pb.ListEntriesResponse:
-        size = page_size(request.page_size, default=DEFAULT_PAGE, limit=MAX_PAGE)
+        size = PAGE_SIZE.of(request.page_size)
         start = request.start
         scope = f"entries/{group}/{start.partition}/{start.offset}/{start.number}"
         paging = PageRequest(scope, (int, int), size, request.page_token)

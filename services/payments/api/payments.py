@@ -26,7 +26,7 @@ from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceServicer
 
 from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.call_deadline import CallDeadline
-from chassis.rpc.pagination import Key, PageRequest, page_size
+from chassis.rpc.pagination import Key, PageRequest, PageSize
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.runtime.wall_clock import wall_clock_ms
 from services.payments.api import errors
@@ -39,9 +39,7 @@ from services.payments.api.webhook_ingest import WebhookIngest
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-#: Payments in a page, if the request names no size, and at most.
-DEFAULT_PAGE = 50
-MAX_PAGE = 500
+PAGE_SIZE = PageSize(default=50, limit=500)
 
 
 class PaymentServicer(PaymentServiceServicer):
@@ -87,7 +85,7 @@ class PaymentServicer(PaymentServiceServicer):
         return await self._router.call_owner("ListPayments", group, request, context, here)
 
     def _list(self, group: str, request: ListPaymentsRequest) -> ListPaymentsResponse:
-        size = page_size(request.page_size, default=DEFAULT_PAGE, limit=MAX_PAGE)
+        size = PAGE_SIZE.of(request.page_size)
         paging = PageRequest(f"payments/{group}", (str,), size, request.page_token)
         aggregate = self._view.get(group)
         if aggregate is None:

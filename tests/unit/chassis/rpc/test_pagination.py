@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.rpc.errors import ApiError
-from chassis.rpc.pagination import Key, PageRequest, page_size
+from chassis.rpc.pagination import Key, PageRequest, PageSize
 
 KINDS = (int, str)
 
@@ -79,4 +79,5 @@ def test_a_token_belongs_to_one_list() -> None:
 
 
 def test_a_page_has_a_size_within_bounds() -> None:
-    assert [page_size(asked, default=20, limit=100) for asked in (0, 1, 100, 101, 2**31 - 1)] == [20, 1, 100, 100, 100]
+    size = PageSize(default=20, limit=100)
+    assert [size.of(requested) for requested in (0, 1, 100, 101, 2**31 - 1)] == [20, 1, 100, 100, 100]
