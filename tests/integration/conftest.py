@@ -1,4 +1,4 @@
-"""Every test that uses a shop ends with the independent check: the topics, and the provider's books beside them."""
+"""Every test that uses a shop ends with an audit of the topics and of the provider's statement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from groupbuy_testing.running import RunningStack
     from tests.integration.shop import Shop
 
-# Every process of a stack inherits it: a call on a wrong thread ends the process.
+# All processes of a stack inherit it: a call on the wrong thread ends the process.
 os.environ.setdefault(THREAD_CHECKS, "1")
 
 

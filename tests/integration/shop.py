@@ -1,4 +1,4 @@
-"""A small shop to test with: campaigns, orders and what becomes of them, over gRPC. Retries what may be retried."""
+"""Campaigns and orders of one test, over gRPC, with retries of the calls that can be retried."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ FINAL = frozenset({"SETTLED", "REFUSED", "DECLINED", "LAPSED", "CANCELLED", "REL
 
 
 def state(order: Order) -> str:
-    """`CONFIRMED` of an order that is."""
+    """The state's short name, for instance `CONFIRMED`."""
     return OrderState.Name(order.state).removeprefix("ORDER_STATE_")
 
 
 class Shop:
-    """Calls of one test; its campaigns are its own."""
+    """The calls of one test, with campaigns of its own."""
 
     def __init__(self, stack: RunningStack) -> None:
         self.stack = stack
@@ -67,7 +67,7 @@ class Shop:
         leader_discount: int = 0,
         currency: str = "CNY",
     ) -> str:
-        """Makes a campaign; returns its name."""
+        """Creates a campaign and returns its name."""
         policy = ClosePolicy.CLOSE_POLICY_AT_DEADLINE if at_deadline else ClosePolicy.CLOSE_POLICY_WHEN_FULL
         offer = Campaign(
             product="mug",
@@ -85,7 +85,7 @@ class Shop:
         return retried(lambda: self.campaigns.CreateCampaign(request, timeout=CALL_S)).name
 
     def request(self, campaign: str, group: str = "", **fields: Any) -> pb.PlaceOrderRequest:
-        """A request to order, with good defaults."""
+        """A valid order request."""
         values: dict[str, Any] = {
             "customer": f"c-{uuid4().hex[:8]}",
             "quantity": 1,
@@ -98,25 +98,25 @@ class Shop:
         return pb.PlaceOrderRequest(campaign=campaign, group=group, **values)
 
     def place(self, campaign: str, group: str = "", **fields: Any) -> Order:
-        """Orders; an answer that did not come is asked for again with the same request id."""
+        """Places an order. Without a response, the call is retried with the same request id."""
         request = self.request(campaign, group, **fields)
         order = retried(lambda: self.orders.PlaceOrder(request, timeout=CALL_S)).order
         self.placed.append((order.group.removeprefix("groups/"), order.name.rsplit("/", 1)[1]))
         return order
 
     def place_all(self, requests: Sequence[pb.PlaceOrderRequest]) -> list[Order]:
-        """All at once."""
+        """Places orders concurrently."""
         with ThreadPoolExecutor(len(requests)) as pool:
             answers = pool.map(lambda one: retried(lambda: self.orders.PlaceOrder(one, timeout=CALL_S)).order, requests)
             return list(answers)
 
     def get(self, order: Order | str) -> Order:
-        """The order as it is now."""
+        """Reads an order."""
         name = order if isinstance(order, str) else order.name
         return retried(lambda: self.orders.GetOrder(pb.GetOrderRequest(name=name), timeout=CALL_S))
 
     def wait(self, order: Order, *states: str, seconds: float = 40.0) -> Order:
-        """Waits until an order is in one of the states; any final one that is not among them fails at once."""
+        """Waits until an order is in one of the states. Fails at once if it reaches another final state."""
         deadline = time.monotonic() + seconds
         while True:
             found = self.get(order)
@@ -127,11 +127,11 @@ class Shop:
             pause(0.05)
 
     def wait_all(self, orders: Sequence[Order], *states: str, seconds: float = 40.0) -> list[Order]:
-        """Waits for each."""
+        """Waits for each order."""
         return [self.wait(order, *states, seconds=seconds) for order in orders]
 
     def cancel(self, order: Order) -> Order:
-        """Leaves the group; raises RpcError where that is refused."""
+        """Cancels an order. Raises RpcError if that is refused."""
         return self.orders.CancelOrder(pb.CancelOrderRequest(name=order.name, request_id=str(uuid4())), timeout=CALL_S)
 
     def group(self, order: Order) -> Group:
@@ -139,43 +139,43 @@ class Shop:
         return retried(lambda: self.groups.GetGroup(GetGroupRequest(name=order.group), timeout=CALL_S))
 
     def cancel_open_groups(self, campaign: str) -> None:
-        """Ends what a test leaves open, so that nobody waits for its deadline."""
+        """Cancels the open groups of a test, so that no later check waits for their deadlines."""
         while groups := self.groups.ListGroups(ListGroupsRequest(campaign=campaign), timeout=CALL_S).groups:
             for group in groups:
                 request = CancelGroupRequest(name=group.name, request_id=str(uuid4()))
                 retried(partial(self.groups.CancelGroup, request, timeout=CALL_S))
 
     def full_group(self, campaign: str, size: int, **fields: Any) -> list[Order]:
-        """A leader and friends, all with a seat."""
+        """A group of a leader and friends, all with a seat."""
         leader = self.place(campaign, **fields)
         friends = self.place_all([self.request(campaign, leader.group, **fields) for _ in range(size - 1)])
         return [leader, *friends]
 
     def holds(self, orders: Sequence[Order]) -> list[StatementEntry]:
-        """What the provider's books say of these orders."""
+        """The provider's statement entries of these orders."""
         ids = {order.name.rsplit("/", 1)[1] for order in orders}
         return [entry for entry in self.statement() if entry.order in ids]
 
     def statement(self) -> list[StatementEntry]:
-        """The provider's books."""
+        """The provider's statement."""
         return list(self.provider.ExportStatement(ExportStatementRequest()))
 
     def until_session_is_over(self) -> None:
-        """Waits as long as a broker waits for a frozen member, and somewhat longer: time itself is the condition."""
+        """Waits a little longer than the broker waits for a frozen member."""
         pause(SESSION_S + 2)
 
     def behave(self, **behaviour: Any) -> None:
-        """Sets how the provider behaves from now on; nothing given: at its best."""
+        """Configures the provider's injected faults; without arguments, none."""
         self.provider.Configure(ConfigureRequest(behaviour=Behaviour(**behaviour)), timeout=CALL_S)
 
 
 def pause(seconds: float) -> None:
-    """Lets others run, between two looks at a condition."""
+    """Sleeps between two checks of a condition."""
     threading.Event().wait(seconds)
 
 
 def until(check: Callable[[], bool], seconds: float = 40.0) -> None:
-    """Returns once `check` says yes."""
+    """Waits until `check` returns true."""
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, f"not so within {seconds:g} s"
@@ -183,7 +183,7 @@ def until(check: Callable[[], bool], seconds: float = 40.0) -> None:
 
 
 def retried(call: Callable[[], T], seconds: float = 60.0) -> T:
-    """Calls again while a service says that it is not there or did not answer in time."""
+    """Retries a call while it fails with UNAVAILABLE or DEADLINE_EXCEEDED."""
     deadline = time.monotonic() + seconds
     while True:
         try:

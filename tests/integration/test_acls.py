@@ -1,6 +1,6 @@
-"""What a broker lets every principal do: each principal × topic × operation, and each principal × consumer group.
+"""The ACLs on a real broker: every principal × topic × operation, and every principal × consumer group.
 
-The table is written out here once more, from ARCHITECTURE.md, and not taken from what is granted.
+The expected table is written out here from ARCHITECTURE.md, and not derived from the grants.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GROUPS = sorted({reader for spec in ALL for reader in spec.readers} | {"groupbuy
 INBOXES, LOGS = ("groups.inbox.v1", "payments.inbox.v1"), ("groups.group.v1", "payments.payment.v1")
 DLQ = [name for name in TOPICS if name.endswith(".dlq")]
 REGISTRY = "groupbuy.registry.v1"
-#: Topics that have dead letters: nothing else is ever put back.
+#: Topics with dead letters, the only ones that a redrive writes to.
 SOURCES = {"orders.order.v1", *LOGS}
 
 WRITES = {
@@ -68,7 +68,7 @@ COMMITS = {name: {group for group in GROUPS if group.startswith(f"groupbuy.{name
 COMMITS |= {"ops": set(), "redrive": set(), "provision": set(GROUPS)}
 
 
-#: Seconds after which a question that the client repeats for ever counts as refused.
+#: Seconds after which a request that the client retries for ever counts as refused.
 REFUSED_S = 8.0
 
 
@@ -100,7 +100,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     broker.start(directory / "kafka", secured=credentials.kafka)
     try:
         made = World(broker.bootstrap, credentials)
-        # As documented: topics are made by `provision`, which has its rights for that while.
+        # As documented: `provision` creates the topics, with rights for that time only.
         made.ops("admin", "acls", "apply", "--provision")
         made.ops("provision", "topics", "create", "--partitions", "1", "--replication", "1")
         made.ops("admin", "acls", "apply")
@@ -125,7 +125,7 @@ async def fill(world: World) -> None:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["at rest", "while granted"])
 def granted(request: pytest.FixtureRequest, world: World) -> Iterator[bool]:
-    """Whether the principals that have rights only for a while have them."""
+    """Whether the principals with temporary rights have them."""
     if request.param:
         world.ops("admin", "acls", "apply", "--redrive", "--provision")
     yield request.param
@@ -170,7 +170,7 @@ async def read(world: World, name: str) -> set[str]:
             tp = TopicPartition(topic, 0)
             consumer.assign([tp])
             consumer.seek(tp, 0)
-            # The client asks again for ever for a topic that it may not even know of.
+            # The client retries for ever for a topic that it may not describe.
             async with asyncio.timeout(REFUSED_S):
                 while not (await consumer.getmany(tp, timeout_ms=500)).get(tp):
                     pass
@@ -249,8 +249,8 @@ async def test_the_command_line_sees_offsets_and_members_and_changes_none(world:
             await admin.list_consumer_group_offsets(group)
             ((*_, code),) = [(row[1], row[0]) for row in (await admin.describe_consumer_groups([group]))[0].groups]
             assert code == 0
-    said = world.ops("ops", "offsets", "recover", "--dry-run")
-    assert "committed" in said or "every group has its offsets" in said
+    output = world.ops("ops", "offsets", "recover", "--dry-run")
+    assert "committed" in output or "every group has its offsets" in output
 
 
 def test_redriving_and_recovering_work_with_their_own_rights_alone(world: World) -> None:
@@ -265,7 +265,7 @@ def test_redriving_and_recovering_work_with_their_own_rights_alone(world: World)
 
 
 def run_any(world: World, name: str, *arguments: str) -> str:
-    """Output of a command, whatever its exit code is."""
+    """The output of a command with any exit code."""
     environment = {"PATH": os.environ["PATH"], **world.credentials.environment(name)}
     command = (sys.executable, "-m", "ops.main", *arguments, "--kafka", world.address)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)

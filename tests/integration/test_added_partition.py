@@ -1,6 +1,6 @@
-"""One partition too many, in one topic or in all: everybody refuses, says which number was declared, and changes none.
+"""One partition too many, in one topic or in all: everything refuses, names the declared number, and changes nothing.
 
-A service with more partitions than its log was written with would look for half of its groups where they never were.
+A service with more partitions than its log was written with would look for half of its groups in other partitions.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from ops.errors import OpsError
 from shared_kernel import log_registry
 from shared_kernel.topics import ALL, GROUP_LOG, ORDERS, REGISTRY
 
-#: Many short processes, each of which loads Python and its libraries.
+#: Seconds. The tests start many short processes, each of which loads Python and its libraries.
 pytestmark = pytest.mark.timeout(400)
 
 PARTITIONS = 2
 KEYS = [f"group-{number}" for number in range(40)]
-#: To answer at once: no time-out of a client is as short.
+#: Less than any time-out of a client.
 AT_ONCE_S = 15.0
 
 
 @pytest.fixture
 def kafka(tmp_path: Path) -> Iterator[str]:
-    """A broker of one's own, since its topics have the product's names."""
+    """A separate broker, since its topics have the product's names."""
     broker = Broker()
     broker.start(tmp_path / "kafka")
     yield broker.bootstrap
@@ -62,7 +62,7 @@ async def made(kafka: str) -> None:
 
 
 async def add_partition(kafka: str, topics: Sequence[TopicSpec]) -> None:
-    """What a person does with `kafka-topics.sh --alter --partitions 3`."""
+    """The effect of `kafka-topics.sh --alter --partitions 3`."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
@@ -99,18 +99,18 @@ async def written(kafka: str) -> int:
 async def test_a_topic_with_one_partition_more_is_named_and_nothing_is_changed(kafka: str) -> None:
     await made(kafka)
     await add_partition(kafka, [ORDERS])
-    said = "orders.order.v1 has 3 partitions: 2 were declared. Kafka can't remove partitions."
+    message = "orders.order.v1 has 3 partitions: 2 were declared. Kafka can't remove partitions."
     for arguments in ((), ("--partitions", "2")):
         began = time.monotonic()
         refused = await asyncio.to_thread(create, kafka, *arguments)
         assert time.monotonic() - began < AT_ONCE_S
         assert refused.returncode == 1
-        assert said in refused.stderr
+        assert message in refused.stderr
         assert "`topics rebuild`" in refused.stderr
     for command in (("topics", "check"), ("audit", "--without-provider")):
         refused = await asyncio.to_thread(ops, kafka, *command)
         assert refused.returncode == 1
-        assert said in refused.stderr
+        assert message in refused.stderr
     assert await written(kafka) == 1
 
 
@@ -143,7 +143,7 @@ def test_a_service_does_not_start_on_it_and_says_why(kafka: str, tmp_path: Path)
 
 
 async def before_the_registry(kafka: str) -> None:
-    """An installation that was made by an older version: all topics but the registry."""
+    """An installation by an older version: all topics but the registry."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
@@ -156,7 +156,7 @@ async def before_the_registry(kafka: str) -> None:
 async def test_an_older_installation_gets_the_number_that_its_keys_were_placed_by(kafka: str) -> None:
     await before_the_registry(kafka)
     await write_keys(kafka, GROUP_LOG, KEYS)
-    # No number is told: it is the one that the topics have.
+    # Without a declared number, the topics' own is used.
     assert (await asyncio.to_thread(create, kafka)).returncode == 0
     found = (await log_registry.read(kafka)).declared
     assert found is not None
@@ -172,7 +172,7 @@ async def test_a_greater_number_in_all_topics_of_an_older_installation_is_not_ta
     await write_keys(kafka, GROUP_LOG, KEYS)
     altered = [topic for topic in ALL if topic is not REGISTRY]
     await add_partition(kafka, altered)
-    # What was written since stands where 3 partitions put it: the older records tell.
+    # Newer records are in partitions of 3, older ones in partitions of 2.
     await write_keys(kafka, GROUP_LOG, [f"later-{number}" for number in range(10)], PARTITIONS + 1)
     refused = await asyncio.to_thread(create, kafka, "--partitions", "3")
     assert refused.returncode == 1
@@ -199,7 +199,7 @@ async def test_a_log_whose_keys_stand_elsewhere_fails_the_audit(kafka: str) -> N
 
 
 async def contents(kafka: str, topic: TopicSpec) -> list[list[Any]]:
-    """All that a topic holds, by partition: its records, and where they begin and end."""
+    """The content of a topic by partition: its records, and its begin and end offsets."""
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka)
     await consumer.start()
     try:
@@ -240,7 +240,7 @@ async def commit(kafka: str, group: str, offsets: dict[TopicPartition, int]) -> 
 
 
 class Broken(Exception):
-    """The rebuild ends in the middle."""
+    """The error that interrupts the rebuild."""
 
 
 async def test_a_rebuilt_topic_is_what_it_was_also_after_an_interruption_anywhere(
@@ -255,9 +255,9 @@ async def test_a_rebuilt_topic_is_what_it_was_also_after_an_interruption_anywher
     before = await contents(kafka, ORDERS)
     await add_partition(kafka, [ORDERS, REGISTRY])
     entries = await log_registry.read(kafka)
-    told: list[str] = []
-    await rebuild(kafka, [ORDERS], told.append, dry_run=True)
-    assert told == ["orders.order.v1: 3 partitions would become 2"]
+    lines: list[str] = []
+    await rebuild(kafka, [ORDERS], lines.append, dry_run=True)
+    assert lines == ["orders.order.v1: 3 partitions would become 2"]
     with pytest.raises(TopicsDiffer):
         await log_registry.check(kafka)
 
@@ -271,9 +271,9 @@ async def test_a_rebuilt_topic_is_what_it_was_also_after_an_interruption_anywher
 
         monkeypatch.setattr(Rebuild, step, breaking)
         with pytest.raises(Broken):
-            await rebuild(kafka, [ORDERS], told.append, dry_run=False)
+            await rebuild(kafka, [ORDERS], lines.append, dry_run=False)
         monkeypatch.setattr(Rebuild, step, real)
-    await rebuild(kafka, [ORDERS], told.append, dry_run=False)
+    await rebuild(kafka, [ORDERS], lines.append, dry_run=False)
     assert await contents(kafka, ORDERS) == before
     rebuilt = await asyncio.to_thread(ops, kafka, "topics", "rebuild")
     assert rebuilt.returncode == 0, rebuilt.stderr

@@ -1,4 +1,4 @@
-"""What is wrong with a call is answered with the fitting status and a reason; bytes that are no facts are kept."""
+"""An invalid call is answered with its status and reason. Undecodable order facts go to the dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local broker, for real: it serves, keeps its data over SIGKILL and restarts, and leaves nothing behind."""
+"""The local broker: it serves, keeps its data over SIGKILL and restarts, and leaves no process or file behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOPIC = "notes"
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """One for all tests that leave it serving."""
+    """A broker for all tests that do not stop it."""
     started = Broker()
     started.start(tmp_path_factory.mktemp("kafka"))
     yield started
@@ -73,7 +73,7 @@ async def test_what_is_acknowledged_outlives_sigkill_and_restarts_on_the_same_ad
     assert await read(kafka, 3) == [b"one", b"two", b"three"]
 
     await asyncio.to_thread(broker.restart)
-    # The group's offset was kept too.
+    # The group's committed offset was kept too.
     assert await read(kafka, 1, group="readers") == [b"three"]
 
 

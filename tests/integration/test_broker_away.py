@@ -1,4 +1,4 @@
-"""A broker that is not there: at the start, and for half a minute under load. Nothing acknowledged is lost."""
+"""A broker that is unavailable at the start, or for half a minute under load. No acknowledged order is lost."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from tests.integration.test_once_only import reason_of
 
 AWAY_S = 30.0
 DEADLINE_S = 3.0
-#: What an answer may be late by on a machine with two busy cores.
+#: Seconds by which a response may be late on a machine with two busy cores.
 SLACK_S = 1.5
-#: Calls that were under way when the broker went had been accepted: their seat is what they wait for.
+#: Calls in flight when the broker stopped were accepted, and wait for their seat.
 UNDER_WAY_S = DEADLINE_S + SLACK_S
 
 
 @pytest.fixture
 def lone_service(tmp_path: Path) -> Iterator[tuple[Process, str, str]]:
-    """The orders service, told of a broker that is not there: the process, its address, and the broker's."""
+    """The orders service with an unavailable broker: the process, its address, and the broker's."""
     port, listen = ports.free_port(), f"127.0.0.1:{ports.free_port()}"
     kafka = f"127.0.0.1:{port}"
     child = PRODUCT.then["orders"](Layout(kafka, tmp_path, {"orders": listen}))
@@ -58,7 +58,7 @@ def test_a_service_waits_for_its_broker_and_says_so(lone_service: tuple[Process,
         broker = Broker()
         try:
             broker.start(tmp_path / "kafka", port=int(kafka.rpartition(":")[2]))
-            # A broker without the topics is no broker to serve with either.
+            # Without its topics, the broker does not make the service ready either.
             assert status() == health_pb2.HealthCheckResponse.NOT_SERVING
             assert PRODUCT.topics is not None
             made = subprocess.run(PRODUCT.topics(kafka, 2), capture_output=True, text=True, timeout=60, check=False)
@@ -72,14 +72,14 @@ def test_a_service_waits_for_its_broker_and_says_so(lone_service: tuple[Process,
 
 
 class Load:
-    """Shoppers who order without pause, each in a thread, and what they were answered."""
+    """Shoppers who place orders in a loop, each in a thread, and the responses."""
 
     def __init__(self, shop: Shop, campaign: str, shoppers: int) -> None:
         self._shop = shop
         self._campaign = campaign
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._order, daemon=True) for _ in range(shoppers)]
-        #: (when asked, when answered) of each call, by status; seconds of the monotonic clock.
+        #: (start, end, status, reason) of each call; seconds of the monotonic clock.
         self.answers: list[tuple[float, float, grpc.StatusCode, str]] = []
 
     def __enter__(self) -> Load:
@@ -96,7 +96,7 @@ class Load:
         leader = ""
         while not self._stop.is_set():
             request = self._shop.request(self._campaign, leader)
-            asked, reason, code = time.monotonic(), "", grpc.StatusCode.OK
+            started_s, reason, code = time.monotonic(), "", grpc.StatusCode.OK
             try:
                 order = self._shop.orders.PlaceOrder(request, timeout=DEADLINE_S).order
                 self._shop.placed.append((order.group.removeprefix("groups/"), order.name.rsplit("/", 1)[1]))
@@ -104,11 +104,11 @@ class Load:
             except grpc.RpcError as error:
                 code, leader = error.code(), ""
                 reason = "" if code == grpc.StatusCode.DEADLINE_EXCEEDED else reason_of(error)
-            self.answers.append((asked, time.monotonic(), code, reason))
+            self.answers.append((started_s, time.monotonic(), code, reason))
             pause(0.02)
 
     def between(self, first_s: float, last_s: float) -> list[tuple[float, float, grpc.StatusCode, str]]:
-        """Calls that were made between two times."""
+        """Calls that were started between two times."""
         return [one for one in list(self.answers) if first_s <= one[0] <= last_s]
 
 
@@ -122,20 +122,20 @@ def test_a_broker_lost_for_half_a_minute_under_load_loses_nothing(shop: Shop) ->
         wait_for(lambda: False, timeout_s=AWAY_S)
         broker.restart()
         back = time.monotonic()
-        # Orders are accepted again, by themselves and soon.
+        # Orders are accepted again without a restart.
         before = len(shop.placed)
         assert wait_for(lambda: len(shop.placed) >= before + 40, timeout_s=60), Counter(load.answers[-50:])
     away = load.between(gone + UNDER_WAY_S, gone + AWAY_S - UNDER_WAY_S)
     assert {code for _, _, code, _ in away} == {grpc.StatusCode.UNAVAILABLE}
-    # At first the order can't be written; after a session the partitions may be another's, who knows it if it was.
-    soon = {reason for asked, _, _, reason in away if asked < gone + SESSION_S - DEADLINE_S}
+    # At first the order can't be appended. After a session, another owner of the partitions may know it.
+    soon = {reason for started_s, _, _, reason in away if started_s < gone + SESSION_S - DEADLINE_S}
     assert soon == {"BROKER_UNAVAILABLE"}
     assert {reason for *_, reason in away} <= {"BROKER_UNAVAILABLE", "NOT_READY"}
-    slowest = max(answered - asked for asked, answered, _, _ in load.answers)
+    slowest = max(answered - started_s for started_s, answered, _, _ in load.answers)
     assert slowest < DEADLINE_S + SLACK_S
     accepted = [f"groups/{group}/orders/{order}" for group, order in shop.placed]
     assert len(set(accepted)) == len(accepted)
-    # All that was acknowledged is there, and every group that was full is charged.
+    # Every acknowledged order exists, and every full group is charged.
     paired = Counter(group for group, _ in shop.placed)
     full = [name for name, (group, _) in zip(accepted, shop.placed, strict=True) if paired[group] == 2]
     assert full

@@ -1,8 +1,8 @@
-"""A sequencer, effects and a projection that die at any step between a fetch and a commit lose and change nothing.
+"""A sequencer, effects and a projection that crash at any step between a fetch and a commit lose and change nothing.
 
-One worker after the other dies at a step of its own; the next one ends what it left. What they wrote is compared with
-what their source leads to: nothing missing, extra or out of order, and repeats byte for byte the same. Deciders and
-their timers have the same in test_kernel_exactness.py.
+Workers crash one after the other, each at a step of its own, and the next one continues. The output is compared with
+the output that the source requires: nothing missing, extra or out of order, and duplicates byte-identical. Deciders and
+timers are tested so in test_kernel_exactness.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.chaos.kernel.run import PARTITIONS
 from tests.chaos.kernel.site import Site
 from tests.waiting import wait_for_async
 
-#: With the time at which it is fatal: not the first record or call, but one in the middle of a batch.
+#: Failpoints with the pass at which they abort: not the first record or call, but one in the middle of a batch.
 STEPS = (
     "batch fetched, not delivered:1",
     "batch delivered:1",
@@ -35,7 +35,7 @@ STEPS = (
     "offsets due, not committed:1",
     "offsets committed:1",
 )
-#: Passed when another worker comes.
+#: Failpoints that are passed when another worker joins.
 AT_REBALANCE = "partitions revoked:1"
 
 
@@ -69,11 +69,11 @@ async def _exact_after(step: str, site: Site, kind: str, dead: TopicSpec, arm: s
     await site.feed()
     await site.wait_drained()
     topics = await asyncio.gather(*(read(site.kafka, one.name, PARTITIONS) for one in (site.inbox, site.log, dead)))
-    for source, made, buried in zip(*topics, strict=True):
+    for source, made, dead_letters in zip(*topics, strict=True):
         bad = [record for record in source if is_undecodable(record)] if kind != "effects" else []
         good = [record for record in source if record not in bad] if kind != "projection" else []
-        assert _without_repeats(buried) == [(one.key, one.value) for one in bad], (kind, step)
-        # Lanes don't wait for each other: the order of effects is that of each key.
+        assert _without_repeats(dead_letters) == [(one.key, one.value) for one in bad], (kind, step)
+        # Lanes are independent: effects are ordered for each key only.
         by_key = (lambda one: one[0]) if kind == "effects" else (lambda one: b"")
         wanted = [(one.key, copy_of(one)) for one in good]
         assert sorted(_without_repeats(made), key=by_key) == sorted(wanted, key=by_key), (kind, step)
@@ -81,12 +81,12 @@ async def _exact_after(step: str, site: Site, kind: str, dead: TopicSpec, arm: s
 
 
 def _without_repeats(records: list[Any]) -> list[tuple[bytes, bytes]]:
-    """Key and value of what comes for the first time. A repeat with other headers counts as new."""
+    """Keys and values without duplicates. A duplicate with other headers counts as new."""
     return [(key, value) for key, value, _ in dict.fromkeys((one.key, one.value, one.headers) for one in records)]
 
 
 async def _folded(site: Site) -> None:
-    """Looks at the states of a projection in this process, which shares the partitions with the worker beside it."""
+    """A projection in this process, which shares the partitions with the worker."""
     wanted: defaultdict[str, list[int]] = defaultdict(list)
     connection = Connection(site.kafka, "w0", site.directory / "w0")
     projection = Projection(site.inbox.readers[0], [site.inbox], site.inbox.writer, OffsetsFolding(), connection)

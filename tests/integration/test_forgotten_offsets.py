@@ -1,7 +1,7 @@
-"""A broker forgets the committed offsets of groups that were empty for a week. Services go on where they stood.
+"""The broker forgets the committed offsets of groups that were empty for a week. Services continue where they stopped.
 
-The broker keeps Kafka's default here, and the week is made by deleting the groups. Beside it: what operators do about
-offsets, dead letters and records that nobody can decode, and what the log's registry remembers of it.
+The broker has Kafka's default retention here, and the week is simulated by deleting the groups. The file also tests the
+operators' commands for offsets, dead letters and undecodable records, and their entries in the log's registry.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from shared_kernel.topics import ALL, ORDERS, PAYMENT_INBOX, dlq_name
 from tests.integration.shop import CALL_S, Shop, retried
 from tests.waiting import wait_for_async
 
-#: Many short processes, each of which loads Python and its libraries.
+#: Seconds. The tests start many short processes, each of which loads Python and its libraries.
 pytestmark = pytest.mark.timeout(400)
 
 SERVICES = ("orders", "groups", "payments")
 GROUPS = sorted({reader for topic in ALL for reader in topic.readers})
-#: Longer than a broker waits for a static member that has left.
+#: Longer than the broker waits for a static member that has left.
 EMPTY_S = 40.0
 SOON_S = 60.0
 PARTITIONS = 2
@@ -51,7 +51,7 @@ DEAD = dlq_name(ORDERS, "groups")
 
 @pytest.fixture
 def kafka(tmp_path: Path) -> Iterator[str]:
-    """A broker of one's own that keeps committed offsets no longer than Kafka's default."""
+    """A separate broker with Kafka's default retention of committed offsets."""
     broker = Broker(keep_offsets=False)
     broker.start(tmp_path / "kafka")
     yield broker.bootstrap
@@ -72,7 +72,7 @@ def ops(kafka: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 async def forget_offsets(kafka: str, groups: Sequence[str] = GROUPS) -> None:
-    """Deletes groups, and with them their offsets, as soon as they have no member."""
+    """Deletes groups and their offsets, once they have no member."""
     admin: Any = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
@@ -107,7 +107,7 @@ def start(stack: System) -> None:
 
 
 def accepted(shop: Shop, campaign: str, group: str) -> pb.Order:
-    """An order that is in the log, and that nobody has read yet."""
+    """An order in the log that no reader has read."""
     request = shop.request(campaign, group, wait=pb.WAIT_ACCEPTED)
     order = retried(lambda: shop.orders.PlaceOrder(request, timeout=CALL_S)).order
     shop.placed.append((order.group.removeprefix("groups/"), order.name.rsplit("/", 1)[1]))
@@ -115,7 +115,7 @@ def accepted(shop: Shop, campaign: str, group: str) -> pb.Order:
 
 
 def clean(shop: Shop) -> None:
-    """Nothing is under way, nothing was lost or doubled, and the provider's books are ours."""
+    """Nothing is in flight, nothing was lost or doubled, and the provider's statement matches the ledger."""
     asyncio.run(wait_quiet(shop.stack.kafka, deadline_s=100))
     provider = shop.stack.endpoints["provider"]
     report = asyncio.run(audit(shop.stack.kafka, provider, settled=True, acknowledged=shop.placed))
@@ -131,7 +131,7 @@ def test_services_go_on_where_they_stood_and_nothing_is_lost_or_doubled(shop: Sh
     shop.wait_all(settled, "SETTLED")
     half = shop.place(campaign)
     shop.wait(half, "CONFIRMED")
-    # What each reader has not read yet: payments a decision, groups an order.
+    # Unread: a decision by payments, an order by groups.
     stack.stop_service("payments")
     seated = shop.place(campaign, half.group)
     stack.stop_service("groups")
@@ -149,7 +149,7 @@ def test_services_go_on_where_they_stood_and_nothing_is_lost_or_doubled(shop: Sh
         assert "the broker has forgotten the committed offset" in stack.log(name)
     shop.wait_all([half, seated, last], "SETTLED", seconds=SOON_S)
 
-    # The same by hand, seen beforehand.
+    # The same by the operator's command, with a dry run first.
     for name in SERVICES:
         stack.stop_service(name)
     asyncio.run(forget_offsets(kafka))
@@ -177,7 +177,7 @@ async def made(kafka: str) -> None:
 
 
 async def write(kafka: str, topic: str, values: Sequence[bytes], key: str, headers: Any = ()) -> int:
-    """Appends records of a key; returns the offset of the last."""
+    """Appends records of a key. Returns the last offset."""
     producer = AIOKafkaProducer(bootstrap_servers=kafka)
     await producer.start()
     try:
@@ -210,8 +210,10 @@ async def values(kafka: str, topic: str) -> list[bytes]:
         await consumer.stop()
 
 
-async def bury(kafka: str, letters: Sequence[bytes], key: str, offsets: Sequence[int] | None = None) -> None:
-    """Dead letters as a service writes them, of records that stand in their topic."""
+async def write_dead_letters(
+    kafka: str, letters: Sequence[bytes], key: str, offsets: Sequence[int] | None = None
+) -> None:
+    """Writes dead letters of existing records, as a service does."""
     last = await write(kafka, ORDERS.name, letters, key)
     for letter, offset in zip(letters, offsets or range(last + 1 - len(letters), last + 1), strict=True):
         headers = [(ORIGIN_TOPIC, ORDERS.name.encode()), (ORIGIN_OFFSET, str(offset).encode())]
@@ -219,7 +221,7 @@ async def bury(kafka: str, letters: Sequence[bytes], key: str, offsets: Sequence
 
 
 class Broken(Exception):
-    """The redrive ends in the middle."""
+    """The error that interrupts the redrive."""
 
 
 async def test_no_dead_letter_is_put_back_twice_for_an_interruption(
@@ -228,10 +230,10 @@ async def test_no_dead_letter_is_put_back_twice_for_an_interruption(
     await made(kafka)
     letters = [b"letter %d" % number for number in range(10)]
     for key in ("a", "b", "c"):
-        await bury(kafka, letters, key)
+        await write_dead_letters(kafka, letters, key)
     wanted = sorted(letters * 3)
 
-    # It ends after some records of a portion, and before the registry knows.
+    # Interrupted after some records of a batch, before the entry in the registry.
     send, sent = AIOKafkaProducer.send_and_wait, 0
 
     async def breaking(self: AIOKafkaProducer, topic: str, *args: Any, **kwargs: Any) -> Any:
@@ -247,7 +249,7 @@ async def test_no_dead_letter_is_put_back_twice_for_an_interruption(
         await dlq._redrive(kafka, [DEAD], again=False)
     monkeypatch.setattr(AIOKafkaProducer, "send_and_wait", send)
     assert len(await values(kafka, ORDERS.name)) == len(wanted) + 7
-    # Whoever may write the topic can claim that all was put back. A claim without the record itself counts for nothing.
+    # A writer of the topic can claim that all was redriven. A claim without the record itself is ignored.
     for key in ("a", "b", "c"):
         lie = [(dlq.REDRIVEN_FROM, f"{DEAD}/{partition_of(key, PARTITIONS)}/{number}".encode()) for number in (9, 99)]
         await write(kafka, ORDERS.name, [b"lie"], key, lie)
@@ -255,8 +257,8 @@ async def test_no_dead_letter_is_put_back_twice_for_an_interruption(
     assert await dlq._redrive(kafka, [DEAD], again=False) == (len(wanted) - 7, [])
     assert sorted(await values(kafka, ORDERS.name)) == sorted([*wanted * 2, *[b"lie"] * 6])
 
-    # It ends after all records of a portion, and before the registry knows.
-    await bury(kafka, [b"one more"], "a")
+    # Interrupted after all records of a batch, before the entry in the registry.
+    await write_dead_letters(kafka, [b"one more"], "a")
     append, appended = Writer.append, 0
 
     async def losing(self: Writer, *args: Any) -> None:
@@ -276,28 +278,28 @@ async def test_no_dead_letter_is_put_back_twice_for_an_interruption(
     assert await dlq._redrive(kafka, [DEAD], again=True) == (len(wanted) + 1, [])
 
 
-async def test_a_forged_claim_that_all_was_put_back_is_told(kafka: str) -> None:
+async def test_a_forged_claim_that_all_was_redriven_is_reported(kafka: str) -> None:
     await made(kafka)
-    await bury(kafka, [b"letter"], "a")
+    await write_dead_letters(kafka, [b"letter"], "a")
     here = partition_of("a", PARTITIONS)
     async with Writer(kafka, "mallory", PARTITIONS) as writer:
         entry = Redriven(topic=DEAD, partition=here, up_to=1, sending_to=1)
         await writer.append(log_registry.redriven_key(DEAD, here), RegistryRecord(redriven=entry))
-        told = await asyncio.to_thread(ops, kafka, "dlq", "redrive", DEAD)
-        assert "all before 1 was redriven before, by mallory" in told.stdout
+        redrive = await asyncio.to_thread(ops, kafka, "dlq", "redrive", DEAD)
+        assert "all before 1 was redriven before, by mallory" in redrive.stdout
         entry = Redriven(topic=DEAD, partition=here, up_to=10**9, sending_to=10**9)
         await writer.append(log_registry.redriven_key(DEAD, here), RegistryRecord(redriven=entry))
-    told = await asyncio.to_thread(ops, kafka, "dlq", "redrive", DEAD)
-    assert told.returncode == 1
-    assert "no command of ours wrote that" in told.stderr
+    redrive = await asyncio.to_thread(ops, kafka, "dlq", "redrive", DEAD)
+    assert redrive.returncode == 1
+    assert "no command of ours wrote that" in redrive.stderr
     assert await dlq._redrive(kafka, [DEAD], again=True) == (1, [])
 
 
 async def test_a_dead_letter_brings_nothing_into_a_topic_that_is_not_there_already(kafka: str) -> None:
     await made(kafka)
-    await bury(kafka, [b"real"], "a")
+    await write_dead_letters(kafka, [b"real"], "a")
     here = partition_of("a", PARTITIONS)
-    # A service that may write its dead-letter topic forges some: another topic, other bytes, no offset, an absurd one.
+    # Forged dead letters: another topic, other bytes, no offset, an impossible offset.
     forged: list[tuple[bytes, list[tuple[str, bytes]]]] = [
         (b"refund", [(ORIGIN_TOPIC, PAYMENT_INBOX.name.encode()), (ORIGIN_OFFSET, b"0")]),
         (b"refund", [(ORIGIN_TOPIC, ORDERS.name.encode()), (ORIGIN_OFFSET, b"0")]),
@@ -317,9 +319,9 @@ async def test_a_dead_letter_brings_nothing_into_a_topic_that_is_not_there_alrea
     rows = [json.loads(line) for line in shown.stdout.splitlines()]
     assert [row["proven"] for row in rows] == [True] + [False] * len(forged)
     assert {(row["origin"]["topic"], row["origin"]["partition"]) for row in rows} == {(ORDERS.name, here)}
-    told = await asyncio.to_thread(ops, kafka, "dlq", "redrive", DEAD, "--again")
-    assert told.returncode == 1
-    assert "5 dead letters were not redriven" in told.stderr
+    redrive = await asyncio.to_thread(ops, kafka, "dlq", "redrive", DEAD, "--again")
+    assert redrive.returncode == 1
+    assert "5 dead letters were not redriven" in redrive.stderr
 
 
 async def test_a_record_that_nobody_decodes_is_skipped_by_a_record_of_its_own_and_by_nothing_else(kafka: str) -> None:
@@ -331,26 +333,26 @@ async def test_a_record_that_nobody_decodes_is_skipped_by_a_record_of_its_own_an
     offset = await write(kafka, PAYMENT_INBOX.name, [good, bad, good], key) - 1
     place = (PAYMENT_INBOX.name, str(partition), str(offset), "--reason", "a test")
 
-    async def said(*arguments: str) -> subprocess.CompletedProcess[str]:
+    async def run_ops(*arguments: str) -> subprocess.CompletedProcess[str]:
         return await asyncio.to_thread(ops, kafka, *arguments)
 
-    assert (await said("audit", "--without-provider")).returncode == 1
-    replayed = await said("replay")
+    assert (await run_ops("audit", "--without-provider")).returncode == 1
+    replayed = await run_ops("replay")
     assert '"stopped": 1' in replayed.stdout, replayed.stderr
-    shown = await said("skip", *place, "--dry-run")
+    shown = await run_ops("skip", *place, "--dry-run")
     assert shown.returncode == 0, shown.stderr
     assert "bytes are not a valid PaymentInput" in shown.stdout
     assert "\x1b" not in shown.stdout
     assert (await log_registry.read(kafka)).skipped == set()
-    refused = await said("skip", PAYMENT_INBOX.name, str(partition), str(offset - 1), "--reason", "no")
+    refused = await run_ops("skip", PAYMENT_INBOX.name, str(partition), str(offset - 1), "--reason", "no")
     assert refused.returncode == 1
     assert "this build can process the record" in refused.stderr
-    assert (await said("skip", PAYMENT_INBOX.name, str(partition), "99", "--reason", "no")).returncode == 1
-    assert (await said("skip", *place)).returncode == 0
+    assert (await run_ops("skip", PAYMENT_INBOX.name, str(partition), "99", "--reason", "no")).returncode == 1
+    assert (await run_ops("skip", *place)).returncode == 0
     ((topic, where, at, _),) = (await log_registry.read(kafka)).skipped
     assert (topic, where, at) == (PAYMENT_INBOX.name, partition, offset)
-    assert (await said("audit", "--without-provider")).returncode == 0
-    replayed = await said("replay")
+    assert (await run_ops("audit", "--without-provider")).returncode == 0
+    replayed = await run_ops("replay")
     assert '"stopped": 0' in replayed.stdout
     assert replayed.returncode == 0
 
@@ -374,8 +376,8 @@ async def test_a_start_that_the_logs_do_not_prove_is_committed_only_when_a_perso
     assert "NOT PROVEN" in refused.stdout
     assert "--unproven" in refused.stderr
     assert tp not in await committed(kafka, topics.GROUPS_SEQUENCER)
-    said = await asyncio.to_thread(ops, kafka, *recover, "--unproven")
-    assert said.returncode == 0, said.stderr
+    recovered = await asyncio.to_thread(ops, kafka, *recover, "--unproven")
+    assert recovered.returncode == 0, recovered.stderr
     found = (await committed(kafka, topics.GROUPS_SEQUENCER))[tp]
     assert found.offset == 3
     assert json.loads(found.metadata)["proven"] is False

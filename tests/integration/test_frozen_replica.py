@@ -1,7 +1,7 @@
-"""A replica that was frozen for longer than its session says nothing that was true before, from its first answer on.
+"""A replica that was frozen for longer than its session returns no stale data, from its first response on.
 
-What it is asked while it is frozen lies in its socket when it wakes, before it can have heard that its partitions are
-another's: the hardest moment.
+Calls that arrived while it was frozen are in its socket when it wakes, before it can learn that its partitions have
+another owner.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tests.waiting import moment, wait_for_async
 
 FROZEN, OTHER = "groups-1", "groups"
 GROUPS = 12
-#: Calls that lie there when it wakes.
+#: Calls that are queued when it wakes.
 WAITING = 20
-#: So many after that, while it learns what it has missed.
+#: Calls after that, while it catches up.
 AFTERWARDS = 100
 SOON_S = 60.0
 
@@ -52,9 +52,9 @@ async def test_a_replica_that_wakes_after_its_session_answers_right_or_not_at_al
         group = min(await owned_by(stack, FROZEN, groups))
         frozen = GroupServiceStub(channel)
 
-        async def ask(*, passed_on: bool) -> int | None:
-            """The version that it says the group has; None: it does not know."""
-            # What is passed on it must answer by itself.
+        async def read_version(*, passed_on: bool) -> int | None:
+            """The group's version as returned by the replica; None if the call fails."""
+            # A forwarded call is answered by the replica itself.
             marks = ((FORWARDED, "1"),) if passed_on else ()
             try:
                 answer = await frozen.GetGroup(GetGroupRequest(name=group), timeout=SOON_S, metadata=marks)
@@ -63,7 +63,7 @@ async def test_a_replica_that_wakes_after_its_session_answers_right_or_not_at_al
                 return None
             return answer.version
 
-        before = await ask(passed_on=True)
+        before = await read_version(passed_on=True)
         assert before is not None
         stack.freeze(FROZEN)
         try:
@@ -71,15 +71,15 @@ async def test_a_replica_that_wakes_after_its_session_answers_right_or_not_at_al
             await shop.place_order(**an_order(campaign, "friend", group))
             now = (await shop.get_group(group)).version
             assert now > before
-            waiting = [asyncio.create_task(ask(passed_on=bool(n % 2))) for n in range(WAITING)]
+            waiting = [asyncio.create_task(read_version(passed_on=bool(n % 2))) for n in range(WAITING)]
             await moment(0.5)
             assert not any(one.done() for one in waiting)
         finally:
             stack.thaw(FROZEN)
-        said = list(await asyncio.gather(*waiting))
+        versions = list(await asyncio.gather(*waiting))
         for n in range(AFTERWARDS):
-            said.append(await ask(passed_on=bool(n % 2)))
+            versions.append(await read_version(passed_on=bool(n % 2)))
             await moment(0.02)
-        assert set(said) <= {now, None}, (before, now, said)
-        # Through its neighbour it knows at last, or by itself.
-        assert await ask(passed_on=False) == now
+        assert set(versions) <= {now, None}, (before, now, versions)
+        # In the end it responds with the current version, itself or by its peer.
+        assert await read_version(passed_on=False) == now

@@ -1,8 +1,8 @@
-"""A deadline is met though nobody calls: by a process that has just got the partition, whichever way it came to it.
+"""A deadline is met without calls, by a process that has just got the partition in any way.
 
-Two of five join, the processes that decide are replaced, and from then on no call reaches any service. The logs alone
-must show that the group ended and the money followed, soon after the deadline. One partition: no other group's traffic
-could tell anybody the time.
+Two of five members join, the deciders are replaced, and then no call reaches any service. The logs alone must show that
+the group ended and the money followed soon after the deadline. With one partition, no traffic of other groups moves the
+time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.chaos.kernel.refold import read
 from tests.integration.shop import Shop, pause
 
 WINDOW_S = 15.0
-#: After the deadline: a look at the clock each half second, a few hops, and a busy machine.
+#: Seconds after the deadline: timers are checked each half second, then come a few hops, on a busy machine.
 SOON_S = 20.0
 DECIDERS = ("groups", "payments")
 
@@ -43,7 +43,7 @@ def shop(stack: Stack) -> Iterator[Shop]:
 
 
 def restarted(stack: Stack) -> None:
-    """A deploy in a quiet hour."""
+    """A rolling deployment without traffic."""
     for name in DECIDERS:
         stack.stop_service(name)
     for name in DECIDERS:
@@ -51,7 +51,7 @@ def restarted(stack: Stack) -> None:
 
 
 def killed(stack: Stack) -> None:
-    """A crash at night."""
+    """A crash without traffic."""
     for name in DECIDERS:
         stack.kill(name, restart=False)
     for name in DECIDERS:
@@ -59,7 +59,7 @@ def killed(stack: Stack) -> None:
 
 
 def killed_and_robbed(stack: Stack) -> None:
-    """A new machine: an old log, and no state directory."""
+    """A new machine: the log, and no state directory."""
     for name in DECIDERS:
         stack.kill(name, restart=False)
         shutil.rmtree(stack.data / "state" / name)
@@ -68,7 +68,7 @@ def killed_and_robbed(stack: Stack) -> None:
 
 
 def taken_over(stack: Stack) -> None:
-    """Replicas that had no partition get it when the old owners don't come back within their session."""
+    """Idle replicas get the partition when the old owners do not return within their session."""
     for name in DECIDERS:
         stack.kill(name, restart=False)
 
@@ -92,7 +92,9 @@ def test_a_deadline_is_met_by_a_new_owner_whom_nobody_calls(
     try:
         comes(stack)
         assert time.monotonic() < deadline, "it was to be over before the deadline"
-        events = said_by(stack, {completed, expired}, lambda said: done(said, completed, expired), deadline + SOON_S)
+        events = wait_for_events(
+            stack, {completed, expired}, lambda events_of: done(events_of, completed, expired), deadline + SOON_S
+        )
     finally:
         for name in DECIDERS:
             if stack.pid(name) is None:
@@ -105,7 +107,7 @@ def test_a_deadline_is_met_by_a_new_owner_whom_nobody_calls(
 
 
 def test_money_is_asked_for_again_by_a_new_owner_whom_nobody_calls(stack: Stack, shop: Shop) -> None:
-    """The payments' own timers: a hold that could not be made is asked for again later."""
+    """The payments' own timers: a failed hold is retried."""
     campaign = shop.campaign(capacity=2, window_s=120.0, hold_s=100.0, tiers=((2, 8_900),))
     leader = shop.place(campaign)
     shop.wait(leader, "CONFIRMED")
@@ -113,23 +115,25 @@ def test_money_is_asked_for_again_by_a_new_owner_whom_nobody_calls(stack: Stack,
     shop.behave(fail_before_per_mille=1_000)
     try:
         shop.place(campaign, leader.group)
-        said_by(stack, {group}, lambda said: "call_deferred" in said[group], time.monotonic() + 60)
+        wait_for_events(stack, {group}, lambda events_of: "call_deferred" in events_of[group], time.monotonic() + 60)
         stack.kill("payments", restart=False)
     finally:
         shop.behave()
     stack.start_service("payments")
-    said_by(stack, {group}, lambda said: said[group].count("member_settled") == 2, time.monotonic() + 60)
+    wait_for_events(
+        stack, {group}, lambda events_of: events_of[group].count("member_settled") == 2, time.monotonic() + 60
+    )
 
 
-def done(said: dict[str, list[str]], completed: str, expired: str) -> bool:
-    """Whether both groups have ended, the money included."""
-    return said[completed].count("member_settled") == 2 and said[expired].count("payment_released") == 2
+def done(events_of: dict[str, list[str]], completed: str, expired: str) -> bool:
+    """Whether both groups have ended, with their money."""
+    return events_of[completed].count("member_settled") == 2 and events_of[expired].count("payment_released") == 2
 
 
-def said_by(
+def wait_for_events(
     stack: Stack, groups: set[str], enough: Callable[[dict[str, list[str]]], bool], until: float
 ) -> dict[str, list[str]]:
-    """Names of all events of some groups in both decision logs, once they are enough."""
+    """Waits until the events of some groups in both decision logs satisfy a check, and returns their names."""
     while True:
         found = asyncio.run(_events(stack.kafka, groups))
         if enough(found):

@@ -1,4 +1,4 @@
-"""Links forwarded five times, on real processes: who brought whom is read back from the broker's log alone."""
+"""Links forwarded five times, on real processes: the inviters are read back from the log alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PEOPLE = ("bea", "cyd", "dan", "eva", "fay")
 
 
 async def forwarded(stack: RunningStack, campaign: str) -> str:
-    """Ann opens a group and shares it; each friend comes by the link of the one before, and forwards it."""
+    """Ann opens a group and shares it. Each friend joins by the previous link and forwards it."""
     ends = stack.endpoints
     line: dict[str, Any] = {
         "campaign": campaign,

@@ -1,6 +1,6 @@
-"""The kernel on a real broker: whatever dies and whenever, the log is what an independent fold of the inbox gives.
+"""The kernel on a real broker: with crashes at any step, the log equals an independent fold of the inbox.
 
-The long form, with more of everything, is tests/chaos.
+The long form is tests/chaos.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from tests.chaos.kernel.launch import WorkerProcess
 from tests.chaos.kernel.run import FaultPlan, chaos, exact
 from tests.chaos.kernel.site import Site
 
-#: Passed once, before there is anybody to tell a worker to arm them.
+#: Failpoints that are passed once at the start, before a worker can be told to arm them.
 AT_START = ("state opened, not compared", "start read, log's end not", "changelog folded", "partition recovered")
-#: Passed when another worker comes.
+#: Failpoints that are passed when another worker joins.
 AT_REBALANCE = ("partitions revoked", "partitions drained")
-#: Side by side: a start is mostly waiting.
+#: Number of sites in parallel: a start is mostly waiting.
 CHAINS = 4
 
 
@@ -38,12 +38,12 @@ async def test_a_crash_at_any_step_leaves_the_log_exact(kafka_broker: str, tmp_p
 
 
 async def _crashes(kafka: str, directory: Path, steps: tuple[str, ...]) -> None:
-    """One worker after the other on one log: each recovers what the one before left, then dies at its own step."""
+    """Runs one worker after the other on one log. Each recovers, then crashes at its own step."""
     async with Site(kafka, directory) as site:
         last = "nothing"
         for step in sorted(steps, key=lambda step: step in AT_REBALANCE):
             if step in AT_START:
-                # With nothing kept, there is a log to fold.
+                # Without a checkpoint, the worker folds the whole log.
                 (await _exact_after(last, site)).kill()
                 site.delete_state("w0")
                 await site.feed()

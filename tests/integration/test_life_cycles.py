@@ -1,4 +1,4 @@
-"""What becomes of groups and orders on the real system, each ending checked by the audit (see conftest)."""
+"""The life cycles of groups and orders on the real system. Each test ends with the audit (see conftest)."""
 
 from __future__ import annotations
 

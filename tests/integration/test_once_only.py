@@ -1,4 +1,4 @@
-"""Requests that come several times, many who want one seat, and a kill in the middle of charging: all of it once."""
+"""Duplicate requests, many requests for one seat, and a crash in the middle of charging: everything happens once."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def test_a_service_killed_in_the_middle_of_a_settlement_charges_everybody_once(s
     leader = shop.place(campaign, payment_method="card_ok")
     friends = shop.place_all([shop.request(campaign, leader.group) for _ in range(28)])
     shop.wait_all([leader, *friends], "CONFIRMED")
-    # Slow enough that some are charged and some are not.
+    # Slow, so that only some are charged at the crash.
     shop.behave(latency_min_ms=300, latency_max_ms=3_000)
     last = shop.place(campaign, leader.group)
     orders = [leader, *friends, last]
-    # The last hold, and the first of the captures: then it is in the middle.
+    # After the last hold and the first capture.
     while not any(entry.captured_minor for entry in shop.holds(orders)):
         assert state(shop.get(last)) in {"RESERVED", "CONFIRMED", "SETTLED"}
     assert not all(entry.captured_minor for entry in shop.holds(orders))
@@ -96,7 +96,7 @@ def test_payments_frozen_past_its_session_and_woken_charges_everybody_once(shop:
     stack.freeze("payments")
     try:
         frozen_for = shop.place(shop.campaign(window_s=3), request_id=str(uuid4()))
-        # The broker forgets a member after its session: 10 s. Orders goes on meanwhile.
+        # The broker removes a member after its session of 10 s. Orders continues meanwhile.
         shop.wait(frozen_for, "RELEASED", "LAPSED", seconds=30)
         shop.until_session_is_over()
     finally:

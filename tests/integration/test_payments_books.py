@@ -1,5 +1,7 @@
-"""The books of a running system from outside: the command line's reconciliation and roots, and the API's balances and
-entries, say the same of the same money. Each test ends with the audit (see conftest)."""
+"""The ledger of a running system from outside: the reconciliation, the roots, and the API's balances and entries agree.
+
+Each test ends with the audit (see conftest).
+"""
 
 from __future__ import annotations
 
@@ -20,20 +22,20 @@ from tests.waiting import wait_for_async
 
 
 class Ops:
-    """The command line against a shop's system."""
+    """The command line on a shop's system."""
 
     def __init__(self, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
         self._shop = shop
         self._capsys = capsys
-        self.said = ""
+        self.output = ""
 
     def __call__(self, *args: str, provider: bool = False) -> tuple[int, dict[str, object]]:
-        """Exit code, and the figures of the last line."""
+        """Runs a command. Returns its exit code and the figures of the last line."""
         stack = self._shop.stack
         known = ["--kafka", stack.kafka, *(["--provider", stack.endpoints["provider"]] if provider else [])]
         code = main([*args, *known])
-        self.said = self._capsys.readouterr().out
-        return code, json.loads(self.said.splitlines()[-1])
+        self.output = self._capsys.readouterr().out
+        return code, json.loads(self.output.splitlines()[-1])
 
 
 @pytest.fixture
@@ -73,8 +75,8 @@ def test_money_that_only_the_provider_knows_is_named_and_fed_back_and_let_go(sho
     hold = shop.provider.Authorise(request, timeout=CALL_S).hold
     code, figures = ops("reconcile", "--wait", "1", provider=True)
     assert (code, figures["theirs_only"], figures["books_equal"], figures["fed"]) == (1, 1, False, 0)
-    said = "".join(ops.said.split())
-    assert hold in said.replace("│", "")
+    output = "".join(ops.output.split())
+    assert hold in output.replace("│", "")
     code, figures = ops("reconcile", "--wait", "1", "--feed", provider=True)
     assert (code, figures["fed"]) == (1, 1)
     code, figures = ops("reconcile", "--wait", "20", provider=True)
@@ -93,7 +95,7 @@ def test_the_api_and_the_command_line_have_the_same_balances(shop: Shop, ops: Op
     def balances() -> ledger.GetBalancesResponse:
         return retried(lambda: shop.payments.GetBalances(ledger.GetBalancesRequest(), timeout=CALL_S))
 
-    # The service's ledger follows the log by itself, and so may be a moment behind.
+    # The service's ledger follows the log and may be a moment behind.
     until(lambda: by_currency(balances()) == figures["balances_minor"])
     answer = balances()
     assert {total.debits_minor - total.credits_minor for total in answer.totals} == {0}
@@ -121,7 +123,7 @@ def test_roots_that_were_exported_hold_for_all_that_comes_later(shop: Shop, ops:
     file.write_text(json.dumps(content))
     code, figures = ops("audit", "--roots", str(file), "--without-provider")
     assert (code, figures["violations"]) == (1, 1)
-    assert "differs from the exported one" in " ".join(ops.said.split())
+    assert "differs from the exported one" in " ".join(ops.output.split())
 
 
 async def test_a_provider_that_is_away_is_seen_in_health_and_everything_settles_on_its_return(shop: Shop) -> None:
@@ -136,7 +138,7 @@ async def test_a_provider_that_is_away_is_seen_in_health_and_everything_settles_
         status, body = await fetched(url)
         return status == 503 and json.loads(body)["providers"]["simulated"] == "NOT_SERVING"
 
-    async def is_asked() -> bool:
+    async def is_requested() -> bool:
         return (await fetched(url))[0] == 200
 
     try:
@@ -144,4 +146,4 @@ async def test_a_provider_that_is_away_is_seen_in_health_and_everything_settles_
     finally:
         stack.start_service("provider")
     shop.wait_all([leader, *friends], "SETTLED")
-    await wait_for_async(is_asked, seconds=20)
+    await wait_for_async(is_requested, seconds=20)

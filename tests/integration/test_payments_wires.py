@@ -1,5 +1,8 @@
-"""Orders by Stripe's wire and by WeChat Pay's, from PlaceOrder to settled and refunded, against a running system:
-Stripe's own SDK, signed calls, and notifications back, over HTTP. Each test ends with the audit (see conftest)."""
+"""Orders paid by Stripe's and WeChat Pay's protocols against a running system, from PlaceOrder to settled and refunded.
+
+The requests use Stripe's SDK and signed calls, and notifications arrive over HTTP. Each test ends with the audit (see
+conftest).
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from tests.integration.shop import CALL_S, Shop, retried, until
 from tests.waiting import wait_for_async
 
 STRIPE, WECHAT = "stripe_pm_card_ok", "wallet_wechat_o_ok"
-#: What the statement calls the wire of a payment method, and how holds are called there.
+#: Payment method -> its protocol's name in the statement, and the prefix of its holds.
 WIRES = {STRIPE: ("stripe", "pi_"), WECHAT: ("wechat", "")}
 
 
@@ -48,8 +51,8 @@ def pair(shop: Shop, method: str, **campaign: Any) -> tuple[Order, Order]:
     return leader, shop.place(name, leader.group, payment_method=method)
 
 
-def heard(shop: Shop, order: str, result: str) -> list[ProviderOutcome]:
-    """What the payment inbox has of an order, told by its provider without being asked, this result among it."""
+def notifications_of(shop: Shop, order: str, result: str) -> list[ProviderOutcome]:
+    """The notifications of an order with such a result in the payment inbox."""
     found: list[ProviderOutcome] = []
 
     def take(_topic: str, records: list[Any]) -> None:
@@ -61,11 +64,11 @@ def heard(shop: Shop, order: str, result: str) -> list[ProviderOutcome]:
     async def read() -> None:
         async with Reader(shop.stack.kafka, [PAYMENT_INBOX.name]) as reader:
 
-            async def told() -> bool:
+            async def arrived() -> bool:
                 await reader.read_to_end(take)
                 return any(outcome.WhichOneof("result") == result for outcome in found)
 
-            await wait_for_async(told, seconds=20)
+            await wait_for_async(arrived, seconds=20)
 
     asyncio.run(read())
     return found
@@ -109,7 +112,7 @@ def test_a_group_that_falls_short_gets_its_money_back_by_every_wire(shop: Shop) 
         return sum(entry.open_minor + entry.captured_minor - entry.refunded_minor for entry in shop.holds(orders))
 
     assert len(shop.holds(orders)) == 2
-    # An order is over once its group says so; the money follows.
+    # An order ends with its group's decision; the money follows.
     until(lambda: kept() == 0)
 
 
@@ -129,7 +132,7 @@ def test_what_a_shopper_confirms_is_heard_from_the_provider_itself(shop: Shop, m
     sale = ProviderCall(order=order, operation=OPERATION_SALE, attempt=1)
     key = trade_number(sale) if method.startswith("wallet_") else f"{order}:authorise:1"
     shop.provider.Confirm(ConfirmRequest(key=key), timeout=CALL_S)
-    assert heard(shop, order, "authorised")
+    assert notifications_of(shop, order, "authorised")
     shop.wait_all([leader, friend], "SETTLED")
 
 
@@ -138,5 +141,5 @@ def test_what_comes_by_its_own_wire_is_notified_twice_and_late_and_counts_once(s
     orders = pair(shop, "card_ok")
     shop.wait_all(orders, "SETTLED")
     for order in orders:
-        assert heard(shop, id_of(order), "authorised")
+        assert notifications_of(shop, id_of(order), "authorised")
         assert statement(shop, order).captures == 1

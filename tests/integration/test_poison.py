@@ -1,5 +1,8 @@
-"""Every kind of bad record in every topic, on a real broker: what docs/poison.md says comes of it, before and after a
-restart, and nothing else. One partition for each kind; orders on a healthy one go on throughout."""
+"""Every kind of bad record in every topic, on a real broker, has the documented effects, also after a restart.
+
+The effects are those of docs/poison.md. Each kind has a partition of its own. Orders of a healthy partition continue
+throughout.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ KEPT_WAITING_S = 90.0
 LARGEST = 1_000_000
 MAX = 2**63 - 1
 SERVICES = ("orders", "groups", "payments")
-#: A partition for each pair of a topic's place and a kind; the last one stays healthy.
+#: One partition for each pair of a topic and a kind. The last one stays healthy.
 PLACES = {
     topics.GROUP_INBOX.name: 0,
     topics.PAYMENT_INBOX.name: 0,
@@ -44,7 +47,7 @@ NUMBER = {kind: number for number, kind in enumerate(KINDS)}
 PARTITIONS = 3 * len(KINDS) + 1
 HEALTHY = PARTITIONS - 1
 _STOPPED = re.compile(r"(groupbuy\.\w+\.\w+): partition (\d+) is quarantined: (\S+)-(\d+) offset (\d+)")
-#: A field that no message of ours has: length-delimited, number 500.
+#: An unknown field: length-delimited, number 500.
 UNKNOWN = b"\xa2\x1f\x01x"
 
 
@@ -58,7 +61,7 @@ class Written(NamedTuple):
 
 
 class World:
-    """A stack, and its topics from below."""
+    """A stack, with direct access to its topics."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -68,7 +71,7 @@ class World:
         self.written: list[Written] = []
 
     def order(self, partition: int) -> str:
-        """An order alone, settled, in a group of a partition; returns the group."""
+        """Places and settles a solo order in a partition. Returns its group."""
         customer = f"c-{uuid4().hex[:8]}"
         while True:
             request = str(uuid4())
@@ -80,7 +83,7 @@ class World:
         return group
 
     def stopped(self) -> set[tuple[str, str, int, int]]:
-        """Reader, topic, partition and offset of all that has stopped, by the services' logs."""
+        """Reader, topic, partition and offset of every quarantine, from the services' logs."""
         return {
             (reader, topic, int(partition), int(offset))
             for service in SERVICES
@@ -99,7 +102,7 @@ def place_of(topic: str, kind: str) -> int:
 
 
 def generic(kind: str, partition: int, good: bytes) -> tuple[bytes | None, bytes | None] | None:
-    """Key and value of what needs no knowledge of the topic."""
+    """Key and value of a bad record that is the same in every topic."""
     key = key_of(partition).encode()
     match kind:
         case "bad bytes":
@@ -123,7 +126,7 @@ def fact(group: str, **fields: Any) -> bytes:
 
 
 def foreign(last: Any, kind: str) -> bytes:
-    """A decision after the last one of its key, with one thing wrong."""
+    """The next decision of a key, with one defect."""
     event: Any
     if isinstance(last, GroupDecision):
         event = GroupEvent(seat_refused=SeatRefused(order=str(uuid4())))
@@ -147,7 +150,7 @@ def foreign(last: Any, kind: str) -> bytes:
     value: bytes = made.SerializeToString()
     if kind == "unknown body":
         del made.events[:]
-        # An event whose body is the unknown field: tag 6 or so is the decision's own, taken from its descriptor.
+        # An event whose body is the unknown field. The tag of `events` is taken from the decision's descriptor.
         tag = made.DESCRIPTOR.fields_by_name["events"].number << 3 | 2
         value = made.SerializeToString() + bytes((tag, len(UNKNOWN))) + UNKNOWN
     return value
@@ -239,7 +242,7 @@ async def bad(kafka: str, topic: str, kind: str, partition: int) -> tuple[bytes 
 
 
 async def write_all(world: World) -> None:
-    """Writes every cell of the table."""
+    """Appends the bad record of every cell of the table."""
     kafka = world.stack.kafka
     producer = AIOKafkaProducer(bootstrap_servers=kafka, max_request_size=2 * LARGEST)
     await producer.start()
@@ -256,7 +259,7 @@ async def write_all(world: World) -> None:
 
 
 def expected(world: World) -> set[tuple[str, str, int, int]]:
-    """What has to stop: the bad records themselves, and the copies of some."""
+    """The quarantines that have to occur: at the bad records, and at the copies of some."""
     return {
         (reader, one.topic, one.partition, one.offset)
         for one in world.written
@@ -266,13 +269,13 @@ def expected(world: World) -> set[tuple[str, str, int, int]]:
 
 
 def without_copies(world: World, stopped: set[tuple[str, str, int, int]]) -> set[tuple[str, str, int, int]]:
-    """Stopped but for the inboxes that a record with an unknown event was copied to."""
+    """Quarantines without the inboxes that a record with an unknown event was copied to."""
     copied = {one.partition for one in world.written if COPIED in TABLE[one.topic][one.kind].values()}
     inboxes = (topics.GROUP_INBOX.name, topics.PAYMENT_INBOX.name)
     return {one for one in stopped if not (one[1] in inboxes and one[2] in copied)}
 
 
-async def buried(kafka: str) -> set[tuple[str, int, int]]:
+async def dead_letters(kafka: str) -> set[tuple[str, int, int]]:
     """Service, partition and offset of the dead letters of order facts."""
     found = set()
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
@@ -326,17 +329,17 @@ def test_every_bad_record_has_its_outcome_live_and_after_a_restart(world: World)
         if one.topic == topics.ORDERS.name and BURIED in TABLE[one.topic][one.kind].values()
         for service in ("groups", "orders")
     }
-    until(lambda: asyncio.run(buried(world.stack.kafka)) >= wanted, KEPT_WAITING_S)
+    until(lambda: asyncio.run(dead_letters(world.stack.kafka)) >= wanted, KEPT_WAITING_S)
     for one in world.written:
         for service, outcome in TABLE[one.topic][one.kind].items():
             if outcome == IGNORED and one.kind != "null value":
                 assert f"{one.topic}" in world.stack.log(service)
     world.order(HEALTHY)
     assert {service: world.stack.pid(service) for service in SERVICES} == pids, "a process ended"
-    # A foreign record is skipped where it stands, by all its readers.
+    # All readers of a topic skip a foreign record.
     goes_on(world, topics.GROUP_LOG.name, "fork")
     goes_on(world, topics.PAYMENT_LOG.name, "gap")
-    # Never only after a restart, and never a loop.
+    # The skip takes effect without a restart, and there is no crash loop.
     skipped = {place_of(topics.GROUP_LOG.name, "fork"), place_of(topics.PAYMENT_LOG.name, "gap")}
     before = {one for one in world.stopped() if one[2] not in skipped}
     for service in SERVICES:
@@ -361,14 +364,14 @@ def test_every_bad_record_has_its_outcome_live_and_after_a_restart(world: World)
 
 
 def goes_on(world: World, topic: str, kind: str) -> None:
-    """Records the skip of a bad record; then an order of its partition is settled by way of all readers."""
+    """Records the skip of a bad record. Then an order of its partition is settled, which needs all readers."""
     (one,) = [one for one in world.written if (one.topic, one.kind) == (topic, kind)]
     asyncio.run(record_skipped(world.stack.kafka, one))
     world.order(one.partition)
 
 
 async def record_skipped(kafka: str, one: Written) -> None:
-    """What `groupbuy-ops skip` records."""
+    """The registry entry that `groupbuy-ops skip` writes."""
     tp = TopicPartition(one.topic, one.partition)
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False)
     await consumer.start()

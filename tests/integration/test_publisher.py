@@ -1,4 +1,4 @@
-"""A publisher on a real broker: a batch that fails poisons the partition for its producer, and for nobody else."""
+"""A publisher on a real broker: a failed batch ends its producer's writes to that partition, and no other writes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from eventlog.producing.record_accumulator import Record
 from tests.waiting import wait_for_async
 
 PARTITIONS = 2
-#: A key of each partition.
+#: One key for each partition.
 KEYS = {partition_of(f"k{number}", PARTITIONS): f"k{number}" for number in range(20)}
 LARGE = bytes(4_000)
-#: Of the publisher, so also what a batch may wait for a leader.
+#: Time-out of the publisher, which includes the wait of a batch for a leader.
 TIMEOUT_S = 1.0
 
 
 @pytest.fixture
 async def topic(kafka_broker: str) -> AsyncIterator[str]:
-    """A topic that takes no large batch."""
+    """A topic that refuses large batches."""
     name = f"publisher-{uuid4().hex[:8]}"
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker)
     await admin.start()
@@ -88,7 +88,7 @@ async def test_a_partition_without_a_leader_for_longer_than_a_batch_waits_is_wri
         patch.setattr(ClusterMetadata, "leader_for_partition", none_of_the_first)
         with pytest.raises(BrokerUnavailable, match=LeaderNotAvailableError.__name__):
             await publish(publisher, topic, 0)
-        # The other one is written meanwhile.
+        # The other partition is written meanwhile.
         assert await publish(publisher, topic, 1) == 1
     assert await publish(publisher, topic, 0) == 1
 

@@ -1,4 +1,4 @@
-"""A record that no build decodes, on a real broker: it stops its partition alone, until a skip of it is recorded."""
+"""An undecodable record on a real broker quarantines its partition alone, until a skip of the record is recorded."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from eventlog.records.topic_spec import FOR_EVER, TopicSpec
 from tests.waiting import wait_for_async
 
 PATIENCE_S = 30.0
-#: A key of each partition.
+#: One key for each partition.
 KEYS = [next(f"k{n}".encode() for n in range(99) if partition_of(f"k{n}", 2) == one) for one in range(2)]
 
 
 class Copying(RecordMapper):
-    """Copies what it can read, and knows no way with a question mark."""
+    """Copies values, and can't decode one with a question mark."""
 
     def for_partition(self, topic: str, partition: int) -> RecordMapper:
         return self
@@ -37,7 +37,7 @@ class Copying(RecordMapper):
 
 
 class Recorded:
-    """Skips that the test records."""
+    """The recorded skips."""
 
     def __init__(self) -> None:
         self.places: set[tuple[str, int, int, str]] = set()
@@ -50,7 +50,7 @@ class Recorded:
 
 
 class World:
-    """Facts with two partitions, their inbox, and one sequencer after the other."""
+    """Facts in two partitions, their inbox, and one sequencer after the other."""
 
     def __init__(self, kafka: str, directory: Path) -> None:
         tag = uuid4().hex[:12]
@@ -129,7 +129,7 @@ async def test_a_poison_record_stops_its_partition_alone_until_a_skip_of_it_is_r
     assert {p: (one.topic, one.offset) for p, one in first.quarantined.items()} == {0: (world.facts.name, 2)}
     assert first.ready
     await first.stop()
-    # A start finds it again.
+    # After a restart the record is found again.
     second = await world.started()
 
     async def stands_still() -> bool:

@@ -1,7 +1,7 @@
-"""What the README shows can be done as it stands there: its commands and its Python, taken out of it and run.
+"""The README's commands and Python, taken from the file, run as printed.
 
-buf comes with the development environment. grpcurl is taken from PATH; where there is none, its commands are sent by
-buf, and the test says so. Must never know the commands better than the README does.
+buf comes with the development environment. grpcurl is taken from PATH; without it, buf sends its commands, and the test
+reports that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SECTION = re.compile(r"^## The API by example$(.*?)^## ", re.MULTILINE | re.DOTA
 
 
 def blocks(language: str) -> list[str]:
-    """Blocks of the README's section, as they stand there."""
+    """The code blocks of a section of the README."""
     section = SECTION.search((ROOT / "README.md").read_text(encoding="utf-8"))
     assert section is not None
     return re.findall(rf"^```{language}\n(.*?)^```$", section[1], re.MULTILINE | re.DOTALL)
@@ -36,14 +36,14 @@ def commands() -> list[str]:
 
 
 def environment(shop: Shop) -> dict[str, str]:
-    """What the README has the reader set: the addresses."""
+    """The addresses that the README lets the reader set."""
     ends = shop.stack.endpoints
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "ORDERS_AT": ends["orders"], "GROUPS_AT": ends["groups"], "PATH": path}
 
 
 def by_buf(command: str) -> str:
-    """A command of grpcurl, as buf takes it."""
+    """A grpcurl command, translated for buf."""
     words = shlex.split(command)
     assert words[:5] == ["grpcurl", "-plaintext", "-max-time", "5", "-d"]
     data, target, method = words[5:]
@@ -52,7 +52,7 @@ def by_buf(command: str) -> str:
 
 
 def answers(text: str) -> list[dict[str, Any]]:
-    """All JSON objects that a command printed, whatever it calls its fields."""
+    """All JSON objects in a command's output."""
     found, decoder = [], json.JSONDecoder(object_hook=_snake)
     while text := text.strip():
         one, end = decoder.raw_decode(text)

@@ -1,8 +1,7 @@
-"""Goal: with several replicas of a service a reader can't tell which one it asks, nor that replicas come and go.
+"""Goal: readers notice neither which replica of a service they call, nor that replicas join and leave.
 
-Method: three replicas of groups and two of orders on a broker of their own. Groups that nothing happens to are read all
-the time, through every replica, while one replica is killed and one is added: each answer must be exactly the one that
-was there before.
+Method: three replicas of groups and two of orders on a broker of their own. Idle groups are read continuously through
+every replica while one replica is killed and one is added. Each response must equal the one before.
 """
 
 from __future__ import annotations
@@ -48,13 +47,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def replicas(stack: Stack, service: str) -> list[str]:
-    """Names of the processes of a service that run."""
+    """Names of the running processes of a service."""
     return [name for name in stack.names if name.split("-")[0] == service and stack.pid(name)]
 
 
 @asynccontextmanager
 async def client(stack: Stack, *groups: str, orders: str = "") -> AsyncIterator[AsyncClient]:
-    """A client of the replicas with these names, as a team would have it: with the service config and its retries."""
+    """A client of these replicas, with the service config and its retries."""
     targets = {
         "orders": ",".join(stack.endpoints[name] for name in ([orders] if orders else replicas(stack, "orders"))),
         "groups": ",".join(stack.endpoints[name] for name in groups or replicas(stack, "groups")),
@@ -64,7 +63,7 @@ async def client(stack: Stack, *groups: str, orders: str = "") -> AsyncIterator[
 
 
 async def a_campaign(shop: AsyncClient) -> str:
-    """A campaign whose groups stay as they are for the time of a test."""
+    """A campaign whose groups do not change during a test."""
     made = await shop.create_campaign(
         product="mug",
         currency="CNY",
@@ -89,7 +88,7 @@ def an_order(campaign: str, customer: str, group: str = "", **more: Any) -> dict
 
 
 async def owned_by(stack: Stack, name: str, groups: list[str]) -> set[str]:
-    """Groups that a replica answers for by itself: it is not to pass on a call that says it was passed on already."""
+    """Groups that a replica owns. A call that is marked as forwarded is not forwarded again."""
     found = set()
     async with grpc.aio.insecure_channel(stack.endpoints[name]) as channel:
         for group in groups:
@@ -104,7 +103,7 @@ async def owned_by(stack: Stack, name: str, groups: list[str]) -> set[str]:
 
 
 class Reading:
-    """Reads what must stay as it is, again and again, and keeps what was not as it must be."""
+    """Reads unchanged groups in a loop, and records every difference."""
 
     def __init__(self, campaign: str, expected: dict[str, Group], listed: list[str]) -> None:
         self.campaign = campaign
@@ -127,7 +126,7 @@ class Reading:
                     self.note(group == self.expected[name], f"{group} is not {self.expected[name]}")
             except Unavailable:
                 self.unavailable += 1
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is what this test is about
+            except Exception as error:  # noqa: BLE001 - any error fails the test
                 self.wrong.append(repr(error))
 
     def note(self, right: bool, wrong: str) -> None:
@@ -174,7 +173,7 @@ async def test_no_answer_is_wrong_or_empty_while_a_replica_is_killed_and_another
                 task.cancel()
         assert not reading.wrong, reading.wrong[:5]
         assert not late.wrong, late.wrong[:5]
-        # A watch follows its group from owner to owner: what happens now is seen through every replica that is left.
+        # A watch follows its group to the new owner: changes are seen through every remaining replica.
         await shop.place_order(**an_order(campaign, "friend", watched))
         version = (await shop.get_group(watched)).version
         assert version > expected[watched].version
@@ -185,7 +184,7 @@ async def test_no_answer_is_wrong_or_empty_while_a_replica_is_killed_and_another
 
 
 async def watch(stack: Stack, name: str, group: str, seen: list[int]) -> None:
-    """Notes the versions of a group that a replica streams."""
+    """Records the versions of a group that a replica streams."""
     async with client(stack, name) as one:
         async for found in one.watch_group(group):
             seen.append(found.version)
@@ -200,7 +199,7 @@ async def _some_owned(stack: Stack, name: str, groups: list[str]) -> bool:
 
 
 async def _shared(stack: Stack, names: list[str], groups: list[str]) -> bool:
-    """Whether each owns something, and all together own all."""
+    """Whether every replica owns a group, and together they own all."""
     found = [await owned_by(stack, name, groups) for name in names]
     return all(found) and sum(map(len, found)) == len(groups)
 
@@ -216,7 +215,7 @@ async def test_orders_are_placed_read_listed_and_watched_through_any_replica(sta
         campaign = await a_campaign(one)
         placed = []
         for number in range(8):
-            # With its token an order is read through the other replica at once, decided or not.
+            # With the consistency token, the other replica returns the order at once, decided or not.
             order = await one.place_order(**an_order(campaign, customer, wait=orders_pb2.WAIT_ACCEPTED))
             read = await other.get_order(order.order.name, consistency_token=order.consistency_token)
             assert read.customer == customer, number

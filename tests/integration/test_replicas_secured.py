@@ -1,7 +1,7 @@
-"""Replicas that ask each other over mutual TLS: the right answer comes through any of them, to whoever may have it.
+"""Replicas that forward calls over mutual TLS: every replica returns the right response to an authorized caller.
 
-The replica that is called holds its caller against the table, and passes the call on in its own name; the owner takes
-that from a replica alone. So nobody gets more by the second way than by the first, nor by saying that they are one.
+The called replica checks its caller against the policy and forwards the call under its own identity. The owner accepts
+forwarded calls from replicas only. A caller therefore gets no more rights by a second replica, nor by forging the mark.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def caller(stack: Stack, identity: str, *, orders: str = "orders", groups: str =
 
 @asynccontextmanager
 async def stub(stack: Stack, identity: str, replica: str) -> AsyncIterator[Any]:
-    """Calls one replica with metadata of the caller's own."""
+    """Calls one replica with metadata set by the caller."""
     expected = expecting(stack.identity(replica))
     async with grpc.aio.secure_channel(
         stack.endpoints[replica], certificate(stack, identity), options=expected
@@ -62,7 +62,7 @@ async def stub(stack: Stack, identity: str, replica: str) -> AsyncIterator[Any]:
 
 
 async def owned_by(stack: Stack, replica: str, groups: list[str]) -> set[str]:
-    """Groups that a replica answers for by itself, asked as another replica asks."""
+    """Groups that a replica owns, by calls as another replica makes them."""
     found = set()
     async with stub(stack, "groups", replica) as peer:
         for name in groups:
@@ -77,7 +77,7 @@ async def owned_by(stack: Stack, replica: str, groups: list[str]) -> set[str]:
 
 @pytest.fixture
 async def owners(stack: Stack) -> dict[str, set[str]]:
-    """Groups by the replica that owns them: each owns some."""
+    """Groups by the replica that owns them. Each replica owns some."""
     async with caller(stack, "merchant") as merchant, caller(stack, "shop") as shop:
         campaign = await a_campaign(merchant)
         placed = await asyncio.gather(*(shop.place_order(**an_order(campaign, f"c{n}")) for n in range(GROUPS)))
@@ -109,7 +109,7 @@ async def test_whoever_may_have_an_answer_gets_it_through_any_replica(
     assert seen[0] == seen[1]
     assert [len(group.members) for group in seen[0].values()] == [1] * GROUPS
     assert listed[0] == listed[1] == set(groups)
-    # A change that its caller may ask for is passed on as well.
+    # An authorized change is forwarded as well.
     async with caller(stack, "merchant", groups="groups") as merchant:
         theirs = min(owners["groups-1"])
         cancelled = await merchant.cancel_group(theirs)
@@ -123,7 +123,7 @@ async def test_orders_are_placed_read_and_cancelled_through_any_replica(stack: S
         caller(stack, "shop", orders="orders-1") as other,
     ):
         campaign = await a_campaign(merchant)
-        # Each opens a group, so that both replicas own some of them.
+        # Each order opens a group, so that both replicas own some.
         placed = await asyncio.gather(*(one.place_order(**an_order(campaign, f"p{n}")) for n in range(GROUPS)))
         many = [an_order(campaign, f"b{n}") for n in range(GROUPS)]
         batch: Any = await other.place_orders(many)  # type: ignore[arg-type]

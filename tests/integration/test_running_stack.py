@@ -1,4 +1,4 @@
-"""The fixture that other repositories use: everything serves on ready channels, and a killed service comes back."""
+"""The fixture for other repositories: every service is ready, and a killed service restarts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A whole stack that asks who comes: mutual TLS for every call, SASL over TLS and an authorizer at the broker.
+"""A whole secured stack: mutual TLS for every call, SASL over TLS and an authorizer at the broker.
 
-Money moves in it as in any other; and whoever has one credential opens what that one opens, and nothing else. The stack
-is started once, and every test leaves it serving.
+Orders settle as in an unsecured stack. Each credential opens what it is for, and nothing else. The stack is started
+once, and every test leaves it serving.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from simulators.psp.server import SERVICE as PROVIDER_SERVICE
 
 SERVICES = ("orders", "groups", "payments")
 SOON_S = 30.0
-#: Words of fields that would say who somebody is.
+#: Words in the names of fields that identify a person.
 PERSONAL = {"phone", "email", "address", "birthday", "surname", "passport", "avatar", "nickname"}
 
 
@@ -68,15 +68,15 @@ def caller(stack: Stack, name: str) -> AsyncClient:
 
 
 def user(stack: Stack, name: str, **changes: Any) -> dict[str, Any]:
-    """What a client of Kafka is made with to come as a user."""
+    """Settings of a Kafka client that authenticates as a user."""
     assert stack.credentials is not None
     kafka = stack.credentials.kafka
-    told = {"mechanism": "SCRAM-SHA-512", "password": kafka.passwords.get(name, "none"), "ca": kafka.issued.ca}
-    return client(Cluster(stack.kafka, KafkaSecurity(user=name, **{**told, **changes})))
+    settings = {"mechanism": "SCRAM-SHA-512", "password": kafka.passwords.get(name, "none"), "ca": kafka.issued.ca}
+    return client(Cluster(stack.kafka, KafkaSecurity(user=name, **{**settings, **changes})))
 
 
 def ops(stack: Stack, *arguments: str, as_user: str = "ops") -> subprocess.CompletedProcess[str]:
-    """Runs a command of the command line with nothing but its own credentials."""
+    """Runs a command of the command line with its own credentials only."""
     assert stack.credentials is not None
     environment = {"PATH": "/usr/bin:/bin", **stack.credentials.environment(as_user)}
     command = (sys.executable, "-m", "ops.main", *arguments)
@@ -84,7 +84,7 @@ def ops(stack: Stack, *arguments: str, as_user: str = "ops") -> subprocess.Compl
 
 
 async def final(shop: AsyncClient, order: Order) -> str:
-    """How an order ends."""
+    """The final state of an order."""
     async for seen in shop.watch_order(order.name, patience_s=SOON_S):
         order = seen
     return OrderState.Name(order.state)
@@ -136,7 +136,7 @@ async def test_an_identity_opens_only_what_the_table_says(stack: Stack) -> None:
         assert await denied(shop.archive_campaign("campaigns/mug")) == "METHOD_NOT_ALLOWED"
         assert await denied(webhooks.get_balances()) == "METHOD_NOT_ALLOWED"
     async with caller(stack, "kafka") as broker:
-        # Its certificate is of the same authority, but the table does not know it.
+        # Its certificate is of the same authority, but the policy does not list it.
         assert await denied(broker.get_group(f"groups/{uuid.uuid4()}")) == "METHOD_NOT_ALLOWED"
 
 
@@ -155,7 +155,7 @@ async def test_calls_in_plaintext_and_with_a_certificate_of_another_authority_ar
 
 
 async def test_a_server_with_another_identity_is_not_called(stack: Stack, credentials: Credentials) -> None:
-    """A client that was led to another process of the same authority sends it nothing."""
+    """A client that is redirected to another process of the same authority sends it nothing."""
     shop = credentials.issued["shop"]
     one_try = [("grpc.enable_retries", 0)]
     for name in ("groups", "payments", "provider"):
@@ -235,7 +235,7 @@ async def test_only_its_writer_writes_a_topic(stack: Stack) -> None:
                 continue
             with pytest.raises(TopicAuthorizationFailedError):
                 await write(stack, name, topic.name)
-    # The same, with the right: a dead letter, which nobody takes for a fact.
+    # The same with the right: a dead letter, which no reader takes for a fact.
     await write(stack, "groups", next(one.name for one in ALL if one.writer == "groups" and one.message is None))
 
 

@@ -1,4 +1,4 @@
-"""A record that no build decodes stops its partition, and a skip that is recorded in the log lets it go on."""
+"""An undecodable record quarantines its partition. A recorded skip ends the quarantine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from groupbuy_testing.running import RunningStack
 from shared_kernel.topics import GROUP_INBOX, PAYMENT_INBOX
 from tests.integration.shop import Shop, until
 
-#: Many short processes, each of which loads Python and its libraries.
+#: Seconds. The test starts many short processes, each of which loads Python and its libraries.
 pytestmark = pytest.mark.timeout(400)
 
 FOREIGN = b"\xff\xff foreign"
@@ -28,7 +28,7 @@ def ops(kafka: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 async def plant(kafka: str, topic: TopicSpec, partitions: int) -> tuple[int, int]:
-    """Appends a foreign record; returns its partition and offset."""
+    """Appends a foreign record. Returns its partition and offset."""
     key = str(uuid4())
     producer = AIOKafkaProducer(bootstrap_servers=kafka)
     await producer.start()
@@ -49,11 +49,11 @@ def test_a_skip_lets_the_partition_go_on_also_after_a_restart(
     partition, offset = asyncio.run(plant(kafka, inbox, stack.partitions))
     until(lambda: "is quarantined" in stack.log(inbox.writer))
 
-    # Groups go on when payments stand still: the seat comes before the money.
+    # Groups continues while payments is quarantined: a seat is decided before its hold.
     orders = [shop.place(campaign, solo=True)] if inbox is PAYMENT_INBOX else []
     skipped = ops(kafka, "skip", inbox.name, str(partition), str(offset), "--reason", "planted by a test")
     assert skipped.returncode == 0, skipped.stderr
-    # One order in each partition.
+    # One order for each partition.
     seen: set[int] = set()
     while len(seen) < stack.partitions:
         order = shop.place(campaign, solo=True)

@@ -1,6 +1,6 @@
-"""Two workers: partitions move between them while they work, and a standby takes over with its state at hand.
+"""Two workers: partitions move between them while they work, and a standby takes over with its state folded.
 
-tests/chaos/kernel/late_replica.py is also run as a module, with ten times the log.
+The module tests/chaos/kernel/late_replica.py does the same with ten times the log.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tests.chaos.kernel.site import SESSION_S, Site
 from tests.unit.eventlog.counting import Counter, Counting
 from tests.waiting import wait_for_async
 
-#: Decisions in the log that a late replica finds.
+#: Decisions in the log when the late replica joins.
 DECISIONS = 50_000
 
 
 def _applied(decider: Decider[Counter]) -> dict[int, int]:
-    """Offset to which each partition is folded here, whether it is owned or followed."""
+    """Folded offset of each owned or followed partition."""
     assert decider.standby is not None
     owned = {partition: state.applied for partition, state in decider._table.data._states.items()}
     followed = {partition: at.get(decider._log.name, 0) - 1 for partition, at in decider.standby.positions.items()}
@@ -49,7 +49,7 @@ async def test_a_standby_takes_over_with_nothing_left_to_fold(
     async with Site(kafka_broker, tmp_path) as site:
         active = site.start("w0")
         await site.wait_started("w0")
-        # In this process, so that its state can be looked at.
+        # In this process, so that the test can read its state.
         connection = Connection(site.kafka, "w1", tmp_path / "w1")
         codec: Codec[Counter] = Codec.of("counting-1", Counter)
         standby = Decider(site.inbox.readers[0], site.inbox, site.log, Counting(), connection, codec)
@@ -57,7 +57,7 @@ async def test_a_standby_takes_over_with_nothing_left_to_fold(
         try:
             await site.feed(4_000, aggregates=500, seconds=1)
             await site.wait_drained()
-            # All is quiet before the comparison: no counter is open, so no timer decides any more.
+            # Nothing is in flight before the comparison: no counter is open, so no timer fires.
             await wait_for_async(lambda: _followed(site, standby), seconds=30)
             warm = _applied(standby)
             mine = {state.partition for state in standby._owned()}
@@ -87,7 +87,7 @@ async def _owns_all(decider: Decider[Counter]) -> bool:
 
 
 def _count_what_is_folded(monkeypatch: Any) -> list[int]:
-    """Offsets of records that change a state by being folded into it, from now on."""
+    """Records the offsets of all records that are folded from now on."""
     folded: list[int] = []
     apply: Callable[..., None] = PartitionState.apply
 
@@ -111,7 +111,7 @@ async def test_partitions_that_move_while_they_are_worked_on_are_drained_and_not
         second = site.start("w1")
         await site.wait_started("w1")
         assert not feeding.done(), "the load was to go on through the rebalance"
-        # … and a worker that is told to go while there is work.
+        # … and a worker that is stopped while there is work.
         first.send_signal(signal.SIGTERM)
         assert await site.wait_exit(first) == 0
         await feeding
@@ -120,7 +120,7 @@ async def test_partitions_that_move_while_they_are_worked_on_are_drained_and_not
         assert await site.wait_exit(second) == 0
         counts = await site.settled_counts()
         assert exact(counts), counts
-        # Drained before they moved: what was decided was committed, so nobody decided it again.
+        # Partitions were drained before they moved: decided inputs were committed, so none was decided again.
         assert "repeats" not in counts
         owners = {name: _ready(site.log_of(name)) for name in ("w0", "w1")}
         assert owners["w0"] == owners["w1"] == set(range(PARTITIONS))
@@ -136,7 +136,7 @@ async def test_a_late_replica_folds_ahead_and_takes_over(kafka_broker: str, tmp_
     async with Site(kafka_broker, tmp_path) as site:
         report = await late_replica.run(site, DECISIONS)
     assert report.decisions >= DECISIONS
-    # The replica joined with next to nothing left to fold, and so it was when the owner died.
+    # The replica had almost nothing left to fold when it joined and when the owner crashed.
     assert report.folded_ahead >= report.decisions
     assert report.behind < NEAR_RECORDS
     assert exact(report.counts), report
@@ -156,7 +156,7 @@ async def test_a_lost_state_directory_loses_nothing(kafka_broker: str, tmp_path:
 
 
 class _Counts:
-    """How many records there are of each key."""
+    """Number of records of each key."""
 
     stamp = "counts-1"
 
@@ -212,7 +212,7 @@ async def test_a_projection_is_taken_over_warm(kafka_broker: str, tmp_path: Path
 
 
 def _read_to(one: Projection[list[int]], topic: str) -> dict[int, int]:
-    """Next offset of each partition here, whether it is owned or followed."""
+    """Next offset of each owned or followed partition."""
     assert one.standby is not None
     owned = {partition: one.position(topic, partition) for partition in one._open_partitions.held}
     return owned | {partition: at.get(topic, 0) for partition, at in one.standby.positions.items()}

@@ -1,7 +1,7 @@
-"""Where to begin is known, or a process does not begin: it ends with code 70 and says in one sentence what and where.
+"""A process starts only if its start position is known. Otherwise it exits with code 70 and logs the reason.
 
-Each loss is a real one, made at the broker, or in the state directory, while the worker was away. A start that loses
-nothing is not stopped: what is kept on disk may be damaged, or be of another log.
+Each loss is caused at the broker or in the state directory while the worker is down. A damaged or foreign checkpoint
+loses nothing and does not prevent the start.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ async def nothing(site: Site) -> None:
     """Nothing is lost."""
 
 
-async def what_was_read(site: Site) -> None:
-    """Retention has deleted all of the inbox that was committed, and no tick that the worker left unread at its end."""
+async def read_inbox_lost(site: Site) -> None:
+    """Retention has deleted the committed part of the inbox, and no unread tick at its end."""
     offsets = await committed(site.kafka, site.inbox.readers[0])
     await _trim(site.inbox, site, {tp.partition: offset for tp, offset in offsets.items()})
 
@@ -50,14 +50,14 @@ async def the_group(site: Site) -> None:
         assert [code for _, code in deleted.results] == [0]
 
 
-async def what_was_not_read(site: Site) -> None:
-    """Retention was shorter than the worker was away."""
+async def unread_inbox_lost(site: Site) -> None:
+    """Retention has deleted records that the worker had not read."""
     await site.feed()
     await _trim(site.inbox, site, await site.ends(site.inbox))
 
 
 async def the_inbox(site: Site) -> None:
-    """Somebody has deleted it, and made it anew."""
+    """The topic was deleted and created again."""
     async with _admin(site) as admin:
         await _empty_group(site, admin)
         await admin.delete_topics([site.inbox.name])
@@ -70,7 +70,7 @@ async def the_inbox(site: Site) -> None:
 
 
 async def all_topics(site: Site) -> None:
-    """Both topics are made anew, as by a cluster that is set up again; the state directory is that of the old ones."""
+    """Both topics are created again, as in a new cluster. The state directory is of the old ones."""
     async with _admin(site) as admin:
         await _empty_group(site, admin)
         names = {site.inbox.name, site.log.name}
@@ -84,7 +84,7 @@ async def all_topics(site: Site) -> None:
 
 
 async def the_files(site: Site) -> None:
-    """A power cut, or a bad disk: some file of each partition's database is empty, cut, zeroed or gone."""
+    """A power cut or a bad disk: a file of each partition's database is empty, truncated, zeroed or missing."""
     for number, directory in enumerate(_kept(site, "w0")):
         current = directory / "CURRENT"
         manifest = directory / current.read_text().strip()
@@ -106,21 +106,21 @@ def _kept(site: Site, instance: str) -> list[Path]:
 
 
 async def the_inbox_and_the_checkpoint(site: Site) -> None:
-    """What was decided is known from the log alone."""
+    """The state directory is gone, and only the log is left."""
     await the_inbox(site)
     site.delete_state("w0")
 
 
 async def the_logs_beginning(site: Site) -> None:
-    """Somebody has let the first decision of each partition be deleted, and what was folded from it is gone too."""
+    """The first decision of each partition was deleted, and the state directory is gone."""
     await _trim(site.log, site, dict.fromkeys(range(PARTITIONS), 1))
     site.delete_state("w0")
 
 
-SAYS: dict[Loss, str] = {
+MESSAGES: dict[Loss, str] = {
     the_group: r"no committed offset, and no other record of what was read: .* topic={inbox} partition=\d",
-    # A decider compares with its state as well.
-    what_was_not_read: r"(the log was trimmed before it was read topic={inbox} partition=\d at=\d+ begin=\d+|"
+    # A decider also compares with its state.
+    unread_inbox_lost: r"(the log was trimmed before it was read topic={inbox} partition=\d at=\d+ begin=\d+|"
     r"the inbox begins after the last input that was decided: .* topic={inbox} partition=\d decided=\d+ "
     r"committed=\d+ begin=\d+)",
     the_logs_beginning: r"the log was trimmed topic={log} partition=\d folded=-1 begin=\d+",
@@ -142,7 +142,7 @@ async def _ask_coordinator(site: Site, admin: Any, request: Any) -> Any:
 
 
 async def _empty_group(site: Site, admin: Any) -> None:
-    """Takes the worker that has ended out of its group, where a static member otherwise stays for a session."""
+    """Removes the stopped worker from its group, where a static member otherwise stays for a session."""
     (described,) = await admin.describe_consumer_groups([site.inbox.readers[0]])
     ((_, group, _, _, _, members, *_),) = described.groups
     for member in members:
@@ -151,7 +151,7 @@ async def _empty_group(site: Site, admin: Any) -> None:
 
 
 async def _trim(topic: TopicSpec, site: Site, begins: Mapping[int, int]) -> None:
-    """Deletes the records before `begins`, by partition."""
+    """Deletes the records before these offsets, by partition."""
     async with _admin(site) as admin:
         await admin.delete_records(
             {TopicPartition(topic.name, p): RecordsToDelete(before_offset=begin) for p, begin in begins.items()}
@@ -159,17 +159,17 @@ async def _trim(topic: TopicSpec, site: Site, begins: Mapping[int, int]) -> None
 
 
 async def _worked(site: Site, *, times: int = 1) -> None:
-    """A worker, the so many-th, has decided something, and kept it."""
+    """Runs a worker until it has decided inputs and taken a checkpoint."""
     worker = site.start()
     await site.feed()
 
     async def committed_again() -> bool:
         return len(await committed(site.kafka, site.inbox.readers[0])) == PARTITIONS
 
-    # Its group may have no offsets yet.
+    # The group may have no offsets yet.
     await wait_for_async(committed_again, seconds=45)
     await site.wait_drained()
-    # It may have decided all before its start is over, and is not to be told to end in the middle of that.
+    # It can have decided everything before its start has completed. It is stopped only after its start.
     await site.wait_started("w0", times=times)
     worker.send_signal(signal.SIGTERM)
     assert await site.wait_exit(worker) == 0
@@ -178,11 +178,11 @@ async def _worked(site: Site, *, times: int = 1) -> None:
 @pytest.mark.parametrize(
     ("worker", "loss"),
     [
-        # A decider knows its place from its state.
-        *((DECIDER, loss) for loss in SAYS if loss is not the_group),
-        # They keep no state: where they were is all that they know.
+        # A decider knows its position from its state.
+        *((DECIDER, loss) for loss in MESSAGES if loss is not the_group),
+        # Stateless processors know only their committed offsets.
         ("effects", the_group),
-        ("effects", what_was_not_read),
+        ("effects", unread_inbox_lost),
     ],
 )
 async def test_a_start_that_would_lose_records_ends_the_process_and_says_what_and_where(
@@ -194,14 +194,14 @@ async def test_a_start_that_would_lose_records_ends_the_process_and_says_what_an
         log = site.log_of("w0")
         before = log.read_text()
         started = site.start()
-        # It asks 200 times for what is missing.
+        # It retries 200 times for the missing records.
         assert await asyncio.to_thread(started.wait, 60)
-        said = log.read_text().removeprefix(before)
-        assert started.code == EXIT_CODE, said
-        reasons = re.findall(f"^stopping with code {EXIT_CODE}: (.*)$", said, re.MULTILINE)
-        wanted = SAYS[loss].format(inbox=re.escape(site.inbox.name), log=re.escape(site.log.name))
-        assert [bool(re.fullmatch(wanted, reason)) for reason in reasons] == [True], said
-        assert "Traceback" not in said
+        output = log.read_text().removeprefix(before)
+        assert started.code == EXIT_CODE, output
+        reasons = re.findall(f"^stopping with code {EXIT_CODE}: (.*)$", output, re.MULTILINE)
+        wanted = MESSAGES[loss].format(inbox=re.escape(site.inbox.name), log=re.escape(site.log.name))
+        assert [bool(re.fullmatch(wanted, reason)) for reason in reasons] == [True], output
+        assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("loss", [the_inbox, the_inbox_and_the_checkpoint])
@@ -214,10 +214,12 @@ async def test_a_decider_without_the_inbox_that_it_decided_from_stands_still_and
         log = site.log_of("w0")
         before = log.read_text()
         started = site.start()
-        says = re.compile(r"partition (\d) is quarantined: .* the inbox ends at 0, before input \d+ that was decided")
+        message = re.compile(
+            r"partition (\d) is quarantined: .* the inbox ends at 0, before input \d+ that was decided"
+        )
 
         async def all_stand_still() -> bool:
-            return len(set(says.findall(log.read_text().removeprefix(before)))) == PARTITIONS
+            return len(set(message.findall(log.read_text().removeprefix(before)))) == PARTITIONS
 
         await wait_for_async(all_stand_still, seconds=60)
         await site.wait_started("w0", times=2)
@@ -225,26 +227,26 @@ async def test_a_decider_without_the_inbox_that_it_decided_from_stands_still_and
         assert await site.wait_exit(started) == 0
 
 
-@pytest.mark.parametrize("loss", [nothing, what_was_read, the_group])
+@pytest.mark.parametrize("loss", [nothing, read_inbox_lost, the_group])
 async def test_a_start_that_loses_nothing_is_not_stopped(kafka_broker: str, tmp_path: Path, loss: Loss) -> None:
     async with Site(kafka_broker, tmp_path) as site:
         await _worked(site)
         await loss(site)
         await _worked(site, times=2)
-        if loss is not what_was_read:
+        if loss is not read_inbox_lost:
             counts = await site.settled_counts()
             assert exact(counts), counts
 
 
 @pytest.mark.parametrize(
-    ("loss", "says"),
+    ("loss", "message"),
     [
         (all_topics, r"set aside .* \(another log\): topic \S+ had the id \S+, now it has"),
         (the_files, r"set aside .* \(damaged\)"),
     ],
 )
 async def test_a_state_that_cannot_be_used_is_set_aside_and_the_log_folded_again(
-    kafka_broker: str, tmp_path: Path, loss: Loss, says: str
+    kafka_broker: str, tmp_path: Path, loss: Loss, message: str
 ) -> None:
     async with Site(kafka_broker, tmp_path) as site:
         await _worked(site)
@@ -252,9 +254,9 @@ async def test_a_state_that_cannot_be_used_is_set_aside_and_the_log_folded_again
         await _worked(site, times=2)
         counts = await site.settled_counts()
         assert exact(counts), counts
-        # A cut manifest may still name a sound, older prefix.
+        # A truncated manifest can still name a valid older prefix.
         wanted = PARTITIONS - (loss is the_files)
-        assert len(re.findall(says, site.log_of("w0").read_text())) >= wanted
+        assert len(re.findall(message, site.log_of("w0").read_text())) >= wanted
         assert sum(one.name.endswith(".set-aside") for one in _all_kept(site)) >= wanted
 
 
@@ -283,7 +285,7 @@ async def test_damage_that_is_found_while_a_decider_runs_ends_it_and_its_next_st
         for directory in _kept(site, "w0"):
             for table in directory.glob("*.sst"):
                 data = bytearray(table.read_bytes())
-                # Its head, where the rows are; the end, which is read at the start, is sound.
+                # Damages the head, where the rows are. The end, which is read at the start, stays valid.
                 data[: len(data) // 3] = bytes(len(data) // 3)
                 table.write_bytes(data)
         worker = site.start()

@@ -1,4 +1,4 @@
-"""Told to stop at any time, a process ends soon and with code 0, and loses nothing: also while it is being started."""
+"""A process that is stopped at any time, also during its start, exits soon with code 0 and loses nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.chaos.kernel.run import exact
 from tests.chaos.kernel.site import Site
 from tests.waiting import wait_for_async
 
-#: What every worker passes that has a log to fold and an inbox to read.
+#: Log lines of every worker with a log to fold and an inbox to read.
 STEPS = (
     "start read, log's end not",
     "changelog folded",
@@ -26,9 +26,9 @@ STEPS = (
     "offsets due, not committed",
     "offsets committed",
 )
-#: What is said when the thread that speaks to the broker begins.
+#: Log line at the start of the consumer thread.
 BEGINS = "BatchConsumerThread]: Starting..."
-#: Less than what the group waits for a member that does not answer.
+#: Less than the time after which the group removes a silent member.
 ENDS_S = 5.0
 
 
@@ -39,7 +39,7 @@ async def test_told_at_any_step_of_a_start(kafka_broker: str, tmp_path: Path) ->
         await site.wait_drained()
         first.kill()
         for step in STEPS:
-            # All of the log to fold, and something to read.
+            # The whole log to fold, and some inputs to read.
             site.delete_state("w0")
             await site.feed()
             assert await site.wait_exit(site.start(stop_at=f"{step}:1")) == 0, step

@@ -1,4 +1,4 @@
-"""An operator's way out of each foreign record, rehearsed: find it, prove it, pass over it or take it out, go on."""
+"""The operator's procedure for each foreign record: find it, verify it, skip or remove it, and continue."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from shared_kernel import log_registry
 from shared_kernel.topics import CAMPAIGNS, GROUP_LOG, ORDERS, PAYMENT_LOG, REGISTRY
 from tests.integration.shop import CALL_S, Shop, until
 
-#: Many short processes, each of which loads Python and its libraries.
+#: Seconds. The test starts many short processes, each of which loads Python and its libraries.
 pytestmark = pytest.mark.timeout(500)
 SERVICES = ("orders", "groups", "payments")
 PARTITIONS = 2
@@ -57,15 +57,15 @@ def ops(kafka: str, *arguments: str, code: int = 0) -> str:
 
 
 def findings(kafka: str) -> set[tuple[str, str]]:
-    """Topic and kind of all that `verify` finds."""
-    said = ops(kafka, "verify", "--json", code=1).splitlines()
-    rows = [json.loads(line) for line in said if '"kind"' in line]
+    """Topic and kind of all findings of `verify`."""
+    output = ops(kafka, "verify", "--json", code=1).splitlines()
+    rows = [json.loads(line) for line in output if '"kind"' in line]
     assert all(row["way_out"] for row in rows)
     return {(row["topic"], row["kind"]) for row in rows}
 
 
 def plant(kafka: str, spec: TopicSpec, value: bytes | None, key: str) -> str:
-    """Appends a record where its key belongs; returns `TOPIC:PARTITION:OFFSET`."""
+    """Appends a record to the partition of its key. Returns `TOPIC:PARTITION:OFFSET`."""
 
     async def run() -> str:
         producer = AIOKafkaProducer(bootstrap_servers=kafka)
@@ -88,8 +88,8 @@ async def decisions(kafka: str, group: str) -> list[bytes]:
     return found
 
 
-def told(stack: System, name: str) -> bool:
-    """Whether a service has told of both foreign records."""
+def has_logged(stack: System, name: str) -> bool:
+    """Whether a service has logged both foreign records."""
     return stack.log(name).count("changes nothing") >= 2
 
 
@@ -131,9 +131,9 @@ def test_a_foreign_decision_is_passed_over_by_every_reader(shop: Shop) -> None:
         at = place.split(":")
         assert "nothing recorded" in ops(kafka, "skip", *at, "--reason", "planted", "--dry-run")
         ops(kafka, "skip", *at, "--reason", "planted by a test")
-    said = ops(kafka, "verify")
-    assert f'"skipped": {len(places)}' in said
-    # A good record is not skipped, whoever asks for it.
+    output = ops(kafka, "verify")
+    assert f'"skipped": {len(places)}' in output
+    # A valid record can't be skipped.
     assert "this build can process the record" in ops(kafka, "skip", GROUP_LOG.name, "0", "0", "--reason", "no", code=1)
 
     restart(stack, *SERVICES)
@@ -153,7 +153,7 @@ def test_a_decision_that_forks_a_group_is_taken_out_of_its_log(shop: Shop) -> No
     for name in SERVICES:
         stack.stop_service(name)
     group = leader.group.removeprefix("groups/")
-    # Decodable, and the next of its chain: no reader can tell it from the decision that it keeps out.
+    # Decodable, and the next of its chain: readers can't distinguish it from the decision that it replaces.
     last = asyncio.run(decisions(kafka, group))[-1]
     forged = g.GroupDecision(
         group=group,
@@ -167,10 +167,10 @@ def test_a_decision_that_forks_a_group_is_taken_out_of_its_log(shop: Shop) -> No
     at = place.split(":")
     before = ops(kafka, "tail", GROUP_LOG.name, "--from-beginning", "--no-follow").count("\n")
     rebuild = ("topics", "rebuild", "--without", place, "--reason", "forged by a test")
-    # The groups of static members are empty only once their sessions are over.
+    # Groups of static members are empty once their sessions have ended.
     until(lambda: "would be removed" in run(kafka, *rebuild, "--dry-run").stdout)
     ops(kafka, *rebuild)
-    # Again: nothing is left to do.
+    # Again: no change.
     ops(kafka, *rebuild)
     assert ops(kafka, "tail", GROUP_LOG.name, "--from-beginning", "--no-follow").count("\n") == before
     assert '"findings": 0' in ops(kafka, "verify")
@@ -194,29 +194,29 @@ def test_a_campaign_that_somebody_removed_or_replaced_is_restored(shop: Shop) ->
         plant(kafka, CAMPAIGNS, value, key)
     plant(kafka, REGISTRY, FOREIGN, "declared")
 
-    # The offer is what it was, and all are told.
+    # The campaign is unchanged, and every service has logged the records.
     for name in ("groups", "orders"):
-        until(partial(told, stack, name))
+        until(partial(has_logged, stack, name))
     found = shop.campaigns.GetCampaign(GetCampaignRequest(name=campaign), timeout=CALL_S)
     assert found.solo_price_minor == 9_900
     shop.wait(shop.place(campaign, solo=True), "SETTLED")
-    said = ops(kafka, "topics", "check", code=1)
+    output = ops(kafka, "topics", "check", code=1)
     for kind in ("no value", "foreign name", "undecodable"):
-        assert kind in said
+        assert kind in output
     assert {(topic, kind) for topic, kind in findings(kafka) if topic == CAMPAIGNS.name} == {
         (CAMPAIGNS.name, "no value"),
         (CAMPAIGNS.name, "foreign name"),
         (CAMPAIGNS.name, "undecodable"),
     }
-    # A junk entry of the registry stops no start.
+    # An invalid entry of the registry does not prevent a start.
     stack.kill("groups")
     stack.wait_serving("groups")
 
     assert "nothing written" in ops(kafka, "campaigns", "restore", campaign, "--dry-run")
     assert "written again" in ops(kafka, "campaigns", "restore", campaign)
     assert "nothing to restore" in ops(kafka, "campaigns", "restore", campaign)
-    said = ops(kafka, "topics", "check", code=1)
-    assert CAMPAIGNS.name not in said
-    assert REGISTRY.name in said
+    output = ops(kafka, "topics", "check", code=1)
+    assert CAMPAIGNS.name not in output
+    assert REGISTRY.name in output
     shop.wait(shop.place(campaign, solo=True), "SETTLED")
     clean(shop)

@@ -227,7 +227,7 @@ def funds_arrive_for_a_cancelled_order() -> History:
     t.facts += [placed("a", opens=True), cancel_requested("a"), placed("a", 3000, quantity=5)]
     t.group.decide(1010, opened("a"), reserved("a"))
     t.group.decide(2010, ge.seat_released("a", g.RELEASE_REASON_CANCELLED))
-    t.payments.decide(2020, authorised("a"), authorised("stray", 500))
+    t.payments.decide(2020, authorised("a"), authorised("unknown", 500))
     t.payments.decide(2030, hold_lapsed("a"), pe.payment_released("a"))
     t.group.decide(2040, ge.member_released("a"))
     return t.done()

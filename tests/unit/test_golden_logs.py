@@ -1,4 +1,4 @@
-"""What older builds decided, today's decide again: the same bytes from the same inbox, whoever reads it and however."""
+"""This build decides recorded inboxes to the bytes of older builds, with any owner and any batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The independent fold tells a lost decision from one that is not made yet, and reports the positions of partitions."""
+"""The independent fold detects a lost decision, as opposed to one not made yet, and reports positions of partitions."""
 
 from __future__ import annotations
 

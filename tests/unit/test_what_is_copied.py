@@ -1,4 +1,4 @@
-"""The sequencers copy what the decider behind them heeds, whatever they don't know, and nothing else."""
+"""The sequencers copy every event that their decider uses, every event unknown to them, and no other."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_numbers_of_this_test_are_those_of_the_messages() -> None:
 
 
 @pytest.mark.parametrize("kind", GROUP_KINDS)
-def test_a_purse_gets_a_copy_of_what_it_follows_and_of_nothing_that_it_would_ignore(kind: str) -> None:
+def test_payments_gets_copies_of_the_events_that_it_uses_and_of_no_other(kind: str) -> None:
     value = group_decision(kind)
     copied = payments().map_record(record(value))
     if copied is None:
@@ -93,7 +93,7 @@ def test_a_purse_gets_a_copy_of_what_it_follows_and_of_nothing_that_it_would_ign
 
 
 @pytest.mark.parametrize("kind", PAYMENT_KINDS)
-def test_a_group_gets_a_copy_of_what_it_reacts_to_and_of_nothing_that_it_would_ignore(kind: str) -> None:
+def test_a_group_gets_copies_of_the_events_that_it_uses_and_of_no_other(kind: str) -> None:
     value = payment_decision(kind)
     copied = groups().map_record(record(value))
     if copied is None:
@@ -105,7 +105,7 @@ def test_a_group_gets_a_copy_of_what_it_reacts_to_and_of_nothing_that_it_would_i
     assert (message.source.topic, message.source.partition, message.source.offset) == (DECISIONS, 3, 7)
 
 
-def test_a_decision_is_copied_whole_if_one_of_its_events_is_heeded() -> None:
+def test_a_decision_is_copied_whole_if_the_decider_uses_one_of_its_events() -> None:
     mixed = group_decision("completed", "settlement_requested")
     assert PaymentInput.FromString(payments().map_record(record(mixed)) or b"").group_decision == mixed
     mixed = payment_decision("hold_requested", "captured")
@@ -121,7 +121,7 @@ def test_an_event_that_this_build_does_not_know_is_copied_so_that_the_decider_st
 
 @pytest.mark.parametrize("copying", [payments(), groups()], ids=["payments", "groups"])
 @pytest.mark.parametrize("value", [b"\xff\xff", group_decision("seat_refused")], ids=["no message", "another's key"])
-def test_what_is_no_decision_of_the_keys_group_is_undecodable_even_where_it_would_not_be_copied(
+def test_a_value_that_is_no_decision_of_the_keys_group_is_undecodable_even_if_it_would_not_be_copied(
     copying: RecordMapper, value: bytes
 ) -> None:
     with pytest.raises(Undecodable):
@@ -140,7 +140,7 @@ def test_every_order_fact_is_copied_and_one_of_an_unknown_kind_is_undecodable() 
 
 
 @pytest.mark.parametrize("exists", [True, False])
-async def test_beside_an_order_that_opens_a_group_goes_its_campaign_once_the_campaigns_are_read(exists: bool) -> None:
+async def test_an_order_that_opens_a_group_is_copied_with_its_campaign_once_campaigns_are_read(exists: bool) -> None:
     offer = Campaign(name="campaigns/mug", capacity=3)
     copying = groups(ORDERS, {"mug": offer} if exists else {})
     value = OrderFact(group=GROUP, order="o1", placed=OrderPlaced(campaign="mug", opens_group=True)).SerializeToString()
@@ -156,10 +156,10 @@ async def test_beside_an_order_that_opens_a_group_goes_its_campaign_once_the_cam
 
 
 async def test_a_batch_with_many_unknown_campaigns_reads_their_topic_to_its_end_once() -> None:
-    asked: list[str] = []
+    loads: list[str] = []
 
     async def get_latest(key: str) -> Campaign | None:
-        asked.append(key)
+        loads.append(key)
         return None
 
     copying = GroupInboxMapper(ORDERS, lambda key: None, get_latest).for_partition(ORDERS, 3)
@@ -173,10 +173,10 @@ async def test_a_batch_with_many_unknown_campaigns_reads_their_topic_to_its_end_
         except DependencyUnavailable as missing:
             await copying.load_dependency(missing)
         assert not GroupInput.FromString(copying.map_record(opening) or b"").HasField("campaign")
-    assert asked == ["unknown-0"]
+    assert loads == ["unknown-0"]
 
 
-async def test_a_broker_that_is_away_while_a_campaign_is_looked_for_is_waited_for(
+async def test_a_look_up_of_a_campaign_waits_for_a_broker_that_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(backoff, "MAX_WAIT_S", 0.0)

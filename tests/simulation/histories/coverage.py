@@ -34,7 +34,7 @@ EVENTS = tuple(f"group.{one.name}" for one in GroupEvent.DESCRIPTOR.oneofs_by_na
 )
 TRANSITIONS = tuple(
     f"{when.name} {row.on}" for rows in (transitions.GROUP, transitions.ORDER) for row in rows for when in row.when
-) + tuple(f"payment {state} {told}" for state, told in ROWS)
+) + tuple(f"payment {state} {report}" for state, report in ROWS)
 KNOWN = {"fault": FAULTS, "event": EVENTS, "transition": TRANSITIONS}
 
 

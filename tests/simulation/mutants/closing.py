@@ -94,7 +94,7 @@ CLOSING: tuple[Mutant, ...] = (
         (closing.reach_deadline, "terms.house_fill_members <= members", "terms.house_fill_members < members"),
     ),
     mutant(
-        "house_fill_unasked",
+        "house_fill_without_terms",
         "virtual completion applies without being in the terms",
         (closing.reach_deadline, "0 < terms.house_fill_members", "0 <= terms.house_fill_members"),
     ),
@@ -108,9 +108,7 @@ CLOSING: tuple[Mutant, ...] = (
         "every member gets the leader's discount",
         (closing.complete, "order == leader)", "True)"),
     ),
-    mutant(
-        "leader_discount_to_nobody", "the leader gets no discount", (closing.complete, "order == leader)", "False)")
-    ),
+    mutant("leader_discount_missing", "the leader gets no discount", (closing.complete, "order == leader)", "False)")),
     mutant(
         "discount_once_an_order",
         "the discount is for the order, not for each piece",
@@ -149,7 +147,7 @@ CLOSING: tuple[Mutant, ...] = (
         (closing._release_all, "else tuple(state.confirmed)", "else ()"),
     ),
     mutant(
-        "waiting_kept_at_closing",
+        "waitlist_kept_at_closing",
         "the waitlist is not released when the group closes",
         (closing._release_all, "for order in tuple(state.waitlist):", "for order in ():"),
     ),

@@ -70,7 +70,7 @@ SEATS: tuple[Mutant, ...] = (
     ),
     mutant(
         "overtaking_cancel_forgotten",
-        "an order cancelled before it came gets a seat",
+        "an order whose cancel arrived first gets a seat",
         (
             evolve._seat_refused,
             "_end(state, event.order, OrderStatus.CANCELLED if cancelled else OrderStatus.REFUSED)",
@@ -79,7 +79,7 @@ SEATS: tuple[Mutant, ...] = (
     ),
     mutant(
         "refusal_forgotten",
-        "a refused order that comes again may get a seat",
+        "a refused order that is placed again can get a seat",
         (
             evolve._seat_refused,
             "_end(state, event.order, OrderStatus.CANCELLED if cancelled else OrderStatus.REFUSED)",
@@ -88,7 +88,7 @@ SEATS: tuple[Mutant, ...] = (
     ),
     mutant(
         "cancel_refused_twice",
-        "a late cancel is answered each time",
+        "a late cancel is refused more than once",
         (on_order_event.refuse_cancel, "if not refused:", "if True:"),
     ),
     mutant(
@@ -98,7 +98,7 @@ SEATS: tuple[Mutant, ...] = (
     ),
     mutant(
         "waitlist_forgotten",
-        "a free seat is not given to the waitlist",
+        "a free seat is not offered to the waitlist",
         (decide._decide_in_order, "if state.waitlist and items:", "if False:"),
     ),
     mutant(
@@ -143,7 +143,7 @@ SEATS: tuple[Mutant, ...] = (
         (command._payment_decision, "if kind in MONEY:", 'if kind in MONEY and kind != "payment_released":'),
     ),
     mutant(
-        "decline_unheard",
+        "decline_not_reported",
         "the group is not notified of a declined capture",
         (command._payment_decision, "if kind in MONEY:", 'if kind in MONEY and kind != "capture_declined":'),
     ),

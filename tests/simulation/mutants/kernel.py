@@ -36,7 +36,7 @@ KERNEL: tuple[Mutant, ...] = (
     ),
     mutant(
         "time_of_the_last_decision",
-        "an input is decided by the time before it",
+        "an input is decided at the time of the previous decision",
         (
             aggregate.decide,
             "timestamp_ms if timestamp_ms > aggregate.time_ms else aggregate.time_ms",
@@ -45,7 +45,7 @@ KERNEL: tuple[Mutant, ...] = (
     ),
     mutant(
         "fold_by_another_time",
-        "a decision is folded by another time than it was made",
+        "a decision is folded with another time than its own",
         (aggregate.apply, "at_ms = decision.time_ms", "at_ms = aggregate.time_ms"),
     ),
     mutant(
@@ -67,18 +67,18 @@ KERNEL: tuple[Mutant, ...] = (
         _READS_ALL_AGAIN,
     ),
     mutant(
-        "repeats_not_dropped",
-        "a repeated decision is folded twice",
+        "duplicates_not_dropped",
+        "a duplicate decision is folded twice",
         (aggregate.apply, "if version <= aggregate.version:", "if version < 0:"),
     ),
     mutant(
         "version_unchecked",
-        "whatever is read next counts as the next version",
+        "the version of a decision is not checked",
         (aggregate.apply, "version = decision.version\n", "version = aggregate.version + 1\n"),
     ),
     mutant(
         "digest_unchecked",
-        "decisions don't name the one before them, and nobody looks",
+        "the digest of the previous decision is not checked",
         (aggregate.apply, "decision.previous_sha256 != aggregate.digest", "False"),
         (aggregate.decide, "at_ms, aggregate.digest, events)", 'at_ms, b"", events)'),
     ),
@@ -102,7 +102,7 @@ KERNEL: tuple[Mutant, ...] = (
         ),
     ),
     mutant(
-        "committed_before_answered",
+        "committed_before_results",
         "effects commit before their calls have ended",
         (
             EffectsProcess.handle,
@@ -132,7 +132,7 @@ KERNEL: tuple[Mutant, ...] = (
     ),
     mutant(
         "checkpoint_ahead_of_acks",
-        "who stops keeps a checkpoint of decisions that nobody has written",
+        "a stopping owner keeps a checkpoint of unwritten decisions",
         (DeciderProcess.checkpoint, "if self.outbox:", "if False:"),
         (faults._take_away, "process.current = False", _KEEP_A_CHECKPOINT),
     ),
@@ -158,7 +158,7 @@ KERNEL: tuple[Mutant, ...] = (
     ),
     mutant(
         "clock_unknown_nothing_due",
-        "who knows no broker time waits until a record tells it",
+        "without an estimate of the broker's time, no timer fires until a record arrives",
         (
             PartitionState.next_fire_in_ms,
             "return 0 if now_ms is None or not clock.was_acknowledged else",

@@ -71,7 +71,7 @@ MONEY: tuple[Mutant, ...] = (
         (next_steps._release, "payment.idle()", "True"),
     ),
     mutant(
-        "hold_asked_twice",
+        "hold_requested_twice",
         "a duplicate reservation requests a second hold",
         (on_group_event._seat_reserved, "record is not None and record.intent is not Intent.NONE", "False"),
     ),
@@ -107,7 +107,7 @@ MONEY: tuple[Mutant, ...] = (
         ),
     ),
     mutant(
-        "unknown_never_asked_again",
+        "unknown_never_retried",
         "a call without a result is not retried",
         (GroupPaymentsDomain.due, "if state.retries", "if False"),
     ),
@@ -127,12 +127,12 @@ MONEY: tuple[Mutant, ...] = (
         ),
     ),
     mutant(
-        "capture_told_twice_counts_twice",
+        "capture_reported_twice_counts_twice",
         "a duplicate report of a capture counts as new money",
         (unexpected_funds.on_captured, "if record is not None and record.has_taken(hold):", "if False:"),
     ),
     mutant(
-        "unasked_capture_kept",
+        "unexpected_capture_kept",
         "unexpected money is kept",
         (
             unexpected_funds.on_captured,
@@ -141,7 +141,7 @@ MONEY: tuple[Mutant, ...] = (
         ),
     ),
     mutant(
-        "suspense_not_sent_back",
+        "suspense_not_returned",
         "money in suspense is recorded and not returned",
         (unexpected_funds.return_funds, "yield request(", "return\n    yield request("),
     ),
@@ -174,7 +174,7 @@ MONEY: tuple[Mutant, ...] = (
         "refund_of_claimed_money", "pending refunds are not counted", (Payment.refundable, " - self._claimed()", "")
     ),
     mutant(
-        "refund_without_answer",
+        "refund_without_result",
         "a refund that can't be made is not declined",
         (
             on_refund_command.on_refund_command,

@@ -73,25 +73,25 @@ class Witness:
         self.ends: Counter[str] = Counter()
         self.closings: list[str] = []
 
-    def hear(self, event: Any, capacity: int) -> None:
+    def observe(self, event: Any, capacity: int) -> None:
         body = event.WhichOneof("body")
-        what = getattr(event, body)
+        message = getattr(event, body)
         if body == "seat_reserved":
-            self.seated.add(what.order)
+            self.seated.add(message.order)
             assert len(self.seated) <= capacity
         elif body == "member_confirmed":
-            self.confirmed.append(what.order)
-            assert what.members == len(self.confirmed)
+            self.confirmed.append(message.order)
+            assert message.members == len(self.confirmed)
         elif body in ("seat_released", "member_settled", "member_declined", "seat_refused"):
-            self.ends[what.order] += 1
-            self.seated.discard(what.order)
-            if body == "seat_released" and what.order in self.confirmed:
-                self.confirmed.remove(what.order)
+            self.ends[message.order] += 1
+            self.seated.discard(message.order)
+            if body == "seat_released" and message.order in self.confirmed:
+                self.confirmed.remove(message.order)
         elif body in ("completed", "expired", "cancelled"):
             self.closings.append(body)
             if body == "completed":
-                assert list(what.orders) == self.confirmed
-                assert what.leader_order in self.confirmed
+                assert list(message.orders) == self.confirmed
+                assert message.leader_order in self.confirmed
         self.events.append(event)
 
     def once(self, body: str) -> None:
@@ -111,11 +111,11 @@ def test_the_invariants_of_a_group_hold_after_every_input(history: list[tuple[in
         group.when(value, at=at)
         capacity = 0 if group.state.terms is None else group.state.terms.capacity
         for event in group.events:
-            witness.hear(event, capacity)
+            witness.observe(event, capacity)
         check(group, witness)
     group.when(tick(), at=at + 24 * 60 * MINUTE)
     for event in group.events:
-        witness.hear(event, capacity)
+        witness.observe(event, capacity)
     check(group, witness)
     assert group.state.phase is not Phase.FORMING
     for order in list(group.state.ended) + list(group.state.confirmed):

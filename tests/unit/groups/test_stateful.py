@@ -168,7 +168,7 @@ class GroupMachine(RuleBasedStateMachine):
         self.charged: set[str] = set()
         self.released: set[str] = set()
 
-    def say(self, *values: bytes, after_ms: int = 0) -> None:
+    def send(self, *values: bytes, after_ms: int = 0) -> None:
         for value in values:
             self.past.append(value)
             self._hear(value, after_ms)
@@ -185,7 +185,7 @@ class GroupMachine(RuleBasedStateMachine):
     def a_leader_opens(self, offer: Campaign, quantity: int) -> None:
         self.count = Count(offer)
         self.count.customers["o0"], self.count.quantities["o0"] = "ann", quantity
-        self.say(opens("o0", offer, customer="ann", quantity=quantity))
+        self.send(opens("o0", offer, customer="ann", quantity=quantity))
         self._answer("o0", paid=True)
 
     @rule(customers=st.lists(CUSTOMERS, min_size=1, max_size=3), quantity=QUANTITIES, early=RARELY)
@@ -195,7 +195,7 @@ class GroupMachine(RuleBasedStateMachine):
             customer = name or f"customer of {order}"
             self.count.customers[order], self.count.quantities[order] = customer, quantity
             # Sometimes the cancel comes before its order.
-            self.say(*[cancels(order)] * early, joins(order, customer=customer, quantity=quantity))
+            self.send(*[cancels(order)] * early, joins(order, customer=customer, quantity=quantity))
             self._check_answer(order, early)
 
     def _check_answer(self, order: str, early: bool) -> None:
@@ -217,13 +217,13 @@ class GroupMachine(RuleBasedStateMachine):
         if really:
             orders = list(self.count.customers)
             order = orders[which % len(orders)]
-            self.say(cancels(order))
+            self.send(cancels(order))
             assert self.count.where[order] not in LIVE
 
     @rule(really=RARELY, surely=RARELY)
     def the_shop_cancels(self, really: bool, surely: bool) -> None:
         if really and surely:
-            self.say(cancel_group())
+            self.send(cancel_group())
             assert self.count.closings
 
     # Payments: answers each request once, possibly late --------------------------------------------------------------
@@ -243,7 +243,7 @@ class GroupMachine(RuleBasedStateMachine):
         if paid:
             self.held[order] = self.count.to_hold[order]
         was = self.count.where[order]
-        self.say(authorised(order, self.held[order]) if paid else declined(order))
+        self.send(authorised(order, self.held[order]) if paid else declined(order))
         if was == "reserved":
             assert self.count.where[order] in (("member", "settling") if paid else ("released",))
 
@@ -257,23 +257,23 @@ class GroupMachine(RuleBasedStateMachine):
         order = owed[which % len(owed)]
         if order in self.count.to_release:
             self.released.add(order)
-            self.say(released(order))
+            self.send(released(order))
         else:
             self.charged.add(order)
-            self.say(captured(order, self.count.to_charge[order]) if which % 5 else capture_declined(order))
+            self.send(captured(order, self.count.to_charge[order]) if which % 5 else capture_declined(order))
 
     # Time, and what comes again -----------------------------------------------------------------------------------
 
     @rule(after_ms=st.sampled_from((*(1,) * 9, MINUTE, HOLD_WINDOW - 1, HOLD_WINDOW)))
     def time_passes(self, after_ms: int) -> None:
-        self.say(tick(), after_ms=after_ms)
+        self.send(tick(), after_ms=after_ms)
 
     @rule(before_ms=st.integers(-1, 1), really=RARELY)
     @precondition(lambda self: len(self.count.members) > 1 and not self.count.closings)
     def the_deadline_comes(self, before_ms: int, really: bool) -> None:
         left_ms = self.count.deadline_ms - before_ms - self.group.now_ms
         if really and left_ms > 0:
-            self.say(tick(), after_ms=left_ms)
+            self.send(tick(), after_ms=left_ms)
 
     @rule(which=WHICH)
     def an_old_input_comes_again(self, which: int) -> None:
@@ -328,7 +328,7 @@ class GroupMachine(RuleBasedStateMachine):
             return
         while self._to_answer():
             self._answer(self._to_answer()[0], paid=True)
-        self.say(tick(), after_ms=2 * 60 * MINUTE)
+        self.send(tick(), after_ms=2 * 60 * MINUTE)
         while self._owed():
             self.money_moves(1)
         assert self.group.state.is_done

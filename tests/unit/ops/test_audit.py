@@ -105,16 +105,16 @@ PLANTED: dict[str, tuple[Invariant, str, Edit]] = {
     "a hold above the first tier's price": (
         Invariant.RIGHT_AMOUNT, "join b", put("seat_reserved.hold_amount_minor", 9900),
     ),
-    "a hold that is not what the seat says": (
+    "a hold of another amount than the seat's": (
         Invariant.RIGHT_AMOUNT, "ask b", put("hold_requested.call.amount_minor", 8901),
     ),
-    "more held than asked for": (Invariant.RIGHT_AMOUNT, "hold b", put("hold_authorised.amount_minor", 9000)),
+    "more held than requested": (Invariant.RIGHT_AMOUNT, "hold b", put("hold_authorised.amount_minor", 9000)),
     "a hold in another currency": (Invariant.RIGHT_AMOUNT, "hold b", put("hold_authorised.currency", "JPY")),
-    "a void that lets go too little": (Invariant.HELD_IS_ACCOUNTED_FOR, "gone c", put("voided.amount_minor", 8800)),
+    "a void that releases too little": (Invariant.HELD_IS_ACCOUNTED_FOR, "gone c", put("voided.amount_minor", 8800)),
     "a hold authorised twice": (Invariant.HELD_IS_ACCOUNTED_FOR, "hold b", add(authorised("b"))),
-    "money asked for twice": (Invariant.ONE_CAPTURE, "hold b", add(pe.hold_requested("b", 8900))),
+    "a hold requested twice": (Invariant.ONE_CAPTURE, "hold b", add(pe.hold_requested("b", 8900))),
     "a refund beyond the capture": (Invariant.REFUNDS_WITHIN_CAPTURES, "capture b", add(refund)),
-    "a release nobody asked for": (
+    "a release without a request": (
         Invariant.ONE_END_OF_ORDER, "capture d", add(p.PaymentEvent(payment_released=p.PaymentReleased(order="d"))),
     ),
     "a release that leaves the hold open": (Invariant.HELD_IS_ACCOUNTED_FOR, "gone c", drop(0)),
@@ -123,7 +123,7 @@ PLANTED: dict[str, tuple[Invariant, str, Edit]] = {
     ),
     "a charge to the wrong hold": (Invariant.RIGHT_AMOUNT, "complete", put("settlement_requested.hold", "hold-b", 3)),
     "a member charged twice": (Invariant.ONE_CAPTURE, "complete", add(ge.settlement_requested("b", 7900))),
-    "a charge to somebody who left": (
+    "a charge to a member who left": (
         Invariant.CAPTURE_AFTER_COMPLETION, "complete", add(ge.settlement_requested("c", 7900)),
     ),
     "a member settled at another amount": (
@@ -136,7 +136,7 @@ PLANTED: dict[str, tuple[Invariant, str, Edit]] = {
     "a member left out of completion": (Invariant.ONE_END_OF_GROUP, "complete", orders_named("a", "b")),
     "a stranger in the completion": (Invariant.ONE_END_OF_GROUP, "complete", orders_named("a", "b", "c", "d")),
     "members in another order than confirmed": (Invariant.ONE_END_OF_GROUP, "complete", orders_named("b", "a", "d")),
-    "the discount for somebody else": (Invariant.RIGHT_AMOUNT, "complete", put("completed.leader_order", "b", 2)),
+    "the discount for another member": (Invariant.RIGHT_AMOUNT, "complete", put("completed.leader_order", "b", 2)),
     "a completion before full and deadline": (
         Invariant.ENDS_IN_TIME,
         "confirm b",
@@ -174,7 +174,7 @@ PLANTED: dict[str, tuple[Invariant, str, Edit]] = {
     "another quantity than ordered": (Invariant.RIGHT_AMOUNT, "join b", put("seat_reserved.quantity", 2)),
     "a hold that is not released": (Invariant.HELD_IS_ACCOUNTED_FOR, "gone c", clear),
     "a capture that never came": (Invariant.ENDS_IN_TIME, "capture b", clear),
-    "a group that is not told of its end": (Invariant.ENDS_IN_TIME, "settle d", drop(1)),
+    "an end that is not reported to the group": (Invariant.ENDS_IN_TIME, "settle d", drop(1)),
     "an event of no known kind": (Invariant.VERSIONS, "settle b", add(g.GroupEvent())),
 }  # fmt: skip
 

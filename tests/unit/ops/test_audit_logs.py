@@ -1,6 +1,6 @@
 """The audit reports faults of a log, between logs, and against the provider's statement.
 
-Method: a correct logs whose records or statement are changed afterwards.
+Method: correct logs whose records or statement are changed afterwards.
 """
 
 from __future__ import annotations

@@ -87,40 +87,40 @@ def test_a_log_that_has_grown_since_passes(log: list[Line], tmp_path: Path) -> N
 
 def test_a_changed_entry_is_reported(file: Path, log: list[Line]) -> None:
     at = len(log) - 1
-    said = found(file, changed(log, at, cheaper))
-    assert any("the root of its first" in one and "differs from the exported one" in one for one in said)
-    assert any(f"the entry of group {GROUP} version {at + 1} was changed" in one for one in said)
+    messages = found(file, changed(log, at, cheaper))
+    assert any("the root of its first" in one and "differs from the exported one" in one for one in messages)
+    assert any(f"the entry of group {GROUP} version {at + 1} was changed" in one for one in messages)
 
 
 def test_a_changed_entry_in_the_middle_also_breaks_the_chain(file: Path, log: list[Line]) -> None:
     at = len(log) - 2
-    said = found(file, changed(log, at, cheaper))
-    assert any(f"the entry of group {GROUP} version {at + 1} was changed" in one for one in said)
-    assert any(f"does not hold the digest of version {at + 1}" in one for one in said)
+    messages = found(file, changed(log, at, cheaper))
+    assert any(f"the entry of group {GROUP} version {at + 1} was changed" in one for one in messages)
+    assert any(f"does not hold the digest of version {at + 1}" in one for one in messages)
 
 
 def test_a_rewritten_chain_is_reported_from_its_first_change(file: Path, log: list[Line]) -> None:
     at = len(log) - 3
-    said = found(file, with_new_chain(changed(log, at, cheaper)))
+    messages = found(file, with_new_chain(changed(log, at, cheaper)))
     assert any(
-        f"the chain of group {GROUP} version {at + 1} and after was rewritten, 3 decisions" in one for one in said
+        f"the chain of group {GROUP} version {at + 1} and after was rewritten, 3 decisions" in one for one in messages
     )
-    assert not any("does not hold" in one for one in said), "the forged chain is valid in itself"
+    assert not any("does not hold" in one for one in messages), "the forged chain is valid in itself"
 
 
 @pytest.mark.parametrize("at", [-1, 3])
 def test_a_removed_decision_is_reported(file: Path, log: list[Line], at: int) -> None:
     mark = sha256(log[at].value).digest()[: root_files.MARK_BYTES].hex()
     left = [line for line in log if line is not log[at]]
-    said = found(file, left)
-    assert any(f"offset {log[at].offset}: the decision with digest {mark}… was removed" in one for one in said)
-    assert any("differs from the exported one" in one for one in said)
+    messages = found(file, left)
+    assert any(f"offset {log[at].offset}: the decision with digest {mark}… was removed" in one for one in messages)
+    assert any("differs from the exported one" in one for one in messages)
 
 
 def test_a_removed_decision_before_a_new_chain_is_reported(file: Path, log: list[Line]) -> None:
     left = [line for number, line in enumerate(log) if number != 4]
-    said = found(file, with_new_chain(left))
-    assert any("offset 4" in one and "was removed" in one for one in said)
+    messages = found(file, with_new_chain(left))
+    assert any("offset 4" in one and "was removed" in one for one in messages)
 
 
 def test_a_moved_decision_is_reported(file: Path, log: list[Line]) -> None:

@@ -46,7 +46,7 @@ class Shop(OrderServiceServicer, CampaignServiceServicer):
         self.requests[request.request_id] += 1
         planned = self.fails.get(request.customer)
         if planned:
-            await context.abort(planned.pop(0), "as told")
+            await context.abort(planned.pop(0), "planned")
         if request.request_id not in self.orders:
             group = request.group or f"groups/{uuid5(RUN, request.request_id)}"
             members = [order for order in self.orders.values() if order.group == group]
@@ -70,7 +70,7 @@ class Shop(OrderServiceServicer, CampaignServiceServicer):
 
 @pytest.fixture
 async def shop() -> Shop:
-    return Shop()  # type: ignore[abstract]  # what it does not answer is UNIMPLEMENTED: the player never asks
+    return Shop()  # type: ignore[abstract]  # methods that the player does not call
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ async def test_an_unexpected_error_is_collected_and_the_evening_continues(
 ) -> None:
     shop.fails["bob"] = [grpc.StatusCode.INTERNAL]
     await player.play(evening(visit("ann", Role.LEADS), visit("bob"), visit("cid")))
-    assert tally.errors == ["PlaceOrder: INTERNAL: as told"]
+    assert tally.errors == ["PlaceOrder: INTERNAL: planned"]
     assert tally.answers == {"RESERVED": 2}
 
 

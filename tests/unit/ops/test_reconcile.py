@@ -1,6 +1,6 @@
 """Reconciliation: each hold is matched, ours only, theirs only or differs, with its order and a way out that works.
 
-Method: the logs of stories against statements; claims go to the same group payments.
+Method: the logs of scenarios against statements; claims are applied to the same scenario.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def test_the_simulated_provider_writes_all_required_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "expected"),
     [
         (["hold,order", "h1,o1"], "its header lacks group, currency, authorised_minor"),
         ([""], "its header lacks hold"),
@@ -61,10 +61,10 @@ def test_the_simulated_provider_writes_all_required_columns() -> None:
         ([HEADER, GOOD, GOOD], "has hold h1 twice"),
     ],
 )
-def test_an_invalid_statement_is_refused_with_its_line(tmp_path: Path, lines: list[str], said: str) -> None:
+def test_an_invalid_statement_is_refused_with_its_line(tmp_path: Path, lines: list[str], expected: str) -> None:
     with pytest.raises(OpsError) as refused:
         read(written(tmp_path, *lines))
-    assert said in str(refused.value)
+    assert expected in str(refused.value)
     assert refused.value.exit_code == 2
 
 
@@ -77,7 +77,7 @@ def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "expected"),
     [
         (["reconcile", "--statement", "nowhere.csv"], "nowhere.csv can't be read"),
         (["reconcile", "--provider", "there"], "--provider takes host:port"),
@@ -87,9 +87,9 @@ def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_argument_is_one_sentence_and_exit_2(
-    args: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    args: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*args, "--kafka", "127.0.0.1:1"]) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert expected in error
     assert error.count("\n") == 1

@@ -71,13 +71,13 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def safe(out: io.StringIO, *parts: str) -> str:
-    said = out.getvalue()
-    assert said
-    assert not unsafe(said)
-    assert not forged(said)
+    output = out.getvalue()
+    assert output
+    assert not unsafe(output)
+    assert not forged(output)
     for part in parts or ("[bold red]violation[/]",):
-        assert part in said
-    return said
+        assert part in output
+    return output
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
@@ -134,9 +134,9 @@ RECORDS = [
 @pytest.mark.parametrize(("spec", "message"), RECORDS, ids=[f"{s.name} {i}" for i, (s, _) in enumerate(RECORDS)])
 def test_tail_and_show(spec: Any, message: Any, screen: io.StringIO) -> None:
     one = record(message.SerializeToString())
-    for said in (decode.line(spec, one), decode.as_json(spec, one)):
-        assert not unsafe(said)
-        assert "\n" not in said
+    for output in (decode.line(spec, one), decode.as_json(spec, one)):
+        assert not unsafe(output)
+        assert "\n" not in output
     assert json.loads(decode.as_json(spec, one))["key"] == ALL
     if spec in show.HISTORY:
         for line in show._lines([show.Entry(spec, one, decode.decode(spec, one))], None):
@@ -157,9 +157,9 @@ def test_every_event_with_hostile_texts_and_absurd_numbers(event: Any) -> None:
     for name in event.DESCRIPTOR.oneofs_by_name["body"].fields:
         made = event()
         _fill(getattr(made, name.name))
-        said = event_line(made)
-        assert not unsafe(said)
-        assert "\n" not in said
+        output = event_line(made)
+        assert not unsafe(output)
+        assert "\n" not in output
 
 
 def _fill(message: Any, depth: int = 0) -> None:
@@ -250,9 +250,9 @@ def test_offsets_and_ledger(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
 def test_skip(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(skip, "at_broker", lambda *_: (record(KEY), ALL))
     skip.skip(GROUP_INBOX.name, 0, 3, reason=ALL, kafka="127.0.0.1:1", dry_run=False)
-    said = capsys.readouterr().out
-    assert not unsafe(said)
-    assert not forged(said)
+    output = capsys.readouterr().out
+    assert not unsafe(output)
+    assert not forged(output)
 
 
 @pytest.mark.parametrize("lines", [(), (ALL, ALL)])
@@ -262,18 +262,18 @@ def test_an_error_is_one_line(lines: tuple[str, ...], capsys: pytest.CaptureFixt
 
     monkeypatch.setattr(acls, "_compared", fails)
     assert main.main(["acls", "check", "--kafka", "127.0.0.1:1"]) == 1
-    said = capsys.readouterr().err
-    assert not unsafe(said)
-    assert not forged(said)
-    assert said.count("\n") == 1 + len(lines)
+    output = capsys.readouterr().err
+    assert not unsafe(output)
+    assert not forged(output)
+    assert output.count("\n") == 1 + len(lines)
 
 
 def test_a_quoted_argument_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["tail", ALL], ["show", "group", ALL], ["dlq", "show", ALL], ["invites", ALL], [ALL]):
         assert main.main([*command, *(() if command == [ALL] else ("--kafka", "127.0.0.1:1"))]) == 2
-        said = capsys.readouterr().err
-        assert not unsafe(said)
-        assert not forged(said)
+        output = capsys.readouterr().err
+        assert not unsafe(output)
+        assert not forged(output)
 
 
 def test_the_demo(screen: io.StringIO) -> None:

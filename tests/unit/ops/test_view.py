@@ -53,8 +53,8 @@ def test_the_live_view_shows_groups_money_and_services() -> None:
     logs = ScriptedLogs()
     opening(logs)
     text = drawn(View(plan(10, 1), board(logs), Tally(placed=2), Services(), incident="groups was killed"))
-    for said in ("Ceramic mug", "2/3", "¥267.00", "● down", "restarted 2×", "groups was killed", "2 of 10 orders"):
-        assert said in text
+    for expected in ("Ceramic mug", "2/3", "¥267.00", "● down", "restarted 2×", "groups was killed", "2 of 10 orders"):
+        assert expected in text
 
 
 def test_amounts_are_held_captured_and_released() -> None:
@@ -79,8 +79,8 @@ def test_the_results_have_the_payment_of_each_group() -> None:
     print_results(console, board(completed_group()), Tally(placed=5))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    for said in ("¥79.00 ×1", "¥314.00", " 3 paid ¥79.00 × 4 = ¥314.00", "ann (leads)", "refused"):
-        assert said in text
+    for expected in ("¥79.00 ×1", "¥314.00", " 3 paid ¥79.00 × 4 = ¥314.00", "ann (leads)", "refused"):
+        assert expected in text
 
 
 def test_the_results_have_the_expired_groups() -> None:

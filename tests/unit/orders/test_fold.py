@@ -219,8 +219,8 @@ def test_the_decision_names_the_request_that_owns_the_id() -> None:
 
 
 def test_a_payment_alone_creates_no_order() -> None:
-    state = folded(h.payment_log().decide(1, h.authorised("stray")))
-    assert state.find("stray") is None
+    state = folded(h.payment_log().decide(1, h.authorised("unknown")))
+    assert state.find("unknown") is None
 
 
 def test_a_cancel_request_alone_changes_nothing() -> None:

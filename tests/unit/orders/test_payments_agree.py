@@ -99,8 +99,8 @@ class Both:
             case _:
                 operation = data.draw(st.sampled_from(p.Operation.values()[1:]))
                 attempt = data.draw(st.integers(1, 3))
-                asks = operation in {p.OPERATION_AUTHORISE, p.OPERATION_SALE}
-                hold = made_by(operation, attempt) if asks else data.draw(st.sampled_from(["h1", "h2", "s1"]))
+                makes_hold = operation in {p.OPERATION_AUTHORISE, p.OPERATION_SALE}
+                hold = made_by(operation, attempt) if makes_hold else data.draw(st.sampled_from(["h1", "h2", "s1"]))
                 return inputs.provider_result(
                     "a", operation, attempt, **data.draw(st.sampled_from(results(operation, hold)))
                 )

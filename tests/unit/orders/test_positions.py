@@ -48,7 +48,7 @@ async def test_forged_tokens_are_refused_after_one_read_of_the_logs_end(world: W
     for error in errors:
         assert isinstance(error, ApiError)
         assert (error.reason_name, error.fields[0][0]) == ("INVALID_FIELDS", "consistency_token")
-    assert world.asked_ends == [partition]
+    assert world.end_queries == [partition]
     request = ListOrdersRequest(
         parent=name.rpartition("/orders/")[0], consistency_token=encode(Token(partition, 10**15))
     )
@@ -64,7 +64,7 @@ async def test_the_end_of_the_log_is_read_at_most_ten_times_a_second(world: Worl
     for _ in range(3):
         with pytest.raises(ApiError):
             await reading(world, name, Token(partition, 10**15))
-    assert world.asked_ends == [partition] * 3
+    assert world.end_queries == [partition] * 3
     assert loop.time() - began >= 2 * positions.READ_INTERVAL_S
 
 
@@ -72,13 +72,13 @@ async def test_a_call_waits_until_a_record_of_another_process_is_folded(world: W
     name, partition = await placed(world)
     offset = world.written_elsewhere(partition)
     call_ = asyncio.ensure_future(reading(world, name, Token(partition, offset)))
-    await eventually(lambda: bool(world.asked_ends))
+    await eventually(lambda: bool(world.end_queries))
     await still_waits(call_)
     world.fold_all(partition)
     assert (await call_).name == name
     # The end is known from then on and not read again.
     await reading(world, name, Token(partition, offset))
-    assert world.asked_ends == [partition]
+    assert world.end_queries == [partition]
 
 
 async def test_one_identity_can_not_take_all_slots(world: World) -> None:
@@ -86,7 +86,7 @@ async def test_one_identity_can_not_take_all_slots(world: World) -> None:
     token = Token(partition, world.written_elsewhere(partition))
     IDENTITY.set("shop")
     calls = [reading(world, name, token, 60.0) for _ in range(positions.SHARE)]
-    await eventually(lambda: bool(world.asked_ends))
+    await eventually(lambda: bool(world.end_queries))
     with pytest.raises(ApiError) as caught:
         await reading(world, name, token, 60.0)
     assert reason(caught) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
@@ -107,7 +107,7 @@ async def test_an_unreadable_end_of_the_log_is_unavailable(world: World) -> None
 async def test_a_partition_that_moves_to_another_replica_ends_the_wait(world: World) -> None:
     name, partition = await placed(world)
     call_ = asyncio.ensure_future(reading(world, name, Token(partition, world.written_elsewhere(partition))))
-    await eventually(lambda: bool(world.asked_ends))
+    await eventually(lambda: bool(world.end_queries))
     await still_waits(call_)
     world.away.add(partition)
     world.notifier.notify_all()

@@ -224,7 +224,7 @@ async def test_a_watch_does_not_send_changes_of_other_orders(world: World) -> No
     name = await reserved(world)
     watching = world.orders.WatchOrder(WatchOrderRequest(name=str(name)), call(None))
     first = await upcoming(watching)
-    world.decide(name.group, h.refused("somebody"))
+    world.decide(name.group, h.refused("other"))
     world.decide(name.group, ge.member_confirmed(name.order))
     assert (await upcoming(watching)).revision == first.revision + 1
 

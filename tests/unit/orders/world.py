@@ -91,7 +91,7 @@ class World:
         self.forget_lists()
         self._ends = dict.fromkeys(range(PARTITIONS), 0)
         #: Partitions whose ends were read at the broker.
-        self.asked_ends: list[int] = []
+        self.end_queries: list[int] = []
         self._positions = dict.fromkeys(range(PARTITIONS), 0)
         self.orders = OrderServicer(self, self.campaigns, self, now_ms=lambda: TIME_MS)
 
@@ -143,7 +143,7 @@ class World:
 
     async def end(self, topic: str, partition: int, /) -> int:
         assert topic == ORDERS.name
-        self.asked_ends.append(partition)
+        self.end_queries.append(partition)
         await asyncio.sleep(0)
         if not self.broker:
             raise KafkaConnectionError("away")

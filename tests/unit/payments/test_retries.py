@@ -29,8 +29,8 @@ def test_pauses_double_up_to_30_s_and_after_20_up_to_five_minutes() -> None:
 
 
 def test_the_providers_retry_delay_is_honoured_up_to_a_day() -> None:
-    for asked_ms, pause in ((7_000, 7_000), (10, 1_000), (-5, 1_000), (10**15, 86_400_000)):
-        scenario = given(reserved()).when(retry_later(after_ms=asked_ms))
+    for requested_ms, pause in ((7_000, 7_000), (10, 1_000), (-5, 1_000), (10**15, 86_400_000)):
+        scenario = given(reserved()).when(retry_later(after_ms=requested_ms))
         assert scenario.events[0].call_deferred.retry_at_ms == scenario.now_ms + pause
 
 

@@ -73,7 +73,7 @@ def input_in(status: Status, name: str) -> PaymentInput:
 
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.parametrize("status", STATES)
-def test_an_input_leads_to_what_the_table_says(status: Status, name: str) -> None:
+def test_an_input_leads_to_the_documented_events(status: Status, name: str) -> None:
     scenario = s.given(*REACHED[status][0])
     scenario.when(input_in(status, name), after_ms=400_000 if name == "Tick" else 10)
     assert tuple(s.name_of(event) for event in scenario.events) == events_after(status, name)

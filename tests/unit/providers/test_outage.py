@@ -1,6 +1,6 @@
 """A provider outage of minutes costs no payment: pending calls wait in the aggregate, the circuit breaker keeps calls
 away from the provider, nothing piles up, and all payments settle after its return. Method: the payments' rules, the
-effect handler and resolve with its breaker in virtual time; the provider is a few lines, and keeps books."""
+effect handler and resolve with its breaker in virtual time; the provider is a small fake with accounts."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class Shop:
             await asyncio.sleep(0.1)
 
 
-async def evening() -> tuple[Flaky, list[One]]:
+async def outage() -> tuple[Flaky, list[One]]:
     provider = Flaky()
     shop = Shop(provider)
     ticking = asyncio.create_task(shop.tick())
@@ -180,7 +180,7 @@ async def evening() -> tuple[Flaky, list[One]]:
 
 
 def test_a_provider_down_for_two_minutes_under_load_costs_nothing() -> None:
-    provider, ones = run(evening())
+    provider, ones = run(outage())
     assert len(provider.captured) == GROUPS
     assert set(provider.captured.values()) == {69}
     assert len(provider.holds) == GROUPS

@@ -195,7 +195,7 @@ def test_holds_live_seven_days_by_default(tmp_path: Path) -> None:
 
 
 def test_a_transaction_whose_amounts_do_not_add_up_is_rolled_back(books: Books) -> None:
-    """The checks of the schema catch a defect of the rules, which a negative capture stands for."""
+    """The checks of the schema catch a defect of the rules, here a negative capture."""
     books.apply(authorise())
     entry = books.entry(HOLD)
     with pytest.raises(Exception, match="CHECK constraint failed"):

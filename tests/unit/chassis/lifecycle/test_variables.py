@@ -115,8 +115,8 @@ def test_a_service_does_not_start_with_an_unknown_variable(
     with pytest.raises(SystemExit) as ended:
         load(GroupsSettings)
     assert ended.value.code == 2
-    said = "groups can't start: GROUPBUY_GROUPS_KAFAK is unknown: did you mean GROUPBUY_GROUPS_KAFKA?\n"
-    assert capsys.readouterr().err == said
+    message = "groups can't start: GROUPBUY_GROUPS_KAFAK is unknown: did you mean GROUPBUY_GROUPS_KAFKA?\n"
+    assert capsys.readouterr().err == message
 
 
 def test_the_command_line_does_not_connect_with_an_unknown_variable(monkeypatch: pytest.MonkeyPatch) -> None:

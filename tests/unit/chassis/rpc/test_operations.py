@@ -38,11 +38,11 @@ async def test_health_is_not_serving_until_set_for_the_process_and_each_service(
 async def test_reflection_lists_the_services_and_gives_their_files() -> None:
     async with running() as run:
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(run.channel)
-        asked = [
+        requests = [
             reflection_pb2.ServerReflectionRequest(list_services=""),
             reflection_pb2.ServerReflectionRequest(file_containing_symbol=ORDERS),
         ]
-        listed, file = [answer async for answer in stub.ServerReflectionInfo(iter(asked))]
+        listed, file = [answer async for answer in stub.ServerReflectionInfo(iter(requests))]
         assert {one.name for one in listed.list_services_response.service} == {
             ORDERS,
             "grpc.health.v1.Health",

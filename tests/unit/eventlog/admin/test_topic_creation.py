@@ -48,12 +48,12 @@ async def test_missing_topics_are_created_and_readers_begin_at_offset_0(monkeypa
     assert broker.changes == ["create inbox", *commits]
 
 
-@pytest.mark.parametrize("asked_for", [1, 3])
-async def test_another_number_of_partitions_changes_nothing(asked_for: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("requested", [1, 3])
+async def test_another_number_of_partitions_changes_nothing(requested: int, monkeypatch: pytest.MonkeyPatch) -> None:
     broker = FakeBroker(monkeypatch)
     broker.has(LOG, 2)
     with pytest.raises(TopicsDiffer, match="log has 2 partitions"):
-        await create_topics("h:1", [INBOX, LOG], partitions=asked_for, replication=1)
+        await create_topics("h:1", [INBOX, LOG], partitions=requested, replication=1)
     assert broker.changes == []
 
 

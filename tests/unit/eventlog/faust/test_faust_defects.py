@@ -73,7 +73,7 @@ STREAM = """
         def __init__(self):
             self.group, self._quarantine = "g", Quarantine(self)
             self.quarantined = self._quarantine.records
-            self.app = SimpleNamespace(consumer=SimpleNamespace(drop_batch=lambda message: print("LET GO")))
+            self.app = SimpleNamespace(consumer=SimpleNamespace(drop_batch=lambda message: print("DROPPED")))
         @property
         def epoch(self): return 1
         async def handle(self, batch):
@@ -105,7 +105,7 @@ def test_no_commit_passes_an_unacknowledged_batch() -> None:
     stock._committed_offset[TP0] = 5
     stock._acked[TP0] = [6]
     assert stock._new_offset(TP0) == 7, GONE
-    # Here processors acknowledge in order, and the last record of a batch stands for the batch.
+    # Here processors acknowledge in order, and the last record of a batch acknowledges the batch.
     ours = consumer(BatchConsumer)
     ours._acked[TP0] = [5, 9]
     assert ours._new_offset(TP0) == 10

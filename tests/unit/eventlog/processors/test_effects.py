@@ -21,7 +21,7 @@ from tests.unit.eventlog.support import run_python
 
 
 class Provider:
-    """Makes calls named `lane:n`, each of which ends when a test says so. A record holds several names."""
+    """Makes calls named `lane:n`, each of which ends when the test ends it. A record holds several names."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []

@@ -223,7 +223,7 @@ async def test_any_other_error_of_a_record_quarantines_its_partition_after_the_r
     assert await bare.handle(Batch("facts", 2, [fact(7, b"a"), fact(8, b"?"), fact(9, b"b")], 1)) == []
     assert [value for _, _, _, value, _ in written] == [b"[a]"]
     assert [(one.topic, one.partition, one.offset) for one in stopped] == [("facts", 2, 8)]
-    # A dependency that can't be loaded says nothing about the record, so it does not quarantine.
+    # A dependency that can't be loaded is no fault of the record, so it does not quarantine.
     monkeypatch.setattr(bare.mapper, "load_dependency", RecordMapper.load_dependency.__get__(bare.mapper))
     with pytest.raises(DependencyUnavailable):
         await bare.handle(Batch("facts", 2, [fact(9, b"needy")], 1))
