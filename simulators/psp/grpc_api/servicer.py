@@ -20,6 +20,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from groupbuy.simprovider.v1 import simprovider_pb2 as pb
 from groupbuy.simprovider.v1 import simprovider_pb2_grpc as pb_grpc
 
+from chassis.rpc import validation
 from simulators.psp.accounts.account_book import Request
 from simulators.psp.accounts.holds import KeyReused, NotConfirmable, NotFound, Refusal
 from simulators.psp.grpc_api.call_stream_server import answer_calls
@@ -162,7 +163,7 @@ def _refusal(refusal: Refusal) -> Any:
 def _check(request: Message) -> None:
     """Raises _Refused for a request that violates the rules of its proto."""
     if violations := protovalidate.collect_violations(request):
-        raise _Refused(_bad_fields([(_path(one.proto.field), one.proto.message) for one in violations]))
+        raise _Refused(_bad_fields([(_path(one.proto.field), validation.describe(one)) for one in violations]))
 
 
 def _path(field: protovalidate.FieldPathPb | None) -> str:
