@@ -184,13 +184,13 @@ async def read(world: World, name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", PRINCIPALS)
-async def test_topics_are_written_and_read_by_those_who_may(world: World, name: str, granted: bool) -> None:
+async def test_only_authorized_principals_write_and_read_topics(world: World, name: str, granted: bool) -> None:
     assert await read(world, name) == may(READS, name, granted)
     assert await written(world, name) == may(WRITES, name, granted)
 
 
 @pytest.mark.parametrize("name", PRINCIPALS)
-async def test_nobody_deletes_alters_or_makes_other_topics(world: World, name: str, granted: bool) -> None:
+async def test_no_principal_deletes_alters_or_creates_topics(world: World, name: str, granted: bool) -> None:
     async with admin_of(world, name) as admin:
         deleted = await admin.delete_topics(TOPICS)
         assert {code for _, code in deleted.topic_error_codes} == {TopicAuthorizationFailedError.errno}
@@ -224,7 +224,7 @@ async def test_offsets_are_committed_by_a_groups_service_alone(world: World, nam
 
 
 @pytest.mark.parametrize("name", PRINCIPALS)
-async def test_nobody_joins_another_services_group_or_deletes_one(world: World, name: str, granted: bool) -> None:
+async def test_no_principal_joins_another_services_group_or_deletes_one(world: World, name: str, granted: bool) -> None:
     async def one(group: str) -> None:
         consumer = AIOKafkaConsumer("orders.order.v1", **world.user(name), group_id=group)
         try:

@@ -114,7 +114,7 @@ async def test_a_topic_with_one_partition_more_is_named_and_nothing_is_changed(k
     assert await written(kafka) == 1
 
 
-async def test_the_same_in_every_topic_is_refused_too(kafka: str) -> None:
+async def test_one_partition_more_in_every_topic_is_refused_too(kafka: str) -> None:
     await made(kafka)
     await add_partition(kafka, ALL)
     for arguments in ((), ("--partitions", "3")):
@@ -129,7 +129,7 @@ async def test_the_same_in_every_topic_is_refused_too(kafka: str) -> None:
     assert "orders.order.v1 has 3 partitions" in refused.stderr
 
 
-def test_a_service_does_not_start_on_it_and_says_why(kafka: str, tmp_path: Path) -> None:
+def test_a_service_does_not_start_on_an_added_partition_and_logs_the_reason(kafka: str, tmp_path: Path) -> None:
     asyncio.run(made(kafka))
     asyncio.run(add_partition(kafka, ALL))
     variables = {"KAFKA": kafka, "LISTEN": "127.0.0.1:0", "STATE_DIR": str(tmp_path / "state"), "INSTANCE": "groups-0"}
@@ -153,7 +153,7 @@ async def before_the_registry(kafka: str) -> None:
         await admin.close()
 
 
-async def test_an_older_installation_gets_the_number_that_its_keys_were_placed_by(kafka: str) -> None:
+async def test_an_older_installation_gets_the_partition_count_of_its_keys(kafka: str) -> None:
     await before_the_registry(kafka)
     await write_keys(kafka, GROUP_LOG, KEYS)
     # Without a declared number, the topics' own is used.
@@ -167,7 +167,7 @@ async def test_an_older_installation_gets_the_number_that_its_keys_were_placed_b
     assert "topics of 2 partitions are correct" in checked.stdout
 
 
-async def test_a_greater_number_in_all_topics_of_an_older_installation_is_not_taken_for_the_truth(kafka: str) -> None:
+async def test_a_greater_partition_count_in_all_topics_of_an_older_installation_is_not_trusted(kafka: str) -> None:
     await before_the_registry(kafka)
     await write_keys(kafka, GROUP_LOG, KEYS)
     altered = [topic for topic in ALL if topic is not REGISTRY]
@@ -188,7 +188,7 @@ async def test_a_greater_number_in_all_topics_of_an_older_installation_is_not_ta
         await consumer.stop()
 
 
-async def test_a_log_whose_keys_stand_elsewhere_fails_the_audit(kafka: str) -> None:
+async def test_a_log_with_keys_in_other_partitions_fails_the_audit(kafka: str) -> None:
     await made(kafka)
     for group in KEYS[:4]:
         await write_decision(kafka, group, 1 - partition_of(group, PARTITIONS))
@@ -243,7 +243,7 @@ class Broken(Exception):
     """The error that interrupts the rebuild."""
 
 
-async def test_a_rebuilt_topic_is_what_it_was_also_after_an_interruption_anywhere(
+async def test_a_rebuilt_topic_has_its_old_content_also_after_an_interruption_anywhere(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await made(kafka)

@@ -149,7 +149,7 @@ def test_a_link_to_a_group_of_another_campaign_is_refused(shop: Shop) -> None:
     assert reason_of(refused.value) == "CAMPAIGN_MISMATCH"
 
 
-def test_bytes_that_are_no_fact_are_dead_lettered_and_the_service_goes_on(shop: Shop) -> None:
+def test_undecodable_facts_are_dead_lettered_and_the_service_continues(shop: Shop) -> None:
     group, order = str(uuid4()), str(uuid4())
     headers = [("ce_subject", f"groups/{group}/orders/{order}".encode())]
     offset, partition = asyncio.run(_write(shop.stack.kafka, group, b"\xff\xff\xff", headers))

@@ -59,7 +59,7 @@ async def read(kafka: str, count: int, group: str | None = None) -> list[bytes]:
         await consumer.stop()
 
 
-async def test_what_is_acknowledged_outlives_sigkill_and_restarts_on_the_same_address(broker: Broker) -> None:
+async def test_acknowledged_records_survive_sigkill_and_restarts_on_the_same_address(broker: Broker) -> None:
     kafka = broker.bootstrap
     await make_topic(kafka)
     await write(kafka, [b"one", b"two"])
@@ -77,7 +77,7 @@ async def test_what_is_acknowledged_outlives_sigkill_and_restarts_on_the_same_ad
     assert await read(kafka, 1, group="readers") == [b"three"]
 
 
-def test_another_broker_can_go_on_from_the_same_directory_on_other_ports(tmp_path: Path) -> None:
+def test_another_broker_can_continue_from_the_same_directory_on_other_ports(tmp_path: Path) -> None:
     addresses = []
     for _ in range(2):
         broker = Broker()
@@ -106,9 +106,7 @@ def test_stopping_leaves_no_process_and_no_half_made_directory(tmp_path: Path) -
     assert {path.name for path in (tmp_path / "kafka").iterdir()} == {"data", "server.properties", "broker.log"}
 
 
-def test_a_port_that_is_taken_meanwhile_is_given_up_for_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_port_that_is_taken_meanwhile_is_replaced_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     choose = ports.free_port
     with socket.create_server(("127.0.0.1", 0)) as rude:
         taken = rude.getsockname()[1]
@@ -123,7 +121,7 @@ def test_a_port_that_is_taken_meanwhile_is_given_up_for_another(
             broker.release()
 
 
-def test_a_broker_that_can_not_start_says_why(tmp_path: Path) -> None:
+def test_a_broker_that_can_not_start_logs_the_reason(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "meta.properties").write_text("version=1\nnode.id=7\ncluster.id=x\n")
     with pytest.raises(BrokerFailed, match=r"(?s)the broker ended with code 1:.*node.id"):

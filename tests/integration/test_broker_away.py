@@ -42,7 +42,7 @@ def lone_service(tmp_path: Path) -> Iterator[tuple[Process, str, str]]:
     process.stop(grace_s=10)
 
 
-def test_a_service_waits_for_its_broker_and_says_so(lone_service: tuple[Process, str, str], tmp_path: Path) -> None:
+def test_a_service_waits_for_its_broker_and_logs_it(lone_service: tuple[Process, str, str], tmp_path: Path) -> None:
     process, listen, kafka = lone_service
     with grpc.insecure_channel(listen) as channel:
         stub = health_pb2_grpc.HealthStub(channel)

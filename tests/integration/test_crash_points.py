@@ -39,7 +39,7 @@ STEPS = (
 AT_REBALANCE = "partitions revoked:1"
 
 
-async def test_a_crash_at_any_step_leaves_exact_what_is_written(kafka_broker: str, tmp_path: Path) -> None:
+async def test_a_crash_at_any_step_leaves_the_output_exact(kafka_broker: str, tmp_path: Path) -> None:
     async with asyncio.TaskGroup() as chains:
         for kind in ("sequencer", "effects", "projection"):
             chains.create_task(_crashes(kafka_broker, tmp_path / kind, kind))

@@ -61,7 +61,7 @@ def payments_requested(kafka: str, orders: list[pb.Order]) -> bool:
     return all(order.group.removeprefix("groups/") in requests for order in orders)
 
 
-def test_acknowledged_orders_are_sequenced_whatever_is_committed(shop: Shop, groupbuy_stack: RunningStack) -> None:
+def test_acknowledged_orders_are_sequenced_after_any_foreign_commit(shop: Shop, groupbuy_stack: RunningStack) -> None:
     stack, kafka = groupbuy_stack.stack, groupbuy_stack.kafka
     campaign = shop.campaign(window_s=600.0, hold_s=300.0)
     shop.wait(shop.place(campaign, solo=True), "SETTLED")
@@ -78,7 +78,7 @@ def test_acknowledged_orders_are_sequenced_whatever_is_committed(shop: Shop, gro
     assert "has no copy in the inbox" in alarms(groupbuy_stack, "groups")[-1]
 
 
-def test_calls_that_were_not_answered_are_made_whatever_is_committed(shop: Shop, groupbuy_stack: RunningStack) -> None:
+def test_calls_without_a_result_are_retried_after_any_foreign_commit(shop: Shop, groupbuy_stack: RunningStack) -> None:
     stack, kafka = groupbuy_stack.stack, groupbuy_stack.kafka
     campaign = shop.campaign(window_s=600.0, hold_s=300.0)
     shop.wait(shop.place(campaign, solo=True), "SETTLED")
@@ -97,7 +97,7 @@ def test_calls_that_were_not_answered_are_made_whatever_is_committed(shop: Shop,
     assert any("a call that was never made" in line for line in alarms(groupbuy_stack, "payments")[before:])
 
 
-def test_offsets_beyond_the_end_stop_nobody(shop: Shop, groupbuy_stack: RunningStack) -> None:
+def test_offsets_beyond_the_end_stop_no_service(shop: Shop, groupbuy_stack: RunningStack) -> None:
     stack, kafka = groupbuy_stack.stack, groupbuy_stack.kafka
     campaign = shop.campaign()
     shop.wait(shop.place(campaign, solo=True), "SETTLED")

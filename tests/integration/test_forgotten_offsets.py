@@ -124,7 +124,7 @@ def clean(shop: Shop) -> None:
     assert report.dead_letters == 0
 
 
-def test_services_go_on_where_they_stood_and_nothing_is_lost_or_doubled(shop: Shop) -> None:
+def test_services_resume_where_they_stopped_and_nothing_is_lost_or_doubled(shop: Shop) -> None:
     stack, kafka = shop.stack.stack, shop.stack.kafka
     campaign = shop.campaign(capacity=3, tiers=[(3, 6_900)], window_s=600.0, hold_s=300.0)
     settled = shop.full_group(campaign, 3)
@@ -224,7 +224,7 @@ class Broken(Exception):
     """The error that interrupts the redrive."""
 
 
-async def test_no_dead_letter_is_put_back_twice_for_an_interruption(
+async def test_an_interrupted_redrive_redrives_no_dead_letter_twice(
     kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await made(kafka)
@@ -295,7 +295,7 @@ async def test_a_forged_claim_that_all_was_redriven_is_reported(kafka: str) -> N
     assert await dlq._redrive(kafka, [DEAD], again=True) == (1, [])
 
 
-async def test_a_dead_letter_brings_nothing_into_a_topic_that_is_not_there_already(kafka: str) -> None:
+async def test_a_forged_dead_letter_adds_nothing_to_a_topic(kafka: str) -> None:
     await made(kafka)
     await write_dead_letters(kafka, [b"real"], "a")
     here = partition_of("a", PARTITIONS)
@@ -324,7 +324,7 @@ async def test_a_dead_letter_brings_nothing_into_a_topic_that_is_not_there_alrea
     assert "5 dead letters were not redriven" in redrive.stderr
 
 
-async def test_a_record_that_nobody_decodes_is_skipped_by_a_record_of_its_own_and_by_nothing_else(kafka: str) -> None:
+async def test_an_undecodable_record_is_skipped_only_by_a_recorded_skip(kafka: str) -> None:
     await made(kafka)
     key = "5d7c9f3e-0000-4000-8000-000000000001"
     partition = partition_of(key, PARTITIONS)
@@ -357,7 +357,7 @@ async def test_a_record_that_nobody_decodes_is_skipped_by_a_record_of_its_own_an
     assert replayed.returncode == 0
 
 
-async def test_a_start_that_the_logs_do_not_prove_is_committed_only_when_a_person_says_so(kafka: str) -> None:
+async def test_an_unproven_start_is_committed_only_on_an_operators_demand(kafka: str) -> None:
     from aiokafka.admin import RecordsToDelete
 
     await made(kafka)

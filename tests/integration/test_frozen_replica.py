@@ -40,7 +40,7 @@ async def _is(stack: Stack, replica: str, groups: list[str], *, all_of_them: boo
     return len(found) == len(groups) if all_of_them else 0 < len(found) < len(groups)
 
 
-async def test_a_replica_that_wakes_after_its_session_answers_right_or_not_at_all(stack: Stack) -> None:
+async def test_a_replica_that_wakes_after_its_session_returns_no_stale_data(stack: Stack) -> None:
     async with (
         client(stack, OTHER) as shop,
         grpc.aio.insecure_channel(stack.endpoints[FROZEN]) as channel,

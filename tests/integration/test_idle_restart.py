@@ -74,7 +74,7 @@ def taken_over(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("comes", [restarted, killed, killed_and_robbed, taken_over])
-def test_a_deadline_is_met_by_a_new_owner_whom_nobody_calls(
+def test_a_deadline_is_met_by_a_new_owner_without_calls(
     stack: Stack, shop: Shop, comes: Callable[[Stack], None]
 ) -> None:
     window_s = WINDOW_S
@@ -106,7 +106,7 @@ def test_a_deadline_is_met_by_a_new_owner_whom_nobody_calls(
     assert events[expired].count("payment_released") == 2
 
 
-def test_money_is_asked_for_again_by_a_new_owner_whom_nobody_calls(stack: Stack, shop: Shop) -> None:
+def test_a_hold_is_retried_by_a_new_owner_without_calls(stack: Stack, shop: Shop) -> None:
     """The payments' own timers: a failed hold is retried."""
     campaign = shop.campaign(capacity=2, window_s=120.0, hold_s=100.0, tiers=((2, 8_900),))
     leader = shop.place(campaign)

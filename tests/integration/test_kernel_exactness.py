@@ -21,7 +21,7 @@ AT_REBALANCE = ("partitions revoked", "partitions drained")
 CHAINS = 4
 
 
-async def test_kills_freezes_doubles_and_late_requests_lose_and_change_nothing(
+async def test_kills_freezes_duplicates_and_late_requests_lose_and_change_nothing(
     kafka_broker: str, tmp_path: Path
 ) -> None:
     plan = FaultPlan(facts=12_000, aggregates=1_200, seconds=18, kills=4, freezes=1, doubles=1, seed=3, session_s=6)

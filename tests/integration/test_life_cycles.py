@@ -33,7 +33,7 @@ def test_at_the_deadline_the_reached_tier_is_charged(shop: Shop) -> None:
     assert shop.wait(third, "SETTLED").captured_minor == 3 * 8_900
 
 
-def test_a_group_that_falls_short_lets_everybody_go(shop: Shop) -> None:
+def test_an_expired_group_releases_every_member(shop: Shop) -> None:
     campaign = shop.campaign(tiers=((3, 8_900), (5, 7_900)), capacity=5, window_s=2)
     orders = shop.full_group(campaign, 2)
     for order in shop.wait_all(orders, "RELEASED"):
@@ -42,7 +42,7 @@ def test_a_group_that_falls_short_lets_everybody_go(shop: Shop) -> None:
     assert (state(refused), refused.reason) == ("REFUSED", "GROUP_EXPIRED")
 
 
-def test_a_declined_card_frees_the_seat_for_somebody_else(shop: Shop) -> None:
+def test_a_declined_card_frees_the_seat_for_another_shopper(shop: Shop) -> None:
     campaign = shop.campaign(capacity=2, tiers=((2, 8_900),))
     leader = shop.place(campaign)
     declined = shop.place(campaign, leader.group, payment_method="card_declined")
@@ -52,7 +52,7 @@ def test_a_declined_card_frees_the_seat_for_somebody_else(shop: Shop) -> None:
     assert shop.holds([declined]) == []
 
 
-def test_a_decline_at_capture_stops_nobody_else(shop: Shop) -> None:
+def test_a_declined_capture_does_not_affect_other_members(shop: Shop) -> None:
     campaign = shop.campaign(capacity=3)
     leader = shop.place(campaign)
     broke = shop.place(campaign, leader.group, payment_method="card_decline_capture")
@@ -74,7 +74,7 @@ def test_a_shopper_leaves_before_and_after_the_money_is_held(shop: Shop) -> None
     shop.wait(leader, "RELEASED")
 
 
-def test_a_leader_who_leaves_hands_over(shop: Shop) -> None:
+def test_a_leader_who_leaves_is_replaced(shop: Shop) -> None:
     campaign = shop.campaign(capacity=3, window_s=4)
     leader = shop.place(campaign)
     shop.wait(leader, "CONFIRMED")
@@ -100,7 +100,7 @@ def test_buying_alone_costs_the_solo_price_at_once(shop: Shop) -> None:
     assert shop.wait(order, "SETTLED").captured_minor == 9_900
 
 
-def test_a_payment_that_must_be_confirmed_travels_back_to_the_shopper(shop: Shop) -> None:
+def test_a_payment_that_needs_a_confirmation_is_returned_to_the_shopper(shop: Shop) -> None:
     campaign = shop.campaign(capacity=2, tiers=((2, 8_900),), window_s=40, hold_s=30)
     leader = shop.place(campaign)
     friend = shop.place(campaign, leader.group, payment_method="card_action")
@@ -122,14 +122,14 @@ def test_a_payment_that_is_never_confirmed_loses_its_seat(shop: Shop) -> None:
     shop.wait(leader, "RELEASED")
 
 
-def test_a_wallet_pays_at_once_and_gets_the_difference_back(shop: Shop) -> None:
+def test_a_wallet_pays_at_once_and_the_excess_is_refunded(shop: Shop) -> None:
     campaign = shop.campaign(capacity=5)
     orders = shop.full_group(campaign, 5, payment_method="wallet_ok")
     assert {order.captured_minor for order in shop.wait_all(orders, "SETTLED")} == {7_900}
     assert {(e.captured_minor, e.refunded_minor) for e in shop.holds(orders)} == {(8_900, 1_000)}
 
 
-def test_who_waits_takes_the_seat_that_falls_free(shop: Shop) -> None:
+def test_a_waitlisted_order_takes_a_free_seat(shop: Shop) -> None:
     campaign = shop.campaign(capacity=2, tiers=((2, 8_900),), at_deadline=True, waitlist=True, window_s=5)
     leader = shop.place(campaign)
     friend = shop.place(campaign, leader.group)

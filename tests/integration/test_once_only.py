@@ -49,7 +49,7 @@ def test_the_same_request_id_with_another_payload_is_an_error(shop: Shop) -> Non
     assert reason_of(refused.value) == "REQUEST_ID_REUSED"
 
 
-def test_of_twenty_who_want_the_last_seat_one_has_it_and_nothing_is_held_for_the_others(shop: Shop) -> None:
+def test_one_of_twenty_gets_the_last_seat_and_nothing_is_held_for_the_others(shop: Shop) -> None:
     campaign = shop.campaign(capacity=2, at_deadline=True, window_s=6)
     leader = shop.place(campaign)
     orders = shop.place_all([shop.request(campaign, leader.group) for _ in range(20)])
@@ -63,7 +63,7 @@ def test_of_twenty_who_want_the_last_seat_one_has_it_and_nothing_is_held_for_the
 
 
 @pytest.mark.parametrize("victim", ["orders", "groups", "payments"])
-def test_a_service_killed_in_the_middle_of_a_settlement_charges_everybody_once(shop: Shop, victim: str) -> None:
+def test_a_service_killed_during_a_settlement_charges_every_member_once(shop: Shop, victim: str) -> None:
     campaign = shop.campaign(capacity=30, tiers=((2, 8_900), (30, 6_900)), window_s=60, hold_s=50)
     leader = shop.place(campaign, payment_method="card_ok")
     friends = shop.place_all([shop.request(campaign, leader.group) for _ in range(28)])
@@ -83,7 +83,7 @@ def test_a_service_killed_in_the_middle_of_a_settlement_charges_everybody_once(s
     assert {(entry.captures, entry.captured_minor) for entry in shop.holds(orders)} == {(1, 6_900)}
 
 
-def test_payments_frozen_past_its_session_and_woken_charges_everybody_once(shop: Shop) -> None:
+def test_payments_frozen_past_its_session_charges_every_member_once(shop: Shop) -> None:
     campaign = shop.campaign(capacity=12, tiers=((2, 8_900), (12, 6_900)), window_s=60, hold_s=50)
     leader = shop.place(campaign)
     orders = [leader, *shop.place_all([shop.request(campaign, leader.group) for _ in range(10)])]

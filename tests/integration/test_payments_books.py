@@ -67,7 +67,7 @@ async def test_the_statement_as_a_file_agrees_with_the_ledger(shop: Shop, ops: O
     assert int(str(figures["matched"])) >= 3
 
 
-def test_money_that_only_the_provider_knows_is_named_and_fed_back_and_let_go(shop: Shop, ops: Ops) -> None:
+def test_funds_that_only_the_provider_has_are_reported_claimed_and_released(shop: Shop, ops: Ops) -> None:
     group, order = str(uuid4()), str(uuid4())
     request = AuthoriseRequest(
         key=f"{order}:authorise:1", order=order, group=group, payment_method="card_ok", amount_minor=777, currency="CNY"
@@ -109,7 +109,7 @@ def test_the_api_and_the_command_line_have_the_same_balances(shop: Shop, ops: Op
     assert all(sum(posting.amount_minor for posting in entry.postings) == 0 for entry in entries)
 
 
-def test_roots_that_were_exported_hold_for_all_that_comes_later(shop: Shop, ops: Ops, tmp_path: Path) -> None:
+def test_exported_roots_stay_valid_for_later_logs(shop: Shop, ops: Ops, tmp_path: Path) -> None:
     shop.wait_all(shop.full_group(shop.campaign(capacity=2, tiers=((2, 8_900),)), 2), "SETTLED")
     file = tmp_path / "roots.json"
     code, figures = ops("ledger", "roots", "--out", str(file))
@@ -126,7 +126,7 @@ def test_roots_that_were_exported_hold_for_all_that_comes_later(shop: Shop, ops:
     assert "differs from the exported one" in " ".join(ops.output.split())
 
 
-async def test_a_provider_that_is_away_is_seen_in_health_and_everything_settles_on_its_return(shop: Shop) -> None:
+async def test_a_provider_outage_shows_in_health_and_everything_settles_after_it(shop: Shop) -> None:
     stack, url = shop.stack.stack, f"http://{shop.stack.endpoints[WEBHOOKS]}/health"
     campaign = shop.campaign(capacity=40, tiers=((40, 8_900),), window_s=60, hold_s=50)
     leader = shop.place(campaign)

@@ -102,7 +102,7 @@ def test_an_order_is_placed_settled_and_refunded(shop: Shop, method: str) -> Non
     shop.wait(orders[0], "REFUNDED", "SETTLED")
 
 
-def test_a_group_that_falls_short_gets_its_money_back_by_every_wire(shop: Shop) -> None:
+def test_an_expired_group_gets_its_funds_back_by_every_protocol(shop: Shop) -> None:
     campaign = shop.campaign(tiers=((3, 8_900), (5, 7_900)), capacity=5, window_s=2)
     leader = shop.place(campaign, payment_method=STRIPE)
     orders = [leader, shop.place(campaign, leader.group, payment_method=WECHAT)]
@@ -116,7 +116,7 @@ def test_a_group_that_falls_short_gets_its_money_back_by_every_wire(shop: Shop) 
     until(lambda: kept() == 0)
 
 
-def test_a_refusal_by_any_wire_costs_nothing(shop: Shop) -> None:
+def test_a_decline_by_any_protocol_costs_nothing(shop: Shop) -> None:
     campaign = shop.campaign()
     methods = ("stripe_pm_card_declined", "wallet_wechat_o_declined")
     orders = [shop.place(campaign, solo=True, payment_method=method) for method in methods]
@@ -125,7 +125,7 @@ def test_a_refusal_by_any_wire_costs_nothing(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("method", ["stripe_pm_card_action", "wallet_wechat_o_action"])
-def test_what_a_shopper_confirms_is_heard_from_the_provider_itself(shop: Shop, method: str) -> None:
+def test_a_confirmation_by_the_shopper_arrives_as_a_notification(shop: Shop, method: str) -> None:
     leader, friend = pair(shop, method, window_s=40, hold_s=30)
     until(lambda: bool(shop.get(friend).action_url))
     order = id_of(friend)
@@ -136,7 +136,7 @@ def test_what_a_shopper_confirms_is_heard_from_the_provider_itself(shop: Shop, m
     shop.wait_all([leader, friend], "SETTLED")
 
 
-def test_what_comes_by_its_own_wire_is_notified_twice_and_late_and_counts_once(shop: Shop) -> None:
+def test_a_duplicate_late_notification_counts_once(shop: Shop) -> None:
     shop.behave(notify_own=True, notify_twice_per_mille=1_000, notify_late_per_mille=500, notify_late_ms=1_500)
     orders = pair(shop, "card_ok")
     shop.wait_all(orders, "SETTLED")

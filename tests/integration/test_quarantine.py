@@ -113,7 +113,7 @@ async def _some(consumer: AIOKafkaConsumer, tp: TopicPartition) -> list[Any]:
     return found
 
 
-async def test_a_poison_record_stops_its_partition_alone_until_a_skip_of_it_is_recorded(
+async def test_a_poison_record_quarantines_its_partition_alone_until_a_skip_is_recorded(
     kafka_broker: str, tmp_path: Path
 ) -> None:
     world = World(kafka_broker, tmp_path)

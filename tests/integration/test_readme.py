@@ -65,7 +65,7 @@ def _snake(one: dict[str, Any]) -> dict[str, Any]:
     return {re.sub(r"[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value for name, value in one.items()}
 
 
-def test_the_commands_of_the_readme_do_what_it_says(shop: Shop, record_property: Callable[[str, object], None]) -> None:
+def test_the_commands_of_the_readme_work(shop: Shop, record_property: Callable[[str, object], None]) -> None:
     grpcurl = shutil.which("grpcurl")
     record_property("grpcurl", grpcurl or "not installed: its commands were sent by buf")
     said = []
@@ -85,7 +85,7 @@ def test_the_commands_of_the_readme_do_what_it_says(shop: Shop, record_property:
     assert [member["state"] for member in watched[-1]["members"]] == ["MEMBER_STATE_SETTLED"] * 3
 
 
-def test_the_python_of_the_readme_does_what_it_says(shop: Shop) -> None:
+def test_the_python_of_the_readme_works(shop: Shop) -> None:
     (block,) = blocks("python")
     done = subprocess.run(
         [sys.executable, "-c", block], env=environment(shop), capture_output=True, text=True, timeout=60, check=False

@@ -135,7 +135,7 @@ class Reading:
             self.wrong.append(wrong)
 
 
-async def test_no_answer_is_wrong_or_empty_while_a_replica_is_killed_and_another_comes(stack: Stack) -> None:
+async def test_no_response_is_wrong_or_empty_while_a_replica_is_killed_and_another_joins(stack: Stack) -> None:
     async with client(stack) as shop:
         campaign = await a_campaign(shop)
         placed = await asyncio.gather(*(shop.place_order(**an_order(campaign, f"c{n}")) for n in range(GROUPS)))

@@ -92,7 +92,7 @@ async def owners(stack: Stack) -> dict[str, set[str]]:
     return found
 
 
-async def test_whoever_may_have_an_answer_gets_it_through_any_replica(
+async def test_an_authorized_caller_gets_the_response_through_any_replica(
     stack: Stack, owners: dict[str, set[str]]
 ) -> None:
     groups = sorted(set.union(*owners.values()))
@@ -138,9 +138,7 @@ async def test_orders_are_placed_read_and_cancelled_through_any_replica(stack: S
             assert (await other.cancel_order(order.name)).state == orders_pb2.ORDER_STATE_CANCELLED
 
 
-async def test_whoever_may_not_have_an_answer_is_refused_whichever_replica_owns_it(
-    stack: Stack, owners: dict[str, set[str]]
-) -> None:
+async def test_an_unauthorized_caller_is_refused_by_every_replica(stack: Stack, owners: dict[str, set[str]]) -> None:
     for replica in REPLICAS:
         for owner, groups in owners.items():
             async with caller(stack, "finance", groups=replica) as finance:
@@ -153,9 +151,7 @@ async def test_whoever_may_not_have_an_answer_is_refused_whichever_replica_owns_
 
 
 @pytest.mark.parametrize("identity", ["shop", "operator", "finance", "orders"])
-async def test_nobody_else_can_say_that_they_are_a_replica(
-    stack: Stack, owners: dict[str, set[str]], identity: str
-) -> None:
+async def test_no_other_caller_can_pose_as_a_replica(stack: Stack, owners: dict[str, set[str]], identity: str) -> None:
     for replica in REPLICAS:
         async with stub(stack, identity, replica) as pretender:
             for mark in ((FORWARDED, "1"), (PARTITIONS, "0")):

@@ -129,7 +129,7 @@ async def denied(call: Awaitable[object]) -> str:
     return caught.value.reason
 
 
-async def test_an_identity_opens_only_what_the_table_says(stack: Stack) -> None:
+async def test_an_identity_may_make_only_the_calls_of_the_policy(stack: Stack) -> None:
     async with caller(stack, "shop") as shop, caller(stack, "webhooks") as webhooks:
         payment = f"groups/{uuid.uuid4()}/orders/{uuid.uuid4()}/payment"
         assert await denied(shop.refund_payment(payment)) == "METHOD_NOT_ALLOWED"
@@ -254,7 +254,7 @@ async def read(stack: Stack, name: str, topic: str, group: str | None = None) ->
         await consumer.stop()
 
 
-async def test_a_service_reads_what_the_registry_says_and_works_in_its_own_groups(stack: Stack) -> None:
+async def test_a_service_reads_the_topics_of_the_registry_and_uses_its_own_groups(stack: Stack) -> None:
     async with asyncio.timeout(SOON_S):
         await read(stack, "orders", GROUP_LOG.name)
         for name, topic in (("orders", GROUP_INBOX), ("payments", ORDERS), ("groups", PAYMENT_INBOX)):
@@ -264,7 +264,7 @@ async def test_a_service_reads_what_the_registry_says_and_works_in_its_own_group
             await read(stack, "orders", GROUP_LOG.name, group="groupbuy.payments.sequencer")
 
 
-async def test_nobody_comes_in_without_a_password_in_plaintext_or_deletes_a_topic(
+async def test_no_user_connects_without_a_password_or_in_plaintext_or_deletes_a_topic(
     stack: Stack, credentials: Credentials, tmp_path: Path
 ) -> None:
     wrong = (
@@ -288,7 +288,7 @@ async def test_nobody_comes_in_without_a_password_in_plaintext_or_deletes_a_topi
 
 
 @pytest.mark.timeout(300)
-async def test_the_command_line_finds_a_right_too_many_and_takes_it_away(stack: Stack) -> None:
+async def test_the_command_line_finds_and_revokes_an_extra_right(stack: Stack) -> None:
     for command in ("acls", "topics"):
         checked = await asyncio.to_thread(ops, stack, command, "check", "--kafka", stack.kafka)
         assert checked.returncode == 0, checked.stderr

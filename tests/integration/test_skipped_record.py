@@ -41,7 +41,7 @@ async def plant(kafka: str, topic: TopicSpec, partitions: int) -> tuple[int, int
 
 
 @pytest.mark.parametrize("inbox", [PAYMENT_INBOX, GROUP_INBOX], ids=["payments", "groups"])
-def test_a_skip_lets_the_partition_go_on_also_after_a_restart(
+def test_a_skip_ends_the_quarantine_also_after_a_restart(
     shop: Shop, groupbuy_stack: RunningStack, inbox: TopicSpec
 ) -> None:
     stack, kafka = groupbuy_stack.stack, groupbuy_stack.kafka

@@ -100,7 +100,7 @@ def _count_what_is_folded(monkeypatch: Any) -> list[int]:
     return folded
 
 
-async def test_partitions_that_move_while_they_are_worked_on_are_drained_and_nothing_is_decided_twice(
+async def test_busy_partitions_are_drained_before_they_move_and_nothing_is_decided_twice(
     kafka_broker: str, tmp_path: Path
 ) -> None:
     async with Site(kafka_broker, tmp_path) as site:

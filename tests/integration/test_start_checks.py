@@ -185,7 +185,7 @@ async def _worked(site: Site, *, times: int = 1) -> None:
         ("effects", unread_inbox_lost),
     ],
 )
-async def test_a_start_that_would_lose_records_ends_the_process_and_says_what_and_where(
+async def test_a_start_that_would_lose_records_ends_the_process_and_logs_the_reason(
     kafka_broker: str, tmp_path: Path, worker: str, loss: Loss
 ) -> None:
     async with Site(kafka_broker, tmp_path, {KIND: worker}) as site:
@@ -205,7 +205,7 @@ async def test_a_start_that_would_lose_records_ends_the_process_and_says_what_an
 
 
 @pytest.mark.parametrize("loss", [the_inbox, the_inbox_and_the_checkpoint])
-async def test_a_decider_without_the_inbox_that_it_decided_from_stands_still_and_says_so(
+async def test_a_decider_whose_inbox_was_lost_is_quarantined_and_logs_it(
     kafka_broker: str, tmp_path: Path, loss: Loss
 ) -> None:
     async with Site(kafka_broker, tmp_path, {KIND: DECIDER}) as site:
@@ -245,7 +245,7 @@ async def test_a_start_that_loses_nothing_is_not_stopped(kafka_broker: str, tmp_
         (the_files, r"set aside .* \(damaged\)"),
     ],
 )
-async def test_a_state_that_cannot_be_used_is_set_aside_and_the_log_folded_again(
+async def test_an_unusable_state_is_set_aside_and_the_log_is_folded_again(
     kafka_broker: str, tmp_path: Path, loss: Loss, message: str
 ) -> None:
     async with Site(kafka_broker, tmp_path) as site:

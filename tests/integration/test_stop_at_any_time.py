@@ -32,7 +32,7 @@ BEGINS = "BatchConsumerThread]: Starting..."
 ENDS_S = 5.0
 
 
-async def test_told_at_any_step_of_a_start(kafka_broker: str, tmp_path: Path) -> None:
+async def test_stopped_at_any_step_of_a_start(kafka_broker: str, tmp_path: Path) -> None:
     async with Site(kafka_broker, tmp_path) as site:
         await site.feed()
         first = site.start()
@@ -46,7 +46,7 @@ async def test_told_at_any_step_of_a_start(kafka_broker: str, tmp_path: Path) ->
         await _goes_on(site)
 
 
-async def test_told_when_it_has_just_begun(kafka_broker: str, tmp_path: Path) -> None:
+async def test_stopped_right_after_its_start(kafka_broker: str, tmp_path: Path) -> None:
     async with Site(kafka_broker, tmp_path) as site:
         for times in range(1, 6):
             await site.feed()
@@ -57,7 +57,7 @@ async def test_told_when_it_has_just_begun(kafka_broker: str, tmp_path: Path) ->
         await _goes_on(site)
 
 
-async def test_told_while_its_group_waits_for_another_member(kafka_broker: str, tmp_path: Path) -> None:
+async def test_stopped_while_its_group_waits_for_another_member(kafka_broker: str, tmp_path: Path) -> None:
     async with Site(kafka_broker, tmp_path) as site:
         other = site.start("w1")
         await site.wait_started("w1")

@@ -109,7 +109,7 @@ def restart(stack: System, *names: str) -> None:
         stack.wait_serving(name, timeout=60)
 
 
-def test_a_foreign_decision_is_passed_over_by_every_reader(shop: Shop) -> None:
+def test_a_foreign_decision_is_skipped_by_every_reader(shop: Shop) -> None:
     stack, kafka = shop.stack.stack, shop.stack.kafka
     campaign = shop.campaign()
     shop.wait_all([shop.place(campaign, solo=True) for _ in range(4)], "SETTLED")
@@ -145,7 +145,7 @@ def test_a_foreign_decision_is_passed_over_by_every_reader(shop: Shop) -> None:
     ops(kafka, "ledger", "balances")
 
 
-def test_a_decision_that_forks_a_group_is_taken_out_of_its_log(shop: Shop) -> None:
+def test_a_decision_that_forks_a_group_is_removed_from_its_log(shop: Shop) -> None:
     stack, kafka = shop.stack.stack, shop.stack.kafka
     campaign = shop.campaign(window_s=600.0, hold_s=300.0, capacity=3, tiers=[(3, 6_900)])
     leader = shop.place(campaign)
@@ -184,7 +184,7 @@ def test_a_decision_that_forks_a_group_is_taken_out_of_its_log(shop: Shop) -> No
     ops(kafka, "replay")
 
 
-def test_a_campaign_that_somebody_removed_or_replaced_is_restored(shop: Shop) -> None:
+def test_a_removed_or_replaced_campaign_is_restored(shop: Shop) -> None:
     stack, kafka = shop.stack.stack, shop.stack.kafka
     campaign = shop.campaign()
     key = campaign.removeprefix("campaigns/")

@@ -9,22 +9,11 @@ from hypothesis import strategies as st
 
 from services.orders.api.consistency_tokens import Token, decode, encode
 from services.orders.domain.ids import OrderName, group_id, is_id, order_id, parse_order_name, request_digest
-
-REQUEST = "5b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
-OTHER = "6b0d5b53-92a1-4b39-8d5c-0d2d5b8a3f11"
+from tests.unit.orders.world import OTHER, REQUEST, place_request
 
 
-def request(**more: object) -> PlaceOrderRequest:
-    fields: dict[str, object] = {
-        "customer": "ann",
-        "campaign": "campaigns/mug",
-        "quantity": 1,
-        "currency": "CNY",
-        "max_unit_price_minor": 8900,
-        "payment_method": "card_ok",
-        "request_id": REQUEST,
-    }
-    return PlaceOrderRequest(**{**fields, **more})  # type: ignore[arg-type] # fields by name
+def request(**changes: object) -> PlaceOrderRequest:
+    return place_request(**{"quantity": 1} | changes)
 
 
 def test_ids_do_not_change_between_versions() -> None:

@@ -49,18 +49,6 @@ class Reads:
         return self._claim
 
 
-@pytest.fixture
-def decider() -> Decider:
-    made = Decider()
-    made.charge(amount=100)
-    return made
-
-
-@pytest.fixture
-def inbox(decider: Decider) -> Inbox:
-    return Inbox(decider)
-
-
 def signed(body: bytes, secret: str = SECRET, at_s: int = NOW_S) -> list[NotificationHeader]:
     digest = hmac.new(secret.encode(), f"{at_s}.".encode() + body, hashlib.sha256).hexdigest()
     return [NotificationHeader(name="Simprovider-Signature", value=f"t={at_s},v1={digest}")]

@@ -36,18 +36,6 @@ FIRST = "1b9f2d8e-7a43-4a53-9d0e-0c4a3b6f8e21"
 SECOND = "1b9f2d8e-7a43-4a53-9d0e-0c4a3b6f8e22"
 
 
-@pytest.fixture
-def decider() -> Decider:
-    made = Decider()
-    made.charge(amount=100)
-    return made
-
-
-@pytest.fixture
-def inbox(decider: Decider) -> Inbox:
-    return Inbox(decider)
-
-
 async def refund(inbox: Inbox, decider: Decider, seconds: float = 5.0, **fields: Any) -> Refund:
     values: dict[str, Any] = {"name": NAME, "request_id": FIRST, "currency": "CNY"}
     request = RefundPaymentRequest(**values | fields)
