@@ -90,7 +90,7 @@ async def decisions(kafka: str, group: str) -> list[bytes]:
 
 def has_logged(stack: System, name: str) -> bool:
     """Whether a service has logged both foreign records."""
-    return stack.log(name).count("changes nothing") >= 2
+    return stack.log(name).count("is ignored") >= 2
 
 
 def clean(shop: Shop) -> None:
