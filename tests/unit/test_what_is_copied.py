@@ -28,7 +28,7 @@ from services.payments.processors.sequencer import PaymentInboxMapper
 
 ORDERS, DECISIONS = "orders", "decisions"
 GROUP = "g1"
-#: Number of an event in a decision, and of a kind of event that nobody knows yet.
+#: Field number of the events in a decision, and of an unknown kind of event.
 EVENTS, UNKNOWN = 6, 99
 #: An event of a kind that a later build may know.
 LATER = BytesField(EVENTS).of(BytesField(UNKNOWN).of(b""))

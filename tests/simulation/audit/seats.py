@@ -53,7 +53,7 @@ class SeatAudit:
             self.fail(message)
 
     def decided(self, decision: pb.GroupDecision, campaign: Campaign | None) -> None:
-        """Folds the next decision. `campaign` stands beside the input that caused it."""
+        """Folds the next decision. `campaign` is that of the input that caused it."""
         self.time_ms = decision.time_ms
         self._cause = decision.cause
         self._campaign = campaign

@@ -285,7 +285,7 @@ class GroupMachine(RuleBasedStateMachine):
             assert event.release_requested.order in declined
         assert self.group.decided.version == version + len(self.group.events)
 
-    # What must be true --------------------------------------------------------------------------------------------
+    # Invariants --------------------------------------------------------------------------------------------
 
     @invariant()
     def nobody_has_a_seat_too_many(self) -> None:
