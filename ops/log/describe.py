@@ -90,6 +90,11 @@ def _declined(event: Any) -> str:
     return f"{short(event.order)} declined: {event.reason}"
 
 
+def _money(text: str) -> Callable[[Any], str]:
+    """Describes events of an order about an amount, which takes the place of {} in the text."""
+    return lambda e: f"{short(e.order)}: {text.format(amount(e.amount_minor, e.currency))}"
+
+
 def _faulted(event: Any) -> str:
     return f"THE RULES FAILED: {event.error}"
 
@@ -106,7 +111,7 @@ GROUP: Mapping[str, Callable[[Any], str]] = {
     "completed": _completed,
     "expired": lambda e: f"EXPIRED with {e.members} members",
     "cancelled": lambda e: f"CANCELLED: {e.reason}",
-    "settlement_requested": lambda e: f"{short(e.order)}: settlement of {amount(e.amount_minor, e.currency)} requested",
+    "settlement_requested": _money("settlement of {} requested"),
     "release_requested": lambda e: f"{short(e.order)}: release requested, {_release(e.reason)}",
     "member_settled": lambda e: f"{short(e.order)} charged",
     "member_released": lambda e: f"{short(e.order)} released",
@@ -145,10 +150,10 @@ PAYMENT: Mapping[str, Callable[[Any], str]] = {
     "captured": _captured,
     "capture_declined": lambda e: f"{short(e.order)}: capture declined: {e.reason}",
     "void_requested": _requested,
-    "voided": lambda e: f"{short(e.order)}: {amount(e.amount_minor, e.currency)} released",
-    "hold_lapsed": lambda e: f"{short(e.order)}: the hold of {amount(e.amount_minor, e.currency)} lapsed",
+    "voided": _money("{} released"),
+    "hold_lapsed": _money("the hold of {} lapsed"),
     "refund_requested": _requested,
-    "refunded": lambda e: f"{short(e.order)}: {amount(e.amount_minor, e.currency)} refunded",
+    "refunded": _money("{} refunded"),
     "refund_declined": lambda e: f"{short(e.order)}: refund refused: {e.reason}",
     "payment_released": lambda e: f"{short(e.order)}: payment released",
     "call_deferred": lambda e: (
