@@ -39,8 +39,9 @@ from tests.simulation.world.shop import Act
 G_SEQ, G_DEC = topics.GROUPS_SEQUENCER, topics.GROUPS_DECIDER
 P_SEQ, P_DEC, P_EFF = topics.PAYMENTS_SEQUENCER, topics.PAYMENTS_DECIDER, topics.PAYMENTS_EFFECTS
 READERS = (G_SEQ, G_DEC, P_SEQ, P_DEC, P_EFF)
-#: A run with more steps is taken as one that never ends.
-MAX_STEPS = 60_000
+#: A run with more steps is taken as one that never ends. While groups is down for three days, payments polls a payment
+#: that waits for its confirmation once a minute, ten steps each: 60,000 were too few for seed 9578.
+MAX_STEPS = 200_000
 LAPSES_MS = (1, 1, 2, 40, 900, 6_000, 45_000)
 
 Slot = tuple[str, int]
