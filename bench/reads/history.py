@@ -32,8 +32,8 @@ from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime.wall_clock import wall_clock_ms
 from services.groups.domain.domain import GroupDomain
 from services.groups.processors.sequencer import GroupInboxMapper
-from services.orders.api.event_publisher import OrderEventPublisher
-from services.orders.api.parsed_order import parse_order
+from services.orders.api.placing.event_publisher import OrderEventPublisher
+from services.orders.api.placing.parsed_order import parse_order
 from services.orders.domain.ids import group_id, order_id
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.events import calls_of, idempotency_key

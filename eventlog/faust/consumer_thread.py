@@ -17,8 +17,8 @@ from faust.types import TP
 from eventlog.consuming.fetch_throttle import FetchThrottle
 from eventlog.faust.access import wrap_fetch_requests
 from eventlog.faust.closing import close_in_time
-from eventlog.faust.fencing import exit_when_fenced
-from eventlog.faust.lease import Lease
+from eventlog.faust.group.fencing import exit_when_fenced
+from eventlog.faust.group.lease import Lease
 from eventlog.faust.record_parser import use_batch_parser
 from eventlog.faust.thread_checks import bind_to_this_thread
 from eventlog.runtime.abort import abort

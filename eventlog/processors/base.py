@@ -25,7 +25,7 @@ from eventlog.consuming.start_policy import StartPolicy, at_committed
 from eventlog.core.errors import Poisoned
 from eventlog.faust.access import accumulator_of, producer_of
 from eventlog.faust.app import App, NoWaitTableManager
-from eventlog.faust.assignor import Assignor, url_of
+from eventlog.faust.group.assignor import Assignor, url_of
 from eventlog.faust.thread_checks import bind_to_this_thread
 from eventlog.processors import supervision
 from eventlog.processors.lanes import Handled, Lane

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from eventlog.core.aggregate import Domain
 from eventlog.core.partition_state import PartitionState
 from eventlog.core.timers import BrokerClock
-from eventlog.faust.lease import boot_time_s
+from eventlog.faust.group.lease import boot_time_s
 from eventlog.producing.batch_output import Output
 from eventlog.records.envelope import headers
 from eventlog.records.topic_spec import TopicSpec

@@ -7,7 +7,7 @@ from functools import lru_cache
 from google.protobuf.timestamp_pb2 import Timestamp
 from groupbuy.orders.v1.orders_pb2 import ORDER_STATE_PLACED, Order
 
-from services.orders.api.parsed_order import ParsedOrder
+from services.orders.api.placing.parsed_order import ParsedOrder
 from services.orders.domain.ids import OrderName
 from services.orders.domain.model import GroupOrders, OrderView
 

@@ -36,11 +36,11 @@ from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.validation import invalid_field
 from eventlog.runtime.wall_clock import wall_clock_ms
 from services.orders.api import errors as refusals
-from services.orders.api.batch_place_orders import BatchPlaceOrders
-from services.orders.api.event_publisher import OrderEventPublisher
-from services.orders.api.invitations import Invitations
 from services.orders.api.listing import Listing
-from services.orders.api.place_order import PlaceOrderHandler
+from services.orders.api.placing.batch_place_orders import BatchPlaceOrders
+from services.orders.api.placing.event_publisher import OrderEventPublisher
+from services.orders.api.placing.invitations import Invitations
+from services.orders.api.placing.place_order import PlaceOrderHandler
 from services.orders.api.ports import OrdersView, PublishesAll
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.ids import OrderName, parse_order_name

@@ -28,8 +28,8 @@ from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.caller import IDENTITY
 from chassis.rpc.errors import ApiError, to_status
 from chassis.rpc.validation import validate
-from services.orders.api.batch_place_orders import MAX_IN_STREAM, SHARE_WAIT_FINAL, BatchPlaceOrders
-from services.orders.api.place_order import SHARE_WAIT_FINAL as SINGLE_SHARE
+from services.orders.api.placing.batch_place_orders import MAX_IN_STREAM, SHARE_WAIT_FINAL, BatchPlaceOrders
+from services.orders.api.placing.place_order import SHARE_WAIT_FINAL as SINGLE_SHARE
 from tests.scenarios.api_call import call
 from tests.scenarios.orders import reserves
 from tests.unit.chassis.support import eventually

@@ -29,7 +29,7 @@ from chassis.routing.partition_router import LocalRouter
 from eventlog.core.errors import NotReady
 from eventlog.core.partitioner import partition_of
 from services.orders.api.orders import OrderServicer
-from services.orders.api.parsed_order import parse_order
+from services.orders.api.placing.parsed_order import parse_order
 from services.orders.domain.ids import group_of
 from tests.scenarios.api_call import call
 from tests.scenarios.group_events import seat_released

@@ -10,7 +10,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from faust.assignor.partition_assignor import PartitionAssignor
 from yarl import URL
 
-from eventlog.faust.assignor import Assignor, standbys_of, url_of
+from eventlog.faust.group.assignor import Assignor, standbys_of, url_of
 
 TOPIC = "shop.inbox.v1"
 CHANGELOG = "shop.log.v1"

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
-from eventlog.faust.fencing import exit_when_fenced
+from eventlog.faust.group.fencing import exit_when_fenced
 from tests.unit.eventlog.support import run_python
 
 
@@ -64,7 +64,7 @@ def test_a_fenced_member_ends_its_process() -> None:
     done = run_python("""
         import asyncio
         from aiokafka.errors import KafkaError, for_code
-        from eventlog.faust.fencing import exit_when_fenced
+        from eventlog.faust.group.fencing import exit_when_fenced
         class Coordinator:
             group_id, _group_instance_id, member_id = "g", "w0", "old"
             def reset_generation(self): self.member_id = ""

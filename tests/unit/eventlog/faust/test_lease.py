@@ -10,7 +10,7 @@ from aiokafka.protocol.group import HeartbeatRequest, LeaveGroupRequest, SyncGro
 from faust.types import TP
 
 from eventlog.core.errors import NotReady
-from eventlog.faust.lease import Lease
+from eventlog.faust.group.lease import Lease
 from eventlog.faust.table_store import FoldStore
 from eventlog.processors.decider import Decider
 from eventlog.processors.projection import Projection

@@ -15,7 +15,7 @@ from chassis.rpc.call_deadline import CallDeadline
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.records.envelope import HeaderTemplate
-from services.orders.api.parsed_order import ParsedOrder
+from services.orders.api.placing.parsed_order import ParsedOrder
 from services.orders.api.ports import PublishesAll
 from services.orders.domain.ids import OrderName
 from shared_kernel.topics import ORDERS

@@ -29,10 +29,10 @@ from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from services.orders.api import errors as refusals
 from services.orders.api.consistency_tokens import Token, encode
-from services.orders.api.event_publisher import OrderEventPublisher
-from services.orders.api.invitations import Invitations
 from services.orders.api.mapping import show_placed
-from services.orders.api.parsed_order import ParsedOrder, parse_order
+from services.orders.api.placing.event_publisher import OrderEventPublisher
+from services.orders.api.placing.invitations import Invitations
+from services.orders.api.placing.parsed_order import ParsedOrder, parse_order
 from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.model import GroupOrders, OrderView
 from shared_kernel.api_errors import campaign_not_found, group_not_found

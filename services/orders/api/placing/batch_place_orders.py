@@ -30,9 +30,9 @@ from chassis.rpc.validation import validate
 from eventlog.core.errors import NotReady
 from eventlog.runtime.time_slice import TimeSlice
 from services.orders.api.errors import request_id_reused
-from services.orders.api.event_publisher import OrderEventPublisher
-from services.orders.api.parsed_order import ParsedOrder, parse_order
-from services.orders.api.place_order import PlaceOrderHandler, fill_accepted
+from services.orders.api.placing.event_publisher import OrderEventPublisher
+from services.orders.api.placing.parsed_order import ParsedOrder, parse_order
+from services.orders.api.placing.place_order import PlaceOrderHandler, fill_accepted
 from services.orders.domain.ids import OrderName
 
 #: Orders of batches and streams in flight in one process, and the share of one identity.

@@ -1,0 +1,1 @@
+"""Membership of a consumer group: assignment, fencing and the lease."""
