@@ -4,12 +4,11 @@ A processor with state has one Standby. It reads the logs of the partitions that
 and folds them into the databases that the processor uses. It serves no reads and writes nothing to Kafka. Faust's own
 standbys are off: they lose queued batches when Faust resumes its flow control twice.
 
-**Assignment.** The group's leader assigns standbys together with the partitions 
-(eventlog/faust/group/assignor.py): as many
-for each partition as `Connection.standbys` says, spread evenly, kept while they fit, and promoted first when an owner
-leaves. So the follower of a partition is also the process that receives it. A choice by a hash of the members'
-addresses would need no leader, but the leader would not use it to assign the partitions of a lost member. The only
-member of a group follows nothing.
+**Assignment.** The group's leader assigns standbys together with the partitions (eventlog/faust/group/assignor.py):
+as many for each partition as `Connection.standbys` says, spread evenly, kept while they fit, and promoted first when
+an owner leaves. So the follower of a partition is also the process that receives it. A choice by a hash of the
+members' addresses would need no leader, but the leader would not use it to assign the partitions of a lost member.
+The only member of a group follows nothing.
 
 **Before it joins** its group, a process warms up (warm_up.py) for `warm_s` seconds at most.
 
