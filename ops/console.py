@@ -15,6 +15,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from chassis.telemetry.printable import printable, printable_lines
+from ops.streams import shown
 
 WIDTH_OF_FILES = 160
 
@@ -26,8 +27,9 @@ class SafeConsole(Console):
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """Rich's hook for strings."""
-        return super().render_str(printable(text), **{**settings, "markup": False, "emoji": False})
+        """Rich's hook for strings. Replaces what the encoding lacks before the layout, so that columns stay straight."""
+        text = shown(printable(text), self.encoding)
+        return super().render_str(text, **{**settings, "markup": False, "emoji": False})
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Rich's hook for everything else, such as `Text`, which may have several lines."""

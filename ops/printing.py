@@ -1,9 +1,10 @@
-"""Prints lines and JSON without control characters. Every command prints through this module or `ops.console`."""
+"""Texts and JSON without control characters, for `ops.output` and for error messages."""
 
 from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -19,10 +20,13 @@ def echo(text: object) -> None:
 
 
 def say(text: object) -> None:
-    """Writes one line to standard error."""
-    sys.stderr.write(printable(text) + "\n")
+    """Writes one line to standard error. An error stream that can't be written is ignored: no other one is left."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(printable(text) + "\n")
+        sys.stderr.flush()
 
 
 def as_json(value: Any) -> str:
-    """A JSON value on one line, without control characters."""
-    return json_safe(json.dumps(value, ensure_ascii=False))
+    """A JSON value on one line, without control characters. ASCII alone where standard output is not UTF-8."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return json_safe(json.dumps(value, ensure_ascii=not encoding.lower().startswith("utf")))
