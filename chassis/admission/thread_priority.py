@@ -17,6 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
+log = structlog.stdlib.get_logger(__name__)
+
 
 class ThreadPriorities(NamedTuple):
     """Nice values of gRPC's threads, relative to the event loop's.
@@ -46,16 +50,26 @@ _TASKS = Path("/proc/self/task")
 
 
 async def apply_thread_priorities(priorities: ThreadPriorities) -> None:
-    """Applies the priorities every second until cancelled. Needs a running gRPC server and Linux; else does nothing."""
+    """Applies the priorities every second until cancelled. Needs a running gRPC server.
+
+    Does nothing on a system that does not list a process's threads in /proc, such as macOS, or that does not permit a
+    change of priorities, such as a container with a strict seccomp profile.
+    """
+    if not _TASKS.exists():
+        return
     while True:
-        _apply(priorities)
+        try:
+            _apply(priorities)
+        except OSError as error:
+            log.info("thread priorities are not supported here", why=error.strerror)
+            return
         await asyncio.sleep(REAPPLY_S)
 
 
 def _apply(priorities: ThreadPriorities) -> None:
     own = os.getpriority(os.PRIO_PROCESS, 0)
     polling = {thread.native_id for thread in threading.enumerate() if POLLER_THREAD in thread.name}
-    for task in _TASKS.iterdir() if _TASKS.exists() else ():
+    for task in _TASKS.iterdir():
         thread = int(task.name)
         # The thread may end at any time.
         with suppress(FileNotFoundError, ProcessLookupError):
