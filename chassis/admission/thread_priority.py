@@ -55,8 +55,6 @@ async def apply_thread_priorities(priorities: ThreadPriorities) -> None:
     Does nothing on a system that does not list a process's threads in /proc, such as macOS, or that does not permit a
     change of priorities, such as a container with a strict seccomp profile.
     """
-    if not _TASKS.exists():
-        return
     while True:
         try:
             _apply(priorities)
