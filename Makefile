@@ -1,7 +1,13 @@
 # The commands for people, CI and other repositories. Each sets up .venv first, from the lock. `make` lists them.
-# KAFKA=host:port uses a broker of your own; PYTHON names the interpreter that .venv is made with.
+# KAFKA=host:port uses a broker of your own; PYTHON names the interpreter that .venv is made with. Both may come from the
+# environment. All other variables count on the command line only, as others use such names too: `make demo ORDERS=100`.
 
 PYTHON ?= python3
+ON_COMMAND_LINE := ARGS BREAKING KEEP LIVE MINUTES ORDERS PARTITIONS POLICY PORTS PROVIDER SECURED SEED SEEDS UP VERSION
+ignore = $(eval unexport $(1))$(eval $(1) :=)
+IGNORED := $(foreach name,$(ON_COMMAND_LINE),$(if $(findstring environment,$(origin $(name))),$(name)))
+$(foreach name,$(IGNORED),$(call ignore,$(name)))
+$(if $(IGNORED),$(if $(MAKECMDGOALS),$(warning not taken from the environment: $(strip $(IGNORED)). Type them behind make)))
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 READY := .venv/.done
@@ -9,7 +15,17 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat docs audit topics certificates format proto release clean
+.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat docs audit topics certificates format proto lock wheels install-matrix release clean
+
+# Make reads options itself: `make up --keep` means its own --keep-going.
+ifneq ($(filter up,$(MAKECMDGOALS)),)
+ifneq ($(findstring k,$(filter-out --%,$(firstword -$(MAKEFLAGS))))$(filter --%,$(MAKECMDGOALS)),)
+$(error make reads options itself and passes none on. Type `make up KEEP=1`, or `make up UP="--keep --ports free"`)
+endif
+endif
+on = $(filter-out 0 no false,$(1))
+UP_OPTIONS = $(if $(call on,$(KEEP)),--keep) $(if $(call on,$(SECURED)),--secured) $(if $(PORTS),--ports '$(PORTS)') \
+	$(if $(PARTITIONS),--partitions '$(PARTITIONS)') $(if $(POLICY),--policy '$(POLICY)') $(UP)
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
@@ -17,8 +33,11 @@ help: ## what can be made
 demo: $(READY) ## a shop's evening of real orders, with a service killed in the middle; ORDERS=n, KAFKA=host:port
 	$(BIN)/python -m ops.main demo
 
-up: $(READY) ## the whole system in the foreground until Ctrl-C; UP="--keep" goes on from the last data
-	$(BIN)/python -m devstack.stack $(UP)
+up: $(READY) ## the whole system in the foreground until Ctrl-C; KEEP=1 SECURED=1 PORTS=free PARTITIONS=n POLICY=file
+	$(BIN)/python -m devstack.stack $(UP_OPTIONS)
+
+first-hour: $(READY) ## what a newcomer does in the first hour, in a fresh clone and odd environments; ARGS="--only name"
+	$(BIN)/python -m tests.first_hour.run $(ARGS)
 
 test: lint unit process contract simulate integration ## all that CI runs, under 10 minutes
 
@@ -111,7 +130,16 @@ format: $(READY) ## puts code and protos into shape
 proto: $(READY) ## generates gen/ and the descriptor set from protos/; BREAKING=1 takes in a change that breaks the contract
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py $(if $(BREAKING),--accept-breaking)
 
-release: $(READY) ## checks tree, version and changelog, then builds wheel, sdist, SBOM and checksums into dist/; VERSION=n
+lock: $(READY) ## writes both locks from pyproject.toml; ARGS="--upgrade" takes the newest versions
+	$(BIN)/python -m tools.lock $(ARGS)
+
+wheels: $(READY) ## builds the wheels of groupbuy-client, groupbuy-settlement and groupbuy-testing into build/wheels/
+	$(BIN)/python -m tools.distributions build/wheels
+
+install-matrix: $(READY) ## resolves, installs and uses the wheels with old and new dependencies, Pythons and platforms; needs network
+	$(PYTEST) tests/install -s $(ARGS)
+
+release: $(READY) ## checks tree, version and changelog, then builds wheels, sdist, SBOM and checksums into dist/; VERSION=n
 	$(BIN)/python -m tools.release $(if $(VERSION),--version $(VERSION))
 
 clean: ## removes .venv, data and caches of this clone; not while `make up` runs
@@ -120,5 +148,5 @@ clean: ## removes .venv, data and caches of this clone; not while `make up` runs
 	rm -rf .venv .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): requirements-dev.lock pyproject.toml devstack/setup.sh
+$(READY): requirements-dev.lock pyproject.toml $(wildcard distributions/*/pyproject.toml) devstack/setup.sh
 	@PYTHON="$(PYTHON)" sh devstack/setup.sh

@@ -13,7 +13,7 @@ class DevstackError(Exception):
 
 
 class MissingTool(DevstackError):
-    """Java or Maven is missing or too old. The message says what to install."""
+    """Java, Maven or a directory for Kafka's jars is missing. The message says what to install or set."""
 
     exit_code = 2
 
@@ -26,6 +26,18 @@ class AlreadyRunning(DevstackError):
 
 class BadAddress(DevstackError):
     """KAFKA, or the argument that replaces it, is not a list of host:port."""
+
+    exit_code = 2
+
+
+class PortTaken(DevstackError):
+    """A chosen port can't be used."""
+
+    exit_code = 2
+
+
+class BadDirectory(DevstackError):
+    """A file or directory can't be written. The message has its path and the reason."""
 
     exit_code = 2
 

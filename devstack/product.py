@@ -5,11 +5,13 @@ The only module of devstack that has their names and environment variables. Star
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from devstack.supervision import private_files
 from groupbuy_settlement import command
 
 SERVICES = ("orders", "groups", "payments")
@@ -18,6 +20,8 @@ PROVIDER = "provider"
 PROVIDER_HTTP, WEBHOOKS = "provider_http", "payments_webhooks"
 # A draining service waits this long for its calls, and as long again for its processors.
 _DRAIN_S = 3
+#: The generated fields of a layout.
+_SECRETS = ("link_key", "notify_secret", "stripe_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +31,22 @@ class Layout:
     kafka: str
     data: Path
     endpoints: Mapping[str, str]
-    #: The key that signs share links, in hexadecimal; generated for each stack.
+    #: The key that signs share links, in hexadecimal.
     link_key: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
-    #: The secret of the provider's notifications and our Stripe key; generated for each stack.
+    #: The secret of the provider's notifications, and our Stripe key.
     notify_secret: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     stripe_key: str = field(default_factory=lambda: f"sk_test_{secrets.token_hex(16)}", repr=False)
+
+    @classmethod
+    def of(cls, kafka: str, data: Path, endpoints: Mapping[str, str]) -> Layout:
+        """The layout of a data directory, with its secrets, which are generated once: old share links stay valid."""
+        private_files.directory(data)
+        file = data / "secrets.json"
+        if file.exists():
+            return cls(kafka, data, endpoints, **json.loads(file.read_text(encoding="utf-8")))
+        made = cls(kafka, data, endpoints)
+        private_files.replace(file, json.dumps({name: getattr(made, name) for name in _SECRETS}).encode())
+        return made
 
     @property
     def wechat_keys(self) -> Path:

@@ -18,11 +18,16 @@ if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
     exit 2
 fi
 
+distributions=
+for each in distributions/*/pyproject.toml; do
+    if [ -f "$each" ]; then distributions="$distributions $each"; fi
+done
+
 # A second make in the same clone waits, and finds .venv complete.
 if command -v flock >/dev/null 2>&1; then
     exec 9<.
     flock 9
-    if [ -f .venv/.done ] && [ -z "$(find requirements-dev.lock pyproject.toml devstack/setup.sh -newer .venv/.done)" ]; then
+    if [ -f .venv/.done ] && [ -z "$(find requirements-dev.lock pyproject.toml devstack/setup.sh $distributions -newer .venv/.done)" ]; then
         exit 0
     fi
 fi
@@ -41,6 +46,9 @@ trap 'exit 130' INT TERM HUP
 
 echo "setting up .venv, once"
 "$PYTHON" -m venv .venv
-.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
-.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+# The lock has every dependency. --no-deps: pip refuses the older grpcio-tools beside protobuf 7 (pyproject.toml).
+.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+set -- -e .
+for each in $distributions; do set -- "$@" -e "./${each%/pyproject.toml}"; done
+.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation "$@"
 touch .venv/.done

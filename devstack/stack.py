@@ -6,6 +6,8 @@ starting in it, and no process outlives the stack.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
 import os
 import shutil
@@ -15,13 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from devstack import addresses
 from devstack.certificates.ca import Issued
-from devstack.certificates.credentials import MONITOR, Credentials
-from devstack.errors import AlreadyRunning, BrokerFailed, StackFailed
-from devstack.kafka import jars
+from devstack.certificates.credentials import MONITOR, OPS, Credentials
+from devstack.errors import AlreadyRunning, BadDirectory, BrokerFailed, MissingTool, PortTaken, StackFailed
+from devstack.kafka import jars, probe
 from devstack.kafka.broker import Broker
 from devstack.kafka.jars import try_lock
-from devstack.kafka.probe import addresses, answers
 from devstack.kafka.secured import ADMIN
 from devstack.product import PRODUCT, Child, Layout, Plan, replica_name
 from devstack.supervision import ports, private_files
@@ -53,15 +55,19 @@ class Stack(Processes):
         plan: Plan = PRODUCT,
         replicas: Mapping[str, int] | None = None,
         secured: bool = False,
+        policy: Path | None = None,
+        fixed_ports: Mapping[str, int] | None = None,
     ) -> None:
         """Starts nothing yet.
 
         `kafka`, else $KAFKA, is the broker to use; without either the stack starts its own. `data` (default: in the run
         directory) is the directory for all data; it is emptied at the start and removed at the stop unless `keep_data`.
-        Logs are removed at the stop unless `keep_logs` is set or something failed. `environment` adds variables by
+        Logs are removed at the stop unless `keep_logs` is set or something failed. The next start removes them, unless
+        `keep_data`. `environment` adds variables by
         process name: `{"provider": {"GROUPBUY_SIMPROVIDER_LATENCY_MAX_MS": "200"}}`. `replicas` is the number of
         processes by service (default: 1). With `secured` all calls use mutual TLS and the stack's broker authenticates
-        its clients; `credentials` has the certificates and passwords.
+        its clients; `credentials` has the certificates and passwords; `policy` replaces the policy of all processes.
+        `fixed_ports` has ports by the name of the address, `kafka` among them; the others get free ports.
         """
         super().__init__(run_dir)
         self.data = (data or self.run_dir / "data").absolute()
@@ -77,6 +83,9 @@ class Stack(Processes):
         self._added: list[str] = []
         self._lock_handle: int | None = None
         self._secured = secured
+        self._policy = policy
+        self._fixed_ports = fixed_ports or {}
+        self._kafka_port = 0
         #: Certificates and passwords of a secured stack; None before the start.
         self.credentials: Credentials | None = None
         # Held during a start: `stop` waits until a cancelled start on another thread has returned.
@@ -106,12 +115,18 @@ class Stack(Processes):
     def start(self) -> None:
         """Starts everything and returns once every service is SERVING. If that fails, stops what has started.
 
-        Raises a DevstackError: MissingTool, BadAddress, AlreadyRunning, BrokerFailed, StackFailed, or Cancelled after
-        `cancel` or `stop`.
+        Raises a DevstackError: MissingTool, BadAddress, BadDirectory, PortTaken, AlreadyRunning, BrokerFailed,
+        StackFailed, or Cancelled after `cancel` or `stop`.
         """
         with self._starting:
             try:
                 self._start()
+            except OSError as error:
+                self._stop(well=False)
+                raise BadDirectory(
+                    f"{error.filename or self.run_dir} can't be used ({error.strerror or error}). Another directory: "
+                    "`make up UP='--run-dir DIRECTORY'`."
+                ) from error
             except BaseException:
                 self._stop(well=False)
                 raise
@@ -128,18 +143,18 @@ class Stack(Processes):
 
     def _start(self) -> None:
         self._lock()
+        self._choose_ports()
         if not self._keep_data:
             shutil.rmtree(self.data, ignore_errors=True)
+            shutil.rmtree(self.logs, ignore_errors=True)
         private_files.directory(self.data)
         private_files.directory(self.logs)
-        for name in (*self._plan.first, *self._plan.then, *self._plan.extra_addresses):
-            self.endpoints[name] = f"127.0.0.1:{ports.free_port()}"
         if self._secured:
-            self.credentials = Credentials(self.data / "credentials")
+            self.credentials = Credentials(self.data / "credentials", self._policy)
         self._supervisor.start()
         self._start_broker()
         self._make_topics()
-        layout = self._layout = Layout(self.kafka, self.data, self.endpoints)
+        layout = self._layout = Layout.of(self.kafka, self.data, self.endpoints)
         if self._plan.prepare is not None:
             self._plan.prepare(layout)
         children = [make(layout) for make in (*self._plan.first.values(), *self._plan.then.values())]
@@ -147,8 +162,37 @@ class Stack(Processes):
             self._start_child(child)
         more = [self._add_replica(service) for service, count in self._replicas.items() for _ in range(count - 1)]
         self._write_record()
+        self._record.write_variables(self.variables())
         for name in (*(child.name for child in children), *more):
             self.wait_serving(name, timeout=START_S)
+
+    def variables(self) -> dict[str, str]:
+        """Variables for a shell: the addresses, and in a secured stack the credentials of the command line."""
+        found = addresses.variables(self.kafka, self.endpoints)
+        if self.credentials is not None:
+            found |= {"CREDENTIALS": str(self.credentials.directory), **self.credentials.environment(OPS)}
+        return found
+
+    def _choose_ports(self) -> None:
+        if self._broker is not None and (port := self._fixed_ports.get(addresses.KAFKA)):
+            self._claim(addresses.KAFKA, port)
+            self._kafka_port = port
+        for name in (*self._plan.first, *self._plan.then, *self._plan.extra_addresses):
+            port = self._fixed_ports.get(name, 0)
+            if port:
+                self._claim(name, port)
+            self.endpoints[name] = f"127.0.0.1:{port or ports.free_port()}"
+
+    @staticmethod
+    def _claim(name: str, port: int) -> None:
+        try:
+            ports.claim(port)
+        except OSError as error:
+            reason = "another program has it" if error.errno == errno.EADDRINUSE else error.strerror
+            raise PortTaken(
+                f"port {port} for {name} can't be used ({reason}). Stop the program that has it, for instance another "
+                "`make up`, or choose other ports: `make up PORTS=free`, or a first port: `make up PORTS=16050`."
+            ) from error
 
     def _start_child(self, child: Child) -> None:
         own = self.credentials.environment(child.name) if self.credentials else {}
@@ -184,7 +228,7 @@ class Stack(Processes):
         self._stop_together(self._plan.first)
         if self._broker is not None:
             self._broker.release()
-        ports.release(*(int(endpoint.rpartition(":")[2]) for endpoint in self.endpoints.values()))
+        ports.release(self._kafka_port, *(int(endpoint.rpartition(":")[2]) for endpoint in self.endpoints.values()))
         if self._lock_handle is not None:
             self._clean(well=well)
             os.close(self._lock_handle)
@@ -203,7 +247,8 @@ class Stack(Processes):
         """Variables that cache compiled modules, so that a restart is fast, also where the sources are read-only."""
         found = {"PYTHONUNBUFFERED": "1"}
         if os.environ.get("PYTHONDONTWRITEBYTECODE") and not os.environ.get("PYTHONPYCACHEPREFIX"):
-            found |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(jars.home() / "pycache")}
+            with contextlib.suppress(MissingTool):
+                found |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(jars.home() / "pycache")}
         return found
 
     def _lock(self) -> None:
@@ -219,13 +264,14 @@ class Stack(Processes):
     def _start_broker(self) -> None:
         if self._broker is not None:
             secured = self.credentials.kafka if self.credentials else None
-            self._broker.start(self.data / "kafka", log=self.log_file(BROKER), secured=secured)
+            directory, log = self.data / "kafka", self.log_file(BROKER)
+            self._broker.start(directory, port=self._kafka_port, log=log, secured=secured)
             self._add(BROKER, self._broker.process)
             return
         if self._secured:
             raise BrokerFailed("a secured stack starts a broker of its own: unset KAFKA.")
-        addresses(self.kafka)
-        if not wait_for(lambda: answers(self.kafka), timeout_s=_EXTERNAL_S, cancel=self._cancel, every_s=0.3):
+        probe.addresses(self.kafka)
+        if not wait_for(lambda: probe.answers(self.kafka), timeout_s=_EXTERNAL_S, cancel=self._cancel, every_s=0.3):
             raise BrokerFailed(f"no broker answers at KAFKA={self.kafka}: start it, or unset KAFKA.")
 
     def _make_topics(self) -> None:

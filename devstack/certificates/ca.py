@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ipaddress
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._ca = _self_signed(self._key)
         _write_key(key, self._key)
-        _replace(self.certificate, self._ca.public_bytes(Encoding.PEM))
+        private_files.replace(self.certificate, self._ca.public_bytes(Encoding.PEM))
 
     def issue(
         self,
@@ -128,7 +127,7 @@ class Authority:
         made = builder.sign(self._key, hashes.SHA256())
         issued = Issued(self.directory / f"{name}.pem", self.directory / f"{name}.key", self.certificate)
         _write_key(issued.key, key)
-        _replace(issued.certificate, made.public_bytes(Encoding.PEM))
+        private_files.replace(issued.certificate, made.public_bytes(Encoding.PEM))
         return issued
 
 
@@ -158,14 +157,7 @@ def _host(host: str) -> x509.GeneralName:
 
 
 def _write_key(path: Path, key: PrivateKey) -> None:
-    _replace(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Replaces a file atomically: a reader sees the old content or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    private_files.write(beside, content)
-    beside.replace(path)
+    private_files.replace(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def own_names(*spiffe_ids: str) -> tuple[str, ...]:
@@ -180,13 +172,25 @@ def own_names(*spiffe_ids: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def identities() -> dict[str, str]:
-    """SPIFFE ids by name: those of the policy table, and the Kafka broker's."""
+def identities(policy: Path | None = None) -> dict[str, str]:
+    """SPIFFE ids by name: those of a policy (default: chassis/identity/policy.toml), and the Kafka broker's.
+
+    Raises PolicyError.
+    """
     from chassis.identity.policy import EVERY, FILE, read
 
-    table = {name: spiffe for spiffe, name in read(FILE, EVERY).names.items()}
+    table = {name: spiffe for spiffe, name in read(policy or FILE, EVERY).names.items()}
     domain = next(iter(table.values())).split("/")[2]
     return {**table, KAFKA: f"spiffe://{domain}/broker/kafka"}
+
+
+def _known(parser: argparse.ArgumentParser, policy: Path | None) -> dict[str, str]:
+    from chassis.identity.policy import PolicyError
+
+    try:
+        return identities(policy)
+    except PolicyError as error:
+        parser.error(str(error))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -208,8 +212,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--days", type=float, default=LIFE.days, help="days until the certificates expire (default: %(default)s)"
     )
+    parser.add_argument(
+        "--policy", type=Path, help="policy that names the identities (default: chassis/identity/policy.toml)"
+    )
     options = parser.parse_args(arguments)
-    known = identities()
+    known = _known(parser, options.policy)
     unknown = sorted(set(options.names) - known.keys())
     if unknown:
         parser.error(f"unknown identity: {', '.join(unknown)}; known are {', '.join(known)}")
@@ -221,10 +228,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in known or not host or "/client/" in known[name]:
             parser.error(f"--host {given}: use NAME=HOST, where NAME is a server")
         hosts.setdefault(name, []).append(host)
-    authority = Authority(options.directory)
-    for name in options.names or known:
-        issued = authority.issue(name, known[name], hosts=hosts.get(name, ()), life=timedelta(days=options.days))
-        print(f"{known[name]}  {issued.certificate}")
+    try:
+        authority = Authority(options.directory)
+        for name in options.names or known:
+            issued = authority.issue(name, known[name], hosts=hosts.get(name, ()), life=timedelta(days=options.days))
+            print(f"{known[name]}  {issued.certificate}")
+    except OSError as error:
+        parser.error(f"{error.filename or options.directory}: {error.strerror}")
     return 0
 
 

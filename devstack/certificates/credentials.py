@@ -27,11 +27,13 @@ _OPERATOR = "operator"
 class Credentials:
     """The credentials of one directory; missing ones are created."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, policy: Path | None = None) -> None:
+        """`policy` names the identities and what they may call; by default chassis/identity/policy.toml."""
         self.directory = directory.absolute()
+        self._policy = policy.absolute() if policy else None
         authority = Authority(self.directory)
         #: SPIFFE ids by name.
-        self.identities = ca.identities()
+        self.identities = ca.identities(self._policy)
         #: Certificates by name of the identity.
         self.issued: dict[str, Issued] = {
             name: authority.issue(name, one, hosts=ca.HOSTS if name == ca.KAFKA else ())
@@ -54,12 +56,13 @@ class Credentials:
     def environment(self, name: str) -> Mapping[str, str]:
         """Environment variables of a service's process, of the provider, or of the command line as one of its users."""
         if name == PROVIDER:
-            return {f"GROUPBUY_SIMPROVIDER_{key}": value for key, value in self._certificate(name).items()}
+            variables = {**self._certificate(name), **self._rules()}
+            return {f"GROUPBUY_SIMPROVIDER_{key}": value for key, value in variables.items()}
         if name in {OPS, ADMIN, PROVISION, REDRIVE}:
             variables = {**self._certificate(_OPERATOR), **self._user(name)}
             return {f"GROUPBUY_OPS_{key}": value for key, value in variables.items()}
         service = name.partition("-")[0]
-        variables = {**self._certificate(service), **self._user(service)}
+        variables = {**self._certificate(service), **self._user(service), **self._rules()}
         return {f"GROUPBUY_{service.upper()}_{key}": value for key, value in variables.items()}
 
     def _certificate(self, name: str) -> dict[str, str]:
@@ -70,6 +73,9 @@ class Credentials:
             "TLS_KEY": str(issued.key),
             "TLS_CA": str(issued.ca),
         }
+
+    def _rules(self) -> dict[str, str]:
+        return {"POLICY": str(self._policy)} if self._policy else {}
 
     def _user(self, name: str) -> dict[str, str]:
         issued = self.issued["kafka"]

@@ -87,7 +87,7 @@ class Broker:
     def _start(self, directory: Path, port: int, log: Path) -> None:
         if port and answers(f"127.0.0.1:{port}", context=self._context):
             raise BrokerFailed(f"port {port} is taken: another broker answers there")
-        java = tools.java(with_maven=not jars.folder().is_dir())
+        java = tools.java(with_maven=jars.missing())
         classpath = f"{jars.resolve(self._cancel)}/*"
         private_files.directory(directory)
         if not (directory / "data" / "meta.properties").exists():

@@ -20,20 +20,29 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from devstack.errors import BrokerFailed
+from devstack.errors import BrokerFailed, MissingTool
+from devstack.kafka import tools
 from devstack.supervision.process import Process
 from devstack.supervision.waiting import wait_for
 
 POM = Path(__file__).with_name("pom.xml")
 SUMS = Path(__file__).with_name("jars.sha256")
 _FETCH_S = 900.0
+_ELSEWHERE = "set XDG_CACHE_HOME to a directory that you may write, or KAFKA=host:port to use a broker of your own."
 
 log = logging.getLogger(__name__)
 
 
 def home() -> Path:
-    """Our directory in the user's cache. It may be deleted at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "groupbuy"
+    """Our directory in the user's cache. It may be deleted at any time. Raises MissingTool without a home directory."""
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache).absolute() / "groupbuy"
+    try:
+        return Path.home() / ".cache" / "groupbuy"
+    except RuntimeError:
+        raise MissingTool(
+            f"A local Kafka needs a directory for its jars, and this user has no home: {_ELSEWHERE}"
+        ) from None
 
 
 def folder() -> Path:
@@ -41,19 +50,32 @@ def folder() -> Path:
     return home() / f"kafka-{hashlib.sha256(POM.read_bytes()).hexdigest()[:16]}"
 
 
+def missing() -> bool:
+    """Whether `resolve` has to download the jars. Raises MissingTool without a home directory."""
+    try:
+        return not folder().is_dir()
+    except OSError:
+        return True
+
+
 def resolve(cancel: threading.Event | None = None) -> Path:
     """The folder of jars, after a download if it does not exist.
 
-    One process downloads while others wait. Raises BrokerFailed if Maven fails or a checksum differs, and Cancelled
-    once `cancel` is set.
+    One process downloads while others wait. Raises BrokerFailed if Maven fails or a checksum differs,
+    MissingTool if the cache can't be used, and Cancelled once `cancel` is set.
     """
     place = folder()
-    if not place.is_dir():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(place.parent, cancel):
-            if not place.is_dir():
-                _fetch(place, cancel)
-    verify(place)
+    try:
+        if not place.is_dir():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(place.parent, cancel):
+                if not place.is_dir():
+                    _fetch(place, cancel)
+        verify(place)
+    except OSError as error:
+        raise MissingTool(
+            f"A local Kafka keeps its jars in {place.parent}, which can't be used ({error.strerror}): {_ELSEWHERE}"
+        ) from error
     return place
 
 
@@ -121,7 +143,7 @@ def _download(place: Path, cancel: threading.Event | None, use: Callable[[Path],
     jars = beside / "jars"
     jars.mkdir()
     command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
-    maven = Process(command, log=beside / "maven.log", cwd=beside)
+    maven = Process(command, log=beside / "maven.log", cwd=beside, environment=tools.maven_environment())
     try:
         maven.start()
         ended = wait_for(lambda: not maven.running, timeout_s=_FETCH_S, cancel=cancel)

@@ -15,12 +15,11 @@ _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 
 
 def java(*, with_maven: bool) -> str:
-    """The path of a Java that runs Kafka: that of JAVA_HOME, else that of PATH.
+    """The path of a Java that runs Kafka: that of JAVA_HOME if it is new enough, else that of PATH.
 
     Raises MissingTool if Java is missing or too old, and with `with_maven` also if Maven is missing.
     """
-    path = _java_path()
-    version = _version(path) if path else 0
+    path, version = _find()
     missing = []
     if not path or not version:
         missing.append(f"Java {JAVA} or newer")
@@ -36,10 +35,32 @@ def java(*, with_maven: bool) -> str:
     return path
 
 
-def _java_path() -> str | None:
+def maven_environment() -> dict[str, str]:
+    """Variables for Maven, which would fail with a JAVA_HOME that has no usable Java."""
+    path, _ = _find()
+    home = _java_home()
+    return {} if home is None or path == str(home) else {"JAVA_HOME": ""}
+
+
+def _java_home() -> Path | None:
+    """The program that JAVA_HOME promises; None if JAVA_HOME is not set."""
     home = os.environ.get("JAVA_HOME")
-    inside = Path(home) / "bin" / "java" if home else None
-    return str(inside) if inside is not None and os.access(inside, os.X_OK) else shutil.which("java")
+    return Path(home) / "bin" / "java" if home else None
+
+
+def _find() -> tuple[str | None, int]:
+    """Path and version of the Java to use: the first that is new enough, else the newest."""
+    home, found = _java_home(), shutil.which("java")
+    paths = [str(home)] if home is not None and os.access(home, os.X_OK) else []
+    paths += [found] if found and found not in paths else []
+    best: tuple[str | None, int] = (paths[0] if paths else None, 0)
+    for path in paths:
+        version = _version(path)
+        if version >= JAVA:
+            return path, version
+        if version > best[1]:
+            best = path, version
+    return best
 
 
 def _version(path: str) -> int:

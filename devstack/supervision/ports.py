@@ -7,6 +7,8 @@ may get that very port as its local end, and connect to itself.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import random
 import socket
 import sys
@@ -30,18 +32,30 @@ def free_port() -> int:
             if port in _claims or not _bindable(port):
                 continue
             with contextlib.suppress(OSError):
-                _claims[port] = _claim(port)
+                _claims[port] = _reserve(port)
                 return port
     raise OSError(f"no free port between {_RANGE.start} and {_RANGE.stop - 1}")
+
+
+def claim(port: int) -> None:
+    """Claims a given port until `release`. Raises OSError if a program listens on it, or if it is claimed already."""
+    with _lock:
+        if port in _claims:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        with socket.socket() as probe:
+            # As servers do: connections that ended a moment ago do not block the port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+        _claims[port] = _reserve(port)
 
 
 def release(*ports: int) -> None:
     """Releases claimed ports. Ignores ports that are not claimed."""
     with _lock:
         for port in ports:
-            claim = _claims.pop(port, None)
-            if claim is not None:
-                claim.close()
+            reserved = _claims.pop(port, None)
+            if reserved is not None:
+                reserved.close()
 
 
 def _bindable(port: int) -> bool:
@@ -53,15 +67,17 @@ def _bindable(port: int) -> bool:
     return True
 
 
-def _claim(port: int) -> socket.socket | None:
-    """Claims the port by an abstract socket name, which, like ports, is unique per network namespace and ends with its
-    process. Linux only."""
+def _reserve(port: int) -> socket.socket | None:
+    """Reserves the port by the name of an abstract socket. Linux only.
+
+    Like a port, the name is unique per network namespace and ends with its process.
+    """
     if sys.platform != "linux":
         return None
-    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    reserved = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        claim.bind(f"\0groupbuy-port-{port}")
+        reserved.bind(f"\0groupbuy-port-{port}")
     except OSError:
-        claim.close()
+        reserved.close()
         raise
-    return claim
+    return reserved

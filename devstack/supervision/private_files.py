@@ -28,6 +28,13 @@ def opened(path: Path, flags: int) -> int:
     return handle
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Replaces a file atomically: a reader sees the old content or the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    write(beside, content)
+    beside.replace(path)
+
+
 def write(path: Path, content: bytes) -> None:
     """Writes a whole file."""
     with os.fdopen(opened(path, os.O_TRUNC), "wb") as file:

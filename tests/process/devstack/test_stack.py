@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +14,17 @@ from pathlib import Path
 import pytest
 
 from devstack.certificates.credentials import Credentials
-from devstack.errors import AlreadyRunning, BadAddress, BrokerFailed, Cancelled, StackFailed
+from devstack.errors import (
+    AlreadyRunning,
+    BadAddress,
+    BadDirectory,
+    BrokerFailed,
+    Cancelled,
+    PortTaken,
+    StackFailed,
+)
 from devstack.stack import Stack
+from devstack.supervision import ports
 from devstack.supervision.waiting import wait_for
 from tests.unit.devstack.fakes import FOR_EVER, alive, broker, plan
 
@@ -109,7 +120,7 @@ def test_data_is_kept_on_request(tmp_path: Path, kafka: str) -> None:
     for _ in range(2):
         with Stack(tmp_path / "run", kafka=kafka, plan=SHOP, keep_data=True) as stack:
             (stack.data / "precious").touch()
-    assert [path.name for path in stack.data.iterdir()] == ["precious"]
+    assert sorted(path.name for path in stack.data.iterdir()) == ["precious", "secrets.json"]
     assert stack.log("topics").count(kafka) == 2
 
 
@@ -157,6 +168,52 @@ def test_stop_on_another_thread_cancels_a_start(tmp_path: Path, kafka: str) -> N
     stack.stop()
     thread.join(timeout=5)
     assert len(errors) == 1
+
+
+def test_shells_read_the_addresses_from_a_file_that_the_stop_removes(stack: Stack, kafka: str) -> None:
+    file = stack.run_dir / "stack.env"
+    shell = subprocess.run(["sh", "-c", f". '{file}'; echo $KAFKA_AT $ORDERS_AT"], stdout=subprocess.PIPE, check=True)
+    assert shell.stdout.decode().split() == [kafka, stack.endpoints["orders"]]
+    stack.stop()
+    assert not file.exists()
+
+
+def test_logs_stay_until_the_next_start(tmp_path: Path, kafka: str) -> None:
+    stack = Stack(tmp_path / "run", kafka=kafka, plan=plan(orders=f"print('first', flush=True); {FOR_EVER}"))
+    with stack:
+        assert wait_for(lambda: stack.log("orders") == "first\n", timeout_s=10)
+    assert stack.log("orders") == "first\n"
+    with Stack(tmp_path / "run", kafka=kafka, plan=SHOP) as stack:
+        assert wait_for(lambda: bool(stack.log("orders")), timeout_s=10)
+        assert "first" not in stack.log("orders")
+
+
+def test_fixed_ports_are_the_same_at_each_start(tmp_path: Path, kafka: str) -> None:
+    port = ports.free_port()
+    ports.release(port)
+    for _ in range(2):
+        with Stack(tmp_path / "run", kafka=kafka, plan=SHOP, fixed_ports={"orders": port}) as stack:
+            assert stack.endpoints["orders"] == f"127.0.0.1:{port}"
+            assert stack.endpoints["groups"] != stack.endpoints["orders"]
+
+
+def test_a_taken_port_is_named_and_nothing_of_the_last_run_is_deleted(tmp_path: Path, kafka: str) -> None:
+    log = tmp_path / "logs" / "orders.log"
+    log.parent.mkdir()
+    log.touch()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(
+            PortTaken, match=rf"port {port} for orders can't be used \(another program has it\).*PORTS=free"
+        ):
+            Stack(tmp_path, kafka=kafka, plan=SHOP, fixed_ports={"orders": port}).start()
+    assert log.exists()
+
+
+def test_a_run_directory_that_can_not_be_written_is_named(tmp_path: Path, kafka: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadDirectory, match=r"file/run can't be used \(Not a directory\)"):
+        Stack(tmp_path / "file" / "run", kafka=kafka, plan=SHOP).start()
 
 
 def test_an_invalid_address_is_refused(tmp_path: Path) -> None:

@@ -54,6 +54,19 @@ def test_a_claimed_port_can_be_listened_on() -> None:
         ports.release(port)
 
 
+def test_a_given_port_is_claimed_once_and_only_without_a_listener() -> None:
+    port = ports.free_port()
+    with pytest.raises(OSError, match="in use"):
+        ports.claim(port)
+    ports.release(port)
+    ports.claim(port)
+    ports.release(port)
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(OSError, match="in use"):
+        ports.claim(port)
+    ports.claim(port)
+    ports.release(port)
+
+
 def test_ports_lie_below_those_that_clients_are_given() -> None:
     port = ports.free_port()
     ports.release(port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ LAYOUT = Layout(kafka="127.0.0.1:9", data=Path("/data"), endpoints=ENDPOINTS, li
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Layout:
-    layout = Layout(kafka="127.0.0.1:9", data=tmp_path, endpoints=ENDPOINTS)
+    layout = Layout.of("127.0.0.1:9", tmp_path, ENDPOINTS)
     assert PRODUCT.prepare is not None
     PRODUCT.prepare(layout)
     return layout
@@ -42,6 +43,14 @@ def test_a_service_gets_broker_address_state_directory_and_name() -> None:
         "GROUPBUY_ORDERS_INSECURE": "true",
         "GROUPBUY_ORDERS_LINK_KEYS": f"local:{'0' * 64}",
     }
+
+
+def test_a_data_directory_keeps_its_secrets_so_that_old_share_links_stay_valid(tmp_path: Path) -> None:
+    first, again = (Layout.of("127.0.0.1:9", tmp_path / "one", ENDPOINTS) for _ in range(2))
+    other = Layout.of("127.0.0.1:9", tmp_path / "two", ENDPOINTS)
+    for name in ("link_key", "notify_secret", "stripe_key"):
+        assert getattr(first, name) == getattr(again, name) != getattr(other, name)
+    assert stat.S_IMODE((tmp_path / "one" / "secrets.json").stat().st_mode) == 0o600
 
 
 def test_only_orders_and_groups_get_the_link_key_which_is_new_for_each_stack(
