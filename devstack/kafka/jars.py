@@ -7,6 +7,7 @@ downloads the versions of pom.xml and prints the checksums for that file.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -37,12 +38,11 @@ def home() -> Path:
     """Our directory in the user's cache. It may be deleted at any time. Raises MissingTool without a home directory."""
     if cache := os.environ.get("XDG_CACHE_HOME"):
         return Path(cache).absolute() / "groupbuy"
-    try:
-        return Path.home() / ".cache" / "groupbuy"
-    except RuntimeError:
-        raise MissingTool(
-            f"A local Kafka needs a directory for its jars, and this user has no home: {_ELSEWHERE}"
-        ) from None
+    with contextlib.suppress(RuntimeError):
+        # Python takes an empty HOME for the root directory.
+        if (found := Path.home()) != Path("/"):
+            return found / ".cache" / "groupbuy"
+    raise MissingTool(f"A local Kafka needs a directory for its jars, and this user has no home: {_ELSEWHERE}")
 
 
 def folder() -> Path:
