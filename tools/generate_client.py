@@ -49,19 +49,14 @@ def sync_client(source: str) -> str:
 
 
 def service_config(contract: Iterable[dict[str, Any]]) -> str:
-    """One service config for all services, from those of each. Raises ValueError if their policies differ."""
+    """One service config for all services, from those of each. Methods with equal policies share an entry."""
     names: dict[str, list[dict[str, str]]] = {}
-    throttling: dict[str, Any] = {}
     for config in contract:
-        if throttling not in ({}, config["retryThrottling"]):
-            raise ValueError("the services' service configs differ in retryThrottling")
-        throttling = config["retryThrottling"]
         for entry in config["methodConfig"]:
             policy = json.dumps({key: value for key, value in entry.items() if key != "name"})
             names.setdefault(policy, []).extend(entry["name"])
     merged = {
         "loadBalancingConfig": LOAD_BALANCING,
-        "retryThrottling": throttling,
         "methodConfig": [{"name": methods, **json.loads(policy)} for policy, methods in names.items()],
     }
     return json.dumps(merged, indent=2) + "\n"

@@ -1,8 +1,8 @@
 """`make release`: checks that a commit can be released, and builds all files of the release into dist/.
 
-The tree has to be clean, the version of the tag, of pyproject.toml and of the changelog the same, and the generated
-code current. It writes wheel, sdist, descriptor set, SBOM, release notes and SHA256SUMS, and publishes nothing. The
-files are dated by the commit, so the same commit gives the same files.
+The tree has to be clean, the version of the tag, of each distribution and of the changelog the same, and the generated
+code current. It writes the wheels, sdist, descriptor set, SBOM, release notes and SHA256SUMS, and publishes nothing.
+The files are dated by the commit, so the same commit gives the same files.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
-from tools.sbom import LockUnreadable, make_sbom, read_lock
+from tools.distributions import BuildFailed, build_wheels, common_version, project
+from tools.sbom import LockUnreadable, Pinned, make_sbom, read_lock
 
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(?:(?:a|b|rc)[0-9]+)?")
@@ -75,25 +74,30 @@ def changelog_section(text: str, version: str) -> str:
 
 def checksums(files: Iterable[Path]) -> str:
     """The text of SHA256SUMS, as `sha256sum --check` reads it."""
-    lines = [f"{hashlib.sha256(one.read_bytes()).hexdigest()}  {one.name}\n" for one in files]
+    lines = [f"{_sha256(one)}  {one.name}\n" for one in files]
     return "".join(sorted(lines, key=lambda line: line.split("  ", 1)[1]))
 
 
-def build(version: str, notes: str, project: dict[str, Any], time: datetime, into: Path) -> None:
-    """Writes all files of the release into an empty directory."""
-    dated = {**os.environ, "SOURCE_DATE_EPOCH": str(int(time.timestamp()))}
-    _run([sys.executable, "-m", "hatchling", "build", "-d", str(into)], dated)
-    name = project["name"].replace("-", "_")
-    shutil.copyfile(ROOT / "protos" / "groupbuy.binpb", into / f"{name}-{version}.binpb")
+def build(version: str, notes: str, time: datetime, into: Path) -> None:
+    """Writes all files of the release into an empty directory. Raises ReleaseRefused or BuildFailed."""
+    dated = {"SOURCE_DATE_EPOCH": str(int(time.timestamp()))}
+    wheels = build_wheels(into, dated)
+    _run([sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(into)], {**os.environ, **dated})
+    settlement = project("groupbuy-settlement")
+    name = f"groupbuy_settlement-{version}"
+    if not (into / f"{name}.tar.gz").exists():
+        raise ReleaseRefused(f"the build did not make {name}.tar.gz")
+    shutil.copyfile(ROOT / "protos" / "groupbuy.binpb", into / f"{name}.binpb")
     packages = read_lock((ROOT / "requirements.lock").read_text(encoding="utf-8"))
-    sbom = json.dumps(make_sbom(project, packages, time), indent=2, ensure_ascii=False)
-    (into / f"{name}-{version}.cdx.json").write_text(sbom + "\n", encoding="utf-8")
-    (into / f"{name}-{version}.md").write_text(notes + "\n", encoding="utf-8")
-    files = sorted(into.iterdir())
-    missing = {f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.tar.gz"} - {one.name for one in files}
-    if missing:
-        raise ReleaseRefused(f"the build did not make {', '.join(sorted(missing))}")
-    (into / "SHA256SUMS").write_text(checksums(files), encoding="utf-8")
+    client = Pinned("groupbuy-client", version, (_sha256(wheels["groupbuy-client"]),))
+    sbom = json.dumps(make_sbom(settlement, (client, *packages), time), indent=2, ensure_ascii=False)
+    (into / f"{name}.cdx.json").write_text(sbom + "\n", encoding="utf-8")
+    (into / f"{name}.md").write_text(notes + "\n", encoding="utf-8")
+    (into / "SHA256SUMS").write_text(checksums(sorted(into.iterdir())), encoding="utf-8")
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _run(command: Sequence[str], env: dict[str, str] | None = None) -> str:
@@ -107,8 +111,7 @@ def release(wanted: str) -> Path:
     """Checks and builds; gives the directory. Raises ReleaseRefused, and changes nothing then."""
     if changed := _run(["git", "status", "--porcelain"]):
         raise ReleaseRefused(f"the tree is not clean:\n{changed}")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    version = version_of(_run(["git", "tag", "--points-at", "HEAD"]).split(), wanted, project["version"])
+    version = version_of(_run(["git", "tag", "--points-at", "HEAD"]).split(), wanted, common_version())
     notes = changelog_section((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), version)
     # The generated code and the descriptor set are those of protos/.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -118,7 +121,7 @@ def release(wanted: str) -> Path:
     with tempfile.TemporaryDirectory(prefix="groupbuy-release-") as name:
         into = Path(name) / "dist"
         into.mkdir()
-        build(version, notes, project, time, into)
+        build(version, notes, time, into)
         shutil.rmtree(dist, ignore_errors=True)
         shutil.copytree(into, dist)
     return dist
@@ -130,7 +133,7 @@ def main() -> None:
     parser.add_argument("--version", default="", help="the version; the commit's tag v<version> where it is left out")
     try:
         dist = release(parser.parse_args().version)
-    except (ReleaseRefused, LockUnreadable) as error:
+    except (ReleaseRefused, BuildFailed, LockUnreadable) as error:
         sys.exit(f"no release: {error}")
     print((dist / "SHA256SUMS").read_text(encoding="utf-8"), end="")
 

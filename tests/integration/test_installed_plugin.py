@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.groupbuy_testing.foreign_project import GENERIC, build_wheel, install, make_project
+from tests.process.groupbuy_testing.foreign_project import GENERIC, install, make_project
+from tools.distributions import build_wheels
 
 TESTS = """
 import groupbuy_client
@@ -36,7 +37,7 @@ def test_a_bare_broker(kafka_broker):
 
 @pytest.mark.parametrize("mode", [(), ("-n", "2", "--dist", "loadfile"), ("-o", "asyncio_mode=strict")])
 def test_the_installed_plugin_runs_the_system(tmp_path: Path, mode: tuple[str, ...]) -> None:
-    fresh = install(build_wheel(tmp_path / "wheel"), tmp_path / "fresh")
+    fresh = install(build_wheels(tmp_path / "wheels").values(), tmp_path / "fresh")
     project = make_project(tmp_path / "project", TESTS, packages=GENERIC, tiny=False)
     out = fresh.pytest(project, *mode, timeout_s=110)
     assert "3 passed" in out, out

@@ -1,6 +1,6 @@
-"""A project of another repository: the wheel in a fresh environment, packages with our names, and a pytest of its own.
+"""A project of another repository: the wheels in a fresh environment, packages with our names, and a pytest of its own.
 
-Without network: the wheel's dependencies are those of the environment that runs these tests.
+Without network: the wheels' dependencies are those of the environment that runs these tests.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,21 +91,12 @@ class Environment:
 OURS = Environment(Path(sys.executable).parent)
 
 
-def build_wheel(into: Path) -> Path:
-    """Builds the wheel of this repository."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(into)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (wheel,) = into.glob("*.whl")
-    return wheel
-
-
-def install(wheel: Path, into: Path) -> Environment:
-    """A fresh environment with the wheel; other distributions come from our environment."""
+def install(wheels: Iterable[Path], into: Path) -> Environment:
+    """A fresh environment with the wheels; other distributions come from our environment."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(into)], check=True)
     fresh = Environment(into / "bin")
     pip = [sys.executable, "-m", "pip", "--python", fresh.python, "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*pip, "--disable-pip-version-check", str(wheel)], check=True)
+    subprocess.run([*pip, "--disable-pip-version-check", *map(str, wheels)], check=True)
     (site,) = into.glob("lib/python*/site-packages")
     # Only the directory: .pth files in it, such as the one of our editable install, are not read.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")

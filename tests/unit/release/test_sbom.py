@@ -71,10 +71,11 @@ def test_the_same_lock_gives_the_same_sbom_and_another_one_another_number() -> N
 def test_the_sbom_of_this_project_has_every_package_of_its_lock_and_every_direct_dependency() -> None:
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    sbom = make_sbom(project, read_lock(text), TIME)
+    client = Pinned("groupbuy-client", "0.2.0", (A,))
+    sbom = make_sbom(project, (client, *read_lock(text)), TIME)
     components = sbom["components"]
-    assert len(components) == len(re.findall(r"^[A-Za-z0-9][^\n]*==", text, re.MULTILINE))
-    assert sum(len(one["hashes"]) for one in components) == text.count("--hash=sha256:")
+    assert len(components) == 1 + len(re.findall(r"^[A-Za-z0-9][^\n]*==", text, re.MULTILINE))
+    assert sum(len(one["hashes"]) for one in components) == 1 + text.count("--hash=sha256:")
     references = [one["bom-ref"] for one in components]
     assert len(set(references)) == len(references)
     (root,) = sbom["dependencies"]

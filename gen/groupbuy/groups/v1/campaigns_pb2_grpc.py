@@ -5,7 +5,7 @@ import warnings
 
 from groupbuy.groups.v1 import campaigns_pb2 as groupbuy_dot_groups_dot_v1_dot_campaigns__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class CampaignServiceStub:
+class CampaignServiceStub(object):
     """Offers.
     """
 
@@ -62,7 +62,7 @@ class CampaignServiceStub:
                 _registered_method=True)
 
 
-class CampaignServiceServicer:
+class CampaignServiceServicer(object):
     """Offers.
     """
 
@@ -137,7 +137,7 @@ def add_CampaignServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class CampaignService:
+class CampaignService(object):
     """Offers.
     """
 

@@ -5,7 +5,7 @@ import warnings
 
 from groupbuy.groups.v1 import groups_pb2 as groupbuy_dot_groups_dot_v1_dot_groups__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class GroupServiceStub:
+class GroupServiceStub(object):
     """Groups.
     """
 
@@ -57,7 +57,7 @@ class GroupServiceStub:
                 _registered_method=True)
 
 
-class GroupServiceServicer:
+class GroupServiceServicer(object):
     """Groups.
     """
 
@@ -121,7 +121,7 @@ def add_GroupServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class GroupService:
+class GroupService(object):
     """Groups.
     """
 

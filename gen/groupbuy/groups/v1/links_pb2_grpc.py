@@ -5,7 +5,7 @@ import warnings
 
 from groupbuy.groups.v1 import links_pb2 as groupbuy_dot_groups_dot_v1_dot_links__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class LinkServiceStub:
+class LinkServiceStub(object):
     """Share links: how a group grows. A link permits its bearer to view and to join, nothing else.
     """
 
@@ -47,7 +47,7 @@ class LinkServiceStub:
                 _registered_method=True)
 
 
-class LinkServiceServicer:
+class LinkServiceServicer(object):
     """Share links: how a group grows. A link permits its bearer to view and to join, nothing else.
     """
 
@@ -86,7 +86,7 @@ def add_LinkServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class LinkService:
+class LinkService(object):
     """Share links: how a group grows. A link permits its bearer to view and to join, nothing else.
     """
 

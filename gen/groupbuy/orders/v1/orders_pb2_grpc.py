@@ -5,7 +5,7 @@ import warnings
 
 from groupbuy.orders.v1 import orders_pb2 as groupbuy_dot_orders_dot_v1_dot_orders__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class OrderServiceStub:
+class OrderServiceStub(object):
     """Orders.
     """
 
@@ -72,7 +72,7 @@ class OrderServiceStub:
                 _registered_method=True)
 
 
-class OrderServiceServicer:
+class OrderServiceServicer(object):
     """Orders.
     """
 
@@ -173,7 +173,7 @@ def add_OrderServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class OrderService:
+class OrderService(object):
     """Orders.
     """
 

@@ -6,7 +6,7 @@ import warnings
 from groupbuy.payments.v1 import ledger_pb2 as groupbuy_dot_payments_dot_v1_dot_ledger__pb2
 from groupbuy.payments.v1 import payments_pb2 as groupbuy_dot_payments_dot_v1_dot_payments__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -26,7 +26,7 @@ if _version_not_supported:
     )
 
 
-class PaymentServiceStub:
+class PaymentServiceStub(object):
     """Payments.
     """
 
@@ -68,7 +68,7 @@ class PaymentServiceStub:
                 _registered_method=True)
 
 
-class PaymentServiceServicer:
+class PaymentServiceServicer(object):
     """Payments.
     """
 
@@ -158,7 +158,7 @@ def add_PaymentServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class PaymentService:
+class PaymentService(object):
     """Payments.
     """
 

@@ -5,7 +5,7 @@ import warnings
 
 from groupbuy.simprovider.v1 import simprovider_pb2 as groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class SimProviderServiceStub:
+class SimProviderServiceStub(object):
     """The provider. The same key always returns the same result. The same key with another payload is INVALID_ARGUMENT.
     """
 
@@ -82,7 +82,7 @@ class SimProviderServiceStub:
                 _registered_method=True)
 
 
-class SimProviderServiceServicer:
+class SimProviderServiceServicer(object):
     """The provider. The same key always returns the same result. The same key with another payload is INVALID_ARGUMENT.
     """
 
@@ -205,7 +205,7 @@ def add_SimProviderServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class SimProviderService:
+class SimProviderService(object):
     """The provider. The same key always returns the same result. The same key with another payload is INVALID_ARGUMENT.
     """
 
