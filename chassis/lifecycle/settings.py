@@ -86,6 +86,8 @@ class ServiceSettings(KafkaSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     #: Format of the log: one JSON object a line, or text for a terminal.
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
+    #: Share of the traces that begin here which is sampled. A caller's traceparent brings its own decision.
+    trace_share: float = Field(default=0.01, ge=0, le=1)
     #: Seconds in which calls in flight finish after SIGTERM; as many again for the processors.
     drain_seconds: float = Field(default=10.0, gt=0, le=600)
     #: Limit of unary calls in flight. Further calls are answered RESOURCE_EXHAUSTED.

@@ -17,6 +17,7 @@ import structlog
 
 from chassis.outside.call_errors import AlreadyDone, CallError, KeyReused, NotPossibleNow, NotYet, ResultUnknown
 from chassis.outside.circuit_breaker import CircuitBreaker
+from chassis.outside.request_count import count_request
 
 log = structlog.get_logger(__name__)
 
@@ -148,6 +149,7 @@ def _record(breaker: CircuitBreaker, error: CallError | None, clock: Callable[[]
 
 async def _parsed(attempt: Attempt[T], timeout_s: float) -> T:
     """Turns an unexpected form of an answer into ResultUnknown: the call may have taken effect."""
+    count_request()
     try:
         return await attempt(timeout_s)
     except (LookupError, TypeError, ValueError, AttributeError) as error:

@@ -19,6 +19,7 @@ from google.rpc.status_pb2 import Status
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.errors.v1.errors_pb2 import ErrorReason
 
+from chassis.telemetry.trace_context import current_trace_id
 from eventlog.core.errors import BrokerUnavailable, NotReady
 
 log = structlog.stdlib.get_logger(__name__)
@@ -70,8 +71,8 @@ class ApiError(Exception):
         return ErrorReason.Name(self.reason).removeprefix(PREFIX)
 
 
-def to_api_error(error: Exception, *, method: str = "", traceparent: str = "") -> ApiError:
-    """Maps an exception. An unexpected one is logged under the trace id that the caller receives."""
+def to_api_error(error: Exception, *, method: str = "") -> ApiError:
+    """Maps an exception. An unexpected one is logged under the trace id that the caller receives, its own or a new one."""
     match error:
         case ApiError():
             return error
@@ -81,7 +82,7 @@ def to_api_error(error: Exception, *, method: str = "", traceparent: str = "") -
         case BrokerUnavailable():
             problem, delay_ms = "the broker can't be reached; retry the same request", BROKER_RETRY_MS
             return _unavailable(errors_pb2.ERROR_REASON_BROKER_UNAVAILABLE, problem, delay_ms)
-    trace = _trace_id(traceparent)
+    trace = current_trace_id() or uuid.uuid4().hex
     log.error("a call failed", method=method, trace=trace, exc_info=error)
     return ApiError(
         grpc.StatusCode.INTERNAL,
@@ -153,9 +154,3 @@ def _add(status: Status, detail: Message) -> None:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1]}…"
-
-
-def _trace_id(traceparent: str) -> str:
-    """The trace id of a W3C traceparent, or a new one."""
-    parts = traceparent.split("-")
-    return parts[1] if len(parts) == 4 and len(parts[1]) == 32 else uuid.uuid4().hex

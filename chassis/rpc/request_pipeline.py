@@ -51,6 +51,7 @@ from chassis.rpc.steps.handlers import (
 )
 from chassis.rpc.steps.request_reader import decoded, each, validated
 from chassis.rpc.steps.time_limits import TimeLimits
+from chassis.telemetry.trace_context import TRACE, trace_of
 
 __all__ = ["MAX_MESSAGE_BYTES", "Context", "Handler", "RequestPipeline", "implemented"]
 
@@ -261,11 +262,12 @@ class RequestPipeline:
                     unread.leave(task)
 
     def _register(self, method: str) -> IdentifyCaller:
-        """Step 1 of a method: identifies the caller and sets whose share the call counts against."""
+        """Step 1 of a method: identifies the caller, and sets the trace and whose share the call counts against."""
         self.methods.add(method)
         admit = self._authorizer.of(method)
 
         def named(context: Context) -> Caller:
+            TRACE.set(trace_of(context.invocation_metadata()))
             caller = admit(context)
             IDENTITY.set(caller.shares)
             return caller

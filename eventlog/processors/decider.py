@@ -31,6 +31,7 @@ from eventlog.records.codec import Codec
 from eventlog.records.envelope import HeaderTemplate
 from eventlog.records.log_position import LogIdentity
 from eventlog.records.topic_spec import TopicSpec
+from eventlog.records.traceparent import passed_on
 from eventlog.runtime import failpoints
 from eventlog.runtime.time_slice import TimeSlice
 from eventlog.state.checkpoint import AGE_S, Checkpointer
@@ -296,10 +297,11 @@ class Decider(Processor, Generic[S]):
         aggregate = state.last_decided
         assert aggregate is not None
         key = aggregate.key
-        made = self._stamp.headers(f"{key}:{aggregate.version}", aggregate.time_ms)
-        for one in record.headers:
-            if one[0] == "traceparent":
-                made.append(one)
+        ce_id = f"{key}:{aggregate.version}"
+        made = self._stamp.headers(ce_id, aggregate.time_ms)
+        traceparent = passed_on(record.headers, self._stamp.source, ce_id)
+        if traceparent is not None:
+            made.append(traceparent)
         output.append(record.key, decision, made, aggregate.digest)
         if failpoints.armed:
             failpoints.passed("record decided, batch not")

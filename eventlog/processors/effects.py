@@ -19,11 +19,13 @@ from eventlog.consuming.decision_chain import Chain, Chains
 from eventlog.consuming.resume import effects_start
 from eventlog.consuming.start_policy import StartPolicy
 from eventlog.core.aggregate import DecisionMessage
-from eventlog.core.effect_handler import Effect, EffectHandler
+from eventlog.core.effect_handler import Effect, EffectHandler, EffectResult
 from eventlog.core.errors import InvariantViolation, Poisoned
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection, Processor
+from eventlog.records.envelope import header
 from eventlog.records.topic_spec import TopicSpec
+from eventlog.records.traceparent import CAUSATION_HEADER, passed_on
 from eventlog.runtime.abort import abort
 from eventlog.runtime.cancellation import cancel_requested
 from eventlog.runtime.time_slice import TimeSlice
@@ -111,14 +113,14 @@ class Effects(Processor, Generic[C]):
                     # The new owner makes the other calls. The calls in flight end by themselves.
                     pending.release()
                     return None
-                begun.append(self._start_call(record.key, batch.partition, effect))
+                begun.append(self._start_call(record, batch.partition, effect))
             if slices.expired():
                 await slices.yield_to_loop()
         return begun
 
-    def _start_call(self, key: bytes, partition: int, effect: Effect[C]) -> asyncio.Task[None]:
+    def _start_call(self, decision: Any, partition: int, effect: Effect[C]) -> asyncio.Task[None]:
         before = self._lanes.get(effect.lane)
-        task = asyncio.get_running_loop().create_task(self._call(key, partition, effect, before))
+        task = asyncio.get_running_loop().create_task(self._call(decision, partition, effect, before))
         self._lanes[effect.lane] = task
         task.add_done_callback(lambda done: self._ended(effect.lane, partition, done))
         return task
@@ -132,7 +134,8 @@ class Effects(Processor, Generic[C]):
             # Here and not where the task is awaited: that may be long after, behind slower calls.
             abort("a call or its result failed", error, processor=self.group, lane=lane)
 
-    async def _call(self, key: bytes, partition: int, effect: Effect[C], before: asyncio.Task[None] | None) -> None:
+    async def _call(self, decision: Any, partition: int, effect: Effect[C], before: asyncio.Task[None] | None) -> None:
+        key: bytes = decision.key
         if before is not None:
             await asyncio.wait([before])
         try:
@@ -141,13 +144,25 @@ class Effects(Processor, Generic[C]):
                 result = await self._handler.perform(key.decode(), effect.call)
             # Sent on its own, so that it reaches the decider at once. The producer batches concurrent results.
             future = await self.producer.send(
-                self._inbox.name, result.value, key=key, partition=partition, headers=list(result.headers)
+                self._inbox.name, result.value, key=key, partition=partition, headers=_caused(result, decision)
             )
             await future
         except asyncio.CancelledError as error:
             if cancel_requested():
                 raise
             raise InvariantViolation("the call or its result was cancelled from inside") from error
+
+
+def _caused(result: EffectResult, decision: Any) -> list[tuple[str, bytes]]:
+    """The headers of a result, with the decision that requested it and the decision's trace."""
+    made = list(result.headers)
+    cause = header(decision.headers, "ce_id")
+    if cause is not None:
+        made.append((CAUSATION_HEADER, cause.encode()))
+    traceparent = passed_on(decision.headers, header(made, "ce_source") or "", header(made, "ce_id") or "")
+    if traceparent is not None:
+        made.append(traceparent)
+    return made
 
 
 def _check_partition(key: str, partition: int, partitions: int) -> None:

@@ -43,6 +43,7 @@ class HeaderTemplate:
     """Headers of records of one type and source. Encodes the common parts once."""
 
     def __init__(self, ce_type: str, ce_source: str) -> None:
+        self.source = ce_source
         self._type = ("ce_type", ce_type.encode())
         self._source = ("ce_source", ce_source.encode())
         self._time_ms = -1

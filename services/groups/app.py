@@ -7,6 +7,7 @@ from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_gr
 from chassis.admission.thread_priority import DECIDING
 from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
+from chassis.telemetry.trace_context import TraceStarter
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
 from services.groups.api import links
@@ -35,7 +36,9 @@ def build(settings: GroupsSettings) -> ServiceSpec:
     )
     decider = group_decider(connection)
     replicas = router_of(settings, SERVICE, decider)
-    group_servicer = GroupServicer(decider, publisher, replicas=replicas)
+    group_servicer = GroupServicer(
+        decider, publisher, replicas=replicas, trace_starter=TraceStarter(settings.trace_share)
+    )
     campaign_servicer = CampaignServicer(campaigns, publisher)
     return ServiceSpec(
         servicers=(

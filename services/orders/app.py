@@ -6,6 +6,7 @@ from groupbuy.orders.v1 import orders_pb2_grpc
 
 from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
+from chassis.telemetry.trace_context import TraceStarter
 from eventlog.processors.processor_group import ProcessorGroup
 from services.orders.api.orders import OrderServicer
 from services.orders.processors.projection import OrdersProjection
@@ -31,7 +32,14 @@ def build(settings: OrdersSettings) -> ServiceSpec:
         servicers=(
             Servicer(
                 orders_pb2_grpc.add_OrderServiceServicer_to_server,
-                OrderServicer(projection, campaigns, publisher, link_keys=keys, replicas=replicas),
+                OrderServicer(
+                    projection,
+                    campaigns,
+                    publisher,
+                    link_keys=keys,
+                    replicas=replicas,
+                    trace_starter=TraceStarter(settings.trace_share),
+                ),
                 SERVICE,
             ),
         ),

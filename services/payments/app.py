@@ -8,6 +8,7 @@ from chassis.admission.thread_priority import DECIDING
 from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
 from chassis.outside.webhook_server import WebhookServer
+from chassis.telemetry.trace_context import TraceStarter
 from eventlog.processors.effects import Effects
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
@@ -45,7 +46,15 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
         servicers=(
             Servicer(
                 payments_pb2_grpc.add_PaymentServiceServicer_to_server,
-                PaymentServicer(decider, publisher, ingest, ledger, router=router, ledger_router=ledger_router),
+                PaymentServicer(
+                    decider,
+                    publisher,
+                    ingest,
+                    ledger,
+                    router=router,
+                    ledger_router=ledger_router,
+                    trace_starter=TraceStarter(settings.trace_share),
+                ),
                 SERVICE,
             ),
         ),

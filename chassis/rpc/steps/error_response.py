@@ -39,11 +39,7 @@ async def answer_with(context: Context, method: str, error: Exception) -> None:
 async def _abort(context: Context, method: str, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
-    traceparent = ""
-    for name, value in context.invocation_metadata() or ():
-        if name == "traceparent" and isinstance(value, str):
-            traceparent = value
-    answer = to_api_error(error, method=method, traceparent=traceparent)
+    answer = to_api_error(error, method=method)
     await context.abort(answer.code, answer.message, trailing_metadata(answer, context.time_remaining()))
 
 

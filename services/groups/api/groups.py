@@ -27,6 +27,7 @@ from chassis.rpc.broadcast import Fanout, SharedMessage
 from chassis.rpc.call_deadline import CallDeadline, wait_until
 from chassis.rpc.pagination import Key, PageRequest, PageSize
 from chassis.rpc.validation import invalid_field
+from chassis.telemetry.trace_context import TraceStarter
 from eventlog.core.aggregate import Aggregate
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Record
@@ -63,11 +64,13 @@ class GroupServicer(GroupServiceServicer):
         publisher: RecordPublisher,
         now_ms: Callable[[], int] = wall_clock_ms,
         replicas: LocalRouter | None = None,
+        trace_starter: TraceStarter | None = None,
     ) -> None:
         self._replicas = replicas or LocalRouter()
         self._view = view
         self._publisher = publisher
         self._now_ms = now_ms
+        self._trace_starter = trace_starter or TraceStarter()
         self._fanout = Fanout(view.notifier)
         #: The newest version sent of each group.
         self._rendered: dict[str, tuple[int, SharedMessage[Group]]] = {}
@@ -170,9 +173,9 @@ class GroupServicer(GroupServiceServicer):
     async def _append_cancel(self, group: str, request: CancelGroupRequest, deadline: CallDeadline) -> None:
         command = CancelGroupCommand(request_id=request.request_id, reason=request.reason)
         kind = CancelGroupCommand.DESCRIPTOR.full_name
-        record_headers = headers(
-            f"{group}:cancel:{request.request_id}", kind, SOURCE, self._now_ms(), f"groups/{group}"
-        )
+        ce_id = f"{group}:cancel:{request.request_id}"
+        record_headers = headers(ce_id, kind, SOURCE, self._now_ms(), f"groups/{group}")
+        self._trace_starter.add_to(record_headers, group, SOURCE, ce_id)
         record = Record(group, GroupInput(cancel_group=command).SerializeToString(), record_headers)
         await self._publisher.publish(GROUP_INBOX.name, record, timeout_s=deadline.left_s(PUBLISH_S))
 

@@ -34,6 +34,7 @@ from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.broadcast import Fanout
 from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.validation import invalid_field
+from chassis.telemetry.trace_context import TraceStarter
 from eventlog.runtime.wall_clock import wall_clock_ms
 from services.orders.api import errors as refusals
 from services.orders.api.listing import Listing
@@ -63,11 +64,12 @@ class OrderServicer(OrderServiceServicer):
         now_ms: Callable[[], int] = wall_clock_ms,
         link_keys: Keys | None = None,
         replicas: LocalRouter | None = None,
+        trace_starter: TraceStarter | None = None,
     ) -> None:
         self._replicas = replicas or LocalRouter()
         self._campaigns = campaigns
         self._reader = Reader(view, publisher)
-        self._event_publisher = OrderEventPublisher(publisher, now_ms)
+        self._event_publisher = OrderEventPublisher(publisher, now_ms, trace_starter)
         self._place_order = PlaceOrderHandler(
             self._reader, campaigns, self._event_publisher, Invitations(link_keys or Keys({}), now_ms)
         )

@@ -27,6 +27,7 @@ from groupbuy.payments.v1.payments_pb2_grpc import PaymentServiceServicer
 from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.pagination import Key, PageRequest, PageSize
+from chassis.telemetry.trace_context import TraceStarter
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.runtime.wall_clock import wall_clock_ms
 from services.payments.api import errors
@@ -54,11 +55,12 @@ class PaymentServicer(PaymentServiceServicer):
         now_ms: Callable[[], int] = wall_clock_ms,
         router: LocalRouter | None = None,
         ledger_router: LocalRouter | None = None,
+        trace_starter: TraceStarter | None = None,
     ) -> None:
         """`router` finds the owners of the decider's partitions, `ledger_router` those of the ledger's."""
         self._router = router or LocalRouter()
         self._view = view
-        self._refunds = RefundHandler(view, publisher, now_ms)
+        self._refunds = RefundHandler(view, publisher, now_ms, trace_starter or TraceStarter())
         self._ingest = ingest
         self._ledger = LedgerQueries(ledger, ledger_router or LocalRouter())
 

@@ -11,6 +11,7 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput, RefundCommand
 from groupbuy.payments.v1.payments_pb2 import Refund, RefundPaymentRequest
 
 from chassis.rpc.call_deadline import CallDeadline, wait_until
+from chassis.telemetry.trace_context import TraceStarter
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Record
 from eventlog.records.envelope import headers
@@ -29,10 +30,13 @@ PUBLISH_S = 10.0
 class RefundHandler:
     """Handles RefundPayment."""
 
-    def __init__(self, view: PaymentsView, publisher: RecordPublisher, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, view: PaymentsView, publisher: RecordPublisher, now_ms: Callable[[], int], trace_starter: TraceStarter
+    ) -> None:
         self._view = view
         self._publisher = publisher
         self._now_ms = now_ms
+        self._trace_starter = trace_starter
 
     async def refund(self, request: RefundPaymentRequest, deadline: CallDeadline) -> Refund:
         """The refund, once it is decided. A retry of the request returns the same refund. Raises ApiError."""
@@ -76,7 +80,9 @@ class RefundHandler:
             currency=request.currency,
         )
         kind = RefundCommand.DESCRIPTOR.full_name
-        made = headers(f"{name.order}:refund:{refund}", kind, SOURCE, self._now_ms(), str(name))
+        ce_id = f"{name.order}:refund:{refund}"
+        made = headers(ce_id, kind, SOURCE, self._now_ms(), str(name))
+        self._trace_starter.add_to(made, name.order, SOURCE, ce_id)
         record = Record(name.group, PaymentInput(refund=command).SerializeToString(), made)
         await self._publisher.publish(PAYMENT_INBOX.name, record, timeout_s=deadline.left_s(PUBLISH_S))
 

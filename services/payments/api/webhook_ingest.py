@@ -19,9 +19,11 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentI
 from chassis.admission.rate_limit import LogThrottle, RateLimit
 from chassis.outside.signatures import TOLERANCE_S, BadSignature
 from chassis.rpc.validation import invalid_field
+from chassis.telemetry.trace_context import TRACE
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.records.envelope import headers
+from eventlog.records.traceparent import HEADER
 from services.payments.api import errors
 from services.payments.api.idempotency import IdempotencyCache
 from services.payments.api.names import PaymentName
@@ -117,6 +119,10 @@ class WebhookIngest:
         self, payment: PaymentName, outcome: ProviderOutcome, extra: Mapping[str, str], timeout_s: float
     ) -> Position:
         kind = f"{outcome.operation}:{outcome.attempt}:{outcome.WhichOneof('result')}"
+        trace = TRACE.get()
+        if trace is not None:
+            # Without a caller's trace, a reader of the log finds the trace by the call that the outcome is about.
+            extra = {**extra, HEADER: str(trace)}
         made = headers(
             f"{payment.order}:{kind}:notified",
             ProviderOutcome.DESCRIPTOR.full_name,

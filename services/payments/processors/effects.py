@@ -19,6 +19,7 @@ from groupbuy.payments.v1.inbox_pb2 import (
     ProviderOutcome,
 )
 
+from chassis.outside.request_count import begin_count
 from eventlog.consuming.resume import RequestedCall
 from eventlog.core.aggregate import LATEST_MS, Aggregate, apply
 from eventlog.core.effect_handler import Effect, EffectResult
@@ -28,6 +29,8 @@ from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.events import OPERATIONS, calls_of, idempotency_key
 from services.payments.domain.model import GroupPayments
 from services.payments.providers.port import ExpiringIdempotency
+from shared_kernel.call_header import HEADER as CALL_HEADER
+from shared_kernel.call_header import CallTiming
 
 #: Order, operation and attempt of a call.
 _CallName: TypeAlias = "tuple[str, Operation.ValueType, int]"
@@ -154,12 +157,17 @@ class PaymentEffectHandler:
 
     async def perform(self, group: str, call: ProviderCall) -> EffectResult:
         """Makes a call. Returns the inbox record of its outcome."""
+        start_ms = self._now_ms()
+        counted = begin_count()
         outcome = await self._outcome(group, call)
         value = PaymentInput(outcome=outcome).SerializeToString()
         name = f"{idempotency_key(call)}:{outcome.WhichOneof('result')}"
         subject = f"groups/{group}/orders/{call.order}/payment"
         # This record is an input, derived from no other record, so its time is the wall clock's.
-        made = headers(name, ProviderOutcome.DESCRIPTOR.full_name, "/payments", self._now_ms(), subject)
+        end_ms = self._now_ms()
+        timing = CallTiming(start_ms, max(end_ms - start_ms, 0), counted.requests)
+        kind = ProviderOutcome.DESCRIPTOR.full_name
+        made = headers(name, kind, "/payments", end_ms, subject, {CALL_HEADER: str(timing)})
         return EffectResult(value, made)
 
     async def _outcome(self, group: str, call: ProviderCall) -> ProviderOutcome:

@@ -1,6 +1,6 @@
 """Appends order facts to the orders topic, the only topic that the orders service writes records to.
 
-A retry writes the same bytes, except for the time in the header.
+A retry writes the same bytes, except for the time and the caller's trace in the headers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderP
 from groupbuy.orders.v1.orders_pb2 import CancelOrderRequest
 
 from chassis.rpc.call_deadline import CallDeadline
+from chassis.telemetry.trace_context import TraceStarter
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.records.envelope import HeaderTemplate
@@ -30,9 +31,12 @@ PUBLISH_S = 10.0
 class OrderEventPublisher:
     """Builds order facts and appends them."""
 
-    def __init__(self, publisher: PublishesAll, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, publisher: PublishesAll, now_ms: Callable[[], int], trace_starter: TraceStarter | None = None
+    ) -> None:
         self._publisher = publisher
         self._now_ms = now_ms
+        self._trace_starter = trace_starter or TraceStarter()
         self._placed = HeaderTemplate(OrderPlaced.DESCRIPTOR.full_name, SOURCE)
         self._cancel_requested = HeaderTemplate(OrderCancelRequested.DESCRIPTOR.full_name, SOURCE)
 
@@ -53,9 +57,11 @@ class OrderEventPublisher:
         placed.request_sha256 = parsed.digest
         if invitation is not None:
             placed.invitation.CopyFrom(invitation)
-        headers = self._placed.headers(f"{name.order}:placed", self._now_ms(), str(name))
+        ce_id = f"{name.order}:placed"
+        headers = self._placed.headers(ce_id, self._now_ms(), str(name))
         if parsed.opens:
             headers.append((CAMPAIGN_HEADER, parsed.campaign.encode()))
+        self._trace_starter.add_to(headers, name.order, SOURCE, ce_id)
         return Record(name.group, fact.SerializeToString(), headers)
 
     def cancel_requested(self, name: OrderName, customer: str, request: CancelOrderRequest) -> Record:
@@ -64,6 +70,7 @@ class OrderEventPublisher:
         fact = OrderFact(order=name.order, group=name.group, customer=customer, cancel_requested=body)
         ce_id = f"{name.order}:cancel_requested:{request.request_id}"
         headers = self._cancel_requested.headers(ce_id, self._now_ms(), str(name))
+        self._trace_starter.add_to(headers, name.order, SOURCE, ce_id)
         return Record(name.group, fact.SerializeToString(), headers)
 
     async def append(self, record: Record, deadline: CallDeadline) -> Position:
