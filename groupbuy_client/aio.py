@@ -272,7 +272,8 @@ class AsyncClient:
     ) -> AsyncIterator[Any]:
         retries = WatchRetries(patience_s)
         while True:
-            stream = getattr(self._stub(service), method)(request)
+            # Without waiting for the connection: `patience_s` limits that, and a watch has no deadline.
+            stream = getattr(self._stub(service), method)(request, wait_for_ready=False)
             try:
                 async for message in stream:
                     retries.received()

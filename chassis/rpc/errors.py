@@ -19,6 +19,7 @@ from google.rpc.status_pb2 import Status
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.errors.v1.errors_pb2 import ErrorReason
 
+from chassis.rpc.retry_policy import longest_pause_s
 from chassis.telemetry.trace_context import current_trace_id
 from eventlog.core.errors import BrokerUnavailable, NotReady
 
@@ -32,6 +33,9 @@ NOT_READY_RETRY_MS = 500
 _ATTEMPT_MS = 200
 #: Milliseconds after which a caller retries if the broker does not answer.
 BROKER_RETRY_MS = 1_000
+#: Metadata of gRPC: the attempts before this one, from the client; the delay before the next one, from the server.
+PREVIOUS_ATTEMPTS = "grpc-previous-rpc-attempts"
+PUSHBACK = "grpc-retry-pushback-ms"
 #: In place of a delay: gRPC's own retries stop.
 NO_RETRY = "-1"
 #: Fields in one error: a status travels in a header of at most 8 KiB, in base64.
@@ -72,7 +76,7 @@ class ApiError(Exception):
 
 
 def to_api_error(error: Exception, *, method: str = "") -> ApiError:
-    """Maps an exception. An unexpected one is logged under the trace id that the caller receives, its own or a new one."""
+    """Maps an exception. An unexpected one is logged under the trace id that the caller receives."""
     match error:
         case ApiError():
             return error
@@ -115,17 +119,27 @@ def to_status(error: ApiError) -> Status:
     return status
 
 
-def trailing_metadata(error: ApiError, left_s: float | None = None) -> tuple[tuple[str, str | bytes], ...]:
+def trailing_metadata(
+    error: ApiError, left_s: float | None = None, previous_attempts: int = 0
+) -> tuple[tuple[str, str | bytes], ...]:
     """Trailing metadata of the answer: the rich status, and the delay for gRPC's own retries.
 
     `left_s` is the time until the caller's deadline. If the delay leaves no time for another attempt, gRPC's retries
-    are stopped: they would let the deadline pass, and the caller would not receive the error.
+    are stopped: they would let the deadline pass, and the caller would not receive the error. UNAVAILABLE has no delay
+    for gRPC otherwise: each one would start the back-off of the retry policy anew, and five attempts would be over
+    before a service has recovered.
     """
     status = ("grpc-status-details-bin", to_status(error).SerializeToString())
-    if error.retry_after_ms:
-        again = str(error.retry_after_ms) if _in_time(error, left_s) else NO_RETRY
-        return (status, ("grpc-retry-pushback-ms", again))
-    return (status,)
+    if not error.retry_after_ms:
+        return (status,)
+    delay_ms = float(error.retry_after_ms)
+    if error.code is grpc.StatusCode.UNAVAILABLE:
+        delay_ms = max(delay_ms, longest_pause_s(previous_attempts + 1) * 1_000)
+    if not _in_time(delay_ms, left_s):
+        return (status, (PUSHBACK, NO_RETRY))
+    if error.code is grpc.StatusCode.UNAVAILABLE:
+        return (status,)
+    return (status, (PUSHBACK, str(error.retry_after_ms)))
 
 
 class PreparedError:
@@ -140,11 +154,11 @@ class PreparedError:
 
     def trailing_metadata(self, left_s: float | None) -> tuple[tuple[str, str | bytes], ...]:
         """As the function trailing_metadata."""
-        return self._retried if _in_time(self.error, left_s) else self._final
+        return self._retried if _in_time(self.error.retry_after_ms, left_s) else self._final
 
 
-def _in_time(error: ApiError, left_s: float | None) -> bool:
-    return left_s is None or error.retry_after_ms + _ATTEMPT_MS < left_s * 1_000
+def _in_time(delay_ms: float, left_s: float | None) -> bool:
+    return left_s is None or delay_ms + _ATTEMPT_MS < left_s * 1_000
 
 
 def _add(status: Status, detail: Message) -> None:

@@ -1,8 +1,10 @@
 """gRPC service configs, generated from the contract: which calls a gRPC client retries by itself, and how.
 
 `python -m chassis.rpc.service_config` writes one JSON file a service process into protos/service_config/. Any gRPC
-client accepts it as its `grpc.service_config`. Only UNAVAILABLE is retried, which is safe for all of our calls: a write
-has a request id or states the wanted state. Where a server knows the delay, it sends it.
+client accepts it as its `grpc.service_config`. A call waits for its connection, within its deadline. Only UNAVAILABLE
+is retried, which is safe for all of our calls: a write has a request id or states the wanted state. A client's retries
+are not limited as a whole (`retryThrottling`): gRPC would allow 500 failures at most, and a client with 200 calls a
+second has as many while a service restarts.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from groupbuy.groups.v1 import campaigns_pb2, groups_pb2, links_pb2
 from groupbuy.orders.v1 import orders_pb2
 from groupbuy.payments.v1 import payments_pb2
 
+from chassis.rpc.retry_policy import retry_policy
+
 FOLDER = Path(__file__).resolve().parents[2] / "protos" / "service_config"
 #: Files of the contract by service process.
 FILES: dict[str, tuple[FileDescriptor, ...]] = {
@@ -23,16 +27,6 @@ FILES: dict[str, tuple[FileDescriptor, ...]] = {
     "groups": (groups_pb2.DESCRIPTOR, campaigns_pb2.DESCRIPTOR, links_pb2.DESCRIPTOR),
     "payments": (payments_pb2.DESCRIPTOR,),
 }
-#: Five attempts within about two seconds, in which a service restarts or a partition moves.
-RETRY: dict[str, Any] = {
-    "maxAttempts": 5,
-    "initialBackoff": "0.1s",
-    "maxBackoff": "2s",
-    "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
-}
-#: A client whose calls mostly fail stops retrying.
-THROTTLING = {"maxTokens": 100, "tokenRatio": 0.1}
 
 
 def config(service: str) -> dict[str, Any]:
@@ -42,13 +36,11 @@ def config(service: str) -> dict[str, Any]:
     # Not retried: the client would keep all streamed requests in memory.
     streaming = [name for name, method in zip(names, methods, strict=True) if method.client_streaming]
     retried = [name for name in names if name not in streaming]
-    made: dict[str, Any] = {
-        "methodConfig": [{"name": retried, "retryPolicy": RETRY}],
-        "retryThrottling": THROTTLING,
-    }
-    if streaming:
-        made["methodConfig"].append({"name": streaming})
-    return made
+    methods_config: list[dict[str, Any]] = [
+        {"name": retried, "waitForReady": True, "retryPolicy": retry_policy()},
+        {"name": streaming, "waitForReady": True},
+    ]
+    return {"methodConfig": [one for one in methods_config if one["name"]]}
 
 
 def text(service: str) -> str:

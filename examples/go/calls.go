@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"math"
 	mathrand "math/rand/v2"
 	"strings"
 	"time"
@@ -17,9 +18,11 @@ import (
 const (
 	// Deadline of a call, retries included. The services refuse unary calls without a deadline.
 	callLimit = 10 * time.Second
-	// Bounds of the delay before a retry, where the service names none.
-	minPause = 100 * time.Millisecond
-	maxPause = 2 * time.Second
+	// Delay before the first retry, its factor for each further one, and its bound, where the service names none: the
+	// retry policy of protos/service_config. Until the deadline, this bridges a service that restarts.
+	minPause    = 250 * time.Millisecond
+	pauseFactor = 2.5
+	maxPause    = 4 * time.Second
 	// Delay before the retry of a call that gRPC dropped far above the server's capacity.
 	droppedPause = 500 * time.Millisecond
 )
@@ -49,7 +52,7 @@ func pause(ctx context.Context, err error, attempt int) error {
 	delay := retryDelay(failure)
 	switch {
 	case failure.Code() == codes.Unavailable && delay == 0:
-		delay = min(minPause<<min(attempt, 10), maxPause)
+		delay = min(time.Duration(float64(minPause)*math.Pow(pauseFactor, float64(min(attempt, 10)))), maxPause)
 	case failure.Code() == codes.Canceled && ctx.Err() == nil && delay == 0:
 		delay = droppedPause
 	case failure.Code() != codes.Unavailable && failure.Code() != codes.ResourceExhausted, delay == 0:

@@ -6,6 +6,7 @@ A language whose toolchain is missing is skipped. The builds fetch the pinned de
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from groupbuy.groups.v1 import campaigns_pb2, campaigns_pb2_grpc, links_pb2, lin
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 from grpc_status import rpc_status
 
-from chassis.rpc import validation
+from chassis.rpc import retry_policy, validation
 from chassis.rpc.errors import ApiError
 from protos.generate import PROTOS, ROOT
 
@@ -201,6 +202,35 @@ def test_the_example_builds_retries_and_sees_its_order_settle(
         first, second = servicer.of(kind)[:2]
         assert first.request_id == second.request_id  # type: ignore[attr-defined]
     assert [request.from_revision for request in servicer.of(orders_pb2.WatchOrderRequest)] == [0, 1]  # type: ignore[attr-defined]
+
+
+#: File of each example with its retries, and the pattern of a constant there.
+CALLS = {
+    "go": ("calls.go", r"{name} += (\d[\d.]*)( \* time.(?:Milli)?[sS]econd)?"),
+    "java": ("src/main/java/com/example/groupbuy/Calls.java", r"{NAME} = (\d[\d._]*)"),
+    "typescript": ("src/calls.ts", r"{name} = (\d[\d._]*)"),
+}
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_the_examples_have_the_retry_policy_of_the_contract(name: str) -> None:
+    file, pattern = CALLS[name]
+    text = (EXAMPLES / name / file).read_text(encoding="utf-8")
+
+    def constant(go: str, others: str) -> float:
+        named = pattern.replace("{name}", go if name == "go" else others)
+        snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", others).upper()
+        found = re.search(named.replace("{NAME}", snake), text)
+        assert found is not None, others
+        milliseconds = 1_000 if "time.Second" in found[0] else 1
+        return float(found[1].replace("_", "")) * milliseconds
+
+    found = (
+        constant("minPause", "minPauseMs"),
+        constant("pauseFactor", "pauseFactor"),
+        constant("maxPause", "maxPauseMs"),
+    )
+    assert found == (retry_policy.INITIAL_S * 1_000, retry_policy.MULTIPLIER, retry_policy.MAX_S * 1_000)
 
 
 @pytest.mark.parametrize("name", LANGUAGES)

@@ -8,7 +8,7 @@ import grpc
 from groupbuy.errors.v1 import errors_pb2
 
 from chassis.admission.calls_in_flight import OVERLOADED
-from chassis.rpc.errors import ApiError, to_api_error, trailing_metadata
+from chassis.rpc.errors import PREVIOUS_ATTEMPTS, ApiError, to_api_error, trailing_metadata
 from chassis.rpc.steps.handlers import Context
 
 
@@ -40,7 +40,17 @@ async def _abort(context: Context, method: str, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     answer = to_api_error(error, method=method)
-    await context.abort(answer.code, answer.message, trailing_metadata(answer, context.time_remaining()))
+    attempts = _previous_attempts(context) if answer.code is grpc.StatusCode.UNAVAILABLE else 0
+    await context.abort(answer.code, answer.message, trailing_metadata(answer, context.time_remaining(), attempts))
+
+
+def _previous_attempts(context: Context) -> int:
+    """Attempts of gRPC's own retries before this one."""
+    for name, value in context.invocation_metadata() or ():
+        if name == PREVIOUS_ATTEMPTS and isinstance(value, str) and value.isdecimal():
+            # A client may send any number; gRPC sends at most 4.
+            return int(value[:2])
+    return 0
 
 
 class ForeignContext:

@@ -5,9 +5,11 @@ import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/googl
 
 // Deadline of a call, retries included. The services refuse unary calls without a deadline.
 const callLimitMs = 10_000;
-// Bounds of the delay before a retry, where the service names none.
-const minPauseMs = 100;
-const maxPauseMs = 2_000;
+// Delay before the first retry, its factor for each further one, and its bound, where the service names none: the retry
+// policy of protos/service_config. Until the deadline, this bridges a service that restarts.
+const minPauseMs = 250;
+const pauseFactor = 2.5;
+const maxPauseMs = 4_000;
 // Delay before the retry of a call that gRPC dropped far above the server's capacity.
 const droppedPauseMs = 500;
 
@@ -36,7 +38,7 @@ export async function pause(thrown: unknown, attempt: number, until: number): Pr
   const error = ConnectError.from(thrown);
   let delay = retryDelayMs(error);
   if (delay === 0 && error.code === Code.Unavailable) {
-    delay = Math.min(minPauseMs * 2 ** attempt, maxPauseMs);
+    delay = Math.min(minPauseMs * pauseFactor ** attempt, maxPauseMs);
   } else if (delay === 0 && error.code === Code.Canceled) {
     delay = droppedPauseMs;
   } else if (delay === 0 || (error.code !== Code.Unavailable && error.code !== Code.ResourceExhausted)) {

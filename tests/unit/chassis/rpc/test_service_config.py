@@ -9,8 +9,9 @@ import pytest
 from groupbuy.errors.v1 import errors_pb2
 from groupbuy.orders.v1 import orders_pb2, orders_pb2_grpc
 
-from chassis.rpc import service_config
+from chassis.rpc import retry_policy, service_config
 from chassis.rpc.errors import ApiError
+from groupbuy_client.transport import TIMEOUT_S
 from tests.unit.chassis.support import SOON_S, a_request, refusal, running
 
 
@@ -29,9 +30,26 @@ def test_every_method_is_named_once_and_all_but_client_streams_are_retried() -> 
     ]
     assert len({(service, method) for service, method, _ in named}) == len(named)
     assert ("groupbuy.orders.v1.OrderService", "PlaceOrder", True) in named
+    assert all(
+        method["waitForReady"]
+        for service in service_config.FILES
+        for method in service_config.config(service)["methodConfig"]
+    )
     assert [(service, method) for service, method, repeated in named if not repeated] == [
         ("groupbuy.orders.v1.OrderService", "PlaceOrders")
     ]
+
+
+def test_the_pauses_of_all_attempts_are_longer_than_a_restart_whatever_the_jitter() -> None:
+    policy = service_config.config("orders")["methodConfig"][0]["retryPolicy"]
+    pause_s, factor = float(policy["initialBackoff"].removesuffix("s")), policy["backoffMultiplier"]
+    most_s = float(policy["maxBackoff"].removesuffix("s"))
+    pauses = [min(pause_s * factor**number, most_s) for number in range(policy["maxAttempts"] - 1)]
+    assert policy["maxAttempts"] <= 5, "gRPC ignores more"
+    assert sum(pauses) * (1 - retry_policy.JITTER) == pytest.approx(retry_policy.bridged_s())
+    assert retry_policy.bridged_s() > retry_policy.RESTART_S
+    # The last attempt is in time for the deadline of the client and of the examples.
+    assert sum(pauses) * (1 + retry_policy.JITTER) < TIMEOUT_S
 
 
 async def test_a_client_with_the_config_retries_while_a_service_is_unavailable() -> None:

@@ -18,9 +18,13 @@ import java.util.function.Function;
 final class Calls {
   /** Deadline of a call, retries included. The services refuse unary calls without a deadline. */
   private static final long CALL_LIMIT_MS = 10_000;
-  /** Bounds of the delay before a retry, where the service names none. */
-  private static final long MIN_PAUSE_MS = 100;
-  private static final long MAX_PAUSE_MS = 2_000;
+  /**
+   * Delay before the first retry, its factor for each further one, and its bound, where the service names none: the
+   * retry policy of protos/service_config. Until the deadline, this bridges a service that restarts.
+   */
+  private static final long MIN_PAUSE_MS = 250;
+  private static final double PAUSE_FACTOR = 2.5;
+  private static final long MAX_PAUSE_MS = 4_000;
   /** Delay before the retry of a call that gRPC dropped far above the server's capacity. */
   private static final long DROPPED_PAUSE_MS = 500;
 
@@ -41,7 +45,7 @@ final class Calls {
     Code code = error.getStatus().getCode();
     long delay = retryDelayMs(error);
     if (delay == 0 && code == Code.UNAVAILABLE) {
-      delay = Math.min(MIN_PAUSE_MS << Math.min(attempt, 10), MAX_PAUSE_MS);
+      delay = (long) Math.min(MIN_PAUSE_MS * Math.pow(PAUSE_FACTOR, attempt), MAX_PAUSE_MS);
     } else if (delay == 0 && code == Code.CANCELLED) {
       delay = DROPPED_PAUSE_MS;
     } else if (delay == 0 || (code != Code.UNAVAILABLE && code != Code.RESOURCE_EXHAUSTED)) {
