@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 from groupbuy.orders.v1.facts_pb2 import OrderPlaced
+from msgspec import Struct
 
 from ops.audit.findings import Findings
 from ops.audit.group.decisions import GroupFold
 from ops.audit.money.group_payments import GroupPaymentsFold
 
 
-class Placed:
+class Placed(Struct, array_like=True, gc=False):
     """One order as placed. The first of its records counts."""
 
-    __slots__ = ("currency", "customer", "duplicates", "max_unit_price_minor", "quantity", "request_sha256")
+    customer: str
+    quantity: int
+    currency: str
+    max_unit_price_minor: int
+    request_sha256: bytes
+    #: The broker's time of the record, in milliseconds since the epoch.
+    at_ms: int
+    #: The number of further records of the same order.
+    duplicates: int = 0
 
-    def __init__(self, customer: str, placed: OrderPlaced) -> None:
-        self.customer = customer
-        self.quantity = placed.quantity
-        self.currency = placed.currency
-        self.max_unit_price_minor = placed.max_unit_price_minor
-        self.request_sha256 = placed.request_sha256
-        #: The number of further records of the same order.
-        self.duplicates = 0
+    @classmethod
+    def of(cls, customer: str, placed: OrderPlaced, at_ms: int) -> Placed:
+        """The order in a fact."""
+        return cls(
+            customer, placed.quantity, placed.currency, placed.max_unit_price_minor, placed.request_sha256, at_ms
+        )
 
 
 class Case:
     """The records of one group, folded."""
 
     __slots__ = (
+        "at_ms",
         "cancel_requested",
         "completion_input",
         "group",
@@ -51,6 +59,8 @@ class Case:
         self.completion_input = -1
         #: Refund requests in the payment inbox: refund -> order.
         self.refunds: dict[str, str] = {}
+        #: The broker's time of the newest record, in milliseconds since the epoch.
+        self.at_ms = 0
 
     @property
     def trimmed(self) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterator
 from hashlib import sha256
 from typing import Any, Protocol
 
+from msgspec import Struct, field
+
 from ops.audit.findings import Invariant
 
 _DIGEST_BYTES = 32
@@ -45,18 +47,16 @@ def bodies(decision: Decision, on_violation: OnViolation) -> Iterator[tuple[str,
             yield body, getattr(event, body)
 
 
-class Chain:
+class Chain(Struct, array_like=True, gc=False):
     """The decisions of one key that were read so far."""
 
-    __slots__ = ("_digests", "cause", "first_version", "time_ms", "version")
-
-    def __init__(self) -> None:
-        self.version = 0
-        self.cause = -1
-        self.time_ms = 0
-        #: Greater than 1 if the log was trimmed before the first decision that was read.
-        self.first_version = 1
-        self._digests = bytearray()
+    version: int = 0
+    cause: int = -1
+    time_ms: int = 0
+    #: Greater than 1 if the log was trimmed before the first decision that was read.
+    first_version: int = 1
+    #: The digests of all versions from the first on, one after the other.
+    digests: bytearray = field(default_factory=bytearray)
 
     @property
     def trimmed(self) -> bool:
@@ -93,12 +93,12 @@ class Chain:
         self.version = version
         self.cause = max(self.cause, decision.cause)
         self.time_ms = max(self.time_ms, decision.time_ms)
-        self._digests += digest
+        self.digests += digest
         return True
 
     def _digest(self, version: int) -> bytes:
         at = (version - self.first_version) * _DIGEST_BYTES
-        return bytes(self._digests[at : at + _DIGEST_BYTES])
+        return bytes(self.digests[at : at + _DIGEST_BYTES])
 
     def _skip_to(self, version: int, log_trimmed: bool, on_violation: OnViolation) -> None:
         if self.version == 0 and log_trimmed:
@@ -109,4 +109,4 @@ class Chain:
             self.first_version = version
         else:
             # Zeros keep the places of later versions. A record that fills the gap afterwards differs from them.
-            self._digests += bytes(_DIGEST_BYTES * (version - self.version - 1))
+            self.digests += bytes(_DIGEST_BYTES * (version - self.version - 1))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -61,9 +63,9 @@ class Report:
             return None
         return not self.findings.by_invariant.get(Invariant.BOOKS_EQUAL)
 
-    def json(self) -> str:
-        """The figures as one line of JSON."""
-        figures = {
+    def figures(self) -> dict[str, Any]:
+        """The figures, for JSON."""
+        return {
             "groups": self.groups.total(),
             "orders": self.placed,
             "violations": self.findings.violation_count,
@@ -82,7 +84,18 @@ class Report:
             "roots": self.roots,
             "seconds": round(self.seconds, 2),
         }
-        return json.dumps(figures)
+
+    def json(self) -> str:
+        """The figures as one line of JSON."""
+        return json.dumps(self.figures())
+
+    def items(self) -> Iterator[dict[str, Any]]:
+        """Each violation, alarm and piece of pending work that was kept, for JSON."""
+        for one in self.findings.violations:
+            about = {"invariant": int(one.invariant), "group": one.group, "order": one.order}
+            yield {"violation": one.what, **about}
+        yield from ({"alarm": one} for one in self.findings.alarms)
+        yield from ({"pending": one} for one in self.findings.pending)
 
     def print(self, console: Console) -> None:
         """Prints the figures and findings as tables."""

@@ -10,11 +10,13 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from eventlog.broker.topic_checks import common_partition_count, partition_counts
 from eventlog.core.errors import TopicsDiffer
-from ops.audit.auditor import TOPICS, Auditor
+from ops.audit.auditor import Auditor
+from ops.audit.fold import TOPICS
 from ops.audit.money.statement import statement
 from ops.audit.report import Report
+from ops.broker.connection import no_broker
 from ops.errors import OpsError
-from ops.log.reader import Reader, no_broker
+from ops.log.reader import Reader
 from ops.security import cluster
 from shared_kernel import log_registry
 from shared_kernel.topics import ALL

@@ -64,6 +64,7 @@ class GroupFold(Membership):
         if self.state is not GroupState.FORMING:
             self._violation(Invariant.ONE_END_OF_GROUP, f"{state.name} after {self.state.name}")
         self.state = state
+        self.closed_ms = self._at_ms
 
     def _completed(self, event: Any) -> None:
         self._end(GroupState.COMPLETED)

@@ -34,6 +34,7 @@ class Membership:
         "_findings",
         "by_customer",
         "chain",
+        "closed_ms",
         "completed_version",
         "confirmed",
         "deadline_ms",
@@ -67,6 +68,8 @@ class Membership:
         #: The version that completed the group; 0 before it.
         self.completed_version = 0
         self.settled = False
+        #: The time of the decision that closed the group; 0 before it.
+        self.closed_ms = 0
         self._findings = findings
         self._at_ms = 0
 

@@ -13,6 +13,7 @@ from groupbuy.groups.v1.decisions_pb2 import (
     RELEASE_REASON_LAPSED,
     SeatReserved,
 )
+from msgspec import Struct
 
 
 class SeatState(IntEnum):
@@ -62,44 +63,27 @@ ENDS: dict[int, SeatState] = {
 }
 
 
-class Seat:
+class Seat(Struct, array_like=True, gc=False):
     """One order in one group. Amounts are in minor units, times in milliseconds since the epoch."""
 
-    __slots__ = (
-        "currency",
-        "customer",
-        "hold",
-        "hold_minor",
-        "order",
-        "quantity",
-        "release_requested",
-        "released",
-        "request_sha256",
-        "reserved_until_ms",
-        "settled_minor",
-        "state",
-        "to_settle_minor",
-    )
-
-    def __init__(self, order: str) -> None:
-        self.order = order
-        self.customer = ""
-        self.quantity = 0
-        self.state = SeatState.UNKNOWN
-        #: The requested hold.
-        self.hold_minor = 0
-        self.currency = ""
-        self.reserved_until_ms = 0
-        self.request_sha256 = b""
-        #: The provider's reference that confirmed the member.
-        self.hold = ""
-        #: The requested capture; -1 before the request.
-        self.to_settle_minor = -1
-        #: The capture that payments reported; -1 before the report.
-        self.settled_minor = -1
-        self.release_requested = False
-        #: Whether payments reported that no money is held any more.
-        self.released = False
+    order: str
+    customer: str = ""
+    quantity: int = 0
+    state: SeatState = SeatState.UNKNOWN
+    #: The requested hold.
+    hold_minor: int = 0
+    currency: str = ""
+    reserved_until_ms: int = 0
+    request_sha256: bytes = b""
+    #: The provider's reference that confirmed the member.
+    hold: str = ""
+    #: The requested capture; -1 before the request.
+    to_settle_minor: int = -1
+    #: The capture that payments reported; -1 before the report.
+    settled_minor: int = -1
+    release_requested: bool = False
+    #: Whether payments reported that no money is held any more.
+    released: bool = False
 
     def reserve(self, event: SeatReserved) -> None:
         """Copies the fields of a reservation."""

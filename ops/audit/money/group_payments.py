@@ -26,7 +26,7 @@ _HOLD_OPENING = (OPERATION_AUTHORISE, OPERATION_SALE)
 class GroupPaymentsFold:
     """The payments of one group."""
 
-    __slots__ = ("_cause", "_findings", "chain", "key", "payments")
+    __slots__ = ("_at_ms", "_cause", "_findings", "chain", "key", "payments")
 
     def __init__(self, key: str, findings: Findings) -> None:
         self.key = key
@@ -35,6 +35,7 @@ class GroupPaymentsFold:
         self.payments: dict[str, Payment] = {}
         self._findings = findings
         self._cause = -1
+        self._at_ms = 0
 
     def take(self, value: bytes, decision: PaymentDecision, log_trimmed: bool) -> bool:
         """Folds the next decision of the group. Returns False for a duplicate."""
@@ -43,6 +44,7 @@ class GroupPaymentsFold:
         if self.chain.trimmed:
             return True
         self._cause = decision.cause
+        self._at_ms = decision.time_ms
         for body, event in bodies(decision, self._violation):
             self._HANDLERS[body](self, event)
         return True
@@ -79,7 +81,8 @@ class GroupPaymentsFold:
             payment.sale = call.operation == OPERATION_SALE
         else:
             payment.intent = Intent.CAPTURE
-        payment.pending.add("hold")
+        payment.pending["hold"] = self._at_ms
+        payment.method = call.payment_method
         payment.hold_attempt, payment.hold_deferred = call.attempt, False
 
     def _action_required(self, event: Any) -> None:
@@ -97,13 +100,21 @@ class GroupPaymentsFold:
         sale = event.operation == OPERATION_SALE
         if sale:
             # Taken money can't be voided, only refunded.
-            payment.pending.discard(f"void {event.hold}")
-        payment.holds[event.hold] = Hold(event.order, event.amount_minor, event.currency, sale)
+            payment.pending.pop(f"void {event.hold}", None)
+        payment.holds[event.hold] = Hold(
+            event.order,
+            event.amount_minor,
+            event.currency,
+            sale,
+            captured=event.amount_minor if sale else 0,
+            authorised_ms=self._at_ms,
+            capturable_until_ms=event.capturable_until_ms,
+        )
 
     def _hold_declined(self, event: Any) -> None:
         payment = self._payment(event.order)
         if payment.action_hold:
-            payment.pending.discard(f"void {payment.action_hold}")
+            payment.pending.pop(f"void {payment.action_hold}", None)
         _end_request(payment)
         payment.failed = True
 
@@ -115,12 +126,12 @@ class GroupPaymentsFold:
             payment.capture_cause = self._cause
         payment.intent = Intent.CAPTURE
         payment.capture_minor = event.call.amount_minor
-        payment.pending.add("capture")
+        payment.pending["capture"] = self._at_ms
 
     def _captured(self, event: Any) -> None:
         payment = self._payment(event.order)
-        payment.pending.discard("capture")
-        payment.pending.discard(f"void {event.hold}")
+        payment.pending.pop("capture", None)
+        payment.pending.pop(f"void {event.hold}", None)
         payment.captured = True
         if payment.intent is Intent.HOLD:
             payment.intent = Intent.CAPTURE
@@ -155,7 +166,7 @@ class GroupPaymentsFold:
 
     def _capture_declined(self, event: Any) -> None:
         payment = self._payment(event.order)
-        payment.pending.discard("capture")
+        payment.pending.pop("capture", None)
         _end_request(payment)
         # The hold is still open: its release follows.
         payment.failed = True
@@ -172,8 +183,8 @@ class GroupPaymentsFold:
         if own and payment.intent is Intent.HOLD and not payment.failed:
             payment.intent = Intent.RELEASE
         if call.hold == payment.hold:
-            payment.pending.discard("capture")
-        payment.pending.add(f"void {call.hold}")
+            payment.pending.pop("capture", None)
+        payment.pending[f"void {call.hold}"] = self._at_ms
 
     def _voided(self, event: Any) -> None:
         self._end_hold(event, "void")
@@ -183,9 +194,9 @@ class GroupPaymentsFold:
 
     def _end_hold(self, event: Any, what: str) -> None:
         payment = self._payment(event.order)
-        payment.pending.discard(f"void {event.hold}")
+        payment.pending.pop(f"void {event.hold}", None)
         if event.hold == payment.hold:
-            payment.pending.discard("capture")
+            payment.pending.pop("capture", None)
         if event.hold == payment.action_hold:
             _end_request(payment)
         if event.hold in payment.unconfirmed and event.hold not in payment.holds:
@@ -199,6 +210,8 @@ class GroupPaymentsFold:
                 Invariant.HELD_IS_ACCOUNTED_FOR, f"{what} of {event.amount_minor}, {hold.open} were held", event.order
             )
         hold.released += event.amount_minor
+        if what == "lapse":
+            hold.lapsed += event.amount_minor
 
     def _payment_released(self, event: Any) -> None:
         payment = self._payment(event.order)
@@ -227,10 +240,13 @@ class GroupPaymentsFold:
             taken = hold.captured if hold is not None else 0
             payment.intent = Intent.RELEASE if call.amount_minor >= taken else Intent.CAPTURE
         payment.refunds.add(call.refund)
-        _add_refund(payment, call)
+        _add_refund(payment, call, self._at_ms)
 
     def _refunded(self, event: Any) -> None:
         payment = self._payment(event.order)
+        if not event.refund and event.hold not in payment.returns:
+            # A refund that was declined has been made after all.
+            payment.declined_minor = max(0, payment.declined_minor - event.amount_minor)
         _end_refund(payment, event.refund, event.hold)
         hold = self._hold(event, "refund")
         if hold is None:
@@ -252,6 +268,7 @@ class GroupPaymentsFold:
         returns = payment.returns.items()
         _end_refund(payment, event.refund, next((hold for hold, due in returns if due == event.amount_minor), ""))
         if not event.refund:
+            payment.declined_minor += event.amount_minor
             self._findings.alarm(
                 f"group {self.key} order {event.order}: the refund of {event.amount_minor} was declined: {event.reason}"
             )
@@ -273,7 +290,7 @@ class GroupPaymentsFold:
                 payment.action_url = payment.action_hold = ""
         elif call.operation == OPERATION_REFUND:
             payment.returns.pop(call.hold, None)
-            _add_refund(payment, call)
+            _add_refund(payment, call, self._at_ms)
 
     def _suspense_recorded(self, event: Any) -> None:
         payment = self._payment(event.order)
@@ -282,12 +299,14 @@ class GroupPaymentsFold:
         hold = payment.holds.get(event.hold)
         if hold is None:
             if event.amount_minor:
-                hold = payment.holds[event.hold] = Hold(event.order, event.amount_minor, event.currency, sale=False)
-                hold.suspense = event.amount_minor
+                hold = payment.holds[event.hold] = Hold(event.order, event.amount_minor, event.currency)
+                hold.suspense = hold.unexpected = event.amount_minor
+                hold.authorised_ms = self._at_ms
         else:
             # Taken from a hold that had been released, or more than was requested.
             hold.released -= event.amount_minor
             hold.captured += event.amount_minor
+            hold.unexpected += event.amount_minor
         self._findings.alarm(
             f"group {self.key} order {event.order}: unexpected {event.amount_minor} {event.currency}, "
             f"hold {event.hold}: {event.reason}"
@@ -324,21 +343,23 @@ class GroupPaymentsFold:
 
 def _end_request(payment: Payment) -> None:
     """The request of a hold, and the shopper's confirmation of it, are over."""
-    payment.pending.discard("hold")
+    payment.pending.pop("hold", None)
     payment.action_url = payment.action_hold = ""
 
 
-def _add_refund(payment: Payment, call: Any) -> None:
+def _add_refund(payment: Payment, call: Any, at_ms: int) -> None:
     if call.refund:
-        payment.pending.add(f"refund {call.refund}")
+        payment.pending[f"refund {call.refund}"] = at_ms
+        payment.commanded[call.refund] = call.amount_minor
         return
-    payment.pending.add(f"return {call.hold}")
+    payment.pending[f"return {call.hold}"] = at_ms
     payment.returns[call.hold] = call.amount_minor
 
 
 def _end_refund(payment: Payment, refund: str, hold: str) -> None:
     if refund:
-        payment.pending.discard(f"refund {refund}")
+        payment.pending.pop(f"refund {refund}", None)
+        payment.commanded.pop(refund, None)
         return
-    payment.pending.discard(f"return {hold}")
+    payment.pending.pop(f"return {hold}", None)
     payment.returns.pop(hold, None)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from msgspec import Struct, field
+
 
 class Intent(IntEnum):
     """The outcome that the group wants for an order's money. It only moves forward."""
@@ -18,104 +20,90 @@ class Intent(IntEnum):
     RELEASE = 3
 
 
-class Hold:
+class Hold(Struct, array_like=True, gc=False):
     """One hold at the provider, as the payment log has it."""
 
-    __slots__ = (
-        "captured",
-        "captures",
-        "currency",
-        "held",
-        "kept",
-        "order",
-        "own_refunds",
-        "refunded",
-        "released",
-        "sale",
-        "suspense",
-    )
-
-    def __init__(self, order: str, held: int, currency: str, sale: bool) -> None:
-        self.order = order
-        self.held = held
-        self.currency = currency
-        #: Taken at once, by a provider without delayed capture.
-        self.sale = sale
-        self.captured = held if sale else 0
-        #: Unexpected funds, which have to be returned.
-        self.suspense = 0
-        self.released = 0
-        #: Refunded in total.
-        self.refunded = 0
-        #: The part of `refunded` without a refund command.
-        self.own_refunds = 0
-        #: The number of captures; the settlement of a sale counts as one.
-        self.captures = 0
-        #: The final charge.
-        self.kept = 0
+    order: str
+    held: int
+    currency: str
+    #: Taken at once, by a provider without delayed capture.
+    sale: bool = False
+    captured: int = 0
+    #: Unexpected funds, which have to be returned.
+    suspense: int = 0
+    released: int = 0
+    #: Refunded in total.
+    refunded: int = 0
+    #: The part of `refunded` without a refund command.
+    own_refunds: int = 0
+    #: The number of captures; the settlement of a sale counts as one.
+    captures: int = 0
+    #: The final charge.
+    kept: int = 0
+    #: The part of `released` that the provider ended by itself.
+    lapsed: int = 0
+    #: All unexpected funds that were recorded for this hold.
+    unexpected: int = 0
+    #: When it was authorised, and until when it can be captured (0: unknown), in milliseconds since the epoch.
+    authorised_ms: int = 0
+    capturable_until_ms: int = 0
 
     @property
     def open(self) -> int:
         """Still held."""
         return self.held - self.captured - self.released
 
+    @property
+    def suspense_left(self) -> int:
+        """Unexpected funds that are not returned yet."""
+        taken = self.captured - self.kept - self.own_refunds
+        return min(self.unexpected, max(0, taken + (self.open if self.suspense else 0)))
 
-class Payment:
+
+class Payment(Struct, array_like=True):
     """The payment of one order."""
 
-    __slots__ = (
-        "action_hold",
-        "action_url",
-        "capture_cause",
-        "capture_minor",
-        "captured",
-        "currency",
-        "failed",
-        "hold",
-        "hold_attempt",
-        "hold_deferred",
-        "hold_requests",
-        "holds",
-        "intent",
-        "pending",
-        "refunds",
-        "released",
-        "requested_minor",
-        "returns",
-        "sale",
-        "unconfirmed",
-    )
+    intent: Intent = Intent.NONE
+    sale: bool = False
+    holds: dict[str, Hold] = field(default_factory=dict)
+    #: The order's own hold.
+    hold: str = ""
+    #: Where the shopper confirms, and the hold that the confirmation opens.
+    action_url: str = ""
+    action_hold: str = ""
+    #: All holds that ever waited for the shopper's confirmation.
+    unconfirmed: set[str] = field(default_factory=set)
+    #: Calls without a final result, and when each was requested, in milliseconds since the epoch: "hold", "capture",
+    #: "void {hold}", "refund {id}" for a refund command and "return {hold}" for a refund without one.
+    pending: dict[str, int] = field(default_factory=dict)
+    #: Attempt of the pending "hold", and whether it waits for its retry.
+    hold_attempt: int = 0
+    hold_deferred: bool = False
+    #: Amount of the first hold request, and the number of hold requests.
+    requested_minor: int = 0
+    hold_requests: int = 0
+    currency: str = ""
+    #: Inbox offset of the input that led to the capture; -1: no capture was requested.
+    capture_cause: int = -1
+    capture_minor: int = 0
+    #: Whether the order is charged.
+    captured: bool = False
+    #: Whether the provider declined the hold or the capture.
+    failed: bool = False
+    #: Amounts of the pending refunds without a command, by hold, in the order of their requests.
+    returns: dict[str, int] = field(default_factory=dict)
+    #: Amounts of the pending refunds with a command, by command.
+    commanded: dict[str, int] = field(default_factory=dict)
+    #: Due to the shopper, but the provider declined its refund.
+    declined_minor: int = 0
+    #: Refund commands that were accepted or declined.
+    refunds: set[str] = field(default_factory=set)
+    #: Whether the release is complete.
+    released: bool = False
+    #: The payment method of the hold requests.
+    method: str = ""
 
-    def __init__(self) -> None:
-        self.intent = Intent.NONE
-        self.sale = False
-        self.holds: dict[str, Hold] = {}
-        #: The order's own hold.
-        self.hold = ""
-        #: Where the shopper confirms, and the hold that the confirmation opens.
-        self.action_url = self.action_hold = ""
-        #: All holds that ever waited for the shopper's confirmation.
-        self.unconfirmed: set[str] = set()
-        #: Calls without a final result: "hold", "capture", "void {hold}", "refund {id}" for a refund command and
-        #: "return {hold}" for a refund without one.
-        self.pending: set[str] = set()
-        #: Attempt of the pending "hold", and whether it waits for its retry.
-        self.hold_attempt = 0
-        self.hold_deferred = False
-        #: Amount of the first hold request, and the number of hold requests.
-        self.requested_minor = 0
-        self.hold_requests = 0
-        self.currency = ""
-        #: Inbox offset of the input that led to the capture; -1: no capture was requested.
-        self.capture_cause = -1
-        self.capture_minor = 0
-        #: Whether the order is charged.
-        self.captured = False
-        #: Whether the provider declined the hold or the capture.
-        self.failed = False
-        #: Amounts of the pending refunds without a command, by hold, in the order of their requests.
-        self.returns: dict[str, int] = {}
-        #: Refund commands that were accepted or declined.
-        self.refunds: set[str] = set()
-        #: Whether the release is complete.
-        self.released = False
+    @property
+    def owed(self) -> int:
+        """Refunds that the provider has not made yet."""
+        return self.declined_minor + sum(self.returns.values()) + sum(self.commanded.values())

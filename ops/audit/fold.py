@@ -1,0 +1,191 @@
+"""Folds the records of all topics into the cases of their groups, and reports what single records violate.
+
+`audit` keeps all cases in memory (auditor.py); `watch` keeps the open ones there and the others on disk (ops/watch).
+Records of different topics may interleave. Those of a partition have to come in order, from its beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from hashlib import sha256
+from typing import Protocol, TypeVar
+
+from google.protobuf.message import DecodeError
+from groupbuy.groups.v1.decisions_pb2 import GroupDecision
+from groupbuy.orders.v1.facts_pb2 import OrderFact
+from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
+
+from eventlog.core.partitioner import partition_of
+from eventlog.records.envelope import header
+from ops.audit.across import Scope
+from ops.audit.cases import Case, Placed
+from ops.audit.findings import Findings, Invariant, Violation
+from shared_kernel.topics import ALL, GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
+
+D = TypeVar("D", GroupDecision, PaymentDecision)
+
+#: Topic, partition, offset and SHA-256 of the value of a record.
+Place = tuple[str, int, int, bytes]
+
+DEAD_LETTERS = frozenset(spec.name for spec in ALL if spec.message is None)
+
+#: Topics of an audit, in the order in which their end offsets are read: effects before causes. So in a running system
+#: the cause of every effect is within the ends.
+TOPICS = (*sorted(DEAD_LETTERS), PAYMENT_LOG.name, PAYMENT_INBOX.name, GROUP_LOG.name, ORDERS.name)
+
+
+class Record(Protocol):
+    """The used attributes of a record, such as aiokafka's ConsumerRecord."""
+
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def timestamp(self) -> int: ...  # noqa: D102
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def headers(self) -> Collection[tuple[str, bytes]]: ...  # noqa: D102
+
+
+class LogFold:
+    """Folds records into cases."""
+
+    def __init__(
+        self,
+        case_of: Callable[[str], Case],
+        findings: Findings,
+        partitions: int | None = None,
+        skipped: Collection[Place] = frozenset(),
+    ) -> None:
+        """`case_of` returns the case of a group, which then changes. `findings` receives the violations.
+
+        `partitions` is the declared number of partitions; with None the partition of a key is not checked. `skipped`
+        are topic, partition, offset and SHA-256 of the records that deciders skip.
+        """
+        self._case = case_of
+        self._findings = findings
+        self._skipped = frozenset(skipped)
+        self._partitions = partitions
+        #: Topic and partition of each log that has lost its first records.
+        self.trimmed: set[tuple[str, int]] = set()
+        #: Violations of records that can't be decoded, by their place. A recorded skip ends such a violation.
+        self.unreadable: dict[Place, Violation] = {}
+        self.records = 0
+        self.duplicates = 0
+        self.dead_letters = 0
+        self._takers = {
+            GROUP_LOG.name: self._group_decision,
+            PAYMENT_LOG.name: self._payment_decision,
+            PAYMENT_INBOX.name: self._payment_input,
+            ORDERS.name: self._order_fact,
+        }
+
+    def begins_at(self, topic: str, partition: int, offset: int) -> None:
+        """Sets the first offset of a partition. It is greater than 0 if the log was trimmed."""
+        if offset > 0:
+            self.trimmed.add((topic, partition))
+
+    def scope(self, *, settled: bool) -> Scope:
+        """The checks across logs that the logs read so far allow."""
+        trimmed = {topic for topic, _ in self.trimmed}
+        return Scope(settled, ORDERS.name not in trimmed, PAYMENT_INBOX.name not in trimmed)
+
+    def take(self, topic: str, records: Iterable[Record]) -> None:
+        """Takes records of one partition."""
+        if topic in DEAD_LETTERS:
+            count = sum(1 for _ in records)
+            self.dead_letters += count
+            self.records += count
+            return
+        taker = self._takers[topic]
+        for record in records:
+            self.records += 1
+            taker(record, (record.key or b"").decode(errors="replace"))
+
+    def _group_decision(self, record: Record, key: str) -> None:
+        self._decision(GROUP_LOG.name, GroupDecision(), lambda case: case.group.take, record, key)
+
+    def _payment_decision(self, record: Record, key: str) -> None:
+        self._decision(PAYMENT_LOG.name, PaymentDecision(), lambda case: case.group_payments.take, record, key)
+
+    def _decision(
+        self,
+        topic: str,
+        decision: D,
+        take_of: Callable[[Case], Callable[[bytes, D, bool], bool]],
+        record: Record,
+        key: str,
+    ) -> None:
+        if not self._decode(decision, record, key, topic):
+            return
+        trimmed = (topic, record.partition) in self.trimmed
+        case = self._case(key)
+        case.at_ms = max(case.at_ms, record.timestamp)
+        if not take_of(case)(record.value or b"", decision, trimmed):
+            self.duplicates += 1
+
+    def _decode(self, decision: GroupDecision | PaymentDecision, record: Record, key: str, topic: str) -> bool:
+        try:
+            decision.ParseFromString(record.value or b"")
+        except DecodeError as error:
+            self._unreadable(topic, record, key, f"is not a decision: {error}")
+            return False
+        if decision.group != key:
+            what = f"{topic} offset {record.offset} decides about group {decision.group!r}"
+            self._findings.breach(Invariant.VERSIONS, key, "", what)
+            return False
+        if self._partitions and record.partition != (right := partition_of(key, self._partitions)):
+            what = f"{topic} partition {record.partition} offset {record.offset} belongs to partition {right}"
+            self._findings.breach(Invariant.PARTITION, key, "", what)
+        return True
+
+    def _payment_input(self, record: Record, key: str) -> None:
+        command = PaymentInput()
+        try:
+            command.ParseFromString(record.value or b"")
+            body = command.WhichOneof("body")
+            if body == "group_decision":
+                case = self._case(key)
+                case.at_ms = max(case.at_ms, record.timestamp)
+                # The first copy of a decision counts; duplicates may follow.
+                if case.completion_input < 0:
+                    events = GroupDecision.FromString(command.group_decision).events
+                    if any(event.WhichOneof("body") == "completed" for event in events):
+                        case.completion_input = record.offset
+            elif body == "refund":
+                case = self._case(key)
+                case.at_ms = max(case.at_ms, record.timestamp)
+                case.refunds[command.refund.refund] = command.refund.order
+        except DecodeError as error:
+            self._unreadable(PAYMENT_INBOX.name, record, key, f"can't be decoded: {error}")
+
+    def _order_fact(self, record: Record, key: str) -> None:
+        fact = OrderFact()
+        try:
+            fact.ParseFromString(record.value or b"")
+        except DecodeError:
+            fact.Clear()
+        body = fact.WhichOneof("body")
+        if body is None or fact.group != key:
+            parts = (header(record.headers, "ce_subject") or "").split("/")
+            if len(parts) == 4 and parts[1] == key:
+                self._case(key).unreadable.add(parts[3])
+            return
+        case = self._case(key)
+        case.at_ms = max(case.at_ms, record.timestamp)
+        if body == "cancel_requested":
+            case.cancel_requested.add(fact.order)
+        elif (known := case.placed.get(fact.order)) is not None:
+            known.duplicates += 1
+        else:
+            case.placed[fact.order] = Placed.of(fact.customer, fact.placed, record.timestamp)
+
+    def _unreadable(self, topic: str, record: Record, key: str, what: str) -> None:
+        place = topic, record.partition, record.offset, sha256(record.value or b"").digest()
+        if place not in self._skipped:
+            self.unreadable[place] = Violation(Invariant.VERSIONS, key, "", f"{topic} offset {record.offset} {what}")

@@ -1,0 +1,116 @@
+"""Encodes the case of a group for the state directory of watch. A decoded case continues exactly where it was."""
+
+from __future__ import annotations
+
+from groupbuy.groups.v1.decisions_pb2 import Terms
+from msgspec import Struct
+
+from eventlog.records.packed import Packed
+from ops.audit.cases import Case, Placed
+from ops.audit.chain import Chain
+from ops.audit.findings import Findings
+from ops.audit.group.membership import GroupState
+from ops.audit.group.seats import Seat
+from ops.audit.money.holds import Payment
+from ops.watch.summary import Summary
+
+#: Identifies the rows of a state directory. Change it with every change of the rows' meaning: the logs are then folded
+#: again.
+STAMP = "watch-1"
+
+
+class _Row(Struct, array_like=True):
+    """A case and its summary as of its last evaluation."""
+
+    summary: Summary
+    at_ms: int
+    placed: dict[str, Placed]
+    unreadable: set[str]
+    cancel_requested: set[str]
+    completion_input: int
+    refunds: dict[str, str]
+    # The group.
+    chain: Chain
+    state: GroupState
+    #: Empty: no terms yet.
+    terms: bytes
+    deadline_ms: int
+    closed_ms: int
+    leader_order: str
+    seats: dict[str, Seat]
+    taken: int
+    by_customer: dict[str, int]
+    #: In the order of confirmation.
+    confirmed: list[str]
+    members: tuple[str, ...]
+    unit_price_minor: int
+    completed_version: int
+    settled: bool
+    # The payments.
+    payments_chain: Chain
+    payments: dict[str, Payment]
+
+
+_PACKED: Packed[_Row] = Packed(_Row)
+
+
+def encode(case: Case, summary: Summary) -> bytes:
+    """The row of a case."""
+    group, money = case.group, case.group_payments
+    return _PACKED.encode(
+        _Row(
+            summary,
+            case.at_ms,
+            case.placed,
+            case.unreadable,
+            case.cancel_requested,
+            case.completion_input,
+            case.refunds,
+            group.chain,
+            group.state,
+            b"" if group.terms is None else group.terms.SerializeToString(),
+            group.deadline_ms,
+            group.closed_ms,
+            group.leader_order,
+            group.seats,
+            group.taken,
+            group.by_customer,
+            list(group.confirmed),
+            group.members,
+            group.unit_price_minor,
+            group.completed_version,
+            group.settled,
+            money.chain,
+            money.payments,
+        )
+    )
+
+
+def decode(key: str, row: bytes, findings: Findings) -> tuple[Case, Summary]:
+    """The case in a row, which reports to `findings`, and its summary. Raises msgspec.DecodeError."""
+    stored = _PACKED.decode(row)
+    case = Case(key, findings)
+    case.at_ms = stored.at_ms
+    case.placed = stored.placed
+    case.unreadable = stored.unreadable
+    case.cancel_requested = stored.cancel_requested
+    case.completion_input = stored.completion_input
+    case.refunds = stored.refunds
+    group, money = case.group, case.group_payments
+    group.chain = stored.chain
+    group.state = stored.state
+    group.terms = Terms.FromString(stored.terms) if stored.terms else None
+    group.deadline_ms = stored.deadline_ms
+    group.closed_ms = stored.closed_ms
+    group.leader_order = stored.leader_order
+    group.seats = stored.seats
+    group.taken = stored.taken
+    group.by_customer = stored.by_customer
+    group.confirmed = dict.fromkeys(stored.confirmed)
+    group.members = stored.members
+    group.unit_price_minor = stored.unit_price_minor
+    group.completed_version = stored.completed_version
+    group.settled = stored.settled
+    money.chain = stored.payments_chain
+    money.payments = stored.payments
+    return case, stored.summary
