@@ -16,7 +16,11 @@ import sys
 import tempfile
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,10 +102,27 @@ def breaking(protos: Path = PROTOS, against: Path = DESCRIPTORS) -> str:
 
 
 def describe(into: Path, protos: Path = PROTOS) -> None:
-    """Writes the descriptor set, imports included, comments left out: to word one better is no change of contract."""
-    done = _buf("build", str(protos), "--as-file-descriptor-set", "--exclude-source-info", "-o", str(into))
+    """Writes the descriptor set, imports included. Our files have their comments, which reflection serves."""
+    done = _buf("build", str(protos), "--as-file-descriptor-set", "-o", str(into))
     if done.returncode:
         raise SystemExit(f"buf could not build the descriptor set: {done.stderr.strip()}")
+    files = _without_extensions(FileDescriptorSet).FromString(into.read_bytes())
+    for file in files.file:
+        if not file.name.startswith("groupbuy/"):
+            file.ClearField("source_code_info")
+            continue
+        locations = file.source_code_info.location
+        commented = [one for one in locations if one.leading_comments or one.trailing_comments]
+        del locations[:]
+        locations.extend(commented)
+    into.write_bytes(files.SerializeToString(deterministic=True))
+
+
+def _without_extensions(kind: type[Any]) -> Any:
+    """A message class in a pool of its own: messages keep the bytes of extensions, whatever this process imported."""
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(kind.DESCRIPTOR.file.serialized_pb)
+    return GetMessageClass(pool.FindMessageTypeByName(kind.DESCRIPTOR.full_name))
 
 
 def _buf(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,6 @@ from grpc_channelz.v1 import _async as channelz
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import _async as health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import _async as reflection
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chassis.admission.connections import MAX_STREAMS, Connections, max_connections
@@ -33,6 +32,7 @@ from chassis.identity.authorizer import Authorizer
 from chassis.identity.tls import CertificateFiles, server_credentials
 from chassis.lifecycle.settings import host_and_port
 from chassis.rpc import validation
+from chassis.rpc.reflection import CommentedReflection
 from chassis.rpc.request_pipeline import Handler, RequestPipeline, implemented
 from eventlog.runtime.abort import abort
 from eventlog.runtime.cancellation import cancel_requested
@@ -252,7 +252,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, own_queue)
         wrapping = WrappingServer(self._server, self.pipeline.operational, lambda _: False)
         channelz_pb2_grpc.add_ChannelzServicer_to_server(channelz.ChannelzServicer(), wrapping)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflection.ReflectionServicer(names), wrapping)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(CommentedReflection(names), wrapping)
         self._server.add_generic_rpc_handlers((self.pipeline.unserved(),))
 
 

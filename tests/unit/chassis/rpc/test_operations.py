@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from groupbuy.orders.v1 import orders_pb2_grpc
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from chassis.identity.authorizer import Authorizer
+from chassis.rpc.reflection import read_comments
 from chassis.rpc.server import MAX_RECEIVE_BYTES, OPERATIONS, PortTaken, Server, Servicer
 from tests.unit.chassis.fake_orders import ORDERS, FakeOrders
 from tests.unit.chassis.support import SOON_S, Refusal, refusal, running
@@ -50,6 +53,34 @@ async def test_reflection_lists_the_services_and_gives_their_files() -> None:
             "grpc.reflection.v1alpha.ServerReflection",
         }
         assert file.file_descriptor_response.file_descriptor_proto
+
+
+async def test_reflection_serves_the_comments_of_the_contract() -> None:
+    async with running() as run:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(run.channel)
+        request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=ORDERS)
+        (answer,) = [answer async for answer in stub.ServerReflectionInfo(iter([request]))]
+    files = [FileDescriptorProto.FromString(one) for one in answer.file_descriptor_response.file_descriptor_proto]
+    pool = descriptor_pool.DescriptorPool()
+    # Imports come after the files that import them.
+    for file in reversed(files):
+        pool.Add(file)
+    assert pool.FindServiceByName(ORDERS).methods_by_name["PlaceOrder"].input_type.fields_by_name["customer"]
+    ours = next(file for file in files if file.name == "groupbuy/orders/v1/orders.proto")
+    comments = {tuple(one.path): one.leading_comments.strip() for one in ours.source_code_info.location}
+    # Every message and every field has one; 4 is the number of message_type, 2 of field.
+    for index, message in enumerate(ours.message_type):
+        assert comments[(4, index)], message.name
+        for number, field in enumerate(message.field):
+            assert comments[(4, index, 2, number)], f"{message.name}.{field.name}"
+    methods = {method.name: comments[(6, 0, 2, index)] for index, method in enumerate(ours.service[0].method)}
+    assert methods["GetOrder"].startswith("Reads one order.")
+
+
+async def test_reflection_without_the_descriptor_set_has_no_comments(tmp_path: Path) -> None:
+    assert read_comments(tmp_path / "missing.binpb") == {}
+    (tmp_path / "damaged.binpb").write_bytes(b"\xff")
+    assert read_comments(tmp_path / "damaged.binpb") == {}
 
 
 async def test_channelz_counts_calls_without_a_deadline() -> None:
