@@ -95,11 +95,18 @@ class Aggregate(Generic[S]):
     indexed_ms: int | None = field(default=None, compare=False, repr=False)
 
 
-def decide(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int, timestamp_ms: int) -> bytes | None:
+def decide(
+    domain: Domain[S],
+    aggregate: Aggregate[S],
+    value: bytes,
+    offset: int,
+    timestamp_ms: int,
+    on_fault: Callable[[], None] | None = None,
+) -> bytes | None:
     """Decides one input record and evolves the aggregate. Returns the decision's bytes, or None if there is no event.
 
     An input at or before the aggregate's cause was decided before, and yields no event. Raises Poisoned without a topic
-    and a partition, which the caller adds, if the input can't be decoded.
+    and a partition, which the caller adds, if the input can't be decoded. Calls `on_fault` if the rules raised.
     """
     if offset <= aggregate.cause:
         return None
@@ -116,6 +123,8 @@ def decide(domain: Domain[S], aggregate: Aggregate[S], value: bytes, offset: int
         again = _run(domain, state, at_ms, events, domain.faulted, command, type(failed).__name__)
         if again is not None:
             raise Spoiled.for_record("", -1, offset, value, f"`faulted` raised too: {again!r}") from failed
+        if on_fault is not None:
+            on_fault()
     if not events:
         return None
     encoded = domain.encode_decision(aggregate.key, aggregate.version + 1, offset, at_ms, aggregate.digest, events)

@@ -80,6 +80,9 @@ class PartitionState(Generic[S]):
         self.written_ahead = -1
         #: Decisions that the broker has not acknowledged yet.
         self.pending = 0
+        #: Decisions made here, and those of them on which the rules raised an exception.
+        self.decisions = 0
+        self.faults = 0
         self.timers = Timers(-1 if self.states.indexes_timers else FOR_EVER_MS)
         #: The aggregate of the last decision made here.
         self.last_decided: Aggregate[S] | None = None
@@ -183,7 +186,7 @@ class PartitionState(Generic[S]):
             aggregate = self._aggregate(record)
             value = record.value
             assert value is not None
-            decision = decide(self.domain, aggregate, value, record.offset, record.timestamp)
+            decision = decide(self.domain, aggregate, value, record.offset, record.timestamp, self._on_fault)
         except Poisoned as error:
             self._stop_at(error.at(self._inbox, self.partition), error)
         except Exception as error:  # noqa: BLE001 - any exception of `evolve` or of the encoding: half changed
@@ -193,7 +196,11 @@ class PartitionState(Generic[S]):
             self._changed(aggregate)
             self.last_decided = aggregate
             self.pending += 1
+            self.decisions += 1
         return decision
+
+    def _on_fault(self) -> None:
+        self.faults += 1
 
     def skip(self, offset: int) -> None:
         """Skips the input at an offset if it is the next one."""

@@ -25,6 +25,7 @@ from faust.types import TP
 
 from eventlog.faust.consumer_thread import BatchConsumerThread, RebalanceListener
 from eventlog.faust.input_starts import InputStarts
+from eventlog.faust.progress import Deliveries
 from eventlog.faust.thread_checks import bind_to_this_thread
 from eventlog.runtime import failpoints
 from eventlog.runtime.abort import abort
@@ -73,6 +74,8 @@ class BatchConsumer(InputStarts):
         self._assigned_epoch = self._sought_epoch = self._resumed_epoch = 0
         #: Batches in flight, of partitions that have some.
         self._in_flight: dict[TP, int] = {}
+        #: The same batches, for measurements.
+        self.deliveries = Deliveries()
         #: Partitions that are not fetched until they are released.
         self._held: set[TP] = set()
         self._room = asyncio.Event()
@@ -111,6 +114,7 @@ class BatchConsumer(InputStarts):
         self._missed = set()
         # Delivered batches are cleared from the queues, or dropped by the processor.
         self._in_flight.clear()
+        self.deliveries.clear()
         self._records_in_flight = 0
         self._held.clear()
         self._room.set()
@@ -120,6 +124,17 @@ class BatchConsumer(InputStarts):
     def assignment(self) -> set[TP]:
         """The group's last assignment to this process. Faust reads it from the client, which is not thread-safe."""
         return set(self._assigned)
+
+    @property
+    def assignment_now(self) -> set[TP]:
+        """As `assignment`, on any thread."""
+        return self._assigned
+
+    @property
+    def lease_remaining_s(self) -> float:
+        """Seconds for which no other process can own our partitions."""
+        remaining: float = self._thread.lease.remaining_s
+        return remaining
 
     @property
     def assigned(self) -> bool:
@@ -279,6 +294,7 @@ class BatchConsumer(InputStarts):
     def _done(self, message: Any) -> None:
         if message.checksum == self.epoch and (batches := self._in_flight.pop(message.tp, 0)):
             self._records_in_flight -= len(message.value)
+            self.deliveries.end(message.tp, message.offset)
             if batches > 1:
                 self._in_flight[message.tp] = batches - 1
         self._room.set()
@@ -323,6 +339,7 @@ class BatchConsumer(InputStarts):
             if not self._is_changelog_tp(tp):
                 self._in_flight[tp] = self._in_flight.get(tp, 0) + 1
                 self._records_in_flight += len(batch)
+                self.deliveries.add(tp, batch[-1].offset, batch[0].timestamp, len(batch))
             if failpoints.armed:
                 failpoints.passed("batch fetched, not delivered")
             await self.wait_first(self.callback(message), self.suspend_flow.wait())

@@ -13,6 +13,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from eventlog.faust.group.assignor import Assignor, url_of
 from eventlog.faust.thread_checks import bind_to_this_thread
 from eventlog.processors import supervision
 from eventlog.processors.lanes import Handled, Lane
+from eventlog.processors.meter import ProcessorMeter
 from eventlog.processors.quarantine import Quarantine, Skips
 from eventlog.runtime import failpoints, private_files
 from eventlog.runtime.abort import abort
@@ -93,6 +95,9 @@ class Processor(ABC):
         self._quarantine = Quarantine(self)
         #: Quarantined partitions of this epoch, each with the record that stopped it.
         self.quarantined: dict[int, Poisoned] = self._quarantine.records
+        self.meter = ProcessorMeter(self)
+        #: Records dead-lettered by this process, by topic.
+        self.dead_letters: dict[str, int] = {}
         #: Subclasses count recovery work here that the consumer does not see, so that it counts as progress.
         self.progress = 0
         #: Set by processors with state: follows partitions of other owners.
@@ -219,6 +224,7 @@ class Processor(ABC):
 
     def _new_epoch(self) -> None:
         self._quarantine.start_epoch()
+        self.meter.begin_epoch()
         self.ownership_changed()
 
     # Quarantine -------------------------------------------------------------------------------------------------
@@ -275,10 +281,12 @@ class Processor(ABC):
         self.app.finalize()
         bind_to_this_thread(self, only=ON_THE_MAIN_THREAD)
         self.app.consumer.on_new_epoch = self._new_epoch
+        self.meter.attach(self.app.consumer)
         self.spawn(supervision.watch_app(self), "watch")
         self.spawn(supervision.watch_recovery(self), "recovery")
         self.spawn(self._quarantine.watch(), "quarantine")
         self.spawn(supervision.watch_commits(self), "commits")
+        self.spawn(self.meter.watch_recoveries(), "meter")
         if self.standby is not None:
             await self.standby.warm_up(partitions)
             if self.stopping:
@@ -369,10 +377,13 @@ class Processor(ABC):
         if not admitted.records:
             return ()
         outputs: Sequence[Awaitable[Any]] | None = None
+        began = time.perf_counter()
         try:
             outputs = await self.handle(admitted)
         except Poisoned as poisoned:
             self.quarantine(poisoned)
+        if outputs is not None:
+            self.meter.count_batch(admitted, time.perf_counter() - began)
         self._quarantine.handled(batch, sent=outputs is not None)
         return outputs
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from eventlog.core.partition_state import TIMERS_IN_MEMORY, PartitionState
 from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection, Processor
 from eventlog.processors.log_watch import LogWatch, fold_rest
+from eventlog.processors.meter import DecideCounts, DeciderGauges, copied
 from eventlog.processors.standby.standby import standby_for, written_at
 from eventlog.processors.timer_loop import TimerLoop
 from eventlog.producing.batch_output import Output
@@ -73,6 +75,7 @@ class Decider(Processor, Generic[S]):
         self._stamp = HeaderTemplate(log.type_name, source)
         self._timers: TimerLoop[S] = TimerLoop(domain, inbox, source, self._owned, self._decides, lambda: self.producer)
         self.notifier = ChangeNotifier()
+        self.decide_counts = DecideCounts()
         super().__init__(group, (inbox.name,), connection)
         changelog = self.app.topic(log.name, key_serializer="raw", value_serializer="raw")
         self._table = self.app.Table(
@@ -191,6 +194,15 @@ class Decider(Processor, Generic[S]):
     def _store(self) -> Any:
         return self._table.data
 
+    def decider_gauges(self) -> DeciderGauges:
+        """The present values of the checkpoints and timers. May be called on any thread."""
+        owned = copied(lambda: self._store.owned(self.epoch)) if self.meter.started else []
+        return DeciderGauges(
+            checkpoint_age_s=max((self._checkpointer.age_s(state.partition) for state in owned), default=0.0),
+            unsaved=sum(state.states.unsaved for state in owned),
+            timers_late_s=self._timers.late_s({state.partition for state in owned} - self.quarantined.keys()),
+        )
+
     def _owned(self) -> list[PartitionState[S]]:
         return list(self._store.owned(self.read_epoch))
 
@@ -229,12 +241,15 @@ class Decider(Processor, Generic[S]):
                 self.report_missing_state(batch)
             return None
         records = state.undecided(batch.records)
+        counts = self.decide_counts
+        counts.repeats += len(batch.records) - len(records)
         if not records:
             return None
         output = Output(self.producer, self._log.name, batch.partition, partial(self._decided, state))
         written: list[asyncio.Future[Any]] = []
         acknowledged = self._register_in_flight(batch.partition)
         slices = TimeSlice()
+        measured = counts.begin(state, slices)
         claimed = self.app.consumer.committed_at_start(TP(batch.topic, batch.partition)) or 0
         for record in records:
             try:
@@ -249,13 +264,17 @@ class Decider(Processor, Generic[S]):
             if slices.expired():
                 # Full producer batches only: sending the few decisions of each slice costs as much as deciding them.
                 if output.full:
+                    sending = time.perf_counter()
                     written += await self._send(output, full=True)
+                    measured.waited_s += time.perf_counter() - sending
                 await slices.yield_to_loop()
                 if self._store.ready(batch.partition, batch.epoch) is not state:
+                    measured.end()
                     # We lost the partition mid-batch. Send the decisions anyway: if we get it back, the in-memory state
                     # must not be ahead of the log. Another owner writes identical bytes, and duplicates are ignored.
                     complete_when_acked(acknowledged, written + await self._send(output))
                     return None
+        measured.end()
         written += await self._send(output)
         complete_when_acked(acknowledged, written)
         self._timers.on_read(records[-1].timestamp)

@@ -32,7 +32,8 @@ class ProcessorGroup:
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         """`closing` are called at the end of `stop`, to close the resources that the processors use."""
-        self._processors = list(processors)
+        #: The processors, in the given order.
+        self.processors: tuple[Processor, ...] = tuple(processors)
         self._readers = list(readers)
         self._closing = list(closing)
         self._started = False
@@ -40,24 +41,24 @@ class ProcessorGroup:
     @property
     def ready(self) -> bool:
         """Whether every processor is ready."""
-        return self._started and all(processor.ready for processor in self._processors)
+        return self._started and all(processor.ready for processor in self.processors)
 
     @property
     def quarantined(self) -> list[tuple[str, Poisoned]]:
         """Records that quarantine partitions, each with the consumer group of its processor."""
-        return [(processor.group, one) for processor in self._processors for one in processor.quarantined.values()]
+        return [(processor.group, one) for processor in self.processors for one in processor.quarantined.values()]
 
     async def start(self, partitions: int) -> None:
         """Starts the readers, then all processors concurrently; returns when they have recovered."""
         for reader in self._readers:
             await reader.start(partitions)
-        await asyncio.gather(*(processor.start(partitions) for processor in self._processors))
+        await asyncio.gather(*(processor.start(partitions) for processor in self.processors))
         self._started = True
 
     async def stop(self) -> None:
         """Stops the processors, then the readers."""
         self._started = False
-        await asyncio.gather(*(processor.stop() for processor in self._processors))
+        await asyncio.gather(*(processor.stop() for processor in self.processors))
         for reader in self._readers:
             await reader.stop()
         for close in self._closing:

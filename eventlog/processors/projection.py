@@ -56,7 +56,6 @@ class Projection(DiskProcessor[ProjectionStore[S]], Generic[S]):
         self._folding = folding
         self._written_at: dict[int, float] = {}
         self.notifier = ChangeNotifier()
-        self.dead_letters: dict[str, int] = {}
         super().__init__(group, list(self._sources), folding.stamp, self._make, connection)
 
     def _make(self, partition: int, database: Database) -> ProjectionStore[S]:

@@ -159,6 +159,7 @@ class Quarantine:
         log.warning("%s: partition %s continues after the recorded skip of %s", processor.group, partition, poisoned)
         del self.records[partition]
         self._skipped.add((poisoned.topic, partition, poisoned.offset))
+        processor.meter.skipped += 1
         processor.skipped(poisoned)
         unread = {tp: self._unread.pop(tp, None) for tp in self._inputs_of(partition)}
         self._expected.update({tp: offset for tp, offset in unread.items() if offset is not None})

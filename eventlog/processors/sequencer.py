@@ -39,8 +39,6 @@ class Sequencer(Processor):
         self._chains = Chains(connection.kafka)
         super().__init__(group, [source.name for source in sources], connection)
         self._dead_letter = {source.name: dead_letter_name(source.name, inbox.writer) for source in sources}
-        #: Records dead-lettered by this process, by topic.
-        self.dead_letters: dict[str, int] = {}
         #: Keys that were found to belong to each partition.
         self._keys: dict[int, set[bytes]] = {}
         #: Called after each batch with the number of its records, copied or not.

@@ -50,6 +50,8 @@ class TimerLoop(Generic[S]):
         self._producer = producer
         self._clock = BrokerClock()
         self._wake = asyncio.Event()
+        #: When the next tick of each partition is due, in milliseconds of the monotonic clock; None: no timer.
+        self._due_at_ms: dict[int, int | None] = {}
 
     def wake(self) -> None:
         """Makes the loop check the timers now: they may have changed."""
@@ -63,6 +65,12 @@ class TimerLoop(Generic[S]):
         """Sets the clock to the timestamp of a record that was just acknowledged; the broker has none if it is <= 0."""
         if timestamp_ms > 0:
             self._clock.on_acknowledged(timestamp_ms, _monotonic_ms())
+
+    def late_s(self, partitions: Iterable[int]) -> float:
+        """Seconds that the next tick of these partitions is overdue; 0: none is. May be called on any thread."""
+        due_at_ms = [self._due_at_ms.get(partition) for partition in partitions]
+        first = min((due for due in due_at_ms if due is not None), default=None)
+        return 0.0 if first is None else max(_monotonic_ms() - first, 0) / 1000
 
     async def run(self) -> None:
         """Fires timers until cancelled."""
@@ -100,7 +108,9 @@ class TimerLoop(Generic[S]):
                 failpoints.passed("tick sent, not acknowledged")
             for written in sent:
                 await written
-        due_in_ms = state.next_fire_in_ms(self._clock, _monotonic_ms())
+        now_ms = _monotonic_ms()
+        due_in_ms = state.next_fire_in_ms(self._clock, now_ms)
+        self._due_at_ms[state.partition] = None if due_in_ms is None else now_ms + due_in_ms
         # If even the tick's acknowledgement has not set the clock, the next tick waits for the poll interval.
         return POLL_INTERVAL_S if due_in_ms is None or not self._clock.was_acknowledged else due_in_ms / 1000
 

@@ -26,6 +26,7 @@ from eventlog.faust.access import sender_task_of
 from eventlog.producing.record_accumulator import DeliveryReport, Position, Record, RecordAccumulator
 from eventlog.runtime.abort import abort
 from eventlog.runtime.cancellation import cancel_requested
+from eventlog.runtime.counters import Histogram
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,11 @@ class Publisher:
     def ready(self) -> bool:
         """Whether there is a producer that accepts records."""
         return self._producer is not None
+
+    @property
+    def publish_s(self) -> dict[str, Histogram]:
+        """Seconds from handing a batch to the producer to its acknowledgement, by topic. Read it on any thread."""
+        return {topic: accumulator.publish_s for topic, accumulator in self._accumulators.copy().items()}
 
     async def start(self, partitions: int) -> None:
         """Connects. Every topic has `partitions` partitions. Raises KafkaConnectionError if no broker responds."""

@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeEr
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.runtime.abort import abort
 from eventlog.runtime.cancellation import cancel_requested
+from eventlog.runtime.counters import PUBLISH_S, Histogram
 
 #: How long a record waits for others, in seconds; the default of the Java client since 4.0. Above MANY_PER_S records a
 #: second they wait longer: larger batches then save callers more time in the queue than the linger costs them.
@@ -111,6 +112,8 @@ class RecordAccumulator:
         self._current_producer = current_producer
         self._on_producer_failed = on_producer_failed
         self._topic = topic
+        #: Seconds from handing a batch to the producer to its acknowledgement.
+        self.publish_s = Histogram(PUBLISH_S)
         self._queues: dict[int, _PartitionQueue] = {}
         #: Partitions with waiting records and no batch in flight.
         self._ready: dict[int, _PartitionQueue] = {}
@@ -215,6 +218,7 @@ class RecordAccumulator:
             self._complete(partition, queue)
             return
         batch.close()
+        began_s = asyncio.get_running_loop().time()
         try:
             future = await producer.send_batch(batch, self._topic, partition=partition)
         except asyncio.CancelledError:
@@ -232,7 +236,7 @@ class RecordAccumulator:
             self._complete(partition, queue)
             return
         self._in_flight[future] = producer
-        future.add_done_callback(partial(self._batch_done, partition, queue, held, producer))
+        future.add_done_callback(partial(self._batch_done, partition, queue, held, producer, began_s))
 
     def _batch_done(
         self,
@@ -240,8 +244,10 @@ class RecordAccumulator:
         queue: _PartitionQueue,
         held: list[_Waiting],
         producer: Any,
+        began_s: float,
         future: asyncio.Future[Any],
     ) -> None:
+        self.publish_s.observe(asyncio.get_running_loop().time() - began_s)
         del self._in_flight[future]
         error: BaseException | None = KafkaError("cancelled") if future.cancelled() else future.exception()
         if error is None and future.result().offset < 0:

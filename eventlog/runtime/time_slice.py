@@ -20,9 +20,11 @@ class TimeSlice:
     slices, so `yield_to_loop` gives as many turns as other tasks use.
     """
 
-    __slots__ = ("_until",)
+    __slots__ = ("_until", "yielded_s")
 
     def __init__(self) -> None:
+        #: Seconds that the event loop got from this work so far.
+        self.yielded_s = 0.0
         self._until = time.perf_counter() + SLICE_S
 
     def expired(self) -> bool:
@@ -36,4 +38,5 @@ class TimeSlice:
         while turn_s > IDLE_S and now - began < OTHERS_S:
             await asyncio.sleep(0)
             turn_s, now = time.perf_counter() - now, time.perf_counter()
+        self.yielded_s += now - began
         self._until = now + SLICE_S

@@ -55,17 +55,31 @@ class Checkpointer:
         self._in_flight = in_flight
         self._age_s = age_s
         self._written_at: dict[int, float] = {}
+        #: When each partition was last seen to have all its changes on disk, on the monotonic clock.
+        self._saved_at: dict[int, float] = {}
         self.written = 0
 
     async def run(self) -> None:
         """Checks the partitions until cancelled."""
         while True:
             owned = list(self._owned())
+            for lost in self._saved_at.keys() - {state.partition for state in owned}:
+                del self._saved_at[lost]
             for state in owned:
                 states = state.states
-                if isinstance(states, RocksDBStore) and self._is_due(state.partition, states.unsaved, len(owned)):
+                if not isinstance(states, RocksDBStore):
+                    continue
+                self._saved_at.setdefault(state.partition, time.monotonic())
+                if self._is_due(state.partition, states.unsaved, len(owned)):
                     await self.write(state, states)
+                elif not states.unsaved:
+                    self._saved_at[state.partition] = time.monotonic()
             await asyncio.sleep(POLL_INTERVAL_S)
+
+    def age_s(self, partition: int) -> float:
+        """Seconds since all changes of a partition were last known to be on disk. May be called on any thread."""
+        now = time.monotonic()
+        return now - self._saved_at.get(partition, now)
 
     def _is_due(self, partition: int, unsaved: int, partitions: int) -> bool:
         since = self._written_at.setdefault(partition, time.monotonic())
@@ -73,7 +87,7 @@ class Checkpointer:
 
     async def write(self, state: PartitionState[Any], states: RocksDBStore[Any]) -> None:
         """Writes one checkpoint; writes nothing if the partition is lost meanwhile."""
-        self._written_at[state.partition] = time.monotonic()
+        began = self._written_at[state.partition] = time.monotonic()
         if state.written_ahead > state.applied and not await self._close_gap(state, states):
             return
         position = state.checkpoint_position
@@ -92,6 +106,7 @@ class Checkpointer:
             if failpoints.armed:
                 failpoints.passed("checkpoint written")
             self.written += 1
+            self._saved_at[state.partition] = began
         finally:
             states.end_checkpoint()
 

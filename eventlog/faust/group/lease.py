@@ -42,6 +42,11 @@ class Lease:
         """Whether no other member can own our partitions yet."""
         return self._clock() < self._until
 
+    @property
+    def remaining_s(self) -> float:
+        """Seconds for which it holds; 0 if it does not."""
+        return max(self._until - self._clock(), 0.0)
+
     def observe(self, coordinator: Any) -> None:
         """Renews the lease from the responses to an aiokafka coordinator."""
         send = coordinator._send_req

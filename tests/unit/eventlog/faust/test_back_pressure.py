@@ -52,7 +52,7 @@ class Made:
         )
 
     async def deliver(self, tp: TP, *offsets: int) -> None:
-        records = [SimpleNamespace(offset=offset) for offset in offsets]
+        records = [SimpleNamespace(offset=offset, timestamp=0) for offset in offsets]
         await self.consumer._deliver({tp: records}, epoch=self.consumer.epoch)
 
     async def fetched(self) -> set[TP]:

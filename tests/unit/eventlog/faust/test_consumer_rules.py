@@ -148,7 +148,7 @@ async def test_a_delivery_blocked_at_a_full_queue_ends_when_the_flow_is_suspende
         _crashed=asyncio.Event(),
         _loop=asyncio.get_running_loop(),
     )
-    delivering = asyncio.create_task(ours._deliver({INPUT: [SimpleNamespace(offset=5)]}, epoch=1))
+    delivering = asyncio.create_task(ours._deliver({INPUT: [SimpleNamespace(offset=5, timestamp=0)]}, epoch=1))
     await asyncio.sleep(0)
     suspended.set()
     async with asyncio.timeout(5):

@@ -67,12 +67,13 @@ STREAM = """
     import asyncio
     from types import SimpleNamespace
     from eventlog.processors.base import Batch, Processor
+    from eventlog.processors.meter import ProcessorMeter
     from eventlog.processors.quarantine import Quarantine
     class Failing(Processor):
         ready = True
         def __init__(self):
             self.group, self._quarantine = "g", Quarantine(self)
-            self.quarantined = self._quarantine.records
+            self.quarantined, self.meter = self._quarantine.records, ProcessorMeter(self)
             self.app = SimpleNamespace(consumer=SimpleNamespace(drop_batch=lambda message: print("DROPPED")))
         @property
         def epoch(self): return 1
@@ -230,6 +231,7 @@ def test_a_start_that_ends_with_a_crashed_app_ends_the_process() -> None:
         from types import SimpleNamespace
         from mode import Service
         from eventlog.processors.base import Connection, Processor
+        from eventlog.processors.meter import ProcessorMeter
         from eventlog.processors.quarantine import Quarantine
         class Crashing(Service):
             async def on_started(self): await self.crash(ValueError("planted"))
@@ -239,6 +241,7 @@ def test_a_start_that_ends_with_a_crashed_app_ends_the_process() -> None:
             def __init__(self, app, directory):
                 self.app, self.group, self._tasks, self.stopping, self.standby = app, "g", [], False, None
                 self.connection, self._quarantine = Connection("h:1", "w-0", directory), Quarantine(self)
+                self.meter = ProcessorMeter(self)
             def spawn(self, work, name): work.close()  # the watch would end the process too
         async def main():
             stock = Crashing()
@@ -268,12 +271,13 @@ def test_acknowledgements_keep_the_order_of_the_batches() -> None:
         import asyncio
         from types import SimpleNamespace
         from eventlog.processors.base import Processor
+        from eventlog.processors.meter import ProcessorMeter
         from eventlog.processors.quarantine import Quarantine
         class Late(Processor):
             ready = True
             def __init__(self):
                 self.group, self._quarantine, self.futures = "g", Quarantine(self), []
-                self.quarantined = self._quarantine.records
+                self.quarantined, self.meter = self._quarantine.records, ProcessorMeter(self)
             @property
             def epoch(self): return 1
             async def handle(self, batch):

@@ -122,7 +122,7 @@ async def test_a_batch_is_delivered_only_in_its_epoch_and_only_if_it_continues_t
     )
 
     def batch(*offsets: int) -> dict[TP, list[Any]]:
-        return {TP0: [SimpleNamespace(offset=offset) for offset in offsets]}
+        return {TP0: [SimpleNamespace(offset=offset, timestamp=0) for offset in offsets]}
 
     await ours._deliver(batch(5, 6), epoch=2)
     # Dropped, and fetched again.

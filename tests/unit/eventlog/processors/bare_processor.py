@@ -12,6 +12,7 @@ from faust.types import TP
 
 from eventlog.core.errors import Poisoned
 from eventlog.processors.base import Batch, Connection, Processor
+from eventlog.processors.meter import ProcessorMeter
 from eventlog.processors.quarantine import Quarantine
 
 #: A program that runs `main` with a bare processor, for run_python. It prints WENT ON if it did not end.
@@ -85,6 +86,7 @@ class Bare(Processor):
         self.connection = Connection("h:1", "w-0", Path(), skips=skips)
         self._quarantine = Quarantine(self)
         self.quarantined = self._quarantine.records
+        self.meter = ProcessorMeter(self)
         self._does = does
         self.stopping = False
         self.skipped_at: list[int] = []

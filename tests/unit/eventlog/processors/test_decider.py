@@ -14,6 +14,7 @@ from eventlog.core.partition_state import PartitionState
 from eventlog.processors import timer_loop
 from eventlog.processors.base import Batch
 from eventlog.processors.decider import Decider
+from eventlog.processors.meter import DecideCounts
 from eventlog.processors.timer_loop import TimerLoop
 from eventlog.records.envelope import HeaderTemplate
 from eventlog.views.change_notifier import ChangeNotifier
@@ -61,6 +62,7 @@ class Fixture:
         inbox: Any = SimpleNamespace(name="inbox", type_name="tick")
         made._timers = TimerLoop(state.domain, inbox, "/s", made._owned, made._decides, lambda: None)
         made.notifier, made._in_flight, made.quarantined = ChangeNotifier(), {}, {}
+        made.decide_counts = DecideCounts()
         self.states = {3: state}
         store = SimpleNamespace(
             ready=lambda partition, epoch: self.states.get(partition) if epoch == 1 else None,
