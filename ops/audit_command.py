@@ -5,22 +5,19 @@ ops.audit imports no service. The ledger's fold uses the rules of payments, so t
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from aiokafka.errors import KafkaError
 
 from ops import where
 from ops.audit.report import Report
 from ops.audit.run import NotQuiet, wait_quiet
 from ops.audit.run import audit as run_audit
-from ops.console import console
-from ops.errors import OpsError
+from ops.broker.connection import at_broker
+from ops.errors import DOES_NOT_HOLD, OpsError
 from ops.ledger import command as ledger
-from ops.log.reader import stopped_answering
-from ops.printing import echo
+from ops.output import Json, Output
 
 
 def audit(
@@ -28,7 +25,7 @@ def audit(
     provider: where.Provider = None,
     settled: Annotated[
         bool,
-        typer.Option("--settled", help="Report everything that is pending as a violation. Default: only count it."),
+        typer.Option("--settled", help="Fail if anything is still in progress. Default: only count it."),
     ] = False,
     wait_s: Annotated[
         float,
@@ -43,28 +40,41 @@ def audit(
         Path | None,
         typer.Option("--roots", help="A file of `ledger roots`. Reports every decision that has changed since."),
     ] = None,
+    json: Json = False,
 ) -> None:
-    """Reads all topics, checks every invariant, and compares the ledger with the provider's statement.
+    """Checks every invariant over all topics, and compares the ledger with the provider's statement.
 
-    The last line is one JSON object. Exits with 1 if there is a violation.
+    The last line is one JSON object.
+
+    Reads all topics from their beginning to their current end, and the provider's statement.
+
+    Changes nothing.
+
+    Exit codes: 0 every invariant holds, 1 a violation, or work is still pending after --wait, 2 cannot run.
+
+    Example: groupbuy-ops audit --wait 30
     """
+    out = Output(json)
     address = where.broker(kafka)
     statement_from = None if without_provider else where.provider(provider)
 
     async def run() -> Report:
         if wait_s:
-            await wait_quiet(address, deadline_s=wait_s)
+            try:
+                await wait_quiet(address, deadline_s=wait_s)
+            except NotQuiet as error:
+                raise OpsError(str(error)) from error
         return await run_audit(address, statement_from, settled=settled or wait_s > 0)
 
-    try:
-        report = asyncio.run(run())
-    except NotQuiet as error:
-        raise OpsError(str(error)) from error
-    except KafkaError as error:
-        raise stopped_answering(address, error) from error
+    # Not watched while it waits: the broker may be away for a while, and is then waited for too.
+    report = at_broker(address, run, watched=not wait_s)
     if roots is not None:
         report.roots = ledger.check(address, roots, report.findings)
-    report.print(console())
-    echo(report.json())
+    if json:
+        for one in report.items():
+            out.record(one)
+    else:
+        report.print(out.console)
+    out.figures(report.figures())
     if not report.clean:
-        raise typer.Exit(1)
+        raise typer.Exit(DOES_NOT_HOLD)

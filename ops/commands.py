@@ -1,6 +1,15 @@
-"""All commands of the command line. Each group of commands is a module of its own."""
+"""All commands of the command line. Each group of commands is a module of its own.
+
+Every command takes `json: Json = False` and prints through `ops.output.Output`. The docstring of a command has five
+paragraphs: a summary of one line; `Reads …`; `Changes …`; `Exit codes: 0 …, 1 …, 2 …`; `Example: groupbuy-ops …`.
+Further paragraphs may follow the summary. A test compares each command with this, and docs/commands.md is generated
+from them.
+"""
 
 from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import typer
 
@@ -9,14 +18,43 @@ from ops.broker import acls, campaigns, dlq, offsets, skip, topics
 from ops.demo import command as demo
 from ops.ledger import command as ledger
 from ops.log import invites, replay, show, tail, verify, what_if
+from ops.output import Output
 from ops.reconcile import command as reconcile
+
+DISTRIBUTION = "groupbuy-settlement"
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
-    help="Operates group buying: topics, history, audit and ledger.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Inspects and operates a group-buying deployment: topics, history, audit and ledger.",
+    epilog="Exit codes: 0 done, 1 something that was checked does not hold, 2 cannot run, 70 a defect, 130 Ctrl-C.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        Output().line(installed_version())
+        raise typer.Exit
+
+
+def installed_version() -> str:
+    """The version of the installed distribution."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "unknown (not installed)"
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
 app.add_typer(topics.app, name="topics")
 app.add_typer(acls.app, name="acls")
 app.command("tail")(tail.tail)

@@ -27,7 +27,7 @@ class SafeConsole(Console):
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """Rich's hook for strings. Replaces what the encoding lacks before the layout, so that columns stay straight."""
+        """Rich's hook for strings. Replaces what the encoding lacks before the layout: columns stay straight."""
         text = shown(printable(text), self.encoding)
         return super().render_str(text, **{**settings, "markup": False, "emoji": False})
 

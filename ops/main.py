@@ -1,36 +1,46 @@
 """The command line `groupbuy-ops`: runs one command and reports an error as one sentence and an exit code.
 
-The sentence goes to standard error. Exit codes: 1 if a check fails, 2 for wrong arguments and missing or unreachable
-parts, 130 after Ctrl-C.
+The sentence goes to standard error. `ops.errors` has the exit codes.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
-import os
 import sys
+import traceback
 from collections.abc import Sequence
 
+from ops import streams
+from ops.errors import CANNOT_RUN, INTERRUPTED, INVARIANT, OK
+
 PROGRAM = "groupbuy-ops"
-INTERRUPTED = 130
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command. Returns the exit code."""
+    streams.prepare()
     try:
-        return _run(args)
+        code = _run(args)
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        return INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has closed the pipe. Without this, Python reports the error again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        # The reader of our output has closed the pipe.
+        streams.discard()
+        code = OK
+    except OSError as error:
+        # A full disk, a terminal that is gone, or a file that can't be read.
+        streams.discard()
+        code = _say(_reason(error), CANNOT_RUN)
+    except Exception as error:  # noqa: BLE001 - reported, and exit code 1 would say that a check failed
+        code = _report(error)
+    return code
 
 
 def _run(args: Sequence[str] | None) -> int:
     # Imported here, because the import is slow enough to be interrupted by Ctrl-C.
     import typer
-    from google.protobuf.message import DecodeError
     from typer.exceptions import TyperException
 
     from ops.commands import app
@@ -47,16 +57,42 @@ def _run(args: Sequence[str] | None) -> int:
         # Wrong arguments: one sentence in place of Typer's box with the usage.
         message = getattr(error, "format_message", error.__str__)().rstrip(".")
         if not message:
-            return 2  # no command: Typer has printed the help
+            return CANNOT_RUN  # no command: Typer has printed the help
         context = getattr(error, "ctx", None)
         called = context.command_path if context is not None else PROGRAM
-        return _say(f"{message}; see `{called} --help`", getattr(error, "exit_code", 2))
+        return _say(f"{message}; see `{called} --help`", getattr(error, "exit_code", CANNOT_RUN))
     except typer.Abort:
-        return INTERRUPTED
-    except (DecodeError, UnicodeDecodeError) as error:
+        code = INTERRUPTED
+    except SystemExit as error:
+        # Typer ends so after completion, and with 1 if the reader of our output has closed the pipe.
+        if _pipe_closed(error):
+            raise BrokenPipeError from None
+        code = error.code
+    return code if isinstance(code, int) else OK
+
+
+def _report(error: Exception) -> int:
+    from google.protobuf.message import DecodeError
+
+    from eventlog.core.errors import InvariantViolation
+
+    if isinstance(error, DecodeError | UnicodeDecodeError):
         # Every record of ours can be decoded.
-        return _say(f"a record can't be decoded ({error}): `groupbuy-ops verify` reports the record and the way out", 2)
-    return code if isinstance(code, int) else 0
+        sentence = f"a record can't be decoded ({error}): `groupbuy-ops verify` reports the record and the way out"
+        return _say(sentence, CANNOT_RUN)
+    if isinstance(error, InvariantViolation):
+        return _say(f"an invariant does not hold: {error}", INVARIANT)
+    return _say("a defect ended the command:", INVARIANT, "".join(traceback.format_exception(error)).splitlines())
+
+
+def _pipe_closed(error: SystemExit) -> bool:
+    cause = error.__context__
+    return isinstance(cause, OSError) and cause.errno == errno.EPIPE
+
+
+def _reason(error: OSError) -> str:
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {what}" if error.filename else f"can't read or write: {what}"
 
 
 def _say(message: str, code: int, lines: Sequence[str] = ()) -> int:

@@ -6,10 +6,10 @@ Without a Kafka user and a certificate, connections are unencrypted, as in a sta
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Annotated, Any
 
 import grpc
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from chassis.identity import tls
@@ -18,7 +18,7 @@ from chassis.identity.peer_identity import SpiffeId
 from chassis.lifecycle.variables import unknown_variables
 from chassis.telemetry.redaction import REDACTED, is_secret
 from eventlog.broker.security import Kafka
-from ops.errors import USAGE, OpsError
+from ops.errors import CANNOT_RUN, OpsError
 
 
 class OpsSettings(KafkaSettings):
@@ -28,11 +28,18 @@ class OpsSettings(KafkaSettings):
 
     #: The SPIFFE id of the provider's server.
     provider_identity: SpiffeId = "spiffe://groupbuy.internal/service/provider"
+    #: Deadline of a broker that does not answer.
+    timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
 def cluster(address: str) -> Kafka:
     """The Kafka cluster at host:port[,…], with the credentials of the environment. Raises OpsError."""
     return _settings().cluster(address)
+
+
+def timeout_s() -> float:
+    """The deadline of a silent broker, in seconds. Raises OpsError."""
+    return _settings().timeout_seconds
 
 
 def dial_provider(target: str) -> grpc.aio.Channel:
@@ -44,13 +51,13 @@ def dial_provider(target: str) -> grpc.aio.Channel:
     try:
         return tls.open_channel(target, settings, settings.provider_identity)
     except tls.BadCertificates as error:
-        raise OpsError(f"{error} ({OpsSettings.variable('tls_certificate')})", USAGE) from None
+        raise OpsError(f"{error} ({OpsSettings.variable('tls_certificate')})", CANNOT_RUN) from None
 
 
 def _settings() -> OpsSettings:
     if unknown := unknown_variables(OpsSettings, os.environ):
         sentences = [f"{name} is unknown: did you mean {nearest}?" for name, nearest in unknown.items()]
-        raise OpsError("; ".join(sentences), USAGE)
+        raise OpsError("; ".join(sentences), CANNOT_RUN)
     given = {name: os.environ.get(OpsSettings.variable(name)) for name in ("tls_certificate", "kafka_user")}
     defaults: dict[str, Any] = {"insecure": not given["tls_certificate"]}
     if OpsSettings.variable("kafka_security") not in os.environ:
@@ -58,7 +65,7 @@ def _settings() -> OpsSettings:
     try:
         return OpsSettings(**defaults)
     except ValidationError as error:
-        raise OpsError("; ".join(_sentence(dict(one)) for one in error.errors(include_url=False)), USAGE) from None
+        raise OpsError("; ".join(_sentence(dict(one)) for one in error.errors(include_url=False)), CANNOT_RUN) from None
 
 
 def _sentence(error: dict[str, Any]) -> str:

@@ -13,15 +13,39 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.errors import USAGE, OpsError
+from ops.completion import Complete, offering
+from ops.errors import CANNOT_RUN, OpsError
 
 STACK_FILE = Path(".run/stack.json")
 
+
+def _known(find: Callable[[], str]) -> Complete:
+    """Completes to the address that the command would use without the option."""
+
+    def complete(incomplete: str) -> list[str]:
+        try:
+            return offering([find()])(incomplete)
+        except OpsError:
+            return []
+
+    return complete
+
+
 Kafka = Annotated[
-    str | None, typer.Option("--kafka", help="Broker, host:port. Default: $KAFKA, else the stack of `make up`.")
+    str | None,
+    typer.Option(
+        "--kafka",
+        help="Broker, host:port. Default: $KAFKA, else the stack of `make up`.",
+        autocompletion=_known(lambda: broker(None)),
+    ),
 ]
 Provider = Annotated[
-    str | None, typer.Option("--provider", help="Provider, host:port. Default: $PROVIDER, else the stack of `make up`.")
+    str | None,
+    typer.Option(
+        "--provider",
+        help="Provider, host:port. Default: $PROVIDER, else the stack of `make up`.",
+        autocompletion=_known(lambda: provider(None)),
+    ),
 ]
 
 
@@ -29,7 +53,9 @@ def broker(given: str | None, stack_file: Path = STACK_FILE) -> str:
     """The address of the broker, host:port. Raises OpsError."""
     found = given or os.environ.get("KAFKA") or _of_stack(stack_file, lambda stack: stack["kafka"])
     if not found:
-        raise OpsError("the broker's address is missing: start a stack with `make up`, or use --kafka host:port", USAGE)
+        raise OpsError(
+            "the broker's address is missing: start a stack with `make up`, or use --kafka host:port", CANNOT_RUN
+        )
     return _address(found, "--kafka")
 
 
@@ -40,7 +66,7 @@ def provider(given: str | None, stack_file: Path = STACK_FILE) -> str:
         raise OpsError(
             "the provider's address is missing: start a stack with `make up`, use --provider host:port, "
             "or omit the comparison with --without-provider",
-            USAGE,
+            CANNOT_RUN,
         )
     return _address(found, "--provider")
 
@@ -52,7 +78,7 @@ def _of_stack(stack_file: Path, pick: Callable[[Any], str]) -> str | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OpsError(
-            f"{stack_file} can't be used ({error!r}): start the stack again with `make up`", USAGE
+            f"{stack_file} can't be used ({error!r}): start the stack again with `make up`", CANNOT_RUN
         ) from error
 
 
@@ -60,5 +86,5 @@ def _address(text: str, option: str) -> str:
     for one in text.split(","):
         host, _, port = one.strip().rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise OpsError(f"{text!r} is not an address: {option} takes host:port", USAGE)
+            raise OpsError(f"{text!r} is not an address: {option} takes host:port", CANNOT_RUN)
     return text

@@ -146,14 +146,14 @@ def kafka_acls_commands(granted: Iterable[Grant]) -> list[str]:
 async def read_grants(kafka: Kafka, principals: Iterable[str]) -> set[Grant]:
     """The present grants of the principals at the broker.
 
-    Raises TopicsDiffer if the broker has no authorizer or denies the request, or if a principal has an ACL that Grant
-    can't express.
+    Raises SecurityDisabled if the broker has no authorizer, another KafkaError if it denies the request, and
+    TopicsDiffer if a principal has an ACL that Grant can't express.
     """
     ours = {f"User:{name}" for name in principals}
     every = DescribeAclsRequest_v1(_ANY, None, _MATCH_ANY, None, None, _ANY, _ANY)
     response = await _send(kafka, every)
     if response.error_code:
-        raise TopicsDiffer(f"can't read the ACLs of the broker: {_error(response)}")
+        raise for_code(response.error_code)(f"can't read the ACLs: {response.error_message or 'no reason given'}")
     found: set[Grant] = set()
     for kind, name, pattern, entries in response.resources:
         for principal, host, operation, permission in entries:
@@ -172,13 +172,13 @@ async def read_grants(kafka: Kafka, principals: Iterable[str]) -> set[Grant]:
 
 
 async def create_grants(kafka: Kafka, granted: Sequence[Grant]) -> None:
-    """Creates the ACLs of the grants. Raises TopicsDiffer if the broker refuses one."""
+    """Creates the ACLs of the grants. Raises KafkaError if the broker refuses one."""
     if granted:
         _check(granted, (await _send(kafka, CreateAclsRequest_v1([_row(one) for one in granted]))).creation_responses)
 
 
 async def delete_grants(kafka: Kafka, granted: Sequence[Grant]) -> None:
-    """Deletes the ACLs of the grants. Raises TopicsDiffer if the broker refuses one."""
+    """Deletes the ACLs of the grants. Raises KafkaError if the broker refuses one."""
     if granted:
         _check(granted, (await _send(kafka, DeleteAclsRequest_v1([_row(one) for one in granted]))).filter_responses)
 
@@ -191,11 +191,7 @@ def _row(one: Grant) -> tuple[object, ...]:
 def _check(granted: Sequence[Grant], responses: Sequence[Any]) -> None:
     for one, (code, message, *_) in zip(granted, responses, strict=True):
         if code:
-            raise TopicsDiffer(f"{one}: the broker refuses: {for_code(code).__name__} {message or ''}".rstrip())
-
-
-def _error(response: Any) -> str:
-    return f"{for_code(response.error_code).__name__} {response.error_message or ''}".rstrip()
+            raise for_code(code)(f"{one}: {message or 'no reason given'}")
 
 
 async def _send(kafka: Kafka, struct: Any) -> Any:

@@ -16,11 +16,11 @@ from groupbuy.groups.v1.campaigns_pb2 import Campaign
 from eventlog.broker.partition_reader import PartitionReader
 from eventlog.core.partitioner import partition_of
 from ops.broker.appending import appending
+from ops.broker.connection import at_broker
 from ops.broker.declared import declared_partitions
-from ops.broker.topics import at_broker
-from ops.errors import OpsError
+from ops.errors import CANNOT_RUN, DOES_NOT_HOLD, OpsError
 from ops.log.describe import day_and_clock, one_line
-from ops.printing import echo
+from ops.output import Json, Output
 from ops.security import cluster
 from ops.where import Kafka, broker
 from ops.who import who
@@ -43,9 +43,19 @@ def restore(
     campaign: Annotated[str, typer.Argument(help="campaigns/{campaign}")],
     kafka: Kafka = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the record without writing it.")] = False,
+    json: Json = False,
 ) -> None:
-    """Writes the last valid record of a campaign again if a foreign record follows it."""
-    address, key = broker(kafka), campaign.removeprefix("campaigns/")
+    """Writes the last valid record of a campaign again if a foreign record follows it.
+
+    Reads the topic of campaigns.
+
+    Changes the topic of campaigns, except with --dry-run: one record. Needs an administrator's rights.
+
+    Exit codes: 0 the last record is valid now, 1 only foreign records are left, 2 cannot run or no such campaign.
+
+    Example: groupbuy-ops campaigns restore campaigns/mug --dry-run
+    """
+    address, key, out = broker(kafka), campaign.removeprefix("campaigns/"), Output(json)
 
     async def run() -> tuple[Any, list[str]]:
         number = await declared_partitions(cluster(address))
@@ -54,21 +64,29 @@ def restore(
             await _write(address, key, partition_of(key, number), valid)
         return valid, foreign
 
-    valid, foreign = at_broker(address, run)
+    valid, foreign = at_broker(address, run, watched=False)
     for one in foreign:
-        echo(f"foreign  {one}")
+        out.line(f"foreign  {one}")
+    out.record(
+        {
+            "campaign": f"campaigns/{key}",
+            "foreign": foreign,
+            "valid": None if valid is None else {"partition": valid.partition, "offset": valid.offset},
+            "restored": valid is not None and bool(foreign) and not dry_run,
+        }
+    )
     if valid is None:
         raise OpsError(
             f"{CAMPAIGNS.name} has no valid record of campaigns/{key}: get the campaign from a running service "
-            "(GetCampaign), and create it again with its id"
+            "(GetCampaign), and create it again with its id",
+            DOES_NOT_HOLD if foreign else CANNOT_RUN,
         )
-    echo(
-        f"valid    {valid.partition}:{valid.offset} {day_and_clock(valid.timestamp)} {one_line(_decoded(valid.value))}"
-    )
+    content = one_line(_decoded(valid.value))
+    out.line(f"valid    {valid.partition}:{valid.offset} {day_and_clock(valid.timestamp)} {content}")
     if not foreign:
-        echo("nothing to restore: the last record is valid")
+        out.line("nothing to restore: the last record is valid")
     else:
-        echo("nothing written: this was a dry run" if dry_run else f"written again, as {who()}")
+        out.line("nothing written: this was a dry run" if dry_run else f"written again, as {who()}")
 
 
 async def _history(address: str, key: str, right: int, number: int) -> tuple[Any, list[str]]:

@@ -12,7 +12,6 @@ time.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Annotated, Any, NamedTuple
@@ -36,14 +35,16 @@ from eventlog.records.dead_letters import (
 )
 from eventlog.records.envelope import header
 from eventlog.records.topic_spec import sources_of_dead_letters
+from ops import completion
 from ops.broker.appending import appending
+from ops.broker.connection import at_broker
 from ops.broker.declared import not_declared
-from ops.broker.topics import at_broker
-from ops.console import console
-from ops.errors import USAGE, OpsError
+from ops.errors import OpsError, cannot_run
+from ops.log.decode import place_of
 from ops.log.describe import day_and_clock
 from ops.log.reader import Reader
-from ops.printing import as_json, echo, printable, printable_bytes
+from ops.output import Json, Output
+from ops.printing import printable, printable_bytes, say
 from ops.security import cluster
 from ops.where import Kafka, broker
 from ops.who import who
@@ -62,7 +63,10 @@ REDRIVE_BATCH = 500
 #: The gap between two wanted records, in records, up to which reading on is faster than a seek.
 GAP = 1_000
 
-Topic = Annotated[str, typer.Argument(help="A dead-letter topic or its source topic.")]
+Topic = Annotated[
+    str,
+    typer.Argument(help="A dead-letter topic or its source topic.", autocompletion=completion.dead_letter_topics),
+]
 
 
 class Origin(NamedTuple):
@@ -79,25 +83,45 @@ class Origin(NamedTuple):
 
 
 @app.command("list")
-def list_(kafka: Kafka = None) -> None:
-    """Lists the dead-letter topics with the number of their records."""
-    counts = asyncio.run(_counts(broker(kafka)))
+def list_(kafka: Kafka = None, json: Json = False) -> None:
+    """Lists the dead-letter topics with the number of their records.
+
+    Reads the offsets of the dead-letter topics.
+
+    Changes nothing.
+
+    Exit codes: 0 done, 2 cannot run.
+
+    Example: groupbuy-ops dlq list
+    """
+    address, out = broker(kafka), Output(json)
+    counts = at_broker(address, lambda: _counts(address))
     table = Table()
     table.add_column("topic")
     table.add_column("records", justify="right")
     for topic, count in counts.items():
         table.add_row(topic, f"{count:,}", style="bold red" if count else None)
-    console().print(table)
+        out.record({"topic": topic, "records": count})
+    out.show(table)
 
 
 @app.command()
 def show(
     topic: Topic,
     kafka: Kafka = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per dead letter.")] = False,
+    json: Json = False,
 ) -> None:
-    """Prints each dead letter: time, origin, error, first bytes, and whether the origin is proven."""
-    address, dead = broker(kafka), _dead_letter_topics(topic)
+    """Prints each dead letter: time, origin, error, first bytes, and whether the origin is proven.
+
+    Reads the dead-letter topic and its source topic.
+
+    Changes nothing.
+
+    Exit codes: 0 done, 2 cannot run or there is no such topic.
+
+    Example: groupbuy-ops dlq show orders.order.v1
+    """
+    address, dead, out = broker(kafka), _dead_letter_topics(topic), Output(json)
 
     async def run() -> list[tuple[Any, Origin]]:
         found = []
@@ -105,11 +129,12 @@ def show(
             found += [(record, origin) async for record, origin in _origins(address, tp, records)]
         return found
 
-    for record, origin in at_broker(address, run):
-        if json:
-            typer.echo(as_json(_fields(record, origin)))
-        else:
-            _print_letter(record, origin)
+    letters = at_broker(address, run)
+    for record, origin in letters:
+        out.record(_fields(record, origin))
+        _print_letter(out, record, origin)
+    if not letters:
+        out.note(f"no dead letters in {', '.join(dead)}")
 
 
 @app.command()
@@ -117,11 +142,24 @@ def redrive(
     topic: Topic,
     kafka: Kafka = None,
     again: Annotated[bool, typer.Option("--again", help="Include dead letters that were redriven before.")] = False,
+    json: Json = False,
 ) -> None:
-    """Appends the records of dead letters to their source topic again. Exits with 1 if an origin is not proven."""
-    address, dead = broker(kafka), _dead_letter_topics(topic)
-    count, doubts = at_broker(address, lambda: _redrive(address, dead, again))
-    echo(f"{count} records redriven")
+    """Appends the records of dead letters to their source topic again.
+
+    Run one redrive at a time. An interrupted redrive can be repeated: it appends no record twice.
+
+    Reads the dead-letter topic, its source topic, and the progress in the log's registry.
+
+    Changes the source topic, and the progress in the log's registry.
+
+    Exit codes: 0 done, 1 the origin of a dead letter is not proven, 2 cannot run or there is no such topic.
+
+    Example: groupbuy-ops dlq redrive orders.order.v1
+    """
+    address, dead, out = broker(kafka), _dead_letter_topics(topic), Output(json)
+    count, doubts = at_broker(address, lambda: _redrive(address, dead, again), watched=False)
+    out.line(f"{count} records redriven")
+    out.record({"redriven": count, "not_redriven": doubts})
     if doubts:
         raise OpsError(f"{len(doubts)} dead letters were not redriven:", lines=doubts)
 
@@ -129,12 +167,11 @@ def redrive(
 def _dead_letter_topics(topic: str) -> list[str]:
     found = [name for name in DEAD_LETTERS if name == topic or name.startswith(f"{topic}.")]
     if not found:
-        raise OpsError(f"no dead-letter topic {printable(topic)}: `groupbuy-ops dlq list` has them all", USAGE)
+        raise cannot_run(f"no dead-letter topic {printable(topic)}: `groupbuy-ops dlq list` has them all")
     return found
 
 
-def _print_letter(record: Any, origin: Origin) -> None:
-    out = console()
+def _print_letter(out: Output, record: Any, origin: Origin) -> None:
     verdict, style = (origin.doubt, "bold red") if origin.doubt else ("proven: the record has these bytes", "green")
     proven = Text(printable(verdict), style)
     where = f"{origin.topic} {origin.partition}:{'?' if origin.offset is None else origin.offset}"
@@ -151,18 +188,14 @@ def _print_letter(record: Any, origin: Origin) -> None:
         rows.append(("cut", Text(printable(f"from {cut}"))))
     when = day_and_clock(record.timestamp)
     place = f"{when} {record.topic} {record.partition}:{record.offset} key {printable_bytes(record.key)}"
-    out.print(Text(place), soft_wrap=True)
+    out.show(Text(place), soft_wrap=True)
     for name, words in rows:
-        out.print(Text.assemble(f"  {name:<8}", words), soft_wrap=True)
+        out.show(Text.assemble(f"  {name:<8}", words), soft_wrap=True)
 
 
 def _fields(record: Any, origin: Origin) -> dict[str, Any]:
     return {
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "timestamp_ms": record.timestamp,
-        "key": (record.key or b"").decode(errors="replace"),
+        **place_of(record, record.topic),
         "origin": {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset},
         "proven": not origin.doubt,
         "doubt": origin.doubt,
@@ -265,7 +298,7 @@ async def _redrive(kafka: str, topics: Sequence[str], again: bool) -> tuple[int,
             origins = [pair async for pair in _origins(kafka, tp, records)]
             done = 0 if again else await _done(kafka, known.redriven(*tp), tp, dict(_by_offset(origins)))
             if done > records[0].offset:
-                _print_done(known, tp, done, records[-1].offset + 1)
+                say(_done_before(known, tp, done, records[-1].offset + 1))
             for record, origin in origins:
                 if record.offset >= done and origin.doubt:
                     doubts.append(f"{tp.topic} {tp.partition}:{record.offset}: {origin.doubt}")
@@ -274,8 +307,8 @@ async def _redrive(kafka: str, topics: Sequence[str], again: bool) -> tuple[int,
     return count, doubts
 
 
-def _print_done(known: log_registry.Registry, tp: TopicPartition, done: int, end: int) -> None:
-    """Prints the omitted dead letters and who recorded their redrive, since the record may be false."""
+def _done_before(known: log_registry.Registry, tp: TopicPartition, done: int, end: int) -> str:
+    """A sentence about the omitted dead letters and who recorded their redrive, since the record may be false."""
     entry = known.records.get(log_registry.redriven_key(*tp))
     by = f"{entry.who} at {day_and_clock(entry.time_ms)}" if entry is not None else "an interrupted redrive"
     if done > end:
@@ -283,7 +316,7 @@ def _print_done(known: log_registry.Registry, tp: TopicPartition, done: int, end
             f"{tp.topic} {tp.partition}: by the registry all before {done} was redriven (by {by}), but the "
             f"topic ends at {end}: no command of ours wrote that. --again redrives all"
         )
-    echo(f"{tp.topic} {tp.partition}: all before {done} was redriven before, by {by}; --again redrives it again")
+    return f"{tp.topic} {tp.partition}: all before {done} was redriven before, by {by}; --again redrives it again"
 
 
 def _by_offset(origins: Sequence[tuple[Any, Origin]]) -> list[tuple[int, Any]]:

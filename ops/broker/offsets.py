@@ -7,7 +7,7 @@ and why.
 
 from __future__ import annotations
 
-import json
+import json as json_text
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -23,16 +23,25 @@ from rich.table import Table
 from eventlog.broker.partition_reader import PartitionReader
 from eventlog.broker.security import client
 from eventlog.records.topic_spec import TopicSpec
+from ops import completion
+from ops.broker.connection import at_broker
 from ops.broker.declared import declared_partitions
-from ops.broker.topics import at_broker
-from ops.console import console
-from ops.errors import USAGE, OpsError
-from ops.printing import echo
+from ops.errors import OpsError, cannot_run
+from ops.output import Json, Output
 from ops.security import cluster
 from ops.where import Kafka, broker
 from ops.who import who
 from shared_kernel import log_registry, topics
 from shared_kernel.topics import ALL
+
+#: Groups that resume at their committed offset. The order projection and the ledger keep their own offsets.
+RESUMING = (
+    topics.GROUPS_SEQUENCER,
+    topics.GROUPS_DECIDER,
+    topics.PAYMENTS_SEQUENCER,
+    topics.PAYMENTS_DECIDER,
+    topics.PAYMENTS_EFFECTS,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Recovers committed offsets of the product's consumer groups.")
 
@@ -51,14 +60,29 @@ class Start(NamedTuple):
 @app.command()
 def recover(
     kafka: Kafka = None,
-    group: Annotated[str | None, typer.Option("--group", help="Recover only this consumer group.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", help="Recover only this consumer group.", autocompletion=completion.offering(RESUMING)),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the offsets without committing them.")] = False,
     unproven: Annotated[
         bool, typer.Option("--unproven", help="Also commit unproven offsets: earlier records count as read.")
     ] = False,
+    json: Json = False,
 ) -> None:
-    """Commits offsets for groups that have none. Stop their services first. Exits with 1 if some are not proven."""
-    address = broker(kafka)
+    """Commits offsets for consumer groups that have none.
+
+    Stop their services first. A service commits proven offsets itself when it starts.
+
+    Reads the committed offsets, and the logs that prove where a group resumes.
+
+    Changes the committed offsets and the log's registry, except with --dry-run.
+
+    Exit codes: 0 done, 1 an offset is not proven, 2 cannot run or there is no such group.
+
+    Example: groupbuy-ops offsets recover --dry-run
+    """
+    address, out = broker(kafka), Output(json)
     groups = _groups(group)
 
     async def run() -> tuple[list[Start], list[Start]]:
@@ -68,9 +92,11 @@ def recover(
             await _commit(address, wanted)
         return starts, wanted
 
-    starts, wanted = at_broker(address, run)
+    starts, wanted = at_broker(address, run, watched=False)
+    committed = 0 if dry_run else len(wanted)
+    out.record({"missing": [_as_object(start) for start in starts], "committed": committed})
     if not starts:
-        echo("every group has its offsets")
+        out.line("every group has its offsets")
         return
     table = Table()
     for column in ("group", "partition", "resume offset", "proof"):
@@ -79,8 +105,8 @@ def recover(
         why = start.why if start.proven else f"NOT PROVEN: {start.why}"
         style = None if start.proven else "bold red"
         table.add_row(start.group, f"{start.tp.topic} {start.tp.partition}", f"{start.offset}", why, style=style)
-    console().print(table)
-    echo(f"{len(starts)} offsets missing, {0 if dry_run else len(wanted)} committed")
+    out.show(table)
+    out.line(f"{len(starts)} offsets missing, {committed} committed")
     if left := len(starts) - len(wanted):
         raise OpsError(
             f"{left} are not proven: find out whether the deleted records were read, then repeat with --unproven"
@@ -88,13 +114,10 @@ def recover(
 
 
 def _groups(only: str | None) -> list[str]:
-    """Groups that resume at their committed offset. The order projection and the ledger keep their own offsets."""
-    found = [topics.GROUPS_SEQUENCER, topics.GROUPS_DECIDER]
-    found += [topics.PAYMENTS_SEQUENCER, topics.PAYMENTS_DECIDER, topics.PAYMENTS_EFFECTS]
     if only is None:
-        return found
-    if only not in found:
-        raise OpsError(f"{only} does not resume at a committed offset: these groups do: {', '.join(found)}", USAGE)
+        return list(RESUMING)
+    if only not in RESUMING:
+        raise cannot_run(f"{only} does not resume at a committed offset: these groups do: {', '.join(RESUMING)}")
     return [only]
 
 
@@ -114,7 +137,7 @@ async def _starts(address: str, group: str) -> list[Start]:
     missing = [TopicPartition(spec.name, p) for spec in sources for p in range(number)]
     missing = [tp for tp in missing if tp not in known]
     if missing and busy:
-        raise OpsError(f"{group} has members: stop its service, or let the service recover the offsets itself")
+        raise cannot_run(f"{group} has members: stop its service, or let the service recover the offsets itself")
     found = []
     for tp in missing:
         async with PartitionReader(cluster(address), [tp]) as partition:
@@ -218,6 +241,11 @@ async def _commit(address: str, starts: Sequence[Start]) -> None:
                 await consumer.stop()
 
 
+def _as_object(start: Start) -> dict[str, Any]:
+    place = {"group": start.group, "topic": start.tp.topic, "partition": start.tp.partition}
+    return {**place, "offset": start.offset, "proven": start.proven, "why": start.why}
+
+
 def _row(start: Start) -> RecoveredOffset:
     topic, partition = start.tp.topic, start.tp.partition
     return RecoveredOffset(topic=topic, partition=partition, offset=start.offset, proven=start.proven, why=start.why)
@@ -225,4 +253,4 @@ def _row(start: Start) -> RecoveredOffset:
 
 def _metadata(start: Start) -> str:
     """Metadata that Kafka's tools show with the offset: who committed it, and why."""
-    return json.dumps({"recovered_by": who(), "proven": start.proven, "why": start.why[:500]})
+    return json_text.dumps({"recovered_by": who(), "proven": start.proven, "why": start.why[:500]})

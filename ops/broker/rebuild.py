@@ -26,7 +26,7 @@ from eventlog.core.errors import TopicsDiffer
 from eventlog.records.topic_spec import TopicSpec
 from ops.broker.appending import appending
 from ops.broker.declared import not_declared
-from ops.errors import OpsError
+from ops.errors import OpsError, cannot_run
 from shared_kernel import log_registry
 from shared_kernel.topics import REGISTRY
 
@@ -108,7 +108,7 @@ class Rebuild:
             self._report(f"{name} has {count} partitions, as declared")
             return
         if count is None and self._spare not in counts:
-            raise OpsError(f"there is no topic {name} and no copy of it")
+            raise cannot_run(f"the broker has no topic {name} and no copy of it")
         if count is not None and count < self._partitions:
             raise OpsError(f"{name} has {count} partitions, {self._partitions} are declared: a log is lost")
         await self._stopped()
@@ -154,7 +154,7 @@ class Rebuild:
             tp = TopicPartition(self._spec.name, partition)
             async with PartitionReader(self._kafka, [tp]) as reading:
                 if not reading.begins[tp] <= offset < reading.ends[tp]:
-                    raise OpsError(f"{tp.topic} {partition} has no record at {offset}")
+                    raise cannot_run(f"{tp.topic} {partition} has no record at {offset}")
                 async with aclosing(reading.records(tp, offset, offset + 1)) as records:
                     if any([not _is_placeholder(record) async for record in records]):
                         return True
@@ -198,7 +198,7 @@ class Rebuild:
         for group in self._spec.readers:
             (described,) = (await self._admin.describe_consumer_groups([group]))[0].groups
             if described[5]:
-                raise OpsError(f"{group} has members: stop the services, and wait until their sessions have expired")
+                raise cannot_run(f"{group} has members: stop the services, and wait until their sessions have expired")
 
     async def _check_added(self, count: int) -> None:
         added = [TopicPartition(self._spec.name, p) for p in range(self._partitions, count)]
@@ -220,18 +220,18 @@ class Rebuild:
         reply = await self._admin.create_topics([topic])
         for _, code, *rest in reply.topic_errors:
             if code:
-                raise OpsError(f"the broker did not create {name}: {for_code(code).__name__} {rest}")
+                raise cannot_run(f"the broker did not create {name}: {for_code(code).__name__} {rest}")
         await wait_until_listed(self._admin, [name], within_s=KNOWN_S)
 
     async def _delete(self, name: str) -> None:
         reply = await self._admin.delete_topics([name])
         for _, code in reply.topic_error_codes:
             if code:
-                raise OpsError(f"the broker did not delete {name}: {for_code(code).__name__}")
+                raise cannot_run(f"the broker did not delete {name}: {for_code(code).__name__}")
         until = asyncio.get_running_loop().time() + KNOWN_S
         while name in await self._admin.list_topics():
             if asyncio.get_running_loop().time() > until:
-                raise OpsError(f"the broker still lists {name} after {KNOWN_S:g} s: run it again")
+                raise cannot_run(f"the broker still lists {name} after {KNOWN_S:g} s: run it again")
             await asyncio.sleep(0.1)
 
     async def _set(self, name: str, settings: dict[str, str]) -> None:
@@ -239,7 +239,7 @@ class Rebuild:
         for response in await self._admin.alter_configs([resource]):
             for code, message, *_ in response.resources:
                 if code:
-                    raise OpsError(f"the settings of {name} can't be changed: {for_code(code).__name__} {message}")
+                    raise cannot_run(f"the settings of {name} can't be changed: {for_code(code).__name__} {message}")
 
     async def _copy(self, source: str, target: str, without: Collection[tuple[int, int]] = ()) -> None:
         async with (

@@ -19,12 +19,14 @@ from groupbuy.registry.v1.registry_pb2 import RecordSkipped, RegistryRecord
 from eventlog.broker.partition_reader import PartitionReader
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.views.recorded_skips import skip_key
+from ops import completion
+from ops.broker.connection import at_broker
 from ops.broker.declared import declared_partitions
-from ops.broker.topics import at_broker
-from ops.errors import USAGE, OpsError
+from ops.errors import OpsError, cannot_run
+from ops.log.decode import place_of
 from ops.log.describe import day_and_clock
 from ops.log.verify_checks import INBOXES, LOGS, UNTAKEN, Chains, Context, Kind, check
-from ops.printing import echo
+from ops.output import Json, Output
 from ops.security import cluster
 from ops.where import Kafka, broker
 from ops.who import who
@@ -34,25 +36,41 @@ from shared_kernel.topics import ORDERS
 #: Topics whose readers stop at a record that they can't process, or dead-letter it.
 SKIPPABLE = {spec.name: spec for spec in (*INBOXES, *LOGS, ORDERS)}
 
-Topic = Annotated[str, typer.Argument(help="An inbox, a decision log, or the order facts.")]
+Topic = Annotated[
+    str, typer.Argument(help="An inbox, a decision log, or the order facts.", autocompletion=completion.skippable)
+]
 Partition = Annotated[int, typer.Argument(min=0, help="The record's partition.")]
 Offset = Annotated[int, typer.Argument(min=0, help="The record's offset.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why the record is foreign. Kept for ever.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why the record is foreign. The log's registry keeps it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the record without recording a skip.")]
 
 
 def skip(
-    topic: Topic, partition: Partition, offset: Offset, reason: Reason, kafka: Kafka = None, dry_run: DryRun = False
+    topic: Topic,
+    partition: Partition,
+    offset: Offset,
+    reason: Reason,
+    kafka: Kafka = None,
+    dry_run: DryRun = False,
+    json: Json = False,
 ) -> None:
-    """Makes all readers skip one record that they can't process. Services continue within seconds."""
-    address = broker(kafka)
+    """Makes all readers skip one record that they can't process.
+
+    Services continue within seconds. First deploy a build that can process the record, if there is one.
+
+    Reads the record, and in a decision log the earlier decisions of its group.
+
+    Changes the log's registry, except with --dry-run: one record with the place, the digest and the reason.
+
+    Exit codes: 0 done, 1 this build can process the record, 2 cannot run or there is no such record.
+
+    Example: groupbuy-ops skip groups.inbox.v1 3 17 --reason "written by hand"
+    """
+    address, out = broker(kafka), Output(json)
     if topic not in SKIPPABLE:
-        raise OpsError(
-            f"records of {topic} can't be skipped, only those of {', '.join(SKIPPABLE)}",
-            USAGE,
-        )
+        raise cannot_run(f"records of {topic} can't be skipped, only those of {', '.join(SKIPPABLE)}")
     if not reason.strip():
-        raise OpsError("--reason is empty: state why the record is foreign", USAGE)
+        raise cannot_run("--reason is empty: state why the record is foreign")
     spec = SKIPPABLE[topic]
 
     async def run() -> tuple[Any, str]:
@@ -62,19 +80,28 @@ def skip(
             await record_skip(address, number, spec.name, partition, offset, record.value, reason)
         return record, why
 
-    record, why = at_broker(address, run)
+    record, why = at_broker(address, run, watched=False)
     value = record.value or b""
     # With repr: a foreign record may have control characters.
-    echo(f"{topic} {partition}:{offset}, appended {day_and_clock(record.timestamp)}")
-    echo(f"  key     {record.key!r}")
+    out.line(f"{topic} {partition}:{offset}, appended {day_and_clock(record.timestamp)}")
+    out.line(f"  key     {record.key!r}")
     for name, content in record.headers:
-        echo(f"  header  {name!r} {content!r}")
-    echo(f"  bytes   {len(value)}: {value[:64].hex(' ')}")
-    echo(f"  sha256  {sha256(value).hexdigest()}")
+        out.line(f"  header  {name!r} {content!r}")
+    out.line(f"  bytes   {len(value)}: {value[:64].hex(' ')}")
+    out.line(f"  sha256  {sha256(value).hexdigest()}")
+    out.record(
+        {
+            **place_of(record, topic),
+            "bytes": len(value),
+            "sha256": sha256(value).hexdigest(),
+            "rejected_because": why,
+            "skipped": bool(why) and not dry_run,
+        }
+    )
     if not why:
         raise OpsError("this build can process the record: no skip is recorded")
-    echo(f"  because {why}")
-    echo("nothing recorded: this was a dry run" if dry_run else f"skipped, as {who()}: {reason}")
+    out.line(f"  because {why}")
+    out.line("nothing recorded: this was a dry run" if dry_run else f"skipped, as {who()}: {reason}")
 
 
 async def record_skip(
@@ -94,11 +121,11 @@ async def _rejected(address: str, spec: TopicSpec, partition: int, offset: int, 
     async with asyncio.timeout(600), PartitionReader(cluster(address), [tp]) as reading:
         begin, end = reading.begins[tp], reading.ends[tp]
         if not begin <= offset < end:
-            raise OpsError(f"{spec.name} {partition} has records from {begin} to {end - 1}: none at {offset}")
+            raise cannot_run(f"{spec.name} {partition} has records from {begin} to {end - 1}: none at {offset}")
         async with aclosing(reading.records(tp, offset, offset + 1)) as records:
             found = [record async for record in records]
         if not found:
-            raise OpsError(f"{spec.name} {partition} has no record at {offset}")
+            raise cannot_run(f"{spec.name} {partition} has no record at {offset}")
         (record,) = found
         refused = [one for one in check(spec, record, Context.of_one(number)) if one.kind in _refused(spec)]
         if refused or spec not in LOGS:

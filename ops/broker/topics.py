@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
-from aiokafka.errors import KafkaConnectionError, KafkaError
 from rich.table import Table
 from rich.text import Text
 
 from eventlog.broker.topic_checks import offsets_retention
-from eventlog.core.errors import TopicsDiffer
-from eventlog.records.topic_spec import DAY_MS
+from eventlog.records.topic_spec import DAY_MS, TopicSpec
+from ops import completion
+from ops.broker.connection import at_broker
 from ops.broker.log_creation import create_log
-from ops.console import console
-from ops.errors import USAGE, OpsError
-from ops.log.reader import no_broker
-from ops.printing import echo
+from ops.errors import OpsError, cannot_run
+from ops.output import Json, Output
 from ops.security import cluster
 from ops.where import Kafka, broker
 from ops.who import who
 from shared_kernel import log_registry
 from shared_kernel.topics import ALL, CAMPAIGNS, REGISTRY
-
-T = TypeVar("T")
 
 #: The default number of partitions.
 PARTITIONS = 64
@@ -42,27 +36,49 @@ def create(
         typer.Option(
             min=1,
             max=10_000,
-            help=f"Partitions of every topic; fixed for ever. Default: the declared number, else {PARTITIONS}.",
+            help=f"Partitions per topic. Cannot be changed later. Default: the declared number, else {PARTITIONS}.",
         ),
     ] = None,
     replication: Annotated[int, typer.Option(min=1, max=10, help="Replication factor.")] = 3,
+    json: Json = False,
 ) -> None:
-    """Creates missing topics, commits offset 0 for their readers, and declares the number of partitions."""
-    address = broker(kafka)
+    """Creates missing topics, commits offset 0 for their readers, and declares the number of partitions.
+
+    Run it once, before the services start for the first time.
+
+    Reads the broker's topics and the declared number of partitions.
+
+    Changes the broker: new topics, committed offsets, and one record in the log's registry. Existing topics stay.
+
+    Exit codes: 0 done, 1 the existing topics differ from the wanted ones, 2 cannot run.
+
+    Example: groupbuy-ops topics create --kafka host:9092 --partitions 64
+    """
+    address, out = broker(kafka), Output(json)
 
     async def run() -> list[str]:
         return await create_log(
             cluster(address), partitions=partitions, default=PARTITIONS, replication=replication, who=who()
         )
 
-    created = at_broker(address, run)
-    echo(f"created {', '.join(created)}" if created else "all topics exist")
+    created = at_broker(address, run, watched=False)
+    out.line(f"created {', '.join(created)}" if created else "all topics exist")
+    out.record({"created": created})
 
 
 @app.command()
-def check(kafka: Kafka = None) -> None:
-    """Checks the broker's topics, their settings and the retention of offsets. Exits with 1 at a difference."""
-    address = broker(kafka)
+def check(kafka: Kafka = None, json: Json = False) -> None:
+    """Checks the broker's topics, their settings and the retention of offsets.
+
+    Reads the settings of the topics and brokers, and the topics of campaigns and of the log's registry.
+
+    Changes nothing.
+
+    Exit codes: 0 all topics are correct, 1 a topic or setting differs, 2 cannot run.
+
+    Example: groupbuy-ops topics check
+    """
+    address, out = broker(kafka), Output(json)
 
     async def run() -> tuple[int, str]:
         number = await log_registry.check(cluster(address))
@@ -73,7 +89,8 @@ def check(kafka: Kafka = None) -> None:
         raise OpsError(f"{address}: {problem}")
     if foreign := at_broker(address, lambda: _foreign(address)):
         raise OpsError(f"{address}: records that no service of ours writes:", lines=foreign)
-    echo(f"{len(ALL)} topics of {number} partitions are correct")
+    out.line(f"{len(ALL)} topics of {number} partitions are correct")
+    out.record({"topics": len(ALL), "partitions": number, "correct": True})
 
 
 async def _foreign(address: str) -> list[str]:
@@ -87,62 +104,107 @@ async def _foreign(address: str) -> list[str]:
 
 @app.command()
 def rebuild(
-    names: Annotated[list[str] | None, typer.Argument(help="Topics. Default: all that need it.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Topics. Default: all that need it.", autocompletion=completion.topics),
+    ] = None,
     kafka: Kafka = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")] = False,
     without: Annotated[
         list[str] | None, typer.Option("--without", help="TOPIC:PARTITION:OFFSET of a record to remove. Repeatable.")
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="With --without: why the record is foreign.")] = "",
+    json: Json = False,
 ) -> None:
     """Rebuilds topics with their declared number of partitions, or without a foreign record.
 
     Copies each topic aside, recreates it and copies it back with offsets and times. Stop the services first. Repeat an
     interrupted run. A removed record leaves a placeholder, which all readers skip.
+
+    Reads the topics and the committed offsets of their readers.
+
+    Changes the topics, except with --dry-run. With --without it also records a skip in the log's registry.
+
+    Exit codes: 0 done, 1 a record is missing or a copy differs, 2 cannot run.
+
+    Example: groupbuy-ops topics rebuild --dry-run
     """
     from ops.broker.rebuild import rebuild as run_rebuild
 
-    address = broker(kafka)
-    known = {spec.name: spec for spec in ALL}
+    address, steps = broker(kafka), _Steps(Output(json))
     if without:
-        _remove(address, without, reason, names or [], dry_run)
-        return
+        _remove(address, without, reason, names or [], dry_run, steps)
+    else:
+        specs = specs_of(names)
+        at_broker(address, lambda: run_rebuild(cluster(address), specs, steps.report, dry_run=dry_run), watched=False)
+    steps.finish(dry_run)
+
+
+class _Steps:
+    """The steps of a rebuild, printed when they are done; with --json in one object at the end."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._done: list[str] = []
+
+    def report(self, step: str) -> None:
+        """Takes one step."""
+        self._done.append(step)
+        (self._out.note if self._out.json else self._out.line)(step)
+
+    def finish(self, dry_run: bool) -> None:
+        """Prints the JSON object."""
+        self._out.record({"steps": self._done, "dry_run": dry_run})
+
+
+def specs_of(names: list[str] | None) -> list[TopicSpec]:
+    """The specifications of some topics, or of all. Raises OpsError for an unknown name."""
+    known = {spec.name: spec for spec in ALL}
     if unknown := [name for name in names or () if name not in known]:
-        raise OpsError(f"no topic {', '.join(unknown)}: `groupbuy-ops topics list` has them all", USAGE)
-    specs = [known[name] for name in names] if names else list(ALL)
-    at_broker(address, lambda: run_rebuild(cluster(address), specs, typer.echo, dry_run=dry_run))
+        raise cannot_run(f"no topic {', '.join(unknown)}: `groupbuy-ops topics list` has them all")
+    return [known[name] for name in names] if names else list(ALL)
 
 
-def _remove(address: str, without: list[str], reason: str, names: list[str], dry_run: bool) -> None:
+def _remove(address: str, without: list[str], reason: str, names: list[str], dry_run: bool, steps: _Steps) -> None:
     from ops.broker.rebuild import remove_records
     from ops.broker.skip import record_skip
 
     known = {spec.name: spec for spec in ALL}
     if names:
-        raise OpsError("--without selects the topics: omit the arguments", USAGE)
+        raise cannot_run("--without selects the topics: omit the arguments")
     if not reason.strip():
-        raise OpsError("--reason is empty: state why the record is foreign", USAGE)
+        raise cannot_run("--reason is empty: state why the record is foreign")
     places: dict[str, set[tuple[int, int]]] = {}
     for one in without:
         topic, _, rest = one.partition(":")
         partition, _, offset = rest.partition(":")
         if topic not in known or not partition.isdigit() or not offset.isdigit():
-            raise OpsError(f"{one!r} is not a record: --without takes TOPIC:PARTITION:OFFSET", USAGE)
+            raise cannot_run(f"{one!r} is not a record: --without takes TOPIC:PARTITION:OFFSET")
         places.setdefault(topic, set()).add((int(partition), int(offset)))
 
     async def run(topic: str) -> None:
         async def skip(number: int, partition: int, offset: int) -> None:
             await record_skip(address, number, topic, partition, offset, None, f"removed: {reason}")
 
-        await remove_records(cluster(address), known[topic], places[topic], echo, skip, dry_run=dry_run)
+        await remove_records(cluster(address), known[topic], places[topic], steps.report, skip, dry_run=dry_run)
 
     for topic in places:
-        at_broker(address, partial(run, topic))
+        at_broker(address, partial(run, topic), watched=False)
 
 
 @app.command("list")
-def list_() -> None:
-    """Lists the topics: message, key, writer, readers, retention."""
+def list_(json: Json = False) -> None:
+    """Lists the topics: message, key, writer, readers, retention.
+
+    Reads nothing: the list is part of the program.
+
+    Changes nothing.
+
+    Exit codes: 0 done, 2 cannot run.
+
+    Example: groupbuy-ops topics list --json
+    """
+    out = Output(json)
     table = Table()
     for column in ("topic", "message", "key", "written by", "read by", "retention"):
         table.add_column(column, overflow="fold")
@@ -150,24 +212,21 @@ def list_() -> None:
         retention = (
             "compacted"
             if spec.compacted
-            else "for ever"
+            else "unlimited"
             if spec.retention_ms < 0
             else f"{spec.retention_ms // DAY_MS} d"
         )
         message = spec.message.DESCRIPTOR.full_name if spec.message else "the raw bytes"
         table.add_row(spec.name, message, spec.key, spec.writer, Text("\n".join(spec.readers)), retention)
-    console().print(table)
-
-
-def at_broker(address: str, run: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Runs a coroutine and returns its result. Turns errors of the broker into OpsError."""
-    try:
-        return asyncio.run(run())
-    except TopicsDiffer as error:
-        raise OpsError(f"{address}: {error}") from error
-    except KafkaConnectionError:
-        raise no_broker(address) from None
-    except TimeoutError:
-        raise OpsError(f"the broker at {address} stopped answering: run it again", USAGE) from None
-    except KafkaError as error:
-        raise OpsError(f"the broker at {address} refused: {error!r}", 2) from error
+        out.record(
+            {
+                "topic": spec.name,
+                "message": spec.message.DESCRIPTOR.full_name if spec.message else None,
+                "key": spec.key,
+                "writer": spec.writer,
+                "readers": list(spec.readers),
+                "compacted": spec.compacted,
+                "retention_ms": None if spec.compacted or spec.retention_ms < 0 else spec.retention_ms,
+            }
+        )
+    out.show(table)

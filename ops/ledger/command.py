@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from aiokafka.errors import KafkaError
 from rich.table import Table
 
 from ops.amounts import amount
 from ops.audit.findings import Findings
-from ops.console import console
-from ops.errors import USAGE, OpsError
+from ops.broker.connection import at_broker
+from ops.errors import DOES_NOT_HOLD, OpsError, cannot_run
 from ops.ledger import root_files
 from ops.ledger.root_files import RootCollector
-from ops.log.reader import Reader, skips, stopped_answering
-from ops.printing import as_json, echo
+from ops.log.reader import Reader, skips
+from ops.output import Json, Output
 from ops.where import Kafka, broker
 from shared_kernel.topics import PAYMENT_LOG
 
@@ -27,37 +25,58 @@ app = typer.Typer(no_args_is_help=True, help="Prints the ledger's balances, and 
 @app.command()
 def roots(
     out: Annotated[
-        Path, typer.Option("--out", help="File to write. Keep it where the broker's administrators can't write.")
+        Path, typer.Option("--out", help="Output file. Store it where Kafka administrators cannot change it.")
     ],
     kafka: Kafka = None,
+    json: Json = False,
 ) -> None:
     """Writes the Merkle root of each day and partition, for `groupbuy-ops audit --roots`.
 
-    The last line is one JSON object. Exits with 1 and writes nothing if the log's hash chain is broken.
+    The last line is one JSON object.
+
+    Reads the payment log.
+
+    Changes the output file alone; nothing if the log's hash chain is broken.
+
+    Exit codes: 0 done, 1 the log's hash chain is broken, 2 cannot run or the file can't be written.
+
+    Example: groupbuy-ops ledger roots --out roots.json
     """
+    printed = Output(json)
     collector = _collect(broker(kafka))
     _refuse_broken(collector)
     found = collector.finish()
     try:
         root_files.write(out, found)
     except OSError as error:
-        raise OpsError(f"{out} can't be written: {error.strerror}", USAGE) from error
+        raise cannot_run(f"{out} can't be written: {error.strerror}") from error
     table = Table(title="Roots", title_justify="left")
     for column in ("day", "partition", "entries", "root"):
         table.add_column(column, justify="right" if column in ("partition", "entries") else "left")
     for (partition, day), one in sorted(found.items(), key=lambda item: (item[0][1], item[0][0])):
         table.add_row(day, str(partition), f"{one.entries:,}", one.root)
-    console().print(table)
+    printed.show(table)
+    if not found:
+        printed.note(f"no entries in {PAYMENT_LOG.name}")
     entries = sum(day.entries for day in found.values())
-    echo(as_json({"out": str(out), "roots": len(found), "entries": entries}))
+    printed.figures({"out": str(out), "roots": len(found), "entries": entries})
 
 
 @app.command()
-def balances(kafka: Kafka = None) -> None:
+def balances(kafka: Kafka = None, json: Json = False) -> None:
     """Prints the balance of each account and currency.
 
-    The last line is one JSON object. Exits with 1 if debits and credits differ.
+    The last line is one JSON object.
+
+    Reads the payment log.
+
+    Changes nothing.
+
+    Exit codes: 0 debits equal credits, 1 they differ or the log's hash chain is broken, 2 cannot run.
+
+    Example: groupbuy-ops ledger balances
     """
+    out = Output(json)
     collector = _collect(broker(kafka))
     _refuse_broken(collector)
     sums: dict[tuple[str, str], list[int]] = {}
@@ -75,11 +94,13 @@ def balances(kafka: Kafka = None) -> None:
         totals[currency] = totals.get(currency, 0) + debits - credits_
         figures.setdefault(currency, {})[name] = debits - credits_
         table.add_row(currency, name, *(amount(one, currency) for one in (debits, credits_, debits - credits_)))
-    console().print(table)
+    out.show(table)
+    if not sums:
+        out.note(f"no entries in {PAYMENT_LOG.name}")
     balanced = not any(totals.values())
-    echo(as_json({"balanced": balanced, "balances_minor": figures}))
+    out.figures({"balanced": balanced, "balances_minor": figures})
     if not balanced:
-        raise typer.Exit(1)
+        raise typer.Exit(DOES_NOT_HOLD)
 
 
 def check(kafka: str, path: Path, findings: Findings) -> int:
@@ -98,10 +119,7 @@ def _collect(kafka: str, collector: RootCollector | None = None) -> RootCollecto
                 collector.ledger.begins_at(partition, offset)
             await reader.read_to_end(lambda _topic, records: collector.ledger.take(records))
 
-    try:
-        asyncio.run(run())
-    except KafkaError as error:
-        raise stopped_answering(kafka, error) from error
+    at_broker(kafka, run)
     return collector
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.audit.findings import Findings, Invariant
-from ops.errors import USAGE, OpsError
+from ops.errors import CANNOT_RUN, OpsError
 from ops.ledger.fold import Ledger
 from services.payments.ledger.journal import Entry, Fault
 from shared_kernel.topics import PAYMENT_LOG
@@ -138,7 +138,7 @@ def read(path: Path) -> Roots:
 
 
 def _unreadable(path: Path, why: str) -> OpsError:
-    return OpsError(f"{path} is not a valid file of `groupbuy-ops ledger roots`: {why}", USAGE)
+    return OpsError(f"{path} is not a valid file of `groupbuy-ops ledger roots`: {why}", CANNOT_RUN)
 
 
 def _days(rows: list[Mapping[str, Any]]) -> Iterator[tuple[tuple[int, str], Day]]:

@@ -17,7 +17,6 @@ from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.records.topic_spec import TopicSpec
 from ops.log.describe import day_and_clock, event_line, fact_line, one_line
-from ops.printing import as_json as encoded
 from ops.printing import printable, printable_bytes
 
 #: Inbox fields with the bytes of another topic's record.
@@ -61,20 +60,25 @@ def line(spec: TopicSpec, record: Any) -> str:
     return printable(f"{day_and_clock(record.timestamp)} {record.partition}:{record.offset} {key}  {content}")
 
 
-def as_json(spec: TopicSpec, record: Any) -> str:
-    """One JSON object on one line: the record's place, its headers, and its content by field names."""
+def as_object(spec: TopicSpec, record: Any) -> dict[str, Any]:
+    """The record's place, its headers, and its content by field names."""
     message = decode(spec, record)
-    return encoded(
-        {
-            "topic": record.topic,
-            "partition": record.partition,
-            "offset": record.offset,
-            "timestamp_ms": record.timestamp,
-            "key": (record.key or b"").decode(errors="replace"),
-            "headers": {name: (value or b"").decode(errors="replace") for name, value in record.headers},
-            "value": (record.value or b"").hex() if message is None else fields(message),
-        }
-    )
+    return {
+        **place_of(record, record.topic),
+        "headers": {name: (value or b"").decode(errors="replace") for name, value in record.headers},
+        "value": (record.value or b"").hex() if message is None else fields(message),
+    }
+
+
+def place_of(record: Any, topic: str) -> dict[str, Any]:
+    """A record's topic, partition, offset, time and key."""
+    return {
+        "topic": topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp_ms": record.timestamp,
+        "key": (record.key or b"").decode(errors="replace"),
+    }
 
 
 def fields(message: Message) -> dict[str, Any]:

@@ -5,7 +5,6 @@ A link without orders is known only by its id, from the links that forward it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -18,12 +17,12 @@ from rich.text import Text
 from rich.tree import Tree
 
 from eventlog.core.partitioner import partition_of
-from ops.console import console
-from ops.errors import USAGE, OpsError
+from ops.broker.connection import at_broker
+from ops.errors import cannot_run
 from ops.log.describe import short
 from ops.log.reader import Reader, skips
-from ops.log.show import is_id
-from ops.printing import as_json as encoded
+from ops.log.show import group_key
+from ops.output import Json, Output
 from ops.printing import printable
 from ops.where import Kafka, broker
 from shared_kernel.topics import GROUP_LOG
@@ -122,22 +121,24 @@ def _channel(channel: int) -> str:
 
 
 def invites(
-    group: Annotated[str, typer.Argument(help="groups/{group}")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object in place of a tree.")] = False,
-    kafka: Kafka = None,
+    group: Annotated[str, typer.Argument(help="groups/{group}")], kafka: Kafka = None, json: Json = False
 ) -> None:
-    """Prints who invited whom into a group: links, their forwards, and their orders."""
-    match group.split("/"):
-        case ["groups", key] | [key] if is_id(key):
-            found = asyncio.run(_read(broker(kafka), key))
-        case _:
-            raise OpsError(f"{group!r} is not a group: use groups/{{group}} with the group's UUID", USAGE)
+    """Prints who invited whom into a group: links, their forwards, and their orders.
+
+    Reads the group's partition of the group decisions.
+
+    Changes nothing.
+
+    Exit codes: 0 done, 2 cannot run or there is no such group.
+
+    Example: groupbuy-ops invites groups/5d7c9f3e-0000-4000-8000-000000000001
+    """
+    key, address, out = group_key(group), broker(kafka), Output(json)
+    found = at_broker(address, lambda: _read(address, key))
     if not found.invited and not found.uninvited:
-        raise OpsError(f"groups/{key} has no orders")
-    if as_json:
-        typer.echo(encoded(report(key, found)))
-    else:
-        console().print(tree(key, found))
+        raise cannot_run(f"group not found: the topics at {address} have no order of groups/{key}")
+    out.record(report(key, found))
+    out.show(tree(key, found))
 
 
 def report(key: str, found: Invites) -> dict[str, Any]:
@@ -185,7 +186,8 @@ async def _read(kafka: str, key: str) -> Invites:
             try:
                 decisions.append(GroupDecision.FromString(record.value))
             except DecodeError:
-                raise OpsError(f"the decision at offset {record.offset} of {GROUP_LOG.name} can't be decoded") from None
+                place = f"{GROUP_LOG.name} {record.partition}:{record.offset}"
+                raise cannot_run(f"the decision at {place} can't be decoded: see `groupbuy-ops verify`") from None
 
     one = [partition_of(key, partitions)]
     async with Reader(kafka, [GROUP_LOG.name], one, skipped=await skips(kafka)) as reader:

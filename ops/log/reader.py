@@ -16,7 +16,8 @@ from aiokafka.errors import KafkaConnectionError
 
 from eventlog.broker.security import client
 from eventlog.core.errors import TopicsDiffer
-from ops.errors import USAGE, OpsError
+from ops.broker.connection import no_broker
+from ops.errors import OpsError, cannot_run
 from ops.security import cluster
 from shared_kernel import log_registry
 
@@ -44,16 +45,6 @@ async def skips(kafka: str) -> frozenset[Place]:
 
 def _place(tp: TopicPartition, record: Any) -> Place:
     return tp.topic, tp.partition, record.offset, sha256(record.value or b"").digest()
-
-
-def no_broker(kafka: str) -> OpsError:
-    """The error of an unreachable broker."""
-    return OpsError(f"no Kafka broker answers at {kafka}: start one (`make up`) or use --kafka host:port", USAGE)
-
-
-def stopped_answering(kafka: str, error: Exception) -> OpsError:
-    """The error of a broker that became unreachable during a command."""
-    return OpsError(f"the broker at {kafka} stopped answering: {error!r}", USAGE)
 
 
 class Reader:
@@ -110,7 +101,7 @@ class Reader:
         for topic in self._topics:
             row = described.get(topic)
             if row is None or row["error_code"]:
-                raise OpsError(
+                raise cannot_run(
                     f"the broker at {self._kafka} has no topic {topic}: create it with `groupbuy-ops topics create`"
                 )
             found = sorted(one["partition"] for one in row["partitions"])

@@ -1,4 +1,4 @@
-"""`replay`: decides every inbox again by the production rules and compares the bytes with the decision log.
+"""`replay`: runs the production rules over every inbox again and compares the decisions with the logs, byte for byte.
 
 `audit` has rules of its own. `replay` uses those of the services: it proves that they, and nothing else, made the log.
 """
@@ -19,10 +19,11 @@ from rich.text import Text
 from eventlog.core.aggregate import Aggregate, Domain, decide
 from eventlog.core.errors import InvariantViolation
 from eventlog.records.topic_spec import TopicSpec
-from ops.broker.topics import at_broker
-from ops.console import console, labelled
+from ops.broker.connection import at_broker
+from ops.console import labelled
+from ops.errors import DOES_NOT_HOLD
 from ops.log.reader import Reader, skips
-from ops.printing import as_json, echo
+from ops.output import Json, Output
 from ops.where import Kafka, broker
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG
 
@@ -168,12 +169,20 @@ def _digest(record: Any) -> bytes:
     return sha256(record.value or b"").digest()
 
 
-def replay(kafka: Kafka = None) -> None:
-    """Decides every inbox again by the production rules and compares the bytes with the decision logs.
+def replay(kafka: Kafka = None, json: Json = False) -> None:
+    """Runs the rules over every inbox again and checks that each decision is identical, byte for byte.
 
-    The last line is one JSON object. Exits with 1 if they differ.
+    The last line is one JSON object.
+
+    Reads the inboxes and the decision logs.
+
+    Changes nothing.
+
+    Exit codes: 0 all decisions are identical, 1 a decision differs, 2 cannot run.
+
+    Example: groupbuy-ops replay
     """
-    begun = monotonic()
+    begun, out = monotonic(), Output(json)
     address = broker(kafka)
     results: list[Replayed] = []
     digest = sha256()
@@ -181,7 +190,7 @@ def replay(kafka: Kafka = None) -> None:
         played = at_broker(address, partial(replayed, address, inbox, log, domain))
         results.append(played.finish())
         digest.update(played.digest())
-    _print(results)
+    _print(out, results)
     figures = {
         "aggregates": sum(result.aggregates for result in results),
         "inputs": sum(result.inputs for result in results),
@@ -192,9 +201,9 @@ def replay(kafka: Kafka = None) -> None:
         "digest": digest.hexdigest(),
         "seconds": round(monotonic() - begun, 2),
     }
-    echo(as_json(figures))
+    out.figures(figures)
     if figures["differences"]:
-        raise typer.Exit(1)
+        raise typer.Exit(DOES_NOT_HOLD)
 
 
 async def replayed(kafka: str, inbox: TopicSpec, log: TopicSpec, domain: Domain[Any]) -> Replay:
@@ -211,8 +220,7 @@ async def replayed(kafka: str, inbox: TopicSpec, log: TopicSpec, domain: Domain[
     return played
 
 
-def _print(results: list[Replayed]) -> None:
-    out = console()
+def _print(out: Output, results: list[Replayed]) -> None:
     table = Table(title="Replay with the production rules", title_justify="left")
     for column in ("decision log", "groups", "inputs", "decisions", "not logged yet", "omitted", "different"):
         table.add_column(column, justify="left" if column == "decision log" else "right")
@@ -221,9 +229,14 @@ def _print(results: list[Replayed]) -> None:
         different = len(result.differences)
         verdict = Text(str(different), style="bold red" if different else "green")
         table.add_row(result.log, *(f"{count:,}" for count in counts), verdict)
-    out.print(table)
+    out.show(table)
     for result in results:
         for stopped in result.stopped:
-            out.print(labelled("stopped", "bold yellow", f"{result.log} {stopped}"))
+            out.show(labelled("stopped", "bold yellow", f"{result.log} {stopped}"))
+            out.record({"stopped": stopped, "decision_log": result.log})
+        for difference in result.differences:
+            out.record({"different": difference, "decision_log": result.log})
         for difference in result.differences[:MAX_SHOWN]:
-            out.print(labelled("different", "bold red", difference))
+            out.show(labelled("different", "bold red", difference))
+        if (more := len(result.differences) - MAX_SHOWN) > 0:
+            out.line(f"and {more} more in {result.log}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -17,11 +16,12 @@ from rich.text import Text
 
 from eventlog.core.partitioner import partition_of
 from eventlog.records.topic_spec import TopicSpec
-from ops.console import console
-from ops.errors import USAGE, OpsError
-from ops.log.decode import decode, words
+from ops.broker.connection import at_broker
+from ops.errors import cannot_run
+from ops.log.decode import as_object, decode, words
 from ops.log.describe import day_and_clock, event_line, fact_line, orders_of
 from ops.log.reader import Reader
+from ops.output import Json, Output
 from ops.printing import printable
 from ops.where import Kafka, broker
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_LOG
@@ -52,23 +52,48 @@ class Entry:
 
 
 @app.command()
-def group(name: Annotated[str, typer.Argument(help="groups/{group}")], kafka: Kafka = None) -> None:
-    """Prints a group's orders, decisions and payments."""
-    match name.split("/"):
-        case ["groups", key] | [key] if is_id(key):
-            _show(broker(kafka), key, None)
-        case _:
-            raise OpsError(f"{name!r} is not a group: use groups/{{group}} with the group's UUID", USAGE)
+def group(name: Annotated[str, typer.Argument(help="groups/{group}")], kafka: Kafka = None, json: Json = False) -> None:
+    """Prints a group's orders, decisions and payments.
+
+    Reads the group's partition of the order facts and of both decision logs.
+
+    Changes nothing.
+
+    Exit codes: 0 done, 2 cannot run or there is no such group.
+
+    Example: groupbuy-ops show group groups/5d7c9f3e-0000-4000-8000-000000000001
+    """
+    _show(broker(kafka), group_key(name), None, Output(json))
 
 
 @app.command()
-def order(name: Annotated[str, typer.Argument(help="groups/{group}/orders/{order}")], kafka: Kafka = None) -> None:
-    """Prints the history of an order: its part of the group's history."""
+def order(
+    name: Annotated[str, typer.Argument(help="groups/{group}/orders/{order}")], kafka: Kafka = None, json: Json = False
+) -> None:
+    """Prints the history of an order: its part of the group's history.
+
+    Reads the group's partition of the order facts and of both decision logs.
+
+    Changes nothing.
+
+    Exit codes: 0 done, 2 cannot run or there is no such order.
+
+    Example: groupbuy-ops show order
+    groups/5d7c9f3e-0000-4000-8000-000000000001/orders/5d7c9f3e-0000-4000-8000-000000000002
+    """
     match name.split("/"):
         case ["groups", key, "orders", one] if is_id(key) and is_id(one):
-            _show(broker(kafka), key, one)
+            _show(broker(kafka), key, one, Output(json))
         case _:
-            raise OpsError(f"{name!r} is not an order: use groups/{{group}}/orders/{{order}} with their UUIDs", USAGE)
+            raise cannot_run(f"{name!r} is not an order name; expected groups/<uuid>/orders/<uuid> in lower case")
+
+
+def group_key(name: str) -> str:
+    """The key of a group from its name or its id. Raises OpsError."""
+    match name.split("/"):
+        case ["groups", key] | [key] if is_id(key):
+            return key
+    raise cannot_run(f"{name!r} is not a group name; expected groups/<uuid> in lower case")
 
 
 def is_id(text: str) -> bool:
@@ -79,16 +104,18 @@ def is_id(text: str) -> bool:
         return False
 
 
-def _show(kafka: str, key: str, one: str | None) -> None:
-    entries = asyncio.run(history(kafka, key))
+def _show(kafka: str, key: str, one: str | None, out: Output) -> None:
+    entries = at_broker(kafka, lambda: history(kafka, key))
     about = f"groups/{key}" + (f"/orders/{one}" if one else "")
     shown = list(_lines(entries, one))
     if not shown:
-        raise OpsError(f"the topics at {kafka} have no record of {about}")
-    out = console()
-    out.print(Text(printable(about), style="bold"))
+        raise cannot_run(f"{'order' if one else 'group'} not found: the topics at {kafka} have no record of {about}")
+    out.show(Text(printable(about), style="bold"))
     for line in shown:
-        out.print(line, soft_wrap=True)
+        out.show(line, soft_wrap=True)
+    for entry in entries:
+        if lines := entry.lines(one):
+            out.record({**as_object(entry.spec, entry.record), "text": lines})
 
 
 async def history(kafka: str, key: str) -> list[Entry]:

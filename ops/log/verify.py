@@ -1,13 +1,11 @@
 """`verify`: reads every record of every topic and reports those that no service of ours writes. Changes nothing.
 
 Each finding has its place and its way out. Memory is bounded: a decision log is read once per 200,000 groups of a
-partition. Exit codes: 0 without findings, 1 with findings, 2 if a topic can't be read.
+partition.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -17,17 +15,19 @@ from typing import Annotated, Any
 
 import typer
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 
 from eventlog.broker.partition_reader import PartitionReader
 from eventlog.broker.topic_checks import partition_counts
 from eventlog.core.errors import TopicsDiffer
 from eventlog.records.topic_spec import TopicSpec
-from ops.console import console, labelled
-from ops.errors import USAGE, OpsError
-from ops.log.reader import no_broker, stopped_answering
+from ops import completion
+from ops.broker.connection import at_broker
+from ops.broker.topics import specs_of
+from ops.console import labelled
+from ops.errors import DOES_NOT_HOLD, cannot_run
 from ops.log.verify_checks import LOGS, UNTAKEN, Chains, Context, Finding, Kind, check, decoders
-from ops.printing import as_json, printable
+from ops.output import Json, Output
+from ops.printing import printable
 from ops.security import cluster
 from ops.where import Kafka, broker
 from shared_kernel.log_registry import Registry
@@ -59,22 +59,29 @@ OnFinding = Callable[[Finding], None]
 
 
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Topics. Default: all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Topics. Default: all.", autocompletion=completion.topics)
+    ] = None,
     kafka: Kafka = None,
-    json: Annotated[bool, typer.Option("--json", help="Print every finding as one JSON object.")] = False,
+    json: Json = False,
 ) -> None:
     """Verifies every record of every topic: key, partition, content, numbers, sizes, and the chain of each group.
 
-    The last line is one JSON object. Exits with 1 if there is a finding.
+    Prints each finding with its way out. With --json every finding is printed, else the first 20 of a kind and topic.
+    The last line is one JSON object.
+
+    Reads the topics from their beginning to their current end.
+
+    Changes nothing.
+
+    Exit codes: 0 no findings, 1 findings, 2 cannot run or there is no such topic.
+
+    Example: groupbuy-ops verify payments.payment.v1 --json
     """
-    begun = monotonic()
+    begun, out = monotonic(), Output(json)
     address = broker(kafka)
-    known = {spec.name: spec for spec in ALL}
-    if unknown := [name for name in names or () if name not in known]:
-        raise OpsError(f"no topic {', '.join(unknown)}: `groupbuy-ops topics list` has them all", USAGE)
-    printer = _Printer(json)
-    specs = [known[name] for name in names] if names else list(ALL)
-    verified = _at_broker(address, lambda: verify_topics(address, specs, printer))
+    specs, printer = specs_of(names), _Printer(out)
+    verified = at_broker(address, lambda: verify_topics(address, specs, printer))
     printer.finish(verified)
     figures = {
         "records": verified.records,
@@ -83,37 +90,33 @@ def verify(
         "dead_letters": verified.dead_letters,
         "seconds": round(monotonic() - begun, 2),
     }
-    typer.echo(as_json(figures))
+    out.figures(figures)
     if verified.wrong:
-        raise typer.Exit(1)
+        raise typer.Exit(DOES_NOT_HOLD)
 
 
 class _Printer:
     """Prints findings when they are found."""
 
-    def __init__(self, json: bool) -> None:
-        self._json = json
-        self._out = console()
+    def __init__(self, out: Output) -> None:
+        self._out = out
         self._shown: Counter[tuple[str, Kind]] = Counter()
 
     def __call__(self, finding: Finding) -> None:
         place = finding.topic, finding.kind
         self._shown[place] += 1
-        if self._json:
-            found = finding._asdict() | {"way_out": finding.way_out}
-            sys.stdout.write(as_json(found) + "\n")
+        if self._out.json:
+            self._out.record(finding._asdict() | {"way_out": finding.way_out})
         elif self._shown[place] <= MAX_SHOWN:
             what = f"{finding.place} {finding.kind}: {finding.what}"
-            self._out.print(labelled("wrong", "bold red", what), soft_wrap=True)
-            self._out.print(f"  way out: {printable(finding.way_out)}", soft_wrap=True)
+            self._out.show(labelled("wrong", "bold red", what), soft_wrap=True)
+            self._out.show(f"  way out: {printable(finding.way_out)}", soft_wrap=True)
 
     def finish(self, verified: Verified) -> None:
         """Prints the number of omitted findings."""
-        if self._json:
-            return
         for (topic, kind), count in verified.findings.items():
             if count > MAX_SHOWN:
-                self._out.print(f"and {count - MAX_SHOWN:,} more of {topic}: {kind}")
+                self._out.line(f"and {count - MAX_SHOWN:,} more of {topic}: {kind}")
 
 
 async def verify_topics(
@@ -123,7 +126,7 @@ async def verify_topics(
     kafka = cluster(address)
     counts = await partition_counts(kafka, ALL)
     if missing := [spec.name for spec in specs if spec.name not in counts]:
-        raise OpsError(f"the broker at {address} has no topic {', '.join(missing)}", USAGE)
+        raise cannot_run(f"the broker at {address} has no topic {', '.join(missing)}")
     verified = Verified()
 
     def found(finding: Finding) -> None:
@@ -235,13 +238,3 @@ async def _ends(address: str, counts: dict[str, int]) -> dict[tuple[str, int], i
     tps = [TopicPartition(name, partition) for name, count in counts.items() for partition in range(count)]
     async with PartitionReader(cluster(address), tps) as reading:
         return {(tp.topic, tp.partition): end for tp, end in reading.ends.items()}
-
-
-def _at_broker(address: str, run: Callable[[], Any]) -> Any:
-    """Like ops.broker.topics.at_broker, but every read error exits with 2: here 1 means that there are findings."""
-    try:
-        return asyncio.run(run())
-    except (KafkaError, TimeoutError, OSError) as error:
-        if type(error).__name__ == "KafkaConnectionError":
-            raise no_broker(address) from None
-        raise stopped_answering(address, error) from error

@@ -5,7 +5,6 @@ Writes nothing. simulated.py has the assumptions about shoppers and payments.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -18,11 +17,11 @@ from groupbuy.groups.v1.inbox_pb2 import GroupInput
 from rich.table import Table
 
 from ops.amounts import amount
-from ops.console import console
-from ops.errors import USAGE, OpsError
+from ops.broker.connection import at_broker
+from ops.errors import cannot_run
 from ops.log.reader import Reader, skips
 from ops.log.simulated import Actual, Change, Outcome, Simulated
-from ops.printing import as_json, echo
+from ops.output import Json, Output
 from ops.where import Kafka, broker
 from services.groups.domain.terms import RULES_VERSIONS, problems
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG
@@ -36,8 +35,6 @@ _ROWS = (
     ("members charged", "settled"),
     ("members released", "released"),
 )
-#: Names in the JSON that differ from the attributes.
-_JSON_NAMES = {"released": "let_go"}
 
 
 @dataclass(slots=True)
@@ -108,7 +105,7 @@ def changing(campaign: str, tiers: list[Tier], rules_version: int, fields: dict[
     """A change of the terms of one campaign, or of all. The change raises OpsError if it makes the terms invalid."""
 
     def change(offer: Campaign) -> Campaign:
-        if campaign and offer.name.removeprefix("campaigns/") != campaign.removeprefix("campaigns/"):
+        if campaign and _id(offer.name) != _id(campaign):
             return offer
         changed = Campaign()
         changed.CopyFrom(offer)
@@ -124,16 +121,20 @@ def changing(campaign: str, tiers: list[Tier], rules_version: int, fields: dict[
             changed.rules_version = rules_version
         wrong = [] if problems(offer) else problems(changed)
         if wrong:
-            raise OpsError(f"{offer.name} would be invalid: {wrong[0].field}: {wrong[0].message}", USAGE)
+            raise cannot_run(f"invalid terms for {offer.name}: {wrong[0].field}: {wrong[0].message}")
         return changed
 
     return change
 
 
+def _id(campaign: str) -> str:
+    return campaign.removeprefix("campaigns/")
+
+
 def _tier(text: str) -> Tier:
     members, _, price = text.partition(":")
     if not members.isdigit() or not price.isdigit():
-        raise OpsError(f"{text!r} is not a tier: --tier takes members:price in minor units, such as 5:7900", USAGE)
+        raise cannot_run(f"{text!r} is not a tier: --tier takes members:price in minor units, such as 5:7900")
     return Tier(members=int(members), unit_price_minor=int(price))
 
 
@@ -157,14 +158,24 @@ def what_if(
     ] = None,
     leader_discount: Annotated[int | None, typer.Option(min=0, help="Discount per piece, in minor units.")] = None,
     rules_version: Annotated[int, typer.Option(min=0, help="Version of the rules; 0: that of each campaign.")] = 0,
+    json: Json = False,
 ) -> None:
     """Replays the groups with changed terms or rules and compares the outcomes.
 
     Orders and cancellations keep their times. The last line is one JSON object.
+
+    Reads the groups' inbox and decision log.
+
+    Changes nothing.
+
+    Exit codes: 0 done, 2 cannot run, the terms are invalid, or no group is of this campaign.
+
+    Example: groupbuy-ops what-if --campaign campaigns/mug --tier 2:8500 --tier 5:7900
     """
+    out = Output(json)
     if rules_version and rules_version not in RULES_VERSIONS:
         known = ", ".join(map(str, sorted(RULES_VERSIONS)))
-        raise OpsError(f"--rules-version {rules_version} is unknown; known are {known}", USAGE)
+        raise cannot_run(f"--rules-version {rules_version} is unknown; known are {known}")
     policy = None
     if at_deadline is not None:
         policy = ClosePolicy.CLOSE_POLICY_AT_DEADLINE if at_deadline else ClosePolicy.CLOSE_POLICY_WHEN_FULL
@@ -180,8 +191,19 @@ def what_if(
     }
     changes = {name: value for name, value in fields.items() if value is not None}
     change = changing(campaign, [_tier(one) for one in tier or ()], rules_version, changes)
-    compared = asyncio.run(_compare(broker(kafka), change))
-    _print(compared)
+    address = broker(kafka)
+    seen: set[str] = set()
+
+    def noted(offer: Campaign) -> Campaign:
+        seen.add(_id(offer.name))
+        return change(offer)
+
+    compared = at_broker(address, lambda: _compare(address, noted))
+    if campaign and _id(campaign) not in seen and not compared.left_out:
+        raise cannot_run(f"campaign not found: the topics at {address} have no group of campaigns/{_id(campaign)}")
+    if not compared.groups:
+        out.note("no groups in the inbox")
+    _print(out, compared)
     figures = {
         "groups": compared.groups,
         "different": compared.different,
@@ -190,7 +212,7 @@ def what_if(
         "was": _figures(compared.was),
         "would_be": _figures(compared.would_be),
     }
-    echo(as_json(figures))
+    out.figures(figures)
 
 
 async def _compare(kafka: str, change: Change) -> Compared:
@@ -211,12 +233,11 @@ async def _compare(kafka: str, change: Change) -> Compared:
 
 
 def _figures(outcome: Outcome) -> dict[str, Any]:
-    figures: dict[str, Any] = {_JSON_NAMES.get(name, name): getattr(outcome, name) for _, name in _ROWS}
+    figures: dict[str, Any] = {name: getattr(outcome, name) for _, name in _ROWS}
     return figures | {"captured_minor": dict(sorted(outcome.captured.items()))}
 
 
-def _print(compared: Compared) -> None:
-    out = console()
+def _print(out: Output, compared: Compared) -> None:
     table = Table(title=f"What if, over {compared.groups:,} groups", title_justify="left")
     for column in ("", "was", "would be", "difference"):
         table.add_column(column, justify="right" if column else "left")
@@ -228,12 +249,9 @@ def _print(compared: Compared) -> None:
         before, after = was.captured[currency], would_be.captured[currency]
         difference = ("+" if after > before else "") + amount(after - before, currency) if after != before else ""
         table.add_row(f"captured, {currency}", amount(before, currency), amount(after, currency), difference)
-    out.print(table)
-    out.print(f"{compared.different:,} groups would have another outcome.", highlight=False)
+    out.show(table)
+    out.line(f"{compared.different:,} groups would have had a different outcome.")
     if compared.assumed:
-        out.print(
-            f"{compared.assumed:,} refused orders get a seat and are assumed to pay.",
-            highlight=False,
-        )
+        out.line(f"{compared.assumed:,} refused orders get a seat and are assumed to pay.")
     if compared.left_out:
-        out.print(f"{compared.left_out:,} groups are omitted: their first inputs are gone.", highlight=False)
+        out.line(f"{compared.left_out:,} groups are omitted: their first inputs are gone.")

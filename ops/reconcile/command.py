@@ -16,18 +16,17 @@ from time import monotonic
 from typing import Annotated, Any
 
 import typer
-from aiokafka.errors import KafkaError
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 from rich.table import Table
 
 from ops import where
 from ops.audit.money.statement import statement
-from ops.console import console
-from ops.errors import OpsError
+from ops.broker.connection import at_broker
+from ops.errors import DOES_NOT_HOLD, OpsError
 from ops.ledger.fold import Ledger
-from ops.log.reader import Reader, skips, stopped_answering
-from ops.printing import as_json, echo
+from ops.log.reader import Reader, skips
+from ops.output import Json, Output
 from ops.reconcile.claims import feed
 from ops.reconcile.comparison import Books, Kind, Line, compare
 from ops.reconcile.statement import read
@@ -93,31 +92,40 @@ def reconcile(
         float, typer.Option("--wait", min=0, help="Repeat up to this many seconds until both sides agree.")
     ] = 10.0,
     feeds: Annotated[
-        bool, typer.Option("--feed", help="Append operations that only the provider has to the payment inbox.")
+        bool,
+        typer.Option(
+            "--feed",
+            help="Record provider-only movements as claims in the payments inbox; the payment rules then act on them.",
+        ),
     ] = False,
+    json: Json = False,
 ) -> None:
-    """Compares our ledger with the provider's statement: matched, ours only, theirs only, amount differs.
+    """Compares the ledger with the provider's statement, hold by hold: matched, ours only, theirs only, amount differs.
 
-    Prints the order and the way out for each difference. The last line is one JSON object. Exits with 1 if the books
-    differ.
+    Prints the order and the way out for each difference. The last line is one JSON object.
+
+    Reads the payment log, and the provider's statement or a statement file.
+
+    Changes nothing; with --feed it appends claims to the payments inbox.
+
+    Exit codes: 0 the books are equal, or pending calls explain each difference, 1 they differ, 2 cannot run.
+
+    Example: groupbuy-ops reconcile --statement statement.csv --until 2026-01-31
     """
-    address = where.broker(kafka)
+    address, out = where.broker(kafka), Output(json)
     given = read(file) if file is not None else None
     target = where.provider(provider) if given is None else ""
     ours = OurBooks(until.replace(tzinfo=UTC).timestamp() * 1000 if until is not None else math.inf)
-    try:
-        lines, fed = asyncio.run(_run(address, target, given, ours, wait_s, feeds))
-    except KafkaError as error:
-        raise stopped_answering(address, error) from error
-    _print(lines)
+    lines, fed = at_broker(address, lambda: _run(address, target, given, ours, wait_s, feeds), watched=not feeds)
+    _print(out, lines)
     counts = Counter(line.kind for line in lines)
     differ = [line for line in lines if line.kind is not Kind.MATCHED]
     figures = {kind.name.lower(): counts[kind] for kind in Kind}
     pending = sum(line.pending for line in differ)
     equal = pending == len(differ)
-    echo(as_json({**figures, "under_way": pending, "fed": fed, "books_equal": equal}))
+    out.figures({**figures, "under_way": pending, "fed": fed, "books_equal": equal})
     if not equal:
-        raise typer.Exit(1)
+        raise typer.Exit(DOES_NOT_HOLD)
 
 
 async def _run(
@@ -152,19 +160,23 @@ async def compared(
             await asyncio.sleep(POLL_INTERVAL_S)
 
 
-def _print(lines: Sequence[Line]) -> None:
-    out = console()
+def _print(out: Output, lines: Sequence[Line]) -> None:
     counts = Counter(line.kind for line in lines)
-    out.print(", ".join(f"{counts[kind]:,} {kind}" for kind in Kind))
+    out.line(", ".join(f"{counts[kind]:,} {kind}" for kind in Kind))
+    if not lines:
+        out.note("no holds on either side")
     differ = [line for line in lines if line.kind is not Kind.MATCHED]
     if not differ:
         return
     table = Table(title="Differences", title_justify="left", show_lines=True)
     for column in ("", "order", "hold", "difference", "what to do"):
         table.add_column(column, overflow="fold")
-    for line in differ[:MAX_SHOWN]:
+    for line in differ:
         name = f"groups/{line.group}/orders/{line.order}"
-        table.add_row(line.kind, name, line.hold, line.what, line.action)
-    out.print(table)
+        found = {"order": name, "hold": line.hold, "difference": line.what, "what_to_do": line.action}
+        out.record({"kind": line.kind.name.lower(), **found, "pending": line.pending})
+        if table.row_count < MAX_SHOWN:
+            table.add_row(line.kind, name, line.hold, line.what, line.action)
+    out.show(table)
     if len(differ) > MAX_SHOWN:
-        out.print(f"and {len(differ) - MAX_SHOWN:,} more")
+        out.line(f"and {len(differ) - MAX_SHOWN:,} more")

@@ -286,7 +286,7 @@ async def test_a_forged_claim_that_all_was_redriven_is_reported(kafka: str) -> N
         entry = Redriven(topic=DEAD, partition=here, up_to=1, sending_to=1)
         await writer.append(log_registry.redriven_key(DEAD, here), RegistryRecord(redriven=entry))
         redrive = await asyncio.to_thread(ops, kafka, "dlq", "redrive", DEAD)
-        assert "all before 1 was redriven before, by mallory" in redrive.stdout
+        assert "all before 1 was redriven before, by mallory" in redrive.stderr
         entry = Redriven(topic=DEAD, partition=here, up_to=10**9, sending_to=10**9)
         await writer.append(log_registry.redriven_key(DEAD, here), RegistryRecord(redriven=entry))
     redrive = await asyncio.to_thread(ops, kafka, "dlq", "redrive", DEAD)
@@ -347,7 +347,7 @@ async def test_an_undecodable_record_is_skipped_only_by_a_recorded_skip(kafka: s
     refused = await run_ops("skip", PAYMENT_INBOX.name, str(partition), str(offset - 1), "--reason", "no")
     assert refused.returncode == 1
     assert "this build can process the record" in refused.stderr
-    assert (await run_ops("skip", PAYMENT_INBOX.name, str(partition), "99", "--reason", "no")).returncode == 1
+    assert (await run_ops("skip", PAYMENT_INBOX.name, str(partition), "99", "--reason", "no")).returncode == 2
     assert (await run_ops("skip", *place)).returncode == 0
     ((topic, where, at, _),) = (await log_registry.read(kafka)).skipped
     assert (topic, where, at) == (PAYMENT_INBOX.name, partition, offset)

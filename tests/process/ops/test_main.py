@@ -16,7 +16,7 @@ from ops.main import main
         (["nope"], "No such command 'nope'"),
         (["tail"], "Missing argument 'topic'"),
         (["tail", "nope"], "no topic nope: `groupbuy-ops topics list` has them all"),
-        (["show", "order", "x"], "'x' is not an order: use groups/{group}/orders/{order}"),
+        (["show", "order", "x"], "'x' is not an order name; expected groups/<uuid>/orders/<uuid>"),
         (["show", "group", "groups/x"], "'groups/x' is not a group"),
         (["show", "group", "9F6C1C5E-0000-4000-8000-000000000001"], "is not a group"),
         (["dlq", "show", "orders.order.v2"], "no dead-letter topic orders.order.v2"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,7 +11,7 @@ from groupbuy.payments.v1.decisions_pb2 import PaymentDecision, PaymentEvent
 
 from ops.amounts import amount
 from ops.log import describe
-from ops.log.decode import as_json, line
+from ops.log.decode import as_object, line
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX
 from tests.scenarios.facts import GROUP
 from tests.unit.ops.scripted_logs import ScriptedLogs, completed_group
@@ -76,7 +75,7 @@ def test_copies_in_an_inbox_are_decoded_too() -> None:
     logs = completed_group()
     first = Record(logs.inbox[0].value)
     assert "opened by ann" in line(PAYMENT_INBOX, first)
-    shown = json.loads(as_json(PAYMENT_INBOX, first))
+    shown = as_object(PAYMENT_INBOX, first)
     assert shown["value"]["group_decision"]["version"] == "1"
     assert shown["headers"] == {"ce_id": "x:1"}
 
@@ -84,7 +83,7 @@ def test_copies_in_an_inbox_are_decoded_too() -> None:
 def test_undecodable_bytes_are_shown_with_their_size() -> None:
     record = Record(b"\xff\xff")
     assert "2 bytes that can't be decoded" in line(ORDERS, record)
-    assert json.loads(as_json(ORDERS, record))["value"] == "ffff"
+    assert as_object(ORDERS, record)["value"] == "ffff"
 
 
 def test_a_cancellation_request_is_described() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chassis.telemetry.printable import json_safe, printable, printable_bytes, printable_lines
-from ops import console, main
+from ops import console, main, output
 from ops.audit.auditor import Auditor
 from ops.audit.findings import Findings, Invariant
 from ops.audit.money.statement import Totals
@@ -33,6 +34,7 @@ from ops.log import decode, invites, replay, show, what_if
 from ops.log.describe import event_line
 from ops.log.simulated import Outcome
 from ops.log.what_if import Compared
+from ops.output import Output
 from ops.printing import as_json
 from ops.reconcile import command as reconcile
 from ops.reconcile.comparison import Kind, Line
@@ -65,8 +67,9 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """The output of all commands."""
     out = io.StringIO()
     made = lambda: SafeConsole(file=out, width=400, force_terminal=False)  # noqa: E731
-    for module in (console, dlq, invites, ledger, offsets, reconcile, replay, show, what_if):
+    for module in (console, output):
         monkeypatch.setattr(module, "console", made)
+    monkeypatch.setattr(sys, "stdout", out)
     return out
 
 
@@ -134,10 +137,10 @@ RECORDS = [
 @pytest.mark.parametrize(("spec", "message"), RECORDS, ids=[f"{s.name} {i}" for i, (s, _) in enumerate(RECORDS)])
 def test_tail_and_show(spec: Any, message: Any, screen: io.StringIO) -> None:
     one = record(message.SerializeToString())
-    for output in (decode.line(spec, one), decode.as_json(spec, one)):
-        assert not unsafe(output)
-        assert "\n" not in output
-    assert json.loads(decode.as_json(spec, one))["key"] == ALL
+    for text in (decode.line(spec, one), as_json(decode.as_object(spec, one))):
+        assert not unsafe(text)
+        assert "\n" not in text
+    assert decode.as_object(spec, one)["key"] == ALL
     if spec in show.HISTORY:
         for line in show._lines([show.Entry(spec, one, decode.decode(spec, one))], None):
             console.console().print(line, soft_wrap=True)
@@ -149,7 +152,7 @@ def test_tail_prints_undecodable_bytes() -> None:
         for value in (None, b"\xff\x1b[2J", b""):
             for key in (None, b"\xff\xfe\x1b", KEY):
                 assert not unsafe(decode.line(spec, record(value, key)))
-                assert not unsafe(decode.as_json(spec, record(value, key)))
+                assert not unsafe(as_json(decode.as_object(spec, record(value, key))))
 
 
 @pytest.mark.parametrize("event", [g.GroupEvent, p.PaymentEvent])
@@ -190,7 +193,7 @@ def test_dlq_show(screen: io.StringIO) -> None:
         dead = record(
             KEY, topic="orders.order.v1.groups.dlq", headers=[("ce_subject", KEY), ("dlq-error", KEY), ("dlq-cut", KEY)]
         )
-        dlq._print_letter(dead, origin)
+        dlq._print_letter(Output(), dead, origin)
         encoded = as_json(dlq._fields(dead, origin))
         assert not unsafe(encoded)
         assert json.loads(encoded)["claimed_subject"] == ALL
@@ -209,19 +212,19 @@ def test_audit(screen: io.StringIO) -> None:
 
 
 def test_replay(screen: io.StringIO) -> None:
-    replay._print([replay.Replayed("log", differences=[ALL], stopped=[ALL])])
+    replay._print(Output(), [replay.Replayed("log", differences=[ALL], stopped=[ALL])])
     safe(screen)
 
 
 def test_what_if(screen: io.StringIO) -> None:
     money = Outcome()
     money.captured[ALL] = 5
-    what_if._print(Compared(was=money))
+    what_if._print(Output(), Compared(was=money))
     safe(screen)
 
 
 def test_reconcile(screen: io.StringIO) -> None:
-    reconcile._print([Line(Kind.DIFFERS, ALL, ALL, ALL, ALL, ALL)])
+    reconcile._print(Output(), [Line(Kind.DIFFERS, ALL, ALL, ALL, ALL, ALL)])
     safe(screen)
 
 
@@ -238,7 +241,7 @@ def test_invites(screen: io.StringIO) -> None:
 
 def test_offsets_and_ledger(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     start = offsets.Start("g", TopicPartition("t", 0), 3, True, ALL)
-    monkeypatch.setattr(offsets, "at_broker", lambda *_: ([start], [start]))
+    monkeypatch.setattr(offsets, "at_broker", lambda *_, **__: ([start], [start]))
     offsets.recover(kafka="127.0.0.1:1", dry_run=True)
     balances = SimpleNamespace(items=lambda: [((ALL, SimpleNamespace(name="CASH")), (1, 1))])
     folds = {0: SimpleNamespace(balances=balances)}
@@ -248,7 +251,7 @@ def test_offsets_and_ledger(screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
 
 
 def test_skip(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(skip, "at_broker", lambda *_: (record(KEY), ALL))
+    monkeypatch.setattr(skip, "at_broker", lambda *_, **__: (record(KEY), ALL))
     skip.skip(GROUP_INBOX.name, 0, 3, reason=ALL, kafka="127.0.0.1:1", dry_run=False)
     output = capsys.readouterr().out
     assert not unsafe(output)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eventlog.broker.security import Cluster, client
-from ops.errors import USAGE, OpsError
+from ops.errors import CANNOT_RUN, OpsError
 from ops.security import cluster
 
 PASSWORD = "correct horse battery staple"
@@ -40,7 +40,7 @@ def test_incomplete_credentials_are_reported(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("GROUPBUY_OPS_KAFKA_USER", "ops")
     with pytest.raises(OpsError) as caught:
         cluster("broker:9093")
-    assert caught.value.exit_code == USAGE
+    assert caught.value.exit_code == CANNOT_RUN
     assert "GROUPBUY_OPS_KAFKA_PASSWORD and GROUPBUY_OPS_KAFKA_CA are not set" in str(caught.value)
 
 

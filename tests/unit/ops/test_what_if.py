@@ -99,5 +99,5 @@ def test_groups_without_their_first_input_are_omitted(evening: SimulatedSystem) 
 
 
 def test_invalid_terms_are_refused_with_the_reason(evening: SimulatedSystem) -> None:
-    with pytest.raises(OpsError, match="would be invalid: tiers"):
+    with pytest.raises(OpsError, match=r"invalid terms for .*: tiers"):
         simulated(evening, tiers=(Tier(members=5, unit_price_minor=10), Tier(members=2, unit_price_minor=5)))
