@@ -23,6 +23,11 @@ for each in distributions/*/pyproject.toml; do
     if [ -f "$each" ]; then distributions="$distributions $each"; fi
 done
 
+if [ ! -w . ]; then
+    echo "$(pwd) can't be written by this user: clone the repository to a directory of your own" >&2
+    exit 2
+fi
+
 # A second make in the same clone waits, and finds .venv complete.
 if command -v flock >/dev/null 2>&1; then
     exec 9<.
