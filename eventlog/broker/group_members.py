@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -21,6 +23,8 @@ class Member(NamedTuple):
     instance: str
     #: Assigned partitions by topic; empty during a rebalance.
     partitions: dict[str, list[int]]
+    #: host:port of the member's gRPC server, by which the other replicas find it; empty: unknown.
+    address: str = ""
 
 
 class _Described(Response):  # type: ignore[misc]
@@ -77,20 +81,32 @@ async def members_of(kafka: Kafka, group: str) -> list[Member]:
     admin = AIOKafkaAdminClient(**client(kafka))
     await admin.start()
     try:
-        node = await admin.find_coordinator(group)
-        response = await send_admin_request(admin, _Describe(group), node)
+        return await describe_members(admin, group)
     finally:
         await admin.close()
+
+
+async def describe_members(admin: AIOKafkaAdminClient, group: str) -> list[Member]:
+    """The same, over a started admin client."""
+    node = await admin.find_coordinator(group)
+    response = await send_admin_request(admin, _Describe(group), node)
     (described,) = response.to_object()["groups"]
     if described["error_code"]:
         raise for_code(described["error_code"])(f"group {group} can't be described")
-    return [
-        Member(row["group_instance_id"] or "", _partitions(row["member_assignment"])) for row in described["members"]
-    ]
+    return [_member(row["group_instance_id"] or "", row["member_assignment"]) for row in described["members"]]
 
 
-def _partitions(raw: Any) -> dict[str, list[int]]:
+def _member(instance: str, raw: Any) -> Member:
     if not raw:
-        return {}
-    assignment = ConsumerProtocolMemberAssignment.decode(raw)
-    return {topic: list(partitions) for topic, partitions in assignment.assignment}
+        return Member(instance, {})
+    assigned = ConsumerProtocolMemberAssignment.decode(raw)
+    return Member(instance, {topic: list(some) for topic, some in assigned.assignment}, _address(assigned.user_data))
+
+
+def _address(user_data: bytes | None) -> str:
+    """The address in the assignment of a member, as eventlog/faust/group/assignor.py sends it."""
+    try:
+        url = json.loads(zlib.decompress(user_data or b""))["url"]
+    except (zlib.error, ValueError, KeyError, TypeError):
+        return ""  # not a member of ours
+    return str(url).partition("://")[2]

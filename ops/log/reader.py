@@ -5,6 +5,7 @@ Read-only: joins no consumer group and commits no offsets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from hashlib import sha256
 from types import TracebackType
@@ -25,6 +26,7 @@ CLIENT = "groupbuy-ops"
 BATCH_RECORDS = 20_000
 #: One fetch waits for all its partitions, so an idle partition has to answer soon.
 FETCH_MAX_WAIT_MS = 100
+FETCH_BYTES = 4 * 1024 * 1024
 
 #: Called with a topic and records of one of its partitions, in order.
 Take = Callable[[str, list[Any]], None]
@@ -57,10 +59,12 @@ class Reader:
         partitions: Collection[int] | None = None,
         *,
         skipped: Collection[Place] = (),
+        fetch_bytes: int = FETCH_BYTES,
     ) -> None:
         """`topics` in the order in which their end offsets are read. `partitions` None reads all.
 
-        `read_to_end` omits the records of `skipped`, which services skip: see `skips`.
+        `read_to_end` omits the records of `skipped`, which services skip: see `skips`. `fetch_bytes` bounds what is
+        fetched ahead of a partition.
         """
         self._skipped = frozenset(skipped)
         self._kafka = kafka
@@ -72,7 +76,7 @@ class Reader:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
-            max_partition_fetch_bytes=4 * 1024 * 1024,
+            max_partition_fetch_bytes=fetch_bytes,
         )
         self._by_topic: dict[str, list[TopicPartition]] = {}
         self._partitions: dict[str, int] = {}
@@ -149,8 +153,11 @@ class Reader:
                 if (tp.topic, tp.partition) in positions:
                     self._consumer.seek(tp, positions[tp.topic, tp.partition])
 
-    async def read_to_end(self, take: Take) -> int:
-        """Reads from the end of the last call to the current end. Returns the number of records."""
+    async def read_to_end(self, take: Take, lead_ms: float = math.inf) -> int:
+        """Reads from the end of the last call to the current end. Returns the number of records.
+
+        No partition gets further ahead of another than about `lead_ms`, by the broker's time of the records.
+        """
         ends = await self.ends()
         left = set()
         for tp, end in ends.items():
@@ -159,9 +166,13 @@ class Reader:
         self._consumer.resume(*left)
         self._consumer.pause(*(set(ends) - left))
         count = 0
+        read_ms: dict[TopicPartition, float] = dict.fromkeys(left, 0)
         while left:
-            batches = await self._consumer.getmany(*left, timeout_ms=1000, max_records=BATCH_RECORDS)
+            earliest_ms = min(read_ms[tp] for tp in left)
+            wanted_tps = [tp for tp in left if read_ms[tp] <= earliest_ms + lead_ms]
+            batches = await self._consumer.getmany(*wanted_tps, timeout_ms=1000, max_records=BATCH_RECORDS)
             for tp, records in batches.items():
+                read_ms[tp] = records[-1].timestamp
                 wanted = [record for record in records if record.offset < ends[tp]]
                 if len(wanted) < len(records):
                     # Beyond the end that was read: a later call takes them.
