@@ -149,14 +149,14 @@ class Lane:
         """Writes the groups with these numbers, from the first order to the last settlement."""
         groups: dict[bytes, Aggregate[Any]] = {}
         group_payments: dict[bytes, Aggregate[Any]] = {}
-        placed = await self._append(ORDERS, list(self._orders(indexes)))
+        placed = await self.append(ORDERS, list(self._orders(indexes)))
         to_group, outcomes = list(_copied(placed, self._facts_to_group)), list[New]()
         while to_group or outcomes:
-            group_inputs = await self._append(GROUP_INBOX, to_group)
-            decided = await self._append(GROUP_LOG, _decided(group_inputs, self._group, groups, self._group_stamp))
+            group_inputs = await self.append(GROUP_INBOX, to_group)
+            decided = await self.append(GROUP_LOG, _decided(group_inputs, self._group, groups, self._group_stamp))
             to_payments = [*_copied(decided, self._decisions_to_payments), *outcomes]
-            payment_inputs = await self._append(PAYMENT_INBOX, to_payments)
-            paid = await self._append(
+            payment_inputs = await self.append(PAYMENT_INBOX, to_payments)
+            paid = await self.append(
                 PAYMENT_LOG, _decided(payment_inputs, self._payments, group_payments, self._payments_stamp)
             )
             to_group = list(_copied(paid, self._decisions_to_group))
@@ -173,7 +173,7 @@ class Lane:
                 fact = self._facts.placed(parse_order(request(index, seat, group)))
                 yield fact.key.encode(), fact.value, list(fact.headers)
 
-    async def _append(self, topic: TopicSpec, records: Sequence[New]) -> list[Stored]:
+    async def append(self, topic: TopicSpec, records: Sequence[New]) -> list[Stored]:
         """Appends records; returns them as they are in the log."""
         stored: list[Stored] = []
 
