@@ -150,7 +150,7 @@ async def _ask(address: _Address, context: ssl.SSLContext | None) -> None:
         size, correlation = struct.unpack(">ii", await reader.readexactly(8))
         if correlation == 1 and size > 0:
             return
-    except asyncio.IncompleteReadError:
+    except (asyncio.IncompleteReadError, ConnectionResetError):
         # The listener has closed the connection: a TLS listener does so, some after an alert.
         pass
     finally:
