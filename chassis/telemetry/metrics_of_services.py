@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from chassis.telemetry.metric import Kind, Metric, Source
-from eventlog.runtime.counters import BATCH_RECORDS, BATCH_S, PUBLISH_S, RECOVERY_S
+from eventlog.runtime.counters import PUBLISH_S, RECOVERY_S
 
-_CALL_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_PAUSE_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_CALL_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_PAUSE_S = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5)
 _PROVIDER_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
@@ -77,7 +77,7 @@ GC_PAUSE = Metric(
     "seconds",
     ("generation",),
     "Pauses of the garbage collector, which stop all threads.",
-    buckets=(0.0001, 0.001, 0.005, 0.025, 0.1, 0.5),
+    buckets=(0.0001, 0.001, 0.01, 0.1),
 )
 BUILD_INFO = Metric(
     "groupbuy_build_info", Kind.GAUGE, "1", ("service", "version", "python"), "The build of the process. Always 1."
@@ -133,16 +133,19 @@ DEAD_LETTERS = Metric(
     _GROUP_TOPIC,
     "Records that could not be decoded and were sent to the dead-letter topic of their source topic.",
 )
-RECORDS_PER_BATCH = Metric(
-    "groupbuy_batch_records", Kind.HISTOGRAM, "records", _GROUP, "Records of a handled batch.", buckets=BATCH_RECORDS
+BATCHES = Metric(
+    "groupbuy_batches_handled_total",
+    Kind.COUNTER,
+    "batches",
+    _GROUP,
+    "Batches, each of one partition, that were handled.",
 )
-SECONDS_PER_BATCH = Metric(
-    "groupbuy_batch_seconds",
-    Kind.HISTOGRAM,
+BATCH_SECONDS = Metric(
+    "groupbuy_batch_seconds_total",
+    Kind.COUNTER,
     "seconds",
     _GROUP,
-    "Time to handle a batch, the event loop's turns for others included, without the broker's acknowledgement.",
-    buckets=BATCH_S,
+    "Time to handle batches, the event loop's turns for others included, without the broker's acknowledgement.",
 )
 BATCHES_IN_FLIGHT = Metric(
     "groupbuy_batches_in_flight",
@@ -262,10 +265,18 @@ PROVIDER_SECONDS = Metric(
     "groupbuy_provider_call_seconds",
     Kind.HISTOGRAM,
     "seconds",
-    ("provider", "operation"),
+    _PROVIDER,
     "Time of a provider call with its look-ups and retries, at most twice CALL_SECONDS.",
     Source.PAYMENTS,
     _PROVIDER_S,
+)
+PROVIDER_OPERATION_SECONDS = Metric(
+    "groupbuy_provider_operation_seconds_total",
+    Kind.COUNTER,
+    "seconds",
+    ("provider", "operation"),
+    "The same time by operation. Divided by the calls: seconds a call.",
+    Source.PAYMENTS,
 )
 PROVIDER_IN_FLIGHT = Metric(
     "groupbuy_provider_calls_in_flight", Kind.GAUGE, "calls", _PROVIDER, "Provider calls in flight.", Source.PAYMENTS

@@ -9,10 +9,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 #: Upper bounds of the buckets of the kernel's histograms.
-BATCH_RECORDS = (1, 10, 100, 1_000, 10_000)
-BATCH_S = (0.001, 0.01, 0.1, 1.0, 10.0)
-PUBLISH_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0)
-RECOVERY_S = (0.1, 1.0, 5.0, 15.0, 60.0, 300.0)
+PUBLISH_S = (0.01, 0.05, 0.25, 1.0, 5.0)
+RECOVERY_S = (1.0, 10.0, 60.0, 300.0)
 
 
 class Histogram:
