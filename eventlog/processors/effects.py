@@ -25,7 +25,7 @@ from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection, Processor
 from eventlog.records.envelope import header
 from eventlog.records.topic_spec import TopicSpec
-from eventlog.records.traceparent import CAUSATION_HEADER, passed_on
+from eventlog.records.traceparent import CAUSATION_HEADER, passed_on, result_id
 from eventlog.runtime.abort import abort
 from eventlog.runtime.cancellation import cancel_requested
 from eventlog.runtime.time_slice import TimeSlice
@@ -156,10 +156,11 @@ class Effects(Processor, Generic[C]):
 def _caused(result: EffectResult, decision: Any) -> list[tuple[str, bytes]]:
     """The headers of a result, with the decision that requested it and the decision's trace."""
     made = list(result.headers)
-    cause = header(decision.headers, "ce_id")
-    if cause is not None:
+    cause = header(decision.headers, "ce_id") or ""
+    own_id = result_id(header(made, "ce_id") or "", cause)
+    if cause:
         made.append((CAUSATION_HEADER, cause.encode()))
-    traceparent = passed_on(decision.headers, header(made, "ce_source") or "", header(made, "ce_id") or "")
+    traceparent = passed_on(decision.headers, header(made, "ce_source") or "", own_id)
     if traceparent is not None:
         made.append(traceparent)
     return made

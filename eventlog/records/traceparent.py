@@ -51,6 +51,11 @@ def span_id(source: str, ce_id: str) -> str:
     return sha256(f"{source} {ce_id}".encode()).hexdigest()[:16]
 
 
+def result_id(ce_id: str, causation: str) -> str:
+    """Identifies a result for `span_id`: a call that is made again for a later decision has the same `ce_id`."""
+    return f"{ce_id} for {causation}"
+
+
 def passed_on(headers: Iterable[tuple[str, bytes]], source: str, ce_id: str) -> tuple[str, bytes] | None:
     """The traceparent of a record that was caused by another one, whose headers are given; None if that has none.
 
