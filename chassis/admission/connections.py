@@ -29,9 +29,10 @@ from chassis.admission.rate_limit import LogThrottle, RateLimit
 
 log = structlog.stdlib.get_logger(__name__)
 
-#: Connections of the process, and of one address. Half of the file descriptors are left to everything else.
+#: Connections of the process, and of one address. Half of the file descriptors are left to everything else. gRPC keeps
+#: about 7 KB for each connection of the highest number it ever had, so one address costs at most 7 MB for good.
 MAX_CONNECTIONS = 8_000
-MAX_PER_ADDRESS = 2_000
+MAX_PER_ADDRESS = 1_000
 #: Open streams of one connection. A gRPC client delays further calls.
 MAX_STREAMS = 10_000
 #: Failed calls of all connections in one interval from which single connections are inspected, and failed calls of one

@@ -64,7 +64,8 @@ class Others:
         health: list[Any] = [health_pb2_grpc.HealthStub(channel(one, "monitor")) for one in SERVICES]
         groups: Any = groups_pb2_grpc.GroupServiceStub(channel("groups", "support"))
         campaigns: Any = campaigns_pb2_grpc.CampaignServiceStub(channel("groups", "merchant"))
-        orders: Any = orders_pb2_grpc.OrderServiceStub(channel("orders", "support"))
+        # Rate limits are per identity: no attack uses this one.
+        orders: Any = orders_pb2_grpc.OrderServiceStub(channel("orders", "operator"))
         shop: Any = orders_pb2_grpc.OrderServiceStub(channel("orders", "shop"))
         payments: Any = payments_pb2_grpc.PaymentServiceStub(channel("payments", "finance"))
 
