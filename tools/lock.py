@@ -21,6 +21,8 @@ OPTIONS = (
     "--no-header",
     "--no-annotate",
     "--no-emit-package=groupbuy-client",
+    # The images export traces.
+    "--extra=tracing",
 )
 
 
