@@ -18,6 +18,7 @@ from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import SeatState
 from ops.audit.money.statement import Totals
 from ops.console import labelled
+from ops.sheet import Column, Sheet
 
 MAX_SHOWN = 50
 #: Invariants that another command checks.
@@ -126,14 +127,13 @@ class Report:
             table.add_row("ledger", f"{self.roots:,} roots compared with the exported ones")
         return table
 
-    def _money(self) -> Table:
-        table = Table(title="Money", title_justify="left")
-        for column in ("currency", "held", "captured", "released", "still held", "refunded"):
-            table.add_column(column, justify="left" if column == "currency" else "right")
+    def _money(self) -> Sheet:
+        titles = ("held", "captured", "released", "still held", "refunded")
+        sheet = Sheet("Money", [Column("currency", right=False), *map(Column, titles)])
         for currency, totals in sorted(self.money.items()):
             sums = (totals.held, totals.captured, totals.released, totals.open, totals.refunded)
-            table.add_row(currency, *(amount(minor, currency) for minor in sums))
-        return table
+            sheet.rows.append((currency, *(amount(minor, currency) for minor in sums)))
+        return sheet
 
     def _invariants(self) -> Table:
         table = Table(title="Invariants", title_justify="left")

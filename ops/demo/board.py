@@ -18,34 +18,14 @@ from ops.audit.findings import Findings
 from ops.audit.group.decisions import GroupFold
 from ops.audit.group.membership import GroupState
 from ops.audit.money.group_payments import GroupPaymentsFold
+from ops.demo.endings import Ending, ending
+from ops.demo.sums import Sums, of_group
 from ops.log.describe import clock, event_line
 from shared_kernel.topics import GROUP_LOG, PAYMENT_LOG
 
 TOPICS = (GROUP_LOG.name, PAYMENT_LOG.name)
 #: Events that are shown as news.
 NEWS = {"completed", "expired", "cancelled", "tier_reached", "member_declined"}
-
-
-@dataclass(slots=True)
-class Money:
-    """Sums in minor units of one currency. A wallet's payment counts as held until its group closes."""
-
-    held: int = 0
-    captured: int = 0
-    released: int = 0
-
-    @property
-    def open(self) -> int:
-        """The amount that is still held."""
-        return self.held - self.captured - self.released
-
-    def add(self, payments: GroupPaymentsFold) -> None:
-        """Adds the amounts of a group."""
-        for payment in payments.payments.values():
-            for hold in payment.holds.values():
-                self.held += hold.held
-                self.captured += hold.kept
-                self.released += hold.released + hold.own_refunds
 
 
 @dataclass(slots=True)
@@ -56,7 +36,7 @@ class Board:
     groups: dict[str, GroupFold] = field(default_factory=dict)
     payments: dict[str, GroupPaymentsFold] = field(default_factory=dict)
     tiers_reached: int = 0
-    news: deque[str] = field(default_factory=lambda: deque(maxlen=6))
+    news: deque[str] = field(default_factory=lambda: deque(maxlen=40))
     #: Violations that the folds find. Ignored here; the audit reports them.
     _ignored: Findings = field(default_factory=Findings)
 
@@ -90,30 +70,42 @@ class Board:
         return self.titles.get(group.terms.campaign, printable(group.terms.campaign))
 
     def opened(self) -> list[GroupFold]:
-        """The number of opened groups, including solo purchases."""
+        """The opened groups, with solo purchases."""
         return [group for group in self.groups.values() if group.terms is not None]
+
+    def pooled(self) -> list[GroupFold]:
+        """The opened groups without solo purchases."""
+        return [group for group in self.opened() if group.terms and not group.terms.solo]
+
+    def solo(self) -> list[GroupFold]:
+        """The solo purchases, each a group of one in the log."""
+        return [group for group in self.opened() if group.terms and group.terms.solo]
 
     def states(self) -> Counter[GroupState]:
         """The number of groups by state, without solo purchases."""
-        return Counter(group.state for group in self.opened() if group.terms and not group.terms.solo)
+        return Counter(group.state for group in self.pooled())
 
     def forming(self) -> list[GroupFold]:
         """The forming groups, the fullest first."""
-        found = [g for g in self.opened() if g.state is GroupState.FORMING and g.terms and not g.terms.solo]
+        found = [group for group in self.pooled() if group.state is GroupState.FORMING]
         return sorted(found, key=lambda group: (-group.taken, group.key))
 
-    def money(self) -> dict[str, Money]:
-        """The amounts by currency."""
-        sums: dict[str, Money] = {}
-        for group in self.opened():
-            group_payments = self.payments.get(group.key)
-            if group_payments is not None and group.terms is not None:
-                sums.setdefault(group.terms.currency, Money()).add(group_payments)
+    def endings(self) -> Counter[Ending]:
+        """The number of orders by final state, with solo purchases. Each order counts once."""
+        return Counter(ending(group, seat) for group in self.groups.values() for seat in group.seats.values())
+
+    def money(self) -> dict[str, Sums]:
+        """The sums by currency, with solo purchases."""
+        return self.money_of(self.opened())
+
+    def money_of(self, groups: Iterable[GroupFold]) -> dict[str, Sums]:
+        """The sums of these groups by currency."""
+        sums: dict[str, Sums] = {}
+        for group in groups:
+            if group.terms is not None:
+                sums.setdefault(group.terms.currency, Sums()).add(self.sums_of(group))
         return dict(sorted(sums.items()))
 
-    def money_of(self, group: GroupFold) -> Money:
-        """The amounts of one group."""
-        money = Money()
-        if (group_payments := self.payments.get(group.key)) is not None:
-            money.add(group_payments)
-        return money
+    def sums_of(self, group: GroupFold) -> Sums:
+        """The sums of one group."""
+        return of_group(group, self.payments.get(group.key))

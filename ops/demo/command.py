@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from devstack.errors import DevstackError
-from ops.console import console
+from ops.console import WIDTH_OF_FILES, SafeConsole
 from ops.demo.director import Director, Options
 from ops.errors import OpsError
+from ops.output import Json, Output
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -24,18 +26,33 @@ def demo(
     kafka: Annotated[str | None, typer.Option(envvar="KAFKA", help="Broker, host:port. Default: start one.")] = None,
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of every topic.")] = 4,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the run directory with data and logs.")] = False,
+    record: Annotated[
+        Path | None, typer.Option(help="Write the history of the evening to a file, for pictures.", dir_okay=False)
+    ] = None,
+    json: Json = False,
 ) -> None:
     """Runs a shop's evening on a real broker with real services, kills one of them, and audits the result.
 
-    Exits with 0 only if the audit finds no violation.
+    With --json the view and the tables go to standard error.
+
+    Reads nothing, or with --kafka the broker's topics.
+
+    Changes the run directory, which is removed at the end, or with --kafka the topics of that broker.
+
+    Exit codes: 0 the audit finds no violation, 1 it finds one, 2 cannot run, 130 Ctrl-C.
+
+    Example: groupbuy-ops demo --orders 500
     """
-    options = Options(orders, seed, kafka or None, partitions, keep, Path(".run") / f"demo-{os.getpid()}")
-    director = Director(options, console())
+    options = Options(orders, seed, kafka or None, partitions, keep, Path(".run") / f"demo-{os.getpid()}", record)
+    out = Output(json)
+    director = Director(options, _error_console() if json else out.console)
     received: list[signal.Signals] = []
     try:
         succeeded = asyncio.run(_until_signal(director, received))
     except asyncio.CancelledError:
-        raise typer.Exit(128 + (received[0] if received else signal.SIGINT)) from None
+        number = received[0] if received else signal.SIGINT
+        director.stopped(_name(number))
+        raise typer.Exit(128 + number) from None
     except DevstackError as error:
         raise OpsError(str(error), error.exit_code) from error
     except ExceptionGroup as errors:
@@ -45,7 +62,16 @@ def demo(
             raise
         first = _leaf(failed)
         raise OpsError(str(first), getattr(first, "exit_code", 1)) from errors
+    out.record(director.figures())
     raise typer.Exit(0 if succeeded else 1)
+
+
+def _error_console() -> SafeConsole:
+    return SafeConsole(stderr=True, width=None if sys.stderr.isatty() else WIDTH_OF_FILES)
+
+
+def _name(number: signal.Signals) -> str:
+    return "Ctrl-C" if number is signal.SIGINT else number.name
 
 
 def _leaf(group: ExceptionGroup[DevstackError]) -> DevstackError:
@@ -61,6 +87,7 @@ async def _until_signal(director: Director, received: list[signal.Signals]) -> b
     def on_signal(number: signal.Signals) -> None:
         received.append(number)
         if len(received) == 1:
+            director.stopping(_name(number))
             running.cancel()
         else:
             loop.run_in_executor(None, director.kill_all)

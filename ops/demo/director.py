@@ -1,4 +1,4 @@
-"""Runs the evening from the first process to the last check: stage, player, view, a killed service, results, audit.
+"""Runs the evening from the first process to the last check: start, orders, view, a killed service, results, audit.
 
 The run succeeds if the audit finds nothing, no call had an unexpected error, and the killed service was restarted.
 """
@@ -6,11 +6,14 @@ The run succeeds if the audit finds nothing, no call had an unexpected error, an
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import time
+from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -20,19 +23,23 @@ from rich.live import Live
 from rich.text import Text
 
 from chassis.rpc import channel_options
-from ops.audit import Marks, NotQuiet, audit, marks, wait_quiet
+from ops.audit import Marks, NotQuiet, Report, audit, marks, wait_quiet
 from ops.console import labelled
 from ops.demo.board import TOPICS, Board
-from ops.demo.plan import Evening, plan
+from ops.demo.history import Recorder
+from ops.demo.plan import Evening, Plot, plan
 from ops.demo.player import Player, Tally
 from ops.demo.results import print_results
 from ops.demo.stage import Stage
-from ops.demo.view import FRAMES_PER_SECOND, View
+from ops.demo.startup import Startup
+from ops.demo.view import FRAMES_PER_SECOND, View, animated
 from ops.log.reader import Reader
 
 #: The service that is killed.
 VICTIM = "groups"
 QUIET_WITHIN_S = 60.0
+#: The interval of lines of progress, for output that is not redrawn.
+LINE_INTERVAL_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,8 @@ class Options:
     partitions: int
     keep: bool
     run_dir: Path
+    #: The file for the history of the evening; None for none.
+    record: Path | None = None
 
 
 class Director:
@@ -59,6 +68,8 @@ class Director:
         self._run = uuid4()
         self._board = Board({f"{o.id}-{self._run.hex[:6]}": o.title for o in self._evening.offers})
         self._view = View(self._evening, self._board, self._tally, self._stage)
+        self._recorder = Recorder()
+        self._report: Report | None = None
 
     def kill_all(self) -> None:
         """Kills all processes. May be called from any thread."""
@@ -76,6 +87,34 @@ class Director:
             self._clean_up(succeeded or interrupted)
         return succeeded
 
+    def stopping(self, signal_name: str) -> None:
+        """Prints that a signal has arrived and that processes are being stopped."""
+        self._print(f"{signal_name}: stopping all processes in order; a second signal kills them")
+
+    def stopped(self, signal_name: str) -> None:
+        """Prints how far the evening was when a signal ended it. Call after `run`."""
+        self._print(
+            f"Stopped by {signal_name} after {self._tally.placed:,} of {self._evening.orders:,} orders. "
+            "All processes of the demo have ended."
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """The result as one object for programs. Amounts are in minor units by currency."""
+        audited = json.loads(self._report.json()) if self._report is not None else None
+        return {
+            "orders": self._tally.placed,
+            "endings": {one.name.lower(): count for one, count in self._board.endings().items()},
+            "groups": {state.name.lower(): count for state, count in self._board.states().items()},
+            "solo_purchases": len(self._board.solo()),
+            "money_minor": {c: {**asdict(sums), "net": sums.net} for c, sums in self._board.money().items()},
+            "unexpected": sorted(set(self._tally.errors)),
+            "audit": audited,
+        }
+
+    def _print(self, line: str) -> None:
+        # On a terminal lines end between words, and no amount is split. In a file each line stays one.
+        self._console.print(line, soft_wrap=not self._console.is_terminal)
+
     def _clean_up(self, remove: bool) -> None:
         run_dir = self._options.run_dir
         empty = not any(path.is_file() for path in run_dir.rglob("*"))
@@ -84,28 +123,44 @@ class Director:
             with suppress(OSError):
                 run_dir.parent.rmdir()  # fails if it has other files
         elif run_dir.exists():
-            self._console.print(f"logs and data are in {run_dir}", highlight=False, soft_wrap=True)
+            self._print(f"Logs and data are in {run_dir}.")
 
     async def _in_stage(self) -> bool:
-        options, plots = self._options, self._evening.plots()
-        stories = ", ".join(f"{count} {plot.value}" for plot, count in sorted(plots.items(), key=lambda one: -one[1]))
-        self._console.print(
-            f"An evening of {self._evening.orders:,} orders in {len(self._evening.parties):,} groups, "
-            f"seed {options.seed}: {stories}",
-            highlight=False,
-            soft_wrap=True,
+        plots = self._evening.plots()
+        solo = plots.pop(Plot.SOLO, 0)
+        stories = ", ".join(f"{count}× {plot.value}" for plot, count in sorted(plots.items(), key=lambda one: -one[1]))
+        self._print(
+            f"The script has {self._evening.orders:,} orders (seed {self._options.seed}): {solo:,} solo purchases, and "
+            f"{plots.total():,} groups" + (f", planned as {stories}." if stories else ".")
         )
-        self._console.print("starting broker, provider and services", highlight=False)
-        async with self._stage as stage:
-            since = await marks(stage.kafka) if options.kafka else None
+        async with AsyncExitStack() as stack:
+            began_s = time.monotonic()
+            startup = asyncio.create_task(Startup(self._console, self._stage.waiting_for).run())
+            try:
+                stage = await stack.enter_async_context(self._stage)
+            finally:
+                startup.cancel()
+                with suppress(asyncio.CancelledError):
+                    await startup
+            processes = ", ".join(stage.states())
+            self._print(f"Started in {time.monotonic() - began_s:.0f} s: {processes}.")
+            since = await marks(stage.kafka) if self._options.kafka else None
             await self._show(since)
-            self._console.print(f"the evening took {time.monotonic() - self._view.started_s:.0f} s", highlight=False)
+            self._print(f"The evening took {self._view.elapsed()}. In its middle {self._view.incident}.")
             print_results(self._console, self._board, self._tally)
-            report = await audit(
+            self._print(self._about_the_audit())
+            self._report = report = await audit(
                 stage.kafka, stage.provider, settled=True, acknowledged=self._tally.acknowledged, since=since
             )
             report.print(self._console)
             return self._verdict(report.clean and not report.findings.alarms)
+
+    def _about_the_audit(self) -> str:
+        groups, solo = len(self._board.pooled()), len(self._board.solo())
+        return (
+            "The audit reads all topics again and shares no code with the services. In the log a solo purchase is a "
+            f"group of one: {groups:,} groups + {solo:,} solo purchases = {groups + solo:,} groups of the audit."
+        )
 
     def _verdict(self, clean: bool) -> bool:
         for error in sorted(set(self._tally.errors)):
@@ -135,21 +190,29 @@ class Director:
             reader = await stack.enter_async_context(Reader(self._stage.kafka, TOPICS))
             if since is not None:
                 reader.seek(since)
-            self._view.stage = "opening the shop"
             await player.open_shop(self._evening)
-            self._view.started_s = time.monotonic()
+            self._view.started_s = time.time()
             async with asyncio.TaskGroup() as tasks:
                 background = [tasks.create_task(self._follow(reader)), tasks.create_task(self._draw())]
                 kill = tasks.create_task(self._kill_victim())
-                self._view.stage = "the evening"
+                self._view.stage = "orders arrive"
                 await player.play(self._evening)
                 await kill
                 self._view.stage = "the last groups close"
                 await self._quiet(since)
                 # Reads the last records for the tables.
-                await reader.read_to_end(self._board.take)
+                await reader.read_to_end(self._take)
                 for task in background:
                     task.cancel()
+            self._view.stage = "over"
+            if self._options.record is not None:
+                self._recorder.write(self._options.record, self._view)
+
+    def _take(self, topic: str, records: Iterable[Any]) -> None:
+        taken = list(records)
+        self._board.take(topic, taken)
+        if self._options.record is not None:
+            self._recorder.take(topic, taken)
 
     async def _quiet(self, since: Marks | None) -> None:
         try:
@@ -161,34 +224,46 @@ class Director:
     async def _follow(self, reader: Reader) -> None:
         while True:
             try:
-                await reader.read_to_end(self._board.take)
+                await reader.read_to_end(self._take)
             except KafkaError as error:
                 self._view.incident = f"the broker does not answer: {type(error).__name__}"
+            if self._options.record is not None:
+                self._recorder.frame(self._view)
             await asyncio.sleep(1 / FRAMES_PER_SECOND)
 
     async def _draw(self) -> None:
-        if not self._console.is_terminal:
-            while True:
-                self._stage.check()
-                self._view.print_plain(self._console)
-                await asyncio.sleep(1 / FRAMES_PER_SECOND)
+        if not animated(self._console):
+            await self._print_progress()
         # Drawn in this task: a drawing thread would read the board while it changes.
-        with Live(self._view, console=self._console, auto_refresh=False, transient=True) as live:
+        with Live(
+            self._view, console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop"
+        ) as live:
             while True:
                 self._stage.check()
                 live.refresh()
                 await asyncio.sleep(1 / FRAMES_PER_SECOND)
+
+    async def _print_progress(self) -> None:
+        printed_s = 0.0
+        while True:
+            self._stage.check()
+            if time.monotonic() - printed_s >= LINE_INTERVAL_S:
+                printed_s = time.monotonic()
+                self._print(self._view.progress())
+            await asyncio.sleep(1 / FRAMES_PER_SECOND)
 
     async def _kill_victim(self) -> None:
         """Kills a service in the middle of the evening."""
         await asyncio.sleep(self._evening.kill_at_s)
         pid = self._stage.kill(VICTIM)
         killed_s = time.monotonic()
-        self._report(f"{VICTIM} (pid {pid}) was killed with SIGKILL")
+        self._show_incident(f"the demo killed {VICTIM} (pid {pid}) with SIGKILL")
         await self._stage.wait_restarted(VICTIM, pid)
-        self._report(f"{VICTIM} was killed with SIGKILL and serves again after {time.monotonic() - killed_s:.1f} s")
+        self._show_incident(
+            f"the demo killed {VICTIM} with SIGKILL; it served again after {time.monotonic() - killed_s:.1f} s"
+        )
 
-    def _report(self, what: str) -> None:
+    def _show_incident(self, what: str) -> None:
         self._view.incident = what
-        if not self._console.is_terminal:
-            self._console.print(f"  {what}", highlight=False)
+        if not animated(self._console):
+            self._print(f"  {what}")

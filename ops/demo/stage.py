@@ -13,7 +13,9 @@ from pathlib import Path
 from types import TracebackType
 
 from devstack.errors import DevstackError
-from devstack.stack import Stack
+from devstack.kafka import jars
+from devstack.stack import BROKER, Stack
+from devstack.supervision.health import Health
 from ops.demo.view import ServiceState
 
 PROVIDER = "provider"
@@ -29,6 +31,7 @@ class Stage:
         logging.getLogger("devstack").setLevel(logging.ERROR)
         low, high = LATENCY_MS
         latency = {"GROUPBUY_SIMPROVIDER_LATENCY_MIN_MS": str(low), "GROUPBUY_SIMPROVIDER_LATENCY_MAX_MS": str(high)}
+        self._external = kafka
         self._stack = Stack(run_dir, kafka=kafka, partitions=partitions, environment={PROVIDER: latency})
         self._pids: dict[str, int] = {}
         self._restarts: dict[str, int] = {}
@@ -54,6 +57,28 @@ class Stage:
         """Kills all processes; a running stop returns soon. May be called from any thread."""
         self._stack.cancel()
         self._stack.kill_all()
+
+    def waiting_for(self) -> str:
+        """The part of the stack that a start is waiting for; empty if nothing is. May block for seconds."""
+        names = self._stack.names
+        if PROVIDER in names:
+            return ", ".join(name for name in names if name != BROKER and not self._serving(name))
+        if self._external is not None:
+            return f"the broker at {self._external} and the creation of topics"
+        if BROKER in names:
+            return "the creation of topics"
+        with contextlib.suppress(DevstackError):
+            # The start itself reports the error.
+            if jars.missing():
+                return "Maven, which downloads Kafka once"
+        return "the broker"
+
+    def _serving(self, name: str) -> bool:
+        health = Health(self._stack.endpoints[name])
+        try:
+            return health.serving()
+        finally:
+            health.close()
 
     @property
     def kafka(self) -> str:

@@ -27,7 +27,7 @@ from ops.audit.money.statement import Totals
 from ops.broker import acls, dlq, offsets, skip
 from ops.console import SafeConsole
 from ops.demo.board import Board
-from ops.demo.results import _line, _members
+from ops.demo.results import by_group, members
 from ops.errors import OpsError
 from ops.ledger import command as ledger
 from ops.log import decode, invites, replay, show, what_if
@@ -294,9 +294,9 @@ def test_the_demo(screen: io.StringIO) -> None:
     made = console.console()
     for news in board.news:
         made.print(news)
+    made.print(by_group(board))
     for fold in board.opened():
-        made.print(_line(board, fold))
-        made.print(_members(board, fold))
+        made.print(members(board, fold))
     safe(screen)
 
 
