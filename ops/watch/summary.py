@@ -26,8 +26,9 @@ ORDER_ENDS: dict[SeatState, str] = {
 
 #: Prefix of a payment method -> provider; the longest prefix decides. The watch imports no service, so this table is
 #: its own; tests/unit/ops/watch/test_summary.py compares it with the payments service.
-_PROVIDERS = (("wallet_wechat", "wechat"), ("wechat", "wechat"), ("stripe", "stripe"))
-_DEFAULT_PROVIDER = "simulated"
+_BY_PREFIX = (("wallet_wechat", "wechat"), ("wechat", "wechat"), ("stripe", "stripe"))
+#: All providers; the first one has the methods without such a prefix.
+PROVIDERS = ("simulated", "stripe", "wechat")
 
 #: How long before its end an open hold counts as near its lapse, in milliseconds.
 NEAR_LAPSE_MS = 6 * 60 * 60 * 1000
@@ -108,7 +109,7 @@ class Summary(Struct, array_like=True):
 
 def provider_of(method: str) -> str:
     """The provider of a payment method."""
-    return next((name for prefix, name in _PROVIDERS if method.startswith(f"{prefix}_")), _DEFAULT_PROVIDER)
+    return next((name for prefix, name in _BY_PREFIX if method.startswith(f"{prefix}_")), PROVIDERS[0])
 
 
 def summarise(case: Case, scope: Scope) -> tuple[Summary, list[Violation]]:

@@ -5,7 +5,7 @@ Differences are not netted: two errors that cancel out are two violations.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 
 import grpc
@@ -42,11 +42,17 @@ class Totals:
 
 async def statement(provider: str) -> list[StatementEntry]:
     """The provider's whole statement. Raises OpsError if the provider does not answer."""
+    return [entry async for entry in stream_statement(provider)]
+
+
+async def stream_statement(provider: str) -> AsyncIterator[StatementEntry]:
+    """The entries of the provider's statement, as they arrive. Raises OpsError if the provider does not answer."""
     async with dial_provider(provider) as channel:
         stub = SimProviderServiceStub(channel)
         entries = stub.ExportStatement(ExportStatementRequest(), timeout=STATEMENT_TIMEOUT_S, wait_for_ready=True)
         try:
-            return [entry async for entry in entries]
+            async for entry in entries:
+                yield entry
         except grpc.aio.AioRpcError as error:
             raise OpsError(
                 f"the provider at {provider} returns no statement ({error.code().name}): check that it runs there"

@@ -1,0 +1,88 @@
+"""The worker processes of watch, each with some partitions. A worker that ends is started again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+from msgspec.structs import replace
+
+from chassis.telemetry import logging as telemetry
+from eventlog.records.packed import Packed
+from eventlog.runtime import interpreter
+from ops.watch.worker import Job, Progress, Worker
+
+log = logging.getLogger(__name__)
+
+#: Seconds before a worker that has ended is started again.
+RESTART_S = 1.0
+
+_PROGRESS: Packed[Progress] = Packed(Progress)
+
+
+class Processes:
+    """The workers of one watch."""
+
+    def __init__(self, job: Job, on_progress: Callable[[Progress], None]) -> None:
+        self._job = job
+        self._on_progress = on_progress
+        self._running: list[Any] = []
+        #: Workers that ended by themselves.
+        self.restarts = 0
+
+    async def run(self) -> None:
+        """Runs all workers until this is cancelled."""
+        await asyncio.gather(*(self._keep(number) for number in range(self._job.workers)))
+
+    async def _keep(self, number: int) -> None:
+        while True:
+            code = await self._once(replace(self._job, worker=number))
+            self.restarts += 1
+            log.error("worker %d ended with code %s; starting it again", number, code)
+            await asyncio.sleep(RESTART_S)
+
+    async def _once(self, job: Job) -> int | None:
+        context = get_context("spawn")
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=work, args=(job, sender), daemon=True)
+        # Blocks for a moment only: the child imports its modules after it has been started.
+        process.start()
+        sender.close()
+        self._running.append(process)
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+
+        def receive() -> None:
+            try:
+                while receiver.poll():
+                    self._on_progress(_PROGRESS.decode(receiver.recv_bytes()))
+            except (EOFError, OSError):
+                loop.remove_reader(receiver.fileno())
+                ended.set_result(None)
+
+        loop.add_reader(receiver.fileno(), receive)
+        try:
+            await ended
+        finally:
+            if not ended.done() or ended.cancelled():
+                loop.remove_reader(receiver.fileno())
+            process.terminate()
+            await asyncio.to_thread(process.join)
+            receiver.close()
+            self._running.remove(process)
+        return process.exitcode
+
+
+def work(job: Job, connection: Connection) -> None:
+    """The main function of a worker process."""
+    # Ctrl-C goes to the whole process group; the parent ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    telemetry.configure(level="INFO", form="json", service="watch", instance=f"watch-{job.worker}")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    interpreter.tune()
+    asyncio.run(Worker(job, lambda progress: connection.send_bytes(_PROGRESS.encode(progress))).run())
