@@ -20,6 +20,7 @@ from ops.ledger import command as ledger
 from ops.log import invites, replay, show, tail, verify, what_if
 from ops.output import Output
 from ops.reconcile import command as reconcile
+from ops.trace import command as trace
 
 DISTRIBUTION = "groupbuy-settlement"
 
@@ -70,4 +71,5 @@ app.add_typer(ledger.app, name="ledger")
 app.command("reconcile")(reconcile.reconcile)
 app.command("replay")(replay.replay)
 app.command("what-if")(what_if.what_if)
+app.command("trace")(trace.trace)
 app.command("demo")(demo.demo)
