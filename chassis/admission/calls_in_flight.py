@@ -61,6 +61,11 @@ class CallsInFlight(Generic[C]):
         return len(self._tasks)
 
     @property
+    def limit(self) -> int:
+        """Calls that may be in flight at a time."""
+        return self._limit
+
+    @property
     def full(self) -> bool:
         """Whether the limit is reached."""
         return len(self._tasks) >= self._limit

@@ -23,11 +23,14 @@ from chassis.identity.policy import PolicyError
 from chassis.identity.tls import BadCertificates
 from chassis.lifecycle.backoff import retries_until_success
 from chassis.lifecycle.broker_health import UNAVAILABLE, BrokerHealth
+from chassis.lifecycle.health_state import HealthState
+from chassis.lifecycle.observation import Observation
 from chassis.lifecycle.settings import EXIT_CODE as BAD_SETTING
 from chassis.lifecycle.settings import ServiceSettings
 from chassis.lifecycle.watchdog import STUCK_S, Watchdog
 from chassis.rpc.server import PortTaken, Server, Servicer
 from chassis.telemetry import logging
+from chassis.telemetry.exposition import Collect
 from eventlog.broker.security import Kafka, client
 from eventlog.core.errors import Poisoned, TopicsDiffer
 from eventlog.producing.publisher import Publisher
@@ -87,6 +90,8 @@ class ServiceSpec:
     topics: tuple[TopicSpec, ...]
     #: Of gRPC's threads.
     thread_priorities: ThreadPriorities = SERVING
+    #: Make the samples of the service's own metrics.
+    collectors: Sequence[Collect] = ()
 
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -109,10 +114,14 @@ def run(
         level=settings.log_level, form=settings.log_format, service=settings.service, instance=settings.instance
     )
     watchdog = Watchdog(stuck_s)
+    observation = Observation(settings, watchdog)
+    code = CRASH
     try:
-        return asyncio.run(_Process(settings, lambda: build(settings), make_broker, watchdog).run())
+        code = asyncio.run(_Process(settings, lambda: build(settings), make_broker, watchdog, observation).run())
     finally:
+        observation.stop(code)
         watchdog.stop()
+    return code
 
 
 class _BadSetting(Exception):
@@ -125,12 +134,19 @@ class _BadSetting(Exception):
 
 class _Process:
     def __init__(
-        self, settings: ServiceSettings, build: Callable[[], ServiceSpec], make_broker: MakeBroker, watchdog: Watchdog
+        self,
+        settings: ServiceSettings,
+        build: Callable[[], ServiceSpec],
+        make_broker: MakeBroker,
+        watchdog: Watchdog,
+        observation: Observation,
     ) -> None:
         self._settings = settings
         self._build_spec = build
         self._make_broker = make_broker
         self._watchdog = watchdog
+        self._observation = observation
+        self._health: HealthState = observation.health
         self._stop_requested = asyncio.Event()
         #: The parts to stop, in the order of their start.
         self._started: list[tuple[str, Callable[[], Awaitable[None]]]] = []
@@ -165,6 +181,7 @@ class _Process:
         try:
             private_files.from_now_on()
             private_files.directory(settings.state_dir)
+            self._observation.count_run()
         except OSError as error:
             raise _BadSetting("state_dir", f"can't make {settings.state_dir}: {error.strerror}") from error
         try:
@@ -183,13 +200,19 @@ class _Process:
                 files=files,
                 thread_priorities=spec.thread_priorities,
             )
-            return spec, server, server.bind(settings.listen)
+            port = server.bind(settings.listen)
         except PolicyError as error:
             raise _BadSetting("policy", str(error)) from error
         except BadCertificates as error:
             raise _BadSetting("tls_certificate", str(error)) from error
         except PortTaken as error:
             raise _BadSetting("listen", str(error)) from error
+        try:
+            self._observation.serve(server, files, spec.collectors)
+        except OSError as error:
+            reason = f"can't listen on {settings.metrics_listen}: {(error.strerror or str(error)).lower()}"
+            raise _BadSetting("metrics_listen", reason) from error
+        return spec, server, port
 
     async def _serve(self, spec: ServiceSpec, server: Server, broker: BrokerLike) -> None:
         """Starts the parts and keeps health up to date until cancelled. Ends only by an error."""
@@ -209,16 +232,18 @@ class _Process:
         try:
             await processors.start(publisher.partitions)
             while not watching.done():
-                serving = broker.available and processors.ready and publisher.ready
+                checks = {"broker": broker.available, "processors": processors.ready, "publisher": publisher.ready}
+                serving = self._health.update(**checks)
                 if serving != server.serving:
                     log.info(
                         "serving" if serving else "not serving",
-                        broker_available=broker.available,
-                        ready=processors.ready,
-                        publisher=publisher.ready,
+                        broker_available=checks["broker"],
+                        ready=checks["processors"],
+                        publisher=checks["publisher"],
                     )
                     await server.set_serving(serving)
                 quarantined = processors.quarantined
+                self._health.quarantined = len(quarantined)
                 if server.all_partitions == bool(quarantined):
                     self._log_quarantined(quarantined)
                     await server.set_all_partitions(not quarantined)
@@ -233,6 +258,7 @@ class _Process:
         self._watchdog.end_within(2 * seconds + STOP_SLACK_S)
         log.info("stopping", calls=len(server.pipeline.unary), streams=len(server.pipeline.streams))
         serving.cancel()
+        self._health.stop()
         await server.drain(seconds)
         try:
             async with asyncio.timeout(seconds):

@@ -38,6 +38,10 @@ def _one(address: str) -> str:
     return address
 
 
+def _one_or_none(address: str) -> str:
+    return _one(address) if address else ""
+
+
 def _some(addresses: str) -> str:
     found = [address.strip() for address in addresses.split(",")]
     try:
@@ -53,6 +57,7 @@ def _lower(value: object) -> object:
 
 
 HostPort = Annotated[str, AfterValidator(_one), Shape("host:port")]
+MaybeHostPort = Annotated[str, AfterValidator(_one_or_none), Shape("host:port")]
 HostPorts = Annotated[str, AfterValidator(_some), Shape("host:port, several separated by commas")]
 Instance = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$"), Shape("1 to 100 of A-Z a-z 0-9 . _ -")]
 
@@ -72,6 +77,9 @@ class ServiceSettings(KafkaSettings):
     #: Address at which other replicas reach this one. By default that of the gRPC server, with the host's name in place
     #: of 0.0.0.0.
     advertise: HostPort | None = None
+    #: Address of the HTTP port with /metrics, /live, /ready and /startup. It has no authentication: only the monitoring
+    #: network should reach it. Empty: nothing is served.
+    metrics_listen: MaybeHostPort = ""
     #: Directory of the checkpoints. They make a restart fast; losing them loses no data.
     state_dir: Path
     #: Name of this process among its replicas: unique, and the same across restarts.
@@ -86,6 +94,9 @@ class ServiceSettings(KafkaSettings):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     #: Format of the log: one JSON object a line, or text for a terminal.
     log_format: Annotated[Literal["json", "console"], BeforeValidator(_lower)] = "json"
+    #: Lines about business events in one second, on average. Further events have no line; the log reports their number.
+    #: 0: none.
+    event_lines_per_second: int = Field(default=200, ge=0)
     #: Share of the traces that begin here which is sampled. A caller's traceparent brings its own decision.
     trace_share: float = Field(default=0.01, ge=0, le=1)
     #: Seconds in which calls in flight finish after SIGTERM; as many again for the processors.

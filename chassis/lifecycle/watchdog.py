@@ -15,11 +15,15 @@ import time
 from types import FrameType
 from typing import NoReturn
 
+from chassis.telemetry.metrics_of_services import EVENT_LOOP_LAG
 from eventlog.runtime.abort import EXIT_CODE, end, write
+from eventlog.runtime.counters import Histogram
 
 #: Seconds without a beat after which the loop is stuck. The longest step, folding a fetch of a log or opening RocksDB,
 #: takes one or two seconds, and ten times as long on a busy machine with a slow disk.
 STUCK_S = 30.0
+#: Seconds between two beats, each of which measures how late the loop is.
+BEAT_S = 0.1
 
 
 class Watchdog:
@@ -28,7 +32,12 @@ class Watchdog:
     def __init__(self, stuck_s: float) -> None:
         self._stuck_s = stuck_s
         self._tick_s = min(1.0, stuck_s / 10)
+        self._beat_s = min(BEAT_S, self._tick_s)
         self._beats = 0
+        #: Seconds by which the loop was late at each beat.
+        self.lag = Histogram(EVENT_LOOP_LAG.buckets)
+        #: Monotonic time of the last beat.
+        self.last_beat = time.monotonic()
         self._loop_thread = 0
         self._end_at: float | None = None
         self._stopped = threading.Event()
@@ -37,7 +46,8 @@ class Watchdog:
     def start(self) -> None:
         """Starts to watch the running event loop."""
         self._loop_thread = threading.get_ident()
-        self._beat(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._beat(loop, loop.time())
         self._thread.start()
 
     def end_within(self, seconds: float) -> None:
@@ -48,9 +58,12 @@ class Watchdog:
         """Stops watching."""
         self._stopped.set()
 
-    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _beat(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         self._beats += 1
-        loop.call_later(self._tick_s, self._beat, loop)
+        now = loop.time()
+        self.lag.observe(max(now - due, 0.0))
+        self.last_beat = time.monotonic()
+        loop.call_at(now + self._beat_s, self._beat, loop, now + self._beat_s)
 
     def _watch(self) -> None:
         seen = -1

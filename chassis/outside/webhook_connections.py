@@ -1,4 +1,4 @@
-"""Connections of the webhook port: their number, and the time and bytes that each may take.
+"""Connections of the HTTP ports (webhooks, metrics): their number, and the time and bytes that each may take.
 
 The sender is unknown at this stage. When the port is at capacity, a new connection evicts the one that has waited
 longest for a request or for the rest of one.
@@ -46,11 +46,15 @@ class ConnectionServer(web.Server):
         self,
         handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         malformed: Callable[[str, Refused], web.Response],
+        *,
+        limit: int | None = None,
     ) -> None:
-        """`malformed` answers a peer, by its address, whose bytes are not a request."""
+        """`malformed` answers a peer, by its address, whose bytes are not a request. `limit` of
+        connections defaults to MAX_CONNECTIONS."""
         # Nothing is decompressed: signatures cover the bytes on the wire.
         super().__init__(handler, request_factory=self._request)
         self.malformed = malformed
+        self._limit = MAX_CONNECTIONS if limit is None else limit
         #: Connections without a complete request, the longest waiting first; and those whose request is being handled.
         self.waiting: OrderedDict[Connection, None] = OrderedDict()
         self.handling: set[Connection] = set()
@@ -66,7 +70,7 @@ class ConnectionServer(web.Server):
 
     def opened(self, connection: Connection) -> None:
         """Counts a new connection. At capacity, the connection that has waited longest for a request is closed."""
-        if len(self.waiting) + len(self.handling) >= MAX_CONNECTIONS:
+        if len(self.waiting) + len(self.handling) >= self._limit:
             oldest = next(iter(self.waiting), connection)
             oldest.abort()
         self.waiting[connection] = None
@@ -132,7 +136,7 @@ class Connection(web.RequestHandler):
         if status < 500:
             refused = Refused(status, "not a request of HTTP/1.1 within the limits")
         else:
-            log.error("webhook handler failed", exc_info=exc)
+            log.error("HTTP handler failed", exc_info=exc)
             refused = Refused(status, "internal error")
         return self._server.malformed(request.remote or "", refused)
 

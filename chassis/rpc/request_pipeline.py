@@ -36,6 +36,7 @@ from chassis.admission.load_shedder import LoadShedder
 from chassis.admission.rate_limit import RateLimit
 from chassis.identity.authorizer import Authorizer, Caller, IdentifyCaller
 from chassis.routing.peer_calls import forwarded
+from chassis.rpc.call_meter import CallMeters, MethodMeter
 from chassis.rpc.caller import IDENTITY
 from chassis.rpc.errors import ApiError
 from chassis.rpc.steps.error_response import ForeignContext, abort_overloaded, answer_with
@@ -90,6 +91,7 @@ class RequestPipeline:
         self.load_shedder = load_shedder or LoadShedder()
         #: The methods wrapped so far, `/package.Service/Method`.
         self.methods: set[str] = set()
+        self.meters = CallMeters()
         self.unary: CallsInFlight[Call] = CallsInFlight(max_calls)
         self.streams: CallsInFlight[Call] = CallsInFlight(max_streams)
         self.operations: CallsInFlight[Call] = CallsInFlight(max_streams)
@@ -104,9 +106,9 @@ class RequestPipeline:
         if handler.response_streaming:
             wrapped = self._streaming(method, handler, admit, self.streams, validated)
         elif handler.request_streaming:
-            wrapped = self._answering(method, admit, self._collect(method, behaviour))
+            wrapped = self._answering(method, handler, admit, self._collect(method, behaviour))
         else:
-            wrapped = self._answering(method, admit, self._serve(method, behaviour))
+            wrapped = self._answering(method, handler, admit, self._serve(method, behaviour))
         return replace_behaviour(handler, wrapped, self._max_bytes)
 
     def operational(self, method: str, handler: Handler) -> Handler:
@@ -115,7 +117,7 @@ class RequestPipeline:
         if handler.response_streaming:
             wrapped = self._streaming(method, handler, admit, self.operations, decoded)
         else:
-            wrapped = self._answering(method, admit, self._operate(method, behaviour_of(handler)))
+            wrapped = self._answering(method, handler, admit, self._operate(method, behaviour_of(handler)))
         return replace_behaviour(handler, wrapped, self._max_bytes)
 
     def unserved(self) -> AnyMethod:
@@ -149,21 +151,26 @@ class RequestPipeline:
 
     # The shapes of calls ------------------------------------------------------------------------------------------
 
-    def _answering(self, method: str, admit: IdentifyCaller, respond: Respond) -> Behaviour:
+    def _answering(self, method: str, handler: Handler, admit: IdentifyCaller, respond: Respond) -> Behaviour:
         """A call with one response: step 1, then `respond`."""
-        limits = self.limits
+        limits, meters, meter = self.limits, self.meters, self._meter(method, handler)
 
         async def call(requests: Any, context: Context) -> Any:
             task = limits.begin()
+            began, ok = meter.begin(), False
             try:
                 caller = admit(context)
                 answer = await respond(requests, context, task, caller)
             except Exception as error:  # noqa: BLE001 - each is answered, and logged if it is unexpected
                 limits.unread_responses.enter(task, context)
+                meters.count_error(error)
                 await answer_with(context, method, error)
             else:
                 limits.unread_responses.enter(task, context)
+                ok = True
                 return answer
+            finally:
+                meter.end(began, context, ok=ok)
 
         return call
 
@@ -176,6 +183,7 @@ class RequestPipeline:
         async def respond(_requests: Any, context: Context, task: Task, caller: Caller) -> Any:
             # A call that another replica has admitted is not refused for load.
             if calls.full or (shedder.refuses() and not forwarded(context)):
+                self.meters.count_refusal(errors_pb2.ERROR_REASON_OVERLOADED)
                 await abort_overloaded(context)
             _require_deadline(context)
             if large is not None:
@@ -225,12 +233,14 @@ class RequestPipeline:
         check: Callable[[Any], Any],
     ) -> Behaviour:
         """A stream of responses, to one request or to a stream of requests."""
-        behaviour, limits = behaviour_of(handler), self.limits
+        behaviour, limits, meters = behaviour_of(handler), self.limits, self.meters
+        meter = self._meter(method, handler)
         generates = inspect.isasyncgenfunction(behaviour)
         one_request = not handler.request_streaming
 
         async def call(requests: Any, context: Context) -> None:
             task = limits.begin(bounded=False)
+            began, ok = meter.begin(), False
             try:
                 caller = admit(context)
                 with calls.slot((method, caller)):
@@ -240,11 +250,16 @@ class RequestPipeline:
                         await self._write(task, context, answers)
                     else:
                         await answers
+                        ok = True
                         return
                 limits.unread_responses.enter(task, context)
+                ok = True
             except Exception as error:  # noqa: BLE001 - each is answered, and logged if it is unexpected
                 limits.unread_responses.enter(task, context)
+                meters.count_error(error)
                 await answer_with(context, method, error)
+            finally:
+                meter.end(began, context, ok=ok)
 
         return call
 
@@ -260,6 +275,10 @@ class RequestPipeline:
                     await context.write(answer)
                 finally:
                     unread.leave(task)
+
+    def _meter(self, method: str, handler: Handler) -> MethodMeter:
+        streams = {"request_streaming": handler.request_streaming, "response_streaming": handler.response_streaming}
+        return self.meters.method(method, **streams)
 
     def _register(self, method: str) -> IdentifyCaller:
         """Step 1 of a method: identifies the caller, and sets the trace and whose share the call counts against."""
@@ -286,7 +305,7 @@ def _require_deadline(context: Context) -> None:
         raise ApiError(
             grpc.StatusCode.INVALID_ARGUMENT,
             errors_pb2.ERROR_REASON_DEADLINE_REQUIRED,
-            "set a deadline on this call",
+            "this method requires a gRPC deadline (grpcurl -max-time, buf curl --timeout)",
         )
 
 

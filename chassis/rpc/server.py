@@ -176,6 +176,11 @@ class Server:
         self._background = [asyncio.create_task(_supervised(work, name)) for name, work in background.items()]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Full names of its own services."""
+        return self._names
+
+    @property
     def serving(self) -> bool:
         """Whether health reports SERVING."""
         return bool(self._serving)

@@ -1,17 +1,20 @@
 """Structured logs on standard output, one object a line, from structlog and from the standard library alike.
 
 Secrets are redacted (redaction.py), and repeated lines of a library are held back, so that an outage of the broker does
-not fill the disk. Standard error is reserved for the report of a process that aborts.
+not fill the disk. A line of a call with a traceparent has its trace id. Standard error is reserved for the report of a
+process that aborts.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -19,11 +22,14 @@ from structlog.typing import EventDict, Processor
 
 from chassis.telemetry.printable import json_safe, printable, printable_lines
 from chassis.telemetry.redaction import redact
+from chassis.telemetry.trace_context import current_trace_id
 
 #: Libraries that log at WARNING and above only.
 LIBRARIES = ("faust", "mode", "aiokafka", "kafka", "grpc", "_cygrpc", "asyncio", "concurrent")
 #: Seconds in which a library may log the same message once.
 REPEAT_S = 10.0
+#: Attribute of a log record: the fields of a business event, which hold neither secrets nor texts of others.
+FIELDS = "business_fields"
 _REMEMBERED = 1_000
 
 
@@ -37,6 +43,7 @@ def configure(*, level: str, form: str, service: str, instance: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         _of(service, instance),
+        _with_trace,
     ]
     structlog.configure(
         processors=[
@@ -52,8 +59,9 @@ def configure(*, level: str, form: str, service: str, instance: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.addFilter(RepeatFilter())
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+        _Formatter(
+            {"service": service, "instance": instance} if form == "json" else None,
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _with_fields],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
@@ -106,6 +114,36 @@ class RepeatFilter(logging.Filter):
         if held_back:
             record.held_back = held_back
         return True
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Renders business events by a shorter way: 5 us a line instead of 60."""
+
+    def __init__(self, of: dict[str, str] | None, **settings: Any) -> None:
+        """`of` names the process in JSON; None for another form, which has one way."""
+        super().__init__(**settings)
+        self._of = of
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        fields = getattr(record, FIELDS, None)
+        if fields is None or self._of is None:
+            return super().format(record)
+        time_ = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        head = {"event": record.msg, **fields, "logger": record.name, "level": "info", "timestamp": time_}
+        return json_safe(json.dumps({**head, **self._of}, ensure_ascii=False))
+
+
+def _with_fields(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    event.update(event.pop(FIELDS, {}))
+    return event
+
+
+def _with_trace(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    trace_id = current_trace_id()
+    if trace_id:
+        event.setdefault("trace", trace_id)
+    return event
 
 
 def _of(service: str, instance: str) -> Processor:

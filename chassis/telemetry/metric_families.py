@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
-from prometheus_client.utils import floatToGoString
 
 from chassis.telemetry.metric import Kind, Metric
 from eventlog.runtime.counters import Histogram
@@ -35,7 +34,7 @@ def family(metric: Metric, values: Mapping[Labels, float] | float) -> Family:
 def histogram_family(metric: Metric, values: Mapping[Labels, Histogram]) -> Family:
     """The samples of a histogram. Its bounds are those of the metric."""
     made = HistogramMetricFamily(metric.name, metric.meaning, labels=metric.labels)
-    bounds = [*(floatToGoString(bound) for bound in metric.buckets), "+Inf"]
+    bounds = [*(str(float(bound)) for bound in metric.buckets), "+Inf"]
     for labels, found in values.items():
         totals = _running_totals(found.counts)
         made.add_metric(_checked(metric, labels), list(zip(bounds, totals, strict=True)), found.total)

@@ -94,7 +94,8 @@ LAST_EXIT_CODE = Metric(
     Kind.GAUGE,
     "exit code",
     (),
-    "Exit code of the run before: 0 drained, 2 invalid setting, 70 failure, -1 killed. Absent at the first start.",
+    "Exit code of the run before: 0 drained, 2 unusable address or file, 70 failure, -1 killed. Absent at the first "
+    "start.",
 )
 CERTIFICATE_EXPIRES = Metric(
     "groupbuy_certificate_expires_timestamp_seconds",

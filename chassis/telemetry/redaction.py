@@ -1,4 +1,4 @@
-"""Redacts secrets in logs, by the names of fields.
+"""Redacts secrets and personal data in logs, by the names of fields.
 
 Runs last before an entry is rendered: tracebacks are text by then and are redacted too.
 """
@@ -27,6 +27,9 @@ _NAMES = (
     "sasl",
     "signature",
     "cookie",
+    # Personal data: people's opaque ids at the shop.
+    "customer",
+    "inviter",
 )
 _NAME = re.compile("|".join(_NAMES), re.IGNORECASE)
 # name="value", 'name': 'value', name: value, as in the texts of protobuf messages, dicts and exceptions.

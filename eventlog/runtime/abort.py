@@ -17,6 +17,14 @@ EXIT_CODE = 70
 #: Maximum seconds that the message may delay the end. If nobody reads standard error, the process ends without it.
 SHUTDOWN_GRACE_S = 0.8
 
+#: Called after the report, for a trace of the end that the next start can read.
+_at_end: list[Callable[[], None]] = []
+
+
+def at_end(call: Callable[[], None]) -> None:
+    """Has a function called before `abort` and `end` end the process. It is skipped if the report takes too long."""
+    _at_end.append(call)
+
 
 def abort(reason: str, error: BaseException | None = None, **context: object) -> NoReturn:
     """Writes the reason, the context and the traceback to standard error, and ends the process.
@@ -59,6 +67,9 @@ def _run(report: Callable[[], None], done: _thread.LockType) -> None:
     # An exception would be printed by the thread's end, which nobody waits for.
     with contextlib.suppress(BaseException):
         report()
+    for call in _at_end:
+        with contextlib.suppress(BaseException):
+            call()
     # os._exit does not flush.
     with contextlib.suppress(BaseException):
         sys.stdout.flush()

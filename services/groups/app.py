@@ -7,6 +7,8 @@ from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_gr
 from chassis.admission.thread_priority import DECIDING
 from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
+from chassis.telemetry.metrics_kernel import kernel_metrics
+from chassis.telemetry.event_log import DecisionEventLog, EventLog
 from chassis.telemetry.trace_context import TraceStarter
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
@@ -14,6 +16,7 @@ from services.groups.api import links
 from services.groups.api.campaigns import CampaignServicer
 from services.groups.api.groups import GroupServicer
 from services.groups.api.links import LinkServicer
+from services.groups.processors.business_events import business_events
 from services.groups.processors.decider import group_decider
 from services.groups.processors.sequencer import GroupInboxMapper
 from services.groups.settings import GroupsSettings
@@ -34,7 +37,8 @@ def build(settings: GroupsSettings) -> ServiceSpec:
     sequencer = Sequencer(
         topics.GROUPS_SEQUENCER, (topics.ORDERS, topics.PAYMENT_LOG), topics.GROUP_INBOX, mapper, connection
     )
-    decider = group_decider(connection)
+    event_log = EventLog("services.groups.events", settings.event_lines_per_second)
+    decider = group_decider(connection, DecisionEventLog(event_log, business_events))
     replicas = router_of(settings, SERVICE, decider)
     group_servicer = GroupServicer(
         decider, publisher, replicas=replicas, trace_starter=TraceStarter(settings.trace_share)
@@ -53,5 +57,6 @@ def build(settings: GroupsSettings) -> ServiceSpec:
         publisher=publisher,
         processors=ProcessorGroup((sequencer, decider), (campaigns, skips), (replicas.close,)),
         topics=topics.ALL,
+        collectors=(kernel_metrics((sequencer, decider), publisher),),
         thread_priorities=DECIDING,
     )

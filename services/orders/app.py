@@ -6,6 +6,8 @@ from groupbuy.orders.v1 import orders_pb2_grpc
 
 from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
+from chassis.telemetry.metrics_kernel import kernel_metrics
+from chassis.telemetry.event_log import EventLog
 from chassis.telemetry.trace_context import TraceStarter
 from eventlog.processors.processor_group import ProcessorGroup
 from services.orders.api.orders import OrderServicer
@@ -39,6 +41,7 @@ def build(settings: OrdersSettings) -> ServiceSpec:
                     link_keys=keys,
                     replicas=replicas,
                     trace_starter=TraceStarter(settings.trace_share),
+                    event_log=EventLog("services.orders.events", settings.event_lines_per_second),
                 ),
                 SERVICE,
             ),
@@ -46,4 +49,5 @@ def build(settings: OrdersSettings) -> ServiceSpec:
         publisher=publisher,
         processors=ProcessorGroup((projection,), (campaigns, skips), (replicas.close,)),
         topics=topics.ALL,
+        collectors=(kernel_metrics((projection,), publisher),),
     )

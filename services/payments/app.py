@@ -8,6 +8,8 @@ from chassis.admission.thread_priority import DECIDING
 from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
 from chassis.outside.webhook_server import WebhookServer
+from chassis.telemetry.metrics_kernel import kernel_metrics
+from chassis.telemetry.event_log import DecisionEventLog, EventLog
 from chassis.telemetry.trace_context import TraceStarter
 from eventlog.processors.effects import Effects
 from eventlog.processors.processor_group import ProcessorGroup
@@ -16,10 +18,12 @@ from eventlog.runtime.wall_clock import wall_clock_ms
 from services.payments.api.payments import PaymentServicer
 from services.payments.api.webhook_ingest import WebhookIngest
 from services.payments.ledger.processor import LedgerProcessor
+from services.payments.processors.business_events import business_events
 from services.payments.processors.decider import payment_decider
 from services.payments.processors.effects import PaymentEffectHandler
 from services.payments.processors.sequencer import PaymentInboxMapper
 from services.payments.providers import registry
+from services.payments.providers.meter import NotificationMeter, ProviderMeter
 from services.payments.settings import PaymentsSettings
 from shared_kernel import topics
 
@@ -31,17 +35,22 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
     connection, skips = connection_of(settings)
     publisher = publisher_of(settings)
     providers = registry.configured(settings)
-    ingest = WebhookIngest(registry.notifications(settings), publisher, wall_clock_ms)
+    notifications = registry.notifications(settings)
+    received = NotificationMeter(notifications.providers)
+    ingest = WebhookIngest(notifications, publisher, wall_clock_ms, received.count)
     webhooks = WebhookServer(settings.webhook_listen, ingest.ingest, providers.health if settings.insecure else None)
     sequencer = Sequencer(
         topics.PAYMENTS_SEQUENCER, (topics.GROUP_LOG,), topics.PAYMENT_INBOX, PaymentInboxMapper(), connection
     )
-    decider = payment_decider(connection)
-    handler = PaymentEffectHandler(providers.provider_for, wall_clock_ms)
+    event_log = EventLog("services.payments.events", settings.event_lines_per_second)
+    decider = payment_decider(connection, DecisionEventLog(event_log, business_events))
+    calls = ProviderMeter(providers.health(), lambda method: providers.provider_for(method).name)
+    handler = PaymentEffectHandler(providers.provider_for, wall_clock_ms, calls.measure)
     effects = Effects(topics.PAYMENTS_EFFECTS, topics.PAYMENT_LOG, topics.PAYMENT_INBOX, handler, connection)
     ledger = LedgerProcessor(topics.PAYMENTS_LEDGER, topics.PAYMENT_LOG, connection)
     # Decider and ledger are two consumer groups, so a partition may have a different owner in each.
     router, ledger_router = (router_of(settings, SERVICE, one) for one in (decider, ledger))
+    processors = (sequencer, decider, effects, ledger)
     return ServiceSpec(
         servicers=(
             Servicer(
@@ -60,10 +69,11 @@ def build(settings: PaymentsSettings) -> ServiceSpec:
         ),
         publisher=publisher,
         processors=ProcessorGroup(
-            (sequencer, decider, effects, ledger),
+            processors,
             readers=(skips, webhooks),
             closing=(providers.close, router.close, ledger_router.close),
         ),
         topics=topics.ALL,
+        collectors=(kernel_metrics(processors, publisher), calls.metrics(providers.health), received.metrics),
         thread_priorities=DECIDING,
     )

@@ -9,12 +9,11 @@ from pydantic import Field, FilePath, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from chassis.identity.peer_identity import SpiffeId
-from chassis.lifecycle.settings import HostPort, Instance, ServiceSettings
+from chassis.lifecycle.settings import HostPort, Instance, MaybeHostPort, ServiceSettings
 from chassis.lifecycle.variables import Shape
 
 Url = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$"), Shape("URL")]
 MaybeUrl = Annotated[str, Field(pattern=r"^(https?://\S+)?$"), Shape("URL")]
-MaybeHostPort = Annotated[str, Field(pattern=r"^(.+:\d{1,5})?$"), Shape("host:port")]
 
 #: Settings that a WeChat Pay account needs, besides wechat_notify_url.
 _WECHAT = (

@@ -18,6 +18,7 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentI
 
 from chassis.admission.rate_limit import LogThrottle, RateLimit
 from chassis.outside.signatures import TOLERANCE_S, BadSignature
+from chassis.rpc.errors import ApiError
 from chassis.rpc.validation import invalid_field
 from chassis.telemetry.trace_context import TRACE
 from eventlog.producing.publisher import RecordPublisher
@@ -55,7 +56,15 @@ class Ingested(NamedTuple):
 class WebhookIngest:
     """Verifies notifications and appends them to the inbox."""
 
-    def __init__(self, notifications: Notifications, publisher: RecordPublisher, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        notifications: Notifications,
+        publisher: RecordPublisher,
+        now_ms: Callable[[], int],
+        count: Callable[[str, str], None] = lambda _provider, _result: None,
+    ) -> None:
+        """`count` receives the provider and the result of each notification: appended, ignored, refused, failed."""
+        self._count = count
         self._notifications = notifications
         self._publisher = publisher
         self._now_ms = now_ms
@@ -70,6 +79,21 @@ class WebhookIngest:
         `received` are the request's headers. Raises ApiError for a bad signature and for an unknown provider, and
         BrokerUnavailable.
         """
+        result = "failed"
+        try:
+            ingested = await self._ingest(provider, received, body, timeout_s)
+        except ApiError:
+            result = "refused"
+            raise
+        else:
+            result = "ignored" if ingested is None else "appended"
+            return ingested
+        finally:
+            self._count(provider, result)
+
+    async def _ingest(
+        self, provider: str, received: Sequence[tuple[str, str]], body: bytes, timeout_s: float
+    ) -> Ingested | None:
         extra: dict[str, str] = {}
         problem = ""
         try:

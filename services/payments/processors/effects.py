@@ -47,6 +47,14 @@ class PerformsCalls(Protocol):
         ...
 
 
+#: Waits for the outcome of a call, and measures the call.
+Measure: TypeAlias = Callable[[ProviderCall, Awaitable[ProviderOutcome]], Awaitable[ProviderOutcome]]
+
+
+async def _unmeasured(_call: ProviderCall, outcome: Awaitable[ProviderOutcome]) -> ProviderOutcome:
+    return await outcome
+
+
 class PendingPaymentCalls:
     """The calls of one partition that are in flight: requested, without a result, and not deferred.
 
@@ -112,9 +120,12 @@ class PaymentEffectHandler:
     #: The kernel checks with it that decisions follow each other.
     decode = staticmethod(PaymentDecision.FromString)
 
-    def __init__(self, provider_for: Callable[[str], PerformsCalls], now_ms: Callable[[], int]) -> None:
-        """`provider_for` finds the adapter of a payment method."""
+    def __init__(
+        self, provider_for: Callable[[str], PerformsCalls], now_ms: Callable[[], int], measure: Measure | None = None
+    ) -> None:
+        """`provider_for` finds the adapter of a payment method; `measure` waits for the outcome of each call."""
         self._provider_for = provider_for
+        self._measure = measure or _unmeasured
         self._now_ms = now_ms
         #: Idempotency keys of calls that may have been sent long ago, until they are made.
         self._old: Counter[str] = Counter()
@@ -159,7 +170,7 @@ class PaymentEffectHandler:
         """Makes a call. Returns the inbox record of its outcome."""
         start_ms = self._now_ms()
         counted = begin_count()
-        outcome = await self._outcome(group, call)
+        outcome = await self._measure(call, self._outcome(group, call))
         value = PaymentInput(outcome=outcome).SerializeToString()
         name = f"{idempotency_key(call)}:{outcome.WhichOneof('result')}"
         subject = f"groups/{group}/orders/{call.order}/payment"

@@ -51,6 +51,11 @@ class Notifications:
         """`readers` by the provider's name in the webhook path."""
         self._readers = readers
 
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Names of the providers whose notifications can be verified."""
+        return tuple(self._readers)
+
     def verify_and_parse(self, provider: str, headers: Headers, body: bytes) -> Claim | None:
         """Group and outcome of a notification; None if it concerns no payment of ours.
 
