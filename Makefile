@@ -5,9 +5,9 @@
 PYTHON ?= python3
 ON_COMMAND_LINE := ARGS BREAKING KEEP LIVE MINUTES ORDERS PARTITIONS POLICY PORTS PROVIDER SECURED SEED SEEDS UP VERSION
 ignore = $(eval unexport $(1))$(eval $(1) :=)
-IGNORED := $(foreach name,$(ON_COMMAND_LINE),$(if $(findstring environment,$(origin $(name))),$(name)))
+IGNORED := $(strip $(foreach name,$(ON_COMMAND_LINE),$(if $(findstring environment,$(origin $(name))),$(name))))
 $(foreach name,$(IGNORED),$(call ignore,$(name)))
-$(if $(IGNORED),$(if $(MAKECMDGOALS),$(warning not taken from the environment: $(strip $(IGNORED)). Type them behind make)))
+$(if $(IGNORED),$(if $(MAKECMDGOALS),$(warning not taken from the environment: $(IGNORED). Type them behind make)))
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 READY := .venv/.done
@@ -27,7 +27,7 @@ on = $(filter-out 0 no false,$(1))
 UP_OPTIONS = $(if $(call on,$(KEEP)),--keep) $(if $(call on,$(SECURED)),--secured) $(if $(PORTS),--ports '$(PORTS)') \
 	$(if $(PARTITIONS),--partitions '$(PARTITIONS)') $(if $(POLICY),--policy '$(POLICY)') $(UP)
 
-help: ## what can be made
+help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
 
 demo: $(READY) ## a shop's evening of real orders, with a service killed in the middle; ORDERS=n, KAFKA=host:port
@@ -110,10 +110,10 @@ bench-settle: $(READY) ## settled orders a second of the whole system; ARGS="--s
 bench-lastseat: $(READY) ## 1,000 joins at once for one seat, 200 times: one winner each; ARGS="--rounds n"
 	$(BIN)/python -m bench.lastseat $(ARGS)
 
-docs: $(READY) ## writes docs/transitions.md, poison.md and configuration.md from the code
+docs: $(READY) ## writes docs/transitions.md, poison.md, configuration.md and commands.md from the code
 	$(BIN)/python -m docs.generate
 
-audit: $(READY) ## refolds the topics of a running system: invariants and books
+audit: $(READY) ## re-reads all topics of a running system, checks invariants and balances
 	$(BIN)/python -m ops.main audit
 
 topics: $(READY) ## compares the topics of a running system with the registry
@@ -122,12 +122,12 @@ topics: $(READY) ## compares the topics of a running system with the registry
 certificates: $(READY) ## a development CA and a certificate for every identity, in .run/certificates; ARGS="--host orders=name"
 	$(BIN)/python -m devstack.certificates.ca $(ARGS)
 
-format: $(READY) ## puts code and protos into shape
+format: $(READY) ## formats code and protos
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/buf format protos --exclude-path protos/buf --exclude-path protos/google --write
 
-proto: $(READY) ## generates gen/ and the descriptor set from protos/; BREAKING=1 takes in a change that breaks the contract
+proto: $(READY) ## generates gen/ and the descriptor set from protos/; BREAKING=1 accepts a breaking API change
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py $(if $(BREAKING),--accept-breaking)
 
 lock: $(READY) ## writes both locks from pyproject.toml; ARGS="--upgrade" takes the newest versions

@@ -26,6 +26,7 @@ def planned(*arguments: str, **environment: str) -> str:
     """The command that make would run, with single spaces."""
     done = make("-n", *arguments, **environment)
     assert done.returncode == 0, done.stderr
+    assert environment or not done.stderr
     return " ".join(done.stdout.split())
 
 
