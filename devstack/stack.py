@@ -217,6 +217,8 @@ class Stack(Processes):
         number = next(one for one in itertools.count(1) if replica_name(service, one) not in self.names)
         name = replica_name(service, number)
         self.endpoints[name] = f"127.0.0.1:{ports.free_port()}"
+        if f"{service}_metrics" in self.endpoints:
+            self.endpoints[f"{name}_metrics"] = f"127.0.0.1:{ports.free_port()}"
         self._added.append(name)
         self._start_child(self._plan.replica(service, number)(self._layout))
         return name
@@ -269,7 +271,7 @@ class Stack(Processes):
             self._add(BROKER, self._broker.process)
             return
         if self._secured:
-            raise BrokerFailed("a secured stack starts a broker of its own: unset KAFKA.")
+            raise BrokerFailed("--secured needs its own broker: unset KAFKA.")
         probe.addresses(self.kafka)
         if not wait_for(lambda: probe.answers(self.kafka), timeout_s=_EXTERNAL_S, cancel=self._cancel, every_s=0.3):
             raise BrokerFailed(f"no broker answers at KAFKA={self.kafka}: start it, or unset KAFKA.")

@@ -68,16 +68,16 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Runs the whole system until Ctrl-C. Set KAFKA=host:port to use another broker. `make up` takes "
         "the options as variables: KEEP=1 SECURED=1 PORTS=free PARTITIONS=4 POLICY=file, or all as UP='--keep …'.",
     )
-    parser.add_argument("--keep", action="store_true", help="keep the data, and continue from the last run with --keep")
+    parser.add_argument("--keep", action="store_true", help="keep the data in the run directory, and continue from it next time")
     parser.add_argument(
         "--run-dir", type=Path, default=RUN_DIR, help="directory for data, logs and stack.json (default: %(default)s)"
     )
     parser.add_argument(
-        "--secured", action="store_true", help="use mutual TLS, and a broker that authenticates its clients"
+        "--secured", action="store_true", help="mTLS for gRPC, SASL_SSL and ACLs for Kafka"
     )
     parser.add_argument("--policy", type=Path, metavar="FILE", help="policy of all processes, with --secured")
     parser.add_argument(
-        "--partitions", type=int, default=4, help="partitions of every topic; fixed for ever (default: %(default)s)"
+        "--partitions", type=int, default=4, help="partitions per topic; cannot be changed later (default: %(default)s)"
     )
     last = addresses.FIRST_PORT + len(addresses.NAMES) - 1
     parser.add_argument(

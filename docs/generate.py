@@ -1,10 +1,10 @@
-"""Generates transitions.md, poison.md and configuration.md from the code; `--check` only compares them."""
+"""Generates transitions.md, poison.md, configuration.md and commands.md from the code; `--check` only compares them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from docs import configuration_table, poison_table
+from docs import commands_page, configuration_table, poison_table
 from services.groups.domain import transitions as groups
 from services.payments.domain import transitions as payments
 from tools import generated_files
@@ -12,6 +12,7 @@ from tools import generated_files
 PAGE = Path(__file__).with_name("transitions.md")
 POISON = Path(__file__).with_name("poison.md")
 CONFIGURATION = Path(__file__).with_name("configuration.md")
+COMMANDS = Path(__file__).with_name("commands.md")
 
 
 def page() -> str:
@@ -42,13 +43,18 @@ def page() -> str:
 
 def pages() -> dict[Path, str]:
     """Each generated page and its text."""
-    return {PAGE: page(), POISON: poison_table.page(), CONFIGURATION: configuration_table.page()}
+    return {
+        PAGE: page(),
+        POISON: poison_table.page(),
+        CONFIGURATION: configuration_table.page(),
+        COMMANDS: commands_page.page(),
+    }
 
 
 def main() -> int:
     """Writes or compares the pages. Returns the exit code."""
     return generated_files.run(
-        "Generate docs/transitions.md, poison.md and configuration.md from the code.", pages, "make docs"
+        "Generate docs/transitions.md, poison.md, configuration.md and commands.md from the code.", pages, "make docs"
     )
 
 

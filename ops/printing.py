@@ -7,16 +7,9 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-import typer
-
 from chassis.telemetry.printable import json_safe, printable, printable_bytes
 
-__all__ = ["as_json", "echo", "printable", "printable_bytes", "say"]
-
-
-def echo(text: object) -> None:
-    """Prints one line."""
-    typer.echo(printable(text))
+__all__ = ["as_json", "printable", "printable_bytes", "say"]
 
 
 def say(text: object) -> None:

@@ -51,10 +51,10 @@ def field_error(reason: errors_pb2.ErrorReason.ValueType, field: str, problem: s
 def campaign_not_found(campaign: str) -> ApiError:
     """The campaigns' topic, read to its end, has no such campaign."""
     name = f"campaigns/{campaign}"
-    return api_error(errors_pb2.ERROR_REASON_CAMPAIGN_NOT_FOUND, f"there is no {name}", campaign=name)
+    return api_error(errors_pb2.ERROR_REASON_CAMPAIGN_NOT_FOUND, f"campaign not found: {name}", campaign=name)
 
 
 def group_not_found(group: str) -> ApiError:
     """The group was not opened."""
     name = f"groups/{group}"
-    return api_error(errors_pb2.ERROR_REASON_GROUP_NOT_FOUND, f"there is no {name}", group=name)
+    return api_error(errors_pb2.ERROR_REASON_GROUP_NOT_FOUND, f"group not found: {name}", group=name)

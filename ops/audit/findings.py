@@ -37,7 +37,7 @@ TITLES: dict[Invariant, str] = {
     Invariant.RIGHT_AMOUNT: "capture = tier price × quantity, within the hold and the agreed maximum",
     Invariant.CAPTURE_AFTER_COMPLETION: "no capture before its group completed",
     Invariant.SEATS: "seats within the capacity and each customer's limit",
-    Invariant.ONE_END_OF_GROUP: "completed, expired or cancelled, by the rules",
+    Invariant.ONE_END_OF_GROUP: "each group has exactly one valid outcome",
     Invariant.ONE_END_OF_ORDER: "every order has one outcome and one final state",
     Invariant.ENDS_IN_TIME: "deadlines met, nothing left open",
     Invariant.REFUNDS_WITHIN_CAPTURES: "refunds within captures",

@@ -148,7 +148,7 @@ class Report:
             if invariant is Invariant.BOOKS_EQUAL and not self.books_compared:
                 verdict = Text("not compared", style="yellow")
             if invariant is Invariant.ACKNOWLEDGED_IS_LOGGED and not self.acknowledged:
-                verdict = Text("no list of acknowledged orders", style="dim")
+                verdict = Text("cannot be checked from topics", style="dim")
             table.add_row(str(int(invariant)), title, verdict)
         return table
 

@@ -28,7 +28,7 @@ async def create_log(kafka: Kafka, *, partitions: int | None, default: int, repl
     found = (await read(kafka)).declared
     counts = await partition_counts(kafka, ALL)
     if found is not None and partitions not in (None, found.partitions):
-        raise TopicsDiffer(f"{found.partitions} partitions were declared, for ever: {partitions} can't be had")
+        raise TopicsDiffer(f"{found.partitions} partitions are declared, which cannot be changed to {partitions}")
     if found is not None:
         wanted = found.partitions
     else:

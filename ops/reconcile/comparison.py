@@ -19,7 +19,7 @@ from services.payments.ledger.journal import Entry
 from services.payments.ledger.posting_rules import Account
 
 WAIT = "wait: a call about it is pending"
-MOVING = "repeat: the difference has changed a moment ago"
+MOVING = "repeat: the difference changed a moment ago"
 BY_HAND = "by hand: "
 
 
@@ -153,7 +153,7 @@ def _theirs_only(theirs: StatementEntry, pending: bool) -> Line:
         what += f"; {theirs.captured_minor} captured, {theirs.refunded_minor} refunded"
     claim = of_unknown(theirs)
     if claim is not None:
-        action = "feed it: payments records it and returns the money"
+        action = "run with --feed to record it: payments then returns the money"
     else:
         action = f"{BY_HAND}a part was refunded at the provider; refund the rest there, and note it"
     return _line(Kind.THEIRS_ONLY, theirs.group, theirs.order, theirs.hold, what, action, pending, claim)
@@ -186,12 +186,14 @@ def _compared(known: OurHold, theirs: StatementEntry, pending: bool) -> Line:
     if whose[0] == whose[1] and theirs.authorised_minor == known.authorised:
         claim = of_known(theirs, held_here=known.open, captured_here=known.captured)
     what = "; ".join(differences)
-    return _line(Kind.DIFFERS, known.group, known.order, known.hold, what, _mend(known, theirs, claim), pending, claim)
+    return _line(
+        Kind.DIFFERS, known.group, known.order, known.hold, what, _action(known, theirs, claim), pending, claim
+    )
 
 
-def _mend(known: OurHold, theirs: StatementEntry, claim: ProviderOutcome | None) -> str:
+def _action(known: OurHold, theirs: StatementEntry, claim: ProviderOutcome | None) -> str:
     if claim is not None:
-        return "feed it: payments books the provider's operation and continues from it"
+        return "run with --feed to record it: payments then continues from the provider's operation"
     if theirs.refunded_minor > known.refunded:
         return f"{BY_HAND}the money was refunded at the provider; note it, and do not refund it again"
     if theirs.refunded_minor < known.refunded:

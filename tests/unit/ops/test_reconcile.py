@@ -98,7 +98,7 @@ def test_holds_without_money_are_omitted() -> None:
 
 def fed(scenario: PaymentsScenario, line: Line) -> PaymentsScenario:
     assert line.claim is not None
-    assert "feed it" in line.action
+    assert "run with --feed" in line.action
     return scenario.when(PaymentInput(outcome=line.claim))
 
 
