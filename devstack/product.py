@@ -18,6 +18,8 @@ SERVICES = ("orders", "groups", "payments")
 PROVIDER = "provider"
 #: The addresses of the provider's HTTP interfaces (Stripe, WeChat Pay), and of the payments service's webhooks.
 PROVIDER_HTTP, WEBHOOKS = "provider_http", "payments_webhooks"
+#: The addresses of the services' metrics and probes.
+METRICS = tuple(f"{service}_metrics" for service in SERVICES)
 # A draining service waits this long for its calls, and as long again for its processors.
 _DRAIN_S = 3
 #: The generated fields of a layout.
@@ -128,6 +130,8 @@ def _service(name: str, number: int = 0) -> Callable[[Layout], Child]:
             "DRAIN_SECONDS": str(_DRAIN_S),
             "INSECURE": "true",
         }
+        if (metrics := layout.endpoints.get(f"{process}_metrics")) is not None:
+            environment["METRICS_LISTEN"] = metrics
         if name in {"orders", "groups"}:
             environment["LINK_KEYS"] = f"local:{layout.link_key}"
         if name == "payments":
@@ -170,7 +174,7 @@ PRODUCT = Plan(
     acls=lambda kafka: command("ops.main", "acls", "apply", "--kafka", kafka),
     first={PROVIDER: _provider},
     then={name: _service(name) for name in SERVICES},
-    extra_addresses=(PROVIDER_HTTP, WEBHOOKS),
+    extra_addresses=(PROVIDER_HTTP, WEBHOOKS, *METRICS),
     prepare=_prepare,
     replica=_service,
 )

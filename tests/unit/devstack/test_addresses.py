@@ -11,13 +11,14 @@ from devstack.product import PRODUCT
 
 def test_every_address_of_the_product_has_a_fixed_port_by_default() -> None:
     ports = addresses.choose()
-    assert list(ports) == ["kafka", "orders", "groups", "payments", "provider", "provider_http", "payments_webhooks"]
-    assert list(ports.values()) == list(range(15_050, 15_057))
+    processes = ["kafka", "orders", "groups", "payments", "provider", "provider_http", "payments_webhooks"]
+    assert list(ports) == [*processes, "orders_metrics", "groups_metrics", "payments_metrics"]
+    assert list(ports.values()) == list(range(15_050, 15_060))
     assert {*PRODUCT.first, *PRODUCT.then, *PRODUCT.extra_addresses} == ports.keys() - {"kafka"}
 
 
 def test_another_first_port_moves_all() -> None:
-    assert list(addresses.choose("16050").values()) == list(range(16_050, 16_057))
+    assert list(addresses.choose("16050").values()) == list(range(16_050, 16_060))
 
 
 def test_single_ports_replace_the_default() -> None:

@@ -119,3 +119,13 @@ def test_another_replica_has_its_own_name_state_directory_and_addresses(prepared
     assert (first.name, second.name) == ("payments", "payments-1")
     differ = {name for name, value in first.environment.items() if second.environment[name] != value}
     assert differ == {f"GROUPBUY_PAYMENTS_{name}" for name in ("LISTEN", "STATE_DIR", "INSTANCE", "WEBHOOK_LISTEN")}
+
+
+def test_each_process_of_a_service_serves_metrics_where_the_stack_has_an_address_for_them() -> None:
+    endpoints = {**ENDPOINTS, "groups_metrics": "h:8", "groups-1": "h:9", "groups-1_metrics": "h:10"}
+    layout = Layout(kafka=LAYOUT.kafka, data=LAYOUT.data, endpoints=endpoints)
+    assert PRODUCT.replica is not None
+    first, second = PRODUCT.then["groups"](layout), PRODUCT.replica("groups", 1)(layout)
+    assert first.environment["GROUPBUY_GROUPS_METRICS_LISTEN"] == "h:8"
+    assert second.environment["GROUPBUY_GROUPS_METRICS_LISTEN"] == "h:10"
+    assert "GROUPBUY_ORDERS_METRICS_LISTEN" not in PRODUCT.then["orders"](layout).environment
