@@ -1,10 +1,10 @@
-"""Generates transitions.md, poison.md, configuration.md and commands.md from the code; `--check` only compares them."""
+"""Generates pages and the pictures of the demo from the code; `--check` only compares them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from docs import commands_page, configuration_table, poison_table
+from docs import commands_page, configuration_table, demo_pictures, poison_table
 from services.groups.domain import transitions as groups
 from services.payments.domain import transitions as payments
 from tools import generated_files
@@ -42,19 +42,20 @@ def page() -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Each generated page and its text."""
+    """Each generated file and its text."""
     return {
         PAGE: page(),
         POISON: poison_table.page(),
         CONFIGURATION: configuration_table.page(),
         COMMANDS: commands_page.page(),
+        **demo_pictures.pictures(),
     }
 
 
 def main() -> int:
     """Writes or compares the pages. Returns the exit code."""
     return generated_files.run(
-        "Generate docs/transitions.md, poison.md, configuration.md and commands.md from the code.", pages, "make docs"
+        "Generate docs/transitions.md, poison.md, configuration.md, commands.md and demo-*.svg.", pages, "make docs"
     )
 
 

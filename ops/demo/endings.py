@@ -19,7 +19,7 @@ class Ending(Enum):
     DECLINED = "not a member: the provider declined the hold"
     LAPSED = "not a member: the hold took too long"
     CANCELLED = "cancelled by the shopper, released in full"
-    SHORT = "released in full: the group did not complete"
+    RELEASED = "released in full: the group did not complete"
     WAITLISTED = "waitlisted, and no seat became free"
     REFUSED = "refused: group full or closed, or a second order"
     OPEN = "not final"
@@ -40,5 +40,5 @@ def ending(group: GroupFold, seat: Seat) -> Ending:
     if seat.state is SeatState.DECLINED:
         return Ending.UNPAID if unpaid(seat) else Ending.DECLINED
     if seat.state is SeatState.RELEASED:
-        return Ending.WAITLISTED if group.state is GroupState.COMPLETED else Ending.SHORT
+        return Ending.WAITLISTED if group.state is GroupState.COMPLETED else Ending.RELEASED
     return _BY_STATE.get(seat.state, Ending.OPEN)

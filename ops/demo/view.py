@@ -24,8 +24,8 @@ from ops.demo.player import Tally
 from ops.sheet import Column, Sheet
 
 FRAMES_PER_SECOND = 5
-#: The width from which the panels stand in two columns, and the width of the right one.
-WIDE, SIDE = 154, 76
+#: The width from which the panels stand in two columns, and the width of the left one.
+WIDE, LEFT = 154, 78
 #: Lines of news on a narrow terminal.
 FEW_NEWS = 2
 #: The borders of a panel, in lines and in columns.
@@ -95,7 +95,7 @@ class View:
     def _wide(self, console: Console, options: ConsoleOptions, signs: Glyphs, height: int) -> RenderResult:
         head, foot = self._head(repeats=True), Group(legend(signs), MONEY)
         height -= _height(console, options, Group(head, foot))
-        side_options = options.update(width=SIDE)
+        side_options = options.update(width=options.max_width - LEFT)
         side: list[RenderableType] = [
             Panel(Group(self._services(signs), *self._incident()), title="services", title_align="left"),
             Panel(Group(self._money(), self._counts()), title="money and groups", title_align="left"),
@@ -103,12 +103,11 @@ class View:
         left = height - _height(console, side_options, Group(*side)) - BORDER
         if left > 0:
             side.append(Panel(self._news(left), title="news", title_align="left"))
-        both = Table.grid(padding=(0, 1), expand=True)
-        both.add_column()
-        both.add_column(width=SIDE)
-        both.add_row(
-            Panel(self._groups(signs, height - BORDER), title="groups that form", title_align="left"), Group(*side)
-        )
+        groups = self._groups(signs, height - BORDER)
+        both = Table.grid(expand=True)
+        both.add_column(width=LEFT)
+        both.add_column(ratio=1)
+        both.add_row(Panel(groups, title="groups that form", title_align="left", height=height), Group(*side))
         yield head
         yield both
         yield foot
