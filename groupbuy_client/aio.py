@@ -118,7 +118,10 @@ class AsyncClient:
     async def get_order(
         self, name: str, *, consistency_token: str = "", timeout_s: float | None = None
     ) -> orders_pb2.Order:
-        """Returns an order. With a consistency token, waits until the write that returned it is visible."""
+        """Returns an order: groups/{group}/orders/{order}, or groups/-/orders/{order} if the group is not known.
+
+        With the consistency token of a placed order, a group or a payment, waits until the order shows that state.
+        """
         request = orders_pb2.GetOrderRequest(name=name, consistency_token=consistency_token)
         return await self._call(_ORDERS, "GetOrder", request, timeout_s)
 
@@ -136,10 +139,15 @@ class AsyncClient:
         return await self._call(_ORDERS, "CancelOrder", requests.cancel_order(name, reason, request_id), timeout_s)
 
     def watch_order(
-        self, name: str, *, from_revision: int = 0, patience_s: float = PATIENCE_S
+        self, name: str, *, from_revision: int = 0, consistency_token: str = "", patience_s: float = PATIENCE_S
     ) -> AsyncIterator[orders_pb2.Order]:
-        """Yields the order, then each change, until its state is final. Resumes a lost connection without repeats."""
-        request = orders_pb2.WatchOrderRequest(name=name, from_revision=from_revision)
+        """Yields the order, then each change, until its state is final. Resumes a lost connection without repeats.
+
+        With a consistency token, begins with that state or a later one.
+        """
+        request = orders_pb2.WatchOrderRequest(
+            name=name, from_revision=from_revision, consistency_token=consistency_token
+        )
         return self._watch(_ORDERS, "WatchOrder", request, "from_revision", "revision", patience_s)
 
     # Groups and their links -----------------------------------------------------------------------------------------

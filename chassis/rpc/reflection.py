@@ -22,7 +22,7 @@ log = structlog.stdlib.get_logger(__name__)
 DESCRIPTORS = Path(__file__).resolve().parents[2] / "protos" / "groupbuy.binpb"
 
 
-class CommentedReflection(reflection.ReflectionServicer):
+class CommentedReflection(reflection.ReflectionServicer):  # type: ignore[misc] # the library has no types
     """gRPC's reflection service, with comments in the files of the contract."""
 
     def __init__(self, names: Iterable[str], descriptors: Path = DESCRIPTORS) -> None:

@@ -36,6 +36,10 @@ PATTERNS = {
     "^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}$": (
         f"must be groups/{{group}}/orders/{{order}}, where {{group}} and {{order}} are {_UUID}"
     ),
+    "^groups/([0-9a-f-]{36}|-)/orders/[0-9a-f-]{36}$": (
+        "must be groups/{group}/orders/{order} or groups/-/orders/{order}, where {group} and {order} are "
+        f"{_UUID}"
+    ),
     "^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}/payment$": (
         f"must be groups/{{group}}/orders/{{order}}/payment, where {{group}} and {{order}} are {_UUID}"
     ),

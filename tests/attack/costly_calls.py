@@ -9,7 +9,7 @@ from typing import Any
 from groupbuy.groups.v1 import campaigns_pb2, links_pb2
 from groupbuy.orders.v1 import orders_pb2
 
-from services.orders.api.consistency_tokens import Token, encode
+from shared_kernel.consistency_tokens import Token, encode
 from tests.attack.others import an_order
 from tests.attack.outcome import CAMPAIGN, LINK, ORDER, Outcome, Try, answer, at_rate, raw
 from tests.attack.site import Site

@@ -14,6 +14,9 @@ class CallContext:
     def time_remaining(self) -> float | None:
         return self._seconds
 
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ()
+
 
 def call(seconds: float | None = 5.0) -> Any:
     """A context of any service's type."""

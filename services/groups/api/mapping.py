@@ -27,6 +27,7 @@ from eventlog.core.aggregate import Aggregate
 from services.groups.domain.model import OrderStatus, Phase, State
 from services.groups.domain.pricing import tier_at
 from services.groups.domain.terms import Terms
+from shared_kernel.consistency_tokens import of_group
 
 PHASES: Mapping[Phase, GroupState.ValueType] = {
     Phase.FORMING: GROUP_STATE_FORMING,
@@ -51,7 +52,7 @@ def group_message(aggregate: Aggregate[State], terms: Terms, *, members: bool = 
         name=f"groups/{aggregate.key}",
         campaign=f"campaigns/{terms.campaign}",
         state=PHASES[state.phase],
-        terms=decisions_pb2.Terms.FromString(terms.raw),
+        terms=_terms(terms),
         leader_order=f"groups/{aggregate.key}/orders/{state.leader}" if state.leader else "",
         create_time=_timestamp(state.opened_ms),
         deadline_time=_timestamp(state.deadline_ms),
@@ -63,7 +64,15 @@ def group_message(aggregate: Aggregate[State], terms: Terms, *, members: bool = 
         version=aggregate.version,
         settled=state.is_done,
         update_time=_timestamp(aggregate.time_ms),
+        consistency_token=of_group(aggregate.key, aggregate.version),
     )
+
+
+def _terms(terms: Terms) -> decisions_pb2.Terms:
+    """The frozen terms, with the resource name of their campaign: the log has its id."""
+    message = decisions_pb2.Terms.FromString(terms.raw)
+    message.campaign = f"campaigns/{terms.campaign}"
+    return message
 
 
 def _price(terms: Terms, members: int) -> int:

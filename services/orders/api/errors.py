@@ -32,7 +32,13 @@ def currency_mismatch(given: str, actual: str) -> ApiError:
 
 def order_not_found(name: OrderName) -> ApiError:
     """The order was not placed."""
-    return api_error(errors_pb2.ERROR_REASON_ORDER_NOT_FOUND, f"there is no {name}", order=str(name))
+    return api_error(errors_pb2.ERROR_REASON_ORDER_NOT_FOUND, f"order not found: {name}", order=str(name))
+
+
+def order_id_not_found(order: str) -> ApiError:
+    """No group has the order."""
+    problem = f"order not found: {order}"
+    return api_error(errors_pb2.ERROR_REASON_ORDER_NOT_FOUND, problem, order=f"groups/-/orders/{order}")
 
 
 def request_id_reused(name: OrderName) -> ApiError:

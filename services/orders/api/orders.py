@@ -37,7 +37,8 @@ from chassis.rpc.validation import invalid_field
 from chassis.telemetry.trace_context import TraceStarter
 from eventlog.runtime.wall_clock import wall_clock_ms
 from services.orders.api import errors as refusals
-from services.orders.api.listing import Listing
+from services.orders.api.finding import OrderFinder
+from services.orders.api.listing import ANY_GROUP, Listing
 from services.orders.api.placing.batch_place_orders import BatchPlaceOrders
 from services.orders.api.placing.event_publisher import OrderEventPublisher
 from services.orders.api.placing.invitations import Invitations
@@ -75,6 +76,7 @@ class OrderServicer(OrderServiceServicer):
         )
         self._batch = BatchPlaceOrders(self._place_order, self._event_publisher, self._replicas)
         self._listing = Listing(self._reader, self._replicas)
+        self._finder = OrderFinder(self._reader, self._replicas)
         self._fanout = Fanout(view.notifier)
 
     async def PlaceOrder(self, request: PlaceOrderRequest, context: Context) -> PlaceOrderResponse:
@@ -94,18 +96,21 @@ class OrderServicer(OrderServiceServicer):
                 yield answers
 
     async def GetOrder(self, request: GetOrderRequest, context: Context) -> Order:
-        """Reads an order. With a consistency token it waits until the token's record is folded."""
+        """Reads an order, also by its id alone. With a consistency token it waits until the token's state is folded."""
         name = _parsed(request.name)
+        if name.group == ANY_GROUP:
+            return await self._finder.find(name.order, request, context)
 
         async def here() -> Order:
             deadline = CallDeadline(context)
-            if request.consistency_token:
-                await self._reader.wait_for_token(
-                    name, self._reader.parse_token(request.consistency_token, name.group), deadline
-                )
+            await self._wait_for_token(name, request.consistency_token, deadline)
             return (await self._reader.require(name, deadline)).message()
 
         return await self._replicas.call_owner("GetOrder", name.group, request, context, here)
+
+    async def _wait_for_token(self, name: OrderName, token: str, deadline: CallDeadline) -> None:
+        if token:
+            await self._reader.wait_for_token(name, self._reader.parse_token(token, name.group), deadline)
 
     async def ListOrders(self, request: ListOrdersRequest, context: Context) -> ListOrdersResponse:
         """Lists the orders of a group or of a customer. With a consistency token it waits as GetOrder does."""
@@ -144,6 +149,7 @@ class OrderServicer(OrderServiceServicer):
     async def _watch(self, request: WatchOrderRequest, deadline: CallDeadline) -> AsyncGenerator[Order]:
         name = _parsed(request.name)
         sent = request.from_revision
+        await self._wait_for_token(name, request.consistency_token, deadline)
         snapshot: OrderSnapshot | None = await self._reader.require(name, deadline)
         with self._fanout.follow(name.group) as watch:
             while True:
@@ -168,8 +174,10 @@ def _parsed(name: str) -> OrderName:
 
 
 def _after(request: WatchOrderRequest, sent: Order) -> WatchOrderRequest:
-    """The request that continues after the last message sent."""
-    return WatchOrderRequest(name=request.name, from_revision=sent.revision)
+    """The request that continues after the last message sent. The next owner may not have folded the token's state."""
+    return WatchOrderRequest(
+        name=request.name, from_revision=sent.revision, consistency_token=request.consistency_token
+    )
 
 
 def _is_cancelled(order: OrderView) -> bool:

@@ -25,6 +25,11 @@ class OrdersView(View[GroupOrders], Protocol):
         """Current end of a topic's partition at the broker. Raises KafkaError and OSError."""
         ...
 
+    def group_of(self, order: str, partition: int, /) -> str:
+        """Id of the group of an order in a partition; empty if the partition does not have the order. Raises
+        NotReady."""
+        ...
+
     def of_customer(
         self, customer: str, partition: int, after: tuple[int, str] | None, limit: int, /
     ) -> Sequence[ListEntry]:

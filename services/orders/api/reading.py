@@ -21,7 +21,6 @@ from eventlog.core.partitioner import partition_of
 from eventlog.producing.record_accumulator import Position
 from eventlog.runtime.time_slice import TimeSlice
 from eventlog.views.change_notifier import ChangeNotifier
-from services.orders.api.consistency_tokens import Token, decode, encode
 from services.orders.api.errors import answer_pending, list_pending, order_not_found
 from services.orders.api.mapping import order_message, show
 from services.orders.api.ports import OrdersView, PublishesAll
@@ -30,7 +29,8 @@ from services.orders.api.wait import ViewWaiter
 from services.orders.domain.ids import OrderName
 from services.orders.domain.model import GroupOrders, OrderView
 from services.orders.processors.customers import ListEntry
-from shared_kernel.topics import ORDERS
+from shared_kernel.consistency_tokens import Token, decode, encode
+from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_LOG
 
 #: Seconds to wait for a group that was just opened.
 OPENED_WITHIN_S = 1.0
@@ -81,6 +81,15 @@ class Reader:
         view = group.find(name.order) if group else None
         return None if group is None or view is None else OrderSnapshot(name, group, view)
 
+    def find_by_id(self, order: str, partitions: Partitions = None) -> OrderSnapshot | None:
+        """An order by its id alone, in `partitions` or in all. Raises NotReady unless this process has all of these."""
+        found = None
+        for partition, _ in self._sample_keys(partitions):
+            group = self._view.group_of(order, partition)
+            if group:
+                found = self.find(OrderName(group, order))
+        return found
+
     def current_token(self, name: OrderName) -> Token:
         """A token that needs no wait: the projection's position in the order's partition."""
         partition = self.partition(name.group)
@@ -129,7 +138,7 @@ class Reader:
         Raises ApiError ANSWER_PENDING.
         """
         offset = self._written.get(self.partition(group), -1)
-        await self._wait_list_folded(group, max(offset, token.offset if token else -1), deadline)
+        await self._wait_list_folded(group, max(offset, token.offset if token else -1), token, deadline)
 
     async def all_caught_up(self, token: Token | None, deadline: CallDeadline, partitions: Partitions = None) -> None:
         """As group_caught_up, for `partitions` or all. Raises NotReady unless this process has all of them."""
@@ -137,11 +146,14 @@ class Reader:
             offset = self._written.get(partition, -1)
             if token is not None and token.partition == partition:
                 offset = max(offset, token.offset)
-            await self._wait_list_folded(key, offset, deadline)
+            decided = token if token is not None and token.group and self.partition(token.group) == partition else None
+            await self._wait_list_folded(key, offset, decided, deadline)
 
-    async def _wait_list_folded(self, key: str, offset: int, deadline: CallDeadline) -> None:
+    async def _wait_list_folded(self, key: str, offset: int, token: Token | None, deadline: CallDeadline) -> None:
         try:
             await self._wait_folded(key, offset, deadline)
+            if token is not None:
+                await self._wait_decided(token, deadline)
         except TimeoutError:
             raise list_pending() from None
 
@@ -160,25 +172,38 @@ class Reader:
         return found
 
     def parse_token(self, text: str, group: str = "") -> Token:
-        """Decodes a consistency token, which has to name the group's partition if a group is given. Raises ApiError
-        INVALID_FIELDS."""
+        """Decodes a consistency token, which has to name the group's partition and no other group if a group is given.
+        Raises ApiError INVALID_FIELDS."""
         try:
             token = decode(text)
         except ValueError as error:
             raise invalid_field("consistency_token", str(error)) from None
-        if token.partition >= self._publisher.partitions or (group and token.partition != self.partition(group)):
+        if token.partition >= self._publisher.partitions or (
+            group and (token.partition not in (-1, self.partition(group)) or token.group not in ("", group))
+        ):
             raise invalid_field("consistency_token", "belongs to another order")
         return token
 
     async def wait_for_token(self, name: OrderName, token: Token, deadline: CallDeadline) -> None:
-        """Waits until the token's record is folded. Raises ApiError ANSWER_PENDING."""
+        """Waits until all that the token names is folded. Raises ApiError ANSWER_PENDING."""
         await self._wait_order_folded(name, token.offset, deadline)
+        try:
+            await self._wait_decided(token, deadline)
+        except TimeoutError:
+            raise answer_pending(name) from None
 
     async def _wait_order_folded(self, name: OrderName, offset: int, deadline: CallDeadline) -> None:
         try:
             await self._wait_folded(name.group, offset, deadline)
         except TimeoutError:
             raise answer_pending(name) from None
+
+    async def _wait_decided(self, token: Token, deadline: CallDeadline) -> None:
+        """Waits until the decisions that the token names are folded. Raises as Positions.wait_until_decided."""
+        for log, version in ((GROUP_LOG.name, token.group_version), (PAYMENT_LOG.name, token.payments_version)):
+            if version:
+                partition = self.partition(token.group)
+                await self._positions.wait_until_decided(token.group, partition, log, version, deadline)
 
     async def _wait_folded(self, key: str, offset: int, deadline: CallDeadline) -> None:
         """Waits until the key's partition is folded past an offset. Raises as Positions.wait_until_folded."""

@@ -1,10 +1,12 @@
-"""The list of a customer's orders: rows of the order projection's index, the newest first.
+"""The index of the order projection: the list of a customer's orders, the newest first, and the group of each order.
 
-Facts and group decisions both add orders to the list: retention deletes facts after 90 days and keeps decisions.
+Facts and group decisions both add orders: retention deletes facts after 90 days and keeps decisions. Both kinds of rows
+share their names, so a customer may be called like an order: the place of a row tells them apart.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from eventlog.state.projection_index import Index
@@ -12,6 +14,11 @@ from services.orders.domain.model import GroupOrders
 
 #: Sort keys count down from here, so that the newest order comes first.
 _LAST = 1 << 63
+#: Place of the row that has the group of an order. It sorts before every place in a list, which has 8 bytes and more.
+_GROUP = b"\0"
+
+#: Rows (place, value) of a name after a place, at most a number of them.
+Page = Callable[[str, bytes, int], Sequence[tuple[bytes, bytes]]]
 
 
 class ListEntry(NamedTuple):
@@ -33,7 +40,7 @@ def index_key(key: tuple[int, str]) -> bytes:
 
 
 def update_list(state: GroupOrders, index: Index) -> None:
-    """Adds the unlisted orders of a group to the index, or moves them to their new time."""
+    """Adds the unlisted orders of a group to the index, or moves them to their new time in the list."""
     for name in state.unlisted:
         order = state.orders[name]
         if order.created_ms == order.listed_ms:
@@ -41,8 +48,24 @@ def update_list(state: GroupOrders, index: Index) -> None:
         if order.listed_ms:
             index.delete(order.customer, index_key((-order.listed_ms, name)))
         index.put(order.customer, index_key((-order.created_ms, name)), state.group.encode())
+        index.put(name, _GROUP, state.group.encode())
         order.listed_ms = order.created_ms
     state.unlisted = ()
+
+
+def customers_page(page: Page, customer: str, after: tuple[int, str] | None, limit: int) -> list[ListEntry]:
+    """At most `limit` entries of a customer's list after a sort key."""
+    # All places in the list come after the row of an order's group.
+    rows = page(customer, _GROUP if after is None else index_key(after), limit)
+    return [parse_row(row) for row in rows]
+
+
+def group_of_order(page: Page, order: str) -> str:
+    """Id of the group of an order, or empty."""
+    for place, group in page(order, b"", 1):
+        if place == _GROUP:
+            return group.decode()
+    return ""
 
 
 def parse_row(row: tuple[bytes, bytes]) -> ListEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from sys import intern
 from typing import Any
 
@@ -17,10 +18,10 @@ from eventlog.records.packed import Packed
 from eventlog.records.topic_spec import TopicSpec
 from services.orders.domain.fold import HistoryBroken, OrdersFold
 from services.orders.domain.model import GroupOrders
-from services.orders.processors.customers import ListEntry, index_key, parse_row, update_list
+from services.orders.processors.customers import ListEntry, customers_page, group_of_order, update_list
 
 #: Changes with the format of kept states; a new stamp makes the first start refold the logs.
-STAMP = "orders-1"
+STAMP = "orders-2"
 
 
 class OrderProjectionRules:
@@ -104,6 +105,9 @@ class OrdersProjection(Projection[GroupOrders]):
 
     def of_customer(self, customer: str, partition: int, after: tuple[int, str] | None, limit: int) -> list[ListEntry]:
         """At most `limit` of a customer's orders in a partition, by their sort keys. Raises NotReady."""
-        return [
-            parse_row(row) for row in self.page(partition, customer, b"" if after is None else index_key(after), limit)
-        ]
+        return customers_page(partial(self.page, partition), customer, after, limit)
+
+    def group_of(self, order: str, partition: int) -> str:
+        """Id of the group of an order in a partition; empty if the partition does not have the order. Raises
+        NotReady."""
+        return group_of_order(partial(self.page, partition), order)

@@ -111,7 +111,7 @@ def entry_message(entry: Entry) -> pb.LedgerEntry:
         time=timestamp(entry.time_ms),
         group=f"groups/{entry.group}",
         version=entry.version,
-        order=entry.order,
+        order=f"groups/{entry.group}/orders/{entry.order}" if entry.order else "",
         hold=entry.hold,
         event=entry.event,
         postings=[

@@ -13,6 +13,7 @@ from groupbuy.payments.v1.payments_pb2 import PaymentState
 
 from services.payments.domain.model import GroupPayments, Intent, Payment, Record, RefundStatus
 from services.payments.domain.status import Status, status
+from shared_kernel.consistency_tokens import of_payments
 
 _STATES: dict[Status, PaymentState.ValueType] = {
     Status.UNKNOWN: pb.PAYMENT_STATE_UNSPECIFIED,
@@ -152,7 +153,7 @@ def _captured_state(captured: int, refunded: int) -> PaymentState.ValueType:
 
 
 def payment_message(name: str, payment: PaymentView, version: int, time_ms: int) -> pb.Payment:
-    """A payment as a message; version and time are those of its group's payments."""
+    """A payment as a message. `name` is its resource name; version and time are those of its group's payments."""
     return pb.Payment(
         name=name,
         state=payment.state,
@@ -166,6 +167,7 @@ def payment_message(name: str, payment: PaymentView, version: int, time_ms: int)
         reason=payment.reason,
         version=version,
         update_time=timestamp(time_ms),
+        consistency_token=of_payments(name.split("/")[1], version),
     )
 
 

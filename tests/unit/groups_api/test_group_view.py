@@ -50,7 +50,7 @@ def test_a_forming_group_shows_its_members() -> None:
         ("w", "will", 4, "WAITLISTED"),
     ]
     assert (group.confirmed_members, group.seats_left, group.version, group.settled) == (1, 8, 3, False)
-    assert group.terms.campaign == "mug"
+    assert group.terms.campaign == group.campaign
     assert group.create_time.ToMilliseconds() == TIME_MS
     assert group.deadline_time.ToMilliseconds() == TIME_MS + 3_600_000
     assert group.update_time.ToMilliseconds() == TIME_MS + 5

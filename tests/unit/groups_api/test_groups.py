@@ -21,6 +21,7 @@ from chassis.rpc.errors import ApiError
 from eventlog.core.errors import BrokerUnavailable
 from services.groups.api.groups import GroupServicer
 from services.groups.domain.model import Phase, State
+from shared_kernel.consistency_tokens import Token, decode
 from shared_kernel.topics import GROUP_INBOX
 from tests.scenarios.api_call import call
 from tests.scenarios.facts import GROUP
@@ -69,6 +70,7 @@ async def test_a_group_is_read(table: Table, groups: GroupServicer) -> None:
     table.put(forming(2), 4)
     group = await groups.GetGroup(GetGroupRequest(name=NAME), call())
     assert (group.name, group.version, group.confirmed_members) == (NAME, 4, 2)
+    assert decode(group.consistency_token) == Token(group=GROUP, group_version=4)
 
 
 async def test_an_unopened_group_is_not_found(table: Table, groups: GroupServicer) -> None:

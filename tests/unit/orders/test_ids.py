@@ -1,13 +1,10 @@
-"""Ids and digests depend on the request alone, tokens on the position of the fact."""
+"""Ids and digests depend on the request alone."""
 
 from __future__ import annotations
 
 import pytest
 from groupbuy.orders.v1.orders_pb2 import WAIT_ACCEPTED, PlaceOrderRequest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from services.orders.api.consistency_tokens import Token, decode, encode
 from services.orders.domain.ids import OrderName, group_id, is_id, order_id, parse_order_name, request_digest
 from tests.unit.orders.world import OTHER, REQUEST, place_request
 
@@ -71,16 +68,3 @@ def test_the_digest_leaves_the_request_alone() -> None:
     place_request = request(wait=WAIT_ACCEPTED)
     request_digest(place_request)
     assert place_request == request(wait=WAIT_ACCEPTED)
-
-
-@given(st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
-def test_a_token_contains_the_position_of_the_fact(partition: int, offset: int) -> None:
-    token = encode(Token(partition, offset))
-    assert decode(token) == Token(partition, offset)
-    assert not set(token) & set("+/=")
-
-
-@pytest.mark.parametrize("text", ["!", "a", "MTow!", "", "MTI", "LTE6MA", "OjE", "MTpx", "wrI6MQ"])
-def test_an_invalid_token_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="token"):
-        decode(text)

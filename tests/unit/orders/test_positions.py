@@ -13,7 +13,7 @@ from chassis.rpc.caller import IDENTITY
 from chassis.rpc.errors import ApiError
 from eventlog.core.errors import BrokerUnavailable, NotReady
 from services.orders.api import positions
-from services.orders.api.consistency_tokens import Token, decode, encode
+from shared_kernel.consistency_tokens import Token, decode, encode
 from tests.scenarios.api_call import call
 from tests.scenarios.orders import reserves
 from tests.unit.chassis.support import eventually

@@ -23,8 +23,8 @@ from groupbuy.orders.v1.orders_pb2 import (
 
 from chassis.rpc.errors import ApiError
 from eventlog.core.errors import NotReady
-from services.orders.api.consistency_tokens import Token, decode, encode
 from services.orders.domain.ids import OrderName, parse_order_name
+from shared_kernel.consistency_tokens import Token, decode, encode
 from tests.scenarios import group_events as ge
 from tests.scenarios import orders as h
 from tests.scenarios.api_call import call

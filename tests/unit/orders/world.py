@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
 
@@ -23,8 +24,8 @@ from eventlog.views.change_notifier import ChangeNotifier
 from services.orders.api.orders import OrderServicer
 from services.orders.domain.fold import OrdersFold
 from services.orders.domain.model import GroupOrders
-from services.orders.processors.customers import ListEntry, index_key, parse_row, update_list
-from shared_kernel.topics import ORDERS
+from services.orders.processors.customers import ListEntry, customers_page, group_of_order, update_list
+from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_LOG
 from tests.scenarios.api_call import call
 from tests.scenarios.decision_log import DecisionLog
 from tests.scenarios.orders import Decision, Fact, Payment, group_log, payment_log
@@ -89,10 +90,13 @@ class World:
         self._groups: dict[str, DecisionLog[Decision]] = {}
         self._payments: dict[str, DecisionLog[Payment]] = {}
         self.forget_lists()
-        self._ends = dict.fromkeys(range(PARTITIONS), 0)
+        #: Decisions that are in their logs and not folded; new ones are folded at once if `folds_decisions`.
+        self.folds_decisions = True
+        self._unfolded: list[tuple[str, str, Decision | Payment]] = []
+        self._ends: Counter[tuple[str, int]] = Counter()
         #: Partitions whose ends were read at the broker.
         self.end_queries: list[int] = []
-        self._positions = dict.fromkeys(range(PARTITIONS), 0)
+        self._positions: Counter[tuple[str, int]] = Counter()
         self.orders = OrderServicer(self, self.campaigns, self, now_ms=lambda: TIME_MS)
 
     # The broker ---------------------------------------------------------------------------------------------------
@@ -107,16 +111,16 @@ class World:
         self.records.append((fact, dict(record.headers)))
         self.raw.append(record)
         partition = partition_of(record.key, PARTITIONS)
-        offset = self._ends[partition]
-        self._ends[partition] += 1
+        offset = self._ends[topic, partition]
+        self._ends[topic, partition] += 1
         if self.folds:
             asyncio.get_running_loop().call_soon(self.fold, fact)
         return Position(partition, offset, self.now_ms)
 
     def written_elsewhere(self, partition: int) -> int:
         """Appends a record of another process, which is not folded. Returns its offset."""
-        self._ends[partition] += 1
-        return self._ends[partition] - 1
+        self._ends[ORDERS.name, partition] += 1
+        return self._ends[ORDERS.name, partition] - 1
 
     async def publish_all(
         self, topic: str, records: Sequence[Record], *, timeout_s: float | None = None
@@ -138,20 +142,18 @@ class World:
         return self._states.get(key)
 
     def position(self, topic: str, partition: int, /) -> int:
-        assert topic == ORDERS.name
-        return self._positions[partition]
+        return self._positions[topic, partition]
 
     async def end(self, topic: str, partition: int, /) -> int:
-        assert topic == ORDERS.name
         self.end_queries.append(partition)
         await asyncio.sleep(0)
         if not self.broker:
             raise KafkaConnectionError("away")
-        return self._ends[partition]
+        return self._ends[topic, partition]
 
     def fold_all(self, partition: int) -> None:
-        """Folds a partition to its end, by records of other groups."""
-        self._positions[partition] = self._ends[partition]
+        """Folds a partition of the orders topic to its end, by records of other groups."""
+        self._positions[ORDERS.name, partition] = self._ends[ORDERS.name, partition]
         self.notifier.notify(position_key(ORDERS.name, partition))
 
     def of_customer(
@@ -159,8 +161,12 @@ class World:
     ) -> Sequence[ListEntry]:
         if not self.ready or partition in self.away:
             raise NotReady("recovering")
-        start = b"" if after is None else index_key(after)
-        return [parse_row(row) for row in self._indexes[partition].page(customer, start, limit)]
+        return customers_page(self._indexes[partition].page, customer, after, limit)
+
+    def group_of(self, order: str, partition: int, /) -> str:
+        if not self.ready or partition in self.away:
+            raise NotReady("recovering")
+        return group_of_order(self._indexes[partition].page, order)
 
     def fold(self, fact: OrderFact) -> None:
         """Folds a fact after its decisions: the topics can be read in any order."""
@@ -170,20 +176,33 @@ class World:
         Fact(fact, self.now_ms).fold(self._state(fact.group))
         self._list(fact.group)
         partition = partition_of(fact.group, PARTITIONS)
-        self._positions[partition] += 1
+        self._positions[ORDERS.name, partition] += 1
         self.notifier.notify(fact.group)
         self.notifier.notify(position_key(ORDERS.name, partition))
 
     def decide(self, group: str, *events: GroupEvent) -> None:
-        self._groups.setdefault(group, group_log(group)).decide(TIME_MS, *events).fold(self._state(group))
-        self._list(group)
-        self.notifier.notify(group)
+        self._append(GROUP_LOG.name, group, self._groups.setdefault(group, group_log(group)).decide(TIME_MS, *events))
 
     def pay(self, group: str, *events: Any) -> None:
         payment = self._payments.setdefault(group, payment_log(group)).decide(TIME_MS, *events)
-        payment.fold(self._state(group))
-        self._list(group)
-        self.notifier.notify(group)
+        self._append(PAYMENT_LOG.name, group, payment)
+
+    def _append(self, topic: str, group: str, decision: Decision | Payment) -> None:
+        self._ends[topic, partition_of(group, PARTITIONS)] += 1
+        self._unfolded.append((topic, group, decision))
+        if self.folds_decisions:
+            self.fold_decisions()
+
+    def fold_decisions(self) -> None:
+        """Folds the decision logs to their ends."""
+        while self._unfolded:
+            topic, group, decision = self._unfolded.pop(0)
+            decision.fold(self._state(group))
+            self._list(group)
+            partition = partition_of(group, PARTITIONS)
+            self._positions[topic, partition] += 1
+            self.notifier.notify(group)
+            self.notifier.notify(position_key(topic, partition))
 
     def forget_lists(self) -> None:
         self._indexes = [Index(cast(Database, NothingWritten())) for _ in range(PARTITIONS)]

@@ -148,7 +148,8 @@ async def test_a_turnover_that_does_not_fit_is_refused_and_no_other_currency_suf
 async def test_entries_come_in_the_order_of_the_log_and_in_pages(view: View) -> None:
     whole = await entries(view)
     moved = [(entry.event, entry.order) for entry in whole.entries if entry.postings]
-    assert moved == [(event, order) for order in ORDERS[:3] for event in ("HoldAuthorised", "Captured")]
+    named = [f"groups/{GROUP}/orders/{order}" for order in ORDERS[:3]]
+    assert moved == [(event, order) for order in named for event in ("HoldAuthorised", "Captured")]
     assert whole.next_page_token == ""
     for size in (1, 2, 5, 100):
         seen: list[pb.LedgerEntry] = []

@@ -22,6 +22,7 @@ from groupbuy.payments.v1.payments_pb2 import (
 from chassis.rpc.errors import ApiError
 from services.payments.api.mapping import payment_message, payment_of
 from services.payments.api.payments import Context
+from shared_kernel.consistency_tokens import Token, decode
 from tests.scenarios.facts import GROUP
 from tests.scenarios.group_events import release_requested, settlement_requested
 from tests.scenarios.inputs import action_required, authorised, captured, declined
@@ -52,6 +53,7 @@ async def test_a_payment_is_requested_then_held_then_captured(decider: Decider) 
         17800,
     )
     assert requested.version == 1
+    assert decode(requested.consistency_token) == Token(group=GROUP, payments_version=1)
     assert requested.update_time.ToMilliseconds() == TIME_MS + 1
     decider.provider(OPERATION_AUTHORISE, **HELD)
     held = await read(decider)

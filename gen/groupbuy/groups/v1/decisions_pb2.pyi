@@ -355,7 +355,7 @@ class Terms(_message.Message):
     SOLO_FIELD_NUMBER: _builtins.int
     CAMPAIGN_REVISION_FIELD_NUMBER: _builtins.int
     campaign: _builtins.str
-    """Id of the campaign."""
+    """Id of the campaign; campaigns/{campaign} in a Group of the API."""
     product: _builtins.str
     """Opaque id of the product."""
     currency: _builtins.str

@@ -148,6 +148,7 @@ class Group(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     SETTLED_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """groups/{group}"""
     campaign: _builtins.str
@@ -168,9 +169,11 @@ class Group(_message.Message):
     """Version of the last decision."""
     settled: _builtins.bool
     """Whether all charges and releases are done."""
+    consistency_token: _builtins.str
+    """Consistency token: pass it to GetOrder, WatchOrder or ListOrders to see orders at least as new as this group."""
     @_builtins.property
     def terms(self) -> _decisions_pb2.Terms:
-        """Frozen terms."""
+        """Frozen terms. Their campaign is campaigns/{campaign} here, and an id in the log."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -206,10 +209,11 @@ class Group(_message.Message):
         version: _builtins.int = ...,
         settled: _builtins.bool = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        consistency_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline_time", b"deadline_time", "terms", b"terms", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "confirmed_members", b"confirmed_members", "create_time", b"create_time", "deadline_time", b"deadline_time", "leader_order", b"leader_order", "members", b"members", "name", b"name", "next_tier_members", b"next_tier_members", "seats_left", b"seats_left", "settled", b"settled", "state", b"state", "terms", b"terms", "unit_price_minor", b"unit_price_minor", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign", b"campaign", "confirmed_members", b"confirmed_members", "consistency_token", b"consistency_token", "create_time", b"create_time", "deadline_time", b"deadline_time", "leader_order", b"leader_order", "members", b"members", "name", b"name", "next_tier_members", b"next_tier_members", "seats_left", b"seats_left", "settled", b"settled", "state", b"state", "terms", b"terms", "unit_price_minor", b"unit_price_minor", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

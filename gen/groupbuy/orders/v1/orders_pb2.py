@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgroupbuy/orders/v1/orders.proto\x12\x12groupbuy.orders.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xeb\x03\n\x05Order\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61mpaign\x18\x03 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x04 \x01(\t\x12\x10\n\x08quantity\x18\x05 \x01(\x05\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t\x12-\n\x05state\x18\x07 \x01(\x0e\x32\x1e.groupbuy.orders.v1.OrderState\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x1c\n\x14max_unit_price_minor\x18\t \x01(\x03\x12\x18\n\x10unit_price_minor\x18\n \x01(\x03\x12\x12\n\nheld_minor\x18\x0b \x01(\x03\x12\x16\n\x0e\x63\x61ptured_minor\x18\x0c \x01(\x03\x12\x16\n\x0erefunded_minor\x18\r \x01(\x03\x12\x12\n\naction_url\x18\x0e \x01(\t\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x11 \x01(\x03\x12\x14\n\x0copened_group\x18\x12 \x01(\x08\x12\x0c\n\x04solo\x18\x13 \x01(\x08\x12\x16\n\x0e\x63\x61ncel_refused\x18\x14 \x01(\t\"\xbc\x03\n\x11PlaceOrderRequest\x12\x1b\n\x08\x63ustomer\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x34\n\x08\x63\x61mpaign\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^campaigns/[a-z0-9-]{1,63}$\x12/\n\x05group\x18\x03 \x01(\tB \xbaH\x1dr\x18\x32\x16^groups/[0-9a-f-]{36}$\xd8\x01\x01\x12\x0c\n\x04solo\x18\x04 \x01(\x08\x12\x1c\n\x08quantity\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01\x12#\n\x08\x63urrency\x18\x06 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12,\n\x14max_unit_price_minor\x18\x07 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d \x00\x12\"\n\x0epayment_method\x18\x08 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x1c\n\nrequest_id\x18\t \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x30\n\x04wait\x18\n \x01(\x0e\x32\x18.groupbuy.orders.v1.WaitB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1c\n\nshare_link\x18\x0b \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03:\x12\xbaH\x0f\"\r\n\x04solo\n\x05group\"Y\n\x12PlaceOrderResponse\x12(\n\x05order\x18\x01 \x01(\x0b\x32\x19.groupbuy.orders.v1.Order\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\"w\n\x0fGetOrderRequest\x12@\n\x04name\x18\x01 \x01(\tB2\xbaH/r-2+^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}$\x12\"\n\x11\x63onsistency_token\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\"\x8e\x01\n\x12\x43\x61ncelOrderRequest\x12@\n\x04name\x18\x01 \x01(\tB2\xbaH/r-2+^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}$\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"u\n\x11WatchOrderRequest\x12@\n\x04name\x18\x01 \x01(\tB2\xbaH/r-2+^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}$\x12\x1e\n\rfrom_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"d\n\x17\x42\x61tchPlaceOrdersRequest\x12I\n\x08requests\x18\x01 \x03(\x0b\x32%.groupbuy.orders.v1.PlaceOrderRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\xf4\x03\"\x03\xd8\x01\x03\"\x98\x01\n\x10PlaceOrderResult\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x05order\x18\x03 \x01(\x0b\x32\x19.groupbuy.orders.v1.Order\x12\x19\n\x11\x63onsistency_token\x18\x04 \x01(\t\x12\"\n\x06status\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\"Q\n\x18\x42\x61tchPlaceOrdersResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.groupbuy.orders.v1.PlaceOrderResult\"_\n\x12PlaceOrdersRequest\x12I\n\x08requests\x18\x01 \x03(\x0b\x32%.groupbuy.orders.v1.PlaceOrderRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\xf4\x03\"\x03\xd8\x01\x03\"L\n\x13PlaceOrdersResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.groupbuy.orders.v1.PlaceOrderResult\"\xbd\x02\n\x11ListOrdersRequest\x12\x31\n\x06parent\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^groups/([0-9a-f-]{36}|-)$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x19\n\x08\x63ustomer\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\"\n\x11\x63onsistency_token\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18\x64:|\xbaHy\x1aw\n\x14list_orders.customer\x12-set customer to list the orders of all groups\x1a\x30this.parent != \'groups/-\' || this.customer != \'\'\"X\n\x12ListOrdersResponse\x12)\n\x06orders\x18\x01 \x03(\x0b\x32\x19.groupbuy.orders.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xc5\x02\n\nOrderState\x12\x1b\n\x17ORDER_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12ORDER_STATE_PLACED\x10\x01\x12\x1a\n\x16ORDER_STATE_WAITLISTED\x10\x02\x12\x18\n\x14ORDER_STATE_RESERVED\x10\x03\x12\x19\n\x15ORDER_STATE_CONFIRMED\x10\x04\x12\x17\n\x13ORDER_STATE_SETTLED\x10\x05\x12\x17\n\x13ORDER_STATE_REFUSED\x10\x06\x12\x18\n\x14ORDER_STATE_DECLINED\x10\x07\x12\x16\n\x12ORDER_STATE_LAPSED\x10\x08\x12\x19\n\x15ORDER_STATE_CANCELLED\x10\t\x12\x18\n\x14ORDER_STATE_RELEASED\x10\n\x12\x18\n\x14ORDER_STATE_REFUNDED\x10\x0b*V\n\x04Wait\x12\x14\n\x10WAIT_UNSPECIFIED\x10\x00\x12\x11\n\rWAIT_ACCEPTED\x10\x01\x12\x15\n\x11WAIT_SEAT_DECIDED\x10\x02\x12\x0e\n\nWAIT_FINAL\x10\x03\x32\x8b\x05\n\x0cOrderService\x12[\n\nPlaceOrder\x12%.groupbuy.orders.v1.PlaceOrderRequest\x1a&.groupbuy.orders.v1.PlaceOrderResponse\x12m\n\x10\x42\x61tchPlaceOrders\x12+.groupbuy.orders.v1.BatchPlaceOrdersRequest\x1a,.groupbuy.orders.v1.BatchPlaceOrdersResponse\x12\x62\n\x0bPlaceOrders\x12&.groupbuy.orders.v1.PlaceOrdersRequest\x1a\'.groupbuy.orders.v1.PlaceOrdersResponse(\x01\x30\x01\x12J\n\x08GetOrder\x12#.groupbuy.orders.v1.GetOrderRequest\x1a\x19.groupbuy.orders.v1.Order\x12[\n\nListOrders\x12%.groupbuy.orders.v1.ListOrdersRequest\x1a&.groupbuy.orders.v1.ListOrdersResponse\x12P\n\x0b\x43\x61ncelOrder\x12&.groupbuy.orders.v1.CancelOrderRequest\x1a\x19.groupbuy.orders.v1.Order\x12P\n\nWatchOrder\x12%.groupbuy.orders.v1.WatchOrderRequest\x1a\x19.groupbuy.orders.v1.Order0\x01\x42{\n\x16\x63om.groupbuy.orders.v1P\x01ZJgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/orders/v1;ordersv1\xaa\x02\x12Groupbuy.Orders.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgroupbuy/orders/v1/orders.proto\x12\x12groupbuy.orders.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xeb\x03\n\x05Order\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61mpaign\x18\x03 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x04 \x01(\t\x12\x10\n\x08quantity\x18\x05 \x01(\x05\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t\x12-\n\x05state\x18\x07 \x01(\x0e\x32\x1e.groupbuy.orders.v1.OrderState\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x1c\n\x14max_unit_price_minor\x18\t \x01(\x03\x12\x18\n\x10unit_price_minor\x18\n \x01(\x03\x12\x12\n\nheld_minor\x18\x0b \x01(\x03\x12\x16\n\x0e\x63\x61ptured_minor\x18\x0c \x01(\x03\x12\x16\n\x0erefunded_minor\x18\r \x01(\x03\x12\x12\n\naction_url\x18\x0e \x01(\t\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x11 \x01(\x03\x12\x14\n\x0copened_group\x18\x12 \x01(\x08\x12\x0c\n\x04solo\x18\x13 \x01(\x08\x12\x16\n\x0e\x63\x61ncel_refused\x18\x14 \x01(\t\"\xbc\x03\n\x11PlaceOrderRequest\x12\x1b\n\x08\x63ustomer\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x64\x12\x34\n\x08\x63\x61mpaign\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^campaigns/[a-z0-9-]{1,63}$\x12/\n\x05group\x18\x03 \x01(\tB \xbaH\x1dr\x18\x32\x16^groups/[0-9a-f-]{36}$\xd8\x01\x01\x12\x0c\n\x04solo\x18\x04 \x01(\x08\x12\x1c\n\x08quantity\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01\x12#\n\x08\x63urrency\x18\x06 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12,\n\x14max_unit_price_minor\x18\x07 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d \x00\x12\"\n\x0epayment_method\x18\x08 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12\x1c\n\nrequest_id\x18\t \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x30\n\x04wait\x18\n \x01(\x0e\x32\x18.groupbuy.orders.v1.WaitB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1c\n\nshare_link\x18\x0b \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03:\x12\xbaH\x0f\"\r\n\x04solo\n\x05group\"Y\n\x12PlaceOrderResponse\x12(\n\x05order\x18\x01 \x01(\x0b\x32\x19.groupbuy.orders.v1.Order\x12\x19\n\x11\x63onsistency_token\x18\x02 \x01(\t\"|\n\x0fGetOrderRequest\x12\x44\n\x04name\x18\x01 \x01(\tB6\xbaH3r12/^groups/([0-9a-f-]{36}|-)/orders/[0-9a-f-]{36}$\x12#\n\x11\x63onsistency_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"\x8e\x01\n\x12\x43\x61ncelOrderRequest\x12@\n\x04name\x18\x01 \x01(\tB2\xbaH/r-2+^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}$\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"\x9a\x01\n\x11WatchOrderRequest\x12@\n\x04name\x18\x01 \x01(\tB2\xbaH/r-2+^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}$\x12\x1e\n\rfrom_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12#\n\x11\x63onsistency_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"d\n\x17\x42\x61tchPlaceOrdersRequest\x12I\n\x08requests\x18\x01 \x03(\x0b\x32%.groupbuy.orders.v1.PlaceOrderRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\xf4\x03\"\x03\xd8\x01\x03\"\x98\x01\n\x10PlaceOrderResult\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x05order\x18\x03 \x01(\x0b\x32\x19.groupbuy.orders.v1.Order\x12\x19\n\x11\x63onsistency_token\x18\x04 \x01(\t\x12\"\n\x06status\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\"Q\n\x18\x42\x61tchPlaceOrdersResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.groupbuy.orders.v1.PlaceOrderResult\"_\n\x12PlaceOrdersRequest\x12I\n\x08requests\x18\x01 \x03(\x0b\x32%.groupbuy.orders.v1.PlaceOrderRequestB\x10\xbaH\r\x92\x01\n\x08\x01\x10\xf4\x03\"\x03\xd8\x01\x03\"L\n\x13PlaceOrdersResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.groupbuy.orders.v1.PlaceOrderResult\"\xbe\x02\n\x11ListOrdersRequest\x12\x31\n\x06parent\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^groups/([0-9a-f-]{36}|-)$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x19\n\x08\x63ustomer\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12#\n\x11\x63onsistency_token\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01:|\xbaHy\x1aw\n\x14list_orders.customer\x12-set customer to list the orders of all groups\x1a\x30this.parent != \'groups/-\' || this.customer != \'\'\"X\n\x12ListOrdersResponse\x12)\n\x06orders\x18\x01 \x03(\x0b\x32\x19.groupbuy.orders.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xc5\x02\n\nOrderState\x12\x1b\n\x17ORDER_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12ORDER_STATE_PLACED\x10\x01\x12\x1a\n\x16ORDER_STATE_WAITLISTED\x10\x02\x12\x18\n\x14ORDER_STATE_RESERVED\x10\x03\x12\x19\n\x15ORDER_STATE_CONFIRMED\x10\x04\x12\x17\n\x13ORDER_STATE_SETTLED\x10\x05\x12\x17\n\x13ORDER_STATE_REFUSED\x10\x06\x12\x18\n\x14ORDER_STATE_DECLINED\x10\x07\x12\x16\n\x12ORDER_STATE_LAPSED\x10\x08\x12\x19\n\x15ORDER_STATE_CANCELLED\x10\t\x12\x18\n\x14ORDER_STATE_RELEASED\x10\n\x12\x18\n\x14ORDER_STATE_REFUNDED\x10\x0b*V\n\x04Wait\x12\x14\n\x10WAIT_UNSPECIFIED\x10\x00\x12\x11\n\rWAIT_ACCEPTED\x10\x01\x12\x15\n\x11WAIT_SEAT_DECIDED\x10\x02\x12\x0e\n\nWAIT_FINAL\x10\x03\x32\x8b\x05\n\x0cOrderService\x12[\n\nPlaceOrder\x12%.groupbuy.orders.v1.PlaceOrderRequest\x1a&.groupbuy.orders.v1.PlaceOrderResponse\x12m\n\x10\x42\x61tchPlaceOrders\x12+.groupbuy.orders.v1.BatchPlaceOrdersRequest\x1a,.groupbuy.orders.v1.BatchPlaceOrdersResponse\x12\x62\n\x0bPlaceOrders\x12&.groupbuy.orders.v1.PlaceOrdersRequest\x1a\'.groupbuy.orders.v1.PlaceOrdersResponse(\x01\x30\x01\x12J\n\x08GetOrder\x12#.groupbuy.orders.v1.GetOrderRequest\x1a\x19.groupbuy.orders.v1.Order\x12[\n\nListOrders\x12%.groupbuy.orders.v1.ListOrdersRequest\x1a&.groupbuy.orders.v1.ListOrdersResponse\x12P\n\x0b\x43\x61ncelOrder\x12&.groupbuy.orders.v1.CancelOrderRequest\x1a\x19.groupbuy.orders.v1.Order\x12P\n\nWatchOrder\x12%.groupbuy.orders.v1.WatchOrderRequest\x1a\x19.groupbuy.orders.v1.Order0\x01\x42{\n\x16\x63om.groupbuy.orders.v1P\x01ZJgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/orders/v1;ordersv1\xaa\x02\x12Groupbuy.Orders.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,9 +58,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLACEORDERREQUEST']._loaded_options = None
   _globals['_PLACEORDERREQUEST']._serialized_options = b'\272H\017\"\r\n\004solo\n\005group'
   _globals['_GETORDERREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_GETORDERREQUEST'].fields_by_name['name']._serialized_options = b'\272H/r-2+^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}$'
+  _globals['_GETORDERREQUEST'].fields_by_name['name']._serialized_options = b'\272H3r12/^groups/([0-9a-f-]{36}|-)/orders/[0-9a-f-]{36}$'
   _globals['_GETORDERREQUEST'].fields_by_name['consistency_token']._loaded_options = None
-  _globals['_GETORDERREQUEST'].fields_by_name['consistency_token']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_GETORDERREQUEST'].fields_by_name['consistency_token']._serialized_options = b'\272H\005r\003\030\310\001'
   _globals['_CANCELORDERREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_CANCELORDERREQUEST'].fields_by_name['name']._serialized_options = b'\272H/r-2+^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}$'
   _globals['_CANCELORDERREQUEST'].fields_by_name['reason']._loaded_options = None
@@ -71,6 +71,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHORDERREQUEST'].fields_by_name['name']._serialized_options = b'\272H/r-2+^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}$'
   _globals['_WATCHORDERREQUEST'].fields_by_name['from_revision']._loaded_options = None
   _globals['_WATCHORDERREQUEST'].fields_by_name['from_revision']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_WATCHORDERREQUEST'].fields_by_name['consistency_token']._loaded_options = None
+  _globals['_WATCHORDERREQUEST'].fields_by_name['consistency_token']._serialized_options = b'\272H\005r\003\030\310\001'
   _globals['_BATCHPLACEORDERSREQUEST'].fields_by_name['requests']._loaded_options = None
   _globals['_BATCHPLACEORDERSREQUEST'].fields_by_name['requests']._serialized_options = b'\272H\r\222\001\n\010\001\020\364\003\"\003\330\001\003'
   _globals['_PLACEORDERSREQUEST'].fields_by_name['requests']._loaded_options = None
@@ -84,13 +86,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTORDERSREQUEST'].fields_by_name['customer']._loaded_options = None
   _globals['_LISTORDERSREQUEST'].fields_by_name['customer']._serialized_options = b'\272H\004r\002\030d'
   _globals['_LISTORDERSREQUEST'].fields_by_name['consistency_token']._loaded_options = None
-  _globals['_LISTORDERSREQUEST'].fields_by_name['consistency_token']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_LISTORDERSREQUEST'].fields_by_name['consistency_token']._serialized_options = b'\272H\005r\003\030\310\001'
   _globals['_LISTORDERSREQUEST']._loaded_options = None
   _globals['_LISTORDERSREQUEST']._serialized_options = b'\272Hy\032w\n\024list_orders.customer\022-set customer to list the orders of all groups\0320this.parent != \'groups/-\' || this.customer != \'\''
-  _globals['_ORDERSTATE']._serialized_start=2485
-  _globals['_ORDERSTATE']._serialized_end=2810
-  _globals['_WAIT']._serialized_start=2812
-  _globals['_WAIT']._serialized_end=2898
+  _globals['_ORDERSTATE']._serialized_start=2529
+  _globals['_ORDERSTATE']._serialized_end=2854
+  _globals['_WAIT']._serialized_start=2856
+  _globals['_WAIT']._serialized_end=2942
   _globals['_ORDER']._serialized_start=143
   _globals['_ORDER']._serialized_end=634
   _globals['_PLACEORDERREQUEST']._serialized_start=637
@@ -98,25 +100,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLACEORDERRESPONSE']._serialized_start=1083
   _globals['_PLACEORDERRESPONSE']._serialized_end=1172
   _globals['_GETORDERREQUEST']._serialized_start=1174
-  _globals['_GETORDERREQUEST']._serialized_end=1293
-  _globals['_CANCELORDERREQUEST']._serialized_start=1296
-  _globals['_CANCELORDERREQUEST']._serialized_end=1438
-  _globals['_WATCHORDERREQUEST']._serialized_start=1440
-  _globals['_WATCHORDERREQUEST']._serialized_end=1557
-  _globals['_BATCHPLACEORDERSREQUEST']._serialized_start=1559
-  _globals['_BATCHPLACEORDERSREQUEST']._serialized_end=1659
-  _globals['_PLACEORDERRESULT']._serialized_start=1662
-  _globals['_PLACEORDERRESULT']._serialized_end=1814
-  _globals['_BATCHPLACEORDERSRESPONSE']._serialized_start=1816
-  _globals['_BATCHPLACEORDERSRESPONSE']._serialized_end=1897
-  _globals['_PLACEORDERSREQUEST']._serialized_start=1899
-  _globals['_PLACEORDERSREQUEST']._serialized_end=1994
-  _globals['_PLACEORDERSRESPONSE']._serialized_start=1996
-  _globals['_PLACEORDERSRESPONSE']._serialized_end=2072
-  _globals['_LISTORDERSREQUEST']._serialized_start=2075
-  _globals['_LISTORDERSREQUEST']._serialized_end=2392
-  _globals['_LISTORDERSRESPONSE']._serialized_start=2394
-  _globals['_LISTORDERSRESPONSE']._serialized_end=2482
-  _globals['_ORDERSERVICE']._serialized_start=2901
-  _globals['_ORDERSERVICE']._serialized_end=3552
+  _globals['_GETORDERREQUEST']._serialized_end=1298
+  _globals['_CANCELORDERREQUEST']._serialized_start=1301
+  _globals['_CANCELORDERREQUEST']._serialized_end=1443
+  _globals['_WATCHORDERREQUEST']._serialized_start=1446
+  _globals['_WATCHORDERREQUEST']._serialized_end=1600
+  _globals['_BATCHPLACEORDERSREQUEST']._serialized_start=1602
+  _globals['_BATCHPLACEORDERSREQUEST']._serialized_end=1702
+  _globals['_PLACEORDERRESULT']._serialized_start=1705
+  _globals['_PLACEORDERRESULT']._serialized_end=1857
+  _globals['_BATCHPLACEORDERSRESPONSE']._serialized_start=1859
+  _globals['_BATCHPLACEORDERSRESPONSE']._serialized_end=1940
+  _globals['_PLACEORDERSREQUEST']._serialized_start=1942
+  _globals['_PLACEORDERSREQUEST']._serialized_end=2037
+  _globals['_PLACEORDERSRESPONSE']._serialized_start=2039
+  _globals['_PLACEORDERSRESPONSE']._serialized_end=2115
+  _globals['_LISTORDERSREQUEST']._serialized_start=2118
+  _globals['_LISTORDERSREQUEST']._serialized_end=2436
+  _globals['_LISTORDERSRESPONSE']._serialized_start=2438
+  _globals['_LISTORDERSRESPONSE']._serialized_end=2526
+  _globals['_ORDERSERVICE']._serialized_start=2945
+  _globals['_ORDERSERVICE']._serialized_end=3596
 # @@protoc_insertion_point(module_scope)

@@ -312,9 +312,9 @@ class GetOrderRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """groups/{group}/orders/{order}"""
+    """groups/{group}/orders/{order}; or groups/-/orders/{order} if the group is not known, which costs more."""
     consistency_token: _builtins.str
-    """Consistency token of PlaceOrder: the call waits until that write is visible."""
+    """Consistency token of PlaceOrder, of a group or of a payment: the call waits until the order shows that state."""
     def __init__(
         self,
         *,
@@ -367,19 +367,23 @@ class WatchOrderRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     FROM_REVISION_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """groups/{group}/orders/{order}"""
     from_revision: _builtins.int
     """Send only revisions newer than this one."""
+    consistency_token: _builtins.str
+    """Consistency token as of GetOrder: the stream begins with that state or a later one."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         from_revision: _builtins.int = ...,
+        consistency_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_revision", b"from_revision", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency_token", b"consistency_token", "from_revision", b"from_revision", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -545,7 +549,7 @@ class ListOrdersRequest(_message.Message):
     customer: _builtins.str
     """Only orders of this customer."""
     consistency_token: _builtins.str
-    """Consistency token of PlaceOrder: the call waits until that write is visible."""
+    """Consistency token as of GetOrder: the call waits until the list shows that state."""
     def __init__(
         self,
         *,

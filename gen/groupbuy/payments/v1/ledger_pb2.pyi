@@ -143,7 +143,7 @@ class LedgerEntry(_message.Message):
     version: _builtins.int
     """Version of the decision."""
     order: _builtins.str
-    """Id of the order; empty if no money moved."""
+    """groups/{group}/orders/{order}; empty if no money moved."""
     hold: _builtins.str
     """The provider's reference of the hold."""
     event: _builtins.str

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from groupbuy.payments.v1 import ledger_pb2 as groupbuy_dot_payments_dot_v1_dot_ledger__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#groupbuy/payments/v1/payments.proto\x12\x14groupbuy.payments.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!groupbuy/payments/v1/ledger.proto\"\xaa\x02\n\x07Payment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x05state\x18\x02 \x01(\x0e\x32\".groupbuy.payments.v1.PaymentState\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x04 \x01(\x03\x12\x12\n\nheld_minor\x18\x05 \x01(\x03\x12\x16\n\x0e\x63\x61ptured_minor\x18\x06 \x01(\x03\x12\x16\n\x0erefunded_minor\x18\x07 \x01(\x03\x12\x0c\n\x04hold\x18\x08 \x01(\t\x12\x12\n\naction_url\x18\t \x01(\t\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x0f\n\x07version\x18\x0b \x01(\x03\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"]\n\x11GetPaymentRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xbaH7r523^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}/payment$\"\xb0\x01\n\x06Refund\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.groupbuy.payments.v1.RefundState\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12.\n\x07payment\x18\x06 \x01(\x0b\x32\x1d.groupbuy.payments.v1.Payment\"\xcc\x02\n\x14RefundPaymentRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xbaH7r523^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}/payment$\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12&\n\x08\x63urrency\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{3})?$\x12\x18\n\x06reason\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01:k\xbaHh\x1a\x66\n\x17refund_payment.currency\x12\x1c\x61n amount needs its currency\x1a-this.amount_minor == 0 || this.currency != \'\'\"~\n\x13ListPaymentsRequest\x12-\n\x06parent\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^groups/[0-9a-f-]{36}$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"`\n\x14ListPaymentsResponse\x12/\n\x08payments\x18\x01 \x03(\x0b\x32\x1d.groupbuy.payments.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x12NotificationHeader\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x17\n\x05value\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80@\"\xa7\x01\n\x14NotifyPaymentRequest\x12/\n\x08provider\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,31}$\x12\x19\n\x04\x62ody\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80\x08\x12\x43\n\x07headers\x18\x03 \x03(\x0b\x32(.groupbuy.payments.v1.NotificationHeaderB\x08\xbaH\x05\x92\x01\x02\x10\x64\"K\n\x15NotifyPaymentResponse\x12\x0f\n\x07payment\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03*\xb6\x02\n\x0cPaymentState\x12\x1d\n\x19PAYMENT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17PAYMENT_STATE_REQUESTED\x10\x01\x12!\n\x1dPAYMENT_STATE_ACTION_REQUIRED\x10\x02\x12\x1c\n\x18PAYMENT_STATE_AUTHORISED\x10\x03\x12\x1a\n\x16PAYMENT_STATE_CAPTURED\x10\x04\x12\x18\n\x14PAYMENT_STATE_VOIDED\x10\x05\x12\x18\n\x14PAYMENT_STATE_LAPSED\x10\x06\x12\x1a\n\x16PAYMENT_STATE_DECLINED\x10\x07\x12!\n\x1dPAYMENT_STATE_PARTLY_REFUNDED\x10\x08\x12\x1a\n\x16PAYMENT_STATE_REFUNDED\x10\t*|\n\x0bRefundState\x12\x1c\n\x18REFUND_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14REFUND_STATE_PENDING\x10\x01\x12\x1a\n\x16REFUND_STATE_SUCCEEDED\x10\x02\x12\x19\n\x15REFUND_STATE_DECLINED\x10\x03\x32\xda\x04\n\x0ePaymentService\x12T\n\nGetPayment\x12\'.groupbuy.payments.v1.GetPaymentRequest\x1a\x1d.groupbuy.payments.v1.Payment\x12\x65\n\x0cListPayments\x12).groupbuy.payments.v1.ListPaymentsRequest\x1a*.groupbuy.payments.v1.ListPaymentsResponse\x12Y\n\rRefundPayment\x12*.groupbuy.payments.v1.RefundPaymentRequest\x1a\x1c.groupbuy.payments.v1.Refund\x12h\n\rNotifyPayment\x12*.groupbuy.payments.v1.NotifyPaymentRequest\x1a+.groupbuy.payments.v1.NotifyPaymentResponse\x12\x62\n\x0bGetBalances\x12(.groupbuy.payments.v1.GetBalancesRequest\x1a).groupbuy.payments.v1.GetBalancesResponse\x12\x62\n\x0bListEntries\x12(.groupbuy.payments.v1.ListEntriesRequest\x1a).groupbuy.payments.v1.ListEntriesResponseB\x83\x01\n\x18\x63om.groupbuy.payments.v1P\x01ZNgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/payments/v1;paymentsv1\xaa\x02\x14Groupbuy.Payments.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#groupbuy/payments/v1/payments.proto\x12\x14groupbuy.payments.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!groupbuy/payments/v1/ledger.proto\"\xc5\x02\n\x07Payment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\x05state\x18\x02 \x01(\x0e\x32\".groupbuy.payments.v1.PaymentState\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\x12\x14\n\x0c\x61mount_minor\x18\x04 \x01(\x03\x12\x12\n\nheld_minor\x18\x05 \x01(\x03\x12\x16\n\x0e\x63\x61ptured_minor\x18\x06 \x01(\x03\x12\x16\n\x0erefunded_minor\x18\x07 \x01(\x03\x12\x0c\n\x04hold\x18\x08 \x01(\t\x12\x12\n\naction_url\x18\t \x01(\t\x12\x0e\n\x06reason\x18\n \x01(\t\x12\x0f\n\x07version\x18\x0b \x01(\x03\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x63onsistency_token\x18\r \x01(\t\"]\n\x11GetPaymentRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xbaH7r523^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}/payment$\"\xb0\x01\n\x06Refund\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.groupbuy.payments.v1.RefundState\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12.\n\x07payment\x18\x06 \x01(\x0b\x32\x1d.groupbuy.payments.v1.Payment\"\xcc\x02\n\x14RefundPaymentRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xbaH7r523^groups/[0-9a-f-]{36}/orders/[0-9a-f-]{36}/payment$\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12&\n\x08\x63urrency\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([A-Z]{3})?$\x12\x18\n\x06reason\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01:k\xbaHh\x1a\x66\n\x17refund_payment.currency\x12\x1c\x61n amount needs its currency\x1a-this.amount_minor == 0 || this.currency != \'\'\"~\n\x13ListPaymentsRequest\x12-\n\x06parent\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^groups/[0-9a-f-]{36}$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"`\n\x14ListPaymentsResponse\x12/\n\x08payments\x18\x01 \x03(\x0b\x32\x1d.groupbuy.payments.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x12NotificationHeader\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x17\n\x05value\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80@\"\xa7\x01\n\x14NotifyPaymentRequest\x12/\n\x08provider\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,31}$\x12\x19\n\x04\x62ody\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80\x08\x12\x43\n\x07headers\x18\x03 \x03(\x0b\x32(.groupbuy.payments.v1.NotificationHeaderB\x08\xbaH\x05\x92\x01\x02\x10\x64\"K\n\x15NotifyPaymentResponse\x12\x0f\n\x07payment\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03*\xb6\x02\n\x0cPaymentState\x12\x1d\n\x19PAYMENT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17PAYMENT_STATE_REQUESTED\x10\x01\x12!\n\x1dPAYMENT_STATE_ACTION_REQUIRED\x10\x02\x12\x1c\n\x18PAYMENT_STATE_AUTHORISED\x10\x03\x12\x1a\n\x16PAYMENT_STATE_CAPTURED\x10\x04\x12\x18\n\x14PAYMENT_STATE_VOIDED\x10\x05\x12\x18\n\x14PAYMENT_STATE_LAPSED\x10\x06\x12\x1a\n\x16PAYMENT_STATE_DECLINED\x10\x07\x12!\n\x1dPAYMENT_STATE_PARTLY_REFUNDED\x10\x08\x12\x1a\n\x16PAYMENT_STATE_REFUNDED\x10\t*|\n\x0bRefundState\x12\x1c\n\x18REFUND_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14REFUND_STATE_PENDING\x10\x01\x12\x1a\n\x16REFUND_STATE_SUCCEEDED\x10\x02\x12\x19\n\x15REFUND_STATE_DECLINED\x10\x03\x32\xda\x04\n\x0ePaymentService\x12T\n\nGetPayment\x12\'.groupbuy.payments.v1.GetPaymentRequest\x1a\x1d.groupbuy.payments.v1.Payment\x12\x65\n\x0cListPayments\x12).groupbuy.payments.v1.ListPaymentsRequest\x1a*.groupbuy.payments.v1.ListPaymentsResponse\x12Y\n\rRefundPayment\x12*.groupbuy.payments.v1.RefundPaymentRequest\x1a\x1c.groupbuy.payments.v1.Refund\x12h\n\rNotifyPayment\x12*.groupbuy.payments.v1.NotifyPaymentRequest\x1a+.groupbuy.payments.v1.NotifyPaymentResponse\x12\x62\n\x0bGetBalances\x12(.groupbuy.payments.v1.GetBalancesRequest\x1a).groupbuy.payments.v1.GetBalancesResponse\x12\x62\n\x0bListEntries\x12(.groupbuy.payments.v1.ListEntriesRequest\x1a).groupbuy.payments.v1.ListEntriesResponseB\x83\x01\n\x18\x63om.groupbuy.payments.v1P\x01ZNgithub.com/groupbuy/groupbuy-settlement/gen/go/groupbuy/payments/v1;paymentsv1\xaa\x02\x14Groupbuy.Payments.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -65,28 +65,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NOTIFYPAYMENTREQUEST'].fields_by_name['body']._serialized_options = b'\272H\010z\006\020\001\030\200\200\010'
   _globals['_NOTIFYPAYMENTREQUEST'].fields_by_name['headers']._loaded_options = None
   _globals['_NOTIFYPAYMENTREQUEST'].fields_by_name['headers']._serialized_options = b'\272H\005\222\001\002\020d'
-  _globals['_PAYMENTSTATE']._serialized_start=1615
-  _globals['_PAYMENTSTATE']._serialized_end=1925
-  _globals['_REFUNDSTATE']._serialized_start=1927
-  _globals['_REFUNDSTATE']._serialized_end=2051
+  _globals['_PAYMENTSTATE']._serialized_start=1642
+  _globals['_PAYMENTSTATE']._serialized_end=1952
+  _globals['_REFUNDSTATE']._serialized_start=1954
+  _globals['_REFUNDSTATE']._serialized_end=2078
   _globals['_PAYMENT']._serialized_start=159
-  _globals['_PAYMENT']._serialized_end=457
-  _globals['_GETPAYMENTREQUEST']._serialized_start=459
-  _globals['_GETPAYMENTREQUEST']._serialized_end=552
-  _globals['_REFUND']._serialized_start=555
-  _globals['_REFUND']._serialized_end=731
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=734
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=1066
-  _globals['_LISTPAYMENTSREQUEST']._serialized_start=1068
-  _globals['_LISTPAYMENTSREQUEST']._serialized_end=1194
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=1196
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=1292
-  _globals['_NOTIFICATIONHEADER']._serialized_start=1294
-  _globals['_NOTIFICATIONHEADER']._serialized_end=1365
-  _globals['_NOTIFYPAYMENTREQUEST']._serialized_start=1368
-  _globals['_NOTIFYPAYMENTREQUEST']._serialized_end=1535
-  _globals['_NOTIFYPAYMENTRESPONSE']._serialized_start=1537
-  _globals['_NOTIFYPAYMENTRESPONSE']._serialized_end=1612
-  _globals['_PAYMENTSERVICE']._serialized_start=2054
-  _globals['_PAYMENTSERVICE']._serialized_end=2656
+  _globals['_PAYMENT']._serialized_end=484
+  _globals['_GETPAYMENTREQUEST']._serialized_start=486
+  _globals['_GETPAYMENTREQUEST']._serialized_end=579
+  _globals['_REFUND']._serialized_start=582
+  _globals['_REFUND']._serialized_end=758
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=761
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=1093
+  _globals['_LISTPAYMENTSREQUEST']._serialized_start=1095
+  _globals['_LISTPAYMENTSREQUEST']._serialized_end=1221
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=1223
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=1319
+  _globals['_NOTIFICATIONHEADER']._serialized_start=1321
+  _globals['_NOTIFICATIONHEADER']._serialized_end=1392
+  _globals['_NOTIFYPAYMENTREQUEST']._serialized_start=1395
+  _globals['_NOTIFYPAYMENTREQUEST']._serialized_end=1562
+  _globals['_NOTIFYPAYMENTRESPONSE']._serialized_start=1564
+  _globals['_NOTIFYPAYMENTRESPONSE']._serialized_end=1639
+  _globals['_PAYMENTSERVICE']._serialized_start=2081
+  _globals['_PAYMENTSERVICE']._serialized_end=2683
 # @@protoc_insertion_point(module_scope)

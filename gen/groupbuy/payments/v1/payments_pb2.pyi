@@ -118,6 +118,7 @@ class Payment(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    CONSISTENCY_TOKEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """groups/{group}/orders/{order}/payment"""
     state: Global___PaymentState.ValueType
@@ -140,6 +141,8 @@ class Payment(_message.Message):
     """Reason of a decline. Empty if there was none."""
     version: _builtins.int
     """Version of the last decision of the group's payments."""
+    consistency_token: _builtins.str
+    """Consistency token: pass it to GetOrder, WatchOrder or ListOrders to see orders at least as new as this payment."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """Time of the last decision of the group's payments."""
@@ -159,10 +162,11 @@ class Payment(_message.Message):
         reason: _builtins.str = ...,
         version: _builtins.int = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        consistency_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_url", b"action_url", "amount_minor", b"amount_minor", "captured_minor", b"captured_minor", "currency", b"currency", "held_minor", b"held_minor", "hold", b"hold", "name", b"name", "reason", b"reason", "refunded_minor", b"refunded_minor", "state", b"state", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_url", b"action_url", "amount_minor", b"amount_minor", "captured_minor", b"captured_minor", "consistency_token", b"consistency_token", "currency", b"currency", "held_minor", b"held_minor", "hold", b"hold", "name", b"name", "reason", b"reason", "refunded_minor", b"refunded_minor", "state", b"state", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

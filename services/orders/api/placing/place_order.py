@@ -28,7 +28,6 @@ from chassis.rpc.call_deadline import CallDeadline
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from services.orders.api import errors as refusals
-from services.orders.api.consistency_tokens import Token, encode
 from services.orders.api.mapping import show_placed
 from services.orders.api.placing.event_publisher import OrderEventPublisher
 from services.orders.api.placing.invitations import Invitations
@@ -37,6 +36,7 @@ from services.orders.api.reading import OrderSnapshot, Reader
 from services.orders.domain.model import GroupOrders, OrderView
 from shared_kernel.api_errors import campaign_not_found, group_not_found
 from shared_kernel.campaign_table import FindsCampaigns
+from shared_kernel.consistency_tokens import Token, encode
 
 #: Single orders that wait for their final state in one process, and the share of one identity.
 MAX_WAIT_FINAL = 1_000

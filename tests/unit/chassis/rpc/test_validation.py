@@ -114,7 +114,8 @@ def test_broken_rules_are_described_in_words() -> None:
         "wait": "must be a value of its enum",
     }
     assert wrong(GetOrderRequest(name="orders/1")).message == (
-        "name: must be groups/{group}/orders/{order}, where {group} and {order} are UUIDs in lower case"
+        "name: must be groups/{group}/orders/{order} or groups/-/orders/{order}, where {group} and {order} are "
+        "UUIDs in lower case"
     )
     assert wrong(CreateCampaignRequest(request_id=str(uuid4()))).message == "campaign: must be set"
 
