@@ -26,6 +26,7 @@ from eventlog.core.partitioner import partition_of
 from eventlog.processors.base import Batch, Connection, Processor
 from eventlog.processors.log_watch import LogWatch, fold_rest
 from eventlog.processors.meter import DecideCounts, DeciderGauges, copied
+from eventlog.processors.observed_decisions import DecisionObserver, ObservedDecisions
 from eventlog.processors.standby.standby import standby_for, written_at
 from eventlog.processors.timer_loop import TimerLoop
 from eventlog.producing.batch_output import Output
@@ -56,6 +57,7 @@ class Decider(Processor, Generic[S]):
     """Decides the inputs of one domain, and serves reads of its aggregates."""
 
     start_policy: StartPolicy = staticmethod(from_state)
+    _observed = ObservedDecisions()
 
     def __init__(
         self,
@@ -67,6 +69,7 @@ class Decider(Processor, Generic[S]):
         codec: Codec[S] | None = None,
         *,
         checkpoint_s: float = AGE_S,
+        observer: DecisionObserver | None = None,
     ) -> None:
         self.domain = domain
         self._inbox = inbox
@@ -75,6 +78,7 @@ class Decider(Processor, Generic[S]):
         self._stamp = HeaderTemplate(log.type_name, source)
         self._timers: TimerLoop[S] = TimerLoop(domain, inbox, source, self._owned, self._decides, lambda: self.producer)
         self.notifier = ChangeNotifier()
+        self._observed = ObservedDecisions(observer)
         self.decide_counts = DecideCounts()
         super().__init__(group, (inbox.name,), connection)
         changelog = self.app.topic(log.name, key_serializer="raw", value_serializer="raw")
@@ -250,6 +254,7 @@ class Decider(Processor, Generic[S]):
         acknowledged = self._register_in_flight(batch.partition)
         slices = TimeSlice()
         measured = counts.begin(state, slices)
+        self._observed.begin_batch()
         claimed = self.app.consumer.committed_at_start(TP(batch.topic, batch.partition)) or 0
         for record in records:
             try:
@@ -305,6 +310,7 @@ class Decider(Processor, Generic[S]):
         if failpoints.armed:
             failpoints.passed("output acknowledged, state not updated")
         assert isinstance(mark, bytes)
+        self._observed.acknowledged(state, first, count)
         state.on_acknowledged(first, count, mark)
         self._timers.on_acknowledged(timestamp_ms)
 
@@ -322,6 +328,8 @@ class Decider(Processor, Generic[S]):
         if traceparent is not None:
             made.append(traceparent)
         output.append(record.key, decision, made, aggregate.digest)
+        if self._observed.room > 0:
+            self._observed.keep(state, key, decision, None if traceparent is None else traceparent[1])
         if failpoints.armed:
             failpoints.passed("record decided, batch not")
         self.notifier.notify(key)

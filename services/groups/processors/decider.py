@@ -19,6 +19,7 @@ from eventlog.core.aggregate import Aggregate
 from eventlog.core.errors import NotReady
 from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
+from eventlog.processors.observed_decisions import DecisionObserver
 from eventlog.records.codec import Codec
 from eventlog.records.log_position import NO_IDENTITY, LogIdentity
 from eventlog.state.rocksdb_store import RocksDBStore
@@ -140,7 +141,7 @@ async def _run_in_slices(steps: Iterator[None]) -> None:
             until = time.perf_counter() + SLICE_S
 
 
-def group_decider(connection: Connection) -> GroupDecider:
+def group_decider(connection: Connection, observer: DecisionObserver | None = None) -> GroupDecider:
     """The decider of this service."""
     return GroupDecider(
         topics.GROUPS_DECIDER,
@@ -149,4 +150,5 @@ def group_decider(connection: Connection) -> GroupDecider:
         GroupDomain(),
         connection,
         Codec(STATE_STAMP, codec.encode, codec.decode),
+        observer=observer,
     )

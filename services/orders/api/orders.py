@@ -34,6 +34,7 @@ from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.broadcast import Fanout
 from chassis.rpc.call_deadline import CallDeadline
 from chassis.rpc.validation import invalid_field
+from chassis.telemetry.event_log import EventLog
 from chassis.telemetry.trace_context import TraceStarter
 from eventlog.runtime.wall_clock import wall_clock_ms
 from services.orders.api import errors as refusals
@@ -66,13 +67,14 @@ class OrderServicer(OrderServiceServicer):
         link_keys: Keys | None = None,
         replicas: LocalRouter | None = None,
         trace_starter: TraceStarter | None = None,
+        event_log: EventLog | None = None,
     ) -> None:
         self._replicas = replicas or LocalRouter()
         self._campaigns = campaigns
         self._reader = Reader(view, publisher)
         self._event_publisher = OrderEventPublisher(publisher, now_ms, trace_starter)
         self._place_order = PlaceOrderHandler(
-            self._reader, campaigns, self._event_publisher, Invitations(link_keys or Keys({}), now_ms)
+            self._reader, campaigns, self._event_publisher, Invitations(link_keys or Keys({}), now_ms), event_log
         )
         self._batch = BatchPlaceOrders(self._place_order, self._event_publisher, self._replicas)
         self._listing = Listing(self._reader, self._replicas)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eventlog.processors.base import Connection
 from eventlog.processors.decider import Decider
+from eventlog.processors.observed_decisions import DecisionObserver
 from eventlog.records.codec import Codec
 from services.payments.domain.domain import GroupPaymentsDomain
 from services.payments.domain.model import GroupPayments
@@ -14,7 +15,7 @@ from shared_kernel import topics
 STATE_STAMP = "payments-3"
 
 
-def payment_decider(connection: Connection) -> Decider[GroupPayments]:
+def payment_decider(connection: Connection, observer: DecisionObserver | None = None) -> Decider[GroupPayments]:
     """The decider, not started."""
     return Decider(
         topics.PAYMENTS_DECIDER,
@@ -23,4 +24,5 @@ def payment_decider(connection: Connection) -> Decider[GroupPayments]:
         GroupPaymentsDomain(),
         connection,
         Codec(STATE_STAMP, codec.encode, codec.decode),
+        observer=observer,
     )

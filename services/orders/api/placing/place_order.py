@@ -25,6 +25,8 @@ from chassis.admission.capacity import CapacityLimiter
 from chassis.routing.partition_router import LocalRouter
 from chassis.routing.peer_calls import Context
 from chassis.rpc.call_deadline import CallDeadline
+from chassis.telemetry.event_log import BusinessEvent, EventLog
+from chassis.telemetry.trace_context import current_trace_id
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from services.orders.api import errors as refusals
@@ -58,12 +60,18 @@ class PlaceOrderHandler:
     """Handler of PlaceOrder."""
 
     def __init__(
-        self, reader: Reader, campaigns: FindsCampaigns, event_publisher: OrderEventPublisher, links: Invitations
+        self,
+        reader: Reader,
+        campaigns: FindsCampaigns,
+        event_publisher: OrderEventPublisher,
+        links: Invitations,
+        event_log: EventLog | None = None,
     ) -> None:
         self._reader = reader
         self._campaigns = campaigns
         self._event_publisher = event_publisher
         self._links = links
+        self._event_log = event_log or EventLog(__name__, 0)
         self._wait_final = CapacityLimiter(MAX_WAIT_FINAL, SHARE_WAIT_FINAL)
         self._unknown = CapacityLimiter(MAX_UNKNOWN, SHARE_UNKNOWN)
 
@@ -116,6 +124,10 @@ class PlaceOrderHandler:
     def mark_appended(self, parsed: ParsedOrder, position: Position) -> OrderSnapshot | None:
         """Call it once the log has an order's fact. Returns the order if it is folded; raises as `find_placed`."""
         self._reader.mark_written(position)
+        if self._event_log.room():
+            self._event_log.write(_placed(parsed), current_trace_id() or parsed.name.order.replace("-", ""))
+        else:
+            self._event_log.leave_out(1)
         return self.find_placed(parsed)
 
     async def wait_decided(
@@ -170,6 +182,13 @@ class PlaceOrderHandler:
         if campaign is None:
             raise campaign_not_found(campaign_id)
         return campaign
+
+
+def _placed(parsed: ParsedOrder) -> BusinessEvent:
+    """The business event of an order whose fact is in the log."""
+    name, request = parsed.name, parsed.request
+    fields = {"group": name.group, "order": name.order, "campaign": parsed.campaign, "quantity": request.quantity}
+    return BusinessEvent("order placed", {**fields, "currency": request.currency})
 
 
 def _check_terms(parsed: ParsedOrder, campaign: Campaign, group: GroupOrders | None) -> None:
