@@ -20,7 +20,7 @@ from groupbuy.errors.v1 import errors_pb2
 from groupbuy.errors.v1.errors_pb2 import ErrorReason
 
 from chassis.rpc.retry_policy import longest_pause_s
-from chassis.telemetry.trace_context import current_trace_id
+from chassis.rpc.trace_context import current_trace_id
 from eventlog.core.errors import BrokerUnavailable, NotReady
 
 log = structlog.stdlib.get_logger(__name__)

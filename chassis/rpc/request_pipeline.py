@@ -52,7 +52,7 @@ from chassis.rpc.steps.handlers import (
 )
 from chassis.rpc.steps.request_reader import decoded, each, validated
 from chassis.rpc.steps.time_limits import TimeLimits
-from chassis.telemetry.trace_context import TRACE, trace_of
+from chassis.rpc.trace_context import TRACE, trace_of
 
 __all__ = ["MAX_MESSAGE_BYTES", "Context", "Handler", "RequestPipeline", "implemented"]
 

@@ -20,9 +20,9 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor
 
+from chassis.rpc.trace_context import current_trace_id
 from chassis.telemetry.printable import json_safe, printable, printable_lines
 from chassis.telemetry.redaction import redact
-from chassis.telemetry.trace_context import current_trace_id
 
 #: Libraries that log at WARNING and above only.
 LIBRARIES = ("faust", "mode", "aiokafka", "kafka", "grpc", "_cygrpc", "asyncio", "concurrent")

@@ -7,9 +7,9 @@ from groupbuy.groups.v1 import campaigns_pb2_grpc, groups_pb2_grpc, links_pb2_gr
 from chassis.admission.thread_priority import DECIDING
 from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
+from chassis.rpc.trace_context import TraceStarter
 from chassis.telemetry.event_log import DecisionEventLog, EventLog
 from chassis.telemetry.metrics_kernel import kernel_metrics
-from chassis.telemetry.trace_context import TraceStarter
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer
 from services.groups.api import links

@@ -6,9 +6,9 @@ from groupbuy.orders.v1 import orders_pb2_grpc
 
 from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
+from chassis.rpc.trace_context import TraceStarter
 from chassis.telemetry.event_log import EventLog
 from chassis.telemetry.metrics_kernel import kernel_metrics
-from chassis.telemetry.trace_context import TraceStarter
 from eventlog.processors.processor_group import ProcessorGroup
 from services.orders.api.orders import OrderServicer
 from services.orders.processors.projection import OrdersProjection

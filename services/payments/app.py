@@ -8,9 +8,9 @@ from chassis.admission.thread_priority import DECIDING
 from chassis.lifecycle.connection import connection_of, publisher_of, router_of
 from chassis.lifecycle.runner import Servicer, ServiceSpec
 from chassis.outside.webhook_server import WebhookServer
+from chassis.rpc.trace_context import TraceStarter
 from chassis.telemetry.event_log import DecisionEventLog, EventLog
 from chassis.telemetry.metrics_kernel import kernel_metrics
-from chassis.telemetry.trace_context import TraceStarter
 from eventlog.processors.effects import Effects
 from eventlog.processors.processor_group import ProcessorGroup
 from eventlog.processors.sequencer import Sequencer

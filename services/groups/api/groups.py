@@ -26,8 +26,8 @@ from chassis.routing.partition_router import LocalRouter, Partitions
 from chassis.rpc.broadcast import Fanout, SharedMessage
 from chassis.rpc.call_deadline import CallDeadline, wait_until
 from chassis.rpc.pagination import Key, PageRequest, PageSize
+from chassis.rpc.trace_context import TraceStarter
 from chassis.rpc.validation import invalid_field
-from chassis.telemetry.trace_context import TraceStarter
 from eventlog.core.aggregate import Aggregate
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Record

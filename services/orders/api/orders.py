@@ -33,9 +33,9 @@ from groupbuy.orders.v1.orders_pb2_grpc import OrderServiceServicer
 from chassis.routing.partition_router import LocalRouter
 from chassis.rpc.broadcast import Fanout
 from chassis.rpc.call_deadline import CallDeadline
+from chassis.rpc.trace_context import TraceStarter
 from chassis.rpc.validation import invalid_field
 from chassis.telemetry.event_log import EventLog
-from chassis.telemetry.trace_context import TraceStarter
 from eventlog.runtime.wall_clock import wall_clock_ms
 from services.orders.api import errors as refusals
 from services.orders.api.finding import OrderFinder

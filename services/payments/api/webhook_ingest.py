@@ -19,8 +19,8 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_NOTIFICATION, PaymentI
 from chassis.admission.rate_limit import LogThrottle, RateLimit
 from chassis.outside.signatures import TOLERANCE_S, BadSignature
 from chassis.rpc.errors import ApiError
+from chassis.rpc.trace_context import TRACE
 from chassis.rpc.validation import invalid_field
-from chassis.telemetry.trace_context import TRACE
 from eventlog.producing.publisher import RecordPublisher
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.records.envelope import headers

@@ -9,7 +9,7 @@ import pytest
 from groupbuy.orders.v1.orders_pb2 import BatchPlaceOrdersRequest, CancelOrderRequest
 
 from chassis.rpc.errors import ApiError
-from chassis.telemetry.trace_context import TRACE, TraceStarter
+from chassis.rpc.trace_context import TRACE, TraceStarter
 from eventlog.records.envelope import header
 from eventlog.records.traceparent import TraceContext, parse, span_id
 from services.orders.api.orders import OrderServicer

@@ -12,7 +12,7 @@ from groupbuy.orders.v1.facts_pb2 import OrderCancelRequested, OrderFact, OrderP
 from groupbuy.orders.v1.orders_pb2 import CancelOrderRequest
 
 from chassis.rpc.call_deadline import CallDeadline
-from chassis.telemetry.trace_context import TraceStarter
+from chassis.rpc.trace_context import TraceStarter
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from eventlog.records.envelope import HeaderTemplate

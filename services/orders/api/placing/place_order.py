@@ -25,8 +25,8 @@ from chassis.admission.capacity import CapacityLimiter
 from chassis.routing.partition_router import LocalRouter
 from chassis.routing.peer_calls import Context
 from chassis.rpc.call_deadline import CallDeadline
+from chassis.rpc.trace_context import current_trace_id
 from chassis.telemetry.event_log import BusinessEvent, EventLog
-from chassis.telemetry.trace_context import current_trace_id
 from eventlog.core.errors import BrokerUnavailable
 from eventlog.producing.record_accumulator import Position, Record
 from services.orders.api import errors as refusals

@@ -20,7 +20,7 @@ from groupbuy.payments.v1.inbox_pb2 import OUTCOME_ORIGIN_CALL, ProviderOutcome
 
 from chassis.outside.call_errors import ResultUnknown
 from chassis.outside.resolve import RetryPolicy, resolve
-from chassis.telemetry.trace_context import TRACE, TraceStarter
+from chassis.rpc.trace_context import TRACE, TraceStarter
 from eventlog.consuming.decision_chain import Chains
 from eventlog.core.partition_state import PartitionState
 from eventlog.processors import decider as decider_module

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from chassis.telemetry.trace_context import TRACE, TraceStarter, current_trace_id, trace_of
+from chassis.rpc.trace_context import TRACE, TraceStarter, current_trace_id, trace_of
 from eventlog.records.traceparent import TraceContext, parse, span_id
 
 CALLER = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True)
