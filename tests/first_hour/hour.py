@@ -54,8 +54,13 @@ class Hour:
     def stack(self) -> Foreground:
         """A plain `make up` that serves. Steps without options share it."""
         if self._stack is None:
-            self._stack = Foreground(self.checkout)
-            self._stack.wait_ready()
+            stack = Foreground(self.checkout)
+            try:
+                stack.wait_ready()
+            except BaseException:
+                stack.close()
+                raise
+            self._stack = stack
         return self._stack
 
     def end_stack(self) -> None:
