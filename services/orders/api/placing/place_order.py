@@ -187,8 +187,8 @@ class PlaceOrderHandler:
 def _placed(parsed: ParsedOrder) -> BusinessEvent:
     """The business event of an order whose fact is in the log."""
     name, request = parsed.name, parsed.request
-    fields = {"group": name.group, "order": name.order, "campaign": parsed.campaign, "quantity": request.quantity}
-    return BusinessEvent("order placed", {**fields, "currency": request.currency})
+    fields: dict[str, str | int] = {"group": name.group, "order": name.order, "campaign": parsed.campaign}
+    return BusinessEvent("order placed", {**fields, "quantity": request.quantity, "currency": request.currency})
 
 
 def _check_terms(parsed: ParsedOrder, campaign: Campaign, group: GroupOrders | None) -> None:
