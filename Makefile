@@ -110,7 +110,7 @@ bench-settle: $(READY) ## settled orders a second of the whole system; ARGS="--s
 bench-lastseat: $(READY) ## 1,000 joins at once for one seat, 200 times: one winner each; ARGS="--rounds n"
 	$(BIN)/python -m bench.lastseat $(ARGS)
 
-docs: $(READY) ## writes docs/transitions.md, poison.md, configuration.md, commands.md and demo-*.svg from the code
+docs: $(READY) ## writes docs/transitions.md, poison.md, configuration.md, commands.md, metrics.md and demo-*.svg from the code
 	$(BIN)/python -m docs.generate
 
 audit: $(READY) ## re-reads all topics of a running system, checks invariants and balances

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs import commands_page, configuration_table, demo_pictures, poison_table
+from docs import commands_page, configuration_table, demo_pictures, metrics_table, poison_table
 from services.groups.domain import transitions as groups
 from services.payments.domain import transitions as payments
 from tools import generated_files
@@ -13,6 +13,7 @@ PAGE = Path(__file__).with_name("transitions.md")
 POISON = Path(__file__).with_name("poison.md")
 CONFIGURATION = Path(__file__).with_name("configuration.md")
 COMMANDS = Path(__file__).with_name("commands.md")
+METRICS = Path(__file__).with_name("metrics.md")
 
 
 def page() -> str:
@@ -48,6 +49,7 @@ def pages() -> dict[Path, str]:
         POISON: poison_table.page(),
         CONFIGURATION: configuration_table.page(),
         COMMANDS: commands_page.page(),
+        METRICS: metrics_table.page(),
         **demo_pictures.pictures(),
     }
 
@@ -55,7 +57,9 @@ def pages() -> dict[Path, str]:
 def main() -> int:
     """Writes or compares the pages. Returns the exit code."""
     return generated_files.run(
-        "Generate docs/transitions.md, poison.md, configuration.md, commands.md and demo-*.svg.", pages, "make docs"
+        "Generate docs/transitions.md, poison.md, configuration.md, commands.md, metrics.md and demo-*.svg.",
+        pages,
+        "make docs",
     )
 
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from ops import audit_command as audit
+from ops import metrics_command
 from ops.broker import acls, campaigns, dlq, offsets, skip, topics
 from ops.demo import command as demo
 from ops.ledger import command as ledger
@@ -21,6 +22,8 @@ from ops.log import invites, replay, show, tail, verify, what_if
 from ops.output import Output
 from ops.reconcile import command as reconcile
 from ops.trace import command as trace
+from ops.watch import command as watch
+from ops.watch import lag_command, stuck_command
 
 DISTRIBUTION = "groupbuy-settlement"
 
@@ -72,4 +75,8 @@ app.command("reconcile")(reconcile.reconcile)
 app.command("replay")(replay.replay)
 app.command("what-if")(what_if.what_if)
 app.command("trace")(trace.trace)
+app.command("watch")(watch.watch)
+app.command("lag")(lag_command.lag)
+app.command("stuck")(stuck_command.stuck)
+app.command("metrics")(metrics_command.metrics)
 app.command("demo")(demo.demo)
