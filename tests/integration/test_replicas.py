@@ -22,7 +22,7 @@ from groupbuy.orders.v1 import orders_pb2
 from chassis.routing.peer_calls import FORWARDED
 from devstack.product import PRODUCT, Plan
 from devstack.stack import Stack
-from groupbuy_client import AsyncClient, Unavailable
+from groupbuy_client import AsyncClient, NotFound, Unavailable
 from tests.waiting import wait_for_async
 
 GROUPS = 24
@@ -224,6 +224,12 @@ async def test_orders_are_placed_read_listed_and_watched_through_any_replica(sta
         assert decided.order.state == orders_pb2.ORDER_STATE_RESERVED
         placed.append(decided.order.name)
         token = decided.consistency_token
+        for name in placed:
+            # The partitions of one replica have the order, the answer of the other one is empty.
+            alone = f"groups/-/orders/{name.rsplit('/', 1)[1]}"
+            assert [(await through.get_order(alone)).name for through in (one, other)] == [name, name]
+        with pytest.raises(NotFound):
+            await one.get_order(f"groups/-/orders/{placed[0].split('/')[1]}")
         lists = [
             [order.name async for order in through.list_orders("groups/-", customer=customer, consistency_token=token)]
             for through in (one, other)
