@@ -146,6 +146,13 @@ class Reader:
         for tp, end in (await self.ends()).items():
             self._consumer.seek(tp, end)
 
+    async def seek_to_time(self, since_ms: int) -> None:
+        """Omits the records before a time, in milliseconds since the epoch."""
+        for tps in self._by_topic.values():
+            ends = await self._consumer.end_offsets(tps)
+            for tp, found in (await self._consumer.offsets_for_times(dict.fromkeys(tps, since_ms))).items():
+                self._consumer.seek(tp, ends[tp] if found is None else found.offset)
+
     def seek(self, positions: Mapping[tuple[str, int], int]) -> None:
         """Omits the records before the positions, by topic and partition."""
         for tps in self._by_topic.values():

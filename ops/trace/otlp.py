@@ -126,22 +126,25 @@ class OtlpExporter:
         """Spans that wait to be sent."""
         return len(self._queue)
 
-    async def export(self, spans: Iterable[Span]) -> bool:
-        """Sends spans, and those that wait. Returns False, and keeps them, if the collector does not take them now."""
+    def add(self, spans: Iterable[Span]) -> None:
+        """Adds spans to those that wait."""
         for span in spans:
             if len(self._queue) >= MAX_QUEUED:
                 self._queue.popleft()
                 self.dropped += 1
             self._queue.append(span)
+
+    async def export(self, spans: Iterable[Span]) -> bool:
+        """Sends spans, and those that wait. Returns False, and keeps them, if the collector does not take them now."""
+        self.add(spans)
         while self._queue:
-            batch = [self._queue[index] for index in range(min(BATCH_SPANS, len(self._queue)))]
+            batch = [self._queue.popleft() for _ in range(min(BATCH_SPANS, len(self._queue)))]
             try:
                 response = await self._export(request_of(batch, self._version), timeout=TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
                 self.error = f"{error.code().name} {error.details()}"
+                self._queue.extendleft(reversed(batch))
                 return False
-            for _ in batch:
-                self._queue.popleft()
             rejected = response.partial_success.rejected_spans
             self.rejected += rejected
             self.sent += len(batch) - rejected

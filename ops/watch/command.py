@@ -18,6 +18,7 @@ from ops import where
 from ops.broker.connection import at_broker
 from ops.errors import DOES_NOT_HOLD, cannot_run
 from ops.output import Json, Output
+from ops.trace.follow import Sample, TraceFollower
 from ops.watch.service import WatchService, state_directory
 from ops.watch.summary import PROVIDERS
 from ops.watch.totals import Totals
@@ -54,6 +55,12 @@ def watch(
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, max=64, help="Processes that share the partitions.")
     ] = None,
+    otlp: Annotated[
+        str | None, typer.Option("--otlp", help="host:port of an OpenTelemetry collector (OTLP over gRPC) for traces.")
+    ] = None,
+    sample: Annotated[
+        Sample, typer.Option("--sample", help="Traces for --otlp: those with the sampled flag, or all.")
+    ] = Sample.FLAG,
     once: Annotated[
         bool, typer.Option("--once", help="Read everything up to the current ends, print the figures, and end.")
     ] = False,
@@ -86,10 +93,13 @@ def watch(
         _once(job, address, Output(json), temporary=state is None)
         return
     where_to = _host_and_port(listen) if listen else None
+    if otlp:
+        _host_and_port(otlp)
+    traces = TraceFollower(address, otlp, sample) if otlp else None
     telemetry.configure(level="INFO", form="json", service="watch", instance="watch")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     with state_directory(Path(job.state), job.workers):
-        asyncio.run(WatchService(job, listen=where_to, roots=roots).run())
+        asyncio.run(WatchService(job, listen=where_to, roots=roots, traces=traces).run())
 
 
 def _once(job: Job, address: str, out: Output, *, temporary: bool) -> None:

@@ -21,6 +21,7 @@ from eventlog.runtime.wall_clock import wall_clock_ms
 from eventlog.state.open_partitions import drop_other_layouts
 from ops.errors import OpsError, cannot_run
 from ops.security import cluster
+from ops.trace.follow import TraceFollower
 from ops.watch.lag import LagReader
 from ops.watch.liveness import Liveness
 from ops.watch.metrics import WatchCollector
@@ -40,12 +41,20 @@ FIGURES_S = 60.0
 class WatchService:
     """Runs until SIGTERM or Ctrl-C."""
 
-    def __init__(self, job: Job, *, listen: tuple[str, int] | None = None, roots: Path | None = None) -> None:
-        """`listen` is the host and port for metrics and probes; None serves nothing."""
+    def __init__(
+        self,
+        job: Job,
+        *,
+        listen: tuple[str, int] | None = None,
+        roots: Path | None = None,
+        traces: TraceFollower | None = None,
+    ) -> None:
+        """`listen` is the host and port for metrics and probes; None serves nothing. `traces` exports traces."""
         self._job = job
         self.view = View(job.workers, roots)
         self.processes = Processes(job, self.view.take)
         self._liveness = Liveness()
+        self._traces = traces
         self._listener = _listener(listen, self.view) if listen is not None else None
 
     async def run(self) -> None:
@@ -61,6 +70,8 @@ class WatchService:
             asyncio.ensure_future(work)
             for work in (self.processes.run(), self._follow_groups(), self._log_figures(), stopped.wait())
         ]
+        if self._traces is not None:
+            running.append(asyncio.ensure_future(self._traces.run()))
         try:
             done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for one in done:
