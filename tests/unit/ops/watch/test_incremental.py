@@ -31,7 +31,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Timeline:
 
 def continued(directory: Path, identity: LogIdentity | None = None, **limits: int) -> tuple[Database, IncrementalAudit]:
     database = Database(directory / "watch", STAMP, *([identity] if identity else []))
-    return database, IncrementalAudit(database, 1, **limits)
+    return database, IncrementalAudit(database, 1, (), **limits)
 
 
 def sums(audit: IncrementalAudit) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""The tables of watch that mirror the services, and the counting of ages."""
+
+from __future__ import annotations
+
+import pytest
+
+from ops.watch.summary import PROVIDERS, Money, OpenHold, Summary, provider_of
+from ops.watch.totals import Totals, first_ms, older
+from services.payments.providers.registry import configured
+from services.payments.settings import PaymentsSettings
+
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+NOW_MS = 20_000 * DAY_MS
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["card_ok", "wallet_ok", "stripe_pm_1", "wechat_jsapi", "wallet_wechat_1", "walletwechat", "", "stripes_1"],
+)
+async def test_the_provider_of_a_method_is_the_one_of_the_payments_service(method: str) -> None:
+    registry = configured(PaymentsSettings(insecure=True))
+    try:
+        assert provider_of(method) == _name(registry.provider_for(method).name)
+        assert {_name(name) for name in registry.health()} <= set(PROVIDERS)
+    finally:
+        await registry.close()
+
+
+def _name(name: str) -> str:
+    return "simulated" if name not in PROVIDERS else name
+
+
+def hold(age_ms: int, minor: int = 100) -> OpenHold:
+    return OpenHold("CNY", "simulated", minor, NOW_MS - age_ms, NOW_MS - age_ms + 7 * DAY_MS)
+
+
+def test_open_holds_are_counted_by_age() -> None:
+    totals = Totals()
+    totals.add(Summary(holds=[hold(0), hold(2 * HOUR_MS), hold(2 * DAY_MS), hold(6 * DAY_MS, 50)]))
+    assert older(totals.holds["CNY"], NOW_MS) == {"0": (4, 350), "1h": (3, 250), "1d": (2, 150), "5d": (1, 50)}
+    assert first_ms(totals.lapses["simulated"]) == NOW_MS + DAY_MS
+
+
+def test_a_removed_summary_leaves_no_trace() -> None:
+    summary = Summary(
+        end="settled",
+        orders={"settled": 2},
+        money={"CNY": Money(held=100, captured=90, charged=90, kept=90)},
+        holds=[hold(0)],
+        unsettled_since_ms=NOW_MS,
+        pending=1,
+    )
+    totals = Totals()
+    totals.add(summary)
+    totals.add(summary, -1)
+    assert (totals.pending, totals.unsettled, totals.holds, totals.lapses) == (0, {}, {"CNY": {}}, {"simulated": {}})
+    assert totals.money == {"CNY": Money()}
+    assert (totals.groups, totals.orders) == ({"settled": 0}, {"settled": 0})
+
+
+def test_books_that_do_not_balance_are_named() -> None:
+    totals = Totals()
+    totals.add(Summary(end="settled", money={"CNY": Money(charged=90, kept=90)}))
+    assert list(totals.unbalanced()) == []
+    totals.add(Summary(end="settled", money={"CNY": Money(charged=90, kept=80)}))
+    assert list(totals.unbalanced()) == [("CNY", 180, 170)]
+    # Work under way may have one side before the other.
+    totals.add(Summary(money={"JPY": Money(charged=0, kept=80)}, pending=1))
+    assert list(totals.unbalanced()) == [("CNY", 180, 170)]
+
+
+def test_the_sums_of_workers_add_up() -> None:
+    one, two, whole = Totals(), Totals(), Totals()
+    summaries = [
+        Summary(end="settled", orders={"settled": 1}, money={"CNY": Money(held=7)}, holds=[hold(age)])
+        for age in (0, HOUR_MS, DAY_MS)
+    ]
+    for number, summary in enumerate(summaries):
+        whole.add(summary)
+        (one if number % 2 else two).add(summary)
+    merged = Totals()
+    merged.merge(one)
+    merged.merge(two)
+    assert merged.money == whole.money
+    assert sorted(merged.holds["CNY"].items()) == sorted(whole.holds["CNY"].items())
+    assert merged.orders == whole.orders
