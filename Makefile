@@ -15,7 +15,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat docs audit topics certificates format proto lock wheels install-matrix release clean
+.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch docs audit topics certificates format proto lock wheels install-matrix release clean
 
 # Make reads options itself: `make up --keep` means its own --keep-going.
 ifneq ($(filter up,$(MAKECMDGOALS)),)
@@ -87,7 +87,7 @@ chaos: $(READY) ## kills, freezes, stalls, poison and outages under load, then a
 chaos-proof: $(READY) ## switches the kernel's fixes off, one after the other: some run must fail; ARGS="--only name"
 	$(BIN)/python -m tests.chaos.kernel.switched_off $(ARGS)
 
-bench: bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat ## all benchmarks; each prints its figures as JSON and fails where its claim does
+bench: bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch ## all benchmarks; each prints its figures as JSON and fails where its claim does
 
 bench-fold: $(READY) ## facts a second on one core: stock Faust, and ours with RocksDB; ARGS="--flame" keeps a flame graph
 	$(BIN)/python -m bench.fold $(ARGS)
@@ -106,6 +106,9 @@ bench-api: $(READY) ## orders a second that one process takes, alone and in batc
 
 bench-settle: $(READY) ## settled orders a second of the whole system; ARGS="--seconds n --groups n"
 	$(BIN)/python -m bench.settle $(ARGS)
+
+bench-watch: $(READY) ## records a second that `groupbuy-ops watch` folds from generated logs; ARGS="--groups n --workers n"
+	$(BIN)/python -m bench.watch $(ARGS)
 
 bench-lastseat: $(READY) ## 1,000 joins at once for one seat, 200 times: one winner each; ARGS="--rounds n"
 	$(BIN)/python -m bench.lastseat $(ARGS)
