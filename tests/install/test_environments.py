@@ -16,8 +16,8 @@ import pytest
 from grpc_tools import protoc
 
 from tests.install.combinations import OLD_GRPCIO_NEW_PROTOBUF, PYTHONS, SINGLES
-from tests.install.environments import Environment, create, download, lower_bounds, resolve, size
-from tests.process.groupbuy_testing.foreign_project import GENERIC, make_project
+from tests.install.environments import create, download, lower_bounds, resolve, size
+from tests.process.groupbuy_testing.foreign_project import GENERIC, Environment, make_project
 from tools.distributions import FOLDERS, ROOT
 
 PROBES = Path(__file__).resolve().parent / "probes"
