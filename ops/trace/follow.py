@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -31,7 +31,7 @@ REPORT_S = 30.0
 _LEAD_MS = 2_000
 
 
-class Sample(Enum):
+class Sample(StrEnum):
     """The traces to export."""
 
     FLAG = "flag"

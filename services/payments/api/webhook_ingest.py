@@ -132,11 +132,12 @@ class WebhookIngest:
         # A hold identifies money; any other outcome is identified by its content.
         subject = getattr(getattr(made, kind, None), "hold", "") or sha256(outcome.SerializeToString()).hexdigest()
         if not is_id(made.order):
-            log.warning("notification of an unknown order", provider=provider, order=made.order[:100])
+            # The foreign id stays out of the log: it is a text that others wrote.
             made.order = derived_id(provider, made.order, subject)
+            log.warning("notification of an unknown order", provider=provider, order=made.order)
         if not is_id(group):
-            log.warning("notification of an unknown group", provider=provider, group=group[:100], order=made.order)
             group = derived_id(provider, made.order)
+            log.warning("notification of an unknown group", provider=provider, group=group, order=made.order)
         return PaymentName(group, made.order), made
 
     async def _append(
