@@ -27,7 +27,7 @@ def page() -> str:
         "",
         "`GROUPBUY_<SERVICE>_METRICS_LISTEN` is the address of an HTTP port with `/metrics`, `/live`, `/ready` and",
         "`/startup`. Without it nothing is served. The port has no authentication: bind it to an address that only the",
-        "monitoring network reaches. The local stack lists the addresses in `.run/stack.json`: `orders_metrics` and so on.",
+        "monitoring network reaches. The local stack lists the addresses in `.run/stack.json`, as `orders_metrics`.",
         "",
         "| path | 200 | otherwise 503, with the reason as JSON |",
         "|-|-|-|",
