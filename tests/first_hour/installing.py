@@ -12,10 +12,15 @@ TYPE = "Type `make up KEEP=1`"
 
 
 def clone_and_install(hour: Hour) -> None:
-    """Clones, lists the commands, and makes .venv although pip is told to install for the user."""
+    """Clones, lists the commands, interrupts the making of .venv, and makes it although pip is told otherwise."""
     if not hour.checkout.root.exists():
         hour.clone(hour.checkout.root)
     hour.checkout.make().expect(0, "make demo", "make first-hour")
+    if not hour.checkout.bin.exists():
+        # To the whole process group, as a terminal does.
+        hour.checkout.run("timeout", "-s", "INT", "5", "make", ".venv/.done").expect(124)
+        if hour.checkout.bin.exists():
+            raise StepFailed("Ctrl-C left half a .venv")
     hour.install(PIP_USER="1", PIP_TARGET=str(hour.place / "elsewhere"), PYTHONPATH=str(hour.place))
     hour.checkout.run(str(hour.checkout.bin / "groupbuy-ops"), "--help").expect(0)
 
@@ -71,7 +76,13 @@ def demo(hour: Hour) -> None:
 
 
 STEPS = (
-    Step("install", "clone, list the commands, make .venv with PIP_USER=1", 700, clone_and_install, installed=False),
+    Step(
+        "install",
+        "clone, list the commands, make .venv: Ctrl-C, then PIP_USER=1",
+        700,
+        clone_and_install,
+        installed=False,
+    ),
     Step("autocrlf", "clone with core.autocrlf=true", 60, autocrlf, installed=False),
     Step("wrong-arguments", "wrong arguments of make and groupbuy-ops", 240, wrong_arguments),
     Step("demo", "README: make demo", 420, demo),

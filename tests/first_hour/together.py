@@ -41,7 +41,9 @@ def twice(hour: Hour) -> None:
     other = hour.place / "another run" / "拼团"
     at = f"UP=--run-dir '{other}'"
     hour.checkout.make("up", at, within_s=60).expect(2, "port 15050 for kafka can't be used", "make up PORTS=free")
-    with Foreground(hour.checkout, at, "PORTS=free", run_dir=other) as second:
+    # A terminal that can't show the path.
+    environment = hour.checkout.environment(PYTHONIOENCODING="ascii")
+    with Foreground(hour.checkout, at, "PORTS=free", run_dir=other, environment=environment) as second:
         second.wait_ready()
         hour.checkout.shell(f". '{other}/stack.env'; test -n \"$ORDERS_AT\"").expect(0)
         if set(first.pids()) & set(second.pids()):
