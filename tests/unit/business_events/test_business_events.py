@@ -123,6 +123,7 @@ def test_every_event_has_a_line_or_is_known_to_have_none() -> None:
     for message, table in ((GroupEvent, groups.EVENTS), (PaymentEvent, payments.EVENTS)):
         for body, (_, fields) in table.items():
             inner = message.DESCRIPTOR.fields_by_name[body].message_type
+            assert inner is not None
             assert set(fields) <= set(inner.fields_by_name), body
             assert not {"customer", "payment_method", "action_url", "hold"} & set(fields)
 

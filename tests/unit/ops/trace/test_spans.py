@@ -8,12 +8,14 @@ from uuid import UUID
 
 import pytest
 from groupbuy.payments.v1.decisions_pb2 import PaymentDecision
+from groupbuy.payments.v1.inbox_pb2 import PaymentInput
 
 from eventlog.records.envelope import header
 from eventlog.records.traceparent import parse, span_id
 from ops.trace import attributes
 from ops.trace.span import Kind, Span
 from ops.trace.spans import SpanBuilder
+from services.payments.domain.events import calls_of
 from shared_kernel.topics import GROUP_INBOX, GROUP_LOG, PAYMENT_INBOX, PAYMENT_LOG
 from tests.unit.ops.trace.conftest import CALLER, Recorded, record
 from tests.unit.ops.trace.in_memory_system import HOUR_MS, InMemorySystem, LogRecord
@@ -134,6 +136,20 @@ async def test_the_providers_call_has_its_own_times_and_its_number_of_requests(r
         assert span.attributes[attributes.REQUESTS] == (3 if captured else 1)
         assert span.duration_ms >= (80 if captured else 40)
         assert span.attributes[attributes.RESULT] == ("captured" if captured else "authorised")
+
+
+async def test_a_result_names_the_decision_that_requested_its_call(recorded: Recorded) -> None:
+    results = [one for one in recorded.records if header(one.headers, "groupbuy-call")]
+    assert len(results) == 4
+    for one in results:
+        group, _, version = (header(one.headers, "ce_causationid") or "").rpartition(":")
+        (decision,) = [
+            PaymentDecision.FromString(other.value)
+            for other in recorded.records
+            if other.topic == PAYMENT_LOG.name and PaymentDecision.FromString(other.value).version == int(version)
+        ]
+        order = PaymentInput.FromString(one.value).outcome.order
+        assert (group, order in {call.order for call in calls_of(decision)}) == (recorded.leader.group, True)
 
 
 async def test_without_traceparents_the_causes_connect_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
