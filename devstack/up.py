@@ -68,13 +68,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Runs the whole system until Ctrl-C. Set KAFKA=host:port to use another broker. `make up` takes "
         "the options as variables: KEEP=1 SECURED=1 PORTS=free PARTITIONS=4 POLICY=file, or all as UP='--keep …'.",
     )
-    parser.add_argument("--keep", action="store_true", help="keep the data in the run directory, and continue from it next time")
+    parser.add_argument("--keep", action="store_true", help="keep the data, and continue from it next time")
     parser.add_argument(
         "--run-dir", type=Path, default=RUN_DIR, help="directory for data, logs and stack.json (default: %(default)s)"
     )
-    parser.add_argument(
-        "--secured", action="store_true", help="mTLS for gRPC, SASL_SSL and ACLs for Kafka"
-    )
+    parser.add_argument("--secured", action="store_true", help="mTLS for gRPC, SASL_SSL and ACLs for Kafka")
     parser.add_argument("--policy", type=Path, metavar="FILE", help="policy of all processes, with --secured")
     parser.add_argument(
         "--partitions", type=int, default=4, help="partitions per topic; cannot be changed later (default: %(default)s)"
@@ -112,7 +110,7 @@ def _print_addresses(stack: Stack) -> None:
     secured = stack.credentials is not None
     print(exports(addresses.variables(stack.kafka, stack.endpoints)), end="")
     file = shlex.quote(str(stack.run_dir / VARIABLES))
-    more = ", and the credentials of groupbuy-ops" if secured else ""
+    more = ", and the credentials for groupbuy-ops" if secured else ""
     print(f"\nThe file sets these variables in a shell{more}:\n\n. {file}\n")
     print(f"Logs are in {stack.logs}. An example:\n")
     print(_example(stack), flush=True)

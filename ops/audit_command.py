@@ -18,6 +18,7 @@ from ops.broker.connection import at_broker
 from ops.errors import DOES_NOT_HOLD, OpsError
 from ops.ledger import command as ledger
 from ops.output import Json, Output
+from ops.security import require_provider
 
 
 def audit(
@@ -59,6 +60,8 @@ def audit(
     statement_from = None if without_provider else where.provider(provider)
 
     async def run() -> Report:
+        if statement_from is not None:
+            await require_provider(statement_from)
         if wait_s:
             try:
                 await wait_quiet(address, deadline_s=wait_s)

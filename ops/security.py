@@ -5,6 +5,7 @@ Without a Kafka user and a certificate, connections are unencrypted, as in a sta
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from chassis.identity.peer_identity import SpiffeId
 from chassis.lifecycle.variables import unknown_variables
 from chassis.telemetry.redaction import REDACTED, is_secret
 from eventlog.broker.security import Kafka
-from ops.errors import CANNOT_RUN, OpsError
+from ops.errors import CANNOT_RUN, OpsError, cannot_run
 
 
 class OpsSettings(KafkaSettings):
@@ -52,6 +53,19 @@ def dial_provider(target: str) -> grpc.aio.Channel:
         return tls.open_channel(target, settings, settings.provider_identity)
     except tls.BadCertificates as error:
         raise OpsError(f"{error} ({OpsSettings.variable('tls_certificate')})", CANNOT_RUN) from None
+
+
+async def require_provider(target: str) -> None:
+    """Returns when the provider at host:port accepts a connection. Raises OpsError at the deadline."""
+    deadline_s = timeout_s()
+    try:
+        async with asyncio.timeout(deadline_s), dial_provider(target) as channel:
+            await channel.channel_ready()
+    except TimeoutError:
+        raise cannot_run(
+            f"no provider answers at {target} within {deadline_s:g} s: start a stack with `make up`, use --provider "
+            "host:port, or omit the comparison with `audit --without-provider`"
+        ) from None
 
 
 def _settings() -> OpsSettings:

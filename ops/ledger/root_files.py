@@ -120,8 +120,13 @@ def write(path: Path, roots: Roots) -> None:
         for (partition, name), day in sorted(roots.items())
     ]
     beside = path.with_name(f".{path.name}.new")
-    beside.write_text(json.dumps({"format": FORMAT, "topic": PAYMENT_LOG.name, "roots": rows}) + "\n", encoding="utf-8")
-    beside.replace(path)
+    content = json.dumps({"format": FORMAT, "topic": PAYMENT_LOG.name, "roots": rows}) + "\n"
+    try:
+        beside.write_text(content, encoding="utf-8")
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def read(path: Path) -> Roots:

@@ -30,6 +30,7 @@ from ops.output import Json, Output
 from ops.reconcile.claims import feed
 from ops.reconcile.comparison import Books, Kind, Line, compare
 from ops.reconcile.statement import read
+from ops.security import require_provider
 from services.payments.domain.evolve import evolve
 from services.payments.domain.model import GroupPayments
 from services.payments.ledger.journal import Entry, Fault
@@ -131,6 +132,8 @@ def reconcile(
 async def _run(
     kafka: str, provider: str, given: Sequence[StatementEntry] | None, ours: OurBooks, wait_s: float, feeds: bool
 ) -> tuple[list[Line], int]:
+    if given is None:
+        await require_provider(provider)
     lines = await compared(kafka, provider if given is None else given, ours, wait_s)
     claims = [(line.group, line.claim) for line in lines if line.claim is not None]
     return lines, await feed(kafka, claims) if feeds and claims else 0

@@ -178,6 +178,14 @@ def test_a_plaintext_listener_is_named_if_there_are_credentials(
         assert "does not speak TLS: unset GROUPBUY_OPS_KAFKA_USER" in refusal(kafka)[0]
 
 
+def test_a_provider_that_does_not_answer_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    with listener(broker) as kafka, listener(silent) as quiet:
+        for provider in (quiet, "127.0.0.1:1"):
+            for command in ("audit", "reconcile"):
+                assert main([command, "--kafka", kafka, "--provider", provider]) == CANNOT_RUN
+                assert f"no provider answers at {provider} within 0.4 s" in capsys.readouterr().err
+
+
 def test_a_listener_of_another_protocol_is_no_broker() -> None:
     def greeting(peer: socket.socket) -> None:
         with peer, suppress(OSError):
