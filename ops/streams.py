@@ -71,7 +71,8 @@ def discard() -> None:
     """Discards what standard output still holds, so that Python's exit does not report the same error again."""
     stream = sys.stdout
     with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        number = stream.fileno()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     with suppress(OSError, ValueError):
         stream.flush()
 

@@ -14,7 +14,7 @@ from ops.audit.auditor import Auditor
 from ops.audit.fold import TOPICS
 from ops.audit.money.statement import statement
 from ops.audit.report import Report
-from ops.broker.connection import no_broker
+from ops.broker.connection import no_connection
 from ops.errors import OpsError
 from ops.log.reader import Reader
 from ops.security import cluster
@@ -107,7 +107,7 @@ async def _registry(kafka: str) -> log_registry.Registry:
     except TopicsDiffer as error:
         raise OpsError(f"{kafka}: {error}") from error
     except KafkaConnectionError:
-        raise no_broker(kafka) from None
+        raise no_connection(kafka) from None
 
 
 async def _declared(kafka: str, known: log_registry.Registry) -> int:

@@ -48,9 +48,13 @@ def no_broker(kafka: object) -> OpsError:
     return cannot_run(f"no Kafka broker answers at {kafka}: start one (`make up`) or use --kafka host:port")
 
 
-def stopped_answering(kafka: object, error: Exception) -> OpsError:
-    """The error of a broker that became unreachable during a command."""
-    return cannot_run(f"the broker at {kafka} stopped answering: {error!r}")
+def no_connection(kafka: object) -> OpsError:
+    """The error of a broker that answers, but to which Kafka's client can't connect."""
+    user = OpsSettings.variable("kafka_user")
+    return cannot_run(
+        f"no connection to the Kafka broker at {kafka}: check that it runs, that its advertised address can be reached "
+        f"from here, and the credentials ({user})"
+    )
 
 
 def at_broker(address: str, run: Callable[[], Coroutine[Any, Any, T]], *, watched: bool = True) -> T:
@@ -83,7 +87,7 @@ def at_broker(address: str, run: Callable[[], Coroutine[Any, Any, T]], *, watche
     except TopicsDiffer as error:
         raise OpsError(f"{address}: {error}") from error
     except KafkaConnectionError:
-        raise no_broker(address) from None
+        raise no_connection(address) from None
     except UnknownTopicOrPartitionError as error:
         raise cannot_run(f"the broker at {address} has no such topic or partition: {error!r}") from None
     except TimeoutError:

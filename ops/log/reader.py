@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from eventlog.broker.security import client
 from eventlog.core.errors import TopicsDiffer
-from ops.broker.connection import no_broker
+from ops.broker.connection import no_connection
 from ops.errors import OpsError, cannot_run
 from ops.security import cluster
 from shared_kernel import log_registry
@@ -42,7 +42,7 @@ async def skips(kafka: str) -> frozenset[Place]:
     except TopicsDiffer as error:
         raise OpsError(f"{kafka}: {error}") from error
     except KafkaConnectionError:
-        raise no_broker(kafka) from None
+        raise no_connection(kafka) from None
 
 
 def _place(tp: TopicPartition, record: Any) -> Place:
@@ -86,7 +86,7 @@ class Reader:
             await self._consumer.start()
         except KafkaConnectionError:
             await self._consumer.stop()
-            raise no_broker(self._kafka) from None
+            raise no_connection(self._kafka) from None
         try:
             await self._assign()
         except BaseException:

@@ -18,6 +18,7 @@ from devstack.certificates.ca import Authority
 from ops.broker import connection
 from ops.broker.connection import at_broker
 from ops.errors import CANNOT_RUN, OpsError
+from ops.log.reader import Reader
 from ops.main import main
 
 DEADLINE_S = 0.4
@@ -184,6 +185,18 @@ def test_a_provider_that_does_not_answer_is_reported(capsys: pytest.CaptureFixtu
             for command in ("audit", "reconcile"):
                 assert main([command, "--kafka", kafka, "--provider", provider]) == CANNOT_RUN
                 assert f"no provider answers at {provider} within 0.4 s" in capsys.readouterr().err
+
+
+def test_a_broker_that_ends_the_connection_of_kafkas_client_is_reported() -> None:
+    """As a broker does that advertises an address out of reach, or refuses the credentials."""
+
+    async def run() -> None:
+        async with Reader(kafka, ["orders.order.v1"]):
+            pass
+
+    with listener(broker) as kafka, pytest.raises(OpsError, match="no connection to the Kafka broker") as caught:
+        at_broker(kafka, run)
+    assert caught.value.exit_code == CANNOT_RUN
 
 
 def test_a_listener_of_another_protocol_is_no_broker() -> None:
