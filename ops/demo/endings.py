@@ -20,6 +20,7 @@ class Ending(Enum):
     LAPSED = "not a member: the hold took too long"
     CANCELLED = "cancelled by the shopper, released in full"
     RELEASED = "released in full: the group did not complete"
+    LATE = "released in full: the group completed before its hold"
     WAITLISTED = "waitlisted, and no seat became free"
     REFUSED = "refused: group full or closed, or a second order"
     OPEN = "not final"
@@ -40,5 +41,8 @@ def ending(group: GroupFold, seat: Seat) -> Ending:
     if seat.state is SeatState.DECLINED:
         return Ending.UNPAID if unpaid(seat) else Ending.DECLINED
     if seat.state is SeatState.RELEASED:
-        return Ending.WAITLISTED if group.state is GroupState.COMPLETED else Ending.RELEASED
+        if group.state is not GroupState.COMPLETED:
+            return Ending.RELEASED
+        # A waitlisted order never had a seat, and so no hold was requested.
+        return Ending.LATE if seat.hold_minor else Ending.WAITLISTED
     return _BY_STATE.get(seat.state, Ending.OPEN)
