@@ -28,7 +28,13 @@ UP_OPTIONS = $(if $(call on,$(KEEP)),--keep) $(if $(call on,$(SECURED)),--secure
 	$(if $(PARTITIONS),--partitions '$(PARTITIONS)') $(if $(POLICY),--policy '$(POLICY)') $(UP)
 
 help: ## lists the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-15s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ \
+	  line = sprintf("  make %-13s", $$1); margin = sprintf("%20s", ""); count = split($$2, words, " "); \
+	  for (at = 1; at <= count; at++) { \
+	    if (length(line " " words[at]) > 80) { print line; line = margin } \
+	    line = line " " words[at] \
+	  } \
+	  print line }'
 
 demo: $(READY) ## a shop's evening of real orders, with a service killed in the middle; ORDERS=n, KAFKA=host:port
 	$(BIN)/python -m ops.main demo

@@ -6,13 +6,15 @@ interrupts no step and no held lock.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TextIO
 
 from devstack.errors import Cancelled, DevstackError
 
@@ -20,6 +22,18 @@ _POLL_INTERVAL_S = 0.1
 # The exit code if the system was killed before it had drained.
 _KILLED = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Prints to standard error, or to another stream. A terminal that has gone away changes nothing else."""
+    output = stream or sys.stderr
+    try:
+        output.write(f"{text}\n")
+        output.flush()
+    except OSError:
+        # Otherwise the interpreter fails at its end, when it flushes what is left.
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), output.fileno())
 
 
 class Runnable(Protocol):
@@ -72,11 +86,11 @@ def run(work: Runnable, ready: Callable[[], None]) -> int:
             if not signals.count and failure is not None:
                 errors.append(failure)
             else:
-                sys.stderr.write("stopping; press Ctrl-C again to kill everything\n")
+                say("stopping; press Ctrl-C again to kill everything")
             errors += _attend(work.stop, work, signals)
     for error in errors:
         if not isinstance(error, Cancelled):
-            sys.stderr.write(f"{error}\n")
+            say(str(error))
         if not isinstance(error, DevstackError):
             raise error
     codes = [error.exit_code for error in errors if isinstance(error, DevstackError)]

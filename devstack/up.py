@@ -55,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         policy=options.policy,
         fixed_ports=options.ports,
     )
-    sys.stderr.write("starting broker, provider and services\n")
+    foreground.say("starting broker, provider and services")
     code = foreground.run(stack, lambda: _print_addresses(stack))
     if stack.logs.is_dir() and any(stack.logs.iterdir()):
-        sys.stderr.write(f"logs, until the next start: {stack.logs}\n")
+        foreground.say(f"logs, until the next start: {stack.logs}")
     return code
 
 
@@ -107,13 +107,14 @@ def _check_policy(parser: argparse.ArgumentParser, options: argparse.Namespace) 
 
 
 def _print_addresses(stack: Stack) -> None:
-    secured = stack.credentials is not None
-    print(exports(addresses.variables(stack.kafka, stack.endpoints)), end="")
+    more = ", and the credentials of groupbuy-ops" if stack.credentials is not None else ""
     file = shlex.quote(str(stack.run_dir / VARIABLES))
-    more = ", and the credentials for groupbuy-ops" if secured else ""
-    print(f"\nThe file sets these variables in a shell{more}:\n\n. {file}\n")
-    print(f"Logs are in {stack.logs}. An example:\n")
-    print(_example(stack), flush=True)
+    text = (
+        f"{exports(addresses.variables(stack.kafka, stack.endpoints))}\n"
+        f"The file sets these variables in a shell{more}:\n\n. {file}\n\n"
+        f"Logs are in {stack.logs}. An example:\n\n{_example(stack)}"
+    )
+    foreground.say(text, sys.stdout)
 
 
 def _example(stack: Stack) -> str:

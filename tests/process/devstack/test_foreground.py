@@ -91,6 +91,30 @@ def test_a_signal_during_the_start_cancels_it_and_leaves_no_data(run: Run, tmp_p
     assert not (tmp_path / "run" / "data").exists()
 
 
+def test_a_closed_terminal_still_drains(run: Run, tmp_path: Path) -> None:
+    process = run("orders=FOR_EVER")
+    children = pids(process)
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=20) == 0
+    assert not any(map(alive, children))
+    assert not (tmp_path / "run").exists()
+    process.stdout = process.stderr = None
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_reader_that_has_gone_away_changes_nothing_else(stream: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    code = f"import sys; from devstack.foreground import say; say('x', sys.{stream}); say('y', sys.{stream})"
+    other = {"stdout": "stderr", "stderr": "stdout"}[stream]
+    done = subprocess.run([sys.executable, "-c", code], check=False, **{stream: write, other: subprocess.PIPE})  # type: ignore[call-overload]
+    os.close(write)
+    assert (done.returncode, getattr(done, other)) == (0, b"")
+
+
 def test_a_failed_stack_exits_with_1_and_the_reason(run: Run, tmp_path: Path) -> None:
     process = run(f"orders={BREAKING!r}")
     children = pids(process)

@@ -60,6 +60,12 @@ def test_other_options_of_make_stay_allowed(flags: tuple[str, ...]) -> None:
     assert UP in planned("up", *flags)
 
 
+def test_the_list_of_commands_fits_80_columns() -> None:
+    lines = make("help").stdout.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    assert any(line.startswith("  make first-hour ") for line in lines)
+
+
 def test_variables_of_the_environment_are_not_taken_and_named() -> None:
     done = make("-n", "simulate", "demo", "up", SEED="abc", KEEP="1", ORDERS="x", PROVIDER="aws")
     assert "abc" not in done.stdout
