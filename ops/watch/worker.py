@@ -128,7 +128,7 @@ class Worker:
         path = Path(job.state) / f"{job.worker}-of-{job.workers}"
         database = await asyncio.to_thread(Database, path, STAMP, identity)
         try:
-            await verify(kafka, database, mine)
+            await verify(kafka, database)
             audit = IncrementalAudit(database, number, known.skipped)
             audit.skip(known.skipped)
             async with Reader(job.kafka, TOPICS, mine, skipped=known.skipped, fetch_bytes=FETCH_BYTES) as reader:
@@ -214,15 +214,18 @@ class Worker:
         )
 
 
-async def verify(kafka: Kafka, database: Database, partitions: Sequence[int]) -> None:
+async def verify(kafka: Kafka, database: Database) -> None:
     """Sets the state aside unless the logs still have the records that it was folded from. Raises KafkaError."""
-    by_partition: dict[int, dict[str, SourcePosition]] = {one: {} for one in partitions}
+    by_partition: dict[int, dict[str, SourcePosition]] = {}
     for name, source in database.position.sources.items():
         topic, _, number = name.rpartition("/")
         by_partition.setdefault(int(number), {})[topic] = source
+    if not by_partition:
+        # aiokafka's consumer raises CancelledError if it is stopped before it did anything.
+        return
     async with LogVerifier(kafka) as verifier:
         for partition, sources in by_partition.items():
-            detail = await verifier.differs(partition, sources) if sources else None
+            detail = await verifier.differs(partition, sources)
             if detail is not None:
                 await asyncio.to_thread(database.reset, "another log", detail)
                 return
