@@ -30,10 +30,10 @@ class HealthState:
         #: Number of quarantined partitions.
         self.quarantined = 0
 
-    def update(self, *, broker: bool, processors: bool, publisher: bool) -> bool:
-        """Takes the results of the checks. Returns whether the process can serve."""
-        self.checks = {"broker": broker, "processors": processors, "publisher": publisher}
-        self.serving = broker and processors and publisher
+    def update(self, **checks: bool) -> bool:
+        """Takes results of checks; the others keep theirs. Returns whether the process can serve."""
+        self.checks = self.checks | checks
+        self.serving = all(self.checks.values()) and not self.stopping
         self.started = self.started or self.serving
         return self.serving
 

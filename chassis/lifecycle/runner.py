@@ -229,6 +229,7 @@ class _Process:
         log.info("the broker is available, recovering", partitions=publisher.partitions)
         self._started.append(("processors", processors.stop))
         watching = asyncio.create_task(broker.watch(), name="broker")
+        reporting = asyncio.create_task(self._report(broker, publisher), name="health")
         try:
             await processors.start(publisher.partitions)
             while not watching.done():
@@ -251,6 +252,13 @@ class _Process:
             watching.result()
         finally:
             watching.cancel()
+            reporting.cancel()
+
+    async def _report(self, broker: BrokerLike, publisher: Publisher) -> None:
+        """Keeps the checks of the connections up to date, also while the processors recover. Runs until cancelled."""
+        while True:
+            self._health.update(broker=broker.available, publisher=publisher.ready)
+            await asyncio.sleep(POLL_INTERVAL_S)
 
     async def _drain(self, serving: asyncio.Task[None], server: Server, broker: BrokerLike) -> int:
         """Ends the calls, then the processors, then their publisher; returns the exit code."""
