@@ -36,7 +36,7 @@ class Record:
 
     def write_variables(self, variables: Mapping[str, str]) -> None:
         """Replaces the file for shells."""
-        private_files.replace(self.variables, exports(variables).encode("utf-8", "surrogateescape"))
+        private_files.replace(self.variables, os.fsencode(exports(variables)))
 
     def remove(self) -> None:
         """Deletes both files."""

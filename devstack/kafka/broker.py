@@ -186,8 +186,13 @@ class Broker:
             # Kafka uses the last value of a repeated setting.
             template += (_HERE / "secured.properties").read_text(encoding="utf-8")
             values |= self._secured.values(path.parent)
-        escaped = {name: escape_property(str(value)) for name, value in values.items()}
+        escaped = {name: escape_property(as_utf8(str(value))) for name, value in values.items()}
         private_files.write(path, string.Template(template).substitute(escaped).encode("ascii"))
+
+
+def as_utf8(path: str) -> str:
+    """A path as a program with a UTF-8 locale reads it, which the broker has whatever the locale of this process."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
 def escape_property(value: str) -> str:

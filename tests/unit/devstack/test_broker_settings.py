@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +65,11 @@ def test_a_directory_that_kafka_can_not_name_is_refused_in_one_sentence(tmp_path
     with pytest.raises(BrokerFailed, match="a comma in its path"):
         Broker().start(tmp_path / "a,b")
     assert not (tmp_path / "a,b").exists()
+
+
+@pytest.mark.parametrize("variables", [{"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {}])
+def test_a_path_reaches_the_broker_whatever_the_locale_of_this_process(variables: dict[str, str]) -> None:
+    code = "import sys; from devstack.kafka.broker import as_utf8, escape_property as e; print(e(as_utf8(sys.argv[1])))"
+    environment = {**os.environ, "LC_ALL": "C", **variables}
+    shown = subprocess.run([sys.executable, "-c", code, "拼团"], env=environment, stdout=subprocess.PIPE, check=True)
+    assert shown.stdout.decode() == "\\u62fc\\u56e2\n"
