@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -45,13 +46,14 @@ def demo(
     """
     options = Options(orders, seed, kafka or None, partitions, keep, Path(".run") / f"demo-{os.getpid()}", record)
     out = Output(json)
-    director = Director(options, _error_console() if json else out.console)
+    director = Director(options, _console(error_stream=json))
     received: list[signal.Signals] = []
     try:
         succeeded = asyncio.run(_until_signal(director, received))
     except asyncio.CancelledError:
         number = received[0] if received else signal.SIGINT
-        director.stopped(_name(number))
+        with suppress(BrokenPipeError):
+            director.stopped(_name(number))
         raise typer.Exit(128 + number) from None
     except DevstackError as error:
         raise OpsError(str(error), error.exit_code) from error
@@ -59,6 +61,8 @@ def demo(
         # Errors of tasks come in a group, with the errors of the tasks that they cancelled.
         failed = errors.subgroup(DevstackError)
         if failed is None:
+            if errors.subgroup(BrokenPipeError) is not None:
+                raise BrokenPipeError from errors
             raise
         first = _leaf(failed)
         raise OpsError(str(first), getattr(first, "exit_code", 1)) from errors
@@ -66,8 +70,17 @@ def demo(
     raise typer.Exit(0 if succeeded else 1)
 
 
-def _error_console() -> SafeConsole:
-    return SafeConsole(stderr=True, width=None if sys.stderr.isatty() else WIDTH_OF_FILES)
+class _Console(SafeConsole):
+    """Raises BrokenPipeError. Rich's SystemExit would leave the event loop before the processes are stopped."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich's hook."""
+        raise BrokenPipeError
+
+
+def _console(*, error_stream: bool) -> SafeConsole:
+    stream = sys.stderr if error_stream else sys.stdout
+    return _Console(stderr=error_stream, width=None if stream.isatty() else WIDTH_OF_FILES)
 
 
 def _name(number: signal.Signals) -> str:
@@ -87,8 +100,9 @@ async def _until_signal(director: Director, received: list[signal.Signals]) -> b
     def on_signal(number: signal.Signals) -> None:
         received.append(number)
         if len(received) == 1:
-            director.stopping(_name(number))
             running.cancel()
+            with suppress(BrokenPipeError):
+                director.stopping(_name(number))
         else:
             loop.run_in_executor(None, director.kill_all)
 

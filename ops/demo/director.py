@@ -80,8 +80,11 @@ class Director:
         succeeded = interrupted = False
         try:
             succeeded = await self._in_stage()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, BrokenPipeError):
             interrupted = True
+            raise
+        except ExceptionGroup as errors:
+            interrupted = errors.subgroup(BrokenPipeError) is not None
             raise
         finally:
             self._clean_up(succeeded or interrupted)
@@ -135,13 +138,10 @@ class Director:
         )
         async with AsyncExitStack() as stack:
             began_s = time.monotonic()
-            startup = asyncio.create_task(Startup(self._console, self._stage.waiting_for).run())
-            try:
+            async with asyncio.TaskGroup() as tasks:
+                startup = tasks.create_task(Startup(self._console, self._stage.waiting_for).run())
                 stage = await stack.enter_async_context(self._stage)
-            finally:
                 startup.cancel()
-                with suppress(asyncio.CancelledError):
-                    await startup
             processes = ", ".join(stage.states())
             self._print(f"Started in {time.monotonic() - began_s:.0f} s: {processes}.")
             since = await marks(stage.kafka) if self._options.kafka else None
