@@ -107,7 +107,8 @@ class Refusal:
         self.code = error.code()
         self.details = error.details()
         trailing: Any = error.trailing_metadata()
-        self.trailing: dict[str, Any] = dict(trailing)
+        # A list of pairs: the keys() of the oldest grpcio are pairs, so dict(trailing) fails.
+        self.trailing: dict[str, Any] = dict(list(trailing))
         self.status = status_pb2.Status.FromString(self.trailing["grpc-status-details-bin"])
 
     def detail(self, kind: type[M]) -> M | None:

@@ -145,7 +145,8 @@ _UNSENT = ('Failed "execute_batch"', "Internal error from Core")
 def answer(error: grpc.aio.AioRpcError) -> Answer:
     """The answer in an error."""
     found: Any = error.trailing_metadata()
-    trailing: dict[str, Any] = dict(found or ())
+    # A list of pairs: the keys() of the oldest grpcio are pairs, so dict(found) fails.
+    trailing: dict[str, Any] = dict(list(found or ()))
     status = status_pb2.Status.FromString(trailing.get("grpc-status-details-bin", b""))
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     for packed in status.details:
