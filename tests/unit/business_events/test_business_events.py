@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from tests.unit.ops.trace.conftest import CALLER, REQUESTS
 from tests.unit.ops.trace.in_memory_system import HOUR_MS, InMemorySystem
 from tests.unit.orders.world import OTHER, World, place_request
 
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "logging.md"
 #: Planted in orders; no line may have one of them.
 SECRETS = ("card_planted_4111", "customer-planted-ann", "customer-planted-bob")
 #: Events without a line: steps between the services, and details that other lines have.
@@ -126,6 +129,16 @@ def test_every_event_has_a_line_or_is_known_to_have_none() -> None:
             assert inner is not None
             assert set(fields) <= set(inner.fields_by_name), body
             assert not {"customer", "payment_method", "action_url", "hold"} & set(fields)
+
+
+def test_the_page_about_logs_lists_the_events_and_no_other() -> None:
+    rows = re.findall(r"^\| (orders|groups|payments) \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    listed = {service: set(names.split(", ")) for service, names in rows}
+    assert listed == {
+        "orders": {"order placed"},
+        "groups": {name for name, _ in groups.EVENTS.values()},
+        "payments": {name for name, _ in payments.EVENTS.values()},
+    }
 
 
 @pytest.mark.parametrize("together", [False, True])
