@@ -57,6 +57,8 @@ class Decider(Processor, Generic[S]):
     """Decides the inputs of one domain, and serves reads of its aggregates."""
 
     start_policy: StartPolicy = staticmethod(from_state)
+    #: Whether timers and checkpoints are watched.
+    _loops_run = False
     _observed = ObservedDecisions()
 
     def __init__(
@@ -200,7 +202,8 @@ class Decider(Processor, Generic[S]):
 
     def decider_gauges(self) -> DeciderGauges:
         """The present values of the checkpoints and timers. May be called on any thread."""
-        owned = copied(lambda: self._store.owned(self.epoch)) if self.meter.started else []
+        # Before that neither loop runs, and only the main thread may make the store.
+        owned = copied(lambda: self._store.owned(self.epoch)) if self._loops_run else []
         return DeciderGauges(
             checkpoint_age_s=max((self._checkpointer.age_s(state.partition) for state in owned), default=0.0),
             unsaved=sum(state.states.unsaved for state in owned),
@@ -227,6 +230,7 @@ class Decider(Processor, Generic[S]):
         """See Processor. Returns when the state is recovered."""
         self._table.partitions = partitions
         await super().start(partitions)
+        self._loops_run = True
         self.spawn(self._timers.run(), "timers")
         self.spawn(self._checkpointer.run(), "checkpoints")
         self.spawn(self._log_watch.run(), "log watch")

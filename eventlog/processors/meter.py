@@ -119,11 +119,6 @@ class ProcessorMeter:
         """Takes the consumer of a started app."""
         self._consumer = consumer
 
-    @property
-    def started(self) -> bool:
-        """Whether the app has a consumer, so that present values can be read."""
-        return self._consumer is not None
-
     def count_batch(self, batch: Batch, seconds: float) -> None:
         """Counts a handled batch."""
         count = len(batch.records)
