@@ -140,8 +140,9 @@ def _with_fields(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _with_trace(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Adds the call's trace. The kernel's lines are about no call, though a call may have started their task."""
     trace_id = current_trace_id()
-    if trace_id:
+    if trace_id and not event["logger"].startswith("eventlog."):
         event.setdefault("trace", trace_id)
     return event
 

@@ -15,7 +15,7 @@ from chassis.telemetry.redaction import REDACTED, clean_text
 
 NAME = "services.groups.events"
 SCRIPT = """
-import sys
+import logging, sys
 from chassis.rpc.trace_context import TRACE
 from chassis.telemetry import logging as chassis_logging
 from chassis.telemetry.event_log import BusinessEvent, EventLog
@@ -26,6 +26,7 @@ event = BusinessEvent("seat reserved", {"order": "o\\u202e", "version": 3})
 EventLog("services.groups.events", 10).write(event, "ab" * 16)
 TRACE.set(TraceContext("cd" * 16, "12" * 8, False))
 structlog.stdlib.get_logger("ours").info("during a call")
+logging.getLogger("eventlog.producing.publisher").info("in a task that a call has started")
 """
 
 
@@ -36,7 +37,7 @@ def output(form: str) -> str:
 
 
 def test_a_line_is_one_json_object_with_the_same_fields_as_every_line() -> None:
-    event, other = (json.loads(line) for line in output("json").splitlines())
+    event, other, kernel = (json.loads(line) for line in output("json").splitlines())
     assert event["event"] == "seat reserved"
     assert (event["order"], event["version"], event["trace"]) == ("o\u202e", 3, "ab" * 16)
     assert (event["service"], event["instance"], event["logger"], event["level"]) == (
@@ -47,6 +48,7 @@ def test_a_line_is_one_json_object_with_the_same_fields_as_every_line() -> None:
     )
     assert event["timestamp"].endswith("Z")
     assert other["trace"] == "cd" * 16
+    assert "trace" not in kernel
     assert other.keys() - event.keys() <= {"event"}
 
 
