@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ops.console import SafeConsole
 from ops.demo.history import replay
-from ops.demo.results import print_results
-from ops.demo.view import View
+from ops.demo.screen.results import print_results
+from ops.demo.screen.view import View
 
 FOLDER = Path(__file__).parent
 HISTORY = FOLDER / "demo-history.gz"

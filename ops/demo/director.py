@@ -29,10 +29,10 @@ from ops.demo.board import TOPICS, Board
 from ops.demo.history import Recorder
 from ops.demo.plan import Evening, Plot, plan
 from ops.demo.player import Player, Tally
-from ops.demo.results import print_results
+from ops.demo.screen.results import print_results
+from ops.demo.screen.startup import Startup
+from ops.demo.screen.view import FRAMES_PER_SECOND, View, animated
 from ops.demo.stage import Stage
-from ops.demo.startup import Startup
-from ops.demo.view import FRAMES_PER_SECOND, View, animated
 from ops.log.reader import Reader
 
 #: The service that is killed.

@@ -17,7 +17,7 @@ from typing import Any
 from ops.demo.board import Board
 from ops.demo.plan import plan
 from ops.demo.player import Tally
-from ops.demo.view import ServiceState, View
+from ops.demo.screen.view import ServiceState, View
 
 _COUNTS = ("placed", "retries", "duplicates", "cancelled", "too_late_to_cancel")
 

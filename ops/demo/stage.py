@@ -16,7 +16,7 @@ from devstack.errors import DevstackError
 from devstack.kafka import jars
 from devstack.stack import BROKER, Stack
 from devstack.supervision.health import Health
-from ops.demo.view import ServiceState
+from ops.demo.screen.view import ServiceState
 
 PROVIDER = "provider"
 #: The latency range of the simulated provider.

@@ -27,7 +27,7 @@ from ops.audit.money.statement import Totals
 from ops.broker import acls, dlq, offsets, skip
 from ops.console import SafeConsole
 from ops.demo.board import Board
-from ops.demo.results import by_group, members
+from ops.demo.screen.results import by_group, members
 from ops.errors import OpsError
 from ops.ledger import command as ledger
 from ops.log import decode, invites, replay, show, what_if

@@ -16,7 +16,7 @@ from ops.audit.report import Report
 from ops.console import SafeConsole
 from ops.demo.board import TOPICS, Board
 from ops.demo.offers import OFFERS
-from ops.demo.view import ServiceState
+from ops.demo.screen.view import ServiceState
 from ops.streams import SIMILAR
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from tests.unit.ops import simulated_system

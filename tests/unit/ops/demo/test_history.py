@@ -8,8 +8,8 @@ from ops.demo.board import TOPICS, Board
 from ops.demo.history import Recorder, replay
 from ops.demo.plan import plan
 from ops.demo.player import Tally
-from ops.demo.results import print_results
-from ops.demo.view import View
+from ops.demo.screen.results import print_results
+from ops.demo.screen.view import View
 from tests.unit.ops.demo.evenings import Services, SimulatedEvening, console, printed
 from tests.unit.ops.simulated_system import START_MS
 

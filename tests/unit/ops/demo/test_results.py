@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from ops.demo.player import Tally
-from ops.demo.results import print_results
+from ops.demo.screen.results import print_results
 from tests.unit.ops.demo.evenings import SimulatedEvening, Table, console, minor, printed, scripted_board, tables
 from tests.unit.ops.scripted_logs import completed_group, expired_group
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from rich.console import Console
 
 from ops.console import SafeConsole
-from ops.demo.startup import LINE_INTERVAL_S, Startup
+from ops.demo.screen.startup import LINE_INTERVAL_S, Startup
 from tests.unit.ops.demo.evenings import has_control_characters
 from tests.waiting import wait_for_async
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ops.audit.group.membership import GroupState
-from ops.demo.bar import ASCII, BLOCKS, bar, glyphs
 from ops.demo.plan import plan
 from ops.demo.player import Tally
-from ops.demo.view import WIDE, View, animated, price_now
+from ops.demo.screen.bar import ASCII, BLOCKS, bar, glyphs
+from ops.demo.screen.view import WIDE, View, animated, price_now
 from tests.unit.ops.demo.evenings import (
     Services,
     SimulatedEvening,

@@ -14,10 +14,10 @@ from ops.amounts import amount
 from ops.audit.group.decisions import GroupFold
 from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import Seat
-from ops.demo import money_columns
 from ops.demo.board import Board
 from ops.demo.endings import Ending, ending
 from ops.demo.player import Tally
+from ops.demo.screen import money_columns
 from ops.demo.sums import Sums, of_seat, unpaid
 from ops.sheet import Column, Row, Sheet
 

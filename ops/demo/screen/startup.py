@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ops.demo.view import FRAMES_PER_SECOND, animated
+from ops.demo.screen.view import FRAMES_PER_SECOND, animated
 
 #: A line is printed for each change, and after so many seconds without one.
 LINE_INTERVAL_S = 5.0

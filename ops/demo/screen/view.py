@@ -16,11 +16,11 @@ from chassis.telemetry.printable import printable
 from ops.amounts import amount
 from ops.audit.group.decisions import GroupFold
 from ops.audit.group.membership import GroupState
-from ops.demo import money_columns
-from ops.demo.bar import Glyphs, bar, glyphs, legend
 from ops.demo.board import Board
 from ops.demo.plan import Evening
 from ops.demo.player import Tally
+from ops.demo.screen import money_columns
+from ops.demo.screen.bar import Glyphs, bar, glyphs, legend
 from ops.sheet import Column, Sheet
 
 FRAMES_PER_SECOND = 5
