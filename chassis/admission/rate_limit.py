@@ -68,6 +68,11 @@ class TokenBucket:
         self._tokens -= tokens
         return max(-self._tokens / self._limit.calls_per_second, 0.0)
 
+    def available(self) -> int:
+        """Whole tokens that are available now; 0 in debt."""
+        self._fill()
+        return max(int(self._tokens), 0)
+
     def debt_s(self) -> float:
         """Seconds until the debt is paid off; 0 without a debt."""
         self._fill()

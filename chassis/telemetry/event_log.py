@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from chassis.admission.rate_limit import RateLimit, TokenBucket
 from chassis.telemetry.logging import FIELDS
 from eventlog.processors.observed_decisions import ObservedDecision
 from eventlog.records.traceparent import parse
@@ -39,32 +40,29 @@ class EventLog:
     def __init__(self, name: str, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         """`name` is that of the logger; `clock` in seconds."""
         self._log = logging.getLogger(name)
-        self._per_second = per_second
+        self._lines = TokenBucket(RateLimit(per_second, int(per_second * BURST_S)), clock) if per_second else None
         self._clock = clock
-        self._tokens = per_second * BURST_S
-        self._at = clock()
         self._left_out = 0
-        self._reported_at = self._at
+        self._reported_at = clock()
 
     def room(self) -> int:
         """Lines that may be written now."""
-        if not self._per_second or not self._log.isEnabledFor(logging.INFO):
+        if self._lines is None or not self._log.isEnabledFor(logging.INFO):
             return 0
-        now = self._clock()
-        self._tokens = min(self._tokens + (now - self._at) * self._per_second, self._per_second * BURST_S)
-        self._at = now
-        return max(int(self._tokens), 0)
+        return self._lines.available()
 
     def write(self, event: BusinessEvent, trace_id: str = "") -> None:
-        """Writes one event, also without room."""
-        self._tokens -= 1
+        """Writes one event, also without room: one decision may have several."""
+        if self._lines is None:
+            return
+        self._lines.overdraw()
         fields = {"trace": trace_id, **event.fields} if trace_id else event.fields
         self._log.info(event.name, extra={FIELDS: fields})
 
     def leave_out(self, count: int) -> None:
         """Counts events without room, and reports their number from time to time."""
         self._left_out += count
-        if self._left_out and self._per_second:
+        if self._left_out and self._lines is not None:
             now = self._clock()
             if now - self._reported_at >= REPORT_S:
                 self._log.info("business events were left out", extra={FIELDS: {"left_out": self._left_out}})
