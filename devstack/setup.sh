@@ -50,7 +50,8 @@ trap undo EXIT
 trap 'exit 130' INT TERM HUP
 
 echo "setting up .venv, once"
-"$PYTHON" -m venv .venv
+# With the default action of SIGINT, so that Ctrl-C prints no traceback.
+"$PYTHON" -c 'import runpy, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); runpy.run_module("venv", run_name="__main__")' .venv
 # The lock has every dependency. --no-deps: pip refuses the older grpcio-tools beside protobuf 7 (pyproject.toml).
 .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
 set -- -e .

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tests.first_hour.checkout import Checkout, Deadline, Foreground
 
+#: Seconds for the download and installation of all that .venv has.
+INSTALL_S = 700
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -35,9 +37,10 @@ class Hour:
 
     def begin(self, step: Step) -> None:
         """Prepares a step: the deadline, and the clone with its .venv, which an earlier step made or this one makes."""
-        self.checkout.deadline = Deadline(step.deadline_s)
         if step.installed:
+            self.checkout.deadline = Deadline(INSTALL_S)
             self.install()
+        self.checkout.deadline = Deadline(step.deadline_s)
 
     def clone(self, into: Path, *options: str) -> None:
         """Clones HEAD of this repository."""
