@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 from collections.abc import Callable
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -85,4 +87,13 @@ def work(job: Job, connection: Connection) -> None:
     telemetry.configure(level="INFO", form="json", service="watch", instance=f"watch-{job.worker}")
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     interpreter.tune()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     asyncio.run(Worker(job, lambda progress: connection.send_bytes(_PROGRESS.encode(progress))).run())
+
+
+def _end_with_parent() -> None:
+    """Ends the process once its parent is gone: a killed parent ends no worker."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(0)
