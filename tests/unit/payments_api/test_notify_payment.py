@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -23,7 +24,7 @@ from groupbuy.payments.v1.payments_pb2 import NotificationHeader, NotifyPaymentR
 from chassis.rpc.errors import ApiError
 from eventlog.core.errors import BrokerUnavailable
 from services.payments.api.ports import Notifications
-from services.payments.api.webhook_ingest import BODY_HEADER
+from services.payments.api.webhook_ingest import BODY_HEADER, WebhookIngest
 from services.payments.providers.notifications import NotUnderstood
 from services.payments.providers.registry import notifications_of
 from tests.scenarios.api_call import call
@@ -211,3 +212,24 @@ async def test_a_genuine_notification_that_can_not_be_parsed_is_kept_whole_with_
     assert headers[BODY_HEADER] == '{"new": 1}'
     assert events_of(decider) == ["suspense_recorded"]
     assert "not understood" in PaymentDecision.FromString(decider.log[-1]).events[0].suspense_recorded.reason
+
+
+async def test_each_notification_is_counted_by_what_became_of_it(decider: Decider, inbox: Inbox) -> None:
+    counted: list[tuple[str, str]] = []
+
+    async def ingest(
+        reader: Notifications, body: bytes = b"{}", headers: list[NotificationHeader] | None = None
+    ) -> None:
+        receiving = WebhookIngest(reader, inbox, lambda: 0, lambda provider, result: counted.append((provider, result)))
+        received = [(one.name, one.value) for one in headers or ()]
+        with suppress(ApiError, BrokerUnavailable):
+            await receiving.ingest("simulated", received, body, 1.0)
+
+    reads = notifications_of(simulated_secret=SECRET, now_s=lambda: NOW_S)
+    await ingest(reads, notification(), signed(notification()))
+    await ingest(reads, notification(), signed(notification(), secret="another"))
+    await ingest(Reads(None))
+    inbox.unavailable = True
+    await ingest(reads, notification(), signed(notification()))
+    results = ("appended", "refused", "ignored", "failed")
+    assert counted == [("simulated", result) for result in results]
