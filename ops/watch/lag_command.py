@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ops import where
 from ops.broker.connection import at_broker
+from ops.completion import offering
 from ops.errors import DOES_NOT_HOLD, cannot_run
 from ops.output import Json, Output
 from ops.security import cluster
@@ -18,7 +19,10 @@ from ops.watch.lag import READERS, LagReader, Lags, PartitionLag
 
 def lag(
     kafka: where.Kafka = None,
-    group: Annotated[str | None, typer.Option("--group", help="Only this consumer group.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", help="Only this consumer group.", autocompletion=offering(READERS)),
+    ] = None,
     over_s: Annotated[
         float, typer.Option("--over", min=0, help="Seconds of lag above which the exit code is 1.")
     ] = 30.0,

@@ -115,6 +115,13 @@ def test_completion_knows_the_topics() -> None:
     assert all(name.startswith("groups.") for name in found)
 
 
+@pytest.mark.parametrize("command", ["lag", "offsets recover"])
+def test_completion_knows_the_consumer_groups(command: str) -> None:
+    typed = f"groupbuy-ops {command} --group groupbuy.pay"
+    done = run(_GROUPBUY_OPS_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=str(len(typed.split()) - 1))
+    assert {"groupbuy.payments.decider", "groupbuy.payments.effects"} <= set(done.stdout.decode().split())
+
+
 def test_completion_knows_the_running_stack() -> None:
     typed = "groupbuy-ops audit --kafka "
     done = run(_GROUPBUY_OPS_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD="3", KAFKA="127.0.0.1:9")
