@@ -18,8 +18,8 @@ from bench.reads.history import PARTITIONS, Lane, New, Stored, chunks
 from eventlog.records.topic_spec import TopicSpec
 from eventlog.runtime import interpreter
 from eventlog.state.database import Database
-from ops.watch.case_codec import STAMP
-from ops.watch.incremental import IncrementalAudit
+from ops.watch.folding.case_codec import STAMP
+from ops.watch.folding.incremental import IncrementalAudit
 from shared_kernel.topics import GROUP_INBOX
 
 _START_MS = 1_700_000_000_000

@@ -19,9 +19,9 @@ from ops.broker.connection import at_broker
 from ops.errors import DOES_NOT_HOLD, cannot_run
 from ops.output import Json, Output
 from ops.trace.follow import Sample, TraceFollower
+from ops.watch.folding.summary import PROVIDERS
+from ops.watch.folding.totals import Totals
 from ops.watch.service import WatchService, state_directory
-from ops.watch.summary import PROVIDERS
-from ops.watch.totals import Totals
 from ops.watch.view import View, figures, invariant_rows
 from ops.watch.worker import Job, Statement, Worker
 

@@ -12,8 +12,8 @@ from chassis.telemetry import metrics_of_watch as names
 from chassis.telemetry.metric_families import family
 from eventlog.runtime.wall_clock import wall_clock_ms
 from ops.audit.findings import Invariant
+from ops.watch.folding.totals import Totals, first_ms, older
 from ops.watch.lag import READERS
-from ops.watch.totals import Totals, first_ms, older
 from ops.watch.view import View
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from eventlog.records.topic_spec import service_of
+from ops.watch.folding.summary import OpenItem
 from ops.watch.lag import Lags, PartitionLag
-from ops.watch.summary import OpenItem
 from shared_kernel import topics
 
 _SPECS = {spec.name: spec for spec in topics.ALL}

@@ -15,7 +15,7 @@ from ops.errors import DOES_NOT_HOLD
 from ops.log.describe import day_and_clock
 from ops.output import Json, Output
 from ops.security import cluster
-from ops.watch.incremental import IncrementalAudit
+from ops.watch.folding.incremental import IncrementalAudit
 from ops.watch.lag import LagReader
 from ops.watch.stuck import Stuck, overdue, standing
 from ops.watch.worker import Job, Worker

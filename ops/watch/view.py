@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ops.audit.findings import TITLES, Invariant
+from ops.watch.folding.statement_check import Compared
+from ops.watch.folding.totals import Totals, first_ms
 from ops.watch.lag import Lags
 from ops.watch.liveness import Problem
-from ops.watch.statement_check import Compared
-from ops.watch.totals import Totals, first_ms
 from ops.watch.worker import Progress
 
 

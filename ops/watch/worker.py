@@ -28,10 +28,10 @@ from ops.errors import OpsError
 from ops.log.reader import Reader
 from ops.reconcile.statement import read as read_statement
 from ops.security import cluster
-from ops.watch.case_codec import STAMP
-from ops.watch.incremental import IncrementalAudit
-from ops.watch.statement_check import Compared, StatementCheck
-from ops.watch.totals import Totals
+from ops.watch.folding.case_codec import STAMP
+from ops.watch.folding.incremental import IncrementalAudit
+from ops.watch.folding.statement_check import Compared, StatementCheck
+from ops.watch.folding.totals import Totals
 from shared_kernel import log_registry
 from shared_kernel.topics import ALL
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from eventlog.state.database import Database
 from ops.audit.auditor import Auditor
-from ops.watch.case_codec import STAMP
-from ops.watch.incremental import IncrementalAudit
+from ops.watch.folding.case_codec import STAMP
+from ops.watch.folding.incremental import IncrementalAudit
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 
 #: Topic and record, in the order of time: causes before effects.

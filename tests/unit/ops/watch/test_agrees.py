@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ops.audit.auditor import Auditor
-from ops.watch.incremental import IncrementalAudit
-from ops.watch.summary import ORDER_ENDS
+from ops.watch.folding.incremental import IncrementalAudit
+from ops.watch.folding.summary import ORDER_ENDS
 from tests.golden.logs import files, read
 from tests.unit.ops.simulated_system import SimulatedSystem
 from tests.unit.ops.watch.folding import Timeline, fold, open_audit, timeline

@@ -13,9 +13,9 @@ from eventlog.records.log_position import LogIdentity
 from eventlog.state.database import Database
 from ops.audit.cases import Case
 from ops.audit.fold import Place
-from ops.watch.case_codec import STAMP
-from ops.watch.incremental import IncrementalAudit
-from ops.watch.totals import Totals
+from ops.watch.folding.case_codec import STAMP
+from ops.watch.folding.incremental import IncrementalAudit
+from ops.watch.folding.totals import Totals
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from tests.unit.ops.scripted_logs import Line, ScriptedLogs, completed_group, opening
 from tests.unit.ops.simulated_system import SimulatedSystem

@@ -11,11 +11,11 @@ from chassis.telemetry import metrics_of_watch
 from chassis.telemetry.exposition import MetricsCollector
 from chassis.telemetry.metric import Metric
 from eventlog.runtime.wall_clock import wall_clock_ms
+from ops.watch.folding.statement_check import Compared
+from ops.watch.folding.summary import Money, OpenHold, Summary
+from ops.watch.folding.totals import Totals
 from ops.watch.lag import READERS, Lags, PartitionLag
 from ops.watch.metrics import WatchCollector
-from ops.watch.statement_check import Compared
-from ops.watch.summary import Money, OpenHold, Summary
-from ops.watch.totals import Totals
 from ops.watch.view import View
 from ops.watch.worker import Progress
 

@@ -16,7 +16,7 @@ from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import OPERATION_SALE, PaymentDecision
 
 from ops.audit.findings import Invariant
-from ops.watch.incremental import IncrementalAudit
+from ops.watch.folding.incremental import IncrementalAudit
 from ops.watch.stuck import overdue
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG
 from tests.unit.ops.scripted_logs import Line

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from groupbuy.simprovider.v1.simprovider_pb2 import StatementEntry
 
-from ops.watch.incremental import IncrementalAudit
-from ops.watch.statement_check import Compared, StatementCheck
+from ops.watch.folding.incremental import IncrementalAudit
+from ops.watch.folding.statement_check import Compared, StatementCheck
 from tests.unit.ops.simulated_system import SimulatedSystem
 from tests.unit.ops.watch.folding import fold, open_audit, timeline
 

@@ -9,9 +9,9 @@ from ops.audit.auditor import Auditor
 from ops.audit.cases import Case
 from ops.audit.findings import Findings
 from ops.audit.fold import LogFold
+from ops.watch.folding.summary import NEAR_LAPSE_MS, summarise
 from ops.watch.lag import Lags, PartitionLag
 from ops.watch.stuck import Stuck, overdue, standing
-from ops.watch.summary import NEAR_LAPSE_MS, summarise
 from shared_kernel.topics import GROUP_LOG, ORDERS, PAYMENT_INBOX, PAYMENT_LOG, PAYMENTS_SEQUENCER
 from tests.scenarios.facts import GROUP
 from tests.unit.ops.scripted_logs import DEADLINE_MS, OPENED_MS, Line, ScriptedLogs, completed_group, opening

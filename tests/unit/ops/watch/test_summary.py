@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ops.watch.summary import PROVIDERS, Money, OpenHold, Summary, provider_of
-from ops.watch.totals import Totals, first_ms, older
+from ops.watch.folding.summary import PROVIDERS, Money, OpenHold, Summary, provider_of
+from ops.watch.folding.totals import Totals, first_ms, older
 from services.payments.providers.registry import configured
 from services.payments.settings import PaymentsSettings
 

@@ -16,8 +16,8 @@ from eventlog.records.packed import Packed
 from eventlog.state.database import Database
 from ops.audit.cases import Case
 from ops.audit.findings import Findings, Violation
-from ops.watch.case_codec import decode, encode
-from ops.watch.summary import OpenItem, Summary
+from ops.watch.folding.case_codec import decode, encode
+from ops.watch.folding.summary import OpenItem, Summary
 
 #: Changed cases after which all of them are written.
 MAX_CHANGED = 4_000

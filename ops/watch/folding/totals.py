@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from ops.audit.findings import Violation
 from ops.audit.fold import Place
-from ops.watch.summary import Money, Summary
+from ops.watch.folding.summary import Money, Summary
 
 K = TypeVar("K")
 

@@ -19,8 +19,8 @@ from eventlog.state.database import Database, Position
 from ops.audit.cases import Case
 from ops.audit.findings import Findings
 from ops.audit.money.statement import compare
-from ops.watch.case_store import CaseStore
-from ops.watch.summary import provider_of
+from ops.watch.folding.case_store import CaseStore
+from ops.watch.folding.summary import provider_of
 
 log = logging.getLogger(__name__)
 

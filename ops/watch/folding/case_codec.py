@@ -12,7 +12,7 @@ from ops.audit.findings import Findings
 from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import Seat
 from ops.audit.money.holds import Payment
-from ops.watch.summary import Summary
+from ops.watch.folding.summary import Summary
 
 #: Identifies the rows of a state directory. Change it with every change of the rows' meaning: the logs are then folded
 #: again.

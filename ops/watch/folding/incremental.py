@@ -17,9 +17,9 @@ from eventlog.state.database import Database, Position
 from ops.audit.cases import Case
 from ops.audit.findings import Findings, Violation
 from ops.audit.fold import LogFold, Place, Record
-from ops.watch.case_store import MAX_CHANGED, MAX_RECENT, CaseStore
-from ops.watch.summary import OpenItem, Summary, summarise
-from ops.watch.totals import Totals
+from ops.watch.folding.case_store import MAX_CHANGED, MAX_RECENT, CaseStore
+from ops.watch.folding.summary import OpenItem, Summary, summarise
+from ops.watch.folding.totals import Totals
 
 log = logging.getLogger(__name__)
 

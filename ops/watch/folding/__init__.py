@@ -1,0 +1,1 @@
+"""Folds the logs incrementally: the state of each group on disk, and the sums over all groups."""
