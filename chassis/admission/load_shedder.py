@@ -38,6 +38,9 @@ MAX_WAIT_S = 0.25
 SAMPLES = 3
 #: Refusals for that reason: a burst is refused as a whole, a flood is not.
 REFUSALS = RateLimit(200, 1_000)
+#: Calls in gRPC's queue from which it is a flood and no burst; seconds without a refusal after which it is over.
+MAX_BURST = 800
+OVERLOADED_S = 1.0
 #: Seconds between two samples, and the number of calls in that time below which the counters are not read.
 POLL_INTERVAL_S = 0.25
 MIN_CALLS = 10
@@ -50,6 +53,8 @@ class LoadShedder:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` in seconds."""
+        self._clock = clock
+        self._overloaded_until = clock()
         self._refusals = TokenBucket(REFUSALS, clock)
         self._waits: deque[float] = deque([0.0] * SAMPLES, SAMPLES)
         self._wait_s = 0.0
@@ -71,12 +76,27 @@ class LoadShedder:
         """Counts a handler that ended."""
         self.active -= 1
 
+    @property
+    def overloaded(self) -> bool:
+        """Whether the gate refuses calls for which the event loop has no room (chassis/rpc/gate.py).
+
+        It begins with a long wait or a long queue. As refusals empty the queue at once, it goes on until none was
+        necessary for a while.
+        """
+        return self._wait_s > MAX_WAIT_S or self._clock() < self._overloaded_until
+
+    def refused(self) -> None:
+        """Counts a refusal at the gate."""
+        self._overloaded_until = self._clock() + OVERLOADED_S
+
     def refuses(self) -> bool:
         """Whether to refuse this call. Call it once for each call: a refusal uses up a token."""
         return self._wait_s > MAX_WAIT_S and not self._refusals.take()
 
     def record(self, waiting: int, taken: int, seconds: float) -> None:
         """Adds a sample: the length of gRPC's queue, and the calls taken from it in the last `seconds`."""
+        if waiting > MAX_BURST:
+            self._overloaded_until = self._clock() + OVERLOADED_S
         self._add(queue_wait_s(waiting, taken, seconds))
 
     def record_idle(self) -> None:

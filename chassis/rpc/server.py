@@ -32,6 +32,7 @@ from chassis.identity.authorizer import Authorizer
 from chassis.identity.tls import CertificateFiles, server_credentials
 from chassis.lifecycle.settings import host_and_port
 from chassis.rpc import validation
+from chassis.rpc.gate import gated_server
 from chassis.rpc.reflection import CommentedReflection
 from chassis.rpc.request_pipeline import Handler, RequestPipeline, implemented
 from eventlog.runtime.abort import abort
@@ -43,10 +44,9 @@ log = structlog.stdlib.get_logger(__name__)
 MAX_RECEIVE_BYTES = 4 * 1024 * 1024
 #: Calls waiting in each of gRPC's queues from which it drops some, and from which it drops all. A dropped call ends
 #: with CANCELLED, without a reason, at next to no cost: the last resort against a flood that would take all our time to
-#: refuse (chassis/admission/load_shedder.py). In a flood an accepted call waits until the queue before it is served:
-#: one second at 1,200 calls a second.
-MAX_PENDING = 1_200
-MAX_PENDING_HARD = 1_250
+#: refuse (chassis/rpc/gate.py). Calls that were reset stay in the queue, so a longer one helps who resets calls.
+MAX_PENDING = 2_000
+MAX_PENDING_HARD = 2_050
 #: Seconds between two checks of the access of calls in flight.
 WITHDRAW_S = 1.0
 #: Seconds in which gRPC sends the last responses, after every call was ended.
@@ -131,7 +131,11 @@ class Server:
         logging.getLogger("grpc._cython.cygrpc").addFilter(_WITHOUT_RESETS)
         self._counters = ChannelzCounters()
         limit = ("grpc.max_allowed_incoming_connections", max_connections())
-        self._server = grpc.aio.server(options=(*OPTIONS, limit, *(() if files is None else ENCRYPTED_OPTIONS)))
+        self._server, self.gate = gated_server(
+            (*OPTIONS, limit, *(() if files is None else ENCRYPTED_OPTIONS)),
+            self.pipeline.load_shedder,
+            lambda: self.pipeline.limits,
+        )
         self._counters.find_server()
         self._connections = Connections(self._counters.server_id)
         self._names = tuple(one.full_name for one in servicers)
