@@ -24,12 +24,14 @@ def open_audit(directory: Path, **limits: Any) -> IncrementalAudit:
 
 
 def timeline(topics: Mapping[str, Sequence[Any]]) -> Timeline:
-    """The records of all topics in the order in which a broker received them."""
-    merged = [
-        (record.timestamp, rank, number, topic, record)
-        for rank, topic in enumerate(CAUSAL)
-        for number, record in enumerate(topics.get(topic, ()))
-    ]
+    """The records of all topics in the order of their times; each partition of a topic in the order of its log."""
+    merged: list[tuple[int, int, int, str, Any]] = []
+    for rank, topic in enumerate(CAUSAL):
+        latest: dict[int, int] = {}
+        for number, record in enumerate(topics.get(topic, ())):
+            # The broker's clock may go back.
+            at_ms = latest[record.partition] = max(latest.get(record.partition, 0), record.timestamp)
+            merged.append((at_ms, rank, number, topic, record))
     return [(topic, record) for *_, topic, record in sorted(merged, key=lambda one: one[:3])]
 
 
