@@ -22,7 +22,7 @@ from eventlog.state.open_partitions import drop_other_layouts
 from ops.errors import OpsError, cannot_run
 from ops.security import cluster
 from ops.trace.follow import TraceFollower
-from ops.watch.lag import LagReader
+from ops.watch.lag import LagReader, Lags
 from ops.watch.liveness import Liveness
 from ops.watch.metrics import WatchCollector
 from ops.watch.processes import Processes
@@ -95,6 +95,8 @@ class WatchService:
                         await asyncio.sleep(LAG_POLL_S)
             except (KafkaError, OSError, OpsError) as error:
                 log.error("the groups' progress can't be read, retrying: %r", error)
+                # No series rather than an old value that looks like the present.
+                self.view.lags, self.view.problems = Lags([], {}), []
                 await asyncio.sleep(RETRY_S)
 
     async def _log_figures(self) -> None:
