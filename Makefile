@@ -119,8 +119,9 @@ bench-watch: $(READY) ## records a second that `groupbuy-ops watch` folds from g
 bench-lastseat: $(READY) ## 1,000 joins at once for one seat, 200 times: one winner each; ARGS="--rounds n"
 	$(BIN)/python -m bench.lastseat $(ARGS)
 
-docs: $(READY) ## writes docs/transitions.md, poison.md, configuration.md, commands.md, metrics.md and demo-*.svg from the code
+docs: $(READY) ## writes docs/transitions.md, poison.md, configuration.md, commands.md, metrics.md, demo-*.svg and deploy/observe from the code
 	$(BIN)/python -m docs.generate
+	$(BIN)/python -m tools.observe
 
 audit: $(READY) ## re-reads all topics of a running system, checks invariants and balances
 	$(BIN)/python -m ops.main audit
