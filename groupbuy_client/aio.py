@@ -280,8 +280,7 @@ class AsyncClient:
     ) -> AsyncIterator[Any]:
         retries = WatchRetries(patience_s)
         while True:
-            # Without waiting for the connection: `patience_s` limits that, and a watch has no deadline.
-            stream = getattr(self._stub(service), method)(request, wait_for_ready=False)
+            stream = getattr(self._stub(service), method)(request)
             try:
                 async for message in stream:
                     retries.received()

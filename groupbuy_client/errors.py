@@ -133,7 +133,7 @@ def _build(code: grpc.StatusCode, message: str, details: Iterable[Any]) -> Group
             if packed.Is(detail.DESCRIPTOR):
                 packed.Unpack(detail)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and not info.reason:
-        # gRPC's own: calls wait for their connection, so the service may not even have been reached.
+        # gRPC's own error: the service may not even have been reached.
         message = "no answer before the deadline; the service may be unreachable"
     if code is grpc.StatusCode.CANCELLED and not retry.HasField("retry_delay"):
         retry.retry_delay.FromMilliseconds(_DROPPED_RETRY_MS)

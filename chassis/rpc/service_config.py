@@ -1,10 +1,9 @@
 """gRPC service configs, generated from the contract: which calls a gRPC client retries by itself, and how.
 
 `python -m chassis.rpc.service_config` writes one JSON file a service process into protos/service_config/. Any gRPC
-client accepts it as its `grpc.service_config`. A call waits for its connection, within its deadline. Only UNAVAILABLE
-is retried, which is safe for all of our calls: a write has a request id or states the wanted state. A client's retries
-are not limited as a whole (`retryThrottling`): gRPC would allow 500 failures at most, and a client with 200 calls a
-second has as many while a service restarts.
+client accepts it as its `grpc.service_config`. Only UNAVAILABLE is retried, which is safe for all of our calls: a
+write has a request id or states the wanted state. A client's retries are not limited as a whole (`retryThrottling`):
+gRPC would allow 500 failures at most, and a client with 200 calls a second has as many while a service restarts.
 """
 
 from __future__ import annotations
@@ -32,15 +31,13 @@ FILES: dict[str, tuple[FileDescriptor, ...]] = {
 def config(service: str) -> dict[str, Any]:
     """The service config for all calls to a service process."""
     methods = [method for file in FILES[service] for one in file.services_by_name.values() for method in one.methods]
-    names = [{"service": method.containing_service.full_name, "method": method.name} for method in methods]
-    # Not retried: the client would keep all streamed requests in memory.
-    streaming = [name for name, method in zip(names, methods, strict=True) if method.client_streaming]
-    retried = [name for name in names if name not in streaming]
-    methods_config: list[dict[str, Any]] = [
-        {"name": retried, "waitForReady": True, "retryPolicy": retry_policy()},
-        {"name": streaming, "waitForReady": True},
+    # Calls with streamed requests are not retried: the client would keep all of them in memory.
+    retried = [
+        {"service": method.containing_service.full_name, "method": method.name}
+        for method in methods
+        if not method.client_streaming
     ]
-    return {"methodConfig": [one for one in methods_config if one["name"]]}
+    return {"methodConfig": [{"name": retried, "retryPolicy": retry_policy()}]}
 
 
 def text(service: str) -> str:

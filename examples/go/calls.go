@@ -20,8 +20,8 @@ const (
 	callLimit = 10 * time.Second
 	// Delay before the first retry, its factor for each further one, and its bound, where the service names none: the
 	// retry policy of protos/service_config. Until the deadline, this bridges a service that restarts.
-	minPause    = 250 * time.Millisecond
-	pauseFactor = 2.5
+	minPause    = 500 * time.Millisecond
+	pauseFactor = 2
 	maxPause    = 4 * time.Second
 	// Delay before the retry of a call that gRPC dropped far above the server's capacity.
 	droppedPause = 500 * time.Millisecond

@@ -7,8 +7,8 @@ import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/googl
 const callLimitMs = 10_000;
 // Delay before the first retry, its factor for each further one, and its bound, where the service names none: the retry
 // policy of protos/service_config. Until the deadline, this bridges a service that restarts.
-const minPauseMs = 250;
-const pauseFactor = 2.5;
+const minPauseMs = 500;
+const pauseFactor = 2;
 const maxPauseMs = 4_000;
 // Delay before the retry of a call that gRPC dropped far above the server's capacity.
 const droppedPauseMs = 500;

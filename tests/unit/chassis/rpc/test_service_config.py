@@ -21,23 +21,23 @@ def test_the_committed_file_is_up_to_date(service: str) -> None:
     assert committed == service_config.text(service), "run `python -m chassis.rpc.service_config`"
 
 
-def test_every_method_is_named_once_and_all_but_client_streams_are_retried() -> None:
+def test_every_method_is_retried_except_client_streams_and_none_waits_for_its_connection() -> None:
     named = [
-        (name["service"], name["method"], "retryPolicy" in method)
+        (name["service"], name["method"])
         for service in service_config.FILES
         for method in service_config.config(service)["methodConfig"]
         for name in method["name"]
     ]
-    assert len({(service, method) for service, method, _ in named}) == len(named)
-    assert ("groupbuy.orders.v1.OrderService", "PlaceOrder", True) in named
-    assert all(
-        method["waitForReady"]
-        for service in service_config.FILES
-        for method in service_config.config(service)["methodConfig"]
-    )
-    assert [(service, method) for service, method, repeated in named if not repeated] == [
-        ("groupbuy.orders.v1.OrderService", "PlaceOrders")
+    every = [
+        (one.full_name, method.name)
+        for files in service_config.FILES.values()
+        for file in files
+        for one in file.services_by_name.values()
+        for method in one.methods
     ]
+    assert sorted(named) == sorted(set(every) - {("groupbuy.orders.v1.OrderService", "PlaceOrders")})
+    # A call to a wrong address fails at once, with the reason.
+    assert not any("waitForReady" in service_config.text(service) for service in service_config.FILES)
 
 
 def test_the_pauses_of_all_attempts_are_longer_than_a_restart_whatever_the_jitter() -> None:

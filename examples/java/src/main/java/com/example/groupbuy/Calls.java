@@ -22,8 +22,8 @@ final class Calls {
    * Delay before the first retry, its factor for each further one, and its bound, where the service names none: the
    * retry policy of protos/service_config. Until the deadline, this bridges a service that restarts.
    */
-  private static final long MIN_PAUSE_MS = 250;
-  private static final double PAUSE_FACTOR = 2.5;
+  private static final long MIN_PAUSE_MS = 500;
+  private static final double PAUSE_FACTOR = 2;
   private static final long MAX_PAUSE_MS = 4_000;
   /** Delay before the retry of a call that gRPC dropped far above the server's capacity. */
   private static final long DROPPED_PAUSE_MS = 500;
