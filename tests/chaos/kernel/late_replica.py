@@ -31,6 +31,8 @@ from tests.waiting import wait_for_async
 DECISIONS = 500_000
 #: Inputs per second while the replica joins.
 LOAD_PER_S = 300
+#: Seconds of inputs; they end when the replica has taken over.
+LOAD_S = 600
 #: Deadline of each step.
 STEP_S = 240.0
 
@@ -61,7 +63,7 @@ async def run(site: Site, decisions: int) -> Report:
     await site.feed(facts, aggregates=facts // 4, seconds=facts / 40_000)
     await site.wait_drained(seconds=STEP_S)
     report.decisions = sum((await site.ends(site.log)).values())
-    loading = asyncio.create_task(site.feed(LOAD_PER_S * 60, aggregates=LOAD_PER_S * 15, seconds=60))
+    loading = asyncio.create_task(site.feed(LOAD_PER_S * LOAD_S, aggregates=LOAD_PER_S * 15, seconds=LOAD_S))
     replica = _replica(site)
     standby = replica.standby
     assert standby is not None
