@@ -9,6 +9,7 @@ from them.
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -16,7 +17,6 @@ import typer
 from ops import audit_command as audit
 from ops import metrics_command
 from ops.broker import acls, campaigns, dlq, offsets, skip, topics
-from ops.demo import command as demo
 from ops.ledger import command as ledger
 from ops.log import invites, replay, show, tail, verify, what_if
 from ops.output import Output
@@ -79,4 +79,8 @@ app.command("watch")(watch.watch)
 app.command("lag")(lag_command.lag)
 app.command("stuck")(stuck_command.stuck)
 app.command("metrics")(metrics_command.metrics)
-app.command("demo")(demo.demo)
+if find_spec("devstack") is not None:
+    # The images have neither the local stack nor the demo, which starts one.
+    from ops.demo import command as demo
+
+    app.command("demo")(demo.demo)
