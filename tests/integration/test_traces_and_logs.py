@@ -97,7 +97,8 @@ def test_the_logs_have_one_line_for_each_event_and_no_secret(shop: Shop) -> None
     fields = {"payment_method": f"card_{secrets['card']}"}
     links = LinkServiceStub(shop.stack.groups)
     link = links.CreateShareLink(
-        CreateShareLinkRequest(target=campaign, inviter=secrets["inviter"], channel=1), timeout=CALL_S
+        CreateShareLinkRequest(target=campaign, inviter=secrets["inviter"], channel=SHARE_CHANNEL_FRIEND),
+        timeout=CALL_S,
     ).share_token
     leader = place_traced(shop, trace_id, campaign, customer=secrets["ann"], share_link=link, **fields)
     member = place_traced(shop, trace_id, campaign, leader.group, customer=secrets["bob"], **fields)
