@@ -17,6 +17,7 @@ import typer
 from ops import audit_command as audit
 from ops import metrics_command
 from ops.broker import acls, campaigns, dlq, offsets, skip, topics
+from ops.export import command as export
 from ops.ledger import command as ledger
 from ops.log import invites, replay, show, tail, verify, what_if
 from ops.output import Output
@@ -79,6 +80,7 @@ app.command("watch")(watch.watch)
 app.command("lag")(lag_command.lag)
 app.command("stuck")(stuck_command.stuck)
 app.command("metrics")(metrics_command.metrics)
+app.add_typer(export.app, name="export")
 if find_spec("devstack") is not None:
     # The images have neither the local stack nor the demo, which starts one.
     from ops.demo import command as demo

@@ -5,6 +5,7 @@ Encryption is on by default; only `insecure` turns it off.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, FilePath, SecretStr, ValidationInfo, field_validator
@@ -66,16 +67,37 @@ class KafkaSettings(SecuritySettings):
     kafka_user: str = ""
     #: Password of the Kafka user.
     kafka_password: SecretStr = SecretStr("")
+    #: File with the password of the Kafka user, in place of the password itself. A line feed at its end is left out. It
+    #: is read at start.
+    kafka_password_file: FilePath | None = None
     #: PEM file: the trusted authorities of the brokers' certificates.
     kafka_ca: Annotated[FilePath | None, Field(validate_default=True)] = None
+
+    @field_validator("kafka_password_file")
+    @classmethod
+    def _one_password(cls, value: FilePath | None, info: ValidationInfo) -> FilePath | None:
+        if value is None:
+            return value
+        if (given := info.data.get("kafka_password")) is not None and given.get_secret_value():
+            names = f"{cls.variable('kafka_password')} and {cls.variable('kafka_password_file')}"
+            raise PydanticCustomError(SENTENCE, "{sentence}", {"sentence": f"{names} are both set: set one of them"})
+        try:
+            empty = not _password_in(value)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"can't be read: {error}") from error
+        if empty:
+            raise ValueError("the file is empty")
+        return value
 
     @field_validator("kafka_ca")
     @classmethod
     def _whole_kafka(cls, value: FilePath | None, info: ValidationInfo) -> FilePath | None:
-        if not {"insecure", "kafka_security", "kafka_password"} <= set(info.data) or not _secured(info.data):
+        needed = {"insecure", "kafka_security", "kafka_password", "kafka_password_file"}
+        if not needed <= set(info.data) or not _secured(info.data):
             return value
         missing = [] if info.data["kafka_user"] else ["kafka_user"]
-        missing += [] if info.data["kafka_password"].get_secret_value() else ["kafka_password"]
+        given = info.data["kafka_password"].get_secret_value() or info.data["kafka_password_file"]
+        missing += [] if given else ["kafka_password"]
         missing += [] if value else ["kafka_ca"]
         _require(cls, missing)
         return value
@@ -84,8 +106,13 @@ class KafkaSettings(SecuritySettings):
         """The brokers at host:port[,…], with the credentials for them."""
         if self.kafka_ca is None or not _secured({"insecure": self.insecure, "kafka_security": self.kafka_security}):
             return kafka
-        password = self.kafka_password.get_secret_value()
+        file = self.kafka_password_file
+        password = self.kafka_password.get_secret_value() if file is None else _password_in(file)
         return Cluster(kafka, KafkaSecurity(self.kafka_mechanism, self.kafka_user, password, self.kafka_ca))
+
+
+def _password_in(file: Path) -> str:
+    return file.read_text(encoding="utf-8").removesuffix("\n")
 
 
 def _secured(data: dict[str, object]) -> bool:

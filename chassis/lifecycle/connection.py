@@ -22,6 +22,7 @@ def connection_of(settings: ServiceSettings) -> tuple[Connection, RecordedSkips]
         skips,
         standbys=settings.standbys,
         warm_s=settings.warm_seconds,
+        session_s=settings.session_seconds,
     )
     return connection, skips
 

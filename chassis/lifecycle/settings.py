@@ -90,6 +90,10 @@ class ServiceSettings(KafkaSettings):
     #: Maximum seconds for which a process with an empty or old state directory folds ahead before it joins the other
     #: replicas, which answer meanwhile. With 0 it joins at once.
     warm_seconds: float = Field(default=900.0, ge=0, le=86_400)
+    #: Seconds after which the broker gives the partitions of a process that it does not hear from to others. A process
+    #: that is back within them keeps its partitions. Reads end as late after a process was cut off, and the partitions
+    #: of a dead one are away for as long.
+    session_seconds: float = Field(default=10.0, ge=6, le=30)
     #: The least severe entries that are logged.
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     #: Format of the log: one JSON object a line, or text for a terminal.

@@ -16,7 +16,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,6 +46,7 @@ BUFFERED = 4
 MAX_POLL_RECORDS = 20_000
 #: Bytes of one partition in a fetch.
 FETCH_BYTES = 1024 * 1024
+#: Default of the session time-out.
 SESSION_S = 10.0
 #: Seconds that `stop` waits for an app that is still starting.
 BEGIN_S = 5.0
@@ -70,6 +71,8 @@ class Connection:
     #: folds before it joins its groups (see eventlog/processors/standby/).
     standbys: int = 1
     warm_s: float = 900.0
+    #: Session time-out of its consumer groups in seconds; at most the request time-out of 30 s.
+    session_s: float = field(default_factory=lambda: SESSION_S)
 
 
 class Batch(NamedTuple):
@@ -129,7 +132,7 @@ class Processor(ABC):
             # Faust's standbys lose queued batches at the second resume; eventlog/processors/standby/ replaces them.
             table_standby_replicas=0,
             stream_buffer_maxsize=BUFFERED,
-            broker_session_timeout=SESSION_S,
+            broker_session_timeout=self.connection.session_s,
             broker_heartbeat_interval=2.0,
             broker_request_timeout=30.0,
             broker_rebalance_timeout=20.0,

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from chassis.lifecycle.connection import connection_of
 from chassis.lifecycle.settings import ServiceSettings, host_and_port, load
+from eventlog.broker.security import Cluster
+from eventlog.processors.sequencer import Sequencer
 from services.groups.settings import GroupsSettings
 from services.orders.settings import OrdersSettings
 from services.payments.settings import PaymentsSettings
+from shared_kernel.topics import GROUP_INBOX as TOPIC
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +65,8 @@ def test_variables_carry_the_name_of_the_service(monkeypatch: pytest.MonkeyPatch
         ("DRAIN_SECONDS", "-1", "greater than 0"),
         ("STANDBYS", "-1", "greater than or equal to 0"),
         ("WARM_SECONDS", "long", "number"),
+        ("SESSION_SECONDS", "5", "greater than or equal to 6"),
+        ("SESSION_SECONDS", "31", "less than or equal to 30"),
         ("LOG_FORMAT", "xml", "'json' or 'console'"),
         ("INSTANCE", "a b", "match pattern"),
     ],
@@ -97,3 +104,61 @@ def test_overrides_take_precedence_over_the_environment(monkeypatch: pytest.Monk
 def test_an_address_has_a_host_and_a_port() -> None:
     assert host_and_port("[::1]:80") == ("::1", 80)
     assert host_and_port("broker-1.example:9092") == ("broker-1.example", 9092)
+
+
+async def test_the_session_time_out_reaches_the_consumer_groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GROUPBUY_GROUPS_SESSION_SECONDS", "30")
+    monkeypatch.setenv("GROUPBUY_GROUPS_STATE_DIR", str(tmp_path))
+    connection, _ = connection_of(load(GroupsSettings))
+    assert connection.session_s == 30
+    sequencer = Sequencer("a.w.r", [TOPIC], TOPIC, SimpleNamespace(), connection)
+    assert sequencer.app.conf.broker_session_timeout == 30
+    # Faust refuses a session that is longer than a request.
+    assert sequencer.app.conf.broker_request_timeout >= 30
+
+
+@pytest.fixture
+def secured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Settings of orders with SASL and no password. Returns the file for the password, which is missing."""
+    (tmp_path / "ca.crt").touch()
+    for name, value in {
+        "KAFKA_SECURITY": "SASL_SSL",
+        "KAFKA_USER": "orders",
+        "KAFKA_CA": str(tmp_path / "ca.crt"),
+        "KAFKA_PASSWORD_FILE": str(tmp_path / "password"),
+    }.items():
+        monkeypatch.setenv(f"GROUPBUY_ORDERS_{name}", value)
+    return tmp_path / "password"
+
+
+@pytest.mark.parametrize("text", ["a b\n", "a b"])
+def test_the_password_may_be_in_a_file(secured: Path, text: str) -> None:
+    secured.write_text(text)
+    brokers = load(OrdersSettings).brokers
+    assert isinstance(brokers, Cluster)
+    assert (brokers.security.user, brokers.security.password) == ("orders", "a b")
+
+
+@pytest.mark.parametrize(
+    ("text", "password", "why"),
+    [
+        (None, "", "GROUPBUY_ORDERS_KAFKA_PASSWORD_FILE is"),
+        ("\n", "", "the file is empty"),
+        ("a", "b", "GROUPBUY_ORDERS_KAFKA_PASSWORD and GROUPBUY_ORDERS_KAFKA_PASSWORD_FILE are both set: set one"),
+    ],
+)
+def test_a_password_file_that_can_not_be_used_is_named(
+    secured: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str | None,
+    password: str,
+    why: str,
+) -> None:
+    if text is not None:
+        secured.write_text(text)
+    monkeypatch.setenv("GROUPBUY_ORDERS_KAFKA_PASSWORD", password)
+    with pytest.raises(SystemExit) as ended:
+        load(OrdersSettings)
+    assert ended.value.code == 2
+    assert why in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Files for other programs, generated from the topics and the access policy."""
