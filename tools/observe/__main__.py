@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from tools import generated_files
+from tools.observe import dashboard
 from tools.observe.alert import rule_file
+from tools.observe.dashboards import DASHBOARDS
 from tools.observe.rules import GROUPS
 
 OBSERVE = Path(__file__).parents[2] / "deploy" / "observe"
 RULES = OBSERVE / "prometheus" / "rules.yaml"
+GRAFANA = OBSERVE / "grafana" / "dashboards"
 
 
 def files() -> dict[Path, str]:
     """Each generated file and its text."""
-    return {RULES: rule_file(GROUPS)}
+    dashboards = {GRAFANA / f"{one.name}.json": dashboard.text(one) for one in DASHBOARDS}
+    return {RULES: rule_file(GROUPS), **dashboards}
 
 
 if __name__ == "__main__":

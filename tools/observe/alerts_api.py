@@ -14,7 +14,7 @@ _UNARY = f'{_JOBS},grpc_type="unary"'
 def _ratio(window: str) -> Record:
     errors = f"sum by (job, grpc_service) (rate(grpc_server_handled_total{{{_UNARY},{_ERRORS}}}[{window}]))"
     calls = f"sum by (job, grpc_service) (rate(grpc_server_handled_total{{{_UNARY}}}[{window}]))"
-    return Record(f"groupbuy:rpc_errors:ratio_rate{window}", f"{errors}\n  / {calls}")
+    return Record(f"groupbuy:rpc_errors:ratio_rate{window}", f"({errors}\n    or 0 * {calls})\n  / {calls}")
 
 
 API = Group(

@@ -1,0 +1,112 @@
+"""Faults around money: a provider that fails, is slow or is away, movements outside the API, and holds that lapse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+from groupbuy.payments.v1.payments_pb2 import RefundPaymentRequest
+from groupbuy.simprovider.v1.simprovider_pb2 import AuthoriseRequest, CaptureRequest
+
+from devstack.product import PROVIDER
+from tests.drills.drill import Variables, drill
+from tests.drills.site import Site
+from tests.integration.shop import CALL_S, Shop, until
+
+HOUR_MS = 3_600_000
+#: Every call fails before it has an effect.
+ALL_FAIL = 1_000
+
+
+@drill("GroupbuyHoldsNearLapse")
+def short_holds(site: Site) -> Iterator[Variables]:
+    """The provider grants holds of an hour, and a group stays open with one of them. Healed by closing the group."""
+    site.shop.behave(hold_life_ms=HOUR_MS)
+    campaign = site.shop.campaign(capacity=2, tiers=((2, 8_900),), window_s=600.0, hold_s=300.0)
+    try:
+        site.shop.wait(site.shop.place(campaign), "CONFIRMED")
+        yield {}
+    finally:
+        site.shop.behave()
+        site.shop.cancel_open_groups(campaign)
+
+
+@drill("GroupbuyProviderSlow")
+def provider_slow(site: Site) -> Iterator[Variables]:
+    """Every call of the provider takes 3 s."""
+    site.shop.behave(latency_min_ms=3_000, latency_max_ms=3_000)
+    try:
+        yield {}
+    finally:
+        site.shop.behave()
+
+
+@drill("GroupbuyReconciliationDiffers")
+def movement_outside_the_api(site: Site) -> Iterator[Variables]:
+    """Somebody charges a shopper directly at the provider. Healed by `reconcile --feed`, as the runbook says."""
+    order, *_ = _settled(site.shop)
+    _charge_outside(site.shop, order)
+    try:
+        yield {}
+    finally:
+        _feed(site)
+
+
+@drill(
+    "GroupbuyProviderFailing",
+    "GroupbuyProviderCircuitOpen",
+    "GroupbuySuspense",
+    "GroupbuyRefundsOwed",
+    "GroupbuyGroupsUnsettled",
+    "GroupbuyReconciliationMissing",
+    fires_within_s=120.0,
+    ends_within_s=90.0,
+)
+def provider_away(site: Site) -> Iterator[Variables]:
+    """The provider fails and is then stopped, with captures, a refund and the return of unexpected funds pending."""
+    shop = site.shop
+    refunded, charged, *_ = _settled(shop)
+    closing = shop.campaign(capacity=5, tiers=((2, 8_900),), window_s=6.0, hold_s=5.0, at_deadline=True)
+    shop.wait_all(shop.full_group(closing, 2), "CONFIRMED")
+    shop.behave(fail_before_per_mille=ALL_FAIL)
+    _charge_outside(shop, charged)
+    _feed(site)
+    request = RefundPaymentRequest(name=f"{refunded}/payment", request_id=str(uuid4()))
+    shop.payments.RefundPayment(request, timeout=CALL_S)
+    assert site.observer.wait_fired("GroupbuyProviderFailing", timeout_s=30), "the provider does not fail"
+    site.stack.stop_service(PROVIDER)
+    try:
+        yield {}
+    finally:
+        site.stack.start_service(PROVIDER)
+        site.stack.wait_serving(PROVIDER)
+        shop.behave()
+
+
+def _settled(shop: Shop) -> list[str]:
+    """The names of two orders of a settled group."""
+    orders = shop.full_group(shop.campaign(capacity=2, tiers=((2, 8_900),)), 2)
+    return [order.name for order in shop.wait_all(orders, "SETTLED")]
+
+
+def _charge_outside(shop: Shop, order: str) -> None:
+    """Holds and captures money at the provider for an order, without our services."""
+    _, group, _, identifier = order.split("/")
+    request = AuthoriseRequest(
+        key=str(uuid4()), order=identifier, group=group, payment_method="card_ok", amount_minor=700, currency="CNY"
+    )
+    # The provider may be configured to fail: a call with another key is another call.
+    hold = ""
+
+    def held() -> bool:
+        nonlocal hold
+        hold = shop.provider.Authorise(request, timeout=CALL_S).hold
+        return bool(hold)
+
+    until(held)
+    shop.provider.Capture(CaptureRequest(key=str(uuid4()), hold=hold, amount_minor=700), timeout=CALL_S)
+
+
+def _feed(site: Site) -> None:
+    code, text = site.run('groupbuy-ops reconcile --provider "$PROVIDER" --wait 0 --feed')
+    assert code in {0, 1}, text
