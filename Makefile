@@ -15,7 +15,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch docs audit topics certificates format proto lock wheels install-matrix release clean
+.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof drills bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch docs audit topics certificates format proto lock wheels install-matrix release clean
 
 # Make reads options itself: `make up --keep` means its own --keep-going.
 ifneq ($(filter up,$(MAKECMDGOALS)),)
@@ -92,6 +92,9 @@ chaos: $(READY) ## kills, freezes, stalls, poison and outages under load, then a
 
 chaos-proof: $(READY) ## switches the kernel's fixes off, one after the other: some run must fail; ARGS="--only name"
 	$(BIN)/python -m tests.chaos.kernel.switched_off $(ARGS)
+
+drills: $(READY) ## causes each alert on a real system with a real Prometheus, and sees it fire and end; ARGS="--only Name"
+	$(BIN)/python -m tests.drills.run $(ARGS)
 
 bench: bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch ## all benchmarks; each prints its figures as JSON and fails where its claim does
 
