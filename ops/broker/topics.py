@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Annotated
 
@@ -22,8 +23,11 @@ from ops.who import who
 from shared_kernel import log_registry
 from shared_kernel.topics import ALL, CAMPAIGNS, REGISTRY
 
-#: The default number of partitions.
+#: The default number of partitions. It limits the replicas of a service: 64 payments processes settle about 58,000
+#: orders/s (docs/operating/capacity.md), and the number is fixed for the life of the topics.
 PARTITIONS = 64
+#: Seconds between two attempts of `topics wait`.
+WAIT_INTERVAL_S = 2.0
 
 app = typer.Typer(no_args_is_help=True, help="Creates, checks, lists and rebuilds the product's topics.")
 
@@ -91,6 +95,39 @@ def check(kafka: Kafka = None, json: Json = False) -> None:
         raise OpsError(f"{address}: records that no service of ours writes:", lines=foreign)
     out.line(f"{len(ALL)} topics of {number} partitions are correct")
     out.record({"topics": len(ALL), "partitions": number, "correct": True})
+
+
+@app.command()
+def wait(
+    kafka: Kafka = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0, help="Maximum seconds to wait.")] = 600.0,
+    json: Json = False,
+) -> None:
+    """Waits until all topics exist, as the list has them, and their number of partitions is declared.
+
+    Run it before a service starts, with the service's own Kafka user: `topics create` declares the number at its end.
+
+    Reads the settings of the topics, and the log's registry.
+
+    Changes nothing.
+
+    Exit codes: 0 all topics are correct, 1 a topic is missing or differs at the end, 2 cannot run.
+
+    Example: groupbuy-ops topics wait --seconds 300
+    """
+    address, out = broker(kafka), Output(json)
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            number = at_broker(address, lambda: log_registry.check(cluster(address)))
+            break
+        except OpsError as error:
+            if time.monotonic() >= end:
+                raise
+            out.note(f"waiting: {error}")
+        time.sleep(WAIT_INTERVAL_S)
+    out.line(f"{len(ALL)} topics of {number} partitions are correct")
+    out.record({"topics": len(ALL), "partitions": number})
 
 
 async def _foreign(address: str) -> list[str]:
