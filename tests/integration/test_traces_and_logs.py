@@ -11,8 +11,9 @@ from uuid import uuid4
 from xml.etree import ElementTree
 
 import pytest
-from groupbuy.groups.v1.links_pb2 import SHARE_CHANNEL_FRIEND, CreateShareLinkRequest
+from groupbuy.groups.v1.links_pb2 import CreateShareLinkRequest
 from groupbuy.groups.v1.links_pb2_grpc import LinkServiceStub
+from groupbuy.links.v1.links_pb2 import SHARE_CHANNEL_FRIEND
 
 from ops.trace.command import spans_of, trace
 from ops.trace.follow import TraceFollower
