@@ -86,11 +86,21 @@ class Engine:
         """Deletes the settings. Images and the layers of builds stay."""
         shutil.rmtree(self._run, ignore_errors=True)
 
-    def run(self, *command: str, check: bool = True, timeout_s: float = 900.0) -> subprocess.CompletedProcess[str]:
-        """Runs a command. Raises ContainerFailed if it fails and `check` is set."""
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, check=False, timeout=timeout_s
-        )
+    def run(
+        self,
+        *command: str,
+        check: bool = True,
+        timeout_s: float = 900.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command. Raises ContainerFailed if it fails and `check` is set, or takes too long."""
+        variables = environment or self.environment
+        try:
+            done = subprocess.run(
+                command, env=variables, capture_output=True, text=True, check=False, timeout=timeout_s
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ContainerFailed(f"{' '.join(command[:12])} did not end within {timeout_s:.0f} s") from error
         if check and done.returncode:
             said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-25:])
             raise ContainerFailed(f"{' '.join(command[:6])} ended with {done.returncode}:\n{said}")
