@@ -319,8 +319,9 @@ PROVIDER = Dashboard(
             "Above 5 % somebody looks at it.",
             Unit.SHARE,
             (
-                'sum by (provider) (rate(groupbuy_provider_calls_total{result=~"retry_later|raised"}'
-                f"[{RATE}])) / sum by (provider) (rate(groupbuy_provider_calls_total[{RATE}]))",
+                f'(sum by (provider) (rate(groupbuy_provider_calls_total{{result=~"retry_later|raised"}}[{RATE}]))'
+                f" or 0 * sum by (provider) (rate(groupbuy_provider_calls_total[{RATE}])))"
+                f" / sum by (provider) (rate(groupbuy_provider_calls_total[{RATE}]))",
                 "{{provider}}",
             ),
         ),
