@@ -1,4 +1,4 @@
-"""A health check without a shell: `probe HOST:PORT/PATH` exits 0 if the answer is 200, `probe HOST:PORT` if it connects."""
+"""A health check without a shell: `probe.py HOST:PORT[/PATH]` exits 0 if it connects, with a path if the answer is 200."""
 
 import socket
 import sys

@@ -1,0 +1,101 @@
+"""Plays an evening on a Compose stack, as `groupbuy-ops demo` does, and kills a service in the middle of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import grpc
+
+from groupbuy_client import Client
+from groupbuy_client.transport import TRUST_DOMAIN, expecting, mtls
+from ops.demo.plan import plan
+from ops.demo.player import Player, Tally
+from tests.compose.images import ROOT
+from tests.compose.stack import ComposeStack
+
+VICTIM = "groups"
+#: The load of `throughput`, above the capacity of two cores: orders per second, seconds, and the warm-up in them.
+RATE, SECONDS, WARM_S = 1_200.0, 15.0, 3.0
+PARTITIONS = 8
+
+
+class EveningFailed(Exception):
+    """A call of the evening ended with an unexpected error."""
+
+
+def play(stack: ComposeStack, orders: int, seed: int, *, kill: bool, callers: Path | None = None) -> int:
+    """Plays an evening and returns the number of orders. `callers` has the certificates of a secured stack.
+
+    Raises EveningFailed if a call fails that should not.
+    """
+    return asyncio.run(_play(stack, orders, seed, kill=kill, callers=callers))
+
+
+async def _play(stack: ComposeStack, orders: int, seed: int, *, kill: bool, callers: Path | None) -> int:
+    evening, tally = plan(orders, seed), Tally()
+    async with (
+        _channel(stack, "orders", "shop", callers) as shop,
+        _channel(stack, "groups", "merchant", callers) as offers,
+    ):
+        player = Player(shop, offers, uuid4(), tally)
+        await player.open_shop(evening)
+
+        async def crash() -> None:
+            await asyncio.sleep(evening.kill_at_s)
+            await asyncio.to_thread(stack.kill, VICTIM)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(player.play(evening))
+            if kill:
+                tasks.create_task(crash())
+    if tally.errors:
+        raise EveningFailed(f"{len(tally.errors)} unexpected errors, the first: {tally.errors[0]}")
+    return evening.orders
+
+
+def _channel(stack: ComposeStack, service: str, caller: str, callers: Path | None) -> grpc.aio.Channel:
+    target = stack.address(service)
+    if callers is None:
+        return grpc.aio.insecure_channel(target)
+    files = callers / caller
+    credentials = mtls(files / "certificate.pem", files / "key.pem", files / "ca.pem")
+    return grpc.aio.secure_channel(target, credentials, options=expecting(service, TRUST_DOMAIN))
+
+
+def throughput(stack: ComposeStack) -> dict[str, Any]:
+    """Settled orders per second of a load above the capacity: all settled orders by the time until the last one."""
+    with Client(groups=stack.address("groups")) as shop:
+        campaign = shop.create_campaign(
+            product="mug",
+            currency="CNY",
+            solo_price_minor=9_900,
+            capacity=10,
+            tiers=[(2, 8_900), (5, 7_900), (10, 6_900)],
+            window=timedelta(days=1),
+            hold_window=timedelta(hours=1),
+        )
+    job = {
+        "kind": "stream",
+        "kafka": stack.address("kafka"),
+        "orders": stack.address("orders"),
+        "partitions": PARTITIONS,
+        "campaign": campaign.name,
+        "rate": RATE,
+        "seconds": SECONDS,
+        "warm_s": WARM_S,
+        "latencies": False,
+    }
+    command = [sys.executable, "-m", "bench.settle.load", json.dumps(job)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode:
+        raise EveningFailed(f"the load ended with {done.returncode}:\n{done.stderr[-1000:]}")
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    per_s = found["settled"] / (SECONDS + max(float(found["drain_s"]), 0.0))
+    return {"settled": found["settled"], "per_s": round(per_s, 1), "failed": found["failed"]}

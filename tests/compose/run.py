@@ -1,0 +1,163 @@
+"""`make compose-test`: the Compose files on real containers, from nothing to a served stack and back.
+
+Each round plays an evening with a service killed in it, audits it, takes the stack down and up again, and audits again.
+Two rounds run without security, one with it; then two replicas of each service. The last line is one JSON object with
+`orders settled violations kept_after_restart secured`. Exits with 1 if a claim fails, with 0 and `skipped` where
+containers can't be run, and with 130 after Ctrl-C. Everything that it starts is removed in any case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.compose import evening, images
+from tests.compose.engine import ContainerFailed, Engine, Unavailable
+from tests.compose.evening import EveningFailed
+from tests.compose.stack import SERVICES, ComposeStack
+
+ORDERS, ORDERS_SECURED = 500, 200
+#: Seconds in which everything in progress ends after the last order.
+QUIET_S = "120"
+Say = Callable[[str], None]
+
+
+@contextmanager
+def stack_of(engine: Engine, layers: Sequence[str], say: Say) -> Iterator[ComposeStack]:
+    """A stack that is removed at the end of the block."""
+    stack = ComposeStack(engine, layers, say)
+    try:
+        yield stack
+    finally:
+        stack.remove()
+
+
+def round_of(engine: Engine, layers: Sequence[str], orders: int, seed: int, say: Say) -> dict[str, Any]:
+    """One round; the figures."""
+    with stack_of(engine, layers, say) as stack, tempfile.TemporaryDirectory() as name:
+        secured = "compose.secured" in layers
+        stack.up()
+        callers = Path(name) / "callers" if secured else None
+        if callers is not None:
+            stack.copy("credentials", "/out/callers", callers)
+        say(f"{orders} orders on {' + '.join(layers)}")
+        played = evening.play(stack, orders, seed, kill=True, callers=callers)
+        stack.wait_ready(evening.VICTIM)
+        before = _audit(stack)
+        say(f"audit: {json.dumps(before)}")
+        memory = stack.memory_mb()
+        stack.down()
+        stack.up()
+        after = _audit(stack)
+        more = evening.play(stack, 50, seed + 1, kill=False, callers=callers)
+        last = _audit(stack)
+        kept = {one: before[one] == after[one] for one in ("orders", "settled", "groups", "captured_minor", "records")}
+        return {
+            "orders": played,
+            "settled": before["settled"],
+            "violations": before["violations"] + after["violations"] + last["violations"],
+            "differences": sum(not found["books_equal"] for found in (before, after, last)),
+            "kept_after_restart": all(kept.values()) and last["orders"] == before["orders"] + more,
+            "all_orders_in_the_log": before["orders"] == played,
+            "memory_mb": memory,
+        }
+
+
+def replicas(engine: Engine, say: Say) -> dict[str, Any]:
+    """Settled orders per second with one and with two replicas of each service, and the invariants with two."""
+    found: dict[str, Any] = {}
+    for count, layers in ((1, ("compose",)), (2, ("compose", "compose.replicas"))):
+        with stack_of(engine, layers, say) as stack:
+            stack.up([f"{service}-1" for service in SERVICES] if count > 1 else ())
+            say(f"settled orders per second with {count} replica(s) of each service")
+            load = evening.throughput(stack)
+            audited = _audit(stack)
+            found[str(count)] = {
+                **load,
+                "violations": audited["violations"],
+                "books_equal": audited["books_equal"],
+                "memory_mb": stack.memory_mb(),
+            }
+            say(json.dumps(found[str(count)]))
+    return found
+
+
+def _audit(stack: ComposeStack) -> dict[str, Any]:
+    _, audited = stack.ops("audit", "--wait", QUIET_S)
+    _, watched = stack.ops("watch", "--once")
+    return {
+        **{
+            name: audited[name]
+            for name in ("orders", "groups", "violations", "books_equal", "captured_minor", "records")
+        },
+        "settled": watched["orders"].get("settled", 0),
+    }
+
+
+def run(engine: Engine, parts: Sequence[str], say: Say) -> tuple[dict[str, Any], bool]:
+    """Runs the parts. Returns the figures and whether every claim holds."""
+    rounds = [round_of(engine, ("compose",), ORDERS, 20 + n, say) for n in range(2)] if "rounds" in parts else []
+    secured = round_of(engine, ("compose", "compose.secured"), ORDERS_SECURED, 30, say) if "secured" in parts else None
+    scaled = replicas(engine, say) if "replicas" in parts else {}
+    every = [*rounds, *([secured] if secured else [])]
+    figures = {
+        "orders": sum(one["orders"] for one in every),
+        "settled": sum(one["settled"] for one in every),
+        "violations": sum(one["violations"] + one["differences"] for one in every)
+        + sum(one["violations"] + (not one["books_equal"]) for one in scaled.values()),
+        "kept_after_restart": all(one["kept_after_restart"] for one in every),
+        "secured": secured is not None and secured["all_orders_in_the_log"] and not secured["violations"],
+        "rounds": every,
+        "replicas": scaled,
+    }
+    good = (
+        not figures["violations"]
+        and figures["kept_after_restart"]
+        and all(one["all_orders_in_the_log"] and one["settled"] for one in every)
+        and (figures["secured"] or secured is None)
+        and all(not one["failed"] and one["settled"] for one in scaled.values())
+    )
+    return figures, bool(good)
+
+
+def main() -> int:
+    """Runs the test. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=("rounds", "secured", "replicas"), action="append", help="run one part")
+    parts = parser.parse_args().only or ("rounds", "secured", "replicas")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        engine = Engine()
+    except Unavailable as reason:
+        print(json.dumps({"skipped": str(reason)}))
+        return 0
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    with ExitStack() as leaving:
+        leaving.callback(engine.close)
+        try:
+            images.build(engine, say)
+            leaving.enter_context(engine.serving())
+            figures, good = run(engine, parts, say)
+        except KeyboardInterrupt:
+            say("interrupted; everything that was started is removed")
+            return 130
+        except (ContainerFailed, EveningFailed) as error:
+            say(str(error))
+            print(json.dumps({"failed": str(error).splitlines()[0]}))
+            return 1
+    print(json.dumps(figures))
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
