@@ -66,6 +66,9 @@ class Context:
     async def write(self, answer: Any) -> None:
         self.answers.append(answer)
 
+    def code(self) -> grpc.StatusCode | None:
+        return self.status[0] if self.status is not None else None
+
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing: Any = ()) -> None:
         self.status = code, details, dict(trailing)
         raise Aborted
