@@ -198,7 +198,7 @@ async def test_a_partition_without_a_ready_owner_is_unavailable_not_not_found(
 ) -> None:
     cluster.assign(0, cluster.all[0], ready=False)
     for replica in cluster.all:
-        refused = await refusal(get(replica, one_in(0), seconds=0.3))
+        refused = await refusal(get(replica, one_in(0), seconds=1.0))
         assert refused.code is grpc.StatusCode.UNAVAILABLE
         assert refused.info.reason == "NOT_READY"
         assert refused.retry_after_ms > 0
@@ -217,7 +217,7 @@ async def test_a_call_is_forwarded_once_when_replicas_disagree(cluster: Cluster)
     first, second, _ = cluster.all
     cluster.assign(0, first, ready=False)
     first.owners[0], second.owners[0] = second.address, first.address
-    refused = await refusal(get(first, one_in(0), seconds=0.3))
+    refused = await refusal(get(first, one_in(0), seconds=1.0))
     assert refused.code is grpc.StatusCode.UNAVAILABLE
     # The call of the client, and no call that the other replica has returned.
     assert first.calls == 1
