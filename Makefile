@@ -122,7 +122,7 @@ bench-watch: $(READY) ## records a second that `groupbuy-ops watch` folds from g
 bench-lastseat: $(READY) ## 1,000 joins at once for one seat, 200 times: one winner each; ARGS="--rounds n"
 	$(BIN)/python -m bench.lastseat $(ARGS)
 
-docs: $(READY) ## writes docs/transitions.md, poison.md, configuration.md, commands.md, metrics.md, demo-*.svg and deploy/observe from the code
+docs: $(READY) ## writes docs/transitions.md, poison.md, configuration.md, commands.md, metrics.md, asyncapi.yaml, demo-*.svg, deploy/observe, and generated files of deploy/k8s and deploy/tools
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m tools.observe
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from docs import commands_page, configuration_table, demo_pictures, metrics_table, poison_table
+from ops.export.committed import committed
 from services.groups.domain import transitions as groups
 from services.payments.domain import transitions as payments
 from tools import generated_files
 
+ROOT = Path(__file__).parents[1]
 PAGE = Path(__file__).with_name("transitions.md")
 POISON = Path(__file__).with_name("poison.md")
 CONFIGURATION = Path(__file__).with_name("configuration.md")
@@ -51,13 +53,15 @@ def pages() -> dict[Path, str]:
         COMMANDS: commands_page.page(),
         METRICS: metrics_table.page(),
         **demo_pictures.pictures(),
+        **{ROOT / name: text for name, text in committed().items()},
     }
 
 
 def main() -> int:
     """Writes or compares the pages. Returns the exit code."""
     return generated_files.run(
-        "Generate docs/transitions.md, poison.md, configuration.md, commands.md, metrics.md and demo-*.svg.",
+        "Generate docs/transitions.md, poison.md, configuration.md, commands.md, metrics.md, demo-*.svg and "
+        "asyncapi.yaml, and the generated files of deploy/k8s and deploy/tools.",
         pages,
         "make docs",
     )

@@ -11,8 +11,12 @@ import typer
 from chassis.identity import policy as access_policy
 from ops.broker.topics import PARTITIONS
 from ops.errors import cannot_run
+from ops.export.asyncapi_document import asyncapi_document
+from ops.export.committed import REPLICATION
 from ops.export.kubernetes_files import kubernetes_files
+from ops.export.tool_configs import Access, tool_configs
 from ops.output import Json, Output
+from shared_kernel.topics import ALL
 
 app = typer.Typer(no_args_is_help=True, help="Generates files for other programs from the topics and the policy.")
 
@@ -25,7 +29,7 @@ Replication = Annotated[int, typer.Option("--replication", min=1, max=10, help="
 def k8s(
     out: Out = None,
     partitions: Partitions = PARTITIONS,
-    replication: Replication = 3,
+    replication: Replication = REPLICATION,
     policy: Annotated[
         Path | None, typer.Option("--policy", help="The access policy. Default: chassis/identity/policy.toml.")
     ] = None,
@@ -49,6 +53,54 @@ def k8s(
     except access_policy.PolicyError as error:
         raise cannot_run(str(error)) from None
     _deliver(files, out, Output(json))
+
+
+@app.command("tools")
+def tools(
+    out: Out = None,
+    brokers: Annotated[
+        str, typer.Option("--brokers", help="Address of the brokers as the tools see it, host:port[,…].")
+    ] = "kafka:9092",
+    user: Annotated[str, typer.Option("--user", help="Kafka user, with SASL over TLS. Default: neither.")] = "",
+    json: Json = False,
+) -> None:
+    """Generates configurations for kcat, AKHQ, Kafka UI, Redpanda Console, kaf and kafkactl.
+
+    With them the tools show the records of each topic as their message type. Use the Kafka user `ops`, which can only
+    read them. No file has a password.
+
+    Reads nothing.
+
+    Changes nothing at the broker. Writes the files with --out.
+
+    Exit codes: 0 done, 2 cannot run.
+
+    Example: groupbuy-ops export tools --brokers kafka:9093 --user ops --out deploy/tools
+    """
+    _deliver(tool_configs(ALL, Access(brokers, user)), out, Output(json))
+
+
+@app.command("asyncapi")
+def asyncapi(
+    out: Out = None,
+    partitions: Partitions = PARTITIONS,
+    replication: Replication = REPLICATION,
+    json: Json = False,
+) -> None:
+    """Generates an AsyncAPI 3.0 document of the topics.
+
+    It refers to the proto files in ../protos.
+
+    Reads nothing.
+
+    Changes nothing at the broker. Writes the file asyncapi.yaml with --out.
+
+    Exit codes: 0 done, 2 cannot run.
+
+    Example: groupbuy-ops export asyncapi
+    """
+    text = asyncapi_document(ALL, partitions, replication, "../protos")
+    _deliver({"asyncapi.yaml": text}, out, Output(json))
 
 
 def _deliver(files: Mapping[str, str], out: Path | None, output: Output) -> None:
