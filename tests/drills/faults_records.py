@@ -25,7 +25,7 @@ PARTITION = 0
 def changed_log_and_old_certificate(site: Site) -> Iterator[Variables]:
     """A copy of the log at a second broker, in which one captured amount is changed, and a process with TLS there.
 
-    A wrong entry in the log of the site itself would stay for ever. The certificate of the process expires in three
+    A wrong entry in the log of the site itself would stay there. The certificate of the process expires in three
     days. Healed by stopping the watch of the copy, and by a new certificate in the place of the old one.
     """
     copied = CopiedSite(site)
