@@ -15,7 +15,7 @@ READY := .venv/.done
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof drills bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch docs audit topics certificates format proto lock wheels install-matrix release clean
+.PHONY: help demo up first-hour test lint unit process contract integration poison simulate last-moment mutants fuzz attack chaos chaos-proof drills bench bench-fold bench-beside bench-recover bench-reads bench-api bench-settle bench-lastseat bench-watch images compose-test docs audit topics certificates format proto lock wheels install-matrix release clean
 
 # Make reads options itself: `make up --keep` means its own --keep-going.
 ifneq ($(filter up,$(MAKECMDGOALS)),)
@@ -121,6 +121,12 @@ bench-watch: $(READY) ## records a second that `groupbuy-ops watch` folds from g
 
 bench-lastseat: $(READY) ## 1,000 joins at once for one seat, 200 times: one winner each; ARGS="--rounds n"
 	$(BIN)/python -m bench.lastseat $(ARGS)
+
+images: $(READY) ## builds the container images with Podman and checks them: size_mb; skipped where Podman cannot be had
+	$(BIN)/python -m tests.compose.images
+
+compose-test: $(READY) ## deploy/compose on real containers: orders, a kill, restarts, secured, replicas; ARGS="--only secured"
+	$(BIN)/python -m tests.compose.run $(ARGS)
 
 docs: $(READY) ## writes docs/transitions.md, poison.md, configuration.md, commands.md, metrics.md, asyncapi.yaml, demo-*.svg, deploy/observe, and generated files of deploy/k8s and deploy/tools
 	$(BIN)/python -m docs.generate

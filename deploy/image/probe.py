@@ -1,4 +1,4 @@
-"""A health check without a shell: `probe.py HOST:PORT[/PATH]` exits 0 if it connects, with a path if the answer is 200."""
+"""A health check without a shell: `probe.py HOST:PORT[/PATH]` exits 0 if it connects; with a path, if it gets a 200."""
 
 import socket
 import sys

@@ -51,10 +51,13 @@ async def _play(stack: ComposeStack, orders: int, seed: int, *, kill: bool, call
             await asyncio.sleep(evening.kill_at_s)
             await asyncio.to_thread(stack.kill, VICTIM)
 
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(player.play(evening))
-            if kill:
-                tasks.create_task(crash())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(player.play(evening))
+                if kill:
+                    tasks.create_task(crash())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
     if tally.errors:
         raise EveningFailed(f"{len(tally.errors)} unexpected errors, the first: {tally.errors[0]}")
     return evening.orders

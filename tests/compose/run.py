@@ -26,6 +26,8 @@ from tests.compose.stack import SERVICES, ComposeStack
 ORDERS, ORDERS_SECURED = 500, 200
 #: Seconds in which everything in progress ends after the last order.
 QUIET_S = "120"
+#: The figures of the audit that have to be the same after a restart.
+_FIGURES = ("orders", "groups", "violations", "books_equal", "captured_minor", "records")
 Say = Callable[[str], None]
 
 
@@ -58,7 +60,7 @@ def round_of(engine: Engine, layers: Sequence[str], orders: int, seed: int, say:
         after = _audit(stack)
         more = evening.play(stack, 50, seed + 1, kill=False, callers=callers)
         last = _audit(stack)
-        kept = {one: before[one] == after[one] for one in ("orders", "settled", "groups", "captured_minor", "records")}
+        kept = {one: before[one] == after[one] for one in (*_FIGURES, "settled")}
         return {
             "orders": played,
             "settled": before["settled"],
@@ -93,10 +95,7 @@ def _audit(stack: ComposeStack) -> dict[str, Any]:
     _, audited = stack.ops("audit", "--wait", QUIET_S)
     _, watched = stack.ops("watch", "--once")
     return {
-        **{
-            name: audited[name]
-            for name in ("orders", "groups", "violations", "books_equal", "captured_minor", "records")
-        },
+        **{name: audited[name] for name in _FIGURES},
         "settled": watched["orders"].get("settled", 0),
     }
 

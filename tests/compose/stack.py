@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -88,6 +89,8 @@ class ComposeStack:
 
     def remove(self) -> None:
         """Removes containers, networks and volumes, and releases the ports."""
+        # A second Ctrl-C does not leave containers behind.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             self._compose("--profile", "*", "down", "-v", "--remove-orphans", "-t", "1", timeout_s=UP_S)
             left = self._engine.podman("ps", "-aq", "--filter", f"label=com.docker.compose.project={self._project}")
@@ -95,6 +98,7 @@ class ComposeStack:
                 self._engine.podman("rm", "-f", *left.split())
         finally:
             ports.release(*self.ports.values())
+            signal.signal(signal.SIGINT, before)
 
     def copy(self, name: str, path: str, into: Path) -> None:
         """Copies a file or folder of a service's container."""
@@ -122,7 +126,7 @@ class ComposeStack:
             raise ContainerFailed(f"compose {' '.join(arguments)} ended with {done.returncode}:\n{said}\n{logs}")
         return done.stdout
 
-    def _compose(self, *arguments: str, timeout_s: float) -> Any:
+    def _compose(self, *arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
         return self._engine.run(
             *self._command, *arguments, check=False, timeout_s=timeout_s, environment=self._environment
         )
