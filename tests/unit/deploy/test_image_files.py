@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 import threading
@@ -133,3 +134,12 @@ def test_scripts_are_valid_and_executable(script: Path) -> None:
     shell = script.read_text(encoding="utf-8").splitlines()[0].removeprefix("#!")
     assert subprocess.run([shell, "-n", str(script)], check=False, timeout=20).returncode == 0
     assert script.stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("module", ["tests.compose.images", "tests.compose.run"])
+def test_without_podman_a_target_is_skipped_with_one_sentence(module: str, tmp_path: Path) -> None:
+    variables = {"PATH": str(tmp_path), "HOME": str(tmp_path), "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}"}
+    command = (sys.executable, "-m", module)
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout).keys() == {"skipped"}
