@@ -24,7 +24,7 @@ IDENTITY_LABEL = "groupbuy.internal/identity"
 NAMESPACES = {name: f"groupbuy.internal/{name}" for name in ("clients", "monitoring", "webhooks")}
 NAME, PART_OF = "app.kubernetes.io/name", "app.kubernetes.io/part-of"
 #: Pods that use Kafka and serve no gRPC.
-_TOOLS = ("watch", "topics")
+_TOOLS = ("watch", "topics", "ops")
 #: Addresses that a payment provider can't have: private networks, loopback and the node's metadata service.
 _NOT_PUBLIC = ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
 

@@ -98,7 +98,7 @@ def test_ports_are_those_of_the_settings() -> None:
 def test_network_policies_follow_the_access_policy() -> None:
     found = {one["metadata"]["name"]: one["spec"] for one in parsed("components/network-policies/policies.yaml")}
     assert set(found) == {
-        f"groupbuy-{one}" for one in ("default", "orders", "groups", "payments", "provider", "watch", "topics")
+        f"groupbuy-{one}" for one in ("default", "orders", "groups", "payments", "provider", "watch", "topics", "ops")
     }
     default = found["groupbuy-default"]
     assert default["podSelector"] == {"matchLabels": {"app.kubernetes.io/part-of": "groupbuy"}}

@@ -133,6 +133,12 @@ def test_an_overlay_builds_and_is_valid(overlay: str) -> None:
             assert document["metadata"].get("namespace") == "groupbuy", document["metadata"]
 
 
+@pytest.mark.parametrize("file", sorted((K8S / "temporary").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_temporary_manifest_is_valid(file: Path) -> None:
+    for document in documents(file.read_text(encoding="utf-8")):
+        check(document)
+
+
 def test_the_checks_find_a_misspelled_key() -> None:
     document = deepcopy(one_of(of("base"), "StatefulSet", "groups"))
     document["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
@@ -265,8 +271,9 @@ def pods(found: Sequence[Document]) -> dict[str, Document]:
 
 @pytest.mark.parametrize("overlay", ["overlays/development", "overlays/production"])
 def test_every_pod_is_restricted(overlay: str) -> None:
-    found = pods(of(overlay))
-    assert set(found) >= {*SERVICES, "watch", "topics"}
+    replay = documents((K8S / "temporary" / "replay-job.yaml").read_text(encoding="utf-8"))
+    found = pods([*of(overlay), *replay])
+    assert set(found) >= {*SERVICES, "watch", "topics", "replay"}
     for name, template in found.items():
         pod = template["spec"]
         assert pod["securityContext"]["runAsNonRoot"], name
