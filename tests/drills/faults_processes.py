@@ -123,17 +123,28 @@ def orders_overloaded(site: Site) -> Iterator[Variables]:
     "GroupbuyNoLease",
     "GroupbuyTimersLate",
     "GroupbuyNotServing",
-    "GroupbuyCheckpointOld",
     fires_within_s=60.0,
     ends_within_s=90.0,
 )
 def broker_frozen(site: Site) -> Iterator[Variables]:
-    """SIGSTOP to the broker: no heartbeat, tick, decision or checkpoint is acknowledged."""
+    """SIGSTOP to the broker: no heartbeat, tick or decision is acknowledged."""
     site.stack.freeze("broker")
     try:
         yield {"INSTANCE": site.metrics("groups")}
     finally:
         site.stack.thaw("broker")
+
+
+@drill("GroupbuyCheckpointOld", fires_within_s=75.0)
+def disk_stuck(site: Site) -> Iterator[Variables]:
+    """The disk of groups takes no checkpoint. A file system that hangs needs another kernel: the fault is planted."""
+    pid = site.stack.pid("groups")
+    assert pid is not None
+    os.kill(pid, signal.SIGUSR2)
+    try:
+        yield {"INSTANCE": site.metrics("groups")}
+    finally:
+        os.kill(pid, signal.SIGUSR2)
 
 
 @drill("GroupbuyRecoverySlow", ends_within_s=90.0)

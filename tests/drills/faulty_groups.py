@@ -1,7 +1,8 @@
-"""The groups service with two planted faults, for drills: `python -m tests.drills.faulty_groups`.
+"""The groups service with three planted faults, for drills: `python -m tests.drills.faulty_groups`.
 
 The rules raise for orders of the customer FAULTY. SIGUSR1 blocks the event loop, until the watchdog ends the process
-with code 70. Everything else is the real service.
+with code 70. SIGUSR2 makes the disk stuck, and the next one frees it: checkpoints wait before they are written.
+Everything else is the real service.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Any
 from chassis.lifecycle.runner import run
 from chassis.lifecycle.settings import load
 from chassis.lifecycle.variables import parse_arguments
+from eventlog.state.rocksdb_store import RocksDBStore
 from services.groups.app import build
 from services.groups.domain.domain import GroupDomain
 from services.groups.settings import GroupsSettings
 
 FAULTY = "c-faulty"
+_disk_is_free = threading.Event()
 
 
 def plant() -> None:
@@ -35,6 +38,25 @@ def plant() -> None:
     GroupDomain.decide = faulty  # type: ignore[method-assign] # the planted fault
 
 
+def plant_disk() -> None:
+    """Makes checkpoints wait while the disk is stuck."""
+    finish = RocksDBStore.finish_checkpoint
+
+    def stuck(self: RocksDBStore[Any], position: Any) -> None:
+        _disk_is_free.wait()
+        finish(self, position)
+
+    RocksDBStore.finish_checkpoint = stuck  # type: ignore[method-assign] # the planted fault
+
+
+def toggle_disk(*_: object) -> None:
+    """Makes the disk stuck, or frees it."""
+    if _disk_is_free.is_set():
+        _disk_is_free.clear()
+    else:
+        _disk_is_free.set()
+
+
 def block(*_: object) -> None:
     """Blocks the calling thread: as a signal handler, that of the event loop."""
     threading.Event().wait()
@@ -43,5 +65,8 @@ def block(*_: object) -> None:
 if __name__ == "__main__":
     parse_arguments(GroupsSettings, "services.groups")
     plant()
+    plant_disk()
+    _disk_is_free.set()
+    signal.signal(signal.SIGUSR2, toggle_disk)
     signal.signal(signal.SIGUSR1, block)
     sys.exit(run(load(GroupsSettings), build))

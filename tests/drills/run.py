@@ -6,8 +6,9 @@ fault is healed, and the alerts have to end. Prometheus scrapes twice a second, 
 times; thresholds that would take too long are lower, as `drill_threshold` of the alert says.
 
 Prints a table of the seconds that each alert took: from the beginning of the cause until it fired, and from the
-beginning of the healing until it ended. The last line is one JSON object. Exit codes: 0 every alert passed
-its drill and no alert fired before, 1 otherwise, 2 cannot run.
+beginning of the healing until it ended, 0 if it ended before, because a range of the alert was over. The last line is
+one JSON object. Exit codes: 0 every alert passed its drill, no alert fired in the quiet evening and every panel of the
+dashboards has data; 1 otherwise; 2 cannot run.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ KERNEL = Group(
             summary="{{ $labels.instance }} has no checkpoint of {{ $labels.consumer_group }} for "
             "{{ $value | humanizeDuration }}",
             impact="A restart folds the log since then, and is late by that time. Nothing is lost.",
-            cause="Output is not acknowledged by the broker, or the disk of the state directory is slow.",
+            cause="The disk of the state directory is slow or stuck, or the broker does not acknowledge output.",
             action="Read /ready of the process, then `df` and `iostat` of its state directory.",
         ),
         Alert(
