@@ -22,8 +22,12 @@ import pytest
 
 from chassis.lifecycle.runner import STOP_SLACK_S
 from chassis.lifecycle.settings import ServiceSettings, load
+from docs.commands_page import commands
+from eventlog.broker.security import Cluster
 from ops.broker.topics import PARTITIONS
 from ops.export.identity_resources import GRPC_PORTS, METRICS_PORT, WEBHOOKS_PORT
+from ops.security import cluster
+from ops.where import broker
 from services.groups.settings import GroupsSettings
 from services.orders.settings import OrdersSettings
 from services.payments.settings import PaymentsSettings
@@ -246,10 +250,38 @@ def test_a_service_starts_with_the_settings_of_its_pod(service: str, monkeypatch
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 2 * settings.warm_seconds
 
 
+@pytest.mark.parametrize("name", [*SERVICES, "watch", "topics", "replay"])
+def test_groupbuy_ops_in_a_pod_has_its_user_and_valid_arguments(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    replay = documents((K8S / "temporary" / "replay-job.yaml").read_text(encoding="utf-8"))
+    found = [*of("overlays/production"), *replay]
+    pod = pods(found)[name]["spec"]
+    called = [one for one in [*pod["containers"], *pod.get("initContainers", [])] if one["args"][0] == "groupbuy-ops"]
+    assert len(called) == (2 if name == "watch" else 1)
+    users = {"watch": "ops", "topics": "provision", "replay": "ops"}
+    (secret,) = [one["secret"]["secretName"] for one in pod["volumes"] if one["name"] == "kafka-user"]
+    assert secret == users.get(name, name)
+    mounts = {one["mountPath"]: one["name"] for one in called[0]["volumeMounts"]}
+    assert mounts["/kafka/user"] == "kafka-user"
+    for container in called:
+        known, words = dict(commands()), container["args"]
+        called_as = next(one for one in (" ".join(words[:3]), " ".join(words[:2])) if one in known)
+        with known[called_as].make_context(called_as, words[len(called_as.split()) :]):
+            pass
+        monkeypatch.setattr(Path, "is_file", lambda _: True)
+        monkeypatch.setattr(Path, "read_text", lambda *_, **__: "password")
+        for variable, value in settings_of(found, container).items():
+            monkeypatch.setenv(variable, value)
+        kafka = cluster(broker(None))
+        assert isinstance(kafka, Cluster)
+        assert str(kafka) == "kafka-kafka-bootstrap:9093"
+        assert (kafka.security.user, kafka.security.password) == (secret, "password")
+        assert str(kafka.security.ca) == "/kafka/ca/ca.crt"
+
+
 def settings_of(found: Sequence[Document], container: Document) -> dict[str, str]:
     """The environment of a container in the pod `<name>-1`, without optional secrets."""
     given: dict[str, str] = {}
-    for source in container["envFrom"]:
+    for source in container.get("envFrom", []):
         given |= one_of(found, "ConfigMap", source["configMapRef"]["name"])["data"]
     fields = {"metadata.name": f"{container['name']}-1", "metadata.namespace": "groupbuy"}
     for one in container["env"]:
