@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from eventlog.admin.acls import OPS
 from eventlog.records import dead_letters
 from eventlog.records.topic_spec import TopicSpec
 from ops.export.yaml_text import documents
 
 PROTOBUF = "application/vnd.google.protobuf;version=3"
-#: Headers of every record that is no dead letter, each with its only value if it has one.
+#: Headers of every record that a service writes into a topic of messages, each with its only value if it has one.
 HEADERS = {
     "ce_specversion": "1.0",
     "ce_id": "",
@@ -122,7 +123,8 @@ def _message(topic: TopicSpec, protos: str) -> dict[str, Any]:
         "name": descriptor.full_name,
         "title": descriptor.name,
         "contentType": "application/protobuf",
-        "headers": _headers(HEADERS),
+        # The command line writes its records without headers.
+        **({} if topic.writer == OPS else {"headers": _headers(HEADERS)}),
         "payload": {"schemaFormat": PROTOBUF, "schema": {"$ref": f"{protos}/{descriptor.file.name}"}},
         "bindings": key,
     }
