@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from chassis.lifecycle.variables import variables
 from docs.commands_page import commands
+from eventlog.records.envelope import HeaderTemplate
 from ops.broker.topics import PARTITIONS
 from ops.main import PROGRAM
 from ops.security import OpsSettings
 from services.groups.settings import GroupsSettings
 from services.orders.settings import OrdersSettings
 from services.payments.settings import PaymentsSettings
-from shared_kernel.topics import ALL
+from shared_kernel.topics import ALL, GROUP_LOG, GROUPS_DECIDER
 from tests.unit.deploy.external_tools import ROOT
+from tests.unit.ops.simulated_system import SimulatedSystem
 
 BOOK = ROOT / "docs" / "operating"
 PAGES = sorted(BOOK.glob("*.md"))
@@ -150,3 +153,21 @@ def test_sums_of_bytes_are_right() -> None:
         f"100 × {sum(sizes) - kept:,} × 7.8 million s × 3 = {round(100 * (sum(sizes) - kept) * 7.8e6 * 3 / 1e12)} TB"
         in text
     )
+
+
+def test_bytes_of_an_order_are_those_of_a_simulated_evening(tmp_path: Path) -> None:
+    orders = 1_000
+    system = SimulatedSystem(orders, 1, tmp_path)
+    system.run()
+    made = HeaderTemplate(GROUP_LOG.type_name, GROUPS_DECIDER).headers(f"{uuid4()}:12", 1_700_000_000_000)
+    # A record's own framing, a byte for each length of a header, and the key.
+    added = 8 + sum(len(name) + len(value) + 2 for name, value in made) + 36
+    assert added == pytest.approx(257, abs=15)
+    text = text_of(BOOK / "capacity.md")
+    rows = re.findall(r"^\| `([\w.]+)` \| ([\d.]+) \| ([\d,]+) \| ", text, re.MULTILINE)
+    assert {name for name, *_ in rows} == set(system.topics)
+    for name, records, size in rows:
+        lines = system.topics[name]
+        assert float(records) == pytest.approx(len(lines) / orders, rel=0.05)
+        total = sum(len(one.value) + added for one in lines) / orders
+        assert float(size.replace(",", "")) == pytest.approx(total, rel=0.05), name
