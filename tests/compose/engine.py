@@ -83,7 +83,8 @@ class Engine:
         }
 
     def close(self) -> None:
-        """Deletes the settings. Images and the layers of builds stay."""
+        """Deletes the settings, and layers of builds that no image has had for a day. The images stay."""
+        self.podman("image", "prune", "-f", "--filter", "until=24h", check=False)
         shutil.rmtree(self._run, ignore_errors=True)
 
     def run(

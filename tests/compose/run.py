@@ -46,9 +46,7 @@ def round_of(engine: Engine, layers: Sequence[str], orders: int, seed: int, say:
     with stack_of(engine, layers, say) as stack, tempfile.TemporaryDirectory() as name:
         secured = "compose.secured" in layers
         stack.up()
-        callers = Path(name) / "callers" if secured else None
-        if callers is not None:
-            stack.copy("credentials", "/out/callers", callers)
+        callers = stack.callers(Path(name)) if secured else None
         say(f"{orders} orders on {' + '.join(layers)}")
         played = evening.play(stack, orders, seed, kill=True, callers=callers)
         stack.wait_ready(evening.VICTIM)

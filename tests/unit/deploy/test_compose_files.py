@@ -33,7 +33,7 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "ops": OpsSettings,
 }
 #: Services whose state is that of others, or of none.
-STATELESS = {"topics", "acls", "ops", "akhq", "kafka-ui", "console"}
+STATELESS = {"topics", "acls", "ops", "akhq", "kafka-ui", "console", "callers"}
 
 
 def combined() -> list[tuple[str, ...]]:
