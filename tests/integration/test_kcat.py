@@ -93,7 +93,7 @@ def test_bytes_from_kcat_decode_and_have_the_documented_headers(shop: Shop, tmp_
     assert {name for name, count in counts.items() if not count} == empty
     ids = {order.name.rsplit("/", 1)[1] for order in orders}
     made = GetMessageClass(pool.FindMessageTypeByName(ORDERS.type_name))
-    assert ids == {made.FromString(one.value).placed.order for one in records(kcat(config, ORDERS.name, "-f", FORMAT))}
+    assert ids <= {made.FromString(one.value).order for one in records(kcat(config, ORDERS.name, "-f", FORMAT))}
 
 
 def test_buf_prints_a_record_of_kcat_as_json(shop: Shop, tmp_path: Path) -> None:
