@@ -36,6 +36,7 @@ ALERT = re.compile(r"\bGroupbuy[A-Z]\w+")
 VARIABLE = re.compile(r"\bGROUPBUY_[A-Z_]+")
 #: Names of settings without their prefix, as the pages write them.
 SHORT = re.compile(r"`([A-Z][A-Z_]{5,})`")
+SUBSTITUTED = re.compile(r"\$\{([A-Z_]+)")
 FILE = re.compile(r"\b(?:deploy|protos|docs|chassis|devstack)/[\w./-]*[\w/]")
 METRIC = re.compile(r"\bgroupbuy_[a-z_]+")
 
@@ -112,14 +113,18 @@ def test_every_alert_variable_and_metric_exists(page: Path) -> None:
     classes = (OrdersSettings, GroupsSettings, PaymentsSettings, OpsSettings)
     known = {one.name for settings in classes for one in variables(settings)}
     short = {name.split("_", 2)[2] for name in known}
+    # Those of the Compose files.
+    compose = {
+        one for file in (ROOT / "deploy" / "compose").glob("*.yaml") for one in SUBSTITUTED.findall(text_of(file))
+    }
     for variable in VARIABLE.findall(text):
-        assert variable in known, variable
+        assert variable in known | compose, variable
     others = {"KAFKA_PASSWORD", "KAFKA_SASL_PASSWORD", "CONTEXTS_GROUPBUY_SASL_PASSWORD"}
     for variable in SHORT.findall(text):
-        assert variable in {*short, *others}, variable
+        assert variable in {*short, *others, *compose}, variable
     catalogue = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     for metric in METRIC.findall(text):
-        assert metric == "groupbuy_testing" or metric in catalogue, metric
+        assert metric in {"groupbuy_testing", "groupbuy_settlement"} or metric in catalogue, metric
 
 
 def test_capacity_follows_from_the_measured_costs() -> None:
