@@ -21,7 +21,7 @@ from tests.compose.images import ROOT
 from tests.compose.stack import ComposeStack
 
 VICTIM = "groups"
-#: The load of `throughput`, just below the 690/s of `make bench-settle` on two cores: orders per second, seconds, warm-up.
+#: The load of `throughput`, below the 690/s of `make bench-settle` on two cores: orders per second, seconds, warm-up.
 RATE, SECONDS, WARM_S = 600.0, 10.0, 3.0
 #: Longer than the load and its settlement.
 WINDOW_S = 45
