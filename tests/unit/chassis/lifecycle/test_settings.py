@@ -106,7 +106,9 @@ def test_an_address_has_a_host_and_a_port() -> None:
     assert host_and_port("broker-1.example:9092") == ("broker-1.example", 9092)
 
 
-async def test_the_session_time_out_reaches_the_consumer_groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_the_session_time_out_reaches_the_consumer_groups(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("GROUPBUY_GROUPS_SESSION_SECONDS", "30")
     monkeypatch.setenv("GROUPBUY_GROUPS_STATE_DIR", str(tmp_path))
     connection, _ = connection_of(load(GroupsSettings))
