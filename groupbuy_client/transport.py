@@ -38,9 +38,10 @@ _PAUSE_FACTOR = float(_POLICY["backoffMultiplier"])
 
 OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.service_config", SERVICE_CONFIG),
-    # Reconnect to a restarted service at once; by default gRPC waits for a second and more.
+    # Reconnect to a restarted service at once; by default gRPC waits for a second and more. The minimum is in fact the
+    # time for an attempt to connect: several round trips with TLS.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Detect a dead connection below a watch within 30 s. Servers permit a ping every 10 s.
     ("grpc.keepalive_time_ms", 20_000),

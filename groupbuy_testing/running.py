@@ -14,7 +14,7 @@ from groupbuy_testing.control import tail
 # chassis/rpc/channel_options.py, which this package does not import; tests/unit/client/test_generated.py compares both.
 OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -14,6 +14,8 @@ Options = tuple[tuple[str, str | int], ...]
 #: second and more, and a restarted server would look unavailable for as long.
 FIRST_BACKOFF_MS: Final = 100
 MAX_BACKOFF_MS: Final = 500
+#: Milliseconds of one attempt to connect, several round trips with TLS; gRPC calls it the minimum back-off.
+CONNECT_MS: Final = 2_000
 #: Detects a server that vanished. Servers of ours permit a ping every 10 s.
 KEEPALIVE: Final[Options] = (
     ("grpc.keepalive_time_ms", 20_000),
@@ -32,7 +34,7 @@ def options(*, max_backoff_ms: int = MAX_BACKOFF_MS, retries: bool = True, own_c
     backoff_ms = min(FIRST_BACKOFF_MS, max_backoff_ms)
     made: Options = (
         ("grpc.initial_reconnect_backoff_ms", backoff_ms),
-        ("grpc.min_reconnect_backoff_ms", backoff_ms),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_MS),
         ("grpc.max_reconnect_backoff_ms", max_backoff_ms),
         *KEEPALIVE,
         *DIRECT,
