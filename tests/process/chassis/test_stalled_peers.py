@@ -216,9 +216,10 @@ async def test_a_flood_of_resets_is_disconnected_and_no_call_is_refused() -> Non
             # Enough calls for the counters to be read.
             while not (await answered() and held.load_shedder.wait_s == 0.0 and held.load_shedder.taken > 200):
                 pass
-        await run.server._counters.recount()
-        # Calls start and end during the count, so it is not exact.
-        assert abs(run.server._counters.unfinished() or 0) < 50
+        async with asyncio.timeout(SOON_S):
+            # A count is not exact while calls end, such as those of the flood that gRPC still drops.
+            while abs(run.server._counters.unfinished() or 0) >= 50:
+                await run.server._counters.recount()
 
 
 async def test_the_connections_of_an_address_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
