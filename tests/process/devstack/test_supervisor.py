@@ -71,7 +71,7 @@ def test_any_other_exit_is_a_failure_with_the_end_of_the_log(watch: Watch, code:
 
 def test_a_process_stopped_on_purpose_stays_down(watch: Watch, changes: list[str]) -> None:
     supervisor, process = watch(f"print('born', flush=True); {FOR_EVER}")
-    assert wait_for(lambda: starts(process) == 1, timeout_s=10)
+    assert wait_for(lambda: starts(process) == 1 and changes == ["changed"], timeout_s=10)
     process.kill()
     assert wait_for(lambda: len(changes) == 2, timeout_s=10)
     supervisor.stop()
