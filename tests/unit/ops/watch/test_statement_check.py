@@ -114,6 +114,15 @@ async def test_holds_of_another_provider_are_not_expected(audit: IncrementalAudi
     assert (await compared(audit, tmp_path, [], provider="stripe")).differences == 0
 
 
+async def test_the_holds_of_another_provider_are_compared_if_the_statement_lists_them(
+    system: SimulatedSystem, audit: IncrementalAudit, tmp_path: Path
+) -> None:
+    entries = system.entries()
+    assert (await compared(audit, tmp_path, entries, provider="stripe")).texts == []
+    amount(next(entry for entry in entries if entry.captures == 1))
+    assert (await compared(audit, tmp_path, entries, provider="stripe")).differences == 1
+
+
 async def test_entries_of_another_workers_partitions_are_ignored(
     system: SimulatedSystem, audit: IncrementalAudit, tmp_path: Path
 ) -> None:
