@@ -94,12 +94,21 @@ def test_all_missing_tools_are_reported_in_one_sentence() -> None:
     assert str(error.value).endswith("or set KAFKA=host:port to use a broker of your own.")
 
 
-@pytest.mark.parametrize("module", ["devstack.kafka", "devstack.stack"])
+#: Arguments of each command: the tests run beside others, and perhaps beside a stack with the fixed ports.
+ARGUMENTS: dict[str, list[str]] = {"devstack.kafka": [], "devstack.stack": ["--ports", "free"]}
+
+
+@pytest.mark.parametrize("module", list(ARGUMENTS))
 def test_the_commands_exit_with_2_and_that_sentence(tmp_path: Path, module: str) -> None:
     bare = {name: value for name, value in os.environ.items() if name not in {"KAFKA", "JAVA_HOME"}}
     environment = {**bare, "PATH": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     ended = subprocess.run(
-        [sys.executable, "-m", module], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", module, *ARGUMENTS[module]],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith("A local Kafka needs Java 17 or newer and Maven: install it")
@@ -108,7 +117,7 @@ def test_the_commands_exit_with_2_and_that_sentence(tmp_path: Path, module: str)
 
 
 @pytest.mark.parametrize("home", [None, "", "/dev/null", "/proc"])
-@pytest.mark.parametrize("module", ["devstack.kafka", "devstack.stack"])
+@pytest.mark.parametrize("module", list(ARGUMENTS))
 def test_without_a_usable_home_a_sentence_names_the_variable_to_set(
     home: str | None, module: str, tmp_path: Path
 ) -> None:
@@ -119,7 +128,7 @@ def test_without_a_usable_home_a_sentence_names_the_variable_to_set(
         "import pwd, runpy, sys\n"
         "def hidden(uid): raise KeyError(uid)\n"
         "pwd.getpwuid = hidden\n"
-        f"sys.argv = ['it']\nrunpy.run_module({module!r}, run_name='__main__')\n"
+        f"sys.argv = {['it', *ARGUMENTS[module]]!r}\nrunpy.run_module({module!r}, run_name='__main__')\n"
     )
     bare = {name: value for name, value in os.environ.items() if name not in {"KAFKA", "HOME", "XDG_CACHE_HOME"}}
     environment = {**bare, **({} if home is None else {"HOME": home}), "PYTHONPATH": str(ROOT)}
@@ -133,7 +142,7 @@ def test_without_a_usable_home_a_sentence_names_the_variable_to_set(
 
 def test_an_invalid_kafka_address_exits_with_2(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "devstack.stack"],
+        [sys.executable, "-m", "devstack.stack", *ARGUMENTS["devstack.stack"]],
         cwd=tmp_path,
         env={**os.environ, "KAFKA": "kafka"},
         capture_output=True,
