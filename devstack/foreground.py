@@ -31,7 +31,7 @@ def say(text: str, stream: TextIO | None = None) -> None:
         output.write(f"{text}\n")
         output.flush()
     except OSError:
-        # Otherwise the interpreter fails at its end, when it flushes what is left.
+        # Otherwise the interpreter fails at its end, when it flushes its buffers.
         with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
             os.dup2(nowhere.fileno(), output.fileno())
 

@@ -1,9 +1,9 @@
 """The retry policy of the contract: how a gRPC client repeats a call that ended with UNAVAILABLE.
 
 A killed service is back within 4 s. Until then nobody listens, or it answers UNAVAILABLE: both end an attempt. gRPC
-allows five attempts at most. Their pauses add up to 6 s even if the jitter shortens each of them: a
-channel with gRPC's own back-off connects about 1, 2.6 and 5.2 s after the first refusal. Calls do not wait for the
-connection (`waitForReady`): a wrong address or certificate would only be known at the deadline, and without its reason.
+allows five attempts at most. Their pauses add up to 6 s even if the jitter shortens each of them: a channel with
+gRPC's own back-off connects about 1, 2.6 and 5.2 s after the first refusal. Calls do not wait for the connection
+(`waitForReady`): a wrong address or certificate would only be known at the deadline, and without its reason.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ class Foreground:
         return self.output
 
     def close(self) -> None:
-        """Kills what is left."""
+        """Kills the processes that still run."""
         _kill(self._process)
         self._file.close()
 
