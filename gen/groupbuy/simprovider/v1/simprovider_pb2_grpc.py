@@ -75,6 +75,41 @@ class SimProviderServiceStub(object):
                 request_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.ExportStatementRequest.SerializeToString,
                 response_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.StatementEntry.FromString,
                 _registered_method=True)
+        self.ExportBalance = channel.unary_stream(
+                '/groupbuy.simprovider.v1.SimProviderService/ExportBalance',
+                request_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.ExportBalanceRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.BalanceTransaction.FromString,
+                _registered_method=True)
+        self.OperateByHand = channel.unary_unary(
+                '/groupbuy.simprovider.v1.SimProviderService/OperateByHand',
+                request_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.OperateByHandRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.CallResult.FromString,
+                _registered_method=True)
+        self.UndoRefund = channel.unary_unary(
+                '/groupbuy.simprovider.v1.SimProviderService/UndoRefund',
+                request_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.UndoRefundRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.CallResult.FromString,
+                _registered_method=True)
+        self.OpenDispute = channel.unary_unary(
+                '/groupbuy.simprovider.v1.SimProviderService/OpenDispute',
+                request_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.OpenDisputeRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.Dispute.FromString,
+                _registered_method=True)
+        self.UpdateDispute = channel.unary_unary(
+                '/groupbuy.simprovider.v1.SimProviderService/UpdateDispute',
+                request_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.UpdateDisputeRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.Dispute.FromString,
+                _registered_method=True)
+        self.WarnOfFraud = channel.unary_unary(
+                '/groupbuy.simprovider.v1.SimProviderService/WarnOfFraud',
+                request_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.WarnOfFraudRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.CallResult.FromString,
+                _registered_method=True)
+        self.PayOut = channel.unary_unary(
+                '/groupbuy.simprovider.v1.SimProviderService/PayOut',
+                request_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.PayOutRequest.SerializeToString,
+                response_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.PayOutResponse.FromString,
+                _registered_method=True)
         self.Configure = channel.unary_unary(
                 '/groupbuy.simprovider.v1.SimProviderService/Configure',
                 request_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.ConfigureRequest.SerializeToString,
@@ -142,6 +177,55 @@ class SimProviderServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportBalance(self, request, context):
+        """Exports the changes of the merchant's balance: money taken and returned, fees, disputes and payouts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OperateByHand(self, request, context):
+        """Makes an operation as a person would in the provider's dashboard, without the merchant's metadata.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndoRefund(self, request, context):
+        """Undoes a refund that has succeeded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OpenDispute(self, request, context):
+        """Opens a dispute.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateDispute(self, request, context):
+        """Moves a dispute on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WarnOfFraud(self, request, context):
+        """Warns of fraud.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PayOut(self, request, context):
+        """Pays the balance out to the merchant's bank.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Configure(self, request, context):
         """Sets the behaviour.
         """
@@ -191,6 +275,41 @@ def add_SimProviderServiceServicer_to_server(servicer, server):
                     servicer.ExportStatement,
                     request_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.ExportStatementRequest.FromString,
                     response_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.StatementEntry.SerializeToString,
+            ),
+            'ExportBalance': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportBalance,
+                    request_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.ExportBalanceRequest.FromString,
+                    response_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.BalanceTransaction.SerializeToString,
+            ),
+            'OperateByHand': grpc.unary_unary_rpc_method_handler(
+                    servicer.OperateByHand,
+                    request_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.OperateByHandRequest.FromString,
+                    response_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.CallResult.SerializeToString,
+            ),
+            'UndoRefund': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoRefund,
+                    request_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.UndoRefundRequest.FromString,
+                    response_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.CallResult.SerializeToString,
+            ),
+            'OpenDispute': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenDispute,
+                    request_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.OpenDisputeRequest.FromString,
+                    response_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.Dispute.SerializeToString,
+            ),
+            'UpdateDispute': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateDispute,
+                    request_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.UpdateDisputeRequest.FromString,
+                    response_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.Dispute.SerializeToString,
+            ),
+            'WarnOfFraud': grpc.unary_unary_rpc_method_handler(
+                    servicer.WarnOfFraud,
+                    request_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.WarnOfFraudRequest.FromString,
+                    response_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.CallResult.SerializeToString,
+            ),
+            'PayOut': grpc.unary_unary_rpc_method_handler(
+                    servicer.PayOut,
+                    request_deserializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.PayOutRequest.FromString,
+                    response_serializer=groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.PayOutResponse.SerializeToString,
             ),
             'Configure': grpc.unary_unary_rpc_method_handler(
                     servicer.Configure,
@@ -415,6 +534,195 @@ class SimProviderService(object):
             '/groupbuy.simprovider.v1.SimProviderService/ExportStatement',
             groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.ExportStatementRequest.SerializeToString,
             groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.StatementEntry.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportBalance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/groupbuy.simprovider.v1.SimProviderService/ExportBalance',
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.ExportBalanceRequest.SerializeToString,
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.BalanceTransaction.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OperateByHand(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.simprovider.v1.SimProviderService/OperateByHand',
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.OperateByHandRequest.SerializeToString,
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.CallResult.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndoRefund(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.simprovider.v1.SimProviderService/UndoRefund',
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.UndoRefundRequest.SerializeToString,
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.CallResult.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenDispute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.simprovider.v1.SimProviderService/OpenDispute',
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.OpenDisputeRequest.SerializeToString,
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.Dispute.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateDispute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.simprovider.v1.SimProviderService/UpdateDispute',
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.UpdateDisputeRequest.SerializeToString,
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.Dispute.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WarnOfFraud(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.simprovider.v1.SimProviderService/WarnOfFraud',
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.WarnOfFraudRequest.SerializeToString,
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.CallResult.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PayOut(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/groupbuy.simprovider.v1.SimProviderService/PayOut',
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.PayOutRequest.SerializeToString,
+            groupbuy_dot_simprovider_dot_v1_dot_simprovider__pb2.PayOutResponse.FromString,
             options,
             channel_credentials,
             insecure,
