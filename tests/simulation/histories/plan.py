@@ -23,6 +23,8 @@ MIN_INPUTS = 200
 PARTITIONS = 2
 #: Share of the histories with a restart of all processes followed by days without calls.
 NIGHTS = 0.5
+#: Share of the histories with a constant traffic.
+TRAFFIC = 0.1
 #: Rows of the payments' table to aim at in one history.
 AIMS = 4
 START_MS = 1_760_000_000_000
@@ -101,6 +103,8 @@ def plan(seed: int) -> Plan:
     night = Random(seed ^ 0xDA2C)
     if night.random() < NIGHTS:
         faults.append(Fault(night.randrange(20, steps), "night", night.getrandbits(24)))
+    if night.random() < TRAFFIC:
+        faults.append(Fault(night.randrange(20, steps), "traffic", night.getrandbits(24)))
     faults.sort(key=lambda fault: fault.step)
     more: list[GroupPlan] = []
     for _ in range(SPARE):

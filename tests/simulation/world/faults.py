@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
+from groupbuy.orders.v1.facts_pb2 import OrderFact
 from groupbuy.payments.v1.decisions_pb2 import ProviderCall
 
 from shared_kernel import topics
@@ -13,6 +15,7 @@ from tests.simulation.histories.plan import Fault
 from tests.simulation.world.forged_records import FORGED_EVENTS, forged_payment_event
 from tests.simulation.world.money_faults import MONEY_FAULTS
 from tests.simulation.world.processes import DeciderProcess, Out, Process
+from tests.simulation.world.shop import Act
 from tests.simulation.world.unusual_results import unusual_result
 from tests.simulation.world.world import Slot, World
 
@@ -21,6 +24,11 @@ DAY_MS = 24 * HOUR_MS
 #: A period without calls, and the time within which a restarted decider has to handle all that was due an hour before.
 NIGHT_MS = 5 * DAY_MS
 AWAKE_MS = HOUR_MS // 6
+#: A constant traffic of refused orders: its interval and number. A decider's clock stays fresh while it decides them.
+TRAFFIC_INTERVAL_MS = 20_000
+TRAFFIC = 150
+#: Within this time, all that was due must have happened, whatever the broker's clock did.
+TRAFFIC_LATE_MS = HOUR_MS // 2
 #: Statuses of orders that forged events name, and the time between two searches for such an order.
 _FORGED_STATUSES = ("WAITLISTED", "WAITLISTED", "SETTLING", "RESERVED", "CAPTURE_DECLINED", "LAPSED")
 SEARCH_INTERVAL_MS = 20_000
@@ -163,6 +171,20 @@ def _night(world: World, pick: int) -> None:
     world.after(NIGHT_MS - DAY_MS // 2, lambda: world.check_due(HOUR_MS))
 
 
+def _traffic(world: World, pick: int) -> None:
+    """Sends orders to a group, one after the other, until long after its deadline: timers fire beside other output."""
+    group = world.plan.groups[pick % len(world.plan.groups)]
+    world.coverage.count("fault", "constant traffic")
+    for number in range(TRAFFIC):
+        name = f"traffic-{number}"
+        fact = OrderFact(order=name, group=group.group, customer=name)
+        fact.placed.campaign = group.campaign.name
+        fact.placed.request_sha256 = name.encode()
+        act = Act(0, "placed", topics.ORDERS.name, group.group, fact.SerializeToString(), (), name)
+        world.after(number * TRAFFIC_INTERVAL_MS, partial(world.act, act))
+    world.after(TRAFFIC * TRAFFIC_INTERVAL_MS, lambda: world.check_due(TRAFFIC_LATE_MS))
+
+
 def _slow(world: World, pick: int) -> None:
     found = _victim(world, pick)
     if found is None or found[1].paused:
@@ -271,6 +293,7 @@ _FAULTS: dict[str, Callable[[World, int], None]] = {
     "rebalance": _rebalance,
     "slow": _slow,
     "night": _night,
+    "traffic": _traffic,
     "checkpoint": _checkpoint,
     "lose_state": _lose_state,
     "clock_back": _clock_back,
