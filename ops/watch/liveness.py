@@ -1,7 +1,7 @@
 """Finds consumer groups that do no work: without a member, or with records to read and no progress.
 
-A killed member leaves its group when its session expires: by default 10 s after its last heartbeat. With the limit of 10 s a dead
-service is therefore reported within 20 s and one poll.
+A killed member leaves its group when its session expires: by default 10 s after its last heartbeat. With the limit of
+10 s a dead service is therefore reported within 20 s and one poll.
 """
 
 from __future__ import annotations
