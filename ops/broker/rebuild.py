@@ -14,26 +14,22 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import for_code
 
-from eventlog.admin.topic_creation import creation_config, wait_until_listed
+from eventlog.admin.topic_creation import creation_config
 from eventlog.broker.partition_reader import PartitionReader
 from eventlog.broker.security import Kafka, client
 from eventlog.broker.topic_checks import partition_counts
 from eventlog.core.errors import TopicsDiffer
 from eventlog.records.topic_spec import TopicSpec
 from ops.broker.appending import appending
+from ops.broker.copying import KNOWN_S, Sending, change_settings, copying_settings, is_being_copied, make_topic
 from ops.broker.declared import not_declared
 from ops.errors import OpsError, cannot_run
 from shared_kernel import log_registry
 from shared_kernel.topics import REGISTRY
 
-#: Records in flight.
-MAX_IN_FLIGHT = 2_000
-KNOWN_S = 30.0
-_TIMES = "message.timestamp.type"
 #: Header of the placeholder of a removed record: the digest of its value.
 TAKEN_OUT = "groupbuy-taken-out"
 
@@ -126,7 +122,7 @@ class Rebuild:
         self._replication = len(row["partitions"][0]["replicas"])
         if added:
             await self._copy_aside(counts)
-        elif count is not None and await self._times(name) != "CreateTime":
+        elif count is not None and not await is_being_copied(self._admin, name):
             # The topic gets its final settings last, so it is complete.
             await self._finish()
             if self._without:
@@ -162,17 +158,17 @@ class Rebuild:
 
     async def _copy_back(self) -> None:
         name = self._spec.name
-        await self._make(name, self._settings())
+        await self._make(name)
         await self._copy(self._spare, name, self._without)
         await self._compare(self._spare, name, self._without)
-        await self._set(name, creation_config(self._spec, self._replication))
+        await change_settings(self._admin, name, creation_config(self._spec, self._replication))
         await self._finish()
 
     async def _copy_aside(self, counts: dict[str, int]) -> None:
         name = self._spec.name
         if self._spare in counts:
             await self._delete(self._spare)
-        await self._make(self._spare, self._settings())
+        await self._make(self._spare)
         await self._copy(name, self._spare)
         await self._compare(name, self._spare)
         # Kafka deletes the committed offsets of a deleted topic, so they are committed for the copy too.
@@ -184,11 +180,6 @@ class Rebuild:
         await self._carry_offsets(self._spare, self._spec.name)
         await self._delete(self._spare)
         self._report(f"{self._spec.name} is rebuilt with {self._partitions} partitions")
-
-    def _settings(self) -> dict[str, str]:
-        """Settings during the copy: records keep their times, and nothing is deleted."""
-        settings = creation_config(self._spec, self._replication)
-        return {**settings, _TIMES: "CreateTime", "retention.ms": "-1", "cleanup.policy": "delete"}
 
     async def _counts(self) -> dict[str, int]:
         specs = [TopicSpec(name, None, "", "", (), -1) for name in (self._spec.name, self._spare)]
@@ -211,17 +202,9 @@ class Rebuild:
                 "inspect them with `groupbuy-ops tail`, and find out who wrote them"
             )
 
-    async def _times(self, name: str) -> str:
-        response = (await self._admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)]))[0]
-        return next(str(entry[1]) for row in response.resources for entry in row[4] if entry[0] == _TIMES)
-
-    async def _make(self, name: str, settings: dict[str, str]) -> None:
-        topic = NewTopic(name, self._partitions, self._replication, topic_configs=settings)
-        reply = await self._admin.create_topics([topic])
-        for _, code, *rest in reply.topic_errors:
-            if code:
-                raise cannot_run(f"the broker did not create {name}: {for_code(code).__name__} {rest}")
-        await wait_until_listed(self._admin, [name], within_s=KNOWN_S)
+    async def _make(self, name: str) -> None:
+        settings = copying_settings(self._spec, self._replication)
+        await make_topic(self._admin, name, self._partitions, self._replication, settings)
 
     async def _delete(self, name: str) -> None:
         reply = await self._admin.delete_topics([name])
@@ -233,13 +216,6 @@ class Rebuild:
             if asyncio.get_running_loop().time() > until:
                 raise cannot_run(f"the broker still lists {name} after {KNOWN_S:g} s: run it again")
             await asyncio.sleep(0.1)
-
-    async def _set(self, name: str, settings: dict[str, str]) -> None:
-        resource = ConfigResource(ConfigResourceType.TOPIC, name, settings)
-        for response in await self._admin.alter_configs([resource]):
-            for code, message, *_ in response.resources:
-                if code:
-                    raise cannot_run(f"the settings of {name} can't be changed: {for_code(code).__name__} {message}")
 
     async def _copy(self, source: str, target: str, without: Collection[tuple[int, int]] = ()) -> None:
         async with (
@@ -258,19 +234,12 @@ class Rebuild:
         without: Collection[tuple[int, int]],
     ) -> None:
         begin, end = reading.begins[tp], reading.ends[tp]
-        sending: list[Any] = []
-
-        async def send(**record: Any) -> None:
-            sending.append(await producer.send(target, partition=tp.partition, **record))
-            if len(sending) >= MAX_IN_FLIGHT:
-                await asyncio.gather(*sending)
-                sending.clear()
-
+        sending = Sending(producer, target, tp.partition)
         at = 0
         if not self._spec.compacted:
             # As many records as retention has deleted; they are deleted afterwards.
             while at < begin:
-                await send(value=b"", timestamp_ms=0)
+                await sending.send_filler()
                 at += 1
         async with aclosing(reading.records(tp, begin, end)) as records:
             async for record in records:
@@ -283,8 +252,8 @@ class Rebuild:
                     key, value, headers = _placeholder(record)
                 else:
                     key, value, headers = record.key, record.value, list(record.headers)
-                await send(value=value, key=key, timestamp_ms=record.timestamp, headers=headers)
-        await asyncio.gather(*sending)
+                await sending.send(value=value, key=key, timestamp_ms=record.timestamp, headers=headers)
+        await sending.finish()
         if begin and not self._spec.compacted:
             await self._admin.delete_records(
                 {TopicPartition(target, tp.partition): RecordsToDelete(before_offset=begin)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -13,11 +13,11 @@ from rich.text import Text
 from eventlog.broker.topic_checks import offsets_retention
 from eventlog.records.topic_spec import DAY_MS, TopicSpec
 from ops import completion
-from ops.broker.connection import at_broker
+from ops.broker.connection import at_broker, probe
 from ops.broker.log_creation import create_log
 from ops.errors import OpsError, cannot_run
 from ops.output import Json, Output
-from ops.security import cluster
+from ops.security import cluster, timeout_s
 from ops.where import Kafka, broker
 from ops.who import who
 from shared_kernel import log_registry
@@ -176,6 +176,67 @@ def rebuild(
         specs = specs_of(names)
         at_broker(address, lambda: run_rebuild(cluster(address), specs, steps.report, dry_run=dry_run), watched=False)
     steps.finish(dry_run)
+
+
+@app.command()
+def copy(
+    to: Annotated[str, typer.Option("--to", help="Broker of the other cluster, host:port.")],
+    kafka: Kafka = None,
+    replication: Annotated[int, typer.Option(min=1, max=10, help="Replication factor of the copies.")] = 3,
+    json: Json = False,
+) -> None:
+    """Copies all topics to another cluster, with offsets, times and bytes.
+
+    Repeat it: each run appends and compares the new records. Services may run. Both clusters take the same credentials.
+    `topics open` ends the copy. Needs an administrator's rights at the other cluster.
+
+    Reads the topics, and the copies at the other cluster.
+
+    Changes the other cluster: new topics, and records that it lacks.
+
+    Exit codes: 0 done, 1 a record is missing or a copy differs, 2 cannot run.
+
+    Example: groupbuy-ops topics copy --to backup:9092
+    """
+    from ops.broker.log_copy import LogCopy
+
+    address, target, out = broker(kafka), broker(to), Output(json)
+    if address == target:
+        raise cannot_run("--to is the same broker")
+
+    async def run() -> dict[str, Any]:
+        await probe(cluster(address), timeout_s())
+        async with LogCopy(cluster(address), cluster(target), ALL) as copying:
+            copied = await copying.run(replication, out.note if out.json else out.line)
+            rows = {one.topic: {"records": one.records, "sha256": one.sha256} for one in copied}
+            return {"records": sum(one.records for one in copied), "until_ms": copying.until_ms, "topics": rows}
+
+    found = at_broker(target, run, watched=False)
+    out.line(f"{found['records']:,} records copied and compared")
+    out.record(found)
+
+
+@app.command("open")
+def open_(kafka: Kafka = None, json: Json = False) -> None:
+    """Gives the topics of a finished copy their settings, so that services can start on them.
+
+    Before it, `verify`, `replay` and `audit` work on the copy, and no service starts. After it, `topics copy` refuses
+    the cluster.
+
+    Reads the settings of the topics.
+
+    Changes the settings of copied topics: the broker's time, retention and compaction.
+
+    Exit codes: 0 done, 1 a topic is missing, 2 cannot run.
+
+    Example: groupbuy-ops topics open --kafka backup:9092
+    """
+    from ops.broker.log_copy import open_copy
+
+    address, out = broker(kafka), Output(json)
+    opened = at_broker(address, lambda: open_copy(cluster(address), ALL), watched=False)
+    out.line(f"{len(opened)} topics have their settings" if opened else "no topic is a copy")
+    out.record({"opened": opened})
 
 
 class _Steps:
