@@ -127,7 +127,9 @@ def orders_overloaded(site: Site) -> Iterator[Variables]:
     ends_within_s=90.0,
 )
 def broker_frozen(site: Site) -> Iterator[Variables]:
-    """SIGSTOP to the broker: no heartbeat, tick or decision is acknowledged."""
+    """SIGSTOP to the broker: no heartbeat, tick or decision is acknowledged. A group's deadline passes meanwhile."""
+    campaign = site.shop.campaign(capacity=2, tiers=((2, 8_900),), window_s=5.0, hold_s=3.0)
+    site.shop.wait(site.shop.place(campaign), "RESERVED")
     site.stack.freeze("broker")
     try:
         yield {"INSTANCE": site.metrics("groups")}
