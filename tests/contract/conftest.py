@@ -144,7 +144,7 @@ class StripeRig(SimulatedRig):
     declined = "stripe_pm_card_declined"
     declined_at_capture = "stripe_pm_card_decline_capture"
     needs_action = "stripe_pm_card_action"
-    amounts = {"CNY": 8900, "JPY": 1, "KWD": 1_234_560, "EUR": 99_999_999}  # noqa: RUF012
+    amounts = {"CNY": 8900, "JPY": 50, "KWD": 1_234_560, "EUR": 99_999_999}  # noqa: RUF012
 
     def connected(self) -> Provider:
         return StripeProvider("sk_test_simulated", self.url, policy=POLICY)

@@ -20,7 +20,7 @@ from ops.audit.cases import Case
 from ops.audit.findings import Findings
 from ops.audit.money.statement import compare
 from ops.watch.folding.case_store import CaseStore
-from ops.watch.folding.summary import provider_of
+from shared_kernel.payment_providers import provider_of
 
 log = logging.getLogger(__name__)
 

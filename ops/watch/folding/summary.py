@@ -13,6 +13,7 @@ from ops.audit.group.membership import GroupState
 from ops.audit.group.seats import SeatState
 from ops.audit.money.holds import Payment
 from ops.audit.money.status import status_of
+from shared_kernel.payment_providers import CAPABILITIES, provider_of
 
 #: State of an order -> its end in groupbuy_orders_total.
 ORDER_ENDS: dict[SeatState, str] = {
@@ -24,11 +25,8 @@ ORDER_ENDS: dict[SeatState, str] = {
     SeatState.RELEASED: "released",
 }
 
-#: Prefix of a payment method -> provider; the longest prefix decides. The watch imports no service, so this table is
-#: its own; tests/unit/ops/watch/test_summary.py compares it with the payments service.
-_BY_PREFIX = (("wallet_wechat", "wechat"), ("wechat", "wechat"), ("stripe", "stripe"))
-#: All providers; the first one has the methods without such a prefix.
-PROVIDERS = ("simulated", "stripe", "wechat")
+#: All providers; the first one has the methods without a provider.
+PROVIDERS = tuple(CAPABILITIES)
 
 #: How long before its end an open hold counts as near its lapse, in milliseconds.
 NEAR_LAPSE_MS = 6 * 60 * 60 * 1000
@@ -107,11 +105,6 @@ class Summary(Struct, array_like=True):
         return bool(self.items or self.holds or self.pending)
 
 
-def provider_of(method: str) -> str:
-    """The provider of a payment method."""
-    return next((name for prefix, name in _BY_PREFIX if method.startswith(f"{prefix}_")), PROVIDERS[0])
-
-
 def summarise(case: Case, scope: Scope) -> tuple[Summary, list[Violation]]:
     """The summary of a case, and what it violates across its logs."""
     findings = Findings()
@@ -164,7 +157,7 @@ def _add_payment(found: Summary, payment: Payment) -> None:
             found.holds.append(
                 OpenHold(
                     hold.currency,
-                    provider_of(payment.method),
+                    provider_of(payment.method) or PROVIDERS[0],
                     hold.open,
                     hold.authorised_ms,
                     hold.capturable_until_ms,
@@ -218,7 +211,8 @@ def _items(case: Case) -> Iterator[OpenItem]:
             yield OpenItem("order", order, until_ms, until_ms, "reserved past its time, neither confirmed nor released")
     for order, payment in case.group_payments.payments.items():
         yield from _payment_items(case, order, payment)
-    for refund, order in case.refunds.items():
+    for refund, command in case.refunds.items():
+        order = command.order
         owner = case.group_payments.payments.get(order)
         if owner is None or refund not in owner.refunds:
             yield OpenItem("refund", order, case.at_ms, case.at_ms, f"refund {refund} is not decided")

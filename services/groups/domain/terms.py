@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from groupbuy.groups.v1 import campaigns_pb2, decisions_pb2
 from groupbuy.groups.v1.campaigns_pb2 import Campaign
 
-from services.groups.domain.currencies import CURRENCIES
+from shared_kernel.currencies import CURRENCIES
 
 MAX_SEATS = 2_000
 MAX_TIERS = 20

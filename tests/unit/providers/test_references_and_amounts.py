@@ -26,7 +26,7 @@ def call(order: str = ORDER, operation: d.Operation.ValueType = d.OPERATION_SALE
     ("minor", "currency", "amount"),
     [
         (8900, "CNY", 8900),
-        (1, "JPY", 1),
+        (50, "JPY", 50),
         (12_340, "KWD", 12_340),
         (5, "ISK", 500),
         (500, "MGA", 5),
@@ -41,12 +41,15 @@ def test_amounts_are_converted_to_stripes_units_and_back(minor: int, currency: s
 @pytest.mark.parametrize(
     ("minor", "currency", "reason"),
     [
-        (12_345, "KWD", "multiples of 10"),
-        (150, "MGA", "without decimals"),
+        (12_345, "KWD", r"multiples of 0\.010, not 12\.345"),
+        (150, "MGA", r"multiples of 1\.00"),
         (0, "EUR", "above 0"),
         (-1, "EUR", "above 0"),
-        (100_000_000, "EUR", "eight digits"),
-        (1_000_000, "ISK", "eight digits"),
+        (49, "EUR", r"from 0\.50 EUR, not 0\.49"),
+        (49, "JPY", "from 50 JPY"),
+        (100_000_000, "EUR", r"up to 999,999\.99 EUR"),
+        (1_000_000, "ISK", "up to 999,999 ISK"),
+        (100, "GHS", "does not take GHS"),
     ],
 )
 def test_an_amount_that_stripe_can_not_represent_is_refused_with_the_reason(
@@ -54,6 +57,12 @@ def test_an_amount_that_stripe_can_not_represent_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(NotRepresentable, match=reason):
         to_stripe(minor, currency)
+
+
+def test_a_part_of_a_charge_may_be_below_the_smallest_charge() -> None:
+    assert to_stripe(1, "EUR", part=True) == 1
+    with pytest.raises(NotRepresentable, match="multiples"):
+        to_stripe(5, "KWD", part=True)
 
 
 @given(st.uuids(), st.sampled_from([d.OPERATION_SALE, d.OPERATION_REFUND]), st.integers(1, 10**6))

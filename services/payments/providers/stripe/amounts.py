@@ -6,40 +6,27 @@ Source: https://docs.stripe.com/currencies, "Zero-decimal currencies", "Three-de
 
 from __future__ import annotations
 
-#: Stripe accepts eight digits.
-MAX_AMOUNT = 99_999_999
-#: Three decimals, of which Stripe accepts the last one only as 0.
-LAST_DIGIT_ZERO = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
-#: No decimals in ISO 4217, two in Stripe's amounts, always 00.
-TIMES_100 = frozenset({"ISK", "UGX"})
-#: Two decimals in ISO 4217, none in Stripe's amounts.
-BY_100 = frozenset({"MGA"})
+from shared_kernel.payment_providers import CAPABILITIES, STRIPE
+
+_STRIPE = CAPABILITIES[STRIPE]
 
 
 class NotRepresentable(Exception):
     """Stripe can't charge this amount. The message gives the reason."""
 
 
-def to_stripe(amount_minor: int, currency: str) -> int:
-    """Stripe's amount for an amount in minor units of ISO 4217. Raises NotRepresentable."""
-    if amount_minor <= 0:
-        raise NotRepresentable(f"the amount is {amount_minor}: it must be above 0")
-    if currency in LAST_DIGIT_ZERO and amount_minor % 10:
-        raise NotRepresentable(f"Stripe takes amounts in {currency} in multiples of 10 minor units, not {amount_minor}")
-    if currency in BY_100 and amount_minor % 100:
-        raise NotRepresentable(f"Stripe takes amounts in {currency} without decimals, not {amount_minor} minor units")
-    amount = amount_minor
-    if currency in TIMES_100:
-        amount *= 100
-    elif currency in BY_100:
-        amount //= 100
-    if amount > MAX_AMOUNT:
-        raise NotRepresentable(f"the amount has more than the eight digits that Stripe takes: {amount}")
-    return amount
+def to_stripe(amount_minor: int, currency: str, *, part: bool = False) -> int:
+    """Stripe's amount for an amount in minor units of ISO 4217. Raises NotRepresentable.
+
+    `part`: the amount is captured or refunded of a charge that exists.
+    """
+    if problem := _STRIPE.amount_problem(amount_minor, currency, part=part):
+        raise NotRepresentable(problem)
+    above, below = _STRIPE.units.get(currency, (1, 1))
+    return amount_minor * above // below
 
 
 def from_stripe(amount: int, currency: str) -> int:
     """Amount in minor units of ISO 4217 for an amount of Stripe's."""
-    if currency in TIMES_100:
-        return amount // 100
-    return amount * 100 if currency in BY_100 else amount
+    above, below = _STRIPE.units.get(currency, (1, 1))
+    return amount * below // above

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-
-from ops.watch.folding.summary import PROVIDERS, Money, OpenHold, Summary, provider_of
+from ops.watch.folding.summary import PROVIDERS, Money, OpenHold, Summary
 from ops.watch.folding.totals import Totals, first_ms, older
-from services.payments.providers.registry import configured
-from services.payments.settings import PaymentsSettings
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 NOW_MS = 20_000 * DAY_MS
 
 
-@pytest.mark.parametrize(
-    "method",
-    ["card_ok", "wallet_ok", "stripe_pm_1", "wechat_jsapi", "wallet_wechat_1", "walletwechat", "", "stripes_1"],
-)
-async def test_the_provider_of_a_method_is_the_one_of_the_payments_service(method: str) -> None:
-    registry = configured(PaymentsSettings(insecure=True))
-    try:
-        assert provider_of(method) == _name(registry.provider_for(method).name)
-        assert {_name(name) for name in registry.health()} <= set(PROVIDERS)
-    finally:
-        await registry.close()
-
-
-def _name(name: str) -> str:
-    return "simulated" if name not in PROVIDERS else name
+def test_the_providers_are_those_of_the_shared_table_and_the_simulated_one_is_first() -> None:
+    assert PROVIDERS == ("simulated", "stripe", "wechat")
 
 
 def hold(age_ms: int, minor: int = 100) -> OpenHold:
