@@ -18,10 +18,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.compose import evening, images
+from tests.compose import images, traffic
 from tests.compose.engine import ContainerFailed, Engine, Unavailable
-from tests.compose.evening import EveningFailed
 from tests.compose.stack import SERVICES, ComposeStack
+from tests.evening import EveningFailed
 
 ORDERS, ORDERS_SECURED = 500, 200
 #: Seconds in which everything in progress ends after the last order.
@@ -48,15 +48,15 @@ def round_of(engine: Engine, layers: Sequence[str], orders: int, seed: int, say:
         stack.up()
         callers = stack.callers(Path(name)) if secured else None
         say(f"{orders} orders on {' + '.join(layers)}")
-        played = evening.play(stack, orders, seed, kill=True, callers=callers)
-        stack.wait_ready(evening.VICTIM)
+        played = traffic.play(stack, orders, seed, kill=True, callers=callers)
+        stack.wait_ready(traffic.VICTIM)
         before = _audit(stack)
         say(f"audit: {json.dumps(before)}")
         memory = stack.memory_mb()
         stack.down()
         stack.up()
         after = _audit(stack)
-        more = evening.play(stack, 50, seed + 1, kill=False, callers=callers)
+        more = traffic.play(stack, 50, seed + 1, kill=False, callers=callers)
         last = _audit(stack)
         kept = {one: before[one] == after[one] for one in (*_FIGURES, "settled")}
         return {
@@ -77,10 +77,10 @@ def replicas(engine: Engine, say: Say) -> dict[str, Any]:
         with stack_of(engine, layers, say) as stack:
             stack.up([f"{service}-1" for service in SERVICES] if count > 1 else ())
             say(f"settled orders per second with {count} replica(s) of each service")
-            load = evening.throughput(stack)
+            measured = traffic.throughput(stack)
             audited = _audit(stack)
             found[str(count)] = {
-                **load,
+                **measured,
                 "violations": audited["violations"],
                 "books_equal": audited["books_equal"],
                 "memory_mb": stack.memory_mb(),

@@ -1,4 +1,4 @@
-"""Plays an evening on a Compose stack, as `groupbuy-ops demo` does, and kills a service in the middle of it."""
+"""The traffic on a Compose stack: an evening with a service killed in it, and a load near the capacity."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import grpc
 
 from groupbuy_client import Client
 from groupbuy_client.transport import TRUST_DOMAIN, expecting, mtls
-from ops.demo.plan import plan
-from ops.demo.player import Player, Tally
+from tests import evening
 from tests.compose.images import ROOT
 from tests.compose.stack import ComposeStack
 
@@ -28,10 +26,6 @@ WINDOW_S = 45
 PARTITIONS = 8
 
 
-class EveningFailed(Exception):
-    """A call of the evening ended with an unexpected error."""
-
-
 def play(stack: ComposeStack, orders: int, seed: int, *, kill: bool, callers: Path | None = None) -> int:
     """Plays an evening and returns the number of orders. `callers` has the certificates of a secured stack.
 
@@ -41,28 +35,12 @@ def play(stack: ComposeStack, orders: int, seed: int, *, kill: bool, callers: Pa
 
 
 async def _play(stack: ComposeStack, orders: int, seed: int, *, kill: bool, callers: Path | None) -> int:
-    evening, tally = plan(orders, seed), Tally()
     async with (
         _channel(stack, "orders", "shop", callers) as shop,
-        _channel(stack, "groups", "merchant", callers) as offers,
+        _channel(stack, "groups", "merchant", callers) as merchant,
     ):
-        player = Player(shop, offers, uuid4(), tally)
-        await player.open_shop(evening)
-
-        async def crash() -> None:
-            await asyncio.sleep(evening.kill_at_s)
-            await asyncio.to_thread(stack.kill, VICTIM)
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(player.play(evening))
-                if kill:
-                    tasks.create_task(crash())
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
-    if tally.errors:
-        raise EveningFailed(f"{len(tally.errors)} unexpected errors, the first: {tally.errors[0]}")
-    return evening.orders
+        played = await evening.play(shop, merchant, orders, seed, (lambda: stack.kill(VICTIM)) if kill else None)
+    return played.orders
 
 
 def _channel(stack: ComposeStack, service: str, caller: str, callers: Path | None) -> grpc.aio.Channel:
@@ -101,7 +79,7 @@ def throughput(stack: ComposeStack) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.settle.load", json.dumps(job)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode:
-        raise EveningFailed(f"the load ended with {done.returncode}:\n{done.stderr[-1000:]}")
+        raise evening.EveningFailed(f"the load ended with {done.returncode}:\n{done.stderr[-1000:]}")
     found = json.loads(done.stdout.strip().splitlines()[-1])
     per_s = found["settled"] / (SECONDS + max(float(found["drain_s"]), 0.0))
     return {"settled": found["settled"], "per_s": round(per_s, 1), "failed": found["failed"]}
